@@ -1,0 +1,39 @@
+"""Lepton Lab: train and compress models from a notebook, over processes that outlive it, on plain PyTorch."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .folders import Failure
+    from .reports import report
+    from .runs import Run, attach, launch, repeat, runs
+    from .spec import LabError, Spec, SpecError
+    from .trainer import Trainer
+
+# Public name -> module. Imported when first asked for: `import lepton_lab` does no work.
+_HOMES = {
+    "Spec": "spec",
+    "LabError": "spec",
+    "SpecError": "spec",
+    "Failure": "folders",
+    "Run": "runs",
+    "launch": "runs",
+    "repeat": "runs",
+    "attach": "runs",
+    "runs": "runs",
+    "Trainer": "trainer",
+    "report": "reports",
+}
+__all__ = ["Failure", "LabError", "Run", "Spec", "SpecError", "Trainer", "attach", "launch", "repeat", "report", "runs"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

@@ -1,0 +1,166 @@
+"""The event log that a rank writes: an append in the hot path, JSON lines from a background thread."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+FLUSH = 0.05  # seconds between flushes: what a kill -9 can lose, and half of what a view lags behind
+SYSTEM = 1.0  # seconds between system events
+
+
+class Log:
+    """
+    Append-only events of one rank (or, as rank -1, of the supervisor).
+
+    `train` costs a list append, well under a microsecond a scalar; tensors in it are read by the flushing thread, so that
+    the loop never waits for the device.
+
+    Parameters
+    ----------
+    path
+        File that events are appended to.
+    rank
+        Rank written into every event.
+    """
+
+    def __init__(self, path: Path, rank: int) -> None:
+        self.rank = rank
+        self.nonfinite: int | None = None
+        """Step whose loss was NaN or infinite, as soon as the thread has seen it."""
+        self.step = 0
+        self.sums = [0.0, 0.0, 0.0]
+        """Loss x samples, right answers and samples since the loop last cleared it: the epoch's training figures."""
+        self._file = path.open("ab", buffering=0)
+        self._pending: list[tuple[Any, ...]] = []
+        self._last: dict[str, Any] = {}  # latest figures, repeated in each system event for readers of the file's end
+        self._facts: dict[str, Any] = {}
+        self._samples = 0
+        self._system_at = self._rate_at = time.perf_counter()
+        self._rate_from = (0, 0)
+        self._lock = threading.Lock()
+        self._closing = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self, **facts: Any) -> None:
+        """Start the flushing thread; `facts` (threads, device) go into each system event."""
+        self._facts = facts
+        self._thread = threading.Thread(target=self._run, name="lepton-lab-events", daemon=True)
+        self._thread.start()
+
+    def train(
+        self, step: int, epoch: int, loss: Tensor, correct: Tensor | None, samples: int, lr: float
+    ) -> None:
+        """Note one optimizer step: the mean `loss` over this rank's `samples`, and how many answers were `correct`."""
+        self._pending.append((time.time(), step, epoch, loss, correct, samples, lr))
+
+    def write(self, kind: str, **values: Any) -> None:
+        """Write an event now, after all that came before it."""
+        self.flush()
+        self._write([json.dumps({"kind": kind, "t": time.time(), "rank": self.rank, **values})])
+
+    def evaluation(self, split: str, step: int, epoch: int, **values: Any) -> None:
+        """Write an eval event of a split: "train", "val" or "test"."""
+        for name in ("loss", "accuracy"):
+            if values.get(name) is not None:
+                self._last[f"{split}_{name}"] = values[name]
+        self.write("eval", step=step, epoch=epoch, split=split, **values)
+
+    def flush(self) -> None:
+        """Write what `train` noted; sets `nonfinite` if a loss was not a number."""
+        with self._lock:
+            pending, self._pending = self._pending, []
+            if pending:
+                self._write(self._lines(pending))
+
+    def close(self) -> None:
+        """Flush, write a last system event, and end the thread."""
+        self._closing.set()
+        if self._thread is not None:
+            self._thread.join()
+            self.flush()
+            self._system()
+        self._file.close()
+
+    def _lines(self, pending: list[tuple[Any, ...]]) -> list[str]:
+        import torch
+
+        losses = torch.stack([row[3] for row in pending]).tolist()  # one transfer for all, off the loop's thread
+        rights = None
+        if pending[0][4] is not None:
+            rights = torch.stack([row[4] for row in pending]).tolist()
+        lines = []
+        for i, (t, step, epoch, _, _, samples, lr) in enumerate(pending):
+            loss = losses[i]
+            if not math.isfinite(loss):
+                self.nonfinite = self.nonfinite or step
+                loss = None
+            else:
+                self.sums[0] += loss * samples
+            accuracy = "" if rights is None else f'"accuracy": {rights[i] / max(samples, 1):.6g}, '
+            lines.append(
+                f'{{"kind": "train", "t": {t:.6f}, "rank": {self.rank}, "step": {step}, "epoch": {epoch}, '
+                f'"loss": {"null" if loss is None else f"{loss:.7g}"}, {accuracy}"samples": {samples}, "lr": {lr:.7g}}}'
+            )
+            if rights is not None:
+                self.sums[1] += rights[i]
+            self.sums[2] += samples
+            self._samples += samples
+        self.step = step
+        self._last["loss"] = loss
+        if rights is not None:
+            self._last["accuracy"] = rights[-1] / max(samples, 1)
+        self._last["epoch"] = epoch
+        return lines
+
+    def _write(self, lines: list[str]) -> None:
+        # One write call: O_APPEND keeps lines whole even if two processes ever shared the file.
+        self._file.write(("\n".join(lines) + "\n").encode())
+
+    def _run(self) -> None:
+        while not self._closing.wait(FLUSH):
+            self.flush()
+            if time.perf_counter() - self._system_at >= SYSTEM:
+                self._system()
+
+    def _system(self) -> None:
+        now = self._system_at = time.perf_counter()
+        seconds = max(now - self._rate_at, 1e-9)
+        steps, samples = self.step - self._rate_from[0], self._samples - self._rate_from[1]
+        self._rate_at, self._rate_from = now, (self.step, self._samples)
+        row = {
+            "kind": "system",
+            "t": time.time(),
+            "rank": self.rank,
+            "step": self.step,
+            "memory": memory(),
+            "samples_per_s": round(samples / seconds, 1),
+            "steps_per_s": round(steps / seconds, 3),
+            **self._facts,
+            **self._last,
+        }
+        if self._facts.get("device", "cpu").startswith("cuda"):
+            import torch
+
+            row["gpu_memory"] = torch.cuda.max_memory_allocated()
+        with self._lock:
+            self._write([json.dumps(row)])
+
+
+def memory(pid: int | None = None) -> int:
+    """Memory of a process in bytes: its proportional set size (shared pages counted by share), else its resident size."""
+    try:
+        text = Path(f"/proc/{pid or os.getpid()}/smaps_rollup").read_text()
+        return next(int(line.split()[1]) * 1024 for line in text.splitlines() if line.startswith("Pss:"))
+    except (OSError, StopIteration):
+        import psutil
+
+        return psutil.Process(pid).memory_info().rss

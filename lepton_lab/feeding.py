@@ -1,0 +1,157 @@
+"""Batches: a global seeded order of samples, cut into steps, micro-batches and the ranks' parts."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from .spec import Spec
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+    from torch.utils.data import Dataset
+
+    from .datasets import Data
+    from .strategies.base import Batch, Single
+
+EVAL_ELEMENTS = 2**18  # inputs of an evaluation batch hold about this many numbers
+
+
+class Feed:
+    """
+    The batches of one split for one rank.
+
+    A pair of tensors is held on the device as it came (uint8 stays uint8) and batched by index; another Dataset goes
+    through a DataLoader in the same order.
+
+    Parameters
+    ----------
+    part
+        (x, y) tensors of shapes (N, ...) and (N, ...), or a map-style Dataset of such samples.
+    data
+        Says how uint8 inputs are scaled: (x / 255 - mean) / std by channel.
+    """
+
+    def __init__(self, part: Any, data: Data, spec: Spec, strategy: Single) -> None:
+        self.spec, self.strategy = spec, strategy
+        self.device = strategy.device
+        self.tensors: tuple[Tensor, Tensor] | None = None
+        if isinstance(part, tuple):
+            self.tensors = (part[0].to(self.device), part[1].to(self.device))
+            self.n = len(part[0])
+        else:
+            self.dataset: Dataset[Any] = part
+            self.n = len(part)
+        self._scale = _scaling(data, self.device)
+        micro = -(-spec.batch_size // spec.accumulate)
+        self.eval_batch = max(micro, min(1024, EVAL_ELEMENTS // max(math.prod(data.shape), 1)))
+
+    @property
+    def batch(self) -> int:
+        """Samples of one optimizer step over all ranks; all of them for full-batch gradient descent."""
+        return self.n if self.spec.optimizer == "gd" else min(self.spec.batch_size, self.n)
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps an epoch; the last one takes what is left."""
+        return -(-self.n // self.batch)
+
+    def epoch(self, epoch: int, skip: int = 0) -> Iterator[tuple[Iterator[Batch], int]]:
+        """
+        Steps of an epoch in its seeded order, from step `skip` on: each an iterator over (x, y, share) and its length.
+
+        The order depends on seed and epoch alone, so that any world, and a resumed run, sees the same batches.
+        """
+        import torch
+
+        seed = self.spec.seed * 1_000_003 + epoch
+        order = torch.randperm(self.n, generator=torch.Generator().manual_seed(seed))
+        steps = [self._micro(part) for part in order.split(self.batch)[skip:]]
+        mine = (self._mine(part) for micros in steps for part in micros)
+        fetched = self._fetch(mine, seed)
+        weights = self._weights(order[skip * self.batch :])
+        for micros in steps:
+            yield ((*next(fetched), next(weights)) for _ in micros), len(micros)
+
+    def whole(self) -> Iterator[Batch]:
+        """This rank's part of all samples once, in their own order; share 0 marks a borrowed sample."""
+        import torch
+
+        parts = torch.arange(self.n).split(self.eval_batch)
+        for part, (x, y) in zip(parts, self._fetch((self._mine(part) for part in parts), 0), strict=True):
+            yield x, y, float(len(self.strategy.shard(part)) > 0)
+
+    def _micro(self, step: Tensor) -> tuple[Tensor, ...]:
+        if self.spec.optimizer == "gd":
+            return step.split(self.spec.batch_size)
+        return step.split(-(-len(step) // self.spec.accumulate))
+
+    def _mine(self, part: Tensor) -> Tensor:
+        """This rank's indices of a micro-batch; where it would have none it borrows one, so that all ranks compute."""
+        mine = self.strategy.shard(part)
+        return mine if len(mine) else part[:1]
+
+    def _weights(self, order: Tensor) -> Iterator[float]:
+        """Shares that make the mean over ranks, summed over micro-batches, the mean over the global batch."""
+        for step in order.split(self.batch):
+            for part in self._micro(step):
+                yield self.strategy.parts * len(self.strategy.shard(part)) / len(step)
+
+    def _fetch(self, indices: Iterator[Tensor], seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+        if self.tensors is None:
+            yield from ((self._scaled(x), y) for x, y in self._load(indices, seed))
+            return
+        x, y = self.tensors
+        for part in indices:
+            part = part.to(self.device, non_blocking=True)
+            yield self._scaled(x.index_select(0, part)), y.index_select(0, part)
+
+    def _load(self, indices: Iterator[Tensor], seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+        import torch
+
+        loader = torch.utils.data.DataLoader(
+            self.dataset,
+            batch_sampler=[part.tolist() for part in indices],
+            num_workers=min(4, cores() // self.strategy.world - 1) if cores() > self.strategy.world else 0,
+            worker_init_fn=_end_with_parent,
+            pin_memory=self.device.type == "cuda",
+            generator=torch.Generator().manual_seed(seed),  # draws nothing from the generator that dropout uses
+        )
+        for x, y in loader:
+            yield x.to(self.device, non_blocking=True), y.to(self.device, non_blocking=True)
+
+    def _scaled(self, x: Tensor) -> Tensor:
+        import torch
+
+        if x.dtype == torch.uint8:
+            scale, shift = self._scale
+            return x.to(torch.float32).mul_(scale).sub_(shift)
+        return x
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _scaling(data: Data, device: torch.device) -> tuple[Any, Any]:
+    """Scale and shift with (x / 255 - mean) / std = x * scale - shift; numbers where there is one channel."""
+    import torch
+
+    if not data.mean:
+        return 1 / 255, 0.0
+    mean, std = (torch.tensor(v, dtype=torch.float64).view(-1, *[1] * (len(data.shape) - 1)) for v in (data.mean, data.std))
+    scale, shift = 1 / (255 * std), mean / std
+    if scale.numel() == 1:
+        return scale.item(), shift.item()
+    return scale.float().to(device), shift.float().to(device)
+
+
+def _end_with_parent(worker: int) -> None:
+    """A loading process must not outlive its rank, however that dies."""
+    from .processes import die_with_parent
+
+    die_with_parent()

@@ -1,0 +1,324 @@
+"""The run folder: the truth of a run. Created, written atomically, tailed, and read back by every view."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .spec import LabError, Spec, SpecError
+
+FORMAT = 1
+LIVE = ("queued", "starting", "running", "paused", "stopping")
+ENDED = ("done", "stopped", "failed", "interrupted")
+
+
+def home() -> Path:
+    """Folder of runs and data: LEPTON_LAB_HOME, else the platform's place for user data."""
+    import platformdirs
+
+    return Path(os.environ.get("LEPTON_LAB_HOME") or platformdirs.user_data_dir("lepton-lab", appauthor=False))
+
+
+def data_root() -> Path:
+    """Folder of data sets: LEPTON_LAB_DATA, else `data` in `home()`."""
+    return Path(os.environ.get("LEPTON_LAB_DATA") or home() / "data")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Replace a JSON file in one step: a reader sees the old or the new text, never a part."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(2)}")
+    draft.write_text(json.dumps(value, indent=1) + "\n")
+    draft.replace(path)
+
+
+def read_json(path: Path) -> Any:
+    """The value in a JSON file, or None if there is no such file."""
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        return None
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a run failed: the first rank that did, not a victim of it."""
+
+    rank: int
+    """Rank that failed first, or -1 if the supervisor could not start."""
+    type: str
+    """Name of the exception, or of the signal that killed the rank."""
+    message: str
+    where: str = ""
+    """Cell or file, and line, of the user's code nearest to the error."""
+    step: int | None = None
+    """Optimizer steps that the failing rank had done."""
+    checkpoint: int | None = None
+    """Step of the last good checkpoint, from which `run.resume()` goes on."""
+    others: dict[str, int] = field(default_factory=dict)
+    """The other ranks' last step, by rank."""
+    traceback: str = ""
+
+    def __str__(self) -> str:
+        who = f"rank {self.rank}" if self.rank >= 0 else "the supervisor"
+        parts = [f"{who}: {self.type}: {self.message}"]
+        if self.where:
+            parts.append(f"at {self.where}")
+        if self.step is not None:
+            parts.append(f"after step {self.step}")
+        if self.others:
+            parts.append("other ranks: " + ", ".join(f"rank {r} at step {s}" for r, s in self.others.items()))
+        if self.checkpoint is not None:
+            parts.append(f"last good checkpoint: step {self.checkpoint}")
+        return "; ".join(parts)
+
+
+class Tail:
+    """
+    New events of a run folder since the last look, up to each file's last newline.
+
+    Parameters
+    ----------
+    folder
+        A run folder; files of ranks that appear later are found.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._events = folder / "events"
+        self._offsets: dict[str, int] = {}
+
+    def read(self) -> list[dict[str, Any]]:
+        """Events appended since the last call, in each file's order."""
+        rows: list[dict[str, Any]] = []
+        try:
+            entries = sorted(os.scandir(self._events), key=lambda entry: entry.name)
+        except FileNotFoundError:
+            return rows
+        for entry in entries:
+            offset = self._offsets.get(entry.name, 0)
+            if entry.name.endswith(".jsonl") and entry.stat().st_size > offset:
+                with Path(entry.path).open("rb") as file:
+                    file.seek(offset)
+                    text = file.read()
+                text = text[: text.rfind(b"\n") + 1]
+                self._offsets[entry.name] = offset + len(text)
+                rows.extend(parse(text))
+        return rows
+
+
+def parse(text: bytes) -> Iterator[dict[str, Any]]:
+    """Events in whole lines of text; a line that a crash left torn is passed over."""
+    for line in text.splitlines():
+        with contextlib.suppress(ValueError):
+            row = json.loads(line)
+            if isinstance(row, dict):
+                yield row
+
+
+def rewound(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """
+    Rows without what a resumed run did again.
+
+    A run that resumes at step S repeats the steps that it had done after its last checkpoint; the note
+    `rewind: S` of a rank voids that rank's earlier train and eval rows beyond S.
+    """
+    kept: list[dict[str, Any]] = []
+    for row in rows:
+        if "rewind" in row:
+            kept = [r for r in kept if not _voided(r, row)]
+        kept.append(row)
+    return kept
+
+
+def _voided(row: dict[str, Any], note: dict[str, Any]) -> bool:
+    return row["kind"] in ("train", "eval") and row["rank"] == note["rank"] and row["step"] > note["rewind"]
+
+
+class RunFolder:
+    """
+    Read and write one run folder.
+
+    Parameters
+    ----------
+    path
+        The folder; it must hold a `spec.json`.
+
+    Raises
+    ------
+    LabError
+        If it is not a run folder, or was written by a newer version.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.id = path.name
+        record = read_json(path / "spec.json")
+        if record is None:
+            raise LabError(f"{str(path)!r} is not a run folder: it has no spec.json")
+        if record["format"] > FORMAT:
+            raise LabError(
+                f"run {self.id!r} was written by a newer Lepton Lab (format {record['format']}; this one reads up to "
+                f"{FORMAT}): upgrade with `pip install -U lepton-lab`"
+            )
+        self.created: float = record["created"]
+        try:
+            self.spec = Spec(**record["spec"])
+        except SpecError:  # a table's entry is gone since: the run must still be readable
+            self.spec = Spec.model_construct(**record["spec"])
+
+    @classmethod
+    def create(cls, spec: Spec, prepare: Callable[[Path], None] | None = None) -> RunFolder:
+        """
+        A fresh run folder under `home()/runs`.
+
+        Parameters
+        ----------
+        spec
+            Written into it.
+        prepare
+            Called with the folder before anyone can see it; if it raises, nothing is left.
+
+        Raises
+        ------
+        LabError
+            If the root can't be written.
+        """
+        root = home() / "runs"
+        draft = root / f".{secrets.token_hex(8)}"  # a name that nobody lists
+        try:
+            for part in ("events", "control", "checkpoints", "errors", "logs"):
+                (draft / part).mkdir(parents=True)
+            write_json(draft / "spec.json", {"format": FORMAT, "created": time.time(), "spec": spec.to_dict()})
+            write_json(draft / "state.json", {"state": "queued", "t": time.time()})
+            if prepare:
+                prepare(draft)
+            path = root / f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
+            draft.rename(path)
+        except OSError as error:
+            raise LabError(
+                f"the run root {str(root)!r} can't be written ({error.strerror}): "
+                "set LEPTON_LAB_HOME to a folder that can"
+            ) from None
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+        return cls(path)
+
+    def lock(self) -> int | None:
+        """
+        Take the run for its supervisor: a file descriptor that holds the lock, or None if another holds it.
+
+        The lock belongs to the open file: handed to the supervisor and inherited by its ranks, it frees when the last
+        of them is dead, whatever killed them.
+        """
+        descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+        for _ in range(20):  # a reader of `alive` may hold it for an instant
+            with contextlib.suppress(BlockingIOError):
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return descriptor
+            time.sleep(0.005)
+        os.close(descriptor)
+        return None
+
+    @property
+    def alive(self) -> bool:
+        """Whether a supervisor, or what hands the run to one, has it now."""
+        try:
+            descriptor = os.open(self.path / "lock", os.O_RDONLY)
+        except FileNotFoundError:
+            return False
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(descriptor)
+        return False
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What `state.json` holds: state, t, and once known steps, samples, shape, classes, checkpoint, failure."""
+        return read_json(self.path / "state.json") or {"state": "interrupted", "t": self.created}
+
+    @property
+    def state(self) -> str:
+        """One of LIVE or ENDED; a run that nobody has any more, yet never ended, reads as interrupted."""
+        state = self.facts["state"]
+        if state in LIVE and not self.alive:
+            state = self.facts["state"]  # it may have ended between the two looks
+            return "interrupted" if state in LIVE else state
+        return state
+
+    def set_state(self, state: str, **facts: Any) -> dict[str, Any]:
+        """Write the state, keeping facts known before; returns it as an event (without `rank`)."""
+        write_json(self.path / "state.json", {**self.facts, "state": state, "t": time.time(), **facts})
+        return {"kind": "state", "t": time.time(), "state": state, **facts}
+
+    @property
+    def failure(self) -> Failure | None:
+        """Why the run failed, or None."""
+        facts = self.facts
+        return Failure(**facts["failure"]) if facts["state"] == "failed" and facts.get("failure") else None
+
+    def checkpoints(self) -> list[int]:
+        """Steps of the complete checkpoints, in order; one without its marker was cut off by a crash."""
+        markers = (self.path / "checkpoints").glob("step-*/complete")
+        return sorted(int(marker.parent.name.split("-")[1]) for marker in markers)
+
+    def checkpoint(self, step: int) -> Path:
+        """Folder of the checkpoint of a step."""
+        return self.path / "checkpoints" / f"step-{step:08d}"
+
+    def rows(self, kind: str | None = None) -> list[dict[str, Any]]:
+        """All events, or those of a kind, in order of time, without what a resumed run repeated."""
+        rows = sorted(rewound(Tail(self.path).read()), key=lambda row: row["t"])
+        return [row for row in rows if kind is None or row["kind"] == kind]
+
+    def latest(self, rank: int = 0) -> list[dict[str, Any]]:
+        """The newest events of a rank: about the last second of it, however long the run."""
+        try:
+            with (self.path / "events" / f"rank{rank}.jsonl").open("rb") as file:
+                file.seek(max(0, os.fstat(file.fileno()).st_size - 256 * 1024))
+                return list(parse(file.read()))
+        except FileNotFoundError:
+            return []
+
+
+def folders() -> list[RunFolder]:
+    """All run folders under `home()/runs`, newest first; those that this version can't read are left out."""
+    found = []
+    for path in sorted((home() / "runs").glob("[!.]*"), reverse=True):
+        with contextlib.suppress(LabError, OSError, ValueError, KeyError):
+            found.append(RunFolder(path))
+    return sorted(found, key=lambda folder: folder.created, reverse=True)
+
+
+def find(id: str | None = None) -> RunFolder:
+    """
+    The run folder of an id, or the latest.
+
+    Raises
+    ------
+    LabError
+        If there is none; the sentence names the nearest id.
+    """
+    root = home() / "runs"
+    if id is not None and id and Path(id).name == id and (root / id).is_dir():
+        return RunFolder(root / id)
+    known = {folder.id: folder for folder in folders()}
+    if id is None:
+        if not known:
+            raise LabError(f"there are no runs yet under {str(root)!r}: start one with lab.launch(lab.Spec())")
+        return next(iter(known.values()))
+    import difflib
+
+    near = difflib.get_close_matches(str(id), known, 1, 0.5)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    raise LabError(f"run {id!r} does not exist under {str(root)!r}; {hint}`lepton-lab list` shows the {len(known)} there are")

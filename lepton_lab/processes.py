@@ -1,0 +1,30 @@
+"""Small facts of processes on this host that launcher, ranks and loaders share."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import sys
+
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+def die_with_parent() -> None:
+    """Have the kernel kill this process when its parent dies (Linux; elsewhere nothing)."""
+    parent = os.getppid()
+    if sys.platform == "linux":
+        # SIGKILL, not torch.multiprocessing's SIGINT: Python turns that one into an exception that code may swallow.
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # it died before the call
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def threads() -> int:
+    """Threads of this process now."""
+    with contextlib.suppress(OSError):
+        return len(os.listdir("/proc/self/task"))
+    import threading
+
+    return threading.active_count()

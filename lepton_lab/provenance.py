@@ -1,0 +1,68 @@
+"""Where a run's figures come from: versions, seed, device, threads, git revision, and the command to repeat it."""
+
+from __future__ import annotations
+
+import platform
+import shlex
+import subprocess
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from .feeding import cores
+from .folders import RunFolder, write_json
+from .spec import CELL, Spec
+
+PACKAGES = ("lepton-lab", "torch", "numpy", "pydantic", "cloudpickle", "scikit-learn")
+
+
+def write(folder: RunFolder, device: str, cwd: str) -> None:
+    """Write `provenance.json` into a run folder."""
+    write_json(
+        folder.path / "provenance.json",
+        {
+            "versions": {"python": platform.python_version(), **{name: metadata.version(name) for name in PACKAGES}},
+            "seed": folder.spec.seed,
+            "device": device,
+            "processor": _processor(),
+            "cores": cores(),
+            "threads": max(1, cores() // folder.spec.world),
+            "platform": platform.platform(),
+            "git": _git(cwd),
+            "command": command(folder.spec, folder.id),
+        },
+    )
+
+
+def command(spec: Spec, id: str) -> str:
+    """The command line that repeats a run."""
+    if spec.model.startswith(CELL) or spec.dataset.startswith(CELL):
+        return f"lepton-lab run --like {id}"
+    words = ["lepton-lab", "run"]
+    for name, value in spec.to_dict().items():
+        if name == "options":
+            words += [word for key, item in value.items() for word in ("--option", f"{key}={item}")]
+        elif value != Spec.model_fields[name].default:
+            words += [f"--{name.replace('_', '-')}", str(value).lower() if isinstance(value, bool) else str(value)]
+    return shlex.join(words)
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def _git(cwd: str) -> dict[str, Any] | None:
+    """Revision of the working directory's repository, and whether it had changes; None outside of one."""
+    try:
+        ask = {"cwd": cwd, "capture_output": True, "text": True, "timeout": 5}
+        revision = subprocess.run(["git", "rev-parse", "HEAD"], **ask)
+        if revision.returncode:
+            return None
+        status = subprocess.run(["git", "status", "--porcelain", "--untracked-files=no"], **ask)
+        return {"revision": revision.stdout.strip(), "dirty": bool(status.stdout.strip())}
+    except (OSError, subprocess.TimeoutExpired):
+        return None

@@ -1,0 +1,313 @@
+"""Runs: launch one, find it again, watch it, steer it, and take its model."""
+
+from __future__ import annotations
+
+import time
+from importlib import metadata
+from typing import TYPE_CHECKING, Any
+
+from . import control, provenance, shipping
+from .folders import ENDED, Failure, RunFolder, Tail, find, folders, read_json
+from .spec import CELL, LabError, Spec, SpecError
+from .supervisor import devices, submit
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import pandas as pd
+    from torch import Tensor, nn
+
+STEERED = ("lr", "clip", "weight_decay")  # what `set` can change in a running job
+POLL = 0.02  # seconds between looks while waiting
+
+
+class Run:
+    """
+    One run, live or ended, as its folder tells it.
+
+    Attributes
+    ----------
+    id : str
+        Name of its folder; sorts by time of launch.
+    folder : pathlib.Path
+        Where all of it is kept.
+    spec : Spec
+        What it was asked to do.
+    """
+
+    def __init__(self, folder: RunFolder) -> None:
+        self._folder = folder
+        self.id, self.folder, self.spec = folder.id, folder.path, folder.spec
+
+    def __repr__(self) -> str:
+        return f"<Run {self.id}: {self.spec.model} on {self.spec.dataset}, {self.state}>"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Run) and self.folder == other.folder
+
+    def __hash__(self) -> int:
+        return hash(self.folder)
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
+        """In a notebook: the live view, where one is installed."""
+        for view in metadata.entry_points(group="lepton_lab.view"):
+            return view.load()(self)
+        return {"text/plain": repr(self)}
+
+    @property
+    def state(self) -> str:
+        """queued, starting, running, paused, stopping; or ended: done, stopped, failed, interrupted."""
+        return self._folder.state
+
+    @property
+    def failure(self) -> Failure | None:
+        """Why it failed: rank, type, message, where, step, others; None if it did not."""
+        return self._folder.failure
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Small facts that became known on the way: steps, samples, shape, classes, threads, checkpoint."""
+        return self._folder.facts
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """Versions, seed, device, threads, git revision and the command to repeat it; empty until ranks start."""
+        return read_json(self.folder / "provenance.json") or {}
+
+    @property
+    def command(self) -> str:
+        """The command line that repeats it."""
+        return provenance.command(self.spec, self.id)
+
+    def wait(self, timeout: float | None = None) -> str:
+        """
+        Block until it has ended, or for `timeout` seconds; returns the state then.
+
+        A failed run raises nothing: see `failure`.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while (state := self.state) not in ENDED and (deadline is None or time.monotonic() < deadline):
+            time.sleep(POLL)
+        return state
+
+    def stop(self) -> None:
+        """Save a checkpoint at the next step and end; an ended run is left as it is."""
+        if self.state not in ENDED:
+            control.send(self.folder, "stop")
+
+    def pause(self) -> None:
+        """Stand still at the next step, with everything held in memory."""
+        self._command("pause")
+
+    def resume(self) -> None:
+        """
+        Go on: at once if paused, else from the last checkpoint, as if never interrupted.
+
+        Raises
+        ------
+        LabError
+            If it is done, or is still stopping.
+        """
+        state = self.state
+        if state == "done":
+            raise LabError(f"run {self.id!r} is done: there is nothing to resume; launch another with more epochs")
+        if state not in ENDED:
+            if any(command["command"] == "stop" for _, command in control.pending(self.folder)):
+                raise LabError(f"run {self.id!r} is stopping: wait for it with run.wait(), then resume")
+            control.send(self.folder, "resume")
+            return
+        devices.choose(self.spec)
+        lock = self._folder.lock()
+        if lock is None:
+            raise LabError(f"run {self.id!r} is being resumed by another process")
+        control.clear(self.folder)
+        self._folder.set_state("queued", failure=None, reason=None)
+        submit(self._folder, lock)
+
+    def set(self, **values: float) -> None:
+        """
+        Change `lr`, `clip` or `weight_decay` from the next step on; noted on the curve.
+
+        Raises
+        ------
+        SpecError
+            If a value is refused.
+        """
+        for name in values:
+            if name not in STEERED:
+                raise SpecError(f"{name}={values[name]!r}: only {', '.join(STEERED)} can change in a running job")
+        checked = self.spec.replace(**values)
+        self._command("set", **{name: getattr(checked, name) for name in values})
+
+    def checkpoint(self) -> None:
+        """Save a checkpoint after the step at hand."""
+        self._command("checkpoint")
+
+    def _command(self, name: str, **values: Any) -> None:
+        if (state := self.state) in ENDED:
+            raise LabError(f"run {self.id!r} has ended ({state}): {name} needs a live one")
+        control.send(self.folder, name, **values)
+
+    def tail(self) -> Tail:
+        """A reader of new events from the first one on; each `read()` returns those since the last."""
+        return Tail(self.folder)
+
+    def rows(self, kind: str | None = None) -> list[dict[str, Any]]:
+        """
+        Events in order of time, all or of one kind: state, train, eval, system, note.
+
+        Each has `kind`, `t` (unix seconds), `rank`, and most `step` (optimizer steps done), `epoch` and values such as
+        `loss` and `accuracy` (fraction, 0 to 1); a train row is one rank's mean over its `samples` of that step.
+        """
+        return self._folder.rows(kind)
+
+    def frame(self, kind: str | None = None) -> pd.DataFrame:
+        """The rows as a pandas table."""
+        import pandas as pd
+
+        return pd.DataFrame(self.rows(kind))
+
+    def model(self) -> nn.Module:
+        """
+        The trained module, on the CPU and in eval mode, from the last checkpoint.
+
+        Raises
+        ------
+        LabError
+            If there is no checkpoint yet.
+        """
+        from . import checkpoints, models
+
+        saved = self._folder.checkpoints()
+        if not saved:
+            raise LabError(f"run {self.id!r} has no checkpoint yet: run.checkpoint() saves one")
+        facts = self.facts
+        shape, classes = tuple(facts["shape"]), len(facts["classes"])
+        shipped = shipping.unpack(self._folder, ("model",))
+        if "model" in shipped:
+            module = shipping.build(shipped["model"], shape, classes, self.spec.options)
+        else:
+            maker = models.MODELS[self.spec.model]
+            module = maker(shape, classes, **self.spec.options_of(maker))
+        module.load_state_dict(checkpoints.read(self._folder.checkpoint(saved[-1]) / "rank0.pt")["model"])
+        return module.eval()
+
+    def summary(self) -> dict[str, Any]:
+        """One line of a table of runs: who, what, how far, how well; None where not known."""
+        spec, facts, state = self.spec, self.facts, self.state
+        latest = self._folder.latest()
+        system = next((row for row in reversed(latest) if row["kind"] == "system"), {})
+        steps, step = facts.get("steps"), max((row.get("step", 0) for row in latest), default=0)
+        evals = {f"{r['split']}_{k}": r.get(k) for r in latest if r["kind"] == "eval" for k in ("loss", "accuracy")}
+        known = {**system, **evals}
+        rate = system.get("steps_per_s") if state == "running" else None
+        return {
+            "id": self.id,
+            "name": spec.name,
+            "state": state,
+            "dataset": spec.dataset,
+            "model": spec.model,
+            "optimizer": spec.optimizer,
+            "lr": spec.lr,
+            "strategy": spec.strategy,
+            "world": spec.world,
+            "step": step,
+            "steps": steps,
+            "epoch": known.get("epoch"),
+            "epochs": spec.epochs,
+            **{name: known.get(name) for name in ("loss", "accuracy", "val_loss", "val_accuracy", "test_accuracy")},
+            "samples_per_s": system["samples_per_s"] * spec.world if "samples_per_s" in system else None,
+            "seconds_left": (steps - step) / rate if rate and steps else None,
+            "created": self._folder.created,
+            "seconds": (facts["t"] if state in ENDED else time.time()) - self._folder.created,
+        }
+
+
+def launch(
+    spec: Spec,
+    model: nn.Module | Callable[..., nn.Module] | None = None,
+    data: Any = None,
+    loss: Callable[[Tensor, Tensor], Tensor] | None = None,
+) -> Run:
+    """
+    Start a run and return at once.
+
+    Parameters
+    ----------
+    spec
+        What to train and how.
+    model
+        Instead of a name: a module, or a class or function that makes one; it may ask for `shape` (of one sample),
+        `classes` (their number) and the spec's options by name. May be defined in a cell.
+    data
+        Instead of a name: (train, test), (train, val, test) or train; each a map-style Dataset or a pair (x, y) of
+        tensors or arrays. Without `val` a tenth of train is held out by the spec's seed.
+    loss
+        loss(output (B, ...), target (B, ...)) -> mean (scalar); cross entropy for whole-number targets else, or mean
+        squared error.
+
+    Raises
+    ------
+    SpecError, LabError
+        Before anything starts: what can't be shipped, done on this machine, or written.
+    """
+    if not isinstance(spec, Spec):
+        raise SpecError(f"launch takes a Spec, not a {type(spec).__name__}: lab.launch(lab.Spec(...))")
+    parts = {"model": model, "data": data, "loss": loss}
+    parts = {name: part for name, part in parts.items() if part is not None}
+    for name, field in (("model", "model"), ("data", "dataset")):
+        value = getattr(spec, field)
+        if name in parts:
+            spec = spec.replace(**{field: CELL + shipping.name(parts[name])})
+        elif value.startswith(CELL):
+            raise SpecError(
+                f"{field}={value!r} was defined in a notebook: pass it again as lab.launch(spec, {name}=...), or repeat "
+                "its run with `lepton-lab run --like RUN_ID`"
+            )
+    devices.choose(spec)
+    if data is not None:
+        from .datasets import from_user
+
+        parts["data"] = from_user(data, spec.seed)
+    if parts:
+        return _start(RunFolder.create(spec, lambda draft: shipping.pack(draft, parts)))
+    return _start(RunFolder.create(spec))
+
+
+def repeat(run: Run, **changes: Any) -> Run:
+    """
+    Launch a run like another, with the code that was shipped with it; `changes` are Spec fields.
+
+    Raises
+    ------
+    SpecError
+        If a change is refused.
+    """
+    spec = run.spec.replace(**changes)
+    devices.choose(spec)
+    return _start(RunFolder.create(spec, lambda draft: shipping.carry(run.folder, draft)))
+
+
+def attach(id: str | None = None) -> Run:
+    """
+    A run by its id, or the latest: its whole curve, and control over it, from any process.
+
+    Raises
+    ------
+    LabError
+        If there is no such run.
+    """
+    return Run(find(id))
+
+
+def runs() -> list[Run]:
+    """All runs under LEPTON_LAB_HOME, newest first."""
+    return [Run(folder) for folder in folders()]
+
+
+def _start(folder: RunFolder) -> Run:
+    lock = folder.lock()
+    assert lock is not None, "a fresh folder has no other owner"
+    submit(folder, lock)
+    return Run(folder)
+

@@ -1,0 +1,204 @@
+"""Code that a user defined in a cell: packed by value with its source text, and unpacked in a rank."""
+
+from __future__ import annotations
+
+import inspect
+import linecache
+import sys
+import types
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .folders import RunFolder, read_json, write_json
+from .spec import SpecError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+PARTS = ("model", "data", "loss")
+
+
+def pack(folder: Path, parts: dict[str, Any]) -> None:
+    """
+    Write objects into a run's folder: tensors as tensors, code by value, and its source text for people.
+
+    Parameters
+    ----------
+    folder
+        Folder of a run that is being made.
+    parts
+        Objects by name: "model", "data", "loss".
+
+    Raises
+    ------
+    SpecError
+        If one can't be shipped; the sentence names it and says why.
+    """
+    import torch
+
+    shipped: list[Any] = []
+    for part, value in parts.items():
+        try:
+            # torch.save, so that tensors land in the file as they are, and are read back on whatever device there is.
+            torch.save(value, folder / f"{part}.pkl", pickle_module=_pickler(shipped))
+        except Exception as error:
+            why = _culprit(value, error)
+            raise SpecError(f"{part}={name(value)} can't be shipped to another process: {why}") from None
+    _keep_sources(folder / "code", shipped, parts)
+
+
+def unpack(folder: RunFolder, parts: tuple[str, ...] = PARTS) -> dict[str, Any]:
+    """The objects that `pack` wrote, by name, those named; tensors are mapped from the file, and so shared between ranks."""
+    import torch
+
+    _load_cells(folder.path / "code")
+    found = {}
+    for name in parts:
+        path = folder.path / f"{name}.pkl"
+        if path.exists():
+            found[name] = torch.load(path, map_location="cpu", weights_only=False, mmap=True)
+    return found
+
+
+def carry(source: Path, target: Path) -> None:
+    """Copy what was shipped with one run into another's folder."""
+    import shutil
+
+    for name in PARTS:
+        if (source / f"{name}.pkl").exists():
+            shutil.copy2(source / f"{name}.pkl", target)
+    if (source / "code").exists():
+        shutil.copytree(source / "code", target / "code")
+
+
+def build(maker: Any, shape: tuple[int, ...], classes: int, options: dict[str, Any]) -> nn.Module:
+    """
+    A module from what a user passed as `model`: a module, or a class or function that makes one.
+
+    A maker is called with what it asks for by name: `shape` (of one sample), `classes`, and the spec's options.
+
+    Raises
+    ------
+    SpecError
+        If it asks for something else, or what it makes is no module.
+    """
+    from torch import nn
+
+    if isinstance(maker, nn.Module):
+        return maker
+    offered = {"shape": shape, "classes": classes, **options}
+    wanted = [p for p in inspect.signature(maker).parameters.values() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    missing = [p.name for p in wanted if p.name not in offered and p.default is p.empty]
+    if missing:
+        raise SpecError(
+            f"model={name(maker)} needs {missing[0]!r}: give it a default or a place in Spec(options=...); "
+            "`shape` and `classes` are passed by name"
+        )
+    model = maker(**{p.name: offered[p.name] for p in wanted if p.name in offered})
+    if not isinstance(model, nn.Module):
+        raise SpecError(f"model={name(maker)} made a {type(model).__name__}, not a torch.nn.Module")
+    return model
+
+
+def name(value: Any) -> str:
+    """What to call an object that a user passed: its own name, else its class's."""
+    return getattr(value, "__name__", None) or type(value).__name__
+
+
+def _pickler(shipped: list[Any]) -> Any:
+    """What torch.save takes as a pickle module; notes the classes and functions that travel by value."""
+    import cloudpickle
+
+    class Pickler(cloudpickle.Pickler):
+        def reducer_override(self, obj: Any) -> Any:
+            if isinstance(obj, (type, types.FunctionType)) and obj.__module__ == "__main__" and obj not in shipped:
+                shipped.append(obj)
+            return super().reducer_override(obj)
+
+    return types.SimpleNamespace(Pickler=Pickler, dumps=cloudpickle.dumps, __name__="cloudpickle")
+
+
+def _culprit(value: Any, error: Exception) -> str:
+    """The innermost part of an object that can't be pickled, by its path from the object, and why."""
+    import cloudpickle
+
+    path = ""
+    while True:
+        for name, part in _parts(value):
+            try:
+                cloudpickle.dumps(part)
+            except Exception as inner:
+                if len(path) < 200:  # an object may hold itself
+                    path, value, error = f"{path}.{name}".lstrip("."), part, inner
+                    break
+        else:
+            return f"{path + ': ' if path else ''}{str(error).splitlines()[0] if str(error) else type(error).__name__}"
+        if len(path) >= 200:
+            return f"{path}: {error}"
+
+
+def _parts(value: Any) -> Iterator[tuple[str, Any]]:
+    """What pickling an object by value takes along, by name."""
+    if isinstance(value, dict):
+        yield from ((str(key), item) for key, item in value.items())
+    elif isinstance(value, (list, tuple)):
+        yield from ((str(i), item) for i, item in enumerate(value))
+    elif isinstance(value, types.FunctionType):
+        code = inspect.getclosurevars(value) if value.__module__ == "__main__" else None
+        if code:
+            yield from {**code.nonlocals, **code.globals}.items()
+    elif isinstance(value, type):
+        if value.__module__ == "__main__":
+            yield from ((name, item) for name, item in vars(value).items() if not name.startswith("__") or name == "__init__")
+    elif hasattr(value, "__dict__"):
+        yield from vars(value).items()
+        yield type(value).__name__, type(value)
+
+
+def _keep_sources(folder: Path, shipped: list[Any], parts: dict[str, Any]) -> None:
+    """Write the cells that the shipped code came from, and where each stands in the notebook."""
+    folder.mkdir(exist_ok=True)
+    cells: dict[str, dict[str, Any]] = {}
+    for item in [*shipped, *(v if isinstance(v, (type, types.FunctionType)) else type(v) for v in parts.values())]:
+        filename = _filename(item)
+        if filename and item.__module__ == "__main__" and filename not in cells:
+            cells[filename] = {"cell": _cell_number(filename), "source": "".join(linecache.getlines(filename))}
+    texts = [f"# {_title(name, cell)}\n{cell['source'].rstrip()}\n" for name, cell in cells.items() if cell["source"]]
+    if texts:
+        (folder / "source.py").write_text("\n\n".join(texts))
+    write_json(folder / "cells.json", cells)
+
+
+def _load_cells(folder: Path) -> None:
+    """Let tracebacks in this process show the lines of the notebook's cells."""
+    for filename, cell in (read_json(folder / "cells.json") or {}).items():
+        if not Path(filename).exists():
+            lines = cell["source"].splitlines(keepends=True)
+            linecache.cache[filename] = (len(cell["source"]), None, lines, filename)
+
+
+def place(folder: RunFolder, filename: str, line: int) -> str:
+    """A place in code as a person knows it: "cell 3, line 5" or "model.py, line 5"."""
+    cell = (read_json(folder.path / "code" / "cells.json") or {}).get(filename)
+    return f"{_title(filename, cell) if cell else filename}, line {line}"
+
+
+def _title(filename: str, cell: dict[str, Any]) -> str:
+    return f"cell {cell['cell']}" if cell["cell"] is not None else filename
+
+
+def _filename(item: Any) -> str | None:
+    """File of the code of a function, or of a class's first method (inspect can't tell a class of a notebook)."""
+    if isinstance(item, type):
+        item = next((v for v in vars(item).values() if isinstance(v, types.FunctionType)), None)
+    return item.__code__.co_filename if item is not None else None
+
+
+def _cell_number(filename: str) -> int | None:
+    """Execution count of the cell that IPython compiled under that file name."""
+    ipython = sys.modules.get("IPython")  # not imported: only asked where it runs already
+    shell = ipython.get_ipython() if ipython else None
+    return getattr(shell.compile, "_filename_map", {}).get(filename) if shell else None
+
+

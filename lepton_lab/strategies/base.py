@@ -1,0 +1,160 @@
+"""The contract of a strategy, and its simplest member: one process is the base class."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..spec import Spec
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+    from torch.optim import Optimizer
+
+    # One micro-batch of a rank: inputs (B, ...), targets (B, ...), and its share of the step's loss.
+    Batch = tuple[Tensor, Tensor, float]
+    Loss = Callable[[Tensor, Tensor], Tensor]
+
+
+
+class Single:
+    """
+    One process that computes every batch whole, in plain autograd.
+
+    The other strategies override what they change of five methods: `start`, `shard`, `setup`, `step`, `state_dict`.
+    """
+
+    def __init__(self, spec: Spec) -> None:
+        self.spec = spec
+        self.rank, self.world = 0, 1
+        self.parts = 1
+        """Parts that a global batch is cut into; 1 where every rank sees all of it."""
+        self.lead = 1
+        """Steps between the announcement of a command and its effect on all ranks; see `control.Control`."""
+
+    def start(self, rank: int, world: int, rendezvous: Path, device: torch.device) -> torch.device:
+        """Join the other ranks through the file `rendezvous`; returns the device that this rank computes on."""
+        self.rank, self.world, self.device = rank, world, device
+        return device
+
+    def shard(self, indices: Tensor) -> Tensor:
+        """This rank's part of a global batch, given as sample indices (B,) -> (B / world,)."""
+        return indices
+
+    def setup(
+        self, model: nn.Module, make_optimizer: Callable[[list[nn.Parameter]], Optimizer]
+    ) -> tuple[nn.Module, Optimizer]:
+        """Place the model and make its optimizer; returns what the loop trains."""
+        import torch
+
+        self.module = model.to(self.device)
+        if any(isinstance(layer, torch.nn.Conv2d) for layer in model.modules()):
+            self.module = self.module.to(memory_format=torch.channels_last)  # faster convolutions, above all in bf16
+        self.parameters = [p for p in self.module.parameters() if p.requires_grad]
+        self.optimizer = make_optimizer(self.parameters)
+        self.scaler = torch.amp.GradScaler(self.device.type) if self.spec.precision == "fp16" else None
+        self.model = self._wrap(self.module)
+        if self.spec.compile:
+            self.model = torch.compile(self.model)
+        return self.model, self.optimizer
+
+    def step(
+        self, batches: Iterable[Batch], count: int, loss: Loss, clip: float
+    ) -> tuple[Tensor, Tensor | None, int]:
+        """
+        One optimizer step over `count` micro-batches whose shares make up the whole batch.
+
+        Returns
+        -------
+        tuple
+            Mean loss and number of right answers over this rank's samples (tensors on the device: reading them is
+            left to others, since it would wait for the device), and the number of its samples.
+        """
+        for parameter in self.parameters:
+            parameter.grad = None
+        total = correct = None
+        samples = 0
+        for i, (x, y, share) in enumerate(batches, 1):
+            with self._last_of_step() if i == count else self._before_last():
+                with self.autocast():
+                    output = self.model(x)
+                    value = loss(output, y)
+                self._backward(value if share == 1.0 else value * share)
+            # A rank without a sample in the last, short batch has borrowed one, whose share is nothing.
+            n = len(y) if share else 0
+            value, right = value.detach(), right_answers(output, y)
+            if count > 1:
+                value = value * n
+                value, right = (value, right) if total is None else (total + value, _sum(correct, right))
+            total, correct, samples = value, right, samples + n
+        self._update(clip)
+        return total if count == 1 else total / max(samples, 1), correct, samples
+
+    def total(self, values: Tensor) -> Tensor:
+        """Sum over ranks of values that each holds a part of; all ranks wait for each other."""
+        return values
+
+    def align(self) -> None:
+        """Make buffers that training lets drift between ranks (batch norm's) equal to rank 0's."""
+
+    def autocast(self) -> contextlib.AbstractContextManager[Any]:
+        """The arithmetic that `spec.precision` asks for."""
+        import torch
+
+        if self.spec.precision == "fp32":
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, torch.bfloat16 if self.spec.precision == "bf16" else torch.float16)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Full state of model, optimizer and loss scaling on rank 0, nothing elsewhere."""
+        if self.rank != 0:
+            return {}
+        scaler = self.scaler.state_dict() if self.scaler else None
+        return {"model": self.module.state_dict(), "optimizer": self.optimizer.state_dict(), "scaler": scaler}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up the full state that rank 0 saved; every rank is given it."""
+        self.module.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.scaler:
+            self.scaler.load_state_dict(state["scaler"])
+
+    def _wrap(self, model: nn.Module) -> nn.Module:
+        return model
+
+    def _before_last(self) -> contextlib.AbstractContextManager[Any]:
+        """Around each micro-batch but a step's last: gradients stay on the rank."""
+        return contextlib.nullcontext()
+
+    def _last_of_step(self) -> contextlib.AbstractContextManager[Any]:
+        return contextlib.nullcontext()
+
+    def _backward(self, loss: Tensor) -> None:
+        (self.scaler.scale(loss) if self.scaler else loss).backward()
+
+    def _update(self, clip: float) -> None:
+        import torch
+
+        if clip:
+            if self.scaler:
+                self.scaler.unscale_(self.optimizer)
+            torch.nn.utils.clip_grad_norm_(self.parameters, clip)
+        if self.scaler:
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+        else:
+            self.optimizer.step()
+
+
+def right_answers(output: Tensor, target: Tensor) -> Tensor | None:
+    """Number of right answers: outputs (B, C) against class numbers (B,); None where that has no meaning."""
+    if target.dim() != 1 or output.dim() != 2 or target.is_floating_point():
+        return None
+    return (output.argmax(1) == target).sum()
+
+
+def _sum(a: Tensor | None, b: Tensor | None) -> Tensor | None:
+    return None if a is None or b is None else a + b

@@ -1,0 +1,7 @@
+"""The supervisor: a process in a session of its own that owns one run's ranks, and how to reach one."""
+
+from __future__ import annotations
+
+from .client import submit, warm
+
+__all__ = ["submit", "warm"]

@@ -1,0 +1,141 @@
+"""The launching side: hands a run to the standby, or starts a supervisor for it; never waits for either."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import IO
+
+from ..folders import RunFolder
+
+
+class Supervisor:
+    """
+    A supervisor process as seen from here.
+
+    It is in a session of its own and shares no pipe with us, so that neither Jupyter's interrupt nor our death
+    reaches its run. A socket pair (no path, no port) carries runs to it; when we are gone it ends, once idle.
+
+    Parameters
+    ----------
+    stay
+        Whether it waits for another run after one; else it ends.
+    errors
+        File for what it prints before its first run.
+    """
+
+    def __init__(self, stay: bool, errors: IO[bytes]) -> None:
+        self.owner = os.getpid()
+        self.run: RunFolder | None = None
+        self.channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        package = Path(__file__).parents[2]  # the same lepton_lab as ours, installed or not
+        environment = {
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), str(package)])),
+            # Threads that a library starts at import would not survive the fork of the ranks.
+            "OMP_NUM_THREADS": "1",
+            "OPENBLAS_NUM_THREADS": "1",
+        }
+        code = "from lepton_lab.supervisor.process import main; main()"
+        arguments = [str(theirs.fileno()), str(self.owner), str(int(stay))]
+        with theirs:
+            self.process = subprocess.Popen(
+                [sys.executable, "-P", "-c", code, *arguments],  # -P: no module of the user's folder shadows ours
+                stdin=subprocess.DEVNULL,
+                stdout=errors,
+                stderr=errors,
+                env=environment,
+                pass_fds=[theirs.fileno()],
+                start_new_session=True,
+            )
+
+    @property
+    def idle(self) -> bool:
+        """Whether it lives, is ours, and has no run."""
+        ours = self.owner == os.getpid() and self.process.poll() is None
+        return ours and (self.run is None or not self.run.alive)
+
+    def hand(self, folder: RunFolder, lock: int) -> bool:
+        """Hand it a run with the lock on its folder; False if it turns out to be dead."""
+        order = {"folder": str(folder.path), "env": dict(os.environ), "cwd": str(Path.cwd()), "path": sys.path}
+        # In an unlinked file, since a datagram may be too small for the environment and a path could be read by others.
+        with tempfile.TemporaryFile() as file:
+            file.write(json.dumps(order).encode())
+            file.flush()
+            try:
+                socket.send_fds(self.channel, [b"run"], [lock, file.fileno()])
+            except OSError:
+                return False
+        self.run = folder
+        return True
+
+    def close(self, wait: float = 5.0) -> None:
+        """Let it end: at once if it is idle, else with its run."""
+        idle = self.idle
+        self.channel.close()
+        if idle:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(wait)
+
+
+_standby: Supervisor | None = None
+_once: list[Supervisor] = []  # kept to be reaped
+
+
+def warm() -> None:
+    """
+    Start the standby, so that the next launch takes its first step at once; returns without waiting.
+
+    It is a process with torch imported (about 250 MB) that ends with this one. LEPTON_LAB_STANDBY=0 has none.
+    """
+    global _standby
+    _reap()
+    if os.environ.get("LEPTON_LAB_STANDBY") == "0" or (_standby and _standby.owner == os.getpid()):
+        return
+    with tempfile.TemporaryFile() as errors:
+        _standby = Supervisor(stay=True, errors=errors)
+
+
+def submit(folder: RunFolder, lock: int) -> None:
+    """Hand a run, locked by us, to a supervisor; ours no more. Returns without waiting."""
+    global _standby
+    _reap()
+    try:
+        if _standby and _standby.idle and _standby.hand(folder, lock):
+            return
+        stay = _standby is None and os.environ.get("LEPTON_LAB_STANDBY") != "0"
+        with (folder.path / "logs" / "supervisor.log").open("ab") as errors:
+            fresh = Supervisor(stay, errors)
+        fresh.hand(folder, lock)
+        if stay:
+            _standby = fresh
+        else:
+            fresh.channel.close()
+            _once.append(fresh)
+    finally:
+        os.close(lock)
+
+
+def close() -> None:
+    """End the standby, if there is one, when its run is over."""
+    global _standby
+    if _standby and _standby.owner == os.getpid():
+        _standby.close()
+        _once.append(_standby)
+    _standby = None
+    _reap()
+
+
+def _reap() -> None:
+    """Drop supervisors that have ended, so that none stays a zombie."""
+    global _standby
+    _once[:] = [s for s in _once if s.owner == os.getpid() and s.process.poll() is None]
+    if _standby and (_standby.owner != os.getpid() or _standby.process.poll() is not None):
+        _standby.channel.close()
+        _standby = None

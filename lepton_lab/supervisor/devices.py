@@ -1,0 +1,62 @@
+"""Which devices there are, and which a spec asks for; found without touching CUDA."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+
+from ..feeding import cores
+from ..spec import Spec, SpecError
+
+
+def gpus() -> list[str]:
+    """GPUs that CUDA_VISIBLE_DEVICES leaves, as it names them; asked of NVML, since CUDA would spoil a later fork."""
+    with contextlib.suppress(Exception):  # no driver, no library: no GPUs
+        import pynvml
+
+        pynvml.nvmlInit()
+        try:
+            count = pynvml.nvmlDeviceGetCount()
+        finally:
+            pynvml.nvmlShutdown()
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+        if visible is None:
+            return [str(i) for i in range(count)]
+        return [name.strip() for name in visible.split(",") if name.strip() and name.strip() != "-1"]
+    return []
+
+
+def workers() -> int:
+    """Most ranks of one run on this machine's CPU: LEPTON_LAB_MAX_WORKERS, else its cores, but two at least."""
+    return int(os.environ.get("LEPTON_LAB_MAX_WORKERS") or max(2, cores()))
+
+
+def choose(spec: Spec) -> str:
+    """
+    "cuda" or "cpu" for a spec on this machine.
+
+    Raises
+    ------
+    SpecError
+        If it has too few devices or cores for the spec's world.
+    """
+    found = len(gpus())
+    if spec.device == "cuda" and found < spec.world:
+        raise SpecError(
+            f"world={spec.world} with device='cuda': this machine shows {found} GPUs; "
+            f"take world={found} or less, or device='cpu'" if found else
+            "device='cuda': this machine shows no GPU; take device='cpu' or 'auto'"
+        )
+    if spec.device == "cuda" or (spec.device == "auto" and found >= spec.world):
+        return "cuda"
+    if spec.world > workers():
+        raise SpecError(
+            f"world={spec.world}: at most {workers()} on this machine ({cores()} cores); to run more processes than "
+            f"cores, slowly, set the environment variable LEPTON_LAB_MAX_WORKERS={spec.world}"
+        )
+    return "cpu"
+
+
+def slots(device: str) -> list[str]:
+    """Names of what can be leased: each GPU once; on the CPU room for two full runs, so that a long one blocks nobody."""
+    return [f"gpu{name}" for name in gpus()] if device == "cuda" else [f"cpu{i}" for i in range(2 * workers())]

@@ -1,0 +1,93 @@
+"""Which rank failed first, and why: the rank to blame, not those that its end took along."""
+
+from __future__ import annotations
+
+import re
+import signal
+import sysconfig
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+from .. import shipping
+from ..folders import Failure, RunFolder, read_json, write_json
+
+# What a rank says whose peer is gone.
+VICTIM = re.compile(
+    r"Connection (reset|closed|refused)|closed by (the )?peer|Broken pipe|Timed out waiting|"
+    r"remote process exited|NCCL communicator was aborted|Socket Timeout|wait timeout",
+    re.IGNORECASE,
+)
+
+
+def report(folder: RunFolder, rank: int, error: BaseException, step: int) -> None:
+    """Write a rank's error where the supervisor looks for it."""
+    frames = traceback.extract_tb(error.__traceback__)
+    cells = (read_json(folder.path / "code" / "cells.json") or {}).keys()
+    ours = (sysconfig.get_paths()["purelib"], sysconfig.get_paths()["stdlib"], str(Path(__file__).parents[1]))
+    # The user's line nearest to the error: a shipped cell, else a file that is neither installed nor ours.
+    user = [f for f in frames if f.filename in cells] or [f for f in frames if not f.filename.startswith((*ours, "<"))]
+    where = shipping.place(folder, user[-1].filename, user[-1].lineno or 0) if user else ""
+    write_json(
+        folder.path / "errors" / f"rank{rank}.json",
+        {
+            "t": time.time(),
+            "rank": rank,
+            "type": type(error).__name__,
+            "message": str(error),
+            "where": where,
+            "step": step,
+            "traceback": text(error),
+        },
+    )
+
+
+def text(error: BaseException) -> str:
+    """The traceback as Python prints it."""
+    return "".join(traceback.format_exception(error))
+
+
+def first(folder: RunFolder, ended: dict[int, tuple[int, float]], killed: set[int]) -> Failure:
+    """
+    The failure to show for a run whose ranks ended otherwise than as done.
+
+    Parameters
+    ----------
+    ended
+        Exit code and time by rank.
+    killed
+        Ranks that the supervisor itself killed.
+    """
+    candidates = []
+    for rank, (code, t) in ended.items():
+        error = read_json(folder.path / "errors" / f"rank{rank}.json")
+        if error is None and rank not in killed:
+            error = {"t": t, "rank": rank, **_exit(code)}
+        if error is not None:
+            candidates.append(error)
+    cause = min(candidates, key=lambda e: (bool(VICTIM.search(e["message"])), e["t"]))
+    steps = {rank: _last_step(folder, rank) for rank in ended}
+    saved = folder.checkpoints()
+    return Failure(
+        rank=cause["rank"],
+        type=cause["type"],
+        message=cause["message"],
+        where=cause.get("where", ""),
+        step=cause.get("step", steps[cause["rank"]]),
+        checkpoint=saved[-1] if saved else None,
+        others={str(rank): step for rank, step in steps.items() if rank != cause["rank"]},
+        traceback=cause.get("traceback", ""),
+    )
+
+
+def _exit(code: int) -> dict[str, Any]:
+    if code >= 0:
+        return {"type": "SystemExit", "message": f"the process ended by itself with exit code {code}"}
+    name = signal.Signals(-code).name
+    hint = " (if nobody did it by hand, the system was probably out of memory)" if name == "SIGKILL" else ""
+    return {"type": name, "message": f"the process was killed by {name}{hint}"}
+
+
+def _last_step(folder: RunFolder, rank: int) -> int:
+    return max((row["step"] for row in folder.latest(rank) if "step" in row), default=0)

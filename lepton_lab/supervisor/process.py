@@ -1,0 +1,214 @@
+"""The supervisor process: warm, single-threaded, and the parent of the ranks that it forks."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import importlib
+import json
+import os
+import select
+import signal
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from multiprocessing import connection
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .. import control, provenance
+from ..events import Log
+from ..folders import Failure, RunFolder
+from ..processes import threads
+from . import devices, failures, rank
+from .leases import Queue
+
+WARM = (
+    "cloudpickle",
+    "numpy.random",
+    "torch._dynamo",  # an optimizer's first step imports it, which takes seconds
+    "torch.distributed",
+    "torch.nn.parallel",
+    "torch.utils.data",
+    "lepton_lab.datasets",
+    "lepton_lab.models",
+    "lepton_lab.optimizers",
+    "lepton_lab.training",
+)
+POLL = 0.05  # seconds between looks at ranks, queue and commands
+GRACE = 2.0  # seconds that the other ranks have to report after one failed
+LAST = 10.0  # seconds that the other ranks have to end after one is done
+STOP = 60.0  # seconds that ranks have to reach the end of a step when told to stop
+
+
+def main() -> None:
+    """Serve runs that come over the socket given on the command line: its number, our parent's id, whether to stay."""
+    channel = socket.socket(fileno=int(sys.argv[1]))
+    parent, stay = int(sys.argv[2]), sys.argv[3] == "1"
+    preload()
+    while (order := receive(channel, parent)) is not None:
+        folder, lock, values = order
+        with _as_asked(values):
+            Supervision(folder, lock, values).run()
+        if not stay:
+            break
+        gc.collect()
+
+
+def preload() -> None:
+    """Import all that a first step imports lazily, and start no thread: what ranks get for nothing when forked."""
+    torch.set_num_threads(1)  # first of all: one parallel operation here and children with threads would hang
+    for name in WARM:
+        importlib.import_module(name)
+    gc.collect()
+    gc.freeze()  # or a full collection in a rank would copy every page that it shares with us
+
+
+def receive(channel: socket.socket, parent: int) -> tuple[RunFolder, int, dict[str, Any]] | None:
+    """The next run, or None when the parent is gone. What it sent before its death is still taken."""
+    poll = select.poll()
+    poll.register(channel, select.POLLIN)
+    with contextlib.suppress(ProcessLookupError):  # gone already: the socket says so too
+        # A child of the parent may hold its end of the socket open for ever; the process itself can't be mistaken.
+        poll.register(os.pidfd_open(parent), select.POLLIN)
+    poll.poll()
+    try:
+        message, descriptors, _, _ = socket.recv_fds(channel, 16, 2, socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        return None
+    if not message:
+        return None
+    lock, file = descriptors
+    with os.fdopen(file, "rb") as order:
+        order.seek(0)
+        values = json.loads(order.read())
+    return RunFolder(Path(values["folder"])), lock, values
+
+
+@contextlib.contextmanager
+def _as_asked(order: dict[str, Any]) -> Iterator[None]:
+    """Environment and output of the launching process for the time of a run."""
+    os.environ.clear()
+    os.environ.update(order["env"])
+    log = os.open(Path(order["folder"]) / "logs" / "supervisor.log", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.close(log)
+    yield
+    sys.stdout.flush()
+    sys.stderr.flush()
+
+
+class Supervision:
+    """One run from its place in the queue to its last state."""
+
+    def __init__(self, folder: RunFolder, lock: int, order: dict[str, Any]) -> None:
+        self.folder, self.lock, self.order = folder, lock, order
+        self.spec = folder.spec
+        self.log = Log(folder.path / "events" / "supervisor.jsonl", -1)
+        self.ranks: list[Any] = []
+        self.killed: set[int] = set()
+        self.ended: dict[int, tuple[int, float]] = {}  # rank -> exit code, time
+
+    def run(self) -> None:
+        """Lease devices, fork the ranks, watch them, and write how it ended; the run's lock is freed last."""
+        signal.signal(signal.SIGTERM, lambda *_: control.send(self.folder.path, "stop"))
+        queue = None
+        try:
+            device = devices.choose(self.spec)
+            queue = Queue(device)
+            if (slots := self._lease(queue, device)) is None:
+                self._state("stopped", reason="stopped while it was queued")
+                return
+            self._state("starting", attempt=self.folder.facts.get("attempt", 0) + 1, device=device)
+            self._start(device, slots)
+            provenance.write(self.folder, device, self.order["cwd"])
+            self._watch()
+            self._finish()
+        except BaseException as error:
+            self._kill(range(len(self.ranks)))
+            self._fail(Failure(-1, type(error).__name__, str(error), traceback=failures.text(error)))
+        finally:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            if queue is not None:
+                queue.release()
+            self.log.close()
+            os.close(self.lock)
+
+    def _lease(self, queue: Queue, device: str) -> list[str] | None:
+        said = False
+        while (slots := queue.acquire(devices.slots(device), self.spec.world)) is None:
+            if not said:
+                said = True
+                self._state("queued", reason=f"waits for {self.spec.world} free {device} slots")
+            if self._told_to_stop():
+                return None
+            time.sleep(POLL)
+        return slots
+
+    def _start(self, device: str, slots: list[str]) -> None:
+        """Fork the ranks from this thread (PDEATHSIG follows the forking thread), or spawn where a fork is unsafe."""
+        method = os.environ.get("LEPTON_LAB_START_METHOD") or ("fork" if threads() == 1 else "spawn")
+        self.log.write("note", text=f"ranks start by {method}", method=method)
+        context = torch.multiprocessing.get_context(method)
+        rendezvous = self.folder.path / "rendezvous"
+        rendezvous.unlink(missing_ok=True)
+        for path in (self.folder.path / "errors").iterdir():
+            path.unlink()
+        for i in range(self.spec.world):
+            gpu = slots[i].removeprefix("gpu") if device == "cuda" else None
+            arguments = (str(self.folder.path), i, self.order["cwd"], self.order["path"], gpu)
+            process = context.Process(target=rank.main, args=arguments, name=f"lepton-lab-rank{i}")
+            process.start()
+            self.ranks.append(process)
+
+    def _watch(self) -> None:
+        """Until the last rank is dead: note exits, and end those that a failure or a stop leaves behind."""
+        deadline = told = None
+        while len(self.ended) < len(self.ranks):
+            alive = [i for i in range(len(self.ranks)) if i not in self.ended]
+            connection.wait([self.ranks[i].sentinel for i in alive], POLL)
+            now = time.time()
+            for i in alive:
+                if not self.ranks[i].is_alive():
+                    self.ended[i] = (self.ranks[i].exitcode, now)
+                    grace = LAST if self.ranks[i].exitcode in rank.OUTCOMES else GRACE
+                    deadline = min(deadline or now + grace, now + grace)
+            if told is None and self._told_to_stop():
+                told = now
+            late = told is not None and now > told + STOP and self.folder.facts["state"] != "stopping"
+            if late or (deadline is not None and now > deadline):
+                self._kill(i for i in alive if i not in self.ended)
+
+    def _kill(self, ranks: Any) -> None:
+        for i in ranks:
+            if i not in self.ended:
+                self.killed.add(i)
+                self.ranks[i].kill()
+                self.ranks[i].join()
+
+    def _finish(self) -> None:
+        (self.folder.path / "rendezvous").unlink(missing_ok=True)
+        own = {i: code for i, (code, _) in self.ended.items() if i not in self.killed}
+        outcomes = set(own.values())
+        if own and len(outcomes) == 1 and (outcome := rank.OUTCOMES.get(outcomes.pop())):
+            self._state(outcome)
+        elif not own:
+            self._state("stopped", reason=f"did not reach the end of a step within {STOP:.0f} s of the stop: killed")
+        else:
+            self._fail(failures.first(self.folder, self.ended, self.killed))
+
+    def _fail(self, failure: Failure) -> None:
+        from dataclasses import asdict
+
+        self._state("failed", failure=asdict(failure))
+
+    def _told_to_stop(self) -> bool:
+        return any(command["command"] == "stop" for _, command in control.pending(self.folder.path))
+
+    def _state(self, state: str, **facts: Any) -> None:
+        event = self.folder.set_state(state, **facts)
+        self.log.write("state", **{key: value for key, value in event.items() if key not in ("kind", "t")})

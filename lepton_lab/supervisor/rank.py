@@ -1,0 +1,133 @@
+"""One rank: a training process, from the fork to its last event."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .. import shipping
+from ..events import Log
+from ..feeding import cores
+from ..folders import RunFolder, data_root
+from ..processes import die_with_parent
+from ..spec import pick, table
+from . import failures
+
+if TYPE_CHECKING:
+    from ..datasets import Data
+
+# Exit codes of our own, so that a stray exit(0) in a user's code is not taken for the end of training.
+OUTCOMES = {20: "done", 21: "stopped"}
+
+
+def main(path: str, rank: int, cwd: str, modules: list[str], gpu: str | None) -> None:
+    """
+    Train as one rank of a run; never returns.
+
+    Parameters
+    ----------
+    path
+        The run folder.
+    rank
+        This process's rank.
+    cwd, modules
+        Working directory and sys.path of the launching process.
+    gpu
+        The GPU leased for this rank as CUDA_VISIBLE_DEVICES names it, or None for the CPU.
+    """
+    die_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    folder = RunFolder(Path(path))
+    _redirect(folder.path / "logs" / f"rank{rank}.log")
+    log = Log(folder.path / "events" / f"rank{rank}.jsonl", rank)
+    try:
+        os.chdir(cwd)
+        sys.path[:] = modules
+        outcome = _train(folder, rank, gpu, log)
+        code = next(code for code, name in OUTCOMES.items() if name == outcome)
+        log.close()
+    except BaseException as error:  # SystemExit of a user's code too
+        log.flush()
+        failures.report(folder, rank, error, log.step)
+        print(failures.text(error), file=sys.stderr)
+        code = 1
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # No teardown: destroying a process group under a live DDP model can hang for ever in gloo.
+    os._exit(code)
+
+
+def _train(folder: RunFolder, rank: int, gpu: str | None, log: Log) -> str:
+    import numpy as np
+    import torch
+    from torch.nn import functional
+
+    from ..training import Fit
+
+    spec = folder.spec
+    torch.set_num_threads(threads := max(1, cores() // spec.world))
+    if gpu is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpu
+    elif sys.platform == "linux":
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # loopback only, whatever the host's name resolves to
+    strategy = pick(table("strategy"), spec.strategy, "strategy")(spec)
+    device = torch.device("cpu" if gpu is None else "cuda:0")
+    strategy.start(rank, spec.world, folder.path / "rendezvous", device)
+    random.seed(spec.seed)
+    np.random.seed(spec.seed)
+    torch.manual_seed(spec.seed)  # the same weights on every rank
+    shipped = shipping.unpack(folder)
+    data = shipped.get("data") or load_data(folder)
+    model = _model(folder, shipped, data)
+    loss = shipped.get("loss") or (functional.cross_entropy if data.classes else functional.mse_loss)
+    if isinstance(loss, torch.nn.Module):
+        loss = loss.to(device)
+    optimizer = pick(table("optimizer"), spec.optimizer, "optimizer")
+    strategy.setup(model, lambda parameters: optimizer(parameters, spec))
+    for seed in (random.seed, np.random.seed, torch.manual_seed):
+        seed((spec.seed * 1_000_003 + rank + 1) % 2**32)  # other dropout on every rank
+    log.start(threads=threads, device=_name(device))
+    if rank == 0:
+        folder.set_state(
+            folder.facts["state"], shape=list(data.shape), classes=data.classes, threads=threads, device_name=_name(device)
+        )
+    fit = Fit(folder, strategy, data, loss, log)
+    if folder.facts.get("attempt", 1) > 1:
+        log.write("note", rewind=fit.now.step, text=f"goes on from step {fit.now.step}")
+    return fit.run()
+
+
+def load_data(folder: RunFolder) -> Data:
+    """The splits of a run's own data set."""
+    spec = folder.spec
+    dataset = pick(table("dataset"), spec.dataset, "dataset")
+    return dataset(data_root(), spec.seed, **spec.options_of(dataset))
+
+
+def _model(folder: RunFolder, shipped: dict[str, Any], data: Data) -> Any:
+    spec = folder.spec
+    if "model" in shipped:
+        return shipping.build(shipped["model"], data.shape, len(data.classes), spec.options)
+    maker = pick(table("model"), spec.model, "model")
+    return maker(data.shape, len(data.classes), **spec.options_of(maker))
+
+
+def _name(device: Any) -> str:
+    if device.type == "cpu":
+        return "cpu"
+    import torch
+
+    return f"cuda ({torch.cuda.get_device_name(device)})"
+
+
+def _redirect(path: Path) -> None:
+    """Send what a rank prints to its log: only events reach a notebook."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    os.close(descriptor)

@@ -1,0 +1,69 @@
+"""Trainer: train a module in place over processes, in two lines."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from .runs import launch
+from .spec import LabError, Spec
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from .runs import Run
+
+
+class Trainer:
+    """
+    Train a module over `num_nodes` processes and wait for it.
+
+    Parameters
+    ----------
+    num_nodes
+        Number of processes; each computes its part of every batch.
+    **fields
+        Further fields of `Spec`, such as `optimizer` or `lr`.
+
+    Attributes
+    ----------
+    run : Run
+        The last run, once `fit` was called.
+    train_results : dict
+        train_loss and train_accuracy (fraction): means over the last epoch's batches, as they were while training.
+    """
+
+    def __init__(self, num_nodes: int = 1, **fields: Any) -> None:
+        self.num_nodes = num_nodes
+        self.fields = fields
+        self.run: Run | None = None
+        self.train_results: dict[str, float] = {}
+
+    def fit(self, model: nn.Module, train_dataset: Any, batch_size: int = 100, epochs: int = 10) -> Trainer:
+        """
+        Train `model` in place; blocks until it is done.
+
+        Parameters
+        ----------
+        model
+            A module; it holds the trained weights afterwards.
+        train_dataset
+            A map-style Dataset or a pair (x, y) of tensors or arrays; a tenth of it is held out for validation.
+        batch_size
+            Samples per step over all processes.
+        epochs
+            Passes over the data.
+
+        Raises
+        ------
+        LabError
+            If training failed or was stopped.
+        """
+        spec = Spec(**{"world": self.num_nodes, "batch_size": batch_size, "epochs": epochs, **self.fields})
+        self.run = launch(spec, model=model, data=train_dataset)
+        if (state := self.run.wait()) != "done":
+            raise LabError(f"run {self.run.id!r} is {state}" + (f": {self.run.failure}" if self.run.failure else ""))
+        weights = self.run.model().state_dict()
+        model.load_state_dict(weights)
+        last = [row for row in self.run.rows("eval") if row["split"] == "train"][-1]
+        self.train_results = {f"train_{name}": last[name] for name in ("loss", "accuracy") if name in last}
+        return self

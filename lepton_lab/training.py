@@ -1,0 +1,234 @@
+"""fit(): the only training loop; evaluate()."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from . import checkpoints
+from .checkpoints import NonFinite
+from .control import Control
+from .events import Log
+from .feeding import Feed
+from .folders import RunFolder
+from .optimizers import factor
+from .strategies.base import right_answers
+
+if TYPE_CHECKING:
+    from .datasets import Data
+    from .strategies.base import Loss, Single
+
+WAIT = 0.02  # seconds between looks while paused
+
+
+@dataclass
+class Progress:
+    """Where training stands; with a checkpoint of it, it goes on as if never interrupted."""
+
+    lr: float
+    clip: float
+    weight_decay: float
+    step: int = 0
+    epoch: int = 0
+    position: int = 0
+    """Steps done in the epoch."""
+    sums: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0])
+    """The epoch's loss x samples, right answers and samples of rank 0 so far."""
+
+
+class Fit:
+    """
+    The training of one rank; `run` is the loop.
+
+    Parameters
+    ----------
+    folder
+        The run's folder: spec, checkpoints, commands.
+    strategy
+        Set up with model and optimizer.
+    data, loss
+        The splits, and loss(output (B, ...), target (B, ...)) -> mean (scalar).
+    log
+        Where this rank's events go.
+    """
+
+    def __init__(self, folder: RunFolder, strategy: Single, data: Data, loss: Loss, log: Log) -> None:
+        self.folder, self.strategy, self.loss, self.log = folder, strategy, loss, log
+        self.spec = spec = folder.spec
+        self.train, self.val, self.test = (Feed(part, data, spec, strategy) for part in (data.train, data.val, data.test))
+        self.control = Control(folder.path, strategy.rank, strategy.world, strategy.lead)
+        self.classes = len(data.classes)
+        self.steps = spec.epochs * self.train.steps
+        self.now = Progress(spec.lr, spec.clip, spec.weight_decay)
+        if (saved := checkpoints.load(folder, strategy)) is not None:
+            self.now = Progress(**saved)
+            log.sums = list(self.now.sums)
+            log.step = self.now.step
+        self._saved = self.now.step if saved else None  # step of the last checkpoint, the same on every rank
+        self._lr = 0.0
+
+    def run(self) -> str:
+        """Train to the end, or until a stop; returns "done" or "stopped"."""
+        spec, now, log = self.spec, self.now, self.log
+        self._state("running", step=now.step, steps=self.steps, samples=self.train.n)
+        while now.epoch < spec.epochs:
+            self.strategy.model.train()
+            for batches, count in self.train.epoch(now.epoch, skip=now.position):
+                for command in self.control.due(now.step):
+                    if self._obey(command) == "stop":
+                        return self._stop()
+                lr = self._set_lr()
+                loss, correct, samples = self.strategy.step(batches, count, self.loss, now.clip)
+                now.step += 1
+                now.position += 1
+                log.train(now.step, now.epoch, loss, correct, samples, lr)
+                if log.nonfinite is not None:
+                    self._check()
+            now.epoch += 1
+            now.position = 0
+            self._epoch_ends()
+        if not spec.eval_every or now.epoch % spec.eval_every:
+            self._evaluate("val", self.val)
+        self._save()
+        self._evaluate("test", self.test, confusion=True)
+        return "done"
+
+    def _epoch_ends(self) -> None:
+        spec, now = self.spec, self.now
+        self._epoch_figures()
+        if spec.eval_every and now.epoch % spec.eval_every == 0:
+            self._evaluate("val", self.val)
+        if spec.checkpoint_every and now.epoch % spec.checkpoint_every == 0:
+            self._save()
+
+    def _epoch_figures(self) -> None:
+        """The epoch's training loss and accuracy, over all ranks, as they were while the model changed."""
+        import torch
+
+        self._check()
+        loss, correct, n = self.strategy.total(torch.tensor(self.log.sums, dtype=torch.float64)).tolist()
+        self.log.sums = [0.0, 0.0, 0.0]
+        if self.strategy.rank == 0 and n:
+            accuracy = {"accuracy": correct / n} if self.classes else {}
+            self.log.evaluation("train", self.now.step, self.now.epoch - 1, loss=loss / n, **accuracy, samples=int(n))
+
+    def _evaluate(self, split: str, feed: Feed, confusion: bool = False) -> None:
+        if not feed.n:
+            return
+        start = time.perf_counter()
+        figures = evaluate(self.strategy, feed, self.loss, self.classes if confusion else 0)
+        if self.strategy.rank == 0:
+            seconds = time.perf_counter() - start
+            self.log.evaluation(split, self.now.step, self.now.epoch - 1, **figures, seconds=round(seconds, 4))
+
+    def _set_lr(self) -> float:
+        lr = self.now.lr * factor(self.spec, self.now.step, self.steps)
+        if lr != self._lr:
+            self._lr = lr
+            for group in self.strategy.optimizer.param_groups:
+                group["lr"] = lr * group.get("lr_scale", 1.0)
+        return lr
+
+    def _obey(self, command: dict[str, Any]) -> str:
+        """Do what a command says, on all ranks at this step; returns "stop" if the loop must end."""
+        name = command["command"]
+        values = {key: value for key, value in command.items() if key not in ("command", "at")}
+        if self.strategy.rank == 0:
+            self.log.write("note", command=name, step=self.now.step, **values)
+        if name == "set":
+            for key, value in values.items():
+                setattr(self.now, key, value)
+            for group in self.strategy.optimizer.param_groups:
+                if "weight_decay" in values and group.get("weight_decay") is not None:
+                    group["weight_decay"] = values["weight_decay"]
+        elif name == "checkpoint":
+            self._save()
+        elif name == "pause":
+            return self._pause()
+        return name
+
+    def _pause(self) -> str:
+        """Stand still, all ranks at the same step, until resumed or stopped; the last command obeyed is returned."""
+        self._state("paused", step=self.now.step)
+        while True:
+            for command in self.control.due(self.now.step, waiting=True):
+                if command["command"] == "pause":
+                    continue
+                if self._obey(command) == "stop":
+                    return "stop"
+                if command["command"] == "resume":
+                    self._state("running", step=self.now.step)
+                    return "resume"
+            time.sleep(WAIT)
+
+    def _stop(self) -> str:
+        self._state("stopping", step=self.now.step)
+        self._save()
+        return "stopped"
+
+    def _save(self) -> None:
+        self._check()
+        if self._saved != self.now.step:
+            self.now.sums = list(self.log.sums)
+            checkpoints.save(self.folder, self.strategy, self.now.step, asdict(self.now))
+            self._saved = self.now.step
+
+    def _check(self) -> None:
+        """Fail if any loss so far was not finite."""
+        self.log.flush()
+        if self.log.nonfinite is not None:
+            raise NonFinite(f"the loss became NaN or infinite at step {self.log.nonfinite}: lower lr, or set clip")
+
+    def _state(self, state: str, **facts: Any) -> None:
+        if self.strategy.rank == 0:
+            event = self.folder.set_state(state, **facts)
+            self.log.write(event.pop("kind"), **{k: v for k, v in event.items() if k != "t"})
+
+
+def evaluate(strategy: Single, feed: Feed, loss: Loss, classes: int = 0) -> dict[str, Any]:
+    """
+    Loss and accuracy of the model on a split, over all ranks.
+
+    Parameters
+    ----------
+    strategy
+        Holds the model; every rank calls this.
+    feed
+        The split's batches.
+    loss
+        As in training.
+    classes
+        If above 0, counts (true, predicted) pairs too.
+
+    Returns
+    -------
+    dict
+        loss (mean over samples), accuracy (fraction, if it has a meaning), samples, confusion (classes x classes counts).
+    """
+    import torch
+
+    strategy.align()
+    model = strategy.module.eval()
+    sums = torch.zeros(3, dtype=torch.float64, device=strategy.device)  # loss x samples, right answers, samples
+    counts = torch.zeros(classes * classes, dtype=torch.float64, device=strategy.device)
+    ranked = False
+    with torch.no_grad(), strategy.autocast():
+        for x, y, share in feed.whole():
+            output = model(x)
+            n = len(y) if share else 0
+            sums[0] += loss(output, y) * n
+            sums[2] += n
+            if (right := right_answers(output, y)) is not None:
+                ranked = True
+                sums[1] += right * (n > 0)
+                if classes and n:
+                    counts += torch.bincount(y * classes + output.argmax(1), minlength=classes * classes)
+    model.train()
+    total, correct, n = strategy.total(sums).tolist()
+    figures: dict[str, Any] = {"loss": total / n, "samples": int(n)}
+    if ranked:
+        figures["accuracy"] = correct / n
+        if classes:
+            figures["confusion"] = strategy.total(counts).view(classes, classes).long().tolist()
+    return figures

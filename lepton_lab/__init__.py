@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .folders import Failure
     from .reports import report
-    from .runs import Run, attach, launch, repeat, runs
+    from .run import Run, attach, launch, repeat, runs
     from .spec import LabError, Spec, SpecError
     from .trainer import Trainer
 
@@ -18,11 +18,11 @@ _HOMES = {
     "LabError": "spec",
     "SpecError": "spec",
     "Failure": "folders",
-    "Run": "runs",
-    "launch": "runs",
-    "repeat": "runs",
-    "attach": "runs",
-    "runs": "runs",
+    "Run": "run",
+    "launch": "run",
+    "repeat": "run",
+    "attach": "run",
+    "runs": "run",
     "Trainer": "trainer",
     "report": "reports",
 }

@@ -30,7 +30,7 @@ class Feed:
     Parameters
     ----------
     part
-        (x, y) tensors of shapes (N, ...) and (N, ...), or a map-style Dataset of such samples.
+        (x, y) tensors of shapes (N, ...) and (N, ...), a map-style Dataset of such samples, or None for no samples.
     data
         Says how uint8 inputs are scaled: (x / 255 - mean) / std by channel.
     """
@@ -39,10 +39,11 @@ class Feed:
         self.spec, self.strategy = spec, strategy
         self.device = strategy.device
         self.tensors: tuple[Tensor, Tensor] | None = None
+        self.n = 0
         if isinstance(part, tuple):
             self.tensors = (part[0].to(self.device), part[1].to(self.device))
             self.n = len(part[0])
-        else:
+        elif part is not None:
             self.dataset: Dataset[Any] = part
             self.n = len(part)
         self._scale = _scaling(data, self.device)

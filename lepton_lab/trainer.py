@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .runs import launch
+from .run import launch
 from .spec import LabError, Spec
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from .runs import Run
+    from .run import Run
 
 
 class Trainer:

@@ -14,6 +14,8 @@ from typing import IO
 
 from ..folders import RunFolder
 
+CODE = "from lepton_lab.supervisor.process import main; main()"
+
 
 class Supervisor:
     """
@@ -42,11 +44,10 @@ class Supervisor:
             "OMP_NUM_THREADS": "1",
             "OPENBLAS_NUM_THREADS": "1",
         }
-        code = "from lepton_lab.supervisor.process import main; main()"
         arguments = [str(theirs.fileno()), str(self.owner), str(int(stay))]
         with theirs:
             self.process = subprocess.Popen(
-                [sys.executable, "-P", "-c", code, *arguments],  # -P: no module of the user's folder shadows ours
+                [sys.executable, "-P", "-c", CODE, *arguments],  # -P: no module of the user's folder shadows ours
                 stdin=subprocess.DEVNULL,
                 stdout=errors,
                 stderr=errors,

@@ -1,0 +1,125 @@
+"""Isolation: every test has its own run root, and leaves no process, thread, port, file or environment behind."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+import lepton_lab as lab
+from lepton_lab.folders import ENDED
+from lepton_lab.supervisor import client
+
+SHARED = Path(__file__).parents[2] / "shared" / "data"
+
+
+def pytest_configure(config):
+    # Real data, where a data root is named or lies beside the checkout.
+    if "LEPTON_LAB_DATA" not in os.environ and SHARED.is_dir():
+        os.environ["LEPTON_LAB_DATA"] = str(SHARED)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def standby():
+    """One standby for a module's launches, so that they don't each pay for a start; gone at its end."""
+    yield
+    client.close()
+    assert not ours(), f"processes left: {ours()}"
+
+
+@pytest.fixture(autouse=True)
+def home(standby):
+    """A run root of its own, short enough for any path; no rank, thread or environment variable outlives the test."""
+    root = Path(tempfile.mkdtemp(prefix="lepton-lab-test-"))
+    with pytest.MonkeyPatch.context() as own:
+        own.setenv("LEPTON_LAB_HOME", str(root))
+        own.setenv("XDG_RUNTIME_DIR", str(root))  # leases of its own
+        environment, threads = _environment(), set(threading.enumerate())
+        yield root
+        assert _environment() == environment
+        live = [run for run in lab.runs() if run.state not in ENDED]
+        for run in live:
+            run.stop()
+            run.wait(60)
+    left = _linger(lambda: [p for p in ours() if p.pid != _standby()])
+    started = _linger(lambda: [t for t in threading.enumerate() if t not in threads])
+    shutil.rmtree(root)
+    assert not live, f"runs left live: {live}"
+    assert not left, f"processes left: {left}"
+    assert not started, f"threads left: {started}"
+
+
+def _environment():
+    return {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
+
+
+def _linger(find, seconds=10):
+    """What is still there after some time."""
+    deadline = time.monotonic() + seconds
+    while (found := find()) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return found
+
+
+@pytest.fixture
+def data_root():
+    """The folder of real data sets; tests that need it are skipped where there is none."""
+    root = Path(os.environ.get("LEPTON_LAB_DATA", "nowhere"))
+    if not (root / "MNIST" / "raw").is_dir():
+        pytest.skip("no MNIST under LEPTON_LAB_DATA")
+    return root
+
+
+@pytest.fixture
+def tiny():
+    """A spec whose run takes well under a second."""
+    return lab.Spec(dataset="digits", model="mlp", epochs=2, batch_size=128)
+
+
+@pytest.fixture
+def endless():
+    """A spec that trains for hours unless told otherwise, on two ranks."""
+    return lab.Spec(dataset="digits", model="mlp", epochs=100_000, batch_size=32, world=2, eval_every=0, checkpoint_every=0)
+
+
+def ours():
+    """Live processes that this one started, and theirs."""
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        try:
+            if process.status() != psutil.STATUS_ZOMBIE and "lepton_lab" in " ".join(process.cmdline()):
+                found.append(process)
+        except psutil.NoSuchProcess:
+            pass
+    return found
+
+
+def _standby():
+    return client._standby.process.pid if client._standby else None
+
+
+def until(condition, seconds=30):
+    """Wait for a condition to hold and return its value."""
+    deadline = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < deadline, "it never held"
+        time.sleep(0.01)
+    return value
+
+
+def ranks_of(run):
+    """Processes of a run's ranks, found by its folder's open log."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if any(str(run.folder / "logs" / "rank") in f.path for f in process.open_files()):
+                found.append(process)
+        except (psutil.Error, OSError):
+            pass
+    return found

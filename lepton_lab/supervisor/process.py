@@ -69,12 +69,14 @@ def preload() -> None:
 
 def receive(channel: socket.socket, parent: int) -> tuple[RunFolder, int, dict[str, Any]] | None:
     """The next run, or None when the parent is gone. What it sent before its death is still taken."""
-    poll = select.poll()
-    poll.register(channel, select.POLLIN)
-    with contextlib.suppress(ProcessLookupError):  # gone already: the socket says so too
-        # A child of the parent may hold its end of the socket open for ever; the process itself can't be mistaken.
-        poll.register(os.pidfd_open(parent), select.POLLIN)
-    poll.poll()
+    with contextlib.suppress(ProcessLookupError):  # gone already: only what it left is to be read
+        # The end of the socket is not enough: a child that the parent forked may hold it open for ever.
+        pid = os.pidfd_open(parent)
+        poll = select.poll()
+        poll.register(channel, select.POLLIN)
+        poll.register(pid, select.POLLIN)
+        poll.poll()
+        os.close(pid)
     try:
         message, descriptors, _, _ = socket.recv_fds(channel, 16, 2, socket.MSG_DONTWAIT)
     except BlockingIOError:

@@ -16,6 +16,7 @@ import lepton_lab as lab
 from lepton_lab.folders import ENDED
 from lepton_lab.supervisor import client
 
+SET_BY_OTHERS = ("PYTEST_CURRENT_TEST", "TORCHINDUCTOR_CACHE_DIR")
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 
 
@@ -56,7 +57,7 @@ def home(standby):
 
 
 def _environment():
-    return {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
+    return {name: value for name, value in os.environ.items() if name not in SET_BY_OTHERS}
 
 
 def _linger(find, seconds=10):

@@ -1,0 +1,128 @@
+"""Finished figures: CHARTS maps a name to a function `(runs) -> Chart`; `series` is what they draw."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+from .drawing import Chart, Nothing
+from .lines import Line, Lines
+from .matrix import Matrix
+from .series import Curve, intervals, labels, number, reduce, series
+
+if TYPE_CHECKING:
+    from ..run import Run
+
+__all__ = ["CHARTS", "Chart", "Curve", "Lines", "Matrix", "intervals", "labels", "number", "reduce", "series"]
+
+SPREAD = 100  # from this ratio of highest to lowest loss on, a log scale shows more
+MARKS = 8  # interventions shown in a chart, at most
+
+
+def loss(runs: list[Run]) -> Chart:
+    """Loss by step: training thin, validation strong."""
+    return _training(runs, "loss", "Loss", "loss")
+
+
+def accuracy(runs: list[Run]) -> Chart:
+    """Accuracy by step: training thin, validation strong."""
+    return _training(runs, "accuracy", "Accuracy", "accuracy (fraction)", highest=1.0)
+
+
+def learning_rate(runs: list[Run]) -> Chart:
+    """Learning rate by step, as schedule and interventions made it."""
+    return _single(runs, "lr", "Learning rate", "learning rate")
+
+
+def throughput(runs: list[Run]) -> Chart:
+    """Training samples a second over all ranks, without evaluations, checkpoints and pauses."""
+    return _single(runs, "samples_per_s", "Training throughput, all ranks", "samples/s", lowest=0.0)
+
+
+def confusion(runs: list[Run]) -> Chart:
+    """True against predicted classes of the test set, for the first of the runs."""
+    run = runs[0]
+    label = labels([run])[0]
+    label += "" if label == run.id else f", {run.id}"
+    row = next((row for row in reversed(run.rows("eval")) if row.get("confusion")), None)
+    if row is None:
+        return Nothing("Confusion", f"{label}: no confusion matrix, since no test set with classes was evaluated.")
+    counts = row["confusion"]
+    classes = [str(name) for name in run.facts.get("classes") or range(len(counts))]
+    right, n = sum(counts[i][i] for i in range(len(counts))), sum(map(sum, counts))
+    wrong = sorted(((c, i, j) for i, r in enumerate(counts) for j, c in enumerate(r) if c and i != j), reverse=True)
+    most = "; ".join(f"{classes[i]} taken for {classes[j]} {c} times" for c, i, j in wrong[:3])
+    text = f"Confusion matrix of {label} on its {row['split']} set: {right} of {n} right."
+    text += f" Most often: {most}." if most else ""
+    return Matrix(f"{label}\n{right} of {n} right ({row['split']})", text, counts, classes)
+
+
+CHARTS: dict[str, Callable[[list[Run]], Chart]] = {
+    "loss": loss,
+    "accuracy": accuracy,
+    "learning_rate": learning_rate,
+    "throughput": throughput,
+    "confusion": confusion,
+}
+
+
+def _training(runs: list[Run], name: str, title: str, y: str, highest: float | None = None) -> Chart:
+    """Curves of training and validation of one or several runs."""
+    lines, words = [], []
+    for i, (run, label) in enumerate(zip(runs, labels(runs), strict=True)):
+        curves = series(run.rows())
+        train, val = curves.get(name), curves.get(f"val_{name}")
+        alone = len(runs) == 1
+        if train:
+            told = "training, each step" if alone else f"{label}, training"
+            lines.append(Line(told, train, i, strong=False, legend=alone or not val))
+        if val:
+            lines.append(Line("validation" if alone else label, val, i))
+        parts = [_told(kind, curve) for kind, curve in (("training", train), ("validation", val)) if curve]
+        words.append(f"{label}: {'; '.join(parts) or 'nothing yet'}")
+    if not lines:
+        return Nothing(title, f"{title}: no run has any yet ({', '.join(run.id for run in runs)}).")
+    lines.sort(key=lambda line: line.strong)
+    low, high = (f(v for line in lines for v in line.curve.y) for f in (min, max))
+    log = name == "loss" and low > 0 and high / low > SPREAD
+    heading = f"{title}, {labels(runs)[0]}" if len(runs) == 1 else f"{title} (strong: validation; thin: training)"
+    text = f"{title} by optimizer step. {'. '.join(words)}."
+    y += " (log scale)" if log else ""
+    return Lines(heading, text, y, tuple(lines), log, highest=highest, marks=_marks(runs))
+
+
+def _single(runs: list[Run], name: str, title: str, y: str, lowest: float | None = None) -> Chart:
+    """One curve a run."""
+    lines, words = [], []
+    for i, (run, label) in enumerate(zip(runs, labels(runs), strict=True)):
+        curve = series(run.rows()).get(name)
+        if curve:
+            lines.append(Line(label, curve, i, points=name != "lr"))
+            words.append(f"{label}: {_told('', curve).strip()}, median {number(median(curve.y))}")
+    if not lines:
+        return Nothing(title, f"{title}: no run has any yet ({', '.join(run.id for run in runs)}).")
+    heading = f"{title}, {lines[0].name}" if len(runs) == 1 else title
+    peaks = [max(line.curve.y) for line in lines]
+    log = lowest is None and min(min(line.curve.y) for line in lines) > 0 and max(peaks) / min(peaks) > SPREAD
+    text = f"{title} by optimizer step. {'. '.join(words)}."
+    y += " (log scale)" if log else ""
+    return Lines(heading, text, y, tuple(lines), log, lowest=lowest, marks=_marks(runs))
+
+
+def _told(kind: str, curve: Curve) -> str:
+    """A curve in words."""
+    (x, y), low, high = curve, min(curve.y), max(curve.y)
+    span = f"{kind} {number(y[0])} at step {x[0]:.0f} to {number(y[-1])} at step {x[-1]:.0f}"
+    return f"{span} (lowest {number(low)}, highest {number(high)})"
+
+
+def _marks(runs: list[Run]) -> tuple[tuple[float, str], ...]:
+    """What was done to a run that is shown alone."""
+    notes = [row for row in runs[0].rows("note") if "command" in row] if len(runs) == 1 else []
+    return tuple((float(row["step"]), _deed(row)) for row in notes[:MARKS])
+
+
+def _deed(row: dict[str, Any]) -> str:
+    values = {k: v for k, v in row.items() if k in ("lr", "clip", "weight_decay")}
+    return ", ".join(f"{name}={value:g}" for name, value in values.items()) or row["command"]

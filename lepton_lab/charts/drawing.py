@@ -1,0 +1,148 @@
+"""A chart is described once and drawn twice: plotly where someone can point at it, a PNG everywhere else."""
+
+from __future__ import annotations
+
+import html
+import io
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Okabe and Ito's colours, told apart with any kind of colour vision; those that are pale on paper come last.
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+
+INK, GREY, GRID = "#24292f", "#57606a", "#e4e7eb"  # of the PNG, on white
+GREY_ANYWHERE = "#7b818a"  # of plotly, whose background is the page's: 4:1 on white and on Lab's dark
+FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', sans-serif"
+DPI = 200
+WIDTH = 120  # CSS pixels an inch of PNG is shown at
+CONFIG = {
+    "displaylogo": False,
+    "showSendToCloud": False,
+    "showLink": False,
+    "responsive": True,
+    "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d"],
+}
+
+
+@dataclass(frozen=True)
+class Chart:
+    """
+    A finished figure.
+
+    Last in a cell it is shown: interactive where plotly is known, as a PNG in saved notebooks, HTML and papermill.
+
+    Attributes
+    ----------
+    title : str
+        What it shows.
+    text : str
+        The same in words: the alternative text of the picture.
+    """
+
+    title: str
+    text: str
+
+    def figure(self) -> go.Figure:
+        """The chart as a plotly figure, to change or to save as one likes."""
+        import plotly.graph_objects as go
+
+        described = self.plotly()
+        return go.Figure(data=described["data"], layout=described["layout"])
+
+    def plotly(self) -> dict[str, Any]:
+        """The chart as plotly.js takes it: data, layout and config; no part of it needs the network."""
+        raise NotImplementedError
+
+    def png(self) -> bytes:
+        """The chart as a PNG on white, for paper and screens of high density."""
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+        from PIL import Image
+
+        figure = Figure(figsize=self._size(), dpi=DPI, layout="constrained", facecolor="white")
+        canvas = FigureCanvasAgg(figure)  # of our own: pyplot would keep it, and the notebook show it twice
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # a run's name may hold letters that the font lacks
+            self._draw(figure)
+            canvas.draw()
+        image = Image.frombuffer("RGBA", canvas.get_width_height(), canvas.buffer_rgba()).convert("RGB")
+        image = image.quantize(255, dither=Image.Dither.NONE)
+        file = io.BytesIO()
+        image.save(file, "PNG", optimize=True)
+        return file.getvalue()
+
+    def _size(self) -> tuple[float, float]:
+        """Width and height in inches."""
+        return 6.0, 3.5
+
+    def _draw(self, figure: Figure) -> None:
+        raise NotImplementedError
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> tuple[dict[str, Any], dict[str, Any]]:
+        import base64
+
+        data = {
+            "application/vnd.plotly.v1+json": self.plotly(),
+            "image/png": base64.b64encode(self.png()).decode(),
+            "text/plain": self.text,
+        }
+        return data, {"image/png": {"alt": self.text, "width": round(self._size()[0] * WIDTH)}}
+
+
+@dataclass(frozen=True)
+class Nothing(Chart):
+    """A chart with nothing to draw yet: `text` says why."""
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> tuple[dict[str, Any], dict[str, Any]]:
+        return {"text/html": f'<p class="nothing">{html.escape(self.text)}</p>', "text/plain": self.text}, {}
+
+    def plotly(self) -> dict[str, Any]:
+        """An empty figure with the sentence as its title."""
+        return {"data": [], "layout": layout(self.text), "config": CONFIG}
+
+    def _draw(self, figure: Figure) -> None:
+        figure.text(0.5, 0.5, plain(self.text), ha="center", va="center", color=GREY, wrap=True)
+
+
+def layout(title: str) -> dict[str, Any]:
+    """What all plotly charts share; the background is the page's."""
+    axis = {"gridcolor": "rgba(128,128,128,0.22)", "linecolor": "rgba(128,128,128,0.5)", "zeroline": False}
+    return {
+        "title": {"text": html.escape(title).replace("\n", "<br>"), "x": 0.01, "xanchor": "left", "font": {"size": 15}},
+        "font": {"family": FONT, "size": 12, "color": GREY_ANYWHERE},
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        "hoverlabel": {"bgcolor": "#24292f", "bordercolor": "#24292f", "font": {"color": "#ffffff"}},
+        "autosize": True,
+        "height": 380,
+        "margin": {"l": 64, "r": 20, "t": 48, "b": 48},
+        "legend": {"orientation": "h", "x": 0, "y": -0.22},
+        "xaxis": {**axis, "automargin": True},
+        "yaxis": {**axis, "automargin": True},
+        "shapes": [],
+        "annotations": [],
+    }
+
+
+def dress(axes: Axes, x: str, y: str) -> None:
+    """What all PNGs share: labels of the axes, quiet lines."""
+    axes.set_xlabel(x, color=GREY, fontsize=9)
+    axes.set_ylabel(y, color=GREY, fontsize=9)
+    axes.tick_params(colors=GREY, labelsize=8.5, length=3, width=0.7)
+    axes.grid(True, color=GRID, lw=0.7)
+    axes.set_axisbelow(True)
+    for side, spine in axes.spines.items():
+        spine.set_visible(side in ("left", "bottom"))
+        spine.set(color="#afb8c1", linewidth=0.7)
+
+
+def plain(text: str) -> str:
+    """Text that matplotlib takes as it is: no formula between dollars, no label hidden by an underscore."""
+    text = text.replace("$", r"\$")
+    return f" {text}" if text.startswith("_") else text

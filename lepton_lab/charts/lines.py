@@ -1,0 +1,159 @@
+"""Curves over optimizer steps."""
+
+from __future__ import annotations
+
+import html
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from .drawing import COLORS, CONFIG, GREY, GREY_ANYWHERE, INK, Chart, dress, layout, plain
+from .series import Curve, reduce
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+MARKERS = (("o", "circle"), ("s", "square"), ("^", "triangle-up"), ("D", "diamond"), ("v", "triangle-down"))
+FEW = 40  # points that can still be told apart
+
+
+@dataclass(frozen=True)
+class Line:
+    """One curve: thin and light (training), or strong, with markers where it has few points."""
+
+    name: str
+    curve: Curve
+    index: int = 0
+    """Which run it belongs to: its colour and marker."""
+    strong: bool = True
+    legend: bool = True
+    points: bool = True
+    """Whether its points count: they are marked where they are few."""
+
+    @property
+    def marked(self) -> bool:
+        """Whether its points are drawn."""
+        return self.strong and self.points and len(self.curve.x) <= FEW
+
+    @property
+    def color(self) -> str:
+        """The run's colour."""
+        return COLORS[self.index % len(COLORS)]
+
+
+@dataclass(frozen=True)
+class Lines(Chart):
+    """Curves over optimizer steps."""
+
+    y: str
+    """Label of the upright axis, with its unit."""
+    lines: tuple[Line, ...]
+    log: bool = False
+    lowest: float | None = None
+    highest: float | None = None
+    """Ends of the upright axis, where the values have them."""
+    marks: tuple[tuple[float, str], ...] = ()
+    """Steps at which someone intervened, and what they did."""
+
+    def plotly(self) -> dict[str, Any]:
+        """The chart as plotly.js takes it."""
+        described = layout(self.title)
+        described["xaxis"] |= {"title": {"text": "optimizer steps"}, "rangemode": "tozero"}
+        described["yaxis"] |= {"title": {"text": self.y}} | ({"type": "log", "dtick": 1} if self.log else {})
+        if self.lowest is not None:
+            described["yaxis"]["rangemode"] = "tozero"
+        described["hovermode"] = "x unified"
+        for step, what in self.marks:
+            place = {"x": step, "xref": "x", "yref": "paper"}
+            described["shapes"].append(
+                {"type": "line", "x0": step, "x1": step, "xref": "x", "y0": 0, "y1": 1, "yref": "paper"}
+                | {"line": {"color": GREY_ANYWHERE, "width": 1, "dash": "dot"}}
+            )
+            described["annotations"].append(
+                {**place, "y": 1, "text": html.escape(what), "textangle": -90, "showarrow": False, "xanchor": "right"}
+                | {"yanchor": "top", "font": {"size": 10}}
+            )
+        return {"data": [_trace(line) for line in self.lines], "layout": described, "config": CONFIG}
+
+    def _size(self) -> tuple[float, float]:
+        rows = -(-len(self._named()) // self._columns())
+        return 6.0, 3.3 + 0.19 * rows
+
+    def _named(self) -> list[Line]:
+        """Lines in the legend."""
+        return [line for line in self.lines if line.legend] if len(self.lines) > 1 else []
+
+    def _columns(self) -> int:
+        """Columns of the legend, by its longest name."""
+        longest = max((len(line.name) for line in self._named()), default=0)
+        return 1 if longest > 30 else 2 if longest > 18 else 3
+
+    def _draw(self, figure: Figure) -> None:
+        axes = figure.add_subplot()
+        for line in self.lines:
+            x, y = reduce(line.curve)
+            axes.plot(x, y, zorder=3 if line.strong else 2, **_style(line))
+        if self.log:
+            _log_axis(axes)
+        low, high = axes.get_ylim()
+        if self.lowest is not None:
+            axes.set_ylim(bottom=self.lowest)
+        if self.highest is not None:
+            axes.set_ylim(top=min(high, self.highest + 0.02 * (self.highest - low)))
+        for step, what in self.marks:
+            axes.axvline(step, color=GREY, lw=0.8, ls=":", zorder=1)
+            axes.annotate(
+                plain(what), (step, 1), (-2, -2), xycoords=("data", "axes fraction"), textcoords="offset points"
+            ).set(rotation=90, ha="right", va="top", fontsize=7, color=GREY)
+        axes.set_xlim(left=0)
+        if not self.log and high >= 10_000:
+            axes.yaxis.set_major_formatter("{x:,.0f}")
+        dress(axes, "optimizer steps", self.y)
+        self._head(figure)
+
+    def _head(self, figure: Figure) -> None:
+        """Title above and legend below, in line with the left edge."""
+        from matplotlib.lines import Line2D
+
+        figure.suptitle(plain(self.title), x=0.012, ha="left", fontsize=11, fontweight="bold", color=INK)
+        handles = [Line2D([], [], **_style(line)) for line in self._named()]
+        names = [plain(line.name) for line in self._named()]
+        figure.legend(
+            handles, names, loc="outside lower left", ncols=self._columns(), frameon=False, fontsize=8.5, labelcolor=INK
+        )
+
+
+def _style(line: Line) -> dict[str, Any]:
+    """How matplotlib draws a line, on the axes and in the legend."""
+    if not line.strong:
+        marker = "." if len(line.curve.x) == 1 else None
+        return {"color": line.color, "lw": 0.8, "alpha": 0.45, "marker": marker}
+    marker = MARKERS[line.index % len(MARKERS)][0] if line.marked else None
+    return {"color": line.color, "lw": 1.7, "marker": marker, "ms": 4.2, "mec": "white", "mew": 0.6}
+
+
+def _trace(line: Line) -> dict[str, Any]:
+    x, y = reduce(line.curve)
+    trace = {
+        "type": "scatter",
+        "x": [int(step) for step in x],
+        "y": [float(f"{value:.6g}") for value in y],
+        "name": html.escape(line.name),
+        "mode": "lines+markers" if line.marked else "lines",
+        "line": {"color": line.color, "width": 2.2 if line.strong else 1},
+        "opacity": 1 if line.strong else 0.5,
+        "legendgroup": str(line.index),
+        "showlegend": line.legend,
+        "hovertemplate": "%{y:.5g}",
+    }
+    if line.marked:
+        trace["marker"] = {"symbol": MARKERS[line.index % len(MARKERS)][1], "size": 7}
+    return trace
+
+
+def _log_axis(axes: Axes) -> None:
+    from matplotlib.ticker import LogFormatterMathtext, NullFormatter
+
+    axes.set_yscale("log")
+    axes.yaxis.set_major_formatter(LogFormatterMathtext())
+    axes.yaxis.set_minor_formatter(NullFormatter())

@@ -1,0 +1,289 @@
+"""lepton-lab: the workbench on the command line. Nothing here imports torch."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+
+from .. import run as runs
+from ..charts import number
+from ..folders import ENDED, home
+from ..run import Run, attach
+from ..spec import LabError, Spec, SpecError
+from .options import SpecCommand, chosen, option_help, spec_options
+from .progress import follow
+
+EFFECT = 15.0  # seconds to wait for a command to take effect
+EXIT = {"done": 0, "stopped": 130}  # any other end is 1
+
+EXAMPLES = """
+\b
+Examples:
+  lepton-lab demo                      the CNN on digits over two processes
+  lepton-lab run --world 2 --epochs 10 --lr 3e-4
+  lepton-lab run --model mlp --option hidden=256 --name wide --detach
+  lepton-lab list                      all runs, newest first
+  lepton-lab set --lr 1e-4             steer the latest run while it trains
+  lepton-lab stop 20261122-021408-3fa2
+  lepton-lab report --out report.html  the latest run as one offline page
+
+\b
+Commands take the latest run where no ID is given. Runs are kept under
+LEPTON_LAB_HOME, data under LEPTON_LAB_DATA (each a folder).
+
+\b
+Exit status: 0 done; 1 a run failed; 2 the command was refused, and nothing
+was started; 130 a run was stopped.
+"""
+
+RUN_EXAMPLES = """
+\b
+Examples:
+  lepton-lab run --dataset mnist --model mlp --batch-size 100
+  lepton-lab run --optimizer sgd --lr 0.1 --schedule cosine --warmup 50
+  lepton-lab run --model cnn --option dropout=0.2 --option hidden=128
+  lepton-lab run --spec spec.yaml --seed 1
+  lepton-lab run --like 20261122-021408-3fa2 --lr 3e-4
+
+\b
+Ctrl-C (or SIGTERM) saves a checkpoint and stops; a second one leaves the run
+to itself. Exit status: 0 done, 1 failed, 2 refused, 130 stopped.
+"""
+
+
+class Refused(click.ClickException):
+    """What a user can put right, as one sentence on stderr."""
+
+    exit_code = 2
+
+
+class Lab(click.Group):
+    """The commands; an error of ours becomes its sentence and exit status 2."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command."""
+        try:
+            return super().invoke(ctx)
+        except LabError as error:
+            raise Refused(str(error)) from None
+
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+one = click.argument("id", required=False)
+
+
+@click.group(cls=Lab, epilog=EXAMPLES, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="lepton-lab", message="%(prog)s %(version)s")
+def main() -> None:
+    """Train models over processes that outlive the terminal; watch, steer and report on them."""
+
+
+@main.command(cls=SpecCommand, epilog=RUN_EXAMPLES)
+@spec_options
+@click.option("--option", "pairs", metavar="KEY=VALUE", multiple=True, help=option_help())
+@click.option("--spec", "file", type=click.Path(path_type=Path), help="Start from a YAML or JSON file of fields.")
+@click.option("--like", metavar="ID", help="Start from the spec and the code of an earlier run.")
+@click.option("--detach", is_flag=True, help="Print the run's id and return at once.")
+@as_json
+def run(
+    pairs: tuple[str, ...], file: Path | None, like: str | None, detach: bool, as_json: bool, **given: str | None
+) -> None:
+    """Train a model; shows an epoch a line until it is done."""
+    if file and like:
+        raise SpecError(f"spec={str(file)!r}: takes the place of --like {like}; give one of the two")
+    if like:
+        model = attach(like)
+        launched = runs.repeat(model, **chosen(given, pairs, model.spec))
+    else:
+        base = Spec.load(file) if file else Spec()
+        launched = runs.launch(base.replace(**chosen(given, pairs, base)))
+    if detach:
+        _tell(launched, as_json, lambda: launched.id)
+    else:
+        raise SystemExit(_watch(launched, as_json))
+
+
+@main.command("list")
+@as_json
+def list_runs(as_json: bool) -> None:
+    """Show all runs, newest first."""
+    found = runs.runs()
+    if as_json:
+        click.echo(json.dumps([run.summary() for run in found], indent=1))
+    elif not found:
+        click.echo(f"There are no runs yet under {home() / 'runs'}: lepton-lab demo makes one.")
+    else:
+        _table([run.summary() for run in found])
+
+
+@main.command()
+@one
+@as_json
+def show(id: str | None, as_json: bool) -> None:
+    """Show a run: its state, figures, spec, and how to repeat it."""
+    run = attach(id)
+    _tell(run, as_json, lambda: _described(run))
+
+
+@main.command()
+@one
+@as_json
+def stop(id: str | None, as_json: bool) -> None:
+    """Save a checkpoint at the next step, and end."""
+    run = attach(id)
+    run.stop()
+    _after(run, as_json, lambda: run.state in ENDED)
+
+
+@main.command()
+@one
+@as_json
+def pause(id: str | None, as_json: bool) -> None:
+    """Stand still at the next step, all in memory."""
+    run = attach(id)
+    run.pause()
+    _after(run, as_json, lambda: run.state in ("paused", *ENDED))
+
+
+@main.command(short_help="Go on after a pause, a stop, or a failure.")
+@one
+@as_json
+def resume(id: str | None, as_json: bool) -> None:
+    """Go on after a pause, or from the last checkpoint of a run that ended early."""
+    run = attach(id)
+    run.resume()
+    _after(run, as_json, lambda: run.state in ("running", *ENDED))
+
+
+@main.command("set", short_help="Change the learning rate of a running job.")
+@one
+@click.option("--lr", help="Learning rate, above 0.")
+@click.option("--clip", help="Largest norm of the gradient; 0 clips nothing.")
+@click.option("--weight-decay", help="Weight decay, 0 or more.")
+@as_json
+def set_values(id: str | None, as_json: bool, **given: str | None) -> None:
+    """Change the learning rate, clipping or weight decay of a running job."""
+    values = {name: value for name, value in given.items() if value is not None}
+    if not values:
+        raise SpecError("set needs a value, such as --lr 3e-4 (or --clip, --weight-decay)")
+    run = attach(id)
+    before = _noted(run)
+    run.set(**values)  # type: ignore[arg-type]
+    _after(run, as_json, lambda: _noted(run) > before or run.state in ENDED)
+
+
+@main.command()
+@click.argument("ids", metavar="[ID]...", nargs=-1)
+@click.option("--out", type=click.Path(path_type=Path), help="File to write.  [report.html in the first run's folder]")
+def report(ids: tuple[str, ...], out: Path | None) -> None:
+    """Write runs into one offline HTML page, and print its path."""
+    from ..reports import report as write
+
+    chosen_runs = [attach(id) for id in ids] or [attach()]
+    click.echo(write(chosen_runs, out or chosen_runs[0].folder / "report.html"))
+
+
+@main.command()
+@click.option("--out", type=click.Path(path_type=Path), help="File to write.  [report.html in the run's folder]")
+def demo(out: Path | None) -> None:
+    """Train the CNN on digits over two processes, and report on it."""
+    from ..reports import report as write
+    from ..supervisor.devices import workers
+
+    world = min(2, workers())
+    launched = runs.launch(Spec(dataset="digits", model="cnn", strategy="ddp", world=world, epochs=5, name="demo"))
+    click.echo(f"The CNN on digits over {world} {'processes' if world > 1 else 'process'}; run {launched.id}.")
+    status = _watch(launched, as_json=False)
+    click.echo(f"Report: {write(launched, out or launched.folder / 'report.html')}")
+    raise SystemExit(status)
+
+
+def _watch(run: Run, as_json: bool) -> int:
+    """Follow a run in the foreground; returns the exit status."""
+    state = follow(run, quiet=as_json)
+    if as_json:
+        click.echo(json.dumps(_record(run)))
+    else:
+        click.echo(f"{click.style(state, bold=True)}{_test(run)}  {run.folder}")
+    if run.failure:
+        click.secho(f"Error: {run.failure}", fg="red", err=True)
+    elif state == "interrupted":
+        click.secho(f"Error: the run's processes are gone; `lepton-lab resume {run.id}` goes on", fg="red", err=True)
+    return EXIT.get(state, 1) if state in ENDED else EXIT["stopped"]
+
+
+def _test(run: Run) -> str:
+    accuracy = run.summary()["test_accuracy"]
+    return "" if accuracy is None else f"  test accuracy {accuracy:.4f}"
+
+
+def _tell(run: Run, as_json: bool, text: Callable[[], str]) -> None:
+    click.echo(json.dumps(_record(run), indent=1) if as_json else text())
+
+
+def _after(run: Run, as_json: bool, effective: Callable[[], bool]) -> None:
+    """Wait a little for a command to take effect, then tell the state."""
+    deadline = time.monotonic() + EFFECT
+    while not (done := effective()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    late = "" if done else " (it will take effect at the run's next step)"
+    _tell(run, as_json, lambda: f"{run.id}  {run.state}{late}")
+
+
+def _noted(run: Run) -> int:
+    return sum(row.get("command") == "set" for row in run.rows("note"))
+
+
+def _record(run: Run) -> dict[str, Any]:
+    """All about a run, as JSON takes it."""
+    failure = run.failure
+    return {
+        **run.summary(),
+        "folder": str(run.folder),
+        "failure": asdict(failure) if failure else None,
+        "command": run.command,
+        "spec": run.spec.to_dict(),
+    }
+
+
+def _described(run: Run) -> str:
+    summary = run.summary()
+    lines = [click.style(f"{run.id}  {run.state}", bold=True), ""]
+    names = {"loss": "training loss", "accuracy": "training accuracy", "val_loss": "validation loss"}
+    names |= {"val_accuracy": "validation accuracy", "test_accuracy": "test accuracy", "samples_per_s": "samples/s"}
+    figures = {"step": f"{summary['step']} of {summary['steps'] or '?'}", "time": f"{summary['seconds']:.1f} s"}
+    figures |= {told: number(summary[name]) for name, told in names.items() if summary[name] is not None}
+    lines += [f"  {name:<20} {value}" for name, value in figures.items()]
+    if run.failure:
+        lines += ["", click.style(f"Failed: {run.failure}", fg="red")]
+    lines += ["", "Spec:", *(f"  {line}" for line in run.spec.to_yaml().splitlines())]
+    lines += ["", "Folder:", f"  {run.folder}", "Again:", f"  {run.command}"]
+    return "\n".join(lines)
+
+
+def _table(rows: list[dict[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=160)  # a file or a pipe wraps nothing
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("id", "state", "what", "steps", "val loss", "val acc", "test acc"):
+        right = name not in ("id", "state", "what")
+        table.add_column(name, justify="right" if right else "left", no_wrap=name != "what")
+    for row in rows:
+        what = row["name"] or f"{row['model']} on {row['dataset']}"
+        figures = (row[name] for name in ("val_loss", "val_accuracy", "test_accuracy"))
+        steps = f"{row['step']}/{row['steps']}" if row["steps"] else "-"
+        table.add_row(row["id"], row["state"], what, steps, *("-" if f is None else f"{f:.4f}" for f in figures))
+    console.print(table, markup=False)
+
+
+__all__ = ["main"]

@@ -1,0 +1,96 @@
+"""One command-line option for each field of Spec, made from the field: its name, its description, its default."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from ..spec import SYNONYMS, TABLES, Spec, SpecError, keywords, table
+
+FIELDS = [name for name in Spec.model_fields if name != "options"]
+METAVARS = {bool: "[true|false]", int: "INTEGER", float: "NUMBER", str: "TEXT"}
+
+
+def spec_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command an option for each field of Spec; what they hold is checked by Spec itself."""
+    for name in reversed(FIELDS):
+        field = Spec.model_fields[name]
+        flag: dict[str, Any] = {"is_flag": False, "flag_value": "true"} if field.annotation is bool else {}
+        option = click.option(f"--{name.replace('_', '-')}", name, metavar=_metavar(name), help=_help(name), **flag)
+        command = option(command)
+    return command
+
+
+def chosen(given: dict[str, str | None], pairs: tuple[str, ...], base: Spec | None = None) -> dict[str, Any]:
+    """
+    Spec fields from what the command line gave; fields that it did not name are left out.
+
+    Raises
+    ------
+    SpecError
+        If a pair is not of the form key=value.
+    """
+    fields: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    if pairs:
+        fields["options"] = {**(base.options if base else {}), **dict(map(_pair, pairs))}
+    return fields
+
+
+class SpecCommand(click.Command):
+    """A command whose help shows the fields of Spec apart, and that knows what fields are called elsewhere."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write two lists of options: what to train, and how to run the command."""
+        records = [(p.name in FIELDS, record) for p in self.get_params(ctx) if (record := p.get_help_record(ctx))]
+        for title, fields in (("What to train", True), ("Options", False)):
+            with formatter.section(title):
+                formatter.write_dl([record for is_field, record in records if is_field == fields])
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse, and name the right field for what other tools call it."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            known = SYNONYMS.get(error.option_name.lstrip("-").replace("-", "_"))
+            if known:
+                error.possibilities = [f"--{known.replace('_', '-')}"]
+            raise
+
+
+def option_help() -> str:
+    """Help on --option: the names that the tables' entries take."""
+    taken = {
+        family: sorted({name for entry in table(family).values() for name in keywords(entry)}) for family in TABLES
+    }
+    names = "; ".join(f"{family}: {', '.join(names)}" for family, names in taken.items() if names)
+    return f"An option of what was chosen, one at a time ({names})."
+
+
+def _pair(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not (name and equals):
+        raise SpecError(f"option={text!r}: must be key=value, such as --option dropout=0.2")
+    try:
+        return name.strip(), json.loads(value)
+    except ValueError:
+        return name.strip(), value
+
+
+def _metavar(name: str) -> str:
+    field = Spec.model_fields[name]
+    choices = getattr(field.annotation, "__args__", None)
+    if choices:
+        return f"[{'|'.join(choices)}]"
+    return "NAME" if name in TABLES else METAVARS[field.annotation]
+
+
+def _help(name: str) -> str:
+    field = Spec.model_fields[name]
+    text = (field.description or "").rstrip(".")
+    if name in TABLES:
+        text = f"{text.split(', a name of')[0]}: {', '.join(table(name))}"
+    default = str(field.default).lower() if isinstance(field.default, bool) else field.default
+    return f"{text}. [{default}]" if default != "" else f"{text}."

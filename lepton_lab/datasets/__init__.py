@@ -1,0 +1,46 @@
+"""Data sets: DATASETS maps a name to a function `(root, seed, **options) -> Data`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from . import cifar, idx
+from .base import Data, Split
+from .cifar import cifar10
+from .files import SOURCES, find, require
+from .idx import fashion_mnist, mnist
+from .own import from_user
+from .small import blobs, digits
+
+__all__ = ["DATASETS", "SOURCES", "Data", "Split", "check", "from_user"]
+
+DATASETS: dict[str, Callable[..., Data]] = {
+    "digits": digits,
+    "mnist": mnist,
+    "fashion_mnist": fashion_mnist,
+    "cifar10": cifar10,
+    "blobs": blobs,
+}
+
+
+def check(name: str, root: Path) -> None:
+    """
+    Refuse at once, before a launch, what can be seen to be bad without reading a data set whole (a millisecond).
+
+    Files that are missing are no error here: loading downloads them.
+
+    Raises
+    ------
+    SpecError
+        If LEPTON_LAB_DATA names a folder that is not there, or a file's header or length is wrong.
+    """
+    if name not in SOURCES:
+        return
+    require(root)
+    for file in SOURCES[name].files():
+        path = find(name, root, file)
+        if path and name == "cifar10":
+            cifar.glance(path)
+        elif path:
+            idx.glance(path, idx.PIXELS if "images" in file else ())

@@ -1,0 +1,83 @@
+"""What every data set becomes, and how it is split."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias, Union
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+    from torch.utils.data import Dataset
+
+Split: TypeAlias = Union["tuple[Tensor, Tensor]", "Dataset"]
+
+HELD_OUT = 0.1
+"""Fraction of the training samples that becomes the validation set where none is published."""
+
+
+@dataclass
+class Data:
+    """
+    Training, validation and test samples, and what a model must know of them.
+
+    A split is a pair `(x, y)` of CPU tensors with as many rows in each, or a map-style `Dataset` of such pairs.
+    """
+
+    train: Split
+    val: Split | None
+    """None where there is nothing to validate on: a user's own data of fewer than ten training samples."""
+    test: Split | None
+    """None where a user's own data came without a test set."""
+    shape: tuple[int, ...]
+    """Shape of one sample as the model sees it, e.g. (1, 28, 28) = channels, height, width."""
+    classes: list[str]
+    """Name of each label 0, 1, ...; empty for regression."""
+    mean: tuple[float, ...] = ()
+    """Per channel, of x / 255; () = uint8 is only divided by 255, and any other x is used as it is."""
+    std: tuple[float, ...] = ()
+    """Per channel, like `mean`."""
+
+
+def shuffled(count: int, seed: int, *fractions: float) -> list[Tensor]:
+    """
+    Indices 0 .. count-1 dealt out at random: one part for each fraction, preceded by one of all the rest.
+
+    Each part is in ascending order: order within a split means nothing, and reading forwards is faster.
+    """
+    import torch
+
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
+    sizes = [int(count * fraction) for fraction in fractions]
+    return [part.sort().values for part in order.split([count - sum(sizes), *sizes])]
+
+
+def take(x: np.ndarray, y: np.ndarray, index: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows `index` of images (or features) and of labels, copied; labels become int64."""
+    import torch
+
+    rows = index.numpy()
+    return torch.from_numpy(x[rows]), torch.from_numpy(y[rows].astype("int64"))
+
+
+def images(
+    train: tuple[np.ndarray, np.ndarray],
+    test: tuple[np.ndarray, np.ndarray],
+    seed: int,
+    classes: list[str],
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+) -> Data:
+    """Data from published training and test images, uint8 (N, C, H, W), with validation cut from training."""
+    import torch
+
+    kept, held = shuffled(len(train[0]), seed, HELD_OUT)
+    return Data(
+        train=take(*train, kept),
+        val=take(*train, held),
+        test=take(*test, torch.arange(len(test[0]))),
+        shape=tuple(train[0].shape[1:]),
+        classes=classes,
+        mean=mean,
+        std=std,
+    )

@@ -1,0 +1,232 @@
+"""Published data files: where each may be found under the data root, where it is downloaded from, what it must hold."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import sys
+import tarfile
+import tempfile
+import urllib.request
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from http.client import HTTPException
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+from ..spec import SpecError
+
+TIMEOUT = 30  # seconds that a mirror may stay silent
+CHUNK = 1 << 20  # bytes
+
+IDX_FILES = (
+    "train-images-idx3-ubyte",
+    "train-labels-idx1-ubyte",
+    "t10k-images-idx3-ubyte",
+    "t10k-labels-idx1-ubyte",
+)
+
+
+@dataclass(frozen=True)
+class Source:
+    """One published data set."""
+
+    folder: str
+    """Folder of the unpacked files, under the data root (as torchvision lays them)."""
+    packed: str
+    """Folder of the archives, under the data root."""
+    mirrors: tuple[str, ...]
+    """URLs to which an archive's name is appended, tried in this order."""
+    archives: dict[str, dict[str, str]]
+    """Archive name -> name of each file in it -> MD5 of that file's contents (of the unpacked bytes)."""
+
+    def files(self) -> dict[str, str]:
+        """Name of each file -> name of the archive that it is published in."""
+        return {file: archive for archive, files in self.archives.items() for file in files}
+
+
+def _idx(*sums: str) -> dict[str, dict[str, str]]:
+    return {f"{file}.gz": {file: md5} for file, md5 in zip(IDX_FILES, sums, strict=True)}
+
+
+SOURCES = {
+    "mnist": Source(
+        folder="MNIST/raw",
+        packed="MNIST/raw",
+        mirrors=(
+            "https://ossci-datasets.s3.amazonaws.com/mnist/",
+            "https://storage.googleapis.com/cvdf-datasets/mnist/",
+        ),
+        archives=_idx(
+            "6bbc9ace898e44ae57da46a324031adb",
+            "a25bea736e30d166cdddb491f175f624",
+            "2646ac647ad5339dbf082846283269ea",
+            "27ae3e4e09519cfbb04c329615203637",
+        ),
+    ),
+    "fashion_mnist": Source(
+        folder="FashionMNIST/raw",
+        packed="FashionMNIST/raw",
+        mirrors=(
+            "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
+            "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
+        ),
+        archives=_idx(
+            "f4a8712d7a061bf5bd6d2ca38dc4d50a",
+            "9018921c3c673c538a1fc5bad174d6f9",
+            "8181f5470baa50b63fa0f6fddb340f0a",
+            "15d484375f8d13e6eb1aabb0c3f46965",
+        ),
+    ),
+    "cifar10": Source(
+        folder="cifar-10-batches-py",
+        packed=".",
+        mirrors=("https://www.cs.toronto.edu/~kriz/",),
+        archives={
+            "cifar-10-python.tar.gz": {
+                "data_batch_1": "c99cafc152244af753f735de768cd75f",
+                "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
+                "data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
+                "data_batch_4": "634d18415352ddfa80567beed471001a",
+                "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
+                "test_batch": "40351d587109b95175f43aff81a1287e",
+            }
+        },
+    ),
+}
+
+
+def find(name: str, root: Path, file: str) -> Path | None:
+    """Where a file of a data set lies: unpacked, or the archive that holds it, or None if neither is there."""
+    source = SOURCES[name]
+    places = (root / source.folder / file, root / source.packed / source.files()[file])
+    return next((path for path in places if path.is_file()), None)
+
+
+def fetch(name: str, root: Path) -> dict[str, Path]:
+    """
+    Every file of a data set: found under the data root, or downloaded into it.
+
+    Progress goes to stderr. A download is checked by the MD5 of its contents and appears under its name only when it
+    is whole; of several processes that ask at once, one downloads and the others wait. Files that were found are not
+    hashed, which would cost a tenth of a second each start: their readers check them.
+
+    Returns
+    -------
+    dict
+        File name -> path of it, or of the archive that holds it.
+
+    Raises
+    ------
+    SpecError
+        If a file is missing and can't be downloaded.
+    """
+    source = SOURCES[name]
+    for archive, files in source.archives.items():
+        if all(find(name, root, file) for file in files):
+            continue
+        require(root)
+        folder = root / source.folder
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with _alone(folder):
+                if not all(find(name, root, file) for file in files):
+                    _download(name, archive, folder)
+        except OSError as error:
+            raise SpecError(
+                f"dataset={name!r}: no {', '.join(files)} in {folder}, nor {archive} in {root / source.packed}, "
+                f"and downloading failed ({error}); put the published files there, or set LEPTON_LAB_DATA to a folder "
+                f"that holds {source.folder}"
+            ) from None
+    return {file: path for file in source.files() if (path := find(name, root, file))}
+
+
+def require(root: Path) -> None:
+    """Refuse a data root that a user named and that is not there: more likely a slip than a wish for a new folder."""
+    if os.environ.get("LEPTON_LAB_DATA") == str(root) and not root.is_dir():
+        raise SpecError(f"LEPTON_LAB_DATA={str(root)!r}: there is no such folder; create it, or unset the variable")
+
+
+def damaged(path: Path, why: str) -> SpecError:
+    """The one sentence for a data file that is not what it should be."""
+    return SpecError(
+        f"data file {path} can't be used: {why}; delete it to have it downloaded again, or put the published file there"
+    )
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)  # released when the handle closes, also by a crash
+        yield
+    finally:
+        os.close(handle)
+
+
+def _download(name: str, archive: str, folder: Path) -> None:
+    """Try each mirror; OSError with every mirror's reason if none has the published contents."""
+    reasons = []
+    for mirror in SOURCES[name].mirrors:
+        try:
+            with tempfile.TemporaryFile(dir=folder) as handle:
+                _copy(mirror + archive, handle, f"{name}: {archive}")
+                for file, contents in _members(handle, archive, SOURCES[name].archives[archive]):
+                    _place(folder / file, contents)
+            return
+        except (OSError, EOFError, HTTPException, zlib.error, tarfile.TarError) as error:
+            reasons.append(f"{mirror}: {error or type(error).__name__}")
+    raise OSError("; ".join(reasons))
+
+
+def _copy(url: str, handle: IO[bytes], label: str) -> None:
+    with urllib.request.urlopen(url, timeout=TIMEOUT) as reply:
+        total, done, told = int(reply.headers.get("Content-Length") or 0), 0, -1
+        while chunk := reply.read(CHUNK):
+            handle.write(chunk)
+            done += len(chunk)
+            tenth = 10 * done // total if total else done // (10 * CHUNK)
+            if tenth != told:
+                print(f"{label}: {done / 1e6:.1f} of {total / 1e6:.1f} MB", file=sys.stderr, flush=True)
+                told = tenth
+    handle.seek(0)
+
+
+def _members(handle: IO[bytes], archive: str, files: dict[str, str]) -> Iterator[tuple[str, bytes]]:
+    """Each wanted file of an archive with its contents, once their MD5 is right."""
+    if archive.endswith(".tar.gz"):
+        found = untar(handle, set(files))
+    else:
+        found = iter([(next(iter(files)), zlib.decompress(handle.read(), wbits=31))])
+    for file, contents in found:
+        md5 = hashlib.md5(contents, usedforsecurity=False).hexdigest()
+        if md5 != files[file]:
+            raise OSError(f"{file} has MD5 {md5}, not the published {files[file]}")
+        yield file, contents
+
+
+def untar(handle: IO[bytes], files: set[str]) -> Iterator[tuple[str, bytes]]:
+    """Contents of the wanted files of a .tar.gz in one pass, in its order; TarError if one is not in it."""
+    missing = set(files)
+    with tarfile.open(fileobj=handle, mode="r|gz") as tar:
+        for entry in tar:
+            file = PurePosixPath(entry.name).name
+            stream = tar.extractfile(entry) if file in missing and entry.isfile() else None
+            if stream is not None:
+                missing.remove(file)
+                yield file, stream.read()
+    if missing:
+        raise tarfile.TarError(f"it holds no {', '.join(sorted(missing))}")
+
+
+def _place(path: Path, contents: bytes) -> None:
+    """Write a file under its name in one step."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        draft.write_bytes(contents)
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)

@@ -1,0 +1,198 @@
+"""A user's own data, as `lab.launch(data=...)` takes it, made into `Data`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ..spec import SpecError
+from .base import HELD_OUT, Data, Split, shuffled
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+NAMES = {1: ("train",), 2: ("train", "test"), 3: ("train", "val", "test")}
+FORMS = "give (train, test), (train, val, test) or train alone, each a map-style Dataset or a pair (x, y) of arrays"
+
+
+def from_user(data: Any, seed: int) -> Data:
+    """
+    Data from what a user has: tensors, NumPy arrays or map-style Datasets.
+
+    Parameters
+    ----------
+    data
+        `(train, test)`, `(train, val, test)` or `train` alone. Each is a map-style Dataset of samples (x, y), or a
+        pair (x, y) of tensors or arrays with one row a sample. float64 x becomes float32; uint8 x is divided by 255 in
+        training; any other x is used as it is. Integer y of one number a sample are labels, float y are targets of a
+        regression (as float32).
+    seed
+        Seed of the validation set, a tenth of the training samples, where none is given; fewer than ten are all kept
+        for training.
+
+    Returns
+    -------
+    Data
+        A TensorDataset, or a Subset of one, comes as its pair of tensors; other Datasets come as they are. `classes`
+        are the Dataset's own `classes`, else "0", "1", ... up to the largest label; `test` is None if none was given.
+
+    Raises
+    ------
+    SpecError
+        If a part is empty, can't be indexed, is no pair, or does not fit the other parts.
+    """
+    parts = _parts(data)
+    splits = {name: _split(part, f"data: {name}") for name, part in parts.items()}
+    shapes = {name: _shape(split, f"data: {name}") for name, split in splits.items()}
+    for name, shape in shapes.items():
+        if shape != shapes["train"]:
+            raise SpecError(f"data: {name} has samples of shape {shape}, train of {shapes['train']}; make them alike")
+    classes = _classes(splits, parts["train"])
+    val = splits.get("val")
+    if val is None:
+        splits["train"], val = _hold_out(splits["train"], seed)
+    return Data(
+        train=splits["train"],
+        val=val,
+        test=splits.get("test"),
+        shape=shapes["train"],
+        classes=classes,
+    )
+
+
+def _parts(data: Any) -> dict[str, Any]:
+    """The named parts of what was given; a tuple of two arrays is one part, not two."""
+    parts = [data]
+    if isinstance(data, (tuple, list)) and not _is_pair(data):
+        parts = list(data)
+    if len(parts) not in NAMES:
+        raise SpecError(f"data: a {type(data).__name__} of {len(parts)} is no known form; {FORMS}")
+    return dict(zip(NAMES[len(parts)], parts, strict=True))
+
+
+def _is_pair(part: Any) -> bool:
+    return isinstance(part, (tuple, list)) and len(part) == 2 and all(hasattr(a, "shape") for a in part)
+
+
+def _split(part: Any, name: str) -> Split:
+    from torch.utils.data import DataLoader, IterableDataset
+
+    if isinstance(part, DataLoader):
+        raise SpecError(f"{name} is a DataLoader, which ranks can't share; give its .dataset")
+    if isinstance(part, IterableDataset):
+        raise SpecError(f"{name} is an IterableDataset, which ranks can't index; give a map-style Dataset or (x, y)")
+    if _is_pair(part):
+        return _tensors(part, name)
+    if not hasattr(part, "__getitem__") or not hasattr(part, "__len__") or isinstance(part, (tuple, dict, str)):
+        raise SpecError(f"{name} is a {type(part).__name__}; {FORMS}")
+    if len(part) == 0:
+        raise SpecError(f"{name} is empty; it needs at least one sample")
+    held = _held(part)
+    return _tensors(held, name) if held else part
+
+
+def _held(dataset: Any) -> tuple[Tensor, Tensor] | None:
+    """The pair of tensors that a Dataset is known to hold, for then batches need no loop over samples."""
+    from torch.utils.data import Subset, TensorDataset
+
+    if type(dataset) is TensorDataset and len(dataset.tensors) == 2:
+        return dataset.tensors[0], dataset.tensors[1]
+    if type(dataset) is Subset:
+        whole, index = _held(dataset.dataset), list(dataset.indices)
+        return (whole[0][index], whole[1][index]) if whole else None
+    return None
+
+
+def _tensors(pair: Any, name: str) -> tuple[Tensor, Tensor]:
+    """A pair as CPU tensors: x (N, ...) and y (N, ...), float64 as float32, integer y as int64."""
+    import torch
+
+    x, y = _tensor(pair[0], f"{name} x"), _tensor(pair[1], f"{name} y")
+    if len(x) != len(y):
+        raise SpecError(f"{name} has {len(x)} samples in x and {len(y)} in y; they must be as many")
+    if len(x) == 0:
+        raise SpecError(f"{name} is empty; it needs at least one sample")
+    if x.dtype == torch.float64:
+        x = x.float()
+    if y.is_floating_point():
+        return x, y.float()
+    return x, y.long().squeeze(1) if y.ndim == 2 and y.shape[1] == 1 else y.long()  # a column of labels is labels
+
+
+def _tensor(values: Any, name: str) -> Tensor:
+    import numpy as np
+    import torch
+
+    if not isinstance(values, torch.Tensor):
+        array = np.asarray(values)
+        try:
+            # torch takes neither reversed nor foreign-endian arrays, and warns of read-only ones
+            array = np.require(array, array.dtype.newbyteorder("="), ["C", "W"])
+            values = torch.from_numpy(array)
+        except (TypeError, ValueError):
+            raise SpecError(f"{name} is an array of {array.dtype}; numbers are needed") from None
+    if values.ndim == 0:
+        raise SpecError(f"{name} is a single number; it needs one row a sample")
+    return values.detach().cpu()
+
+
+def _shape(split: Split, name: str) -> tuple[int, ...]:
+    """Shape of one sample's x."""
+    import numpy as np
+    import torch
+
+    if isinstance(split, tuple):
+        return tuple(split[0].shape[1:])
+    sample = split[0]
+    try:
+        x, _ = sample
+    except (TypeError, ValueError):
+        raise SpecError(f"{name}[0] is a {type(sample).__name__}, not a pair (x, y); {FORMS}") from None
+    if not isinstance(x, (torch.Tensor, np.ndarray, np.generic, int, float)):
+        raise SpecError(f"{name}[0] has a {type(x).__name__} as x; make it a tensor (for images: transform=ToTensor())")
+    return tuple(np.shape(x))
+
+
+def _classes(splits: dict[str, Split], train: Any) -> list[str]:
+    """Label names: the Dataset's own, else numbers up to the largest label; none for a regression."""
+    named = _own(train, "classes")
+    if isinstance(named, (list, tuple)):
+        return [str(name) for name in named]
+    count = 0
+    for name, split in splits.items():
+        y = _labels(split)
+        if y.dtype.kind not in "iub":
+            return []
+        if y.min() < 0:
+            raise SpecError(f"data: {name} has the label {y.min()}; labels are integers from 0 up")
+        count = max(count, int(y.max()) + 1)
+    return [str(label) for label in range(count)]
+
+
+def _own(dataset: Any, name: str) -> Any:
+    """An attribute of a Dataset, or of the one that a Subset shows a part of."""
+    found = getattr(dataset, name, None)
+    return _own(dataset.dataset, name) if found is None and hasattr(dataset, "dataset") else found
+
+
+def _labels(split: Split) -> np.ndarray:
+    """Every y of a split; a Dataset without `classes` or `targets` is read whole once to know them."""
+    import numpy as np
+
+    if isinstance(split, tuple):
+        return split[1].numpy()
+    targets = getattr(split, "targets", None)
+    if targets is None:
+        targets = [split[i][1] for i in range(len(split))]
+    return np.asarray(targets)
+
+
+def _hold_out(train: Split, seed: int) -> tuple[Split, Split | None]:
+    from torch.utils.data import Subset
+
+    kept, held = shuffled(len(train[0]) if isinstance(train, tuple) else len(train), seed, HELD_OUT)
+    if not len(held):
+        return train, None
+    if isinstance(train, tuple):
+        return (train[0][kept], train[1][kept]), (train[0][held], train[1][held])
+    return Subset(train, kept.tolist()), Subset(train, held.tolist())

@@ -1,0 +1,129 @@
+"""Data sets that need no files of their own: `digits`, which scikit-learn embeds, and `blobs`, which is made up."""
+
+from __future__ import annotations
+
+import importlib.util
+import zlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..spec import SpecError
+from .base import Data, shuffled, take
+
+if TYPE_CHECKING:
+    import numpy as np
+
+DIGITS_ROWS, DIGITS_COLUMNS = 1797, 65  # 8 x 8 pixels and a label
+DIGITS_LEVEL = 15  # a published pixel is 0..16; times 15 it fills the range of a uint8 and stays exact
+# Over all published pixels / 16 x 240 / 255, so the same for every seed.
+DIGITS_MEAN, DIGITS_STD = (0.2873,), (0.3539,)
+
+
+def digits(root: Path, seed: int) -> Data:
+    """
+    Handwritten digits, 8x8 grey, 1,797 images, embedded with scikit-learn (no download).
+
+    Source: E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, UCI, 1998. There is no published
+    test set: 80 % is for training, 10 % for validation, 10 % for testing. scikit-learn's file is read without
+    importing scikit-learn, which would cost a second.
+
+    Parameters
+    ----------
+    root
+        Not used: the file comes with a package.
+    seed
+        Seed of the split.
+
+    Returns
+    -------
+    Data
+        x uint8 (N, 1, 8, 8) of 0, 15, ..., 240; y int64 (N,).
+
+    Raises
+    ------
+    SpecError
+        If scikit-learn, or its file, is missing or damaged.
+    """
+    x, y = _read_digits()
+    train, val, test = shuffled(len(x), seed, 0.1, 0.1)
+    return Data(
+        train=take(x, y, train),
+        val=take(x, y, val),
+        test=take(x, y, test),
+        shape=(1, 8, 8),
+        classes=[str(digit) for digit in range(10)],
+        mean=DIGITS_MEAN,
+        std=DIGITS_STD,
+    )
+
+
+def _read_digits() -> tuple[np.ndarray, np.ndarray]:
+    import numpy as np
+
+    package = importlib.util.find_spec("sklearn")
+    if package is None or package.origin is None:
+        raise SpecError("dataset='digits': comes with scikit-learn, which is not installed; pip install scikit-learn")
+    path = Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz"
+    try:
+        text = zlib.decompress(path.read_bytes(), wbits=31).decode()
+        table = np.loadtxt(text.splitlines(), delimiter=",", dtype=np.uint8)
+    except (OSError, zlib.error, ValueError):
+        table = np.empty((0, 0), np.uint8)
+    if table.shape != (DIGITS_ROWS, DIGITS_COLUMNS):
+        raise SpecError(f"dataset='digits': {path} is missing or damaged; pip install --force-reinstall scikit-learn")
+    return (table[:, :-1] * np.uint8(DIGITS_LEVEL)).reshape(-1, 1, 8, 8), table[:, -1]
+
+
+def blobs(
+    root: Path, seed: int, *, samples: int = 1000, features: int = 2, classes: int = 3, spread: float = 1.0
+) -> Data:
+    """
+    Gaussian clusters, one a class, made from the seed: float features for quick trials.
+
+    Parameters
+    ----------
+    root
+        Not used: nothing is read.
+    seed
+        Seed of the centres, the points and the split.
+    samples
+        Points in all, at least 10: 80 % for training, 10 % for validation, 10 % for testing.
+    features
+        Numbers in a point, at least 1.
+    classes
+        Clusters, at least 2.
+    spread
+        Standard deviation of a cluster, above 0; the centres are drawn with a standard deviation of 5.
+
+    Returns
+    -------
+    Data
+        x float32 (N, features), standardised by the training part; y int64 (N,).
+
+    Raises
+    ------
+    SpecError
+        If an option is out of range.
+    """
+    import torch
+
+    least = {"samples": 10, "features": 1, "classes": 2}
+    for (name, low), value in zip(least.items(), (samples, features, classes), strict=True):
+        if value < low:
+            raise SpecError(f"options={{{name!r}: {value}}}: blobs needs at least {low} {name}")
+    if not 0 < spread < float("inf"):
+        raise SpecError(f"options={{'spread': {spread}}}: must be a number above 0 (standard deviation of a cluster)")
+
+    generator = torch.Generator().manual_seed(seed)
+    centres = 5 * torch.randn(classes, features, generator=generator)
+    y = torch.arange(samples) % classes
+    x = centres[y] + spread * torch.randn(samples, features, generator=generator)  # (samples, features)
+    train, val, test = shuffled(samples, seed, 0.1, 0.1)
+    x = (x - x[train].mean(0)) / x[train].std(0)
+    return Data(
+        train=(x[train], y[train]),
+        val=(x[val], y[val]),
+        test=(x[test], y[test]),
+        shape=(features,),
+        classes=[str(label) for label in range(classes)],
+    )

@@ -1,0 +1,8 @@
+"""Optimizers and schedules: OPTIMIZERS maps a name to `(params, spec) -> Optimizer`, SCHEDULES to a factor of lr."""
+
+from __future__ import annotations
+
+from .builders import OPTIMIZERS
+from .schedules import SCHEDULES, factor
+
+__all__ = ["OPTIMIZERS", "SCHEDULES", "factor"]

@@ -1,0 +1,142 @@
+"""
+Schedules: each gives the factor, from 0 to 1, that multiplies lr at a step. Pure functions of Python floats.
+
+Every schedule takes `step` (optimizer steps done, 0 <= step < total), `total` (steps of the run) and `warmup` (steps).
+All begin with the same linear warm-up, (step + 1) / warmup, and run their own course, p from 0 to 1, over the steps
+that are left. So the factor rises from 1 / warmup of where the course starts, without a jump, and is never 0 at step 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import cos, pi
+
+from ..spec import Spec, SpecError, pick
+
+
+def constant(step: int, total: int, warmup: int = 0) -> float:
+    """
+    The same learning rate throughout.
+
+    factor = 1.
+    """
+    return _ramp(step, warmup)
+
+
+def warmup(step: int, total: int, warmup: int = 0, *, share: float = 0.1) -> float:
+    """
+    Linear warm-up over the first tenth of the run (or over `warmup` steps), then constant.
+
+    factor = min(1, (step + 1) / warmup) (Goyal and others, arXiv:1706.02677). `share`: fraction of the run that warms
+    up where `warmup` is 0, above 0, at most 1.
+    """
+    _check("share", share, 0 < share <= 1, "above 0, at most 1 (fraction of the run)")
+    return _ramp(step, warmup or round(share * total))
+
+
+def step_decay(step: int, total: int, warmup: int = 0, *, drops: int = 2, gamma: float = 0.1) -> float:
+    """
+    Falls in steps: a tenth after each third of the run.
+
+    factor = gamma ** floor((drops + 1) * p) (as in He and others, arXiv:1512.03385). `drops`: how often it falls, 0 or
+    more; `gamma`: what is left each time, above 0, at most 1.
+    """
+    _check("drops", drops, drops >= 0, "at least 0 (how often the rate falls)")
+    _check("gamma", gamma, 0 < gamma <= 1, "above 0, at most 1 (what is left after a fall)")
+    return _ramp(step, warmup) * gamma ** int((drops + 1) * _course(step, total, warmup))
+
+
+def cosine(step: int, total: int, warmup: int = 0, *, floor: float = 0.0) -> float:
+    """
+    Half a cosine from 1 down to 0.
+
+    factor = floor + (1 - floor) * (1 + cos(pi p)) / 2 (Loshchilov and Hutter, arXiv:1608.03983). `floor`: where it
+    ends, from 0 to 1.
+    """
+    _check("floor", floor, 0 <= floor <= 1, "from 0 to 1 (factor at the end)")
+    return _ramp(step, warmup) * _between(floor, 1.0, (1 + cos(pi * _course(step, total, warmup))) / 2)
+
+
+def cyclical(step: int, total: int, warmup: int = 0, *, cycles: int = 4, low: float = 0.1) -> float:
+    """
+    Triangular waves: up and down between a tenth and 1, four times.
+
+    factor = low + (1 - low) * (1 - |2 (cycles * p mod 1) - 1|) (Smith, arXiv:1506.01186). `cycles`: waves, at least 1;
+    `low`: factor at the foot of a wave, from 0 to 1.
+    """
+    _check("cycles", cycles, cycles >= 1, "at least 1 (waves in the run)")
+    _check("low", low, 0 <= low <= 1, "from 0 to 1 (factor at the foot of a wave)")
+    phase = cycles * _course(step, total, warmup) % 1
+    return _ramp(step, warmup) * _between(low, 1.0, 1 - abs(2 * phase - 1))
+
+
+def one_cycle(step: int, total: int, warmup: int = 0, *, rise: float = 0.3) -> float:
+    """
+    One wave: up from 1/25 for three tenths of the run, then down to nearly nothing.
+
+    Two half cosines, from 1/25 to 1 and on to 1/250,000 (Smith and Topin, arXiv:1708.07120, with the ends that
+    torch's OneCycleLR has). Momentum is not cycled. `rise`: fraction of the run that goes up, above 0, below 1.
+    """
+    _check("rise", rise, 0 < rise < 1, "above 0, below 1 (fraction of the run that goes up)")
+    p = _course(step, total, warmup)
+    if p < rise:
+        wave = _between(1 / 25, 1.0, (1 - cos(pi * p / rise)) / 2)
+    else:
+        wave = _between(1 / 250_000, 1.0, (1 + cos(pi * (p - rise) / (1 - rise))) / 2)
+    return _ramp(step, warmup) * wave
+
+
+SCHEDULES: dict[str, Callable[..., float]] = {
+    "constant": constant,
+    "warmup": warmup,
+    "step": step_decay,
+    "cosine": cosine,
+    "cyclical": cyclical,
+    "one_cycle": one_cycle,
+}
+
+
+def factor(spec: Spec, step: int, total: int) -> float:
+    """
+    What multiplies `spec.lr` at a step, by the spec's schedule, warm-up and options.
+
+    Parameters
+    ----------
+    spec
+        Its `schedule`, `warmup` and `options` are used.
+    step
+        Optimizer steps done, 0 <= step < total.
+    total
+        Optimizer steps of the run, at least 1.
+
+    Returns
+    -------
+    float
+        From 0 to 1.
+
+    Raises
+    ------
+    SpecError
+        If the schedule is unknown, or an option is out of range.
+    """
+    schedule = pick(SCHEDULES, spec.schedule, "schedule")
+    known = schedule.__kwdefaults__ or ()  # spec.options_of reads the signature, too slow for every step
+    return schedule(step, total, spec.warmup, **{k: v for k, v in spec.options.items() if k in known})
+
+
+def _ramp(step: int, warmup: int) -> float:
+    return min(1.0, (step + 1) / warmup) if warmup else 1.0
+
+
+def _course(step: int, total: int, warmup: int) -> float:
+    """Fraction p of the run after warm-up that is done, from 0 to below 1."""
+    return max(0, step - warmup) / max(1, total - warmup)
+
+
+def _between(low: float, high: float, share: float) -> float:
+    return low + (high - low) * share
+
+
+def _check(name: str, value: float, good: bool, allowed: str) -> None:
+    if not good:
+        raise SpecError(f"options={{{name!r}: {value}}}: must be {allowed}")

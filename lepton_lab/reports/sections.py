@@ -1,0 +1,233 @@
+"""What a report says in words and tables; each function returns a `Section`, which a notebook shows as HTML."""
+
+from __future__ import annotations
+
+import html
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+from ..charts import intervals, labels, number, series
+from ..folders import ENDED
+
+if TYPE_CHECKING:
+    from ..folders import Failure
+    from ..run import Run
+
+NONE = "–"
+
+MEASURED = (
+    "Training: mean over the batches of the last whole epoch, as they were while the model changed. Validation: the "
+    "whole set, at the last evaluation. Test: the whole set, at the end. Accuracies are fractions."
+)
+TIMED = (
+    "To first step: from the launch to the end of the first optimizer step. Training: seconds between the steps of an "
+    "epoch, without evaluations, checkpoints and pauses; samples/s are over all ranks in that time, as the median and "
+    "range of up to 40 stretches of the run. Memory: the highest proportional set size (PSS) of a training process."
+)
+
+
+@dataclass(frozen=True)
+class Section:
+    """A piece of a report: HTML where it can be shown, text elsewhere."""
+
+    html: str
+    text: str
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        return {"text/html": self.html, "text/plain": self.text}
+
+
+def heading(runs: list[Run]) -> Section:
+    """Title, date, and each run's state, figures and folder in a line."""
+    title = f"Report on {labels(runs)[0]}" if len(runs) == 1 else f"Report on {len(runs)} runs"
+    made = time.strftime("%d %B %Y, %H:%M %Z")
+    lines = [(run, label, _progress(run)) for run, label in zip(runs, labels(runs), strict=True)]
+    items = "".join(
+        f"<li>{_badge(run.state)} <strong>{_escape(label)}</strong>{_id(run, label)}: {_escape(told)}</li>"
+        for run, label, told in lines
+    )
+    text = "\n".join([title, *(f"{run.id} ({run.state}) {label}: {told}" for run, label, told in lines)])
+    return Section(f'<h1>{_escape(title)}</h1><p class="made">Made {made}</p><ul class="runs">{items}</ul>', text)
+
+
+def failures(runs: list[Run]) -> Section:
+    """A card for each run that failed: rank, error, place, step, the other ranks, and what to do."""
+    failed = [(run, label, run.failure) for run, label in zip(runs, labels(runs), strict=True) if run.failure]
+    cards = "".join(_card(run, label, failure) for run, label, failure in failed)
+    return Section(cards, "\n".join(f"{run.id} failed: {failure}" for run, _, failure in failed) or "No run failed.")
+
+
+def figures(runs: list[Run]) -> Section:
+    """Final losses and accuracies, how many samples they were measured on, and the best validation."""
+    columns = ["run", "steps", "training loss", "training accuracy", "validation loss", "validation accuracy"]
+    columns += ["best of these", "test loss", "test accuracy"]
+    rows = []
+    for run, label in zip(runs, labels(runs), strict=True):
+        curves = series(run.rows())
+        summary = run.summary()
+        last = {name: number(curve.y[-1]) for name, curve in curves.items()}
+        best = curves.get("val_accuracy")
+        at = max(range(len(best.y)), key=best.y.__getitem__) if best else 0
+        cells = [label, f"{summary['step']} of {summary['steps'] or '?'}"]
+        cells += [last.get(name, NONE) for name in ("train_loss", "train_accuracy", "val_loss", "val_accuracy")]
+        cells.append(f"{number(best.y[at])} at step {best.x[at]:.0f}" if best else NONE)
+        cells += [last.get("test_loss", NONE), _of(run, last.get("test_accuracy"))]
+        rows.append(cells)
+    return _table("Final figures", columns, rows, MEASURED, numeric=True)
+
+
+def spec(runs: list[Run]) -> Section:
+    """Every field of every run's spec; those that differ come first and are marked."""
+    specs = [run.spec.to_dict() for run in runs]
+    differing = [name for name in specs[0] if any(s.get(name) != specs[0][name] for s in specs)]
+    rows = [[_field(name, name in differing), *(_value(s.get(name)) for s in specs)] for name in specs[0]]
+    rows.sort(key=lambda row: not row[0].startswith("≠"))
+    note = f"≠ marks what differs: {', '.join(differing)}." if differing else ""
+    return _table("Specification", ["field", *labels(runs)], rows, note, marked="≠")
+
+
+def timings(runs: list[Run]) -> Section:
+    """Where each run's time went, and its throughput."""
+    columns = ["run", "to first step", "training", "evaluation", "whole run", "samples/s", "range", "ranks"]
+    columns.append("memory a rank")
+    rows = [[label, *_timing(run)] for run, label in zip(runs, labels(runs), strict=True)]
+    return _table("Timings", columns, rows, TIMED, numeric=True)
+
+
+def provenance(runs: list[Run]) -> Section:
+    """Versions, seed, device, processor, threads, git revision, and the command that repeats each run."""
+    columns = [_origin(run) for run in runs]
+    names = list(dict.fromkeys(name for column in columns for name in column))
+    rows = [[name, *(column.get(name, NONE) for column in columns)] for name in names]
+    commands = "".join(
+        f"<p>{_escape(label)}, again:</p><pre><code>{_escape(run.command)}</code></pre>"
+        for run, label in zip(runs, labels(runs), strict=True)
+    )
+    table = _table("Provenance", ["", *labels(runs)], rows)
+    return Section(table.html + commands, "\n".join([table.text, *(run.command for run in runs)]))
+
+
+def _progress(run: Run) -> str:
+    summary = run.summary()
+    done = f"{summary['step']} of {summary['steps']} steps" if summary["steps"] else "no step yet"
+    what = f"{run.spec.model} on {run.spec.dataset}, {run.spec.world} × {run.spec.strategy}"
+    told = f"{what}, {done} in {_seconds(summary['seconds'])}"
+    if run.state not in ENDED:
+        told += "; it was still going when this report was made"
+    elif run.state != "done":
+        told += "; it did not run to its end"
+    accuracy = summary["test_accuracy"]
+    return told if accuracy is None else f"{told}; test accuracy {number(accuracy)}"
+
+
+def _card(run: Run, label: str, failure: Failure) -> str:
+    facts = {
+        "rank": failure.rank if failure.rank >= 0 else "supervisor",
+        "where": failure.where,
+        "after step": failure.step,
+        "last good checkpoint": f"step {failure.checkpoint}" if failure.checkpoint is not None else "none",
+        "other ranks": ", ".join(f"rank {rank} at step {step}" for rank, step in failure.others.items()),
+    }
+    items = "".join(f"<dt>{k}</dt><dd>{_escape(v)}</dd>" for k, v in facts.items() if v not in ("", None))
+    trace = f"<details><summary>Traceback</summary><pre>{_escape(failure.traceback.strip())}</pre></details>"
+    return (
+        f'<section class="failure"><h2>{_escape(label)} failed{_id(run, label)}</h2>'
+        f"<p><strong>{_escape(failure.type)}</strong>: {_escape(failure.message)}</p><dl>{items}</dl>"
+        f"{trace if failure.traceback else ''}</section>"
+    )
+
+
+def _timing(run: Run) -> list[str]:
+    rows = run.rows()
+    steps = intervals(rows)
+    first = next((row["t"] for row in rows if row["kind"] == "train"), None)
+    evaluation = sum(row.get("seconds", 0.0) for row in rows if row["kind"] == "eval")
+    rate = series(rows).get("samples_per_s")
+    memory = max((row["memory"] for row in rows if row["kind"] == "system"), default=None)
+    summary = run.summary()
+    return [
+        _seconds(first - summary["created"]) if first else NONE,
+        _seconds(sum(seconds for *_, seconds in steps)) if steps else NONE,
+        _seconds(evaluation) if evaluation else NONE,
+        _seconds(summary["seconds"]),
+        number(median(rate.y)) if rate else NONE,
+        f"{number(min(rate.y))} to {number(max(rate.y))}" if rate else NONE,
+        str(run.spec.world),
+        f"{memory / 1e6:.0f} MB" if memory else NONE,
+    ]
+
+
+def _origin(run: Run) -> dict[str, str]:
+    found = run.provenance
+    git = found.get("git")
+    revision = git["revision"][:12] + (" with changes" if git["dirty"] else "") if git else "not in a repository"
+    facts = {
+        "run": run.id,
+        "launched": time.strftime("%Y-%m-%d %H:%M:%S %Z", time.localtime(run.summary()["created"])),
+        "seed": str(run.spec.seed),
+        "device": run.facts.get("device_name") or found.get("device", NONE),
+        "processor": found.get("processor", NONE),
+        "cores": str(found.get("cores", NONE)),
+        "threads a rank": str(found.get("threads", NONE)),
+        "platform": found.get("platform", NONE),
+        "git revision": revision,
+    }
+    return {**facts, **found.get("versions", {}), "folder": str(run.folder)}
+
+
+def _of(run: Run, accuracy: str | None) -> str:
+    row = next((row for row in reversed(run.rows("eval")) if row["split"] == "test"), None)
+    return f"{accuracy} of {row['samples']} samples" if row and accuracy else NONE
+
+
+def _table(
+    title: str, columns: list[str], rows: list[list[str]], note: str = "", numeric: bool = False, marked: str = ""
+) -> Section:
+    """A table whose first column names its rows; `marked` rows begin with that sign."""
+    head = "".join(f'<th scope="col">{_escape(column)}</th>' for column in columns)
+    body = ""
+    for first, *rest in rows:
+        kind = ' class="marked"' if marked and first.startswith(marked) else ""
+        cells = "".join(f"<td>{_escape(cell)}</td>" for cell in rest)
+        body += f'<tr{kind}><th scope="row">{_escape(first)}</th>{cells}</tr>'
+    below = f'<p class="note">{_escape(note)}</p>' if note else ""
+    region = f'<div class="scroll" tabindex="0" role="region" aria-label="{_escape(title)}">'
+    table = f"<table{' class=numeric' * numeric}><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    table = f"{region}{table}</div>{below}"
+    return Section(table, "\n".join([title, *(_row(row) for row in [columns, *rows]), *([note] if note else [])]))
+
+
+def _row(cells: Iterable[str]) -> str:
+    return "  ".join(f"{cell:<22}" for cell in cells).rstrip()
+
+
+def _field(name: str, differs: bool) -> str:
+    return f"≠ {name}" if differs else name
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name}={item}" for name, item in value.items()) or NONE
+    return {"": NONE, True: "yes", False: "no"}.get(value, str(value)) if isinstance(value, str | bool) else str(value)
+
+
+def _seconds(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.3g} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s" if minutes < 120 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def _badge(state: str) -> str:
+    return f'<span class="state {state}">{state}</span>'
+
+
+def _id(run: Run, label: str) -> str:
+    return f" <code>{run.id}</code>" if label != run.id else ""
+
+
+def _escape(value: Any) -> str:
+    return html.escape(str(value))

@@ -1,0 +1,240 @@
+"""The loop: the same result for any world, after a stop, and against plain PyTorch."""
+
+import pytest
+import torch
+from conftest import until
+from torch import nn
+from torch.nn import functional
+
+import lepton_lab as lab
+from lepton_lab.datasets import DATASETS
+from lepton_lab.feeding import Feed
+from lepton_lab.folders import data_root
+from lepton_lab.models import MODELS
+from lepton_lab.optimizers import OPTIMIZERS
+from lepton_lab.strategies import STRATEGIES
+
+
+@pytest.fixture(autouse=True)
+def _one_thread(monkeypatch):
+    """Bit for bit holds with one thread a rank: world 1 gets it by a single core."""
+    import os
+
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(cores)})
+    monkeypatch.setenv("LEPTON_LAB_MAX_WORKERS", "2")
+    from lepton_lab.supervisor import client
+
+    client.close()  # a standby inherits the cores it was started with
+    yield
+    os.sched_setaffinity(0, cores)
+    client.close()
+
+
+class Noisy(nn.Module):
+    """Dropout and batch norm: random state of each rank, buffers that drift apart."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(1, 8, 3, padding=1)
+        self.norm = nn.BatchNorm2d(8)
+        self.out = nn.Sequential(nn.Flatten(), nn.Dropout(0.3), nn.Linear(512, 10))
+
+    def forward(self, x):
+        return self.out(self.norm(self.conv(x)).relu())
+
+
+def figures(run):
+    keys = ("rank", "step", "epoch", "split", "loss", "accuracy", "lr", "samples")
+    rows = [row for row in run.rows() if row["kind"] in ("train", "eval")]
+    return sorted(tuple(str(row.get(key)) for key in keys) for row in rows)
+
+
+@pytest.mark.parametrize("world", [1, 2])
+@pytest.mark.parametrize("optimizer", ["adamw", "momentum"])
+def test_stop_and_resume_equals_an_uninterrupted_run_bit_for_bit(world, optimizer):
+    spec = lab.Spec(world=world, epochs=4, batch_size=90, optimizer=optimizer, lr=0.01, schedule="cosine", warmup=5)
+    whole = lab.launch(spec, model=Noisy)
+    assert whole.wait(120) == "done"
+    parted = lab.launch(spec, model=Noisy)
+    for least in (5, 30):
+        until(lambda least=least: max((row["step"] for row in parted.rows("train")), default=0) >= least, 60)
+        parted.stop()
+        if parted.wait(60) == "done":
+            break
+        assert parted.state == "stopped"
+        parted.resume()
+    assert parted.wait(120) == "done"
+    assert any("rewind" in row for row in parted.rows("note"))
+    for a, b in zip(whole.model().state_dict().values(), parted.model().state_dict().values(), strict=True):
+        assert torch.equal(a, b)
+    assert figures(whole) == figures(parted)
+
+
+def test_a_crash_after_a_checkpoint_repeats_the_lost_steps_exactly():
+    import os
+    import signal
+
+    from conftest import ranks_of
+
+    spec = lab.Spec(epochs=30, batch_size=90, lr=0.01, checkpoint_every=2)
+    whole = lab.launch(spec, model=Noisy)
+    assert whole.wait(120) == "done"
+    parted = lab.launch(spec, model=Noisy)
+    until(lambda: parted.facts.get("checkpoint"), 60)
+    for rank in ranks_of(parted):
+        os.kill(rank.pid, signal.SIGKILL)
+    assert parted.wait(60) == "failed"
+    parted.resume()
+    assert parted.wait(120) == "done"
+    for a, b in zip(whole.model().state_dict().values(), parted.model().state_dict().values(), strict=True):
+        assert torch.equal(a, b)
+    assert figures(whole) == figures(parted)
+
+
+class Double(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(64, 20), nn.Tanh(), nn.Linear(20, 10)).double()
+
+    def forward(self, x):
+        return self.layers(x.double())
+
+
+def weights_after(spec, model=Double):
+    run = lab.launch(spec, model=model)
+    assert run.wait(60) == "done", run.failure
+    return run.model().state_dict()
+
+
+@pytest.mark.parametrize("strategy", sorted(STRATEGIES))
+@pytest.mark.parametrize("accumulate", [1, 3])
+def test_every_strategy_equals_one_process_to_rounding(strategy, accumulate):
+    spec = lab.Spec(epochs=1, batch_size=145, lr=0.01, optimizer="adamw", clip=0.5, accumulate=accumulate)  # 10 steps
+    one = weights_after(spec.replace(strategy="single"))
+    for world in (1,) if strategy == "single" else (1, 2):
+        other = weights_after(spec.replace(strategy=strategy, world=world))
+        for a, b in zip(one.values(), other.values(), strict=True):
+            assert (a - b).abs().max() < 1e-10
+
+
+def test_the_loop_equals_one_written_by_hand():
+    spec = lab.Spec(epochs=2, batch_size=100, lr=0.05, optimizer="momentum", schedule="constant")
+    data = DATASETS["digits"](data_root(), 0)
+    torch.manual_seed(0)
+    model = Double()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
+    x, y = data.train
+    x = (x.double() / 255 - data.mean[0]) / data.std[0]
+    for epoch in range(2):
+        for part in torch.randperm(len(x), generator=torch.Generator().manual_seed(epoch)).split(100):
+            optimizer.zero_grad()
+            functional.cross_entropy(model(x[part]), y[part]).backward()
+            optimizer.step()
+    for a, b in zip(model.state_dict().values(), weights_after(spec).values(), strict=True):
+        assert (a - b).abs().max() < 1e-6  # inputs are scaled in float32
+
+
+def test_full_batch_gradient_descent_takes_one_step_an_epoch_whatever_the_micro_batch():
+    spec = lab.Spec(epochs=3, optimizer="gd", lr=0.1)
+    a, b = weights_after(spec.replace(batch_size=2000)), weights_after(spec.replace(batch_size=100, world=2))
+    for one, other in zip(a.values(), b.values(), strict=True):
+        assert (one - other).abs().max() < 1e-10
+    run = lab.runs()[0]
+    assert max(row["step"] for row in run.rows("train")) == 3
+
+
+class Pairs(torch.utils.data.Dataset):
+    """A Dataset that is no tensor, read through a DataLoader."""
+
+    def __init__(self, n):
+        generator = torch.Generator().manual_seed(n)
+        self.x, self.y = torch.randn(n, 4, generator=generator), torch.randint(0, 3, (n,), generator=generator)
+
+    def __len__(self):
+        return len(self.x)
+
+    def __getitem__(self, i):
+        return self.x[i], int(self.y[i])
+
+
+def linear(shape, classes):
+    torch.manual_seed(1)
+    return nn.Linear(shape[0], classes)
+
+
+def test_a_dataset_through_a_loader_equals_the_same_tensors():
+    train, test = Pairs(130), Pairs(40)
+    spec = lab.Spec(epochs=2, batch_size=32, world=2)
+    ends = []
+    for data in ((train, test), ((train.x, train.y), (test.x, test.y))):
+        run = lab.launch(spec, model=linear, data=data)
+        assert run.wait(60) == "done", run.failure
+        ends.append((run.model().state_dict(), figures(run)))
+    assert ends[0][1] == ends[1][1]
+    assert all(torch.equal(a, b) for a, b in zip(ends[0][0].values(), ends[1][0].values(), strict=True))
+
+
+def test_a_last_batch_smaller_than_the_world_counts_each_sample_once():
+    x, y = torch.randn(33, 4), torch.randint(0, 3, (33,))
+    run = lab.launch(lab.Spec(epochs=1, batch_size=16, world=2), model=linear, data=((x, y), (x[:1], y[:1]), (x[:3], y[:3])))
+    assert run.wait(60) == "done", run.failure
+    assert sum(row["samples"] for row in run.rows("train")) == 33
+    assert [row["samples"] for row in run.rows("eval")] == [33, 1, 3]
+
+
+def test_a_regression_trains_with_squared_error_and_shows_no_accuracy():
+    x = torch.randn(200, 3)
+    run = lab.launch(lab.Spec(epochs=30, batch_size=20, lr=0.05), model=nn.Linear(3, 1), data=((x, x.sum(1, keepdim=True)),) * 2)
+    assert run.wait(60) == "done", run.failure
+    assert run.rows("eval")[-1]["loss"] < 0.01
+    assert not any("accuracy" in row for row in run.rows("train") + run.rows("eval"))
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_lower_precision_trains(precision):
+    run = lab.launch(lab.Spec(precision=precision, epochs=3, model="mlp", lr=0.003))
+    assert run.wait(90) == "done", run.failure
+    assert run.rows("eval")[-1]["accuracy"] > 0.8
+
+
+@pytest.mark.parametrize("optimizer", sorted(OPTIMIZERS))
+def test_every_optimizer_lowers_the_loss(optimizer):
+    lr = {"gd": 0.5, "sgd": 0.1, "momentum": 0.05, "nesterov": 0.05, "adagrad": 0.05, "muon": 0.02}.get(optimizer, 0.003)
+    run = lab.launch(lab.Spec(model="mlp", optimizer=optimizer, lr=lr, epochs=4 if optimizer != "gd" else 30))
+    assert run.wait(90) == "done", run.failure
+    losses = [row["loss"] for row in run.rows("eval") if row["split"] == "val"]
+    assert losses[-1] < 0.8 * losses[0] or losses[-1] < 0.2
+
+
+@pytest.mark.parametrize("model", sorted(MODELS))
+@pytest.mark.parametrize("dataset", ["digits", "blobs"])
+def test_every_model_takes_a_step_on_every_embedded_data_set_or_says_why_not(model, dataset):
+    spec = lab.Spec(model=model, dataset=dataset, epochs=1, batch_size=512)
+    run = lab.launch(spec)
+    if model != "mlp" and dataset == "blobs":
+        assert run.wait(60) == "failed"
+        assert run.failure.type == "SpecError" and "mlp" in run.failure.message
+    else:
+        assert run.wait(60) == "done", run.failure
+
+
+def test_every_rank_and_world_slices_the_same_global_batches():
+    data = DATASETS["digits"](data_root(), 0)
+    spec = lab.Spec(batch_size=50, accumulate=2, world=2)
+
+    def steps(world):
+        ranks = []
+        for rank in range(world):
+            strategy = STRATEGIES["ddp"](spec)
+            strategy.rank, strategy.world, strategy.parts, strategy.device = rank, world, world, torch.device("cpu")
+            feed = Feed(data.train, data, spec, strategy)
+            ranks.append([[(y, share) for _, y, share in batches] for batches, _ in feed.epoch(3)])
+        return ranks
+
+    one, two = steps(1), steps(2)
+    for whole, left, right in zip(*one, *two, strict=True):
+        assert sum(share for _, share in whole) == pytest.approx(1)
+        assert sum(share for _, share in left + right) == pytest.approx(2)
+        for (y, _), (a, _), (b, _) in zip(whole, left, right, strict=True):
+            assert torch.equal(y, torch.cat([a, b]))

@@ -1,0 +1,497 @@
+"""The widgets without a browser: curves, status, feed, and what the kernel's side of each widget does."""
+
+import json
+import struct
+import threading
+import time
+from array import array
+from dataclasses import replace
+
+import pytest
+from conftest import until
+from lepton_widgets import Live, Shelf, Workbench
+from lepton_widgets.curves import ALL, Curves, pack
+from lepton_widgets.feed import Feed
+from lepton_widgets.form import LABELS, code, describe, preview
+from lepton_widgets.live import STATIC, bundle
+from lepton_widgets.shelf import Catalogue
+from lepton_widgets.status import Status
+
+import lepton_lab as lab
+from lepton_lab.folders import Failure, RunFolder, rewound
+from lepton_lab.spec import LabError, Spec, SpecError
+
+
+def train(step, rank=0, loss=1.0, samples=32, t=None, **more):
+    """A training event."""
+    return {
+        "kind": "train",
+        "t": step if t is None else t,
+        "rank": rank,
+        "step": step,
+        "loss": loss,
+        "samples": samples,
+        **more,
+    }
+
+
+def points(curves, metric="loss", split="train", rank=ALL):
+    """(step, value) pairs of a series."""
+    series = curves.series[metric, split, rank]
+    return list(zip(series.x, series.y, strict=True))
+
+
+def unpack(block):
+    """What `pack` packed: {(run, metric, split, rank): (version, start, steps, values)}."""
+    if not block:
+        return {}
+    (size,) = struct.unpack_from("<I", block)
+    at, found = 4 + size, {}
+    for run, metric, split, rank, version, start, count in json.loads(block[4:at]):
+        x, y = array("d", block[at : at + 8 * count]), array("d", block[at + 8 * count : at + 16 * count])
+        found[run, metric, split, rank] = version, start, list(x), list(y)
+        at += 16 * count
+    assert at == len(block)
+    return found
+
+
+class View:
+    """Puts blocks together by the rules that live.js follows."""
+
+    def __init__(self):
+        self.series = {}
+
+    def take(self, block):
+        for key, (version, start, x, y) in unpack(block).items():
+            known, xs, ys = self.series.get(key, (version, [], []))
+            if version < known:
+                continue
+            if version > known:
+                assert start == 0, "a cut series must come whole"
+                xs, ys = [], []
+            assert start <= len(xs), "a gap"
+            skip = len(xs) - start
+            self.series[key] = version, xs + x[skip:], ys + y[skip:]
+
+
+class TestCurves:
+    def test_merged_value_is_weighted_mean_once_all_ranks_reported(self):
+        curves = Curves(world=2)
+        curves.add([train(1, 0, 1.0, samples=30), train(2, 0, 5.0), train(1, 1, 4.0, samples=10)])
+        assert points(curves) == [(1, (1.0 * 30 + 4.0 * 10) / 40)]
+        assert points(curves, rank=0) == [(1, 1.0), (2, 5.0)]
+        assert points(curves, rank=1) == [(1, 4.0)]
+
+    def test_one_rank_is_its_own_mean(self):
+        curves = Curves()
+        curves.add([train(1, loss=2.0, accuracy=0.5), train(2, loss=1.0)])
+        assert points(curves) == [(1, 2.0), (2, 1.0)]
+        assert points(curves, "accuracy") == [(1, 0.5)]
+        assert ("loss", "train", 0) not in curves.series
+
+    def test_loss_that_is_no_number_is_left_out(self):
+        curves = Curves(world=2)
+        curves.add([train(1, 0), train(1, 1, loss=None), train(2, 0), train(2, 1)])
+        assert points(curves) == [(2, 1.0)]
+
+    def test_validation_and_test_but_not_the_epochs_training_mean(self):
+        evals = [
+            {"kind": "eval", "t": 1, "rank": 0, "step": 5, "split": s, "loss": 0.1} for s in ("train", "val", "test")
+        ]
+        curves = Curves(world=2)
+        curves.add(evals)
+        assert set(curves.series) == {("loss", "val", ALL), ("loss", "test", ALL)}
+
+    def test_rewind_equals_what_the_folder_says(self):
+        # Each rank voids its own rows, also rows that the other rank never answered.
+        note = {"kind": "note", "step": 2, "rewind": 2}
+        rows = [train(s, r, loss=10 * r + s, t=s) for s in (1, 2, 3) for r in (0, 1)] + [train(4, 1, loss=99, t=4)]
+        rows += [{**note, "t": 10, "rank": 0}, train(3, 0, loss=0.3, t=11), {**note, "t": 11.5, "rank": 1}]
+        rows += [train(4, 0, loss=0.4, t=12), train(3, 1, loss=0.5, t=12.5), train(4, 1, loss=0.6, t=13)]
+        live, after = Curves(world=2), Curves(world=2)
+        for row in rows:
+            live.add([row])
+        after.add(rewound(rows))
+        assert points(live) == points(after) == [(1, 6.0), (2, 7.0), (3, 0.4), (4, 0.5)]
+        assert points(live, rank=1) == points(after, rank=1)
+
+    def test_deltas_add_up_to_the_snapshot(self):
+        curves, given, view = Curves(world=2), [{}], View()
+        for step in range(1, 40):
+            curves.add([train(step, rank, loss=step + rank, accuracy=0.5) for rank in (0, 1)])
+            if step % 7 == 0:
+                view.take(pack([curves], given))
+            if step == 20:
+                curves.add([{"kind": "note", "t": 0, "rank": rank, "rewind": 12} for rank in (0, 1)])
+        view.take(pack([curves], given))
+        whole = View()
+        whole.take(pack([curves]))
+        assert view.series == whole.series
+        assert pack([curves], given) == b""
+
+    def test_repeated_points_are_skipped(self):
+        curves, given, view = Curves(), [{}], View()
+        curves.add([train(1), train(2)])
+        early = [dict(given[0])]
+        view.take(pack([curves], given))
+        curves.add([train(3)])
+        view.take(pack([curves], early))
+        view.take(pack([curves], given))
+        assert view.series[0, "loss", "train", ALL][1] == [1, 2, 3]
+
+    def test_values_are_aligned(self):
+        curves = Curves()
+        curves.add([train(1)])
+        block = pack([curves])
+        assert (4 + struct.unpack_from("<I", block)[0]) % 8 == 0
+
+
+@pytest.fixture
+def run(home):
+    """A run whose folder the test itself writes: no process stands behind it."""
+    folder = RunFolder.create(Spec(world=2, epochs=4, batch_size=64, lr=1e-3))
+    folder.set_state("running")
+    lock = folder.lock()  # held as by a supervisor, so that it reads as running
+    run = lab.Run(folder)
+    run.end = lambda state, **facts: folder.set_state(state, **facts)
+    yield run
+    folder.set_state("done")
+    import os
+
+    os.close(lock)
+
+
+def write(run, *rows):
+    """Append events to the files of their ranks."""
+    for row in rows:
+        name = f"rank{row['rank']}" if row["rank"] >= 0 else "supervisor"
+        with (run.folder / "events" / f"{name}.jsonl").open("a") as file:
+            file.write(json.dumps(row) + "\n")
+
+
+class TestStatus:
+    def test_progress_speed_and_time_left(self, run):
+        status = Status(run)
+        status.add([{"kind": "state", "t": 0, "rank": 0, "state": "running", "steps": 100}])
+        status.add([train(s, t=s * 0.1, lr=1e-3) for s in range(1, 51)])
+        head = status.head()
+        assert (head["epoch"], head["step"], head["steps"]) == (2, 50, 100)
+        assert head["samples_per_s"] == pytest.approx(640)
+        assert head["seconds_left"] == pytest.approx(5.0)
+        assert head["seconds"] == pytest.approx(5.0)
+        json.dumps(head)
+
+    def test_a_pause_is_not_slowness(self, run):
+        status = Status(run)
+        status.add([{"kind": "state", "t": 0, "rank": 0, "state": "running", "steps": 100}])
+        status.add([train(s, t=s * 0.1) for s in range(1, 11)])
+        status.add([{"kind": "state", "t": 500.0, "rank": 0, "state": "running"}])
+        status.add([train(s, t=500 + s * 0.1) for s in range(11, 20)])
+        assert status.steps_per_s == pytest.approx(10)
+        assert status.seconds < 20
+
+    def test_commands_become_marks_and_rewind_takes_them_back(self, run):
+        status = Status(run)
+        status.add([{"kind": "note", "t": 1, "rank": 0, "command": "set", "step": 5, "lr": 5e-4}])
+        status.add([{"kind": "note", "t": 2, "rank": 0, "command": "stop", "step": 9}])
+        assert status.marks == [{"step": 5, "text": "lr 0.0005"}, {"step": 9, "text": "stop"}]
+        assert status.head()["base_lr"] == 5e-4
+        status.add([{"kind": "note", "t": 3, "rank": 0, "rewind": 6}])
+        assert [mark["step"] for mark in status.marks] == [5]
+
+    def test_failure_names_the_rank(self, run):
+        failure = Failure(rank=1, type="ValueError", message="no", where="cell In[4], line 2", step=7, others={"0": 8})
+        from dataclasses import asdict
+
+        run.end("failed", failure=asdict(failure))
+        head = Status(run).head()
+        assert head["failure"]["where"] == "cell In[4], line 2"
+        assert [rank["state"] for rank in head["ranks"]] == ["ended", "failed"]
+
+
+class TestFeed:
+    def test_follows_until_the_run_has_ended(self, run):
+        feed, view = Feed([run]), View()
+        write(run, train(1, 0), train(1, 1))
+        assert feed.poll()
+        view.take(feed.delta())
+        write(run, train(2, 0), train(2, 1))
+        run.end("done")
+        assert feed.poll(), "what was written before the end must be shown"
+        view.take(feed.delta())
+        assert not feed.poll()
+        assert view.series[0, "loss", "train", ALL][1] == [1, 2]
+
+    def test_snapshot_goes_with_the_deltas_that_follow(self, run):
+        feed, view = Feed([run]), View()
+        write(run, train(1, 0), train(1, 1))
+        feed.poll()
+        block, given = feed.snapshot()
+        view.take(block)
+        write(run, train(2, 0), train(2, 1))
+        feed.poll()
+        feed.delta()  # lost on the way
+        feed.go_back(given)
+        view.take(feed.delta())
+        assert view.series[0, "loss", "train", ALL][1] == [1, 2]
+
+
+@pytest.fixture
+def views():
+    """Function that keeps a widget to close it at the end."""
+    kept = []
+    yield lambda view: kept.append(view) or view
+    for view in kept:
+        view.close()
+
+
+@pytest.fixture
+def sent(monkeypatch):
+    """Messages that views send."""
+    messages = []
+    monkeypatch.setattr(Live, "send", lambda self, content, buffers=None: messages.append((content, buffers or [])))
+    return messages
+
+
+class TestLive:
+    def test_streams_what_the_run_writes(self, run, views, sent):
+        write(run, train(1, 0), train(1, 1))
+        live, view = views(Live(run)), View()
+        view.take(live.get_state("snapshot")["snapshot"])
+        write(run, train(2, 0), train(2, 1))
+
+        def arrived():
+            while sent:
+                for block in sent.pop(0)[1]:
+                    view.take(block)
+            return view.series[0, "loss", "train", ALL][1] == [1, 2]
+
+        until(arrived, 5)
+        assert live.get_state("header")["header"]["runs"][0]["step"] == 2
+
+    def test_thread_ends_with_the_view(self, run):
+        live = Live(run)
+        assert any(thread.name == "lepton-live" for thread in threading.enumerate())
+        live.close()
+        assert not any(thread.name.startswith("lepton-live") for thread in threading.enumerate())
+
+    def test_thread_ends_with_the_run(self, run, views, monkeypatch):
+        monkeypatch.setattr("lepton_widgets.live.CATCH_UP", ())
+        live = views(Live(run))
+        run.end("done")
+        until(lambda: not live._thread.is_alive(), 5)
+
+    def test_buttons_reach_the_run(self, run, views, sent):
+        live = views(Live(run))
+        live._handle_custom_msg({"command": "pause", "values": {}}, [])
+        live._handle_custom_msg({"command": "set", "values": {"lr": 5e-4}}, [])
+        live._handle_custom_msg({"command": "rm", "values": {}}, [])
+        found = [json.loads(path.read_text()) for path in sorted((run.folder / "control").iterdir())]
+        assert [entry["command"] for entry in found] == ["pause", "set"]
+        assert found[1]["lr"] == 5e-4
+
+    def test_refusal_is_shown_not_raised(self, run, views, sent):
+        live = views(Live(run))
+        live._handle_custom_msg({"command": "set", "values": {"lr": -1}}, [])
+        refused = next(content for content, _ in sent if content["type"] == "refused")
+        assert "lr=-1" in refused["text"]
+
+    def test_a_broken_folder_does_not_end_the_view(self, run, views, sent, monkeypatch):
+        live = views(Live(run))
+        tail = live._feed._tails[0]
+        monkeypatch.setattr(tail, "read", lambda: 1 / 0)
+        time.sleep(0.2)
+        assert live._thread.is_alive()
+
+    def test_text_says_how_it_stands(self, run, views):
+        write(run, {"kind": "state", "t": 0, "rank": 0, "state": "running", "steps": 8}, train(2, 0), train(2, 1))
+        write(run, {"kind": "eval", "t": 3, "rank": 0, "step": 2, "split": "val", "loss": 0.25, "accuracy": 0.9})
+        data = bundle(run)
+        data = data[0] if isinstance(data, tuple) else data
+        assert "application/vnd.jupyter.widget-view+json" in data
+        assert f"{run.id}, running, epoch 1 of 4, step 2 of 8, val loss 0.25, val accuracy 0.9" in data["text/plain"]
+        close_all()
+
+    def test_a_run_shows_itself(self, run):
+        assert "application/vnd.jupyter.widget-view+json" in str(run._repr_mimebundle_())
+        close_all()
+
+    def test_needs_a_run(self):
+        with pytest.raises(ValueError, match="at least one run"):
+            Live()
+
+
+def close_all():
+    """Close the views that were made by showing something."""
+    from ipywidgets.widgets.widget import _instances
+
+    for widget in list(_instances.values()):
+        if isinstance(widget, Live):
+            widget.close()
+
+
+class TestShelf:
+    def test_ended_runs_are_read_once(self, home, monkeypatch):
+        folders = [RunFolder.create(Spec(seed=i)) for i in range(3)]
+        for folder in folders:
+            folder.set_state("done")
+        reads = []
+        monkeypatch.setattr(lab.Run, "summary", counted(lab.Run.summary, reads))
+        catalogue = Catalogue(home / "runs")
+        assert len(catalogue.look()) == 3
+        assert catalogue.look() == [] and len(reads) == 3
+        folders[0].set_state("failed")
+        assert [row["state"] for row in catalogue.look()] == ["failed"]
+
+    def test_newest_come_first_the_rest_follows(self, home):
+        for seed in range(5):
+            folder = RunFolder.create(Spec(seed=seed))
+            folder.set_state("done")
+            folder.path.rename(home / "runs" / f"20260101-00000{seed}-aaaa")
+        catalogue = Catalogue(home / "runs")
+        assert [row["id"][14] for row in catalogue.look(limit=2)] == ["4", "3"] and catalogue.more
+        assert len(catalogue.look(limit=2)) == 2 and len(catalogue.look(limit=2)) == 1 and not catalogue.more
+
+    def test_runs_come_and_go(self, home, views, tiny):
+        shelf = views(Shelf())
+        assert shelf.table.ordered() == []
+        folder = RunFolder.create(tiny)
+        folder.set_state("done")
+        until(lambda: [row["id"] for row in shelf.table.ordered()] == [folder.id], 5)
+        assert folder.id in repr(shelf)
+        folder.path.rename(home / "elsewhere")
+        until(lambda: shelf.table.ordered() == [], 5)
+
+    def test_ticked_runs_are_overlaid_the_live_one_first(self, run, views):
+        ended = RunFolder.create(Spec(seed=7))
+        ended.set_state("done")
+        shelf = views(Shelf())
+        shelf.table.selected = [ended.id, run.id]
+        assert [shown.id for shown in shelf.live.runs] == [run.id, ended.id]
+        assert shelf.children[1] is shelf.live
+        shelf.table.selected = []
+        assert shelf.live is None and len(shelf.children) == 1
+
+    def test_what_is_no_run_is_passed_over(self, home):
+        (home / "runs" / "notes").mkdir(parents=True)
+        (home / "runs" / "file").write_text("")
+        assert Catalogue(home / "runs").look() == []
+
+
+def counted(function, calls):
+    """The function, noting each call."""
+    return lambda *args: calls.append(args) or function(*args)
+
+
+class TestWorkbench:
+    @pytest.fixture(autouse=True)
+    def no_standby(self, monkeypatch):
+        monkeypatch.setenv("LEPTON_LAB_STANDBY", "0")
+
+    def test_every_field_has_a_named_control(self, views):
+        bench = views(Workbench())
+        assert set(LABELS) == set(Spec.model_fields)
+        for field, control in bench._form.controls.items():
+            assert control.description == LABELS[field]
+
+    @pytest.mark.parametrize(
+        "fields",
+        [
+            {},
+            {"lr": 1e-4, "weight_decay": 0.1 + 0.2, "clip": 1.0, "name": "a, b", "compile": True, "device": "cpu"},
+            {"model": "mlp", "options": {"hidden": 32, "dropout": 0.25}, "schedule": "one_cycle", "warmup": 3},
+        ],
+    )
+    def test_form_and_spec_convert_without_loss(self, views, fields):
+        spec = Spec(**fields)
+        bench = views(Workbench(spec))
+        assert bench.spec == spec
+        other = views(Workbench())
+        other.spec = spec
+        assert other.spec == spec
+        assert eval(code(spec).removeprefix("lab.launch"), {"lab": lab}) == spec
+
+    def test_refusal_at_once_and_taken_back(self, views):
+        bench = views(Workbench())
+        rate = bench._form.controls["lr"]
+        rate.value = "-1"
+        assert "lr=" in bench._error.value and 'role="alert"' in bench._error.value.replace("'", '"')
+        assert bench._button.disabled and "ll-refused" in rate._dom_classes
+        rate.value = "1e-3"
+        assert bench._error.value == "" and not bench._button.disabled and "ll-refused" not in rate._dom_classes
+
+    def test_options_that_are_no_pairs_are_refused(self, views):
+        bench = views(Workbench())
+        bench._form.controls["options"].value = "dropout"
+        with pytest.raises(SpecError, match="pairs of name and value"):
+            _ = bench.spec
+
+    def test_unknown_field_is_refused(self):
+        with pytest.raises(LabError, match="epoch"):
+            Workbench(epoch=3)
+
+    def test_launch_shows_the_run(self, views, tiny):
+        bench = views(Workbench(tiny))
+        run = bench.launch()
+        assert run.wait(60) == "done"
+        until(lambda: bench.live._feed.statuses[0].figures.get("test_accuracy"), 5)
+        first = bench.live
+        assert bench._slot.children == (first,) and run.id in repr(bench)
+        snapshot = unpack(first.get_state("snapshot")["snapshot"])
+        assert snapshot[0, "loss", "train", ALL][2] == [row["step"] for row in run.rows("train")]
+
+    def test_refused_launch_is_shown(self, views, monkeypatch):
+        bench = views(Workbench())
+
+        def refuse(*args, **kwargs):
+            raise LabError("the run root can't be written")
+
+        monkeypatch.setattr(lab, "launch", refuse)
+        assert bench.launch() is None
+        assert "can&#x27;t be written" in bench._error.value and not bench._button.disabled
+
+    def test_own_model_and_data(self, views):
+        import torch
+
+        class Line(torch.nn.Linear):
+            """A model of the test's own."""
+
+            def __init__(self):
+                super().__init__(2, 2)
+
+        x = torch.randn(64, 2)
+        y = (x[:, 0] > 0).long()
+        bench = views(Workbench(model=Line, data=((x, y), (x, y)), epochs=1))
+        assert bench.spec.model == "cell:Line"
+        assert "Yours" in bench._about.value and "lab.launch" not in bench._repeat.value
+        assert bench.launch().wait(60) == "done"
+        assert "--like" in bench._repeat.value
+        bench._form.controls["model"].value = "mlp"
+        assert bench.spec.model == "mlp"
+
+    def test_headless_prints_the_spec(self, views):
+        bench = views(Workbench(epochs=3))
+        text = bench._repr_mimebundle_()["text/plain"]
+        assert Spec.load(text.removeprefix("Workbench\n")) == bench.spec
+
+
+def test_every_schedule_has_a_preview():
+    from lepton_lab.optimizers import SCHEDULES
+
+    for schedule in SCHEDULES:
+        svg = preview(Spec(schedule=schedule))
+        assert svg.count(",") > 200 and f"schedule {schedule}" in svg
+    assert preview(Spec(epochs=1)) and describe(Spec(model="mlp"))
+
+
+def test_scripts_are_self_contained():
+    for path in STATIC.glob("*.js"):
+        text = path.read_text()
+        assert "import " not in text.replace("// ", "") or "import(" not in text
+        assert "http" not in text.replace("http://www.w3.org/2000/svg", ""), path
+
+
+def test_failure_fields_are_those_the_card_reads():
+    card = (STATIC / "live.js").read_text()
+    for field in replace(Failure(0, "E", "m")).__dataclass_fields__:
+        assert f"failure.{field}" in card, field

@@ -6,8 +6,8 @@ import time
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
-from . import control, provenance, shipping
-from .folders import ENDED, Failure, RunFolder, Tail, find, folders, read_json
+from . import control, datasets, provenance, shipping
+from .folders import ENDED, Failure, RunFolder, Tail, data_root, find, folders, read_json
 from .spec import CELL, LabError, Spec, SpecError
 from .supervisor import devices, submit
 
@@ -185,7 +185,7 @@ class Run:
         shape, classes = tuple(facts["shape"]), len(facts["classes"])
         shipped = shipping.unpack(self._folder, ("model",))
         if "model" in shipped:
-            module = shipping.build(shipped["model"], shape, classes, self.spec.options)
+            module = shipping.build(shipped["model"], shape, classes)
         else:
             maker = models.MODELS[self.spec.model]
             module = maker(shape, classes, **self.spec.options_of(maker))
@@ -237,8 +237,8 @@ def launch(
     spec
         What to train and how.
     model
-        Instead of a name: a module, or a class or function that makes one; it may ask for `shape` (of one sample),
-        `classes` (their number) and the spec's options by name. May be defined in a cell.
+        Instead of a name: a module, or a class or function that makes one; it may ask for `shape` (of one sample) and
+        `classes` (their number) by name. May be defined in a cell.
     data
         Instead of a name: (train, test), (train, val, test) or train; each a map-style Dataset or a pair (x, y) of
         tensors or arrays. Without `val` a tenth of train is held out by the spec's seed.
@@ -266,9 +266,9 @@ def launch(
             )
     devices.choose(spec)
     if data is not None:
-        from .datasets import from_user
-
-        parts["data"] = from_user(data, spec.seed)
+        parts["data"] = datasets.from_user(data, spec.seed)
+    else:
+        datasets.check(spec.dataset, data_root())
     if parts:
         return _start(RunFolder.create(spec, lambda draft: shipping.pack(draft, parts)))
     return _start(RunFolder.create(spec))

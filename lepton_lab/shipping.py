@@ -72,11 +72,14 @@ def carry(source: Path, target: Path) -> None:
         shutil.copytree(source / "code", target / "code")
 
 
-def build(maker: Any, shape: tuple[int, ...], classes: int, options: dict[str, Any]) -> nn.Module:
+def build(maker: Any, shape: tuple[int, ...], classes: int) -> nn.Module:
     """
     A module from what a user passed as `model`: a module, or a class or function that makes one.
 
-    A maker is called with what it asks for by name: `shape` (of one sample), `classes`, and the spec's options.
+    Parameters
+    ----------
+    maker
+        Called with `shape` (of one sample) and `classes` (their number), by name, as far as it asks for them.
 
     Raises
     ------
@@ -87,14 +90,14 @@ def build(maker: Any, shape: tuple[int, ...], classes: int, options: dict[str, A
 
     if isinstance(maker, nn.Module):
         return maker
-    offered = {"shape": shape, "classes": classes, **options}
+    offered = {"shape": shape, "classes": classes}
     wanted = [p for p in inspect.signature(maker).parameters.values() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
-    missing = [p.name for p in wanted if p.name not in offered and p.default is p.empty]
-    if missing:
-        raise SpecError(
-            f"model={name(maker)} needs {missing[0]!r}: give it a default or a place in Spec(options=...); "
-            "`shape` and `classes` are passed by name"
-        )
+    for p in wanted:
+        if p.name not in offered and p.default is p.empty:
+            raise SpecError(
+                f"model={name(maker)} needs {p.name!r}, which nobody gives it: only `shape` and `classes` are passed; "
+                f"give it a default, or pass model=lambda: {name(maker)}(...)"
+            )
     model = maker(**{p.name: offered[p.name] for p in wanted if p.name in offered})
     if not isinstance(model, nn.Module):
         raise SpecError(f"model={name(maker)} made a {type(model).__name__}, not a torch.nn.Module")
@@ -103,6 +106,8 @@ def build(maker: Any, shape: tuple[int, ...], classes: int, options: dict[str, A
 
 def name(value: Any) -> str:
     """What to call an object that a user passed: its own name, else its class's."""
+    if isinstance(value, tuple):  # (train, test)
+        value = value[0]
     return getattr(value, "__name__", None) or type(value).__name__
 
 

@@ -145,7 +145,7 @@ class Spec(BaseModel):
         for name, value in list(self.options.items()):
             if name in known:
                 self.options[name] = _as_type_of(known[name], name, value)
-            elif not self.model.startswith(CELL):  # a model of the user's own has arguments unknown to us
+            else:
                 raise SpecError(
                     f"options={{{name!r}: {value!r}}}: "
                     + unknown("option", name, known, f"of {self.dataset}, {self.model}, {self.schedule}, {self.strategy}")

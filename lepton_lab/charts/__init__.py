@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 from .drawing import Chart, Nothing
 from .lines import Line, Lines
 from .matrix import Matrix
-from .series import Curve, intervals, labels, number, reduce, series
+from .series import Curve, intervals, labels, number, read, reduce, series
 
 if TYPE_CHECKING:
     from ..run import Run
 
-__all__ = ["CHARTS", "Chart", "Curve", "Lines", "Matrix", "intervals", "labels", "number", "reduce", "series"]
+__all__ = ["CHARTS", "Chart", "Curve", "Lines", "Matrix", "intervals", "labels", "number", "read", "reduce", "series"]
 
 SPREAD = 100  # from this ratio of highest to lowest loss on, a log scale shows more
 MARKS = 8  # interventions shown in a chart, at most
@@ -45,7 +45,7 @@ def confusion(runs: list[Run]) -> Chart:
     run = runs[0]
     label = labels([run])[0]
     label += "" if label == run.id else f", {run.id}"
-    row = next((row for row in reversed(run.rows("eval")) if row.get("confusion")), None)
+    row = next((row for row in reversed(read(run).rows) if row.get("confusion")), None)
     if row is None:
         return Nothing("Confusion", f"{label}: no confusion matrix, since no test set with classes was evaluated.")
     counts = row["confusion"]
@@ -71,7 +71,7 @@ def _training(runs: list[Run], name: str, title: str, y: str, highest: float | N
     """Curves of training and validation of one or several runs."""
     lines, words = [], []
     for i, (run, label) in enumerate(zip(runs, labels(runs), strict=True)):
-        curves = series(run.rows())
+        curves = read(run).curves
         train, val = curves.get(name), curves.get(f"val_{name}")
         alone = len(runs) == 1
         if train:
@@ -96,7 +96,7 @@ def _single(runs: list[Run], name: str, title: str, y: str, lowest: float | None
     """One curve a run."""
     lines, words = [], []
     for i, (run, label) in enumerate(zip(runs, labels(runs), strict=True)):
-        curve = series(run.rows()).get(name)
+        curve = read(run).curves.get(name)
         if curve:
             lines.append(Line(label, curve, i, points=name != "lr"))
             words.append(f"{label}: {_told('', curve).strip()}, median {number(median(curve.y))}")
@@ -119,7 +119,7 @@ def _told(kind: str, curve: Curve) -> str:
 
 def _marks(runs: list[Run]) -> tuple[tuple[float, str], ...]:
     """What was done to a run that is shown alone."""
-    notes = [row for row in runs[0].rows("note") if "command" in row] if len(runs) == 1 else []
+    notes = [row for row in read(runs[0]).rows if row["kind"] == "note" and "command" in row] if len(runs) == 1 else []
     return tuple((float(row["step"]), _deed(row)) for row in notes[:MARKS])
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -21,6 +22,33 @@ class Curve(NamedTuple):
 
     x: list[float]
     y: list[float]
+
+
+class Story(NamedTuple):
+    """What views need of a run's events, without its many train rows."""
+
+    curves: dict[str, Curve]
+    """See `series`."""
+    rows: list[Row]
+    """All rows but those of training."""
+    first: float | None
+    """Time of the first training step, unix seconds."""
+    training: float
+    """Seconds in training steps, see `intervals`."""
+
+
+def read(run: Run) -> Story:
+    """A run's story; read again only when there is more of it."""
+    sizes = tuple((path.name, path.stat().st_size) for path in sorted((run.folder / "events").glob("*.jsonl")))
+    return _read(run, sizes)
+
+
+@lru_cache(maxsize=16)
+def _read(run: Run, sizes: tuple[tuple[str, int], ...]) -> Story:
+    rows = run.rows()
+    first = next((row["t"] for row in rows if row["kind"] == "train"), None)
+    training = sum(seconds for *_, seconds in intervals(rows))
+    return Story(series(rows), [row for row in rows if row["kind"] != "train"], first, training)
 
 
 def series(rows: Iterable[Row]) -> dict[str, Curve]:
@@ -42,14 +70,10 @@ def series(rows: Iterable[Row]) -> dict[str, Curve]:
         - lr: learning rate; samples_per_s: see `throughput`.
     """
     rows = list(rows)
-    train = [row for row in rows if row["kind"] == "train"]
-    ranks = sorted({row["rank"] for row in train})
-    curves = {name: _mean(train, name) for name in ("loss", "accuracy")}
-    curves["lr"] = _curve({row["step"]: row["lr"] for row in train if "lr" in row})
+    curves: dict[str, Curve] = {}
+    for name, values in _training(rows).items():
+        curves[name] = _curve(values)
     curves["samples_per_s"] = throughput(rows)
-    for rank in ranks if len(ranks) > 1 else ():
-        own = [row for row in train if row["rank"] == rank]
-        curves |= {f"{name} rank {rank}": _mean(own, name) for name in ("loss", "accuracy")}
     for split in ("train", "val", "test"):
         evals = [row for row in rows if row["kind"] == "eval" and row["split"] == split]
         for name in ("loss", "accuracy"):
@@ -57,15 +81,25 @@ def series(rows: Iterable[Row]) -> dict[str, Curve]:
     return {name: curve for name, curve in curves.items() if curve.x}
 
 
-def _mean(rows: list[Row], name: str) -> Curve:
-    sums: dict[int, list[float]] = {}
+def _training(rows: list[Row]) -> dict[str, dict[int, float]]:
+    """Values of the train rows by step: merged over ranks, and of each rank where there are several."""
+    values: dict[str, dict[int, float]] = {"lr": {}}
+    weights: dict[str, dict[int, int]] = {"loss": {}, "accuracy": {}}  # samples that a merged value stands for
+    ranks = set()
     for row in rows:
-        value, n = row.get(name), row["samples"]
-        if value is not None and n:  # a rank without samples in a short last batch has no say
-            total = sums.setdefault(row["step"], [0.0, 0.0])
-            total[0] += value * n
-            total[1] += n
-    return _curve({step: total / n for step, (total, n) in sums.items()})
+        if row["kind"] != "train":
+            continue
+        step, rank, n = row["step"], row["rank"], row["samples"]
+        ranks.add(rank)
+        values["lr"][step] = row["lr"]
+        for name, weight in weights.items():
+            value = row.get(name)
+            if value is not None and n:  # a rank without samples in a short last batch has no say
+                merged, before = values.setdefault(name, {}), weight.get(step, 0)
+                merged[step] = (merged.get(step, 0.0) * before + value * n) / (before + n)
+                weight[step] = before + n
+                values.setdefault(f"{name} rank {rank}", {})[step] = value
+    return values if len(ranks) > 1 else {name: curve for name, curve in values.items() if " rank " not in name}
 
 
 def _curve(values: Mapping[int, float | None]) -> Curve:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ..run import Run
 
 POLL = 0.1  # seconds between looks at the events
+COLUMNS = ["epoch", "step", "train loss", "accuracy", "val loss", "accuracy", "samples/s"]
 ATTACH = 'lepton-lab show {id}, or from Python: lepton_lab.attach("{id}")'
 
 
@@ -24,7 +25,7 @@ class Epochs:
     """
     Events in, a line for each epoch out.
 
-    A line waits for its epoch's validation, where there is to be one.
+    A line waits for its epoch's validation, where there is to be one. The first comes with the columns' names.
 
     Parameters
     ----------
@@ -39,9 +40,17 @@ class Epochs:
         self.latest: dict[str, Any] = {}
         self._train: dict[str, Any] | None = None
         self._since: float | None = None  # when the epoch at hand began
+        self._named = False
 
     def feed(self, rows: list[dict[str, Any]]) -> Iterator[str]:
         """Take new events; yields a line for each epoch that they complete."""
+        for line in self._feed(rows):
+            if not self._named:
+                self._named = True
+                yield _columns(COLUMNS)
+            yield line
+
+    def _feed(self, rows: list[dict[str, Any]]) -> Iterator[str]:
         for row in sorted(rows, key=lambda row: row["t"]):
             kind = row["kind"]
             if kind == "train":
@@ -65,16 +74,11 @@ class Epochs:
     def _line(self, val: dict[str, Any] | None) -> str:
         train, self._train = self._train or {}, None
         self._since = (val or train)["t"]
-        parts = [
-            f"epoch {train['epoch'] + 1:>{len(str(self.spec.epochs))}}/{self.spec.epochs}",
-            f"step {train['step']:>5}",
-        ]
-        parts.append("train" + _values(train))
-        if val:
-            parts.append("val" + _values(val))
-        if train["samples_per_s"]:
-            parts.append(f"{number(train['samples_per_s'])} samples/s")
-        return "  ".join(parts)
+        rate = train["samples_per_s"]
+        figures = [row.get(name) for row in (train, val or {}) for name in ("loss", "accuracy")]
+        cells = [f"{train['epoch'] + 1}/{self.spec.epochs}", str(train["step"])]
+        cells += ["-" if figure is None else f"{figure:.4g}" for figure in figures]
+        return _columns([*cells, "-" if rate is None else number(rate)])
 
 
 def follow(run: Run, quiet: bool = False) -> str:
@@ -147,6 +151,10 @@ def _display(run: Run, quiet: bool) -> Iterator[Any]:
                 )
 
             yield show
+
+
+def _columns(cells: list[str]) -> str:
+    return " ".join(f"{cell:>{width}}" for cell, width in zip(cells, (9, 9, 11, 9, 10, 9, 11), strict=True))
 
 
 def _values(row: dict[str, Any]) -> str:

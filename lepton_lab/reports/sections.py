@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from ..charts import intervals, labels, number, series
+from ..charts import labels, number, read
 from ..folders import ENDED
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def figures(runs: list[Run]) -> Section:
     columns += ["best of these", "test loss", "test accuracy"]
     rows = []
     for run, label in zip(runs, labels(runs), strict=True):
-        curves = series(run.rows())
+        curves = read(run).curves
         summary = run.summary()
         last = {name: number(curve.y[-1]) for name, curve in curves.items()}
         best = curves.get("val_accuracy")
@@ -141,16 +141,13 @@ def _card(run: Run, label: str, failure: Failure) -> str:
 
 
 def _timing(run: Run) -> list[str]:
-    rows = run.rows()
-    steps = intervals(rows)
-    first = next((row["t"] for row in rows if row["kind"] == "train"), None)
-    evaluation = sum(row.get("seconds", 0.0) for row in rows if row["kind"] == "eval")
-    rate = series(rows).get("samples_per_s")
-    memory = max((row["memory"] for row in rows if row["kind"] == "system"), default=None)
-    summary = run.summary()
+    story, summary = read(run), run.summary()
+    evaluation = sum(row.get("seconds", 0.0) for row in story.rows if row["kind"] == "eval")
+    rate = story.curves.get("samples_per_s")
+    memory = max((row["memory"] for row in story.rows if row["kind"] == "system"), default=None)
     return [
-        _seconds(first - summary["created"]) if first else NONE,
-        _seconds(sum(seconds for *_, seconds in steps)) if steps else NONE,
+        _seconds(story.first - summary["created"]) if story.first else NONE,
+        _seconds(story.training) if story.training else NONE,
         _seconds(evaluation) if evaluation else NONE,
         _seconds(summary["seconds"]),
         number(median(rate.y)) if rate else NONE,
@@ -179,7 +176,7 @@ def _origin(run: Run) -> dict[str, str]:
 
 
 def _of(run: Run, accuracy: str | None) -> str:
-    row = next((row for row in reversed(run.rows("eval")) if row["split"] == "test"), None)
+    row = next((row for row in reversed(read(run).rows) if row.get("split") == "test"), None)
     return f"{accuracy} of {row['samples']} samples" if row and accuracy else NONE
 
 

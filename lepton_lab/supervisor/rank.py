@@ -112,7 +112,7 @@ def load_data(folder: RunFolder) -> Data:
 def _model(folder: RunFolder, shipped: dict[str, Any], data: Data) -> Any:
     spec = folder.spec
     if "model" in shipped:
-        return shipping.build(shipped["model"], data.shape, len(data.classes), spec.options)
+        return shipping.build(shipped["model"], data.shape, len(data.classes))
     maker = pick(table("model"), spec.model, "model")
     return maker(data.shape, len(data.classes), **spec.options_of(maker))
 

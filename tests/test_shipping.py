@@ -1,0 +1,146 @@
+"""Code of cells travels by value: launched from a real notebook kernel, with its source kept and its errors placed."""
+
+import json
+import threading
+
+import pytest
+import torch
+from nbclient import NotebookClient
+from nbformat.v4 import new_code_cell, new_notebook
+from torch import nn
+
+import lepton_lab as lab
+
+DEFINE = """
+import torch
+from torch import nn
+
+class Block(nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.layer = nn.Linear(width, width)
+
+    def forward(self, x):
+        return x + self.layer(x).relu()
+"""
+NET = """
+scale = 0.5
+
+class MyNet(nn.Module):
+    def __init__(self, classes):
+        super().__init__()
+        self.net = nn.Sequential(nn.Linear(4, 16), Block(16), nn.Linear(16, classes))
+
+    def forward(self, x):
+        if FAIL and x.shape[0] < 20:
+            raise RuntimeError("a short batch")
+        return self.net(x) * scale
+
+class Points(torch.utils.data.Dataset):
+    classes = ["below", "above"]
+
+    def __init__(self, n):
+        self.x = torch.randn(n, 4, generator=torch.Generator().manual_seed(n))
+
+    def __len__(self):
+        return len(self.x)
+
+    def __getitem__(self, i):
+        return self.x[i], int(self.x[i].sum() > 0)
+"""
+
+
+def notebook(*sources):
+    """Run cells in a real kernel; returns the text that each printed or raised."""
+    cells = [new_code_cell(source) for source in sources]
+    book = new_notebook(cells=cells)
+    NotebookClient(book, timeout=120, kernel_name="python3", allow_errors=True).execute()
+    texts = []
+    for cell in cells:
+        outputs = [o.get("text") or "\n".join(o.get("traceback", [])) or str(o.get("data", "")) for o in cell.outputs]
+        texts.append("".join(outputs))
+    return texts
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_what_a_cell_defines_is_launched_as_it_is_twice_and_side_by_side():
+    out = notebook(
+        DEFINE,
+        "FAIL = False\n" + NET,
+        "import lepton_lab as lab\n"
+        "spec = lab.Spec(epochs=4, batch_size=20, world=2, lr=0.02)\n"
+        "weighted = lambda output, target: nn.functional.cross_entropy(output, target, label_smoothing=scale / 10)\n"
+        "runs = [lab.launch(spec, model=MyNet, data=(Points(200), Points(60)), loss=weighted) for _ in range(2)]\n"
+        "print([run.wait(100) for run in runs], [run.failure for run in runs])",
+        "third = lab.launch(spec, model=MyNet, data=(Points(200), Points(60))); print(third.wait(100))\n"
+        "print(type(third.model()).__name__, third.spec.model, third.spec.dataset, third.facts['classes'])",
+    )
+    assert "['done', 'done'] [None, None]" in out[2]
+    assert "done\nMyNet cell:MyNet cell:Points ['below', 'above']" in out[3]
+    source = (lab.attach().folder / "code" / "source.py").read_text()
+    assert "class MyNet" in source and "class Block" in source and "class Points" in source and "# cell 2" in source
+    repeated = lab.repeat(lab.attach(), epochs=1)  # in a process that never saw the code
+    assert repeated.wait(60) == "done" and repeated.spec.epochs == 1
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_an_error_in_a_cells_code_names_the_cell_and_line():
+    out = notebook(
+        DEFINE,
+        "FAIL = True\n" + NET,
+        "import lepton_lab as lab\n"
+        "run = lab.launch(lab.Spec(epochs=1, batch_size=56), model=MyNet, data=(Points(200), Points(60)))\n"
+        "print(run.wait(100), run.failure)",
+    )
+    assert "failed rank 0: RuntimeError: a short batch" in out[2]
+    line = next(i for i, text in enumerate(("FAIL = True\n" + NET).splitlines(), 1) if "raise RuntimeError" in text)
+    assert f"at cell 2, line {line}" in out[2]
+    assert 'raise RuntimeError("a short batch")' in lab.attach().failure.traceback
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_refusal_in_a_cell_is_one_sentence_without_our_frames():
+    out = notebook("import lepton_lab as lab\nlab.Spec(model='cmn')")
+    assert out[0].startswith("SpecError: model='cmn': unknown model; did you mean 'cnn'?")
+
+
+class Locked(nn.Linear):
+    def __init__(self):
+        super().__init__(4, 2)
+        self.guard = threading.Lock()
+
+
+def test_what_cannot_be_shipped_is_named_with_the_reason(home):
+    with pytest.raises(lab.SpecError, match=r"model=Locked can't be shipped.*guard: cannot pickle '_thread.lock'"):
+        lab.launch(lab.Spec(), model=Locked(), data=(torch.zeros(9, 4), torch.zeros(9, dtype=torch.long)))
+    lock = threading.Lock()
+    with pytest.raises(lab.SpecError, match=r"loss=<lambda> can't be shipped.*lock"):
+        lab.launch(lab.Spec(), loss=lambda output, target: lock and output.sum())
+    assert not list((home / "runs").iterdir())
+
+
+def needs_width(width, classes):
+    return nn.Linear(width, classes)
+
+
+@pytest.mark.parametrize(
+    ("model", "words"), [(needs_width, "needs 'width'"), (lambda shape: "a model", "made a str, not a torch.nn.Module")]
+)
+def test_a_maker_that_makes_no_model_fails_with_one_sentence(model, words):
+    run = lab.launch(lab.Spec(epochs=1), model=model)
+    assert run.wait(60) == "failed"
+    assert words in run.failure.message
+
+
+def test_a_module_on_another_device_and_in_training_travels_with_its_weights():
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    run = lab.launch(lab.Spec(epochs=1, lr=1e-30), model=model)
+    assert run.wait(60) == "done"
+    assert torch.allclose(run.model()[1].weight, model[1].weight)
+
+
+def test_the_report_of_an_error_is_plain_json(tiny):
+    run = lab.launch(tiny, model=lambda: 1 / 0)
+    assert run.wait(60) == "failed"
+    error = json.loads((run.folder / "errors" / "rank0.json").read_text())
+    assert error["type"] == "ZeroDivisionError" and error["message"] == "division by zero"

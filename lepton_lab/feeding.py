@@ -70,12 +70,10 @@ class Feed:
 
         seed = self.spec.seed * 1_000_003 + epoch
         order = torch.randperm(self.n, generator=torch.Generator().manual_seed(seed))
-        steps = [self._micro(part) for part in order.split(self.batch)[skip:]]
-        mine = (self._mine(part) for micros in steps for part in micros)
-        fetched = self._fetch(mine, seed)
-        weights = self._weights(order[skip * self.batch :])
-        for micros in steps:
-            yield ((*next(fetched), next(weights)) for _ in micros), len(micros)
+        steps = [self._plan(step) for step in order.split(self.batch)[skip:]]
+        fetched = self._fetch((part for step in steps for part, _ in step), seed)
+        for step in steps:
+            yield ((*next(fetched), share) for _, share in step), len(step)
 
     def whole(self) -> Iterator[Batch]:
         """This rank's part of all samples once, in their own order; share 0 marks a borrowed sample."""
@@ -85,21 +83,20 @@ class Feed:
         for part, (x, y) in zip(parts, self._fetch((self._mine(part) for part in parts), 0), strict=True):
             yield x, y, float(len(self.strategy.shard(part)) > 0)
 
-    def _micro(self, step: Tensor) -> tuple[Tensor, ...]:
-        if self.spec.optimizer == "gd":
-            return step.split(self.spec.batch_size)
-        return step.split(-(-len(step) // self.spec.accumulate))
+    def _plan(self, step: Tensor) -> list[tuple[Tensor, float]]:
+        """
+        The rank's part of each micro-batch of a step, and its share of the step's loss.
+
+        The shares make the mean over ranks, summed over micro-batches, the mean over the global batch.
+        """
+        size = self.spec.batch_size if self.spec.optimizer == "gd" else -(-len(step) // self.spec.accumulate)
+        micros = (step,) if size >= len(step) else step.split(size)
+        return [(self._mine(part), self.strategy.parts * len(self.strategy.shard(part)) / len(step)) for part in micros]
 
     def _mine(self, part: Tensor) -> Tensor:
         """This rank's indices of a micro-batch; where it would have none it borrows one, so that all ranks compute."""
         mine = self.strategy.shard(part)
         return mine if len(mine) else part[:1]
-
-    def _weights(self, order: Tensor) -> Iterator[float]:
-        """Shares that make the mean over ranks, summed over micro-batches, the mean over the global batch."""
-        for step in order.split(self.batch):
-            for part in self._micro(step):
-                yield self.strategy.parts * len(self.strategy.shard(part)) / len(step)
 
     def _fetch(self, indices: Iterator[Tensor], seed: int) -> Iterator[tuple[Tensor, Tensor]]:
         if self.tensors is None:
@@ -130,7 +127,7 @@ class Feed:
         if x.dtype == torch.uint8:
             scale, shift = self._scale
             return x.to(torch.float32).mul_(scale).sub_(shift)
-        return x
+        return x.float() if x.dtype == torch.float64 else x  # what NumPy makes by default, and weights are not
 
 
 def cores() -> int:

@@ -106,7 +106,7 @@ def build(maker: Any, shape: tuple[int, ...], classes: int) -> nn.Module:
 
 def name(value: Any) -> str:
     """What to call an object that a user passed: its own name, else its class's."""
-    if isinstance(value, tuple):  # (train, test)
+    while isinstance(value, tuple):  # (train, test), (x, y)
         value = value[0]
     return getattr(value, "__name__", None) or type(value).__name__
 

@@ -77,7 +77,7 @@ class Spec(BaseModel):
     weight_decay: float = Field(0.0, ge=0)
     """Weight decay (L2; decoupled in adamw and muon), 0 or more."""
     momentum: float = Field(0.9, ge=0, lt=1)
-    """Momentum of momentum, nesterov, rmsprop and muon, from 0 to below 1."""
+    """Momentum of momentum, nesterov and muon, from 0 to below 1."""
     schedule: str = "constant"
     """Learning-rate schedule, a name of SCHEDULES."""
     warmup: int = Field(0, ge=0)

@@ -16,6 +16,8 @@ from .optimizers import factor
 from .strategies.base import right_answers
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from .datasets import Data
     from .strategies.base import Loss, Single
 
@@ -232,3 +234,8 @@ def evaluate(strategy: Single, feed: Feed, loss: Loss, classes: int = 0) -> dict
         if classes:
             figures["confusion"] = strategy.total(counts).view(classes, classes).long().tolist()
     return figures
+
+
+def squared_error(output: Tensor, target: Tensor) -> Tensor:
+    """Mean squared error, taking an output (B, 1) for a target (B,) too, which would broadcast to (B, B)."""
+    return (output.reshape(target.shape) - target).square().mean()

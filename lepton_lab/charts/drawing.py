@@ -122,7 +122,8 @@ def layout(title: str) -> dict[str, Any]:
         "autosize": True,
         "height": 380,
         "margin": {"l": 64, "r": 20, "t": 48, "b": 48},
-        "legend": {"orientation": "h", "x": 0, "y": -0.22},
+        "legend": {"orientation": "h", "x": 0, "y": -0.24, "yanchor": "top"},
+        "modebar": {"bgcolor": "rgba(0,0,0,0)", "color": GREY_ANYWHERE, "activecolor": COLORS[0]},
         "xaxis": {**axis, "automargin": True},
         "yaxis": {**axis, "automargin": True},
         "shapes": [],
@@ -134,7 +135,8 @@ def dress(axes: Axes, x: str, y: str) -> None:
     """What all PNGs share: labels of the axes, quiet lines."""
     axes.set_xlabel(x, color=GREY, fontsize=9)
     axes.set_ylabel(y, color=GREY, fontsize=9)
-    axes.tick_params(colors=GREY, labelsize=8.5, length=3, width=0.7)
+    axes.tick_params(which="both", colors=GREY, labelsize=8.5, length=3, width=0.7)
+    axes.tick_params(which="minor", length=1.5)
     axes.grid(True, color=GRID, lw=0.7)
     axes.set_axisbelow(True)
     for side, spine in axes.spines.items():

@@ -58,7 +58,7 @@ class Lines(Chart):
     def plotly(self) -> dict[str, Any]:
         """The chart as plotly.js takes it."""
         described = layout(self.title)
-        described["xaxis"] |= {"title": {"text": "optimizer steps"}, "rangemode": "tozero"}
+        described["xaxis"] |= {"title": {"text": "optimizer steps", "standoff": 6}, "rangemode": "tozero"}
         described["yaxis"] |= {"title": {"text": self.y}} | ({"type": "log", "dtick": 1} if self.log else {})
         if self.lowest is not None:
             described["yaxis"]["rangemode"] = "tozero"
@@ -106,6 +106,7 @@ class Lines(Chart):
                 plain(what), (step, 1), (-2, -2), xycoords=("data", "axes fraction"), textcoords="offset points"
             ).set(rotation=90, ha="right", va="top", fontsize=7, color=GREY)
         axes.set_xlim(left=0)
+        axes.xaxis.set_major_formatter("{x:,.0f}")
         if not self.log and high >= 10_000:
             axes.yaxis.set_major_formatter("{x:,.0f}")
         dress(axes, "optimizer steps", self.y)
@@ -140,8 +141,8 @@ def _trace(line: Line) -> dict[str, Any]:
         "y": [float(f"{value:.6g}") for value in y],
         "name": html.escape(line.name),
         "mode": "lines+markers" if line.marked else "lines",
-        "line": {"color": line.color, "width": 2.2 if line.strong else 1},
-        "opacity": 1 if line.strong else 0.5,
+        "line": {"color": line.color, "width": 2.2 if line.strong else 1.2},
+        "opacity": 1 if line.strong else 0.65,
         "legendgroup": str(line.index),
         "showlegend": line.legend,
         "hovertemplate": "%{y:.5g}",

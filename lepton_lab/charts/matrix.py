@@ -40,7 +40,7 @@ class Matrix(Chart):
                 {
                     "type": "heatmap",
                     "z": [[_share(n, sum(self.counts[i])) for n in row] for i, row in enumerate(shown)],
-                    "customdata": shown,
+                    "text": [["" if n is None else str(n) for n in row] for row in shown],
                     "x": names,
                     "y": names,
                     "zmin": 0,
@@ -50,8 +50,8 @@ class Matrix(Chart):
                     "showscale": False,
                     "hoverongaps": False,
                     "colorscale": [[0, _tint(color, 0.15)], [1, color]],
-                    "hovertemplate": "true %{y}, predicted %{x}: %{customdata} (%{z:.1%} of true %{y})<extra></extra>",
-                    "texttemplate": "%{customdata}" if len(names) <= READABLE else "",
+                    "hovertemplate": "true %{y}, predicted %{x}: %{text} (%{z:.1%} of true %{y})<extra></extra>",
+                    "texttemplate": "%{text}" if len(names) <= READABLE else "",
                 }
             )
         return {"data": data, "layout": described, "config": CONFIG}

@@ -67,7 +67,7 @@ def _train(folder: RunFolder, rank: int, gpu: str | None, log: Log) -> str:
     import torch
     from torch.nn import functional
 
-    from ..training import Fit
+    from ..training import Fit, squared_error
 
     spec = folder.spec
     torch.set_num_threads(threads := max(1, cores() // spec.world))
@@ -84,7 +84,7 @@ def _train(folder: RunFolder, rank: int, gpu: str | None, log: Log) -> str:
     shipped = shipping.unpack(folder)
     data = shipped.get("data") or load_data(folder)
     model = _model(folder, shipped, data)
-    loss = shipped.get("loss") or (functional.cross_entropy if data.classes else functional.mse_loss)
+    loss = shipped.get("loss") or (functional.cross_entropy if data.classes else squared_error)
     if isinstance(loss, torch.nn.Module):
         loss = loss.to(device)
     optimizer = pick(table("optimizer"), spec.optimizer, "optimizer")

@@ -1,0 +1,83 @@
+"""The structure that README and design promise: tables, file tree, imports that go down only."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+from lepton_lab import spec
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+
+# From the ground up; a module may import from the layers below its own, and from its own package.
+LAYERS = [
+    {"spec"},
+    {"folders", "processes"},
+    {"events", "control"},
+    {"datasets", "models", "optimizers", "strategies"},
+    {"feeding", "shipping"},
+    {"checkpoints", "provenance"},
+    {"training"},
+    {"supervisor"},
+    {"run"},
+    {"charts", "trainer"},
+    {"reports"},
+    {"cli"},
+    {"__init__", "__main__"},
+]
+LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
+
+
+def modules():
+    for path in sorted((ROOT / "lepton_lab").rglob("*.py")):
+        yield path, path.relative_to(ROOT / "lepton_lab").parts[0].removesuffix(".py")
+
+
+def imported(path):
+    """Top-level modules of lepton_lab that a file imports, anywhere in it but for types."""
+    tree = ast.parse(path.read_text())
+    typing = [n for n in ast.walk(tree) if isinstance(n, ast.If) and ast.unparse(n.test) == "TYPE_CHECKING"]
+    skipped = {id(child) for node in typing for child in ast.walk(node)}
+    depth = len(path.relative_to(ROOT / "lepton_lab").parts)
+    for node in ast.walk(tree):
+        if id(node) in skipped:
+            continue
+        if isinstance(node, ast.ImportFrom) and node.level == depth:
+            yield from [node.module.split(".")[0]] if node.module else [alias.name for alias in node.names]
+        elif isinstance(node, (ast.Import, ast.ImportFrom)):
+            names = [a.name for a in node.names] if isinstance(node, ast.Import) else [node.module or ""]
+            yield from (name for name in names if name.split(".")[0] in ("IPython", "ipywidgets", "lepton_widgets"))
+
+
+def test_imports_go_down_only():
+    for path, name in modules():
+        for other in imported(path):
+            assert other in LEVEL, f"{path.name} imports {other}"
+            assert other == name or LEVEL[other] < LEVEL[name], f"{path} imports {other}, which is not below it"
+
+
+def test_the_readme_lists_every_member_of_every_family():
+    for field in spec.TABLES:
+        row = next(line for line in README.splitlines() if line.startswith(f"| {field} |"))
+        assert re.findall(r"`([a-z0-9_]+)`", row.split("|")[3]) == list(spec.table(field)), row
+
+
+def test_the_readme_tree_is_true():
+    tree = README.split("## Files")[1].split("```")[1]
+    listed = set(re.findall(r"[\w./-]+(?:/|\.(?:py|js|css|ipynb))(?=\s|$)", tree))
+    folders = ("lepton_lab", "lepton_lab/supervisor", "widgets/lepton_widgets", "widgets/lepton_widgets/static", "notebooks")
+    for folder in folders:
+        for path in (ROOT / folder).iterdir():
+            if path.suffix in (".py", ".js", ".css", ".ipynb") and not path.name.startswith("_"):
+                assert path.name in listed, f"{path} is missing in README's tree"
+    for name in listed:
+        assert list(ROOT.rglob(Path(name).name)), f"README's tree lists {name}, which is not there"
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("notebooks/**/*.ipynb")), ids=lambda p: p.name)
+def test_notebooks_are_committed_without_outputs(path):
+    import json
+
+    assert not any(cell.get("outputs") for cell in json.loads(path.read_text())["cells"])

@@ -1,0 +1,222 @@
+"""A real JupyterLab server and a notebook in the browser, for tests and benchmarks."""
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import psutil
+
+TOKEN = "browser-test"
+QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]
+QUIET += ["--disable-background-networking", "--disable-component-update"]
+# Lab's own sign of an idle kernel comes while the session is still being made, and a "run all" sent then is lost.
+READY = """() => {
+  const widget = window.jupyterapp?.shell.currentWidget, session = widget?.sessionContext;
+  return !!(session?.isReady && session.session?.kernel?.connectionStatus === "connected"
+    && session.kernelDisplayStatus === "idle" && widget.context.isReady);
+}"""
+SETTINGS = {
+    "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
+    "notebook-extension/tracker": {"windowingMode": "none"},
+}
+
+
+class Jupyter:
+    """A JupyterLab server on a free port of the loopback, with all of its folders below `folder`.
+
+    Parameters
+    ----------
+    folder
+        Fresh folder; notebooks are served from its `work`, runs are kept in its `home`.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.work, self.home = folder, folder / "work", folder / "home"
+        self.work.mkdir(parents=True)
+        for name, values in SETTINGS.items():
+            file = folder / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(json.dumps(values))
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.log = (folder / "jupyter.log").open("wb")
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ServerApp.ip=127.0.0.1",
+             f"--ServerApp.port={self.port}", "--ServerApp.port_retries=0", f"--IdentityProvider.token={TOKEN}",
+             f"--ServerApp.root_dir={self.work}", "--LabApp.expose_app_in_browser=True", "--LabApp.news_url=None",
+             "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"],
+            env=self._environment(), stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log, start_new_session=True,
+        )  # fmt: skip
+        wait_for(lambda: self.ask("status"), 60, "JupyterLab did not start")
+
+    def _environment(self) -> dict[str, str]:
+        below = {"CONFIG_DIR": "config", "DATA_DIR": "data", "RUNTIME_DIR": "runtime"}
+        environment = {f"JUPYTER_{name}": str(self.folder / path) for name, path in below.items()}
+        environment |= {
+            "JUPYTERLAB_SETTINGS_DIR": str(self.folder / "settings"),
+            "JUPYTERLAB_WORKSPACES_DIR": str(self.folder / "workspaces"),
+            "IPYTHONDIR": str(self.folder / "ipython"),
+            "HOME": str(self.folder),
+            "LEPTON_LAB_HOME": str(self.home),
+            "LEPTON_LAB_DATA": str(self.folder / "data-sets"),
+        }
+        Path(environment["LEPTON_LAB_DATA"]).mkdir(exist_ok=True)
+        return {**os.environ, **environment}
+
+    def ask(self, path: str, method: str = "GET") -> object:
+        """Answer of the server's REST interface, None where it has none."""
+        request = urllib.request.Request(f"{self.url}/api/{path}?token={TOKEN}", method=method)
+        with contextlib.suppress(OSError), urllib.request.urlopen(request, timeout=5) as answer:
+            return json.loads(answer.read() or "true")
+        return None
+
+    def processes(self) -> list[psutil.Process]:
+        """Processes that live in our folders: the server, kernels, supervisors, ranks."""
+        found = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                if process.environ().get("LEPTON_LAB_HOME") == str(self.home):
+                    found.append(process)
+        return found
+
+    def stop_runs(self) -> None:
+        """Ask every run that still goes to stop, and wait for it."""
+        code = "import lepton_lab as lab\nfor run in lab.runs():\n    run.stop(); run.wait(30)"
+        subprocess.run([sys.executable, "-c", code], env=self._environment(), check=True, timeout=120)
+
+    def close(self) -> None:
+        """End the server; fails if a process outlives it by ten seconds, after ending that too."""
+        self.stop_runs()
+        for session in self.ask("sessions") or []:
+            self.ask(f"sessions/{session['id']}", "DELETE")
+        self.process.send_signal(signal.SIGTERM)
+        self.process.wait(20)
+        self.log.close()
+        try:
+            wait_for(lambda: not self.processes(), 10, "")
+        except AssertionError:
+            left = self.processes()
+            names = [" ".join(process.cmdline())[:120] for process in left]
+            for process in left:
+                process.kill()
+            raise AssertionError(f"processes were left: {names}") from None
+
+
+def chromium_path() -> str | None:
+    """A Chromium or Chrome on the PATH."""
+    names = ("chromium", "chromium-browser", "google-chrome")
+    return next(filter(None, map(shutil.which, names)), None)
+
+
+def wait_for(condition, seconds: float, otherwise: str) -> object:
+    """The first true value of `condition`, looked at ten times a second."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if value := condition():
+            return value
+        time.sleep(0.1)
+    raise AssertionError(otherwise)
+
+
+def write_notebook(path: Path, *cells: str) -> None:
+    """A notebook of code cells without outputs."""
+    blank = {"cell_type": "code", "metadata": {}, "outputs": [], "execution_count": None}
+    listed = [{**blank, "id": f"cell{i}", "source": cell} for i, cell in enumerate(cells)]
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    path.write_text(json.dumps({"nbformat": 4, "nbformat_minor": 5, "metadata": kernel, "cells": listed}))
+
+
+class Notebook:
+    """One notebook in the browser: runs cells, reads outputs, and notes what should not happen.
+
+    Attributes
+    ----------
+    page : playwright Page
+    complaints : list of str
+        Errors on the browser's console, and requests to any other host.
+    """
+
+    def __init__(self, page, jupyter: Jupyter, name: str) -> None:
+        self.page, self.jupyter, self.name = page, jupyter, name
+        self.complaints: list[str] = []
+        page.on("console", lambda message: message.type == "error" and self.complaints.append(message.text))
+        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        page.on("request", lambda request: self._check(request.url))
+        self.open()
+
+    def _check(self, url: str) -> None:
+        if not url.startswith((self.jupyter.url, self.jupyter.url.replace("http", "ws"), "data:", "blob:")):
+            self.complaints.append(f"request to {url}")
+
+    def open(self) -> None:
+        self.page.goto(f"{self.jupyter.url}/lab/tree/{self.name}?token={TOKEN}&reset")
+        self.page.wait_for_function(READY, timeout=60_000)
+
+    def reload(self) -> None:
+        """Save, and load the page anew, as a person does."""
+        self.command("docmanager:save")
+        self.page.reload()
+        self.page.wait_for_function(READY, timeout=60_000)
+
+    def command(self, name: str, **arguments: object) -> None:
+        self.page.evaluate(
+            "([name, args]) => window.jupyterapp.commands.execute(name, args).then(() => null)", [name, arguments]
+        )
+
+    def run_all(self) -> None:
+        """Run all cells and wait for their end."""
+        self.command("notebook:run-all-cells")
+
+    def run(self, source: str) -> str:
+        """Append a cell, run it, and return the text it printed."""
+        return self.page.evaluate(
+            """async (source) => {
+              const panel = window.jupyterapp.shell.currentWidget, model = panel.content.model.sharedModel;
+              model.insertCell(model.cells.length, {cell_type: "code", source});
+              panel.content.activeCellIndex = model.cells.length - 1;
+              await window.jupyterapp.commands.execute("notebook:run-cell");
+              return panel.content.activeCell.model.outputs.toJSON().map((o) => o.text ?? o.evalue ?? "").join("");
+            }""",
+            source,
+        )
+
+    def restart_kernel(self) -> None:
+        self.page.evaluate(
+            "() => window.jupyterapp.shell.currentWidget.sessionContext.restartKernel().then(() => null)"
+        )
+        self.page.wait_for_function(READY, timeout=60_000)
+
+    def points(self, index: int = -1) -> int:
+        """Number of points that the live view at `index` has drawn; out of sight it draws nothing."""
+        views = self.page.locator(".ll-live")
+        if not views.count():
+            return 0
+        view = views.nth(index % views.count())
+        view.scroll_into_view_if_needed()
+        return int(view.get_attribute("data-points") or 0)
+
+    def wait_state(self, state: str, seconds: float = 60, index: int = -1) -> None:
+        views = self.page.locator(".ll-live")
+        wait_for(
+            lambda: views.count() and views.nth(index % views.count()).get_attribute("data-state") == state,
+            seconds, f"no live view came to the state {state!r}",
+        )  # fmt: skip
+
+    def shoot(self, name: str, selector: str | None = None) -> None:
+        """Keep a picture under LEPTON_LAB_SCREENSHOTS, if that is set."""
+        folder = os.environ.get("LEPTON_LAB_SCREENSHOTS")
+        if not folder:
+            return
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        target = self.page.locator(selector).last if selector else self.page
+        (Path(folder) / f"{name}.png").write_bytes(target.screenshot())  # with `path` Playwright would keep threads

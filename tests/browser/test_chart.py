@@ -1,0 +1,335 @@
+"""The chart and the live view's script alone, in a browser without Jupyter."""
+
+import base64
+import json
+
+import pytest
+from lepton_widgets import Live
+from lepton_widgets.curves import Curves, pack
+from lepton_widgets.live import static
+
+import lepton_lab as lab
+from lepton_lab.folders import RunFolder
+from lepton_lab.spec import Spec
+
+pytestmark = pytest.mark.browser
+
+CORE = static("base.js", "chart.js")
+# A model as anywidget gives it, without a kernel: `sent` keeps what the view sends, `fire` plays the kernel's part.
+MOUNT = """async ([esm, css, state]) => {
+  const bytes = (text) => new DataView(Uint8Array.from(atob(text), (c) => c.charCodeAt(0)).buffer);
+  document.head.append(Object.assign(document.createElement("style"), { textContent: css }));
+  state.snapshot = bytes(state.snapshot);
+  const listeners = {};
+  window.sent = [];
+  const model = {
+    get: (name) => state[name],
+    set(name, value) { state[name] = value; },
+    save_changes() {},
+    send: (message) => window.sent.push(message),
+    on: (name, listener) => (listeners[name] ??= []).push(listener),
+  };
+  window.state = state;
+  window.fire = (message, block) =>
+    listeners["msg:custom"].forEach((listener) => listener(message, block ? [bytes(block)] : []));
+  const module = await import(URL.createObjectURL(new Blob([esm], { type: "text/javascript" })));
+  const widget = module.default();
+  await widget.initialize({ model });
+  window.unmount = await widget.render({ model, el: document.body });
+}"""
+LIGHT = "--jp-layout-color1:#fff;--jp-ui-font-color1:#222;background:#fff"
+DARK = "--jp-layout-color1:#111;--jp-ui-font-color1:#eee;background:#111"
+
+
+@pytest.fixture
+def page(browser):
+    context = browser.new_context(viewport={"width": 1000, "height": 800}, device_scale_factor=2)
+    page = context.new_page()
+    errors = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("console", lambda message: message.type == "error" and errors.append(message.text))
+    page.set_content(f"<!doctype html><body style='{LIGHT}'></body>")
+    yield page
+    context.close()
+    assert errors == []
+
+
+def core(page, body, argument=None):
+    """What a function body says that sees the chart's classes and `given`."""
+    return page.evaluate("([core, body, given]) => new Function('given', core + body)(given)", [CORE, body, argument])
+
+
+def test_extent_is_that_of_the_points(page):
+    wrong = core(
+        page,
+        """
+        const random = (n) => Math.floor(Math.random() * n);
+        const series = new Series(), all = [];
+        let wrong = 0;
+        for (let round = 0; round < 60; round++) {
+          const xs = [], ys = [];
+          for (let i = 0, n = random(2000); i < n; i++) {
+            xs.push(all.length + xs.length);
+            ys.push(Math.random() < 0.01 ? [NaN, Infinity, -Infinity][random(3)] : Math.random() - 0.5);
+          }
+          series.append(new Float64Array(xs), new Float64Array(ys));
+          all.push(...ys.filter(Number.isFinite));
+          for (let k = 0; k < 20; k++) {
+            const i = random(all.length), j = i + random(all.length - i + 1);
+            series.extent(i, j);
+            wrong += series.lo !== Math.min(...all.slice(i, j)) || series.hi !== Math.max(...all.slice(i, j));
+          }
+        }
+        return [wrong, series.n - all.length, series.levels.length > 1];
+        """,
+    )
+    assert wrong == [0, 0, True]
+
+
+def test_smoothing_is_the_corrected_exponential_mean(page):
+    smooth, again = core(
+        page,
+        """
+        const series = new Series(), smooth = new Smooth(series, 0.9);
+        for (const y of [1, 2, 4]) { series.append([series.n], [y]); smooth.update(); }
+        const first = [...smooth.y.subarray(0, smooth.n)];
+        series.clear();
+        series.append([0], [7]);
+        smooth.update();
+        return [first, [...smooth.y.subarray(0, smooth.n)]];
+        """,
+    )
+    expected, mean = [], 0.0
+    for n, value in enumerate([1, 2, 4], start=1):
+        mean = 0.9 * mean + 0.1 * value
+        expected.append(mean / (1 - 0.9**n))
+    assert smooth == pytest.approx(expected)
+    assert again == pytest.approx([7])
+
+
+def test_ticks_and_numbers_read_well(page):
+    assert core(page, "return ticksOf(0, 1000000, 5)") == [0, 200000, 400000, 600000, 800000, 1000000]
+    assert core(page, "return ticksOf(0, 410, 5).map((x) => Object.is(x, -0))") == [False] * 5
+    assert core(page, "return [grouped(1234567), plain(0.000012), plain(0.12345), plain(0.5, 0.25)]") == [
+        "1,234,567", "1.2e−5", "0.1235", "0.5",
+    ]  # fmt: skip
+    assert core(page, "return [percent(0.97222), percent(0.95, 0.05), duration(59), duration(3725), bytes(182e6)]") == [
+        "97.22 %", "95 %", "59 s", "1:02:05", "182 MB",
+    ]  # fmt: skip
+    assert core(page, "return logTicksOf(Math.log10(0.1), Math.log10(2)).map((e) => +(10 ** e).toFixed(3))") == [
+        0.1, 0.2, 0.5, 1, 2,
+    ]  # fmt: skip
+
+
+def rows(steps, rank=0, start=1):
+    return [
+        {
+            "kind": "train",
+            "t": s,
+            "rank": rank,
+            "step": s,
+            "loss": 2 / s,
+            "accuracy": 1 - 1 / s,
+            "samples": 32,
+            "lr": 1e-3,
+        }
+        for s in range(start, start + steps)
+    ]
+
+
+@pytest.fixture
+def mounted(page, home):
+    """Function that shows a live view of ended runs, each given as events; returns its page."""
+
+    def mount(*events, world=2, state="done", theme=LIGHT, **options):
+        runs = []
+        for index, listed in enumerate(events):
+            folder = RunFolder.create(Spec(world=world, name=f"run {index}", seed=index))
+            with (folder.path / "events" / "rank0.jsonl").open("w") as file:
+                file.writelines(json.dumps(row) + "\n" for row in listed)
+            folder.set_state("done" if state == "running" else state)
+            runs.append(lab.Run(folder))
+        live = Live(*runs, **options)
+        names = ["header", "snapshot", "smoothing", "log_scale", "by_rank"]
+        data = live.get_state(names)
+        live.close()
+        data["snapshot"] = base64.b64encode(data["snapshot"]).decode()
+        for head in data["header"]["runs"]:
+            head["state"] = state
+        page.evaluate("(theme) => document.body.setAttribute('style', theme)", theme)
+        page.evaluate(MOUNT, [str(live._esm), str(live._css), data])
+        page.wait_for_function("() => document.querySelector('.ll-live').dataset.points")
+        return page
+
+    return mount
+
+
+def both(steps):
+    return [row for pair in zip(rows(steps, 0), rows(steps, 1), strict=True) for row in pair]
+
+
+def drawn(page):
+    page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    return page.locator(".ll-live").evaluate("(view) => [+view.dataset.points, +view.dataset.last]")
+
+
+def delta(curves, given):
+    return base64.b64encode(pack([curves], given)).decode()
+
+
+def test_deltas_in_any_order(mounted):
+    page = mounted([], world=1)
+    curves, given = Curves(), [{}]
+    blocks = []
+    for part in range(3):
+        curves.add(rows(10, start=1 + 10 * part))
+        blocks.append(delta(curves, given))
+    assert drawn(page) == [0, 0]
+    page.evaluate("(block) => fire({type: 'delta'}, block)", blocks[1])
+    assert drawn(page) == [0, 0] and page.evaluate("sent") == [{"type": "reset"}], "a gap asks for everything"
+    for block in (blocks[0], blocks[1], blocks[0], blocks[2]):
+        page.evaluate("(block) => fire({type: 'delta'}, block)", block)
+    assert drawn(page) == [60, 30]
+    curves.add([{"kind": "note", "t": 99, "rank": 0, "rewind": 12}])
+    page.evaluate("(block) => fire({type: 'delta'}, block)", delta(curves, given))
+    assert drawn(page) == [24, 12]
+    page.evaluate("(block) => fire({type: 'delta'}, block)", blocks[2])
+    assert drawn(page) == [24, 12], "a message from before the rewind is stale"
+    assert len(page.evaluate("sent")) == 1
+
+
+def test_canvas_follows_density_and_width(mounted):
+    page = mounted(both(50))
+    size = "(canvas) => [canvas.width, canvas.getBoundingClientRect().width]"
+    pixels, width = page.locator(".ll-chart canvas").first.evaluate(size)
+    assert pixels == pytest.approx(2 * width, abs=2)
+    page.set_viewport_size({"width": 480, "height": 800})
+    drawn(page)
+    narrow, width = page.locator(".ll-chart canvas").first.evaluate(size)
+    assert narrow == pytest.approx(2 * width, abs=2) and narrow != pixels
+
+
+def test_summary_in_words(mounted):
+    page = mounted(both(50), smoothing=0.0)
+    name = page.get_by_role("img").first.get_attribute("aria-label")
+    assert name == "Loss by step. Training: 0.04 at step 50, between 0.04 and 2."
+
+
+def test_keys_read_values_and_zoom(mounted):
+    page = mounted(both(50), smoothing=0.0)
+    page.locator(".ll-chart").first.focus()
+    page.keyboard.press("Home")
+    page.keyboard.press("ArrowRight")
+    spoken = page.locator(".ll-unseen[role=status]")
+    assert spoken.text_content() == "Step 1: Training 2. Step 1: Training 0.00 %"
+    page.keyboard.press("ArrowRight")
+    assert spoken.text_content().startswith("Step 2: Training 1.")
+    page.keyboard.press("+")
+    drawn(page)
+    assert page.get_by_role("button", name="Reset zoom").is_visible()
+    page.keyboard.press("0")
+    drawn(page)
+    assert page.get_by_role("button", name="Reset zoom").is_hidden()
+
+
+def test_drag_zooms_and_double_click_takes_it_back(mounted):
+    page = mounted(both(400))
+    box = page.locator(".ll-chart").first.bounding_box()
+    before = page.screenshot()
+    y = box["y"] + 80
+    page.mouse.move(box["x"] + 150, y)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 300, y, steps=4)
+    page.mouse.up()
+    drawn(page)
+    assert page.get_by_role("button", name="Reset zoom").is_visible()
+    page.mouse.dblclick(box["x"] + 200, y)
+    page.mouse.move(1, 1)
+    drawn(page)
+    assert page.get_by_role("button", name="Reset zoom").is_hidden()
+    assert page.screenshot() == before
+
+
+def test_legend_by_keyboard(mounted):
+    page = mounted(both(20), both(30))
+    key = page.get_by_role("group", name="Curves shown").get_by_role("button", name="run 1")
+    assert key.get_attribute("aria-pressed") == "true"
+    assert "run 1" in page.get_by_role("img").first.get_attribute("aria-label")
+    key.focus()
+    page.keyboard.press("Space")
+    assert key.get_attribute("aria-pressed") == "false"
+    page.wait_for_function("() => !document.querySelector('[role=img]').ariaLabel.includes('run 1')")
+
+
+def test_by_rank(mounted):
+    page = mounted(both(20), smoothing=0.0)
+    page.get_by_role("button", name="By rank").click()
+    assert page.evaluate("state.by_rank") is True
+    page.wait_for_function("() => document.querySelector('[role=img]').ariaLabel.includes('Rank 1')")
+    assert page.get_by_role("button", name="Rank 1").get_attribute("aria-pressed") == "true"
+
+
+def test_log_scale_bears_zero_and_nothing(mounted):
+    flat = [{**row, "loss": 0.0, "accuracy": 1.0} for row in rows(30)]
+    page = mounted(flat, world=1)
+    page.get_by_role("button", name="Log loss").click()
+    drawn(page)
+    page.locator(".ll-chart").first.hover()
+    assert page.evaluate("state.log_scale") is True
+
+
+def test_theme_is_read_again(mounted):
+    page = mounted(both(20))
+    assert page.locator(".ll-live").get_attribute("data-theme") == "light"
+    page.evaluate("(theme) => document.body.setAttribute('style', theme)", DARK)
+    page.wait_for_function("() => document.querySelector('.ll-live').dataset.theme === 'dark'")
+
+
+def test_controls_send_commands(mounted):
+    page = mounted(both(20), state="running")
+    assert page.get_by_role("button", name="Resume").is_hidden()
+    page.get_by_role("button", name="Pause").click()
+    rate = page.get_by_role("textbox", name="Learning rate of the running job")
+    rate.fill("-3")
+    page.keyboard.press("Enter")
+    assert "must be a number above 0" in page.locator(".ll-message").text_content()
+    rate.fill("3e-4")
+    page.keyboard.press("Enter")
+    assert page.evaluate("sent") == [
+        {"command": "pause", "values": {}},
+        {"command": "set", "values": {"lr": 3e-4}},
+    ]
+    page.evaluate("fire({type: 'refused', command: 'set', text: 'no such thing'})")
+    assert page.locator(".ll-message.ll-error").text_content() == "no such thing"
+
+
+def test_a_busy_kernel_is_told(mounted):
+    page = mounted(both(20), state="running")
+    page.get_by_role("button", name="Stop").click()
+    page.get_by_text("The kernel is busy").wait_for(timeout=4000)
+    page.evaluate("fire({type: 'ack', command: 'stop'})")
+    assert page.locator(".ll-message").text_content() == ""
+
+
+def test_failure_card(mounted):
+    page = mounted(both(20), state="failed")
+    failure = {
+        "rank": 1, "type": "ValueError", "message": "a < b", "where": "cell In[4], line 12", "step": 20,
+        "checkpoint": 16, "others": {"0": 21}, "traceback": "Traceback ...",
+    }  # fmt: skip
+    page.evaluate("(failure) => fire({runs: [{...state.header.runs[0], failure}]})", failure)
+    card = page.get_by_role("alert").text_content()
+    for text in ("Rank 1 failed: ValueError", "a < b", "cell In[4], line 12", "rank 0 at step 21", "step 16"):
+        assert text in card
+
+
+def test_a_run_without_accuracy_has_one_chart(mounted):
+    page = mounted([{k: v for k, v in row.items() if k != "accuracy"} for row in rows(30)], world=1)
+    assert page.get_by_role("img").count() == 1
+
+
+def test_unmount_leaves_nothing_running(mounted):
+    page = mounted(both(20))
+    page.evaluate("unmount()")
+    page.evaluate("fire({type: 'delta'})")
+    drawn(page)

@@ -1,0 +1,133 @@
+"""The workbench as a person uses it: a real JupyterLab in a real browser."""
+
+from pathlib import Path
+
+import pytest
+
+from .jupyter import wait_for
+
+pytestmark = pytest.mark.browser
+
+FORM = "from lepton_widgets import Workbench\nbench = Workbench(world=2, epochs=400)\nbench"
+START_HERE = Path(__file__).parents[2] / "notebooks" / "00_start_here.ipynb"
+
+
+def test_launch_steer_reload(notebook):
+    book = notebook(FORM, "print('free:', 6 * 7)")
+    page = book.page
+    book.run_all()
+    page.get_by_role("button", name="Launch", exact=True).click()
+    book.wait_state("running")
+    seen = wait_for(book.points, 20, "no point was drawn")
+    wait_for(lambda: book.points() > seen, 20, "the curve does not grow")
+    assert book.run("print('free:', 6 * 7)") == "free: 42\n"
+    assert page.locator(".ll-live").last.get_attribute("data-state") == "running", "the cell waited for the run"
+
+    page.get_by_role("textbox", name="Learning rate of the running job").fill("5e-4")
+    page.get_by_role("button", name="Set the learning rate").click()
+    wait_for(lambda: "0.0005" in book.run("print(bench.run.rows('note'))"), 10, "the new rate is not in the events")
+
+    page.get_by_role("button", name="Pause").click()
+    book.wait_state("paused")
+    page.get_by_role("button", name="Resume").click()
+    book.wait_state("running")
+    page.get_by_role("button", name="Stop").click()
+    book.wait_state("stopped")
+
+    whole = int(book.run("print(len(bench.run.rows('train')) // 2)"))
+    wait_for(lambda: last_step(page) == whole, 5, "the end of the curve is missing")
+    points = book.points()
+    book.reload()
+    wait_for(lambda: book.points() == points, 20, f"after the reload {book.points()} points of {points}")
+    assert book.complaints == []
+
+
+def test_kernel_restart_and_attach(notebook):
+    book = notebook(FORM)
+    book.run_all()
+    book.page.get_by_role("button", name="Launch", exact=True).click()
+    book.wait_state("running")
+    wait_for(lambda: book.points() > 100, 20, "the curve does not grow")
+    book.restart_kernel()
+    run = "import lepton_lab as lab\nrun = lab.attach()\nprint(run.state)"
+    assert book.run(run) == "running\n", "the run died with its kernel"
+    book.run("run")
+    book.wait_state("running")
+    points = wait_for(book.points, 20, "nothing is drawn after the restart")
+    wait_for(lambda: book.points() > points, 20, "the curve does not go on after the restart")
+    first = book.page.evaluate(
+        "() => [...document.querySelectorAll('.ll-live')].at(-1).querySelector('.ll-chart').ariaLabel"
+    )
+    assert "Training" in first
+    book.page.get_by_role("button", name="Stop").last.click()
+    book.wait_state("stopped")
+    assert book.complaints == []
+
+
+def test_reload_while_it_runs(notebook):
+    book = notebook(FORM)
+    book.run_all()
+    book.page.get_by_role("button", name="Launch", exact=True).click()
+    book.wait_state("running")
+    wait_for(lambda: book.points() > 100, 20, "the curve does not grow")
+    before = last_step(book.page)
+    book.reload()
+    wait_for(lambda: last_step(book.page) > before, 20, "the curve does not go on after the reload")
+    wait_for(
+        lambda: book.points() >= 2 * last_step(book.page),  # loss and accuracy of every step, and the evaluations
+        20,
+        "the curve has a hole",
+    )
+
+
+def last_step(page) -> int:
+    return int(page.locator(".ll-live").last.get_attribute("data-last") or 0)
+
+
+def test_looks(notebook):
+    """Pictures in light, dark and narrow (kept under LEPTON_LAB_SCREENSHOTS), and no control without a name."""
+    book = notebook(
+        "from lepton_widgets import Workbench\nbench = Workbench(world=2, epochs=12, schedule='cosine')\nbench"
+    )
+    page = book.page
+    page.emulate_media(reduced_motion="reduce")
+    book.run_all()
+    page.get_by_role("button", name="Launch", exact=True).click()
+    book.wait_state("done")
+    page.get_by_role("checkbox", name="Overlay run").first.wait_for()
+    book.shoot("light", ".ll-workbench")
+    snapshot = page.locator(".ll-workbench").last.aria_snapshot()
+    for line in snapshot.splitlines():
+        role = line.strip(" -'").split(" ")[0].rstrip(":")
+        if role in {"button", "textbox", "combobox", "checkbox", "slider", "spinbutton", "progressbar", "table", "img"}:
+            assert '"' in line, f"without a name: {line}"
+    for name in ("Data set", "Optimizer", "Learning rate", "Epochs", "Batch size", "Workers", "Precision", "Seed"):
+        assert f'"{name}"' in snapshot
+    page.get_by_role("button", name="More settings").click()
+    page.get_by_role("spinbutton", name="Workers").fill("99")
+    page.keyboard.press("Enter")
+    page.get_by_role("alert").get_by_text("world=99").wait_for()
+    assert page.get_by_role("button", name="Launch", exact=True).is_disabled()
+    book.shoot("refused", ".ll-workbench")
+    page.get_by_role("spinbutton", name="Workers").fill("2")
+    page.keyboard.press("Enter")
+    page.get_by_role("button", name="Fewer settings").click()
+    page.get_by_role("checkbox", name="Overlay run").first.check()
+    wait_for(lambda: page.locator(".ll-live").count() == 2, 10, "no overlay came")
+    page.get_by_role("checkbox", name="Overlay run").first.uncheck()
+    wait_for(lambda: page.locator(".ll-live").count() == 1, 10, "the overlay stayed")
+    book.command("apputils:change-theme", theme="JupyterLab Dark")
+    wait_for(lambda: page.locator(".ll-live").get_attribute("data-theme") == "dark", 10, "the theme was not read again")
+    page.wait_for_timeout(500)
+    book.shoot("dark", ".ll-workbench")
+    book.command("application:toggle-left-area")
+    page.set_viewport_size({"width": 690, "height": 2600})
+    page.wait_for_timeout(500)
+    assert page.locator(".ll-live").bounding_box()["width"] < 600
+    book.shoot("narrow-dark", ".ll-workbench")
+    book.command("apputils:change-theme", theme="JupyterLab Light")
+    page.wait_for_timeout(800)
+    book.shoot("narrow", ".ll-workbench")
+    spill = page.locator(".ll-workbench").evaluate("(bench) => bench.scrollWidth - bench.clientWidth")
+    assert spill <= 0, "something is cut off at the right"
+    assert book.complaints == []

@@ -1,0 +1,201 @@
+"""Charts: the pure functions from rows to curves, and what is drawn of them."""
+
+from __future__ import annotations
+
+import base64
+import json
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import lepton_lab as lab
+from lepton_lab.charts import CHARTS, Curve, intervals, labels, number, reduce, series
+from lepton_lab.charts.series import throughput
+from lepton_lab.folders import RunFolder, write_json
+
+
+def train(step, loss=1.0, *, rank=0, t=None, epoch=0, samples=10, **values):
+    t = step * 0.1 if t is None else t
+    return {
+        "kind": "train",
+        "t": t,
+        "rank": rank,
+        "step": step,
+        "epoch": epoch,
+        "loss": loss,
+        "samples": samples,
+        "lr": 0.1,
+    } | values
+
+
+def evaluation(step, split="val", **values):
+    return {"kind": "eval", "t": step * 0.1, "rank": 0, "step": step, "epoch": 0, "split": split, "samples": 4} | values
+
+
+def written(rows, spec=None, **facts):
+    """A run as its folder tells it, without a process."""
+    spec = spec or lab.Spec(model="mlp")
+    folder = RunFolder.create(spec)
+    (folder.path / "events" / "rank0.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_json(folder.path / "state.json", {"state": "done", "t": folder.created + 2, **facts})
+    return lab.attach(folder.id)
+
+
+def trained(spec=None, steps=30):
+    rows = [train(i, 2 / i, accuracy=1 - 1 / (i + 1)) for i in range(1, steps + 1)]
+    rows += [
+        evaluation(steps, loss=0.5, accuracy=0.8),
+        evaluation(steps, "test", loss=0.4, accuracy=0.75, confusion=[[2, 1], [0, 1]]),
+    ]
+    return written(rows, spec, classes=["cat", "dog"])
+
+
+def test_training_is_merged_over_ranks_by_their_samples():
+    rows = [train(1, 1.0, samples=30, accuracy=0.5), train(1, 2.0, rank=1, samples=10, accuracy=0.1), train(2, 3.0)]
+    curves = series(rows)
+    assert curves["loss"] == ([1, 2], [1.25, 3.0])
+    assert curves["accuracy"].y == [pytest.approx(0.4)]
+    assert curves["loss rank 0"] == ([1, 2], [1.0, 3.0])
+    assert curves["loss rank 1"] == ([1], [2.0])
+
+
+def test_one_rank_has_no_curve_beside_the_merged_one():
+    assert set(series([train(1)])) == {"loss", "lr"}
+
+
+def test_what_is_not_a_number_or_has_no_samples_is_left_out():
+    curves = series([train(1, 1.0), train(2, None), train(3, 9.0, samples=0), train(4, 2.0)])
+    assert curves["loss"] == ([1, 4], [1.0, 2.0])
+
+
+def test_evaluations_are_curves_of_their_own():
+    curves = series(
+        [evaluation(5, loss=0.5, accuracy=0.9), evaluation(5, "train", loss=0.7), evaluation(9, "test", loss=0.4)]
+    )
+    assert curves["val_loss"] == ([5], [0.5])
+    assert curves["val_accuracy"] == ([5], [0.9])
+    assert curves["train_loss"] == ([5], [0.7])
+    assert curves["test_loss"] == ([9], [0.4])
+    assert "train_accuracy" not in curves
+
+
+def test_nothing_gives_no_curve():
+    assert series([]) == {}
+
+
+def test_throughput_counts_all_ranks_and_leaves_out_pauses_and_epoch_ends():
+    rows = [train(i, t=i * 0.5, rank=r) for i in range(1, 5) for r in (0, 1)]
+    rows.append({"kind": "state", "t": 2.1, "rank": 0, "state": "paused"})
+    rows += [train(5, t=60.0), train(6, t=60.5), train(7, t=90.0, epoch=1), train(8, t=90.5, epoch=1)]
+    assert [(step, samples) for step, samples, _ in intervals(rows)] == [(2, 20), (3, 20), (4, 20), (6, 10), (8, 10)]
+    assert throughput(rows) == ([8], [pytest.approx(80 / 2.5)])
+
+
+def test_throughput_of_a_long_run_is_a_curve():
+    curve = throughput([train(i, t=i * (0.1 if i < 500 else 0.2)) for i in range(1, 1001)])
+    assert len(curve.x) == 40
+    assert curve.y[0] == pytest.approx(100)
+    assert curve.y[-1] == pytest.approx(50)
+
+
+@given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=300), st.integers(1, 40))
+def test_reduction_keeps_both_ends_and_both_extremes(values, columns):
+    curve = Curve([float(i) for i in range(len(values))], values)
+    x, y = reduce(curve, columns)
+    assert (x[0], y[0], x[-1], y[-1]) == (0, values[0], len(values) - 1, values[-1])
+    assert (min(y), max(y)) == (min(values), max(values))
+    assert x == sorted(set(x))
+    assert len(x) <= max(2 * columns + 4, min(len(values), 2 * columns))
+
+
+def test_labels_say_what_sets_runs_apart():
+    spec = lab.Spec(model="mlp")
+    a, b, c, named = (
+        written([], s) for s in (spec, spec.replace(lr=0.01), spec.replace(lr=0.01), spec.replace(name="best"))
+    )
+    assert labels([a]) == ["mlp on digits"]
+    assert labels([a, b]) == ["lr=0.001", "lr=0.01"]
+    assert labels([a, b, c]) == ["lr=0.001", b.id, c.id]
+    assert labels([a, a.__class__(named._folder)]) == [a.id, "best"]
+
+
+def test_labels_stay_short():
+    long = lab.Spec(model="mlp", optimizer="adamw", weight_decay=0.25, schedule="one_cycle", momentum=0.5, warmup=17)
+    assert all(len(label) <= 44 for label in labels([written([]), written([], long)]))
+
+
+@pytest.mark.parametrize("name", CHARTS)
+def test_a_chart_is_interactive_a_picture_and_text(name):
+    other = trained(lab.Spec(model="mlp", name="$x_1$ <b> _ 日本"))
+    chart = CHARTS[name]([other, trained()])
+    data, metadata = chart._repr_mimebundle_()
+    assert set(data) == {"application/vnd.plotly.v1+json", "image/png", "text/plain"}
+    assert base64.b64decode(data["image/png"]).startswith(b"\x89PNG")
+    assert len(data["image/png"]) < 150_000
+    assert metadata["image/png"]["alt"] == data["text/plain"] == chart.text
+    described = json.dumps(data["application/vnd.plotly.v1+json"])
+    assert "http" not in described
+    assert "<b>" not in described
+    config = data["application/vnd.plotly.v1+json"]["config"]
+    assert config["displaylogo"] is config["showSendToCloud"] is False
+    assert len(chart.figure().data) >= 1  # plotly accepts every name and value
+
+
+@pytest.mark.parametrize("name", CHARTS)
+def test_a_run_with_nothing_to_show_says_so(name):
+    run = written([])
+    chart = CHARTS[name]([run])
+    data, _ = chart._repr_mimebundle_()
+    assert "image/png" not in data
+    assert run.id in data["text/plain"] or "mlp" in data["text/plain"]
+    assert chart.figure().data == ()
+    assert chart.png().startswith(b"\x89PNG")
+
+
+def test_loss_has_a_log_scale_where_it_falls_far():
+    assert "log" in CHARTS["loss"]([trained(steps=300)]).y
+    assert "log" not in CHARTS["loss"]([trained(steps=20)]).y
+    assert "log" not in CHARTS["accuracy"]([trained(steps=300)]).y
+
+
+def test_interventions_are_marked_on_a_run_shown_alone():
+    note = {"kind": "note", "t": 1.0, "rank": 0, "command": "set", "step": 10, "lr": 0.05}
+    run = written([train(i) for i in range(1, 30)] + [note])
+    assert CHARTS["loss"]([run]).marks == ((10.0, "lr=0.05"),)
+    assert CHARTS["loss"]([run, trained()]).marks == ()
+    assert CHARTS["loss"]([run]).plotly()["layout"]["annotations"][0]["text"] == "lr=0.05"
+
+
+def test_confusion_tells_how_many_and_which():
+    chart = CHARTS["confusion"]([trained()])
+    assert "3 of 4 right" in chart.title
+    assert "cat taken for dog 1 times" in chart.text
+    assert chart.counts == [[2, 1], [0, 1]]
+
+
+def test_a_live_run_is_read_again_when_it_has_more():
+    run = written([train(1)])
+    assert "at step 1 " in CHARTS["loss"]([run]).text
+    with (run.folder / "events" / "rank0.jsonl").open("a") as file:
+        file.write(json.dumps(train(2)) + "\n")
+    assert "at step 2 " in CHARTS["loss"]([run]).text
+
+
+def test_a_long_run_stays_small():
+    run = written([train(i, 1 + i % 7) for i in range(1, 20_001)])
+    assert len(json.dumps(CHARTS["loss"]([run]).plotly())) < 40_000
+
+
+def test_pyplot_is_left_alone():
+    before = "matplotlib.pyplot" in sys.modules
+    CHARTS["loss"]([trained()]).png()
+    assert ("matplotlib.pyplot" in sys.modules) == before
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0.123456, "0.1235"), (12345.6, "12,346"), (1e30, "1e+30"), (0, "0"), (999.5, "999.5")]
+)
+def test_numbers_read_well(value, text):
+    assert number(value) == text

@@ -1,0 +1,167 @@
+"""Commands reach all ranks at the same step, whatever the timing; events are cheap and complete; leases are fair."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from conftest import until
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from lepton_lab import control
+from lepton_lab.control import Control
+from lepton_lab.events import Log
+from lepton_lab.supervisor.leases import Queue, root
+
+
+class Unwatched(Control):
+    """Rank 0 without its thread: the test says when a command is seen."""
+
+    def _watch(self):
+        pass
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
+@given(st.lists(st.tuples(st.integers(0, 12), st.sampled_from(["set", "checkpoint", "stop"])), max_size=6), st.integers(1, 4))
+def test_all_ranks_obey_at_the_same_step(tmp_path_factory, commands, lead):
+    """The ranks of a synchronous strategy, run as slowly as it allows: rank 1 enters a step `lead` - 1 after rank 0."""
+    folder = tmp_path_factory.mktemp("run")
+    (folder / "control").mkdir()
+    ranks = [Unwatched(folder, rank, 2, lead) for rank in (0, 1)]
+    obeyed = [[], []]
+    for step in range(12 + 2 * lead):
+        for at, name in commands:
+            if at == step:
+                ranks[0]._new.append({"command": name})
+        obeyed[0] += [(step, c["command"]) for c in ranks[0].due(step)]
+        if (late := step - lead + 1) >= 0:
+            obeyed[1] += [(late, c["command"]) for c in ranks[1].due(late)]
+    rest = range(12 + lead + 1, 12 + 2 * lead)
+    obeyed[1] += [(step, c["command"]) for step in rest for c in ranks[1].due(step)]
+    assert obeyed[0] == obeyed[1]
+    assert sorted(name for _, name in obeyed[0]) == sorted(name for _, name in commands)
+
+
+def test_commands_are_read_in_the_order_they_were_left(tmp_path):
+    (tmp_path / "control").mkdir()
+    for lr in (1, 2, 3):
+        control.send(tmp_path, "set", lr=lr)
+    read = control.pending(tmp_path)
+    assert [command["lr"] for _, command in read] == [1, 2, 3]
+    assert control.pending(tmp_path, after=read[1][0]) == read[2:]
+    control.clear(tmp_path)
+    assert control.pending(tmp_path) == []
+
+
+def rows(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_the_log_keeps_every_step_and_its_order(tmp_path):
+    log = Log(tmp_path / "rank0.jsonl", 0)
+    log.start(threads=1, device="cpu")
+    for step in range(1, 501):
+        log.train(step, 0, torch.tensor(1 / step), torch.tensor(step % 5), 5, 0.1)
+    log.evaluation("val", 500, 0, loss=0.5, accuracy=0.75)
+    log.close()
+    train = [row for row in rows(tmp_path / "rank0.jsonl") if row["kind"] == "train"]
+    assert [row["step"] for row in train] == list(range(1, 501))
+    assert train[1] | {"t": 0} == {
+        "kind": "train", "t": 0, "rank": 0, "step": 2, "epoch": 0, "loss": 0.5, "accuracy": 0.4, "samples": 5, "lr": 0.1}
+    assert log.sums[2] == 2500
+    last = rows(tmp_path / "rank0.jsonl")[-1]
+    assert last["kind"] == "system" and last["memory"] > 1e6 and last["val_accuracy"] == 0.75 and last["step"] == 500
+
+
+def test_a_loss_that_is_not_finite_is_seen_and_written_as_null(tmp_path):
+    log = Log(tmp_path / "rank0.jsonl", 0)
+    log.train(1, 0, torch.tensor(0.5), None, 4, 0.1)
+    log.train(2, 0, torch.tensor(float("nan")), None, 4, 0.1)
+    log.train(3, 0, torch.tensor(float("inf")), None, 4, 0.1)
+    log.flush()
+    log.close()
+    assert log.nonfinite == 2
+    assert [row["loss"] for row in rows(tmp_path / "rank0.jsonl")] == [0.5, None, None]
+
+
+HOLD = """
+import sys, time
+from lepton_lab.supervisor.leases import Queue
+queue = Queue("cpu")
+print("queued", flush=True)
+while not queue.acquire(["cpu0", "cpu1"], int(sys.argv[1])):
+    time.sleep(0.005)
+print("holds", time.monotonic(), flush=True)
+sys.stdin.readline()
+queue.release()
+print("released", time.monotonic(), flush=True)
+"""
+
+
+@pytest.fixture
+def holder():
+    started = []
+
+    def start(count):
+        process = subprocess.Popen(
+            [sys.executable, "-c", HOLD, str(count)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        started.append(process)
+        assert process.stdout.readline() == "queued\n"
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def told(process):
+    return process.stdout.readline().split()
+
+
+def test_slots_are_given_first_come_first_served_and_never_twice(holder):
+    first = holder(2)
+    assert told(first)[0] == "holds"
+    second, third = holder(1), holder(1)
+    time.sleep(0.1)
+    first.stdin.write("\n")
+    first.stdin.flush()
+    released = float(told(first)[1])
+    a, b = float(told(second)[1]), float(told(third)[1])
+    assert released < a < b
+
+
+def test_a_dead_holder_and_a_dead_waiter_leave_nothing_behind(holder):
+    first = holder(2)
+    told(first)
+    second, third = holder(1), holder(2)
+    second.kill()
+    second.wait()
+    first.kill()
+    first.wait()
+    assert told(third)[0] == "holds"
+    assert not list((root() / "cpu").glob("0*"))
+
+
+def test_a_forked_child_keeps_the_lease_of_a_dead_parent():
+    queue = Queue("cpu")
+    assert queue.acquire(["cpu0"], 1) == ["cpu0"]
+    out, into = os.pipe()
+    pid = os.fork()
+    if pid == 0:  # stands for a rank
+        os.close(into)
+        os.read(out, 1)
+        os._exit(0)
+    os.close(out)
+    queue.release()
+    other = Queue("cpu")
+    assert other.acquire(["cpu0"], 1) is None
+    os.close(into)
+    os.waitpid(pid, 0)
+    assert until(lambda: other.acquire(["cpu0"], 1)) == ["cpu0"]
+    other.release()

@@ -1,0 +1,121 @@
+"""Run folders: atomic, tailed to the last newline, rewound, never read wrong after a crash."""
+
+import json
+import os
+import threading
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lepton_lab.folders import RunFolder, Tail, folders, parse, rewound, write_json
+from lepton_lab.spec import LabError, Spec
+
+events = st.lists(st.fixed_dictionaries({"kind": st.sampled_from(["train", "eval", "note"]), "step": st.integers(0, 99)}))
+
+
+@given(events, st.lists(st.integers(0, 4000), max_size=8))
+def test_a_tail_yields_every_event_once_however_the_file_grew(rows, cuts):
+    import tempfile
+    from pathlib import Path
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "events" / "rank0.jsonl"
+        path.parent.mkdir()
+        text = "".join(json.dumps(row) + "\n" for row in rows).encode()
+        tail, seen, start = Tail(Path(folder)), [], 0
+        for cut in [*sorted(min(c, len(text)) for c in cuts), len(text)]:
+            with path.open("ab") as file:
+                file.write(text[start:cut])
+            start = cut
+            seen += tail.read()
+        assert seen == rows
+
+
+@given(st.binary(max_size=300))
+def test_torn_or_foreign_lines_are_passed_over(text):
+    assert all(isinstance(row, dict) for row in parse(text))
+
+
+@given(
+    st.lists(
+        st.one_of(
+            st.builds(lambda s: {"kind": "train", "rank": 0, "step": s}, st.integers(1, 20)),
+            st.builds(lambda s: {"kind": "note", "rank": 0, "rewind": s}, st.integers(0, 20)),
+        )
+    )
+)
+def test_after_a_rewind_no_earlier_step_lies_beyond_it(rows):
+    kept = rewound(rows)
+    for i, row in enumerate(kept):
+        if "rewind" in row:
+            assert all(r["step"] <= row["rewind"] for r in kept[:i] if r["kind"] == "train")
+    assert [r for r in kept if "rewind" in r] == [r for r in rows if "rewind" in r]
+
+
+def test_a_rewind_of_one_rank_leaves_the_others_alone():
+    rows = [{"kind": "train", "rank": r, "step": 9} for r in (0, 1)] + [{"kind": "note", "rank": 0, "rewind": 5}]
+    assert rewound(rows) == rows[1:]
+
+
+def test_a_reader_never_sees_half_a_state(tmp_path):
+    path = tmp_path / "state.json"
+    write_json(path, {"n": 0})
+    stop = threading.Event()
+
+    def write():
+        n = 0
+        while not stop.is_set():
+            n += 1
+            write_json(path, {"n": n, "pad": "x" * (n % 4000)})
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    for _ in range(2000):
+        assert json.loads(path.read_text())["n"] >= 0
+    stop.set()
+    thread.join()
+
+
+def test_a_folder_that_nobody_has_reads_as_interrupted_and_a_locked_one_as_queued():
+    folder = RunFolder.create(Spec())
+    assert folder.state == "interrupted"
+    lock = folder.lock()
+    assert folder.state == "queued"
+    assert folder.lock() is None  # one owner
+    os.close(lock)
+
+
+def test_a_folder_whose_making_fails_leaves_nothing(home):
+    def fail(draft):
+        raise RuntimeError("no")
+
+    with pytest.raises(RuntimeError):
+        RunFolder.create(Spec(), fail)
+    assert list((home / "runs").iterdir()) == []
+
+
+def test_a_checkpoint_without_its_marker_does_not_count():
+    folder = RunFolder.create(Spec())
+    for step in (3, 12):
+        folder.checkpoint(step).mkdir(parents=True)
+    (folder.checkpoint(3) / "complete").touch()
+    assert folder.checkpoints() == [3]
+
+
+def test_what_is_no_run_is_left_out_of_the_list(home):
+    folder = RunFolder.create(Spec())
+    (home / "runs" / "notes").mkdir()
+    (home / "runs" / "broken").mkdir()
+    (home / "runs" / "broken" / "spec.json").write_text("{")
+    assert [f.id for f in folders()] == [folder.id]
+    with pytest.raises(LabError, match="not a run folder"):
+        RunFolder(home / "runs" / "notes")
+
+
+def test_a_run_whose_model_is_no_longer_in_the_table_can_be_read():
+    folder = RunFolder.create(Spec())
+    record = json.loads((folder.path / "spec.json").read_text())
+    record["spec"]["model"] = "long_gone"
+    write_json(folder.path / "spec.json", record)
+    assert RunFolder(folder.path).spec.model == "long_gone"

@@ -1,0 +1,212 @@
+"""Reports: one offline page from real runs, and the notebook behind it under plain papermill."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+import lepton_lab as lab
+from lepton_lab import reports
+from lepton_lab.folders import ENDED
+
+NOTEBOOK = Path(__file__).parents[1] / "notebooks" / "report.ipynb"
+
+
+class Page(HTMLParser):
+    """Tags, attributes and text of a page."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.tags, self.text = [], ""
+        self.source = path.read_text()
+        self.feed(self.source)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data):
+        self.text += data
+
+    def all(self, tag):
+        return [attrs for name, attrs in self.tags if name == tag]
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory, standby):
+    """A run root with three real runs: two that are done and one that failed."""
+    with pytest.MonkeyPatch.context() as own:
+        root = tmp_path_factory.mktemp("archive")
+        own.setenv("LEPTON_LAB_HOME", str(root))
+        own.setenv("XDG_RUNTIME_DIR", str(root))
+        spec = lab.Spec(model="mlp", epochs=2)
+        specs = [spec, spec.replace(lr=0.01, world=2, name="two <ranks>"), spec.replace(optimizer="sgd", lr=1e30)]
+        states = [lab.launch(spec).wait(60) for spec in specs]
+        assert states == ["done", "done", "failed"]
+        yield root
+
+
+@pytest.fixture
+def runs(home, archive, monkeypatch):
+    monkeypatch.setenv("LEPTON_LAB_HOME", str(archive))
+    return lab.runs()[::-1]
+
+
+@pytest.fixture(scope="module")
+def page(archive, tmp_path_factory):
+    with pytest.MonkeyPatch.context() as own:
+        own.setenv("LEPTON_LAB_HOME", str(archive))
+        out = tmp_path_factory.mktemp("out") / "new" / "report.html"
+        assert lab.report(lab.runs()[::-1], out) == out
+        return Page(out)
+
+
+def test_the_page_needs_nothing_else(page):
+    assert len(page.source.encode()) < 1_000_000
+    assert not page.all("script") and not page.all("link") and not page.all("iframe")
+    assert not re.search(r"""(src|href|url\()\s*=?\s*["']?https?:""", page.source)
+    assert "@import" not in page.source and "widget" not in page.source
+    pictures = page.all("img")
+    assert len(pictures) == 6  # loss, accuracy, two confusions, throughput, learning rate
+    assert all(img["src"].startswith("data:image/png;base64,") and len(img["alt"]) > 40 for img in pictures)
+
+
+def test_the_page_reads_anywhere(page):
+    assert page.all("html")[0]["lang"] == "en"
+    assert any(meta.get("name") == "viewport" for meta in page.all("meta"))
+    assert "prefers-color-scheme: dark" in page.source and "@media print" in page.source
+
+
+def test_the_page_shows_no_code(page):
+    assert "run_ids" not in page.text and "CHARTS" not in page.text and "import " not in page.text
+
+
+def test_the_page_tells_all(page, runs):
+    for run in runs:
+        assert run.id in page.text
+        assert run.command in page.text
+    for part in ("Final figures", "Curves", "Confusion", "Timings", "Specification", "Provenance"):
+        assert part in page.text
+    for version in runs[0].provenance["versions"].values():
+        assert version in page.text
+    accuracy = runs[0].summary()["test_accuracy"]
+    assert f"{accuracy:.4g} of 179 samples" in page.text
+
+
+def test_what_differs_is_marked(page):
+    marked = re.findall(r'<tr class="marked"><th scope="row">≠ (\w+)</th>', page.source)
+    assert set(marked) == {"lr", "world", "name", "optimizer"}
+
+
+def test_a_failure_is_a_card(page, runs):
+    failure = runs[2].failure
+    assert 'class="failure"' in page.source
+    assert failure.message in page.text and failure.type in page.text
+    assert "no confusion matrix" in page.text
+
+
+def test_names_are_text_not_markup(page):
+    assert "two <ranks>" in page.text
+    assert not page.all("ranks")
+
+
+def test_one_run_by_its_id_and_from_a_running_loop(runs, tmp_path, capfd):
+    async def inside():
+        return lab.report(runs[0].id, tmp_path / "one.html")
+
+    page = Page(asyncio.run(inside()))
+    assert "Report on mlp on digits" in page.text
+    assert 'class="marked"' not in page.source
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_run_that_goes_on_is_reported_as_that(endless, tiny):
+    run = lab.launch(tiny.replace(epochs=100_000, eval_every=0, checkpoint_every=0))
+    try:
+        while not run.summary()["step"]:
+            assert run.state not in ENDED
+        told = reports.heading([run])
+        assert "still going" in told.html and "still going" in told.text
+        assert reports.figures([run]).html and reports.timings([run]).html
+    finally:
+        run.stop()
+        run.wait(60)
+    assert "did not run to its end" in reports.heading([run]).text
+
+
+def test_a_run_without_events_is_reported(home):
+    from lepton_lab.folders import RunFolder
+
+    run = lab.attach(RunFolder.create(lab.Spec()).id)
+    for section in (
+        reports.heading,
+        reports.failures,
+        reports.figures,
+        reports.spec,
+        reports.timings,
+        reports.provenance,
+    ):
+        assert section([run]).text
+
+
+@pytest.mark.parametrize("wrap", [list, json.dumps, lambda ids: str(ids).replace("'", ""), tuple])
+def test_run_ids_may_be_a_list_or_text(runs, wrap):
+    assert reports.find(wrap([runs[0].id, runs[1].id, runs[0].id])) == runs[:2]
+
+
+def test_run_ids_may_be_one_or_none(runs):
+    assert reports.find(runs[1].id) == reports.find(runs[1]) == [runs[1]]
+    assert reports.find([]) == reports.find("") == reports.find("[]") == [lab.attach()]
+
+
+def test_papermill_alone(runs, tmp_path):
+    out = tmp_path / "out.ipynb"
+    words = [sys.executable, "-m", "papermill", str(NOTEBOOK), str(out), "-p", "run_ids", f'["{runs[0].id}"]']
+    done = subprocess.run([*words, "--no-progress-bar"], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    notebook = json.loads(out.read_text())
+    outputs = [output["data"] for cell in notebook["cells"] for output in cell.get("outputs", []) if "data" in output]
+    assert sum("image/png" in data and "application/vnd.plotly.v1+json" in data for data in outputs) == 5
+    assert "widgets" not in notebook["metadata"]
+    assert len(out.read_bytes()) < 500_000
+
+
+def test_the_notebook_is_clean_and_only_calls():
+    notebook = json.loads(NOTEBOOK.read_text())
+    code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    assert code[0]["metadata"]["tags"] == ["parameters"]
+    assert all(cell["outputs"] == [] and cell["execution_count"] is None for cell in code)
+    assert not any(line.startswith(("def ", "class ")) for cell in code for line in cell["source"])
+
+
+@pytest.mark.parametrize("wrong", [[], ()])
+def test_no_runs_are_refused(wrong, tmp_path):
+    with pytest.raises(lab.LabError, match="at least one run"):
+        lab.report(wrong, tmp_path / "x.html")
+
+
+def test_an_unknown_run_is_refused(runs, tmp_path):
+    with pytest.raises(lab.LabError, match=f"did you mean '{runs[0].id}'"):
+        lab.report([runs[1], runs[0].id + "0"], tmp_path / "x.html")
+    with pytest.raises(lab.LabError, match="does not exist"):
+        reports.find('["nope"]')
+    with pytest.raises(lab.LabError, match="must be run ids"):
+        reports.find("[")
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_the_work(runs, tmp_path):
+    (tmp_path / "file").touch()
+    for out, why in (
+        (tmp_path / "file" / "x.html", "can't be written"),
+        (tmp_path, "it is a folder"),
+        ("/proc/x.html", "can't be"),
+    ):
+        with pytest.raises(lab.LabError, match=why):
+            lab.report(runs[0], out)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file"]

@@ -51,7 +51,6 @@ def save(folder: RunFolder, strategy: Single, step: int, progress: dict[str, Any
 
 def load(folder: RunFolder, strategy: Single) -> dict[str, Any] | None:
     """Take up the last complete checkpoint on every rank; returns its progress, or None if there is none."""
-    import torch
 
     steps = folder.checkpoints()
     if not steps:

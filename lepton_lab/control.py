@@ -19,7 +19,9 @@ POLL = 0.02  # seconds between looks for new commands, in a thread of rank 0
 
 def send(folder: Path, command: str, **values: Any) -> None:
     """Leave a command in a run folder; names sort by time."""
-    write_json(folder / "control" / f"{time.time_ns():020d}-{secrets.token_hex(2)}.json", {"command": command, **values})
+    write_json(
+        folder / "control" / f"{time.time_ns():020d}-{secrets.token_hex(2)}.json", {"command": command, **values}
+    )
 
 
 def pending(folder: Path, after: str = "") -> list[tuple[str, dict[str, Any]]]:
@@ -39,8 +41,8 @@ class Control:
     What a rank does about commands, at the start of each step.
 
     Rank 0's thread looks for commands. Rank 0 announces them in one file for the step `lead` steps ahead, before it
-    enters the collective of the step at hand; another rank can only reach that later step through that collective, so all
-    ranks read the same announcement at the same step (`lead` is 1 where the host waits for each step's collective).
+    enters the collective of the step at hand; another rank can only reach that later step through that collective, so
+    all ranks read the same announcement at the same step (`lead` is 1 where the host waits for each collective).
 
     Parameters
     ----------
@@ -106,6 +108,7 @@ class Control:
     def _watch(self) -> None:
         last = ""
         while True:
-            for last, command in pending(self._folder, last):
+            for name, command in pending(self._folder, last):
+                last = name
                 self._new.append(command)
             time.sleep(POLL)

@@ -21,8 +21,8 @@ class Log:
     """
     Append-only events of one rank (or, as rank -1, of the supervisor).
 
-    `train` costs a list append, well under a microsecond a scalar; tensors in it are read by the flushing thread, so that
-    the loop never waits for the device.
+    `train` costs a list append, well under a microsecond a scalar; tensors in it are read by the flushing thread, so
+    that the loop never waits for the device.
 
     Parameters
     ----------
@@ -40,6 +40,8 @@ class Log:
         self.sums = [0.0, 0.0, 0.0]
         """Loss x samples, right answers and samples since the loop last cleared it: the epoch's training figures."""
         self._file = path.open("ab", buffering=0)
+        if torn(path):  # by a crash of an earlier life: the next line must not be read as part of it
+            self._file.write(b"\n")
         self._pending: list[tuple[Any, ...]] = []
         self._last: dict[str, Any] = {}  # latest figures, repeated in each system event for readers of the file's end
         self._facts: dict[str, Any] = {}
@@ -56,9 +58,7 @@ class Log:
         self._thread = threading.Thread(target=self._run, name="lepton-lab-events", daemon=True)
         self._thread.start()
 
-    def train(
-        self, step: int, epoch: int, loss: Tensor, correct: Tensor | None, samples: int, lr: float
-    ) -> None:
+    def train(self, step: int, epoch: int, loss: Tensor, correct: Tensor | None, samples: int, lr: float) -> None:
         """Note one optimizer step: the mean `loss` over this rank's `samples`, and how many answers were `correct`."""
         self._pending.append((time.time(), step, epoch, loss, correct, samples, lr))
 
@@ -155,8 +155,16 @@ class Log:
             self._write([json.dumps(row)])
 
 
+def torn(path: Path) -> bool:
+    """Whether a file's last line was cut off."""
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - 1))
+        return file.read(1) not in (b"", b"\n")
+
+
 def memory(pid: int | None = None) -> int:
-    """Memory of a process in bytes: its proportional set size (shared pages counted by share), else its resident size."""
+    """Memory of a process in bytes: its proportional set size (shared pages by their share), else its resident size."""
     try:
         text = Path(f"/proc/{pid or os.getpid()}/smaps_rollup").read_text()
         return next(int(line.split()[1]) * 1024 for line in text.splitlines() if line.startswith("Pss:"))

@@ -141,7 +141,9 @@ def _scaling(data: Data, device: torch.device) -> tuple[Any, Any]:
 
     if not data.mean:
         return 1 / 255, 0.0
-    mean, std = (torch.tensor(v, dtype=torch.float64).view(-1, *[1] * (len(data.shape) - 1)) for v in (data.mean, data.std))
+    mean, std = (
+        torch.tensor(v, dtype=torch.float64).view(-1, *[1] * (len(data.shape) - 1)) for v in (data.mean, data.std)
+    )
     scale, shift = 1 / (255 * std), mean / std
     if scale.numel() == 1:
         return scale.item(), shift.item()

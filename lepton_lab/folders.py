@@ -211,18 +211,21 @@ class RunFolder:
             shutil.rmtree(draft, ignore_errors=True)
         return cls(path)
 
-    def lock(self) -> int | None:
+    def lock(self, patience: float = 0.1) -> int | None:
         """
         Take the run for its supervisor: a file descriptor that holds the lock, or None if another holds it.
 
-        The lock belongs to the open file: handed to the supervisor and inherited by its ranks, it frees when the last
-        of them is dead, whatever killed them.
+        Tried for `patience` seconds. The lock belongs to the open file: handed to the supervisor and inherited by its
+        ranks, it frees when the last of them is dead, whatever killed them.
         """
         descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o644)
-        for _ in range(20):  # a reader of `alive` may hold it for an instant
+        deadline = time.monotonic() + patience  # at least, since a reader of `alive` may hold it for an instant
+        while True:
             with contextlib.suppress(BlockingIOError):
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 return descriptor
+            if time.monotonic() > deadline:
+                break
             time.sleep(0.005)
         os.close(descriptor)
         return None
@@ -321,4 +324,6 @@ def find(id: str | None = None) -> RunFolder:
 
     near = difflib.get_close_matches(str(id), known, 1, 0.5)
     hint = f"did you mean {near[0]!r}? " if near else ""
-    raise LabError(f"run {id!r} does not exist under {str(root)!r}; {hint}`lepton-lab list` shows the {len(known)} there are")
+    raise LabError(
+        f"run {id!r} does not exist under {str(root)!r}; {hint}`lepton-lab list` shows the {len(known)} there are"
+    )

@@ -117,7 +117,7 @@ class Run:
             control.send(self.folder, "resume")
             return
         devices.choose(self.spec)
-        lock = self._folder.lock()
+        lock = self._folder.lock(patience=5.0)  # its supervisor may still be on the way out
         if lock is None:
             raise LabError(f"run {self.id!r} is being resumed by another process")
         control.clear(self.folder)
@@ -261,8 +261,8 @@ def launch(
             spec = spec.replace(**{field: CELL + shipping.name(parts[name])})
         elif value.startswith(CELL):
             raise SpecError(
-                f"{field}={value!r} was defined in a notebook: pass it again as lab.launch(spec, {name}=...), or repeat "
-                "its run with `lepton-lab run --like RUN_ID`"
+                f"{field}={value!r} was defined in a notebook: pass it again as lab.launch(spec, {name}=...), or "
+                "repeat its run with `lepton-lab run --like RUN_ID`"
             )
     devices.choose(spec)
     if data is not None:
@@ -310,4 +310,3 @@ def _start(folder: RunFolder) -> Run:
     assert lock is not None, "a fresh folder has no other owner"
     submit(folder, lock)
     return Run(folder)
-

@@ -49,7 +49,7 @@ def pack(folder: Path, parts: dict[str, Any]) -> None:
 
 
 def unpack(folder: RunFolder, parts: tuple[str, ...] = PARTS) -> dict[str, Any]:
-    """The objects that `pack` wrote, by name, those named; tensors are mapped from the file, and so shared between ranks."""
+    """The objects that `pack` wrote, by name; their tensors are mapped from the file, and so shared between ranks."""
     import torch
 
     _load_cells(folder.path / "code")
@@ -91,7 +91,9 @@ def build(maker: Any, shape: tuple[int, ...], classes: int) -> nn.Module:
     if isinstance(maker, nn.Module):
         return maker
     offered = {"shape": shape, "classes": classes}
-    wanted = [p for p in inspect.signature(maker).parameters.values() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    wanted = [
+        p for p in inspect.signature(maker).parameters.values() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
+    ]
     for p in wanted:
         if p.name not in offered and p.default is p.empty:
             raise SpecError(
@@ -155,7 +157,9 @@ def _parts(value: Any) -> Iterator[tuple[str, Any]]:
             yield from {**code.nonlocals, **code.globals}.items()
     elif isinstance(value, type):
         if value.__module__ == "__main__":
-            yield from ((name, item) for name, item in vars(value).items() if not name.startswith("__") or name == "__init__")
+            yield from (
+                (name, item) for name, item in vars(value).items() if not name.startswith("__") or name == "__init__"
+            )
     elif hasattr(value, "__dict__"):
         yield from vars(value).items()
         yield type(value).__name__, type(value)
@@ -205,5 +209,3 @@ def _cell_number(filename: str) -> int | None:
     ipython = sys.modules.get("IPython")  # not imported: only asked where it runs already
     shell = ipython.get_ipython() if ipython else None
     return getattr(shell.compile, "_filename_map", {}).get(filename) if shell else None
-
-

@@ -127,9 +127,7 @@ class Spec(BaseModel):
             if not (field in ("dataset", "model") and name.startswith(CELL)):
                 pick(table(field), name, field)
         if self.strategy == "single" and self.world > 1:
-            raise SpecError(
-                f"world={self.world}: strategy='single' is one process; take strategy='ddp', or world=1"
-            )
+            raise SpecError(f"world={self.world}: strategy='single' is one process; take strategy='ddp', or world=1")
         if self.batch_size < self.world * self.accumulate:
             raise SpecError(
                 f"batch_size={self.batch_size}: must be at least {self.world * self.accumulate}, a sample for each of "
@@ -148,7 +146,9 @@ class Spec(BaseModel):
             else:
                 raise SpecError(
                     f"options={{{name!r}: {value!r}}}: "
-                    + unknown("option", name, known, f"of {self.dataset}, {self.model}, {self.schedule}, {self.strategy}")
+                    + unknown(
+                        "option", name, known, f"of {self.dataset}, {self.model}, {self.schedule}, {self.strategy}"
+                    )
                 )
 
     def known_options(self) -> dict[str, Any]:
@@ -183,8 +183,8 @@ class Spec(BaseModel):
         for field in ("dataset", "model"):
             if getattr(self, field).startswith(CELL):
                 raise SpecError(
-                    f"{field}={getattr(self, field)!r} was defined in a notebook, so a script can't name it: repeat the "
-                    "run with `lepton-lab run --like RUN_ID`, which takes the code from the run's folder"
+                    f"{field}={getattr(self, field)!r} was defined in a notebook, so a script can't name it: repeat "
+                    "the run with `lepton-lab run --like RUN_ID`, which takes the code from the run's folder"
                 )
         arguments = "".join(f"    {name}={value!r},\n" for name, value in self.to_dict().items())
         return (

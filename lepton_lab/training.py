@@ -58,7 +58,9 @@ class Fit:
     def __init__(self, folder: RunFolder, strategy: Single, data: Data, loss: Loss, log: Log) -> None:
         self.folder, self.strategy, self.loss, self.log = folder, strategy, loss, log
         self.spec = spec = folder.spec
-        self.train, self.val, self.test = (Feed(part, data, spec, strategy) for part in (data.train, data.val, data.test))
+        self.train, self.val, self.test = (
+            Feed(part, data, spec, strategy) for part in (data.train, data.val, data.test)
+        )
         self.control = Control(folder.path, strategy.rank, strategy.world, strategy.lead)
         self.classes = len(data.classes)
         self.steps = spec.epochs * self.train.steps
@@ -206,7 +208,7 @@ def evaluate(strategy: Single, feed: Feed, loss: Loss, classes: int = 0) -> dict
     Returns
     -------
     dict
-        loss (mean over samples), accuracy (fraction, if it has a meaning), samples, confusion (classes x classes counts).
+        loss (mean over samples), accuracy (fraction, if it has a meaning), samples, confusion (counts, K x K).
     """
     import torch
 

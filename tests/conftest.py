@@ -86,7 +86,9 @@ def tiny():
 @pytest.fixture
 def endless():
     """A spec that trains for hours unless told otherwise, on two ranks."""
-    return lab.Spec(dataset="digits", model="mlp", epochs=100_000, batch_size=32, world=2, eval_every=0, checkpoint_every=0)
+    return lab.Spec(
+        dataset="digits", model="mlp", epochs=100_000, batch_size=32, world=2, eval_every=0, checkpoint_every=0
+    )
 
 
 def ours():

@@ -118,7 +118,7 @@ def test_labels_say_what_sets_runs_apart():
     assert labels([a]) == ["mlp on digits"]
     assert labels([a, b]) == ["lr=0.001", "lr=0.01"]
     assert labels([a, b, c]) == ["lr=0.001", b.id, c.id]
-    assert labels([a, a.__class__(named._folder)]) == [a.id, "best"]
+    assert labels([a, named]) == ["mlp on digits", "best"]
 
 
 def test_labels_stay_short():

@@ -11,9 +11,9 @@ import sys
 import pytest
 import yaml
 from click.testing import CliRunner
+from conftest import until
 
 import lepton_lab as lab
-from conftest import until
 from lepton_lab.cli import main
 from lepton_lab.cli.options import FIELDS
 from lepton_lab.cli.progress import Epochs

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from lepton_lab import control
 from lepton_lab.control import Control
 from lepton_lab.events import Log
+from lepton_lab.folders import parse
 from lepton_lab.supervisor.leases import Queue, root
 
 
@@ -26,7 +27,10 @@ class Unwatched(Control):
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
-@given(st.lists(st.tuples(st.integers(0, 12), st.sampled_from(["set", "checkpoint", "stop"])), max_size=6), st.integers(1, 4))
+@given(
+    st.lists(st.tuples(st.integers(0, 12), st.sampled_from(["set", "checkpoint", "stop"])), max_size=6),
+    st.integers(1, 4),
+)
 def test_all_ranks_obey_at_the_same_step(tmp_path_factory, commands, lead):
     """The ranks of a synchronous strategy, run as slowly as it allows: rank 1 enters a step `lead` - 1 after rank 0."""
     folder = tmp_path_factory.mktemp("run")
@@ -71,7 +75,16 @@ def test_the_log_keeps_every_step_and_its_order(tmp_path):
     train = [row for row in rows(tmp_path / "rank0.jsonl") if row["kind"] == "train"]
     assert [row["step"] for row in train] == list(range(1, 501))
     assert train[1] | {"t": 0} == {
-        "kind": "train", "t": 0, "rank": 0, "step": 2, "epoch": 0, "loss": 0.5, "accuracy": 0.4, "samples": 5, "lr": 0.1}
+        "kind": "train",
+        "t": 0,
+        "rank": 0,
+        "step": 2,
+        "epoch": 0,
+        "loss": 0.5,
+        "accuracy": 0.4,
+        "samples": 5,
+        "lr": 0.1,
+    }
     assert log.sums[2] == 2500
     last = rows(tmp_path / "rank0.jsonl")[-1]
     assert last["kind"] == "system" and last["memory"] > 1e6 and last["val_accuracy"] == 0.75 and last["step"] == 500
@@ -86,6 +99,15 @@ def test_a_loss_that_is_not_finite_is_seen_and_written_as_null(tmp_path):
     log.close()
     assert log.nonfinite == 2
     assert [row["loss"] for row in rows(tmp_path / "rank0.jsonl")] == [0.5, None, None]
+
+
+def test_a_line_that_a_crash_cut_off_does_not_swallow_the_next(tmp_path):
+    path = tmp_path / "rank0.jsonl"
+    path.write_bytes(b'{"kind": "train", "st')
+    log = Log(path, 0)
+    log.write("note", rewind=3)
+    log.close()
+    assert [row["rewind"] for row in parse(path.read_bytes())] == [3]
 
 
 HOLD = """

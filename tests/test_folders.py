@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from lepton_lab.folders import RunFolder, Tail, folders, parse, rewound, write_json
 from lepton_lab.spec import LabError, Spec
 
-events = st.lists(st.fixed_dictionaries({"kind": st.sampled_from(["train", "eval", "note"]), "step": st.integers(0, 99)}))
+events = st.lists(
+    st.fixed_dictionaries({"kind": st.sampled_from(["train", "eval", "note"]), "step": st.integers(0, 99)})
+)
 
 
 @given(events, st.lists(st.integers(0, 4000), max_size=8))

@@ -67,7 +67,13 @@ def test_the_readme_lists_every_member_of_every_family():
 def test_the_readme_tree_is_true():
     tree = README.split("## Files")[1].split("```")[1]
     listed = set(re.findall(r"[\w./-]+(?:/|\.(?:py|js|css|ipynb))(?=\s|$)", tree))
-    folders = ("lepton_lab", "lepton_lab/supervisor", "widgets/lepton_widgets", "widgets/lepton_widgets/static", "notebooks")
+    folders = (
+        "lepton_lab",
+        "lepton_lab/supervisor",
+        "widgets/lepton_widgets",
+        "widgets/lepton_widgets/static",
+        "notebooks",
+    )
     for folder in folders:
         for path in (ROOT / folder).iterdir():
             if path.suffix in (".py", ".js", ".css", ".ipynb") and not path.name.startswith("_"):

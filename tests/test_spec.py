@@ -10,7 +10,6 @@ from lepton_lab.datasets import DATASETS
 from lepton_lab.models import MODELS
 from lepton_lab.optimizers import OPTIMIZERS, SCHEDULES
 from lepton_lab.spec import LabError, Spec, SpecError
-from lepton_lab.strategies import STRATEGIES
 
 specs = st.builds(
     Spec,

@@ -28,10 +28,16 @@ def started(run, steps=5):
     return ranks_of(run)
 
 
+def numbered(ranks):
+    return {int(next(f.path for f in p.open_files() if "logs" in f.path)[-5]): p for p in ranks}
+
+
 def kernel(code, **env):
     """A Python process that stands for a kernel; it prints a line when it has done `code`, then sleeps."""
     script = f"import lepton_lab as lab, time\n{code}\nprint('ready', flush=True)\ntime.sleep(600)"
-    child = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, env={**os.environ, **env})
+    child = subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, env={**os.environ, **env}
+    )
     return child
 
 
@@ -65,8 +71,10 @@ def test_a_kernel_that_dies_right_after_launch_loses_no_run(delay):
 
 
 def test_an_idle_standby_ends_with_its_kernel_even_if_a_child_holds_its_socket():
-    child = kernel("from lepton_lab.supervisor import client, warm; warm(); import os\n"
-                   "pid = os.fork()\nif not pid: time.sleep(60)\nprint(pid, client._standby.process.pid, flush=True)")
+    child = kernel(
+        "from lepton_lab.supervisor import client, warm; warm(); import os\n"
+        "pid = os.fork()\nif not pid: time.sleep(60)\nprint(pid, client._standby.process.pid, flush=True)"
+    )
     forked, standby = map(int, child.stdout.readline().split())
     child.stdout.readline()
     process = psutil.Process(standby)
@@ -140,7 +148,7 @@ def test_killing_the_supervisor_ends_the_ranks_and_the_run_reads_as_interrupted(
 def test_a_killed_rank_is_named_and_takes_the_others_along(endless, victim):
     run = lab.launch(endless)
     ranks = started(run)
-    by_rank = {int(next(f.path for f in p.open_files() if "logs" in f.path)[-5]): p for p in ranks}
+    by_rank = numbered(ranks)
     by_rank[victim].kill()
     assert run.wait(20) == "failed"
     assert (run.failure.rank, run.failure.type) == (victim, "SIGKILL")
@@ -207,6 +215,21 @@ def test_a_run_whose_ranks_hang_is_ended_by_stop(endless, monkeypatch):
     assert gone(ranks)
 
 
+def test_a_rank_that_stands_still_is_named_and_not_the_one_that_waited(endless, monkeypatch):
+    client.close()
+    monkeypatch.setenv("LEPTON_LAB_STANDBY", "0")
+    code = "from datetime import timedelta; import lepton_lab.strategies.ddp as d; d.TIMEOUT = timedelta(seconds=2)\n"
+    monkeypatch.setattr(client, "CODE", code + client.CODE)
+    run = lab.launch(endless)
+    ranks = started(run)
+    by_rank = numbered(ranks)
+    by_rank[1].suspend()
+    assert run.wait(30) == "failed"
+    assert (run.failure.rank, run.failure.type) == (1, "Stuck")
+    assert "rank 0 waited for it in vain" in run.failure.message
+    assert gone(ranks)
+
+
 def test_sigterm_to_the_supervisor_is_a_stop(endless):
     run = lab.launch(endless)
     ranks = started(run)
@@ -231,9 +254,14 @@ def test_ranks_start_by_spawn_where_a_fork_is_unsafe(tiny, monkeypatch):
 
 
 def test_the_warm_process_forks_with_one_thread(tiny):
-    code = "from lepton_lab.supervisor.process import preload; from lepton_lab.processes import threads; preload(); print(threads())"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env={
-        **os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"})
+    code = "from lepton_lab.supervisor.process import preload, threads\npreload()\nprint(threads())"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+    )
     assert done.stdout.strip() == "1"
     run = lab.launch(tiny)
     run.wait(60)
@@ -288,6 +316,8 @@ def test_commands_of_an_earlier_life_are_forgotten(endless):
     assert run.wait(30) == "stopped"
 
 
-@pytest.mark.parametrize("text", ["Connection reset by peer", "Timed out waiting 8000ms for recv operation", "Connection closed by peer"])
+@pytest.mark.parametrize(
+    "text", ["Connection reset by peer", "Timed out waiting 8000ms for recv operation", "Connection closed by peer"]
+)
 def test_words_of_a_victim_are_known(text):
     assert VICTIM.search(f"[pair.cc:537] Read error [127.0.0.1]: {text}")

@@ -177,7 +177,9 @@ def test_a_dataset_through_a_loader_equals_the_same_tensors():
 
 def test_a_last_batch_smaller_than_the_world_counts_each_sample_once():
     x, y = torch.randn(33, 4), torch.randint(0, 3, (33,))
-    run = lab.launch(lab.Spec(epochs=1, batch_size=16, world=2), model=linear, data=((x, y), (x[:1], y[:1]), (x[:3], y[:3])))
+    run = lab.launch(
+        lab.Spec(epochs=1, batch_size=16, world=2), model=linear, data=((x, y), (x[:1], y[:1]), (x[:3], y[:3]))
+    )
     assert run.wait(60) == "done", run.failure
     assert sum(row["samples"] for row in run.rows("train")) == 33
     assert [row["samples"] for row in run.rows("eval")] == [33, 1, 3]
@@ -185,7 +187,9 @@ def test_a_last_batch_smaller_than_the_world_counts_each_sample_once():
 
 def test_a_regression_trains_with_squared_error_and_shows_no_accuracy():
     x = torch.randn(200, 3)
-    run = lab.launch(lab.Spec(epochs=30, batch_size=20, lr=0.05), model=nn.Linear(3, 1), data=((x, x.sum(1, keepdim=True)),) * 2)
+    run = lab.launch(
+        lab.Spec(epochs=30, batch_size=20, lr=0.05), model=nn.Linear(3, 1), data=((x, x.sum(1, keepdim=True)),) * 2
+    )
     assert run.wait(60) == "done", run.failure
     assert run.rows("eval")[-1]["loss"] < 0.01
     assert not any("accuracy" in row for row in run.rows("train") + run.rows("eval"))
@@ -200,7 +204,9 @@ def test_lower_precision_trains(precision):
 
 @pytest.mark.parametrize("optimizer", sorted(OPTIMIZERS))
 def test_every_optimizer_lowers_the_loss(optimizer):
-    lr = {"gd": 0.5, "sgd": 0.1, "momentum": 0.05, "nesterov": 0.05, "adagrad": 0.05, "muon": 0.02}.get(optimizer, 0.003)
+    lr = {"gd": 0.5, "sgd": 0.1, "momentum": 0.05, "nesterov": 0.05, "adagrad": 0.05, "muon": 0.02}.get(
+        optimizer, 0.003
+    )
     run = lab.launch(lab.Spec(model="mlp", optimizer=optimizer, lr=lr, epochs=4 if optimizer != "gd" else 30))
     assert run.wait(90) == "done", run.failure
     losses = [row["loss"] for row in run.rows("eval") if row["split"] == "val"]

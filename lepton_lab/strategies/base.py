@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     Loss = Callable[[Tensor, Tensor], Tensor]
 
 
-
 class Single:
     """
     One process that computes every batch whole, in plain autograd.
@@ -61,9 +60,7 @@ class Single:
             self.model = torch.compile(self.model)
         return self.model, self.optimizer
 
-    def step(
-        self, batches: Iterable[Batch], count: int, loss: Loss, clip: float
-    ) -> tuple[Tensor, Tensor | None, int]:
+    def step(self, batches: Iterable[Batch], count: int, loss: Loss, clip: float) -> tuple[Tensor, Tensor | None, int]:
         """
         One optimizer step over `count` micro-batches whose shares make up the whole batch.
 

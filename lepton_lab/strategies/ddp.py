@@ -58,9 +58,7 @@ class DDP(Single):
         n = len(indices)
         return indices[self.rank * n // self.world : (self.rank + 1) * n // self.world]
 
-    def step(
-        self, batches: Iterable[Batch], count: int, loss: Loss, clip: float
-    ) -> tuple[Tensor, Tensor | None, int]:
+    def step(self, batches: Iterable[Batch], count: int, loss: Loss, clip: float) -> tuple[Tensor, Tensor | None, int]:
         """One step, as in one process; a GPU's host waits until at most AHEAD steps are under way."""
         result = super().step(batches, count, loss, clip)
         if self.world > 1 and self.device.type == "cuda":

@@ -28,7 +28,10 @@ def gpus() -> list[str]:
 
 def workers() -> int:
     """Most ranks of one run on this machine's CPU: LEPTON_LAB_MAX_WORKERS, else its cores, but two at least."""
-    return int(os.environ.get("LEPTON_LAB_MAX_WORKERS") or max(2, cores()))
+    asked = os.environ.get("LEPTON_LAB_MAX_WORKERS")
+    if asked and not (asked.isdecimal() and int(asked)):
+        raise SpecError(f"LEPTON_LAB_MAX_WORKERS={asked!r}: must be a whole number of processes, 1 or more")
+    return int(asked) if asked else max(2, cores())
 
 
 def choose(spec: Spec) -> str:
@@ -44,8 +47,9 @@ def choose(spec: Spec) -> str:
     if spec.device == "cuda" and found < spec.world:
         raise SpecError(
             f"world={spec.world} with device='cuda': this machine shows {found} GPUs; "
-            f"take world={found} or less, or device='cpu'" if found else
-            "device='cuda': this machine shows no GPU; take device='cpu' or 'auto'"
+            f"take world={found} or less, or device='cpu'"
+            if found
+            else "device='cuda': this machine shows no GPU; take device='cpu' or 'auto'"
         )
     if spec.device == "cuda" or (spec.device == "auto" and found >= spec.world):
         return "cuda"
@@ -58,5 +62,5 @@ def choose(spec: Spec) -> str:
 
 
 def slots(device: str) -> list[str]:
-    """Names of what can be leased: each GPU once; on the CPU room for two full runs, so that a long one blocks nobody."""
+    """Names of what can be leased: each GPU; on the CPU room for two full runs, so that a long one blocks nobody."""
     return [f"gpu{name}" for name in gpus()] if device == "cuda" else [f"cpu{i}" for i in range(2 * workers())]

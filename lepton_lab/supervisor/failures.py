@@ -68,6 +68,11 @@ def first(folder: RunFolder, ended: dict[int, tuple[int, float]], killed: set[in
             candidates.append(error)
     cause = min(candidates, key=lambda e: (bool(VICTIM.search(e["message"])), e["t"]))
     steps = {rank: _last_step(folder, rank) for rank in ended}
+    if killed and VICTIM.search(cause["message"]):
+        # All who spoke had waited for another in vain, and we had to kill that one: it is the one to blame.
+        stuck = min(killed, key=lambda rank: steps[rank])
+        waited = f"it did not answer, and rank {cause['rank']} waited for it in vain ({cause['message'].strip()})"
+        cause = {"rank": stuck, "type": "Stuck", "message": waited, "traceback": cause["traceback"]}
     saved = folder.checkpoints()
     return Failure(
         rank=cause["rank"],

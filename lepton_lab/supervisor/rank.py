@@ -94,7 +94,11 @@ def _train(folder: RunFolder, rank: int, gpu: str | None, log: Log) -> str:
     log.start(threads=threads, device=_name(device))
     if rank == 0:
         folder.set_state(
-            folder.facts["state"], shape=list(data.shape), classes=data.classes, threads=threads, device_name=_name(device)
+            folder.facts["state"],
+            shape=list(data.shape),
+            classes=data.classes,
+            threads=threads,
+            device_name=_name(device),
         )
     fit = Fit(folder, strategy, data, loss, log)
     if folder.facts.get("attempt", 1) > 1:

@@ -48,6 +48,7 @@ class Log:
         self._samples = 0
         self._system_at = self._rate_at = time.perf_counter()
         self._rate_from = (0, 0)
+        self._rates: dict[str, float] = {}
         self._lock = threading.Lock()
         self._closing = threading.Event()
         self._thread: threading.Thread | None = None
@@ -133,8 +134,10 @@ class Log:
 
     def _system(self) -> None:
         now = self._system_at = time.perf_counter()
-        seconds = max(now - self._rate_at, 1e-9)
         steps, samples = self.step - self._rate_from[0], self._samples - self._rate_from[1]
+        if samples or not self._closing.is_set():  # the last event repeats the last rate: training is over by then
+            seconds = max(now - self._rate_at, 1e-9)
+            self._rates = {"samples_per_s": round(samples / seconds, 1), "steps_per_s": round(steps / seconds, 3)}
         self._rate_at, self._rate_from = now, (self.step, self._samples)
         row = {
             "kind": "system",
@@ -142,8 +145,7 @@ class Log:
             "rank": self.rank,
             "step": self.step,
             "memory": memory(),
-            "samples_per_s": round(samples / seconds, 1),
-            "steps_per_s": round(steps / seconds, 3),
+            **self._rates,
             **self._facts,
             **self._last,
         }

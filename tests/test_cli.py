@@ -228,7 +228,6 @@ def test_a_second_interrupt_leaves_the_run_to_itself(monkeypatch):
     monkeypatch.setattr(progress.time, "sleep", impatient)
     assert progress.follow(run, quiet=True) == "running"
     monkeypatch.undo()
-    os.environ["LEPTON_LAB_HOME"] = str(run.folder.parents[1])
     run.stop()
     run.wait(60)
 

@@ -79,7 +79,7 @@ def test_the_page_needs_nothing_else(page):
 def test_the_page_reads_anywhere(page):
     assert page.all("html")[0]["lang"] == "en"
     assert any(meta.get("name") == "viewport" for meta in page.all("meta"))
-    assert "prefers-color-scheme: dark" in page.source and "@media print" in page.source
+    assert "(prefers-color-scheme: dark)" in page.source and "@media print" in page.source
 
 
 def test_the_page_shows_no_code(page):

@@ -1,0 +1,56 @@
+"""Every notebook runs from start to end: under nbval, and with parameters under papermill."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import lepton_lab as lab
+
+NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
+
+
+def run(*command, cwd):
+    done = subprocess.run([sys.executable, "-m", *command], cwd=cwd, capture_output=True, text=True, env=os.environ)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return done
+
+
+@pytest.mark.parametrize("path", sorted(NOTEBOOKS.glob("**/*.ipynb")), ids=lambda path: path.name)
+def test_nbval(path, tiny, tmp_path):
+    lab.launch(tiny).wait(60)  # something to report on
+    notebook = tmp_path / path.name
+    notebook.write_text(path.read_text())
+    run("pytest", "--nbval-lax", "-q", "-p", "no:cacheprovider", "-W", "ignore", str(notebook), cwd=tmp_path)
+
+
+def outputs(path):
+    cells = [cell for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == "code"]
+    return [output for cell in cells for output in cell["outputs"]]
+
+
+def test_papermill_sets_the_parameters_of_the_first_notebook(tmp_path):
+    book = str(NOTEBOOKS / "00_start_here.ipynb")
+    run("papermill", book, "out.ipynb", "--no-progress-bar", "-p", "model", "mlp", "-p", "epochs", "2", cwd=tmp_path)
+    found = outputs(tmp_path / "out.ipynb")
+    texts = ["".join(output.get("data", {}).get("text/plain", output.get("text", ""))) for output in found]
+    assert any("model: mlp" in text and "epochs: 2" in text for text in texts)  # the form prints the chosen spec
+    assert sum("image/png" in output.get("data", {}) for output in found) >= 2  # figures draw with no kernel
+    assert {run.spec.name for run in lab.runs()} == {"from a cell", "quadrants", "steered"}
+    assert {run.state for run in lab.runs()} == {"done", "stopped"}
+    assert (tmp_path / "report.html").stat().st_size < 1_000_000
+
+
+def test_papermill_reports_on_the_runs_it_is_given(tiny, tmp_path):
+    ids = []
+    for seed in (0, 1):
+        one = lab.launch(tiny.replace(seed=seed))
+        one.wait(60)
+        ids.append(one.id)
+    book = str(NOTEBOOKS / "report.ipynb")
+    run("papermill", book, "out.ipynb", "--no-progress-bar", "-p", "run_ids", json.dumps(ids), cwd=tmp_path)
+    text = json.dumps(outputs(tmp_path / "out.ipynb"))
+    assert all(id in text for id in ids)

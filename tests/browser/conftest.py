@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("playwright")
-
-from playwright.sync_api import sync_playwright
+try:
+    from playwright.sync_api import sync_playwright
+except ImportError:
+    sync_playwright = None
 
 from .jupyter import QUIET, Jupyter, Notebook, chromium_path, write_notebook
 
@@ -16,6 +17,8 @@ from .jupyter import QUIET, Jupyter, Notebook, chromium_path, write_notebook
 @pytest.fixture(scope="session")
 def chromium():
     """Path of a Chromium; without one the browser tests are skipped."""
+    if sync_playwright is None:
+        pytest.skip("Playwright is not installed")
     path = chromium_path()
     if path is None:
         pytest.skip("no Chromium on the PATH")
@@ -23,7 +26,7 @@ def chromium():
 
 
 @pytest.fixture(scope="module")
-def playwright():
+def playwright(chromium):
     with sync_playwright() as running:
         yield running
 

@@ -177,17 +177,19 @@ class Notebook:
         """Run all cells and wait for their end."""
         self.command("notebook:run-all-cells")
 
-    def run(self, source: str) -> str:
-        """Append a cell, run it, and return the text it printed."""
+    def run(self, source: str, wait: bool = True) -> str:
+        """Append a cell, run it, and return the text it printed (nothing without `wait`)."""
         return self.page.evaluate(
-            """async (source) => {
+            """async ([source, wait]) => {
               const panel = window.jupyterapp.shell.currentWidget, model = panel.content.model.sharedModel;
               model.insertCell(model.cells.length, {cell_type: "code", source});
               panel.content.activeCellIndex = model.cells.length - 1;
-              await window.jupyterapp.commands.execute("notebook:run-cell");
+              const done = window.jupyterapp.commands.execute("notebook:run-cell");
+              if (!wait) return "";
+              await done;
               return panel.content.activeCell.model.outputs.toJSON().map((o) => o.text ?? o.evalue ?? "").join("");
             }""",
-            source,
+            [source, wait],
         )
 
     def restart_kernel(self) -> None:

@@ -111,7 +111,7 @@ def test_ticks_and_numbers_read_well(page):
     assert core(page, "return ticksOf(0, 1000000, 5)") == [0, 200000, 400000, 600000, 800000, 1000000]
     assert core(page, "return ticksOf(0, 410, 5).map((x) => Object.is(x, -0))") == [False] * 5
     assert core(page, "return [grouped(1234567), plain(0.000012), plain(0.12345), plain(0.5, 0.25)]") == [
-        "1,234,567", "1.2e−5", "0.1235", "0.5",
+        "1,234,567", "1.2e-5", "0.1235", "0.5",
     ]  # fmt: skip
     assert core(page, "return [percent(0.97222), percent(0.95, 0.05), duration(59), duration(3725), bytes(182e6)]") == [
         "97.22 %", "95 %", "59 s", "1:02:05", "182 MB",
@@ -276,6 +276,16 @@ def test_log_scale_bears_zero_and_nothing(mounted):
     drawn(page)
     page.locator(".ll-chart").first.hover()
     assert page.evaluate("state.log_scale") is True
+
+
+@pytest.mark.parametrize("values", [[1.0, 1 - 2**-53, 1.0], [1.0, 1.0], [0.0, 0.0], [0.0, 1e-300], [1e300, -1e300]])
+def test_values_that_no_axis_likes(mounted, values):
+    """What rounding leaves of a flat curve, say, has a span that no tick can divide."""
+    odd = [{**row, "loss": value, "accuracy": value} for row, value in zip(rows(9), values, strict=False)]
+    page = mounted(odd, world=1, smoothing=0.0)
+    assert drawn(page) == [2 * len(values), len(values)]
+    page.get_by_role("button", name="Log loss").click()
+    drawn(page)
 
 
 def test_theme_is_read_again(mounted):

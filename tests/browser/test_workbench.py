@@ -12,6 +12,10 @@ FORM = "from lepton_widgets import Workbench\nbench = Workbench(world=2, epochs=
 START_HERE = Path(__file__).parents[2] / "notebooks" / "00_start_here.ipynb"
 
 
+def last_step(page) -> int:
+    return int(page.locator(".ll-live").last.get_attribute("data-last") or 0)
+
+
 def test_launch_steer_reload(notebook):
     book = notebook(FORM, "print('free:', 6 * 7)")
     page = book.page
@@ -80,10 +84,6 @@ def test_reload_while_it_runs(notebook):
     )
 
 
-def last_step(page) -> int:
-    return int(page.locator(".ll-live").last.get_attribute("data-last") or 0)
-
-
 def test_looks(notebook):
     """Pictures in light, dark and narrow (kept under LEPTON_LAB_SCREENSHOTS), and no control without a name."""
     book = notebook(
@@ -130,4 +130,67 @@ def test_looks(notebook):
     book.shoot("narrow", ".ll-workbench")
     spill = page.locator(".ll-workbench").evaluate("(bench) => bench.scrollWidth - bench.clientWidth")
     assert spill <= 0, "something is cut off at the right"
+    assert book.complaints == []
+
+
+def test_draws_while_its_own_cell_runs(notebook):
+    """The page may load the view when the kernel is already busy, and so can't be asked for what was missed."""
+    book = notebook("import lepton_lab as lab\nfrom IPython.display import display\nfrom lepton_widgets import Live")
+    book.run_all()
+    source = "run = lab.launch(lab.Spec(epochs=300))\ndisplay(Live(run))\nrun.wait(25)\nprint('waited')"
+    book.run(source, wait=False)
+    wait_for(book.points, 20, "nothing is drawn while the cell runs")
+    seen = book.points()
+    wait_for(lambda: book.points() > seen, 10, "the curve does not grow while the cell runs")
+    assert book.points() >= 2 * last_step(book.page), "the curve has a hole"
+    assert book.page.get_by_text("waited", exact=True).count() == 0, "the cell was over too early to tell"
+    assert book.complaints == []
+
+
+FAILING = """import torch, lepton_lab as lab
+class Fragile(torch.nn.Module):
+    def __init__(self, shape, classes):
+        super().__init__()
+        self.layer, self.calls = torch.nn.Linear(64, classes), 0
+    def forward(self, x):
+        self.calls += 1
+        if self.training and self.calls > 30 and torch.distributed.get_rank() == 1:
+            raise ValueError("a bad day")
+        return self.layer(x.flatten(1))
+lab.launch(lab.Spec(world=2, epochs=50), model=Fragile)"""
+
+
+def test_failure_card(notebook):
+    book = notebook(FAILING)
+    book.run_all()
+    book.wait_state("failed")
+    card = book.page.get_by_role("alert")
+    card.get_by_text("Rank 1 failed: ValueError").wait_for()
+    text = card.text_content()
+    assert "a bad day" in text and "line 9" in text and "rank 0 at step" in text
+    book.shoot("failure", ".ll-live")
+    assert book.complaints == []
+
+
+def test_start_here(notebook):
+    """The notebook that greets a newcomer runs whole, and its form launches a run beside its cells."""
+    if not START_HERE.exists():
+        pytest.skip("there is no start notebook")
+    book = notebook(path=START_HERE)
+    book.run_all()
+    errors = book.page.evaluate(
+        """() => [...window.jupyterapp.shell.currentWidget.content.widgets].flatMap((cell) =>
+          (cell.model.outputs?.toJSON() ?? []).filter((o) => o.output_type === "error").map((o) => o.evalue))"""
+    )
+    assert errors == []
+    book.page.get_by_role("button", name="Launch", exact=True).click()
+    book.wait_state("done", index=0)
+    wait_for(lambda: book.points(0) > 100, 10, "the form's run is not drawn")
+    book.page.get_by_role("checkbox", name="Overlay run steered").last.check()
+    book.page.get_by_role("checkbox", name="Overlay run from a cell").last.check()
+    wait_for(lambda: book.page.get_by_role("button", name="steered").count(), 10, "no overlay came")
+    book.page.wait_for_timeout(300)
+    overlay = book.page.locator(".ll-live").last
+    overlay.locator(".ll-chart").last.hover()
+    book.shoot("overlay", ".ll-live")
     assert book.complaints == []

@@ -1,0 +1,6 @@
+"""
+Side-by-side figures of speed and memory: `python -m benchmarks`, or `make bench`.
+
+A topic is a module with a TITLE and `measure(quick) -> list[Row]`, and one line in `__main__.TOPICS`. What is compared
+takes turns (A B A B ...) in processes of its own, so that a machine that slows down slows both.
+"""

@@ -1,0 +1,65 @@
+"""`python -m benchmarks`: measure, and print one table a topic."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import os
+import platform
+import sys
+import tempfile
+import time
+import traceback
+from dataclasses import asdict
+from pathlib import Path
+
+from .processes import cores
+from .rows import Row, markdown
+
+TOPICS = ("launch", "mlp", "ddp", "logs", "kernel", "memory", "chart")
+
+
+def main() -> int:
+    """Run the topics asked for; returns the exit code: 1 if one could not be measured."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="few repeats: shows that it works, not how fast")
+    parser.add_argument("--only", default=",".join(TOPICS), help="topics, with commas between: %(default)s")
+    parser.add_argument("--json", type=Path, help="write all figures to this file")
+    asked = parser.parse_args()
+    topics = asked.only.split(",")
+    if unknown := set(topics) - set(TOPICS):
+        parser.error(f"--only: unknown topic {sorted(unknown)}; there are {', '.join(TOPICS)}")
+    machine = hardware()
+    print(f"{machine}\n{'quick: one or two repeats' if asked.quick else 'median (least-most) of the repeats'}\n", flush=True)
+    results: dict[str, list[Row]] = {}
+    with tempfile.TemporaryDirectory() as home:
+        os.environ["LEPTON_LAB_HOME"] = home
+        for topic in topics:
+            module = importlib.import_module(f"benchmarks.{topic}")
+            start = time.perf_counter()
+            try:
+                results[topic] = module.measure(asked.quick)
+            except Exception:  # the other topics are still worth having
+                print(f"## {module.TITLE}\n\ncould not be measured:\n{traceback.format_exc()}", flush=True)
+                continue
+            seconds = time.perf_counter() - start
+            print(f"## {module.TITLE}\n\n{markdown(results[topic])}\n\n{topic}: {seconds:.0f} s\n", flush=True)
+    if asked.json:
+        figures = {topic: [{**asdict(row), "met": row.met} for row in rows] for topic, rows in results.items()}
+        asked.json.write_text(json.dumps({"machine": machine, "quick": asked.quick, "topics": figures}, indent=1) + "\n")
+    return int(len(results) < len(topics))
+
+
+def hardware() -> str:
+    """What it ran on, in a line, and how busy that was."""
+    from importlib.metadata import version
+
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if sys.platform == "linux" else []
+    processor = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+    load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
+    return f"{processor}, {len(cores())} cores; torch {version('torch')}, Python {platform.python_version()}; load {load}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,53 @@
+"""What the event log costs the loop that writes to it, and whether all of it arrives."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from pathlib import Path
+
+from .rows import Row
+
+TITLE = "Event log of a rank: loss and accuracy of each step"
+SCALARS = 2  # loss and accuracy; step, epoch, samples, lr and time come with them
+BATCH = 100
+
+
+def measure(quick: bool) -> list[Row]:
+    """Rows of nanoseconds a scalar and of events/s that were all found again in the file."""
+    repeats, events = (2, 20_000) if quick else (7, 100_000)
+    paced, full = ([one(events, pace) for _ in range(repeats)] for pace in (0.0005, 0.0))
+    return [
+        Row("the loop pays, at 2,000 steps/s", [ns for ns, _ in paced], "ns a scalar", at_most=1000),
+        Row("the loop pays, as fast as it can", [ns for ns, _ in full], "ns a scalar", at_most=1000),
+        Row("events written, as fast as it can, none lost", [rate for _, rate in full], "events/s"),
+    ]
+
+
+def one(events: int, pace: float) -> tuple[float, float]:
+    """Write that many train events with `pace` seconds between; (ns a scalar in the loop, events/s up to the last byte)."""
+    import torch
+
+    from lepton_lab.events import Log
+
+    loss, correct = torch.tensor(0.5), torch.tensor(50)
+    events = min(events, round(2 / pace)) if pace else events
+    spent = 0
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "rank0.jsonl")
+        log = Log(path, 0)
+        log.start(threads=1, device="cpu")
+        start = time.perf_counter()
+        for first in range(1, events + 1, BATCH):
+            before = time.perf_counter_ns()
+            for step in range(first, first + BATCH):
+                log.train(step, 0, loss, correct, 64, 1e-3)
+            spent += time.perf_counter_ns() - before
+            time.sleep(pace * BATCH)
+        log.close()
+        seconds = time.perf_counter() - start
+        steps = [row["step"] for row in map(json.loads, path.read_text().splitlines()) if row["kind"] == "train"]
+    if steps != list(range(1, events + 1)):
+        raise RuntimeError(f"of {events} events {len(steps)} are in the file")
+    return spent / events / SCALARS, events / seconds

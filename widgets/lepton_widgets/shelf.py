@@ -1,0 +1,172 @@
+"""The shelf: all runs as a table, any of them overlaid in a live view below."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from pathlib import Path
+from typing import Any
+
+import anywidget
+import ipywidgets as ipw
+import traitlets
+
+from lepton_lab import Run
+from lepton_lab.folders import RunFolder, home
+from lepton_lab.spec import LabError
+
+from .live import Live, static
+from .status import TERMINAL
+
+EVERY = 1.0
+"""Seconds between two looks at the folder of runs."""
+AT_ONCE = 40
+"""Runs read in one look; the rest follow in the next, so that a long shelf shows its newest runs at once."""
+
+log = logging.getLogger(__name__)
+
+
+class Catalogue:
+    """Rows of the runs under a folder, newest first; a run that has ended is read only once.
+
+    Parameters
+    ----------
+    root : Path
+        Folder of run folders.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.rows: dict[str, dict[str, Any]] = {}
+        self.more = True
+        """Whether the last look left runs unread."""
+        self._runs: dict[str, Run | None] = {}
+        self._ended: dict[str, int] = {}  # id -> time of its state file, once it has ended
+
+    def look(self, limit: int = AT_ONCE) -> list[dict[str, Any]]:
+        """Read what has changed, at most ``limit`` runs; returns the rows that differ from before."""
+        names = sorted((path.name for path in self.root.glob("[!.]*")), reverse=True) if self.root.is_dir() else []
+        for gone in self.rows.keys() - set(names):
+            self.rows.pop(gone)
+        changed, unread = [], 0
+        for name in names:
+            stamp = self._stamp(name)
+            if stamp is None or self._ended.get(name) == stamp:
+                continue
+            if name not in self.rows and len(changed) >= limit:
+                unread += 1
+                continue
+            row = self._read(name)
+            if row is not None and row["state"] in TERMINAL:
+                self._ended[name] = stamp
+            if row is not None and row != self.rows.get(name):
+                self.rows[name] = row
+                changed.append(row)
+        self.more = unread > 0
+        return changed
+
+    def run(self, name: str) -> Run:
+        """The run of a row."""
+        run = self._runs.get(name)
+        if run is None:
+            run = self._runs[name] = Run(RunFolder(self.root / name))
+        return run
+
+    def _stamp(self, name: str) -> int | None:
+        try:
+            return (self.root / name / "state.json").stat().st_mtime_ns
+        except OSError:
+            return None
+
+    def _read(self, name: str) -> dict[str, Any] | None:
+        try:
+            return self.run(name).summary()
+        except (LabError, OSError, ValueError, KeyError):
+            return None  # not a run, or one of a newer version
+
+
+class Table(anywidget.AnyWidget):
+    """The table of the shelf; ``selected`` holds the ids of the ticked runs."""
+
+    _esm = static("base.js", "shelf.js")
+    _css = static("lepton.css")
+
+    rows = traitlets.List().tag(sync=True, to_json=lambda _, table: table.ordered())
+    selected = traitlets.List(traitlets.Unicode()).tag(sync=True)
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        self.catalogue = catalogue
+        super().__init__()
+
+    def ordered(self) -> list[dict[str, Any]]:
+        """All rows, newest first."""
+        return sorted(self.catalogue.rows.copy().values(), key=lambda row: row["created"], reverse=True)
+
+
+class Shelf(ipw.VBox):
+    """All runs as a table, newest first; ticked runs are overlaid in a live view below.
+
+    Parameters
+    ----------
+    root : path, optional
+        Folder of run folders; that of LEPTON_LAB_HOME otherwise.
+
+    Attributes
+    ----------
+    table : Table
+        Its ``selected`` may be assigned: a list of run ids.
+    live : Live or None
+        The overlay.
+    """
+
+    def __init__(self, root: str | Path | None = None) -> None:
+        self._catalogue = Catalogue(Path(root) if root is not None else home() / "runs")
+        self._catalogue.look(limit=10)  # enough to be seen at once; the thread reads the rest
+        self.table = Table(self._catalogue)
+        self.live: Live | None = None
+        super().__init__([self.table])
+        self.table.observe(lambda _: self._overlay(), names="selected")
+        self._closed = threading.Event()
+        self._sent: list[str] = []
+        self._thread = threading.Thread(target=self._follow, name="lepton-shelf", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Take the shelf away and end its thread."""
+        self._closed.set()
+        self._thread.join(timeout=5.0)
+        if self.live is not None:
+            self.live.close()
+        self.table.close()
+        super().close()
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
+        return {**super()._repr_mimebundle_(**kwargs), "text/plain": repr(self)}
+
+    def __repr__(self) -> str:
+        lines = [
+            f"{row['id']}  {row['state']:<12} {row['dataset']} {row['model']}" for row in self.table.ordered()[:20]
+        ]
+        return "\n".join([f"Shelf of {len(self._catalogue.rows)} runs", *lines])
+
+    def _follow(self) -> None:
+        while not self._closed.wait(0.05 if self._catalogue.more else EVERY):
+            try:
+                changed = self._catalogue.look()
+                order = [row["id"] for row in self.table.ordered()]
+                if changed or order != self._sent:
+                    self.table.send({"rows": changed, "order": order})
+                    self._sent = order
+            except Exception:  # a view never fails the kernel
+                log.exception("the shelf could not be updated")
+
+    def _overlay(self) -> None:
+        old, self.live = self.live, None
+        chosen = [self._catalogue.run(name) for name in self.table.selected if name in self._catalogue.rows]
+        # The first run is the one that the buttons control, so one that still runs comes first.
+        chosen.sort(key=lambda run: run.state in TERMINAL)
+        if chosen:
+            self.live = Live(*chosen)
+        self.children = [self.table, self.live] if self.live else [self.table]
+        if old is not None:
+            old.close()

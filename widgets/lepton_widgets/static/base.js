@@ -1,0 +1,92 @@
+// Elements, numbers and colours that the widgets share.
+
+const h = (tag, props = {}, ...children) => {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(props)) {
+    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
+    else if (value === true) element.setAttribute(name, "");
+    else if (value !== false && value != null) element.setAttribute(name, value);
+  }
+  element.append(...children.filter((child) => child != null && child !== ""));
+  return element;
+};
+
+const setText = (element, text) => {
+  if (element.textContent !== text) element.textContent = text;
+};
+
+const groupedFormat = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
+const grouped = (value) => groupedFormat.format(value);
+const digitsFormat = new Intl.NumberFormat("en", { maximumSignificantDigits: 4 });
+
+// `step`: distance of the ticks, so that they all show the same digits; without it four digits.
+const plain = (value, step) => {
+  const size = Math.abs(value);
+  if (size && (size < 1e-4 || size >= 1e6)) return value.toExponential(2).replace(/\.?0+e/, "e").replace("e+", "e");
+  if (!step) return digitsFormat.format(value);
+  return value.toLocaleString("en", { minimumFractionDigits: decimals(step), maximumFractionDigits: decimals(step) });
+};
+const decimals = (step) => Math.max(0, Math.min(6, -Math.floor(Math.log10(step) + 1e-9)));
+const percent = (value, step) => `${(100 * value).toFixed(step ? Math.max(0, decimals(step) - 2) : 2)} %`;
+
+const duration = (seconds) => {
+  if (seconds == null) return "–";
+  if (seconds < 9.95) return `${seconds.toFixed(1)} s`;
+  const s = Math.round(seconds);
+  if (s < 60) return `${s} s`;
+  const two = (value) => String(value).padStart(2, "0");
+  if (s < 3600) return `${Math.floor(s / 60)}:${two(s % 60)}`;
+  return `${Math.floor(s / 3600)}:${two(Math.floor(s / 60) % 60)}:${two(s % 60)}`;
+};
+const bytes = (value) => {
+  if (value == null) return "–";
+  return value >= 1e9 ? `${(value / 1e9).toFixed(2)} GB` : `${Math.round(value / 1e6)} MB`;
+};
+
+const PALETTE = {
+  light: ["#2467d6", "#d9730d", "#0f8a64", "#8a4fcf", "#cf3567", "#0b7f9c", "#8a6a1f", "#5b6b80"],
+  dark: ["#6ea8ff", "#f2a04e", "#4cc79c", "#bf94f5", "#f57a9d", "#52c3dd", "#d3b25c", "#9fb0c6"],
+};
+const TERMINAL = ["done", "stopped", "failed", "interrupted"];
+
+const badge = (state) => h("span", { class: "ll-badge", "data-state": state }, state);
+
+// Whether text is light, so the ground dark; a canvas reads whatever notation the colour has.
+const isLight = (color) => {
+  const pen = Object.assign(document.createElement("canvas"), { width: 1, height: 1 }).getContext("2d");
+  pen.fillStyle = color;
+  pen.fillRect(0, 0, 1, 1);
+  const [red, green, blue] = pen.getImageData(0, 0, 1, 1).data;
+  return 0.299 * red + 0.587 * green + 0.114 * blue > 140;
+};
+
+// The colours of the page's theme, light or dark, whoever set it. The element must be in the page.
+const readTheme = (element) => {
+  const style = getComputedStyle(element);
+  const dark = isLight(style.color);
+  element.dataset.theme = dark ? "dark" : "light";
+  const variable = (name) => getComputedStyle(element).getPropertyValue(name).trim();
+  return {
+    palette: dark ? PALETTE.dark : PALETTE.light,
+    muted: variable("--ll-muted"),
+    grid: variable("--ll-grid"),
+    mark: variable("--ll-mark"),
+    select: variable("--ll-select"),
+    background: variable("--ll-background"),
+    faint: dark ? 0.32 : 0.28,
+    font: `11px ${style.fontFamily}`,
+  };
+};
+
+// Calls back when the page's theme changes; returns the way to stop.
+const onThemeChange = (callback) => {
+  const observer = new MutationObserver(callback);
+  const attributeFilter = ["class", "style", "data-jp-theme-name", "data-jp-theme-light"];
+  for (const node of [document.documentElement, document.body]) observer.observe(node, { attributeFilter });
+  const media = matchMedia("(prefers-color-scheme: dark)");
+  media.addEventListener("change", callback);
+  return () => {
+    observer.disconnect();
+    media.removeEventListener("change", callback);
+  };
+};

@@ -1,0 +1,145 @@
+"""What the head of a view says about a run: progress, speed, ranks, failure. Pure, without a widget."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from typing import Any
+
+from lepton_lab.spec import CELL
+
+TERMINAL = frozenset({"done", "stopped", "failed", "interrupted"})
+WINDOW = 10.0
+"""Seconds over which the speed is measured."""
+
+
+class Status:
+    """Newest figures of one run, fed with rows as they come.
+
+    Parameters
+    ----------
+    run : Run
+        Read for its spec, and in :meth:`head` for its state and failure.
+    """
+
+    def __init__(self, run: Any) -> None:
+        self.run = run
+        self.world: int = run.spec.world
+        self.steps: int | None = None
+        self.step = 0
+        self.lr: float | None = None
+        self.base_lr: float = run.spec.lr
+        self.ranks: dict[int, dict[str, Any]] = {rank: {"rank": rank, "step": 0} for rank in range(self.world)}
+        self.marks: list[dict[str, Any]] = []
+        self.figures: dict[str, float] = {}
+        self._pace: deque[tuple[float, int]] = deque()
+        self.seconds = 0.0
+        self._now: float | None = None
+
+    def add(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Take over the rows of every kind."""
+        for row in rows:
+            self._advance(row["t"])
+            take = getattr(self, f"_{row['kind']}", None)
+            if take is not None:
+                take(row)
+
+    def _advance(self, t: float) -> None:
+        # Ranks write at least once a second: a longer gap is a time in which the run was stopped.
+        if self._now is not None:
+            self.seconds += min(max(t - self._now, 0.0), 5.0)
+        self._now = max(t, self._now or t)
+
+    def _train(self, row: Mapping[str, Any]) -> None:
+        rank, step = self.ranks.setdefault(row["rank"], {"rank": row["rank"]}), row["step"]
+        rank["step"] = step
+        if step <= self.step:
+            return
+        self.step, self.lr = step, row.get("lr", self.lr)
+        pace, now = self._pace, row["t"]
+        if not pace or now - pace[-1][0] >= WINDOW / 100:
+            pace.append((now, step))
+            while now - pace[0][0] > WINDOW:
+                pace.popleft()
+
+    def _eval(self, row: Mapping[str, Any]) -> None:
+        for metric in ("loss", "accuracy"):
+            if row.get(metric) is not None:
+                self.figures[f"{row['split']}_{metric}"] = row[metric]
+
+    def _system(self, row: Mapping[str, Any]) -> None:
+        rank = self.ranks.setdefault(row["rank"], {"rank": row["rank"], "step": 0})
+        for name in ("memory", "gpu_memory", "samples_per_s", "device", "threads"):
+            if row.get(name) is not None:
+                rank[name] = row[name]
+
+    def _state(self, row: Mapping[str, Any]) -> None:
+        if row["state"] == "running":
+            self._pace.clear()  # a pause is not slowness
+        self.steps = row.get("steps", self.steps)
+
+    def _note(self, row: Mapping[str, Any]) -> None:
+        if "rewind" in row and row["rank"] == 0:
+            self.step = row["rewind"]
+            self.marks = [mark for mark in self.marks if mark["step"] <= self.step]
+            self._pace.clear()
+        if "lr" in row:
+            self.base_lr = row["lr"]
+        command = row.get("command")
+        if command and row.get("step") is not None:
+            text = f"lr {row['lr']:g}" if "lr" in row else command
+            self.marks.append({"step": row["step"], "text": text})
+
+    @property
+    def epoch(self) -> int:
+        """The epoch at hand, from 1; 0 before the first step."""
+        return -(-self.step * self.run.spec.epochs // self.steps) if self.steps else 0
+
+    @property
+    def steps_per_s(self) -> float | None:
+        """Optimizer steps a second over the last ten seconds, or None before it is known."""
+        if len(self._pace) < 2:
+            return None
+        (t0, s0), (t1, s1) = self._pace[0], self._pace[-1]
+        return (s1 - s0) / (t1 - t0)
+
+    def head(self) -> dict[str, Any]:
+        """Everything but the curves, as JSON."""
+        run, spec, state, speed = self.run, self.run.spec, self.run.state, self.steps_per_s
+        known = speed and self.steps and state == "running"
+        failure = run.failure if state == "failed" else None
+        return {
+            "id": run.id,
+            "name": spec.name,
+            "title": f"{spec.dataset} · {spec.model}".replace(CELL, ""),
+            "strategy": spec.strategy,
+            "world": self.world,
+            "state": state,
+            "epoch": self.epoch,
+            "epochs": spec.epochs,
+            "step": self.step,
+            "steps": self.steps,
+            "samples_per_s": speed * spec.batch_size if speed else None,
+            "seconds_left": (self.steps - self.step) / speed if known else None,
+            "seconds": self.seconds,
+            "lr": self.lr,
+            "base_lr": self.base_lr,
+            "figures": dict(self.figures),
+            "ranks": [self.ranks[rank] | {"state": _rank_state(rank, state, failure)} for rank in sorted(self.ranks)],
+            "marks": self.marks[-100:],
+            "failure": asdict(failure) if failure else None,
+        }
+
+    def __str__(self) -> str:
+        total = f" of {self.steps}" if self.steps else ""
+        parts = [self.run.id, self.run.state, f"epoch {self.epoch} of {self.run.spec.epochs}"]
+        parts.append(f"step {self.step}{total}")
+        parts += [f"{name.replace('_', ' ')} {value:.4g}" for name, value in self.figures.items()]
+        return ", ".join(parts)
+
+
+def _rank_state(rank: int, state: str, failure: Any) -> str:
+    if failure is None:
+        return state
+    return "failed" if rank == failure.rank else "ended"

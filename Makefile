@@ -1,6 +1,7 @@
 # Everything runs in .venv, which the first command makes and the others share.
 PYTHON ?= python3
 BIN := .venv/bin
+ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)  # in a container one is root, which Jupyter wants to be told
 
 .PHONY: help run lab test lint bench clean
 .DEFAULT_GOAL := help
@@ -12,21 +13,22 @@ help:  ## Show what can be made
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Python 3.11 or newer is needed; name one with: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
 	@$(PYTHON) -m venv .venv || { echo "On Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	@echo "Setting up .venv; this happens once and takes a minute or two"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
 	@touch $@
 
 run: .venv/ready  ## Train the CNN on the digits over two processes and write a report
-	$(BIN)/lepton-lab demo
+	@$(BIN)/lepton-lab demo
 
 lab: .venv/ready  ## Open JupyterLab at the first notebook
-	$(BIN)/jupyter lab notebooks/00_start_here.ipynb
+	@$(BIN)/jupyter lab $(ROOT) notebooks/00_start_here.ipynb
 
 test: .venv/ready  ## Run every test but the slow extras
-	$(BIN)/ruff check
-	$(BIN)/python -m pytest
+	@$(BIN)/ruff check --quiet
+	@$(BIN)/python -m pytest
 
 bench: .venv/ready  ## Measure speed and memory side by side with peers
-	$(BIN)/python -m benchmarks
+	@$(BIN)/python -m benchmarks
 
 clean:  ## Remove the environment and caches
 	rm -rf .venv .pytest_cache .ruff_cache .hypothesis build *.egg-info

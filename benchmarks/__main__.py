@@ -17,7 +17,7 @@ from pathlib import Path
 from .processes import cores
 from .rows import Row, markdown
 
-TOPICS = ("launch", "mlp", "ddp", "logs", "kernel", "memory", "chart")
+TOPICS = ("launch", "mlp", "ddp", "logs", "kernel", "memory", "pixels")
 
 
 def main() -> int:
@@ -31,10 +31,12 @@ def main() -> int:
     if unknown := set(topics) - set(TOPICS):
         parser.error(f"--only: unknown topic {sorted(unknown)}; there are {', '.join(TOPICS)}")
     machine = hardware()
-    print(f"{machine}\n{'quick: one or two repeats' if asked.quick else 'median (least-most) of the repeats'}\n", flush=True)
+    figures = "quick: one or two repeats" if asked.quick else "median (least-most) of the repeats"
+    print(f"{machine}\n{figures}\n", flush=True)
     results: dict[str, list[Row]] = {}
     with tempfile.TemporaryDirectory() as home:
         os.environ["LEPTON_LAB_HOME"] = home
+        os.environ["LEPTON_LAB_STANDBY"] = "0"  # one would keep the cores that it was started on
         for topic in topics:
             module = importlib.import_module(f"benchmarks.{topic}")
             start = time.perf_counter()
@@ -44,10 +46,12 @@ def main() -> int:
                 print(f"## {module.TITLE}\n\ncould not be measured:\n{traceback.format_exc()}", flush=True)
                 continue
             seconds = time.perf_counter() - start
-            print(f"## {module.TITLE}\n\n{markdown(results[topic])}\n\n{topic}: {seconds:.0f} s\n", flush=True)
+            table = markdown(results[topic]) if results[topic] else "what it needs is not installed"
+            print(f"## {module.TITLE}\n\n{table}\n\n{topic}: {seconds:.0f} s\n", flush=True)
     if asked.json:
-        figures = {topic: [{**asdict(row), "met": row.met} for row in rows] for topic, rows in results.items()}
-        asked.json.write_text(json.dumps({"machine": machine, "quick": asked.quick, "topics": figures}, indent=1) + "\n")
+        tables = {topic: [{**asdict(row), "met": row.met} for row in rows] for topic, rows in results.items()}
+        text = json.dumps({"machine": machine, "quick": asked.quick, "topics": tables}, indent=1)
+        asked.json.write_text(text + "\n")
     return int(len(results) < len(topics))
 
 
@@ -56,9 +60,10 @@ def hardware() -> str:
     from importlib.metadata import version
 
     lines = Path("/proc/cpuinfo").read_text().splitlines() if sys.platform == "linux" else []
-    processor = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+    names = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
     load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
-    return f"{processor}, {len(cores())} cores; torch {version('torch')}, Python {platform.python_version()}; load {load}"
+    machine = f"{next(names, platform.machine())}, {len(cores())} cores, as many threads as cores unless said otherwise"
+    return f"{machine}; torch {version('torch')}, Python {platform.python_version()}; load {load}"
 
 
 if __name__ == "__main__":

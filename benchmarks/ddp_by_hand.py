@@ -1,4 +1,4 @@
-"""DDP as one would write it: `python -m benchmarks.ddp_by_hand DATA BATCH WORLD EPOCHS` prints samples/s over all ranks."""
+"""DDP as one would write it: `python -m benchmarks.ddp_by_hand DATA BATCH WORLD EPOCHS` prints samples/s."""
 
 from __future__ import annotations
 

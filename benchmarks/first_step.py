@@ -7,7 +7,6 @@ What a notebook has imported before its user launches is not counted.
 from __future__ import annotations
 
 import contextlib
-import os
 import socket
 import subprocess
 import sys
@@ -58,15 +57,15 @@ def notebook(path: str) -> None:
 
 def torchrun(path: str) -> None:
     """torch's launcher: fresh processes."""
-    command = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={WORLD}", "-m", "benchmarks.first_step"]
-    subprocess.run([sys.executable, *command, "job", path], check=True, stdout=sys.stderr)
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={WORLD}"]
+    subprocess.run([*launcher, "-m", "benchmarks.first_step", "job", path], check=True, stdout=sys.stderr)
 
 
 def main(launcher: str) -> float:
     if launcher == "notebook":
         import accelerate  # noqa: F401
     with tempfile.TemporaryDirectory() as folder:
-        path = os.path.join(folder, "first")
+        path = f"{folder}/first"
         start = time.time()
         globals()[launcher](path)
         return float(Path(path).read_text()) - start

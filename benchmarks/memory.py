@@ -1,4 +1,4 @@
-"""Memory of all that a run takes, each page counted once."""
+"""Memory of all that a run takes, shared pages counted once."""
 
 from __future__ import annotations
 
@@ -7,34 +7,48 @@ import time
 from .notebook import Kernel
 from .rows import Row
 
-TITLE = "Memory, proportional set size: CNN on digits, ddp over two processes, from a notebook"
+TITLE = "Memory (proportional set size): CNN on digits, ddp over two processes, from a notebook"
 LAUNCH = """
+import time
 import lepton_lab as lab
 run = lab.launch(lab.Spec(dataset="digits", model="cnn", strategy="ddp", world=2, epochs=100_000))
-while len(run.rows("train")) < 2: __import__("time").sleep(0.1)
+while len(run.rows("train")) < 2:
+    time.sleep(0.1)
 """
-MB = 1e6
+VIEW = """
+import torch
+from lepton_widgets.live import Live
+view = Live(run)
+"""
 
 
 def measure(quick: bool) -> list[Row]:
-    """Rows of megabytes: while training, after it, and what is left of the kernel alone."""
+    """Rows of megabytes, in a kernel that only launches, and in one that has torch and a live view too."""
+    repeats = 3 if quick else 8
+    kernel, ranks, _ = watch(LAUNCH, repeats)
+    viewing, viewed, idle = watch(LAUNCH + VIEW, repeats)
+    least, most = ([a + b for a, b in zip(*parts, strict=True)] for parts in ((kernel, ranks), (viewing, viewed)))
+    return [
+        Row("kernel, supervisor and two ranks; the kernel only launches", least, "MB", at_most=800),
+        Row("the same; the kernel has torch and a live view", most, "MB", at_most=800),
+        Row("of that the kernel", viewing, "MB"),
+        Row("after the run: that kernel and the idle standby", [idle], "MB"),
+    ]
+
+
+def watch(cell: str, repeats: int) -> tuple[list[float], list[float], float]:
+    """MB of the kernel, and of its children, each second of a run; and of all of them after it."""
     from lepton_lab.events import memory
 
-    training, kernels, idle = [], [], []
-    with Kernel() as kernel:
-        for _ in range(1 if quick else 3):
-            kernel.run(LAUNCH)
-            for _ in range(3):
-                time.sleep(1)
-                kernels.append(memory(kernel.process.pid) / MB)
-                training.append(sum(memory(pid) for pid in kernel.children()) / MB)
-            kernel.run("run.stop(); run.wait(20)")
+    def children() -> float:
+        return sum(memory(pid) for pid in kernel.children()) / 1e6
+
+    own, others = [], []
+    with Kernel(LEPTON_LAB_STANDBY="1") as kernel:
+        kernel.run(cell)
+        for _ in range(repeats):
             time.sleep(1)
-            idle.append((memory(kernel.process.pid) + sum(memory(pid) for pid in kernel.children())) / MB)
-    together = [a + b for a, b in zip(kernels, training, strict=True)]
-    return [
-        Row("kernel, supervisor and two ranks, while training", together, "MB", at_most=800),
-        Row("of that the kernel", kernels, "MB"),
-        Row("of that supervisor and ranks", training, "MB"),
-        Row("kernel and idle standby, after it", idle, "MB"),
-    ]
+            own.append(memory(kernel.process.pid) / 1e6)
+            others.append(children())
+        kernel.run("run.stop(); run.wait(20); time.sleep(1)")
+        return own, others, memory(kernel.process.pid) / 1e6 + children()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from typing import Any
 
 import psutil
@@ -10,18 +11,24 @@ from .processes import environment
 
 
 class Kernel:
-    """An ipykernel that runs cells; use it in a `with`."""
+    """An ipykernel that runs cells, for use in a `with`; at its end the runs are stopped."""
 
     def __init__(self, **values: str) -> None:
         from jupyter_client.manager import start_new_kernel
 
-        self.manager, self.client = start_new_kernel(kernel_name="python3", env=environment(**values))
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        self.manager, self.client = start_new_kernel(kernel_name="python3", env=environment(**values), **quiet)
         self.process = psutil.Process(self.manager.provisioner.pid)
 
     def __enter__(self) -> Kernel:
         return self
 
     def __exit__(self, *_: Any) -> None:
+        import lepton_lab as lab
+
+        for run in lab.runs():  # they would outlive the kernel
+            run.stop()
+            run.wait(20)
         self.client.stop_channels()
         self.manager.shutdown_kernel(now=True)
 

@@ -63,7 +63,7 @@ def installed(package: str) -> bool:
 
 
 def image_data() -> str:
-    """The real images to train on: MNIST where the data root has it, else the embedded digits; nothing is downloaded."""
+    """MNIST where the data root has it, else the embedded digits; nothing is downloaded."""
     from lepton_lab.datasets.files import SOURCES, find
     from lepton_lab.folders import data_root
 

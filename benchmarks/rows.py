@@ -25,7 +25,6 @@ class Row:
     """Values of the same repeats, in the same unit."""
     at_least: float | None = None
     at_most: float | None = None
-    note: str = ""
     ratios: list[float] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -45,7 +44,7 @@ class Row:
         if (bound := self.at_most if self.at_least is None else self.at_least) is not None:
             target = f"{'<=' if self.at_least is None else '>='} {bound:g}{'' if self.ratios else ' ' + self.unit}"
         return (
-            self.what + (f" ({self.note})" if self.note else ""),
+            self.what,
             f"{spread(self.ours)} {self.unit}",
             f"{spread(self.peer)} {self.unit}" if self.peer else "",
             spread(self.ratios) if self.ratios else "",
@@ -70,6 +69,7 @@ def markdown(rows: Sequence[Row]) -> str:
     """The rows as a table that reads well as plain text too."""
     table = [HEADER, *(row.cells() for row in rows)]
     widths = [max(len(line[i]) for line in table) for i in range(len(HEADER))]
-    lines = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |" for line in table]
+    padded = ([cell.ljust(width) for cell, width in zip(line, widths, strict=True)] for line in table)
+    lines = [f"| {' | '.join(cells)} |" for cells in padded]
     lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
     return "\n".join(lines)

@@ -95,8 +95,8 @@ class Tail:
         self._events = folder / "events"
         self._offsets: dict[str, int] = {}
 
-    def read(self) -> list[dict[str, Any]]:
-        """Events appended since the last call, in each file's order."""
+    def read(self, most: int = -1) -> list[dict[str, Any]]:
+        """Events appended since the last call, in each file's order; of `most` bytes a file at a time, if given."""
         rows: list[dict[str, Any]] = []
         try:
             entries = sorted(os.scandir(self._events), key=lambda entry: entry.name)
@@ -107,7 +107,9 @@ class Tail:
             if entry.name.endswith(".jsonl") and entry.stat().st_size > offset:
                 with Path(entry.path).open("rb") as file:
                     file.seek(offset)
-                    text = file.read()
+                    text = file.read(most)
+                    if b"\n" not in text:  # a single line longer than `most`
+                        text += file.readline()
                 text = text[: text.rfind(b"\n") + 1]
                 self._offsets[entry.name] = offset + len(text)
                 rows.extend(parse(text))

@@ -1,6 +1,7 @@
 """The supervisor and its ranks under real faults: deaths, hangs, races."""
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -76,13 +77,14 @@ def test_an_idle_standby_ends_with_its_kernel_even_if_a_child_holds_its_socket()
         "pid = os.fork()\nif not pid: time.sleep(60)\nprint(pid, client._standby.process.pid, flush=True)"
     )
     forked, standby = map(int, child.stdout.readline().split())
-    child.stdout.readline()
     process = psutil.Process(standby)
     child.kill()
     child.wait()
-    until(lambda: gone([process]), 20)
-    os.kill(forked, signal.SIGKILL)
-    child.stdout.close()
+    try:
+        until(lambda: gone([process]), 20)
+    finally:
+        os.kill(forked, signal.SIGKILL)
+        child.stdout.close()
 
 
 def test_the_standby_serves_one_run_after_another(tiny):
@@ -228,6 +230,13 @@ def test_a_rank_that_stands_still_is_named_and_not_the_one_that_waited(endless, 
     assert (run.failure.rank, run.failure.type) == (1, "Stuck")
     assert "rank 0 waited for it in vain" in run.failure.message
     assert gone(ranks)
+
+
+def test_a_run_whose_folder_is_deleted_ends(endless):
+    run = lab.launch(endless)
+    ranks = started(run)
+    shutil.rmtree(run.folder)
+    until(lambda: gone(ranks), 10)
 
 
 def test_sigterm_to_the_supervisor_is_a_stop(endless):

@@ -78,7 +78,8 @@ def receive(channel: socket.socket, parent: int) -> tuple[RunFolder, int, dict[s
         poll.poll()
         os.close(pid)
     try:
-        message, descriptors, _, _ = socket.recv_fds(channel, 16, 2, socket.MSG_DONTWAIT)
+        channel.setblocking(False)  # since recv_fds drops its flags
+        message, descriptors, _, _ = socket.recv_fds(channel, 16, 2)
     except BlockingIOError:
         return None
     if not message:
@@ -170,7 +171,7 @@ class Supervision:
     def _watch(self) -> None:
         """Until the last rank is dead: note exits, and end those that a failure or a stop leaves behind."""
         deadline = told = None
-        while len(self.ended) < len(self.ranks):
+        while len(self.ended) < len(self.ranks) and self.folder.path.exists():
             alive = [i for i in range(len(self.ranks)) if i not in self.ended]
             connection.wait([self.ranks[i].sentinel for i in alive], POLL)
             now = time.time()
@@ -185,6 +186,8 @@ class Supervision:
             if late or (deadline is not None and now > deadline):
                 self._kill(i for i in alive if i not in self.ended)
 
+        self._kill(range(len(self.ranks)))  # none is left, unless somebody deleted the folder
+
     def _kill(self, ranks: Any) -> None:
         for i in ranks:
             if i not in self.ended:
@@ -193,6 +196,8 @@ class Supervision:
                 self.ranks[i].join()
 
     def _finish(self) -> None:
+        if not self.folder.path.exists():
+            return
         (self.folder.path / "rendezvous").unlink(missing_ok=True)
         own = {i: code for i, (code, _) in self.ended.items() if i not in self.killed}
         outcomes = set(own.values())
@@ -212,5 +217,7 @@ class Supervision:
         return any(command["command"] == "stop" for _, command in control.pending(self.folder.path))
 
     def _state(self, state: str, **facts: Any) -> None:
+        if not self.folder.path.exists():
+            return
         event = self.folder.set_state(state, **facts)
         self.log.write("state", **{key: value for key, value in event.items() if key not in ("kind", "t")})

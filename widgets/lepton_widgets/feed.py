@@ -9,8 +9,8 @@ from typing import Any
 from .curves import Curves, Key, Mark, pack
 from .status import TERMINAL, Status
 
-PORTION = 5000
-"""Rows taken over at once, so that nobody who wants the curves waits for a long run to be read."""
+PORTION = 2**20
+"""Bytes of each file read at once: a long run appears bit by bit, and nobody waits for it to be read whole."""
 
 
 class Feed:
@@ -40,12 +40,11 @@ class Feed:
             alive = any(run.state not in TERMINAL for run in self.runs)
             fresh = False
             for tail, curves, status in zip(self._tails, self.curves, self.statuses, strict=True):
-                rows = sorted(tail.read(), key=lambda row: row["t"])
+                rows = sorted(tail.read(PORTION), key=lambda row: row["t"])
                 fresh = fresh or bool(rows)
-                for start in range(0, len(rows), PORTION):
-                    with self._lock:
-                        curves.add(rows[start : start + PORTION])
-                        status.add(rows[start : start + PORTION])
+                with self._lock:
+                    curves.add(rows)
+                    status.add(rows)
             return alive or fresh
 
     def delta(self) -> bytes:

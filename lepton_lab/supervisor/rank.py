@@ -55,6 +55,7 @@ def main(path: str, rank: int, cwd: str, modules: list[str], gpu: str | None) ->
         log.flush()
         failures.report(folder, rank, error, log.step)
         print(failures.text(error), file=sys.stderr)
+        log.close()
         code = 1
     sys.stdout.flush()
     sys.stderr.flush()

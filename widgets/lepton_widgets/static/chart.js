@@ -339,6 +339,7 @@ class Chart {
       pen.fillText(labels[i], this.left - 8, py);
     });
     pen.textBaseline = "alphabetic";
+    pen.fillText("step", this.left - 8, height - 6);
     pen.textAlign = "center";
     for (const tick of ticksOf(this.x0, this.x1, (width - this.left) / 90))
       if (Number.isInteger(tick)) pen.fillText(grouped(tick), this.toPx(tick), height - 6);

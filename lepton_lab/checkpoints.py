@@ -35,18 +35,23 @@ def save(folder: RunFolder, strategy: Single, step: int, progress: dict[str, Any
     for name, parameter in strategy.module.named_parameters():
         if not torch.isfinite(parameter).all():
             raise NonFinite(f"parameter {name!r} is NaN or infinite after step {step}: lower lr, or set clip")
+    draft = path.with_name(f".{path.name}")
     if strategy.rank == 0:
-        shutil.rmtree(path, ignore_errors=True)  # what a crash cut off
-        path.mkdir(parents=True)
+        shutil.rmtree(draft, ignore_errors=True)  # what a crash cut off
+        draft.mkdir(parents=True)
     _barrier(strategy)
     state = {"progress": progress, "random": random_state(strategy.device), **strategy.state_dict()}
-    torch.save(state, path / f"rank{strategy.rank}.pt")
+    torch.save(state, draft / f"rank{strategy.rank}.pt")
     _barrier(strategy)
     if strategy.rank == 0:
-        (path / "complete").touch()
-        folder.set_state(folder.facts["state"], checkpoint=step)
-        for old in folder.checkpoints()[:-KEEP]:
-            shutil.rmtree(folder.checkpoint(old), ignore_errors=True)
+        (draft / "complete").touch()
+        if path.exists():  # of the same step, before something was steered
+            path.rename(old := path.with_name(f".{path.name}.old"))
+            shutil.rmtree(old)
+        draft.rename(path)
+        folder.note(checkpoint=step)
+        for step in folder.checkpoints()[:-KEEP]:
+            shutil.rmtree(folder.checkpoint(step), ignore_errors=True)
 
 
 def load(folder: RunFolder, strategy: Single) -> dict[str, Any] | None:

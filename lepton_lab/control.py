@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
@@ -11,23 +12,21 @@ from collections import deque
 from pathlib import Path
 from typing import Any
 
-from .folders import read_json, write_json
+from .folders import write_json
 
-COMMANDS = ("stop", "pause", "resume", "set", "checkpoint")
 POLL = 0.02  # seconds between looks for new commands, in a thread of rank 0
+KEPT = 50  # announcements that stay in the file
 
 
 def send(folder: Path, command: str, **values: Any) -> None:
-    """Leave a command in a run folder; names sort by time."""
-    write_json(
-        folder / "control" / f"{time.time_ns():020d}-{secrets.token_hex(2)}.json", {"command": command, **values}
-    )
+    """Leave a command in a run folder; names sort by time and end in the command."""
+    name = f"{time.time_ns():020d}-{secrets.token_hex(2)}-{command}.json"
+    write_json(folder / "control" / name, {"command": command, **values})
 
 
-def pending(folder: Path, after: str = "") -> list[tuple[str, dict[str, Any]]]:
-    """Commands left after one of that name, in order: (name, {"command": ..., values})."""
-    names = sorted(name for name in os.listdir(folder / "control") if name[0].isdigit() and name > after)
-    return [(name, read_json(folder / "control" / name)) for name in names]
+def stopping(folder: Path) -> bool:
+    """Whether a stop was left that has not ended the run yet."""
+    return any(name.endswith("-stop.json") for name in os.listdir(folder / "control"))
 
 
 def clear(folder: Path) -> None:
@@ -58,16 +57,21 @@ class Control:
         self._folder = folder
         self._rank, self._world, self._lead = rank, world, lead
         self._file = folder / "control" / "announced.json"
-        self._seen: tuple[int, int, int] | None = None
+        self._stamp: tuple[int, int, int] | None = None
         self._announced: list[dict[str, Any]] = []
-        self._taken = 0
+        self._total = self._taken = 0  # commands announced, and obeyed, so far
         self._new: deque[dict[str, Any]] = deque()  # filled by the thread, emptied by the loop
+        self._closed = threading.Event()
         if rank == 0:
             threading.Thread(target=self._watch, name="lepton-lab-control", daemon=True).start()
 
-    def due(self, step: int, waiting: bool = False) -> list[dict[str, Any]]:
+    def close(self) -> None:
+        """Look for no more commands."""
+        self._closed.set()
+
+    def next(self, step: int, waiting: bool = False) -> dict[str, Any] | None:
         """
-        Commands that take effect now, the same on every rank.
+        The next command that takes effect now, the same on every rank, or None.
 
         Parameters
         ----------
@@ -79,21 +83,25 @@ class Control:
         if self._rank == 0:
             if self._new:
                 self._announce(step if waiting or self._world == 1 else step + self._lead)
-            elif not self._announced:
-                return []
+            elif self._taken == self._total:
+                return None
         else:
             self._look()
-        due = []
-        while self._taken < len(self._announced) and self._announced[self._taken]["at"] <= step:
-            due.append(self._announced[self._taken])
-            self._taken += 1
-        return due
+        if self._taken < self._total:
+            command = self._announced[self._taken - self._total]  # counted from the end, since the oldest are dropped
+            if command["at"] <= step:
+                self._taken += 1
+                return command
+        return None
 
     def _announce(self, at: int) -> None:
         while self._new:
             self._announced.append({**self._new.popleft(), "at": at})
+            self._total += 1
+        # The others are a few steps behind at most: what was taken long ago need not be written again.
+        self._announced = self._announced[-max(KEPT, self._total - self._taken) :]
         if self._world > 1:
-            write_json(self._file, self._announced)
+            write_json(self._file, {"total": self._total, "commands": self._announced})
 
     def _look(self) -> None:
         try:
@@ -101,14 +109,20 @@ class Control:
         except FileNotFoundError:
             return
         stamp = (stat.st_mtime_ns, stat.st_ino, stat.st_size)
-        if stamp != self._seen:
-            self._seen = stamp
-            self._announced = json.loads(self._file.read_text())
+        if stamp != self._stamp:
+            self._stamp = stamp
+            told = json.loads(self._file.read_text())
+            self._total, self._announced = told["total"], told["commands"]
 
     def _watch(self) -> None:
-        last = ""
-        while True:
-            for name, command in pending(self._folder, last):
-                last = name
-                self._new.append(command)
-            time.sleep(POLL)
+        stops: set[str] = set()
+        while not self._closed.wait(POLL):
+            with contextlib.suppress(OSError):  # a network file system may fail for a moment
+                for name in sorted(os.listdir(self._folder / "control")):
+                    if name[0].isdigit() and name not in stops:
+                        path = self._folder / "control" / name
+                        self._new.append(json.loads(path.read_text()))
+                        if name.endswith("-stop.json"):
+                            stops.add(name)  # stays, for the supervisor to see
+                        else:
+                            path.unlink()

@@ -70,15 +70,18 @@ class Log:
 
     def evaluation(self, split: str, step: int, epoch: int, **values: Any) -> None:
         """Write an eval event of a split: "train", "val" or "test"."""
+        values = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
         for name in ("loss", "accuracy"):
-            if values.get(name) is not None:
+            if name in values:
                 self._last[f"{split}_{name}"] = values[name]
         self.write("eval", step=step, epoch=epoch, split=split, **values)
 
     def flush(self) -> None:
         """Write what `train` noted; sets `nonfinite` if a loss was not a number."""
         with self._lock:
-            pending, self._pending = self._pending, []
+            n = len(self._pending)  # the loop may append at any moment, so the list stays the same one
+            pending = self._pending[:n]
+            del self._pending[:n]
             if pending:
                 self._write(self._lines(pending))
 
@@ -94,7 +97,9 @@ class Log:
     def _lines(self, pending: list[tuple[Any, ...]]) -> list[str]:
         import torch
 
-        losses = torch.stack([row[3] for row in pending]).tolist()  # one transfer for all, off the loop's thread
+        losses = (
+            torch.stack([row[3] for row in pending]).flatten().tolist()
+        )  # one transfer for all, off the loop's thread
         rights = None
         if pending[0][4] is not None:
             rights = torch.stack([row[4] for row in pending]).tolist()

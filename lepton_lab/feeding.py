@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import random
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -44,7 +45,7 @@ class Feed:
             self.tensors = (part[0].to(self.device), part[1].to(self.device))
             self.n = len(part[0])
         elif part is not None:
-            self.dataset: Dataset[Any] = part
+            self.dataset = part
             self.n = len(part)
         self._scale = _scaling(data, self.device)
         micro = -(-spec.batch_size // spec.accumulate)
@@ -111,7 +112,7 @@ class Feed:
         import torch
 
         loader = torch.utils.data.DataLoader(
-            self.dataset,
+            Seeded(self.dataset, seed),
             batch_sampler=[part.tolist() for part in indices],
             num_workers=min(4, cores() // self.strategy.world - 1) if cores() > self.strategy.world else 0,
             worker_init_fn=_end_with_parent,
@@ -119,7 +120,7 @@ class Feed:
             generator=torch.Generator().manual_seed(seed),  # draws nothing from the generator that dropout uses
         )
         for x, y in loader:
-            yield x.to(self.device, non_blocking=True), y.to(self.device, non_blocking=True)
+            yield x.to(self.device, non_blocking=True), labels(y).to(self.device, non_blocking=True)
 
     def _scaled(self, x: Tensor) -> Tensor:
         import torch
@@ -128,6 +129,44 @@ class Feed:
             scale, shift = self._scale
             return x.to(torch.float32).mul_(scale).sub_(shift)
         return x.float() if x.dtype == torch.float64 else x  # what NumPy makes by default, and weights are not
+
+
+class Seeded:
+    """
+    A Dataset whose random transforms draw from seed, epoch and index alone.
+
+    So a sample looks the same whatever the rank, the loading process and the point of a resume, and what the model
+    draws for dropout is left alone.
+    """
+
+    def __init__(self, dataset: Dataset[Any], seed: int) -> None:
+        self.dataset, self.seed = dataset, seed
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> Any:
+        import numpy as np
+        import torch
+
+        state = torch.get_rng_state(), np.random.get_state(), random.getstate()
+        seed = hash((self.seed, index)) % 2**32  # of whole numbers: the same in every process
+        torch.default_generator.manual_seed(seed)
+        np.random.seed(seed)
+        random.seed(seed)
+        try:
+            return self.dataset[index]
+        finally:
+            torch.set_rng_state(state[0])
+            np.random.set_state(state[1])
+            random.setstate(state[2])
+
+
+def labels(y: Tensor) -> Tensor:
+    """Targets as losses want them: whole numbers as int64 (B,), others as float32."""
+    if y.is_floating_point():
+        return y.float()
+    return y.long().squeeze(1) if y.dim() == 2 and y.shape[1] == 1 else y.long()
 
 
 def cores() -> int:

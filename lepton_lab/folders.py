@@ -25,26 +25,31 @@ def home() -> Path:
     """Folder of runs and data: LEPTON_LAB_HOME, else the platform's place for user data."""
     import platformdirs
 
-    return Path(os.environ.get("LEPTON_LAB_HOME") or platformdirs.user_data_dir("lepton-lab", appauthor=False))
+    named = os.environ.get("LEPTON_LAB_HOME") or platformdirs.user_data_dir("lepton-lab", appauthor=False)
+    return Path(named).expanduser().absolute()
 
 
 def data_root() -> Path:
     """Folder of data sets: LEPTON_LAB_DATA, else `data` in `home()`."""
-    return Path(os.environ.get("LEPTON_LAB_DATA") or home() / "data")
+    return Path(os.environ.get("LEPTON_LAB_DATA") or home() / "data").expanduser().absolute()
 
 
 def write_json(path: Path, value: Any) -> None:
     """Replace a JSON file in one step: a reader sees the old or the new text, never a part."""
     draft = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(2)}")
-    draft.write_text(json.dumps(value, indent=1) + "\n")
-    draft.replace(path)
+    try:
+        draft.write_text(json.dumps(value, indent=1) + "\n")
+        draft.replace(path)
+    except OSError:
+        draft.unlink(missing_ok=True)
+        raise
 
 
 def read_json(path: Path) -> Any:
-    """The value in a JSON file, or None if there is no such file."""
+    """The value in a JSON file, or None if there is no such file, or a crash of the machine left it torn."""
     try:
         return json.loads(path.read_text())
-    except FileNotFoundError:
+    except (FileNotFoundError, ValueError):
         return None
 
 
@@ -265,6 +270,10 @@ class RunFolder:
         """Write the state, keeping facts known before; returns it as an event (without `rank`)."""
         write_json(self.path / "state.json", {**self.facts, "state": state, "t": time.time(), **facts})
         return {"kind": "state", "t": time.time(), "state": state, **facts}
+
+    def note(self, **facts: Any) -> None:
+        """Write facts beside the state, which stays."""
+        write_json(self.path / "state.json", {**self.facts, **facts})
 
     @property
     def failure(self) -> Failure | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import platform
 import shlex
 import subprocess
@@ -21,7 +22,7 @@ def write(folder: RunFolder, device: str, cwd: str) -> None:
     write_json(
         folder.path / "provenance.json",
         {
-            "versions": {"python": platform.python_version(), **{name: metadata.version(name) for name in PACKAGES}},
+            "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
             "seed": folder.spec.seed,
             "device": device,
             "processor": _processor(),
@@ -41,10 +42,17 @@ def command(spec: Spec, id: str) -> str:
     words = ["lepton-lab", "run"]
     for name, value in spec.to_dict().items():
         if name == "options":
-            words += [word for key, item in value.items() for word in ("--option", f"{key}={item}")]
+            words += [word for key, item in value.items() for word in ("--option", f"{key}={json.dumps(item)}")]
         elif value != Spec.model_fields[name].default:
             words += [f"--{name.replace('_', '-')}", str(value).lower() if isinstance(value, bool) else str(value)]
     return shlex.join(words)
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:  # run from a source tree
+        return None
 
 
 def _processor() -> str:
@@ -58,7 +66,7 @@ def _processor() -> str:
 def _git(cwd: str) -> dict[str, Any] | None:
     """Revision of the working directory's repository, and whether it had changes; None outside of one."""
     try:
-        ask = {"cwd": cwd, "capture_output": True, "text": True, "timeout": 5}
+        ask = {"cwd": cwd, "capture_output": True, "text": True, "timeout": 2}
         revision = subprocess.run(["git", "rev-parse", "HEAD"], **ask)
         if revision.returncode:
             return None

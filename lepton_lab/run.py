@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from . import control, datasets, provenance, shipping
 from .folders import ENDED, Failure, RunFolder, Tail, data_root, find, folders, read_json
 from .spec import CELL, LabError, Spec, SpecError
-from .supervisor import devices, submit
+from .supervisor import devices, reap, submit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -88,6 +89,7 @@ class Run:
         deadline = None if timeout is None else time.monotonic() + timeout
         while (state := self.state) not in ENDED and (deadline is None or time.monotonic() < deadline):
             time.sleep(POLL)
+        reap()
         return state
 
     def stop(self) -> None:
@@ -112,7 +114,7 @@ class Run:
         if state == "done":
             raise LabError(f"run {self.id!r} is done: there is nothing to resume; launch another with more epochs")
         if state not in ENDED:
-            if any(command["command"] == "stop" for _, command in control.pending(self.folder)):
+            if control.stopping(self.folder):
                 raise LabError(f"run {self.id!r} is stopping: wait for it with run.wait(), then resume")
             control.send(self.folder, "resume")
             return
@@ -120,8 +122,11 @@ class Run:
         lock = self._folder.lock(patience=5.0)  # its supervisor may still be on the way out
         if lock is None:
             raise LabError(f"run {self.id!r} is being resumed by another process")
+        if self._folder.facts["state"] == "done":  # by another's hand, meanwhile
+            os.close(lock)
+            return
         control.clear(self.folder)
-        self._folder.set_state("queued", failure=None, reason=None)
+        self._folder.set_state("queued", failure=None, reason=None, evaluating=False)
         submit(self._folder, lock)
 
     def set(self, **values: float) -> None:
@@ -255,6 +260,8 @@ def launch(
         raise SpecError(f"launch takes a Spec, not a {type(spec).__name__}: lab.launch(lab.Spec(...))")
     parts = {"model": model, "data": data, "loss": loss}
     parts = {name: part for name, part in parts.items() if part is not None}
+    if parts:
+        shipping.check(**parts)
     for name, field in (("model", "model"), ("data", "dataset")):
         value = getattr(spec, field)
         if name in parts:
@@ -285,7 +292,10 @@ def repeat(run: Run, **changes: Any) -> Run:
     """
     spec = run.spec.replace(**changes)
     devices.choose(spec)
-    return _start(RunFolder.create(spec, lambda draft: shipping.carry(run.folder, draft)))
+    replaced = {name for name, field in (("model", spec.model), ("data", spec.dataset)) if not field.startswith(CELL)}
+    if "data" in replaced:
+        datasets.check(spec.dataset, data_root())
+    return _start(RunFolder.create(spec, lambda draft: shipping.carry(run.folder, draft, replaced)))
 
 
 def attach(id: str | None = None) -> Run:

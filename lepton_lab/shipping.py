@@ -61,15 +61,44 @@ def unpack(folder: RunFolder, parts: tuple[str, ...] = PARTS) -> dict[str, Any]:
     return found
 
 
-def carry(source: Path, target: Path) -> None:
-    """Copy what was shipped with one run into another's folder."""
+def carry(source: Path, target: Path, but: set[str]) -> None:
+    """Copy what was shipped with one run into another's folder, but for some parts."""
     import shutil
 
     for name in PARTS:
-        if (source / f"{name}.pkl").exists():
+        if name not in but and (source / f"{name}.pkl").exists():
             shutil.copy2(source / f"{name}.pkl", target)
     if (source / "code").exists():
         shutil.copytree(source / "code", target / "code")
+
+
+def check(model: Any = None, data: Any = None, loss: Any = None) -> None:
+    """
+    Refuse at once what can be seen to be no model, no data or no loss.
+
+    Raises
+    ------
+    SpecError
+        One sentence that names it.
+    """
+    from torch import nn
+
+    if model is not None and not callable(model):
+        raise SpecError(
+            f"model={model!r} is no torch.nn.Module and nothing that makes one; names go into Spec(model=...)"
+        )
+    if model is not None and not isinstance(model, nn.Module):
+        _arguments(model)
+    if isinstance(data, tuple) and not data:
+        raise SpecError("data=() is empty: give (train, test), (train, val, test) or train")
+    if loss is None:
+        return
+    if isinstance(loss, type) or not callable(loss):
+        raise SpecError(f"loss={name(loss)} can't be called with (output, target); give a function, or nn.MSELoss()")
+    if isinstance(loss, nn.Module) and any(p.requires_grad for p in loss.parameters()):
+        raise SpecError(
+            f"loss={name(loss)} has parameters of its own, which nobody would train: put them into the model"
+        )
 
 
 def build(maker: Any, shape: tuple[int, ...], classes: int) -> nn.Module:
@@ -91,19 +120,24 @@ def build(maker: Any, shape: tuple[int, ...], classes: int) -> nn.Module:
     if isinstance(maker, nn.Module):
         return maker
     offered = {"shape": shape, "classes": classes}
+    model = maker(**{argument: offered[argument] for argument in _arguments(maker)})
+    if not isinstance(model, nn.Module):
+        raise SpecError(f"model={name(maker)} made a {type(model).__name__}, not a torch.nn.Module")
+    return model
+
+
+def _arguments(maker: Any) -> list[str]:
+    """Which of `shape` and `classes` a maker asks for."""
     wanted = [
         p for p in inspect.signature(maker).parameters.values() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
     ]
     for p in wanted:
-        if p.name not in offered and p.default is p.empty:
+        if p.name not in ("shape", "classes") and p.default is p.empty:
             raise SpecError(
                 f"model={name(maker)} needs {p.name!r}, which nobody gives it: only `shape` and `classes` are passed; "
                 f"give it a default, or pass model=lambda: {name(maker)}(...)"
             )
-    model = maker(**{p.name: offered[p.name] for p in wanted if p.name in offered})
-    if not isinstance(model, nn.Module):
-        raise SpecError(f"model={name(maker)} made a {type(model).__name__}, not a torch.nn.Module")
-    return model
+    return [p.name for p in wanted if p.name in ("shape", "classes")]
 
 
 def name(value: Any) -> str:
@@ -198,10 +232,16 @@ def _title(filename: str, cell: dict[str, Any]) -> str:
 
 
 def _filename(item: Any) -> str | None:
-    """File of the code of a function, or of a class's first method (inspect can't tell a class of a notebook)."""
-    if isinstance(item, type):
-        item = next((v for v in vars(item).values() if isinstance(v, types.FunctionType)), None)
-    return item.__code__.co_filename if item is not None else None
+    """File of the code of a function, or of a class (inspect can't tell for a class of a notebook)."""
+    if not isinstance(item, type):
+        return inspect.unwrap(item).__code__.co_filename
+    for member in vars(item).values():
+        function = inspect.unwrap(member) if callable(member) else None
+        # Not one that the class only took over, such as a wrapper of a decorator.
+        if isinstance(function, types.FunctionType) and function.__qualname__.startswith(f"{item.__qualname__}."):
+            return function.__code__.co_filename
+    cells = (name for name, entry in linecache.cache.items() if "ipykernel" in name and len(entry) > 2)
+    return next((n for n in cells if f"class {item.__name__}" in "".join(linecache.cache[n][2])), None)
 
 
 def _cell_number(filename: str) -> int | None:

@@ -115,7 +115,8 @@ class Spec(BaseModel):
         try:
             super().__init__(**values)
         except ValidationError as error:
-            raise SpecError("\n".join(_sentence(e) for e in error.errors())) from None
+            first = {e["loc"][:1]: e for e in reversed(error.errors())}  # one sentence a field
+            raise SpecError("\n".join(_sentence(e) for e in reversed(first.values()))) from None
 
     def __setattr__(self, name: str, value: Any) -> None:
         raise SpecError(f"a Spec is frozen: make another with spec.replace({name}={value!r})")
@@ -128,6 +129,8 @@ class Spec(BaseModel):
                 pick(table(field), name, field)
         if self.strategy == "single" and self.world > 1:
             raise SpecError(f"world={self.world}: strategy='single' is one process; take strategy='ddp', or world=1")
+        if self.optimizer == "nesterov" and not self.momentum:
+            raise SpecError("momentum=0.0: optimizer='nesterov' needs momentum above 0; take 0.9, or optimizer='sgd'")
         if self.batch_size < self.world * self.accumulate:
             raise SpecError(
                 f"batch_size={self.batch_size}: must be at least {self.world * self.accumulate}, a sample for each of "
@@ -248,7 +251,7 @@ def pick(table: Mapping[str, Any], name: str, field: str) -> Any:
 
 def unknown(kind: str, name: str, known: Mapping[str, Any], where: str = "") -> str:
     """One sentence on an unknown name: the nearest one and all that are known."""
-    near = SYNONYMS.get(name) or next(iter(difflib.get_close_matches(name, known, 1, 0.5)), None)
+    near = SYNONYMS.get(name) or next(iter(difflib.get_close_matches(name.lower(), known, 1, 0.5)), None)
     hint = f"; did you mean {near!r}?" if near in known else ""
     names = ", ".join(known) or "none"
     return f"unknown {kind}{hint} (known{' ' + where if where else ''}: {names})"
@@ -281,5 +284,7 @@ def _sentence(error: Any) -> str:
     field = str(error["loc"][0])
     if error["type"] == "extra_forbidden":
         return f"{field}={error['input']!r}: {unknown('field', field, Spec.model_fields)}"
+    if error["type"] == "string_type" and field in TABLES:
+        return f"{field}={error['input']!r}: must be a name (known: {', '.join(table(field))})"
     must = error["msg"].replace("Input should be", "must be").replace("Input should have", "must have")
     return f"{field}={error['input']!r}: {must} ({(Spec.model_fields[field].description or '').rstrip('.')})"

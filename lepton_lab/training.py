@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from .strategies.base import Loss, Single
 
 WAIT = 0.02  # seconds between looks while paused
+CONFUSED = 200  # classes up to which a confusion matrix is of use
 
 
 @dataclass
@@ -71,6 +73,7 @@ class Fit:
             log.step = self.now.step
         self._saved = self.now.step if saved else None  # step of the last checkpoint, the same on every rank
         self._lr = 0.0
+        self._ranked = False  # whether answers can be right or wrong
 
     def run(self) -> str:
         """Train to the end, or until a stop; returns "done" or "stopped"."""
@@ -79,13 +82,14 @@ class Fit:
         while now.epoch < spec.epochs:
             self.strategy.model.train()
             for batches, count in self.train.epoch(now.epoch, skip=now.position):
-                for command in self.control.due(now.step):
+                while command := self.control.next(now.step):
                     if self._obey(command) == "stop":
                         return self._stop()
                 lr = self._set_lr()
                 loss, correct, samples = self.strategy.step(batches, count, self.loss, now.clip)
                 now.step += 1
                 now.position += 1
+                self._ranked = correct is not None
                 log.train(now.step, now.epoch, loss, correct, samples, lr)
                 if log.nonfinite is not None:
                     self._check()
@@ -114,15 +118,18 @@ class Fit:
         loss, correct, n = self.strategy.total(torch.tensor(self.log.sums, dtype=torch.float64)).tolist()
         self.log.sums = [0.0, 0.0, 0.0]
         if self.strategy.rank == 0 and n:
-            accuracy = {"accuracy": correct / n} if self.classes else {}
+            accuracy = {"accuracy": correct / n} if self._ranked else {}
             self.log.evaluation("train", self.now.step, self.now.epoch - 1, loss=loss / n, **accuracy, samples=int(n))
 
     def _evaluate(self, split: str, feed: Feed, confusion: bool = False) -> None:
         if not feed.n:
             return
         start = time.perf_counter()
-        figures = evaluate(self.strategy, feed, self.loss, self.classes if confusion else 0)
         if self.strategy.rank == 0:
+            self.folder.note(evaluating=True)  # so that a stop waits for its end
+        figures = evaluate(self.strategy, feed, self.loss, confusion and self.classes <= CONFUSED)
+        if self.strategy.rank == 0:
+            self.folder.note(evaluating=False)
             seconds = time.perf_counter() - start
             self.log.evaluation(split, self.now.step, self.now.epoch - 1, **figures, seconds=round(seconds, 4))
 
@@ -141,6 +148,7 @@ class Fit:
         if self.strategy.rank == 0:
             self.log.write("note", command=name, step=self.now.step, **values)
         if name == "set":
+            self._saved = None  # what was saved at this step lacks it
             for key, value in values.items():
                 setattr(self.now, key, value)
             for group in self.strategy.optimizer.param_groups:
@@ -156,15 +164,15 @@ class Fit:
         """Stand still, all ranks at the same step, until resumed or stopped; the last command obeyed is returned."""
         self._state("paused", step=self.now.step)
         while True:
-            for command in self.control.due(self.now.step, waiting=True):
-                if command["command"] == "pause":
-                    continue
+            command = self.control.next(self.now.step, waiting=True)
+            if command is None:
+                time.sleep(WAIT)
+            elif command["command"] != "pause":
                 if self._obey(command) == "stop":
                     return "stop"
                 if command["command"] == "resume":
                     self._state("running", step=self.now.step)
                     return "resume"
-            time.sleep(WAIT)
 
     def _stop(self) -> str:
         self._state("stopping", step=self.now.step)
@@ -190,7 +198,7 @@ class Fit:
             self.log.write(event.pop("kind"), **{k: v for k, v in event.items() if k != "t"})
 
 
-def evaluate(strategy: Single, feed: Feed, loss: Loss, classes: int = 0) -> dict[str, Any]:
+def evaluate(strategy: Single, feed: Feed, loss: Loss, confusion: bool = False) -> dict[str, Any]:
     """
     Loss and accuracy of the model on a split, over all ranks.
 
@@ -202,8 +210,8 @@ def evaluate(strategy: Single, feed: Feed, loss: Loss, classes: int = 0) -> dict
         The split's batches.
     loss
         As in training.
-    classes
-        If above 0, counts (true, predicted) pairs too.
+    confusion
+        Whether to count (true, predicted) pairs too.
 
     Returns
     -------
@@ -215,7 +223,7 @@ def evaluate(strategy: Single, feed: Feed, loss: Loss, classes: int = 0) -> dict
     strategy.align()
     model = strategy.module.eval()
     sums = torch.zeros(3, dtype=torch.float64, device=strategy.device)  # loss x samples, right answers, samples
-    counts = torch.zeros(classes * classes, dtype=torch.float64, device=strategy.device)
+    counts = None
     ranked = False
     with torch.no_grad(), strategy.autocast():
         for x, y, share in feed.whole():
@@ -226,15 +234,18 @@ def evaluate(strategy: Single, feed: Feed, loss: Loss, classes: int = 0) -> dict
             if (right := right_answers(output, y)) is not None:
                 ranked = True
                 sums[1] += right * (n > 0)
-                if classes and n:
-                    counts += torch.bincount(y * classes + output.argmax(1), minlength=classes * classes)
+                if confusion:
+                    k = output.shape[1]  # a model may tell more classes apart than the data has
+                    pairs = torch.bincount(y[:n].long() * k + output[:n].argmax(1), minlength=k * k)
+                    counts = pairs if counts is None else counts + pairs
     model.train()
     total, correct, n = strategy.total(sums).tolist()
     figures: dict[str, Any] = {"loss": total / n, "samples": int(n)}
     if ranked:
         figures["accuracy"] = correct / n
-        if classes:
-            figures["confusion"] = strategy.total(counts).view(classes, classes).long().tolist()
+        if counts is not None:
+            k = math.isqrt(len(counts))
+            figures["confusion"] = strategy.total(counts).view(k, k).tolist()
     return figures
 
 

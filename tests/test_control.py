@@ -19,6 +19,13 @@ from lepton_lab.folders import parse
 from lepton_lab.supervisor.leases import Queue, root
 
 
+def obey(rank, step):
+    found = []
+    while command := rank.next(step):
+        found.append((step, command["command"]))
+    return found
+
+
 class Unwatched(Control):
     """Rank 0 without its thread: the test says when a command is seen."""
 
@@ -41,24 +48,52 @@ def test_all_ranks_obey_at_the_same_step(tmp_path_factory, commands, lead):
         for at, name in commands:
             if at == step:
                 ranks[0]._new.append({"command": name})
-        obeyed[0] += [(step, c["command"]) for c in ranks[0].due(step)]
+        obeyed[0] += obey(ranks[0], step)
         if (late := step - lead + 1) >= 0:
-            obeyed[1] += [(late, c["command"]) for c in ranks[1].due(late)]
+            obeyed[1] += obey(ranks[1], late)
     rest = range(12 + lead + 1, 12 + 2 * lead)
-    obeyed[1] += [(step, c["command"]) for step in rest for c in ranks[1].due(step)]
+    obeyed[1] += [pair for step in rest for pair in obey(ranks[1], step)]
     assert obeyed[0] == obeyed[1]
     assert sorted(name for _, name in obeyed[0]) == sorted(name for _, name in commands)
 
 
-def test_commands_are_read_in_the_order_they_were_left(tmp_path):
+@pytest.fixture
+def watched():
+    """Makes a rank 0 that looks for commands by itself."""
+    made = []
+
+    def make(folder):
+        made.append(Control(folder, 0, 1))
+        return made[-1]
+
+    yield make
+    for rank in made:
+        rank.close()
+
+
+def test_commands_are_obeyed_in_order_once_and_leave_the_folder_but_for_a_stop(tmp_path, watched):
     (tmp_path / "control").mkdir()
+    rank = watched(tmp_path)
     for lr in (1, 2, 3):
         control.send(tmp_path, "set", lr=lr)
-    read = control.pending(tmp_path)
-    assert [command["lr"] for _, command in read] == [1, 2, 3]
-    assert control.pending(tmp_path, after=read[1][0]) == read[2:]
+    control.send(tmp_path, "stop")
+    assert control.stopping(tmp_path)
+    found = [until(lambda: rank.next(0)) for _ in range(4)]
+    assert [command.get("lr") for command in found] == [1, 2, 3, None]
+    assert control.stopping(tmp_path) and len(os.listdir(tmp_path / "control")) == 1
+    assert rank.next(0) is None
     control.clear(tmp_path)
-    assert control.pending(tmp_path) == []
+    assert not control.stopping(tmp_path)
+
+
+def test_a_command_whose_clock_was_behind_is_not_lost(tmp_path, monkeypatch, watched):
+    (tmp_path / "control").mkdir()
+    rank = watched(tmp_path)
+    control.send(tmp_path, "set", lr=1)
+    until(lambda: rank.next(0))
+    monkeypatch.setattr(time, "time_ns", lambda: 5)
+    control.send(tmp_path, "set", lr=2)
+    assert until(lambda: rank.next(0))["lr"] == 2
 
 
 def rows(path):

@@ -176,9 +176,7 @@ def test_blobs_refuse_bad_options(option, value, tmp_path):
 
 
 @settings(max_examples=60, deadline=None)
-@given(
-    rows=st.integers(1, 5), shape=st.sampled_from([(), (2, 3)]), packed=st.booleans(), data=st.data()
-)
+@given(rows=st.integers(1, 5), shape=st.sampled_from([(), (2, 3)]), packed=st.booleans(), data=st.data())
 def test_idx_round_trip_and_any_damage(tmp_path_factory, rows, shape, packed, data):
     array = np.random.default_rng(rows).integers(0, 256, (rows, *shape), dtype=np.uint8)
     raw = idx_bytes(array)

@@ -114,6 +114,98 @@ def test_a_paused_run_can_be_stopped_and_steered(endless):
     assert run.wait(30) == "stopped"
 
 
+@pytest.mark.parametrize("world", [1, 2])
+def test_commands_sent_at_once_are_all_obeyed(endless, world):
+    run = lab.launch(endless.replace(world=world))
+    run.pause()
+    run.resume()
+    run.pause()
+    run.set(lr=0.5)
+    run.resume()
+    until(lambda: run.rows("train") and run.rows("train")[-1]["lr"] == 0.5)
+    run.pause()
+    run.stop()
+    assert run.wait(30) == "stopped"
+    assert run.facts["checkpoint"] > 0
+    given = [row["command"] for row in run.rows("note") if "command" in row]
+    assert given == ["pause", "resume", "pause", "set", "resume", "pause", "stop"]
+
+
+def test_what_was_set_after_a_checkpoint_of_the_same_step_survives_a_resume(endless):
+    run = lab.launch(endless)
+    run.pause()
+    run.checkpoint()
+    run.set(lr=0.5)
+    run.stop()
+    assert run.wait(30) == "stopped"
+    seen = len(run.rows("train"))
+    run.resume()
+    until(lambda: len(run.rows("train")) > seen + 10)
+    run.stop()
+    run.wait(30)
+    assert run.rows("train")[-1]["lr"] == 0.5
+
+
+def test_many_commands_do_not_pile_up(endless):
+    run = lab.launch(endless)
+    for i in range(200):
+        run.set(lr=0.001 * (i + 1))
+    until(lambda: run.rows("train") and run.rows("train")[-1]["lr"] == 0.2)
+    assert len(os.listdir(run.folder / "control")) <= 2
+    run.stop()
+    run.wait(30)
+
+
+def test_a_run_like_another_takes_what_replaces_its_code(tiny):
+    first = lab.launch(tiny, model=nn.Sequential(nn.Flatten(), nn.Linear(64, 10)))
+    first.wait(60)
+    second = lab.repeat(first, model="mlp")
+    assert second.wait(60) == "done"
+    assert sum(p.numel() for p in second.model().parameters()) > 5000
+
+
+def test_launches_from_threads_get_a_supervisor_each(endless):
+    runs = []
+    threads = [threading.Thread(target=lambda: runs.append(lab.launch(endless))) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for run in runs:
+        until(lambda run=run: run.state == "running", 60)
+        run.stop()
+        run.wait(30)
+
+
+def test_a_relative_home_and_a_tilde_are_understood(tiny, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LEPTON_LAB_HOME", "here")
+    run = lab.launch(tiny)
+    monkeypatch.chdir("/")
+    assert run.wait(60) == "done" and run.folder.parent == tmp_path / "here" / "runs"
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("LEPTON_LAB_HOME", "~/there")
+    run = lab.launch(tiny)
+    assert run.wait(60) == "done" and run.folder.parent == tmp_path / "there" / "runs"
+
+
+@pytest.mark.parametrize(
+    ("parts", "words"),
+    [
+        ({"model": "mlp"}, "model='mlp' is no torch.nn.Module"),
+        ({"model": lambda width: None}, "needs 'width'"),
+        ({"loss": "mse"}, "loss=str can't be called"),
+        ({"loss": nn.CrossEntropyLoss}, "loss=CrossEntropyLoss can't be called"),
+        ({"loss": nn.Linear(2, 1)}, "loss=Linear has parameters of its own"),
+        ({"data": ()}, r"data=\(\) is empty"),
+    ],
+)
+def test_what_is_no_model_data_or_loss_is_refused(parts, words, home):
+    with pytest.raises(lab.SpecError, match=words):
+        lab.launch(lab.Spec(), **parts)
+    assert not list(home.glob("runs/*"))
+
+
 def test_every_command_is_an_event_and_takes_effect_on_all_ranks_at_once(endless):
     run = lab.launch(endless)
     until(lambda: len(run.rows("train")) > 10)

@@ -175,6 +175,69 @@ def test_a_dataset_through_a_loader_equals_the_same_tensors():
     assert all(torch.equal(a, b) for a, b in zip(ends[0][0].values(), ends[1][0].values(), strict=True))
 
 
+class Jittered(Pairs):
+    """Random transforms, which must not depend on rank, worker or resume."""
+
+    def __getitem__(self, i):
+        return self.x[i] + torch.rand(4), int(self.y[i])
+
+
+def test_random_transforms_are_the_same_for_any_world_and_after_a_resume():
+    spec = lab.Spec(epochs=40, batch_size=32, eval_every=0, checkpoint_every=0)
+    ends = []
+    for world in (1, 2, 2):
+        run = lab.launch(spec.replace(world=world), model=linear, data=(Jittered(130), Pairs(40)))
+        if len(ends) == 2:
+            until(lambda run=run: len(run.rows("train")) > 20, 60)
+            run.stop()
+            if run.wait(60) == "stopped":
+                run.resume()
+        assert run.wait(60) == "done", run.failure
+        ends.append(run.model().state_dict())
+    for one, two, resumed in zip(*(end.values() for end in ends), strict=True):
+        assert torch.allclose(one, two, atol=1e-5)
+        assert torch.equal(two, resumed)
+
+
+@pytest.mark.parametrize("outputs", [10, 20])
+def test_more_outputs_than_labels_are_counted_right(outputs):
+    x, y = torch.randn(60, 4), torch.randint(0, 3, (60,), dtype=torch.int32)
+    data = torch.utils.data.TensorDataset(x, y)
+    run = lab.launch(lab.Spec(epochs=1, batch_size=16, world=2), model=nn.Linear(4, outputs), data=(data, data))
+    assert run.wait(60) == "done", run.failure
+    last = run.rows("eval")[-1]
+    assert len(last["confusion"]) == outputs and sum(map(sum, last["confusion"])) == 60
+    right = sum(last["confusion"][i][i] for i in range(outputs))
+    assert right / 60 == pytest.approx(last["accuracy"])
+
+
+def test_a_single_output_has_no_accuracy():
+    x, y = torch.randn(60, 4), torch.randint(0, 2, (60,))
+    loss = lambda output, target: functional.binary_cross_entropy_with_logits(output[:, 0], target.float())  # noqa: E731
+    run = lab.launch(lab.Spec(epochs=1, batch_size=16), model=nn.Linear(4, 1), data=((x, y), (x, y)), loss=loss)
+    assert run.wait(60) == "done", run.failure
+    assert not any("accuracy" in row for row in run.rows("train") + run.rows("eval"))
+
+
+class Partly(nn.Module):
+    """Does not use all its parameters."""
+
+    def __init__(self):
+        super().__init__()
+        self.used, self.idle = nn.Linear(64, 10), nn.Linear(64, 10)
+
+    def forward(self, x):
+        return self.used(x.flatten(1))
+
+
+def test_a_model_with_unused_parameters_trains_when_told_so():
+    spec = lab.Spec(epochs=1, world=2, batch_size=256)
+    run = lab.launch(spec, model=Partly)
+    assert run.wait(60) == "failed" and "find_unused_parameters" in run.failure.message
+    run = lab.launch(spec.replace(options={"find_unused_parameters": True}), model=Partly)
+    assert run.wait(60) == "done"
+
+
 def test_a_last_batch_smaller_than_the_world_counts_each_sample_once():
     x, y = torch.randn(33, 4), torch.randint(0, 3, (33,))
     run = lab.launch(

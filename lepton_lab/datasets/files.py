@@ -146,7 +146,7 @@ def fetch(name: str, root: Path) -> dict[str, Path]:
 
 def require(root: Path) -> None:
     """Refuse a data root that a user named and that is not there: more likely a slip than a wish for a new folder."""
-    if os.environ.get("LEPTON_LAB_DATA") == str(root) and not root.is_dir():
+    if os.environ.get("LEPTON_LAB_DATA") and not root.is_dir():
         raise SpecError(f"LEPTON_LAB_DATA={str(root)!r}: there is no such folder; create it, or unset the variable")
 
 

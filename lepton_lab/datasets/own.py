@@ -133,7 +133,9 @@ def _tensor(values: Any, name: str) -> Tensor:
             raise SpecError(f"{name} is an array of {array.dtype}; numbers are needed") from None
     if values.ndim == 0:
         raise SpecError(f"{name} is a single number; it needs one row a sample")
-    return values.detach().cpu()
+    values = values.detach().cpu()
+    # A view would be shipped with all that it is a view of.
+    return values.clone() if values.untyped_storage().nbytes() > values.nbytes else values
 
 
 def _shape(split: Split, name: str) -> tuple[int, ...]:

@@ -148,7 +148,9 @@ class Single:
 
 def right_answers(output: Tensor, target: Tensor) -> Tensor | None:
     """Number of right answers: outputs (B, C) against class numbers (B,); None where that has no meaning."""
-    if target.dim() != 1 or output.dim() != 2 or target.is_floating_point():
+    if not hasattr(output, "argmax") or target.dim() != 1 or output.dim() != 2 or output.shape[1] < 2:
+        return None
+    if target.is_floating_point():
         return None
     return (output.argmax(1) == target).sum()
 

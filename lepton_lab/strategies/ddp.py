@@ -30,8 +30,9 @@ class DDP(Single):
     that of one process, so that any number of ranks sees the same batches.
     """
 
-    def __init__(self, spec: Spec) -> None:
+    def __init__(self, spec: Spec, *, find_unused_parameters: bool = False) -> None:
         super().__init__(spec)
+        self.find_unused_parameters = find_unused_parameters  # slower; for models that don't use all in each step
         self._done: deque[torch.cuda.Event] = deque()
 
     def start(self, rank: int, world: int, rendezvous: Path, device: torch.device) -> torch.device:
@@ -93,7 +94,12 @@ class DDP(Single):
         from torch.nn.parallel import DistributedDataParallel
 
         ids = [self.device] if self.device.type == "cuda" else None
-        return DistributedDataParallel(model, device_ids=ids, gradient_as_bucket_view=True)
+        return DistributedDataParallel(
+            model,
+            device_ids=ids,
+            gradient_as_bucket_view=True,
+            find_unused_parameters=self.find_unused_parameters,
+        )
 
     def _before_last(self) -> contextlib.AbstractContextManager[Any]:
         return self.model.no_sync() if self.world > 1 else contextlib.nullcontext()

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from .client import submit, warm
+from .client import reap, submit, warm
 
-__all__ = ["submit", "warm"]
+__all__ = ["reap", "submit", "warm"]

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 from pathlib import Path
 from typing import IO
 
@@ -62,11 +63,20 @@ class Supervisor:
         ours = self.owner == os.getpid() and self.process.poll() is None
         return ours and (self.run is None or not self.run.alive)
 
+    def free(self, folder: RunFolder) -> bool:
+        """Whether it can take this run, whose lock we hold: it is idle, or this very run was its last."""
+        return self.idle or (self.run is not None and self.run.path == folder.path and self.process.poll() is None)
+
     def hand(self, folder: RunFolder, lock: int) -> bool:
         """Hand it a run with the lock on its folder; False if it turns out to be dead."""
-        order = {"folder": str(folder.path), "env": dict(os.environ), "cwd": str(Path.cwd()), "path": sys.path}
-        # In an unlinked file, since a datagram may be too small for the environment and a path could be read by others.
-        with tempfile.TemporaryFile() as file:
+        order = {
+            "folder": str(folder.path),
+            "env": dict(os.environ),
+            "cwd": _cwd(),
+            "path": [path for path in sys.path if isinstance(path, str)],
+        }
+        # In memory, since a datagram may be too small for the environment and a named file could be read by others.
+        with os.fdopen(os.memfd_create("lepton-lab-order"), "wb") as file:
             file.write(json.dumps(order).encode())
             file.flush()
             try:
@@ -86,6 +96,7 @@ class Supervisor:
 
 
 _standby: Supervisor | None = None
+_lock = threading.RLock()  # cells may launch from threads
 _once: list[Supervisor] = []  # kept to be reaped
 
 
@@ -96,47 +107,57 @@ def warm() -> None:
     It is a process with torch imported (about 250 MB) that ends with this one. LEPTON_LAB_STANDBY=0 has none.
     """
     global _standby
-    _reap()
-    if os.environ.get("LEPTON_LAB_STANDBY") == "0" or (_standby and _standby.owner == os.getpid()):
-        return
-    with tempfile.TemporaryFile() as errors:
-        _standby = Supervisor(stay=True, errors=errors)
+    with _lock:
+        reap()
+        if os.environ.get("LEPTON_LAB_STANDBY") != "0" and _standby is None:
+            with tempfile.TemporaryFile() as errors:
+                _standby = Supervisor(stay=True, errors=errors)
 
 
 def submit(folder: RunFolder, lock: int) -> None:
     """Hand a run, locked by us, to a supervisor; ours no more. Returns without waiting."""
     global _standby
-    _reap()
-    try:
-        if _standby and _standby.idle and _standby.hand(folder, lock):
-            return
-        stay = _standby is None and os.environ.get("LEPTON_LAB_STANDBY") != "0"
-        with (folder.path / "logs" / "supervisor.log").open("ab") as errors:
-            fresh = Supervisor(stay, errors)
-        fresh.hand(folder, lock)
-        if stay:
-            _standby = fresh
-        else:
-            fresh.channel.close()
-            _once.append(fresh)
-    finally:
-        os.close(lock)
+    with _lock:
+        reap()
+        try:
+            if _standby and _standby.free(folder) and _standby.hand(folder, lock):
+                return
+            stay = _standby is None and os.environ.get("LEPTON_LAB_STANDBY") != "0"
+            with (folder.path / "logs" / "supervisor.log").open("ab") as errors:
+                fresh = Supervisor(stay, errors)
+            fresh.hand(folder, lock)
+            if stay:
+                _standby = fresh
+            else:
+                fresh.channel.close()
+                _once.append(fresh)
+        finally:
+            os.close(lock)
 
 
 def close() -> None:
     """End the standby, if there is one, when its run is over."""
     global _standby
-    if _standby and _standby.owner == os.getpid():
-        _standby.close()
-        _once.append(_standby)
-    _standby = None
-    _reap()
-
-
-def _reap() -> None:
-    """Drop supervisors that have ended, so that none stays a zombie."""
-    global _standby
-    _once[:] = [s for s in _once if s.owner == os.getpid() and s.process.poll() is None]
-    if _standby and (_standby.owner != os.getpid() or _standby.process.poll() is not None):
-        _standby.channel.close()
+    with _lock:
+        if _standby and _standby.owner == os.getpid():
+            _standby.close()
+            _once.append(_standby)
         _standby = None
+        reap()
+
+
+def reap() -> None:
+    """Drop supervisors that have ended, so that none stays a zombie, and those of a process that forked us."""
+    global _standby
+    with _lock:
+        _once[:] = [s for s in _once if s.owner == os.getpid() and s.process.poll() is None]
+        if _standby and (_standby.owner != os.getpid() or _standby.process.poll() is not None):
+            _standby.channel.close()
+            _standby = None
+
+
+def _cwd() -> str:
+    try:
+        return str(Path.cwd())
+    except FileNotFoundError:  # deleted under us: ranks start at the top
+        return "/"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
+from importlib import metadata
 
 from ..feeding import cores
 from ..spec import Spec, SpecError
@@ -11,6 +13,8 @@ from ..spec import Spec, SpecError
 
 def gpus() -> list[str]:
     """GPUs that CUDA_VISIBLE_DEVICES leaves, as it names them; asked of NVML, since CUDA would spoil a later fork."""
+    if not _built_for_cuda():
+        return []
     with contextlib.suppress(Exception):  # no driver, no library: no GPUs
         import pynvml
 
@@ -24,6 +28,13 @@ def gpus() -> list[str]:
             return [str(i) for i in range(count)]
         return [name.strip() for name in visible.split(",") if name.strip() and name.strip() != "-1"]
     return []
+
+
+def _built_for_cuda() -> bool:
+    """Whether the torch that is installed can use a GPU, told by its version so that it need not be imported."""
+    if torch := sys.modules.get("torch"):
+        return torch.version.cuda is not None
+    return not metadata.version("torch").endswith("+cpu")
 
 
 def workers() -> int:

@@ -63,7 +63,7 @@ def first(folder: RunFolder, ended: dict[int, tuple[int, float]], killed: set[in
     for rank, (code, t) in ended.items():
         error = read_json(folder.path / "errors" / f"rank{rank}.json")
         if error is None and rank not in killed:
-            error = {"t": t, "rank": rank, **_exit(code)}
+            error = {"t": t, "rank": rank, **_exit(code, folder.path / "logs" / f"rank{rank}.log")}
         if error is not None:
             candidates.append(error)
     cause = min(candidates, key=lambda e: (bool(VICTIM.search(e["message"])), e["t"]))
@@ -86,9 +86,11 @@ def first(folder: RunFolder, ended: dict[int, tuple[int, float]], killed: set[in
     )
 
 
-def _exit(code: int) -> dict[str, Any]:
+def _exit(code: int, log: Path) -> dict[str, Any]:
     if code >= 0:
-        return {"type": "SystemExit", "message": f"the process ended by itself with exit code {code}"}
+        lines = log.read_text(errors="replace").split("\n") if log.exists() else []
+        last = next((f"; it said last: {line.strip()}" for line in reversed(lines) if line.strip()), "")
+        return {"type": "SystemExit", "message": f"the process ended by itself with exit code {code}{last}"}
     name = signal.Signals(-code).name
     hint = " (if nobody did it by hand, the system was probably out of memory)" if name == "SIGKILL" else ""
     return {"type": name, "message": f"the process was killed by {name}{hint}"}

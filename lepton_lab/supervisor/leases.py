@@ -9,6 +9,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from ..spec import LabError
+
 
 def root() -> Path:
     """A folder of this user on this host: devices are per host, and flock is unsure on network file systems."""
@@ -34,6 +36,8 @@ class Queue:
     def __init__(self, kind: str) -> None:
         self._folder = root() / kind
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if root().stat().st_uid != os.getuid():  # whoever holds its locks could hold up our runs
+            raise LabError(f"{str(root())!r} belongs to another user: set XDG_RUNTIME_DIR to a folder of your own")
         self._held: dict[str, int] = {}
         with self._mutex():
             number = 1 + max((int(p.name) for p in self._folder.glob("[0-9]*")), default=0)

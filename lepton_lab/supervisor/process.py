@@ -85,6 +85,7 @@ def receive(channel: socket.socket, parent: int) -> tuple[RunFolder, int, dict[s
     if not message:
         return None
     lock, file = descriptors
+    os.set_inheritable(lock, False)  # forked ranks keep it; a program that user code starts must not
     with os.fdopen(file, "rb") as order:
         order.seek(0)
         values = json.loads(order.read())
@@ -147,7 +148,7 @@ class Supervision:
             if not said:
                 said = True
                 self._state("queued", reason=f"waits for {self.spec.world} free {device} slots")
-            if self._told_to_stop():
+            if control.stopping(self.folder.path):
                 return None
             time.sleep(POLL)
         return slots
@@ -174,15 +175,15 @@ class Supervision:
         while len(self.ended) < len(self.ranks) and self.folder.path.exists():
             alive = [i for i in range(len(self.ranks)) if i not in self.ended]
             connection.wait([self.ranks[i].sentinel for i in alive], POLL)
-            now = time.time()
+            now = time.monotonic()
             for i in alive:
                 if not self.ranks[i].is_alive():
-                    self.ended[i] = (self.ranks[i].exitcode, now)
+                    self.ended[i] = (self.ranks[i].exitcode, time.time())
                     grace = LAST if self.ranks[i].exitcode in rank.OUTCOMES else GRACE
                     deadline = min(deadline or now + grace, now + grace)
-            if told is None and self._told_to_stop():
+            if told is None and control.stopping(self.folder.path):
                 told = now
-            late = told is not None and now > told + STOP and self.folder.facts["state"] != "stopping"
+            late = told is not None and now > told + STOP and not self._busy()
             if late or (deadline is not None and now > deadline):
                 self._kill(i for i in alive if i not in self.ended)
 
@@ -213,8 +214,10 @@ class Supervision:
 
         self._state("failed", failure=asdict(failure))
 
-    def _told_to_stop(self) -> bool:
-        return any(command["command"] == "stop" for _, command in control.pending(self.folder.path))
+    def _busy(self) -> bool:
+        """Whether the ranks evaluate or save, which a stop waits for."""
+        facts = self.folder.facts
+        return facts["state"] == "stopping" or facts.get("evaluating", False)
 
     def _state(self, state: str, **facts: Any) -> None:
         if not self.folder.path.exists():

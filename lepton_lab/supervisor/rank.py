@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
@@ -53,9 +54,10 @@ def main(path: str, rank: int, cwd: str, modules: list[str], gpu: str | None) ->
         log.close()
     except BaseException as error:  # SystemExit of a user's code too
         log.flush()
-        failures.report(folder, rank, error, log.step)
         print(failures.text(error), file=sys.stderr)
-        log.close()
+        with contextlib.suppress(OSError):  # a full disk is often why we are here
+            failures.report(folder, rank, error, log.step)
+            log.close()
         code = 1
     sys.stdout.flush()
     sys.stderr.flush()
@@ -76,7 +78,8 @@ def _train(folder: RunFolder, rank: int, gpu: str | None, log: Log) -> str:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
     elif sys.platform == "linux":
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # loopback only, whatever the host's name resolves to
-    strategy = pick(table("strategy"), spec.strategy, "strategy")(spec)
+    strategy = pick(table("strategy"), spec.strategy, "strategy")
+    strategy = strategy(spec, **spec.options_of(strategy))
     device = torch.device("cpu" if gpu is None else "cuda:0")
     strategy.start(rank, spec.world, folder.path / "rendezvous", device)
     random.seed(spec.seed)
@@ -94,8 +97,7 @@ def _train(folder: RunFolder, rank: int, gpu: str | None, log: Log) -> str:
         seed((spec.seed * 1_000_003 + rank + 1) % 2**32)  # other dropout on every rank
     log.start(threads=threads, device=_name(device))
     if rank == 0:
-        folder.set_state(
-            folder.facts["state"],
+        folder.note(
             shape=list(data.shape),
             classes=data.classes,
             threads=threads,
@@ -104,7 +106,10 @@ def _train(folder: RunFolder, rank: int, gpu: str | None, log: Log) -> str:
     fit = Fit(folder, strategy, data, loss, log)
     if folder.facts.get("attempt", 1) > 1:
         log.write("note", rewind=fit.now.step, text=f"goes on from step {fit.now.step}")
-    return fit.run()
+    try:
+        return fit.run()
+    finally:
+        fit.control.close()
 
 
 def load_data(folder: RunFolder) -> Data:

@@ -9,6 +9,7 @@ import signal
 import sys
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
 
 def die_with_parent() -> None:
@@ -28,3 +29,15 @@ def threads() -> int:
     import threading
 
     return threading.active_count()
+
+
+def keep_memory() -> None:
+    """
+    Let malloc keep what is freed, where it is glibc's.
+
+    Else the kernel maps and zeroes the large tensors anew each step: a third of the time of a CNN at batch 512.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(M_MMAP_THRESHOLD, 2**30)
+        mallopt(M_TRIM_THRESHOLD, 2**31 - 1)

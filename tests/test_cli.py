@@ -209,7 +209,7 @@ def test_an_interrupt_stops_the_run_and_saves_it(number):
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert run.state == "stopped" and run.facts["checkpoint"] > 0
-    assert out.startswith("stopped") and "Stopping at the next step" in err
+    assert out.splitlines()[-1].startswith("stopped") and "Stopping at the next step" in err
 
 
 def test_a_second_interrupt_leaves_the_run_to_itself(monkeypatch):

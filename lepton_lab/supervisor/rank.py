@@ -14,7 +14,7 @@ from .. import shipping
 from ..events import Log
 from ..feeding import cores
 from ..folders import RunFolder, data_root
-from ..processes import die_with_parent
+from ..processes import die_with_parent, keep_memory
 from ..spec import pick, table
 from . import failures
 
@@ -41,6 +41,7 @@ def main(path: str, rank: int, cwd: str, modules: list[str], gpu: str | None) ->
         The GPU leased for this rank as CUDA_VISIBLE_DEVICES names it, or None for the CPU.
     """
     die_with_parent()
+    keep_memory()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     folder = RunFolder(Path(path))

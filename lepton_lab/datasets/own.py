@@ -196,5 +196,6 @@ def _hold_out(train: Split, seed: int) -> tuple[Split, Split | None]:
     if not len(held):
         return train, None
     if isinstance(train, tuple):
-        return (train[0][kept], train[1][kept]), (train[0][held], train[1][held])
+        x, y = train
+        return (x.index_select(0, kept), y.index_select(0, kept)), (x.index_select(0, held), y.index_select(0, held))
     return Subset(train, kept.tolist()), Subset(train, held.tolist())

@@ -115,7 +115,8 @@ class Fit:
         import torch
 
         self._check()
-        loss, correct, n = self.strategy.total(torch.tensor(self.log.sums, dtype=torch.float64)).tolist()
+        sums = torch.tensor(self.log.sums, dtype=torch.float64, device=self.strategy.device)
+        loss, correct, n = self.strategy.total(sums).tolist()
         self.log.sums = [0.0, 0.0, 0.0]
         if self.strategy.rank == 0 and n:
             accuracy = {"accuracy": correct / n} if self._ranked else {}

@@ -83,6 +83,8 @@ class Single:
             # A rank without a sample in the last, short batch has borrowed one, whose share is nothing.
             n = len(y) if share else 0
             value, right = value.detach(), right_answers(output, y)
+            if not share and right is not None:
+                right = right * 0
             if count > 1:
                 value = value * n
                 value, right = (value, right) if total is None else (total + value, _sum(correct, right))

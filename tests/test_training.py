@@ -240,10 +240,10 @@ def test_a_model_with_unused_parameters_trains_when_told_so():
 
 def test_a_last_batch_smaller_than_the_world_counts_each_sample_once():
     x, y = torch.randn(33, 4), torch.zeros(33, dtype=torch.long)  # all alike: a sample too many would show as right
-    evals = []
+    evals, model = [], nn.Linear(4, 3)
     for world in (1, 2):
         spec = lab.Spec(epochs=1, batch_size=16, world=world)
-        run = lab.launch(spec, model=linear, data=((x, y), (x[:1], y[:1]), (x[:3], y[:3])))
+        run = lab.launch(spec, model=model, data=((x, y), (x[:1], y[:1]), (x[:3], y[:3])))
         assert run.wait(60) == "done", run.failure
         assert sum(row["samples"] for row in run.rows("train")) == 33
         evals.append([(row["samples"], row["accuracy"]) for row in run.rows("eval")])

@@ -147,10 +147,15 @@ class Single:
 
 
 def right_answers(output: Tensor, target: Tensor) -> Tensor | None:
-    """Number of right answers: outputs (B, C) against class numbers (B,); None where that has no meaning."""
-    if target.dim() != 1 or output.dim() != 2 or target.is_floating_point():
+    """
+    Number of right answers: scores (B, K) against class numbers (B,); None where that has no meaning.
+
+    For texts, scores (B, T, K) against tokens (B, T): the sum over samples of the fraction of right tokens in each.
+    """
+    if output.dim() != target.dim() + 1 or target.is_floating_point() or output.shape[:-1] != target.shape:
         return None
-    return (output.argmax(1) == target).sum()
+    right = output.argmax(-1) == target
+    return right.sum() if target.dim() == 1 else right.flatten(1).float().mean(1).sum()
 
 
 def _sum(a: Tensor | None, b: Tensor | None) -> Tensor | None:

@@ -72,14 +72,15 @@ def carry(source: Path, target: Path) -> None:
         shutil.copytree(source / "code", target / "code")
 
 
-def build(maker: Any, shape: tuple[int, ...], classes: int) -> nn.Module:
+def build(maker: Any, shape: tuple[int, ...], classes: int, vocabulary: int = 0) -> nn.Module:
     """
     A module from what a user passed as `model`: a module, or a class or function that makes one.
 
     Parameters
     ----------
     maker
-        Called with `shape` (of one sample) and `classes` (their number), by name, as far as it asks for them.
+        Called with `shape` (of one sample), `classes` (their number) and `vocabulary` (kinds of tokens, or 0), by name,
+        as far as it asks for them.
 
     Raises
     ------
@@ -90,15 +91,15 @@ def build(maker: Any, shape: tuple[int, ...], classes: int) -> nn.Module:
 
     if isinstance(maker, nn.Module):
         return maker
-    offered = {"shape": shape, "classes": classes}
+    offered = {"shape": shape, "classes": classes, "vocabulary": vocabulary}
     wanted = [
         p for p in inspect.signature(maker).parameters.values() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
     ]
     for p in wanted:
         if p.name not in offered and p.default is p.empty:
             raise SpecError(
-                f"model={name(maker)} needs {p.name!r}, which nobody gives it: only `shape` and `classes` are passed; "
-                f"give it a default, or pass model=lambda: {name(maker)}(...)"
+                f"model={name(maker)} needs {p.name!r}, which nobody gives it: only `shape`, `classes` and "
+                f"`vocabulary` are passed; give it a default, or pass model=lambda: {name(maker)}(...)"
             )
     model = maker(**{p.name: offered[p.name] for p in wanted if p.name in offered})
     if not isinstance(model, nn.Module):

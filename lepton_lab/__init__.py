@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .folders import Failure
+    from .generation import generate
     from .reports import report
     from .run import Run, attach, launch, repeat, runs
     from .spec import LabError, Spec, SpecError
@@ -23,10 +24,24 @@ _HOMES = {
     "repeat": "run",
     "attach": "run",
     "runs": "run",
+    "generate": "generation",
     "Trainer": "trainer",
     "report": "reports",
 }
-__all__ = ["Failure", "LabError", "Run", "Spec", "SpecError", "Trainer", "attach", "launch", "repeat", "report", "runs"]
+__all__ = [
+    "Failure",
+    "LabError",
+    "Run",
+    "Spec",
+    "SpecError",
+    "Trainer",
+    "attach",
+    "generate",
+    "launch",
+    "repeat",
+    "report",
+    "runs",
+]
 
 
 def __getattr__(name: str) -> Any:

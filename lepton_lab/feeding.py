@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .datasets import Data
     from .strategies.base import Batch, Single
 
-EVAL_ELEMENTS = 2**18  # inputs of an evaluation batch hold about this many numbers
+EVAL_ELEMENTS = 2**18  # inputs of an evaluation batch hold about this many numbers; for tokens, their scores do
 
 
 class Feed:
@@ -33,7 +33,8 @@ class Feed:
     part
         (x, y) tensors of shapes (N, ...) and (N, ...), a map-style Dataset of such samples, or None for no samples.
     data
-        Says how uint8 inputs are scaled: (x / 255 - mean) / std by channel.
+        Says how uint8 inputs are scaled: (x / 255 - mean) / std by channel; or that they are tokens, which go to the
+        model as int64.
     """
 
     def __init__(self, part: Any, data: Data, spec: Spec, strategy: Single) -> None:
@@ -47,9 +48,11 @@ class Feed:
         elif part is not None:
             self.dataset = part
             self.n = len(part)
+        self._tokens = data.vocabulary > 0
         self._scale = _scaling(data, self.device)
         micro = -(-spec.batch_size // spec.accumulate)
-        self.eval_batch = max(micro, min(1024, EVAL_ELEMENTS // max(math.prod(data.shape), 1)))
+        elements = max(math.prod(data.shape) * max(data.vocabulary, 1), 1)
+        self.eval_batch = max(micro, min(1024, EVAL_ELEMENTS // elements))
 
     @property
     def batch(self) -> int:
@@ -101,12 +104,12 @@ class Feed:
 
     def _fetch(self, indices: Iterator[Tensor], seed: int) -> Iterator[tuple[Tensor, Tensor]]:
         if self.tensors is None:
-            yield from ((self._scaled(x), y) for x, y in self._load(indices, seed))
+            yield from (self._ready(x, y) for x, y in self._load(indices, seed))
             return
         x, y = self.tensors
         for part in indices:
             part = part.to(self.device, non_blocking=True)
-            yield self._scaled(x.index_select(0, part)), y.index_select(0, part)
+            yield self._ready(x.index_select(0, part), y.index_select(0, part))
 
     def _load(self, indices: Iterator[Tensor], seed: int) -> Iterator[tuple[Tensor, Tensor]]:
         import torch
@@ -121,6 +124,12 @@ class Feed:
         )
         for x, y in loader:
             yield x.to(self.device, non_blocking=True), labels(y).to(self.device, non_blocking=True)
+
+    def _ready(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Inputs and targets as model and loss take them."""
+        if self._tokens:
+            return x.long(), y if y.is_floating_point() else y.long()
+        return self._scaled(x), y
 
     def _scaled(self, x: Tensor) -> Tensor:
         import torch

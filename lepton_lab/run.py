@@ -187,13 +187,13 @@ class Run:
         if not saved:
             raise LabError(f"run {self.id!r} has no checkpoint yet: run.checkpoint() saves one")
         facts = self.facts
-        shape, classes = tuple(facts["shape"]), len(facts["classes"])
+        told = (tuple(facts["shape"]), len(facts["classes"]), facts.get("vocabulary", 0))
         shipped = shipping.unpack(self._folder, ("model",))
         if "model" in shipped:
-            module = shipping.build(shipped["model"], shape, classes)
+            module = shipping.build(shipped["model"], *told)
         else:
             maker = models.MODELS[self.spec.model]
-            module = maker(shape, classes, **self.spec.options_of(maker))
+            module = maker(*told, **self.spec.options_of(maker))
         module.load_state_dict(checkpoints.read(self._folder.checkpoint(saved[-1]) / "rank0.pt")["model"])
         return module.eval()
 
@@ -242,14 +242,14 @@ def launch(
     spec
         What to train and how.
     model
-        Instead of a name: a module, or a class or function that makes one; it may ask for `shape` (of one sample) and
-        `classes` (their number) by name. May be defined in a cell.
+        Instead of a name: a module, or a class or function that makes one; it may ask for `shape` (of one sample),
+        `classes` (their number) and `vocabulary` (kinds of tokens) by name. May be defined in a cell.
     data
         Instead of a name: (train, test), (train, val, test) or train; each a map-style Dataset or a pair (x, y) of
         tensors or arrays. Without `val` a tenth of train is held out by the spec's seed.
     loss
-        loss(output (B, ...), target (B, ...)) -> mean (scalar); cross entropy for whole-number targets else, or mean
-        squared error.
+        loss(output (B, ...), target (B, ...)) -> mean (scalar); cross entropy for whole-number targets else (of texts,
+        over all tokens: scores (B, T, K) of targets (B, T)), or mean squared error.
 
     Raises
     ------

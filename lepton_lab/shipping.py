@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 PARTS = ("model", "data", "loss")
+OFFERED = ("shape", "classes", "vocabulary")  # what a maker of a model may ask for
 
 
 def pack(folder: Path, parts: dict[str, Any]) -> None:
@@ -106,14 +107,15 @@ def check(model: Any = None, data: Any = None, loss: Any = None) -> None:
         )
 
 
-def build(maker: Any, shape: tuple[int, ...], classes: int) -> nn.Module:
+def build(maker: Any, shape: tuple[int, ...], classes: int, vocabulary: int = 0) -> nn.Module:
     """
     A module from what a user passed as `model`: a module, or a class or function that makes one.
 
     Parameters
     ----------
     maker
-        Called with `shape` (of one sample) and `classes` (their number), by name, as far as it asks for them.
+        Called with `shape` (of one sample), `classes` (their number) and `vocabulary` (kinds of tokens, or 0), by name,
+        as far as it asks for them.
 
     Raises
     ------
@@ -124,7 +126,7 @@ def build(maker: Any, shape: tuple[int, ...], classes: int) -> nn.Module:
 
     if isinstance(maker, nn.Module):
         return maker
-    offered = {"shape": shape, "classes": classes}
+    offered = {"shape": shape, "classes": classes, "vocabulary": vocabulary}
     model = maker(**{argument: offered[argument] for argument in _arguments(maker)})
     if not isinstance(model, nn.Module):
         raise SpecError(f"model={name(maker)} made a {type(model).__name__}, not a torch.nn.Module")
@@ -132,17 +134,17 @@ def build(maker: Any, shape: tuple[int, ...], classes: int) -> nn.Module:
 
 
 def _arguments(maker: Any) -> list[str]:
-    """Which of `shape` and `classes` a maker asks for."""
+    """Which of OFFERED a maker asks for."""
     wanted = [
         p for p in inspect.signature(maker).parameters.values() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
     ]
     for p in wanted:
-        if p.name not in ("shape", "classes") and p.default is p.empty:
+        if p.name not in OFFERED and p.default is p.empty:
             raise SpecError(
-                f"model={name(maker)} needs {p.name!r}, which nobody gives it: only `shape` and `classes` are passed; "
-                f"give it a default, or pass model=lambda: {name(maker)}(...)"
+                f"model={name(maker)} needs {p.name!r}, which nobody gives it: only `shape`, `classes` and "
+                f"`vocabulary` are passed; give it a default, or pass model=lambda: {name(maker)}(...)"
             )
-    return [p.name for p in wanted if p.name in ("shape", "classes")]
+    return [p.name for p in wanted if p.name in OFFERED]
 
 
 def name(value: Any) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from . import checkpoints
 from .checkpoints import NonFinite
 from .control import Control
+from .datasets import bits_per_byte
 from .events import Log
 from .feeding import Feed
 from .folders import RunFolder
@@ -65,6 +66,7 @@ class Fit:
         )
         self.control = Control(folder.path, strategy.rank, strategy.world, strategy.lead)
         self.classes = len(data.classes)
+        self.bits = _bits(data) if loss is token_loss else {}  # by split: bits per byte at a loss of 1
         self.steps = spec.epochs * self.train.steps
         self.now = Progress(spec.lr, spec.clip, spec.weight_decay)
         if (saved := checkpoints.load(folder, strategy)) is not None:
@@ -120,7 +122,8 @@ class Fit:
         self.log.sums = [0.0, 0.0, 0.0]
         if self.strategy.rank == 0 and n:
             accuracy = {"accuracy": correct / n} if self._ranked else {}
-            self.log.evaluation("train", self.now.step, self.now.epoch - 1, loss=loss / n, **accuracy, samples=int(n))
+            figures = {"loss": loss / n, **accuracy, **self._bits("train", loss / n), "samples": int(n)}
+            self.log.evaluation("train", self.now.step, self.now.epoch - 1, **figures)
 
     def _evaluate(self, split: str, feed: Feed, confusion: bool = False) -> None:
         if not feed.n:
@@ -132,7 +135,11 @@ class Fit:
         if self.strategy.rank == 0:
             self.folder.note(evaluating=False)
             seconds = time.perf_counter() - start
+            figures |= self._bits(split, figures["loss"])
             self.log.evaluation(split, self.now.step, self.now.epoch - 1, **figures, seconds=round(seconds, 4))
+
+    def _bits(self, split: str, loss: float) -> dict[str, float]:
+        return {"bits_per_byte": loss * self.bits[split]} if split in self.bits else {}
 
     def _set_lr(self) -> float:
         lr = self.now.lr * factor(self.spec, self.now.step, self.steps)
@@ -212,7 +219,7 @@ def evaluate(strategy: Single, feed: Feed, loss: Loss, confusion: bool = False) 
     loss
         As in training.
     confusion
-        Whether to count (true, predicted) pairs too.
+        Whether to count (true, predicted) pairs too, where each sample has one label.
 
     Returns
     -------
@@ -235,7 +242,7 @@ def evaluate(strategy: Single, feed: Feed, loss: Loss, confusion: bool = False) 
             if (right := right_answers(output, y)) is not None:
                 ranked = True
                 sums[1] += right * (n > 0)
-                if confusion:
+                if confusion and y.dim() == 1:
                     k = output.shape[1]  # a model may tell more classes apart than the data has
                     pairs = torch.bincount(y[:n].long() * k + output[:n].argmax(1), minlength=k * k)
                     counts = pairs if counts is None else counts + pairs
@@ -250,6 +257,19 @@ def evaluate(strategy: Single, feed: Feed, loss: Loss, confusion: bool = False) 
     return figures
 
 
+def token_loss(output: Tensor, target: Tensor) -> Tensor:
+    """Mean cross entropy of scores (B, T, K) over all tokens (B, T), or of (B, K) over labels (B,)."""
+    from torch.nn import functional
+
+    return functional.cross_entropy(output.flatten(0, -2), target.flatten())
+
+
 def squared_error(output: Tensor, target: Tensor) -> Tensor:
     """Mean squared error, taking an output (B, 1) for a target (B,) too, which would broadcast to (B, B)."""
     return (output.reshape(target.shape) - target).square().mean()
+
+
+def _bits(data: Data) -> dict[str, float]:
+    """What turns a loss into bits per byte, for each split of a text."""
+    splits = {"train": data.train, "val": data.val, "test": data.test} if data.tokens else {}
+    return {name: bits_per_byte(data, split[1]) for name, split in splits.items() if isinstance(split, tuple)}

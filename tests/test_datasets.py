@@ -2,8 +2,10 @@ import contextlib
 import gzip
 import hashlib
 import io
+import math
 import os
 import pickle
+import re
 import struct
 import subprocess
 import sys
@@ -19,7 +21,7 @@ from hypothesis import strategies as st
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset
 
 from lepton_lab import datasets
-from lepton_lab.datasets import DATASETS, SOURCES, Data, check, cifar, files, from_user, idx
+from lepton_lab.datasets import DATASETS, SOURCES, Data, bits_per_byte, check, cifar, files, from_user, idx, text
 from lepton_lab.spec import SpecError
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
@@ -82,6 +84,16 @@ def write_cifar(root: Path) -> dict[str, Path]:
     return {file: folder / file for file in SOURCES["cifar10"].files()}
 
 
+def write_plays(root: Path, patch: pytest.MonkeyPatch) -> Path:
+    """A small text as the published one."""
+    contents = "".join(f"First Citizen:\nBefore we proceed {i}, hear me speak.\n\n" for i in range(200)).encode()
+    publish(patch, "tinyshakespeare", {"input.txt": contents})
+    path = root / "tinyshakespeare" / "input.txt"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(contents)
+    return path
+
+
 def tar_gz(files: dict[str, bytes]) -> bytes:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
@@ -104,7 +116,9 @@ def root(tmp_path):
     write_mnist(tmp_path)
     write_mnist(tmp_path, folder="FashionMNIST/raw", packed=True)
     write_cifar(tmp_path)
-    return tmp_path
+    with pytest.MonkeyPatch.context() as patch:
+        write_plays(tmp_path, patch)
+        yield tmp_path
 
 
 @pytest.mark.parametrize("name", DATASETS)
@@ -113,8 +127,9 @@ def test_conformance(name, root):
     for x, y in (data.train, data.val, data.test):
         assert len(x) == len(y) > 0
         assert tuple(x.shape[1:]) == data.shape
-        assert x.dtype in (torch.uint8, torch.float32) and y.dtype == torch.int64
+        assert x.dtype in (torch.uint8, torch.float32) and y.dtype == (torch.uint8 if data.tokens else torch.int64)
         assert y.min() >= 0 and y.max() < len(data.classes)
+        assert x.max() < data.vocabulary == len(data.classes) if data.tokens else data.vocabulary == 0
         assert x.is_contiguous() and not x.requires_grad
         x[0] = 0  # owns its memory: neither a read-only map of a file nor a view of another split
     assert len(data.mean) == len(data.std)
@@ -129,7 +144,7 @@ def test_split_is_by_seed_and_complete(name, root):
 
     once, again, other = load(name, root, 0), load(name, root, 0), load(name, root, 1)
     assert rows(once, "train") == rows(again, "train")
-    assert rows(once, "val") != rows(other, "val")
+    assert (rows(once, "val") == rows(other, "val")) == bool(once.tokens)  # texts are cut at the same places
     if name != "blobs":  # whose points are made from the seed
         assert rows(once, "train", "val", "test") == rows(other, "train", "val", "test")
     assert abs(len(once.val[1]) - 0.1 * (len(once.train[1]) + len(once.val[1]))) <= 0.02 * len(once.train[1])
@@ -384,6 +399,100 @@ def test_cifar_archive_damaged(tmp_path, damage):
     assert str(path) in sentence(error)
 
 
+# --- texts ------------------------------------------------------------------------------------------------------------
+
+
+def test_windows_go_on_where_the_last_one_ended():
+    words = "".join(chr(ord("a") + i % 26) + str(i) for i in range(400))
+    data = text.windows(words, 7, "characters")
+    stream, told = "", [data.classes[token] for token in data.train[0].flatten()]
+    for x, y in (data.train, data.val, data.test):
+        part = "".join(data.classes[token] for token in x.flatten())
+        after = "".join(data.classes[token] for token in y.flatten())
+        assert part[1:] == after[:-1] and words.count(part + after[-1]) == 1
+        assert words.index(part) >= len(stream)  # none shares a character with another
+        stream = words[: words.index(part) + len(part) + 1]
+    assert "".join(told) == words[: len(told)] and data.shape == (7,)
+
+
+def test_tokens_are_bytes_or_characters():
+    words = "naïve café, 18 °C\n" * 40
+    characters, raw = text.windows(words, 5, "characters"), text.windows(words, 5, "bytes")
+    assert characters.classes == sorted(set(words)) and characters.tokens == "characters"
+    assert raw.vocabulary == len(set(raw.classes)) == 256 and raw.classes[97] == "a" and raw.classes[10] == "\\x0a"
+    told = bytes(raw.train[0].flatten().tolist()).decode(errors="ignore")
+    assert len(told) > 500 and words.startswith(told)
+
+
+def test_many_kinds_of_characters():
+    data = text.windows("".join(map(chr, range(0x4E00, 0x4E00 + 600))) * 3, 8, "characters")
+    assert data.train[0].dtype == torch.int16 and data.vocabulary == 600 and data.train[0].max() == 599
+
+
+def test_bits_per_byte_is_the_same_measure_for_either_token():
+    """A coin for each byte costs a bit for each byte; two for a character of two."""
+    words = "äxä" * 100
+    raw, characters = text.windows(words, 4, "bytes"), text.windows(words, 4, "characters")
+    assert math.isclose(math.log(2) * bits_per_byte(raw, raw.test[1]), 1)
+    for targets in (torch.tensor([[0, 1]]), torch.tensor([[1, 1]])):  # x, ä
+        sizes = sum(len(characters.classes[token].encode()) for token in targets[0])
+        assert math.isclose(math.log(2) * bits_per_byte(characters, targets), 2 / sizes)
+
+
+def test_pydocs_are_the_reference_of_this_python():
+    data = load("pydocs", Path("unused"))
+    told = "".join(data.classes[token] for token in data.train[0][:20].flatten())
+    assert told.startswith('The "assert" statement') and len(data.train[1]) > 5000
+
+
+def test_pydocs_where_python_has_none(patch):
+    patch.setitem(sys.modules, "pydoc_data.topics", None)
+    with pytest.raises(SpecError) as error:
+        load("pydocs", Path("unused"))
+    assert "libpython3-stdlib" in sentence(error)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"context": 0}, "from 1 to "),
+        ({"context": 10**6}, "from 1 to "),
+        ({"tokens": "words"}, "'characters' or 'bytes'"),
+    ],
+)
+def test_texts_refuse_bad_options(options, said):
+    with pytest.raises(SpecError) as error:
+        DATASETS["pydocs"](Path("unused"), 0, **options)
+    assert said in sentence(error) and str(next(iter(options.values()))) in str(error.value)
+    most = re.search("to ([0-9]+)", str(error.value))
+    if most:
+        assert len(DATASETS["pydocs"](Path("unused"), 0, context=int(most[1])).val[1]) == 1
+
+
+@pytest.mark.skipif(not (SHARED / "tinyshakespeare").is_dir(), reason="no tinyshakespeare in ../shared/data")
+def test_real_plays():
+    data = load("tinyshakespeare", SHARED)
+    assert data.vocabulary == 65 and len(data.train[1]) == 13_942
+    check("tinyshakespeare", SHARED)
+
+
+def test_plays_that_are_not_the_published_ones(tmp_path, patch):
+    path = write_plays(tmp_path, patch)
+    check("tinyshakespeare", tmp_path)
+    path.write_bytes(path.read_bytes()[:-1])
+    for refuse in (check, load):
+        with pytest.raises(SpecError) as error:
+            refuse("tinyshakespeare", tmp_path)
+        assert str(path) in sentence(error) and "MD5" in str(error.value)
+
+
+def test_plays_are_downloaded_as_they_are(tmp_path, patch):
+    contents = {"input.txt": write_plays(tmp_path / "made", patch).read_bytes()}
+    publish(patch, "tinyshakespeare", contents, mirror(tmp_path / "m", contents))
+    assert load("tinyshakespeare", tmp_path / "root").shape == (64,)
+    assert [path.name for path in (tmp_path / "root" / "tinyshakespeare").iterdir()] == ["input.txt"]
+
+
 # --- finding and downloading ------------------------------------------------------------------------------------------
 
 
@@ -557,6 +666,32 @@ def test_own_datasets():
     told.__class__ = type("Told", (Squares,), {"__getitem__": lambda self, i: (torch.ones(2), 0)})
     told.targets = [0, 4] * 15
     assert len(from_user(told, 0).classes) == 5
+
+
+def tokens(n=30, length=5, kinds=7):
+    return torch.arange(n * length).view(n, length) % kinds
+
+
+def test_own_tokens_with_a_label_each():
+    for data in (
+        from_user(((tokens(), torch.arange(30) % 2), (tokens(kinds=9), torch.arange(30) % 2)), 0),
+        from_user((Squares(x=lambda i: tokens()[i]), Squares(x=lambda i: tokens(kinds=9)[i])), 0),
+    ):
+        assert data.vocabulary == 9 and data.shape == (5,) and len(data.classes) < 4 and data.tokens == ""
+
+
+@pytest.mark.parametrize("last", [6, 9])
+def test_own_tokens_with_the_next_one_as_target(last):
+    x, y = tokens(), tokens().roll(-1, 1)
+    y[0, 0] = last  # a token that no x holds
+    for data in (from_user((x, y), 0), from_user((x, y.clamp(max=5)), 0), from_user(TensorDataset(x, y), 0)):
+        assert data.vocabulary == len(data.classes) >= 7 and data.train[1].shape == (27, 5)
+    assert from_user(Squares(x=lambda i: x[i], y=lambda i: y[i]), 0).vocabulary == last + 1
+
+
+@pytest.mark.parametrize("x", [torch.rand(30, 4), torch.zeros(30, 4).byte(), -tokens(), tokens().view(30, 1, 5)])
+def test_own_numbers_that_are_no_tokens(x):
+    assert from_user((x, torch.arange(30) % 2), 0).vocabulary == 0
 
 
 @pytest.mark.parametrize(

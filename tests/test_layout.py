@@ -22,7 +22,7 @@ LAYERS = [
     {"training"},
     {"supervisor"},
     {"run"},
-    {"charts", "trainer"},
+    {"charts", "generation", "trainer"},
     {"reports"},
     {"cli"},
     {"__init__", "__main__"},

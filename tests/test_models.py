@@ -6,17 +6,27 @@ import torch._dynamo  # sets an environment variable of its own when first neede
 from torch import nn
 
 from lepton_lab.models import MODELS, cnn, mlp, mnist_cnn
-from lepton_lab.spec import SpecError
+from lepton_lab.spec import SpecError, keywords
+from lepton_lab.training import token_loss
 
-SHAPES = {
-    "digits": (1, 8, 8),
-    "mnist": (1, 28, 28),
-    "cifar10": (3, 32, 32),
-    "blobs": (2,),
-    "odd": (2, 17, 23),
-    "tiny": (1, 1, 3),
+# What a model is told of data: shape of a sample, classes, kinds of tokens.
+TOLD = {
+    "digits": ((1, 8, 8), 3, 0),
+    "mnist": ((1, 28, 28), 3, 0),
+    "cifar10": ((3, 32, 32), 3, 0),
+    "blobs": ((2,), 3, 0),
+    "odd": ((2, 17, 23), 3, 0),
+    "tiny": ((1, 1, 3), 3, 0),
+    "phrases": ((12,), 3, 50),
+    "pydocs": ((16,), 30, 30),
 }
-MEANINGLESS = {(name, "blobs") for name in MODELS if name != "mlp"}
+FITS = {data: {"mlp", "cnn", "mnist_cnn", "transformer"} for data in TOLD} | {
+    "blobs": {"mlp"},
+    "phrases": {"transformer"},
+    "pydocs": {"gpt"},
+}
+NEAREST = dict.fromkeys(TOLD, "transformer") | {"blobs": "mlp", "pydocs": "gpt"}
+READS = {name: "pydocs" if name == "gpt" else "mnist" for name in MODELS}
 
 
 @pytest.fixture(autouse=True)
@@ -32,40 +42,50 @@ def count(model: nn.Module) -> int:
     return sum(p.numel() for p in model.parameters())
 
 
-@pytest.mark.parametrize("data", SHAPES)
+def batch(data: str, n: int = 12):
+    """Inputs and targets as such data have them."""
+    shape, classes, vocabulary = TOLD[data]
+    x = torch.randint(vocabulary, (n, *shape)) if vocabulary else torch.randn(n, *shape)
+    return x, x.roll(-1, 1) if vocabulary == classes else torch.arange(n) % classes
+
+
+@pytest.mark.parametrize("data", TOLD)
 @pytest.mark.parametrize("name", MODELS)
 def test_conformance_trains_a_step_or_says_what_fits(name, data):
-    shape = SHAPES[data]
-    if (name, data) in MEANINGLESS:
+    told = TOLD[data]
+    if name not in FITS[data]:
         with pytest.raises(SpecError) as error:
-            MODELS[name](shape, 3)
-        assert name in str(error.value) and str(shape) in str(error.value) and "'mlp'" in str(error.value)
+            MODELS[name](*told)
+        text = str(error.value)
+        assert "\n" not in text and f"model={name!r}" in text and str(told[0]) in text
+        assert text.endswith(f"take model={NEAREST[data]!r}") and NEAREST[data] in FITS[data]
         return
-    model = MODELS[name](shape, 3, dropout=0.0)
-    x, y = torch.randn(12, *shape), torch.arange(12) % 3
+    model = MODELS[name](*told, dropout=0.0)
+    x, y = batch(data)
     optimizer = torch.optim.SGD(model.parameters(), 1e-4)
-    first = nn.functional.cross_entropy(model(x), y)
-    assert model(x).shape == (12, 3)
+    first = token_loss(model(x), y)
+    assert model(x).shape == (*y.shape, told[1])
     first.backward()
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in model.parameters())
     optimizer.step()
-    assert nn.functional.cross_entropy(model(x), y) < first
+    assert token_loss(model(x), y) < first
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_conformance_of_the_table(name):
     assert MODELS[name].__doc__.strip().splitlines()[0].endswith(".")
     parameters = list(inspect.signature(MODELS[name]).parameters.values())
-    assert [p.name for p in parameters[:2]] == ["shape", "classes"]
-    assert all(p.kind is p.KEYWORD_ONLY and p.default is not p.empty for p in parameters[2:])
-    assert MODELS[name]((1, 8, 8), 0)(torch.zeros(4, 1, 8, 8)).shape == (4, 1)  # regression
+    assert [p.name for p in parameters[:3]] == ["shape", "classes", "vocabulary"]
+    assert all(p.kind is p.KEYWORD_ONLY and p.default is not p.empty for p in parameters[3:])
+    if name != "gpt":
+        assert MODELS[name]((1, 8, 8), 0)(torch.zeros(4, 1, 8, 8)).shape == (4, 1)  # regression
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_weights_start_from_the_seed(name):
     def start():
         torch.manual_seed(3)
-        return torch.cat([p.detach().flatten() for p in MODELS[name]((1, 8, 8), 10).parameters()])
+        return torch.cat([p.detach().flatten() for p in MODELS[name](*TOLD[READS[name]]).parameters()])
 
     assert torch.equal(start(), start())
 
@@ -81,10 +101,9 @@ def test_sizes_that_the_names_stand_for():
 
 @pytest.mark.parametrize("name", MODELS)
 def test_start_keeps_the_scale_of_its_input(name):
-    x = torch.randn(64, 1, 28, 28)
-    model = MODELS[name]((1, 28, 28), 10).eval()
-    assert 0.5 < model(x).std() < 2
-    assert all((p == 0).all() for p in model.parameters() if p.ndim == 1)
+    model = MODELS[name](*TOLD[READS[name]]).eval()
+    assert 0.5 < model(batch(READS[name], 64)[0]).std() < 2
+    assert all((p == ("norm" in key and "weight" in key)).all() for key, p in model.named_parameters() if p.ndim == 1)
 
 
 def test_options():
@@ -97,10 +116,11 @@ def test_options():
 
 
 @pytest.mark.parametrize("name", MODELS)
-@pytest.mark.parametrize(("option", "value"), [("hidden", 0), ("dropout", 1.0), ("dropout", -0.1)])
+@pytest.mark.parametrize(("option", "value"), [("width", 0), ("depth", 0), ("dropout", 1.0), ("dropout", -0.1)])
 def test_bad_options(name, option, value):
+    option = option if option in keywords(MODELS[name]) else "hidden"
     with pytest.raises(SpecError) as error:
-        MODELS[name]((1, 8, 8), 10, **{option: value})
+        MODELS[name](*TOLD[READS[name]], **{option: value})
     assert option in str(error.value) and str(value) in str(error.value)
 
 

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from . import cifar, idx
+from . import cifar, idx, text
 from .base import Data, Split
 from .cifar import cifar10
 from .files import SOURCES, find, require
 from .idx import fashion_mnist, mnist
 from .own import from_user
 from .small import blobs, digits
+from .text import bits_per_byte, pydocs, tinyshakespeare
 
-__all__ = ["DATASETS", "SOURCES", "Data", "Split", "check", "from_user"]
+__all__ = ["DATASETS", "SOURCES", "Data", "Split", "bits_per_byte", "check", "from_user"]
 
 DATASETS: dict[str, Callable[..., Data]] = {
     "digits": digits,
@@ -21,6 +22,8 @@ DATASETS: dict[str, Callable[..., Data]] = {
     "fashion_mnist": fashion_mnist,
     "cifar10": cifar10,
     "blobs": blobs,
+    "pydocs": pydocs,
+    "tinyshakespeare": tinyshakespeare,
 }
 
 
@@ -42,5 +45,7 @@ def check(name: str, root: Path) -> None:
         path = find(name, root, file)
         if path and name == "cifar10":
             cifar.glance(path)
+        elif path and name == "tinyshakespeare":
+            text.read(path)
         elif path:
             idx.glance(path, idx.PIXELS if "images" in file else ())

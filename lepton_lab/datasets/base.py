@@ -37,6 +37,13 @@ class Data:
     """Per channel, of x / 255; () = uint8 is only divided by 255, and any other x is used as it is."""
     std: tuple[float, ...] = ()
     """Per channel, like `mean`."""
+    vocabulary: int = 0
+    """
+    Kinds of tokens where x are tokens, whole numbers below it that are never scaled; else 0. Equal to len(classes)
+    where each is to be predicted from those before it: y (N, T) are then the tokens after x (N, T).
+    """
+    tokens: str = ""
+    """What a token is where x are text: "bytes" (of UTF-8) or "characters" (the names in `classes`)."""
 
 
 def shuffled(count: int, seed: int, *fractions: float) -> list[Tensor]:

@@ -41,7 +41,7 @@ class Source:
     mirrors: tuple[str, ...]
     """URLs to which an archive's name is appended, tried in this order."""
     archives: dict[str, dict[str, str]]
-    """Archive name -> name of each file in it -> MD5 of that file's contents (of the unpacked bytes)."""
+    """Archive name (or the file's own) -> name of each file in it -> MD5 of that file's contents, unpacked."""
 
     def files(self) -> dict[str, str]:
         """Name of each file -> name of the archive that it is published in."""
@@ -96,6 +96,12 @@ SOURCES = {
             }
         },
     ),
+    "tinyshakespeare": Source(
+        folder="tinyshakespeare",
+        packed="tinyshakespeare",
+        mirrors=("https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/",),
+        archives={"input.txt": {"input.txt": "6fb458f1232090904fb40fe944165e91"}},
+    ),
 }
 
 
@@ -136,10 +142,10 @@ def fetch(name: str, root: Path) -> dict[str, Path]:
                 if not all(find(name, root, file) for file in files):
                     _download(name, archive, folder)
         except OSError as error:
+            packed = "" if archive in files else f", nor {archive} in {root / source.packed}"
             raise SpecError(
-                f"dataset={name!r}: no {', '.join(files)} in {folder}, nor {archive} in {root / source.packed}, "
-                f"and downloading failed ({error}); put the published files there, or set LEPTON_LAB_DATA to a folder "
-                f"that holds {source.folder}"
+                f"dataset={name!r}: no {', '.join(files)} in {folder}{packed}, and downloading failed ({error}); put "
+                f"the published files there, or set LEPTON_LAB_DATA to a folder that holds {source.folder}"
             ) from None
     return {file: path for file in source.files() if (path := find(name, root, file))}
 
@@ -200,12 +206,18 @@ def _members(handle: IO[bytes], archive: str, files: dict[str, str]) -> Iterator
     if archive.endswith(".tar.gz"):
         found = untar(handle, set(files))
     else:
-        found = iter([(next(iter(files)), zlib.decompress(handle.read(), wbits=31))])
+        whole = handle.read()
+        found = iter([(next(iter(files)), zlib.decompress(whole, wbits=31) if archive.endswith(".gz") else whole)])
     for file, contents in found:
-        md5 = hashlib.md5(contents, usedforsecurity=False).hexdigest()
-        if md5 != files[file]:
-            raise OSError(f"{file} has MD5 {md5}, not the published {files[file]}")
+        if wrong := unlike(contents, files[file]):
+            raise OSError(f"{file} {wrong}")
         yield file, contents
+
+
+def unlike(contents: bytes, md5: str) -> str:
+    """Why contents are not the published ones, or nothing."""
+    found = hashlib.md5(contents, usedforsecurity=False).hexdigest()
+    return "" if found == md5 else f"has MD5 {found}, not the published {md5}"
 
 
 def untar(handle: IO[bytes], files: set[str]) -> Iterator[tuple[str, bytes]]:

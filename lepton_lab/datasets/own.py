@@ -24,8 +24,8 @@ def from_user(data: Any, seed: int) -> Data:
     data
         `(train, test)`, `(train, val, test)` or `train` alone. Each is a map-style Dataset of samples (x, y), or a
         pair (x, y) of tensors or arrays with one row a sample. float64 x becomes float32; uint8 x is divided by 255 in
-        training; any other x is used as it is. Integer y of one number a sample are labels, float y are targets of a
-        regression (as float32).
+        training; other rows of integers in x are tokens; any other x is used as it is. Integer y are labels, one a
+        sample, or one a token: then y are tokens too. Float y are targets of a regression (as float32).
     seed
         Seed of the validation set, a tenth of the training samples, where none is given; fewer than ten are all kept
         for training.
@@ -48,6 +48,10 @@ def from_user(data: Any, seed: int) -> Data:
         if shape != shapes["train"]:
             raise SpecError(f"data: {name} has samples of shape {shape}, train of {shapes['train']}; make them alike")
     classes = _classes(splits, parts["train"])
+    vocabulary = _vocabulary(splits, shapes["train"])
+    if vocabulary and classes and _next(splits["train"]):
+        classes += [str(token) for token in range(len(classes), vocabulary)]
+        vocabulary = len(classes)
     val = splits.get("val")
     if val is None:
         splits["train"], val = _hold_out(splits["train"], seed)
@@ -57,6 +61,7 @@ def from_user(data: Any, seed: int) -> Data:
         test=splits.get("test"),
         shape=shapes["train"],
         classes=classes,
+        vocabulary=vocabulary,
     )
 
 
@@ -169,6 +174,31 @@ def _classes(splits: dict[str, Split], train: Any) -> list[str]:
             raise SpecError(f"data: {name} has the label {y.min()}; labels are integers from 0 up")
         count = max(count, int(y.max()) + 1)
     return [str(label) for label in range(count)]
+
+
+def _vocabulary(splits: dict[str, Split], shape: tuple[int, ...]) -> int:
+    """Kinds of tokens, up to the largest, where x are rows of whole numbers from 0 up; else 0. uint8 are pixels."""
+    import torch
+
+    most = -1
+    for split in splits.values():
+        rows = [split[0]] if isinstance(split, tuple) else (torch.as_tensor(split[i][0]) for i in range(len(split)))
+        for x in rows:
+            if len(shape) != 1 or 0 in shape or x.is_floating_point() or x.dtype in (torch.uint8, torch.bool):
+                return 0
+            low, high = x.aminmax()
+            if low < 0:
+                return 0
+            most = max(most, int(high))
+    return most + 1
+
+
+def _next(split: Split) -> bool:
+    """Whether each sample's y has x's shape: the tokens after its own."""
+    import numpy as np
+
+    x, y = (part[0] for part in split) if isinstance(split, tuple) else split[0]
+    return np.shape(x) == np.shape(y)
 
 
 def _own(dataset: Any, name: str) -> Any:

@@ -71,7 +71,7 @@ def _train(folder: RunFolder, rank: int, gpu: str | None, log: Log) -> str:
     import torch
     from torch.nn import functional
 
-    from ..training import Fit, squared_error
+    from ..training import Fit, squared_error, token_loss
 
     spec = folder.spec
     torch.set_num_threads(threads := max(1, cores() // spec.world))
@@ -89,7 +89,8 @@ def _train(folder: RunFolder, rank: int, gpu: str | None, log: Log) -> str:
     shipped = shipping.unpack(folder)
     data = shipped.get("data") or load_data(folder)
     model = _model(folder, shipped, data)
-    loss = shipped.get("loss") or (functional.cross_entropy if data.classes else squared_error)
+    usual = squared_error if not data.classes else token_loss if data.vocabulary else functional.cross_entropy
+    loss = shipped.get("loss") or usual
     if isinstance(loss, torch.nn.Module):
         loss = loss.to(device)
     optimizer = pick(table("optimizer"), spec.optimizer, "optimizer")
@@ -101,6 +102,8 @@ def _train(folder: RunFolder, rank: int, gpu: str | None, log: Log) -> str:
         folder.note(
             shape=list(data.shape),
             classes=data.classes,
+            vocabulary=data.vocabulary,
+            tokens=data.tokens,
             threads=threads,
             device_name=_name(device),
         )
@@ -123,9 +126,9 @@ def load_data(folder: RunFolder) -> Data:
 def _model(folder: RunFolder, shipped: dict[str, Any], data: Data) -> Any:
     spec = folder.spec
     if "model" in shipped:
-        return shipping.build(shipped["model"], data.shape, len(data.classes))
+        return shipping.build(shipped["model"], data.shape, len(data.classes), data.vocabulary)
     maker = pick(table("model"), spec.model, "model")
-    return maker(data.shape, len(data.classes), **spec.options_of(maker))
+    return maker(data.shape, len(data.classes), data.vocabulary, **spec.options_of(maker))
 
 
 def _name(device: Any) -> str:

@@ -1,16 +1,16 @@
 """
-Models: MODELS maps a name to a function `(shape, classes, **options) -> nn.Module` that returns logits.
+Models of images and other numbers: layers in a row.
 
 Legend of the shape comments: N samples, C channels, H height, W width, K classes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from math import prod
 from typing import TYPE_CHECKING
 
-from .spec import SpecError
+from ..spec import SpecError
+from .fitting import misfit
 
 if TYPE_CHECKING:
     from torch import nn
@@ -19,7 +19,9 @@ UNPADDED = 18  # pixels: smaller images would vanish in three unpadded convoluti
 POOLABLE = 5  # pixels: smaller images are worth more than the time that pooling them would save
 
 
-def mlp(shape: tuple[int, ...], classes: int, *, hidden: int = 128, dropout: float = 0.0) -> nn.Module:
+def mlp(
+    shape: tuple[int, ...], classes: int, vocabulary: int = 0, *, hidden: int = 128, dropout: float = 0.0
+) -> nn.Module:
     """
     Multilayer perceptron with one hidden layer, for samples of any shape (784-128-10 on MNIST).
 
@@ -29,6 +31,8 @@ def mlp(shape: tuple[int, ...], classes: int, *, hidden: int = 128, dropout: flo
         Shape of one sample; it is flattened.
     classes
         Outputs; 0 (a regression) gives one.
+    vocabulary
+        0: tokens are for other models.
     hidden
         Units of the hidden layer, at least 1.
     dropout
@@ -37,11 +41,13 @@ def mlp(shape: tuple[int, ...], classes: int, *, hidden: int = 128, dropout: flo
     Raises
     ------
     SpecError
-        If a sample holds no number, or an option is out of range.
+        If a sample holds no number, or tokens, or an option is out of range.
     """
     from torch import nn
 
     _check(hidden, dropout)
+    if vocabulary:
+        raise misfit("mlp", "numbers", shape, classes, vocabulary)
     if not shape or 0 in shape:
         raise SpecError(f"model='mlp': samples of shape {shape} have no features; make x (N, features)")
     return _initialised(
@@ -55,7 +61,9 @@ def mlp(shape: tuple[int, ...], classes: int, *, hidden: int = 128, dropout: flo
     )
 
 
-def cnn(shape: tuple[int, ...], classes: int, *, hidden: int = 64, dropout: float = 0.0) -> nn.Module:
+def cnn(
+    shape: tuple[int, ...], classes: int, vocabulary: int = 0, *, hidden: int = 64, dropout: float = 0.0
+) -> nn.Module:
     """
     Convolutional network for images of any size: conv 32-64-64, dense 64.
 
@@ -68,6 +76,8 @@ def cnn(shape: tuple[int, ...], classes: int, *, hidden: int = 64, dropout: floa
         Shape of one image, (channels, height, width).
     classes
         Outputs; 0 (a regression) gives one.
+    vocabulary
+        0: tokens are for other models.
     hidden
         Units of the dense layer, at least 1.
     dropout
@@ -78,10 +88,12 @@ def cnn(shape: tuple[int, ...], classes: int, *, hidden: int = 64, dropout: floa
     SpecError
         If samples are no images, or an option is out of range.
     """
-    return _convolutional("cnn", shape, classes, (32, 64, 64), hidden, dropout)
+    return _convolutional("cnn", shape, classes, vocabulary, (32, 64, 64), hidden, dropout)
 
 
-def mnist_cnn(shape: tuple[int, ...], classes: int, *, hidden: int = 128, dropout: float = 0.25) -> nn.Module:
+def mnist_cnn(
+    shape: tuple[int, ...], classes: int, vocabulary: int = 0, *, hidden: int = 128, dropout: float = 0.25
+) -> nn.Module:
     """
     Convolutional network as usual for MNIST: conv 32-64, dense 128, dropout.
 
@@ -94,6 +106,8 @@ def mnist_cnn(shape: tuple[int, ...], classes: int, *, hidden: int = 128, dropou
         Shape of one image, (channels, height, width).
     classes
         Outputs; 0 (a regression) gives one.
+    vocabulary
+        0: tokens are for other models.
     hidden
         Units of the dense layer, at least 1.
     dropout
@@ -104,23 +118,23 @@ def mnist_cnn(shape: tuple[int, ...], classes: int, *, hidden: int = 128, dropou
     SpecError
         If samples are no images, or an option is out of range.
     """
-    return _convolutional("mnist_cnn", shape, classes, (32, 64), hidden, dropout)
-
-
-MODELS: dict[str, Callable[..., nn.Module]] = {"mlp": mlp, "cnn": cnn, "mnist_cnn": mnist_cnn}
+    return _convolutional("mnist_cnn", shape, classes, vocabulary, (32, 64), hidden, dropout)
 
 
 def _convolutional(
-    name: str, shape: tuple[int, ...], classes: int, channels: tuple[int, ...], hidden: int, dropout: float
+    name: str,
+    shape: tuple[int, ...],
+    classes: int,
+    vocabulary: int,
+    channels: tuple[int, ...],
+    hidden: int,
+    dropout: float,
 ) -> nn.Module:
     from torch import nn
 
     _check(hidden, dropout)
-    if len(shape) != 3 or 0 in shape:
-        raise SpecError(
-            f"model={name!r}: takes images (channels, height, width), but the samples have shape {shape}; "
-            "model='mlp' takes any shape"
-        )
+    if vocabulary or len(shape) != 3 or 0 in shape:
+        raise misfit(name, "images (channels, height, width)", shape, classes, vocabulary)
     before, *size = shape
     padding = int(min(size) < UNPADDED)
     layers: list[nn.Module] = []

@@ -1,0 +1,179 @@
+"""
+Texts, cut into windows of tokens that a model learns to continue.
+
+Legend of the shape comments: N windows, T tokens of a window.
+"""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..spec import SpecError
+from .base import HELD_OUT, Data
+from .files import SOURCES, damaged, fetch, unlike
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+TOKENS = ("characters", "bytes")
+
+
+def pydocs(root: Path, seed: int, *, context: int = 64, tokens: str = "characters") -> Data:
+    """
+    Python's reference as text, half a megabyte that ships with Python (no download).
+
+    The topics of `help()` in alphabetical order: 466,273 bytes and 103 kinds of characters in Python 3.11.7, and others
+    in another release, so that figures compare under the same one. The first 80 % are for training, the next 10 % for
+    validation, the last 10 % for testing.
+
+    Parameters
+    ----------
+    root, seed
+        Not used: the text comes with Python, and its parts are the same for every seed.
+    context
+        Tokens of a window. Windows follow each other without overlap within each part.
+    tokens
+        "characters": those that occur in the text; "bytes": the 256 of UTF-8.
+
+    Returns
+    -------
+    Data
+        x uint8 (N, T) tokens; y uint8 (N, T) the token after each. int16 from 257 kinds of tokens on.
+
+    Raises
+    ------
+    SpecError
+        If an option is out of range, or this Python comes without its reference.
+    """
+    try:
+        from pydoc_data.topics import topics
+    except ImportError:
+        raise SpecError(
+            "dataset='pydocs': comes with Python as pydoc_data, which this Python lacks; install the whole standard "
+            "library (on Debian and Ubuntu: apt-get install libpython3-stdlib)"
+        ) from None
+    return windows("\n\n".join(topics[name] for name in sorted(topics)), context, tokens)
+
+
+def tinyshakespeare(root: Path, seed: int, *, context: int = 64, tokens: str = "characters") -> Data:
+    """
+    Plays of Shakespeare, 40,000 lines, 1,115,394 characters of 65 kinds (tiny Shakespeare).
+
+    Source: A. Karpathy, The Unreasonable Effectiveness of Recurrent Neural Networks, 2015. Looked for in
+    `root/tinyshakespeare/input.txt`, else downloaded. Split as `pydocs`.
+
+    Parameters
+    ----------
+    root
+        Data root.
+    seed
+        Not used: the parts are the same for every seed.
+    context
+        Tokens of a window. Windows follow each other without overlap within each part.
+    tokens
+        "characters": those that occur in the text; "bytes": the 256 of UTF-8.
+
+    Returns
+    -------
+    Data
+        x uint8 (N, T) tokens; y uint8 (N, T) the token after each.
+
+    Raises
+    ------
+    SpecError
+        If an option is out of range, or the file is damaged, or missing and can't be downloaded.
+    """
+    return windows(read(fetch("tinyshakespeare", root)["input.txt"]), context, tokens)
+
+
+def read(path: Path) -> str:
+    """The published text in a file, or a SpecError; its MD5 takes 2 ms."""
+    try:
+        contents = path.read_bytes()
+    except OSError as error:
+        raise damaged(path, str(error)) from None
+    if wrong := unlike(contents, SOURCES["tinyshakespeare"].archives[path.name][path.name]):
+        raise damaged(path, f"it {wrong}")
+    return contents.decode()
+
+
+def windows(text: str, context: int, tokens: str) -> Data:
+    """
+    A text's data: its first 80 % for training, the next 10 % for validation, the last 10 % for testing.
+
+    Parameters
+    ----------
+    text
+        The text.
+    context
+        T, tokens of a window; the last tokens of a part, too few for one, are left out.
+    tokens
+        A name of TOKENS.
+
+    Returns
+    -------
+    Data
+        x (N, T) tokens, y (N, T) the token after each.
+
+    Raises
+    ------
+    SpecError
+        If an option is out of range.
+    """
+    if tokens not in TOKENS:
+        raise SpecError(f"options={{'tokens': {tokens!r}}}: must be {' or '.join(map(repr, TOKENS))}")
+    stream, classes = _encode(text, tokens)
+    held = int(len(stream) * HELD_OUT)
+    if not 1 <= context < held:
+        raise SpecError(f"options={{'context': {context}}}: must be from 1 to {held - 1} (tokens of a window)")
+    cuts = [0, len(stream) - 2 * held, len(stream) - held, len(stream)]
+    train, val, test = (_pairs(stream[start:end], context) for start, end in pairwise(cuts))
+    return Data(train, val, test, (context,), classes, vocabulary=len(classes), tokens=tokens)
+
+
+def bits_per_byte(data: Data, targets: Tensor) -> float:
+    """
+    What a loss of 1 (natural logarithm, mean over `targets`) is in bits for each byte of the text.
+
+    1 / ln 2 where tokens are bytes. Where they are characters, times the characters a byte of the targets' own text,
+    so that both can be compared.
+
+    Parameters
+    ----------
+    data
+        Says what tokens are.
+    targets
+        Whole numbers (N, T).
+    """
+    import torch
+
+    if data.tokens == "bytes":
+        return 1 / math.log(2)
+    counts = torch.bincount(targets.flatten(), minlength=len(data.classes))
+    sizes = torch.tensor([len(name.encode()) for name in data.classes])
+    return targets.numel() / (counts * sizes).sum().item() / math.log(2)
+
+
+def _encode(text: str, tokens: str) -> tuple[np.ndarray, list[str]]:
+    """A text as numbers of tokens, and the tokens' names."""
+    import numpy as np
+
+    if tokens == "bytes":
+        names = [chr(byte) if 32 <= byte < 127 else f"\\x{byte:02x}" for byte in range(256)]
+        return np.frombuffer(text.encode(), np.uint8), names
+    points = np.frombuffer(text.encode("utf-32-le"), np.uint32)
+    kinds, stream = np.unique(points, return_inverse=True)
+    return stream.astype(np.uint8 if len(kinds) <= 256 else np.int16), [chr(point) for point in kinds]
+
+
+def _pairs(stream: np.ndarray, context: int) -> tuple[Tensor, Tensor]:
+    """Windows of a stream of tokens, and the same one token later: (N, T) each, copied."""
+    import torch
+
+    count = (len(stream) - 1) // context
+    x, y = (stream[start : start + count * context].reshape(count, context) for start in (0, 1))
+    return torch.from_numpy(x.copy()), torch.from_numpy(y.copy())

@@ -1,0 +1,151 @@
+"""The table's entries for models of sequences: their options, checked; the models themselves are next door."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..spec import SpecError
+from .fitting import misfit
+
+if TYPE_CHECKING:
+    from torch import nn
+
+POSITIONS = ("rotary", "learned")
+PATCHES = 8  # a side, about, that an image is cut into by default
+
+
+def transformer(
+    shape: tuple[int, ...],
+    classes: int,
+    vocabulary: int = 0,
+    *,
+    width: int = 64,
+    heads: int = 4,
+    depth: int = 4,
+    dropout: float = 0.0,
+    patch: int = 0,
+) -> nn.Module:
+    """
+    Transformer encoder that classifies images, cut into patches, or sequences of tokens.
+
+    202,058 parameters on the digits, 204,938 on MNIST. See `lepton_lab.models.transformer`.
+
+    Parameters
+    ----------
+    shape
+        Shape of one sample: (channels, height, width), or (tokens,).
+    classes
+        Outputs; 0 (a regression) gives one.
+    vocabulary
+        Kinds of tokens; 0 where samples are images.
+    width
+        Numbers that a token is described by.
+    heads
+        Heads of each block's attention; a divisor of the width.
+    depth
+        Blocks, at least 1.
+    dropout
+        Fraction of what each layer adds that a training step leaves out, from 0 to below 1.
+    patch
+        Side of a patch in pixels; 0 takes about an eighth of the image's longer side, and at least 2: 2 on 8x8, 4 on
+        28x28 and 32x32. Zeros fill up what patches don't divide.
+
+    Raises
+    ------
+    SpecError
+        If samples are neither images nor tokens of one label a sample, or an option is out of range.
+    """
+    image = not vocabulary and len(shape) == 3 and 0 not in shape
+    if not image and (not vocabulary or len(shape) != 1 or vocabulary == classes):
+        raise misfit("transformer", "images, or sequences of tokens with one label each", shape, classes, vocabulary)
+    _check(width, heads, depth, dropout)
+    from .blocks import Embedding
+    from .transformer import Patches, Transformer
+
+    if image:
+        embed = Patches(shape, _patch(patch, max(shape[1:])), width, dropout)
+    else:
+        embed = Embedding(vocabulary, shape[0], width, dropout)
+    return Transformer(embed, max(classes, 1), width, heads, depth, dropout)
+
+
+def gpt(
+    shape: tuple[int, ...],
+    classes: int,
+    vocabulary: int = 0,
+    *,
+    width: int = 64,
+    heads: int = 4,
+    depth: int = 4,
+    dropout: float = 0.0,
+    positions: str = "rotary",
+    tied: bool = False,
+) -> nn.Module:
+    """
+    GPT: a decoder that predicts each next token of a text from those before it.
+
+    213,248 parameters on the 103 characters of Python 3.11's `pydocs`. See `lepton_lab.models.gpt`.
+
+    Parameters
+    ----------
+    shape
+        (tokens,) that it sees at once.
+    classes, vocabulary
+        Kinds of tokens, both.
+    width
+        Numbers that a token is described by.
+    heads
+        Heads of each block's attention; a divisor of the width.
+    depth
+        Blocks, at least 1.
+    dropout
+        Fraction of the embedding, and of what each layer adds, that a training step leaves out, from 0 to below 1.
+    positions
+        "rotary": attention turns by how far apart tokens are; "learned": a vector for each place, as in GPT-2.
+    tied
+        One matrix for the embedding of tokens and the scores of the next.
+
+    Raises
+    ------
+    SpecError
+        If samples are no texts whose tokens are to be predicted, or an option is out of range.
+    """
+    if not vocabulary or vocabulary != classes or len(shape) != 1:
+        takes = "texts: tokens, each to be predicted from those before it"
+        raise misfit("gpt", takes, shape, classes, vocabulary)
+    _check(width, heads, depth, dropout)
+    if positions not in POSITIONS:
+        raise SpecError(f"options={{'positions': {positions!r}}}: must be {' or '.join(map(repr, POSITIONS))}")
+    rotary = positions == "rotary"
+    if rotary and width // heads % 2:
+        raise SpecError(
+            f"options={{'heads': {heads}}}: each of them gets {width // heads} of width={width}, and rotary positions "
+            "turn pairs of numbers; take a width of which each head gets an even part, or positions='learned'"
+        )
+    from .gpt import GPT
+
+    return GPT(vocabulary, shape[0], width, heads, depth, dropout, rotary, tied)
+
+
+def _patch(patch: int, side: int) -> int:
+    if not 0 <= patch <= side:
+        raise SpecError(
+            f"options={{'patch': {patch}}}: must be from 1 to {side} (pixels a side of a patch, up to the image's), or "
+            "0 for about an eighth"
+        )
+    return patch or max(2, -(-side // PATCHES))
+
+
+def _check(width: int, heads: int, depth: int, dropout: float) -> None:
+    for name, value in (("width", width), ("heads", heads), ("depth", depth)):
+        if value < 1:
+            raise SpecError(f"options={{{name!r}: {value}}}: must be at least 1")
+    if width % heads:
+        divisors = [n for n in range(1, width + 1) if width % n == 0]
+        below, above = max(n for n in divisors if n < heads), min((n for n in divisors if n > heads), default=width)
+        raise SpecError(
+            f"options={{'heads': {heads}}}: must divide width={width}, of which each head gets a part; take "
+            + (f"{below} or {above}" if above > heads else f"{below}")
+        )
+    if not 0 <= dropout < 1:
+        raise SpecError(f"options={{'dropout': {dropout}}}: must be from 0 to below 1 (fraction left out)")

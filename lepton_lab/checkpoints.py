@@ -1,9 +1,13 @@
-"""Checkpoints: a fresh folder for each step, one file a rank, a marker last; never over an older one."""
+"""Checkpoints: a fresh folder for each step, tensors and one file a rank in it, a marker last; never over an older."""
 
 from __future__ import annotations
 
+import contextlib
+import pickle
 import random
 import shutil
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +15,12 @@ from .folders import RunFolder
 from .spec import LabError
 
 if TYPE_CHECKING:
+    from torch import Tensor, nn
+    from torch.optim import Optimizer
+
     from .strategies.base import Single
 
+TENSORS = "tensors"  # folder in a checkpoint, written by torch.distributed.checkpoint
 KEEP = 2  # complete checkpoints that stay on disk
 
 
@@ -24,25 +32,33 @@ def save(folder: RunFolder, strategy: Single, step: int, progress: dict[str, Any
     """
     Save model, optimizer, this rank's random state and the progress of training; every rank calls it.
 
+    Tensors go through torch.distributed.checkpoint under the names of the plain model, each rank writing what it
+    holds, so that any strategy and world can take them up. What belongs to a rank goes into a file of its own.
+
     Raises
     ------
     NonFinite
         If a parameter is not finite: the checkpoint before stays the last good one.
     """
     import torch
+    import torch.distributed.checkpoint as dcp
 
     path = folder.checkpoint(step)
-    for name, parameter in strategy.module.named_parameters():
-        if not torch.isfinite(parameter).all():
-            raise NonFinite(f"parameter {name!r} is NaN or infinite after step {step}: lower lr, or set clip")
+    _finite(strategy, step)
     draft = path.with_name(f".{path.name}")
     if strategy.rank == 0:
         shutil.rmtree(draft, ignore_errors=True)  # what a crash cut off
         draft.mkdir(parents=True)
-    _barrier(strategy)
-    state = {"progress": progress, "random": random_state(strategy.device), **strategy.state_dict()}
-    torch.save(state, draft / f"rank{strategy.rank}.pt")
-    _barrier(strategy)
+    strategy.barrier()
+    writer = dcp.FileSystemWriter(draft / TENSORS, sync_files=False, overwrite=False)
+    # What several ranks hold is written by the first of them: buffers such as batch norm's may differ.
+    planner = dcp.DefaultSavePlanner(dedup_save_to_lowest_rank=True)
+    with _quiet():
+        dcp.save(strategy.state_dict(), storage_writer=writer, planner=planner, no_dist=strategy.alone)
+    own = {"world": strategy.world, "strategy": strategy.spec.strategy, "progress": progress}
+    own |= {"random": random_state(strategy.device), "local": strategy.local_state()}
+    torch.save(own, draft / f"rank{strategy.rank}.pt")
+    strategy.barrier()
     if strategy.rank == 0:
         (draft / "complete").touch()
         if path.exists():  # of the same step, before something was steered
@@ -55,28 +71,117 @@ def save(folder: RunFolder, strategy: Single, step: int, progress: dict[str, Any
 
 
 def load(folder: RunFolder, strategy: Single) -> dict[str, Any] | None:
-    """Take up the last complete checkpoint on every rank; returns its progress, or None if there is none."""
+    """
+    Take up the last complete checkpoint on every rank; returns its progress, or None if there is none.
 
+    It may have been saved by another strategy or world. The next step is then the same to rounding; under the same
+    ones, bit for bit.
+    """
     steps = folder.checkpoints()
     if not steps:
         return None
     path = folder.checkpoint(steps[-1])
-    state = read(path / "rank0.pt")
-    strategy.load_state_dict(state)
-    own = path / f"rank{strategy.rank}.pt"
-    state = read(own) if own.exists() else state  # on more ranks than saved it, the new ones draw as rank 0 did
-    set_random_state(state["random"], strategy.device)
-    return state["progress"]
+    first = read(path / "rank0.pt")
+    load_tensors(path, strategy.module, strategy.optimizer, alone=strategy.alone)
+    if (first["strategy"], first["world"]) != (strategy.spec.strategy, strategy.world):
+        # Others draw as rank 0 did, and one of each part takes up the epoch's figures.
+        set_random_state(first["random"], strategy.device)
+        progress = first["progress"]
+        return progress | {"sums": progress["totals"] if strategy.part == 0 else [0.0, 0.0, 0.0]}
+    own = read(path / f"rank{strategy.rank}.pt")
+    set_random_state(own["random"], strategy.device)
+    strategy.load_local_state(own["local"])
+    return own["progress"]
+
+
+def load_tensors(path: Path, module: nn.Module, optimizer: Optimizer | None = None, alone: bool = True) -> None:
+    """
+    Read a checkpoint's tensors into a module, and into an optimizer of its parameters, split as these are.
+
+    Parameters
+    ----------
+    path
+        Folder of the checkpoint.
+    module, optimizer
+        Names in the module are those in the checkpoint; it may hold some of them only.
+    alone
+        Whether this process reads by itself, without the other ranks.
+
+    Raises
+    ------
+    LabError
+        If it can't be read, or lacks what the module has.
+    """
+    import torch.distributed.checkpoint as dcp
+
+    reader = dcp.FileSystemReader(path / TENSORS)
+    with _readable(path), _quiet():
+        saved = reader.read_metadata().state_dict_metadata
+        state: dict[str, Any] = {"model": module.state_dict()}
+        if optimizer is not None:
+            state["optimizer"] = _room(saved, module, optimizer)
+        dcp.load(state, storage_reader=reader, no_dist=alone)
+    module.load_state_dict(state["model"])
+    if optimizer is None:
+        return
+    names = {parameter: name for name, parameter in module.named_parameters()}
+    for parameter in (p for group in optimizer.param_groups for p in group["params"]):
+        prefix = f"{names[parameter]}."
+        own = {key.removeprefix(prefix): value for key, value in state["optimizer"].items() if key.startswith(prefix)}
+        if own:
+            optimizer.state[parameter] = own
 
 
 def read(path: Path) -> dict[str, Any]:
-    """The tensors and values of one checkpoint file, on the CPU."""
+    """The values of one rank's file, on the CPU."""
     import torch
 
-    try:
+    with _readable(path):
         return torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError) as error:
-        raise LabError(f"checkpoint {str(path)!r} can't be read: {str(error).splitlines()[0]}") from None
+
+
+def _room(saved: dict[str, Any], module: nn.Module, optimizer: Optimizer) -> dict[str, Tensor]:
+    """Empty tensors for the saved state of an optimizer's parameters, split and placed as the parameters are."""
+    import torch
+
+    names = {parameter: name for name, parameter in module.named_parameters()}
+    room = {}
+    for parameter in (p for group in optimizer.param_groups for p in group["params"]):
+        prefix = f"optimizer.{names[parameter]}."
+        for key in (key for key in saved if key.startswith(prefix)):
+            told, dtype = saved[key], saved[key].properties.dtype
+            like = torch.zeros_like(parameter, dtype=dtype) if told.size == parameter.shape else None
+            room[key.removeprefix("optimizer.")] = torch.zeros(told.size, dtype=dtype) if like is None else like
+    return room
+
+
+def _finite(strategy: Single, step: int) -> None:
+    import torch
+
+    for name, parameter in strategy.module.named_parameters():
+        part = parameter.to_local() if hasattr(parameter, "to_local") else parameter
+        if not torch.isfinite(part).all():
+            raise NonFinite(f"parameter {name!r} is NaN or infinite after step {step}: lower lr, or set clip")
+
+
+@contextlib.contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """A file that can't be read, as a sentence."""
+    from torch.distributed.checkpoint import CheckpointException
+
+    try:
+        yield
+    except (OSError, RuntimeError, EOFError, KeyError, pickle.UnpicklingError, CheckpointException) as error:
+        said = next(iter(str(error).splitlines()), type(error).__name__)
+        raise LabError(f"checkpoint {str(path)!r} can't be read: {said}") from None
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the warning that one process saves alone, which here is meant."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="torch.distributed is (disabled|unavailable)")
+        yield
 
 
 def random_state(device: Any) -> dict[str, Any]:
@@ -105,9 +210,3 @@ def set_random_state(state: dict[str, Any], device: Any) -> None:
     name, keys, *rest = state["numpy"]
     np.random.set_state((name, keys.numpy().astype("uint32"), *rest))
     random.setstate(state["python"])
-
-
-def _barrier(strategy: Single) -> None:
-    import torch
-
-    strategy.total(torch.zeros(1, device=strategy.device)).sum().item()

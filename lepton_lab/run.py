@@ -194,7 +194,7 @@ class Run:
         else:
             maker = models.MODELS[self.spec.model]
             module = maker(*told, **self.spec.options_of(maker))
-        module.load_state_dict(checkpoints.read(self._folder.checkpoint(saved[-1]) / "rank0.pt")["model"])
+        checkpoints.load_tensors(self._folder.checkpoint(saved[-1]), module)
         return module.eval()
 
     def summary(self) -> dict[str, Any]:
@@ -221,7 +221,7 @@ class Run:
             "epoch": known.get("epoch"),
             "epochs": spec.epochs,
             **{name: known.get(name) for name in ("loss", "accuracy", "val_loss", "val_accuracy", "test_accuracy")},
-            "samples_per_s": system["samples_per_s"] * spec.world if "samples_per_s" in system else None,
+            "samples_per_s": system["samples_per_s"] * facts.get("parts", 1) if "samples_per_s" in system else None,
             "seconds_left": (steps - step) / rate if rate and steps else None,
             "created": self._folder.created,
             "seconds": (facts["t"] if state in ENDED else time.time()) - self._folder.created,

@@ -106,6 +106,8 @@ class Spec(BaseModel):
     """Epochs between evaluations on the validation set, 0 or more; 0 evaluates only at the end."""
     checkpoint_every: int = Field(1, ge=0)
     """Epochs between checkpoints, 0 or more; 0 saves only at the end and on a stop."""
+    timeout: float = Field(300.0, gt=0)
+    """Seconds that a rank waits for another before the run fails, above 0."""
     name: str = Field("", max_length=80)
     """A name of your own for the run, at most 80 characters."""
     options: dict[str, bool | int | float | str] = Field(default_factory=dict)
@@ -127,8 +129,8 @@ class Spec(BaseModel):
             name = getattr(self, field)
             if not (field in ("dataset", "model") and name.startswith(CELL)):
                 pick(table(field), name, field)
-        if self.strategy == "single" and self.world > 1:
-            raise SpecError(f"world={self.world}: strategy='single' is one process; take strategy='ddp', or world=1")
+        if why := table("strategy")[self.strategy].refuse(self):
+            raise SpecError(why)
         if self.optimizer == "nesterov" and not self.momentum:
             raise SpecError("momentum=0.0: optimizer='nesterov' needs momentum above 0; take 0.9, or optimizer='sgd'")
         if self.batch_size < self.world * self.accumulate:

@@ -39,7 +39,9 @@ class Progress:
     position: int = 0
     """Steps done in the epoch."""
     sums: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0])
-    """The epoch's loss x samples, right answers and samples of rank 0 so far."""
+    """The epoch's loss x samples, right answers and samples of this rank so far."""
+    totals: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0])
+    """The same over all ranks, as of the last checkpoint."""
 
 
 class Fit:
@@ -73,6 +75,7 @@ class Fit:
             self.now = Progress(**saved)
             log.sums = list(self.now.sums)
             log.step = self.now.step
+            self._set_weight_decay()
         self._saved = self.now.step if saved else None  # step of the last checkpoint, the same on every rank
         self._lr = 0.0
         self._ranked = False  # whether answers can be right or wrong
@@ -114,16 +117,19 @@ class Fit:
 
     def _epoch_figures(self) -> None:
         """The epoch's training loss and accuracy, over all ranks, as they were while the model changed."""
-        import torch
-
         self._check()
-        sums = torch.tensor(self.log.sums, dtype=torch.float64, device=self.strategy.device)
-        loss, correct, n = self.strategy.total(sums).tolist()
+        loss, correct, n = self._totals()
         self.log.sums = [0.0, 0.0, 0.0]
         if self.strategy.rank == 0 and n:
             accuracy = {"accuracy": correct / n} if self._ranked else {}
             figures = {"loss": loss / n, **accuracy, **self._bits("train", loss / n), "samples": int(n)}
             self.log.evaluation("train", self.now.step, self.now.epoch - 1, **figures)
+
+    def _totals(self) -> list[float]:
+        import torch
+
+        sums = torch.tensor(self.log.sums, dtype=torch.float64, device=self.strategy.device)
+        return self.strategy.total(sums).tolist()
 
     def _evaluate(self, split: str, feed: Feed, confusion: bool = False) -> None:
         if not feed.n:
@@ -149,6 +155,11 @@ class Fit:
                 group["lr"] = lr * group.get("lr_scale", 1.0)
         return lr
 
+    def _set_weight_decay(self) -> None:
+        for group in self.strategy.optimizer.param_groups:
+            if group.get("weight_decay") is not None:
+                group["weight_decay"] = self.now.weight_decay
+
     def _obey(self, command: dict[str, Any]) -> str:
         """Do what a command says, on all ranks at this step; returns "stop" if the loop must end."""
         name = command["command"]
@@ -159,9 +170,7 @@ class Fit:
             self._saved = None  # what was saved at this step lacks it
             for key, value in values.items():
                 setattr(self.now, key, value)
-            for group in self.strategy.optimizer.param_groups:
-                if "weight_decay" in values and group.get("weight_decay") is not None:
-                    group["weight_decay"] = values["weight_decay"]
+            self._set_weight_decay()
         elif name == "checkpoint":
             self._save()
         elif name == "pause":
@@ -190,7 +199,7 @@ class Fit:
     def _save(self) -> None:
         self._check()
         if self._saved != self.now.step:
-            self.now.sums = list(self.log.sums)
+            self.now.sums, self.now.totals = list(self.log.sums), self._totals()
             checkpoints.save(self.folder, self.strategy, self.now.step, asdict(self.now))
             self._saved = self.now.step
 
@@ -228,12 +237,11 @@ def evaluate(strategy: Single, feed: Feed, loss: Loss, confusion: bool = False) 
     """
     import torch
 
-    strategy.align()
-    model = strategy.module.eval()
     sums = torch.zeros(3, dtype=torch.float64, device=strategy.device)  # loss x samples, right answers, samples
     counts = None
     ranked = False
-    with torch.no_grad(), strategy.autocast():
+    with strategy.aligned() as model, torch.no_grad(), strategy.autocast():
+        model.eval()
         for x, y, share in feed.whole():
             output = model(x)
             n = len(y) if share else 0
@@ -246,7 +254,7 @@ def evaluate(strategy: Single, feed: Feed, loss: Loss, confusion: bool = False) 
                     k = output.shape[1]  # a model may tell more classes apart than the data has
                     pairs = torch.bincount(y[:n].long() * k + output[:n].argmax(1), minlength=k * k)
                     counts = pairs if counts is None else counts + pairs
-    model.train()
+        model.train()
     total, correct, n = strategy.total(sums).tolist()
     figures: dict[str, Any] = {"loss": total / n, "samples": int(n)}
     if ranked:

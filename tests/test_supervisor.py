@@ -217,12 +217,8 @@ def test_a_run_whose_ranks_hang_is_ended_by_stop(endless, monkeypatch):
     assert gone(ranks)
 
 
-def test_a_rank_that_stands_still_is_named_and_not_the_one_that_waited(endless, monkeypatch):
-    client.close()
-    monkeypatch.setenv("LEPTON_LAB_STANDBY", "0")
-    code = "from datetime import timedelta; import lepton_lab.strategies.ddp as d; d.TIMEOUT = timedelta(seconds=2)\n"
-    monkeypatch.setattr(client, "CODE", code + client.CODE)
-    run = lab.launch(endless)
+def test_a_rank_that_stands_still_is_named_and_not_the_one_that_waited(endless):
+    run = lab.launch(endless.replace(timeout=2))
     ranks = started(run)
     by_rank = numbered(ranks)
     by_rank[1].suspend()

@@ -301,7 +301,7 @@ def test_every_rank_and_world_slices_the_same_global_batches():
         ranks = []
         for rank in range(world):
             strategy = STRATEGIES["ddp"](spec)
-            strategy.rank, strategy.world, strategy.parts, strategy.device = rank, world, world, torch.device("cpu")
+            strategy.part, strategy.parts, strategy.device = rank, world, torch.device("cpu")
             feed = Feed(data.train, data, spec, strategy)
             ranks.append([[(y, share) for _, y, share in batches] for batches, _ in feed.epoch(3)])
         return ranks

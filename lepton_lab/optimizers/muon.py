@@ -119,9 +119,9 @@ def _muon(p: Tensor, g: Tensor, state: dict[str, Any], group: dict[str, Any]) ->
 def _adamw(p: Tensor, g: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
     """Step of Adam (see `builders.adam`); the decay of the weight is already done."""
     if not state:
-        state.update(step=0, exp_avg=torch.zeros_like(p), exp_avg_sq=torch.zeros_like(p))
+        state.update(step=torch.zeros(()), exp_avg=torch.zeros_like(p), exp_avg_sq=torch.zeros_like(p))
     state["step"] += 1
     m = state["exp_avg"].lerp_(g, 1 - BETAS[0])
     v = state["exp_avg_sq"].mul_(BETAS[1]).addcmul_(g, g, value=1 - BETAS[1])
-    bias1, bias2 = (1 - beta ** state["step"] for beta in BETAS)
+    bias1, bias2 = (1 - beta ** state["step"].item() for beta in BETAS)
     p.addcdiv_(m, (v / bias2).sqrt_().add_(EPSILON), value=-group["lr"] / bias1)

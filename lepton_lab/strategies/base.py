@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,10 +29,19 @@ class Single:
     def __init__(self, spec: Spec) -> None:
         self.spec = spec
         self.rank, self.world = 0, 1
-        self.parts = 1
-        """Parts that a global batch is cut into; 1 where every rank sees all of it."""
+        self.part, self.parts = 0, 1
+        """Which part of each global batch this rank computes, and of how many; 0 of 1 where it sees all of it."""
         self.lead = 1
         """Steps between the announcement of a command and its effect on all ranks; see `control.Control`."""
+        self.alone = True
+        """Whether there is no process group, so that a checkpoint is written and read by one process."""
+
+    @classmethod
+    def refuse(cls, spec: Spec) -> str:
+        """Why this strategy can't do what a spec asks for, as one sentence; "" where it can. Imports no torch."""
+        if spec.world > 1:
+            return f"world={spec.world}: strategy='single' is one process; take strategy='ddp', or world=1"
+        return ""
 
     def start(self, rank: int, world: int, rendezvous: Path, device: torch.device) -> torch.device:
         """Join the other ranks through the file `rendezvous`; returns the device that this rank computes on."""
@@ -93,11 +102,20 @@ class Single:
         return total if count == 1 else total / max(samples, 1), correct, samples
 
     def total(self, values: Tensor) -> Tensor:
-        """Sum over ranks of values that each holds a part of; all ranks wait for each other."""
+        """Sum over the parts of the batch of values that each rank holds for its own; all ranks wait for each other."""
         return values
 
-    def align(self) -> None:
-        """Make buffers that training lets drift between ranks (batch norm's) equal to rank 0's."""
+    def barrier(self) -> None:
+        """Wait until all ranks are here."""
+
+    @contextlib.contextmanager
+    def aligned(self) -> Iterator[nn.Module]:
+        """
+        The model as one: what training lets drift between ranks is made equal for the time of an evaluation.
+
+        Called by all ranks; the module takes inputs (B, ...) and gives every rank the outputs of its own.
+        """
+        yield self.module
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
         """The arithmetic that `spec.precision` asks for."""
@@ -107,17 +125,24 @@ class Single:
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, torch.bfloat16 if self.spec.precision == "bf16" else torch.float16)
 
-    def state_dict(self) -> dict[str, Any]:
-        """Full state of model, optimizer and loss scaling on rank 0, nothing elsewhere."""
-        if self.rank != 0:
-            return {}
-        scaler = self.scaler.state_dict() if self.scaler else None
-        return {"model": self.module.state_dict(), "optimizer": self.optimizer.state_dict(), "scaler": scaler}
+    def state_dict(self) -> dict[str, dict[str, Any]]:
+        """
+        This rank's share of the state: "model" by name of parameter or buffer, "optimizer" by name and key.
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take up the full state that rank 0 saved; every rank is given it."""
-        self.module.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        The names are those of the plain model, whatever the strategy, and a tensor that is split between ranks is a
+        DTensor: so what one strategy saved another can take up.
+        """
+        names = {parameter: name for name, parameter in self.module.named_parameters()}
+        states = self.optimizer.state.items()
+        kept = {f"{names[p]}.{key}": value for p, state in states for key, value in state.items()}
+        return {"model": self.module.state_dict(), "optimizer": kept}
+
+    def local_state(self) -> dict[str, Any]:
+        """What only this rank has and another strategy has no use for; needed for a bit-exact resume."""
+        return {"scaler": self.scaler.state_dict()} if self.scaler else {}
+
+    def load_local_state(self, state: dict[str, Any]) -> None:
+        """Take up what `local_state` gave on this rank, under the same strategy and world."""
         if self.scaler:
             self.scaler.load_state_dict(state["scaler"])
 

@@ -30,7 +30,7 @@ WARM = (
     "cloudpickle",
     "numpy.random",
     "torch._dynamo",  # an optimizer's first step imports it, which takes seconds
-    "torch.distributed",
+    "torch.distributed.checkpoint",
     "torch.nn.parallel",
     "torch.utils.data",
     "lepton_lab.datasets",

@@ -33,6 +33,7 @@ LABELS = {
     "accumulate": "Accumulate",
     "eval_every": "Evaluate every (epochs)",
     "checkpoint_every": "Checkpoint every (epochs)",
+    "timeout": "Wait for a rank (seconds)",
     "device": "Device",
     "compile": "Compile the model",
     "options": "Options",

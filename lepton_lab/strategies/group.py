@@ -1,0 +1,105 @@
+"""Ranks that talk through a torch process group, and each compute a slice of every batch."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+from collections import deque
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..spec import Spec
+from .base import Single
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+    from .base import Batch, Loss
+
+AHEAD = 3  # steps that a host may run ahead of its GPU
+
+
+class Group(Single):
+    """
+    What strategies share whose ranks join one process group: gloo on CPU, nccl on GPU.
+
+    Unless a strategy says otherwise, every rank computes a contiguous slice of each batch. The order of samples is
+    that of one process, so that any number of ranks sees the same batches.
+    """
+
+    def __init__(self, spec: Spec) -> None:
+        super().__init__(spec)
+        self._done: deque[torch.cuda.Event] = deque()
+
+    @classmethod
+    def refuse(cls, spec: Spec) -> str:
+        """Nothing: any number of ranks may each take a slice."""
+        return ""
+
+    def start(self, rank: int, world: int, rendezvous: Path, device: torch.device) -> torch.device:
+        """Join the process group of all ranks; nothing to join for one."""
+        import torch.distributed as dist
+
+        super().start(rank, world, rendezvous, device)
+        self.part, self.parts = rank, world
+        self.alone = world == 1
+        if world > 1:
+            if device.type == "cuda":
+                self.lead = AHEAD + 1
+            dist.init_process_group(
+                "nccl" if device.type == "cuda" else "gloo",
+                store=dist.FileStore(str(rendezvous), world),  # a file: no port to collide on
+                rank=rank,
+                world_size=world,
+                timeout=datetime.timedelta(seconds=self.spec.timeout),
+                device_id=device if device.type == "cuda" else None,
+            )
+        return device
+
+    def shard(self, indices: Tensor) -> Tensor:
+        """A contiguous slice, as even as can be: (B,) -> (B / parts,)."""
+        n = len(indices)
+        return indices[self.part * n // self.parts : (self.part + 1) * n // self.parts]
+
+    def step(self, batches: Iterable[Batch], count: int, loss: Loss, clip: float) -> tuple[Tensor, Tensor | None, int]:
+        """One step, as in one process; a GPU's host waits until at most AHEAD steps are under way."""
+        result = super().step(batches, count, loss, clip)
+        if self.world > 1 and self.device.type == "cuda":
+            import torch
+
+            event = torch.cuda.Event()
+            event.record()
+            self._done.append(event)
+            if len(self._done) > AHEAD:
+                self._done.popleft().synchronize()  # so that a command announced `lead` steps before reaches all ranks
+        return result
+
+    def total(self, values: Tensor) -> Tensor:
+        """Sum over the ranks of a data-parallel group."""
+        if self.parts > 1:
+            import torch.distributed as dist
+
+            dist.all_reduce(values)
+        return values
+
+    def barrier(self) -> None:
+        """Wait until all ranks are here."""
+        if self.world > 1:
+            import torch
+            import torch.distributed as dist
+
+            # Read on the host, so that a GPU's host waits too.
+            dist.all_reduce(one := torch.ones(1, device=self.device))
+            one.item()
+
+    @contextlib.contextmanager
+    def aligned(self) -> Iterator[nn.Module]:
+        """The model, with the buffers (batch norm's) of rank 0 on every rank."""
+        if self.world > 1:
+            import torch.distributed as dist
+
+            for buffer in self.module.buffers():
+                dist.broadcast(buffer, 0)
+        yield self.module

@@ -203,7 +203,7 @@ class RunFolder:
         try:
             for part in ("events", "control", "checkpoints", "errors", "logs"):
                 (draft / part).mkdir(parents=True)
-            write_json(draft / "spec.json", {"format": FORMAT, "created": time.time(), "spec": spec.to_dict()})
+            _write_spec(draft, spec, time.time())
             write_json(draft / "state.json", {"state": "queued", "t": time.time()})
             if prepare:
                 prepare(draft)
@@ -217,6 +217,11 @@ class RunFolder:
         finally:
             shutil.rmtree(draft, ignore_errors=True)
         return cls(path)
+
+    def rewrite(self, spec: Spec) -> None:
+        """Put another spec in place of the one that the run was launched with."""
+        self.spec = spec
+        _write_spec(self.path, spec, self.created)
 
     def lock(self, patience: float = 0.1) -> int | None:
         """
@@ -303,6 +308,10 @@ class RunFolder:
                 return list(parse(file.read()))
         except FileNotFoundError:
             return []
+
+
+def _write_spec(path: Path, spec: Spec, created: float) -> None:
+    write_json(path / "spec.json", {"format": FORMAT, "created": created, "spec": spec.to_dict()})
 
 
 def folders() -> list[RunFolder]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import control, datasets, provenance, shipping
 from .folders import ENDED, Failure, RunFolder, Tail, data_root, find, folders, read_json
-from .spec import CELL, LabError, Spec, SpecError
+from .spec import CELL, LabError, Spec, SpecError, keywords, pick, table
 from .supervisor import devices, reap, submit
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from torch import Tensor, nn
 
+MOVED = ("strategy", "world", "device", "options", "timeout")  # what can change when an ended run goes on
 STEERED = ("lr", "clip", "weight_decay")  # what `set` can change in a running job
 POLL = 0.02  # seconds between looks while waiting
 
@@ -101,24 +102,38 @@ class Run:
         """Stand still at the next step, with everything held in memory."""
         self._command("pause")
 
-    def resume(self) -> None:
+    def resume(self, **changes: Any) -> None:
         """
         Go on: at once if paused, else from the last checkpoint, as if never interrupted.
+
+        Parameters
+        ----------
+        **changes
+            For a run that has ended: `strategy`, `world`, `device`, `options` or `timeout` to go on with, which leave
+            what is computed the same.
 
         Raises
         ------
         LabError
             If it is done, or is still stopping.
+        SpecError
+            If a change is refused.
         """
+        for name in changes:
+            if name not in MOVED:
+                raise SpecError(f"{name}={changes[name]!r}: only {', '.join(MOVED)} can change when a run goes on")
         state = self.state
         if state == "done":
             raise LabError(f"run {self.id!r} is done: there is nothing to resume; launch another with more epochs")
         if state not in ENDED:
+            if changes:
+                raise LabError(f"run {self.id!r} is {state}: stop it first, to go on with {', '.join(changes)} changed")
             if control.stopping(self.folder):
                 raise LabError(f"run {self.id!r} is stopping: wait for it with run.wait(), then resume")
             control.send(self.folder, "resume")
             return
-        devices.choose(self.spec)
+        spec = self._moved(changes)
+        devices.choose(spec)
         lock = self._folder.lock(patience=5.0)  # its supervisor may still be on the way out
         if lock is None:
             raise LabError(f"run {self.id!r} is being resumed by another process")
@@ -126,8 +141,19 @@ class Run:
             os.close(lock)
             return
         control.clear(self.folder)
+        self.spec = spec
+        self._folder.rewrite(spec)
         self._folder.set_state("queued", failure=None, reason=None, evaluating=False)
         submit(self._folder, lock)
+
+    def _moved(self, changes: dict[str, Any]) -> Spec:
+        """The spec with changes; options of a strategy that is left are dropped."""
+        if "strategy" in changes and "options" not in changes:
+            pick(table("strategy"), changes["strategy"], "strategy")
+            left = set(keywords(table("strategy")[self.spec.strategy]))
+            left -= set(keywords(table("strategy")[changes["strategy"]]))
+            changes = {**changes, "options": {k: v for k, v in self.spec.options.items() if k not in left}}
+        return self.spec.replace(**changes) if changes else self.spec
 
     def set(self, **values: float) -> None:
         """

@@ -153,11 +153,13 @@ def pause(id: str | None, as_json: bool) -> None:
 
 @main.command(short_help="Go on after a pause, a stop, or a failure.")
 @one
+@click.option("--strategy", metavar="NAME", help="Go on under another strategy.")
+@click.option("--world", metavar="INTEGER", help="Go on over another number of ranks.")
 @as_json
-def resume(id: str | None, as_json: bool) -> None:
+def resume(id: str | None, as_json: bool, **given: str | None) -> None:
     """Go on after a pause, or from the last checkpoint of a run that ended early."""
     run = attach(id)
-    run.resume()
+    run.resume(**{name: value for name, value in given.items() if value is not None})
     _after(run, as_json, lambda: run.state in ("running", *ENDED))
 
 

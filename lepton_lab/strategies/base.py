@@ -26,6 +26,9 @@ class Single:
     The other strategies override what they change of five methods: `start`, `shard`, `setup`, `step`, `state_dict`.
     """
 
+    exact = True
+    """Whether it computes what one process computes, to rounding."""
+
     def __init__(self, spec: Spec) -> None:
         self.spec = spec
         self.rank, self.world = 0, 1

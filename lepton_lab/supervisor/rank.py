@@ -111,10 +111,21 @@ def _train(folder: RunFolder, rank: int, gpu: str | None, log: Log) -> str:
     fit = Fit(folder, strategy, data, loss, log)
     if folder.facts.get("attempt", 1) > 1:
         log.write("note", rewind=fit.now.step, text=f"goes on from step {fit.now.step}")
+        if rank == 0:
+            _rewind_gone(folder, fit.now.step)
     try:
         return fit.run()
     finally:
         fit.control.close()
+
+
+def _rewind_gone(folder: RunFolder, step: int) -> None:
+    """Void what ranks beyond the present world did after `step`, when the run had more of them."""
+    for path in (folder.path / "events").glob("rank*.jsonl"):
+        if (other := int(path.stem.removeprefix("rank"))) >= folder.spec.world:
+            log = Log(path, other)
+            log.write("note", rewind=step, text=f"goes on from step {step} without this rank")
+            log.close()
 
 
 def load_data(folder: RunFolder) -> Data:

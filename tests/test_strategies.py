@@ -1,0 +1,124 @@
+"""Every strategy on every model that it can split: the same parameters and curve as one process, through any resume."""
+
+import functools
+
+import pytest
+import torch
+from conftest import until
+
+import lepton_lab as lab
+from lepton_lab.datasets import DATASETS
+from lepton_lab.folders import data_root
+from lepton_lab.models import MODELS
+from lepton_lab.spec import SpecError
+from lepton_lab.strategies import STRATEGIES
+
+SMALL = {"transformer": {"width": 32, "depth": 4}, "gpt": {"width": 32, "depth": 4}}
+EXACT = sorted(name for name, strategy in STRATEGIES.items() if strategy.exact)
+TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}
+# A key's bias has a gradient of nothing but rounding, which Adam blows up: in float32 it can't be compared.
+OPTIMIZER = {torch.float64: "adamw", torch.float32: "momentum"}
+WORLDS = [1, 2, pytest.param(4, marks=pytest.mark.slow)]
+STEPS = 10
+
+
+@pytest.fixture(autouse=True)
+def _room(monkeypatch):
+    monkeypatch.setenv("LEPTON_LAB_MAX_WORKERS", "4")
+
+
+@functools.cache
+def data(model):
+    """Ten steps' worth of samples, and a few to evaluate on."""
+    name = "pydocs" if model == "gpt" else "digits"
+    (x, y), (x_test, y_test) = (getattr(DATASETS[name](data_root(), 0), split) for split in ("train", "test"))
+    if model == "gpt":
+        x, y, x_test, y_test = (part[:, :16].long() for part in (x, y, x_test, y_test))
+    return (x[:160], y[:160]), (x_test[:32], y_test[:32]), (x_test[:32], y_test[:32])
+
+
+def maker(model, dtype=torch.float64):
+    """The model of a table in another precision, made as a user's own would be."""
+
+    def make(shape, classes, vocabulary):
+        module = MODELS[model](shape, classes, vocabulary, **SMALL.get(model, {})).to(dtype)
+
+        def cast(_, inputs):
+            return tuple(x.to(dtype) if x.is_floating_point() else x for x in inputs)
+
+        first = next(child for child in module.modules() if child is not module)
+        for part in (module, first):
+            part.register_forward_pre_hook(cast)
+        return module
+
+    return make
+
+
+def trained(strategy, model, world, dtype=torch.float64, **fields):
+    fields = {"optimizer": OPTIMIZER[dtype], "lr": 0.01, "clip": 1.0, "batch_size": 16, "epochs": 1, **fields}
+    spec = lab.Spec(strategy=strategy, world=world, **fields)
+    run = lab.launch(spec, model=maker(model, dtype), data=data(model))
+    assert run.wait(120) == "done", run.failure
+    return run
+
+
+@functools.cache
+def alone(model, dtype, **fields):
+    """Weights and figures of one process."""
+    run = trained("single", model, 1, dtype, **fields)
+    return run.model().state_dict(), figures(run)
+
+
+def figures(run):
+    return [(row["split"], row["step"], row["loss"], row.get("accuracy")) for row in run.rows("eval")]
+
+
+def can(strategy, model, world, **fields):
+    """Whether a strategy has a meaning for a model of the table; refusals name a reason."""
+    options = SMALL.get(model, {})
+    dataset = "pydocs" if model == "gpt" else "digits"
+    try:
+        lab.Spec(strategy=strategy, model=model, dataset=dataset, world=world, options=options, batch_size=16, **fields)
+    except SpecError as error:
+        assert str(error).count(".") < 4 and len(str(error)) > 20
+        return False
+    return True
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["float64", "float32"])
+@pytest.mark.parametrize("world", WORLDS)
+@pytest.mark.parametrize("model", ["mlp", "cnn", "transformer", "gpt"])
+@pytest.mark.parametrize("strategy", EXACT)
+def test_ten_steps_equal_those_of_one_process(strategy, model, world, dtype):
+    if not can(strategy, model, world):
+        pytest.skip("refused, with the reason")
+    weights, told = alone(model, dtype)
+    run = trained(strategy, model, world, dtype)
+    assert max(row["step"] for row in run.rows("train")) == STEPS
+    for (name, a), b in zip(weights.items(), run.model().state_dict().values(), strict=True):
+        assert (a - b).abs().max() < TOLERANCE[dtype], name
+    for one, other in zip(told, figures(run), strict=True):
+        assert one[:2] == other[:2]
+        assert one[2:] == pytest.approx(other[2:], abs=TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("strategy", EXACT)
+def test_a_run_goes_on_under_every_strategy_and_world(strategy):
+    """Stopped in mid-epoch under each, it ends in the weights of a run that was never stopped."""
+    fields = {"epochs": 3, "checkpoint_every": 0}
+    weights, _ = alone("transformer", torch.float64, **fields)
+    spec = lab.Spec(strategy=strategy, world=2 if can(strategy, "transformer", 2) else 1, **fields)
+    spec = spec.replace(optimizer="adamw", lr=0.01, clip=1.0, batch_size=16)
+    run = lab.launch(spec, model=maker("transformer"), data=data("transformer"))
+    run.pause()
+    until(lambda: run.state == "paused", 60)
+    ways = [("single", 1), ("ddp", 2), (strategy, spec.world), ("ddp", 1)]
+    for name, world in ways:
+        run.stop()
+        assert run.wait(60) == "stopped", run.failure
+        run.resume(strategy=name, world=world)
+        step = run.facts["checkpoint"]
+        until(lambda run=run, step=step: max((row["step"] for row in run.rows("train")), default=0) > step, 60)
+    assert run.wait(120) == "done", run.failure
+    for (name, a), b in zip(weights.items(), run.model().state_dict().values(), strict=True):
+        assert (a - b).abs().max() < 1e-10, name

@@ -300,10 +300,11 @@ def test_controls_send_commands(mounted):
     assert page.get_by_role("button", name="Resume").is_hidden()
     page.get_by_role("button", name="Pause").click()
     rate = page.get_by_role("textbox", name="Learning rate of the running job")
-    rate.fill("-3")
-    page.keyboard.press("Enter")
-    assert "must be a number above 0" in page.locator(".ll-message").text_content()
-    rate.fill("3e-4")
+    for wrong in ("-3", "1,5", "0x10", "", "0", "1e999", "Infinity", "1 2"):
+        rate.fill(wrong)
+        page.keyboard.press("Enter")
+        assert f'"{wrong}": must be a number above 0' in page.locator(".ll-message").text_content()
+    rate.fill(" 3e-4 ")
     page.keyboard.press("Enter")
     assert page.evaluate("sent") == [
         {"command": "pause", "values": {}},
@@ -311,6 +312,23 @@ def test_controls_send_commands(mounted):
     ]
     page.evaluate("fire({type: 'refused', command: 'set', text: 'no such thing'})")
     assert page.locator(".ll-message.ll-error").text_content() == "no such thing"
+
+
+def test_an_edit_of_the_rate_that_is_left_is_dropped(mounted):
+    page = mounted(both(20), state="running")
+    rate = page.get_by_role("textbox", name="Learning rate of the running job")
+    faster = "fire({runs: [{...state.header.runs[0], base_lr: 0.5}]})"
+    shown = rate.input_value()
+    rate.fill("7")
+    page.keyboard.press("Escape")
+    assert rate.input_value() == shown
+    rate.fill("7")
+    page.keyboard.press("Tab")  # to the button of the same form
+    page.evaluate(faster)
+    assert rate.input_value() == "7", "what was being edited was taken away"
+    page.keyboard.press("Tab")
+    assert rate.input_value() == "0.5"
+    assert page.evaluate("sent") == []
 
 
 def test_a_busy_kernel_is_told(mounted):

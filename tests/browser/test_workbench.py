@@ -27,9 +27,13 @@ def test_launch_steer_reload(notebook):
     assert book.run("print('free:', 6 * 7)") == "free: 42\n"
     assert page.locator(".ll-live").last.get_attribute("data-state") == "running", "the cell waited for the run"
 
-    page.get_by_role("textbox", name="Learning rate of the running job").fill("5e-4")
+    rate = page.get_by_role("textbox", name="Learning rate of the running job")
+    rate.fill("5e-4")
     page.get_by_role("button", name="Set the learning rate").click()
     wait_for(lambda: "0.0005" in book.run("print(bench.run.rows('note'))"), 10, "the new rate is not in the events")
+    rate.fill("2.5e-4")
+    rate.press("Enter")
+    wait_for(lambda: "0.00025" in book.run("print(bench.run.rows('note'))"), 10, "Enter did not set the rate")
 
     page.get_by_role("button", name="Pause").click()
     book.wait_state("paused")

@@ -1,6 +1,7 @@
 """The widgets without a browser: curves, status, feed, and what the kernel's side of each widget does."""
 
 import json
+import re
 import struct
 import threading
 import time
@@ -419,6 +420,16 @@ class TestWorkbench:
         assert bench._button.disabled and "ll-refused" in rate._dom_classes
         rate.value = "1e-3"
         assert bench._error.value == "" and not bench._button.disabled and "ll-refused" not in rate._dom_classes
+
+    @pytest.mark.parametrize("text", ["1e3", "2.7", "", "0x10", "-1", "many"])
+    def test_whole_numbers_are_read_as_written_or_refused(self, views, text):
+        bench = views(Workbench())
+        bench._form.controls["epochs"].value = text
+        with pytest.raises(SpecError, match=f"epochs='?{re.escape(text)}'?: must be"):
+            _ = bench.spec
+        assert bench._button.disabled
+        bench._form.controls["epochs"].value = "12"
+        assert bench.spec.epochs == 12 and not bench._button.disabled
 
     def test_options_that_are_no_pairs_are_refused(self, views):
         bench = views(Workbench())

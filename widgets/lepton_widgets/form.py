@@ -96,8 +96,6 @@ class Form:
             return ipw.Dropdown(options=names, value=value, **common)
         if isinstance(value, bool):
             return ipw.Checkbox(value=value, indent=False, **common)
-        if isinstance(value, int):
-            return ipw.IntText(value=value, **common)
         text = ipw.Text(continuous_update=False, **common)
         text.value = _shown(value, text)
         return text

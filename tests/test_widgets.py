@@ -7,6 +7,7 @@ import threading
 import time
 from array import array
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from conftest import until
@@ -190,6 +191,20 @@ class TestStatus:
         status.add([train(s, t=500 + s * 0.1) for s in range(11, 20)])
         assert status.steps_per_s == pytest.approx(10)
         assert status.seconds < 20
+
+    @pytest.mark.parametrize("state", ["queued", "starting", "paused", "stopping"])
+    def test_no_speed_is_claimed_of_a_run_that_rests(self, run, state):
+        status = Status(run)
+        status.add([train(s, t=s * 0.1) for s in range(1, 11)])
+        status.add([{"kind": "system", "t": 2.0, "rank": 1, "samples_per_s": 320.0, "memory": 5}])
+        head = status.head()
+        assert head["samples_per_s"] and head["ranks"][1]["samples_per_s"] == 320.0
+        run.end(state)
+        head = status.head()
+        assert head["samples_per_s"] is head["seconds_left"] is head["ranks"][1]["samples_per_s"] is None
+        assert head["ranks"][1]["memory"] == 5
+        run.end("done")
+        assert status.head()["ranks"][1]["samples_per_s"] == 320.0
 
     def test_commands_become_marks_and_rewind_takes_them_back(self, run):
         status = Status(run)
@@ -450,6 +465,23 @@ class TestWorkbench:
         assert bench._slot.children == (first,) and run.id in repr(bench)
         snapshot = unpack(first.get_state("snapshot")["snapshot"])
         assert snapshot[0, "loss", "train", ALL][2] == [row["step"] for row in run.rows("train")]
+
+    def test_a_double_click_starts_one_run(self, views, tiny, home, monkeypatch):
+        clock = [100.0]
+        monkeypatch.setattr("lepton_widgets.workbench.time", SimpleNamespace(monotonic=lambda: clock[0]))
+        bench = views(Workbench(tiny))
+        bench._button.click()
+        first = bench.run
+        clock[0] += 0.3
+        bench._button.click()
+        assert bench.run is first
+        clock[0] += 0.5
+        bench._button.click()
+        assert bench.run is not first
+        bench.launch()
+        assert len(lab.runs()) == 3, "launch() called from Python is not limited"
+        for run in lab.runs():
+            run.wait(60)
 
     def test_refused_launch_is_shown(self, views, monkeypatch):
         bench = views(Workbench())

@@ -212,6 +212,7 @@ class Panel {
   buildHead() {
     this.title = h("div", { class: "ll-title" });
     this.subtitle = h("div", { class: "ll-subtitle" });
+    this.remark = h("div", { class: "ll-remark" });
     this.buttons = {};
     for (const [command, path] of Object.entries(ICONS)) {
       const label = command[0].toUpperCase() + command.slice(1);
@@ -236,7 +237,8 @@ class Panel {
     );
     const controls = h("div", { class: "ll-controls", role: "group", "aria-label": "Control of the run" }, this.rateForm);
     controls.append(...Object.values(this.buttons));
-    return h("header", { class: "ll-head" }, h("div", { class: "ll-names" }, this.title, this.subtitle), controls);
+    const names = h("div", { class: "ll-names" }, this.title, this.subtitle, this.remark);
+    return h("header", { class: "ll-head" }, names, controls);
   }
 
   buildTools() {
@@ -331,6 +333,8 @@ class Panel {
       this.title.after((this.badge = badge(run.state)));
     }
     setText(this.subtitle, `${run.name ? `${run.title} · ` : ""}${run.strategy} × ${run.world} · ${run.id}`);
+    setText(this.remark, run.remark ?? "");
+    this.remark.hidden = !run.remark;
     this.bar.style.width = `${100 * part}%`;
     this.progress.setAttribute("aria-valuenow", Math.round(100 * part));
     this.showFigures(run);

@@ -288,6 +288,31 @@ def test_values_that_no_axis_likes(mounted, values):
     drawn(page)
 
 
+def test_newest_labels_of_marks_are_kept_and_stand_above_the_curves(page):
+    placed, top = core(
+        page,
+        """
+        const figure = document.body.appendChild(document.createElement("div"));
+        figure.style.cssText = "position: relative; width: 400px; height: 200px";
+        const chart = new Chart(figure, { range: null, cursor: null }, { title: "Loss", format: plain });
+        const series = new Series();
+        series.append([0, 100], [1, 0]);
+        chart.lines = [{ series, label: "Training", color: "#000" }];
+        chart.marks = given.map(([step, text]) => ({ step, text }));
+        const placed = [], pen = chart.base.getContext("2d"), texts = given.map(([, text]) => text);
+        pen.fillText = (text, x, y) => texts.includes(text) && placed.push([text, x, x + pen.measureText(text).width, y]);
+        chart.draw({ font: "11px sans-serif", grid: "#000", muted: "#000", mark: "#000", faint: 1 });
+        return [placed, chart.toPy(chart.y1)];
+        """,
+        [[10, "first"], [48, "older"], [50, "pause"], [52, "lr 0.001"], [101, "out of sight"], [99.5, "checkpoint"]],
+    )
+    assert {text for text, *_ in placed} == {"checkpoint", "lr 0.001", "first"}
+    ends = sorted((start, end) for _, start, end, _ in placed)
+    assert all(end < start for (_, end), (start, _) in zip(ends, ends[1:], strict=False))
+    assert ends[-1][1] <= 400
+    assert all(0 < y - 8 and y <= top - 2 for *_, y in placed), "a label is in the way of the curves"
+
+
 def test_theme_is_read_again(mounted):
     page = mounted(both(20))
     assert page.locator(".ll-live").get_attribute("data-theme") == "light"
@@ -329,6 +354,16 @@ def test_an_edit_of_the_rate_that_is_left_is_dropped(mounted):
     page.keyboard.press("Tab")
     assert rate.input_value() == "0.5"
     assert page.evaluate("sent") == []
+
+
+def test_a_run_says_why_it_waits(mounted):
+    page = mounted(both(20), state="queued")
+    remark = page.locator(".ll-remark")
+    for text in ("Waits for <2> of the machine's cores.", ""):
+        page.evaluate("(remark) => fire({runs: [{...state.header.runs[0], remark}]})", text)
+        assert remark.text_content() == text and remark.is_visible() == bool(text)
+    page.evaluate("fire({runs: [{...state.header.runs[0], remark: undefined}]})")
+    assert remark.text_content() == "" and remark.is_hidden()
 
 
 def test_a_busy_kernel_is_told(mounted):

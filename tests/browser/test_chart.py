@@ -304,7 +304,7 @@ def test_newest_labels_of_marks_are_kept_and_stand_above_the_curves(page):
         chart.draw({ font: "11px sans-serif", grid: "#000", muted: "#000", mark: "#000", faint: 1 });
         return [placed, chart.toPy(chart.y1)];
         """,
-        [[10, "first"], [48, "older"], [50, "pause"], [52, "lr 0.001"], [101, "out of sight"], [99.5, "checkpoint"]],
+        [[10, "first"], [49, "older"], [50, "pause"], [52, "lr 0.001"], [101, "out of sight"], [99.5, "checkpoint"]],
     )
     assert {text for text, *_ in placed} == {"checkpoint", "lr 0.001", "first"}
     ends = sorted((start, end) for _, start, end, _ in placed)

@@ -345,7 +345,7 @@ class Chart {
       if (Number.isInteger(tick)) pen.fillText(grouped(tick), this.toPx(tick), height - 6);
   }
 
-  // From the newest on: an older label that would run into one that stands is left out.
+  // From the newest on: an older label makes room for it as long as it reaches its own mark, else it is left out.
   drawMarks(pen) {
     pen.strokeStyle = this.theme.mark;
     pen.fillStyle = this.theme.muted;
@@ -360,8 +360,8 @@ class Chart {
       pen.lineTo(px, this.height - PAD.bottom);
       pen.stroke();
       const wide = pen.measureText(text).width;
-      const start = Math.min(px - 2, this.width - PAD.right - wide);
-      if (start + wide > free) continue;
+      const start = Math.min(px - 2, free - wide);
+      if (start + wide < px) continue;
       pen.fillText(text, start, PAD.top - 7);
       free = start - 12;
     }

@@ -524,6 +524,8 @@ def test_every_schedule_has_a_preview():
     for schedule in SCHEDULES:
         svg = preview(Spec(schedule=schedule))
         assert svg.count(",") > 200 and f"schedule {schedule}" in svg
+    flat = re.search(r"points='([^']*)'", preview(Spec(schedule="constant"), height=84))[1]
+    assert all(10 < float(point.split(",")[1]) < 30 for point in flat.split()), "the line sticks to the edge"
     assert preview(Spec(epochs=1)) and describe(Spec(model="mlp"))
 
 

@@ -20,8 +20,11 @@ def test_launch_steer_reload(notebook):
     book = notebook(FORM, "print('free:', 6 * 7)")
     page = book.page
     book.run_all()
-    page.get_by_role("button", name="Launch", exact=True).click()
+    count = "import lepton_lab as lab\nprint(len(lab.runs()))"
+    before = int(book.run(count))
+    page.get_by_role("button", name="Launch", exact=True).dblclick()
     book.wait_state("running")
+    assert int(book.run(count)) == before + 1, "a double click is one launch"
     seen = wait_for(book.points, 20, "no point was drawn")
     wait_for(lambda: book.points() > seen, 20, "the curve does not grow")
     assert book.run("print('free:', 6 * 7)") == "free: 42\n"
@@ -57,6 +60,8 @@ def test_kernel_restart_and_attach(notebook):
     book.wait_state("running")
     wait_for(lambda: book.points() > 100, 20, "the curve does not grow")
     book.restart_kernel()
+    assert dead_form(book.page) == ['"This form has lost its kernel: run its cell again. Runs go on."', "none", True]
+    book.shoot("lost-kernel", ".ll-workbench")
     run = "import lepton_lab as lab\nrun = lab.attach()\nprint(run.state)"
     assert book.run(run) == "running\n", "the run died with its kernel"
     book.run("run")
@@ -70,6 +75,19 @@ def test_kernel_restart_and_attach(notebook):
     book.page.get_by_role("button", name="Stop").last.click()
     book.wait_state("stopped")
     assert book.complaints == []
+
+
+def dead_form(page) -> list:
+    """What the form says above its controls, broken links drawn in the workbench, and whether it is dimmed."""
+    return page.locator(".ll-workbench").evaluate(
+        """(bench) => {
+          const panel = bench.querySelector(".ll-panel");
+          const all = [bench, ...bench.querySelectorAll(".jupyter-widgets-disconnected")];
+          return [getComputedStyle(panel, "::after").content,
+            [...new Set(all.map((widget) => getComputedStyle(widget, "::before").display))].join(),
+            [".ll-form", ".ll-actions"].every((part) => getComputedStyle(panel.querySelector(part)).opacity < 1)];
+        }"""
+    )
 
 
 def test_reload_while_it_runs(notebook):

@@ -60,7 +60,10 @@ def test_kernel_restart_and_attach(notebook):
     book.wait_state("running")
     wait_for(lambda: book.points() > 100, 20, "the curve does not grow")
     book.restart_kernel()
-    assert dead_form(book.page) == ['"This form has lost its kernel: run its cell again. Runs go on."', "none", True]
+    said, links, dimmed = dead_workbench(book.page)
+    assert [text.split(" has lost its kernel")[0] for text in said] == ['"This form', '"This view', '"This table']
+    assert links == ["none"], "broken links are drawn"
+    assert dimmed
     book.shoot("lost-kernel", ".ll-workbench")
     run = "import lepton_lab as lab\nrun = lab.attach()\nprint(run.state)"
     assert book.run(run) == "running\n", "the run died with its kernel"
@@ -77,15 +80,17 @@ def test_kernel_restart_and_attach(notebook):
     assert book.complaints == []
 
 
-def dead_form(page) -> list:
-    """What the form says above its controls, broken links drawn in the workbench, and whether it is dimmed."""
+def dead_workbench(page) -> list:
+    """What form, view and shelf say of themselves, how broken links are drawn, and whether the form is dimmed."""
     return page.locator(".ll-workbench").evaluate(
         """(bench) => {
-          const panel = bench.querySelector(".ll-panel");
+          const style = (element, part) => getComputedStyle(element, part);
+          const find = (selector) => bench.querySelector(selector);
           const all = [bench, ...bench.querySelectorAll(".jupyter-widgets-disconnected")];
-          return [getComputedStyle(panel, "::after").content,
-            [...new Set(all.map((widget) => getComputedStyle(widget, "::before").display))].join(),
-            [".ll-form", ".ll-actions"].every((part) => getComputedStyle(panel.querySelector(part)).opacity < 1)];
+          const parts = [".ll-panel", ".ll-live .ll-head", ".ll-shelf .ll-head"];
+          return [parts.map((part) => style(find(part), "::after").content),
+            [...new Set(all.map((widget) => style(widget, "::before").display))],
+            [".ll-form", ".ll-actions"].every((part) => style(find(`.ll-panel ${part}`)).opacity < 1)];
         }"""
     )
 

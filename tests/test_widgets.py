@@ -1,11 +1,13 @@
 """The widgets without a browser: curves, status, feed, and what the kernel's side of each widget does."""
 
 import json
+import re
 import struct
 import threading
 import time
 from array import array
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from conftest import until
@@ -189,6 +191,20 @@ class TestStatus:
         status.add([train(s, t=500 + s * 0.1) for s in range(11, 20)])
         assert status.steps_per_s == pytest.approx(10)
         assert status.seconds < 20
+
+    @pytest.mark.parametrize("state", ["queued", "starting", "paused", "stopping"])
+    def test_no_speed_is_claimed_of_a_run_that_rests(self, run, state):
+        status = Status(run)
+        status.add([train(s, t=s * 0.1) for s in range(1, 11)])
+        status.add([{"kind": "system", "t": 2.0, "rank": 1, "samples_per_s": 320.0, "memory": 5}])
+        head = status.head()
+        assert head["samples_per_s"] and head["ranks"][1]["samples_per_s"] == 320.0
+        run.end(state)
+        head = status.head()
+        assert head["samples_per_s"] is head["seconds_left"] is head["ranks"][1]["samples_per_s"] is None
+        assert head["ranks"][1]["memory"] == 5
+        run.end("done")
+        assert status.head()["ranks"][1]["samples_per_s"] == 320.0
 
     def test_commands_become_marks_and_rewind_takes_them_back(self, run):
         status = Status(run)
@@ -420,6 +436,16 @@ class TestWorkbench:
         rate.value = "1e-3"
         assert bench._error.value == "" and not bench._button.disabled and "ll-refused" not in rate._dom_classes
 
+    @pytest.mark.parametrize("text", ["1e3", "2.7", "", "0x10", "-1", "many"])
+    def test_whole_numbers_are_read_as_written_or_refused(self, views, text):
+        bench = views(Workbench())
+        bench._form.controls["epochs"].value = text
+        with pytest.raises(SpecError, match=f"epochs='?{re.escape(text)}'?: must be"):
+            _ = bench.spec
+        assert bench._button.disabled
+        bench._form.controls["epochs"].value = "12"
+        assert bench.spec.epochs == 12 and not bench._button.disabled
+
     def test_options_that_are_no_pairs_are_refused(self, views):
         bench = views(Workbench())
         bench._form.controls["options"].value = "dropout"
@@ -439,6 +465,23 @@ class TestWorkbench:
         assert bench._slot.children == (first,) and run.id in repr(bench)
         snapshot = unpack(first.get_state("snapshot")["snapshot"])
         assert snapshot[0, "loss", "train", ALL][2] == [row["step"] for row in run.rows("train")]
+
+    def test_a_double_click_starts_one_run(self, views, tiny, home, monkeypatch):
+        clock = [100.0]
+        monkeypatch.setattr("lepton_widgets.workbench.time", SimpleNamespace(monotonic=lambda: clock[0]))
+        bench = views(Workbench(tiny))
+        bench._button.click()
+        first = bench.run
+        clock[0] += 0.3
+        bench._button.click()
+        assert bench.run is first
+        clock[0] += 0.5
+        bench._button.click()
+        assert bench.run is not first
+        bench.launch()
+        assert len(lab.runs()) == 3, "launch() called from Python is not limited"
+        for run in lab.runs():
+            run.wait(60)
 
     def test_refused_launch_is_shown(self, views, monkeypatch):
         bench = views(Workbench())
@@ -481,6 +524,8 @@ def test_every_schedule_has_a_preview():
     for schedule in SCHEDULES:
         svg = preview(Spec(schedule=schedule))
         assert svg.count(",") > 200 and f"schedule {schedule}" in svg
+    flat = re.search(r"points='([^']*)'", preview(Spec(schedule="constant"), height=84))[1]
+    assert all(10 < float(point.split(",")[1]) < 30 for point in flat.split()), "the line sticks to the edge"
     assert preview(Spec(epochs=1)) and describe(Spec(model="mlp"))
 
 

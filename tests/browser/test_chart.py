@@ -2,6 +2,7 @@
 
 import base64
 import json
+from itertools import pairwise
 
 import pytest
 from lepton_widgets import Live
@@ -288,6 +289,32 @@ def test_values_that_no_axis_likes(mounted, values):
     drawn(page)
 
 
+def test_newest_labels_of_marks_are_kept_and_stand_above_the_curves(page):
+    placed, top = core(
+        page,
+        """
+        const figure = document.body.appendChild(document.createElement("div"));
+        figure.style.cssText = "position: relative; width: 400px; height: 200px";
+        const chart = new Chart(figure, { range: null, cursor: null }, { title: "Loss", format: plain });
+        const series = new Series();
+        series.append([0, 100], [1, 0]);
+        chart.lines = [{ series, label: "Training", color: "#000" }];
+        chart.marks = given.map(([step, text]) => ({ step, text }));
+        const placed = [], pen = chart.base.getContext("2d"), texts = given.map(([, text]) => text);
+        const end = (text, x) => x + pen.measureText(text).width;
+        pen.fillText = (text, x, y) => texts.includes(text) && placed.push([text, x, end(text, x), y]);
+        chart.draw({ font: "11px sans-serif", grid: "#000", muted: "#000", mark: "#000", faint: 1 });
+        return [placed, chart.toPy(chart.y1)];
+        """,
+        [[10, "first"], [49, "older"], [50, "pause"], [52, "lr 0.001"], [101, "out of sight"], [99.5, "checkpoint"]],
+    )
+    assert {text for text, *_ in placed} == {"checkpoint", "lr 0.001", "first"}
+    ends = sorted((start, end) for _, start, end, _ in placed)
+    assert all(end < start for (_, end), (start, _) in pairwise(ends))
+    assert ends[-1][1] <= 400
+    assert all(8 < y <= top - 2 for *_, y in placed), "a label is in the way of the curves"
+
+
 def test_theme_is_read_again(mounted):
     page = mounted(both(20))
     assert page.locator(".ll-live").get_attribute("data-theme") == "light"
@@ -300,10 +327,11 @@ def test_controls_send_commands(mounted):
     assert page.get_by_role("button", name="Resume").is_hidden()
     page.get_by_role("button", name="Pause").click()
     rate = page.get_by_role("textbox", name="Learning rate of the running job")
-    rate.fill("-3")
-    page.keyboard.press("Enter")
-    assert "must be a number above 0" in page.locator(".ll-message").text_content()
-    rate.fill("3e-4")
+    for wrong in ("-3", "1,5", "0x10", "", "0", "1e999", "Infinity", "1 2"):
+        rate.fill(wrong)
+        page.keyboard.press("Enter")
+        assert f'"{wrong}": must be a number above 0' in page.locator(".ll-message").text_content()
+    rate.fill(" 3e-4 ")
     page.keyboard.press("Enter")
     assert page.evaluate("sent") == [
         {"command": "pause", "values": {}},
@@ -311,6 +339,33 @@ def test_controls_send_commands(mounted):
     ]
     page.evaluate("fire({type: 'refused', command: 'set', text: 'no such thing'})")
     assert page.locator(".ll-message.ll-error").text_content() == "no such thing"
+
+
+def test_an_edit_of_the_rate_that_is_left_is_dropped(mounted):
+    page = mounted(both(20), state="running")
+    rate = page.get_by_role("textbox", name="Learning rate of the running job")
+    faster = "fire({runs: [{...state.header.runs[0], base_lr: 0.5}]})"
+    shown = rate.input_value()
+    rate.fill("7")
+    page.keyboard.press("Escape")
+    assert rate.input_value() == shown
+    rate.fill("7")
+    page.keyboard.press("Tab")  # to the button of the same form
+    page.evaluate(faster)
+    assert rate.input_value() == "7", "what was being edited was taken away"
+    page.keyboard.press("Tab")
+    assert rate.input_value() == "0.5"
+    assert page.evaluate("sent") == []
+
+
+def test_a_run_says_why_it_waits(mounted):
+    page = mounted(both(20), state="queued")
+    remark = page.locator(".ll-remark")
+    for text in ("Waits for <2> of the machine's cores.", ""):
+        page.evaluate("(remark) => fire({runs: [{...state.header.runs[0], remark}]})", text)
+        assert remark.text_content() == text and remark.is_visible() == bool(text)
+    page.evaluate("fire({runs: [{...state.header.runs[0], remark: undefined}]})")
+    assert remark.text_content() == "" and remark.is_hidden()
 
 
 def test_a_busy_kernel_is_told(mounted):

@@ -97,8 +97,6 @@ class Form:
             return ipw.Dropdown(options=names, value=value, **common)
         if isinstance(value, bool):
             return ipw.Checkbox(value=value, indent=False, **common)
-        if isinstance(value, int):
-            return ipw.IntText(value=value, **common)
         text = ipw.Text(continuous_update=False, **common)
         text.value = _shown(value, text)
         return text
@@ -147,16 +145,17 @@ def describe(spec: Spec) -> str:
 def preview(spec: Spec, width: int = 300, height: int = 84) -> str:
     """Inline SVG of the learning rate over the run."""
     total = spec.epochs * NOMINAL
+    low, high = height - 6, 18  # room above the peak, which else looks cut off
     steps = sorted({round(i * (total - 1) / 240) for i in range(241)})
     points = [
-        f"{4 + (width - 8) * step / max(1, total - 1):.1f},{height - 6 - (height - 12) * factor(spec, step, total):.1f}"
+        f"{4 + (width - 8) * step / max(1, total - 1):.1f},{low - (low - high) * factor(spec, step, total):.1f}"
         for step in steps
     ]
     title = f"Learning rate over the run: schedule {spec.schedule}, at most {spec.lr:g}"
     return (
         f"<figure class='ll-preview'><figcaption>Learning rate, at most {spec.lr:g}</figcaption>"
         f"<svg viewBox='0 0 {width} {height}' preserveAspectRatio='none' role='img' aria-label='{escape(title)}'>"
-        f"<path class='ll-base' d='M4 {height - 6}H{width - 4}'/><polyline points='{' '.join(points)}'/></svg>"
+        f"<path class='ll-base' d='M4 {low}H{width - 4}'/><polyline points='{' '.join(points)}'/></svg>"
         f"<small>Drawn for {NOMINAL} steps an epoch, epochs: {spec.epochs}</small></figure>"
     )
 

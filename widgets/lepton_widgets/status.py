@@ -10,6 +10,8 @@ from typing import Any
 from lepton_lab.spec import CELL
 
 TERMINAL = frozenset({"done", "stopped", "failed", "interrupted"})
+RESTING = frozenset({"queued", "starting", "paused", "stopping"})
+"""States in which no step is made: a speed measured before them says nothing."""
 WINDOW = 10.0
 """Seconds over which the speed is measured."""
 
@@ -106,7 +108,8 @@ class Status:
 
     def head(self) -> dict[str, Any]:
         """Everything but the curves, as JSON."""
-        run, spec, state, speed = self.run, self.run.spec, self.run.state, self.steps_per_s
+        run, spec, state = self.run, self.run.spec, self.run.state
+        speed = None if state in RESTING else self.steps_per_s
         known = speed and self.steps and state == "running"
         failure = run.failure if state == "failed" else None
         return {
@@ -126,7 +129,7 @@ class Status:
             "lr": self.lr,
             "base_lr": self.base_lr,
             "figures": dict(self.figures),
-            "ranks": [self.ranks[rank] | {"state": _rank_state(rank, state, failure)} for rank in sorted(self.ranks)],
+            "ranks": [_rank(self.ranks[rank], state, failure) for rank in sorted(self.ranks)],
             "marks": self.marks[-100:],
             "failure": asdict(failure) if failure else None,
         }
@@ -139,7 +142,7 @@ class Status:
         return ", ".join(parts)
 
 
-def _rank_state(rank: int, state: str, failure: Any) -> str:
-    if failure is None:
-        return state
-    return "failed" if rank == failure.rank else "ended"
+def _rank(facts: dict[str, Any], state: str, failure: Any) -> dict[str, Any]:
+    if failure is not None:
+        state = "failed" if facts["rank"] == failure.rank else "ended"
+    return facts | {"state": state} | ({"samples_per_s": None} if state in RESTING else {})

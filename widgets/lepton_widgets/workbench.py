@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from html import escape
 from typing import Any
 
@@ -17,6 +19,8 @@ from .shelf import Shelf
 
 FIELDS = {"model": "model", "data": "dataset"}
 """Fields of Spec that name what may be an object of the user's own."""
+AGAIN = 0.7
+"""Seconds after a launch in which the button starts no other: the second half of a double click."""
 
 
 class Workbench(ipw.VBox):
@@ -54,6 +58,7 @@ class Workbench(ipw.VBox):
         self.run: lab.Run | None = None
         self.live: Live | None = None
         self._shelf: Shelf | None = None
+        self._launched = -math.inf
         if isinstance(model, str):
             fields["model"], model = model, None
         own = {"model": model, "data": data, "loss": loss}
@@ -111,7 +116,7 @@ class Workbench(ipw.VBox):
         self._more.layout.display = "none"
         self._button = ipw.Button(description="Launch", tooltip="Start this run; the notebook stays free")
         self._button.add_class("ll-launch")
-        self._button.on_click(lambda _: self.launch())
+        self._button.on_click(lambda _: self._press())
         self._toggle = ipw.Button(description="More settings")
         self._toggle.add_class("ll-more")
         self._toggle.on_click(lambda _: self._unfold())
@@ -144,6 +149,10 @@ class Workbench(ipw.VBox):
         self._form.mark({line.split("=")[0] for line in text.splitlines()})
         self._button.disabled = error is not None
 
+    def _press(self) -> None:
+        if time.monotonic() - self._launched >= AGAIN:
+            self.launch()
+
     def launch(self) -> lab.Run | None:
         """Start a run with the form's spec, as the button does; None if it was refused."""
         try:
@@ -159,6 +168,7 @@ class Workbench(ipw.VBox):
         if old is not None:
             old.close()
         self._refresh()
+        self._launched = time.monotonic()  # the end of it: a second click waits until then to be heard
         return self.run
 
     def _is_chosen(self, part: str, spec: Spec) -> bool:

@@ -153,7 +153,7 @@ const logTicksOf = (low, high) => {
   return ticks.filter((_, i) => i % every === 0);
 };
 
-const PAD = { top: 10, right: 22, bottom: 24 };
+const PAD = { top: 20, right: 22, bottom: 24 }; // the labels of marks stand in the top one
 
 // One chart: two stacked canvases (curves; cursor), so that moving the cursor redraws no curve.
 // `view` is shared by the charts of a panel: {range: [x0, x1] | null, cursor: x | null, zoom(range), moved(spoken)}.
@@ -345,23 +345,25 @@ class Chart {
       if (Number.isInteger(tick)) pen.fillText(grouped(tick), this.toPx(tick), height - 6);
   }
 
+  // From the newest on: an older label makes room for it as long as it reaches its own mark, else it is left out.
   drawMarks(pen) {
     pen.strokeStyle = this.theme.mark;
     pen.fillStyle = this.theme.muted;
     pen.textAlign = "left";
     pen.setLineDash([2, 3]);
-    let free = -Infinity; // labels that would run into each other are left out
-    for (const { step, text } of this.marks) {
+    let free = this.width - PAD.right;
+    for (const { step, text } of this.marks.toReversed()) {
       if (step < this.x0 || step > this.x1) continue;
       const px = Math.round(this.toPx(step)) + 0.5;
       pen.beginPath();
       pen.moveTo(px, PAD.top);
       pen.lineTo(px, this.height - PAD.bottom);
       pen.stroke();
-      if (px < free) continue;
       const wide = pen.measureText(text).width;
-      pen.fillText(text, Math.min(px + 4, this.width - PAD.right - wide), PAD.top + 8);
-      free = px + wide + 12;
+      const start = Math.min(px - 2, free - wide);
+      if (start + wide < px) continue;
+      pen.fillText(text, start, PAD.top - 7);
+      free = start - 12;
     }
     pen.setLineDash([]);
   }

@@ -212,6 +212,7 @@ class Panel {
   buildHead() {
     this.title = h("div", { class: "ll-title" });
     this.subtitle = h("div", { class: "ll-subtitle" });
+    this.remark = h("div", { class: "ll-remark" });
     this.buttons = {};
     for (const [command, path] of Object.entries(ICONS)) {
       const label = command[0].toUpperCase() + command.slice(1);
@@ -221,17 +222,23 @@ class Panel {
     this.rate = h("input", {
       class: "ll-input", type: "text", inputmode: "decimal", spellcheck: "false",
       "aria-label": "Learning rate of the running job", oninput: () => (this.rate.dataset.dirty = "yes"),
+      onkeydown: (event) => this.rateKey(event),
     });
+    // The form itself takes the focus where a button that is clicked doesn't (Safari): it is then not left.
     this.rateForm = h(
       "form",
-      { class: "ll-rate", onsubmit: (event) => this.setRate(event) },
+      {
+        class: "ll-rate", tabindex: -1,
+        onsubmit: (event) => this.setRate(event), onfocusout: (event) => this.leaveRate(event),
+      },
       h("span", { "aria-hidden": "true" }, "Learning rate"),
       this.rate,
       h("button", { class: "ll-button", "aria-label": "Set the learning rate" }, "Set"),
     );
     const controls = h("div", { class: "ll-controls", role: "group", "aria-label": "Control of the run" }, this.rateForm);
     controls.append(...Object.values(this.buttons));
-    return h("header", { class: "ll-head" }, h("div", { class: "ll-names" }, this.title, this.subtitle), controls);
+    const names = h("div", { class: "ll-names" }, this.title, this.subtitle, this.remark);
+    return h("header", { class: "ll-head" }, names, controls);
   }
 
   buildTools() {
@@ -271,11 +278,28 @@ class Panel {
     this.late = setTimeout(() => this.say(busy), 1500);
   }
 
+  // JupyterLab keeps Enter from submitting a form.
+  rateKey(event) {
+    if (event.key === "Escape") this.rate.blur();
+    if (event.key !== "Enter") return;
+    event.preventDefault();
+    this.rateForm.requestSubmit();
+  }
+
+  // An edit that is left without being set is dropped.
+  leaveRate({ relatedTarget }) {
+    if (this.rateForm.contains(relatedTarget)) return;
+    delete this.rate.dataset.dirty;
+    this.showHead();
+  }
+
   setRate(event) {
     event.preventDefault();
-    const text = this.rate.value;
-    const lr = Number(text.replace(",", "."));
-    if (!(lr > 0 && lr < Infinity)) return this.say(`Learning rate "${text}": must be a number above 0.`, true);
+    const text = this.rate.value.trim();
+    // Number() alone would read "0x10" as well.
+    const lr = /^\+?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i.test(text) ? Number(text) : NaN;
+    if (!(lr > 0 && lr < Infinity))
+      return this.say(`Learning rate "${text}": must be a number above 0, such as 0.001 or 1e-3.`, true);
     delete this.rate.dataset.dirty;
     this.command("set", { lr });
   }
@@ -309,6 +333,8 @@ class Panel {
       this.title.after((this.badge = badge(run.state)));
     }
     setText(this.subtitle, `${run.name ? `${run.title} · ` : ""}${run.strategy} × ${run.world} · ${run.id}`);
+    setText(this.remark, run.remark ?? "");
+    this.remark.hidden = !run.remark;
     this.bar.style.width = `${100 * part}%`;
     this.progress.setAttribute("aria-valuenow", Math.round(100 * part));
     this.showFigures(run);

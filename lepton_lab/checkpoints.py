@@ -17,7 +17,11 @@ KEEP = 2  # complete checkpoints that stay on disk
 
 
 class NonFinite(LabError, ArithmeticError):
-    """A loss or a parameter became NaN or infinite."""
+    """A loss or a parameter became NaN or infinite, at `step`."""
+
+    def __init__(self, message: str, step: int) -> None:
+        super().__init__(message)
+        self.step = step
 
 
 def save(folder: RunFolder, strategy: Single, step: int, progress: dict[str, Any]) -> None:
@@ -34,7 +38,7 @@ def save(folder: RunFolder, strategy: Single, step: int, progress: dict[str, Any
     path = folder.checkpoint(step)
     for name, parameter in strategy.module.named_parameters():
         if not torch.isfinite(parameter).all():
-            raise NonFinite(f"parameter {name!r} is NaN or infinite after step {step}: lower lr, or set clip")
+            raise NonFinite(f"parameter {name!r} is NaN or infinite after step {step}: lower lr, or set clip", step)
     draft = path.with_name(f".{path.name}")
     if strategy.rank == 0:
         shutil.rmtree(draft, ignore_errors=True)  # what a crash cut off

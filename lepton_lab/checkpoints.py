@@ -25,7 +25,11 @@ KEEP = 2  # complete checkpoints that stay on disk
 
 
 class NonFinite(LabError, ArithmeticError):
-    """A loss or a parameter became NaN or infinite."""
+    """A loss or a parameter became NaN or infinite, at `step`."""
+
+    def __init__(self, message: str, step: int) -> None:
+        super().__init__(message)
+        self.step = step
 
 
 def save(folder: RunFolder, strategy: Single, step: int, progress: dict[str, Any]) -> None:
@@ -161,7 +165,7 @@ def _finite(strategy: Single, step: int) -> None:
     for name, parameter in strategy.module.named_parameters():
         part = parameter.to_local() if hasattr(parameter, "to_local") else parameter
         if not torch.isfinite(part).all():
-            raise NonFinite(f"parameter {name!r} is NaN or infinite after step {step}: lower lr, or set clip")
+            raise NonFinite(f"parameter {name!r} is NaN or infinite after step {step}: lower lr, or set clip", step)
 
 
 @contextlib.contextmanager

@@ -344,6 +344,5 @@ def find(id: str | None = None) -> RunFolder:
 
     near = difflib.get_close_matches(str(id), known, 1, 0.5)
     hint = f"did you mean {near[0]!r}? " if near else ""
-    raise LabError(
-        f"run {id!r} does not exist under {str(root)!r}; {hint}`lepton-lab list` shows the {len(known)} there are"
-    )
+    there = f"`lepton-lab list` shows the {len(known)} there are" if known else "there are no runs yet"
+    raise LabError(f"run {id!r} does not exist under {str(root)!r}; {hint}{there}")

@@ -67,6 +67,18 @@ class Run:
         return self._folder.failure
 
     @property
+    def remark(self) -> str:
+        """Why it waits, was stopped or interrupted, and what to do, in a sentence; "" where nothing is to be said."""
+        state, reason = self.state, self.facts.get("reason") or ""
+        if state == "queued" and reason:
+            return f"{reason}; `lepton-lab list` shows what is running"
+        if state == "interrupted":
+            saved = self._folder.checkpoints()
+            place = f"step {saved[-1]}" if saved else "the start"
+            return f"its processes are gone (the machine restarted, or they were killed); resume goes on from {place}"
+        return reason if state == "stopped" else ""
+
+    @property
     def facts(self) -> dict[str, Any]:
         """Small facts that became known on the way: steps, samples, shape, classes, threads, checkpoint."""
         return self._folder.facts
@@ -224,7 +236,7 @@ class Run:
         return module.eval()
 
     def summary(self) -> dict[str, Any]:
-        """One line of a table of runs: who, what, how far, how well; None where not known."""
+        """One line of a table of runs: who, what, how far (epochs from 1), how well; None where not known."""
         spec, facts, state = self.spec, self.facts, self.state
         latest = self._folder.latest()
         system = next((row for row in reversed(latest) if row["kind"] == "system"), {})
@@ -244,7 +256,7 @@ class Run:
             "world": spec.world,
             "step": step,
             "steps": steps,
-            "epoch": known.get("epoch"),
+            "epoch": None if known.get("epoch") is None else known["epoch"] + 1,
             "epochs": spec.epochs,
             **{name: known.get(name) for name in ("loss", "accuracy", "val_loss", "val_accuracy", "test_accuracy")},
             "samples_per_s": system["samples_per_s"] * facts.get("parts", 1) if "samples_per_s" in system else None,

@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import inspect
 import os
+import sys
+import unicodedata
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic.fields import FieldInfo
+
+from .refusals import LabError, SpecError, must, shown, unknown
+
+__all__ = ["CELL", "TABLES", "LabError", "Spec", "SpecError", "keywords", "pick", "table"]
 
 # The tables stand above this module, and Spec must check names against them: they are found by name when first
 # needed, so that nothing here imports upwards.
@@ -22,33 +37,8 @@ TABLES = {
     "strategy": "strategies.STRATEGIES",
 }
 CELL = "cell:"  # prefix of the name of a model or data set that a user defined, e.g. "cell:MyNet"
-
-# What people type who come from other tools; difflib can't guess these.
-SYNONYMS = {
-    "learning_rate": "lr",
-    "workers": "world",
-    "num_nodes": "world",
-    "num_processes": "world",
-    "nproc": "world",
-    "world_size": "world",
-    "batch": "batch_size",
-    "l2": "weight_decay",
-    "amp": "precision",
-    "scheduler": "schedule",
-    "data": "dataset",
-}
-
-
-class LabError(Exception):
-    """Something a user can put right; its message is one sentence that says how."""
-
-    def _render_traceback_(self) -> list[str]:
-        # IPython calls this: the sentence is the whole story, our frames would only bury it.
-        return [f"{type(self).__name__}: {self}"]
-
-
-class SpecError(LabError, ValueError):
-    """A value was refused before anything started."""
+FINITE = ConfigDict(allow_inf_nan=False)
+INVISIBLE = ("Cc", "Cf")  # Unicode's categories of control and direction characters
 
 
 class Spec(BaseModel):
@@ -96,7 +86,7 @@ class Spec(BaseModel):
     """Compile the model with torch.compile: slower start, faster steps."""
     strategy: str = "ddp"
     """How the work is split over ranks, a name of STRATEGIES."""
-    world: int = Field(1, ge=1)
+    world: int = Field(1, ge=1, validate_default=True)
     """Number of ranks (training processes), 1 or more."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where ranks compute: cpu, cuda, or auto (cuda where this machine has enough of it)."""
@@ -117,53 +107,83 @@ class Spec(BaseModel):
         try:
             super().__init__(**values)
         except ValidationError as error:
-            first = {e["loc"][:1]: e for e in reversed(error.errors())}  # one sentence a field
+            first = {e["loc"][:2]: e for e in reversed(error.errors())}  # one sentence a field, or option
             raise SpecError("\n".join(_sentence(e) for e in reversed(first.values()))) from None
 
     def __setattr__(self, name: str, value: Any) -> None:
         raise SpecError(f"a Spec is frozen: make another with spec.replace({name}={value!r})")
 
+    @field_validator(*TABLES)
+    @classmethod
+    def _known(cls, name: str, info: ValidationInfo) -> str:
+        field = str(info.field_name)
+        if not (field in ("dataset", "model") and name.startswith(CELL)):
+            pick(table(field), name, field)
+        return name
+
+    @field_validator("momentum")
+    @classmethod
+    def _moves(cls, momentum: float, info: ValidationInfo) -> float:
+        if info.data.get("optimizer") == "nesterov" and not momentum:
+            raise SpecError("momentum=0.0: optimizer='nesterov' needs momentum above 0; take 0.9, or optimizer='sgd'")
+        return momentum
+
+    @field_validator("world")
+    @classmethod
+    def _shares(cls, world: int, info: ValidationInfo) -> int:
+        """Whether the fields above leave work for every rank; those that were refused are not in `info.data`."""
+        size, accumulate = info.data.get("batch_size"), info.data.get("accumulate")
+        if size and accumulate and size < world * accumulate:
+            raise SpecError(
+                f"batch_size={size}: must be at least {world * accumulate}, a sample for each of "
+                f"world={world} ranks x accumulate={accumulate} micro-batches"
+            )
+        return world
+
+    @field_validator("name")
+    @classmethod
+    def _visible(cls, name: str) -> str:
+        if hidden := [c for c in name if unicodedata.category(c) in INVISIBLE]:
+            raise SpecError(f"name={name!a}: must have no control or other invisible characters, such as {hidden[0]!a}")
+        return name
+
+    @field_validator("options")
+    @classmethod
+    def _taken(cls, options: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        """Options as their entries take them; what only a refused entry could know is passed over."""
+        chosen = {field: info.data[field] for field in TABLES if field in info.data}
+        known = {
+            option: (rule, f"{field}={name!r}")
+            for field, name in chosen.items()
+            if not name.startswith(CELL)
+            for option, rule in keywords(table(field)[name]).items()
+        }
+        taken, refused = dict(options), []
+        for option, value in options.items():
+            try:
+                if option in known:
+                    taken[option] = _fitting(option, value, *known[option])
+                elif len(chosen) == len(TABLES):
+                    where = f"of {', '.join(chosen.values())}"
+                    raise SpecError(f"{_pair(option, value)}: {unknown('option', option, known, where)}")
+            except SpecError as error:
+                refused.append(str(error))
+        if refused:
+            raise SpecError("\n".join(refused))
+        return taken
+
     @model_validator(mode="after")
-    def _check(self) -> Spec:
-        for field in TABLES:
-            name = getattr(self, field)
-            if not (field in ("dataset", "model") and name.startswith(CELL)):
-                pick(table(field), name, field)
+    def _splits(self) -> Spec:
         if why := table("strategy")[self.strategy].refuse(self):
             raise SpecError(why)
-        if self.optimizer == "nesterov" and not self.momentum:
-            raise SpecError("momentum=0.0: optimizer='nesterov' needs momentum above 0; take 0.9, or optimizer='sgd'")
-        if self.batch_size < self.world * self.accumulate:
-            raise SpecError(
-                f"batch_size={self.batch_size}: must be at least {self.world * self.accumulate}, a sample for each of "
-                f"world={self.world} ranks x accumulate={self.accumulate} micro-batches"
-            )
-        self._check_options()
         return self
 
-    def _check_options(self) -> None:
-        if not self.options:
-            return
-        known = self.known_options()
-        for name, value in list(self.options.items()):
-            if name in known:
-                self.options[name] = _as_type_of(known[name], name, value)
-            else:
-                raise SpecError(
-                    f"options={{{name!r}: {value!r}}}: "
-                    + unknown(
-                        "option", name, known, f"of {self.dataset}, {self.model}, {self.schedule}, {self.strategy}"
-                    )
-                )
-
     def known_options(self) -> dict[str, Any]:
-        """Option names of the chosen table entries with their defaults."""
-        known: dict[str, Any] = {}
-        for field in TABLES:
-            name = getattr(self, field)
-            if not name.startswith(CELL):
-                known |= keywords(table(field)[name])
-        return known
+        """Option names of the chosen table entries, with the values that hold: those given, else the defaults."""
+        names = ((field, getattr(self, field)) for field in TABLES)
+        entries = (table(field)[name] for field, name in names if not name.startswith(CELL))
+        defaults = {option: rule.default for entry in entries for option, rule in keywords(entry).items()}
+        return defaults | self.options
 
     def options_of(self, entry: Callable[..., Any]) -> dict[str, Any]:
         """The part of `options` that a table's entry takes."""
@@ -219,9 +239,13 @@ class Spec(BaseModel):
         text = str(source)
         if isinstance(source, os.PathLike) or text.endswith((".yaml", ".yml", ".json")):
             try:
-                text = Path(source).read_text()
+                text = Path(source).read_text(encoding="utf-8")
             except OSError as error:
                 raise SpecError(f"spec file {str(source)!r} can't be read: {error.strerror}") from None
+            except UnicodeDecodeError as error:
+                raise SpecError(
+                    f"spec file {str(source)!r} is not text in UTF-8 (at byte {error.start}): save it as UTF-8"
+                ) from None
         try:
             values = yaml.safe_load(text)
         except yaml.YAMLError as error:
@@ -251,42 +275,47 @@ def pick(table: Mapping[str, Any], name: str, field: str) -> Any:
     return table[name]
 
 
-def unknown(kind: str, name: str, known: Mapping[str, Any], where: str = "") -> str:
-    """One sentence on an unknown name: the nearest one and all that are known."""
-    near = SYNONYMS.get(name) or next(iter(difflib.get_close_matches(name.lower(), known, 1, 0.5)), None)
-    hint = f"; did you mean {near!r}?" if near in known else ""
-    names = ", ".join(known) or "none"
-    return f"unknown {kind}{hint} (known{' ' + where if where else ''}: {names})"
+def keywords(entry: Callable[..., Any]) -> dict[str, FieldInfo]:
+    """
+    Keyword-only arguments of a table's entry: its options, with default, type and range.
+
+    The range is declared in the signature: ``dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0``.
+    """
+    names = vars(sys.modules[entry.__module__])
+    found = {}
+    for p in inspect.signature(entry).parameters.values():
+        if p.kind is p.KEYWORD_ONLY:
+            # Only these: other annotations may name types that are imported for checkers alone.
+            kind = eval(p.annotation, names) if isinstance(p.annotation, str) else p.annotation
+            found[p.name] = FieldInfo.from_annotated_attribute(type(p.default) if kind is p.empty else kind, p.default)
+    return found
 
 
-def keywords(entry: Callable[..., Any]) -> dict[str, Any]:
-    """Keyword-only arguments of a table's entry with their defaults: its options."""
-    parameters = inspect.signature(entry).parameters.values()
-    return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
-
-
-def _as_type_of(default: Any, name: str, value: Any) -> Any:
-    kind = type(default)
-    if isinstance(value, kind) and not (kind is int and isinstance(value, bool)):
-        return value
+def _fitting(option: str, value: Any, rule: FieldInfo, entry: str) -> Any:
+    """An option's value as its entry takes it, or a SpecError."""
+    # pydantic would take True for 1.
+    given = str(value) if isinstance(value, bool) and rule.annotation is not bool else value
     try:
-        if kind in (int, float) and not isinstance(value, bool):
-            number = kind(value)
-            if number == float(value):
-                return number
-    except ValueError:
-        pass
-    raise SpecError(f"options={{{name!r}: {value!r}}}: must be of type {kind.__name__}, like its default {default!r}")
+        return TypeAdapter(Annotated[rule.annotation, rule], config=FINITE).validate_python(given)
+    except ValidationError as error:
+        raise SpecError(f"{_pair(option, value)}: {must(error.errors()[0], rule)} ({entry})") from None
+
+
+def _pair(option: str, value: Any) -> str:
+    return f"options={{{option!r}: {shown(value)}}}"
 
 
 def _sentence(error: Any) -> str:
     """One pydantic error as a sentence of ours."""
     if error["type"] == "value_error":
         return str(error["ctx"]["error"])
-    field = str(error["loc"][0])
+    field, *within = error["loc"]
+    value = shown(error["input"])
     if error["type"] == "extra_forbidden":
-        return f"{field}={error['input']!r}: {unknown('field', field, Spec.model_fields)}"
+        return f"{field}={value}: {unknown('field', str(field), Spec.model_fields)}"
+    if within:
+        return f"{_pair(within[0], error['input'])}: must be true or false, a finite number, or text"
     if error["type"] == "string_type" and field in TABLES:
-        return f"{field}={error['input']!r}: must be a name (known: {', '.join(table(field))})"
-    must = error["msg"].replace("Input should be", "must be").replace("Input should have", "must have")
-    return f"{field}={error['input']!r}: {must} ({(Spec.model_fields[field].description or '').rstrip('.')})"
+        return f"{field}={value}: must be a name (known: {', '.join(table(field))})"
+    described = Spec.model_fields[field]
+    return f"{field}={value}: {must(error, described)} ({(described.description or '').rstrip('.')})"

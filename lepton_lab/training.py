@@ -207,7 +207,8 @@ class Fit:
         """Fail if any loss so far was not finite."""
         self.log.flush()
         if self.log.nonfinite is not None:
-            raise NonFinite(f"the loss became NaN or infinite at step {self.log.nonfinite}: lower lr, or set clip")
+            step = self.log.nonfinite
+            raise NonFinite(f"the loss became NaN or infinite at step {step}: lower lr, or set clip", step)
 
     def _state(self, state: str, **facts: Any) -> None:
         if self.strategy.rank == 0:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 import lepton_lab as lab
 from lepton_lab.charts import CHARTS, Curve, intervals, labels, number, reduce, series
+from lepton_lab.charts.matrix import Matrix
 from lepton_lab.charts.series import throughput
 from lepton_lab.folders import RunFolder, write_json
 
@@ -166,6 +167,20 @@ def test_interventions_are_marked_on_a_run_shown_alone():
     assert CHARTS["loss"]([run]).marks == ((10.0, "lr=0.05"),)
     assert CHARTS["loss"]([run, trained()]).marks == ()
     assert CHARTS["loss"]([run]).plotly()["layout"]["annotations"][0]["text"] == "lr=0.05"
+
+
+@pytest.mark.parametrize("n", [1, 20, 200])
+def test_a_confusion_is_one_picture_with_few_ticks(n):
+    from matplotlib.figure import Figure
+
+    counts = [[9 if i == j else (i + j) % 3 for j in range(n)] for i in range(n)]
+    figure = Figure()
+    Matrix("title", "text", counts, [f"class {i}" for i in range(n)])._draw(figure)
+    (axes,) = figure.axes
+    assert not axes.patches and len(axes.images) == 1
+    assert axes.images[0].get_array().shape == (n, n, 3)
+    assert 1 <= len(axes.get_xticks()) <= 20
+    assert len(axes.texts) == (sum(count > 0 for row in counts for count in row) if n <= 20 else 0)
 
 
 def test_confusion_tells_how_many_and_which():

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 
+import click
 import pytest
 import yaml
 from click.testing import CliRunner
@@ -153,6 +154,7 @@ def test_the_command_of_a_run_repeats_it():
 def test_json_is_the_only_thing_on_stdout():
     record = json.loads(call(*TINY, "--json")[0])
     assert record["state"] == "done" and record["failure"] is None and record["test_accuracy"] > 0.3
+    assert (record["epoch"], record["epochs"], record["remark"]) == (1, 1, "")
     assert record["spec"]["model"] == "mlp" and record["folder"].endswith(record["id"])
     assert json.loads(call("show", record["id"], "--json")[0])["id"] == record["id"]
     assert [row["id"] for row in json.loads(call("list", "--json")[0])] == [record["id"]]
@@ -186,6 +188,49 @@ def test_list_is_a_table():
     assert lines[0].split()[:3] == ["id", "state", "what"]
     assert "wide [red]" in lines[1] and "mlp on digits" in lines[2]
     assert all(run.id in line for run, line in zip(lab.runs(), lines[1:], strict=True))
+
+
+@pytest.mark.parametrize("width", [40, 60, 79, 80])
+def test_list_never_cuts_an_id(width, monkeypatch):
+    from lepton_lab.folders import RunFolder
+
+    run = lab.attach(RunFolder.create(Spec(name="a name that is longer than there is room for")).id)
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setenv("FORCE_COLOR", "1")  # as on a terminal
+    lines = click.unstyle(call("list")[0]).splitlines()
+    assert run.id in lines[1] and max(map(len, lines)) <= width
+    assert ("val loss" in lines[0]) == (width >= 80)
+
+
+def test_a_reader_that_goes_leaves_the_run_to_itself():
+    process = start(*ENDLESS)
+    assert process.stdout.readline().split()[0] == "epoch"
+    process.stdout.close()
+    told = process.stderr.read()
+    assert process.wait(60) == 141
+    process.stderr.close()
+    run = lab.attach()
+    assert told.count("\n") == 1 and "the run goes on" in told and f"lepton-lab show {run.id}" in told
+    assert run.state == "running"
+    run.stop()
+    assert run.wait(60) == "stopped"
+
+
+def test_a_reader_that_goes_ends_other_commands_in_silence():
+    call(*TINY)
+    process = start("show")
+    process.stdout.close()  # long before it writes
+    assert process.stderr.read() == "" and process.wait(60) == 141
+    process.stderr.close()
+
+
+def test_an_interrupted_run_says_how_to_go_on():
+    from lepton_lab.folders import RunFolder
+
+    run = lab.attach(RunFolder.create(Spec()).id)  # that nobody has
+    head, remark, *_ = call("show")[0].splitlines()
+    assert head == f"{run.id}  interrupted" and remark == run.remark != ""
+    assert json.loads(call("show", "--json")[0])["remark"] == run.remark
 
 
 def test_steering(live):
@@ -245,6 +290,7 @@ def test_a_failed_run_exits_with_one_and_says_why():
     ("words", "sentence"),
     [
         (["run", "--lr", "0"], "lr='0': must be greater than 0"),
+        (["run", "--option", "dropout=9"], "'dropout': 9}: must be at least 0 and less than 1"),
         (["run", "--lr", "nan"], "lr="),
         (["run", "--model", "cmn"], "did you mean 'cnn'?"),
         (["run", "--dataset", "digit"], "did you mean 'digits'?"),

@@ -13,6 +13,7 @@ README = (ROOT / "README.md").read_text()
 
 # From the ground up; a module may import from the layers below its own, and from its own package.
 LAYERS = [
+    {"refusals"},
     {"spec"},
     {"folders", "processes"},
     {"events", "control"},

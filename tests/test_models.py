@@ -6,7 +6,7 @@ import torch._dynamo  # sets an environment variable of its own when first neede
 from torch import nn
 
 from lepton_lab.models import MODELS, cnn, mlp, mnist_cnn
-from lepton_lab.spec import SpecError, keywords
+from lepton_lab.spec import Spec, SpecError, keywords
 from lepton_lab.training import token_loss
 
 # What a model is told of data: shape of a sample, classes, kinds of tokens.
@@ -120,7 +120,7 @@ def test_options():
 def test_bad_options(name, option, value):
     option = option if option in keywords(MODELS[name]) else "hidden"
     with pytest.raises(SpecError) as error:
-        MODELS[name](*TOLD[READS[name]], **{option: value})
+        Spec(model=name, options={option: value})
     assert option in str(error.value) and str(value) in str(error.value)
 
 

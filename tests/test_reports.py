@@ -159,6 +159,8 @@ def test_a_run_without_events_is_reported(home):
         reports.provenance,
     ):
         assert section([run]).text
+    assert "its processes are gone" in reports.heading([run]).html
+    assert run.remark.endswith("resume goes on from the start")
 
 
 @pytest.mark.parametrize("wrap", [list, json.dumps, lambda ids: str(ids).replace("'", ""), tuple])

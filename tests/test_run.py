@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -64,11 +65,18 @@ def test_two_runs_at_once_and_a_third_waits_in_the_queue(endless, monkeypatch):
     third = lab.launch(endless)
     until(lambda: any(row.get("reason", "").startswith("waits for") for row in third.rows("state")))
     assert third.state == "queued"
+    assert third.remark == "waits for 2 free cpu slots; `lepton-lab list` shows what is running"
+    one = lab.launch(endless.replace(world=1))
+    assert until(lambda: one.remark).startswith("waits for 1 free cpu slot;")
+    one.stop()
+    assert one.wait(30) == "stopped" and one.remark == "stopped while it was queued"
     first.stop()
     until(lambda: third.state == "running")
+    assert third.remark == ""
     for run in (second, third):
         run.stop()
         assert run.wait(30) == "stopped"
+        assert run.remark == ""
 
 
 def test_a_queued_run_can_be_stopped(endless, monkeypatch):
@@ -286,7 +294,10 @@ def test_provenance_says_where_the_figures_come_from(tiny):
         (lambda: lab.launch(lab.Spec(world=64)), ["world=64", "at most 2", "LEPTON_LAB_MAX_WORKERS=64"]),
         (lambda: lab.launch(lab.Spec(device="cuda")), ["device='cuda'", "no GPU", "device='cpu'"]),
         (lambda: lab.launch(lab.Spec(model="cell:MyNet")), ["cell:MyNet", "model=...", "--like"]),
-        (lambda: lab.attach("20200101-000000-0000"), ["20200101-000000-0000", "does not exist", "lepton-lab list"]),
+        (
+            lambda: lab.attach("20200101-000000-0000"),
+            ["20200101-000000-0000", "there are no runs yet"],
+        ),
         (lambda: lab.attach(), ["no runs yet", "lab.launch"]),
     ],
 )
@@ -345,7 +356,7 @@ def test_a_loss_that_is_not_a_number_fails_the_run_at_its_step(tiny):
     run = lab.launch(tiny.replace(optimizer="sgd", lr=1e6, epochs=200, momentum=0))
     assert run.wait(60) == "failed"
     assert run.failure.type == "NonFinite"
-    assert "at step" in run.failure.message or "after step" in run.failure.message
+    assert re.search("(at|after) step ([0-9]+)", run.failure.message)[2] == str(run.failure.step)
     assert run.failure.checkpoint == (run._folder.checkpoints() or [None])[-1]
     assert all(row["loss"] is None or math.isfinite(row["loss"]) for row in run.rows("train"))
 

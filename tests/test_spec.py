@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from lepton_lab.datasets import DATASETS
 from lepton_lab.models import MODELS
 from lepton_lab.optimizers import OPTIMIZERS, SCHEDULES
-from lepton_lab.spec import LabError, Spec, SpecError
+from lepton_lab.spec import TABLES, LabError, Spec, SpecError, keywords, table
 
 specs = st.builds(
     Spec,
@@ -26,7 +26,7 @@ specs = st.builds(
     precision=st.sampled_from(["fp32", "bf16", "fp16"]),
     compile=st.booleans(),
     seed=st.integers(0, 2**31 - 1),
-    name=st.text(max_size=80),
+    name=st.text(st.characters(exclude_categories=["Cc", "Cf", "Cs"]), max_size=80),
 )
 
 
@@ -70,14 +70,26 @@ def test_text_as_papermill_sends_it_is_a_number():
         ({"lr": math.inf}, ["lr=inf", "finite"]),
         ({"lr": "fast"}, ["lr='fast'", "number"]),
         ({"epochs": 0}, ["epochs=0", "1"]),
-        ({"epochs": 1.5}, ["epochs=1.5", "integer"]),
+        ({"epochs": 1.5}, ["epochs=1.5", "must be a whole number"]),
         ({"momentum": 1.0}, ["momentum=1.0", "less than 1"]),
-        ({"precision": "fp8"}, ["precision='fp8'", "'fp32', 'bf16' or 'fp16'"]),
+        ({"precision": "b16"}, ["precision='b16'", "'fp32', 'bf16' or 'fp16'", "did you mean 'bf16'"]),
+        ({"compile": "maybe"}, ["compile='maybe'", "must be true or false"]),
+        ({"epochs": "many"}, ["epochs='many'", "must be a whole number"]),
+        ({"warmup": -1}, ["warmup=-1", "must be at least 0 ("]),
+        ({"momentum": -1}, ["momentum=-1", "must be at least 0 and less than 1"]),
+        ({"name": 3}, ["name=3", "must be text"]),
+        ({"name": "x" * 81}, ["name='xxx", "at most 80 characters, not 81"]),
+        ({"name": "a\x1b[31mb"}, ["name='a\\x1b[31mb'", "control", "such as '\\x1b'"]),
+        ({"name": "gpj.\u202egnp"}, ["invisible", "such as '\\u202e'"]),
+        ({"optimizer": "nesterov", "momentum": 0}, ["momentum=0.0", "nesterov"]),
         ({"batch_size": 3, "world": 4}, ["batch_size=3", "at least 4", "world=4"]),
         ({"batch_size": 8, "world": 2, "accumulate": 5}, ["batch_size=8", "at least 10"]),
         ({"strategy": "single", "world": 2}, ["world=2", "strategy='ddp'"]),
         ({"options": {"hiden": 3}, "model": "mlp"}, ["hiden", "did you mean 'hidden'"]),
-        ({"options": {"hidden": "many"}, "model": "mlp"}, ["hidden", "'many'", "int"]),
+        (
+            {"options": {"hidden": "many"}, "model": "mlp"},
+            ["'hidden': 'many'", "must be a whole number", "model='mlp'"],
+        ),
     ],
 )
 def test_a_refusal_names_field_value_and_remedy(fields, words):
@@ -91,8 +103,60 @@ def test_a_refusal_names_field_value_and_remedy(fields, words):
 
 def test_several_refusals_come_together():
     with pytest.raises(SpecError) as caught:
-        Spec(lr=-1, epochs=0)
-    assert len(str(caught.value).splitlines()) == 2
+        Spec(
+            dataset="digit",
+            model="mlp",
+            optimizer="adm",
+            lr=-1,
+            epochs=0,
+            batch_size=2,
+            world=4,
+            bogus=1,
+            options={"hidden": 0, "dropout": 9},
+        )
+    told = [line.split(":")[0] for line in str(caught.value).splitlines()]
+    own = ["dataset='digit'", "optimizer='adm'", "lr=-1", "epochs=0", "batch_size=2"]
+    assert told == [*own, "options={'hidden'", "options={'dropout'", "bogus=1"]
+
+
+def test_options_of_a_refused_entry_are_not_called_unknown():
+    with pytest.raises(SpecError) as caught:
+        Spec(model="gtp", options={"positions": "learned"})
+    assert "positions" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"options": {"dropout": 9}}, ["'dropout': 9}", "must be at least 0 and less than 1", "model='cnn'"]),
+        ({"options": {"hidden": 0}}, ["'hidden': 0}", "must be at least 1"]),
+        ({"options": {"hidden": True}}, ["'hidden': True}", "must be a whole number"]),
+        ({"options": {"hidden": 1.5}}, ["'hidden': 1.5}", "must be a whole number"]),
+        ({"options": {"dropout": "inf"}}, ["'dropout': 'inf'}", "must be a finite number"]),
+        ({"options": {"hidden": None}}, ["'hidden': None}", "true or false, a finite number, or text"]),
+        ({"options": [1]}, ["options=[1]", "must be pairs of name and value"]),
+        ({"model": "gpt", "options": {"positions": "rotry"}}, ["'rotary' or 'learned'", "did you mean 'rotary'"]),
+        ({"model": "transformer", "options": {"patch": -1}}, ["'patch': -1}", "must be at least 0"]),
+        ({"dataset": "blobs", "model": "mlp", "options": {"samples": 9}}, ["must be at least 10", "dataset='blobs'"]),
+        ({"dataset": "blobs", "model": "mlp", "options": {"spread": 0}}, ["must be greater than 0"]),
+        ({"dataset": "pydocs", "model": "gpt", "options": {"tokens": "words"}}, ["'characters' or 'bytes'"]),
+        ({"dataset": "pydocs", "model": "gpt", "options": {"context": 0}}, ["'context': 0}", "must be at least 1"]),
+        ({"schedule": "cyclical", "options": {"cycles": 0}}, ["must be at least 1", "schedule='cyclical'"]),
+        ({"options": {"find_unused_parameters": 3}}, ["must be true or false", "strategy='ddp'"]),
+    ],
+)
+def test_options_are_checked_before_a_launch(fields, words):
+    with pytest.raises(SpecError) as caught:
+        Spec(**fields)
+    assert "\n" not in str(caught.value)
+    for word in words:
+        assert word in str(caught.value)
+
+
+@pytest.mark.parametrize(("field", "entry"), [(field, name) for field in TABLES for name in table(field)])
+def test_every_option_takes_its_own_default(field, entry):
+    defaults = {name: rule.default for name, rule in keywords(table(field)[entry]).items()}
+    assert Spec(**{field: entry}, options=defaults).options == defaults
 
 
 def test_options_are_taken_by_the_type_of_their_default():
@@ -117,6 +181,15 @@ def test_yaml_that_is_no_spec_is_refused(text):
 def test_a_missing_file_is_refused_by_name(tmp_path):
     with pytest.raises(SpecError, match=r"nothing\.yaml"):
         Spec.load(tmp_path / "nothing.yaml")
+
+
+def test_a_file_that_is_not_utf_8_is_refused_by_name(tmp_path):
+    file = tmp_path / "spec.yaml"
+    file.write_bytes("name: Grüße".encode("latin-1"))
+    with pytest.raises(SpecError, match=r"spec\.yaml' is not text in UTF-8 \(at byte 8\)"):
+        Spec.load(file)
+    file.write_bytes("name: Grüße".encode())
+    assert Spec.load(file).name == "Grüße"
 
 
 def test_a_notebook_shows_an_error_as_its_sentence():

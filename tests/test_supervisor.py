@@ -131,11 +131,11 @@ def test_killing_the_supervisor_ends_the_ranks_and_the_run_reads_as_interrupted(
     run = lab.launch(endless)
     ranks = started(run)
     run.checkpoint()
-    until(lambda: run.facts.get("checkpoint"))
+    saved = until(lambda: run.facts.get("checkpoint"))
     os.kill(ranks[0].ppid(), signal.SIGKILL)
     until(lambda: gone(ranks), 5)
     assert run.wait(5) == "interrupted"
-    saved = run.facts["checkpoint"]
+    assert run.remark.startswith("its processes are gone") and run.remark.endswith(f"goes on from step {saved}")
     run.resume()
     until(lambda: run.state == "running", 60)
     until(lambda: run.rows("train")[-1]["step"] > saved + 20)

@@ -177,6 +177,7 @@ class TestStatus:
         status.add([{"kind": "state", "t": 0, "rank": 0, "state": "running", "steps": 100}])
         status.add([train(s, t=s * 0.1, lr=1e-3) for s in range(1, 51)])
         head = status.head()
+        assert head["remark"] == run.remark == ""
         assert (head["epoch"], head["step"], head["steps"]) == (2, 50, 100)
         assert head["samples_per_s"] == pytest.approx(640)
         assert head["seconds_left"] == pytest.approx(5.0)

@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING, Any
 from .drawing import COLORS, CONFIG, INK, Chart, dress, layout, plain
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 RIGHT, WRONG, EMPTY = COLORS[0], COLORS[1], "#f4f5f7"
+GAP = 11.0  # points of white between the cells, over all
+FITTING = 45  # letters of names that fit side by side
 READABLE = 20  # classes up to which every cell's count can be written in it
 
 
@@ -60,26 +63,42 @@ class Matrix(Chart):
         return 4.6, 4.6
 
     def _draw(self, figure: Figure) -> None:
-        from matplotlib.patches import Rectangle
-
         axes = figure.add_subplot()
         n = len(self.classes)
-        for i, row in enumerate(self.counts):
-            for j, count in enumerate(row):
-                depth = 0.15 + 0.85 * (_share(count, sum(row)) or 0)
-                color = _tint(RIGHT if i == j else WRONG, depth) if count else EMPTY
-                axes.add_patch(Rectangle((j - 0.48, i - 0.48), 0.96, 0.96, color=color, lw=0))
-                if count and n <= READABLE:
-                    ink = "white" if depth > 0.55 else INK
-                    axes.text(j, i, str(count), ha="center", va="center", fontsize=8 if n <= 12 else 6, color=ink)
-        axes.set(xlim=(-0.5, n - 0.5), ylim=(n - 0.5, -0.5), aspect="equal")
-        every = range(0, n, max(1, n // READABLE))
-        long = max(len(name) for name in self.classes) > 4
+        colors = [_color(row, i, j) for i, row in enumerate(self.counts) for j in range(n)]
+        # One picture for all cells, since a shape for each would take seconds from a hundred classes on.
+        axes.imshow([colors[i * n : (i + 1) * n] for i in range(n)], interpolation="nearest", zorder=0)
+        edges = [i - 0.5 for i in range(n + 1)]
+        for lines in (axes.hlines, axes.vlines):
+            lines(edges, -0.5, n - 0.5, color="white", lw=GAP / n, zorder=1)
+        if n <= READABLE:
+            self._write(axes)
+        every = range(0, n, -(-n // READABLE))
+        long = len(every) * max(len(self.classes[i]) for i in every) > FITTING
         axes.set_xticks(every, [plain(self.classes[i]) for i in every], rotation=45 if long else 0)
         axes.set_yticks(every, [plain(self.classes[i]) for i in every])
         dress(axes, "predicted", "true")
         axes.grid(False)
         figure.suptitle(plain(self.title), x=0.012, ha="left", fontsize=10.5, fontweight="bold", color=INK)
+
+    def _write(self, axes: Axes) -> None:
+        """Each cell's count in it."""
+        size = 8 if len(self.classes) <= 12 else 6
+        for i, row in enumerate(self.counts):
+            for j, count in enumerate(row):
+                if count:
+                    ink = "white" if _depth(count, row) > 0.55 else INK
+                    axes.text(j, i, str(count), ha="center", va="center", fontsize=size, color=ink)
+
+
+def _color(row: list[int], i: int, j: int) -> tuple[int, ...]:
+    """Red, green and blue of the cell of true class i and predicted class j, 0 to 255."""
+    color = _tint(RIGHT if i == j else WRONG, _depth(row[j], row)) if row[j] else EMPTY
+    return tuple(bytes.fromhex(color[1:]))
+
+
+def _depth(count: int, row: list[int]) -> float:
+    return 0.15 + 0.85 * (_share(count, sum(row)) or 0)
 
 
 def _share(count: int | None, whole: int) -> float | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -16,11 +17,13 @@ from ..charts import number
 from ..folders import ENDED, home
 from ..run import Run, attach
 from ..spec import LabError, Spec, SpecError
+from .listing import show_table
 from .options import SpecCommand, chosen, option_help, spec_options
-from .progress import follow
+from .progress import ATTACH, follow
 
 EFFECT = 15.0  # seconds to wait for a command to take effect
 EXIT = {"done": 0, "stopped": 130}  # any other end is 1
+UNREAD = 141  # as of what SIGPIPE ends
 
 EXAMPLES = """
 \b
@@ -72,6 +75,9 @@ class Lab(click.Group):
             return super().invoke(ctx)
         except LabError as error:
             raise Refused(str(error)) from None
+        except BrokenPipeError:  # `| head` has seen enough; Python's last flush must not fail on it too
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            raise SystemExit(UNREAD) from None
 
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
@@ -119,7 +125,7 @@ def list_runs(as_json: bool) -> None:
     elif not found:
         click.echo(f"There are no runs yet under {home() / 'runs'}: lepton-lab demo makes one.")
     else:
-        _table([run.summary() for run in found])
+        show_table([run.summary() for run in found])
 
 
 @main.command()
@@ -208,15 +214,21 @@ def demo(out: Path | None) -> None:
 
 def _watch(run: Run, as_json: bool) -> int:
     """Follow a run in the foreground; returns the exit status."""
-    state = follow(run, quiet=as_json)
-    if as_json:
-        click.echo(json.dumps(_record(run)))
-    else:
-        click.echo(f"{click.style(state, bold=True)}{_test(run)}  {run.folder}")
+    try:
+        state = follow(run, quiet=as_json)
+        if as_json:
+            click.echo(json.dumps(_record(run)))
+        else:
+            click.echo(f"{click.style(state, bold=True)}{_test(run)}  {run.folder}")
+    except BrokenPipeError:
+        if run.state not in ENDED:
+            told = ATTACH.format(id=run.id)
+            click.echo(f"Nobody reads the output any more; the run goes on. To see it again: {told}", err=True)
+        raise
     if run.failure:
         click.secho(f"Error: {run.failure}", fg="red", err=True)
-    elif state == "interrupted":
-        click.secho(f"Error: the run's processes are gone; `lepton-lab resume {run.id}` goes on", fg="red", err=True)
+    elif run.remark:
+        click.echo(f"{run.id}: {run.remark}", err=True)
     return EXIT.get(state, 1) if state in ENDED else EXIT["stopped"]
 
 
@@ -247,6 +259,7 @@ def _record(run: Run) -> dict[str, Any]:
     failure = run.failure
     return {
         **run.summary(),
+        "remark": run.remark,
         "folder": str(run.folder),
         "failure": asdict(failure) if failure else None,
         "command": run.command,
@@ -256,7 +269,7 @@ def _record(run: Run) -> dict[str, Any]:
 
 def _described(run: Run) -> str:
     summary = run.summary()
-    lines = [click.style(f"{run.id}  {run.state}", bold=True), ""]
+    lines = [click.style(f"{run.id}  {run.state}", bold=True), *filter(None, [run.remark]), ""]
     names = {"loss": "training loss", "accuracy": "training accuracy", "val_loss": "validation loss"}
     names |= {"val_accuracy": "validation accuracy", "test_accuracy": "test accuracy", "samples_per_s": "samples/s"}
     figures = {"step": f"{summary['step']} of {summary['steps'] or '?'}", "time": f"{summary['seconds']:.1f} s"}
@@ -267,25 +280,6 @@ def _described(run: Run) -> str:
     lines += ["", "Spec:", *(f"  {line}" for line in run.spec.to_yaml().splitlines())]
     lines += ["", "Folder:", f"  {run.folder}", "Again:", f"  {run.command}"]
     return "\n".join(lines)
-
-
-def _table(rows: list[dict[str, Any]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=160)  # a file or a pipe wraps nothing
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("id", "state", "what", "steps", "val loss", "val acc", "test acc"):
-        right = name not in ("id", "state", "what")
-        table.add_column(name, justify="right" if right else "left", no_wrap=name != "what")
-    for row in rows:
-        what = row["name"] or f"{row['model']} on {row['dataset']}"
-        figures = (row[name] for name in ("val_loss", "val_accuracy", "test_accuracy"))
-        steps = f"{row['step']}/{row['steps']}" if row["steps"] else "-"
-        table.add_row(row["id"], row["state"], what, steps, *("-" if f is None else f"{f:.4f}" for f in figures))
-    console.print(table, markup=False)
 
 
 __all__ = ["main"]

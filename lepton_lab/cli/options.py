@@ -8,7 +8,8 @@ from typing import Any
 
 import click
 
-from ..spec import SYNONYMS, TABLES, Spec, SpecError, keywords, table
+from ..refusals import SYNONYMS
+from ..spec import TABLES, Spec, SpecError, keywords, table
 
 FIELDS = [name for name in Spec.model_fields if name != "options"]
 METAVARS = {bool: "[true|false]", int: "INTEGER", float: "NUMBER", str: "TEXT"}

@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib.util
 import zlib
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field
 
 from ..spec import SpecError
 from .base import Data, shuffled, take
@@ -75,7 +77,13 @@ def _read_digits() -> tuple[np.ndarray, np.ndarray]:
 
 
 def blobs(
-    root: Path, seed: int, *, samples: int = 1000, features: int = 2, classes: int = 3, spread: float = 1.0
+    root: Path,
+    seed: int,
+    *,
+    samples: Annotated[int, Field(ge=10)] = 1000,
+    features: Annotated[int, Field(ge=1)] = 2,
+    classes: Annotated[int, Field(ge=2)] = 3,
+    spread: Annotated[float, Field(gt=0)] = 1.0,
 ) -> Data:
     """
     Gaussian clusters, one a class, made from the seed: float features for quick trials.
@@ -99,20 +107,8 @@ def blobs(
     -------
     Data
         x float32 (N, features), standardised by the training part; y int64 (N,).
-
-    Raises
-    ------
-    SpecError
-        If an option is out of range.
     """
     import torch
-
-    least = {"samples": 10, "features": 1, "classes": 2}
-    for (name, low), value in zip(least.items(), (samples, features, classes), strict=True):
-        if value < low:
-            raise SpecError(f"options={{{name!r}: {value}}}: blobs needs at least {low} {name}")
-    if not 0 < spread < float("inf"):
-        raise SpecError(f"options={{'spread': {spread}}}: must be a number above 0 (standard deviation of a cluster)")
 
     generator = torch.Generator().manual_seed(seed)
     centres = 5 * torch.randn(classes, features, generator=generator)

@@ -9,7 +9,9 @@ from __future__ import annotations
 import math
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field
 
 from ..spec import SpecError
 from .base import HELD_OUT, Data
@@ -19,10 +21,11 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
-TOKENS = ("characters", "bytes")
+Context = Annotated[int, Field(ge=1)]
+Tokens = Literal["characters", "bytes"]
 
 
-def pydocs(root: Path, seed: int, *, context: int = 64, tokens: str = "characters") -> Data:
+def pydocs(root: Path, seed: int, *, context: Context = 64, tokens: Tokens = "characters") -> Data:
     """
     Python's reference as text, half a megabyte that ships with Python (no download).
 
@@ -47,7 +50,7 @@ def pydocs(root: Path, seed: int, *, context: int = 64, tokens: str = "character
     Raises
     ------
     SpecError
-        If an option is out of range, or this Python comes without its reference.
+        If the text is too short for a window, or this Python comes without its reference.
     """
     try:
         from pydoc_data.topics import topics
@@ -59,7 +62,7 @@ def pydocs(root: Path, seed: int, *, context: int = 64, tokens: str = "character
     return windows("\n\n".join(topics[name] for name in sorted(topics)), context, tokens)
 
 
-def tinyshakespeare(root: Path, seed: int, *, context: int = 64, tokens: str = "characters") -> Data:
+def tinyshakespeare(root: Path, seed: int, *, context: Context = 64, tokens: Tokens = "characters") -> Data:
     """
     Plays of Shakespeare, 40,000 lines, 1,115,394 characters of 65 kinds (tiny Shakespeare).
 
@@ -85,7 +88,7 @@ def tinyshakespeare(root: Path, seed: int, *, context: int = 64, tokens: str = "
     Raises
     ------
     SpecError
-        If an option is out of range, or the file is damaged, or missing and can't be downloaded.
+        If the text is too short for a window, or the file is damaged, or missing and can't be downloaded.
     """
     return windows(read(fetch("tinyshakespeare", root)["input.txt"]), context, tokens)
 
@@ -101,7 +104,7 @@ def read(path: Path) -> str:
     return contents.decode()
 
 
-def windows(text: str, context: int, tokens: str) -> Data:
+def windows(text: str, context: int, tokens: Tokens) -> Data:
     """
     A text's data: its first 80 % for training, the next 10 % for validation, the last 10 % for testing.
 
@@ -112,7 +115,7 @@ def windows(text: str, context: int, tokens: str) -> Data:
     context
         T, tokens of a window; the last tokens of a part, too few for one, are left out.
     tokens
-        A name of TOKENS.
+        What a token is.
 
     Returns
     -------
@@ -122,13 +125,11 @@ def windows(text: str, context: int, tokens: str) -> Data:
     Raises
     ------
     SpecError
-        If an option is out of range.
+        If the text is too short for a window.
     """
-    if tokens not in TOKENS:
-        raise SpecError(f"options={{'tokens': {tokens!r}}}: must be {' or '.join(map(repr, TOKENS))}")
     stream, classes = _encode(text, tokens)
     held = int(len(stream) * HELD_OUT)
-    if not 1 <= context < held:
+    if context >= held:
         raise SpecError(f"options={{'context': {context}}}: must be from 1 to {held - 1} (tokens of a window)")
     cuts = [0, len(stream) - 2 * held, len(stream) - held, len(stream)]
     train, val, test = (_pairs(stream[start:end], context) for start, end in pairwise(cuts))

@@ -1,8 +1,15 @@
-"""Which model fits which samples, and the sentence for one that does not."""
+"""What models share: ranges of their options, and the sentence for one that does not fit its samples."""
 
 from __future__ import annotations
 
+from typing import Annotated
+
+from pydantic import Field
+
 from ..spec import SpecError
+
+Size = Annotated[int, Field(ge=1)]
+Dropout = Annotated[float, Field(ge=0, lt=1)]
 
 
 def misfit(name: str, takes: str, shape: tuple[int, ...], classes: int, vocabulary: int) -> SpecError:

@@ -10,7 +10,7 @@ from math import prod
 from typing import TYPE_CHECKING
 
 from ..spec import SpecError
-from .fitting import misfit
+from .fitting import Dropout, Size, misfit
 
 if TYPE_CHECKING:
     from torch import nn
@@ -20,7 +20,7 @@ POOLABLE = 5  # pixels: smaller images are worth more than the time that pooling
 
 
 def mlp(
-    shape: tuple[int, ...], classes: int, vocabulary: int = 0, *, hidden: int = 128, dropout: float = 0.0
+    shape: tuple[int, ...], classes: int, vocabulary: int = 0, *, hidden: Size = 128, dropout: Dropout = 0.0
 ) -> nn.Module:
     """
     Multilayer perceptron with one hidden layer, for samples of any shape (784-128-10 on MNIST).
@@ -41,11 +41,10 @@ def mlp(
     Raises
     ------
     SpecError
-        If a sample holds no number, or tokens, or an option is out of range.
+        If a sample holds no number, or tokens.
     """
     from torch import nn
 
-    _check(hidden, dropout)
     if vocabulary:
         raise misfit("mlp", "numbers", shape, classes, vocabulary)
     if not shape or 0 in shape:
@@ -62,7 +61,7 @@ def mlp(
 
 
 def cnn(
-    shape: tuple[int, ...], classes: int, vocabulary: int = 0, *, hidden: int = 64, dropout: float = 0.0
+    shape: tuple[int, ...], classes: int, vocabulary: int = 0, *, hidden: Size = 64, dropout: Dropout = 0.0
 ) -> nn.Module:
     """
     Convolutional network for images of any size: conv 32-64-64, dense 64.
@@ -86,13 +85,13 @@ def cnn(
     Raises
     ------
     SpecError
-        If samples are no images, or an option is out of range.
+        If samples are no images.
     """
     return _convolutional("cnn", shape, classes, vocabulary, (32, 64, 64), hidden, dropout)
 
 
 def mnist_cnn(
-    shape: tuple[int, ...], classes: int, vocabulary: int = 0, *, hidden: int = 128, dropout: float = 0.25
+    shape: tuple[int, ...], classes: int, vocabulary: int = 0, *, hidden: Size = 128, dropout: Dropout = 0.25
 ) -> nn.Module:
     """
     Convolutional network as usual for MNIST: conv 32-64, dense 128, dropout.
@@ -116,7 +115,7 @@ def mnist_cnn(
     Raises
     ------
     SpecError
-        If samples are no images, or an option is out of range.
+        If samples are no images.
     """
     return _convolutional("mnist_cnn", shape, classes, vocabulary, (32, 64), hidden, dropout)
 
@@ -132,7 +131,6 @@ def _convolutional(
 ) -> nn.Module:
     from torch import nn
 
-    _check(hidden, dropout)
     if vocabulary or len(shape) != 3 or 0 in shape:
         raise misfit(name, "images (channels, height, width)", shape, classes, vocabulary)
     before, *size = shape
@@ -176,10 +174,3 @@ def _initialised(model: nn.Sequential) -> nn.Module:
         elif isinstance(layer, nn.MaxPool2d):
             gain = 1
     return model
-
-
-def _check(hidden: int, dropout: float) -> None:
-    if hidden < 1:
-        raise SpecError(f"options={{'hidden': {hidden}}}: must be at least 1 (units of the hidden layer)")
-    if not 0 <= dropout < 1:
-        raise SpecError(f"options={{'dropout': {dropout}}}: must be from 0 to below 1 (fraction left out)")

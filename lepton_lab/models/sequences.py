@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field
 
 from ..spec import SpecError
-from .fitting import misfit
+from .fitting import Dropout, Size, misfit
 
 if TYPE_CHECKING:
     from torch import nn
 
-POSITIONS = ("rotary", "learned")
 PATCHES = 8  # a side, about, that an image is cut into by default
 
 
@@ -19,11 +20,11 @@ def transformer(
     classes: int,
     vocabulary: int = 0,
     *,
-    width: int = 64,
-    heads: int = 4,
-    depth: int = 4,
-    dropout: float = 0.0,
-    patch: int = 0,
+    width: Size = 64,
+    heads: Size = 4,
+    depth: Size = 4,
+    dropout: Dropout = 0.0,
+    patch: Annotated[int, Field(ge=0)] = 0,
 ) -> nn.Module:
     """
     Transformer encoder that classifies images, cut into patches, or sequences of tokens.
@@ -53,12 +54,12 @@ def transformer(
     Raises
     ------
     SpecError
-        If samples are neither images nor tokens of one label a sample, or an option is out of range.
+        If samples are neither images nor tokens of one label a sample, or options do not suit them or each other.
     """
     image = not vocabulary and len(shape) == 3 and 0 not in shape
     if not image and (not vocabulary or len(shape) != 1 or vocabulary == classes):
         raise misfit("transformer", "images, or sequences of tokens with one label each", shape, classes, vocabulary)
-    _check(width, heads, depth, dropout)
+    _divide(width, heads)
     from .blocks import Embedding
     from .transformer import Patches, Transformer
 
@@ -74,11 +75,11 @@ def gpt(
     classes: int,
     vocabulary: int = 0,
     *,
-    width: int = 64,
-    heads: int = 4,
-    depth: int = 4,
-    dropout: float = 0.0,
-    positions: str = "rotary",
+    width: Size = 64,
+    heads: Size = 4,
+    depth: Size = 4,
+    dropout: Dropout = 0.0,
+    positions: Literal["rotary", "learned"] = "rotary",
     tied: bool = False,
 ) -> nn.Module:
     """
@@ -108,14 +109,12 @@ def gpt(
     Raises
     ------
     SpecError
-        If samples are no texts whose tokens are to be predicted, or an option is out of range.
+        If samples are no texts whose tokens are to be predicted, or options do not suit each other.
     """
     if not vocabulary or vocabulary != classes or len(shape) != 1:
         takes = "texts: tokens, each to be predicted from those before it"
         raise misfit("gpt", takes, shape, classes, vocabulary)
-    _check(width, heads, depth, dropout)
-    if positions not in POSITIONS:
-        raise SpecError(f"options={{'positions': {positions!r}}}: must be {' or '.join(map(repr, POSITIONS))}")
+    _divide(width, heads)
     rotary = positions == "rotary"
     if rotary and width // heads % 2:
         raise SpecError(
@@ -128,7 +127,7 @@ def gpt(
 
 
 def _patch(patch: int, side: int) -> int:
-    if not 0 <= patch <= side:
+    if patch > side:
         raise SpecError(
             f"options={{'patch': {patch}}}: must be from 1 to {side} (pixels a side of a patch, up to the image's), or "
             "0 for about an eighth"
@@ -136,10 +135,7 @@ def _patch(patch: int, side: int) -> int:
     return patch or max(2, -(-side // PATCHES))
 
 
-def _check(width: int, heads: int, depth: int, dropout: float) -> None:
-    for name, value in (("width", width), ("heads", heads), ("depth", depth)):
-        if value < 1:
-            raise SpecError(f"options={{{name!r}: {value}}}: must be at least 1")
+def _divide(width: int, heads: int) -> None:
     if width % heads:
         divisors = [n for n in range(1, width + 1) if width % n == 0]
         below, above = max(n for n in divisors if n < heads), min((n for n in divisors if n > heads), default=width)
@@ -147,5 +143,3 @@ def _check(width: int, heads: int, depth: int, dropout: float) -> None:
             f"options={{'heads': {heads}}}: must divide width={width}, of which each head gets a part; take "
             + (f"{below} or {above}" if above > heads else f"{below}")
         )
-    if not 0 <= dropout < 1:
-        raise SpecError(f"options={{'dropout': {dropout}}}: must be from 0 to below 1 (fraction left out)")

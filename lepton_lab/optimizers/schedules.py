@@ -10,8 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import cos, pi
+from typing import Annotated
 
-from ..spec import Spec, SpecError, pick
+from pydantic import Field
+
+from ..spec import Spec, pick
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
 def constant(step: int, total: int, warmup: int = 0) -> float:
@@ -23,61 +28,63 @@ def constant(step: int, total: int, warmup: int = 0) -> float:
     return _ramp(step, warmup)
 
 
-def warmup(step: int, total: int, warmup: int = 0, *, share: float = 0.1) -> float:
+def warmup(step: int, total: int, warmup: int = 0, *, share: Annotated[float, Field(gt=0, le=1)] = 0.1) -> float:
     """
     Linear warm-up over the first tenth of the run (or over `warmup` steps), then constant.
 
     factor = min(1, (step + 1) / warmup) (Goyal and others, arXiv:1706.02677). `share`: fraction of the run that warms
     up where `warmup` is 0, above 0, at most 1.
     """
-    _check("share", share, 0 < share <= 1, "above 0, at most 1 (fraction of the run)")
     return _ramp(step, warmup or round(share * total))
 
 
-def step_decay(step: int, total: int, warmup: int = 0, *, drops: int = 2, gamma: float = 0.1) -> float:
+def step_decay(
+    step: int,
+    total: int,
+    warmup: int = 0,
+    *,
+    drops: Annotated[int, Field(ge=0)] = 2,
+    gamma: Annotated[float, Field(gt=0, le=1)] = 0.1,
+) -> float:
     """
     Falls in steps: a tenth after each third of the run.
 
     factor = gamma ** floor((drops + 1) * p) (as in He and others, arXiv:1512.03385). `drops`: how often it falls, 0 or
     more; `gamma`: what is left each time, above 0, at most 1.
     """
-    _check("drops", drops, drops >= 0, "at least 0 (how often the rate falls)")
-    _check("gamma", gamma, 0 < gamma <= 1, "above 0, at most 1 (what is left after a fall)")
     return _ramp(step, warmup) * gamma ** int((drops + 1) * _course(step, total, warmup))
 
 
-def cosine(step: int, total: int, warmup: int = 0, *, floor: float = 0.0) -> float:
+def cosine(step: int, total: int, warmup: int = 0, *, floor: Fraction = 0.0) -> float:
     """
     Half a cosine from 1 down to 0.
 
     factor = floor + (1 - floor) * (1 + cos(pi p)) / 2 (Loshchilov and Hutter, arXiv:1608.03983). `floor`: where it
     ends, from 0 to 1.
     """
-    _check("floor", floor, 0 <= floor <= 1, "from 0 to 1 (factor at the end)")
     return _ramp(step, warmup) * _between(floor, 1.0, (1 + cos(pi * _course(step, total, warmup))) / 2)
 
 
-def cyclical(step: int, total: int, warmup: int = 0, *, cycles: int = 4, low: float = 0.1) -> float:
+def cyclical(
+    step: int, total: int, warmup: int = 0, *, cycles: Annotated[int, Field(ge=1)] = 4, low: Fraction = 0.1
+) -> float:
     """
     Triangular waves: up and down between a tenth and 1, four times.
 
     factor = low + (1 - low) * (1 - |2 (cycles * p mod 1) - 1|) (Smith, arXiv:1506.01186). `cycles`: waves, at least 1;
     `low`: factor at the foot of a wave, from 0 to 1.
     """
-    _check("cycles", cycles, cycles >= 1, "at least 1 (waves in the run)")
-    _check("low", low, 0 <= low <= 1, "from 0 to 1 (factor at the foot of a wave)")
     phase = cycles * _course(step, total, warmup) % 1
     return _ramp(step, warmup) * _between(low, 1.0, 1 - abs(2 * phase - 1))
 
 
-def one_cycle(step: int, total: int, warmup: int = 0, *, rise: float = 0.3) -> float:
+def one_cycle(step: int, total: int, warmup: int = 0, *, rise: Annotated[float, Field(gt=0, lt=1)] = 0.3) -> float:
     """
     One wave: up from 1/25 for three tenths of the run, then down to nearly nothing.
 
     Two half cosines, from 1/25 to 1 and on to 1/250,000 (Smith and Topin, arXiv:1708.07120, with the ends that
     torch's OneCycleLR has). Momentum is not cycled. `rise`: fraction of the run that goes up, above 0, below 1.
     """
-    _check("rise", rise, 0 < rise < 1, "above 0, below 1 (fraction of the run that goes up)")
     p = _course(step, total, warmup)
     if p < rise:
         wave = _between(1 / 25, 1.0, (1 - cos(pi * p / rise)) / 2)
@@ -117,7 +124,7 @@ def factor(spec: Spec, step: int, total: int) -> float:
     Raises
     ------
     SpecError
-        If the schedule is unknown, or an option is out of range.
+        If the schedule is unknown.
     """
     schedule = pick(SCHEDULES, spec.schedule, "schedule")
     known = schedule.__kwdefaults__ or ()  # spec.options_of reads the signature, too slow for every step
@@ -135,8 +142,3 @@ def _course(step: int, total: int, warmup: int) -> float:
 
 def _between(low: float, high: float, share: float) -> float:
     return low + (high - low) * share
-
-
-def _check(name: str, value: float, good: bool, allowed: str) -> None:
-    if not good:
-        raise SpecError(f"options={{{name!r}: {value}}}: must be {allowed}")

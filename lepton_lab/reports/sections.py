@@ -119,6 +119,8 @@ def _progress(run: Run) -> str:
         told += "; it was still going when this report was made"
     elif run.state != "done":
         told += "; it did not run to its end"
+    if run.remark:
+        told += f" ({run.remark})"
     accuracy = summary["test_accuracy"]
     return told if accuracy is None else f"{told}; test accuracy {number(accuracy)}"
 

@@ -147,10 +147,13 @@ class Supervision:
         while (slots := queue.acquire(devices.slots(device), self.spec.world)) is None:
             if not said:
                 said = True
-                self._state("queued", reason=f"waits for {self.spec.world} free {device} slots")
+                count = self.spec.world
+                self._state("queued", reason=f"waits for {count} free {device} slot{'s' if count > 1 else ''}")
             if control.stopping(self.folder.path):
                 return None
             time.sleep(POLL)
+        if said:
+            self.folder.note(reason=None)
         return slots
 
     def _start(self, device: str, slots: list[str]) -> None:

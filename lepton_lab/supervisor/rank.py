@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import shipping
+from ..checkpoints import NonFinite
 from ..events import Log
 from ..feeding import cores
 from ..folders import RunFolder, data_root
@@ -57,7 +58,8 @@ def main(path: str, rank: int, cwd: str, modules: list[str], gpu: str | None) ->
         log.flush()
         print(failures.text(error), file=sys.stderr)
         with contextlib.suppress(OSError):  # a full disk is often why we are here
-            failures.report(folder, rank, error, log.step)
+            # Training may be some steps past the one whose loss was found to be NaN.
+            failures.report(folder, rank, error, error.step if isinstance(error, NonFinite) else log.step)
             log.close()
         code = 1
     sys.stdout.flush()

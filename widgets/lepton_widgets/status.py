@@ -119,6 +119,7 @@ class Status:
             "strategy": spec.strategy,
             "world": self.world,
             "state": state,
+            "remark": run.remark,
             "epoch": self.epoch,
             "epochs": spec.epochs,
             "step": self.step,

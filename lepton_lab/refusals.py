@@ -1,0 +1,93 @@
+"""What is said when a value is refused: its field, the value, what is allowed, and the nearest right name."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from typing import Any, get_args
+
+from pydantic.fields import FieldInfo
+
+# What people type who come from other tools; difflib can't guess these.
+SYNONYMS = {
+    "learning_rate": "lr",
+    "workers": "world",
+    "num_nodes": "world",
+    "num_processes": "world",
+    "nproc": "world",
+    "world_size": "world",
+    "batch": "batch_size",
+    "l2": "weight_decay",
+    "amp": "precision",
+    "scheduler": "schedule",
+    "data": "dataset",
+}
+BOUNDS = {"gt": "greater than", "ge": "at least", "lt": "less than", "le": "at most"}
+KINDS = {
+    "int": "a whole number",
+    "float": "a number",
+    "finite": "a finite number",
+    "bool": "true or false",
+    "string": "text",
+    "dict": "pairs of name and value",
+}
+LONGEST = 100  # characters of a value that are shown
+
+
+class LabError(Exception):
+    """Something a user can put right; its message is one sentence that says how."""
+
+    def _render_traceback_(self) -> list[str]:
+        # IPython calls this: the sentence is the whole story, our frames would only bury it.
+        return [f"{type(self).__name__}: {self}"]
+
+
+class SpecError(LabError, ValueError):
+    """A value was refused before anything started."""
+
+
+def shown(value: Any) -> str:
+    """A value as Python writes it, cut where it is long."""
+    text = repr(value)
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
+
+
+def unknown(kind: str, name: str, known: Iterable[str], where: str = "") -> str:
+    """One sentence on an unknown name: the nearest one and all that are known."""
+    names = ", ".join(known) or "none"
+    return f"unknown {kind}{nearest(name, known)} (known{' ' + where if where else ''}: {names})"
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The hint "; did you mean ...?", or nothing if no known name is near."""
+    near = SYNONYMS.get(name) or next(iter(difflib.get_close_matches(name.lower(), known, 1, 0.5)), None)
+    return f"; did you mean {near!r}?" if near in known else ""
+
+
+def must(error: Mapping[str, Any], field: FieldInfo) -> str:
+    """
+    What a refused value must be, as the end of a sentence.
+
+    Parameters
+    ----------
+    error
+        One of pydantic's errors.
+    field
+        Type and bounds of what was refused.
+    """
+    kind = error["type"]
+    if kind.startswith(("greater_than", "less_than")):
+        return f"must be {_range(field)}"
+    if kind == "literal_error":
+        *others, last = map(repr, get_args(field.annotation))
+        allowed = f"{', '.join(others)} or {last}" if others else last
+        return f"must be {allowed}{nearest(str(error['input']), get_args(field.annotation))}"
+    if kind == "string_too_long":
+        return f"must have at most {error['ctx']['max_length']} characters, not {len(error['input'])}"
+    return f"must be {KINDS.get(kind.split('_')[0], error['msg'])}"
+
+
+def _range(field: FieldInfo) -> str:
+    """The bounds of a field: "at least 0 and less than 1"."""
+    found = ((word, getattr(rule, name, None)) for name, word in BOUNDS.items() for rule in field.metadata)
+    return " and ".join(f"{word} {bound}" for word, bound in found if bound is not None)

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from .reports import report
     from .run import Run, attach, launch, repeat, runs
     from .spec import LabError, Spec, SpecError
+    from .strategies.base import Single
+    from .strategies.group import Group
     from .trainer import Trainer
 
 # Public name -> module. Imported when first asked for: `import lepton_lab` does no work.
@@ -25,13 +27,17 @@ _HOMES = {
     "attach": "run",
     "runs": "run",
     "generate": "generation",
+    "Single": "strategies.base",
+    "Group": "strategies.group",
     "Trainer": "trainer",
     "report": "reports",
 }
 __all__ = [
     "Failure",
+    "Group",
     "LabError",
     "Run",
+    "Single",
     "Spec",
     "SpecError",
     "Trainer",

@@ -12,7 +12,7 @@ from typing import Any
 
 from .feeding import cores
 from .folders import RunFolder, write_json
-from .spec import CELL, Spec
+from .spec import Spec
 
 PACKAGES = ("lepton-lab", "torch", "numpy", "pydantic", "cloudpickle", "scikit-learn")
 
@@ -37,7 +37,7 @@ def write(folder: RunFolder, device: str, cwd: str) -> None:
 
 def command(spec: Spec, id: str) -> str:
     """The command line that repeats a run."""
-    if spec.model.startswith(CELL) or spec.dataset.startswith(CELL):
+    if spec.own:
         return f"lepton-lab run --like {id}"
     words = ["lepton-lab", "run"]
     for name, value in spec.to_dict().items():

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import control, datasets, provenance, shipping
 from .folders import ENDED, Failure, RunFolder, Tail, data_root, find, folders, read_json
-from .spec import CELL, LabError, Spec, SpecError, keywords, pick, table
+from .spec import CELL, OWN, LabError, Spec, SpecError, keywords, pick, table
 from .supervisor import devices, reap, submit
 
 if TYPE_CHECKING:
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     import pandas as pd
     from torch import Tensor, nn
+
+    from .strategies.base import Single
 
 MOVED = ("strategy", "world", "device", "options", "timeout")  # what can change when an ended run goes on
 STEERED = ("lr", "clip", "weight_decay")  # what `set` can change in a running job
@@ -162,7 +164,7 @@ class Run:
         """The spec with changes; options of a strategy that is left are dropped."""
         if "strategy" in changes and "options" not in changes:
             pick(table("strategy"), changes["strategy"], "strategy")
-            left = set(keywords(table("strategy")[self.spec.strategy]))
+            left = set() if "strategy" in self.spec.own else set(keywords(table("strategy")[self.spec.strategy]))
             left -= set(keywords(table("strategy")[changes["strategy"]]))
             changes = {**changes, "options": {k: v for k, v in self.spec.options.items() if k not in left}}
         return self.spec.replace(**changes) if changes else self.spec
@@ -271,6 +273,7 @@ def launch(
     model: nn.Module | Callable[..., nn.Module] | None = None,
     data: Any = None,
     loss: Callable[[Tensor, Tensor], Tensor] | None = None,
+    strategy: type[Single] | None = None,
 ) -> Run:
     """
     Start a run and return at once.
@@ -288,6 +291,8 @@ def launch(
     loss
         loss(output (B, ...), target (B, ...)) -> mean (scalar); cross entropy for whole-number targets else (of texts,
         over all tokens: scores (B, T, K) of targets (B, T)), or mean squared error.
+    strategy
+        Instead of a name: a subclass of one of STRATEGIES' classes, such as `lab.Group`. May be defined in a cell.
 
     Raises
     ------
@@ -296,11 +301,11 @@ def launch(
     """
     if not isinstance(spec, Spec):
         raise SpecError(f"launch takes a Spec, not a {type(spec).__name__}: lab.launch(lab.Spec(...))")
-    parts = {"model": model, "data": data, "loss": loss}
+    parts = {"model": model, "data": data, "loss": loss, "strategy": strategy}
     parts = {name: part for name, part in parts.items() if part is not None}
     if parts:
         shipping.check(**parts)
-    for name, field in (("model", "model"), ("data", "dataset")):
+    for name, field in OWN.items():
         value = getattr(spec, field)
         if name in parts:
             spec = spec.replace(**{field: CELL + shipping.name(parts[name])})
@@ -309,6 +314,8 @@ def launch(
                 f"{field}={value!r} was defined in a notebook: pass it again as lab.launch(spec, {name}=...), or "
                 "repeat its run with `lepton-lab run --like RUN_ID`"
             )
+    if strategy is not None and (why := strategy.refuse(spec)):
+        raise SpecError(why)
     devices.choose(spec)
     if data is not None:
         parts["data"] = datasets.from_user(data, spec.seed)
@@ -330,7 +337,7 @@ def repeat(run: Run, **changes: Any) -> Run:
     """
     spec = run.spec.replace(**changes)
     devices.choose(spec)
-    replaced = {name for name, field in (("model", spec.model), ("data", spec.dataset)) if not field.startswith(CELL)}
+    replaced = {name for name, field in OWN.items() if field not in spec.own}
     if "data" in replaced:
         datasets.check(spec.dataset, data_root())
     return _start(RunFolder.create(spec, lambda draft: shipping.carry(run.folder, draft, replaced)))

@@ -16,7 +16,7 @@ from .spec import SpecError
 if TYPE_CHECKING:
     from torch import nn
 
-PARTS = ("model", "data", "loss")
+PARTS = ("model", "data", "loss", "strategy")
 OFFERED = ("shape", "classes", "vocabulary")  # what a maker of a model may ask for
 
 
@@ -29,7 +29,7 @@ def pack(folder: Path, parts: dict[str, Any]) -> None:
     folder
         Folder of a run that is being made.
     parts
-        Objects by name: "model", "data", "loss".
+        Objects by name: those of PARTS.
 
     Raises
     ------
@@ -78,9 +78,9 @@ def carry(source: Path, target: Path, but: set[str]) -> None:
         shutil.copytree(source / "code", target / "code")
 
 
-def check(model: Any = None, data: Any = None, loss: Any = None) -> None:
+def check(model: Any = None, data: Any = None, loss: Any = None, strategy: Any = None) -> None:
     """
-    Refuse at once what can be seen to be no model, no data or no loss.
+    Refuse at once what can be seen to be no model, no data, no loss or no strategy.
 
     Raises
     ------
@@ -89,12 +89,18 @@ def check(model: Any = None, data: Any = None, loss: Any = None) -> None:
     """
     from torch import nn
 
+    from .strategies.base import Single
+
     if model is not None and not callable(model):
         raise SpecError(
             f"model={model!r} is no torch.nn.Module and nothing that makes one; names go into Spec(model=...)"
         )
     if model is not None and not isinstance(model, nn.Module):
         _arguments(model)
+    if strategy is not None and not (isinstance(strategy, type) and issubclass(strategy, Single)):
+        raise SpecError(
+            f"strategy={strategy!r} is no subclass of lab.Single or lab.Group; names go into Spec(strategy=...)"
+        )
     if isinstance(data, tuple) and not data:
         raise SpecError("data=() is empty: give (train, test), (train, val, test) or train")
     if loss is None:

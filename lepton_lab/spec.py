@@ -25,7 +25,7 @@ from pydantic.fields import FieldInfo
 
 from .refusals import LabError, SpecError, must, shown, unknown
 
-__all__ = ["CELL", "TABLES", "LabError", "Spec", "SpecError", "keywords", "pick", "table"]
+__all__ = ["CELL", "OWN", "TABLES", "LabError", "Spec", "SpecError", "keywords", "pick", "table"]
 
 # The tables stand above this module, and Spec must check names against them: they are found by name when first
 # needed, so that nothing here imports upwards.
@@ -36,7 +36,9 @@ TABLES = {
     "schedule": "optimizers.SCHEDULES",
     "strategy": "strategies.STRATEGIES",
 }
-CELL = "cell:"  # prefix of the name of a model or data set that a user defined, e.g. "cell:MyNet"
+CELL = "cell:"  # prefix of the name of what a user defined, e.g. "cell:MyNet"
+OWN = {"model": "model", "data": "dataset", "strategy": "strategy"}
+"""What `launch` takes of a user's own, and the field that then names it."""
 FINITE = ConfigDict(allow_inf_nan=False)
 INVISIBLE = ("Cc", "Cf")  # Unicode's categories of control and direction characters
 
@@ -117,7 +119,7 @@ class Spec(BaseModel):
     @classmethod
     def _known(cls, name: str, info: ValidationInfo) -> str:
         field = str(info.field_name)
-        if not (field in ("dataset", "model") and name.startswith(CELL)):
+        if not (field in OWN.values() and name.startswith(CELL)):
             pick(table(field), name, field)
         return name
 
@@ -174,9 +176,14 @@ class Spec(BaseModel):
 
     @model_validator(mode="after")
     def _splits(self) -> Spec:
-        if why := table("strategy")[self.strategy].refuse(self):
+        if "strategy" not in self.own and (why := table("strategy")[self.strategy].refuse(self)):
             raise SpecError(why)
         return self
+
+    @property
+    def own(self) -> list[str]:
+        """Fields that name something of the user's own, which no table knows."""
+        return [field for field in OWN.values() if getattr(self, field).startswith(CELL)]
 
     def known_options(self) -> dict[str, Any]:
         """Option names of the chosen table entries, with the values that hold: those given, else the defaults."""
@@ -205,12 +212,11 @@ class Spec(BaseModel):
 
     def to_script(self) -> str:
         """A Python script that repeats the run without Jupyter; it exits with 0 if the run ends as done."""
-        for field in ("dataset", "model"):
-            if getattr(self, field).startswith(CELL):
-                raise SpecError(
-                    f"{field}={getattr(self, field)!r} was defined in a notebook, so a script can't name it: repeat "
-                    "the run with `lepton-lab run --like RUN_ID`, which takes the code from the run's folder"
-                )
+        for field in self.own:
+            raise SpecError(
+                f"{field}={getattr(self, field)!r} was defined in a notebook, so a script can't name it: repeat "
+                "the run with `lepton-lab run --like RUN_ID`, which takes the code from the run's folder"
+            )
         arguments = "".join(f"    {name}={value!r},\n" for name, value in self.to_dict().items())
         return (
             '"""Repeats a Lepton Lab run: python this_file.py"""\n\nimport lepton_lab as lab\n\n'

@@ -102,6 +102,39 @@ def test_ten_steps_equal_those_of_one_process(strategy, model, world, dtype):
         assert one[2:] == pytest.approx(other[2:], abs=TOLERANCE[dtype])
 
 
+class ByHand(lab.Group):
+    """Data parallel, as a lesson writes it in a cell."""
+
+    def _update(self, clip):
+        for parameter in self.parameters:
+            torch.distributed.all_reduce(parameter.grad)
+            parameter.grad /= self.world
+        super()._update(clip)
+
+
+def test_a_strategy_of_the_user_s_own_is_launched_as_it_is():
+    weights, _ = alone("mlp", torch.float64)
+    spec = lab.Spec(world=2, optimizer="adamw", lr=0.01, clip=1.0, batch_size=16, epochs=1)
+    run = lab.launch(spec, model=maker("mlp"), data=data("mlp"), strategy=ByHand)
+    assert run.wait(60) == "done", run.failure
+    assert run.spec.strategy == "cell:ByHand"
+    for a, b in zip(weights.values(), run.model().state_dict().values(), strict=True):
+        assert (a - b).abs().max() < 1e-10
+
+
+def test_what_is_no_strategy_is_refused():
+    with pytest.raises(SpecError, match="no subclass of lab.Single"):
+        lab.launch(lab.Spec(), strategy=torch.nn.Linear)
+    with pytest.raises(SpecError, match="world=3: one process alone"):
+        lab.launch(lab.Spec(world=3), strategy=Alone)
+
+
+class Alone(lab.Single):
+    @classmethod
+    def refuse(cls, spec):
+        return f"world={spec.world}: one process alone" if spec.world > 1 else ""
+
+
 @pytest.mark.parametrize("strategy", EXACT)
 def test_a_run_goes_on_under_every_strategy_and_world(strategy):
     """Stopped in mid-epoch under each, it ends in the weights of a run that was never stopped."""

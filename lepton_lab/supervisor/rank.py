@@ -81,14 +81,15 @@ def _train(folder: RunFolder, rank: int, gpu: str | None, log: Log) -> str:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
     elif sys.platform == "linux":
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # loopback only, whatever the host's name resolves to
-    strategy = pick(table("strategy"), spec.strategy, "strategy")
+    strategy = shipping.unpack(folder, ("strategy",)).get("strategy")
+    strategy = strategy or pick(table("strategy"), spec.strategy, "strategy")
     strategy = strategy(spec, **spec.options_of(strategy))
     device = torch.device("cpu" if gpu is None else "cuda:0")
     strategy.start(rank, spec.world, folder.path / "rendezvous", device)
     random.seed(spec.seed)
     np.random.seed(spec.seed)
     torch.manual_seed(spec.seed)  # the same weights on every rank
-    shipped = shipping.unpack(folder)
+    shipped = shipping.unpack(folder, ("model", "data", "loss"))
     data = shipped.get("data") or load_data(folder)
     model = _model(folder, shipped, data)
     usual = squared_error if not data.classes else token_loss if data.vocabulary else functional.cross_entropy

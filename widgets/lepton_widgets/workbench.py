@@ -11,14 +11,12 @@ import ipywidgets as ipw
 
 import lepton_lab as lab
 from lepton_lab import provenance, shipping, supervisor
-from lepton_lab.spec import CELL, LabError, Spec
+from lepton_lab.spec import CELL, OWN, LabError, Spec
 
 from .form import MAIN, MORE, Form, code, describe, preview
 from .live import Live
 from .shelf import Shelf
 
-FIELDS = {"model": "model", "data": "dataset"}
-"""Fields of Spec that name what may be an object of the user's own."""
 AGAIN = 0.7
 """Seconds after a launch in which the button starts no other: the second half of a double click."""
 
@@ -36,6 +34,8 @@ class Workbench(ipw.VBox):
         Data of your own, as in ``lab.launch``.
     loss : callable, optional
         A loss of your own, as in ``lab.launch``.
+    strategy : str or type, optional
+        A name of STRATEGIES, or a class of your own, as in ``lab.launch``.
     **fields
         Fields of Spec, in place of those of ``spec``.
 
@@ -53,17 +53,25 @@ class Workbench(ipw.VBox):
     """
 
     def __init__(
-        self, spec: Spec | None = None, *, model: Any = None, data: Any = None, loss: Any = None, **fields: Any
+        self,
+        spec: Spec | None = None,
+        *,
+        model: Any = None,
+        data: Any = None,
+        loss: Any = None,
+        strategy: Any = None,
+        **fields: Any,
     ) -> None:
         self.run: lab.Run | None = None
         self.live: Live | None = None
         self._shelf: Shelf | None = None
         self._launched = -math.inf
-        if isinstance(model, str):
-            fields["model"], model = model, None
-        own = {"model": model, "data": data, "loss": loss}
+        own = {"model": model, "data": data, "loss": loss, "strategy": strategy}
+        for part in ("model", "strategy"):
+            if isinstance(own[part], str):
+                fields[part] = own.pop(part)
         self._own = {part: value for part, value in own.items() if value is not None}
-        names = {FIELDS[part]: CELL + shipping.name(self._own[part]) for part in FIELDS if part in self._own}
+        names = {OWN[part]: CELL + shipping.name(self._own[part]) for part in OWN if part in self._own}
         chosen = (spec or Spec()).replace(**fields, **names)
         self._names = names
         self._form = Form(chosen, names, self._refresh)
@@ -172,13 +180,13 @@ class Workbench(ipw.VBox):
         return self.run
 
     def _is_chosen(self, part: str, spec: Spec) -> bool:
-        return part not in FIELDS or getattr(spec, FIELDS[part]) == self._names[FIELDS[part]]
+        return part not in OWN or getattr(spec, OWN[part]) == self._names[OWN[part]]
 
 
 def repeat(spec: Spec, run: lab.Run | None) -> str:
     """HTML of the code that repeats a spec without the form."""
     lines = {"Python": code(spec)}
-    if CELL in f"{spec.model} {spec.dataset}":
+    if spec.own:
         lines = {"Command": run.command} if run is not None else {}
     else:
         lines["Command"] = provenance.command(spec, "")

@@ -1,5 +1,6 @@
 """The supervisor and its ranks under real faults: deaths, hangs, races."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -7,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import psutil
 import pytest
@@ -21,7 +23,14 @@ from lepton_lab.supervisor.failures import VICTIM
 
 
 def gone(processes):
-    return all(not p.is_running() or p.status() == psutil.STATUS_ZOMBIE for p in processes)
+    return not any(alive(p) for p in processes)
+
+
+def alive(process):
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:  # it went between the two questions
+        return False
 
 
 def started(run, steps=5):
@@ -71,20 +80,38 @@ def test_a_kernel_that_dies_right_after_launch_loses_no_run(delay):
     until(lambda: not run._folder.alive)
 
 
-def test_an_idle_standby_ends_with_its_kernel_even_if_a_child_holds_its_socket():
+def waits(pid):
+    """Whether a supervisor has imported all and watches its parent: under load that may take a minute."""
+    with contextlib.suppress(FileNotFoundError):  # a file that it closed under our eyes
+        return any("pidfd" in str(file.readlink()) for file in Path(f"/proc/{pid}/fd").iterdir())
+
+
+@pytest.mark.parametrize(("idle", "reaped"), [(True, True), (True, False), (False, True)])
+def test_a_standby_ends_with_its_kernel_even_if_a_child_holds_its_socket(idle, reaped):
     child = kernel(
         "from lepton_lab.supervisor import client, warm; warm(); import os\n"
         "pid = os.fork()\nif not pid: time.sleep(60)\nprint(pid, client._standby.process.pid, flush=True)"
     )
     forked, standby = map(int, child.stdout.readline().split())
     process = psutil.Process(standby)
-    child.kill()
-    child.wait()
     try:
-        until(lambda: gone([process]), 20)
+        if idle:
+            until(lambda: waits(standby), 120)
+        child.kill()
+        if reaped:
+            child.wait()
+        until(lambda: gone([process]), 120)
     finally:
         os.kill(forked, signal.SIGKILL)
+        child.kill()
+        child.wait()
         child.stdout.close()
+
+
+def test_a_stranger_with_the_number_of_a_dead_parent_is_not_waited_for():
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs:
+        assert process.receive(theirs, os.getpid()) is None  # alive, but not the parent of this process
 
 
 def test_the_standby_serves_one_run_after_another(tiny):

@@ -69,14 +69,7 @@ def preload() -> None:
 
 def receive(channel: socket.socket, parent: int) -> tuple[RunFolder, int, dict[str, Any]] | None:
     """The next run, or None when the parent is gone. What it sent before its death is still taken."""
-    with contextlib.suppress(ProcessLookupError):  # gone already: only what it left is to be read
-        # The end of the socket is not enough: a child that the parent forked may hold it open for ever.
-        pid = os.pidfd_open(parent)
-        poll = select.poll()
-        poll.register(channel, select.POLLIN)
-        poll.register(pid, select.POLLIN)
-        poll.poll()
-        os.close(pid)
+    _wait(channel, parent)
     try:
         channel.setblocking(False)  # since recv_fds drops its flags
         message, descriptors, _, _ = socket.recv_fds(channel, 16, 2)
@@ -90,6 +83,21 @@ def receive(channel: socket.socket, parent: int) -> tuple[RunFolder, int, dict[s
         order.seek(0)
         values = json.loads(order.read())
     return RunFolder(Path(values["folder"])), lock, values
+
+
+def _wait(channel: socket.socket, parent: int) -> None:
+    """Until a run comes, or the parent is dead, when only what it left is to be read."""
+    try:
+        # The end of the socket is not enough: a child that the parent forked may hold it open for ever.
+        pid = os.pidfd_open(parent)
+    except ProcessLookupError:
+        return
+    if os.getppid() == parent:  # else it died while we imported, and its number is a stranger's by now
+        poll = select.poll()
+        poll.register(channel, select.POLLIN)
+        poll.register(pid, select.POLLIN)
+        poll.poll()
+    os.close(pid)
 
 
 @contextlib.contextmanager

@@ -34,11 +34,11 @@ def data_root() -> Path:
     return Path(os.environ.get("LEPTON_LAB_DATA") or home() / "data").expanduser().absolute()
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: Any, indent: int | None = 1) -> None:
     """Replace a JSON file in one step: a reader sees the old or the new text, never a part."""
     draft = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(2)}")
     try:
-        draft.write_text(json.dumps(value, indent=1) + "\n")
+        draft.write_text(json.dumps(value, indent=indent) + "\n")
         draft.replace(path)
     except OSError:
         draft.unlink(missing_ok=True)

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import sys
+import sysconfig
 import threading
 import traceback
 from collections.abc import Callable, Iterable
@@ -13,7 +14,9 @@ from pathlib import Path
 from typing import Any
 
 KEPT = 1024  # operations that the recorder remembers, the oldest dropped: more than a few steps make
-OURS = ("lepton_lab/strategies/", "torch/distributed/")  # files whose functions wait for other ranks
+WAITING = ("lepton_lab/strategies/", "torch/distributed/")  # files whose functions wait for other ranks
+# Files whose functions wait on behalf of others.
+PASSED = (sysconfig.get_paths()["stdlib"], "torch/futures/", "torch/multiprocessing/")
 SIZES = {"Double": 8, "Long": 8, "Half": 2, "BFloat16": 2, "Byte": 1, "Char": 1, "Bool": 1}  # else 4 bytes a number
 # Bytes that a rank of a ring of n sends for each byte that it puts in (nccl's documentation).
 FACTORS: dict[str, Callable[[int], float]] = {
@@ -45,20 +48,18 @@ def recorded() -> list[dict[str, Any]]:
 
 def waiting() -> str:
     """What this process's main thread waits in, such as "all_reduce of 101,770 numbers"; "" if that can't be told."""
-    open_ones = [entry for entry in recorded() if not entry["retired"]]
-    if open_ones:
-        return _told(open_ones[0])
+    if unfinished := [entry for entry in recorded() if not entry["retired"]]:
+        return _told(unfinished[0])
     frame = sys._current_frames().get(threading.main_thread().ident or 0)
-    return _place(reversed(list(traceback.walk_stack(frame)))) if frame else ""
+    return _place(traceback.walk_stack(frame)) if frame else ""
 
 
 def broken(error: BaseException) -> str:
     """What a rank waited in when the loss of another ended its wait with this error; "" if that can't be told."""
-    place = _place(traceback.walk_tb(error.__traceback__))
-    if place.startswith(tuple(PEER)):
+    if place := _place(reversed(list(traceback.walk_tb(error.__traceback__)))):
         return place
-    entries = recorded()  # none is open any more: the last that began is the nearest to be known
-    return _told(entries[-1]) if entries else place
+    entries = recorded()  # all count as done now: the one that began last is the nearest to be known
+    return _told(entries[-1]) if entries else ""
 
 
 def named(entry: dict[str, Any]) -> tuple[str, int]:
@@ -79,13 +80,13 @@ def _told(entry: dict[str, Any]) -> str:
 
 
 def _place(frames: Iterable[tuple[Any, int]]) -> str:
-    """The innermost function that waits for other ranks, from frames of which the innermost comes last."""
-    found = ""
+    """The function that waits for other ranks, from frames of which the innermost comes first; "" if none does."""
     for frame, line in frames:
         path, name = frame.f_code.co_filename, frame.f_code.co_name
-        if name in PEER and path.endswith("distributed_c10d.py"):
-            peer = frame.f_locals.get(PEER[name])
-            return name if peer is None else f"{name} {'to' if PEER[name] == 'dst' else 'from'} rank {peer}"
-        if any(part in path for part in OURS) and name not in ("wrapper", "step"):
-            found = f"{name} ({Path(path).name}, line {line})"
-    return found
+        if (path.startswith(PASSED[0]) and "site-packages" not in path) or any(part in path for part in PASSED[1:]):
+            continue
+        if path.endswith("distributed_c10d.py"):  # of a collective operation the recorder knows more
+            peer = frame.f_locals.get(PEER.get(name, ""))
+            return "" if peer is None else f"{name} {'to' if PEER[name] == 'dst' else 'from'} rank {peer}"
+        return f"{name} ({Path(path).name}, line {line})" if any(part in path for part in WAITING) else ""
+    return ""

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .. import shipping
+from .. import operations, shipping
 from ..events import Log
 from ..feeding import cores
 from ..folders import RunFolder, data_root
@@ -57,7 +57,7 @@ def main(path: str, rank: int, cwd: str, modules: list[str], gpu: str | None) ->
         log.flush()
         print(failures.text(error), file=sys.stderr)
         with contextlib.suppress(OSError):  # a full disk is often why we are here
-            failures.report(folder, rank, error, log.step)
+            failures.report(folder, rank, error, log.step, log.waits)
             log.close()
         code = 1
     sys.stdout.flush()
@@ -97,7 +97,7 @@ def _train(folder: RunFolder, rank: int, gpu: str | None, log: Log) -> str:
     strategy.setup(model, lambda parameters: optimizer(parameters, spec))
     for seed in (random.seed, np.random.seed, torch.manual_seed):
         seed((spec.seed * 1_000_003 + rank + 1) % 2**32)  # other dropout on every rank
-    log.start(threads=threads, device=_name(device))
+    log.start(operations.waiting, threads=threads, device=_name(device))
     if rank == 0:
         folder.note(
             shape=list(data.shape),

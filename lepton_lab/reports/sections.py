@@ -30,8 +30,8 @@ TIMED = (
 COSTS = (
     "Means over the last steps that were recorded. Compute: operators, and Python between them. Communication: data "
     "moves and the rank does not compute. Idle: it waits for another rank, or for a processor. Behind: how much later "
-    "it comes to a collective operation than the first. Memory: bytes of tensors at the highest moment of a step. Sent: "
-    "as the kernel counts it on the connections of the process, or (≈) by the sizes of the operations."
+    "it comes to a collective operation than the first. Memory: bytes of tensors at the highest moment of a step. "
+    "Sent: as the kernel counts it on the connections of the process, or (≈) by the sizes of the operations."
 )
 
 

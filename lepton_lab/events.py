@@ -7,6 +7,7 @@ import math
 import os
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +40,8 @@ class Log:
         self.step = 0
         self.sums = [0.0, 0.0, 0.0]
         """Loss x samples, right answers and samples since the loop last cleared it: the epoch's training figures."""
+        self.waits = ""
+        """What the rank was seen to wait in, if it stands still."""
         self._file = path.open("ab", buffering=0)
         if torn(path):  # by a crash of an earlier life: the next line must not be read as part of it
             self._file.write(b"\n")
@@ -53,9 +56,18 @@ class Log:
         self._closing = threading.Event()
         self._thread: threading.Thread | None = None
 
-    def start(self, **facts: Any) -> None:
-        """Start the flushing thread; `facts` (threads, device) go into each system event."""
-        self._facts = facts
+    def start(self, waiting: Callable[[], str] = str, **facts: Any) -> None:
+        """
+        Start the flushing thread.
+
+        Parameters
+        ----------
+        waiting
+            Tells what the rank waits in; asked when there was no step since the last system event.
+        **facts
+            Go into each system event: threads, device.
+        """
+        self._waiting, self._facts = waiting, facts
         self._thread = threading.Thread(target=self._run, name="lepton-lab-events", daemon=True)
         self._thread.start()
 
@@ -144,6 +156,8 @@ class Log:
             seconds = max(now - self._rate_at, 1e-9)
             self._rates = {"samples_per_s": round(samples / seconds, 1), "steps_per_s": round(steps / seconds, 3)}
         self._rate_at, self._rate_from = now, (self.step, self._samples)
+        if not self._closing.is_set():
+            self.waits = "" if steps else self._waiting()
         row = {
             "kind": "system",
             "t": time.time(),
@@ -154,6 +168,8 @@ class Log:
             **self._facts,
             **self._last,
         }
+        if self.waits:
+            row["waits"] = self.waits
         if self._facts.get("device", "cpu").startswith("cuda"):
             import torch
 

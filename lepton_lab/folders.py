@@ -34,11 +34,11 @@ def data_root() -> Path:
     return Path(os.environ.get("LEPTON_LAB_DATA") or home() / "data").expanduser().absolute()
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: Any, indent: int | None = 1) -> None:
     """Replace a JSON file in one step: a reader sees the old or the new text, never a part."""
     draft = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(2)}")
     try:
-        draft.write_text(json.dumps(value, indent=1) + "\n")
+        draft.write_text(json.dumps(value, indent=indent) + "\n")
         draft.replace(path)
     except OSError:
         draft.unlink(missing_ok=True)
@@ -70,6 +70,8 @@ class Failure:
     """Step of the last good checkpoint, from which `run.resume()` goes on."""
     others: dict[str, int] = field(default_factory=dict)
     """The other ranks' last step, by rank."""
+    waits: dict[str, str] = field(default_factory=dict)
+    """The operation that other ranks waited in, by rank, where it is known."""
     traceback: str = ""
 
     def __str__(self) -> str:
@@ -80,10 +82,14 @@ class Failure:
         if self.step is not None:
             parts.append(f"after step {self.step}")
         if self.others:
-            parts.append("other ranks: " + ", ".join(f"rank {r} at step {s}" for r, s in self.others.items()))
+            others = (f"rank {r} at step {s}{self._waited(r)}" for r, s in self.others.items())
+            parts.append("other ranks: " + ", ".join(others))
         if self.checkpoint is not None:
             parts.append(f"last good checkpoint: step {self.checkpoint}")
         return "; ".join(parts)
+
+    def _waited(self, rank: str) -> str:
+        return f" in {self.waits[rank]}" if rank in self.waits else ""
 
 
 class Tail:

@@ -7,7 +7,7 @@ import time
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
-from . import control, datasets, provenance, shipping
+from . import control, costs, datasets, provenance, shipping
 from .folders import ENDED, Failure, RunFolder, Tail, data_root, find, folders, read_json
 from .spec import CELL, OWN, LabError, Spec, SpecError, keywords, pick, table
 from .supervisor import devices, reap, submit
@@ -199,10 +199,11 @@ class Run:
 
     def rows(self, kind: str | None = None) -> list[dict[str, Any]]:
         """
-        Events in order of time, all or of one kind: state, train, eval, system, note.
+        Events in order of time, all or of one kind: state, train, eval, system, cost, note.
 
         Each has `kind`, `t` (unix seconds), `rank`, and most `step` (optimizer steps done), `epoch` and values such as
-        `loss` and `accuracy` (fraction, 0 to 1); a train row is one rank's mean over its `samples` of that step.
+        `loss` and `accuracy` (fraction, 0 to 1); a train row is one rank's mean over its `samples` of that step;
+        a cost row is what one rank alone knows of what `costs` tells.
         """
         return self._folder.rows(kind)
 
@@ -236,6 +237,14 @@ class Run:
             module = maker(*told, **self.spec.options_of(maker))
         checkpoints.load_tensors(self._folder.checkpoint(saved[-1]), module)
         return module.eval()
+
+    def costs(self) -> list[dict[str, Any]]:
+        """What a step costs each rank, as the latest steps recorded tell (see `costs.costs`); empty before the 13th."""
+        return costs.costs(costs.recorded(self.folder))
+
+    def timeline(self) -> list[dict[str, Any]]:
+        """Who did what, and who sent what to whom, in the latest steps recorded (see `costs.timeline`)."""
+        return costs.timeline(costs.recorded(self.folder))
 
     def summary(self) -> dict[str, Any]:
         """One line of a table of runs: who, what, how far (epochs from 1), how well; None where not known."""

@@ -16,6 +16,7 @@ from .feeding import Feed
 from .folders import RunFolder
 from .optimizers import factor
 from .strategies.base import right_answers
+from .tracing import Tracer
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -83,6 +84,7 @@ class Fit:
     def run(self) -> str:
         """Train to the end, or until a stop; returns "done" or "stopped"."""
         spec, now, log = self.spec, self.now, self.log
+        tracer = Tracer(self.folder, self.strategy, log, now.step)
         self._state("running", step=now.step, steps=self.steps, samples=self.train.n)
         while now.epoch < spec.epochs:
             self.strategy.model.train()
@@ -91,7 +93,7 @@ class Fit:
                     if self._obey(command) == "stop":
                         return self._stop()
                 lr = self._set_lr()
-                loss, correct, samples = self.strategy.step(batches, count, self.loss, now.clip)
+                loss, correct, samples = tracer.step(now.step, batches, count, self.loss, now.clip)
                 now.step += 1
                 now.position += 1
                 self._ranked = correct is not None

@@ -182,6 +182,8 @@ def test_a_killed_rank_is_named_and_takes_the_others_along(endless, victim):
     assert run.wait(20) == "failed"
     assert (run.failure.rank, run.failure.type) == (victim, "SIGKILL")
     assert set(run.failure.others) == {str(1 - victim)}
+    assert run.failure.waits[str(1 - victim)].startswith("all_reduce of ")
+    assert f"rank {1 - victim} at step" in str(run.failure) and "in all_reduce of" in str(run.failure)
     assert gone(ranks)
 
 
@@ -251,7 +253,8 @@ def test_a_rank_that_stands_still_is_named_and_not_the_one_that_waited(endless):
     by_rank[1].suspend()
     assert run.wait(30) == "failed"
     assert (run.failure.rank, run.failure.type) == (1, "Stuck")
-    assert "rank 0 waited for it in vain" in run.failure.message
+    assert "did not answer for 2 s; rank 0 waited for it in all_reduce of " in run.failure.message
+    assert run.rows("system")[-1]["waits"].startswith("all_reduce of ")
     assert gone(ranks)
 
 

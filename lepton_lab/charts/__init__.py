@@ -10,11 +10,13 @@ from .drawing import Chart, Nothing
 from .lines import Line, Lines
 from .matrix import Matrix
 from .series import Curve, intervals, labels, number, read, reduce, series
+from .timeline import Timeline, size
 
 if TYPE_CHECKING:
     from ..run import Run
 
-__all__ = ["CHARTS", "Chart", "Curve", "Lines", "Matrix", "intervals", "labels", "number", "read", "reduce", "series"]
+__all__ = ["CHARTS", "Chart", "Curve", "Lines", "Matrix", "Timeline"]
+__all__ += ["intervals", "labels", "number", "read", "reduce", "series", "size"]
 
 SPREAD = 100  # from this ratio of highest to lowest loss on, a log scale shows more
 MARKS = 8  # interventions shown in a chart, at most
@@ -58,12 +60,31 @@ def confusion(runs: list[Run]) -> Chart:
     return Matrix(f"{label}\n{right} of {n} right ({row['split']})", text, counts, classes)
 
 
+def timeline(runs: list[Run]) -> Chart:
+    """What each rank did over a few steps, and who sent what to whom, for the first of the runs."""
+    run = runs[0]
+    spans, told = run.timeline(), run.costs()
+    if not spans:
+        return Nothing("Timeline", f"{labels([run])[0]}: no steps were recorded yet; the first are the 11th to 13th.")
+    steps = f"steps {told[0]['step'] - 1} and {told[0]['step']}"
+    lines = []
+    for cost in told:
+        shares = ", ".join(
+            f"{name} {cost[name] / cost['seconds']:.0%}" for name in ("compute", "communication", "idle")
+        )
+        sent = ", ".join(f"{size(count)} to rank {other}" for other, count in cost["to"].items())
+        lines.append(f"Rank {cost['rank']}: {shares}" + (f"; sends {sent} a step" if sent else ""))
+    text = f"Timeline of {labels([run])[0]}, {steps}. {'. '.join(lines)}."
+    return Timeline(f"Timeline, {labels([run])[0]}, {steps}", text, spans, len(told))
+
+
 CHARTS: dict[str, Callable[[list[Run]], Chart]] = {
     "loss": loss,
     "accuracy": accuracy,
     "learning_rate": learning_rate,
     "throughput": throughput,
     "confusion": confusion,
+    "timeline": timeline,
 }
 
 

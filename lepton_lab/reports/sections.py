@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from ..charts import labels, number, read
+from ..charts import labels, number, read, size
 from ..folders import ENDED
 
 if TYPE_CHECKING:
@@ -26,6 +26,12 @@ TIMED = (
     "To first step: from the launch to the end of the first optimizer step. Training: seconds between the steps of an "
     "epoch, without evaluations, checkpoints and pauses; samples/s are over all ranks in that time, as the median and "
     "range of up to 40 stretches of the run. Memory: the highest proportional set size (PSS) of a training process."
+)
+COSTS = (
+    "Means over the last steps that were recorded. Compute: operators, and Python between them. Communication: data "
+    "moves and the rank does not compute. Idle: it waits for another rank, or for a processor. Behind: how much later "
+    "it comes to a collective operation than the first. Memory: bytes of tensors at the highest moment of a step. "
+    "Sent: as the kernel counts it on the connections of the process, or (≈) by the sizes of the operations."
 )
 
 
@@ -97,6 +103,17 @@ def timings(runs: list[Run]) -> Section:
     return _table("Timings", columns, rows, TIMED, numeric=True)
 
 
+def costs(runs: list[Run]) -> Section:
+    """What a step costs each rank: time by kind, memory by part, its share of the samples, and bytes sent."""
+    columns = ["rank", "step", "compute", "communication", "idle", "behind", "samples", "sent a step"]
+    columns += ["memory", "parameters", "gradients", "optimizer", "activations"]
+    told = zip(runs, labels(runs), strict=True)
+    rows = [[f"{label}, rank {cost['rank']}", *_cost(cost)] for run, label in told for cost in run.costs()]
+    if not rows:
+        return Section("<p>No run was recorded long enough: the first steps recorded are the 11th to 13th.</p>", NONE)
+    return _table("Costs of a step", columns, rows, COSTS, numeric=True)
+
+
 def provenance(runs: list[Run]) -> Section:
     """Versions, seed, device, processor, threads, git revision, and the command that repeats each run."""
     columns = [_origin(run) for run in runs]
@@ -159,6 +176,22 @@ def _timing(run: Run) -> list[str]:
     ]
 
 
+def _cost(cost: dict[str, Any]) -> list[str]:
+    seconds, memory = cost["seconds"], cost["memory"]
+    times = [
+        f"{_milliseconds(cost[name])} ({cost[name] / seconds:.0%})" for name in ("compute", "communication", "idle")
+    ]
+    parts = ("peak", "parameters", "gradients", "optimizer", "activations")
+    return [
+        _milliseconds(seconds),
+        *times,
+        NONE if cost["behind"] is None else _milliseconds(cost["behind"]),
+        NONE if cost["share"] is None else f"{cost['share']:.0%}",
+        ("" if cost["counted"] == "kernel" else "≈ ") + size(cost["bytes"]),
+        *(size(memory[part]) for part in parts),
+    ]
+
+
 def _origin(run: Run) -> dict[str, str]:
     found = run.provenance
     git = found.get("git")
@@ -218,6 +251,10 @@ def _seconds(seconds: float) -> str:
         return f"{seconds:.3g} s"
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest:02d} s" if minutes < 120 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def _milliseconds(seconds: float) -> str:
+    return f"{seconds * 1e3:.3g} ms" if seconds < 1 else f"{seconds:.3g} s"
 
 
 def _badge(state: str) -> str:

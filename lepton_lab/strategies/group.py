@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .. import operations
 from ..spec import Spec
 from .base import Single
 
@@ -48,6 +49,7 @@ class Group(Single):
         if world > 1:
             if device.type == "cuda":
                 self.lead = AHEAD + 1
+            operations.record()
             dist.init_process_group(
                 "nccl" if device.type == "cuda" else "gloo",
                 store=dist.FileStore(str(rendezvous), world),  # a file: no port to collide on

@@ -10,7 +10,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from .. import shipping
+from .. import operations, shipping
 from ..folders import Failure, RunFolder, read_json, write_json
 
 # What a rank says whose peer is gone.
@@ -21,8 +21,17 @@ VICTIM = re.compile(
 )
 
 
-def report(folder: RunFolder, rank: int, error: BaseException, step: int) -> None:
-    """Write a rank's error where the supervisor looks for it."""
+def report(folder: RunFolder, rank: int, error: BaseException, step: int, waits: str = "") -> None:
+    """
+    Write a rank's error where the supervisor looks for it.
+
+    Parameters
+    ----------
+    step
+        Optimizer steps that the rank had done.
+    waits
+        What it was last seen to wait in, if it had stood still for a while.
+    """
     frames = traceback.extract_tb(error.__traceback__)
     cells = (read_json(folder.path / "code" / "cells.json") or {}).keys()
     ours = (sysconfig.get_paths()["purelib"], sysconfig.get_paths()["stdlib"], str(Path(__file__).parents[1]))
@@ -39,6 +48,7 @@ def report(folder: RunFolder, rank: int, error: BaseException, step: int) -> Non
             "where": where,
             "step": step,
             "traceback": text(error),
+            "waits": (waits or operations.broken(error)) if VICTIM.search(str(error)) else "",
         },
     )
 
@@ -59,19 +69,22 @@ def first(folder: RunFolder, ended: dict[int, tuple[int, float]], killed: set[in
     killed
         Ranks that the supervisor itself killed.
     """
-    candidates = []
+    candidates, waits = [], {}
     for rank, (code, t) in ended.items():
         error = read_json(folder.path / "errors" / f"rank{rank}.json")
         if error is None and rank not in killed:
             error = {"t": t, "rank": rank, **_exit(code, folder.path / "logs" / f"rank{rank}.log")}
         if error is not None:
             candidates.append(error)
+        if seen := (error or {}).get("waits") or _waits(folder, rank):
+            waits[rank] = seen
     cause = min(candidates, key=lambda e: (bool(VICTIM.search(e["message"])), e["t"]))
     steps = {rank: _last_step(folder, rank) for rank in ended}
     if killed and VICTIM.search(cause["message"]):
         # All who spoke had waited for another in vain, and we had to kill that one: it is the one to blame.
         stuck = min(killed, key=lambda rank: steps[rank])
-        waited = f"it did not answer, and rank {cause['rank']} waited for it in vain ({cause['message'].strip()})"
+        what = waits.get(cause["rank"], cause["message"].strip())
+        waited = f"it did not answer for {folder.spec.timeout:g} s; rank {cause['rank']} waited for it in {what}"
         cause = {"rank": stuck, "type": "Stuck", "message": waited, "traceback": cause["traceback"]}
     saved = folder.checkpoints()
     return Failure(
@@ -82,6 +95,7 @@ def first(folder: RunFolder, ended: dict[int, tuple[int, float]], killed: set[in
         step=cause.get("step", steps[cause["rank"]]),
         checkpoint=saved[-1] if saved else None,
         others={str(rank): step for rank, step in steps.items() if rank != cause["rank"]},
+        waits={str(rank): what for rank, what in waits.items() if rank != cause["rank"]},
         traceback=cause.get("traceback", ""),
     )
 
@@ -94,6 +108,12 @@ def _exit(code: int, log: Path) -> dict[str, Any]:
     name = signal.Signals(-code).name
     hint = " (if nobody did it by hand, the system was probably out of memory)" if name == "SIGKILL" else ""
     return {"type": name, "message": f"the process was killed by {name}{hint}"}
+
+
+def _waits(folder: RunFolder, rank: int) -> str:
+    """What a rank that said nothing at its end was waiting in, if it had stood still for a while."""
+    last = next((row for row in reversed(folder.latest(rank)) if row["kind"] == "system"), {})
+    return last.get("waits", "")
 
 
 def _last_step(folder: RunFolder, rank: int) -> int:

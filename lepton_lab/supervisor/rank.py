@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .. import shipping
+from .. import operations, shipping
 from ..checkpoints import NonFinite
 from ..events import Log
 from ..feeding import cores
@@ -59,7 +59,8 @@ def main(path: str, rank: int, cwd: str, modules: list[str], gpu: str | None) ->
         print(failures.text(error), file=sys.stderr)
         with contextlib.suppress(OSError):  # a full disk is often why we are here
             # Training may be some steps past the one whose loss was found to be NaN.
-            failures.report(folder, rank, error, error.step if isinstance(error, NonFinite) else log.step)
+            step = error.step if isinstance(error, NonFinite) else log.step
+            failures.report(folder, rank, error, step, log.waits)
             log.close()
         code = 1
     sys.stdout.flush()
@@ -100,7 +101,7 @@ def _train(folder: RunFolder, rank: int, gpu: str | None, log: Log) -> str:
     strategy.setup(model, lambda parameters: optimizer(parameters, spec))
     for seed in (random.seed, np.random.seed, torch.manual_seed):
         seed((spec.seed * 1_000_003 + rank + 1) % 2**32)  # other dropout on every rank
-    log.start(threads=threads, device=_name(device))
+    log.start(operations.waiting, threads=threads, device=_name(device))
     if rank == 0:
         folder.note(
             shape=list(data.shape),

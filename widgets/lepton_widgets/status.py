@@ -75,6 +75,11 @@ class Status:
         for name in ("memory", "gpu_memory", "samples_per_s", "device", "threads"):
             if row.get(name) is not None:
                 rank[name] = row[name]
+        rank["waits"] = row.get("waits")
+
+    def _cost(self, row: Mapping[str, Any]) -> None:
+        for cost in self.run.costs():  # of the latest steps that all ranks have told of
+            self.ranks.setdefault(cost["rank"], {"rank": cost["rank"], "step": 0})["cost"] = cost
 
     def _state(self, row: Mapping[str, Any]) -> None:
         if row["state"] == "running":

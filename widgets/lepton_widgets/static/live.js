@@ -126,12 +126,36 @@ const nameOf = (runs, index = 0) => {
   return own(runs[index]) + (twins.length > 1 ? ` ${runs[index].id.slice(-4)}` : "");
 };
 
+const COLUMNS = [
+  "Rank", "State", "Step", "Samples/s", "A step: compute, communication, idle", "Behind", "Share of samples",
+  "Sent a step", "Tensors at most", "Memory", "Device",
+];
+const [STATE, TIMES] = [1, 4]; // columns that hold more than text
+
+const brief = (seconds) => (seconds < 1 ? `${plain(Number((seconds * 1e3).toPrecision(3)))} ms` : duration(seconds));
+const small = (value) => (value < 1e6 ? `${plain(Number((value / 1e3).toPrecision(3)))} kB` : bytes(value));
+
+// Where the time of a rank's step goes: a bar, and the same in words.
+const timesOf = ({ seconds, ...cost }) => {
+  const kinds = ["compute", "communication", "idle"];
+  const parts = kinds.map((kind) => h("i", { "data-kind": kind, style: `width:${(100 * cost[kind]) / seconds}%` }));
+  const shares = kinds.map((kind) => `${Math.round((100 * cost[kind]) / seconds)} %`);
+  const title = kinds.map((kind) => `${kind} ${brief(cost[kind])}`).join(", ");
+  const bar = h("span", { class: "ll-times", title, "aria-hidden": "true" }, ...parts);
+  return [bar, `${shares.join(", ")} of ${brief(seconds)}`];
+};
+
 // The cells of a rank in the table.
-const cellsOf = ({ rank, state, step, samples_per_s, memory, gpu_memory, device, threads }) => [
+const cellsOf = ({ rank, state, step, samples_per_s, cost, waits, memory, gpu_memory, device, threads }) => [
   rank,
   state,
-  grouped(step),
+  grouped(step) + (waits ? `, waits in ${waits}` : ""),
   samples_per_s == null ? "–" : grouped(samples_per_s),
+  JSON.stringify(cost ?? null),
+  cost?.behind == null ? "–" : brief(cost.behind),
+  cost?.share == null ? "–" : `${Math.round(100 * cost.share)} %`,
+  cost ? small(cost.bytes) : "–",
+  cost ? small(cost.memory.peak) : "–",
   bytes(memory) + (gpu_memory ? ` + ${bytes(gpu_memory)} GPU` : ""),
   (device ?? "–") + (threads ? `, ${threads} thread${threads > 1 ? "s" : ""}` : ""),
 ];
@@ -257,9 +281,8 @@ class Panel {
   }
 
   buildTable() {
-    const columns = ["Rank", "State", "Step", "Samples/s", "Memory", "Device"];
     this.ranks = h("tbody");
-    const head = h("thead", {}, h("tr", {}, ...columns.map((name) => h("th", { scope: "col" }, name))));
+    const head = h("thead", {}, h("tr", {}, ...COLUMNS.map((name) => h("th", { scope: "col" }, name))));
     const caption = h("caption", { class: "ll-unseen" }, "Ranks of the run");
     return h("div", { class: "ll-scroll" }, h("table", { class: "ll-table" }, caption, head, this.ranks));
   }
@@ -393,8 +416,13 @@ class Panel {
         this.ranks.append(h("tr", {}, h("th", { scope: "row" }), ...cells.slice(1).map(() => h("td"))));
       const row = this.ranks.rows[i];
       cells.forEach((text, column) => {
-        if (column !== 1) setText(row.cells[column], String(text));
-        else if (row.cells[1].textContent !== text) row.cells[1].replaceChildren(badge(text));
+        const cell = row.cells[column];
+        if (column === STATE) cell.textContent !== text && cell.replaceChildren(badge(text));
+        else if (column !== TIMES) setText(cell, String(text));
+        else if (cell.dataset.shown !== text) {
+          cell.dataset.shown = text;
+          cell.replaceChildren(...(rank.cost ? timesOf(rank.cost) : ["–"]));
+        }
       });
     });
   }

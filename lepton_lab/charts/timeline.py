@@ -1,0 +1,179 @@
+"""What each rank did over a few steps, and who sent what to whom."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from .drawing import COLORS, CONFIG, GREY, GREY_ANYWHERE, INK, Chart, dress, layout, plain
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# What is drawn how: work above, communication below it in each rank's lane.
+LOOKS = {
+    "forward": ("#8cc0dd", ""),
+    "backward": (COLORS[0], ""),
+    "update": ("#003a5c", ""),
+    "kernels": (COLORS[0], ""),
+    "communication": (COLORS[1], ""),
+    "waiting": ("#c3c8ce", "/"),
+}
+HALF = 0.34  # height of each half of a lane
+MOST = 400  # spans drawn of one kind, and a tenth of it of arrows; a chart's width can't show more
+
+
+@dataclass(frozen=True)
+class Timeline(Chart):
+    """
+    One lane a rank: its work above, its communication and waiting below, and lines between those that communicate.
+
+    Attributes
+    ----------
+    spans : list of dict
+        As `Run.timeline()` gives them.
+    world : int
+        Number of ranks.
+    """
+
+    spans: list[dict[str, Any]]
+    world: int
+
+    def plotly(self) -> dict[str, Any]:
+        """The chart as plotly.js takes it."""
+        described = layout(self.title)
+        described["height"] = round(150 + 60 * self.world)
+        described["xaxis"] |= {"title": {"text": "milliseconds", "standoff": 6}, "rangemode": "tozero"}
+        described["yaxis"] |= {"tickvals": list(range(self.world)), "ticktext": self._names(), "showgrid": False}
+        described["yaxis"] |= {"range": [self.world - 0.5, -0.5]}
+        described |= {"barmode": "overlay", "bargap": 0}
+        data = []
+        for name, spans in self._groups().items():
+            color, hatch = LOOKS[name]
+            marker = {"color": color, "pattern": {"shape": hatch, "fgcolor": GREY, "size": 5}, "line": {"width": 0}}
+            data.append(
+                {
+                    "type": "bar",
+                    "orientation": "h",
+                    "name": name,
+                    "y": [span["rank"] for span in spans],
+                    "base": [_ms(span["begin"]) for span in spans],
+                    "x": [_ms(span["end"] - span["begin"]) for span in spans],
+                    "width": HALF,
+                    "offset": _top(name),
+                    "marker": marker,
+                    "customdata": [_words(span) for span in spans],
+                    "hovertemplate": "rank %{y}: %{customdata}, %{x:.3g} ms from %{base:.4g} ms on<extra></extra>",
+                }
+            )
+        described["annotations"] += [_arrow(*meeting) for meeting in self._meetings()]
+        return {"data": data, "layout": described, "config": CONFIG}
+
+    def _names(self) -> list[str]:
+        return [f"rank {rank}" for rank in range(self.world)]
+
+    def _groups(self) -> dict[str, list[dict[str, Any]]]:
+        """Spans by how they look; the shortest are left out where there are too many to see."""
+        groups: dict[str, list[dict[str, Any]]] = {name: [] for name in LOOKS}
+        for span in self.spans:
+            groups[span["name"] if span["kind"] == "compute" else span["kind"]].append(span)
+        return {
+            name: sorted(spans, key=lambda span: span["begin"] - span["end"])[:MOST]
+            for name, spans in groups.items()
+            if spans
+        }
+
+    def _meetings(self) -> list[tuple[float, int, float, int, bool]]:
+        """Lines to draw: time and rank at both ends, and whether data goes one way only."""
+        found, met = [], defaultdict(list)
+        counts: dict[Any, int] = defaultdict(int)
+        for span in self.spans:
+            if span["kind"] == "communication" and len(set(span["ranks"])) > 1:
+                way = span["name"] in ("send", "recv")
+                own = (span["name"], *span["ranks"], span["rank"])
+                met["send" if way else span["name"], *span["ranks"], counts[own]].append(span)
+                counts[own] += 1
+        for (name, *_), spans in met.items():
+            if len(spans) < 2:
+                continue
+            if name == "send":
+                source, target = sorted(spans, key=lambda span: span["name"] == "recv")
+                found.append((source["begin"], source["rank"], target["end"], target["rank"], True))
+            else:
+                first, last = min(spans, key=lambda s: s["rank"]), max(spans, key=lambda s: s["rank"])
+                found.append((first["begin"], first["rank"], last["begin"], last["rank"], False))
+        return sorted(found)[: MOST // 10]
+
+    def _size(self) -> tuple[float, float]:
+        return 6.0, 1.6 + 0.55 * self.world
+
+    def _draw(self, figure: Figure) -> None:
+        from matplotlib.patches import Patch
+
+        axes = figure.add_subplot()
+        handles = []
+        for name, spans in self._groups().items():
+            color, hatch = LOOKS[name]
+            style = {"color": color} if not hatch else {"facecolor": color, "edgecolor": "#9aa1a9", "hatch": "////"}
+            for rank in range(self.world):
+                pieces = [(_ms(s["begin"]), _ms(s["end"] - s["begin"])) for s in spans if s["rank"] == rank]
+                axes.broken_barh(pieces, (rank + _top(name), HALF), lw=0, **style)
+            handles.append(Patch(label=name, lw=0, **style))
+        for begin, source, end, target, way in self._meetings():
+            places = (_ms(end), target + HALF / 2), (_ms(begin), source + HALF / 2)
+            arrow = {"arrowstyle": "-|>" if way else "-", "color": INK, "lw": 0.7, "shrinkA": 0, "shrinkB": 0}
+            axes.annotate("", *places, arrowprops={**arrow, "mutation_scale": 6})
+        _name_operations(axes, self.spans)
+        axes.set(ylim=(self.world - 0.5, -0.5), xlim=(0, None))
+        axes.set_yticks(range(self.world), self._names())
+        dress(axes, "milliseconds", "")
+        axes.grid(False, axis="y")
+        figure.suptitle(plain(self.title), x=0.012, ha="left", fontsize=10.5, fontweight="bold", color=INK)
+        figure.legend(handles=handles, loc="outside lower left", ncols=5, frameon=False, fontsize=8.5, labelcolor=INK)
+
+
+def size(count: float) -> str:
+    """A number of bytes as people say it."""
+    for unit in ("B", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} GB"
+
+
+def _ms(seconds: float) -> float:
+    return round(seconds * 1e3, 4)
+
+
+def _top(name: str) -> float:
+    """Where a kind of span begins in its lane, from its middle."""
+    return 0.0 if name in ("communication", "waiting") else -HALF
+
+
+def _words(span: dict[str, Any]) -> str:
+    if span["kind"] == "compute":
+        return str(span["name"])
+    what = f"{span['name']} of {size(span['bytes'])}"
+    if span["name"] in ("send", "recv"):
+        what += f", rank {span['ranks'][0]} to rank {span['ranks'][1]}"
+    elif span["ranks"]:
+        what += f", ranks {', '.join(map(str, span['ranks']))}"
+    return f"waits for {what}" if span["kind"] == "waiting" else what
+
+
+def _arrow(begin: float, source: int, end: float, target: int, way: bool) -> dict[str, Any]:
+    line = {"xref": "x", "yref": "y", "axref": "x", "ayref": "y", "text": "", "arrowcolor": GREY_ANYWHERE}
+    place = {"x": _ms(end), "y": target + HALF / 2, "ax": _ms(begin), "ay": source + HALF / 2}
+    return {**line, **place, "arrowhead": 2 if way else 0, "arrowwidth": 1, "showarrow": True}
+
+
+def _name_operations(axes: Axes, spans: list[dict[str, Any]]) -> None:
+    """Write on each operation that is wide enough what it is."""
+    whole = max((span["end"] for span in spans), default=0)
+    for span in spans:
+        width = span["end"] - span["begin"]
+        if span["kind"] != "compute" and width > 0.009 * len(span["name"]) * whole:
+            place = (_ms(span["begin"] + width / 2), span["rank"] + HALF / 2)
+            axes.annotate(plain(span["name"]), place, ha="center", va="center", fontsize=6, color=INK)

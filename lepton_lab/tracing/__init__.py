@@ -1,0 +1,179 @@
+"""What a step costs a rank: a few recorded steps tell its time, its memory, and what it sends to whom."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections import defaultdict, deque
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from .. import operations
+from ..events import Log
+from ..folders import RunFolder, write_json
+from .links import Links
+from .recording import MARK, Recording
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..strategies.base import Single
+
+__all__ = ["Tracer"]
+
+FIRST = 10  # steps of a process before its first window: those that allocate and import lazily are over
+TIMES = 4  # each window begins after so many times the steps of the one before
+LENGTH = 3  # steps in a window
+COLD = 1  # first of them that don't count, since the recorder itself starts in them
+
+
+class Tracer:
+    """
+    Runs a strategy's steps, and records a few of them: after the 10th, the 40th, the 160th and so on.
+
+    A run of one rank, which waits for nobody, is recorded once. All ranks record the same steps. What is found goes
+    into a `cost` event and, span by span, into the run folder's `timeline/step-N/rankR.json`.
+
+    Parameters
+    ----------
+    folder, strategy, log
+        The run's folder, what it trains with, and where this rank's events go.
+    done
+        Steps that were done before this process began.
+    """
+
+    def __init__(self, folder: RunFolder, strategy: Single, log: Log, done: int) -> None:
+        self._folder, self._strategy, self._log = folder, strategy, log
+        self._origin, self._after = done, FIRST
+        self._due: float = done + FIRST
+        self._profile: Any = None
+
+    def step(self, done: int, *arguments: Any) -> tuple[Tensor, Tensor | None, int]:
+        """`strategy.step(*arguments)`; `done` is the number of steps before it."""
+        if done < self._due:
+            return self._strategy.step(*arguments)
+        import torch
+
+        if done == self._due:
+            self._begin()
+        self._links.begin()
+        with torch.profiler.record_function(MARK):
+            result = self._strategy.step(*arguments)
+        self._links.end()
+        self._samples += result[2]
+        if done == self._due + LENGTH - 1:
+            self._end(done + 1)
+        return result
+
+    def _begin(self) -> None:
+        from torch.autograd import profiler
+
+        os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # it would say on stderr that it starts and ends
+        self._began, self._samples, self._links = time.time_ns(), 0, Links()
+        gpu = "cuda" if self._strategy.device.type == "cuda" else None
+        self._profile = profiler.profile(use_device=gpu, record_shapes=True, profile_memory=True)
+        try:
+            self._profile.__enter__()
+        except RuntimeError:  # user code records by itself at this moment
+            self._profile = None
+
+    def _end(self, done: int) -> None:
+        import torch
+
+        self._after *= TIMES
+        self._due = self._origin + self._after if self._strategy.world > 1 else math.inf
+        if self._profile is None:
+            return
+        if self._strategy.device.type == "cuda":
+            torch.cuda.synchronize()
+        self._profile.__exit__(None, None, None)
+        try:
+            found = Recording(self._profile.kineto_results.events(), self._strategy.device.type)
+            if len(found.marks) == LENGTH:
+                self._write(done, found)
+        except Exception as error:  # what is only watched must not end by that
+            self._log.write("note", text=f"what steps up to {done} cost is not known: {type(error).__name__}: {error}")
+        self._profile = None
+
+    def _write(self, done: int, found: Recording) -> None:
+        strategy, steps = self._strategy, found.marks[COLD:]
+        estimated = self._name_ranks(found.operations) / LENGTH
+        spans = found.spans(COLD)
+        links = [(ours, theirs, sent / LENGTH) for ours, theirs, sent in self._links.sent()]
+        counted = strategy.device.type == "cpu"  # else most takes other ways than the kernel's connections
+        work = sum(span["end"] - span["begin"] for span in spans if span["kind"] == "compute")
+        row = {
+            "step": done,
+            "seconds": round(sum(end - begin for begin, end in steps) / len(steps) / 1e9, 7),
+            "compute": round(work / len(steps) / 1e9, 7),
+            "samples": self._samples / LENGTH,
+            "bytes": round(sum(sent for *_, sent in links) if counted else estimated),
+            "counted": "kernel" if counted else "sizes",
+            "memory": self._memory(found),
+        }
+        place = self._folder.path / "timeline" / f"step-{done:08d}"
+        place.mkdir(parents=True, exist_ok=True)
+        who = {"rank": strategy.rank, "world": strategy.world, "parts": strategy.parts}
+        window = {"t": time.time(), **who, **row, "steps": steps, "links": links, "spans": spans}
+        write_json(place / f"rank{strategy.rank}.json", window, indent=None)
+        self._log.write("cost", **row)
+
+    def _memory(self, found: Recording) -> dict[str, int]:
+        """Bytes at the highest moment of the last step, and of its parts."""
+        import torch
+
+        strategy = self._strategy
+        parameters = list(strategy.module.parameters())
+        seen: set[int] = set()
+        parts = {
+            "parameters": _bytes([*parameters, *strategy.module.buffers()], seen),
+            "gradients": _bytes((p.grad for p in parameters), seen),
+            # With what else a strategy keeps from step to step, such as the error of a compression.
+            "optimizer": _bytes(_leaves([list(strategy.optimizer.state.values()), strategy.local_state()]), seen),
+        }
+        held = sum(parts.values())
+        peak = torch.cuda.max_memory_allocated() if strategy.device.type == "cuda" else held + found.rise()
+        return {**parts, "activations": max(peak - held, 0), "peak": peak}
+
+    def _name_ranks(self, found: list[dict[str, Any]]) -> float:
+        """Give each collective the ranks that take part in it; returns what this rank sent, by the sizes."""
+        if self._strategy.alone:
+            return 0.0
+        from torch.distributed import distributed_c10d as c10d
+
+        groups = {name: c10d.get_process_group_ranks(group) for group, name in c10d._world.pg_names.items()}
+        everyone = list(range(self._strategy.world))
+        told: dict[tuple[str, int], deque[list[int]]] = defaultdict(deque)
+        sent = 0.0
+        for entry in operations.recorded():
+            if entry["time_created_ns"] >= self._began:
+                ranks = groups.get(entry["process_group"][0], everyone)
+                told[operations.named(entry)].append(ranks)
+                sent += operations.sent(entry, len(ranks))
+        for operation in found:
+            if queue := told.get((operation["name"], operation["numbers"])):
+                operation["ranks"] = queue.popleft()
+        return sent
+
+
+def _leaves(values: Any) -> Iterator[Tensor]:
+    """Tensors anywhere in lists and dictionaries."""
+    import torch
+
+    if isinstance(values, torch.Tensor):
+        yield values
+    elif isinstance(values, dict | list | tuple):
+        for value in values.values() if isinstance(values, dict) else values:
+            yield from _leaves(value)
+
+
+def _bytes(tensors: Iterable[Tensor | None], seen: set[int]) -> int:
+    """Memory of what this process holds of tensors; what is in `seen` counts no more."""
+    total = 0
+    for tensor in tensors:
+        local = getattr(tensor, "to_local", lambda tensor=tensor: tensor)()
+        if local is not None and local.device.type != "meta" and local.data_ptr() not in seen:
+            seen.add(local.data_ptr())
+            total += local.numel() * local.element_size()
+    return total

@@ -1,0 +1,151 @@
+"""The recorder's events of some steps, reduced to spans of work and of communication, and to a rise of memory."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect
+from collections import defaultdict, deque
+from collections.abc import Iterable
+from typing import Any
+
+MARK = "lepton_lab::step"
+# Nanoseconds between operators that still count as work, Python's part of it: so many, or fewer during communication.
+GAP, SHORT = 500_000, 50_000
+# Events that hold others, waits among them.
+CONTAINERS = ("autograd::", "torch::autograd::", "c10d::", "_c10d_functional::", MARK)
+PEERS = {"c10d::send": "send", "c10d::recv_": "recv"}  # they know the other rank, gloo's own events don't
+# Bytes of a number; else 4.
+SIZES = {"double": 8, "long int": 8, "c10::Half": 2, "c10::BFloat16": 2}
+SIZES |= {"unsigned char": 1, "signed char": 1, "bool": 1}
+
+Span = tuple[int, int]  # begin and end
+
+
+class Recording:
+    """
+    What happened in some steps, each of which is marked by an event of the name MARK.
+
+    Attributes
+    ----------
+    marks : list of (begin, end)
+        The steps, in nanoseconds of unix time.
+    operations : list of dict
+        Communication in order of begin: name, begin, end, numbers, bytes, and the peer of a send or recv.
+    """
+
+    def __init__(self, events: Iterable[Any], device: str) -> None:
+        self._gpu = gpu = device == "cuda"
+        self._memory: list[tuple[int, int]] = []
+        self._work: list[Span] = []
+        self._phases: dict[str, list[Span]] = {"backward": [], "update": []}
+        self.operations: list[dict[str, Any]] = []
+        self.marks: list[Span] = []
+        peers: dict[str, deque[int | None]] = defaultdict(deque)
+        events = sorted(events, key=lambda event: event.start_ns())
+        main = next((e.start_thread_id() for e in events if e.name() == MARK and not _on_gpu(e)), None)
+        for event in events:
+            name, begin = event.name(), event.start_ns()
+            span = (begin, begin + event.duration_ns())
+            if name == "[memory]":
+                if not _on_gpu(event):
+                    self._memory.append((begin, event.nbytes()))
+            elif name in PEERS:
+                numbers = event.concrete_inputs()
+                peers[PEERS[name]].append(numbers[2] if len(numbers) > 2 else None)
+            elif name == MARK:
+                if _on_gpu(event) == gpu:
+                    self.marks.append(span)
+            elif name.startswith("gloo:") or (gpu and _on_gpu(event) and name.startswith("nccl")):
+                self.operations.append(_operation(event, name, span, peers))
+            elif _on_gpu(event) or (not gpu and event.start_thread_id() == main):
+                self._sort_in(name, span, _on_gpu(event))
+
+    def _sort_in(self, name: str, span: Span, gpu: bool) -> None:
+        if name.startswith("autograd::engine::evaluate_function"):
+            self._phases["backward"].append(span)
+        elif name.startswith("Optimizer.step#"):
+            self._phases["update"].append(span)
+        elif gpu or ("::" in name and not name.startswith(CONTAINERS)) or name.startswith("## Call CompiledFxGraph"):
+            self._work.append(span)
+
+    def spans(self, first: int) -> list[dict[str, Any]]:
+        """Work and communication within the steps from number `first` on, in order of time."""
+        steps = self.marks[first:]
+        operators = union(self._work, SHORT)
+        told = union((o["begin"], o["end"]) for o in self.operations)
+        # Between two operators is Python's part of the work, unless the rank waits for an operation there.
+        work = cut(subtract(union(operators, GAP), subtract(told, operators)), steps)
+        inside = [o for o in self.operations if any(a <= o["begin"] < b for a, b in steps)]
+        spans = [{"kind": "communication", **o} for o in inside]
+        for name, part in self._phases_of(work, steps).items():
+            spans += [{"kind": "compute", "name": name, "begin": begin, "end": end} for begin, end in part]
+        return sorted(spans, key=lambda span: span["begin"])
+
+    def _phases_of(self, work: list[Span], steps: list[Span]) -> dict[str, list[Span]]:
+        """Work by part of a step; what comes after the last of backward prepares the update."""
+        if self._gpu:
+            return {"kernels": work}
+        backward, update = (union(self._phases[name], GAP) for name in ("backward", "update"))
+        for begin, end in steps:
+            if last := cut(backward, [(begin, end)]):
+                update.append((last[-1][1], end))
+        update = subtract(union(update), backward)
+        forward = subtract(subtract(work, backward), update)
+        return {"forward": forward, "backward": cut(work, backward), "update": cut(work, update)}
+
+    def rise(self) -> int:
+        """Highest bytes allocated in the last step on top of what was there at its begin."""
+        held = highest = 0
+        begin, end = self.marks[-1]
+        for t, size in self._memory:
+            if begin <= t <= end:
+                held += size
+                highest = max(highest, held)
+        return highest
+
+
+def _on_gpu(event: Any) -> bool:
+    return event.device_type().name == "CUDA"
+
+
+def _operation(event: Any, name: str, span: Span, peers: dict[str, deque[int | None]]) -> dict[str, Any]:
+    name = name.partition(":")[2] or name
+    shapes, kinds = event.shapes(), event.dtypes()
+    counts = [math.prod(shape) for shape in shapes]
+    size = sum(count * SIZES.get(kind, 4) for count, kind in zip(counts, kinds, strict=False))
+    found = {"name": name, "begin": span[0], "end": span[1], "numbers": sum(counts), "bytes": size}
+    if peers.get(name):
+        found["peer"] = peers[name].popleft()
+    return found
+
+
+def union(spans: Iterable[Span], gap: int = 0) -> list[Span]:
+    """The same time as spans apart from each other and in order; those closer than `gap` become one."""
+    found: list[Span] = []
+    for begin, end in sorted(spans):
+        if found and begin <= found[-1][1] + gap:
+            found[-1] = (found[-1][0], max(found[-1][1], end))
+        else:
+            found.append((begin, end))
+    return found
+
+
+def subtract(spans: list[Span], taken: list[Span]) -> list[Span]:
+    """What of `spans` is in none of `taken`; both as `union` gives them."""
+    found = []
+    for begin, end in spans:
+        i = max(bisect(taken, (begin, begin)) - 1, 0)
+        while i < len(taken) and taken[i][0] < end:
+            if taken[i][1] > begin:
+                if taken[i][0] > begin:
+                    found.append((begin, taken[i][0]))
+                begin = taken[i][1]
+            i += 1
+        if begin < end:
+            found.append((begin, end))
+    return found
+
+
+def cut(spans: list[Span], windows: list[Span]) -> list[Span]:
+    """What of `spans` is in any of `windows`; both as `union` gives them."""
+    return subtract(spans, subtract(spans, windows))

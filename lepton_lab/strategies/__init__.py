@@ -4,8 +4,14 @@ from __future__ import annotations
 
 from .base import Single
 from .ddp import DDP
+from .fsdp import FSDP
+from .hybrid import Hybrid
+from .zero import Zero
 
 STRATEGIES: dict[str, type[Single]] = {
     "single": Single,
     "ddp": DDP,
+    "zero": Zero,
+    "fsdp": FSDP,
+    "hybrid": Hybrid,
 }

@@ -1,0 +1,149 @@
+"""Fully sharded: parameters, gradients and optimizer state are split between ranks, and gathered where needed."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from ..spec import Spec, SpecError
+from .group import Group
+from .shards import as_plain, named_state
+
+if TYPE_CHECKING:
+    from torch import nn
+    from torch.distributed.device_mesh import DeviceMesh
+
+GATHERED = ("fp32", "bf16")
+MANY = 2**15  # parameters from which a layer is worth a collective of its own
+
+
+class FSDP(Group):
+    """
+    Every rank holds a part of each parameter; torch's FSDP2 gathers a block's parameters while it computes.
+
+    `gather="bf16"` gathers and computes in bf16, while gradients are averaged and weights kept as they are.
+    `reshard_after_forward=False` keeps blocks gathered until their backward pass: more memory, less to send. With one
+    rank it is plain training.
+    """
+
+    def __init__(self, spec: Spec, *, gather: str = "fp32", reshard_after_forward: bool = True) -> None:
+        super().__init__(spec)
+        self.gather, self.reshard_after_forward = gather, reshard_after_forward
+
+    @classmethod
+    def refuse(cls, spec: Spec) -> str:
+        """What needs whole matrices, or one decision of all ranks whether to skip a step."""
+        name = spec.strategy
+        if spec.optimizer == "muon":
+            return (
+                f"optimizer='muon': it needs whole matrices, and strategy={name!r} gives each rank a part of them; "
+                "take optimizer='adamw', or strategy='zero'"
+            )
+        if spec.precision == "fp16":
+            return (
+                f"precision='fp16': a rank of strategy={name!r} sees only its part of the gradient, thus not every "
+                "overflow; take precision='bf16', or strategy='ddp'"
+            )
+        if (gather := spec.options.get("gather", "fp32")) not in GATHERED:
+            return f"options={{'gather': {gather!r}}}: must be {' or '.join(map(repr, GATHERED))}"
+        return ""
+
+    def _mesh(self) -> DeviceMesh:
+        from torch.distributed.device_mesh import init_device_mesh
+
+        return init_device_mesh(self.device.type, (self.world,), mesh_dim_names=("shard",))
+
+    def _place(self, model: nn.Module) -> nn.Module:
+        import torch
+
+        if self.world == 1:
+            return super()._place(model)
+        for name, parameter in model.named_parameters():
+            if parameter.dim() == 0:
+                raise SpecError(
+                    f"strategy={self.spec.strategy!r}: parameter {name!r} is a scalar, which can't be split between "
+                    "ranks; make it a vector of one number, or take strategy='zero'"
+                )
+        return model.to(self.device, memory_format=torch.contiguous_format)  # rows are what ranks get
+
+    def _wrap(self, model: nn.Module) -> nn.Module:
+        if self.world == 1:
+            return model
+        import torch
+        from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+
+        self.mesh = self._mesh()
+        options: dict[str, Any] = {"mesh": self.mesh}
+        whole = MixedPrecisionPolicy()
+        if self.gather == "bf16":
+            options["mp_policy"] = MixedPrecisionPolicy(torch.bfloat16, torch.float32)
+            whole = MixedPrecisionPolicy(torch.bfloat16, torch.float32, output_dtype=torch.float32)
+        for unit in units(model):
+            fully_shard(unit, reshard_after_forward=self.reshard_after_forward, **options)
+        return fully_shard(model, **{**options, "mp_policy": whole})
+
+    @contextlib.contextmanager
+    def _before_last(self) -> Iterator[None]:
+        if self.world == 1:
+            yield
+            return
+        self.module.set_requires_gradient_sync(False)
+        yield
+        self.module.set_requires_gradient_sync(True)
+
+    @contextlib.contextmanager
+    def aligned(self) -> Iterator[nn.Module]:
+        """The model; without a backward pass to come, what it has gathered is let go afterwards."""
+        with super().aligned() as module:
+            yield module
+        if self.world > 1:
+            module.reshard()
+
+    def _update(self, clip: float) -> None:
+        with as_plain(self.optimizer) if self.world > 1 else contextlib.nullcontext():
+            super()._update(clip)
+
+    def _clip(self, clip: float) -> None:
+        if self.world == 1:
+            super()._clip(clip)
+            return
+        import torch
+        import torch.distributed as dist
+
+        shards = [p for group in self.optimizer.param_groups for p in group["params"] if p.grad is not None]
+        square = torch.nn.utils.get_total_norm([p.grad for p in shards]).square()
+        dist.all_reduce(square, group=self.mesh["shard"].get_group())  # the ranks of a group hold the whole gradient
+        torch.nn.utils.clip_grads_with_norm_(shards, clip, square.sqrt())
+
+    def state_dict(self) -> dict[str, dict[str, Any]]:
+        """This rank's shards, as DTensors."""
+        return {"model": self.module.state_dict(), "optimizer": named_state(self.module, self.optimizer)}
+
+
+def units(model: nn.Module) -> list[nn.Module]:
+    """
+    The modules that are gathered one at a time; what is in none of them is gathered with the model itself.
+
+    These are the children of a Sequential named `blocks`; without it, all large layers of the lists and sequences that
+    the model consists of. Layers that share a parameter with others stay out, since it must be there for both.
+    """
+    from torch import nn
+
+    blocks = getattr(model, "blocks", None)
+    found = list(blocks) if isinstance(blocks, nn.Sequential) else list(_large_layers(model))
+    seen: set[nn.Parameter] = set()
+    shared = {p for _, p in model.named_parameters(remove_duplicate=False) if p in seen or seen.add(p)}
+    return [unit for unit in dict.fromkeys(found) if shared.isdisjoint(unit.parameters())]
+
+
+def _large_layers(model: nn.Module) -> Iterator[nn.Module]:
+    """Layers with MANY parameters in lists and sequences, which call them by their forward pass only."""
+    from torch import nn
+
+    containers = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
+    for child in model.children():
+        if isinstance(child, containers):
+            yield from _large_layers(child)
+        elif isinstance(model, containers) and sum(p.numel() for p in child.parameters()) >= MANY:
+            yield child

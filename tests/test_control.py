@@ -73,13 +73,14 @@ def test_ranks_that_meet_every_few_steps_obey_at_the_same_step(tmp_path_factory,
     for turn, i in enumerate(turns):
         for name in [name for at, name in commands if at == turn] + ["resume"] * (turn >= 200 and turn % 30 == 0):
             ranks[0]._new.append({"command": name})
-        while command := ranks[i].next(steps[i], waiting=paused[i]):
+        while entered[i] < steps[i] and (command := ranks[i].next(steps[i], waiting=paused[i])):
             obeyed[i].append((steps[i], command["command"]))
             paused[i] = command["command"] == "pause" or (paused[i] and command["command"] != "resume")
-        if not paused[i]:
-            entered[i] = steps[i]
+        if paused[i]:
+            continue
+        entered[i] = steps[i]  # and obeys no more in this step, however long it waits for the others
         met = (steps[i] + 1) % every or min(entered) >= steps[i]
-        if not paused[i] and met and steps[i] < 60:
+        if met and steps[i] < 60:
             steps[i] += 1
     assert steps == [60] * 3
     least = min(map(len, obeyed))

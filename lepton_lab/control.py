@@ -41,7 +41,8 @@ class Control:
 
     Rank 0's thread looks for commands. Rank 0 announces them in one file for the step `lead` steps ahead, before it
     enters the collective of the step at hand; another rank can only reach that later step through that collective, so
-    all ranks read the same announcement at the same step (`lead` is 1 where the host waits for each collective).
+    all ranks read the same announcement at the same step (`lead` is 1 where the host waits for each collective, and
+    each step has one).
 
     Parameters
     ----------
@@ -82,24 +83,26 @@ class Control:
         """
         if self._rank == 0:
             if self._new:
-                self._announce(step if waiting or self._world == 1 else step + self._lead)
+                self._announce(step, 0 if waiting or self._world == 1 else self._lead)
             elif self._taken == self._total:
                 return None
         else:
             self._look()
         if self._taken < self._total:
             command = self._announced[self._taken - self._total]  # counted from the end, since the oldest are dropped
-            if command["at"] <= step:
+            # What was announced for later, before the pause was obeyed, is not waited for: no step comes to reach it.
+            if waiting or command["at"] <= step:
                 self._taken += 1
                 return command
         return None
 
-    def _announce(self, at: int) -> None:
+    def _announce(self, step: int, lead: int) -> None:
         while self._new:
-            self._announced.append({**self._new.popleft(), "at": at})
+            self._announced.append({**self._new.popleft(), "at": step + lead})
             self._total += 1
-        # The others are a few steps behind at most: what was taken long ago need not be written again.
-        self._announced = self._announced[-max(KEPT, self._total - self._taken) :]
+        # The others are fewer than `lead` steps behind: what took effect before need not be written again.
+        kept = sum(command["at"] >= step - self._lead for command in self._announced)
+        self._announced = self._announced[-max(KEPT, kept) :]
         if self._world > 1:
             write_json(self._file, {"total": self._total, "commands": self._announced})
 

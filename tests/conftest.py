@@ -126,3 +126,8 @@ def ranks_of(run):
         except (psutil.Error, OSError):
             pass
     return found
+
+
+def numbered(ranks):
+    """The processes of `ranks_of` by rank."""
+    return {int(next(f.path for f in p.open_files() if "logs" in f.path)[-5]): p for p in ranks}

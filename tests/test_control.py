@@ -57,6 +57,49 @@ def test_all_ranks_obey_at_the_same_step(tmp_path_factory, commands, lead):
     assert sorted(name for _, name in obeyed[0]) == sorted(name for _, name in commands)
 
 
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
+@given(
+    st.lists(st.tuples(st.integers(0, 60), st.sampled_from(["set", "pause", "resume"])), max_size=8),
+    st.lists(st.integers(0, 2), min_size=200, max_size=200),
+    st.sampled_from([1, 2, 5, 8]),
+)
+def test_ranks_that_meet_every_few_steps_obey_at_the_same_step(tmp_path_factory, commands, turns, every):
+    """Three ranks advance in any order, held only by the meeting at the end of every `every`-th step, and by pauses."""
+    folder = tmp_path_factory.mktemp("run")
+    (folder / "control").mkdir()
+    ranks = [Unwatched(folder, rank, 3, every) for rank in range(3)]
+    steps, entered, paused, obeyed = [0] * 3, [-1] * 3, [False] * 3, [[], [], []]
+    turns += [0, 1, 2] * 200
+    for turn, i in enumerate(turns):
+        for name in [name for at, name in commands if at == turn] + ["resume"] * (turn >= 200 and turn % 30 == 0):
+            ranks[0]._new.append({"command": name})
+        while entered[i] < steps[i] and (command := ranks[i].next(steps[i], waiting=paused[i])):
+            obeyed[i].append((steps[i], command["command"]))
+            paused[i] = command["command"] == "pause" or (paused[i] and command["command"] != "resume")
+        if paused[i]:
+            continue
+        entered[i] = steps[i]  # and obeys no more in this step, however long it waits for the others
+        met = (steps[i] + 1) % every or min(entered) >= steps[i]
+        if met and steps[i] < 60:
+            steps[i] += 1
+    assert steps == [60] * 3
+    least = min(map(len, obeyed))
+    assert [o[:least] for o in obeyed] == [obeyed[0][:least]] * 3
+    assert least >= len(commands)
+
+
+def test_a_resume_that_was_announced_before_the_pause_was_obeyed_is_not_lost(tmp_path):
+    (tmp_path / "control").mkdir()
+    ranks = [Unwatched(tmp_path, rank, 2) for rank in (0, 1)]
+    ranks[0]._new.append({"command": "pause"})
+    assert ranks[0].next(3) is None
+    ranks[0]._new.append({"command": "resume"})
+    for rank in ranks:
+        assert rank.next(4)["command"] == "pause"
+        assert rank.next(4) is None
+        assert rank.next(4, waiting=True)["command"] == "resume"
+
+
 @pytest.fixture
 def watched():
     """Makes a rank 0 that looks for commands by itself."""

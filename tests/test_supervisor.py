@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import ranks_of, until
+from conftest import numbered, ranks_of, until
 from torch import nn
 
 import lepton_lab as lab
@@ -36,10 +36,6 @@ def alive(process):
 def started(run, steps=5):
     until(lambda: len(run.rows("train")) > steps, 60)
     return ranks_of(run)
-
-
-def numbered(ranks):
-    return {int(next(f.path for f in p.open_files() if "logs" in f.path)[-5]): p for p in ranks}
 
 
 def kernel(code, **env):

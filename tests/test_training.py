@@ -107,9 +107,9 @@ def weights_after(spec, model=Double):
     return run.model().state_dict()
 
 
-@pytest.mark.parametrize("strategy", sorted(STRATEGIES))
+@pytest.mark.parametrize("strategy", sorted(name for name, strategy in STRATEGIES.items() if strategy.exact))
 @pytest.mark.parametrize("accumulate", [1, 3])
-def test_every_strategy_equals_one_process_to_rounding(strategy, accumulate):
+def test_every_exact_strategy_equals_one_process_to_rounding(strategy, accumulate):
     spec = lab.Spec(epochs=1, batch_size=145, lr=0.01, optimizer="adamw", clip=0.5, accumulate=accumulate)  # 10 steps
     one = weights_after(spec.replace(strategy="single"))
     for world in (1,) if strategy == "single" else (1, 2):

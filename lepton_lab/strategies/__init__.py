@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from .base import Single
 from .ddp import DDP
+from .diloco import DiLoCo
 from .fsdp import FSDP
 from .hybrid import Hybrid
+from .local_sgd import LocalSGD
 from .zero import Zero
 
 STRATEGIES: dict[str, type[Single]] = {
@@ -14,4 +16,6 @@ STRATEGIES: dict[str, type[Single]] = {
     "zero": Zero,
     "fsdp": FSDP,
     "hybrid": Hybrid,
+    "local_sgd": LocalSGD,
+    "diloco": DiLoCo,
 }

@@ -1,0 +1,62 @@
+"""DiLoCo: ranks train apart, and an outer optimizer takes up what they have learnt since they last met."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ..spec import Spec
+from .local_sgd import LocalSGD
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class DiLoCo(LocalSGD):
+    """
+    As local_sgd, but where ranks meet, an outer optimizer with Nesterov's momentum steps along what they moved by.
+
+    d = w - mean of the ranks' weights; b = outer_momentum * b + d; w -= outer_lr * (d + outer_momentum * b), with w the
+    weights after the last meeting (Douillard and others, DiLoCo, arXiv:2311.08105, which takes AdamW within and meets
+    every 500 steps). outer_lr=1 and outer_momentum=0 make it local_sgd. One rank steps along its own moves.
+    """
+
+    def __init__(self, spec: Spec, *, every: int = 16, outer_lr: float = 0.7, outer_momentum: float = 0.9) -> None:
+        super().__init__(spec, every=every)
+        self.outer_lr, self.outer_momentum = outer_lr, outer_momentum
+        self.met: list[Tensor] = []
+        """Weights after the last meeting."""
+        self.momentum: list[Tensor] = []
+
+    @classmethod
+    def refuse(cls, spec: Spec) -> str:
+        """An option out of range."""
+        lr, momentum = spec.options.get("outer_lr", 1.0), spec.options.get("outer_momentum", 0.0)
+        if lr <= 0:
+            return f"options={{'outer_lr': {lr}}}: must be above 0 (usually 0.7; 1 takes up the ranks' mean whole)"
+        if not 0 <= momentum < 1:
+            return f"options={{'outer_momentum': {momentum}}}: must be from 0 to below 1 (usually 0.9)"
+        return super().refuse(spec)
+
+    def local_state(self) -> dict[str, Any]:
+        """The outer optimizer's state too."""
+        return {**super().local_state(), "met": self.met, "momentum": self.momentum}
+
+    def load_local_state(self, state: dict[str, Any]) -> None:
+        """Go on apart, as if never interrupted."""
+        super().load_local_state(state)
+        self.met = [value.to(self.device) for value in state["met"]]
+        self.momentum = [value.to(self.device) for value in state["momentum"]]
+
+    def _update(self, clip: float) -> None:
+        if not self.met:  # the start, or a run of another strategy or world that goes on here
+            self.met = [p.detach().clone() for p in self.parameters]
+            self.momentum = [value.new_zeros(value.shape) for value in self.met]
+        super()._update(clip)
+
+    def _meet(self) -> None:
+        super()._meet()
+        for parameter, met, momentum in zip(self.parameters, self.met, self.momentum, strict=True):
+            moved = met - parameter.data
+            momentum.mul_(self.outer_momentum).add_(moved)
+            met.sub_(moved.add_(momentum, alpha=self.outer_momentum), alpha=self.outer_lr)
+            parameter.data.copy_(met)

@@ -1,0 +1,120 @@
+"""Local SGD: ranks train apart, and meet every so many steps to average their weights."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..spec import Spec
+from .group import Group
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+
+class LocalSGD(Group):
+    """
+    Each rank trains a copy of its own on its slice of each batch; every `every` steps they average their weights.
+
+    After Stich, Local SGD Converges Fast and Communicates Little, arXiv:1805.09767. A rank's loss is weighed by its
+    share of the step's samples, so the plain mean of the weights weighs every sample alike in short last batches too:
+    with SGD and every=1 it is the step of one process. Optimizer state, clipping and the scale of fp16 are each rank's
+    own. Evaluations and checkpoints see the mean of the ranks as it is then.
+    """
+
+    exact = False
+
+    def __init__(self, spec: Spec, *, every: int = 8) -> None:
+        super().__init__(spec)
+        self.every = every  # optimizer steps between averages
+        self.apart = 0
+        """Steps since the last average, the same on every rank."""
+
+    @classmethod
+    def refuse(cls, spec: Spec) -> str:
+        """An `every` below 1."""
+        every = spec.options.get("every", 1)
+        if every < 1:
+            return f"options={{'every': {every}}}: must be at least 1 (optimizer steps between averages)"
+        return ""
+
+    def start(self, rank: int, world: int, rendezvous: Path, device: torch.device) -> torch.device:
+        """Join the other ranks; a command is announced so early that none of them is past it."""
+        super().start(rank, world, rendezvous, device)
+        # Before it announces at step s, rank 0 has not entered the first average at or after it, whose step is
+        # s + every - 1 at most: no other rank gets beyond that step without it.
+        self.lead += self.every - 1
+        return device
+
+    def state_dict(self) -> dict[str, dict[str, Any]]:
+        """The mean over ranks of weights, buffers and optimizer state, which any strategy can go on with."""
+        state = super().state_dict()
+        state = {part: {name: value.clone() for name, value in kept.items()} for part, kept in state.items()}
+        held = self._held()
+        optimizer = [value for name, value in state["optimizer"].items() if name.rpartition(".")[0] in held]
+        self._average([*state["model"].values(), *optimizer])
+        return state
+
+    def local_state(self) -> dict[str, Any]:
+        """This rank's own weights, buffers and optimizer state, and how long it has been apart."""
+        return {**super().local_state(), **super().state_dict(), "apart": self.apart}
+
+    def load_local_state(self, state: dict[str, Any]) -> None:
+        """Go on apart, as if never interrupted."""
+        super().load_local_state(state)
+        self.apart = state["apart"]
+        self.module.load_state_dict(state["model"])
+        for name, value in super().state_dict()["optimizer"].items():
+            value.copy_(state["optimizer"][name])
+
+    @contextlib.contextmanager
+    def aligned(self) -> Iterator[nn.Module]:
+        """The mean of the ranks' models, for as long as it is evaluated."""
+        own = [value.clone() for value in self._shared()]
+        self._average(self._shared())
+        with super().aligned() as model:
+            yield model
+        for value, kept in zip(self._shared(), own, strict=True):
+            value.copy_(kept)
+
+    def _update(self, clip: float) -> None:
+        super()._update(clip)
+        self.apart += 1
+        if self.apart >= self.every:
+            self._meet()
+            self.apart = 0
+
+    def _meet(self) -> None:
+        """All ranks go on from the mean of their weights and buffers."""
+        self._average(self._shared())
+
+    def _held(self) -> set[str]:
+        """Names of the parameters of which every rank holds optimizer state: all have had a gradient for them."""
+        import torch
+
+        held = torch.tensor([float(p in self.optimizer.state) for p in self.parameters], device=self.device)
+        names = {parameter: name for name, parameter in self.module.named_parameters()}
+        counts = self.total(held).tolist()
+        return {names[p] for p, count in zip(self.parameters, counts, strict=True) if count == self.world}
+
+    def _shared(self) -> list[Tensor]:
+        """Weights and buffers (batch norm's), which are to be the same on every rank."""
+        return [p.data for p in self.parameters] + list(self.module.buffers())
+
+    def _average(self, values: list[Tensor]) -> None:
+        """The mean over ranks, in place, of all that is not a whole number; one message for each kind of number."""
+        if self.world == 1:
+            return
+        import torch
+        import torch.distributed as dist
+
+        for dtype in {value.dtype: None for value in values if value.is_floating_point()}:
+            alike = [value for value in values if value.dtype == dtype]
+            flat = torch.cat([value.reshape(-1).to(self.device) for value in alike])
+            dist.all_reduce(flat)
+            flat /= self.world
+            for value, mean in zip(alike, flat.split([value.numel() for value in alike]), strict=True):
+                value.copy_(mean.view(value.shape))

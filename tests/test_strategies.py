@@ -55,7 +55,15 @@ def maker(model, dtype=torch.float64):
 
 
 def trained(strategy, model, world, dtype=torch.float64, **fields):
-    fields = {"optimizer": OPTIMIZER[dtype], "lr": 0.01, "clip": 1.0, "batch_size": 16, "epochs": 1, **fields}
+    fields = {
+        "model": "cell:make",
+        "optimizer": OPTIMIZER[dtype],
+        "lr": 0.01,
+        "clip": 1.0,
+        "batch_size": 16,
+        "epochs": 1,
+        **fields,
+    }
     spec = lab.Spec(strategy=strategy, world=world, **fields)
     run = lab.launch(spec, model=maker(model, dtype), data=data(model))
     assert run.wait(120) == "done", run.failure
@@ -107,7 +115,8 @@ def test_a_run_goes_on_under_every_strategy_and_world(strategy):
     """Stopped in mid-epoch under each, it ends in the weights of a run that was never stopped."""
     fields = {"epochs": 20, "checkpoint_every": 0, "eval_every": 0}
     weights, _ = alone("transformer", torch.float64, **fields)
-    spec = lab.Spec(strategy=strategy, world=2 if can(strategy, "transformer", 2) else 1, **fields)
+    world = 2 if can(strategy, "transformer", 2) else 1
+    spec = lab.Spec(strategy=strategy, world=world, model="cell:make", **fields)
     spec = spec.replace(optimizer="adamw", lr=0.01, clip=1.0, batch_size=16)
     run = lab.launch(spec, model=maker("transformer"), data=data("transformer"))
     run.pause()

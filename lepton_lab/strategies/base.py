@@ -61,13 +61,11 @@ class Single:
         """Place the model and make its optimizer; returns what the loop trains."""
         import torch
 
-        self.module = model.to(self.device)
-        if any(isinstance(layer, torch.nn.Conv2d) for layer in model.modules()):
-            self.module = self.module.to(memory_format=torch.channels_last)  # faster convolutions, above all in bf16
+        self.module = self._place(model)
+        self.model = self._wrap(self.module)  # before the optimizer, since it may put others in the parameters' place
         self.parameters = [p for p in self.module.parameters() if p.requires_grad]
         self.optimizer = make_optimizer(self.parameters)
         self.scaler = torch.amp.GradScaler(self.device.type) if self.spec.precision == "fp16" else None
-        self.model = self._wrap(self.module)
         if self.spec.compile:
             self.model = torch.compile(self.model)
         return self.model, self.optimizer
@@ -149,6 +147,13 @@ class Single:
         if self.scaler:
             self.scaler.load_state_dict(state["scaler"])
 
+    def _place(self, model: nn.Module) -> nn.Module:
+        import torch
+
+        if any(isinstance(layer, torch.nn.Conv2d) for layer in model.modules()):
+            model = model.to(memory_format=torch.channels_last)  # faster convolutions, above all in bf16
+        return model.to(self.device)
+
     def _wrap(self, model: nn.Module) -> nn.Module:
         return model
 
@@ -163,17 +168,20 @@ class Single:
         (self.scaler.scale(loss) if self.scaler else loss).backward()
 
     def _update(self, clip: float) -> None:
-        import torch
-
         if clip:
             if self.scaler:
                 self.scaler.unscale_(self.optimizer)
-            torch.nn.utils.clip_grad_norm_(self.parameters, clip)
+            self._clip(clip)
         if self.scaler:
             self.scaler.step(self.optimizer)
             self.scaler.update()
         else:
             self.optimizer.step()
+
+    def _clip(self, clip: float) -> None:
+        import torch
+
+        torch.nn.utils.clip_grad_norm_(self.parameters, clip)
 
 
 def right_answers(output: Tensor, target: Tensor) -> Tensor | None:

@@ -59,7 +59,7 @@ def save(folder: RunFolder, strategy: Single, step: int, progress: dict[str, Any
     planner = dcp.DefaultSavePlanner(dedup_save_to_lowest_rank=True)
     with _quiet():
         dcp.save(strategy.state_dict(), storage_writer=writer, planner=planner, no_dist=strategy.alone)
-    own = {"world": strategy.world, "strategy": strategy.spec.strategy, "progress": progress}
+    own = {"ranks": _ranks(strategy), "progress": progress}
     own |= {"random": random_state(strategy.device), "local": strategy.local_state()}
     torch.save(own, draft / f"rank{strategy.rank}.pt")
     strategy.barrier()
@@ -87,7 +87,7 @@ def load(folder: RunFolder, strategy: Single) -> dict[str, Any] | None:
     path = folder.checkpoint(steps[-1])
     first = read(path / "rank0.pt")
     load_tensors(path, strategy.module, strategy.optimizer, alone=strategy.alone)
-    if (first["strategy"], first["world"]) != (strategy.spec.strategy, strategy.world):
+    if first["ranks"] != _ranks(strategy):
         # Others draw as rank 0 did, and one of each part takes up the epoch's figures.
         set_random_state(first["random"], strategy.device)
         progress = first["progress"]
@@ -96,6 +96,11 @@ def load(folder: RunFolder, strategy: Single) -> dict[str, Any] | None:
     set_random_state(own["random"], strategy.device)
     strategy.load_local_state(own["local"])
     return own["progress"]
+
+
+def _ranks(strategy: Single) -> list[Any]:
+    """What must be the same for a rank to take up what belongs to it."""
+    return [strategy.spec.strategy, strategy.world, strategy.parts]
 
 
 def load_tensors(path: Path, module: nn.Module, optimizer: Optimizer | None = None, alone: bool = True) -> None:

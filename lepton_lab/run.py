@@ -323,6 +323,7 @@ def launch(
                 f"{field}={value!r} was defined in a notebook: pass it again as lab.launch(spec, {name}=...), or "
                 "repeat its run with `lepton-lab run --like RUN_ID`"
             )
+    spec.check_strategy()
     if strategy is not None and (why := strategy.refuse(spec)):
         raise SpecError(why)
     devices.choose(spec)

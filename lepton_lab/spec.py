@@ -176,9 +176,21 @@ class Spec(BaseModel):
 
     @model_validator(mode="after")
     def _splits(self) -> Spec:
+        if "model" in self.model_fields_set:  # else `launch` may be given one
+            self.check_strategy()
+        return self
+
+    def check_strategy(self) -> None:
+        """
+        Refuse what the strategy can't do with this model, world and options.
+
+        Raises
+        ------
+        SpecError
+            In one sentence, that says what would fit.
+        """
         if "strategy" not in self.own and (why := table("strategy")[self.strategy].refuse(self)):
             raise SpecError(why)
-        return self
 
     @property
     def own(self) -> list[str]:
@@ -198,7 +210,7 @@ class Spec(BaseModel):
 
     def replace(self, **changes: Any) -> Spec:
         """The same spec with some fields changed, checked again."""
-        return Spec(**{**self.to_dict(), **changes})
+        return Spec(**{**self.model_dump(exclude_unset=True), **changes})
 
     def to_dict(self) -> dict[str, Any]:
         """All fields as plain values; `Spec(**spec.to_dict()) == spec`."""

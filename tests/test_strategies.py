@@ -55,7 +55,15 @@ def maker(model, dtype=torch.float64):
 
 
 def trained(strategy, model, world, dtype=torch.float64, **fields):
-    fields = {"optimizer": OPTIMIZER[dtype], "lr": 0.01, "clip": 1.0, "batch_size": 16, "epochs": 1, **fields}
+    fields = {
+        "model": "cell:make",
+        "optimizer": OPTIMIZER[dtype],
+        "lr": 0.01,
+        "clip": 1.0,
+        "batch_size": 16,
+        "epochs": 1,
+        **fields,
+    }
     spec = lab.Spec(strategy=strategy, world=world, **fields)
     run = lab.launch(spec, model=maker(model, dtype), data=data(model))
     assert run.wait(120) == "done", run.failure

@@ -19,9 +19,7 @@ class Hybrid(FSDP):
     say). `shard=0` takes the largest proper divisor of the world: 2 x 2 for 4 ranks, 2 x 4 for 8.
     """
 
-    def __init__(
-        self, spec: Spec, *, shard: int = 0, gather: str = "fp32", reshard_after_forward: bool = True
-    ) -> None:
+    def __init__(self, spec: Spec, *, shard: int = 0, gather: str = "fp32", reshard_after_forward: bool = True) -> None:
         super().__init__(spec, gather=gather, reshard_after_forward=reshard_after_forward)
         self.size = shard or usual(spec.world)
 

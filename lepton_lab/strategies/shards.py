@@ -26,7 +26,7 @@ def as_plain(optimizer: Optimizer) -> Iterator[None]:
     shard: dict[Tensor, Tensor] = {}
     with torch.no_grad():
         for p in (p for params in whole for p in params):
-            shard[p] = p.to_local()
+            shard[p] = _local(p)
             shard[p].grad = None if p.grad is None else _local(p.grad)
         for group, params in zip(optimizer.param_groups, whole, strict=True):
             group["params"] = [shard[p] for p in params]
@@ -35,7 +35,9 @@ def as_plain(optimizer: Optimizer) -> Iterator[None]:
     yield
     for group, params in zip(optimizer.param_groups, whole, strict=True):
         group["params"] = params
-    optimizer.state = defaultdict(dict, {p: optimizer.state[local] for p, local in shard.items() if local in optimizer.state})
+    optimizer.state = defaultdict(
+        dict, {p: optimizer.state[local] for p, local in shard.items() if local in optimizer.state}
+    )
     for local in shard.values():
         local.grad = None
 
@@ -58,4 +60,6 @@ def _like(parameter: Tensor, value: Any) -> Any:
     if not isinstance(parameter, DTensor) or isinstance(value, DTensor) or value.shape != parameter.to_local().shape:
         return value
     mesh, placements = parameter.device_mesh, parameter.placements
-    return DTensor.from_local(value, mesh, placements, run_check=False, shape=parameter.shape, stride=parameter.stride())
+    return DTensor.from_local(
+        value, mesh, placements, run_check=False, shape=parameter.shape, stride=parameter.stride()
+    )

@@ -100,7 +100,7 @@ def _train(folder: RunFolder, rank: int, gpu: str | None, log: Log) -> str:
     optimizer = pick(table("optimizer"), spec.optimizer, "optimizer")
     strategy.setup(model, lambda parameters: optimizer(parameters, spec))
     for seed in (random.seed, np.random.seed, torch.manual_seed):
-        seed((spec.seed * 1_000_003 + rank + 1) % 2**32)  # other dropout on every rank
+        seed((spec.seed * 1_000_003 + strategy.part + 1) % 2**32)  # other dropout for each part of the batch
     log.start(operations.waiting, threads=threads, device=_name(device))
     if rank == 0:
         folder.note(

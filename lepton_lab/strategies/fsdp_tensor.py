@@ -1,0 +1,118 @@
+"""Tensor parallel within groups of ranks, sharded data parallel across them."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..spec import Spec, SpecError
+from .tensor import TensorParallel
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+    from torch.distributed.device_mesh import DeviceMesh
+
+TENSOR = 2  # ranks of a tensor group by default
+
+
+class FsdpTensor(TensorParallel):
+    """
+    A mesh, data x tensor: layers are cut between the ranks of a tensor group, and each piece sharded over the groups.
+
+    Groups of `tensor` ranks each compute a slice of every batch; parameters, gradients and optimizer state of a piece
+    are spread over the ranks that have the same place in their groups (torch's FSDP2). With one rank it is plain
+    training.
+    """
+
+    def __init__(self, spec: Spec, *, tensor: int = TENSOR) -> None:
+        super().__init__(spec)
+        self.tensor = tensor
+
+    @classmethod
+    def refuse(cls, spec: Spec) -> str:
+        """Why the ranks don't fill a mesh, or a model can't be cut; "" where all fits."""
+        tensor, world = cls._ranks(spec), spec.world
+        if tensor < 1:
+            return f"options={{'tensor': {tensor}}}: must be at least 1 (ranks of a tensor group)"
+        if world % tensor:
+            below, above = world // tensor * tensor, -(-world // tensor) * tensor
+            worlds = " or ".join(f"world={n}" for n in (below, above) if n)
+            fits = ", ".join(str(n) for n in range(1, world + 1) if world % n == 0)
+            return (
+                f"world={world}: must be a multiple of options={{'tensor': {tensor}}}, the ranks of a tensor group; "
+                f"take {worlds}, or one of {fits} for 'tensor'"
+            )
+        return super().refuse(spec)
+
+    @classmethod
+    def _ranks(cls, spec: Spec) -> int:
+        return 1 if spec.world == 1 else int(spec.options.get("tensor", TENSOR))
+
+    @classmethod
+    def _named(cls, spec: Spec, ranks: int) -> str:
+        return f"options={{'tensor': {ranks}}}"
+
+    def start(self, rank: int, world: int, rendezvous: Path, device: torch.device) -> torch.device:
+        """Join the process group and lay out the mesh; a tensor group sees its slice of each batch."""
+        device = super().start(rank, world, rendezvous, device)
+        if world > 1:
+            from torch.distributed.device_mesh import init_device_mesh
+
+            shape = (world // self.tensor, self.tensor)
+            self.mesh: DeviceMesh = init_device_mesh(device.type, shape, mesh_dim_names=("data", "tensor"))
+            self.part, self.parts = self.mesh.get_local_rank("data"), shape[0]
+        return device
+
+    def total(self, values: Tensor) -> Tensor:
+        """Sum over the tensor groups."""
+        if self.parts > 1:
+            import torch.distributed as dist
+
+            dist.all_reduce(values, group=self.mesh.get_group("data"))
+        return values
+
+    @contextlib.contextmanager
+    def aligned(self) -> Iterator[nn.Module]:
+        """The model; what it has gathered is let go afterwards, since no backward pass does that."""
+        with super().aligned() as module:
+            yield module
+        if self.world > 1:
+            module.reshard()
+
+    def _place(self, model: nn.Module) -> nn.Module:
+        import torch
+
+        if self.world == 1:
+            return super()._place(model)
+        for name, parameter in model.named_parameters():
+            if parameter.dim() == 0:
+                raise SpecError(
+                    f"strategy={self.spec.strategy!r}: parameter {name!r} is a scalar, which can't be split between "
+                    "ranks; make it a vector of one number, or take strategy='tensor'"
+                )
+        model = model.to(self.device, memory_format=torch.contiguous_format)  # rows are what ranks get
+        self._split(model, self.mesh["tensor"])
+        return model
+
+    def _wrap(self, model: nn.Module) -> nn.Module:
+        if self.world > 1:
+            from torch.distributed.fsdp import fully_shard
+
+            from ..models.blocks import Block
+
+            for block in [module for module in model.modules() if isinstance(module, Block)]:
+                fully_shard(block, mesh=self.mesh["data"])  # gathered one by one
+            fully_shard(model, mesh=self.mesh["data"])
+        return model
+
+    @contextlib.contextmanager
+    def _before_last(self) -> Iterator[None]:
+        if self.world == 1:
+            yield
+            return
+        self.module.set_requires_gradient_sync(False)
+        yield
+        self.module.set_requires_gradient_sync(True)

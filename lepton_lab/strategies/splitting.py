@@ -1,0 +1,208 @@
+"""Layers cut between the ranks of a tensor group, by torch.distributed.tensor.parallel."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torch import Tensor, nn
+from torch.distributed.tensor import Replicate, Shard
+from torch.distributed.tensor.parallel import (
+    ColwiseParallel,
+    ParallelStyle,
+    PrepareModuleInput,
+    PrepareModuleOutput,
+    RowwiseParallel,
+    SequenceParallel,
+    parallelize_module,
+)
+from torch.nn import functional
+
+from ..models.blocks import MLP, Attention, Block
+from ..spec import SpecError
+
+if TYPE_CHECKING:
+    from torch.distributed.device_mesh import DeviceMesh
+
+    Pair = tuple[nn.Linear, list[nn.Module], nn.Linear]
+
+ELEMENTWISE = (
+    nn.ReLU,
+    nn.ReLU6,
+    nn.LeakyReLU,
+    nn.ELU,
+    nn.SELU,
+    nn.GELU,
+    nn.SiLU,
+    nn.Mish,
+    nn.Tanh,
+    nn.Sigmoid,
+    nn.Softplus,
+    nn.Hardtanh,
+    nn.Dropout,
+    nn.Identity,
+)
+"""What may stand between two layers of a pair: each unit by itself, so that a rank needs its own units only."""
+
+PLAN = {
+    Attention: {"q": ColwiseParallel, "k": ColwiseParallel, "v": ColwiseParallel, "out": RowwiseParallel},
+    MLP: {"up": ColwiseParallel, "down": RowwiseParallel},
+}
+"""A layer cut by columns (output units) leads to one cut by rows (inputs), whose sum over ranks is the whole."""
+
+
+class SlicedDropout(nn.Dropout):
+    """
+    Dropout of a slice of an activation, as dropout of the whole would treat it.
+
+    Every rank of a group draws for the whole, from equal generators, and takes its slice: so that the result is that
+    of one process.
+
+    Parameters
+    ----------
+    p
+        Fraction left out.
+    dim, index, count
+        The activation is cut along `dim` into `count` slices, of which this is `index`.
+    """
+
+    def __init__(self, p: float, dim: int, index: int, count: int) -> None:
+        super().__init__(p)
+        self.dim, self.index, self.count = dim, index, count
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., n, ...) -> (..., n, ...), n along `dim`."""
+        if not self.training or not self.p:
+            return x
+        shape = list(x.shape)
+        shape[self.dim] *= self.count
+        whole = functional.dropout(x.new_ones(shape), self.p)
+        return x * whole.chunk(self.count, self.dim)[self.index]
+
+
+def divisible(model: nn.Module) -> list[tuple[str, int]]:
+    """What the layers of a model that can be cut are made of: kind and number ("heads", 4), one for each layer."""
+    found = []
+    for module in model.modules():
+        if isinstance(module, Attention):
+            found.append(("heads", module.q.out_features // module.head_size))
+        elif isinstance(module, MLP):
+            found.append(("units", module.up.out_features))
+        else:
+            found += [("units", up.out_features) for up, _, _ in _pairs(module)]
+    return found
+
+
+def split(model: nn.Module, mesh: DeviceMesh, sequence: bool) -> None:
+    """
+    Cut what can be cut of a model in place: its weights become DTensors, and all else stays as it is on every rank.
+
+    Parameters
+    ----------
+    model
+        The same on every rank.
+    mesh
+        The ranks of a tensor group, in one dimension.
+    sequence
+        Whether what is between attention and MLP is cut too, by tokens.
+
+    Raises
+    ------
+    SpecError
+        If `sequence` is asked for and blocks are not in a row.
+    """
+    cut: dict[type, list[nn.Module]] = {kind: [] for kind in PLAN}
+    for module in list(model.modules()):
+        for kind in PLAN:
+            if isinstance(module, kind):
+                cut[kind].append(module)
+        for up, between, down in _pairs(module):
+            parallelize_module(up, mesh, ColwiseParallel(), src_data_rank=None)
+            parallelize_module(down, mesh, RowwiseParallel(), src_data_rank=None)
+            for layer in (layer for layer in between if isinstance(layer, nn.Dropout)):
+                _slice_dropout(module, layer, -1, mesh)
+    tokens = Shard(1) if sequence else Replicate()
+    if sequence:
+        _cut_tokens(model, mesh)
+    for attention in cut[Attention]:
+        # The input is gathered, and its gradient summed, once for all three.
+        once = PrepareModuleInput(input_layouts=tokens, desired_input_layouts=Replicate())
+        _apply(attention, mesh, {"": once, **_styles(Attention, tokens)})
+    for mlp in cut[MLP]:
+        _apply(mlp, mesh, _styles(MLP, tokens))
+
+
+def _styles(kind: type, tokens: Shard | Replicate) -> dict[str, ParallelStyle]:
+    styles: dict[str, ParallelStyle] = {}
+    for name, style in PLAN[kind].items():
+        if style is RowwiseParallel:
+            styles[name] = RowwiseParallel(output_layouts=tokens)
+        else:
+            styles[name] = ColwiseParallel(input_layouts=tokens if kind is MLP else Replicate())
+    return styles
+
+
+def _apply(module: nn.Module, mesh: DeviceMesh, styles: dict[str, ParallelStyle]) -> None:
+    for name, style in styles.items():
+        # Each rank has the same weights already and takes its part of them: nothing needs to be sent.
+        parallelize_module(module.get_submodule(name), mesh, style, src_data_rank=None)
+
+
+def _cut_tokens(model: nn.Module, mesh: DeviceMesh) -> None:
+    """Between the first block's input and the last one's output each rank holds its slice of the tokens."""
+    rows = [row for row in model.modules() if isinstance(row, nn.Sequential) and len(row) and _all_blocks(row)]
+    blocks = [block for block in model.modules() if isinstance(block, Block)]
+    if not blocks or len(blocks) != sum(len(row) for row in rows):
+        raise SpecError(
+            "options={'sequence_parallel': True}: cuts the tokens of an nn.Sequential of Blocks, which this model is "
+            "not made of; take model='transformer' or 'gpt', or sequence_parallel=False"
+        )
+    ranks = mesh.size()
+
+    def check(_: nn.Module, inputs: tuple[Tensor]) -> None:
+        if (tokens := inputs[0].shape[1]) % ranks:
+            raise SpecError(
+                f"options={{'sequence_parallel': True}}: {tokens} tokens can't be cut evenly between {ranks} ranks; "
+                f"take sequence_parallel=False, or samples of {tokens // ranks * ranks or ranks} tokens"
+            )
+
+    for row in rows:
+        row.register_forward_pre_hook(check)
+        enter = PrepareModuleInput(input_layouts=Replicate(), desired_input_layouts=Shard(1), use_local_output=True)
+        leave = PrepareModuleOutput(output_layouts=Shard(1), desired_output_layouts=Replicate())
+        _apply(row, mesh, {"": enter})
+        _apply(row, mesh, {"": leave})
+    for block in blocks:
+        _apply(block, mesh, {"norm1": _norm(), "norm2": _norm()})
+        _slice_dropout(block, block.dropout, 1, mesh)
+
+
+def _norm() -> ParallelStyle:
+    return SequenceParallel(use_local_output=True)
+
+
+def _all_blocks(row: nn.Sequential) -> bool:
+    return all(isinstance(layer, Block) for layer in row)
+
+
+def _slice_dropout(parent: nn.Module, layer: nn.Dropout, dim: int, mesh: DeviceMesh) -> None:
+    for name, child in parent.named_children():
+        if child is layer:
+            setattr(parent, name, SlicedDropout(layer.p, dim, mesh.get_local_rank(), mesh.size()))
+
+
+def _pairs(module: nn.Module) -> list[Pair]:
+    """Pairs of linear layers of an nn.Sequential with nothing but element by element functions between them."""
+    pairs: list[Pair] = []
+    first: nn.Linear | None = None
+    between: list[nn.Module] = []
+    for layer in module if isinstance(module, nn.Sequential) else ():
+        if first is None:
+            first = layer if isinstance(layer, nn.Linear) else None
+        elif isinstance(layer, nn.Linear):
+            pairs.append((first, between, layer))
+            first, between = None, []
+        elif isinstance(layer, ELEMENTWISE):
+            between = [*between, layer]
+        else:
+            first, between = None, []
+    return pairs

@@ -1,0 +1,158 @@
+"""Tensor parallel: the layers themselves are cut between ranks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..spec import CELL, Spec, SpecError
+from .group import Group
+from .shards import as_plain, named_state
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+    from torch.distributed.device_mesh import DeviceMesh
+
+DEALT = {"transformer": "heads", "gpt": "heads", "mlp": "hidden"}  # model -> option: what ranks get equal numbers of
+
+
+class TensorParallel(Group):
+    """
+    Every rank sees every sample and holds a slice of each layer: some heads of attention, some units of an MLP.
+
+    After Shoeybi and others, Megatron-LM, arXiv:1909.08053: a layer cut by columns leads to one cut by rows, whose
+    outputs are summed over the ranks, twice a block. Embedding, norms and head are on every rank. With
+    `sequence_parallel` what is between attention and MLP is cut by tokens, which saves memory (Korthikanti and others,
+    arXiv:2205.05198). With one rank it is plain training.
+    """
+
+    def __init__(self, spec: Spec, *, sequence_parallel: bool = False) -> None:
+        super().__init__(spec)
+        self.sequence_parallel = sequence_parallel
+
+    @classmethod
+    def refuse(cls, spec: Spec) -> str:
+        """Why a spec's model can't be cut between its ranks, or not be trained so; "" where it can."""
+        ranks, strategy = cls._ranks(spec), f"strategy={spec.strategy!r}"
+        if ranks == 1:
+            return ""
+        if not spec.model.startswith(CELL):
+            if spec.model not in DEALT:
+                return (
+                    f"{strategy}: model={spec.model!r} has no layers that it can cut between ranks; take "
+                    "model='transformer', 'gpt' or 'mlp', or strategy='ddp'"
+                )
+            count = (spec.known_options() | spec.options)[DEALT[spec.model]]
+            if why := cls._uneven(spec, DEALT[spec.model], count):
+                return why
+            if spec.model == "mlp" and spec.options.get("sequence_parallel"):
+                return (
+                    "options={'sequence_parallel': True}: model='mlp' reads no sequence of tokens; take "
+                    "model='transformer' or 'gpt', or sequence_parallel=False"
+                )
+        if spec.optimizer == "muon":
+            return f"optimizer='muon': needs whole matrices, which {strategy} cuts; take optimizer='adamw'"
+        if spec.precision == "fp16":
+            return f"precision='fp16': {strategy} has no common scale of the loss for all ranks; take precision='bf16'"
+        if spec.compile:
+            return f"compile=True: {strategy} runs as it is; take compile=False"
+        return ""
+
+    @classmethod
+    def _ranks(cls, spec: Spec) -> int:
+        """Ranks that layers are cut between."""
+        return spec.world
+
+    @classmethod
+    def _uneven(cls, spec: Spec, kind: str, count: int) -> str:
+        """Why that many heads or units can't be dealt evenly to the ranks of a group; "" where they can."""
+        ranks = cls._ranks(spec)
+        if count < 1 or count % ranks == 0:  # the model itself refuses less than one
+            return ""
+        fits = [n for n in range(1, count + 1) if count % n == 0]
+        near = sorted({max(n for n in fits if n < ranks), min((n for n in fits if n > ranks), default=1)})
+        return (
+            f"{cls._named(spec, ranks)}: strategy={spec.strategy!r} deals {count} {kind} evenly to {ranks} ranks; take "
+            f"{' or '.join(cls._named(spec, n) for n in near)}, or a number of them that {ranks} divides"
+        )
+
+    @classmethod
+    def _named(cls, spec: Spec, ranks: int) -> str:
+        """What a user sets for a number of ranks."""
+        return f"world={ranks}"
+
+    def start(self, rank: int, world: int, rendezvous: Path, device: torch.device) -> torch.device:
+        """Join the process group; all ranks see the whole batch."""
+        device = super().start(rank, world, rendezvous, device)
+        self.part, self.parts = 0, 1
+        return device
+
+    def state_dict(self) -> dict[str, dict[str, Any]]:
+        """What this rank holds: its slices as DTensors, and what all ranks have."""
+        return {"model": self.module.state_dict(), "optimizer": named_state(self.module, self.optimizer)}
+
+    def _place(self, model: nn.Module) -> nn.Module:
+        model = super()._place(model)
+        if self.world > 1:
+            from torch.distributed.device_mesh import init_device_mesh
+
+            self._split(model, init_device_mesh(self.device.type, (self.world,)))
+        return model
+
+    def _split(self, model: nn.Module, mesh: DeviceMesh) -> None:
+        """Cut what can be cut between the ranks of a mesh; a model where nothing can is refused."""
+        import torch.distributed as dist
+
+        from . import splitting
+
+        if mesh.size() > 1:
+            if not (found := splitting.divisible(model)):
+                raise SpecError(
+                    f"strategy={self.spec.strategy!r}: model={self.spec.model!r} has no layers that it can cut between "
+                    "ranks (Attention and MLP of lepton_lab.models.blocks, or pairs of nn.Linear in an nn.Sequential); "
+                    "take model='transformer', 'gpt' or 'mlp', or strategy='ddp'"
+                )
+            for kind, count in found:
+                if why := self._uneven(self.spec, kind, count):
+                    raise SpecError(why)
+        for tensor in (*model.parameters(), *model.buffers()):
+            dist.broadcast(tensor.detach(), 0)  # a model of a user's own may start from chance
+        if mesh.size() > 1:
+            splitting.split(model, mesh, self.sequence_parallel)
+
+    def _update(self, clip: float) -> None:
+        if self.world == 1:
+            super()._update(clip)
+            return
+        for parameter in self.parameters:
+            gradient, placements = parameter.grad, getattr(parameter, "placements", None)
+            if placements and gradient is not None and gradient.placements != placements:
+                # A norm's weights saw this rank's tokens only: their gradient is still to be summed.
+                parameter.grad = gradient.redistribute(placements=placements)
+        with as_plain(self.optimizer):
+            super()._update(clip)
+
+    def _clip(self, clip: float) -> None:
+        if self.world == 1:
+            super()._clip(clip)
+            return
+        import torch
+        import torch.distributed as dist
+
+        whole = [p for p in self.parameters if p.grad is not None]
+        with torch.no_grad():
+            gradients = [p.grad.to_local() if hasattr(p, "placements") else p.grad for p in whole]
+            # What several ranks hold counts once.
+            squares = [g.square().sum() / self._holders(p) for g, p in zip(gradients, whole, strict=True)]
+            dist.all_reduce(square := torch.stack(squares).sum())
+            factor = (clip / (square.sqrt() + 1e-6)).clamp(max=1.0)  # as torch's clip_grad_norm_
+            for g in gradients:
+                g.mul_(factor)
+
+    def _holders(self, parameter: Tensor) -> float:
+        """How many ranks hold the same numbers of a parameter."""
+        pieces = 1
+        for i, placement in enumerate(getattr(parameter, "placements", ())):
+            pieces *= parameter.device_mesh.size(i) if placement.is_shard() else 1
+        return self.world / pieces

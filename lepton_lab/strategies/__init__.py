@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from .base import Single
 from .ddp import DDP
+from .pipeline import Pipeline
 
 STRATEGIES: dict[str, type[Single]] = {
     "single": Single,
     "ddp": DDP,
+    "pipeline": Pipeline,
 }

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .base import Batch, Loss
 
 SPAN = 4  # micro-batches for each rank by default: enough to keep most of the line busy (Huang, section 2.3)
-DEPTHS = {"mlp": 2, "cnn": 5, "mnist_cnn": 4}  # layers with weights, between which these models can be cut
+LAYERS = {"mlp": 2, "cnn": 5, "mnist_cnn": 4}  # layers with weights, between which these models can be cut
 ENDS = 2  # the embedding and the head, beside the blocks of the others
 
 
@@ -54,7 +54,7 @@ class Pipeline(Group):
                 "options={'tied': True}: strategy='pipeline' holds the embedding and the head on different ranks, so "
                 "they can't be one matrix; take tied=False, or strategy='ddp'"
             )
-        return _unfit(spec) or _microbatches(spec, schedule) or _too_few(spec, schedule, _depth(spec))
+        return _unfit(spec) or _microbatches(spec, schedule) or _too_few(spec, schedule, _layers(spec))
 
     def start(self, rank: int, world: int, rendezvous: Path, device: torch.device) -> torch.device:
         """Join the other ranks; each sees whole batches."""
@@ -110,8 +110,7 @@ class Pipeline(Group):
             told[2] = torch.nn.utils.get_total_norm(gradients).double().square()
         dist.all_reduce(told)  # the others add nothing to the last stage's loss
         if clip:
-            norm = told[2].sqrt().to(gradients[0].dtype)
-            torch.nn.utils.clip_grads_with_norm_(self.parameters, clip, norm)
+            torch.nn.utils.clip_grads_with_norm_(self.parameters, clip, told[2].sqrt())
         self.optimizer.step()
         self._keep_pace()
         if self._ranked is None:
@@ -131,14 +130,15 @@ class Pipeline(Group):
         if len(y) < size * self.microbatches:
             filled = torch.arange(size * self.microbatches, device=x.device).clamp(max=len(y) - 1)
             x, y = x.index_select(0, filled), y.index_select(0, filled)
+        self._scores = scores
         schedule = self._schedule(x[:size])
-        schedule._loss_fn = scores
         inputs = [x] if 0 in self.stages else []
         try:
             schedule.step(*inputs, target=y, return_outputs=False)
         except RuntimeError as error:
-            # torch wraps what a layer raised into words of its own.
-            raise error.__cause__ or error from None
+            if error.__cause__ and "failed to run" in str(error).lower():  # torch's words around what a layer raised
+                raise error.__cause__ from None
+            raise
 
     def _schedule(self, x: Tensor) -> Any:
         """The schedule for micro-batches of the shape of one, whose stages know what they give each other."""
@@ -160,13 +160,14 @@ class Pipeline(Group):
                 )
                 for i, stage in self.stages.items()
             ]
-            several = issubclass(
-                make := getattr(pipelining, self.kind.name), pipelining.schedules.PipelineScheduleMulti
-            )
-            self._schedules[x.shape] = make(
-                stages if several else stages[0], self.microbatches, loss_fn=_unset, scale_grads=False
-            )
+            make = getattr(pipelining, self.kind.name)
+            several = issubclass(make, pipelining.schedules.PipelineScheduleMulti)
+            held = stages if several else stages[0]
+            self._schedules[x.shape] = make(held, self.microbatches, loss_fn=self._score, scale_grads=False)
         return self._schedules[x.shape]
+
+    def _score(self, output: Tensor, target: Tensor) -> Tensor:
+        return self._scores(output, target)
 
 
 class Scores:
@@ -206,10 +207,6 @@ class Scores:
         return value
 
 
-def _unset(output: Tensor, target: Tensor) -> Tensor:
-    raise AssertionError("a step sets the loss first")
-
-
 def _usual(spec: Spec) -> int:
     """Micro-batches by default: SPAN for each rank, or as many as the batch has samples for, in whole rounds."""
     return min(SPAN, max(1, spec.batch_size // spec.world)) * spec.world
@@ -234,7 +231,9 @@ def _unfit(spec: Spec) -> str:
 
 
 def _microbatches(spec: Spec, schedule: str) -> str:
-    n = int(spec.options.get("microbatches", 0)) or _usual(spec)
+    n = int(spec.options.get("microbatches", 0))
+    if not n:
+        return ""
     told = f"options={{'microbatches': {n}}}: "
     if n < spec.world:
         return f"{told}must be at least world={spec.world}, or ranks would only wait (0 takes {_usual(spec)})"
@@ -248,21 +247,29 @@ def _microbatches(spec: Spec, schedule: str) -> str:
     return ""
 
 
-def _depth(spec: Spec) -> int:
+def _default_depth(spec: Spec) -> int:
+    """Blocks of a model of the table by default; 0 where it has no such option."""
+    maker = table("model").get(spec.model)
+    known = inspect.signature(maker).parameters if maker else {}
+    return int(known["depth"].default) if "depth" in known else 0
+
+
+def _layers(spec: Spec) -> int:
     """Layers that a model of the table can be cut between; 0 where only the model itself can tell."""
-    if spec.model in DEPTHS or spec.model not in table("model"):
-        return DEPTHS.get(spec.model, 0)
-    known = inspect.signature(table("model")[spec.model]).parameters
-    return int(spec.options.get("depth", known["depth"].default)) + ENDS if "depth" in known else 0
+    if depth := _default_depth(spec):
+        return int(spec.options.get("depth", depth)) + ENDS
+    return LAYERS.get(spec.model, 0)
 
 
 def _too_few(spec: Spec, schedule: str, layers: int) -> str:
     each = PIPELINES[schedule].stages
-    if not layers or layers >= spec.world * each:
+    stages = spec.world * each
+    if not layers or layers >= stages:
         return ""
-    fits = [f"world={layers // each}"] if layers // each else []
+    fits = [f"world={max(1, layers // each)}"]
     fits += ["pipeline_schedule='1f1b'"] if layers >= spec.world else []
+    fits += [f"depth={stages - ENDS}" if _default_depth(spec) else "a deeper model"]
     return (
-        f"world={spec.world}: pipeline_schedule={schedule!r} cuts a model into {spec.world * each} stages ({each} a "
-        f"rank), and this one has {layers} layers with weights; take {' or '.join([*fits, 'a deeper model'])}"
+        f"world={spec.world}: pipeline_schedule={schedule!r} cuts a model into {stages} stages ({each} a rank), and "
+        f"this one has {layers} layers with weights; take {' or '.join(fits)}"
     )

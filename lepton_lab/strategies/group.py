@@ -68,6 +68,11 @@ class Group(Single):
     def step(self, batches: Iterable[Batch], count: int, loss: Loss, clip: float) -> tuple[Tensor, Tensor | None, int]:
         """One step, as in one process; a GPU's host waits until at most AHEAD steps are under way."""
         result = super().step(batches, count, loss, clip)
+        self._keep_pace()
+        return result
+
+    def _keep_pace(self) -> None:
+        """Wait for the GPU's work of AHEAD steps ago."""
         if self.world > 1 and self.device.type == "cuda":
             import torch
 
@@ -76,7 +81,6 @@ class Group(Single):
             self._done.append(event)
             if len(self._done) > AHEAD:
                 self._done.popleft().synchronize()  # so that a command announced `lead` steps before reaches all ranks
-        return result
 
     def total(self, values: Tensor) -> Tensor:
         """Sum over the ranks of a data-parallel group."""

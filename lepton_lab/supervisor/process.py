@@ -31,6 +31,7 @@ WARM = (
     "numpy.random",
     "torch._dynamo",  # an optimizer's first step imports it, which takes seconds
     "torch.distributed.checkpoint",
+    "torch.distributed.pipelining",
     "torch.nn.parallel",
     "torch.utils.data",
     "lepton_lab.datasets",

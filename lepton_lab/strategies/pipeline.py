@@ -1,0 +1,275 @@
+"""Pipeline parallel: each rank holds some of the layers, and micro-batches pass through them like cars on a line."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..spec import Spec, SpecError, table, unknown
+from .base import right_answers
+from .group import Group
+from .timetable import PIPELINES
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+    from torch.optim import Optimizer
+
+    from .base import Batch, Loss
+
+SPAN = 4  # micro-batches for each rank by default: enough to keep most of the line busy (Huang, section 2.3)
+LAYERS = {"mlp": 2, "cnn": 5, "mnist_cnn": 4}  # layers with weights, between which these models can be cut
+ENDS = 2  # the embedding and the head, beside the blocks of the others
+
+
+class Pipeline(Group):
+    """
+    Ranks hold different layers, and micro-batches pass through them one after the other.
+
+    The schedule says in which order: `gpipe` has all forwards first, `1f1b` keeps fewer activations, `interleaved`
+    gives each rank two stages and idles less, and `zero_bubble` fills the gaps with gradients of weights.
+    """
+
+    def __init__(self, spec: Spec, *, pipeline_schedule: str = "1f1b", microbatches: int = 0) -> None:
+        super().__init__(spec)
+        self.kind = PIPELINES[pipeline_schedule]
+        self.microbatches = microbatches or _usual(spec)
+        self._schedules: dict[torch.Size, Any] = {}  # by shape of a micro-batch's inputs
+        self._ranked: bool | None = None  # whether answers can be right or wrong, once known
+
+    @classmethod
+    def refuse(cls, spec: Spec) -> str:
+        """Why this strategy can't do what a spec asks for, as one sentence; "" where it can. Imports no torch."""
+        schedule = spec.options.get("pipeline_schedule", "1f1b")
+        if schedule not in PIPELINES:
+            known = unknown("pipeline schedule", str(schedule), PIPELINES)
+            return f"options={{'pipeline_schedule': {schedule!r}}}: {known}"
+        if spec.world == 1:
+            return ""
+        if spec.options.get("tied"):
+            return (
+                "options={'tied': True}: strategy='pipeline' holds the embedding and the head on different ranks, so "
+                "they can't be one matrix; take tied=False, or strategy='ddp'"
+            )
+        return _unfit(spec) or _microbatches(spec, schedule) or _too_few(spec, schedule, _layers(spec))
+
+    def start(self, rank: int, world: int, rendezvous: Path, device: torch.device) -> torch.device:
+        """Join the other ranks; each sees whole batches."""
+        super().start(rank, world, rendezvous, device)
+        self.part, self.parts = 0, 1
+        return device
+
+    def setup(
+        self, model: nn.Module, make_optimizer: Callable[[list[nn.Parameter]], Optimizer]
+    ) -> tuple[nn.Module, Optimizer]:
+        """Keep this rank's layers, and let go of the others."""
+        if self.world == 1:
+            return super().setup(model, make_optimizer)
+        from . import stages
+
+        groups = stages.layers(model)
+        schedule = self.spec.options.get("pipeline_schedule", "1f1b")
+        if why := _too_few(self.spec, str(schedule), len(groups)):
+            raise SpecError(why)
+        runs = stages.cut(groups, self.world * self.kind.stages)
+        owners = [stage % self.world for stage in range(len(runs))]
+        held = [layer for run, owner in zip(runs, owners, strict=True) if owner == self.rank for layer in run]
+        result = super().setup(stages.Layers(held), make_optimizer)
+        self.stages = {i: stages.Stage(run, self.autocast) for i, run in enumerate(runs) if owners[i] == self.rank}
+        if self.rank == 0:
+            for hooks in stages.HOOKS:  # what the model does with its inputs first
+                setattr(self.stages[0], hooks, getattr(model, hooks))
+        for run, owner in zip(runs, owners, strict=True):
+            for _, layer in run:
+                if owner != self.rank:
+                    layer.to("meta")  # frees its memory, whoever still has the model
+        self.relay = stages.Relay(self.module, self.stages, owners, self.rank, self.device)
+        return result
+
+    def step(self, batches: Iterable[Batch], count: int, loss: Loss, clip: float) -> tuple[Tensor, Tensor | None, int]:
+        """One step over the micro-batches of a batch; loss and right answers are the same on every rank."""
+        if self.world == 1:
+            return super().step(batches, count, loss, clip)
+        import torch
+        import torch.distributed as dist
+
+        (x, y, _), *_ = batches
+        for parameter in self.parameters:
+            parameter.grad = None
+        scores = Scores(loss, len(y), self.autocast)
+        self._run(x, y, scores)
+        told = torch.zeros(3, dtype=torch.float64, device=self.device)  # loss, right answers, squares of the gradient
+        if scores.loss is not None:
+            told[0] = scores.loss
+            told[1] = -1 if scores.right is None else scores.right
+        gradients = [p.grad for p in self.parameters if p.grad is not None]
+        if clip:
+            told[2] = torch.nn.utils.get_total_norm(gradients).double().square()
+        dist.all_reduce(told)  # the others add nothing to the last stage's loss
+        if clip:
+            torch.nn.utils.clip_grads_with_norm_(self.parameters, clip, told[2].sqrt())
+        self.optimizer.step()
+        self._keep_pace()
+        if self._ranked is None:
+            self._ranked = told[1].item() >= 0
+        return told[0], told[1] if self._ranked else None, len(y)
+
+    @contextlib.contextmanager
+    def aligned(self) -> Iterator[nn.Module]:
+        """The model as one, whose stages run in turn."""
+        yield self.relay if self.world > 1 else self.module
+
+    def _run(self, x: Tensor, y: Tensor, scores: Scores) -> None:
+        """Forward and backward of a batch by the schedule, padded to micro-batches of one size."""
+        import torch
+
+        size = -(-len(y) // self.microbatches)
+        if len(y) < size * self.microbatches:
+            filled = torch.arange(size * self.microbatches, device=x.device).clamp(max=len(y) - 1)
+            x, y = x.index_select(0, filled), y.index_select(0, filled)
+        self._scores = scores
+        schedule = self._schedule(x[:size])
+        inputs = [x] if 0 in self.stages else []
+        try:
+            schedule.step(*inputs, target=y, return_outputs=False)
+        except RuntimeError as error:
+            if error.__cause__ and "failed to run" in str(error).lower():  # torch's words around what a layer raised
+                raise error.__cause__ from None
+            raise
+
+    def _schedule(self, x: Tensor) -> Any:
+        """The schedule for micro-batches of the shape of one, whose stages know what they give each other."""
+        if x.shape not in self._schedules:
+            import torch
+            from torch.distributed import pipelining
+
+            if x.shape not in self.relay.shapes:
+                self.relay.eval()
+                with torch.no_grad():
+                    self.relay(x)
+                self.relay.train()
+            like = [torch.empty_like(x, device="meta")]
+            for shape, dtype in self.relay.shapes[x.shape]:
+                like.append(torch.empty(shape, dtype=dtype, device="meta", requires_grad=dtype.is_floating_point))
+            stages = [
+                pipelining.PipelineStage(
+                    stage, i, len(like) - 1, self.device, input_args=like[i], output_args=like[i + 1]
+                )
+                for i, stage in self.stages.items()
+            ]
+            make = getattr(pipelining, self.kind.name)
+            several = issubclass(make, pipelining.schedules.PipelineScheduleMulti)
+            held = stages if several else stages[0]
+            self._schedules[x.shape] = make(held, self.microbatches, loss_fn=self._score, scale_grads=False)
+        return self._schedules[x.shape]
+
+    def _score(self, output: Tensor, target: Tensor) -> Tensor:
+        return self._scores(output, target)
+
+
+class Scores:
+    """
+    The loss of a step's micro-batches, which come in turn, as shares of the whole batch's; what pads them counts 0.
+
+    Parameters
+    ----------
+    loss
+        The run's loss.
+    left
+        Samples of the batch.
+    autocast
+        The arithmetic that it is computed in.
+    """
+
+    def __init__(self, loss: Loss, left: int, autocast: Callable[[], contextlib.AbstractContextManager[Any]]) -> None:
+        self._function, self._autocast = loss, autocast
+        self._samples = self._left = left
+        self.loss: Tensor | None = None
+        """Mean over the samples so far; None where this rank has not the last stage."""
+        self.right: Tensor | None = None
+        """Right answers among them; None where that has no meaning."""
+
+    def __call__(self, output: Tensor, target: Tensor) -> Tensor:
+        """Outputs (B, ...) and targets (B, ...) of a micro-batch -> their part of the batch's mean."""
+        n = min(len(target), self._left)
+        self._left -= n
+        if 0 < n < len(target):
+            output, target = output[:n], target[:n]
+        with self._autocast():
+            value = self._function(output, target) * (n / self._samples)
+        self.loss = value.detach() if self.loss is None else self.loss + value.detach()
+        right = right_answers(output.detach(), target)
+        if right is not None and n:
+            self.right = right if self.right is None else self.right + right
+        return value
+
+
+def _usual(spec: Spec) -> int:
+    """Micro-batches by default: SPAN for each rank, or as many as the batch has samples for, in whole rounds."""
+    return min(SPAN, max(1, spec.batch_size // spec.world)) * spec.world
+
+
+def _unfit(spec: Spec) -> str:
+    if spec.accumulate > 1:
+        return (
+            f"accumulate={spec.accumulate}: strategy='pipeline' splits every batch into micro-batches already; take "
+            "accumulate=1 and options={'microbatches': ...}"
+        )
+    if spec.precision == "fp16":
+        return "precision='fp16': strategy='pipeline' does not scale losses over its stages; take precision='bf16'"
+    if spec.compile:
+        return "compile=True: strategy='pipeline' runs its stages piece by piece; take compile=False"
+    if spec.optimizer == "muon":
+        return (
+            "optimizer='muon': it treats the model's last layer apart, and strategy='pipeline' shows each rank only "
+            "its own; take optimizer='adamw'"
+        )
+    return ""
+
+
+def _microbatches(spec: Spec, schedule: str) -> str:
+    n = int(spec.options.get("microbatches", 0))
+    if not n:
+        return ""
+    told = f"options={{'microbatches': {n}}}: "
+    if n < spec.world:
+        return f"{told}must be at least world={spec.world}, or ranks would only wait (0 takes {_usual(spec)})"
+    if n > spec.batch_size:
+        return f"{told}must be at most batch_size={spec.batch_size}, since each needs a sample (0 takes {_usual(spec)})"
+    if PIPELINES[schedule].rounds and n % spec.world:
+        return (
+            f"{told}pipeline_schedule={schedule!r} takes a multiple of world={spec.world}, such as "
+            f"{n // spec.world * spec.world}"
+        )
+    return ""
+
+
+def _default_depth(spec: Spec) -> int:
+    """Blocks of a model of the table by default; 0 where it has no such option."""
+    maker = table("model").get(spec.model)
+    known = inspect.signature(maker).parameters if maker else {}
+    return int(known["depth"].default) if "depth" in known else 0
+
+
+def _layers(spec: Spec) -> int:
+    """Layers that a model of the table can be cut between; 0 where only the model itself can tell."""
+    if depth := _default_depth(spec):
+        return int(spec.options.get("depth", depth)) + ENDS
+    return LAYERS.get(spec.model, 0)
+
+
+def _too_few(spec: Spec, schedule: str, layers: int) -> str:
+    each = PIPELINES[schedule].stages
+    stages = spec.world * each
+    if not layers or layers >= stages:
+        return ""
+    fits = [f"world={max(1, layers // each)}"]
+    fits += ["pipeline_schedule='1f1b'"] if layers >= spec.world else []
+    fits += [f"depth={stages - ENDS}" if _default_depth(spec) else "a deeper model"]
+    return (
+        f"world={spec.world}: pipeline_schedule={schedule!r} cuts a model into {stages} stages ({each} a rank), and "
+        f"this one has {layers} layers with weights; take {' or '.join(fits)}"
+    )

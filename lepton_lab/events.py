@@ -7,6 +7,7 @@ import math
 import os
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +46,7 @@ class Log:
         self._pending: list[tuple[Any, ...]] = []
         self._last: dict[str, Any] = {}  # latest figures, repeated in each system event for readers of the file's end
         self._facts: dict[str, Any] = {}
+        self._report: Callable[[], dict[str, Any]] = dict
         self._samples = 0
         self._system_at = self._rate_at = time.perf_counter()
         self._rate_from = (0, 0)
@@ -53,9 +55,9 @@ class Log:
         self._closing = threading.Event()
         self._thread: threading.Thread | None = None
 
-    def start(self, **facts: Any) -> None:
-        """Start the flushing thread; `facts` (threads, device) go into each system event."""
-        self._facts = facts
+    def start(self, report: Callable[[], dict[str, Any]] = dict, **facts: Any) -> None:
+        """Start the flushing thread; `facts` (threads, device) and what `report` says go into each system event."""
+        self._report, self._facts = report, facts
         self._thread = threading.Thread(target=self._run, name="lepton-lab-events", daemon=True)
         self._thread.start()
 
@@ -153,6 +155,7 @@ class Log:
             **self._rates,
             **self._facts,
             **self._last,
+            **self._report(),
         }
         if self._facts.get("device", "cpu").startswith("cuda"):
             import torch

@@ -129,6 +129,7 @@ class Spec(BaseModel):
             name = getattr(self, field)
             if not (field in ("dataset", "model") and name.startswith(CELL)):
                 pick(table(field), name, field)
+        self._check_options()
         if why := table("strategy")[self.strategy].refuse(self):
             raise SpecError(why)
         if self.optimizer == "nesterov" and not self.momentum:
@@ -138,7 +139,6 @@ class Spec(BaseModel):
                 f"batch_size={self.batch_size}: must be at least {self.world * self.accumulate}, a sample for each of "
                 f"world={self.world} ranks x accumulate={self.accumulate} micro-batches"
             )
-        self._check_options()
         return self
 
     def _check_options(self) -> None:

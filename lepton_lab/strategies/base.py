@@ -28,6 +28,8 @@ class Single:
 
     exact = True
     """Whether it computes what one process computes, to rounding."""
+    gpus = True
+    """Whether its ranks can compute on GPUs."""
 
     def __init__(self, spec: Spec) -> None:
         self.spec = spec
@@ -148,6 +150,10 @@ class Single:
         """Take up what `local_state` gave on this rank, under the same strategy and world."""
         if self.scaler:
             self.scaler.load_state_dict(state["scaler"])
+
+    def report(self) -> dict[str, Any]:
+        """Figures of its own, for each system event of this rank and a note at the end; asked by another thread."""
+        return {}
 
     def _wrap(self, model: nn.Module) -> nn.Module:
         return model

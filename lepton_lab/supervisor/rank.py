@@ -77,7 +77,7 @@ def _train(folder: RunFolder, rank: int, gpu: str | None, log: Log) -> str:
     torch.set_num_threads(threads := max(1, cores() // spec.world))
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
-    elif sys.platform == "linux":
+    if sys.platform == "linux":
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # loopback only, whatever the host's name resolves to
     strategy = pick(table("strategy"), spec.strategy, "strategy")
     strategy = strategy(spec, **spec.options_of(strategy))
@@ -97,7 +97,7 @@ def _train(folder: RunFolder, rank: int, gpu: str | None, log: Log) -> str:
     strategy.setup(model, lambda parameters: optimizer(parameters, spec))
     for seed in (random.seed, np.random.seed, torch.manual_seed):
         seed((spec.seed * 1_000_003 + rank + 1) % 2**32)  # other dropout on every rank
-    log.start(threads=threads, device=_name(device))
+    log.start(strategy.report, threads=threads, device=_name(device))
     if rank == 0:
         folder.note(
             shape=list(data.shape),
@@ -114,9 +114,12 @@ def _train(folder: RunFolder, rank: int, gpu: str | None, log: Log) -> str:
         if rank == 0:
             _rewind_gone(folder, fit.now.step)
     try:
-        return fit.run()
+        outcome = fit.run()
     finally:
         fit.control.close()
+    if figures := strategy.report():
+        log.write("note", step=fit.now.step, **figures)
+    return outcome
 
 
 def _rewind_gone(folder: RunFolder, step: int) -> None:

@@ -48,6 +48,7 @@ class Log:
         self._pending: list[tuple[Any, ...]] = []
         self._last: dict[str, Any] = {}  # latest figures, repeated in each system event for readers of the file's end
         self._facts: dict[str, Any] = {}
+        self._report: Callable[[], dict[str, Any]] = dict
         self._samples = 0
         self._system_at = self._rate_at = time.perf_counter()
         self._rate_from = (0, 0)
@@ -56,7 +57,9 @@ class Log:
         self._closing = threading.Event()
         self._thread: threading.Thread | None = None
 
-    def start(self, waiting: Callable[[], str] = str, **facts: Any) -> None:
+    def start(
+        self, waiting: Callable[[], str] = str, report: Callable[[], dict[str, Any]] = dict, **facts: Any
+    ) -> None:
         """
         Start the flushing thread.
 
@@ -64,10 +67,12 @@ class Log:
         ----------
         waiting
             Tells what the rank waits in; asked when there was no step since the last system event.
+        report
+            The strategy's own figures, which go into each system event.
         **facts
             Go into each system event: threads, device.
         """
-        self._waiting, self._facts = waiting, facts
+        self._waiting, self._report, self._facts = waiting, report, facts
         self._thread = threading.Thread(target=self._run, name="lepton-lab-events", daemon=True)
         self._thread.start()
 
@@ -167,6 +172,7 @@ class Log:
             **self._rates,
             **self._facts,
             **self._last,
+            **self._report(),
         }
         if self.waits:
             row["waits"] = self.waits

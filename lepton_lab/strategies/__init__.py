@@ -7,8 +7,10 @@ from .ddp import DDP
 from .diloco import DiLoCo
 from .fsdp import FSDP
 from .fsdp_tensor import FsdpTensor
+from .hogwild import Hogwild
 from .hybrid import Hybrid
 from .local_sgd import LocalSGD
+from .parameter_server import ParameterServer
 from .pipeline import Pipeline
 from .tensor import TensorParallel
 from .zero import Zero
@@ -22,6 +24,8 @@ STRATEGIES: dict[str, type[Single]] = {
     "tensor": TensorParallel,
     "fsdp_tensor": FsdpTensor,
     "pipeline": Pipeline,
+    "parameter_server": ParameterServer,
+    "hogwild": Hogwild,
     "local_sgd": LocalSGD,
     "diloco": DiLoCo,
 }

@@ -28,6 +28,8 @@ class Single:
 
     exact = True
     """Whether it computes what one process computes, to rounding."""
+    gpus = True
+    """Whether its ranks can compute on GPUs."""
 
     def __init__(self, spec: Spec) -> None:
         self.spec = spec
@@ -38,6 +40,11 @@ class Single:
         """Steps between the announcement of a command and its effect on all ranks; see `control.Control`."""
         self.alone = True
         """Whether there is no process group, so that a checkpoint is written and read by one process."""
+
+    @property
+    def stream(self) -> int:
+        """Which random numbers a rank draws for dropout: ranks that compute the same of the same samples share one."""
+        return self.part
 
     @classmethod
     def refuse(cls, spec: Spec) -> str:
@@ -146,6 +153,10 @@ class Single:
         """Take up what `local_state` gave on this rank, under the same strategy and world."""
         if self.scaler:
             self.scaler.load_state_dict(state["scaler"])
+
+    def report(self) -> dict[str, Any]:
+        """Figures of its own, for each system event of this rank and a note at the end; asked by another thread."""
+        return {}
 
     def _place(self, model: nn.Module) -> nn.Module:
         import torch

@@ -40,6 +40,11 @@ class Pipeline(Group):
         self._schedules: dict[torch.Size, Any] = {}  # by shape of a micro-batch's inputs
         self._ranked: bool | None = None  # whether answers can be right or wrong, once known
 
+    @property
+    def stream(self) -> int:
+        """Ranks hold different layers, whose dropout is to differ."""
+        return self.rank
+
     @classmethod
     def refuse(cls, spec: Spec) -> str:
         """Why this strategy can't do what a spec asks for, as one sentence; "" where it can. Imports no torch."""

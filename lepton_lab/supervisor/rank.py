@@ -80,7 +80,7 @@ def _train(folder: RunFolder, rank: int, gpu: str | None, log: Log) -> str:
     torch.set_num_threads(threads := max(1, cores() // spec.world))
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
-    elif sys.platform == "linux":
+    if sys.platform == "linux":
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # loopback only, whatever the host's name resolves to
     strategy = shipping.unpack(folder, ("strategy",)).get("strategy")
     strategy = strategy or pick(table("strategy"), spec.strategy, "strategy")
@@ -100,8 +100,8 @@ def _train(folder: RunFolder, rank: int, gpu: str | None, log: Log) -> str:
     optimizer = pick(table("optimizer"), spec.optimizer, "optimizer")
     strategy.setup(model, lambda parameters: optimizer(parameters, spec))
     for seed in (random.seed, np.random.seed, torch.manual_seed):
-        seed((spec.seed * 1_000_003 + strategy.part + 1) % 2**32)  # other dropout for each part of the batch
-    log.start(operations.waiting, threads=threads, device=_name(device))
+        seed((spec.seed * 1_000_003 + strategy.stream + 1) % 2**32)
+    log.start(operations.waiting, strategy.report, threads=threads, device=_name(device))
     if rank == 0:
         folder.note(
             shape=list(data.shape),
@@ -118,9 +118,12 @@ def _train(folder: RunFolder, rank: int, gpu: str | None, log: Log) -> str:
         if rank == 0:
             _rewind_gone(folder, fit.now.step)
     try:
-        return fit.run()
+        outcome = fit.run()
     finally:
         fit.control.close()
+    if figures := strategy.report():
+        log.write("note", step=fit.now.step, **figures)
+    return outcome
 
 
 def _rewind_gone(folder: RunFolder, step: int) -> None:

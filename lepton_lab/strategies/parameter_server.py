@@ -1,0 +1,261 @@
+"""Parameter server: gradients go to one rank, parameters come back."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import datetime
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..spec import Spec
+from .asynchronous import Asynchronous
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+    from torch.distributed import ProcessGroup
+    from torch.optim import Optimizer
+
+FOREVER = datetime.timedelta(days=365)  # the server waits through any pause or evaluation; its workers keep the time
+LATER = 1.0  # seconds that a worker waits longer than the server does, who knows which rank is missing
+
+
+class ParameterServer(Asynchronous):
+    """
+    Rank 0 holds the model and updates it; every rank sends it gradients and gets parameters back.
+
+    With `staleness` 0 the server averages the gradients of all ranks for each update, which is exact. With more it
+    applies each as it comes, and lets no rank get more than `staleness` steps ahead of the slowest; `clip` then bounds
+    each worker's own gradient. Rank 0 computes gradients too, and gives its buffers (batch norm's) to evaluations and
+    checkpoints. A parameter that a step doesn't use counts as one of gradient 0.
+    """
+
+    exact = True
+
+    def __init__(self, spec: Spec, *, staleness: int = 0) -> None:
+        super().__init__(spec, staleness)
+        self.exact = staleness == 0
+
+    @classmethod
+    def refuse(cls, spec: Spec) -> str:
+        """A bound below 0; fp16, whose scale of the loss would have to be the same for all gradients under way."""
+        if spec.precision == "fp16" and spec.world > 1:
+            return (
+                f"precision='fp16' with world={spec.world}: strategy='parameter_server' has no common scale for the "
+                "losses of all ranks; take precision='bf16', or strategy='ddp'"
+            )
+        return super().refuse(spec)
+
+    def start(self, rank: int, world: int, rendezvous: Path, device: torch.device) -> torch.device:
+        """Join the ranks, and a second group for the talk of workers with the server, which is on the CPU."""
+        device = super().start(rank, world, rendezvous, device)
+        if world > 1:
+            import torch.distributed as dist
+
+            self.group = dist.new_group(backend="gloo", timeout=FOREVER)
+        return device
+
+    def _wrap(self, model: nn.Module) -> nn.Module:
+        """What this rank computes with: on rank 0 a copy, since the server changes its own parameters at any time."""
+        if self.world == 1 or self.rank > 0:
+            return model
+        limits = self.staleness, self.spec.timeout
+        self.server = Server(self.parameters, self.optimizer, self.world, *limits, self.ages)
+        copied = copy.deepcopy(model, memo={id(buffer): buffer for buffer in model.buffers()})  # buffers are shared
+        self.parameters = [p for p in copied.parameters() if p.requires_grad]
+        return copied
+
+    def _begin(self) -> None:
+        if self.rank > 0:
+            self.optimizer.state.clear()  # a resume read it; it is the server's
+            return
+        fill(self.parameters, flat(self.server.parameters))
+        for rank in range(1, self.world):
+            name = f"lepton-lab-server-{rank}"
+            threading.Thread(target=self.server.serve, args=(rank, self.group), name=name, daemon=True).start()
+
+    def _update(self, clip: float) -> None:
+        """Push this rank's gradient, and pull parameters."""
+        if self.world == 1:
+            super()._update(clip)
+            return
+        import torch
+
+        if clip and self.staleness:
+            torch.nn.utils.clip_grad_norm_(self.parameters, clip)
+        gradient = flat([torch.zeros_like(p) if p.grad is None else p.grad for p in self.parameters])
+        if self.rank == 0:
+            self.server.clip = 0.0 if self.staleness else clip
+            values = self.server.push(0, gradient)
+        else:
+            values = self._ask(gradient.cpu())
+        fill(self.parameters, values)
+
+    def _ask(self, gradient: Tensor) -> Tensor:
+        import torch
+        import torch.distributed as dist
+
+        limit = datetime.timedelta(seconds=self.spec.timeout + LATER)
+        values = torch.empty_like(gradient)
+        with during("send the server, rank 0, a gradient"):
+            dist.isend(gradient, 0, self.group).wait(limit)
+        with during("get parameters from the server, rank 0"):
+            dist.irecv(values, 0, self.group).wait(limit)
+        return values
+
+    @contextlib.contextmanager
+    def aligned(self) -> Iterator[nn.Module]:
+        """The server's parameters and buffers, on every rank; those of the workers may have been older."""
+        with super().aligned() as module:
+            if self.world > 1 and self.staleness:
+                import torch.distributed as dist
+
+                values = flat([p for p in module.parameters() if p.requires_grad])
+                dist.broadcast(values, 0)
+                fill(self.parameters, values)
+                if self.rank == 0:
+                    self.server.seen = [self.server.version] * self.world
+            yield module
+
+    def state_dict(self) -> dict[str, dict[str, Any]]:
+        """The server's; the others have nothing of their own."""
+        return super().state_dict() if self.rank == 0 else {}
+
+
+class Server:
+    """
+    The server's side: the parameters, their optimizer, and where each worker is.
+
+    One thread serves each other rank; rank 0's own worker calls `push` itself.
+
+    Parameters
+    ----------
+    parameters, optimizer
+        What is updated; no one else writes to them.
+    world
+        Workers, rank 0's among them.
+    staleness
+        Steps that a worker may be ahead of the slowest; 0 averages all gradients of a step into one update.
+    timeout
+        Seconds that a worker waits for the slowest.
+    ages
+        Counts gradients by their age, which is the number of updates since their worker last got parameters.
+    """
+
+    def __init__(
+        self,
+        parameters: list[nn.Parameter],
+        optimizer: Optimizer,
+        world: int,
+        staleness: int,
+        timeout: float,
+        ages: Counter[int],
+    ) -> None:
+        self.parameters, self.optimizer, self.clip = parameters, optimizer, 0.0
+        self.world, self.staleness, self.timeout, self.ages = world, staleness, timeout, ages
+        self.version = 0
+        """Updates made."""
+        self.steps = [0] * world
+        """Steps that each worker has pushed."""
+        self.seen = [0] * world
+        """Version of the parameters that each worker has."""
+        self.gathered: dict[int, Tensor] = {}
+        """Gradients of the step at hand by rank, where all are averaged."""
+        self._changed = threading.Condition()
+        self._failure: BaseException | None = None
+
+    def push(self, rank: int, gradient: Tensor) -> Tensor:
+        """
+        Take a worker's gradient (n,) and return parameters (n,), once the worker may go on.
+
+        Raises
+        ------
+        TimeoutError
+            If it waited too long for the slowest worker.
+        """
+        with self._changed:
+            self.steps[rank] += 1
+            if self.staleness:
+                self.ages[self.version - self.seen[rank]] += 1
+                self._apply(gradient)
+            else:
+                self.gathered[rank] = gradient.to(self.parameters[0].device)
+                if len(self.gathered) == self.world:
+                    self._apply(sum(self.gathered[i] for i in range(self.world)) / self.world)
+                    self.gathered.clear()
+            self._changed.notify_all()
+            self._wait(rank)
+            self.seen[rank] = self.version
+            return flat(self.parameters)
+
+    def serve(self, rank: int, group: ProcessGroup) -> None:
+        """Talk with one worker, without end: take a gradient, give parameters."""
+        import torch.distributed as dist
+
+        try:
+            gradient = flat(self.parameters).cpu()  # (n,)
+            while True:
+                with during(f"get a gradient from rank {rank}"):
+                    dist.recv(gradient, rank, group)
+                values = self.push(rank, gradient).cpu()
+                with during(f"send rank {rank} parameters"):
+                    dist.send(values, rank, group)
+        except BaseException as error:  # is raised in rank 0's own worker, when it next pushes
+            with self._changed:
+                self._failure = self._failure or error
+                self._changed.notify_all()
+
+    def _apply(self, gradient: Tensor) -> None:
+        import torch
+
+        for p, piece in pieces(self.parameters, gradient):
+            p.grad = torch.empty_like(p).copy_(piece)
+        if self.clip:
+            torch.nn.utils.clip_grad_norm_(self.parameters, self.clip)
+        self.optimizer.step()
+        self.version += 1
+
+    def _wait(self, rank: int) -> None:
+        """Until a worker is no more than `staleness` steps ahead; with 0, until the update of its step."""
+        done = self.steps[rank]
+        near = self._changed.wait_for(lambda: self._failure or done <= min(self.steps) + self.staleness, self.timeout)
+        if self._failure:
+            raise self._failure
+        if not near:
+            slowest = min(range(self.world), key=self.steps.__getitem__)
+            raise TimeoutError(
+                f"Timed out waiting {self.timeout:g} s for the gradient of rank {slowest}, with rank {rank} "
+                f"{done - self.steps[slowest]} steps ahead of it"
+            )
+
+
+def flat(tensors: list[Any]) -> Tensor:
+    """All values in one new row (n,), in the widest of the tensors' types."""
+    import torch
+
+    return torch.cat([tensor.detach().reshape(-1) for tensor in tensors])
+
+
+def pieces(tensors: list[Any], row: Tensor) -> Iterator[tuple[Any, Tensor]]:
+    """Each tensor with its piece of a row (n,), in its shape."""
+    for tensor, piece in zip(tensors, row.split([tensor.numel() for tensor in tensors]), strict=True):
+        yield tensor, piece.view(tensor.shape)
+
+
+def fill(parameters: list[nn.Parameter], row: Tensor) -> None:
+    """Write a row of values (n,) into parameters."""
+    for parameter, piece in pieces(parameters, row):
+        parameter.detach().copy_(piece)
+
+
+@contextlib.contextmanager
+def during(deed: str) -> Iterator[None]:
+    """A failed talk with another rank, with what it was for."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise RuntimeError(f"could not {deed}: {error}") from error

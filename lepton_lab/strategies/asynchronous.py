@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..spec import Spec, keywords
+from ..spec import Spec
 from .group import Group
 
 if TYPE_CHECKING:
@@ -39,13 +39,7 @@ class Asynchronous(Group):
 
     @classmethod
     def refuse(cls, spec: Spec) -> str:
-        """A bound below 0."""
-        staleness = spec.options.get("staleness", keywords(cls)["staleness"])
-        if staleness < 0:
-            return (
-                f"options={{'staleness': {staleness}}}: must be 0 or more (steps that a rank may be ahead of the "
-                f"slowest); take {keywords(cls)['staleness']}"
-            )
+        """Nothing: any number of ranks may each go at its own pace."""
         return ""
 
     def start(self, rank: int, world: int, rendezvous: Path, device: torch.device) -> torch.device:

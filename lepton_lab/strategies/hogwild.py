@@ -6,7 +6,9 @@ import math
 import os
 import time
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field
 
 from ..spec import Spec
 from .asynchronous import Asynchronous
@@ -33,7 +35,7 @@ class Hogwild(Asynchronous):
 
     gpus = False
 
-    def __init__(self, spec: Spec, *, staleness: int = 8) -> None:
+    def __init__(self, spec: Spec, *, staleness: Annotated[int, Field(ge=0)] = 8) -> None:
         super().__init__(spec, staleness)
 
     @classmethod

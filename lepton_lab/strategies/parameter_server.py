@@ -9,7 +9,9 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Field
 
 from ..spec import Spec
 from .asynchronous import Asynchronous
@@ -36,7 +38,7 @@ class ParameterServer(Asynchronous):
 
     exact = True
 
-    def __init__(self, spec: Spec, *, staleness: int = 0) -> None:
+    def __init__(self, spec: Spec, *, staleness: Annotated[int, Field(ge=0)] = 0) -> None:
         super().__init__(spec, staleness)
         self.exact = staleness == 0
 

@@ -59,12 +59,13 @@ class Hogwild(Asynchronous):
 
         if self.world == 1:
             return model
+        trained = [p for p in model.parameters() if p.requires_grad]
         places, size = [], 0
-        for p in self.parameters:
+        for p in trained:
             places.append(size)
             size += math.ceil(p.numel() * p.element_size() / LINE) * LINE
         memory = self._map(size + LINE * self.world)
-        for p, place in zip(self.parameters, places, strict=True):
+        for p, place in zip(trained, places, strict=True):
             room = torch.empty(0, dtype=p.dtype).set_(memory, place // p.element_size(), p.shape, p.stride())
             if self.rank == 0:
                 room.copy_(p.detach())

@@ -7,7 +7,7 @@ import copy
 import datetime
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -61,15 +61,18 @@ class ParameterServer(Asynchronous):
             self.group = dist.new_group(backend="gloo", timeout=FOREVER)
         return device
 
-    def _wrap(self, model: nn.Module) -> nn.Module:
-        """What this rank computes with: on rank 0 a copy, since the server changes its own parameters at any time."""
-        if self.world == 1 or self.rank > 0:
-            return model
-        limits = self.staleness, self.spec.timeout
-        self.server = Server(self.parameters, self.optimizer, self.world, *limits, self.ages)
-        copied = copy.deepcopy(model, memo={id(buffer): buffer for buffer in model.buffers()})  # buffers are shared
-        self.parameters = [p for p in copied.parameters() if p.requires_grad]
-        return copied
+    def setup(
+        self, model: nn.Module, make_optimizer: Callable[[list[nn.Parameter]], Optimizer]
+    ) -> tuple[nn.Module, Optimizer]:
+        """As in one process; rank 0 then computes with a copy, since the server changes its own at any time."""
+        super().setup(model, make_optimizer)
+        if self.world > 1 and self.rank == 0:
+            limits = self.staleness, self.spec.timeout
+            self.server = Server(self.parameters, self.optimizer, self.world, *limits, self.ages)
+            buffers = {id(buffer): buffer for buffer in self.module.buffers()}  # these are shared
+            self.model = copy.deepcopy(self.module, memo=buffers)
+            self.parameters = [p for p in self.model.parameters() if p.requires_grad]
+        return self.model, self.optimizer
 
     def _begin(self) -> None:
         if self.rank > 0:

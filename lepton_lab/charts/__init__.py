@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Any
 from .drawing import Chart, Nothing
 from .lines import Line, Lines
 from .matrix import Matrix
+from .placement import Placement
 from .series import Curve, intervals, labels, number, read, reduce, series
 from .timeline import Timeline, size
 
 if TYPE_CHECKING:
     from ..run import Run
+    from ..spec import Spec
 
-__all__ = ["CHARTS", "Chart", "Curve", "Lines", "Matrix", "Timeline"]
+__all__ = ["CHARTS", "Chart", "Curve", "Lines", "Matrix", "Placement", "Timeline"]
 __all__ += ["intervals", "labels", "number", "read", "reduce", "series", "size"]
 
 SPREAD = 100  # from this ratio of highest to lowest loss on, a log scale shows more
@@ -76,6 +78,20 @@ def timeline(runs: list[Run]) -> Chart:
         lines.append(f"Rank {cost['rank']}: {shares}" + (f"; sends {sent} a step" if sent else ""))
     text = f"Timeline of {labels([run])[0]}, {steps}. {'. '.join(lines)}."
     return Timeline(f"Timeline, {labels([run])[0]}, {steps}", text, spans, len(told))
+
+
+def placement(spec: Spec) -> Chart:
+    """Who holds what under the strategy of a spec: the batch, parameters, gradients and optimizer state."""
+    from ..strategies import STRATEGIES
+
+    strategy = STRATEGIES[spec.strategy]
+    held = [strategy(spec, **spec.options_of(strategy)).holds(rank, spec.world) for rank in range(spec.world)]
+    words = [
+        f"rank {rank}: " + ", ".join(f"{name} {end - begin:.0%}" for name, (begin, end) in places.items())
+        for rank, places in enumerate(held)
+    ]
+    text = f"What each rank holds under {spec.strategy}. {'; '.join(words)}."
+    return Placement(f"{spec.strategy}: what each rank holds", text, held)
 
 
 CHARTS: dict[str, Callable[[list[Run]], Chart]] = {

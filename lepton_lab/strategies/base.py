@@ -53,6 +53,10 @@ class Single:
             return f"world={spec.world}: strategy='single' is one process; take strategy='ddp', or world=1"
         return ""
 
+    def holds(self, rank: int, world: int) -> dict[str, tuple[float, float]]:
+        """What part of each a rank holds, as beginning and end between 0 and 1; computes nothing."""
+        return dict.fromkeys(("batch", "parameters", "gradients", "optimizer"), (0.0, 1.0))
+
     def start(self, rank: int, world: int, rendezvous: Path, device: torch.device) -> torch.device:
         """Join the other ranks through the file `rendezvous`; returns the device that this rank computes on."""
         self.rank, self.world, self.device = rank, world, device

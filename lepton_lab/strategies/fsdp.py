@@ -54,6 +54,10 @@ class FSDP(Group):
 
         return init_device_mesh(self.device.type, (self.world,), mesh_dim_names=("shard",))
 
+    def holds(self, rank: int, world: int) -> dict[str, tuple[float, float]]:
+        """A slice of everything."""
+        return dict.fromkeys(super().holds(rank, world), (rank / world, (rank + 1) / world))
+
     def _place(self, model: nn.Module) -> nn.Module:
         import torch
 

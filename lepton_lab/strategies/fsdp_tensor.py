@@ -55,6 +55,11 @@ class FsdpTensor(TensorParallel):
     def _named(cls, spec: Spec, ranks: int) -> str:
         return f"options={{'tensor': {ranks}}}"
 
+    def holds(self, rank: int, world: int) -> dict[str, tuple[float, float]]:
+        """A slice of the batch by its place in the data dimension, and a slice of the model by both."""
+        groups, group = world // self.tensor, rank // self.tensor
+        return super().holds(rank, world) | {"batch": (group / groups, (group + 1) / groups)}
+
     def start(self, rank: int, world: int, rendezvous: Path, device: torch.device) -> torch.device:
         """Join the process group and lay out the mesh; a tensor group sees its slice of each batch."""
         device = super().start(rank, world, rendezvous, device)

@@ -39,6 +39,10 @@ class Group(Single):
         """Nothing: any number of ranks may each take a slice."""
         return ""
 
+    def holds(self, rank: int, world: int) -> dict[str, tuple[float, float]]:
+        """All of the model, and a slice of the batch."""
+        return super().holds(rank, world) | {"batch": (rank / world, (rank + 1) / world)}
+
     def start(self, rank: int, world: int, rendezvous: Path, device: torch.device) -> torch.device:
         """Join the process group of all ranks; nothing to join for one."""
         import torch.distributed as dist

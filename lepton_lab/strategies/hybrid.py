@@ -41,6 +41,12 @@ class Hybrid(FSDP):
             )
         return super().refuse(spec)
 
+    def holds(self, rank: int, world: int) -> dict[str, tuple[float, float]]:
+        """A slice of the batch; of the model, a slice of what its group shares."""
+        held = super().holds(rank, world)
+        seat = rank % self.size
+        return dict.fromkeys(held, (seat / self.size, (seat + 1) / self.size)) | {"batch": held["batch"]}
+
     def _mesh(self) -> DeviceMesh:
         from torch.distributed.device_mesh import init_device_mesh
 

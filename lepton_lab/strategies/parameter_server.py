@@ -52,6 +52,10 @@ class ParameterServer(Asynchronous):
             )
         return super().refuse(spec)
 
+    def holds(self, rank: int, world: int) -> dict[str, tuple[float, float]]:
+        """A slice of the batch and a copy of the parameters; the optimizer is the server's, rank 0."""
+        return super().holds(rank, world) | {"optimizer": (0.0, float(rank == 0))}
+
     def start(self, rank: int, world: int, rendezvous: Path, device: torch.device) -> torch.device:
         """Join the ranks, and a second group for the talk of workers with the server, which is on the CPU."""
         device = super().start(rank, world, rendezvous, device)

@@ -61,6 +61,11 @@ class Pipeline(Group):
             )
         return _unfit(spec) or _microbatches(spec, schedule) or _too_few(spec, schedule, _layers(spec))
 
+    def holds(self, rank: int, world: int) -> dict[str, tuple[float, float]]:
+        """The whole batch as it passes by, and some of the layers."""
+        held = super().holds(rank, world)
+        return dict.fromkeys(held, (rank / world, (rank + 1) / world)) | {"batch": (0.0, 1.0)}
+
     def start(self, rank: int, world: int, rendezvous: Path, device: torch.device) -> torch.device:
         """Join the other ranks; each sees whole batches."""
         super().start(rank, world, rendezvous, device)

@@ -82,6 +82,11 @@ class TensorParallel(Group):
         """What a user sets for a number of ranks."""
         return f"world={ranks}"
 
+    def holds(self, rank: int, world: int) -> dict[str, tuple[float, float]]:
+        """The whole batch, and a slice of each layer that is split."""
+        held = super().holds(rank, world)
+        return dict.fromkeys(held, (rank / world, (rank + 1) / world)) | {"batch": (0.0, 1.0)}
+
     def start(self, rank: int, world: int, rendezvous: Path, device: torch.device) -> torch.device:
         """Join the process group; all ranks see the whole batch."""
         device = super().start(rank, world, rendezvous, device)

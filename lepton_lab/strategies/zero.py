@@ -31,6 +31,10 @@ class Zero(DDP):
             )
         return super().refuse(spec)
 
+    def holds(self, rank: int, world: int) -> dict[str, tuple[float, float]]:
+        """A slice of the batch, and of the optimizer's state."""
+        return super().holds(rank, world) | {"optimizer": (rank / world, (rank + 1) / world)}
+
     def setup(
         self, model: nn.Module, make_optimizer: Callable[[list[nn.Parameter]], Optimizer]
     ) -> tuple[nn.Module, Optimizer]:

@@ -161,8 +161,7 @@ class Log:
             seconds = max(now - self._rate_at, 1e-9)
             self._rates = {"samples_per_s": round(samples / seconds, 1), "steps_per_s": round(steps / seconds, 3)}
         self._rate_at, self._rate_from = now, (self.step, self._samples)
-        if not self._closing.is_set():
-            self.waits = "" if steps else self._waiting()
+        self.waits = "" if steps or self._closing.is_set() else self._waiting()
         row = {
             "kind": "system",
             "t": time.time(),

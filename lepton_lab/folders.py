@@ -82,14 +82,15 @@ class Failure:
         if self.step is not None:
             parts.append(f"after step {self.step}")
         if self.others:
-            others = (f"rank {r} at step {s}{self._waited(r)}" for r, s in self.others.items())
-            parts.append("other ranks: " + ", ".join(others))
+            parts.append(f"other ranks: {self.where_others()}")
         if self.checkpoint is not None:
             parts.append(f"last good checkpoint: step {self.checkpoint}")
         return "; ".join(parts)
 
-    def _waited(self, rank: str) -> str:
-        return f" in {self.waits[rank]}" if rank in self.waits else ""
+    def where_others(self) -> str:
+        """The step that each other rank had come to, and what it waited in."""
+        waited = {rank: f" in {what}" for rank, what in self.waits.items()}
+        return ", ".join(f"rank {rank} at step {step}{waited.get(rank, '')}" for rank, step in self.others.items())
 
 
 class Tail:

@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 import lepton_lab as lab
-from lepton_lab.folders import ENDED
+from lepton_lab.folders import ENDED, write_json
 from lepton_lab.supervisor import client
 
 SET_BY_OTHERS = ("PYTEST_CURRENT_TEST", "TORCHINDUCTOR_CACHE_DIR")
@@ -131,3 +131,22 @@ def ranks_of(run):
 def numbered(ranks):
     """The processes of `ranks_of` by rank."""
     return {int(next(f.path for f in p.open_files() if "logs" in f.path)[-5]): p for p in ranks}
+
+
+def recorded(run, *ranks):
+    """Give a run what its ranks recorded: of each the begin of its all_reduce, in ms, in a step of 10 ms."""
+    for rank, begin in enumerate(ranks):
+        ms = 1_000_000
+        spans = [
+            {"kind": "compute", "name": "forward", "begin": 0, "end": begin * ms},
+            {"kind": "communication", "name": "all_reduce", "begin": begin * ms, "end": 9 * ms}
+            | {"numbers": 250, "bytes": 1000},
+            {"kind": "compute", "name": "update", "begin": 9 * ms, "end": 10 * ms},
+        ]
+        window = {"t": 0.0, "rank": rank, "world": len(ranks), "parts": len(ranks), "step": 13, "seconds": 0.01}
+        window |= {"samples": 5, "bytes": 1000, "counted": "kernel", "memory": {"peak": 10}, "spans": spans}
+        window |= {"steps": [[0, 10 * ms]], "links": [[7000 + rank, 7001 - rank, 1000]]}
+        place = run.folder / "timeline" / "step-00000013"
+        place.mkdir(parents=True, exist_ok=True)
+        write_json(place / f"rank{rank}.json", window)
+    return run

@@ -7,6 +7,7 @@ import json
 import sys
 
 import pytest
+from conftest import recorded
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -50,7 +51,7 @@ def trained(spec=None, steps=30):
         evaluation(steps, loss=0.5, accuracy=0.8),
         evaluation(steps, "test", loss=0.4, accuracy=0.75, confusion=[[2, 1], [0, 1]]),
     ]
-    return written(rows, spec, classes=["cat", "dog"])
+    return recorded(written(rows, spec, classes=["cat", "dog"]), 4, 7)
 
 
 def test_training_is_merged_over_ranks_by_their_samples():
@@ -188,6 +189,33 @@ def test_confusion_tells_how_many_and_which():
     assert "3 of 4 right" in chart.title
     assert "cat taken for dog 1 times" in chart.text
     assert chart.counts == [[2, 1], [0, 1]]
+
+
+def test_a_timeline_tells_who_waits_for_whom_and_who_sends_what():
+    chart = CHARTS["timeline"]([trained()])
+    assert "steps 12 and 13" in chart.title
+    assert "Rank 0: compute 50%, communication 20%, idle 30%; sends 1 kB to rank 1 a step" in chart.text
+    assert "Rank 1: compute 80%, communication 20%, idle 0%; sends 1 kB to rank 0 a step" in chart.text
+    names = [trace["name"] for trace in chart.plotly()["data"]]
+    assert names == ["forward", "update", "communication", "waiting"]
+    (waiting,) = (trace for trace in chart.plotly()["data"] if trace["name"] == "waiting")
+    assert (waiting["y"], waiting["base"], waiting["x"]) == ([0], [4.0], [3.0])
+    assert waiting["customdata"] == ["waits for all_reduce of 1 kB, ranks 0, 1"]
+    (line,) = chart.plotly()["layout"]["annotations"]
+    assert line["x"] == line["ax"] == 7.0 and line["arrowhead"] == 0
+
+
+def test_a_transfer_is_an_arrow():
+    run = recorded(trained(), 4, 7)
+    for rank, name in enumerate(("send", "recv")):
+        path = run.folder / "timeline" / "step-00000013" / f"rank{rank}.json"
+        window = json.loads(path.read_text())
+        window["spans"][1] |= {"name": name, "peer": 1 - rank}
+        write_json(path, window)
+    (arrow,) = CHARTS["timeline"]([run]).plotly()["layout"]["annotations"]
+    assert (arrow["ax"], arrow["x"], arrow["arrowhead"]) == (4.0, 9.0, 2)
+    assert arrow["y"] > arrow["ay"]
+    assert [cost["behind"] for cost in run.costs()] == [None, None]
 
 
 def test_a_live_run_is_read_again_when_it_has_more():

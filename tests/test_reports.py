@@ -72,7 +72,7 @@ def test_the_page_needs_nothing_else(page):
     assert not re.search(r"""(src|href|url\()\s*=?\s*["']?https?:""", page.source)
     assert "@import" not in page.source and "widget" not in page.source
     pictures = page.all("img")
-    assert len(pictures) == 6  # loss, accuracy, two confusions, throughput, learning rate
+    assert len(pictures) == 7  # loss, accuracy, two confusions, throughput, learning rate, timeline
     assert all(img["src"].startswith("data:image/png;base64,") and len(img["alt"]) > 40 for img in pictures)
 
 
@@ -90,12 +90,27 @@ def test_the_page_tells_all(page, runs):
     for run in runs:
         assert run.id in page.text
         assert run.command in page.text
-    for part in ("Final figures", "Curves", "Confusion", "Timings", "Specification", "Provenance"):
+    for part in (
+        "Final figures",
+        "Curves",
+        "Confusion",
+        "Timings",
+        "Where the time went",
+        "Specification",
+        "Provenance",
+    ):
         assert part in page.text
     for version in runs[0].provenance["versions"].values():
         assert version in page.text
     accuracy = runs[0].summary()["test_accuracy"]
     assert f"{accuracy:.4g} of 179 samples" in page.text
+
+
+def test_costs_are_told_by_rank(page, runs):
+    for rank in (0, 1):
+        assert f"two <ranks>, rank {rank}" in page.text
+    cost = runs[1].costs()[0]
+    assert f"({cost['compute'] / cost['seconds']:.0%})" in page.text
 
 
 def test_what_differs_is_marked(page):
@@ -156,6 +171,7 @@ def test_a_run_without_events_is_reported(home):
         reports.figures,
         reports.spec,
         reports.timings,
+        reports.costs,
         reports.provenance,
     ):
         assert section([run]).text

@@ -10,7 +10,7 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
-from conftest import until
+from conftest import recorded, until
 from lepton_widgets import Live, Shelf, Workbench
 from lepton_widgets.curves import ALL, Curves, pack
 from lepton_widgets.feed import Feed
@@ -224,6 +224,18 @@ class TestStatus:
         head = Status(run).head()
         assert head["failure"]["where"] == "cell In[4], line 2"
         assert [rank["state"] for rank in head["ranks"]] == ["ended", "failed"]
+
+    def test_costs_and_waits_stand_with_their_rank(self, run):
+        status = Status(run)
+        recorded(run, 4, 7)
+        status.add([{"kind": "cost", "t": 1, "rank": 1, "step": 13}])
+        system = {"kind": "system", "t": 2, "rank": 0, "step": 13, "memory": 1}
+        status.add([system | {"waits": "all_reduce of 250 numbers"}])
+        first, second = status.head()["ranks"]
+        assert first["cost"]["idle"] == pytest.approx(0.003) and second["cost"]["behind"] == pytest.approx(0.003)
+        assert first["waits"] == "all_reduce of 250 numbers"
+        status.add([system | {"t": 3}])
+        assert status.head()["ranks"][0]["waits"] is None
 
 
 class TestFeed:

@@ -148,7 +148,7 @@ def _card(run: Run, label: str, failure: Failure) -> str:
         "where": failure.where,
         "after step": failure.step,
         "last good checkpoint": f"step {failure.checkpoint}" if failure.checkpoint is not None else "none",
-        "other ranks": ", ".join(f"rank {rank} at step {step}" for rank, step in failure.others.items()),
+        "other ranks": failure.where_others(),
     }
     items = "".join(f"<dt>{k}</dt><dd>{_escape(v)}</dd>" for k, v in facts.items() if v not in ("", None))
     trace = f"<details><summary>Traceback</summary><pre>{_escape(failure.traceback.strip())}</pre></details>"

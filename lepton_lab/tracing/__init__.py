@@ -67,16 +67,15 @@ class Tracer:
         return result
 
     def _begin(self) -> None:
+        import torch
         from torch.autograd import profiler
 
         os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # it would say on stderr that it starts and ends
         self._began, self._samples, self._links = time.time_ns(), 0, Links()
-        gpu = "cuda" if self._strategy.device.type == "cuda" else None
-        self._profile = profiler.profile(use_device=gpu, record_shapes=True, profile_memory=True)
-        try:
+        if not torch.autograd._profiler_enabled():  # by the user's own code, whose recording ours would end
+            gpu = "cuda" if self._strategy.device.type == "cuda" else None
+            self._profile = profiler.profile(use_device=gpu, record_shapes=True, profile_memory=True)
             self._profile.__enter__()
-        except RuntimeError:  # user code records by itself at this moment
-            self._profile = None
 
     def _end(self, done: int) -> None:
         import torch

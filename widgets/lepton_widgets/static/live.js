@@ -432,7 +432,10 @@ class Panel {
     const text = JSON.stringify(failure);
     if (!failure || this.failure.dataset.shown === text) return;
     this.failure.dataset.shown = text;
-    const others = Object.entries(failure.others ?? {}).map(([rank, step]) => `rank ${rank} at step ${grouped(step)}`);
+    const waited = (rank) => (failure.waits?.[rank] ? ` in ${failure.waits[rank]}` : "");
+    const others = Object.entries(failure.others ?? {}).map(
+      ([rank, step]) => `rank ${rank} at step ${grouped(step)}${waited(rank)}`,
+    );
     const step = failure.checkpoint;
     const saved = step == null ? "" : `checkpoint of step ${grouped(step)}: Resume goes on from it`;
     const facts = { Where: failure.where, Step: failure.step, "The others": others.join(", "), Saved: saved };

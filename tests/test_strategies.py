@@ -105,10 +105,11 @@ def test_ten_steps_equal_those_of_one_process(strategy, model, world, dtype):
 @pytest.mark.parametrize("strategy", EXACT)
 def test_a_run_goes_on_under_every_strategy_and_world(strategy):
     """Stopped in mid-epoch under each, it ends in the weights of a run that was never stopped."""
-    fields = {"epochs": 20, "checkpoint_every": 0, "eval_every": 0}
+    # At a higher rate, 200 steps blow rounding up to what no tolerance holds.
+    fields = {"epochs": 20, "lr": 0.001, "checkpoint_every": 0, "eval_every": 0}
     weights, _ = alone("transformer", torch.float64, **fields)
     spec = lab.Spec(strategy=strategy, world=2 if can(strategy, "transformer", 2) else 1, **fields)
-    spec = spec.replace(optimizer="adamw", lr=0.01, clip=1.0, batch_size=16)
+    spec = spec.replace(optimizer="adamw", clip=1.0, batch_size=16)
     run = lab.launch(spec, model=maker("transformer"), data=data("transformer"))
     run.pause()
     until(lambda: run.state == "paused", 60)

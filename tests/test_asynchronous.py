@@ -78,10 +78,9 @@ def test_a_fast_rank_waits_for_a_slow_one(spec):
     rows = {(row["rank"], row["step"]): row["t"] for row in run.rows("train")}
     last = max(step for _, step in rows)
     bound = spec.options["staleness"]
-    # Steps are noted when they are done: rank 0 can have done as many more as the bound, and one that is being noted.
-    assert all(rows[0, step] > rows[1, step - bound - 1] - 0.005 for step in range(bound + 2, last + 1))
-    ahead = max(step - max((s for s in range(1, last + 1) if rows[1, s] < rows[0, step]), default=0) for step in (10,))
-    assert ahead >= bound - 1  # it made use of it
+    # A step is noted once it is done, so that the slow rank may have done one more than it has noted.
+    assert all(rows[0, step] > rows[1, step - bound - 1] for step in range(bound + 2, last + 1))
+    assert any(rows[0, step] < rows[1, step - 1] for step in range(2, last + 1))  # it was ahead
     assert max(ages(run)) <= 2 * bound + 1
 
 

@@ -57,7 +57,7 @@ def test_a_crash_leaves_no_memory_behind(endless):
 
 def test_gpus_are_refused_and_never_chosen(monkeypatch):
     with pytest.raises(SpecError, match="device='cuda': strategy='hogwild' .* take device='cpu'"):
-        lab.Spec(strategy="hogwild", device="cuda")
+        lab.Spec(model="mlp", strategy="hogwild", device="cuda")
     monkeypatch.setattr(devices, "gpus", lambda: ["0", "1"])
     assert devices.choose(lab.Spec(strategy="hogwild", world=2)) == "cpu"
     assert devices.choose(lab.Spec(strategy="parameter_server", world=2)) == "cuda"

@@ -1,26 +1,18 @@
 """Gradient compression under ddp: stated bounds, resume to the bit, fewer bytes by the kernel's own count."""
 
-import contextlib
 import functools
-import itertools
 import math
-import os
-import socket
-import stat
-import statistics
-import struct
 
 import pytest
 import torch
 from conftest import until
 from torch import nn
-from torch.nn import functional
+from wire import Counting, per_step
 
 import lepton_lab as lab
 from lepton_lab.spec import SpecError
 
 LOSSY = ["fp16", "bf16", "powersgd", "topk"]
-SENT = 200  # where tcpi_bytes_sent lies in the kernel's struct tcp_info
 
 
 class Net(nn.Module):
@@ -57,26 +49,6 @@ class Forked(nn.Module):
     def forward(self, x):
         self.calls += self.training
         return self.layers[self.calls // 3 % 2](x.flatten(1))
-
-
-class Counting(nn.Module):
-    """Cross entropy that prints the bytes which the kernel has sent for this process so far, in training."""
-
-    def forward(self, output, target):
-        if torch.is_grad_enabled():
-            print("sent", sum(map(sent, os.listdir("/proc/self/fd"))), flush=True)
-        return functional.cross_entropy(output, target)
-
-
-def sent(descriptor):
-    """Bytes sent over a TCP socket; 0 for what is none."""
-    with contextlib.suppress(OSError):
-        if stat.S_ISSOCK(os.fstat(int(descriptor)).st_mode):
-            with socket.socket(fileno=os.dup(int(descriptor))) as end:
-                if end.family in (socket.AF_INET, socket.AF_INET6):
-                    told = end.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256)
-                    return struct.unpack_from("=Q", told, SENT)[0]
-    return 0
 
 
 def spec(compress, **fields):
@@ -175,9 +147,7 @@ def learnt(compress, epochs):
     """Bytes that a rank sends in most steps, and the accuracy on the validation set, of the transformer."""
     fields = {"model": "transformer", "batch_size": 64, "lr": 1e-3, "optimizer": "adam", "eval_every": 0}
     run = trained(spec(compress, epochs=epochs, checkpoint_every=0, **fields), loss=Counting())
-    lines = (run.folder / "logs" / "rank0.log").read_text().splitlines()
-    sent = [int(line.split()[1]) for line in lines if line.startswith("sent")]
-    return statistics.median(b - a for a, b in itertools.pairwise(sent)), run.summary()["val_accuracy"]
+    return per_step(run), run.summary()["val_accuracy"]
 
 
 @pytest.mark.parametrize(("compress", "times"), [("fp16", 1.9), ("bf16", 1.9), ("powersgd", 8), ("topk", 8)])

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .folders import Failure
     from .generation import generate
+    from .races import Race, race
     from .reports import report
     from .run import Run, attach, launch, repeat, runs
     from .spec import LabError, Spec, SpecError
@@ -26,11 +27,14 @@ _HOMES = {
     "runs": "run",
     "generate": "generation",
     "Trainer": "trainer",
+    "Race": "races",
+    "race": "races",
     "report": "reports",
 }
 __all__ = [
     "Failure",
     "LabError",
+    "Race",
     "Run",
     "Spec",
     "SpecError",
@@ -38,6 +42,7 @@ __all__ = [
     "attach",
     "generate",
     "launch",
+    "race",
     "repeat",
     "report",
     "runs",

@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from .charts import read
-from .spec import Spec, pick, table
+from .spec import Spec, table
 
 if TYPE_CHECKING:
     from torch import nn
@@ -19,6 +19,8 @@ FIRST = 10  # steps over which losses are held to each other: rounding has not g
 TOLERANCE = {"fp32": 1e-5, "fp16": 5e-3, "bf16": 5e-2}
 TF32 = 5e-3  # of fp32 on a GPU, where convolutions multiply with ten bits
 ADDITIVE = ("gd", "sgd", "momentum", "nesterov")  # their steps are as small as their gradients
+
+DIFFERS = "DIFFERS"
 
 
 class Equality(NamedTuple):
@@ -38,8 +40,8 @@ class Equality(NamedTuple):
 
 def exact(spec: Spec) -> bool:
     """Whether a spec's strategy, with its options, computes what one process does, to rounding."""
-    strategy = pick(table("strategy"), spec.strategy, "strategy")
-    return strategy(spec, **spec.options_of(strategy)).exact
+    strategy = table("strategy").get(spec.strategy)  # none for a user's own, which promises nothing
+    return strategy is not None and strategy(spec, **spec.options_of(strategy)).exact
 
 
 def compare(run: Run, reference: Run) -> Equality:
@@ -56,7 +58,7 @@ def compare(run: Run, reference: Run) -> Equality:
     elif randomness and run.spec.world != reference.spec.world:
         check = f"not held to it: {randomness}"
     elif not (ours.keys() == theirs.keys() and first <= losses):
-        check = "DIFFERS"
+        check = DIFFERS
     else:
         check = "equal" if parameters <= values else f"equal for {FIRST} steps, then rounding has grown"
     return Equality(check, first, losses, max(apart.values(), default=math.nan), parameters, values)

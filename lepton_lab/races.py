@@ -109,6 +109,8 @@ class Race:
 
     def __init__(self, runs: Iterable[Run], refused: Mapping[str, str] | None = None) -> None:
         self.runs, self.refused = list(runs), dict(refused or {})
+        if not self.runs:
+            raise SpecError("a race needs at least one run: lab.race(spec, strategies) starts one")
         for run in self.runs[1:]:
             ours, theirs = _training(self.runs[0].spec), _training(run.spec)
             for field in (field for field in ours if ours[field] != theirs[field]):
@@ -144,18 +146,27 @@ class Race:
         return CHARTS["race"](self.runs)
 
     def table(self) -> pd.DataFrame:
-        """
-        A line for each strategy, those refused too; what is not known is NaN or None.
+        """The rows as a pandas table."""
+        import pandas as pd
 
-        Columns: name, strategy, world, options, run (id), state, exact; loss, val_loss, test_accuracy (last);
+        return pd.DataFrame(self.rows())
+
+    def rows(self) -> list[dict[str, Any]]:
+        """
+        What each strategy came to, those refused too; None where it is not known.
+
+        Each has name, strategy, world, options, run (id), state, exact; loss, val_loss, test_accuracy (last);
         loss_difference (relative, over the first ten steps) and loss_tolerance, curve_difference (the same over all
         steps), parameter_difference (largest of a value at the end) and parameter_tolerance, check (the verdict);
         step_s (median seconds), samples_per_s, memory (bytes, largest rank), tensors (bytes, largest rank, where
         measured), sent (bytes a step, of the rank that sends most), to_loss_s; problem (why it failed or was refused).
         """
-        import pandas as pd
-
-        return pd.DataFrame(self._lines())
+        reference, names = self.reference, contestants(self.runs)
+        rows = [{"name": name, **_row(run, reference)} for run, name in zip(self.runs, names, strict=True)]
+        blank = dict.fromkeys(rows[0])
+        return rows + [
+            {**blank, "name": name, "state": "refused", "problem": why} for name, why in self.refused.items()
+        ]
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
         chart, told = self.figure(), self._section()
@@ -165,20 +176,21 @@ class Race:
 
     def _section(self) -> Section:
         """The table as people read it, as HTML and as text."""
-        lines = self._lines()
-        rows = [[line["name"], *(cell(line) for cell in COLUMNS.values())] for line in lines]
+        rows = [[row["name"], *(cell(row) for cell in COLUMNS.values())] for row in self.rows()]
         ended = sum(run.state in ENDED for run in self.runs)
         going = "" if ended == len(self.runs) else f"{ended} of {len(self.runs)} runs have ended; "
         going += "race.wait() waits for the others. " if going else ""
         return table("Race", ["strategy", *COLUMNS], rows, going + NOTE, numeric=True)
 
-    def _lines(self) -> list[dict[str, Any]]:
-        reference, names = self.reference, contestants(self.runs)
-        lines = [{"name": name, **_line(run, reference)} for run, name in zip(self.runs, names, strict=True)]
-        blank = dict.fromkeys(lines[0])
-        return lines + [
-            {**blank, "name": name, "state": "refused", "problem": why} for name, why in self.refused.items()
-        ]
+
+def among(runs: list[Run]) -> Race | Section:
+    """The race that several runs of one training are; nothing to show where they are none."""
+    try:
+        if len(runs) > 1:
+            return Race(runs)
+    except SpecError:
+        pass
+    return Section("", "")
 
 
 def _fields(spec: Spec, one: Any) -> dict[str, Any]:
@@ -193,20 +205,26 @@ def _fields(spec: Spec, one: Any) -> dict[str, Any]:
         if name not in MOVED:
             raise SpecError(f"strategies=[{dict(one)!r}]: {name!r} can't differ in a race, only {', '.join(MOVED)} can")
     entry = pick(family("strategy"), one["strategy"], "strategy")
-    left = set(keywords(family("strategy")[spec.strategy])) - set(keywords(entry))
+    left = _options_of(spec) - set(keywords(entry))
     options = {name: value for name, value in spec.options.items() if name not in left} | dict(one.get("options", {}))
     world = 1 if one["strategy"] == "single" else spec.world
     return {"world": world, **one, "options": options}
 
 
+def _options_of(spec: Spec) -> set[str]:
+    """Names of the options of its strategy; of a user's own none are known."""
+    entry = family("strategy").get(spec.strategy)
+    return set(keywords(entry)) if entry else set()
+
+
 def _training(spec: Spec) -> dict[str, Any]:
     """What all runs of a race have in common."""
-    own = keywords(family("strategy")[spec.strategy])
+    own = _options_of(spec)
     options = {name: value for name, value in spec.options.items() if name not in own}
     return {k: v for k, v in spec.to_dict().items() if k not in (*MOVED, "name")} | {"options": options}
 
 
-def _line(run: Run, reference: Run | None) -> dict[str, Any]:
+def _row(run: Run, reference: Run | None) -> dict[str, Any]:
     """What a run came to, see `Race.table`."""
     spec, state, story, found = run.spec, run.state, read(run), footprint(run)
     took = [after - before for before, after in pairwise(story.clock.y)]
@@ -216,7 +234,7 @@ def _line(run: Run, reference: Run | None) -> dict[str, Any]:
     return {
         "strategy": spec.strategy,
         "world": spec.world,
-        "options": spec.options_of(family("strategy")[spec.strategy]),
+        "options": {name: value for name, value in spec.options.items() if name in _options_of(spec)},
         "run": run.id,
         "state": state,
         "exact": exact(spec),
@@ -247,33 +265,33 @@ def _problem(run: Run, state: str) -> str | None:
     """Why a run did not come to its end."""
     if run.failure:
         return str(run.failure)
-    return None if state == "done" or state not in ENDED else f"it was {state} after {read(run).clock.x[-1]:.0f} steps"
+    return None if state == "done" or state not in ENDED else f"it was {state} after {len(read(run).clock.x)} steps"
 
 
 def _figure(name: str) -> Callable[[dict[str, Any]], str]:
-    return lambda line: NONE if _missing(line[name]) else number(line[name])
+    return lambda row: NONE if _missing(row[name]) else number(row[name])
 
 
 def _held(name: str, limit: str) -> Callable[[dict[str, Any]], str]:
-    return lambda line: NONE if _missing(line[name]) else f"{line[name]:.1g} ({line[limit]:.0g})"
+    return lambda row: NONE if _missing(row[name]) else f"{row[name]:.1g} ({row[limit]:.0g})"
 
 
 def _size(name: str) -> Callable[[dict[str, Any]], str]:
-    return lambda line: NONE if _missing(line[name]) else f"{line[name] / 1e6:,.3g} MB"
+    return lambda row: NONE if _missing(row[name]) else f"{row[name] / 1e6:,.3g} MB"
 
 
 def _seconds(name: str) -> Callable[[dict[str, Any]], str]:
-    return lambda line: NONE if _missing(line[name]) else f"{line[name]:.3g} s"
+    return lambda row: NONE if _missing(row[name]) else f"{row[name]:.3g} s"
 
 
 def _missing(value: Any) -> bool:
     return value is None or value != value
 
 
-# What people read: the head of a column, and its text from a line of the table.
+# What people read: the head of a column, and its text from a row.
 COLUMNS: dict[str, Callable[[dict[str, Any]], str]] = {
-    "state": lambda line: line["state"],
-    "check": lambda line: line["problem"] or line["check"] or NONE,
+    "state": lambda row: row["state"],
+    "check": lambda row: row["problem"] or row["check"] or NONE,
     "loss": _figure("loss"),
     "validation loss": _figure("val_loss"),
     "loss difference": _held("loss_difference", "loss_tolerance"),

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import lepton_lab as lab
-from lepton_lab.charts import CHARTS, Curve, intervals, labels, number, reduce, series
-from lepton_lab.charts.series import throughput
+from lepton_lab.charts import CHARTS, Curve, contestants, intervals, labels, number, reduce, series
+from lepton_lab.charts.series import clock, throughput
 from lepton_lab.folders import RunFolder, write_json
 
 
@@ -91,6 +91,25 @@ def test_throughput_counts_all_ranks_and_leaves_out_pauses_and_epoch_ends():
     rows += [train(5, t=60.0), train(6, t=60.5), train(7, t=90.0, epoch=1), train(8, t=90.5, epoch=1)]
     assert [(step, samples) for step, samples, _ in intervals(rows)] == [(2, 20), (3, 20), (4, 20), (6, 10), (8, 10)]
     assert throughput(rows) == ([8], [pytest.approx(80 / 2.5)])
+
+
+def test_the_clock_runs_in_training_only():
+    rows = [{"kind": "state", "t": 10.0, "rank": 0, "state": "running", "steps": 6}]
+    rows += [train(1, t=12.0), train(2, t=12.5), train(3, t=13.0)]
+    rows += [train(4, t=60.0, epoch=1), train(5, t=60.5, epoch=1), train(5, t=60.6, epoch=1, rank=1)]
+    steps, seconds = clock(rows)
+    assert steps == [1, 2, 3, 4, 5]
+    assert seconds == pytest.approx([2.0, 2.5, 3.0, 3.5, 4.1])  # a first step whole, an epoch's first as the others
+    assert clock([]) == ([], [])
+
+
+def test_contestants_are_named_by_strategy_ranks_and_options():
+    spec = lab.Spec(model="mlp", strategy="single", options={"hidden": 8})
+    specs = [spec, spec.replace(strategy="ddp", world=2), spec]
+    assert contestants([written([], s) for s in specs]) == ["single (1)", "ddp x 2", "single (2)"]
+    options = {"hidden": 8, "find_unused_parameters": True}
+    ddp = written([], spec.replace(strategy="ddp", options=options))
+    assert contestants([ddp]) == ["ddp, find_unused_parameters=True"]
 
 
 def test_throughput_of_a_long_run_is_a_curve():

@@ -209,7 +209,7 @@ def contestants(runs: list[Run]) -> list[str]:
 
 def contestant(spec: Spec) -> str:
     """A strategy, its ranks and options in a few words."""
-    name = spec.strategy + (f" x {spec.world}" if spec.world > 1 else "")
+    name = spec.strategy + (f" x {spec.world}" if spec.world != 1 else "")
     own = spec.options_of(table("strategy")[spec.strategy]) if spec.strategy in table("strategy") else {}
     return ", ".join([name, *(f"{key}={value}" for key, value in own.items())])
 

@@ -176,11 +176,14 @@ class Race:
 
     def _section(self) -> Section:
         """The table as people read it, as HTML and as text."""
-        rows = [[row["name"], *(cell(row) for cell in COLUMNS.values())] for row in self.rows()]
+        rows = self.rows()
+        columns = {head: [cell(row) for row in rows] for head, cell in COLUMNS.items()}
+        columns = {head: cells for head, cells in columns.items() if set(cells) != {NONE}}
         ended = sum(run.state in ENDED for run in self.runs)
         going = "" if ended == len(self.runs) else f"{ended} of {len(self.runs)} runs have ended; "
         going += "race.wait() waits for the others. " if going else ""
-        return table("Race", ["strategy", *COLUMNS], rows, going + NOTE, numeric=True)
+        lines = [[row["name"], *cells] for row, *cells in zip(rows, *columns.values(), strict=True)]
+        return table("Race", ["strategy", *columns], lines, going + NOTE, numeric=True)
 
 
 def among(runs: list[Run]) -> Race | Section:

@@ -194,6 +194,23 @@ def test_confusion_tells_how_many_and_which():
     assert chart.counts == [[2, 1], [0, 1]]
 
 
+def test_a_race_shows_measured_memory_and_bytes_of_the_largest_rank(monkeypatch):
+    told = [{"memory": {"peak": 3e6}, "bytes": 5e5}, {"memory": {"peak": 2e6}, "bytes": 7e5}]
+    monkeypatch.setattr(lab.Run, "costs", lambda run: told, raising=False)
+    chart = CHARTS["race"]([trained()])
+    assert chart.memory == "MB of tensors, largest rank"
+    assert (chart.racers[0].memory, chart.racers[0].sent) == (3.0, 0.7)
+    bars = chart.plotly()["data"][-2:]
+    assert [bar["x"] for bar in bars] == [[3.0], [0.7]]
+
+
+def test_a_race_of_many_tells_them_apart():
+    described = CHARTS["race"]([trained() for _ in range(8)]).plotly()
+    lines = described["data"][:8]
+    assert len({(line["line"]["color"], line["line"]["dash"]) for line in lines}) == 8
+    assert len({line["line"]["width"] for line in lines}) == 8  # equal curves show as stripes
+
+
 def test_a_live_run_is_read_again_when_it_has_more():
     run = written([train(1)])
     assert "at step 1 " in CHARTS["loss"]([run]).text

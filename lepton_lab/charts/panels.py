@@ -98,7 +98,7 @@ class Panels(Chart):
             "type": "bar",
             "orientation": "h",
             "x": values,
-            "y": [html.escape(racer.name) for racer in self.racers],
+            "y": [html.escape(racer.name).replace(", ", ",<br>") for racer in self.racers],
             "xaxis": f"x{key}",
             "yaxis": f"y{key}",
             "text": [_told(value) for value in values],
@@ -139,7 +139,7 @@ class Panels(Chart):
                 log_axis(axes)
             dress(axes, label, y)
         self._stack(memory, [racer.memory for racer in self.racers], self.memory)
-        memory.set_yticks(range(n), [plain(racer.name) for racer in self.racers])
+        memory.set_yticks(range(n), [plain(racer.name).replace(", ", ",\n") for racer in self.racers])
         self._stack(sent, [racer.sent for racer in self.racers], self._sent())
         sent.set_yticks(range(n), [""] * n)
         figure.suptitle(plain(self.title), x=0.012, ha="left", fontsize=11, fontweight="bold", color=INK)

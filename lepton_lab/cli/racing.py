@@ -49,7 +49,7 @@ def race(
     as_json: bool,
     **given: str | None,
 ) -> None:
-    """Train under several strategies in turn; a table and a report at the end."""
+    """Train under several strategies, one after another."""
     from ..reports import report
 
     base = Spec.load(file) if file else Spec()

@@ -6,7 +6,7 @@ import html
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .drawing import COLORS, CONFIG, INK, MARKERS, Chart, dress, layout, log_axis, plain
+from .drawing import COLORS, CONFIG, INK, MARKERS, WIDTH, Chart, dress, layout, log_axis, plain
 from .series import Curve, number, reduce
 
 if TYPE_CHECKING:
@@ -48,12 +48,12 @@ class Panels(Chart):
         """The chart as plotly.js takes it."""
         described = layout(self.title)
         axis = described.pop("xaxis"), described.pop("yaxis")
-        described["height"] = self._size()[1] * 110
+        described["height"] = round(self._size()[1] * WIDTH)
         described["legend"]["y"] = -0.12
         bars = 0.36 * len(self.racers) / (1.5 + len(self.racers))
         panels = [
-            ("", STEPS, self.y, (0.0, 0.46), (bars + 0.2, 1.0)),
-            ("2", SECONDS, "", (0.54, 1.0), (bars + 0.2, 1.0)),
+            ("", STEPS, self.y, (0.0, 0.46), (bars + 0.16, 1.0)),
+            ("2", SECONDS, "", (0.54, 1.0), (bars + 0.16, 1.0)),
             ("3", self.memory, "", (0.0, 0.46), (0.0, bars)),
             ("4", self._sent(), "", (0.54, 1.0), (0.0, bars)),
         ]
@@ -113,7 +113,7 @@ class Panels(Chart):
 
     def _sent(self) -> str:
         known = any(racer.sent is not None for racer in self.racers)
-        return "MB sent a step, by the rank that sends most" if known else "bytes sent: not measured"
+        return "MB sent a step, largest rank" if known else "bytes sent: not measured"
 
     def _width(self, index: int) -> float:
         n = len(self.racers) - 1

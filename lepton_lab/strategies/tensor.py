@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Any
 from ..spec import CELL, Spec, SpecError
 from .group import Group
 from .shards import as_plain, named_state
+from .work import Cost
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
     from torch.distributed.device_mesh import DeviceMesh
+
+    from .work import Workload
 
 DEALT = {"transformer": "heads", "gpt": "heads", "mlp": "hidden"}  # model -> option: what ranks get equal numbers of
 
@@ -92,6 +95,27 @@ class TensorParallel(Group):
         device = super().start(rank, world, rendezvous, device)
         self.part, self.parts = 0, 1
         return device
+
+    def cost(self, work: Workload) -> Cost:
+        """A slice of each layer; what a layer cut by rows gives, and its gradient's way back, are summed over ranks."""
+        n = self._ranks(self.spec)
+        if n == 1:
+            return super().cost(work)
+        from . import splitting
+
+        held, kept = splitting.fractions(work.model, n, self.sequence_parallel)
+        parts = [(fraction, work.held[name]) for name, fraction in held.items()]
+        gradients = sum(fraction * part.gradient for fraction, part in parts)
+        micro = work.micro()
+        rise = work.kept(micro, kept.__getitem__) + work.passing(micro)
+        return Cost(
+            parameters=sum(fraction * part.size for fraction, part in parts) + work.buffers,
+            gradients=gradients,
+            optimizer=sum(fraction * part.state for fraction, part in parts),
+            activations=max(rise - gradients, 0.0),
+            why=f"each rank has 1/{n} of each layer that can be cut, and the whole batch; what layers give is summed",
+            sent=self.spec.accumulate * splitting.told(work, n, micro, self.sequence_parallel),
+        )
 
     def state_dict(self) -> dict[str, dict[str, Any]]:
         """What this rank holds: its slices as DTensors, and what all ranks have."""

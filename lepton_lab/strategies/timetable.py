@@ -7,6 +7,7 @@ F forward, B backward, I the part of B that the stage before waits for (gradient
 
 from __future__ import annotations
 
+from itertools import accumulate
 from types import SimpleNamespace
 from typing import NamedTuple
 
@@ -99,6 +100,29 @@ def bubble(schedule: str, world: int, microbatches: int) -> float:
     slots = timeline(schedule, world, microbatches)
     busy = sum(slot.end - slot.start for slot in slots)
     return 1 - busy / (world * max(slot.end for slot in slots))
+
+
+def highest(schedule: str, world: int, microbatches: int, kept: list[float]) -> list[float]:
+    """
+    Most that each rank holds at once for backward passes to come.
+
+    Parameters
+    ----------
+    schedule, world, microbatches
+        As for `timeline`.
+    kept
+        What a micro-batch leaves in each stage, from its forward to the end of its backward.
+    """
+    moves: list[list[tuple[float, float]]] = [[] for _ in range(world)]
+    ends: dict[tuple[int, int], float] = {}
+    for slot in timeline(schedule, world, microbatches):
+        if slot.work == "F":
+            moves[slot.rank].append((slot.start, kept[slot.stage]))
+        else:  # I, and W after it
+            ends[slot.stage, slot.microbatch] = max(slot.end, ends.get((slot.stage, slot.microbatch), 0.0))
+    for (stage, _), end in ends.items():
+        moves[stage % world].append((end, -kept[stage]))
+    return [max(accumulate(size for _, size in sorted(row))) for row in moves]
 
 
 def _alternating(rank: int, ahead: int, microbatches: int) -> list[tuple[str, int, int]]:

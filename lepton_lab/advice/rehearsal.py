@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_leaves
 from ..feeding import Feed
 from ..spec import Spec, pick, table
 from ..strategies.base import Single
-from ..strategies.work import GRADIENT, KEPT, PASSING, Amount, Event, Held, Workload
+from ..strategies.work import BACKWARD, FORWARD, GRADIENT, KEPT, LOSS, PASSING, Amount, Event, Held, Workload
 from ..supervisor.rank import make_model
 from ..training import usual_loss
 
@@ -84,11 +84,14 @@ class Rehearsed(Single):
         return model
 
 
+Move = tuple[int, str, str]  # bytes, above 0 if taken; kind and owner of an Event
+
+
 class Taken:
     """What one rehearsal found, in bytes."""
 
     def __init__(self) -> None:
-        self.events: list[tuple[int, str]] = []
+        self.events: list[Move] = []
         self.saved: dict[str, int] = {}
         self.outputs: dict[str, int] = {}
 
@@ -99,7 +102,8 @@ class Watch(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
         self._seen: weakref.WeakKeyDictionary[UntypedStorage, int] = weakref.WeakKeyDictionary()
-        self._moves: list[tuple[int, int]] | None = None  # bytes, above 0 if taken, and number of the memory
+        self._moves: list[tuple[int, int, str]] | None = None  # bytes, above 0 if taken; number of the memory; whose
+        self._owner: Callable[[], str] = str
         self._count = 0
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -119,23 +123,31 @@ class Watch(TorchDispatchMode):
             size, number = storage.nbytes(), self._count
             self._seen[storage] = number
             if (moves := self._moves) is not None:
-                moves.append((size, number))
-                weakref.finalize(storage, lambda: moves.append((-size, number)))
+                owner = self._owner()
+                moves.append((size, number, owner))
+                weakref.finalize(storage, lambda: moves.append((-size, number, owner)))
         return self._seen[storage]
 
     @contextmanager
     def taken(self, module: nn.Module) -> Iterator[Taken]:
         """A step, which `module` is trained in; what it took is known at its end."""
-        taken, path = Taken(), [""]
-        kept: list[int] = []
+        taken, path = Taken(), [LOSS]
+        known: dict[int, tuple[str, str]] = {}  # kind and owner of memory that does not pass, by number
+        self._owner = lambda: (FORWARD if self._forward else BACKWARD) + path[-1]
+        self._forward = True
         own = {self._number(tensor.untyped_storage()) for tensor in (*module.parameters(), *module.buffers())}
 
-        def keep(tensor: Tensor) -> Tensor:
+        def keep(tensor: Tensor) -> tuple[Tensor, str]:
             storage = tensor.untyped_storage()
             if (number := self._number(storage)) not in own:
                 own.add(number)
-                kept.append(number)
+                known[number] = KEPT, path[-1]
                 taken.saved[path[-1]] = taken.saved.get(path[-1], 0) + storage.nbytes()
+            return tensor, path[-1]
+
+        def need(kept: tuple[Tensor, str]) -> Tensor:
+            self._forward = False
+            tensor, path[-1] = kept  # what follows is that module's part of the backward pass
             return tensor
 
         def leave(name: str, output: Any) -> None:
@@ -147,14 +159,15 @@ class Watch(TorchDispatchMode):
             hooks.append(part.register_forward_pre_hook(lambda *_, name=name: path.append(name)))
             hooks.append(part.register_forward_hook(lambda *told, name=name: leave(name, told[-1])))
         moves = self._moves = []
-        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        with torch.autograd.graph.saved_tensors_hooks(keep, need):
             yield taken
         self._moves = None
         for hook in hooks:
             hook.remove()
-        gradients = {self._number(p.grad.untyped_storage()) for p in module.parameters() if p.grad is not None}
-        kinds = dict.fromkeys(kept, KEPT) | dict.fromkeys(gradients, GRADIENT)
-        taken.events = [(size, kinds.get(number, PASSING)) for size, number in moves]
+        for name, p in module.named_parameters():
+            if p.grad is not None:
+                known[self._number(p.grad.untyped_storage())] = GRADIENT, name
+        taken.events = [(size, *known.get(number, (PASSING, owner))) for size, number, owner in moves]
 
 
 def _one(dtype: torch.dtype) -> float | int | bool:
@@ -184,10 +197,10 @@ def _amounts(few: dict[str, int], more: dict[str, int]) -> dict[str, Amount]:
     return {name: _amount(few.get(name, 0), size) for name, size in more.items()}
 
 
-def _events(few: list[tuple[int, str]], more: list[tuple[int, str]]) -> list[Event]:
+def _events(few: list[Move], more: list[Move]) -> list[Event]:
     if len(few) != len(more):  # a model that does something else each time
-        return [Event(Amount(0, size / MORE), kind) for size, kind in more]
-    return [Event(_amount(a, b), kind) for (a, _), (b, kind) in zip(few, more, strict=True)]
+        return [Event(Amount(0, size / MORE), *of) for size, *of in more]
+    return [Event(_amount(a, b), *of) for (a, *_), (b, *of) in zip(few, more, strict=True)]
 
 
 def _amount(few: int, more: int) -> Amount:

@@ -84,9 +84,9 @@ class FsdpTensor(TensorParallel):
         from . import splitting
 
         groups = self.spec.world // n
-        held, kept = splitting.fractions(work.model, n, False)
+        shares = splitting.fractions(work.model, n, False)
         blocks = [path for path, module in work.model.named_modules() if isinstance(module, Block)]
-        cost = sharded(work, blocks, groups, groups, cut=held.__getitem__, share=kept.__getitem__)
+        cost = sharded(work, blocks, groups, groups, shares=shares)
         sent = self.spec.accumulate * splitting.told(work, n, work.micro(groups), False)
         why = f"{groups} groups each cut layers between {n} ranks; of its piece {cost.why}"
         return dataclasses.replace(cost, sent=cost.sent + sent, why=why)

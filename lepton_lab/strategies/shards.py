@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
-from .work import Cost, Workload, all_gather, reduce_scatter, shown
+from .work import Cost, Workload, all_gather, reduce_scatter, shown, within
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -58,8 +59,7 @@ def sharded(
     parts: int,
     again: bool = True,
     narrow: float = 1.0,
-    cut: Callable[[str], float] = lambda name: 1.0,
-    share: Callable[[str], float] | None = None,
+    shares: Mapping[str, float] = {},
 ) -> Cost:
     """
     What FSDP2 is predicted to cost.
@@ -76,16 +76,15 @@ def sharded(
         Whether a unit is gathered again for its backward pass.
     narrow
         Bytes gathered for each byte held.
-    cut, share
-        What a rank has before it is sharded: the fraction of a parameter by name, and of what a module keeps for
-        backward by path; None if all of it.
+    shares
+        Fraction that a rank has before it is sharded: of a parameter by name, of what a module keeps by path; else all.
     """
     micro, k = work.micro(parts), work.spec.accumulate
     whole: dict[str, float] = dict.fromkeys([*paths, ""], 0.0)  # bytes of each unit, as it is gathered
     parameters, optimizer = float(work.buffers), 0.0
     for name, p in work.model.named_parameters():
         held, rows = work.held[name], p.shape[0]
-        filled = -(-rows // ranks) * ranks / rows * cut(name)  # rows are dealt out evenly, some of them empty
+        filled = -(-rows // ranks) * ranks / rows * shares.get(name, 1.0)  # rows are dealt out evenly, some of them empty
         whole[next((path for path in paths if name.startswith(f"{path}.")), "")] += filled * held.size
         parameters += filled * held.size / ranks
         optimizer += filled * held.state / ranks
@@ -93,14 +92,17 @@ def sharded(
     times = {path: 1 if path == "" or not again else 2 for path in whole}
     sent = sum(k * n * all_gather(narrow * whole[path], ranks) for path, n in times.items())
     sent += sum(reduce_scatter(size, ranks) for size in whole.values())
-    # Highest at the loss, where what is gathered is the outermost; or in some unit's backward pass, where its parameters
-    # and gradients are whole, and those of the unit before it are on their way.
-    top = work.rise(micro, stay=True) - work.gradients if share is None else work.kept(micro, share) + work.passing(micro)
-    rise, before, kept = top + whole[""], 0.0, 0.0
+    # Highest at the loss, where what is gathered is the outermost, or in some unit's backward pass: at its begin, when
+    # the unit before it is on its way already; or at its end, when its gradients are whole, and once more to be sent.
+    rise = work.rise(micro, True, shares) - work.part(shares).gradient + whole[""]
+    ends = [0.0, *accumulate(amount.of(micro) * shares.get(path, 1.0) for path, amount in work.saved.items())]
+    before = 0.0
     for path, size in whole.items():
-        within = [own for own in work.saved if own == path or own.startswith(f"{path}.") or not path]
-        kept = sum(work.saved[own].of(micro) * (share(own) if share else 1.0) for own in within) + (kept if path else 0)
-        rise = max(rise, kept + before + 3 * size + (whole[""] if path else 0))
+        places = [i for i, own in enumerate(work.saved) if within(own, [path])]
+        around = size + before + (whole[""] if path else 0.0)
+        if places:
+            begin, end = ends[places[-1] + 1] + work.passing(micro, [path]), ends[places[0]] + 2 * size
+            rise = max(rise, begin + around, end + around)
         before = size
     if k > 1:
         rise += sum(whole.values())  # until the last micro-batch gradients stay whole

@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from ..models.blocks import MLP, Attention, Block
 from ..spec import SpecError
-from .work import all_gather, all_reduce, reduce_scatter
+from .work import BACKWARD, FORWARD, all_gather, all_reduce, reduce_scatter
 
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
@@ -110,18 +110,18 @@ def chains(model: nn.Module) -> list[tuple[list[str], list[str], str]]:
     return found
 
 
-def fractions(model: nn.Module, ranks: int, sequence: bool) -> tuple[dict[str, float], dict[str, float]]:
-    """What a rank has of each parameter (by name) and of what each module keeps for backward (by path)."""
-    held = {name: 1.0 for name, _ in model.named_parameters()}
-    kept = {path: 1.0 for path, _ in model.named_modules()}
+def fractions(model: nn.Module, ranks: int, sequence: bool) -> dict[str, float]:
+    """What a rank has of parameters that are cut (by name), and of what modules take (by an event's owner)."""
+    cut: list[str] = []
     for columns, between, row in chains(model):
-        cut = [f"{path}.{kind}" for path in columns for kind in ("weight", "bias")] + [f"{row}.weight"]
-        held |= {name: 1 / ranks for name in cut if name in held}
-        kept |= dict.fromkeys([*between, row], 1 / ranks)
+        cut += [f"{path}.{kind}" for path in columns for kind in ("weight", "bias")]
+        cut += [f"{row}.weight", *between, row]
+        cut += [FORWARD + path for path in (*columns, *between)] + [BACKWARD + path for path in (row, *between)]
     for path, module in model.named_modules():
         if sequence and isinstance(module, Block):
-            kept |= {name: 1 / ranks for name in (path, f"{path}.norm1", f"{path}.norm2", f"{path}.dropout")}
-    return held, kept
+            own = [path, f"{path}.norm1", f"{path}.norm2", f"{path}.dropout"]
+            cut += [way + part for part in own for way in ("", FORWARD, BACKWARD)]
+    return dict.fromkeys(cut, 1 / ranks)
 
 
 def told(work: Workload, ranks: int, samples: int, sequence: bool) -> float:

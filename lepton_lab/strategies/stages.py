@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from ..spec import SpecError
 from .timetable import PIPELINES, bubble, highest
-from .work import HEADER, Cost, Workload, all_reduce
+from .work import HEADER, LOSS, Cost, Workload, all_reduce, within
 
 Layer = tuple[str, nn.Module]  # path in the model, and what is there
 PARTS = ["embed", "blocks", "head"]
@@ -92,15 +92,16 @@ def cost(work: Workload, schedule: str, world: int, microbatches: int) -> Cost:
     runs = cut(layers(work.model), world * PIPELINES[schedule].stages)
     micro = -(-work.batch // microbatches)
     gives = [work.outputs[run[-1][0]].of(micro) for run in runs]
-    within = [{name for path, _ in run for name in work.saved if f"{name}.".startswith(f"{path}.")} for run in runs]
-    kept = [sum(work.saved[name].of(micro) for name in names) for names in within]
+    paths = [[path for path, _ in run] for run in runs]
+    paths[-1].append(LOSS)
+    kept = [sum(size.of(micro) for name, size in work.saved.items() if within(name, stage)) for stage in paths]
     under_way = highest(schedule, world, microbatches, [a + b for a, b in zip(kept, gives, strict=True)])
     found, sent = [], [all_reduce(TOLD, world)] * world
     for rank in range(world):
-        paths = [path for run in runs[rank::world] for path, _ in run]
-        held = [own for name, own in work.held.items() if any(name.startswith(f"{path}.") for path in paths)]
-        sizes = [float(sum(own[i] for own in held)) for i in range(3)]
-        found.append(Cost(*sizes, under_way[rank] + work.passing(micro), ""))
+        mine = [path for stage in paths[rank::world] for path in stage]
+        held = [own for name, own in work.held.items() if within(name, mine)]
+        sizes = (sum(own[i] for own in held) for i in range(3))
+        found.append(Cost(*sizes, under_way[rank] + work.passing(micro, mine), ""))
     for stage, size in enumerate(gives[:-1]):
         for rank in (stage % world, (stage + 1) % world):  # forward, and the gradient back
             sent[rank] += microbatches * (size + HEADER)

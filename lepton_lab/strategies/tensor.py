@@ -103,19 +103,12 @@ class TensorParallel(Group):
             return super().cost(work)
         from . import splitting
 
-        held, kept = splitting.fractions(work.model, n, self.sequence_parallel)
-        parts = [(fraction, work.held[name]) for name, fraction in held.items()]
-        gradients = sum(fraction * part.gradient for fraction, part in parts)
-        micro = work.micro()
-        rise = work.kept(micro, kept.__getitem__) + work.passing(micro)
-        return Cost(
-            parameters=sum(fraction * part.size for fraction, part in parts) + work.buffers,
-            gradients=gradients,
-            optimizer=sum(fraction * part.state for fraction, part in parts),
-            activations=max(rise - gradients, 0.0),
-            why=f"each rank has 1/{n} of each layer that can be cut, and the whole batch; what layers give is summed",
-            sent=self.spec.accumulate * splitting.told(work, n, micro, self.sequence_parallel),
-        )
+        shares = splitting.fractions(work.model, n, self.sequence_parallel)
+        held, micro = work.part(shares), work.micro()
+        rise = work.rise(micro, self.spec.accumulate > 1, shares)
+        why = f"each rank has 1/{n} of each layer that can be cut, and the whole batch; what layers give is summed"
+        sent = self.spec.accumulate * splitting.told(work, n, micro, self.sequence_parallel)
+        return Cost(held.size, held.gradient, held.state, rise - held.gradient, why, sent)
 
     def state_dict(self) -> dict[str, dict[str, Any]]:
         """What this rank holds: its slices as DTensors, and what all ranks have."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -30,18 +30,22 @@ class Event(NamedTuple):
     size: Amount
     kind: str
     """KEPT for the backward pass, GRADIENT of a parameter, or PASSING."""
+    owner: str
+    """Path of the module that keeps it; name of the gradient's parameter; or FORWARD or BACKWARD in front of a path."""
 
 
 KEPT, GRADIENT, PASSING = "kept", "gradient", "passing"
+FORWARD, BACKWARD = ">", "<"
+LOSS = "(loss)"  # in place of a path: what is outside of all modules
 
 
 class Held(NamedTuple):
     """A parameter (or buffer) of the model; all in bytes."""
 
-    size: int
-    gradient: int
+    size: float
+    gradient: float
     """0 where it is not trained."""
-    state: int
+    state: float
     """What the optimizer keeps for it."""
 
 
@@ -92,17 +96,17 @@ class Workload:
     """A step's memory in order of time."""
 
     @property
-    def parameters(self) -> int:
+    def parameters(self) -> float:
         """Bytes of parameters and buffers."""
         return sum(held.size for held in self.held.values())
 
     @property
-    def gradients(self) -> int:
+    def gradients(self) -> float:
         """Bytes of all gradients."""
         return sum(held.gradient for held in self.held.values())
 
     @property
-    def optimizer(self) -> int:
+    def optimizer(self) -> float:
         """Bytes of the optimizer's state."""
         return sum(held.state for held in self.held.values())
 
@@ -123,11 +127,11 @@ class Workload:
     def _largest(self) -> int:
         return self.batch if self.spec.optimizer == "gd" else -(-self.batch // self.spec.accumulate)
 
-    def kept(self, samples: float, share: Callable[[str], float] = lambda path: 1.0) -> float:
-        """Bytes kept for backward, of which a rank holds `share(path of the module)`."""
-        return sum(amount.of(samples) * share(path) for path, amount in self.saved.items())
+    def kept(self, samples: float) -> float:
+        """Bytes that forward keeps for backward."""
+        return sum(amount.of(samples) for amount in self.saved.values())
 
-    def rise(self, samples: float, stay: bool = False) -> float:
+    def rise(self, samples: float, stay: bool = False, shares: Mapping[str, float] = {}) -> float:
         """
         Highest bytes of a step beside parameters and the optimizer's state, gradients among them.
 
@@ -138,25 +142,35 @@ class Workload:
         stay
             Whether gradients have a place of their own all the time (in buckets, or from the micro-batch before), so
             that each is there twice for a moment; else they come when activations go.
+        shares
+            Fraction that a rank holds of what an event's owner does; else all.
         """
         live = highest = new = 0.0
         for event in self.events:
-            size = event.size.of(samples)
+            size = event.size.of(samples) * shares.get(event.owner, 1.0)
             if stay and event.kind == GRADIENT:
                 live, new = live + size - new, size
             else:
                 live += size
             highest = max(highest, live)
-        return highest + self.gradients if stay else max(highest, self.gradients)
+        gradients = self.part(shares).gradient
+        return highest + gradients if stay else max(highest, gradients)
 
-    def passing(self, samples: float) -> float:
-        """Highest bytes of what neither is kept for backward nor stays: one layer's or the loss's, and a gradient."""
+    def part(self, shares: Mapping[str, float]) -> Held:
+        """All parameters and buffers together, of which a rank holds a fraction (by name), else all."""
+        parts = [(shares.get(name, 1.0), held) for name, held in self.held.items()]
+        return Held(*(sum(share * held[i] for share, held in parts) for i in range(3)))
+
+    def passing(self, samples: float, paths: Sequence[str] = ("",)) -> float:
+        """Highest bytes of what some modules neither keep for backward nor give away: one's own, and a gradient."""
         live = highest = new = 0.0
         for event in self.events:
+            if event.kind == KEPT or not within(event.owner.lstrip(FORWARD + BACKWARD), paths):
+                continue
             size = event.size.of(samples)
             if event.kind == GRADIENT:
                 live, new = live + size - new, size
-            elif event.kind == PASSING:
+            else:
                 live += size
             highest = max(highest, live)
         return highest
@@ -166,6 +180,11 @@ class Workload:
         stay = stay or self.spec.accumulate > 1
         rise = self.rise(self.micro(parts), stay) - self.gradients
         return Cost(self.parameters, self.gradients, self.optimizer, rise, why, sent, self.idle(parts))
+
+
+def within(name: str, paths: Iterable[str]) -> bool:
+    """Whether a module or parameter is one of those at some paths, or in one; all are within ""."""
+    return any(not path or f"{name}.".startswith(f"{path}.") for path in paths)
 
 
 HEADER = 144  # bytes that gloo adds to each message: three headers

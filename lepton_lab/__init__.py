@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .folders import Failure
     from .generation import generate
+    from .races import Race, race
     from .reports import report
     from .run import Run, attach, launch, repeat, runs
     from .spec import LabError, Spec, SpecError
@@ -30,12 +31,15 @@ _HOMES = {
     "Single": "strategies.base",
     "Group": "strategies.group",
     "Trainer": "trainer",
+    "Race": "races",
+    "race": "races",
     "report": "reports",
 }
 __all__ = [
     "Failure",
     "Group",
     "LabError",
+    "Race",
     "Run",
     "Single",
     "Spec",
@@ -44,6 +48,7 @@ __all__ = [
     "attach",
     "generate",
     "launch",
+    "race",
     "repeat",
     "report",
     "runs",

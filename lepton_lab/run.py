@@ -14,6 +14,7 @@ from .supervisor import devices, reap, submit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     import pandas as pd
     from torch import Tensor, nn
@@ -158,7 +159,7 @@ class Run:
         self.spec = spec
         self._folder.rewrite(spec)
         self._folder.set_state("queued", failure=None, reason=None, evaluating=False)
-        submit(self._folder, lock)
+        submit((self._folder, lock))
 
     def _moved(self, changes: dict[str, Any]) -> Spec:
         """The spec with changes; options of a strategy that is left are dropped."""
@@ -308,21 +309,18 @@ def launch(
     SpecError, LabError
         Before anything starts: what can't be shipped, done on this machine, or written.
     """
+    return start(create(spec, model, data, loss, strategy))[0]
+
+
+def create(spec: Spec, model: Any = None, data: Any = None, loss: Any = None, strategy: Any = None) -> RunFolder:
+    """The folder of a run that is not started yet, with what was shipped; takes and raises what `launch` does."""
     if not isinstance(spec, Spec):
         raise SpecError(f"launch takes a Spec, not a {type(spec).__name__}: lab.launch(lab.Spec(...))")
     parts = {"model": model, "data": data, "loss": loss, "strategy": strategy}
     parts = {name: part for name, part in parts.items() if part is not None}
     if parts:
         shipping.check(**parts)
-    for name, field in OWN.items():
-        value = getattr(spec, field)
-        if name in parts:
-            spec = spec.replace(**{field: CELL + shipping.name(parts[name])})
-        elif value.startswith(CELL):
-            raise SpecError(
-                f"{field}={value!r} was defined in a notebook: pass it again as lab.launch(spec, {name}=...), or "
-                "repeat its run with `lepton-lab run --like RUN_ID`"
-            )
+    spec = named(spec, parts)
     spec.check_strategy()
     if strategy is not None and (why := strategy.refuse(spec)):
         raise SpecError(why)
@@ -332,8 +330,22 @@ def launch(
     else:
         datasets.check(spec.dataset, data_root())
     if parts:
-        return _start(RunFolder.create(spec, lambda draft: shipping.pack(draft, parts)))
-    return _start(RunFolder.create(spec))
+        return RunFolder.create(spec, lambda draft: shipping.pack(draft, parts))
+    return RunFolder.create(spec)
+
+
+def named(spec: Spec, parts: dict[str, Any]) -> Spec:
+    """The spec with the names of the user's own model, data and strategy in it; one that lacks them is refused."""
+    for name, field in OWN.items():
+        value = getattr(spec, field)
+        if name in parts:
+            spec = spec.replace(**{field: CELL + shipping.name(parts[name])})
+        elif value.startswith(CELL):
+            raise SpecError(
+                f"{field}={value!r} was defined in a notebook: pass it again as lab.launch(spec, {name}=...), or "
+                "repeat its run with `lepton-lab run --like RUN_ID`"
+            )
+    return spec
 
 
 def repeat(run: Run, **changes: Any) -> Run:
@@ -345,12 +357,16 @@ def repeat(run: Run, **changes: Any) -> Run:
     SpecError
         If a change is refused.
     """
-    spec = run.spec.replace(**changes)
+    return start(copy(run.folder, run.spec.replace(**changes)))[0]
+
+
+def copy(source: Path, spec: Spec) -> RunFolder:
+    """The folder of a run that is not started yet, with the code that was shipped with another."""
     devices.choose(spec)
     replaced = {name for name, field in OWN.items() if field not in spec.own}
     if "data" in replaced:
         datasets.check(spec.dataset, data_root())
-    return _start(RunFolder.create(spec, lambda draft: shipping.carry(run.folder, draft, replaced)))
+    return RunFolder.create(spec, lambda draft: shipping.carry(source, draft, replaced))
 
 
 def attach(id: str | None = None) -> Run:
@@ -370,8 +386,14 @@ def runs() -> list[Run]:
     return [Run(folder) for folder in folders()]
 
 
-def _start(folder: RunFolder) -> Run:
-    lock = folder.lock()
-    assert lock is not None, "a fresh folder has no other owner"
-    submit(folder, lock)
-    return Run(folder)
+def start(*folders: RunFolder) -> list[Run]:
+    """Start fresh runs, one after the other, and return at once; the kernel may go, they need it no more."""
+    submitted = []
+    for folder in folders:
+        lock = folder.lock()
+        assert lock is not None, "a fresh folder has no other owner"
+        submitted.append((folder, lock))
+    for folder in folders[1:]:
+        folder.note(reason="waits for its turn")
+    submit(*submitted)
+    return [Run(folder) for folder in folders]

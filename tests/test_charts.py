@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import lepton_lab as lab
-from lepton_lab.charts import CHARTS, Curve, intervals, labels, number, reduce, series
+from lepton_lab.charts import CHARTS, Curve, contestants, intervals, labels, number, reduce, series
 from lepton_lab.charts.matrix import Matrix
-from lepton_lab.charts.series import throughput
+from lepton_lab.charts.series import clock, throughput
 from lepton_lab.folders import RunFolder, write_json
 
 
@@ -93,6 +93,25 @@ def test_throughput_counts_all_ranks_and_leaves_out_pauses_and_epoch_ends():
     rows += [train(5, t=60.0), train(6, t=60.5), train(7, t=90.0, epoch=1), train(8, t=90.5, epoch=1)]
     assert [(step, samples) for step, samples, _ in intervals(rows)] == [(2, 20), (3, 20), (4, 20), (6, 10), (8, 10)]
     assert throughput(rows) == ([8], [pytest.approx(80 / 2.5)])
+
+
+def test_the_clock_runs_in_training_only():
+    rows = [{"kind": "state", "t": 10.0, "rank": 0, "state": "running", "steps": 6}]
+    rows += [train(1, t=12.0), train(2, t=12.5), train(3, t=13.0)]
+    rows += [train(4, t=60.0, epoch=1), train(5, t=60.5, epoch=1), train(5, t=60.6, epoch=1, rank=1)]
+    steps, seconds = clock(rows)
+    assert steps == [1, 2, 3, 4, 5]
+    assert seconds == pytest.approx([2.0, 2.5, 3.0, 3.5, 4.1])  # a first step whole, an epoch's first as the others
+    assert clock([]) == ([], [])
+
+
+def test_contestants_are_named_by_strategy_ranks_and_options():
+    spec = lab.Spec(model="mlp", strategy="single", options={"hidden": 8})
+    specs = [spec, spec.replace(strategy="ddp", world=2), spec]
+    assert contestants([written([], s) for s in specs]) == ["single (1)", "ddp x 2", "single (2)"]
+    options = {"hidden": 8, "find_unused_parameters": True}
+    ddp = written([], spec.replace(strategy="ddp", options=options))
+    assert contestants([ddp]) == ["ddp, find_unused_parameters=True"]
 
 
 def test_throughput_of_a_long_run_is_a_curve():
@@ -216,6 +235,23 @@ def test_a_transfer_is_an_arrow():
     assert (arrow["ax"], arrow["x"], arrow["arrowhead"]) == (4.0, 9.0, 2)
     assert arrow["y"] > arrow["ay"]
     assert [cost["behind"] for cost in run.costs()] == [None, None]
+
+
+def test_a_race_shows_measured_memory_and_bytes_of_the_largest_rank(monkeypatch):
+    told = [{"memory": {"peak": 3e6}, "bytes": 5e5}, {"memory": {"peak": 2e6}, "bytes": 7e5}]
+    monkeypatch.setattr(lab.Run, "costs", lambda run: told)
+    chart = CHARTS["race"]([trained()])
+    assert chart.memory == "MB of tensors, largest rank"
+    assert (chart.racers[0].memory, chart.racers[0].sent) == (3.0, 0.7)
+    bars = chart.plotly()["data"][-2:]
+    assert [bar["x"] for bar in bars] == [[3.0], [0.7]]
+
+
+def test_a_race_of_many_tells_them_apart():
+    described = CHARTS["race"]([trained() for _ in range(8)]).plotly()
+    lines = described["data"][:8]
+    assert len({(line["line"]["color"], line["line"]["dash"]) for line in lines}) == 8
+    assert len({line["line"]["width"] for line in lines}) == 8  # equal curves show as stripes
 
 
 def test_a_live_run_is_read_again_when_it_has_more():

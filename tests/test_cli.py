@@ -49,7 +49,20 @@ def live():
 
 def test_help_names_every_command_and_every_field():
     text, _ = call("--help")
-    for name in ("run", "list", "show", "stop", "pause", "resume", "set", "report", "demo", "Examples:", "Exit status"):
+    for name in (
+        "run",
+        "race",
+        "list",
+        "show",
+        "stop",
+        "pause",
+        "resume",
+        "set",
+        "report",
+        "demo",
+        "Examples:",
+        "Exit status",
+    ):
         assert name in text
     assert "..." not in text.split("Commands:")[1].split("Examples")[0]  # no line was cut
     text, _ = call("run", "--help")
@@ -61,7 +74,7 @@ def test_help_names_every_command_and_every_field():
     assert max(map(len, text.splitlines())) <= 80
 
 
-@pytest.mark.parametrize("command", ["list", "show", "stop", "pause", "resume", "set", "report", "demo"])
+@pytest.mark.parametrize("command", ["race", "list", "show", "stop", "pause", "resume", "set", "report", "demo"])
 def test_each_command_has_help(command):
     text, _ = call(command, "--help")
     assert text.startswith(f"Usage: lepton-lab {command}")

@@ -25,7 +25,9 @@ LAYERS = [
     {"supervisor"},
     {"run"},
     {"charts", "generation", "trainer"},
+    {"equality"},
     {"reports"},
+    {"races"},
     {"cli"},
     {"__init__", "__main__"},
 ]

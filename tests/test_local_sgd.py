@@ -112,11 +112,6 @@ def figures(run):
     return sorted(tuple(str(row.get(key)) for key in keys) for row in rows)
 
 
-@pytest.fixture
-def one_thread(monkeypatch):
-    monkeypatch.setenv("LEPTON_LAB_MAX_WORKERS", "2")
-
-
 @pytest.mark.parametrize("strategy", APART)
 def test_stop_and_resume_is_bit_exact_also_between_two_meetings(strategy):
     spec = lab.Spec(strategy=strategy, world=2, epochs=6, batch_size=90, optimizer="adamw", lr=0.01, eval_every=2)
@@ -136,6 +131,43 @@ def test_stop_and_resume_is_bit_exact_also_between_two_meetings(strategy):
     assert any(step % 7 for step in stops)
     assert apart(whole, parted) == 0
     assert figures(whole) == figures(parted)
+
+
+class OneEach(nn.Module):
+    """Each rank uses a layer of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.ModuleList([nn.Linear(64, 10), nn.Linear(64, 10)])
+
+    def forward(self, x):
+        import torch.distributed as dist
+
+        return self.layers[dist.get_rank()](x.flatten(1))
+
+
+def test_ranks_that_step_other_parameters_save_and_go_on():
+    spec = lab.Spec(strategy="local_sgd", world=2, epochs=6, batch_size=90, options={"every": 7})
+    whole = trained(spec, OneEach)
+    parted = lab.launch(spec, model=OneEach)
+    until(lambda: len(parted.rows("train")) > 10, 60)
+    parted.stop()
+    assert parted.wait(60) == "stopped", parted.failure
+    parted.resume()
+    assert parted.wait(60) == "done", parted.failure
+    assert apart(whole, parted) == 0
+
+
+@pytest.mark.parametrize("strategy", APART)
+def test_evaluation_sees_the_mean_and_leaves_the_ranks_apart(strategy):
+    spec = lab.Spec(strategy=strategy, world=2, epochs=2, batch_size=90, options={"every": 50})
+    looked, alone = trained(spec, Noisy), trained(spec.replace(eval_every=0, checkpoint_every=0), Noisy)
+    assert apart(looked, alone) == 0
+    data = DATASETS["digits"](data_root(), 0)
+    x, y = data.val
+    with torch.no_grad():
+        loss = functional.cross_entropy(looked.model()((x.float() / 255 - data.mean[0]) / data.std[0]), y)
+    assert looked.summary()["val_loss"] == pytest.approx(loss.item(), abs=1e-5)
 
 
 @pytest.mark.parametrize("strategy", APART)

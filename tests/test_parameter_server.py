@@ -103,6 +103,6 @@ def test_an_error_in_the_servers_thread_is_the_failure_of_rank_0(tiny):
 
 
 def test_half_precision_with_a_scale_is_refused_for_many():
-    lab.Spec(strategy="parameter_server", precision="fp16")
+    lab.Spec(model="mlp", strategy="parameter_server", precision="fp16")
     with pytest.raises(SpecError, match="precision='fp16' with world=2: .* take precision='bf16'"):
-        lab.Spec(strategy="parameter_server", precision="fp16", world=2)
+        lab.Spec(model="mlp", strategy="parameter_server", precision="fp16", world=2)

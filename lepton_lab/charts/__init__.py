@@ -9,16 +9,28 @@ from typing import TYPE_CHECKING, Any
 from .drawing import Chart, Nothing
 from .lines import Line, Lines
 from .matrix import Matrix
+from .panels import Panels, Racer
 from .placement import Placement
-from .series import Curve, intervals, labels, number, read, reduce, series
+from .series import Curve, contestant, contestants, footprint, intervals, labels, number, read, reduce, series
 from .timeline import Timeline, size
 
 if TYPE_CHECKING:
     from ..run import Run
     from ..spec import Spec
 
-__all__ = ["CHARTS", "Chart", "Curve", "Lines", "Matrix", "Placement", "Timeline"]
-__all__ += ["intervals", "labels", "number", "read", "reduce", "series", "size"]
+__all__ = ["CHARTS", "Chart", "Curve", "Lines", "Matrix", "Panels", "Placement", "Timeline"]
+__all__ += [
+    "contestant",
+    "contestants",
+    "footprint",
+    "intervals",
+    "labels",
+    "number",
+    "read",
+    "reduce",
+    "series",
+    "size",
+]
 
 SPREAD = 100  # from this ratio of highest to lowest loss on, a log scale shows more
 MARKS = 8  # interventions shown in a chart, at most
@@ -94,6 +106,32 @@ def placement(spec: Spec) -> Chart:
     return Placement(f"{spec.strategy}: what each rank holds", text, held)
 
 
+def race(runs: list[Run]) -> Chart:
+    """Strategies side by side: training loss by step and by second, memory, and bytes sent."""
+    title = "Strategies side by side"
+    prints = [footprint(run) for run in runs]
+    tensors = all(found.tensors is not None for found in prints)
+    racers, words = [], []
+    for run, name, found in zip(runs, contestants(runs), prints, strict=True):
+        story = read(run)
+        curve = story.curves.get("loss", Curve([], []))
+        at = dict(zip(*story.clock, strict=True))
+        timed = Curve([at[step] for step in curve.x], curve.y)
+        memory = found.tensors if tensors else found.memory
+        racers.append(Racer(name, curve, timed, _mega(memory), _mega(found.sent)))
+        words.append(
+            f"{name}: {_told('', curve).strip()} in {number(timed.x[-1])} s" if curve.x else f"{name}: nothing"
+        )
+    if not any(racer.steps.x for racer in racers):
+        return Nothing(title, f"{title}: no run has any step yet ({', '.join(run.id for run in runs)}).")
+    values = [value for racer in racers for value in racer.steps.y]
+    log = min(values) > 0 and max(values) / min(values) > SPREAD
+    text = f"{title}: training loss by optimizer step and by seconds of training. {'. '.join(words)}."
+    y = "training loss" + (" (log scale)" if log else "")
+    kind = "MB of tensors, largest rank" if tensors else "MB of memory, largest rank's process"
+    return Panels(title, text, y, kind, tuple(racers), log)
+
+
 CHARTS: dict[str, Callable[[list[Run]], Chart]] = {
     "loss": loss,
     "accuracy": accuracy,
@@ -101,6 +139,7 @@ CHARTS: dict[str, Callable[[list[Run]], Chart]] = {
     "throughput": throughput,
     "confusion": confusion,
     "timeline": timeline,
+    "race": race,
 }
 
 
@@ -158,6 +197,10 @@ def _marks(runs: list[Run]) -> tuple[tuple[float, str], ...]:
     """What was done to a run that is shown alone."""
     notes = [row for row in read(runs[0]).rows if row["kind"] == "note" and "command" in row] if len(runs) == 1 else []
     return tuple((float(row["step"]), _deed(row)) for row in notes[:MARKS])
+
+
+def _mega(count: float | None) -> float | None:
+    return None if count is None else count / 1e6
 
 
 def _deed(row: dict[str, Any]) -> str:

@@ -21,6 +21,7 @@ GREY_ANYWHERE = "#7b818a"  # of plotly, whose background is the page's: 4:1 on w
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', sans-serif"
 DPI = 200
 WIDTH = 120  # CSS pixels an inch of PNG is shown at
+MARKERS = (("o", "circle"), ("s", "square"), ("^", "triangle-up"), ("D", "diamond"), ("v", "triangle-down"))
 CONFIG = {
     "displaylogo": False,
     "showSendToCloud": False,
@@ -142,6 +143,15 @@ def dress(axes: Axes, x: str, y: str) -> None:
     for side, spine in axes.spines.items():
         spine.set_visible(side in ("left", "bottom"))
         spine.set(color="#afb8c1", linewidth=0.7)
+
+
+def log_axis(axes: Axes) -> None:
+    """A log scale upright, with few labels."""
+    from matplotlib.ticker import LogFormatterMathtext, NullFormatter
+
+    axes.set_yscale("log")
+    axes.yaxis.set_major_formatter(LogFormatterMathtext())
+    axes.yaxis.set_minor_formatter(NullFormatter())
 
 
 def plain(text: str) -> str:

@@ -6,14 +6,12 @@ import html
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .drawing import COLORS, CONFIG, GREY, GREY_ANYWHERE, INK, Chart, dress, layout, plain
+from .drawing import COLORS, CONFIG, GREY, GREY_ANYWHERE, INK, MARKERS, Chart, dress, layout, log_axis, plain
 from .series import Curve, reduce
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-MARKERS = (("o", "circle"), ("s", "square"), ("^", "triangle-up"), ("D", "diamond"), ("v", "triangle-down"))
 FEW = 40  # points that can still be told apart
 
 
@@ -94,7 +92,7 @@ class Lines(Chart):
             x, y = reduce(line.curve)
             axes.plot(x, y, zorder=3 if line.strong else 2, **_style(line))
         if self.log:
-            _log_axis(axes)
+            log_axis(axes)
         low, high = axes.get_ylim()
         if self.lowest is not None:
             axes.set_ylim(bottom=self.lowest)
@@ -150,11 +148,3 @@ def _trace(line: Line) -> dict[str, Any]:
     if line.marked:
         trace["marker"] = {"symbol": MARKERS[line.index % len(MARKERS)][1], "size": 7}
     return trace
-
-
-def _log_axis(axes: Axes) -> None:
-    from matplotlib.ticker import LogFormatterMathtext, NullFormatter
-
-    axes.set_yscale("log")
-    axes.yaxis.set_major_formatter(LogFormatterMathtext())
-    axes.yaxis.set_minor_formatter(NullFormatter())

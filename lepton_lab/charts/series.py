@@ -5,8 +5,11 @@ from __future__ import annotations
 from bisect import bisect
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
-from itertools import pairwise
+from itertools import accumulate, pairwise
+from statistics import median
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ..spec import Spec, table
 
 if TYPE_CHECKING:
     from ..run import Run
@@ -35,6 +38,8 @@ class Story(NamedTuple):
     """Time of the first training step, unix seconds."""
     training: float
     """Seconds in training steps, see `intervals`."""
+    clock: Curve
+    """Seconds of training until each step, see `clock`."""
 
 
 def read(run: Run) -> Story:
@@ -48,7 +53,7 @@ def _read(run: Run, sizes: tuple[tuple[str, int], ...]) -> Story:
     rows = run.rows()
     first = next((row["t"] for row in rows if row["kind"] == "train"), None)
     training = sum(seconds for *_, seconds in intervals(rows))
-    return Story(series(rows), [row for row in rows if row["kind"] != "train"], first, training)
+    return Story(series(rows), [row for row in rows if row["kind"] != "train"], first, training, clock(rows))
 
 
 def series(rows: Iterable[Row]) -> dict[str, Curve]:
@@ -131,6 +136,26 @@ def intervals(rows: Iterable[Row]) -> list[tuple[int, int, float]]:
     return found
 
 
+def clock(rows: Iterable[Row]) -> Curve:
+    """
+    Seconds of training until each step was done on all ranks, without evaluations, checkpoints and pauses.
+
+    Counted from the moment when the ranks stood ready. A step that has no time of its own (see `intervals`), such as
+    an epoch's first, counts as the median of the others.
+    """
+    rows = [row for row in rows if row["kind"] in ("state", "note", "train")]
+    took = {step: seconds for step, _, seconds in intervals(rows)}
+    steps = {row["step"]: row["t"] for row in rows if row["kind"] == "train"}
+    if not steps:
+        return Curve([], [])
+    ready = [row["t"] for row in rows if row["kind"] == "state" and row["state"] == "running"]
+    first = min(steps)
+    usual = median(took.values()) if took else 0.0
+    if first not in took and ready and ready[0] < steps[first]:
+        took[first] = steps[first] - ready[0]  # with all that a first step sets up
+    return Curve([float(step) for step in sorted(steps)], list(accumulate(took.get(s, usual) for s in sorted(steps))))
+
+
 def throughput(rows: Iterable[Row]) -> Curve:
     """Training samples a second over all ranks, in up to 40 stretches of five steps or more (see `intervals`)."""
     steps = intervals(rows)
@@ -172,6 +197,41 @@ def labels(runs: list[Run]) -> list[str]:
             label += f", {part}" if label else part
         found.append(label if label and len(label) <= LABEL else run.id)
     return [label if found.count(label) == 1 else run.id for label, run in zip(found, runs, strict=True)]
+
+
+def contestants(runs: list[Run]) -> list[str]:
+    """How each run's work was split, all different: the strategy, its ranks and options, such as `ddp x 2`."""
+    found = [contestant(run.spec) for run in runs]
+    return [
+        name if found.count(name) == 1 else f"{name} ({found[: i + 1].count(name)})" for i, name in enumerate(found)
+    ]
+
+
+def contestant(spec: Spec) -> str:
+    """A strategy, its ranks and options in a few words."""
+    name = spec.strategy + (f" x {spec.world}" if spec.world != 1 else "")
+    own = spec.options_of(table("strategy")[spec.strategy]) if spec.strategy in table("strategy") else {}
+    return ", ".join([name, *(f"{key}={value}" for key, value in own.items())])
+
+
+class Footprint(NamedTuple):
+    """What a step needs beside time; None where it was not measured."""
+
+    memory: float | None
+    """Bytes of the largest rank: its GPU memory, else its process (proportional set size), at the highest moment."""
+    tensors: float | None
+    """Bytes of the largest rank's tensors at the highest moment of a step."""
+    sent: float | None
+    """Bytes a step of the rank that sends most."""
+
+
+def footprint(run: Run) -> Footprint:
+    """Memory and traffic of a run."""
+    system = [row for row in read(run).rows if row["kind"] == "system"]
+    memory = max((row.get("gpu_memory") or row["memory"] for row in system), default=None)
+    costs = run.costs()
+    tensors = max((cost["memory"]["peak"] for cost in costs), default=None)
+    return Footprint(memory, tensors, max((cost["bytes"] for cost in costs), default=None))
 
 
 def number(value: float) -> str:

@@ -18,8 +18,9 @@ from ..folders import ENDED, home
 from ..run import Run, attach
 from ..spec import LabError, Spec, SpecError
 from .listing import show_table
-from .options import SpecCommand, chosen, option_help, spec_options
+from .options import SpecCommand, as_json, chosen, option_help, spec_options
 from .progress import ATTACH, follow
+from .racing import race
 
 EFFECT = 15.0  # seconds to wait for a command to take effect
 EXIT = {"done": 0, "stopped": 130}  # any other end is 1
@@ -31,6 +32,7 @@ Examples:
   lepton-lab demo                      the CNN on digits over two processes
   lepton-lab run --world 2 --epochs 10 --lr 3e-4
   lepton-lab run --model mlp --option hidden=256 --name wide --detach
+  lepton-lab race --world 2 --strategy single --strategy ddp
   lepton-lab list                      all runs, newest first
   lepton-lab set --lr 1e-4             steer the latest run while it trains
   lepton-lab stop 20261122-021408-3fa2
@@ -80,7 +82,6 @@ class Lab(click.Group):
             raise SystemExit(UNREAD) from None
 
 
-as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 one = click.argument("id", required=False)
 
 
@@ -91,7 +92,7 @@ def main() -> None:
 
 
 @main.command(cls=SpecCommand, epilog=RUN_EXAMPLES)
-@spec_options
+@spec_options()
 @click.option("--option", "pairs", metavar="KEY=VALUE", multiple=True, help=option_help())
 @click.option("--spec", "file", type=click.Path(path_type=Path), help="Start from a YAML or JSON file of fields.")
 @click.option("--like", metavar="ID", help="Start from the spec and the code of an earlier run.")
@@ -113,6 +114,9 @@ def run(
         _tell(launched, as_json, lambda: launched.id)
     else:
         raise SystemExit(_watch(launched, as_json))
+
+
+main.add_command(race)
 
 
 @main.command("list")

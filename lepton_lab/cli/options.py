@@ -15,14 +15,21 @@ FIELDS = [name for name in Spec.model_fields if name != "options"]
 METAVARS = {bool: "[true|false]", int: "INTEGER", float: "NUMBER", str: "TEXT"}
 
 
-def spec_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command an option for each field of Spec; what they hold is checked by Spec itself."""
-    for name in reversed(FIELDS):
-        field = Spec.model_fields[name]
-        flag: dict[str, Any] = {"is_flag": False, "flag_value": "true"} if field.annotation is bool else {}
-        option = click.option(f"--{name.replace('_', '-')}", name, metavar=_metavar(name), help=_help(name), **flag)
-        command = option(command)
-    return command
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+
+
+def spec_options(*but: str) -> Callable[..., Any]:
+    """Give a command an option for each field of Spec but some; what they hold is checked by Spec itself."""
+
+    def give(command: Callable[..., Any]) -> Callable[..., Any]:
+        for name in (name for name in reversed(FIELDS) if name not in but):
+            field = Spec.model_fields[name]
+            flag: dict[str, Any] = {"is_flag": False, "flag_value": "true"} if field.annotation is bool else {}
+            option = click.option(f"--{name.replace('_', '-')}", name, metavar=_metavar(name), help=_help(name), **flag)
+            command = option(command)
+        return command
+
+    return give
 
 
 def chosen(given: dict[str, str | None], pairs: tuple[str, ...], base: Spec | None = None) -> dict[str, Any]:
@@ -36,7 +43,7 @@ def chosen(given: dict[str, str | None], pairs: tuple[str, ...], base: Spec | No
     """
     fields: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     if pairs:
-        fields["options"] = {**(base.options if base else {}), **dict(map(_pair, pairs))}
+        fields["options"] = {**(base.options if base else {}), **dict(map(pair, pairs))}
     return fields
 
 
@@ -70,7 +77,8 @@ def option_help() -> str:
     return f"An option of what was chosen, one at a time ({names})."
 
 
-def _pair(text: str) -> tuple[str, Any]:
+def pair(text: str) -> tuple[str, Any]:
+    """KEY=VALUE as both; a value is taken as JSON where it is, else as text."""
     name, equals, value = text.partition("=")
     if not (name and equals):
         raise SpecError(f"option={text!r}: must be key=value, such as --option dropout=0.2")

@@ -82,7 +82,7 @@ def figures(runs: list[Run]) -> Section:
         cells.append(f"{number(best.y[at])} at step {best.x[at]:.0f}" if best else NONE)
         cells += [last.get("test_loss", NONE), _of(run, last.get("test_accuracy"))]
         rows.append(cells)
-    return _table("Final figures", columns, rows, MEASURED, numeric=True)
+    return table("Final figures", columns, rows, MEASURED, numeric=True)
 
 
 def spec(runs: list[Run]) -> Section:
@@ -92,7 +92,7 @@ def spec(runs: list[Run]) -> Section:
     rows = [[_field(name, name in differing), *(_value(s.get(name)) for s in specs)] for name in specs[0]]
     rows.sort(key=lambda row: not row[0].startswith("≠"))
     note = f"≠ marks what differs: {', '.join(differing)}." if differing else ""
-    return _table("Specification", ["field", *labels(runs)], rows, note, marked="≠")
+    return table("Specification", ["field", *labels(runs)], rows, note, marked="≠")
 
 
 def timings(runs: list[Run]) -> Section:
@@ -100,7 +100,7 @@ def timings(runs: list[Run]) -> Section:
     columns = ["run", "to first step", "training", "evaluation", "whole run", "samples/s", "range", "ranks"]
     columns.append("memory a rank")
     rows = [[label, *_timing(run)] for run, label in zip(runs, labels(runs), strict=True)]
-    return _table("Timings", columns, rows, TIMED, numeric=True)
+    return table("Timings", columns, rows, TIMED, numeric=True)
 
 
 def costs(runs: list[Run]) -> Section:
@@ -123,8 +123,8 @@ def provenance(runs: list[Run]) -> Section:
         f"<p>{_escape(label)}, again:</p><pre><code>{_escape(run.command)}</code></pre>"
         for run, label in zip(runs, labels(runs), strict=True)
     )
-    table = _table("Provenance", ["", *labels(runs)], rows)
-    return Section(table.html + commands, "\n".join([table.text, *(run.command for run in runs)]))
+    shown = table("Provenance", ["", *labels(runs)], rows)
+    return Section(shown.html + commands, "\n".join([shown.text, *(run.command for run in runs)]))
 
 
 def _progress(run: Run) -> str:
@@ -215,7 +215,7 @@ def _of(run: Run, accuracy: str | None) -> str:
     return f"{accuracy} of {row['samples']} samples" if row and accuracy else NONE
 
 
-def _table(
+def table(
     title: str, columns: list[str], rows: list[list[str]], note: str = "", numeric: bool = False, marked: str = ""
 ) -> Section:
     """A table whose first column names its rows; `marked` rows begin with that sign."""
@@ -227,9 +227,11 @@ def _table(
         body += f'<tr{kind}><th scope="row">{_escape(first)}</th>{cells}</tr>'
     below = f'<p class="note">{_escape(note)}</p>' if note else ""
     region = f'<div class="scroll" tabindex="0" role="region" aria-label="{_escape(title)}">'
-    table = f"<table{' class=numeric' * numeric}><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-    table = f"{region}{table}</div>{below}"
-    return Section(table, "\n".join([title, *(_row(row) for row in [columns, *rows]), *([note] if note else [])]))
+    told = f"<table{' class=numeric' * numeric}><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    return Section(
+        f"{region}{told}</div>{below}",
+        "\n".join([title, *(_row(row) for row in [columns, *rows]), *([note] if note else [])]),
+    )
 
 
 def _row(cells: Iterable[str]) -> str:

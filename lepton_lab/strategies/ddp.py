@@ -3,35 +3,96 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from typing import TYPE_CHECKING, Any
 
-from ..spec import Spec
+from ..spec import Spec, unknown
 from .group import Group
 from .work import all_reduce, broadcast, shown
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from .compression import Feedback, Half
     from .work import Cost, Workload
+
+COMPRESS = ("none", "fp16", "bf16", "powersgd", "topk")
+REMEMBER = ("powersgd", "topk")  # what they leave out of a gradient they add to the next
 
 
 class DDP(Group):
     """
     Every rank holds the model and computes its slice of each batch; torch's DDP averages the gradients.
 
-    With one rank it is plain training.
+    With one rank it is plain training. `compress` sends gradients as 16-bit numbers ("fp16", "bf16"), as thin matrices
+    of rank `powersgd_rank` ("powersgd"), or the fraction `topk` of them ("topk"), which is no longer exact.
     """
 
-    def __init__(self, spec: Spec, *, find_unused_parameters: bool = False) -> None:
+    def __init__(
+        self,
+        spec: Spec,
+        *,
+        find_unused_parameters: bool = False,
+        compress: str = "none",
+        powersgd_rank: int = 4,
+        topk: float = 0.01,
+    ) -> None:
         super().__init__(spec)
         self.find_unused_parameters = find_unused_parameters  # slower; for models that don't use all in each step
+        self.compress, self.powersgd_rank, self.topk = compress, powersgd_rank, topk
+        self.hook: Half | Feedback | None = None
+
+    @classmethod
+    def refuse(cls, spec: Spec) -> str:
+        """Compression that has no meaning, alone or with something else."""
+        options = spec.options
+        compress, rank, topk = (
+            options.get("compress", "none"),
+            options.get("powersgd_rank", 1),
+            options.get("topk", 1.0),
+        )
+        asked = f"options={{'compress': {compress!r}}}: "
+        if compress not in COMPRESS:
+            return asked + unknown("compression", compress, dict.fromkeys(COMPRESS))
+        if rank < 1:
+            return f"options={{'powersgd_rank': {rank}}}: must be at least 1 (rank of the matrices that are sent)"
+        if not 0 < topk <= 1:
+            return f"options={{'topk': {topk}}}: must be above 0 and at most 1 (fraction of each gradient that is sent)"
+        if compress in REMEMBER and spec.precision == "fp16":
+            return asked + (
+                "adds what it left out to the next gradient, which precision='fp16' may have scaled otherwise, or made "
+                "infinite; take precision='bf16', or compress 'fp16' or 'bf16'"
+            )
+        if compress in REMEMBER and options.get("find_unused_parameters"):
+            return asked + (
+                "would lose what it left out where a step doesn't use a parameter; take compress 'fp16' or 'bf16' with "
+                "find_unused_parameters=True"
+            )
+        return ""
+
+    def local_state(self) -> dict[str, Any]:
+        """What compression remembers, too."""
+        state = super().local_state()
+        return {**state, "compression": {self.compress: self.hook.state()}} if self.hook else state
+
+    def load_local_state(self, state: dict[str, Any]) -> None:
+        """Go on as if never interrupted; another compression begins anew."""
+        super().load_local_state(state)
+        if self.hook and self.compress in state.get("compression", {}):
+            self.hook.load_state(state["compression"][self.compress])
 
     def cost(self, work: Workload) -> Cost:
-        """Gradients go around a ring; rank 0's buffers, if there are any, to all."""
-        n = self.spec.world
-        sent = all_reduce(work.gradients, n) + broadcast(work.buffers, n)
-        why = f"each rank holds all and computes 1/{n} of the batch; gradients ({shown(work.gradients)}) are averaged"
-        return work.replica(n, why, sent, stay=n > 1)
+        """Gradients go around a ring, as they are or compressed; rank 0's buffers, if there are any, to all."""
+        n, told = self.spec.world, shown(work.gradients)
+        sent, remembered = all_reduce(work.gradients, n), 0.0
+        if n > 1 and self.compress != "none":
+            from . import compression
+
+            sent, remembered = compression.cost(work, self.compress, n, self.powersgd_rank, self.topk)
+            told += f", sent as {self.compress}"
+        why = f"each rank holds all and computes 1/{n} of the batch; gradients ({told}) are averaged"
+        whole = work.replica(n, why, sent + broadcast(work.buffers, n), stay=n > 1)
+        return dataclasses.replace(whole, optimizer=whole.optimizer + remembered)
 
     def _wrap(self, model: nn.Module) -> nn.Module:
         if self.world == 1:
@@ -39,12 +100,18 @@ class DDP(Group):
         from torch.nn.parallel import DistributedDataParallel
 
         ids = [self.device] if self.device.type == "cuda" else None
-        return DistributedDataParallel(
+        wrapped = DistributedDataParallel(
             model,
             device_ids=ids,
             gradient_as_bucket_view=True,
             find_unused_parameters=self.find_unused_parameters,
         )
+        if self.compress != "none":
+            from .compression import HOOKS
+
+            self.hook = hook = HOOKS[self.compress](model, self.powersgd_rank, self.topk)
+            wrapped.register_comm_hook(None, lambda _, bucket: hook(bucket))  # a name and annotations would be checked
+        return wrapped
 
     def _before_last(self) -> contextlib.AbstractContextManager[Any]:
         return self.model.no_sync() if self.world > 1 else contextlib.nullcontext()

@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from .work import Cost, Workload
 
 GATHERED = ("fp32", "bf16")
-MANY = 2**15  # parameters from which a layer is worth a collective of its own
+MANY = 2**20  # parameters from which a layer is worth a collective of its own
 
 
 class FSDP(Group):
     """
     Every rank holds a part of each parameter; torch's FSDP2 gathers a block's parameters while it computes.
 
-    `gather="bf16"` gathers and computes in bf16, while gradients are averaged and weights kept as they are.
+    `gather="bf16"` gathers and computes in bf16; weights stay as they are, and gradients are averaged in fp32.
     `reshard_after_forward=False` keeps blocks gathered until their backward pass: more memory, less to send. With one
     rank it is plain training.
     """
@@ -71,7 +71,7 @@ class FSDP(Group):
                     f"strategy={self.spec.strategy!r}: parameter {name!r} is a scalar, which can't be split between "
                     "ranks; make it a vector of one number, or take strategy='zero'"
                 )
-        return model.to(self.device, memory_format=torch.contiguous_format)  # rows are what ranks get
+        return model.to(self.device, memory_format=torch.contiguous_format)  # as FSDP2 wants it: ranks get rows
 
     def _wrap(self, model: nn.Module) -> nn.Module:
         if self.world == 1:
@@ -79,15 +79,14 @@ class FSDP(Group):
         import torch
         from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
-        self.mesh = self._mesh()
-        options: dict[str, Any] = {"mesh": self.mesh}
-        whole = MixedPrecisionPolicy()
+        inner, outer = MixedPrecisionPolicy(), MixedPrecisionPolicy()
         if self.gather == "bf16":
-            options["mp_policy"] = MixedPrecisionPolicy(torch.bfloat16, torch.float32)
-            whole = MixedPrecisionPolicy(torch.bfloat16, torch.float32, output_dtype=torch.float32)
+            inner = MixedPrecisionPolicy(torch.bfloat16, torch.float32)
+            outer = MixedPrecisionPolicy(torch.bfloat16, torch.float32, output_dtype=torch.float32)  # for the loss
+        self.mesh = self._mesh()
         for unit in units(model):
-            fully_shard(unit, reshard_after_forward=self.reshard_after_forward, **options)
-        return fully_shard(model, **{**options, "mp_policy": whole})
+            fully_shard(unit, mesh=self.mesh, reshard_after_forward=self.reshard_after_forward, mp_policy=inner)
+        return fully_shard(model, mesh=self.mesh, mp_policy=outer)
 
     def cost(self, work: Workload) -> Cost:
         """A part of all state; a unit's parameters come for its forward, again for its backward pass, and go."""
@@ -113,7 +112,7 @@ class FSDP(Group):
 
     @contextlib.contextmanager
     def aligned(self) -> Iterator[nn.Module]:
-        """The model; without a backward pass to come, what it has gathered is let go afterwards."""
+        """The model; since no backward pass follows, what it has gathered is let go afterwards."""
         with super().aligned() as module:
             yield module
         if self.world > 1:
@@ -132,7 +131,7 @@ class FSDP(Group):
 
         shards = [p for group in self.optimizer.param_groups for p in group["params"] if p.grad is not None]
         square = torch.nn.utils.get_total_norm([p.grad for p in shards]).square()
-        dist.all_reduce(square, group=self.mesh["shard"].get_group())  # the ranks of a group hold the whole gradient
+        dist.all_reduce(square, group=self.mesh["shard"].get_group())  # whose ranks hold the whole gradient
         torch.nn.utils.clip_grads_with_norm_(shards, clip, square.sqrt())
 
     def state_dict(self) -> dict[str, dict[str, Any]]:
@@ -145,19 +144,20 @@ def units(model: nn.Module) -> list[nn.Module]:
     The modules that are gathered one at a time; what is in none of them is gathered with the model itself.
 
     These are the children of a Sequential named `blocks`; without it, all large layers of the lists and sequences that
-    the model consists of. Layers that share a parameter with others stay out, since it must be there for both.
+    the model consists of, since those are called by their forward pass alone. What shares a parameter with another
+    module is none: it must be there for both.
     """
     from torch import nn
 
     blocks = getattr(model, "blocks", None)
     found = list(blocks) if isinstance(blocks, nn.Sequential) else list(_large_layers(model))
-    seen: set[nn.Parameter] = set()
-    shared = {p for _, p in model.named_parameters(remove_duplicate=False) if p in seen or seen.add(p)}
-    return [unit for unit in dict.fromkeys(found) if shared.isdisjoint(unit.parameters())]
+    times: dict[nn.Parameter, int] = {}
+    for _, parameter in model.named_parameters(remove_duplicate=False):
+        times[parameter] = times.get(parameter, 0) + 1
+    return [unit for unit in found if all(times[p] == 1 for p in unit.parameters())]
 
 
 def _large_layers(model: nn.Module) -> Iterator[nn.Module]:
-    """Layers with MANY parameters in lists and sequences, which call them by their forward pass only."""
     from torch import nn
 
     containers = (nn.Sequential, nn.ModuleList, nn.ModuleDict)

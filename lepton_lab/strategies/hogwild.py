@@ -109,13 +109,13 @@ class Hogwild(Asynchronous):
         if self.world > 1:
             self.ages[self._others() - self._read] += 1
             self.counts[self.rank] += 1  # written by this rank alone, so that none is lost
-            self._wait()
+            self._wait_for_the_slowest()
 
     def _others(self) -> int:
         """Updates by the other ranks so far."""
         return int(self.counts.sum() - self.counts[self.rank]) if self.world > 1 else 0
 
-    def _wait(self) -> None:
+    def _wait_for_the_slowest(self) -> None:
         """Until this rank is no more than `staleness` steps ahead; the supervisor ends us if another dies meanwhile."""
         deadline = time.monotonic() + self.spec.timeout
         while (ahead := int(self.counts[self.rank] - self.counts.min())) > self.staleness:

@@ -19,8 +19,9 @@ class Hybrid(FSDP):
     """
     Ranks form a mesh of replicate x shard: each group of `shard` ranks splits the model as fsdp does.
 
-    Gradients are averaged between the groups, so that parameters are gathered from near ranks only (those of a machine,
-    say). `shard=0` takes the largest proper divisor of the world: 2 x 2 for 4 ranks, 2 x 4 for 8.
+    Parameters are gathered within a group only (the ranks of one machine, say); between groups gradients are averaged.
+    `shard=0` takes the largest proper divisor of the world: 2 x 2 for 4 ranks, 2 x 4 for 8. The other options are
+    those of fsdp.
     """
 
     def __init__(self, spec: Spec, *, shard: int = 0, gather: str = "fp32", reshard_after_forward: bool = True) -> None:
@@ -31,16 +32,15 @@ class Hybrid(FSDP):
     def refuse(cls, spec: Spec) -> str:
         """What fsdp refuses, and a world that groups of ranks don't fill."""
         world, shard = spec.world, spec.options.get("shard", 0)
-        divisors = [d for d in range(1, world + 1) if world % d == 0]
+        divisors = [size for size in range(1, world + 1) if world % size == 0]
         if shard and shard not in divisors:
-            *others, last = map(str, divisors)
             return (
-                f"options={{'shard': {shard}}}: groups of {shard} ranks don't fill world={world}; take "
-                f"{' or '.join(filter(None, [', '.join(others), last]))}, or world={(world // max(shard, 1) + 1) * max(shard, 1)}"
+                f"options={{'shard': {shard}}}: ranks of a group, whose groups must fill world={world}; take one of "
+                f"{', '.join(map(str, divisors))}, or 0 for the usual"
             )
         if not shard and not usual(world):
             return (
-                f"world={world}: makes no mesh of replicate x shard with two or more ranks each way; take "
+                f"world={world}: has no mesh of replicate x shard with two or more ranks each way; take "
                 f"world={world + 1}, or strategy='fsdp'"
             )
         return super().refuse(spec)
@@ -72,7 +72,7 @@ class Hybrid(FSDP):
 
 
 def usual(world: int) -> int:
-    """Ranks of a shard group: the largest proper divisor of the world; all of one or two; 0 where there is none."""
+    """Ranks of a group: the largest proper divisor of the world, all of one or two; 0 where a world has none."""
     if world <= 2:
         return world
-    return max((d for d in range(2, world) if world % d == 0), default=0)
+    return max((size for size in range(2, world) if world % size == 0), default=0)

@@ -25,7 +25,8 @@ class LocalSGD(Group):
     After Stich, Local SGD Converges Fast and Communicates Little, arXiv:1805.09767. A rank's loss is weighed by its
     share of the step's samples, so the plain mean of the weights weighs every sample alike in short last batches too:
     with SGD and every=1 it is the step of one process. Optimizer state, clipping and the scale of fp16 are each rank's
-    own. Evaluations and checkpoints see the mean of the ranks as it is then.
+    own. Evaluations and checkpoints see the mean of the ranks as it is then. A command takes effect `every` steps after
+    it is seen.
     """
 
     exact = False
@@ -76,8 +77,14 @@ class LocalSGD(Group):
         super().load_local_state(state)
         self.apart = state["apart"]
         self.module.load_state_dict(state["model"])
-        for name, value in super().state_dict()["optimizer"].items():
-            value.copy_(state["optimizer"][name])
+        names = {parameter: name for name, parameter in self.module.named_parameters()}
+        for parameter in list(self.optimizer.state):
+            # In place, where the mean was just read to; a parameter that only others have stepped has none here.
+            for key, value in self.optimizer.state[parameter].items():
+                if (own := state["optimizer"].get(f"{names[parameter]}.{key}")) is None:
+                    del self.optimizer.state[parameter]
+                    break
+                value.copy_(own)
 
     @contextlib.contextmanager
     def aligned(self) -> Iterator[nn.Module]:

@@ -105,10 +105,10 @@ class ParameterServer(Asynchronous):
             self.server.clip = 0.0 if self.staleness else clip
             values = self.server.push(0, gradient)
         else:
-            values = self._ask(gradient.cpu())
+            values = self._push_and_pull(gradient.cpu())
         fill(self.parameters, values)
 
-    def _ask(self, gradient: Tensor) -> Tensor:
+    def _push_and_pull(self, gradient: Tensor) -> Tensor:
         import torch
         import torch.distributed as dist
 
@@ -210,7 +210,7 @@ class Server:
                     self._apply(sum(self.gathered[i] for i in range(self.world)) / self.world)
                     self.gathered.clear()
             self._changed.notify_all()
-            self._wait(rank)
+            self._wait_for_the_slowest(rank)
             self.seen[rank] = self.version
             return flat(self.parameters)
 
@@ -241,7 +241,7 @@ class Server:
         self.optimizer.step()
         self.version += 1
 
-    def _wait(self, rank: int) -> None:
+    def _wait_for_the_slowest(self, rank: int) -> None:
         """Until a worker is no more than `staleness` steps ahead; with 0, until the update of its step."""
         done = self.steps[rank]
         near = self._changed.wait_for(lambda: self._failure or done <= min(self.steps) + self.staleness, self.timeout)

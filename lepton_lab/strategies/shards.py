@@ -1,4 +1,4 @@
-"""What a rank holds of parameters that are split between ranks, for an optimizer and for a checkpoint."""
+"""What a rank holds of parameters that are split between ranks, as an optimizer and as a checkpoint see it."""
 
 from __future__ import annotations
 
@@ -18,35 +18,34 @@ if TYPE_CHECKING:
 @contextlib.contextmanager
 def as_plain(optimizer: Optimizer) -> Iterator[None]:
     """
-    The optimizer of DTensors as one of the plain tensors that this rank holds, for the time of a step.
+    An optimizer of DTensors as one of the plain tensors that this rank holds, for the time of a step.
 
-    All our updates go element by element, so that shards need no others. DTensor knows no fused SGD, and costs more
-    than the update itself: on the gpt, AdamW fused took 1.7 ms in place of ... and NAdam 29 in place of ....
+    Updates that go element by element need no others. DTensor has no rule for fused SGD and Adagrad, and takes longer
+    than the update itself: fused AdamW on the gpt 1.7 ms, NAdam 29 ms a step. The state stays plain between steps.
     """
     import torch
 
     whole = [group["params"] for group in optimizer.param_groups]
-    shard: dict[Tensor, Tensor] = {}
+    plain: dict[Tensor, Tensor] = {}
     with torch.no_grad():
-        for p in (p for params in whole for p in params):
-            shard[p] = _local(p)
-            shard[p].grad = None if p.grad is None else _local(p.grad)
-        for group, params in zip(optimizer.param_groups, whole, strict=True):
-            group["params"] = [shard[p] for p in params]
-        state = {shard[p]: {k: _local(v) for k, v in values.items()} for p, values in optimizer.state.items()}
-        optimizer.state = defaultdict(dict, state)
+        for parameter in (p for params in whole for p in params):
+            plain[parameter] = shard = _local(parameter)
+            shard.grad = _local(parameter.grad)
+        state = {plain[p]: {key: _local(value) for key, value in own.items()} for p, own in optimizer.state.items()}
+    optimizer.state = defaultdict(dict, state)
+    for group, params in zip(optimizer.param_groups, whole, strict=True):
+        group["params"] = [plain[p] for p in params]
     yield
     for group, params in zip(optimizer.param_groups, whole, strict=True):
         group["params"] = params
-    optimizer.state = defaultdict(
-        dict, {p: optimizer.state[local] for p, local in shard.items() if local in optimizer.state}
-    )
-    for local in shard.values():
-        local.grad = None
+    kept = {parameter: optimizer.state[shard] for parameter, shard in plain.items() if shard in optimizer.state}
+    optimizer.state = defaultdict(dict, kept)
+    for shard in plain.values():
+        shard.grad = None  # or it would be held until the next step
 
 
 def named_state(module: nn.Module, optimizer: Optimizer) -> dict[str, Any]:
-    """The optimizer's state by name and key, split as the parameters are."""
+    """The optimizer's state by name and key, as DTensors split like the parameters."""
     names = {parameter: name for name, parameter in module.named_parameters()}
     states = optimizer.state.items()
     return {f"{names[p]}.{key}": _like(p, value) for p, state in states for key, value in state.items()}
@@ -84,7 +83,9 @@ def sharded(
     parameters, optimizer = float(work.buffers), 0.0
     for name, p in work.model.named_parameters():
         held, rows = work.held[name], p.shape[0]
-        filled = -(-rows // ranks) * ranks / rows * shares.get(name, 1.0)  # rows are dealt out evenly, some of them empty
+        filled = (
+            -(-rows // ranks) * ranks / rows * shares.get(name, 1.0)
+        )  # rows are dealt out evenly, some of them empty
         whole[next((path for path in paths if name.startswith(f"{path}.")), "")] += filled * held.size
         parameters += filled * held.size / ranks
         optimizer += filled * held.state / ranks
@@ -118,12 +119,10 @@ def _local(value: Any) -> Any:
 
 
 def _like(parameter: Tensor, value: Any) -> Any:
-    """A rank's part of a state as a DTensor like the parameter's; what is no part of it stays."""
+    """A rank's part of a state as a DTensor split like its parameter; what is no part, a count of steps, stays."""
     from torch.distributed.tensor import DTensor
 
-    if not isinstance(parameter, DTensor) or isinstance(value, DTensor) or value.shape != parameter.to_local().shape:
+    if not isinstance(parameter, DTensor) or isinstance(value, DTensor) or value.shape != _local(parameter).shape:
         return value
-    mesh, placements = parameter.device_mesh, parameter.placements
-    return DTensor.from_local(
-        value, mesh, placements, run_check=False, shape=parameter.shape, stride=parameter.stride()
-    )
+    split = {"shape": parameter.shape, "stride": parameter.stride(), "run_check": False}
+    return DTensor.from_local(value, parameter.device_mesh, parameter.placements, **split)

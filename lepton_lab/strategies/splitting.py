@@ -99,7 +99,7 @@ def chains(model: nn.Module) -> list[tuple[list[str], list[str], str]]:
     """Each cut part of a model, by paths: layers cut by columns, what stands between, and the layer cut by rows."""
     names = {module: path for path, module in model.named_modules()}
     found = []
-    for module, path in names.items():
+    for module in names:
         if type(module) in PLAN:
             columns = [module.get_submodule(n) for n, style in PLAN[type(module)].items() if style is ColwiseParallel]
             (row,) = (module.get_submodule(n) for n, style in PLAN[type(module)].items() if style is RowwiseParallel)

@@ -111,17 +111,18 @@ def highest(schedule: str, world: int, microbatches: int, kept: list[float]) -> 
     schedule, world, microbatches
         As for `timeline`.
     kept
-        What a micro-batch leaves in each stage, from its forward to the end of its backward.
+        What a micro-batch leaves in each stage, from its forward to the end of its backward; about as much again are
+        the gradients that wait for W after I.
     """
     moves: list[list[tuple[float, float]]] = [[] for _ in range(world)]
-    ends: dict[tuple[int, int], float] = {}
     for slot in timeline(schedule, world, microbatches):
-        if slot.work == "F":
-            moves[slot.rank].append((slot.start, kept[slot.stage]))
-        else:  # I, and W after it
-            ends[slot.stage, slot.microbatch] = max(slot.end, ends.get((slot.stage, slot.microbatch), 0.0))
-    for (stage, _), end in ends.items():
-        moves[stage % world].append((end, -kept[stage]))
+        size = kept[slot.stage]
+        moves[slot.rank] += {
+            "F": [(slot.start, size)],
+            "B": [(slot.end, -size)],
+            "I": [(slot.end, size)],
+            "W": [(slot.end, -2 * size)],
+        }[slot.work]
     return [max(accumulate(size for _, size in sorted(row))) for row in moves]
 
 

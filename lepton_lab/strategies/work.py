@@ -214,7 +214,9 @@ def dealt(hands: Iterable[float], ranks: int) -> float:
     """Bytes that the rank sends that sends most, when each rank broadcasts its hand to all."""
     sizes = list(hands)
     passed = [_children(place, ranks) for place in range(ranks)]
-    return max(sum((sizes[root] + HEADER) * passed[(rank - root) % ranks] for root in range(ranks)) for rank in range(ranks))
+    return max(
+        sum((sizes[root] + HEADER) * passed[(rank - root) % ranks] for root in range(ranks)) for rank in range(ranks)
+    )
 
 
 def _children(place: int, ranks: int) -> int:

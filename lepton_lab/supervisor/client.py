@@ -70,9 +70,10 @@ class Supervisor:
         """Whether it can take this run, whose lock we hold: it is idle, or this very run was its last."""
         return self.idle or (self.run is not None and self.run.path == folder.path and self.process.poll() is None)
 
-    def hand(self, folder: RunFolder, lock: int) -> bool:
-        """Hand it a run with the lock on its folder; False if it turns out to be dead."""
+    def hand(self, folder: RunFolder, lock: int, more: bool = False) -> bool:
+        """Hand it a run with the lock on its folder, to be followed by more or not; False if it is found dead."""
         order = {
+            "more": more,
             "folder": str(folder.path),
             "env": dict(os.environ),
             "cwd": _cwd(),
@@ -117,25 +118,36 @@ def warm() -> None:
                 _standby = Supervisor(stay=True, errors=errors)
 
 
-def submit(folder: RunFolder, lock: int) -> None:
-    """Hand a run, locked by us, to a supervisor; ours no more. Returns without waiting."""
+def submit(*runs: tuple[RunFolder, int]) -> None:
+    """
+    Hand runs, each with our lock on it, to one supervisor; ours no more. Returns without waiting.
+
+    It does them one after the other: those to come wait in its socket, whose end they outlive, with their locks.
+    """
     global _standby
+    first = runs[0][0]
     with _lock:
         reap()
         try:
-            if _standby and _standby.free(folder) and _standby.hand(folder, lock):
+            if _standby and _standby.free(first) and _hand(_standby, runs):
                 return
             stay = _standby is None and os.environ.get("LEPTON_LAB_STANDBY") != "0"
-            with (folder.path / "logs" / "supervisor.log").open("ab") as errors:
+            with (first.path / "logs" / "supervisor.log").open("ab") as errors:
                 fresh = Supervisor(stay, errors)
-            fresh.hand(folder, lock)
+            _hand(fresh, runs)
             if stay:
                 _standby = fresh
             else:
                 fresh.channel.close()
                 _once.append(fresh)
         finally:
-            os.close(lock)
+            for _, lock in runs:
+                os.close(lock)
+
+
+def _hand(supervisor: Supervisor, runs: tuple[tuple[RunFolder, int], ...]) -> bool:
+    *before, last = runs
+    return all(supervisor.hand(*run, more=True) for run in before) and supervisor.hand(*last)
 
 
 def close() -> None:

@@ -54,7 +54,7 @@ def main() -> None:
         folder, lock, values = order
         with _as_asked(values):
             Supervision(folder, lock, values).run()
-        if not stay:
+        if not (stay or values["more"]):
             break
         gc.collect()
 
@@ -136,7 +136,7 @@ class Supervision:
             if (slots := self._lease(queue, device)) is None:
                 self._state("stopped", reason="stopped while it was queued")
                 return
-            self._state("starting", attempt=self.folder.facts.get("attempt", 0) + 1, device=device)
+            self._state("starting", attempt=self.folder.facts.get("attempt", 0) + 1, device=device, reason=None)
             self._start(device, slots)
             provenance.write(self.folder, device, self.order["cwd"])
             self._watch()
@@ -153,17 +153,17 @@ class Supervision:
 
     def _lease(self, queue: Queue, device: str) -> list[str] | None:
         said = False
-        while (slots := queue.acquire(devices.slots(device), self.spec.world)) is None:
+        while not control.stopping(self.folder.path):
+            if (slots := queue.acquire(devices.slots(device), self.spec.world)) is not None:
+                if said:
+                    self.folder.note(reason=None)
+                return slots
             if not said:
                 said = True
                 count = self.spec.world
                 self._state("queued", reason=f"waits for {count} free {device} slot{'s' if count > 1 else ''}")
-            if control.stopping(self.folder.path):
-                return None
             time.sleep(POLL)
-        if said:
-            self.folder.note(reason=None)
-        return slots
+        return None
 
     def _start(self, device: str, slots: list[str]) -> None:
         """Fork the ranks from this thread (PDEATHSIG follows the forking thread), or spawn where a fork is unsafe."""

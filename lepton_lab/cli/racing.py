@@ -1,0 +1,111 @@
+"""lepton-lab race: a spec under several strategies, in turn."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ..charts import contestant
+from ..equality import DIFFERS
+from ..folders import ENDED
+from ..races import COLUMNS, Race
+from ..races import race as start
+from ..spec import Spec
+from .options import SpecCommand, as_json, chosen, option_help, pair, spec_options
+from .progress import follow
+
+EXAMPLES = """
+\b
+Examples:
+  lepton-lab race --strategy single --strategy ddp --world 2
+  lepton-lab race --strategy ddp --strategy ddp:find_unused_parameters=true
+  lepton-lab race --model mlp --dataset mnist --world 2 --out race.html
+
+\b
+Ctrl-C (or SIGTERM) stops the run at hand and those to come; a second one
+leaves them to themselves. Exit status: 0 all are done, and those that have to
+equal one process do; 1 not so; 2 refused, and nothing was started; 130 stopped.
+"""
+STRATEGY = "A strategy, with options of it or a world of its own; may be given several times.  [all there are]"
+SHOWN = ("loss", "loss difference", "parameter difference", "seconds a step", "memory", "sent a step", "to loss")
+STOPPED = 130
+
+
+@click.command(cls=SpecCommand, epilog=EXAMPLES)
+@spec_options("strategy")
+@click.option("--strategy", metavar="NAME[:KEY=VALUE,...]", multiple=True, help=STRATEGY)
+@click.option("--option", "pairs", metavar="KEY=VALUE", multiple=True, help=option_help())
+@click.option("--spec", "file", type=click.Path(path_type=Path), help="Start from a YAML or JSON file of fields.")
+@click.option("--out", type=click.Path(path_type=Path), help="Report to write.  [race.html in the first run's folder]")
+@as_json
+def race(
+    strategy: tuple[str, ...],
+    pairs: tuple[str, ...],
+    file: Path | None,
+    out: Path | None,
+    as_json: bool,
+    **given: str | None,
+) -> None:
+    """Train under several strategies, one after another."""
+    from ..reports import report
+
+    base = Spec.load(file) if file else Spec()
+    spec = base.replace(**chosen(given, pairs, base))
+    found = start(spec, [_parsed(text) for text in strategy] or None)
+    if not _follow(found, as_json):
+        raise SystemExit(STOPPED)
+    rows = found.rows()
+    path = report(found.runs, out or found.runs[0].folder / "race.html")
+    if as_json:
+        click.echo(json.dumps({"race": rows, "report": str(path)}))
+    else:
+        _show(rows)
+        click.echo(f"\nReport: {path}")
+    states = {run.state for run in found.runs}
+    wrong = states != {"done"} or any(row["check"] == DIFFERS for row in rows)
+    raise SystemExit(STOPPED if "stopped" in states else int(wrong))
+
+
+def _parsed(text: str) -> dict[str, Any]:
+    """`ddp:world=2,bucket=4` as a mapping that `race` takes."""
+    name, _, rest = text.partition(":")
+    options = dict(pair(part) for part in rest.split(",") if part)
+    world = {"world": options.pop("world")} if "world" in options else {}
+    return {"strategy": name, **world, "options": options}
+
+
+def _follow(found: Race, quiet: bool) -> bool:
+    """Show one run after the other; returns whether all have ended, else they were left to themselves."""
+    for run in found.runs:
+        if not quiet:
+            click.secho(f"\n{contestant(run.spec)}  {run.id}", bold=True)
+        state = follow(run, quiet)
+        if state not in ENDED:
+            return False
+        if state == "stopped":
+            found.stop()
+        if run.failure:
+            click.secho(f"Error: {run.failure}", fg="red", err=True)
+    return True
+
+
+def _show(rows: list[dict[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=160)  # a file or a pipe wraps nothing
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("strategy", "check", *SHOWN):
+        table.add_column(name, justify="right" if name in SHOWN else "left")
+    for row in rows:
+        table.add_row(row["name"], row["check"] or row["state"], *(COLUMNS[name](row) for name in SHOWN))
+    console.print()
+    console.print(table, markup=False)
+    for row in rows:
+        if row["problem"]:
+            click.echo(f"{row['name']} ({row['state']}): {row['problem']}")

@@ -1,0 +1,308 @@
+"""Races: one training under several strategies, one after the other, and each held to what one process computes."""
+
+from __future__ import annotations
+
+import base64
+import html
+import time
+from collections.abc import Callable, Iterable, Mapping
+from itertools import pairwise
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+from .charts import CHARTS, Curve, contestant, contestants, footprint, number, read
+from .equality import Equality, compare, exact
+from .folders import ENDED
+from .reports.sections import NONE, Section, table
+from .run import MOVED, POLL, Run, copy, create, named, start
+from .spec import Spec, SpecError, keywords, pick
+from .spec import table as family
+from .supervisor import devices
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from .charts import Chart
+
+REACHED = 1e-3  # relative: a loss this near to the reference's last one counts as reached
+
+NOTE = (
+    "Same seed and data; one after the other. Loss: training, mean of the last epoch. Loss difference: the largest to "
+    "the reference's curve over its first ten steps, relative. Parameter difference: the largest of any value to the "
+    "reference's at the end. In brackets what each is held to: rounding grows with the steps, and an optimizer that "
+    "scales each value's step moves one whose gradient is nothing but rounding by up to lr a step. Seconds a step: "
+    "median, without evaluations, checkpoints and pauses. Memory: the largest rank's process (PSS), or its GPU memory. "
+    "Sent: by the rank that sends most. To loss: seconds of training until the reference's last loss (validation, "
+    "where it has one) is reached."
+)
+
+
+def race(
+    spec: Spec, strategies: Iterable[Any] | None = None, model: Any = None, data: Any = None, loss: Any = None
+) -> Race:
+    """
+    Train a spec under several strategies, with the same seed and data, and return at once.
+
+    The runs take turns, so that none disturbs another's seconds, and don't need the kernel: when it dies in mid-race
+    they go on to the last, and ``lab.Race(runs)`` of what `lab.runs()` finds shows them again. Runs that you launch
+    meanwhile share the machine with them all the same.
+
+    Parameters
+    ----------
+    spec
+        What to train and how; its world is that of every strategy but `single`.
+    strategies
+        Each a name; a pair of a name and its options, such as ``("ddp", {"find_unused_parameters": True})``; or a
+        mapping of ``strategy`` and any of ``world``, ``options``, ``device`` and ``timeout``. All there are by default.
+        One that can't do the spec is not run, and shown with the reason.
+    model, data, loss
+        As `launch` takes them.
+
+    Raises
+    ------
+    SpecError, LabError
+        If a strategy is unknown, or none can do the spec; and as `launch` does.
+    """
+    if not isinstance(spec, Spec):
+        raise SpecError(f"race takes a Spec, not a {type(spec).__name__}: lab.race(lab.Spec(...), ['single', 'ddp'])")
+    parts = {"model": model, "data": data, "loss": loss}
+    spec = named(spec, {name: part for name, part in parts.items() if part is not None})
+    specs: list[Spec] = []
+    refused: dict[str, str] = {}
+    for fields in [_fields(spec, one) for one in (family("strategy") if strategies is None else strategies)]:
+        try:
+            contender = spec.replace(**fields)
+            devices.choose(contender)
+            specs.append(contender)
+        except SpecError as error:
+            refused[contestant(spec.model_copy(update=fields))] = str(error)
+    if not specs:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in refused.items())
+        raise SpecError(f"strategies={strategies!r}: none can do this spec ({reasons or 'none was given'})")
+    first = create(specs[0], **parts)
+    return Race(start(first, *(copy(first.path, other) for other in specs[1:])), refused)
+
+
+class Race:
+    """
+    The same training under several strategies; last in a cell it shows its figure and its table.
+
+    Parameters
+    ----------
+    runs
+        Runs whose specs differ in no more than name, strategy, world, options of the strategy, device and timeout.
+    refused
+        Why others could not run, by name.
+
+    Attributes
+    ----------
+    runs : list of Run
+        In the order in which they run.
+    refused : dict
+        As given.
+
+    Raises
+    ------
+    SpecError
+        If the runs differ in more.
+    """
+
+    def __init__(self, runs: Iterable[Run], refused: Mapping[str, str] | None = None) -> None:
+        self.runs, self.refused = list(runs), dict(refused or {})
+        if not self.runs:
+            raise SpecError("a race needs at least one run: lab.race(spec, strategies) starts one")
+        for run in self.runs[1:]:
+            ours, theirs = _training(self.runs[0].spec), _training(run.spec)
+            for field in (field for field in ours if ours[field] != theirs[field]):
+                raise SpecError(
+                    f"{field}={theirs[field]!r}: run {run.id!r} is another training than {self.runs[0].id!r}, which "
+                    f"has {ours[field]!r}; a race is one training under several strategies"
+                )
+
+    def __repr__(self) -> str:
+        ended = sum(run.state in ENDED for run in self.runs)
+        return f"<Race: {ended} of {len(self.runs)} runs have ended: {', '.join(contestants(self.runs))}>"
+
+    def wait(self, timeout: float | None = None) -> list[str]:
+        """Block until all have ended, or for `timeout` seconds; returns their states then."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while any(run.state not in ENDED for run in self.runs) and (deadline is None or time.monotonic() < deadline):
+            time.sleep(POLL)
+        return [run.wait(0) for run in self.runs]
+
+    def stop(self) -> None:
+        """Stop the run at hand and those to come, each as its turn comes."""
+        for run in reversed(self.runs):
+            run.stop()
+
+    @property
+    def reference(self) -> Run | None:
+        """What the others are held to: the first `single` run that is done, else the first of an exact strategy."""
+        done = [run for run in self.runs if run.state == "done" and exact(run.spec)]
+        return next((run for run in done if run.spec.strategy == "single"), done[0] if done else None)
+
+    def figure(self) -> Chart:
+        """Training loss by step and by second, memory and bytes of each run: one chart."""
+        return CHARTS["race"](self.runs)
+
+    def table(self) -> pd.DataFrame:
+        """The rows as a pandas table."""
+        import pandas as pd
+
+        return pd.DataFrame(self.rows())
+
+    def rows(self) -> list[dict[str, Any]]:
+        """
+        What each strategy came to, those refused too; None where it is not known.
+
+        Each has name, strategy, world, options, run (id), state, exact; loss, val_loss, test_accuracy (last);
+        loss_difference (relative, over the first ten steps) and loss_tolerance, curve_difference (the same over all
+        steps), parameter_difference (largest of a value at the end) and parameter_tolerance, check (the verdict);
+        step_s (median seconds), samples_per_s, memory (bytes, largest rank), tensors (bytes, largest rank, where
+        measured), sent (bytes a step, of the rank that sends most), to_loss_s; problem (why it failed or was refused).
+        """
+        reference, names = self.reference, contestants(self.runs)
+        rows = [{"name": name, **_row(run, reference)} for run, name in zip(self.runs, names, strict=True)]
+        blank = dict.fromkeys(rows[0])
+        return rows + [
+            {**blank, "name": name, "state": "refused", "problem": why} for name, why in self.refused.items()
+        ]
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        chart, told = self.figure(), self._section()
+        width, picture = 912, base64.b64encode(chart.png()).decode()
+        image = f'<img width="{width}" alt="{html.escape(chart.text)}" src="data:image/png;base64,{picture}">'
+        return {"text/html": f"{image}{told.html}", "text/plain": f"{chart.text}\n\n{told.text}"}
+
+    def _section(self) -> Section:
+        """The table as people read it, as HTML and as text."""
+        rows = self.rows()
+        columns = {head: [cell(row) for row in rows] for head, cell in COLUMNS.items()}
+        columns = {head: cells for head, cells in columns.items() if set(cells) != {NONE}}
+        ended = sum(run.state in ENDED for run in self.runs)
+        going = "" if ended == len(self.runs) else f"{ended} of {len(self.runs)} runs have ended; "
+        going += "race.wait() waits for the others. " if going else ""
+        lines = [[row["name"], *cells] for row, *cells in zip(rows, *columns.values(), strict=True)]
+        return table("Race", ["strategy", *columns], lines, going + NOTE, numeric=True)
+
+
+def among(runs: list[Run]) -> Race | Section:
+    """The race that several runs of one training are; nothing to show where they are none."""
+    try:
+        if len(runs) > 1:
+            return Race(runs)
+    except SpecError:
+        pass
+    return Section("", "")
+
+
+def _fields(spec: Spec, one: Any) -> dict[str, Any]:
+    """The Spec fields that an entry of `strategies` changes; options of the spec's own strategy stay with it."""
+    if isinstance(one, str):
+        one = {"strategy": one}
+    elif isinstance(one, tuple) and len(one) == 2:
+        one = {"strategy": one[0], "options": one[1]}
+    if not (isinstance(one, Mapping) and isinstance(one.get("strategy"), str)):
+        raise SpecError(f"strategies=[{one!r}]: must be names, pairs (name, options), or mappings with a 'strategy'")
+    for name in one:
+        if name not in MOVED:
+            raise SpecError(f"strategies=[{dict(one)!r}]: {name!r} can't differ in a race, only {', '.join(MOVED)} can")
+    entry = pick(family("strategy"), one["strategy"], "strategy")
+    left = _options_of(spec) - set(keywords(entry))
+    options = {name: value for name, value in spec.options.items() if name not in left} | dict(one.get("options", {}))
+    world = 1 if one["strategy"] == "single" else spec.world
+    return {"world": world, **one, "options": options}
+
+
+def _options_of(spec: Spec) -> set[str]:
+    """Names of the options of its strategy; of a user's own none are known."""
+    entry = family("strategy").get(spec.strategy)
+    return set(keywords(entry)) if entry else set()
+
+
+def _training(spec: Spec) -> dict[str, Any]:
+    """What all runs of a race have in common."""
+    own = _options_of(spec)
+    options = {name: value for name, value in spec.options.items() if name not in own}
+    return {k: v for k, v in spec.to_dict().items() if k not in (*MOVED, "name")} | {"options": options}
+
+
+def _row(run: Run, reference: Run | None) -> dict[str, Any]:
+    """What a run came to, see `Race.table`."""
+    spec, state, story, found = run.spec, run.state, read(run), footprint(run)
+    took = [after - before for before, after in pairwise(story.clock.y)]
+    seconds = median(took) if took else None
+    known = compare(run, reference) if reference and state == "done" else None
+    last = {name: curve.y[-1] for name, curve in story.curves.items()}
+    return {
+        "strategy": spec.strategy,
+        "world": spec.world,
+        "options": {name: value for name, value in spec.options.items() if name in _options_of(spec)},
+        "run": run.id,
+        "state": state,
+        "exact": exact(spec),
+        "loss": last.get("train_loss"),
+        **{name: last.get(name) for name in ("val_loss", "test_accuracy")},
+        **(known._asdict() if known else dict.fromkeys(Equality._fields)),
+        "step_s": seconds,
+        "samples_per_s": min(spec.batch_size, run.facts["samples"]) / seconds if seconds else None,
+        **found._asdict(),
+        "to_loss_s": _reached(run, reference) if reference else None,
+        "problem": _problem(run, state),
+    }
+
+
+def _reached(run: Run, reference: Run) -> float | None:
+    """Seconds of training until the reference's last loss was reached."""
+    ours, theirs = read(run), read(reference)
+    name = "val_loss" if "val_loss" in theirs.curves else "train_loss"
+    if name not in theirs.curves:
+        return None
+    goal = theirs.curves[name].y[-1]
+    at = dict(zip(*ours.clock, strict=True))
+    points = zip(*ours.curves.get(name, Curve([], [])), strict=True)
+    return next((at[step] for step, value in points if value <= goal + REACHED * abs(goal)), None)
+
+
+def _problem(run: Run, state: str) -> str | None:
+    """Why a run did not come to its end."""
+    if run.failure:
+        return str(run.failure)
+    return None if state == "done" or state not in ENDED else f"it was {state} after {len(read(run).clock.x)} steps"
+
+
+def _figure(name: str) -> Callable[[dict[str, Any]], str]:
+    return lambda row: NONE if _missing(row[name]) else number(row[name])
+
+
+def _held(name: str, limit: str) -> Callable[[dict[str, Any]], str]:
+    return lambda row: NONE if _missing(row[name]) else f"{row[name]:.1g} ({row[limit]:.0g})"
+
+
+def _size(name: str) -> Callable[[dict[str, Any]], str]:
+    return lambda row: NONE if _missing(row[name]) else f"{row[name] / 1e6:,.3g} MB"
+
+
+def _seconds(name: str) -> Callable[[dict[str, Any]], str]:
+    return lambda row: NONE if _missing(row[name]) else f"{row[name]:.3g} s"
+
+
+def _missing(value: Any) -> bool:
+    return value is None or value != value
+
+
+# What people read: the head of a column, and its text from a row.
+COLUMNS: dict[str, Callable[[dict[str, Any]], str]] = {
+    "state": lambda row: row["state"],
+    "check": lambda row: row["problem"] or row["check"] or NONE,
+    "loss": _figure("loss"),
+    "validation loss": _figure("val_loss"),
+    "loss difference": _held("loss_difference", "loss_tolerance"),
+    "parameter difference": _held("parameter_difference", "parameter_tolerance"),
+    "seconds a step": _seconds("step_s"),
+    "samples/s": _figure("samples_per_s"),
+    "memory": _size("memory"),
+    "tensors": _size("tensors"),
+    "sent a step": _size("sent"),
+    "to loss": _seconds("to_loss_s"),
+}

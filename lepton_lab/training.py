@@ -275,6 +275,13 @@ def token_loss(output: Tensor, target: Tensor) -> Tensor:
     return functional.cross_entropy(output.flatten(0, -2), target.flatten())
 
 
+def usual_loss(data: Data) -> Loss:
+    """What is trained where the user gives no loss: cross entropy for classes and tokens, else the squared error."""
+    from torch.nn import functional
+
+    return squared_error if not data.classes else token_loss if data.vocabulary else functional.cross_entropy
+
+
 def squared_error(output: Tensor, target: Tensor) -> Tensor:
     """Mean squared error, taking an output (B, 1) for a target (B,) too, which would broadcast to (B, B)."""
     return (output.reshape(target.shape) - target).square().mean()

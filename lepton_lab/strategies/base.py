@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from torch.optim import Optimizer
 
+    from .work import Cost, Workload
+
     # One micro-batch of a rank: inputs (B, ...), targets (B, ...), and its share of the step's loss.
     Batch = tuple[Tensor, Tensor, float]
     Loss = Callable[[Tensor, Tensor], Tensor]
@@ -161,6 +163,10 @@ class Single:
     def report(self) -> dict[str, Any]:
         """Figures of its own, for each system event of this rank and a note at the end; asked by another thread."""
         return {}
+
+    def cost(self, work: Workload) -> Cost:
+        """What a step is predicted to cost the rank that bears most, from what one process does; nothing is run."""
+        return work.replica(1, "one process holds and computes all")
 
     def _place(self, model: nn.Module) -> nn.Module:
         import torch

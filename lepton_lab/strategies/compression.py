@@ -20,6 +20,8 @@ from torch import Tensor, nn
 from torch.distributed.algorithms.ddp_comm_hooks import default_hooks
 from torch.futures import Future
 
+from .work import Workload, all_gather, all_reduce
+
 WHOLE = 10  # first steps, whose gradients PowerSGD sends whole: they are large, and change fast
 GAIN = 2  # times that PowerSGD must make a gradient smaller to be worth its while
 
@@ -119,7 +121,7 @@ class PowerSGD(Feedback):
 
     def exchange(self, bucket: dist.GradBucket, gradients: dict[str, Tensor]) -> None:
         """Two messages: the P of all matrices with what is sent whole, then their Q."""
-        compressed = {name: g.flatten(1) for name, g in gradients.items() if self.steps >= WHOLE and self._pays(g)}
+        compressed = {name: g.flatten(1) for name, g in gradients.items() if self.steps >= WHOLE and pays(g, self.rank)}
         whole = [g for name, g in gradients.items() if name not in compressed]
         ps = [matrix @ self._start(name, matrix) for name, matrix in compressed.items()]  # each (R, K)
         average([*ps, *whole])
@@ -142,12 +144,6 @@ class PowerSGD(Feedback):
         """Remember what `state` gave."""
         super().load_state(state)
         self.q, self.steps = self._placed(state["q"]), state["steps"]
-
-    def _pays(self, gradient: Tensor) -> bool:
-        if gradient.dim() < 2:
-            return False
-        rows, columns = gradient.flatten(1).shape
-        return (rows + columns) * self.rank * GAIN < rows * columns
 
     def _start(self, name: str, matrix: Tensor) -> Tensor:
         """Q (S, K) to begin with: the last step's, or random, the same on every rank."""
@@ -194,6 +190,33 @@ class TopK(Feedback):
         buffer.zero_()
         for p, v in zip(gathered(place), gathered(value), strict=True):
             buffer.index_add_(0, p, v, alpha=1 / dist.get_world_size())
+
+
+def cost(work: Workload, compress: str, ranks: int, rank: int, kept: float) -> tuple[float, float]:
+    """Bytes that a rank sends, and what it remembers of them, a step; options as `HOOKS` takes them."""
+    if compress in ("fp16", "bf16"):
+        return all_reduce(work.gradients / 2, ranks), 0.0
+    trained = [(p, work.held[name].gradient) for name, p in work.model.named_parameters() if p.requires_grad]
+    if compress == "topk":
+        sent = sum(math.ceil(kept * p.numel()) for p, _ in trained) * ranks  # numbers of 4 bytes, and as many places
+        return 2 * all_gather(4 * sent, ranks), work.gradients
+    p_sizes = q_sizes = whole = left = 0.0
+    for parameter, size in trained:
+        if pays(parameter, rank):
+            rows, columns = parameter.flatten(1).shape
+            each = size / parameter.numel() * rank
+            p_sizes, q_sizes, left = p_sizes + rows * each, q_sizes + columns * each, left + size
+        else:
+            whole += size
+    return all_reduce(p_sizes + whole, ranks) + all_reduce(q_sizes, ranks), left + q_sizes
+
+
+def pays(gradient: Tensor, rank: int) -> bool:
+    """Whether PowerSGD makes a gradient so much smaller that it is worth its while."""
+    if gradient.dim() < 2:
+        return False
+    rows, columns = gradient.flatten(1).shape
+    return (rows + columns) * rank * GAIN < rows * columns
 
 
 def average(values: list[Tensor]) -> None:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from ..spec import Spec, unknown
 from .group import Group
+from .work import all_reduce, broadcast, shown
 
 if TYPE_CHECKING:
     from torch import nn
 
     from .compression import Feedback, Half
+    from .work import Cost, Workload
 
 COMPRESS = ("none", "fp16", "bf16", "powersgd", "topk")
 REMEMBER = ("powersgd", "topk")  # what they leave out of a gradient they add to the next
@@ -77,6 +80,19 @@ class DDP(Group):
         super().load_local_state(state)
         if self.hook and self.compress in state.get("compression", {}):
             self.hook.load_state(state["compression"][self.compress])
+
+    def cost(self, work: Workload) -> Cost:
+        """Gradients go around a ring, as they are or compressed; rank 0's buffers, if there are any, to all."""
+        n, told = self.spec.world, shown(work.gradients)
+        sent, remembered = all_reduce(work.gradients, n), 0.0
+        if n > 1 and self.compress != "none":
+            from . import compression
+
+            sent, remembered = compression.cost(work, self.compress, n, self.powersgd_rank, self.topk)
+            told += f", sent as {self.compress}"
+        why = f"each rank holds all and computes 1/{n} of the batch; gradients ({told}) are averaged"
+        whole = work.replica(n, why, sent + broadcast(work.buffers, n), stay=n > 1)
+        return dataclasses.replace(whole, optimizer=whole.optimizer + remembered)
 
     def _wrap(self, model: nn.Module) -> nn.Module:
         if self.world == 1:

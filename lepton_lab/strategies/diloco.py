@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from ..spec import Spec
@@ -9,6 +10,8 @@ from .local_sgd import LocalSGD
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from .work import Cost, Workload
 
 
 class DiLoCo(LocalSGD):
@@ -36,6 +39,12 @@ class DiLoCo(LocalSGD):
         if not 0 <= momentum < 1:
             return f"options={{'outer_momentum': {momentum}}}: must be from 0 to below 1 (usually 0.9)"
         return super().refuse(spec)
+
+    def cost(self, work: Workload) -> Cost:
+        """As local_sgd's, with the outer optimizer's state: weights of the last meeting, and momentum."""
+        inner = super().cost(work)
+        why = f"{inner.why}, and an outer optimizer keeps them and a momentum"
+        return dataclasses.replace(inner, optimizer=inner.optimizer + 2 * work.gradients, why=why)
 
     def local_state(self) -> dict[str, Any]:
         """The outer optimizer's state too."""

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from ..spec import Spec, SpecError
 from .group import Group
-from .shards import as_plain, named_state
+from .shards import as_plain, named_state, sharded
 
 if TYPE_CHECKING:
     from torch import nn
     from torch.distributed.device_mesh import DeviceMesh
+
+    from .work import Cost, Workload
 
 GATHERED = ("fp32", "bf16")
 MANY = 2**20  # parameters from which a layer is worth a collective of its own
@@ -85,6 +87,19 @@ class FSDP(Group):
         for unit in units(model):
             fully_shard(unit, mesh=self.mesh, reshard_after_forward=self.reshard_after_forward, mp_policy=inner)
         return fully_shard(model, mesh=self.mesh, mp_policy=outer)
+
+    def cost(self, work: Workload) -> Cost:
+        """A part of all state; a unit's parameters come for its forward, again for its backward pass, and go."""
+        if self.spec.world == 1:
+            return super().cost(work)
+        ranks = self._sharing()
+        paths = [path for path, module in work.model.named_modules() if module in set(units(work.model))]
+        narrow = 0.5 if self.gather == "bf16" else 1.0
+        return sharded(work, paths, ranks, self.spec.world, again=self.reshard_after_forward, narrow=narrow)
+
+    def _sharing(self) -> int:
+        """Ranks that a parameter is split between."""
+        return self.spec.world
 
     @contextlib.contextmanager
     def _before_last(self) -> Iterator[None]:

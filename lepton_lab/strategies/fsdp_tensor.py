@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..spec import Spec, SpecError
+from .shards import sharded
 from .tensor import TensorParallel
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
     from torch.distributed.device_mesh import DeviceMesh
+
+    from .work import Cost, Workload
 
 TENSOR = 2  # ranks of a tensor group by default
 
@@ -70,6 +74,22 @@ class FsdpTensor(TensorParallel):
             self.mesh: DeviceMesh = init_device_mesh(device.type, shape, mesh_dim_names=("data", "tensor"))
             self.part, self.parts = self.mesh.get_local_rank("data"), shape[0]
         return device
+
+    def cost(self, work: Workload) -> Cost:
+        """As tensor's within a group, for its slice of the batch; each piece sharded as under fsdp."""
+        n = self._ranks(self.spec)
+        if self.spec.world == 1:
+            return super().cost(work)
+        from ..models.blocks import Block
+        from . import splitting
+
+        groups = self.spec.world // n
+        shares = splitting.fractions(work.model, n, False)
+        blocks = [path for path, module in work.model.named_modules() if isinstance(module, Block)]
+        cost = sharded(work, blocks, groups, groups, shares=shares)
+        sent = self.spec.accumulate * splitting.told(work, n, work.micro(groups), False)
+        why = f"{groups} groups each cut layers between {n} ranks; of its piece {cost.why}"
+        return dataclasses.replace(cost, sent=cost.sent + sent, why=why)
 
     def total(self, values: Tensor) -> Tensor:
         """Sum over the tensor groups."""

@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING
 from .. import operations
 from ..spec import Spec
 from .base import Single
+from .work import all_reduce, shown
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
     from .base import Batch, Loss
+    from .work import Cost, Workload
 
 AHEAD = 3  # steps that a host may run ahead of its GPU
 
@@ -85,6 +87,11 @@ class Group(Single):
             self._done.append(event)
             if len(self._done) > AHEAD:
                 self._done.popleft().synchronize()  # so that a command announced `lead` steps before reaches all ranks
+
+    def cost(self, work: Workload) -> Cost:
+        """As if ranks averaged their gradients; what a strategy sends else, it tells itself."""
+        why = f"taken to average the gradients ({shown(work.gradients)}) of {self.spec.world} ranks that hold all"
+        return work.replica(self.spec.world, why, all_reduce(work.gradients, self.spec.world))
 
     def total(self, values: Tensor) -> Tensor:
         """Sum over the ranks of a data-parallel group."""

@@ -12,11 +12,13 @@ from pydantic import Field
 
 from ..spec import Spec
 from .asynchronous import Asynchronous
+from .work import shown
 
 if TYPE_CHECKING:
     from torch import Tensor, UntypedStorage, nn
 
     from .base import Batch, Loss
+    from .work import Cost, Workload
 
 LINE = 64  # bytes of a cache line: no two tensors share one
 POLL = 0.0005  # seconds between looks at the slowest rank
@@ -73,6 +75,12 @@ class Hogwild(Asynchronous):
         counts = torch.empty(0, dtype=torch.int64).set_(memory, size // 8, (self.world,), (LINE // 8,))
         self.counts = counts.numpy()
         return model
+
+    def cost(self, work: Workload) -> Cost:
+        """One model in memory that all share, so nothing is sent."""
+        n = self.spec.world
+        shared = shown(work.parameters)
+        return work.replica(n, f"{n} ranks write into the same parameters ({shared}, counted for each); none are sent")
 
     def _map(self, size: int) -> UntypedStorage:
         """

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING
 
 from ..spec import Spec
-from .fsdp import FSDP
+from .fsdp import FSDP, units
+from .work import all_reduce, shown
 
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
+
+    from .work import Cost, Workload
 
 
 class Hybrid(FSDP):
@@ -46,6 +50,19 @@ class Hybrid(FSDP):
         held = super().holds(rank, world)
         seat = rank % self.size
         return dict.fromkeys(held, (seat / self.size, (seat + 1) / self.size)) | {"batch": held["batch"]}
+
+    def cost(self, work: Workload) -> Cost:
+        """As fsdp's within a group; then each part's gradients are averaged between the groups."""
+        cost, groups = super().cost(work), self.spec.world // self.size
+        if groups == 1:
+            return cost
+        count = len(units(work.model)) + 1
+        sent = all_reduce(cost.gradients, groups) + (count - 1) * all_reduce(0, groups)
+        why = f"{cost.why}; {groups} groups average their parts' gradients ({shown(cost.gradients)})"
+        return dataclasses.replace(cost, sent=cost.sent + sent, why=why)
+
+    def _sharing(self) -> int:
+        return self.size
 
     def _mesh(self) -> DeviceMesh:
         from torch.distributed.device_mesh import init_device_mesh

@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from ..spec import Spec
 from .group import Group
+from .work import all_reduce, shown
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
+
+    from .work import Cost, Workload
 
 
 class LocalSGD(Group):
@@ -49,6 +52,12 @@ class LocalSGD(Group):
         # s + every - 1 at most: no other rank gets beyond that step without it.
         self.lead += self.every - 1
         return device
+
+    def cost(self, work: Workload) -> Cost:
+        """A mean over the ranks every so many steps, as a mean over the steps."""
+        n, met = self.spec.world, work.parameters
+        why = f"each rank trains a copy on its 1/{n} of the batch; every {self.every} steps {shown(met)} are averaged"
+        return work.replica(n, why, all_reduce(met, n) / self.every)
 
     def state_dict(self) -> dict[str, dict[str, Any]]:
         """The mean over ranks of weights, buffers and optimizer state, which any strategy can go on with."""

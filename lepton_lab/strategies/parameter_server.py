@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import dataclasses
 import datetime
 import threading
 from collections import Counter
@@ -15,12 +16,15 @@ from pydantic import Field
 
 from ..spec import Spec
 from .asynchronous import Asynchronous
+from .work import HEADER, shown
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
     from torch.distributed import ProcessGroup
     from torch.optim import Optimizer
+
+    from .work import Cost, Workload
 
 FOREVER = datetime.timedelta(days=365)  # the server waits through any pause or evaluation; its workers keep the time
 LATER = 1.0  # seconds that a worker waits longer than the server does, who knows which rank is missing
@@ -129,6 +133,15 @@ class ParameterServer(Asynchronous):
                 if self.rank == 0:
                     self.server.seen = [self.server.version] * self.world
             yield module
+
+    def cost(self, work: Workload) -> Cost:
+        """Rank 0's: its worker computes with a copy, and it sends each other worker the parameters."""
+        n, row = self.spec.world, work.gradients
+        if n == 1:
+            return super().cost(work)
+        why = f"rank 0 takes {n - 1} x {shown(row)} of gradients and gives as much of parameters, to one rank at a time"
+        whole = work.replica(n, why, (n - 1) * (row + HEADER))
+        return dataclasses.replace(whole, parameters=whole.parameters + row)
 
     def state_dict(self) -> dict[str, dict[str, Any]]:
         """The server's; the others have nothing of their own."""

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
 
     from .base import Batch, Loss
+    from .work import Cost, Workload
 
 SPAN = 4  # micro-batches for each rank by default: enough to keep most of the line busy (Huang, section 2.3)
 LAYERS = {"mlp": 2, "cnn": 5, "mnist_cnn": 4}  # layers with weights, between which these models can be cut
@@ -126,6 +127,15 @@ class Pipeline(Group):
         if self._ranked is None:
             self._ranked = told[1].item() >= 0
         return told[0], told[1] if self._ranked else None, len(y)
+
+    def cost(self, work: Workload) -> Cost:
+        """Of the rank that holds most: its layers, and activations of as many micro-batches as are under way."""
+        if self.spec.world == 1:
+            return super().cost(work)
+        from . import stages
+
+        schedule = str(self.spec.options.get("pipeline_schedule", "1f1b"))
+        return stages.cost(work, schedule, self.spec.world, self.microbatches)
 
     @contextlib.contextmanager
     def aligned(self) -> Iterator[nn.Module]:

@@ -19,9 +19,12 @@ from torch.nn import functional
 
 from ..models.blocks import MLP, Attention, Block
 from ..spec import SpecError
+from .work import BACKWARD, FORWARD, all_gather, all_reduce, reduce_scatter
 
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
+
+    from .work import Workload
 
     Pair = tuple[nn.Linear, list[nn.Module], nn.Linear]
 
@@ -43,7 +46,7 @@ ELEMENTWISE = (
 )
 """What may stand between two layers of a pair: each unit by itself, so that a rank needs its own units only."""
 
-PLAN = {
+PLAN: dict[type, dict[str, type[ParallelStyle]]] = {
     Attention: {"q": ColwiseParallel, "k": ColwiseParallel, "v": ColwiseParallel, "out": RowwiseParallel},
     MLP: {"up": ColwiseParallel, "down": RowwiseParallel},
 }
@@ -92,6 +95,50 @@ def divisible(model: nn.Module) -> list[tuple[str, int]]:
     return found
 
 
+def chains(model: nn.Module) -> list[tuple[list[str], list[str], str]]:
+    """Each cut part of a model, by paths: layers cut by columns, what stands between, and the layer cut by rows."""
+    names = {module: path for path, module in model.named_modules()}
+    found = []
+    for module in names:
+        if type(module) in PLAN:
+            columns = [module.get_submodule(n) for n, style in PLAN[type(module)].items() if style is ColwiseParallel]
+            (row,) = (module.get_submodule(n) for n, style in PLAN[type(module)].items() if style is RowwiseParallel)
+            between = [part for part in module.modules() if part not in (*columns, row)]
+            found.append(([names[c] for c in columns], [names[part] for part in between], names[row]))
+        for up, within, down in _pairs(module):
+            found.append(([names[up]], [names[part] for part in within], names[down]))
+    return found
+
+
+def fractions(model: nn.Module, ranks: int, sequence: bool) -> dict[str, float]:
+    """What a rank has of parameters that are cut (by name), and of what modules take (by an event's owner)."""
+    cut: list[str] = []
+    for columns, between, row in chains(model):
+        cut += [f"{path}.{kind}" for path in columns for kind in ("weight", "bias")]
+        cut += [f"{row}.weight", *between, row]
+        cut += [FORWARD + path for path in (*columns, *between)] + [BACKWARD + path for path in (row, *between)]
+    for path, module in model.named_modules():
+        if sequence and isinstance(module, Block):
+            own = [path, f"{path}.norm1", f"{path}.norm2", f"{path}.dropout"]
+            cut += [way + part for part in own for way in ("", FORWARD, BACKWARD)]
+    return dict.fromkeys(cut, 1 / ranks)
+
+
+def told(work: Workload, ranks: int, samples: int, sequence: bool) -> float:
+    """Bytes that a rank sends its group for a micro-batch."""
+    sent = 0.0
+    first = next(iter(work.model.named_parameters()))[0]
+    for (column, *_), _, row in chains(work.model):
+        layer = work.model.get_submodule(column)
+        came = work.outputs[column].of(samples) * layer.in_features / layer.out_features
+        gave = work.outputs[row].of(samples)
+        if sequence:
+            sent += 2 * all_gather(came, ranks) + 2 * reduce_scatter(gave, ranks)
+        else:  # the gradient of the model's own inputs is nobody's
+            sent += all_reduce(gave, ranks) + (0.0 if first.startswith(column) else all_reduce(came, ranks))
+    return sent
+
+
 def split(model: nn.Module, mesh: DeviceMesh, sequence: bool) -> None:
     """
     Cut what can be cut of a model in place: its weights become DTensors, and all else stays as it is on every rank.
@@ -132,13 +179,13 @@ def split(model: nn.Module, mesh: DeviceMesh, sequence: bool) -> None:
 
 
 def _styles(kind: type, tokens: Shard | Replicate) -> dict[str, ParallelStyle]:
-    styles: dict[str, ParallelStyle] = {}
+    found: dict[str, ParallelStyle] = {}
     for name, style in PLAN[kind].items():
         if style is RowwiseParallel:
-            styles[name] = RowwiseParallel(output_layouts=tokens)
+            found[name] = RowwiseParallel(output_layouts=tokens)
         else:
-            styles[name] = ColwiseParallel(input_layouts=tokens if kind is MLP else Replicate())
-    return styles
+            found[name] = ColwiseParallel(input_layouts=tokens if kind is MLP else Replicate())
+    return found
 
 
 def _apply(module: nn.Module, mesh: DeviceMesh, styles: dict[str, ParallelStyle]) -> None:

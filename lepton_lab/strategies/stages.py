@@ -7,6 +7,7 @@ Legend of the shape comments: B samples; what lies between two stages has B firs
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import math
 from collections.abc import Callable
 from functools import cache
@@ -17,9 +18,12 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from ..spec import SpecError
+from .timetable import PIPELINES, bubble, highest
+from .work import HEADER, LOSS, Cost, Workload, all_reduce, within
 
 Layer = tuple[str, nn.Module]  # path in the model, and what is there
 PARTS = ["embed", "blocks", "head"]
+TOLD = 24  # bytes that ranks sum up at a step's end: loss, right answers, squares of the gradient
 HOOKS = ("_forward_pre_hooks", "_forward_pre_hooks_with_kwargs")
 
 
@@ -81,6 +85,32 @@ def cut(groups: list[list[Layer]], stages: int) -> list[list[Layer]]:
                     "ranks; give each its own, or take strategy='ddp'"
                 )
     return runs
+
+
+def cost(work: Workload, schedule: str, world: int, microbatches: int) -> Cost:
+    """What a pipeline of `world` ranks is predicted to cost; of memory, the parts of the rank that needs most."""
+    runs = cut(layers(work.model), world * PIPELINES[schedule].stages)
+    micro = -(-work.batch // microbatches)
+    gives = [work.outputs[run[-1][0]].of(micro) for run in runs]
+    paths = [[path for path, _ in run] for run in runs]
+    paths[-1].append(LOSS)
+    kept = [sum(size.of(micro) for name, size in work.saved.items() if within(name, stage)) for stage in paths]
+    under_way = highest(schedule, world, microbatches, [a + b for a, b in zip(kept, gives, strict=True)])
+    found, sent = [], [all_reduce(TOLD, world)] * world
+    for rank in range(world):
+        mine = [path for stage in paths[rank::world] for path in stage]
+        held = [own for name, own in work.held.items() if within(name, mine)]
+        sizes = (sum(own[i] for own in held) for i in range(3))
+        found.append(Cost(*sizes, under_way[rank] + work.passing(micro, mine), ""))
+    for stage, size in enumerate(gives[:-1]):
+        for rank in (stage % world, (stage + 1) % world):  # forward, and the gradient back
+            sent[rank] += microbatches * (size + HEADER)
+    largest = max(found, key=lambda cost: cost.memory)
+    why = (
+        f"rank {found.index(largest)} holds most; {microbatches} micro-batches of {micro} pass through "
+        f"{len(runs)} stages as {schedule} orders them, and ranks idle while it fills and drains"
+    )
+    return dataclasses.replace(largest, why=why, sent=max(sent), idle=bubble(schedule, world, microbatches))
 
 
 def _in_a_row(module: nn.Module) -> bool:

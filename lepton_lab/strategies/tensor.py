@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Any
 from ..spec import CELL, Spec, SpecError
 from .group import Group
 from .shards import as_plain, named_state
+from .work import Cost
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
     from torch.distributed.device_mesh import DeviceMesh
+
+    from .work import Workload
 
 DEALT = {"transformer": "heads", "gpt": "heads", "mlp": "hidden"}  # model -> option: what ranks get equal numbers of
 
@@ -92,6 +95,20 @@ class TensorParallel(Group):
         device = super().start(rank, world, rendezvous, device)
         self.part, self.parts = 0, 1
         return device
+
+    def cost(self, work: Workload) -> Cost:
+        """A slice of each layer; what a layer cut by rows gives, and its gradient's way back, are summed over ranks."""
+        n = self._ranks(self.spec)
+        if n == 1:
+            return super().cost(work)
+        from . import splitting
+
+        shares = splitting.fractions(work.model, n, self.sequence_parallel)
+        held, micro = work.part(shares), work.micro()
+        rise = work.rise(micro, self.spec.accumulate > 1, shares)
+        why = f"each rank has 1/{n} of each layer that can be cut, and the whole batch; what layers give is summed"
+        sent = self.spec.accumulate * splitting.told(work, n, micro, self.sequence_parallel)
+        return Cost(held.size, held.gradient, held.state, rise - held.gradient, why, sent)
 
     def state_dict(self) -> dict[str, dict[str, Any]]:
         """What this rank holds: its slices as DTensors, and what all ranks have."""

@@ -7,6 +7,7 @@ F forward, B backward, I the part of B that the stage before waits for (gradient
 
 from __future__ import annotations
 
+from itertools import accumulate
 from types import SimpleNamespace
 from typing import NamedTuple
 
@@ -99,6 +100,30 @@ def bubble(schedule: str, world: int, microbatches: int) -> float:
     slots = timeline(schedule, world, microbatches)
     busy = sum(slot.end - slot.start for slot in slots)
     return 1 - busy / (world * max(slot.end for slot in slots))
+
+
+def highest(schedule: str, world: int, microbatches: int, kept: list[float]) -> list[float]:
+    """
+    Most that each rank holds at once for backward passes to come.
+
+    Parameters
+    ----------
+    schedule, world, microbatches
+        As for `timeline`.
+    kept
+        What a micro-batch leaves in each stage, from its forward to the end of its backward; about as much again are
+        the gradients that wait for W after I.
+    """
+    moves: list[list[tuple[float, float]]] = [[] for _ in range(world)]
+    for slot in timeline(schedule, world, microbatches):
+        size = kept[slot.stage]
+        moves[slot.rank] += {
+            "F": [(slot.start, size)],
+            "B": [(slot.end, -size)],
+            "I": [(slot.end, size)],
+            "W": [(slot.end, -2 * size)],
+        }[slot.work]
+    return [max(accumulate(size for _, size in sorted(row))) for row in moves]
 
 
 def _alternating(rank: int, ahead: int, microbatches: int) -> list[tuple[str, int, int]]:

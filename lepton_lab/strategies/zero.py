@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ..spec import Spec
 from .ddp import DDP
+from .work import dealt
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
     from torch.optim import Optimizer
+
+    from .work import Cost, Workload
 
 
 class Zero(DDP):
@@ -48,6 +52,19 @@ class Zero(DDP):
             del self.optimizer.state[parameter]  # Adagrad's is there from the start
         self.flat = [join(hand) for hand in self.hands] if self.world > 1 else []
         return self.model, self.optimizer
+
+    def cost(self, work: Workload) -> Cost:
+        """As ddp's, but for the optimizer's state; then each rank sends what it updated to all."""
+        n, whole = self.spec.world, super().cost(work)
+        names = {p: name for name, p in work.model.named_parameters()}
+        hands = [[work.held[names[p]] for p in hand] for hand in deal([p for p in names if p.requires_grad], n)]
+        passed = dealt([sum(p.size for p in hand) for hand in hands], n)
+        return dataclasses.replace(
+            whole,
+            optimizer=max(sum(p.state for p in hand) for hand in hands),
+            sent=whole.sent + passed,
+            why=f"as ddp, but each rank keeps the optimizer's state of 1/{n} of the parameters, and sends these to all",
+        )
 
     def _update(self, clip: float) -> None:
         super()._update(clip)

@@ -16,7 +16,7 @@ from ..events import Log
 from ..feeding import cores
 from ..folders import RunFolder, data_root
 from ..processes import die_with_parent, keep_memory
-from ..spec import pick, table
+from ..spec import Spec, pick, table
 from . import failures
 
 if TYPE_CHECKING:
@@ -72,9 +72,8 @@ def main(path: str, rank: int, cwd: str, modules: list[str], gpu: str | None) ->
 def _train(folder: RunFolder, rank: int, gpu: str | None, log: Log) -> str:
     import numpy as np
     import torch
-    from torch.nn import functional
 
-    from ..training import Fit, squared_error, token_loss
+    from ..training import Fit, usual_loss
 
     spec = folder.spec
     torch.set_num_threads(threads := max(1, cores() // spec.world))
@@ -91,10 +90,9 @@ def _train(folder: RunFolder, rank: int, gpu: str | None, log: Log) -> str:
     np.random.seed(spec.seed)
     torch.manual_seed(spec.seed)  # the same weights on every rank
     shipped = shipping.unpack(folder, ("model", "data", "loss"))
-    data = shipped.get("data") or load_data(folder)
-    model = _model(folder, shipped, data)
-    usual = squared_error if not data.classes else token_loss if data.vocabulary else functional.cross_entropy
-    loss = shipped.get("loss") or usual
+    data = shipped.get("data") or load_data(spec)
+    model = make_model(spec, shipped.get("model"), data)
+    loss = shipped.get("loss") or usual_loss(data)
     if isinstance(loss, torch.nn.Module):
         loss = loss.to(device)
     optimizer = pick(table("optimizer"), spec.optimizer, "optimizer")
@@ -135,17 +133,16 @@ def _rewind_gone(folder: RunFolder, step: int) -> None:
             log.close()
 
 
-def load_data(folder: RunFolder) -> Data:
-    """The splits of a run's own data set."""
-    spec = folder.spec
+def load_data(spec: Spec) -> Data:
+    """The splits of a data set of the table."""
     dataset = pick(table("dataset"), spec.dataset, "dataset")
     return dataset(data_root(), spec.seed, **spec.options_of(dataset))
 
 
-def _model(folder: RunFolder, shipped: dict[str, Any], data: Data) -> Any:
-    spec = folder.spec
-    if "model" in shipped:
-        return shipping.build(shipped["model"], data.shape, len(data.classes), data.vocabulary)
+def make_model(spec: Spec, own: Any, data: Data) -> Any:
+    """The model for some data: the user's own as it was passed, or the spec's if that is None."""
+    if own is not None:
+        return shipping.build(own, data.shape, len(data.classes), data.vocabulary)
     maker = pick(table("model"), spec.model, "model")
     return maker(data.shape, len(data.classes), data.vocabulary, **spec.options_of(maker))
 

@@ -1,0 +1,208 @@
+"""A step of one process, rehearsed on tensors that have shapes but no memory: what it holds, and when."""
+
+from __future__ import annotations
+
+import copy
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, UntypedStorage, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from ..feeding import Feed
+from ..spec import Spec, pick, table
+from ..strategies.base import Single
+from ..strategies.work import BACKWARD, FORWARD, GRADIENT, KEPT, LOSS, PASSING, Amount, Event, Held, Workload
+from ..supervisor.rank import make_model
+from ..training import usual_loss
+
+if TYPE_CHECKING:
+    from ..datasets import Data
+
+FEW, MORE = 4, 8  # samples of two rehearsals, between which memory is taken to grow evenly
+
+
+def rehearse(spec: Spec, data: Data, model: Any = None, loss: Any = None) -> Workload:
+    """
+    What a step of one process holds: every operation with its shapes, but without its arithmetic.
+
+    Parameters
+    ----------
+    spec
+        Model, optimizer, batch and precision, for strategy='single'.
+    data
+        The splits; of samples only shape and type are looked at.
+    model, loss
+        The user's own, as `launch` takes them; else the spec's, and the usual one.
+    """
+    precision = "bf16" if spec.precision == "fp16" else spec.precision  # as large, and no scale to be read
+    alone = spec.replace(precision=precision, compile=False, accumulate=1, device="cpu")
+    strategy = Rehearsed(alone)
+    strategy.start(0, 1, Path(), torch.device("cpu"))
+    sample = _sample(data.train)
+    with FakeTensorMode(allow_non_fake_inputs=True), Watch() as watch:
+        own = copy.deepcopy(model) if isinstance(model, nn.Module) else model
+        module = make_model(spec, own, data)
+        optimizer = pick(table("optimizer"), spec.optimizer, "optimizer")
+        strategy.setup(module, lambda parameters: optimizer(parameters, spec))
+
+        def step(samples: int) -> Taken:
+            x, y = (torch.empty((samples, *shape), dtype=dtype) for shape, dtype in sample)
+            feed = Feed((x, y), data, alone.replace(batch_size=samples), strategy)
+            with watch.taken(strategy.module) as taken:
+                strategy.step(*next(feed.epoch(0)), loss or usual_loss(data), spec.clip)
+            return taken
+
+        step(FEW)  # makes the optimizer's state
+        few, more = step(FEW), step(MORE)
+    n = len(data.train[0]) if isinstance(data.train, tuple) else len(data.train)
+    return Workload(
+        spec=spec,
+        model=strategy.module,
+        batch=n if spec.optimizer == "gd" else min(spec.batch_size, n),
+        held=_held(strategy),
+        saved=_amounts(few.saved, more.saved),
+        outputs=_amounts(few.outputs, more.outputs),
+        events=_events(few.events, more.events),
+    )
+
+
+class Rehearsed(Single):
+    """One process, whose model is where it is."""
+
+    def _place(self, model: nn.Module) -> nn.Module:
+        convolutions = [layer for layer in model.modules() if isinstance(layer, nn.Conv2d)]
+        for layer in convolutions:  # as Single does it, in which tensors without memory would be lost
+            weight = layer.weight.detach().contiguous(memory_format=torch.channels_last)
+            layer.weight = nn.Parameter(weight, layer.weight.requires_grad)
+        return model
+
+
+Move = tuple[int, str, str]  # bytes, above 0 if taken; kind and owner of an Event
+
+
+class Taken:
+    """What one rehearsal found, in bytes."""
+
+    def __init__(self) -> None:
+        self.events: list[Move] = []
+        self.saved: dict[str, int] = {}
+        self.outputs: dict[str, int] = {}
+
+
+class Watch(TorchDispatchMode):
+    """Sees every operation, and each memory that it takes and gives back."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._seen: weakref.WeakKeyDictionary[UntypedStorage, int] = weakref.WeakKeyDictionary()
+        self._moves: list[tuple[int, int, str]] | None = None  # bytes, above 0 if taken; number of the memory; whose
+        self._owner: Callable[[], str] = str
+        self._count = 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Do an operation; a number that is asked for is taken for 1, since there is none."""
+        if function is torch.ops.aten._local_scalar_dense.default:
+            return _one(args[0].dtype)
+        result = function(*args, **(kwargs or {}))
+        for tensor in tree_leaves(result):
+            if isinstance(tensor, Tensor):
+                self._number(tensor.untyped_storage())
+        return result
+
+    def _number(self, storage: UntypedStorage) -> int:
+        """Of a memory; a new one is noted, and so is its end."""
+        if storage not in self._seen:
+            self._count += 1
+            size, number = storage.nbytes(), self._count
+            self._seen[storage] = number
+            if (moves := self._moves) is not None:
+                owner = self._owner()
+                moves.append((size, number, owner))
+                weakref.finalize(storage, lambda: moves.append((-size, number, owner)))
+        return self._seen[storage]
+
+    @contextmanager
+    def taken(self, module: nn.Module) -> Iterator[Taken]:
+        """A step, which `module` is trained in; what it took is known at its end."""
+        taken, path = Taken(), [LOSS]
+        known: dict[int, tuple[str, str]] = {}  # kind and owner of memory that does not pass, by number
+        self._owner = lambda: (FORWARD if self._forward else BACKWARD) + path[-1]
+        self._forward = True
+        own = {self._number(tensor.untyped_storage()) for tensor in (*module.parameters(), *module.buffers())}
+
+        def keep(tensor: Tensor) -> tuple[Tensor, str]:
+            storage = tensor.untyped_storage()
+            if (number := self._number(storage)) not in own:
+                own.add(number)
+                known[number] = KEPT, path[-1]
+                taken.saved[path[-1]] = taken.saved.get(path[-1], 0) + storage.nbytes()
+            return tensor, path[-1]
+
+        def need(kept: tuple[Tensor, str]) -> Tensor:
+            self._forward = False
+            tensor, path[-1] = kept  # what follows is that module's part of the backward pass
+            return tensor
+
+        def leave(name: str, output: Any) -> None:
+            path.pop()
+            taken.outputs[name] = sum(_size(tensor) for tensor in tree_leaves(output))
+
+        hooks = []
+        for name, part in module.named_modules():
+            hooks.append(part.register_forward_pre_hook(lambda *_, name=name: path.append(name)))
+            hooks.append(part.register_forward_hook(lambda *told, name=name: leave(name, told[-1])))
+        moves = self._moves = []
+        with torch.autograd.graph.saved_tensors_hooks(keep, need):
+            yield taken
+        self._moves = None
+        for hook in hooks:
+            hook.remove()
+        for name, p in module.named_parameters():
+            if p.grad is not None:
+                known[self._number(p.grad.untyped_storage())] = GRADIENT, name
+        taken.events = [(size, *known.get(number, (PASSING, owner))) for size, number, owner in moves]
+
+
+def _one(dtype: torch.dtype) -> float | int | bool:
+    return True if dtype == torch.bool else 1.0 if dtype.is_floating_point else 1
+
+
+def _sample(split: Any) -> list[tuple[torch.Size, torch.dtype]]:
+    """Shape and type of a sample's input and target."""
+    if isinstance(split, tuple):
+        return [(part.shape[1:], part.dtype) for part in split]
+    return [(part.shape, part.dtype) for part in map(torch.as_tensor, split[0])]
+
+
+def _held(strategy: Single) -> dict[str, Held]:
+    held = {}
+    for name, p in strategy.module.named_parameters():
+        state = sum(_size(value) for value in strategy.optimizer.state[p].values()) if p.requires_grad else 0
+        held[name] = Held(_size(p), _size(p) * p.requires_grad, state)
+    return held | {name: Held(_size(buffer), 0, 0) for name, buffer in strategy.module.named_buffers()}
+
+
+def _size(value: Any) -> int:
+    return value.numel() * value.element_size() if isinstance(value, Tensor) else 0
+
+
+def _amounts(few: dict[str, int], more: dict[str, int]) -> dict[str, Amount]:
+    return {name: _amount(few.get(name, 0), size) for name, size in more.items()}
+
+
+def _events(few: list[Move], more: list[Move]) -> list[Event]:
+    if len(few) != len(more):  # a model that does something else each time
+        return [Event(Amount(0, size / MORE), *of) for size, *of in more]
+    return [Event(_amount(a, b), *of) for (a, *_), (b, *of) in zip(few, more, strict=True)]
+
+
+def _amount(few: int, more: int) -> Amount:
+    each = (more - few) / (MORE - FEW)
+    return Amount(few - each * FEW, each)

@@ -1,0 +1,234 @@
+"""What one process computes and holds in a step, and what a strategy is predicted to make of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
+
+from ..spec import Spec
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+class Amount(NamedTuple):
+    """Bytes that grow with the samples: so many, and so many more for each."""
+
+    base: float
+    each: float
+
+    def of(self, samples: float) -> float:
+        """Bytes for so many samples."""
+        return self.base + self.each * samples
+
+
+class Event(NamedTuple):
+    """Memory that a step takes (above 0) or gives back (below)."""
+
+    size: Amount
+    kind: str
+    """KEPT for the backward pass, GRADIENT of a parameter, or PASSING."""
+    owner: str
+    """Path of the module that keeps it; name of the gradient's parameter; or FORWARD or BACKWARD in front of a path."""
+
+
+KEPT, GRADIENT, PASSING = "kept", "gradient", "passing"
+FORWARD, BACKWARD = ">", "<"
+LOSS = "(loss)"  # in place of a path: what is outside of all modules
+
+
+class Held(NamedTuple):
+    """A parameter (or buffer) of the model; all in bytes."""
+
+    size: float
+    gradient: float
+    """0 where it is not trained."""
+    state: float
+    """What the optimizer keeps for it."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a step is predicted to cost the rank that bears most; memory in bytes at its highest moment."""
+
+    parameters: float
+    """Buffers among them."""
+    gradients: float
+    optimizer: float
+    activations: float
+    """What else there is at that moment: what forward keeps for backward, and what passes."""
+    why: str
+    """What it follows from, in a sentence."""
+    sent: float = 0.0
+    """Bytes that the rank sends that sends most."""
+    idle: float = 0.0
+    """Fraction of the step that ranks wait because of how the work is split, from 0 to below 1."""
+
+    @property
+    def memory(self) -> float:
+        """The sum of the parts."""
+        return self.parameters + self.gradients + self.optimizer + self.activations
+
+
+@dataclass(frozen=True)
+class Workload:
+    """
+    A step of one process, as it was rehearsed: its model, and where its memory goes.
+
+    Memory grows with the samples of a micro-batch and is kept as `Amount`, so that every way to split a batch follows
+    from one rehearsal.
+    """
+
+    spec: Spec
+    model: nn.Module
+    """Shapes without numbers: its tensors take no memory."""
+    batch: int
+    """Samples of a step over all ranks."""
+    held: dict[str, Held]
+    """By name of parameter or buffer; what has two names counts under the first."""
+    saved: dict[str, Amount]
+    """What forward keeps for backward, by path of the module whose code keeps it."""
+    outputs: dict[str, Amount]
+    """What each module gives, by its path."""
+    events: list[Event] = field(repr=False)
+    """A step's memory in order of time."""
+
+    @property
+    def parameters(self) -> float:
+        """Bytes of parameters and buffers."""
+        return sum(held.size for held in self.held.values())
+
+    @property
+    def gradients(self) -> float:
+        """Bytes of all gradients."""
+        return sum(held.gradient for held in self.held.values())
+
+    @property
+    def optimizer(self) -> float:
+        """Bytes of the optimizer's state."""
+        return sum(held.state for held in self.held.values())
+
+    @property
+    def buffers(self) -> int:
+        """Bytes of the model's buffers (batch norm's, rotary angles)."""
+        return sum(buffer.numel() * buffer.element_size() for buffer in self.model.buffers())
+
+    def micro(self, parts: int = 1) -> int:
+        """Samples of the largest micro-batch of a rank, if ranks compute so many parts of each batch."""
+        return -(-self._largest // parts)
+
+    def idle(self, parts: int) -> float:
+        """Fraction of a step that ranks wait for the one with most samples."""
+        return 1 - self._largest / (parts * self.micro(parts))
+
+    @property
+    def _largest(self) -> int:
+        return self.batch if self.spec.optimizer == "gd" else -(-self.batch // self.spec.accumulate)
+
+    def kept(self, samples: float) -> float:
+        """Bytes that forward keeps for backward."""
+        return sum(amount.of(samples) for amount in self.saved.values())
+
+    def rise(self, samples: float, stay: bool = False, shares: Mapping[str, float] = {}) -> float:
+        """
+        Highest bytes of a step beside parameters and the optimizer's state, gradients among them.
+
+        Parameters
+        ----------
+        samples
+            Of a micro-batch.
+        stay
+            Whether gradients have a place of their own all the time (in buckets, or from the micro-batch before), so
+            that each is there twice for a moment; else they come when activations go.
+        shares
+            Fraction that a rank holds of what an event's owner does; else all.
+        """
+        live = highest = new = 0.0
+        for event in self.events:
+            size = event.size.of(samples) * shares.get(event.owner, 1.0)
+            if stay and event.kind == GRADIENT:
+                live, new = live + size - new, size
+            else:
+                live += size
+            highest = max(highest, live)
+        gradients = self.part(shares).gradient
+        return highest + gradients if stay else max(highest, gradients)
+
+    def part(self, shares: Mapping[str, float]) -> Held:
+        """All parameters and buffers together, of which a rank holds a fraction (by name), else all."""
+        parts = [(shares.get(name, 1.0), held) for name, held in self.held.items()]
+        return Held(*(sum(share * held[i] for share, held in parts) for i in range(3)))
+
+    def passing(self, samples: float, paths: Sequence[str] = ("",)) -> float:
+        """Highest bytes of what some modules neither keep for backward nor give away: one's own, and a gradient."""
+        live = highest = new = 0.0
+        for event in self.events:
+            if event.kind == KEPT or not within(event.owner.lstrip(FORWARD + BACKWARD), paths):
+                continue
+            size = event.size.of(samples)
+            if event.kind == GRADIENT:
+                live, new = live + size - new, size
+            else:
+                live += size
+            highest = max(highest, live)
+        return highest
+
+    def replica(self, parts: int, why: str, sent: float = 0.0, stay: bool = False) -> Cost:
+        """The cost where each of so many ranks holds all, and computes its part of every batch."""
+        stay = stay or self.spec.accumulate > 1
+        rise = self.rise(self.micro(parts), stay) - self.gradients
+        return Cost(self.parameters, self.gradients, self.optimizer, rise, why, sent, self.idle(parts))
+
+
+def within(name: str, paths: Iterable[str]) -> bool:
+    """Whether a module or parameter is one of those at some paths, or in one; all are within ""."""
+    return any(not path or f"{name}.".startswith(f"{path}.") for path in paths)
+
+
+HEADER = 144  # bytes that gloo adds to each message: three headers
+
+
+def all_reduce(size: float, ranks: int) -> float:
+    """Bytes that each rank of a ring sends to sum up so many: once around for the sum, once more to tell it."""
+    return 2 * (ranks - 1) / ranks * size + 4 * (ranks - 1) * HEADER
+
+
+def all_gather(size: float, ranks: int) -> float:
+    """Bytes that each rank of a ring sends so that all have the whole, of so many bytes."""
+    return (ranks - 1) / ranks * size + 2 * (ranks - 1) * HEADER
+
+
+def reduce_scatter(size: float, ranks: int) -> float:
+    """Bytes that each rank sends so that each has its part of a sum: gloo makes the whole sum and keeps a part."""
+    return all_reduce(size, ranks)
+
+
+def broadcast(size: float, ranks: int) -> float:
+    """Bytes that the first rank of a tree sends so that all have what it has; none for nothing."""
+    return math.ceil(math.log2(ranks)) * (size + HEADER) if size else 0.0
+
+
+def dealt(hands: Iterable[float], ranks: int) -> float:
+    """Bytes that the rank sends that sends most, when each rank broadcasts its hand to all."""
+    sizes = list(hands)
+    passed = [_children(place, ranks) for place in range(ranks)]
+    return max(
+        sum((sizes[root] + HEADER) * passed[(rank - root) % ranks] for root in range(ranks)) for rank in range(ranks)
+    )
+
+
+def _children(place: int, ranks: int) -> int:
+    """How many ranks the one at a place of gloo's tree sends to; the root's place is 0."""
+    lowest = (place & -place).bit_length() - 1 if place else math.ceil(math.log2(ranks))
+    return sum(place + (1 << i) < ranks for i in range(lowest))
+
+
+def shown(size: float) -> str:
+    """Bytes as people read them: "4.3 MB"."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 999.5 or unit == "GB":
+            return f"{size:.3g} {unit}" if unit != "B" else f"{size:.0f} B"
+        size /= 1000
+    raise AssertionError("unreachable")

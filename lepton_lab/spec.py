@@ -299,7 +299,8 @@ def keywords(entry: Callable[..., Any]) -> dict[str, FieldInfo]:
 
     The range is declared in the signature: ``dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0``.
     """
-    names = vars(sys.modules[entry.__module__])
+    made = entry.__init__ if isinstance(entry, type) else entry  # of a class, where its options are written
+    names = vars(sys.modules[made.__module__])
     found = {}
     for p in inspect.signature(entry).parameters.values():
         if p.kind is p.KEYWORD_ONLY:

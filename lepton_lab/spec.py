@@ -176,8 +176,9 @@ class Spec(BaseModel):
 
     @model_validator(mode="after")
     def _splits(self) -> Spec:
-        if "model" in self.model_fields_set:  # else `launch` may be given one
-            self.check_strategy()
+        # A model that nobody named may still be given to `launch`, which checks again.
+        named = "model" in self.model_fields_set
+        (self if named else self.model_copy(update={"model": CELL})).check_strategy()
         return self
 
     def check_strategy(self) -> None:

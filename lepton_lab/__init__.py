@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .folders import Failure
     from .generation import generate
+    from .launching import launch, repeat
     from .races import Race, race
     from .reports import report
-    from .run import Run, attach, launch, repeat, runs
+    from .run import Run, attach, runs
     from .spec import LabError, Spec, SpecError
     from .strategies.base import Single
     from .strategies.group import Group
@@ -23,8 +24,8 @@ _HOMES = {
     "SpecError": "spec",
     "Failure": "folders",
     "Run": "run",
-    "launch": "run",
-    "repeat": "run",
+    "launch": "launching",
+    "repeat": "launching",
     "attach": "run",
     "runs": "run",
     "generate": "generation",

@@ -197,6 +197,27 @@ def test_a_transfer_is_drawn_from_its_sender_to_its_receiver(pair):
     assert first["to"][1] - second["to"][0] == pytest.approx(4000, rel=0.1)
 
 
+class Grouped(Slow):
+    """Rank 0 reduces within a group of its own too."""
+
+    def forward(self, x):
+        import torch
+        import torch.distributed as dist
+
+        if not hasattr(self, "group"):
+            self.group = dist.new_group([0])
+        if self.training and dist.get_rank() == 0:
+            dist.all_reduce(torch.zeros(7), group=self.group)
+        return self.layer(x.flatten(1))
+
+
+def test_operations_of_a_group_of_ranks_name_its_ranks(pair):
+    run = lab.launch(pair, model=Grouped)
+    assert run.wait(60) == "done"
+    met = {(s["rank"], s["numbers"], tuple(s["ranks"])) for s in run.timeline() if s["name"] == "all_reduce"}
+    assert met == {(0, 7, (0,)), (0, 650, (0, 1)), (1, 650, (0, 1))}
+
+
 class Stops(Slow):
     """Rank 0 sends nothing more from the fifth step on."""
 

@@ -12,7 +12,7 @@ MARK = "lepton_lab::step"
 # Nanoseconds between operators that still count as work, Python's part of it: so many, or fewer during communication.
 GAP, SHORT = 500_000, 50_000
 # Events that hold others, waits among them.
-CONTAINERS = ("autograd::", "torch::autograd::", "c10d::", "_c10d_functional::", MARK)
+CONTAINERS = ("autograd::", "torch::autograd::", "c10d::", "_c10d_functional::", "FSDP::", MARK)
 PEERS = {"c10d::send": "send", "c10d::recv_": "recv"}  # they know the other rank, gloo's own events don't
 # Bytes of a number; else 4.
 SIZES = {"double": 8, "long int": 8, "c10::Half": 2, "c10::BFloat16": 2}

@@ -111,7 +111,7 @@ def costs(runs: list[Run]) -> Section:
     rows = [[f"{label}, rank {cost['rank']}", *_cost(cost)] for run, label in told for cost in run.costs()]
     if not rows:
         return Section("<p>No run was recorded long enough: the first steps recorded are the 11th to 13th.</p>", NONE)
-    return _table("Costs of a step", columns, rows, COSTS, numeric=True)
+    return table("Costs of a step", columns, rows, COSTS, numeric=True)
 
 
 def provenance(runs: list[Run]) -> Section:

@@ -9,9 +9,10 @@ if TYPE_CHECKING:
     from .advice import advise
     from .folders import Failure
     from .generation import generate
+    from .launching import launch, repeat
     from .races import Race, race
     from .reports import report
-    from .run import Run, attach, launch, repeat, runs
+    from .run import Run, attach, runs
     from .spec import LabError, Spec, SpecError
     from .strategies.base import Single
     from .strategies.group import Group
@@ -24,8 +25,8 @@ _HOMES = {
     "SpecError": "spec",
     "Failure": "folders",
     "Run": "run",
-    "launch": "run",
-    "repeat": "run",
+    "launch": "launching",
+    "repeat": "launching",
     "attach": "run",
     "runs": "run",
     "generate": "generation",

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 from .charts import CHARTS, Curve, contestant, contestants, footprint, number, read
 from .equality import Equality, compare, exact
 from .folders import ENDED
+from .launching import copy, create, named, start
 from .reports.sections import NONE, Section, table
-from .run import MOVED, POLL, Run, copy, create, named, start
+from .run import MOVED, POLL, Run
 from .spec import Spec, SpecError, keywords, pick
 from .spec import table as family
 from .supervisor import devices

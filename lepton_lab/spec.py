@@ -176,8 +176,9 @@ class Spec(BaseModel):
 
     @model_validator(mode="after")
     def _splits(self) -> Spec:
-        if "model" in self.model_fields_set:  # else `launch` may be given one
-            self.check_strategy()
+        # A model that nobody named may still be given to `launch`, which checks again.
+        named = "model" in self.model_fields_set
+        (self if named else self.model_copy(update={"model": CELL})).check_strategy()
         return self
 
     def check_strategy(self) -> None:
@@ -299,7 +300,8 @@ def keywords(entry: Callable[..., Any]) -> dict[str, FieldInfo]:
 
     The range is declared in the signature: ``dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0``.
     """
-    names = vars(sys.modules[entry.__module__])
+    made = entry.__init__ if isinstance(entry, type) else entry  # of a class, where its options are written
+    names = vars(sys.modules[made.__module__])
     found = {}
     for p in inspect.signature(entry).parameters.values():
         if p.kind is p.KEYWORD_ONLY:

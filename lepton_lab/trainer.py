@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .run import launch
+from .launching import launch
 from .spec import LabError, Spec
 
 if TYPE_CHECKING:

@@ -85,7 +85,7 @@ class Fit:
         """Train to the end, or until a stop; returns "done" or "stopped"."""
         spec, now, log = self.spec, self.now, self.log
         tracer = Tracer(self.folder, self.strategy, log, now.step)
-        self._state("running", step=now.step, steps=self.steps, samples=self.train.n)
+        self._state("running", step=now.step, steps=self.steps, samples=self.train.n, parts=self.strategy.parts)
         while now.epoch < spec.epochs:
             self.strategy.model.train()
             for batches, count in self.train.epoch(now.epoch, skip=now.position):

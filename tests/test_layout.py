@@ -24,6 +24,7 @@ LAYERS = [
     {"training", "costs"},
     {"supervisor"},
     {"run"},
+    {"launching"},
     {"charts", "generation", "trainer"},
     {"equality"},
     {"reports"},

@@ -121,18 +121,21 @@ def intervals(rows: Iterable[Row]) -> list[tuple[int, int, float]]:
     """
     rows = list(rows)
     breaks = sorted(row["t"] for row in rows if row["kind"] in ("state", "note"))
-    steps: dict[int, list[Any]] = {}  # step -> time when the last rank had done it, epoch, samples
+    parts = next((row["parts"] for row in reversed(rows) if "parts" in row), None)
+    steps: dict[int, list[Any]] = {}  # step -> time when the last rank had done it, epoch, samples, ranks
     for row in rows:
         if row["kind"] == "train":
-            seen = steps.setdefault(row["step"], [row["t"], row["epoch"], 0])
+            seen = steps.setdefault(row["step"], [row["t"], row["epoch"], 0, 0])
             seen[0] = max(seen[0], row["t"])
             seen[2] += row["samples"]
+            seen[3] += 1
     found = []
     for step in sorted(steps):
-        t, epoch, samples = steps[step]
+        t, epoch, samples, ranks = steps[step]
         before = steps.get(step - 1)
         if before and before[1] == epoch and t > before[0] and bisect(breaks, t) == bisect(breaks, before[0]):
-            found.append((step, samples, t - before[0]))
+            # Ranks that compute the same samples, as tensor's and a pipeline's do, count once.
+            found.append((step, samples * (parts or ranks) // ranks, t - before[0]))
     return found
 
 

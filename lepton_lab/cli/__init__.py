@@ -12,10 +12,10 @@ from typing import Any
 
 import click
 
-from .. import run as runs
 from ..charts import number
 from ..folders import ENDED, home
-from ..run import Run, attach
+from ..launching import launch, repeat
+from ..run import Run, attach, runs
 from ..spec import LabError, Spec, SpecError
 from .advising import advise
 from .listing import show_table
@@ -107,10 +107,10 @@ def run(
         raise SpecError(f"spec={str(file)!r}: takes the place of --like {like}; give one of the two")
     if like:
         model = attach(like)
-        launched = runs.repeat(model, **chosen(given, pairs, model.spec))
+        launched = repeat(model, **chosen(given, pairs, model.spec))
     else:
         base = Spec.load(file) if file else Spec()
-        launched = runs.launch(base.replace(**chosen(given, pairs, base)))
+        launched = launch(base.replace(**chosen(given, pairs, base)))
     if detach:
         _tell(launched, as_json, lambda: launched.id)
     else:
@@ -125,7 +125,7 @@ main.add_command(advise)
 @as_json
 def list_runs(as_json: bool) -> None:
     """Show all runs, newest first."""
-    found = runs.runs()
+    found = runs()
     if as_json:
         click.echo(json.dumps([run.summary() for run in found], indent=1))
     elif not found:
@@ -211,7 +211,7 @@ def demo(out: Path | None) -> None:
     from ..supervisor.devices import workers
 
     world = min(2, workers())
-    launched = runs.launch(Spec(dataset="digits", model="cnn", strategy="ddp", world=world, epochs=5, name="demo"))
+    launched = launch(Spec(dataset="digits", model="cnn", strategy="ddp", world=world, epochs=5, name="demo"))
     click.echo(f"The CNN on digits over {world} {'processes' if world > 1 else 'process'}; run {launched.id}.")
     status = _watch(launched, as_json=False)
     click.echo(f"Report: {write(launched, out or launched.folder / 'report.html')}")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Field
 
 from ..spec import Spec
 from .local_sgd import LocalSGD
@@ -23,22 +25,19 @@ class DiLoCo(LocalSGD):
     every 500 steps). outer_lr=1 and outer_momentum=0 make it local_sgd. One rank steps along its own moves.
     """
 
-    def __init__(self, spec: Spec, *, every: int = 16, outer_lr: float = 0.7, outer_momentum: float = 0.9) -> None:
+    def __init__(
+        self,
+        spec: Spec,
+        *,
+        every: Annotated[int, Field(ge=1)] = 16,
+        outer_lr: Annotated[float, Field(gt=0)] = 0.7,
+        outer_momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9,
+    ) -> None:
         super().__init__(spec, every=every)
         self.outer_lr, self.outer_momentum = outer_lr, outer_momentum
         self.met: list[Tensor] = []
         """Weights after the last meeting."""
         self.momentum: list[Tensor] = []
-
-    @classmethod
-    def refuse(cls, spec: Spec) -> str:
-        """An option out of range."""
-        lr, momentum = spec.options.get("outer_lr", 1.0), spec.options.get("outer_momentum", 0.0)
-        if lr <= 0:
-            return f"options={{'outer_lr': {lr}}}: must be above 0 (usually 0.7; 1 takes up the ranks' mean whole)"
-        if not 0 <= momentum < 1:
-            return f"options={{'outer_momentum': {momentum}}}: must be from 0 to below 1 (usually 0.9)"
-        return super().refuse(spec)
 
     def cost(self, work: Workload) -> Cost:
         """As local_sgd's, with the outer optimizer's state: weights of the last meeting, and momentum."""

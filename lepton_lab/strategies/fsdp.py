@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from ..spec import Spec, SpecError
 from .group import Group
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
     from .work import Cost, Workload
 
-GATHERED = ("fp32", "bf16")
 MANY = 2**20  # parameters from which a layer is worth a collective of its own
 
 
@@ -29,7 +28,9 @@ class FSDP(Group):
     rank it is plain training.
     """
 
-    def __init__(self, spec: Spec, *, gather: str = "fp32", reshard_after_forward: bool = True) -> None:
+    def __init__(
+        self, spec: Spec, *, gather: Literal["fp32", "bf16"] = "fp32", reshard_after_forward: bool = True
+    ) -> None:
         super().__init__(spec)
         self.gather, self.reshard_after_forward = gather, reshard_after_forward
 
@@ -47,8 +48,6 @@ class FSDP(Group):
                 f"precision='fp16': a rank of strategy={name!r} sees only its part of the gradient, thus not every "
                 "overflow; take precision='bf16', or strategy='ddp'"
             )
-        if (gather := spec.options.get("gather", "fp32")) not in GATHERED:
-            return f"options={{'gather': {gather!r}}}: must be {' or '.join(map(repr, GATHERED))}"
         return ""
 
     def _mesh(self) -> DeviceMesh:

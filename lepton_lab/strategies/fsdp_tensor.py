@@ -6,7 +6,9 @@ import contextlib
 import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field
 
 from ..spec import Spec, SpecError
 from .shards import sharded
@@ -31,7 +33,7 @@ class FsdpTensor(TensorParallel):
     training.
     """
 
-    def __init__(self, spec: Spec, *, tensor: int = TENSOR) -> None:
+    def __init__(self, spec: Spec, *, tensor: Annotated[int, Field(ge=1)] = TENSOR) -> None:
         super().__init__(spec)
         self.tensor = tensor
 
@@ -39,8 +41,6 @@ class FsdpTensor(TensorParallel):
     def refuse(cls, spec: Spec) -> str:
         """Why the ranks don't fill a mesh, or a model can't be cut; "" where all fits."""
         tensor, world = cls._ranks(spec), spec.world
-        if tensor < 1:
-            return f"options={{'tensor': {tensor}}}: must be at least 1 (ranks of a tensor group)"
         if world % tensor:
             below, above = world // tensor * tensor, -(-world // tensor) * tensor
             worlds = " or ".join(f"world={n}" for n in (below, above) if n)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field
 
 from ..spec import Spec
 from .fsdp import FSDP, units
@@ -24,7 +26,14 @@ class Hybrid(FSDP):
     those of fsdp.
     """
 
-    def __init__(self, spec: Spec, *, shard: int = 0, gather: str = "fp32", reshard_after_forward: bool = True) -> None:
+    def __init__(
+        self,
+        spec: Spec,
+        *,
+        shard: Annotated[int, Field(ge=0)] = 0,
+        gather: Literal["fp32", "bf16"] = "fp32",
+        reshard_after_forward: bool = True,
+    ) -> None:
         super().__init__(spec, gather=gather, reshard_after_forward=reshard_after_forward)
         self.size = shard or usual(spec.world)
 

@@ -73,6 +73,8 @@ class ParameterServer(Asynchronous):
         self, model: nn.Module, make_optimizer: Callable[[list[nn.Parameter]], Optimizer]
     ) -> tuple[nn.Module, Optimizer]:
         """As in one process; rank 0 then computes with a copy, since the server changes its own at any time."""
+        import torch
+
         super().setup(model, make_optimizer)
         if self.world > 1 and self.rank == 0:
             limits = self.staleness, self.spec.timeout
@@ -80,6 +82,8 @@ class ParameterServer(Asynchronous):
             buffers = {id(buffer): buffer for buffer in self.module.buffers()}  # these are shared
             self.model = copy.deepcopy(self.module, memo=buffers)
             self.parameters = [p for p in self.model.parameters() if p.requires_grad]
+            if self.spec.compile:
+                self.model = torch.compile(self.model)
         return self.model, self.optimizer
 
     def _begin(self) -> None:

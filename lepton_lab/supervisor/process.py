@@ -153,17 +153,17 @@ class Supervision:
 
     def _lease(self, queue: Queue, device: str) -> list[str] | None:
         said = False
-        while not control.stopping(self.folder.path):
-            if (slots := queue.acquire(devices.slots(device), self.spec.world)) is not None:
-                if said:
-                    self.folder.note(reason=None)
-                return slots
+        while (slots := queue.acquire(devices.slots(device), self.spec.world)) is None:
             if not said:
                 said = True
                 count = self.spec.world
                 self._state("queued", reason=f"waits for {count} free {device} slot{'s' if count > 1 else ''}")
+            if control.stopping(self.folder.path):
+                return None
             time.sleep(POLL)
-        return None
+        if said:
+            self.folder.note(reason=None)
+        return slots
 
     def _start(self, device: str, slots: list[str]) -> None:
         """Fork the ranks from this thread (PDEATHSIG follows the forking thread), or spawn where a fork is unsafe."""

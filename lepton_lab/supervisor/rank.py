@@ -107,7 +107,6 @@ def _train(folder: RunFolder, rank: int, gpu: str | None, log: Log) -> str:
             vocabulary=data.vocabulary,
             tokens=data.tokens,
             threads=threads,
-            parts=strategy.parts,
             device_name=_name(device),
         )
     fit = Fit(folder, strategy, data, loss, log)

@@ -1,0 +1,123 @@
+"""Launching: from a spec, and what a user made, to a run that is on its way."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import datasets, shipping
+from .folders import RunFolder, data_root
+from .run import Run
+from .spec import CELL, OWN, Spec, SpecError
+from .supervisor import devices, submit
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import Tensor, nn
+
+    from .strategies.base import Single
+
+
+def launch(
+    spec: Spec,
+    model: nn.Module | Callable[..., nn.Module] | None = None,
+    data: Any = None,
+    loss: Callable[[Tensor, Tensor], Tensor] | None = None,
+    strategy: type[Single] | None = None,
+) -> Run:
+    """
+    Start a run and return at once.
+
+    Parameters
+    ----------
+    spec
+        What to train and how.
+    model
+        Instead of a name: a module, or a class or function that makes one; it may ask for `shape` (of one sample),
+        `classes` (their number) and `vocabulary` (kinds of tokens) by name. May be defined in a cell.
+    data
+        Instead of a name: (train, test), (train, val, test) or train; each a map-style Dataset or a pair (x, y) of
+        tensors or arrays. Without `val` a tenth of train is held out by the spec's seed.
+    loss
+        loss(output (B, ...), target (B, ...)) -> mean (scalar); cross entropy for whole-number targets else (of texts,
+        over all tokens: scores (B, T, K) of targets (B, T)), or mean squared error.
+    strategy
+        Instead of a name: a subclass of one of STRATEGIES' classes, such as `lab.Group`. May be defined in a cell.
+
+    Raises
+    ------
+    SpecError, LabError
+        Before anything starts: what can't be shipped, done on this machine, or written.
+    """
+    return start(create(spec, model, data, loss, strategy))[0]
+
+
+def create(spec: Spec, model: Any = None, data: Any = None, loss: Any = None, strategy: Any = None) -> RunFolder:
+    """The folder of a run that is not started yet, with what was shipped; takes and raises what `launch` does."""
+    if not isinstance(spec, Spec):
+        raise SpecError(f"launch takes a Spec, not a {type(spec).__name__}: lab.launch(lab.Spec(...))")
+    parts = {"model": model, "data": data, "loss": loss, "strategy": strategy}
+    parts = {name: part for name, part in parts.items() if part is not None}
+    if parts:
+        shipping.check(**parts)
+    spec = named(spec, parts)
+    spec.check_strategy()
+    if strategy is not None and (why := strategy.refuse(spec)):
+        raise SpecError(why)
+    devices.choose(spec)
+    if data is not None:
+        parts["data"] = datasets.from_user(data, spec.seed)
+    else:
+        datasets.check(spec.dataset, data_root())
+    if parts:
+        return RunFolder.create(spec, lambda draft: shipping.pack(draft, parts))
+    return RunFolder.create(spec)
+
+
+def named(spec: Spec, parts: dict[str, Any]) -> Spec:
+    """The spec with the names of the user's own model, data and strategy in it; one that lacks them is refused."""
+    for name, field in OWN.items():
+        value = getattr(spec, field)
+        if name in parts:
+            spec = spec.replace(**{field: CELL + shipping.name(parts[name])})
+        elif value.startswith(CELL):
+            raise SpecError(
+                f"{field}={value!r} was defined in a notebook: pass it again as lab.launch(spec, {name}=...), or "
+                "repeat its run with `lepton-lab run --like RUN_ID`"
+            )
+    return spec
+
+
+def repeat(run: Run, **changes: Any) -> Run:
+    """
+    Launch a run like another, with the code that was shipped with it; `changes` are Spec fields.
+
+    Raises
+    ------
+    SpecError
+        If a change is refused.
+    """
+    return start(copy(run.folder, run.spec.replace(**changes)))[0]
+
+
+def copy(source: Path, spec: Spec) -> RunFolder:
+    """The folder of a run that is not started yet, with the code that was shipped with another."""
+    devices.choose(spec)
+    replaced = {name for name, field in OWN.items() if field not in spec.own}
+    if "data" in replaced:
+        datasets.check(spec.dataset, data_root())
+    return RunFolder.create(spec, lambda draft: shipping.carry(source, draft, replaced))
+
+
+def start(*folders: RunFolder) -> list[Run]:
+    """Start fresh runs, one after the other, and return at once; the kernel may go, they need it no more."""
+    submitted = []
+    for folder in folders:
+        lock = folder.lock()
+        assert lock is not None, "a fresh folder has no other owner"
+        submitted.append((folder, lock))
+    for folder in folders[1:]:
+        folder.note(reason="waits for its turn")
+    submit(*submitted)
+    return [Run(folder) for folder in folders]

@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .advice import advise
     from .folders import Failure
     from .generation import generate
     from .launching import launch, repeat
@@ -34,6 +35,7 @@ _HOMES = {
     "Trainer": "trainer",
     "Race": "races",
     "race": "races",
+    "advise": "advice",
     "report": "reports",
 }
 __all__ = [
@@ -46,6 +48,7 @@ __all__ = [
     "Spec",
     "SpecError",
     "Trainer",
+    "advise",
     "attach",
     "generate",
     "launch",

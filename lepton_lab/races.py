@@ -70,13 +70,13 @@ def race(
     spec = named(spec, {name: part for name, part in parts.items() if part is not None})
     specs: list[Spec] = []
     refused: dict[str, str] = {}
-    for fields in [_fields(spec, one) for one in (family("strategy") if strategies is None else strategies)]:
+    for changed in [fields(spec, one) for one in (family("strategy") if strategies is None else strategies)]:
         try:
-            contender = spec.replace(**fields)
+            contender = spec.replace(**changed)
             devices.choose(contender)
             specs.append(contender)
         except SpecError as error:
-            refused[contestant(spec.model_copy(update=fields))] = str(error)
+            refused[contestant(spec.model_copy(update=changed))] = str(error)
     if not specs:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in refused.items())
         raise SpecError(f"strategies={strategies!r}: none can do this spec ({reasons or 'none was given'})")
@@ -197,7 +197,7 @@ def among(runs: list[Run]) -> Race | Section:
     return Section("", "")
 
 
-def _fields(spec: Spec, one: Any) -> dict[str, Any]:
+def fields(spec: Spec, one: Any) -> dict[str, Any]:
     """The Spec fields that an entry of `strategies` changes; options of the spec's own strategy stay with it."""
     if isinstance(one, str):
         one = {"strategy": one}

@@ -29,6 +29,7 @@ LAYERS = [
     {"equality"},
     {"reports"},
     {"races"},
+    {"advice"},
     {"cli"},
     {"__init__", "__main__"},
 ]

@@ -1,0 +1,240 @@
+"""advise(): what a spec would cost under each strategy, before a run; and beside it what a run did cost."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from .. import shipping
+from ..datasets import from_user
+from ..folders import RunFolder
+from ..races import fields
+from ..reports.sections import NONE, Section, table
+from ..run import Run, named
+from ..spec import Spec, SpecError
+from ..spec import table as family
+from ..strategies.work import Cost, shown
+from ..supervisor.rank import load_data
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from ..strategies.base import Single
+    from ..strategies.work import Workload
+
+WORLDS = (1, 2, 4)
+PARTS = ("parameters", "gradients", "optimizer", "activations")
+LIMITS = {"memory": 0.20, "sent": 0.10}  # what a prediction is allowed to be off, relative to what is measured
+
+NOTE = (
+    "Bytes of tensors on the rank that bears most, at the highest moment of a step (with torch's own arithmetic on the "
+    "CPU; torch.compile may need less); bytes that the rank sends that sends most, a step; idle: the share of a step "
+    "that ranks wait because of how work is split. Activations are all that is neither of the others at that moment."
+)
+
+
+@dataclass
+class Row:
+    """A strategy over so many ranks: what it would cost, or why it can't be done."""
+
+    strategy: str
+    world: int
+    cost: Cost | None
+    """None where it is refused."""
+    why: str
+    """What the cost follows from, or the refusal."""
+    measured: dict[str, float] = field(default_factory=dict)
+    """Of a run: memory, its parts, sent and idle, as predicted; empty where nothing was."""
+
+    @property
+    def predicted(self) -> dict[str, float]:
+        """The cost by name; empty where it is refused."""
+        if self.cost is None:
+            return {}
+        return {name: getattr(self.cost, name) for name in ("memory", *PARTS, "sent", "idle")}
+
+    @property
+    def errors(self) -> dict[str, float]:
+        """By how much memory and bytes sent were predicted too high, relative to what was measured."""
+        pairs = {name: (self.predicted[name], self.measured[name]) for name in LIMITS if name in self.measured}
+        return {name: (p - m) / m if m else float(p > 0) for name, (p, m) in pairs.items()}
+
+    @property
+    def remark(self) -> str:
+        """What of the prediction is further off than it is to be; "" if nothing is, or nothing was measured."""
+        off = {name: error for name, error in self.errors.items() if abs(error) > LIMITS[name]}
+        return ", ".join(f"{name} is off by {error:+.0%}" for name, error in off.items())
+
+
+class Advice:
+    """
+    Strategies side by side; last in a cell it shows its table.
+
+    Attributes
+    ----------
+    rows : list of Row
+        One for each strategy and world; with one rank all are as `single`.
+    """
+
+    def __init__(self, rows: list[Row]) -> None:
+        self.rows = rows
+
+    def __repr__(self) -> str:
+        return self._section().text
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        section = self._section()
+        return {"text/html": section.html, "text/plain": section.text}
+
+    def records(self) -> list[dict[str, Any]]:
+        """
+        The rows as plain values, None where there is none.
+
+        Each has strategy, world, fits (false if it is refused); memory, parameters, gradients, optimizer, activations
+        (bytes), sent (bytes a step), idle (0 to 1); why; and, of a run's own, measured_ and error_ of these, remark.
+        """
+        return [
+            {
+                "strategy": row.strategy,
+                "world": row.world,
+                "fits": row.cost is not None,
+                **{name: row.predicted.get(name) for name in ("memory", *PARTS, "sent", "idle")},
+                "why": row.why,
+                **{f"measured_{name}": row.measured.get(name) for name in ("memory", *PARTS, "sent", "idle")},
+                **{f"error_{name}": row.errors.get(name) for name in LIMITS},
+                "remark": row.remark,
+            }
+            for row in self.rows
+        ]
+
+    def table(self) -> pd.DataFrame:
+        """The records as a pandas table."""
+        import pandas as pd
+
+        return pd.DataFrame(self.records())
+
+    def cells(self) -> tuple[list[str], list[list[str]]]:
+        """Heads and lines of the table as people read it."""
+        lines = []
+        for row in self.rows:
+            lines.append([row.strategy, str(row.world), *_cells(row.predicted), row.why])
+            if row.measured:
+                lines.append(["measured", "", *_cells(row.measured), row.remark or "as predicted"])
+        return ["strategy", "world", "memory", *PARTS, "sent a step", "idle", "why, or why not"], lines
+
+    def _section(self) -> Section:
+        return table("What a step would cost", *self.cells(), NOTE, numeric=True)
+
+
+def advise(
+    spec: Spec | Run,
+    worlds: Iterable[int] = WORLDS,
+    strategies: Iterable[Any] | None = None,
+    model: Any = None,
+    data: Any = None,
+) -> Advice:
+    """
+    What a step of a spec would cost under each strategy and world; no process is started, nothing is computed.
+
+    A step of one process is rehearsed on tensors that have shapes but no memory, by the code that trains; what a
+    strategy makes of it, it says itself. The data set is read, as for a run.
+
+    Parameters
+    ----------
+    spec
+        What to train; or a run, beside whose own strategy and world stands what was measured.
+    worlds
+        Numbers of ranks.
+    strategies
+        As `race` takes them: names, pairs (name, options), or mappings; all of STRATEGIES by default.
+    model, data
+        The user's own, as `launch` takes them.
+
+    Raises
+    ------
+    SpecError
+        If a model does not fit the data, or a strategy is unknown.
+    """
+    if isinstance(spec, Run):
+        run, spec = spec, spec.spec
+        parts = shipping.unpack(RunFolder(run.folder))
+        strategy = parts.pop("strategy", None)
+        work = rehearsed(spec, **parts)
+        rows = [row(spec, work, kind=strategy), *_rows(spec, work, worlds, strategies)]
+        rows[0].measured = measured(run) if rows[0].cost else {}
+        return Advice(rows)
+    parts = {name: part for name, part in (("model", model), ("data", data)) if part is not None}
+    spec = named(spec, parts)
+    if data is not None:
+        parts["data"] = from_user(data, spec.seed)
+    return Advice(_rows(spec, rehearsed(spec, **parts), worlds, strategies))
+
+
+def _rows(spec: Spec, work: Workload, worlds: Iterable[int], strategies: Iterable[Any] | None) -> list[Row]:
+    """Strategies and worlds to look at; where one process is among them, it stands for all with one rank."""
+    asked = [fields(spec, one) for one in (family("strategy") if strategies is None else strategies)]
+    stands = 1 in (worlds := list(worlds)) and any(one["strategy"] == "single" for one in asked)
+    pairs = [(one, n) for one in asked for n in worlds]
+    kept = [(one, n) for one, n in pairs if not stands or (one["strategy"] == "single") == (n == 1)]
+    return [row(spec, work, {**one, "world": n}) for one, n in kept]
+
+
+def row(spec: Spec, work: Workload, changes: dict[str, Any] | None = None, kind: type[Single] | None = None) -> Row:
+    """
+    What a spec would cost with its strategy, world and options changed.
+
+    Parameters
+    ----------
+    spec, work
+        What to train, and what `rehearsed` gave for it.
+    changes
+        Fields of the spec.
+    kind
+        The user's own strategy, where the spec names one.
+    """
+    changes = changes or {}
+    name, world = (changes.get(name, getattr(spec, name)) for name in ("strategy", "world"))
+    try:
+        asked = spec.replace(**changes)
+        kind = kind or family("strategy")[name]
+        cost = kind(asked, **asked.options_of(kind)).cost(work)
+    except SpecError as error:
+        return Row(name, world, None, " ".join(str(error).split()))
+    return Row(name, world, cost, cost.why)
+
+
+def rehearsed(spec: Spec, model: Any = None, data: Any = None, loss: Any = None) -> Workload:
+    """One process's step of a spec, however it is split; what was rehearsed last is remembered, but for users' own."""
+    alone = spec.replace(**fields(spec, "single"), name="")
+    if model is None and data is None and loss is None:
+        return _rehearsed(json.dumps(alone.to_dict(), sort_keys=True))
+    from .rehearsal import rehearse
+
+    return rehearse(alone, data or load_data(spec), model, loss)
+
+
+@lru_cache(maxsize=8)
+def _rehearsed(spec: str) -> Workload:
+    from .rehearsal import rehearse
+
+    alone = Spec(**json.loads(spec))
+    return rehearse(alone, load_data(alone))
+
+
+def measured(run: Run) -> dict[str, float]:
+    """What a step of a run costs: memory of the rank that holds most, bytes of the one that sends most, mean idle."""
+    ranks = run.costs()
+    if not ranks:
+        return {}
+    largest = max(ranks, key=lambda rank: rank["memory"]["peak"])["memory"]
+    idle = sum(rank["idle"] for rank in ranks) / sum(rank["seconds"] for rank in ranks)
+    sent = max(rank["bytes"] for rank in ranks)
+    return {"memory": largest["peak"], **{part: largest[part] for part in PARTS}, "sent": sent, "idle": idle}
+
+
+def _cells(figures: dict[str, float]) -> list[str]:
+    sizes = [shown(figures[name]) if name in figures else NONE for name in ("memory", *PARTS, "sent")]
+    return [*sizes, f"{figures['idle']:.0%}" if "idle" in figures else NONE]

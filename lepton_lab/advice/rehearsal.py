@@ -16,7 +16,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from ..feeding import Feed
-from ..spec import Spec, pick, table
+from ..refusals import shown
+from ..spec import Spec, SpecError, pick, table
 from ..strategies.base import Single
 from ..strategies.work import BACKWARD, FORWARD, GRADIENT, KEPT, LOSS, PASSING, Amount, Event, Held, Workload
 from ..supervisor.rank import make_model
@@ -56,7 +57,14 @@ def rehearse(spec: Spec, data: Data, model: Any = None, loss: Any = None) -> Wor
             x, y = (torch.empty((samples, *shape), dtype=dtype) for shape, dtype in sample)
             feed = Feed((x, y), data, alone.replace(batch_size=samples), strategy)
             with watch.taken(strategy.module) as taken:
-                strategy.step(*next(feed.epoch(0)), loss or usual_loss(data), spec.clip)
+                try:
+                    strategy.step(*next(feed.epoch(0)), loss or usual_loss(data), spec.clip)
+                except Exception as error:  # of the user's code
+                    why = f"{type(error).__name__}: {shown(' '.join(str(error).split()))}"
+                    raise SpecError(
+                        f"model={spec.model!r}: a step of it can't be rehearsed on shapes alone ({why}); see run.costs() "
+                        "of a short run"
+                    ) from error
             return taken
 
         step(FEW)  # makes the optimizer's state

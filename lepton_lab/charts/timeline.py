@@ -6,6 +6,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ..strategies.work import shown as size
 from .drawing import COLORS, CONFIG, GREY, GREY_ANYWHERE, INK, Chart, dress, layout, plain
 
 if TYPE_CHECKING:
@@ -132,15 +133,6 @@ class Timeline(Chart):
         axes.grid(False, axis="y")
         figure.suptitle(plain(self.title), x=0.012, ha="left", fontsize=10.5, fontweight="bold", color=INK)
         figure.legend(handles=handles, loc="outside lower left", ncols=5, frameon=False, fontsize=8.5, labelcolor=INK)
-
-
-def size(count: float) -> str:
-    """A number of bytes as people say it."""
-    for unit in ("B", "kB", "MB"):
-        if count < 1000:
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:.3g} GB"
 
 
 def _ms(seconds: float) -> float:

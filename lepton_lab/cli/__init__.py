@@ -17,6 +17,7 @@ from ..folders import ENDED, home
 from ..launching import launch, repeat
 from ..run import Run, attach, runs
 from ..spec import LabError, Spec, SpecError
+from .advising import advise
 from .listing import show_table
 from .options import SpecCommand, as_json, chosen, option_help, spec_options
 from .progress import ATTACH, follow
@@ -117,6 +118,7 @@ def run(
 
 
 main.add_command(race)
+main.add_command(advise)
 
 
 @main.command("list")

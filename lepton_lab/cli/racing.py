@@ -54,7 +54,7 @@ def race(
 
     base = Spec.load(file) if file else Spec()
     spec = base.replace(**chosen(given, pairs, base))
-    found = start(spec, [_parsed(text) for text in strategy] or None)
+    found = start(spec, [parsed(text) for text in strategy] or None)
     if not _follow(found, as_json):
         raise SystemExit(STOPPED)
     rows = found.rows()
@@ -69,7 +69,7 @@ def race(
     raise SystemExit(STOPPED if "stopped" in states else int(wrong))
 
 
-def _parsed(text: str) -> dict[str, Any]:
+def parsed(text: str) -> dict[str, Any]:
     """`ddp:world=2,bucket=4` as a mapping that `race` takes."""
     name, _, rest = text.partition(":")
     options = dict(pair(part) for part in rest.split(",") if part)

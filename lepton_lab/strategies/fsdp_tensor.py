@@ -88,7 +88,7 @@ class FsdpTensor(TensorParallel):
         blocks = [path for path, module in work.model.named_modules() if isinstance(module, Block)]
         cost = sharded(work, blocks, groups, groups, shares=shares)
         sent = self.spec.accumulate * splitting.told(work, n, work.micro(groups), False)
-        why = f"{groups} groups each cut layers between {n} ranks; of its piece {cost.why}"
+        why = f"{groups} x {n} ranks, layers cut between {n}; of its piece {cost.why}"
         return dataclasses.replace(cost, sent=cost.sent + sent, why=why)
 
     def total(self, values: Tensor) -> Tensor:

@@ -145,7 +145,8 @@ class ParameterServer(Asynchronous):
             return super().cost(work)
         why = f"rank 0 takes {n - 1} x {shown(row)} of gradients and gives as much of parameters, to one rank at a time"
         whole = work.replica(n, why, (n - 1) * (row + HEADER))
-        return dataclasses.replace(whole, parameters=whole.parameters + row)
+        rows = max(whole.activations, 2 * row)  # the gradient, and the parameters that come for it
+        return dataclasses.replace(whole, parameters=whole.parameters + row, activations=rows)
 
     def state_dict(self) -> dict[str, dict[str, Any]]:
         """The server's; the others have nothing of their own."""

@@ -74,7 +74,7 @@ def sharded(
     again
         Whether a unit is gathered again for its backward pass.
     narrow
-        Bytes gathered for each byte held.
+        Bytes gathered for each byte held, and computed with for each byte of one process.
     shares
         Fraction that a rank has before it is sharded: of a parameter by name, of what a module keeps by path; else all.
     """
@@ -95,21 +95,23 @@ def sharded(
     sent += sum(reduce_scatter(size, ranks) for size in whole.values())
     # Highest at the loss, where what is gathered is the outermost, or in some unit's backward pass: at its begin, when
     # the unit before it is on its way already; or at its end, when its gradients are whole, and once more to be sent.
-    rise = work.rise(micro, True, shares) - work.part(shares).gradient + whole[""]
-    ends = [0.0, *accumulate(amount.of(micro) * shares.get(path, 1.0) for path, amount in work.saved.items())]
+    rise = narrow * (work.rise(micro, True, shares) - work.part(shares).gradient + whole[""])
+    kept = (amount.of(micro) * shares.get(path, 1.0) for path, amount in work.saved.items())
+    ends = [0.0, *accumulate(narrow * size for size in kept)]
     before = 0.0
     for path, size in whole.items():
         places = [i for i, own in enumerate(work.saved) if within(own, [path])]
         around = size + before + (whole[""] if path else 0.0)
         if places:
-            begin, end = ends[places[-1] + 1] + work.passing(micro, [path]), ends[places[0]] + 2 * size
+            begin, end = ends[places[-1] + 1] + narrow * work.passing(micro, [path]), ends[places[0]] + 2 * size
             rise = max(rise, begin + around, end + around)
         before = size
     if k > 1:
         rise += sum(whole.values())  # until the last micro-batch gradients stay whole
+    held = f"1/{ranks} of all state" if ranks > 1 else "all state"
     why = (
-        f"each rank holds 1/{ranks} of all state; a unit's parameters (at most {shown(max(whole.values()))}) are "
-        f"gathered for forward{' and again for backward' if again else ''}, its gradients summed and dealt out"
+        f"each rank holds {held}; a unit's parameters (at most {shown(max(whole.values()))}) are gathered for forward"
+        f"{' and again for backward' if again else ''}, its gradients summed and dealt out"
     )
     return Cost(parameters, gradients, optimizer, max(rise - gradients, 0.0), why, sent, work.idle(parts))
 

@@ -15,6 +15,9 @@ PARTS = {"FORWARD": "F", "FULL_BACKWARD": "B", "BACKWARD_INPUT": "I", "BACKWARD_
 UNITS = {"F": 1.0, "B": 2.0, "I": 1.0, "W": 1.0}  # duration; a layer's backward is two products to the forward's one
 
 
+WAITS = 9 / 14  # in a transformer's block: outputs of linear layers, of all that is kept, in widths of the model
+
+
 class Kind(NamedTuple):
     """One way to order the work."""
 
@@ -111,7 +114,7 @@ def highest(schedule: str, world: int, microbatches: int, kept: list[float]) -> 
     schedule, world, microbatches
         As for `timeline`.
     kept
-        What a micro-batch leaves in each stage, from its forward to the end of its backward; about as much again are
+        What a micro-batch leaves in each stage, from its forward to the end of its backward; WAITS of it again are
         the gradients that wait for W after I.
     """
     moves: list[list[tuple[float, float]]] = [[] for _ in range(world)]
@@ -120,8 +123,8 @@ def highest(schedule: str, world: int, microbatches: int, kept: list[float]) -> 
         moves[slot.rank] += {
             "F": [(slot.start, size)],
             "B": [(slot.end, -size)],
-            "I": [(slot.end, size)],
-            "W": [(slot.end, -2 * size)],
+            "I": [(slot.end, WAITS * size)],
+            "W": [(slot.end, -(1 + WAITS) * size)],
         }[slot.work]
     return [max(accumulate(size for _, size in sorted(row))) for row in moves]
 

@@ -226,9 +226,9 @@ def _children(place: int, ranks: int) -> int:
 
 
 def shown(size: float) -> str:
-    """Bytes as people read them: "4.3 MB"."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if size < 999.5 or unit == "GB":
-            return f"{size:.3g} {unit}" if unit != "B" else f"{size:.0f} B"
+    """Bytes as people say them: "4.3 MB"."""
+    for unit in ("B", "kB", "MB"):
+        if size < 1000:
+            return f"{size:.3g} {unit}"
         size /= 1000
-    raise AssertionError("unreachable")
+    return f"{size:.3g} GB"

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 from .. import shipping
 from ..datasets import from_user
 from ..folders import RunFolder
+from ..launching import named
 from ..races import fields
 from ..reports.sections import NONE, Section, table
-from ..run import Run, named
+from ..run import Run
 from ..spec import Spec, SpecError
 from ..spec import table as family
 from ..strategies.work import Cost, shown

@@ -62,8 +62,8 @@ def rehearse(spec: Spec, data: Data, model: Any = None, loss: Any = None) -> Wor
                 except Exception as error:  # of the user's code
                     why = f"{type(error).__name__}: {shown(' '.join(str(error).split()))}"
                     raise SpecError(
-                        f"model={spec.model!r}: a step of it can't be rehearsed on shapes alone ({why}); see run.costs() "
-                        "of a short run"
+                        f"model={spec.model!r}: a step of it can't be rehearsed on shapes alone ({why}); see "
+                        "run.costs() of a short run"
                     ) from error
             return taken
 

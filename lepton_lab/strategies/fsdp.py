@@ -6,9 +6,9 @@ import contextlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Literal
 
-from ..spec import Spec, SpecError
+from ..spec import Spec
 from .group import Group
-from .shards import as_plain, named_state, sharded
+from .shards import as_plain, check_rows, named_state, sharded
 
 if TYPE_CHECKING:
     from torch import nn
@@ -64,12 +64,7 @@ class FSDP(Group):
 
         if self.world == 1:
             return super()._place(model)
-        for name, parameter in model.named_parameters():
-            if parameter.dim() == 0:
-                raise SpecError(
-                    f"strategy={self.spec.strategy!r}: parameter {name!r} is a scalar, which can't be split between "
-                    "ranks; make it a vector of one number, or take strategy='zero'"
-                )
+        check_rows(model, self.spec.strategy)
         return model.to(self.device, memory_format=torch.contiguous_format)  # as FSDP2 wants it: ranks get rows
 
     def _wrap(self, model: nn.Module) -> nn.Module:
@@ -91,6 +86,7 @@ class FSDP(Group):
         """A part of all state; a unit's parameters come for its forward, again for its backward pass, and go."""
         if self.spec.world == 1:
             return super().cost(work)
+        check_rows(work.model, self.spec.strategy)
         ranks = self._sharing()
         paths = [path for path, module in work.model.named_modules() if module in set(units(work.model))]
         narrow = 0.5 if self.gather == "bf16" else 1.0

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
-from ..spec import Spec, SpecError
-from .shards import sharded
+from ..spec import Spec
+from .shards import check_rows, sharded
 from .tensor import TensorParallel
 
 if TYPE_CHECKING:
@@ -83,6 +83,8 @@ class FsdpTensor(TensorParallel):
         from ..models.blocks import Block
         from . import splitting
 
+        check_rows(work.model, self.spec.strategy)
+        self._check(work.model, n)
         groups = self.spec.world // n
         shares = splitting.fractions(work.model, n, False)
         blocks = [path for path, module in work.model.named_modules() if isinstance(module, Block)]
@@ -112,12 +114,7 @@ class FsdpTensor(TensorParallel):
 
         if self.world == 1:
             return super()._place(model)
-        for name, parameter in model.named_parameters():
-            if parameter.dim() == 0:
-                raise SpecError(
-                    f"strategy={self.spec.strategy!r}: parameter {name!r} is a scalar, which can't be split between "
-                    "ranks; make it a vector of one number, or take strategy='tensor'"
-                )
+        check_rows(model, self.spec.strategy)
         model = model.to(self.device, memory_format=torch.contiguous_format)  # rows are what ranks get
         self._split(model, self.mesh["tensor"])
         return model

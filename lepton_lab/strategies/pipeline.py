@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
 
     from .base import Batch, Loss
+    from .stages import Layer
     from .work import Cost, Workload
 
 SPAN = 4  # micro-batches for each rank by default: enough to keep most of the line busy (Huang, section 2.3)
@@ -96,10 +97,7 @@ class Pipeline(Group):
             return super().setup(model, make_optimizer)
         from . import stages
 
-        groups = stages.layers(model)
-        if why := _too_few(self.spec, self.schedule, len(groups)):
-            raise SpecError(why)
-        runs = stages.cut(groups, self.world * self.kind.stages)
+        runs = self._cut(model)
         owners = [stage % self.world for stage in range(len(runs))]
         held = [layer for run, owner in zip(runs, owners, strict=True) if owner == self.rank for layer in run]
         result = super().setup(stages.Layers(held), make_optimizer)
@@ -148,8 +146,16 @@ class Pipeline(Group):
             return super().cost(work)
         from . import stages
 
-        schedule = str(self.spec.options.get("pipeline_schedule", "1f1b"))
-        return stages.cost(work, schedule, self.spec.world, self.microbatches)
+        return stages.cost(work, self._cut(work.model), self.schedule, self.microbatches)
+
+    def _cut(self, model: nn.Module) -> list[list[Layer]]:
+        """The layers of each stage; a model with too few of them is refused."""
+        from . import stages
+
+        groups = stages.layers(model)
+        if why := _too_few(self.spec, self.schedule, len(groups)):
+            raise SpecError(why)
+        return stages.cut(groups, self.spec.world * self.kind.stages)
 
     @contextlib.contextmanager
     def aligned(self) -> Iterator[nn.Module]:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
+from ..spec import SpecError
 from .work import Cost, Workload, all_gather, reduce_scatter, shown, within
 
 if TYPE_CHECKING:
@@ -49,6 +50,16 @@ def named_state(module: nn.Module, optimizer: Optimizer) -> dict[str, Any]:
     names = {parameter: name for name, parameter in module.named_parameters()}
     states = optimizer.state.items()
     return {f"{names[p]}.{key}": _like(p, value) for p, state in states for key, value in state.items()}
+
+
+def check_rows(model: nn.Module, strategy: str) -> None:
+    """Refuse a model with a parameter that has no rows to deal out."""
+    for name, parameter in model.named_parameters():
+        if parameter.dim() == 0:
+            raise SpecError(
+                f"strategy={strategy!r}: parameter {name!r} is a scalar, which can't be split between ranks; make it a "
+                "vector of one number, or take strategy='ddp'"
+            )
 
 
 def sharded(

@@ -87,9 +87,9 @@ def cut(groups: list[list[Layer]], stages: int) -> list[list[Layer]]:
     return runs
 
 
-def cost(work: Workload, schedule: str, world: int, microbatches: int) -> Cost:
-    """What a pipeline of `world` ranks is predicted to cost; of memory, the parts of the rank that needs most."""
-    runs = cut(layers(work.model), world * PIPELINES[schedule].stages)
+def cost(work: Workload, runs: list[list[Layer]], schedule: str, microbatches: int) -> Cost:
+    """What a pipeline of these stages is predicted to cost; of memory, the parts of the rank that needs most."""
+    world = len(runs) // PIPELINES[schedule].stages
     micro = -(-work.batch // microbatches)
     gives = [work.outputs[run[-1][0]].of(micro) for run in runs]
     paths = [[path for path, _ in run] for run in runs]

@@ -101,6 +101,7 @@ class TensorParallel(Group):
             return super().cost(work)
         from . import splitting
 
+        self._check(work.model, n)
         shares = splitting.fractions(work.model, n, self.sequence_parallel)
         held, micro = work.part(shares), work.micro()
         rise = work.rise(micro, self.spec.accumulate > 1, shares)
@@ -126,20 +127,27 @@ class TensorParallel(Group):
 
         from . import splitting
 
-        if mesh.size() > 1:
-            if not (found := splitting.divisible(model)):
-                raise SpecError(
-                    f"strategy={self.spec.strategy!r}: model={self.spec.model!r} has no layers that it can cut between "
-                    "ranks (Attention and MLP of lepton_lab.models.blocks, or pairs of nn.Linear in an nn.Sequential); "
-                    "take model='transformer', 'gpt' or 'mlp', or strategy='ddp'"
-                )
-            for kind, count in found:
-                if why := self._uneven(self.spec, kind, count):
-                    raise SpecError(why)
+        self._check(model, mesh.size())
         for tensor in (*model.parameters(), *model.buffers()):
             dist.broadcast(tensor.detach(), 0)  # a model of a user's own may start from chance
         if mesh.size() > 1:
             splitting.split(model, mesh, self.sequence_parallel)
+
+    def _check(self, model: nn.Module, ranks: int) -> None:
+        """Refuse a model in which nothing can be cut between ranks, or not evenly."""
+        from . import splitting
+
+        if ranks == 1:
+            return
+        if not (found := splitting.divisible(model)):
+            raise SpecError(
+                f"strategy={self.spec.strategy!r}: model={self.spec.model!r} has no layers that it can cut between "
+                "ranks (Attention and MLP of lepton_lab.models.blocks, or pairs of nn.Linear in an nn.Sequential); "
+                "take model='transformer', 'gpt' or 'mlp', or strategy='ddp'"
+            )
+        for kind, count in found:
+            if why := self._uneven(self.spec, kind, count):
+                raise SpecError(why)
 
     def _update(self, clip: float) -> None:
         if self.world == 1:

@@ -115,9 +115,9 @@ class Watch(TorchDispatchMode):
         self._count = 0
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Do an operation; a number that is asked for is taken for 1, since there is none."""
+        """Do an operation; a number that is asked for is made up, since there is none."""
         if function is torch.ops.aten._local_scalar_dense.default:
-            return _one(args[0].dtype)
+            return _some(args[0].dtype)
         result = function(*args, **(kwargs or {}))
         for tensor in tree_leaves(result):
             if isinstance(tensor, Tensor):
@@ -178,8 +178,8 @@ class Watch(TorchDispatchMode):
         taken.events = [(size, *known.get(number, (PASSING, owner))) for size, number, owner in moves]
 
 
-def _one(dtype: torch.dtype) -> float | int | bool:
-    return True if dtype == torch.bool else 1.0 if dtype.is_floating_point else 1
+def _some(dtype: torch.dtype) -> float | int | bool:
+    return True if dtype == torch.bool else 0.5 if dtype.is_floating_point else 1
 
 
 def _sample(split: Any) -> list[tuple[torch.Size, torch.dtype]]:

@@ -51,7 +51,7 @@ def timeline(windows: list[dict[str, Any]]) -> list[Span]:
             continue
         # Data moves once the last of them is here; who came before waits.
         moves = min(max(span["begin"], last), span["end"])
-        if moves > span["begin"]:
+        if moves > span["begin"] and span["name"] != "send":  # what it sends lies ready, and it goes on
             spans.append({**span, "kind": "waiting", "end": moves})
         spans.append({**span, "begin": moves})
     spans = [{**s, "begin": (s["begin"] - origin) / 1e9, "end": (s["end"] - origin) / 1e9} for s in spans]
@@ -140,13 +140,14 @@ def _meetings(windows: list[dict[str, Any]]) -> list[tuple[Span, int]]:
                 met[key, seen[own]].append(span)
                 seen[own] += 1
     last: dict[int, int] = {}
-    for (key, _), group in met.items():
-        complete = len(group) == len(set(group[0]["ranks"]))
-        for span in group:
-            if complete and span["name"] != "send":  # a send needn't wait: the kernel takes what it can hold
+    for (_, together), group in met.items():
+        if len(group) == len(set(group[0]["ranks"])):
+            for span in group:
                 last[id(span)] = max(s["begin"] for s in group)
-            if complete and key[1] and len(group) > 1:
-                span["first"] = min(s["begin"] for s in group)
+                if together and len(group) > 1:
+                    span["first"] = min(s["begin"] for s in group)
+                elif span["name"] == "send":  # torch counts it as open until somebody asks for it
+                    span["end"] = min(span["end"], *(max(s["end"], span["begin"]) for s in group if s is not span))
     return [(span, last.get(id(span), span["begin"])) for span in spans]
 
 

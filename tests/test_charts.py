@@ -232,7 +232,7 @@ def test_a_transfer_is_an_arrow():
         window["spans"][1] |= {"name": name, "peer": 1 - rank}
         write_json(path, window)
     (arrow,) = CHARTS["timeline"]([run]).plotly()["layout"]["annotations"]
-    assert (arrow["ax"], arrow["x"], arrow["arrowhead"]) == (4.0, 9.0, 2)
+    assert (arrow["ax"], arrow["x"], arrow["arrowhead"]) == (7.0, 9.0, 2)
     assert arrow["y"] > arrow["ay"]
     assert [cost["behind"] for cost in run.costs()] == [None, None]
 

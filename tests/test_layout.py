@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from lepton_lab import spec
+from lepton_lab.strategies import STRATEGIES
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -68,6 +69,21 @@ def test_the_readme_lists_every_member_of_every_family():
     for field in spec.TABLES:
         row = next(line for line in README.splitlines() if line.startswith(f"| {field} |"))
         assert re.findall(r"`([a-z0-9_]+)`", row.split("|")[3]) == list(spec.table(field)), row
+
+
+def strategy_table():
+    """README's table of strategies, from STRATEGIES."""
+    lines = ["| strategy | who holds what | options | held to |", "| --- | --- | --- | --- |"]
+    for name, strategy in STRATEGIES.items():
+        first = strategy.__doc__.strip().split("\n")[0]
+        options = ", ".join(f"`{option}`" for option in spec.keywords(strategy))
+        held = "one process, to rounding" if strategy.exact else "its own model"
+        lines.append(f"| `{name}` | {first} | {options} | {held} |")
+    return "\n".join(lines)
+
+
+def test_the_readme_s_table_of_strategies_is_that_of_the_code():
+    assert strategy_table() in README
 
 
 def test_the_readme_tree_is_true():

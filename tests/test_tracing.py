@@ -119,11 +119,11 @@ def pair():
 
 
 def test_two_ranks_tell_what_a_step_costs(pair):
-    run = lab.launch(pair)
+    run = lab.launch(pair.replace(epochs=5))
     assert run.wait(60) == "done"
     costs = run.costs()
     assert [cost["rank"] for cost in costs] == [0, 1]
-    assert {row["step"] for row in run.rows("cost")} == {13, 43} and costs[0]["step"] == 43
+    assert {row["step"] for row in run.rows("cost")} == {13, 103} and costs[0]["step"] == 103
     numbers = sum(p.numel() for p in run.model().parameters())
     for cost in costs:
         assert cost["seconds"] == pytest.approx(cost["compute"] + cost["communication"] + cost["idle"])
@@ -195,6 +195,27 @@ def test_a_transfer_is_drawn_from_its_sender_to_its_receiver(pair):
     assert all(s["rank"] == 1 and s["ranks"] == [0, 1] for s in waits) and len(waits) == 2
     first, second = run.costs()
     assert first["to"][1] - second["to"][0] == pytest.approx(4000, rel=0.1)
+
+
+class Grouped(Slow):
+    """Rank 0 reduces within a group of its own too."""
+
+    def forward(self, x):
+        import torch
+        import torch.distributed as dist
+
+        if not hasattr(self, "group"):
+            self.group = dist.new_group([0])
+        if self.training and dist.get_rank() == 0:
+            dist.all_reduce(torch.zeros(7), group=self.group)
+        return self.layer(x.flatten(1))
+
+
+def test_operations_of_a_group_of_ranks_name_its_ranks(pair):
+    run = lab.launch(pair, model=Grouped)
+    assert run.wait(60) == "done"
+    met = {(s["rank"], s["numbers"], tuple(s["ranks"])) for s in run.timeline() if s["name"] == "all_reduce"}
+    assert met == {(0, 7, (0,)), (0, 650, (0, 1)), (1, 650, (0, 1))}
 
 
 class Stops(Slow):

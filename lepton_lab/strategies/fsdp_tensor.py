@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
@@ -125,6 +125,7 @@ class FsdpTensor(TensorParallel):
 
             from ..models.blocks import Block
 
+            model.register_forward_hook(_no_view)
             for block in [module for module in model.modules() if isinstance(module, Block)]:
                 fully_shard(block, mesh=self.mesh["data"])  # gathered one by one
             fully_shard(model, mesh=self.mesh["data"])
@@ -138,3 +139,8 @@ class FsdpTensor(TensorParallel):
         self.module.set_requires_gradient_sync(False)
         yield
         self.module.set_requires_gradient_sync(True)
+
+
+def _no_view(_: nn.Module, inputs: Any, output: Any) -> Any:
+    """A loss that changed a view in place would make FSDP miss the start of the backward pass."""
+    return output.clone() if hasattr(output, "_is_view") and output._is_view() else output

@@ -35,6 +35,16 @@ class Pipeline(Group):
 
     The schedule says in which order: `gpipe` has all forwards first, `1f1b` keeps fewer activations, `interleaved`
     gives each rank two stages and idles less, and `zero_bubble` fills the gaps with gradients of weights.
+
+    Every rank is given whole batches. Exact but for layers that look at several samples at once: batch norm sees
+    micro-batches.
+
+    Parameters
+    ----------
+    pipeline_schedule
+        A name of PIPELINES; see `timetable` for pictures and idle shares.
+    microbatches
+        Parts that each batch is split into, at least one for each rank; 0 takes four for each.
     """
 
     def __init__(
@@ -66,7 +76,7 @@ class Pipeline(Group):
                 "options={'tied': True}: strategy='pipeline' holds the embedding and the head on different ranks, so "
                 "they can't be one matrix; take tied=False, or strategy='ddp'"
             )
-        return _unfit(spec) or _microbatches(spec, schedule) or _too_few(spec, schedule, _layers(spec))
+        return _unfit(spec) or _microbatches(spec, schedule) or _too_few(spec, schedule, _cuttable(spec))
 
     def holds(self, rank: int, world: int) -> dict[str, tuple[float, float]]:
         """The whole batch as it passes by, and some of the layers."""
@@ -208,15 +218,17 @@ class Scores:
     ----------
     loss
         The run's loss.
-    left
-        Samples of the batch.
+    samples
+        Samples of the batch; what comes after them is padding.
     autocast
         The arithmetic that it is computed in.
     """
 
-    def __init__(self, loss: Loss, left: int, autocast: Callable[[], contextlib.AbstractContextManager[Any]]) -> None:
+    def __init__(
+        self, loss: Loss, samples: int, autocast: Callable[[], contextlib.AbstractContextManager[Any]]
+    ) -> None:
         self._function, self._autocast = loss, autocast
-        self._samples = self._left = left
+        self._samples = self._left = samples
         self.loss: Tensor | None = None
         """Mean over the samples so far; None where this rank has not the last stage."""
         self.right: Tensor | None = None
@@ -284,7 +296,7 @@ def _default_depth(spec: Spec) -> int:
     return int(known["depth"].default) if "depth" in known else 0
 
 
-def _layers(spec: Spec) -> int:
+def _cuttable(spec: Spec) -> int:
     """Layers that a model of the table can be cut between; 0 where only the model itself can tell."""
     if depth := _default_depth(spec):
         return int(spec.options.get("depth", depth)) + ENDS

@@ -38,9 +38,9 @@ class TensorParallel(Group):
     def refuse(cls, spec: Spec) -> str:
         """Why a spec's model can't be cut between its ranks, or not be trained so; "" where it can."""
         ranks, strategy = cls._ranks(spec), f"strategy={spec.strategy!r}"
-        if ranks == 1:
+        if spec.world == 1:
             return ""
-        if not spec.model.startswith(CELL):
+        if ranks > 1 and not spec.model.startswith(CELL):
             if spec.model not in DEALT:
                 return (
                     f"{strategy}: model={spec.model!r} has no layers that it can cut between ranks; take "
@@ -58,8 +58,6 @@ class TensorParallel(Group):
             return f"optimizer='muon': needs whole matrices, which {strategy} cuts; take optimizer='adamw'"
         if spec.precision == "fp16":
             return f"precision='fp16': {strategy} has no common scale of the loss for all ranks; take precision='bf16'"
-        if spec.compile:
-            return f"compile=True: {strategy} runs as it is; take compile=False"
         return ""
 
     @classmethod
@@ -74,7 +72,7 @@ class TensorParallel(Group):
         if count < 1 or count % ranks == 0:  # the model itself refuses less than one
             return ""
         fits = [n for n in range(1, count + 1) if count % n == 0]
-        near = sorted({max(n for n in fits if n < ranks), min((n for n in fits if n > ranks), default=1)})
+        near = [max(n for n in fits if n < ranks), *[n for n in fits if n > ranks][:1]]
         return (
             f"{cls._named(spec, ranks)}: strategy={spec.strategy!r} deals {count} {kind} evenly to {ranks} ranks; take "
             f"{' or '.join(cls._named(spec, n) for n in near)}, or a number of them that {ranks} divides"
@@ -184,5 +182,5 @@ class TensorParallel(Group):
         """How many ranks hold the same numbers of a parameter."""
         pieces = 1
         for i, placement in enumerate(getattr(parameter, "placements", ())):
-            pieces *= parameter.device_mesh.size(i) if placement.is_shard() else 1
+            pieces *= 1 if placement.is_replicate() else parameter.device_mesh.size(i)
         return self.world / pieces

@@ -30,8 +30,8 @@ class Zero(DDP):
         """What needs one decision of all ranks whether to skip a step."""
         if spec.precision == "fp16":
             return (
-                "precision='fp16': a rank of strategy='zero' sees overflows in its own parameters' gradients only; "
-                "take precision='bf16', or strategy='ddp'"
+                "precision='fp16': a rank of strategy='zero' sees the overflows of its own parameters only; take "
+                "precision='bf16', or strategy='ddp'"
             )
         return super().refuse(spec)
 

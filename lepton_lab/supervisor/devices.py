@@ -54,7 +54,7 @@ def choose(spec: Spec) -> str:
     SpecError
         If it has too few devices or cores for the spec's world.
     """
-    found = len(gpus()) if table("strategy")[spec.strategy].gpus else 0
+    found = len(gpus()) if "strategy" in spec.own or table("strategy")[spec.strategy].gpus else 0
     if spec.device == "cuda" and found < spec.world:
         raise SpecError(
             f"world={spec.world} with device='cuda': this machine shows {found} GPUs; "

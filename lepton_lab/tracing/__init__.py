@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 __all__ = ["Tracer"]
 
 FIRST = 10  # steps of a process before its first window: those that allocate and import lazily are over
-TIMES = 4  # each window begins after so many times the steps of the one before
+TIMES = 10  # each window begins after so many times the steps of the one before: it costs about 25 ms
 LENGTH = 3  # steps in a window
 COLD = 1  # first of them that don't count, since the recorder itself starts in them
 
 
 class Tracer:
     """
-    Runs a strategy's steps, and records a few of them: after the 10th, the 40th, the 160th and so on.
+    Runs a strategy's steps, and records a few of them: after the 10th, the 100th, the 1000th and so on.
 
     A run of one rank, which waits for nobody, is recorded once. All ranks record the same steps. What is found goes
     into a `cost` event and, span by span, into the run folder's `timeline/step-N/rankR.json`.

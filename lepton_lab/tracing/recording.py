@@ -12,7 +12,7 @@ MARK = "lepton_lab::step"
 # Nanoseconds between operators that still count as work, Python's part of it: so many, or fewer during communication.
 GAP, SHORT = 500_000, 50_000
 # Events that hold others, waits among them.
-CONTAINERS = ("autograd::", "torch::autograd::", "c10d::", "_c10d_functional::", MARK)
+CONTAINERS = ("autograd::", "torch::autograd::", "c10d::", "_c10d_functional::", "FSDP::", MARK)
 PEERS = {"c10d::send": "send", "c10d::recv_": "recv"}  # they know the other rank, gloo's own events don't
 # Bytes of a number; else 4.
 SIZES = {"double": 8, "long int": 8, "c10::Half": 2, "c10::BFloat16": 2}
@@ -42,30 +42,34 @@ class Recording:
         self.marks: list[Span] = []
         peers: dict[str, deque[int | None]] = defaultdict(deque)
         events = sorted(events, key=lambda event: event.start_ns())
-        main = next((e.start_thread_id() for e in events if e.name() == MARK and not _on_gpu(e)), None)
+        main = next((event.start_thread_id() for event in events if event.name() == MARK), None)
         for event in events:
             name, begin = event.name(), event.start_ns()
             span = (begin, begin + event.duration_ns())
+            there = gpu and event.device_type().name == "CUDA"
             if name == "[memory]":
-                if not _on_gpu(event):
-                    self._memory.append((begin, event.nbytes()))
+                self._memory.append((begin, event.nbytes()))
             elif name in PEERS:
                 numbers = event.concrete_inputs()
                 peers[PEERS[name]].append(numbers[2] if len(numbers) > 2 else None)
             elif name == MARK:
-                if _on_gpu(event) == gpu:
+                if there == gpu:
                     self.marks.append(span)
-            elif name.startswith("gloo:") or (gpu and _on_gpu(event) and name.startswith("nccl")):
+            elif name.startswith("gloo:") or (there and name.startswith("nccl")):
                 self.operations.append(_operation(event, name, span, peers))
-            elif _on_gpu(event) or (not gpu and event.start_thread_id() == main):
-                self._sort_in(name, span, _on_gpu(event))
+            elif there or (not gpu and event.start_thread_id() == main):
+                self._sort_in(name, span)
 
-    def _sort_in(self, name: str, span: Span, gpu: bool) -> None:
+    def _sort_in(self, name: str, span: Span) -> None:
         if name.startswith("autograd::engine::evaluate_function"):
             self._phases["backward"].append(span)
         elif name.startswith("Optimizer.step#"):
             self._phases["update"].append(span)
-        elif gpu or ("::" in name and not name.startswith(CONTAINERS)) or name.startswith("## Call CompiledFxGraph"):
+        elif (
+            self._gpu
+            or ("::" in name and not name.startswith(CONTAINERS))
+            or name.startswith("## Call CompiledFxGraph")
+        ):
             self._work.append(span)
 
     def spans(self, first: int) -> list[dict[str, Any]]:
@@ -102,10 +106,6 @@ class Recording:
                 held += size
                 highest = max(highest, held)
         return highest
-
-
-def _on_gpu(event: Any) -> bool:
-    return event.device_type().name == "CUDA"
 
 
 def _operation(event: Any, name: str, span: Span, peers: dict[str, deque[int | None]]) -> dict[str, Any]:

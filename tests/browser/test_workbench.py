@@ -27,6 +27,7 @@ def test_launch_steer_reload(notebook):
     assert int(book.run(count)) == before + 1, "a double click is one launch"
     seen = wait_for(book.points, 20, "no point was drawn")
     wait_for(lambda: book.points() > seen, 20, "the curve does not grow")
+    wait_for(lambda: page.locator(".ll-live .ll-times").count() == 2, 20, "where the time goes is not shown")
     assert book.run("print('free:', 6 * 7)") == "free: 42\n"
     assert page.locator(".ll-live").last.get_attribute("data-state") == "running", "the cell waited for the run"
 

@@ -1,4 +1,4 @@
-"""DDP as one would write it: `python -m benchmarks.ddp_by_hand DATA BATCH WORLD EPOCHS` prints samples/s."""
+"""DDP and FSDP as one would write them: `python -m benchmarks.parallel_by_hand ddp|fsdp DATA BATCH WORLD EPOCHS`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 from torch import multiprocessing
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
 from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
@@ -21,15 +23,19 @@ from .ours import SKIPPED
 from .processes import cores
 
 
-def rank(rank: int, data: str, batch: int, world: int, epochs: int, folder: str) -> None:
+def rank(rank: int, strategy: str, data: str, batch: int, world: int, epochs: int, folder: str) -> None:
     torch.set_num_threads(max(1, len(cores()) // world))
     torch.manual_seed(0)
     dist.init_process_group("gloo", store=dist.FileStore(f"{folder}/store", world), rank=rank, world_size=world)
     splits = DATASETS[data](data_root(), 0)
     x, y = splits.train
     x = x.float().div(255) if x.dtype == torch.uint8 else x
-    model = MODELS["mnist_cnn"](splits.shape, len(splits.classes)).to(memory_format=torch.channels_last)
-    model = DistributedDataParallel(model, gradient_as_bucket_view=True)
+    model = MODELS["mnist_cnn"](splits.shape, len(splits.classes))
+    if strategy == "ddp":
+        model = model.to(memory_format=torch.channels_last)
+        model = DistributedDataParallel(model, gradient_as_bucket_view=True)
+    else:
+        model = fully_shard(model, mesh=init_device_mesh("cpu", (world,)))
     optimizer = torch.optim.Adam(model.parameters(), 1e-3, fused=True)
     step = samples = 0
     for epoch in range(epochs):
@@ -50,9 +56,9 @@ def rank(rank: int, data: str, batch: int, world: int, epochs: int, folder: str)
     dist.destroy_process_group()
 
 
-def main(data: str, batch: str, world: str, epochs: str) -> None:
+def main(strategy: str, data: str, batch: str, world: str, epochs: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        arguments = (data, int(batch), int(world), int(epochs), folder)
+        arguments = (strategy, data, int(batch), int(world), int(epochs), folder)
         multiprocessing.start_processes(rank, arguments, int(world), start_method="spawn")
         print(Path(folder, "rate").read_text())
 

@@ -13,7 +13,7 @@ from lepton_lab.optimizers import factor
 from lepton_lab.spec import CELL, TABLES, Spec, SpecError, table
 from lepton_lab.supervisor import devices
 
-from .costs import brief, refusals
+from .advisor import brief, refusals
 
 LABELS = {
     "dataset": "Data set",
@@ -76,9 +76,7 @@ class Form:
         SpecError
             If a value is refused, or this machine can't do it.
         """
-        values = self._values()
-        self._grey(refusals(values))
-        spec = Spec(**values)
+        spec = Spec(**self._values())
         devices.choose(spec)
         return spec
 
@@ -86,13 +84,14 @@ class Form:
         values = {field: control.value for field, control in self.controls.items()}
         return {**values, "options": _parse_options(values["options"])}
 
-    def _grey(self, refused: dict[str, str]) -> None:
-        """Say beside each strategy that can't be what stands in its way; the stylesheet greys it out."""
-        control = self.controls["strategy"]
+    def grey(self) -> None:
+        """Say beside each strategy that can't be chosen what stands in its way; the stylesheet greys it out."""
+        refused = refusals(self._values())
         names = [
             (f"{label} \u2014 not with {brief(refused[name])}" if name in refused else label, name)
             for label, name in self._names("strategy")
         ]
+        control = self.controls["strategy"]
         if names != list(control.options):
             chosen, self._quiet = control.value, True
             control.options = names

@@ -13,7 +13,7 @@ import lepton_lab as lab
 from lepton_lab import provenance, shipping, supervisor
 from lepton_lab.spec import CELL, OWN, LabError, Spec
 
-from .costs import CostLine
+from .advisor import CostLine
 from .form import MAIN, MORE, Form, code, describe, preview
 from .live import Live
 from .shelf import Shelf
@@ -145,6 +145,7 @@ class Workbench(ipw.VBox):
 
     def _refresh(self) -> None:
         try:
+            self._form.grey()
             spec = self.spec
             self._about.value = f"<div class='ll-about'>{describe(spec)}{preview(spec)}</div>"
             self._repeat.value = repeat(spec, self.run)

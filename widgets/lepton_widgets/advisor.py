@@ -11,7 +11,7 @@ import ipywidgets as ipw
 
 from lepton_lab.spec import LabError, Spec, SpecError, keywords, table
 
-PART = re.compile(r"(\w+)=('[^']*'|[\w.]+)")
+PAIR = re.compile(r"(\w+)=('[^']*'|[\w.]+)")
 
 
 class CostLine(ipw.Box):
@@ -65,7 +65,7 @@ class CostLine(ipw.Box):
 
 def cost(spec: Spec, own: dict[str, Any]) -> str:
     """HTML of what a step of a spec is predicted to cost."""
-    from lepton_lab.advice import advise
+    from lepton_lab.advice import PARTS, advise
     from lepton_lab.strategies.work import shown
 
     try:
@@ -74,11 +74,10 @@ def cost(spec: Spec, own: dict[str, Any]) -> str:
         return f"<span>{escape(str(error))}</span>"
     if row.cost is None:
         return f"<span>{escape(row.why)}</span>"
-    parts = ", ".join(f"{name} {shown(row.predicted[name])}" for name in ("parameters", "gradients", "optimizer"))
-    return (
-        f"<span><b>A step</b> holds {shown(row.cost.memory)} a rank ({parts}, activations "
-        f"{shown(row.cost.activations)}), sends {shown(row.cost.sent)}, idles {row.cost.idle:.0%}: {escape(row.why)}.</span>"
-    )
+    parts = ", ".join(f"{name} {shown(row.predicted[name])}" for name in PARTS)
+    memory, sent, idle = shown(row.cost.memory), shown(row.cost.sent), f"{row.cost.idle:.0%}"
+    told = f"holds {memory} a rank ({parts}), sends {sent}, idles {idle}: {row.why}."
+    return f"<span><b>A step</b> {escape(told)}</span>"
 
 
 def refusals(values: dict[str, Any]) -> dict[str, str]:
@@ -104,5 +103,5 @@ def refusals(values: dict[str, Any]) -> dict[str, str]:
 
 def brief(refusal: str) -> str:
     """What stands in a strategy's way, in a few words: "model cnn"."""
-    pairs = [(field, value) for field, value in PART.findall(refusal) if field not in ("strategy", "options")]
+    pairs = [(field, value) for field, value in PAIR.findall(refusal) if field not in ("strategy", "options")]
     return " ".join((pairs[0][0], pairs[0][1].strip("'"))) if pairs else "these options"

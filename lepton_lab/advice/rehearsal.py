@@ -47,6 +47,8 @@ def rehearse(spec: Spec, data: Data, model: Any = None, loss: Any = None) -> Wor
     strategy = Rehearsed(alone)
     strategy.start(0, 1, Path(), torch.device("cpu"))
     sample = _sample(data.train)
+    if isinstance(model, nn.Module) and any(p.device.type != "cpu" for p in model.parameters()):
+        model = copy.deepcopy(model).cpu()  # the kernel may have used it on a GPU
     with FakeTensorMode(allow_non_fake_inputs=True), Watch() as watch:
         own = copy.deepcopy(model) if isinstance(model, nn.Module) else model
         module = make_model(spec, own, data)
@@ -112,6 +114,7 @@ class Watch(TorchDispatchMode):
         self._seen: weakref.WeakKeyDictionary[UntypedStorage, int] = weakref.WeakKeyDictionary()
         self._moves: list[tuple[int, int, str]] | None = None  # bytes, above 0 if taken; number of the memory; whose
         self._owner: Callable[[], str] = str
+        self._forward = True
         self._count = 0
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

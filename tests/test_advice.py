@@ -139,9 +139,12 @@ class Tangled(torch.nn.Module):
         return self.layer(x) * self.scale if x.sum() != 0 else x  # asks for a number, which shapes don't have
 
 
-class Untraceable(torch.nn.Module):
+class Untraceable(torch.nn.Linear):
+    def __init__(self):
+        super().__init__(4, 3)
+
     def forward(self, x):
-        return torch.from_numpy(x.numpy())
+        return super().forward(torch.from_numpy(x.numpy()))
 
 
 def test_a_model_of_one_s_own_is_rehearsed_as_it_is():

@@ -459,6 +459,30 @@ class TestWorkbench:
         bench._form.controls["epochs"].value = "12"
         assert bench.spec.epochs == 12 and not bench._button.disabled
 
+    def test_a_strategy_that_can_t_be_says_so_and_is_refused_in_its_own_words(self, views):
+        bench = views(Workbench(Spec(model="cnn", world=2)))
+        control = bench._form.controls["strategy"]
+        labels = {name: label for label, name in control.options}
+        assert labels["tensor"] == "tensor \u2014 not with model cnn" and labels["ddp"] == "ddp"
+        control.value = "tensor"
+        assert "model=&#x27;cnn&#x27; has no layers that it can cut" in bench._error.value and bench._button.disabled
+        bench._form.controls["model"].value = "gpt"
+        assert bench._error.value == "" and control.value == "tensor"
+        assert ("tensor", "tensor") in control.options
+        bench._form.controls["lr"].value = "-1"  # which no strategy can put right
+        assert ("tensor", "tensor") in control.options
+
+    def test_cost_is_told_once_asked_for_and_follows_the_form(self, views):
+        bench = views(Workbench(Spec(model="mlp", world=2)))
+        assert bench._cost._told.value == ""
+        bench._cost._button.click()
+        until(lambda: "MB" in bench._cost._told.value or "kB" in bench._cost._told.value, 60)
+        assert "gradients (38.4 kB) are averaged" in bench._cost._told.value
+        bench._form.controls["strategy"].value = "pipeline"
+        until(lambda: "micro-batches" in bench._cost._told.value, 60)
+        bench._form.controls["lr"].value = "-1"
+        until(lambda: bench._cost._told.value == "", 60)
+
     def test_options_that_are_no_pairs_are_refused(self, views):
         bench = views(Workbench())
         bench._form.controls["options"].value = "dropout"

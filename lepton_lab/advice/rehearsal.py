@@ -47,6 +47,8 @@ def rehearse(spec: Spec, data: Data, model: Any = None, loss: Any = None) -> Wor
     strategy = Rehearsed(alone)
     strategy.start(0, 1, Path(), torch.device("cpu"))
     sample = _sample(data.train)
+    if isinstance(model, nn.Module) and any(p.device.type != "cpu" for p in model.parameters()):
+        model = copy.deepcopy(model).cpu()  # the kernel may have used it on a GPU
     with FakeTensorMode(allow_non_fake_inputs=True), Watch() as watch:
         own = copy.deepcopy(model) if isinstance(model, nn.Module) else model
         module = make_model(spec, own, data)
@@ -112,12 +114,13 @@ class Watch(TorchDispatchMode):
         self._seen: weakref.WeakKeyDictionary[UntypedStorage, int] = weakref.WeakKeyDictionary()
         self._moves: list[tuple[int, int, str]] | None = None  # bytes, above 0 if taken; number of the memory; whose
         self._owner: Callable[[], str] = str
+        self._forward = True
         self._count = 0
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Do an operation; a number that is asked for is taken for 1, since there is none."""
+        """Do an operation; a number that is asked for is made up, since there is none."""
         if function is torch.ops.aten._local_scalar_dense.default:
-            return _one(args[0].dtype)
+            return _some(args[0].dtype)
         result = function(*args, **(kwargs or {}))
         for tensor in tree_leaves(result):
             if isinstance(tensor, Tensor):
@@ -178,8 +181,8 @@ class Watch(TorchDispatchMode):
         taken.events = [(size, *known.get(number, (PASSING, owner))) for size, number, owner in moves]
 
 
-def _one(dtype: torch.dtype) -> float | int | bool:
-    return True if dtype == torch.bool else 1.0 if dtype.is_floating_point else 1
+def _some(dtype: torch.dtype) -> float | int | bool:
+    return True if dtype == torch.bool else 0.5 if dtype.is_floating_point else 1
 
 
 def _sample(split: Any) -> list[tuple[torch.Size, torch.dtype]]:

@@ -25,7 +25,7 @@ class Single:
     """
     One process that computes every batch whole, in plain autograd.
 
-    The other strategies override what they change of five methods: `start`, `shard`, `setup`, `step`, `state_dict`.
+    The others override what they change of six methods: `start`, `shard`, `setup`, `step`, `state_dict`, `cost`.
     """
 
     exact = True

@@ -89,24 +89,38 @@ def sharded(
     shares
         Fraction that a rank has before it is sharded: of a parameter by name, of what a module keeps by path; else all.
     """
-    micro, k = work.micro(parts), work.spec.accumulate
+    k = work.spec.accumulate
     whole: dict[str, float] = dict.fromkeys([*paths, ""], 0.0)  # bytes of each unit, as it is gathered
-    parameters, optimizer = float(work.buffers), 0.0
+    parameters, gradients, optimizer = float(work.buffers), 0.0, 0.0
     for name, p in work.model.named_parameters():
         held, rows = work.held[name], p.shape[0]
-        filled = (
-            -(-rows // ranks) * ranks / rows * shares.get(name, 1.0)
-        )  # rows are dealt out evenly, some of them empty
-        whole[next((path for path in paths if name.startswith(f"{path}.")), "")] += filled * held.size
-        parameters += filled * held.size / ranks
-        optimizer += filled * held.state / ranks
-    gradients = sum(whole.values()) / ranks
+        each = -(-rows // ranks) / rows * shares.get(name, 1.0)  # every rank gets as many rows, some of them empty
+        whole[next((path for path in paths if within(name, [path])), "")] += ranks * each * held.size
+        parameters += each * held.size
+        gradients += each * held.gradient
+        optimizer += each * held.state
     times = {path: 1 if path == "" or not again else 2 for path in whole}
     sent = sum(k * n * all_gather(narrow * whole[path], ranks) for path, n in times.items())
     sent += sum(reduce_scatter(size, ranks) for size in whole.values())
-    # Highest at the loss, where what is gathered is the outermost, or in some unit's backward pass: at its begin, when
-    # the unit before it is on its way already; or at its end, when its gradients are whole, and once more to be sent.
-    rise = narrow * (work.rise(micro, True, shares) - work.part(shares).gradient + whole[""])
+    rise = _rise(work, whole, work.micro(parts), narrow, shares) - gradients
+    if k > 1:
+        rise += ranks * gradients  # until the last micro-batch gradients stay whole
+    state = f"1/{ranks} of all state" if ranks > 1 else "all state"
+    why = (
+        f"each rank holds {state}; a unit's parameters (at most {shown(max(whole.values()))}) are gathered for forward"
+        f"{' and again for backward' if again else ''}, its gradients summed and dealt out"
+    )
+    return Cost(parameters, gradients, optimizer, max(rise, 0.0), why, sent, work.idle(parts))
+
+
+def _rise(work: Workload, whole: dict[str, float], micro: int, narrow: float, shares: Mapping[str, float]) -> float:
+    """
+    Highest bytes of a step beside a rank's shards.
+
+    At the loss, where what is gathered is the outermost; or in some unit's backward pass: at its begin, when the unit
+    before it is on its way already; or at its end, when its gradients are whole, and once more to be sent.
+    """
+    highest = narrow * (work.rise(micro, True, shares) - work.part(shares).gradient + whole[""])
     kept = (amount.of(micro) * shares.get(path, 1.0) for path, amount in work.saved.items())
     ends = [0.0, *accumulate(narrow * size for size in kept)]
     before = 0.0
@@ -115,16 +129,9 @@ def sharded(
         around = size + before + (whole[""] if path else 0.0)
         if places:
             begin, end = ends[places[-1] + 1] + narrow * work.passing(micro, [path]), ends[places[0]] + 2 * size
-            rise = max(rise, begin + around, end + around)
+            highest = max(highest, begin + around, end + around)
         before = size
-    if k > 1:
-        rise += sum(whole.values())  # until the last micro-batch gradients stay whole
-    held = f"1/{ranks} of all state" if ranks > 1 else "all state"
-    why = (
-        f"each rank holds {held}; a unit's parameters (at most {shown(max(whole.values()))}) are gathered for forward"
-        f"{' and again for backward' if again else ''}, its gradients summed and dealt out"
-    )
-    return Cost(parameters, gradients, optimizer, max(rise - gradients, 0.0), why, sent, work.idle(parts))
+    return highest
 
 
 def _local(value: Any) -> Any:

@@ -13,6 +13,8 @@ from lepton_lab.optimizers import factor
 from lepton_lab.spec import CELL, TABLES, Spec, SpecError, table
 from lepton_lab.supervisor import devices
 
+from .advisor import brief, refusals
+
 LABELS = {
     "dataset": "Data set",
     "model": "Model",
@@ -62,8 +64,9 @@ class Form:
     def __init__(self, spec: Spec, own: dict[str, str], changed: Callable[[], None]) -> None:
         self._own = own
         self.controls = {field: self._control(field, getattr(spec, field)) for field in LABELS}
+        self._quiet = False
         for control in self.controls.values():
-            control.observe(lambda _: changed(), names="value")
+            control.observe(lambda _: self._quiet or changed(), names="value")
 
     def read(self) -> Spec:
         """The spec that the controls show.
@@ -73,10 +76,27 @@ class Form:
         SpecError
             If a value is refused, or this machine can't do it.
         """
-        values = {field: control.value for field, control in self.controls.items()}
-        spec = Spec(**{**values, "options": _parse_options(values["options"])})
+        spec = Spec(**self._values())
         devices.choose(spec)
         return spec
+
+    def _values(self) -> dict[str, Any]:
+        values = {field: control.value for field, control in self.controls.items()}
+        return {**values, "options": _parse_options(values["options"])}
+
+    def grey(self) -> None:
+        """Say beside each strategy that can't be chosen what stands in its way; the stylesheet greys it out."""
+        refused = refusals(self._values())
+        names = [
+            (f"{label} \u2014 not with {brief(refused[name])}" if name in refused else label, name)
+            for label, name in self._names("strategy")
+        ]
+        control = self.controls["strategy"]
+        if names != list(control.options):
+            chosen, self._quiet = control.value, True
+            control.options = names
+            control.value = chosen
+            self._quiet = False
 
     def show(self, spec: Spec) -> None:
         """Set the controls to a spec."""

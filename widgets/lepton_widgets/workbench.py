@@ -13,6 +13,7 @@ import lepton_lab as lab
 from lepton_lab import provenance, shipping, supervisor
 from lepton_lab.spec import CELL, OWN, LabError, Spec
 
+from .advisor import CostLine
 from .form import MAIN, MORE, Form, code, describe, preview
 from .live import Live
 from .shelf import Shelf
@@ -131,7 +132,8 @@ class Workbench(ipw.VBox):
         self._error, self._about, self._repeat = ipw.HTML(), ipw.HTML(), ipw.HTML()
         actions = ipw.Box([self._button, self._toggle, self._error])
         actions.add_class("ll-actions")
-        self._panel = ipw.VBox([main, self._more, self._about, actions, self._repeat])
+        self._cost = CostLine(self._own)
+        self._panel = ipw.VBox([main, self._more, self._about, self._cost, actions, self._repeat])
         self._panel.add_class("ll-root")
         self._panel.add_class("ll-panel")
         self._slot = ipw.VBox()
@@ -143,12 +145,15 @@ class Workbench(ipw.VBox):
 
     def _refresh(self) -> None:
         try:
+            self._form.grey()
             spec = self.spec
             self._about.value = f"<div class='ll-about'>{describe(spec)}{preview(spec)}</div>"
             self._repeat.value = repeat(spec, self.run)
         except LabError as error:
+            self._cost.show(None)
             self._refuse(error)
         else:
+            self._cost.show(spec)
             self._refuse(None)
 
     def _refuse(self, error: Exception | None) -> None:

@@ -140,7 +140,7 @@ def _meetings(windows: list[dict[str, Any]]) -> list[tuple[Span, int]]:
                 met[key, seen[own]].append(span)
                 seen[own] += 1
     last: dict[int, int] = {}
-    for (_, together), group in met.items():
+    for ((_, together), _), group in met.items():
         if len(group) == len(set(group[0]["ranks"])):
             for span in group:
                 last[id(span)] = max(s["begin"] for s in group)

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from ..run import Run
 
 NONE = "–"
+LONG = 40  # characters from which a cell is a sentence, which notebooks must not align to the right
+PROSE = ' style="text-align: left; min-width: 18em"'
 
 MEASURED = (
     "Training: mean over the batches of the last whole epoch, as they were while the model changed. Validation: the "
@@ -223,7 +225,7 @@ def table(
     body = ""
     for first, *rest in rows:
         kind = ' class="marked"' if marked and first.startswith(marked) else ""
-        cells = "".join(f"<td>{_escape(cell)}</td>" for cell in rest)
+        cells = "".join(f"<td{PROSE * (len(cell) > LONG)}>{_escape(cell)}</td>" for cell in rest)
         body += f'<tr{kind}><th scope="row">{_escape(first)}</th>{cells}</tr>'
     below = f'<p class="note">{_escape(note)}</p>' if note else ""
     region = f'<div class="scroll" tabindex="0" role="region" aria-label="{_escape(title)}">'

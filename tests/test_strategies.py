@@ -118,6 +118,17 @@ def test_ten_steps_equal_those_of_one_process(strategy, model, world, dtype):
         assert one[2:] == pytest.approx(other[2:], abs=TOLERANCE[dtype])
 
 
+@pytest.mark.parametrize("strategy", EXACT)
+def test_micro_batches_and_a_short_last_batch_change_nothing(strategy):
+    fields = {"accumulate": 3, "batch_size": 17, "epochs": 1}
+    if not can(strategy, "transformer", 2, accumulate=3):
+        fields["accumulate"] = 1  # a pipeline has micro-batches of its own
+    weights, _ = alone("transformer", torch.float64, **fields)
+    run = trained(strategy, "transformer", 2 if can(strategy, "transformer", 2) else 1, **fields)
+    for (name, a), b in zip(weights.items(), run.model().state_dict().values(), strict=True):
+        assert (a - b).abs().max() < 1e-10, name
+
+
 class ByHand(lab.Group):
     """Data parallel, as a lesson writes it in a cell."""
 

@@ -29,6 +29,12 @@ def stopping(folder: Path) -> bool:
     return any(name.endswith("-stop.json") for name in os.listdir(folder / "control"))
 
 
+def called_off(folder: Path) -> bool:
+    """Whether nothing but a stop was left for a run that has not begun: it need not begin."""
+    commands = [name for name in os.listdir(folder / "control") if name[0].isdigit()]
+    return bool(commands) and all(name.endswith("-stop.json") for name in commands)
+
+
 def clear(folder: Path) -> None:
     """Forget all commands, before a run is handed to a new supervisor."""
     for path in (folder / "control").iterdir():

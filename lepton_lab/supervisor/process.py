@@ -131,6 +131,9 @@ class Supervision:
         signal.signal(signal.SIGTERM, lambda *_: control.send(self.folder.path, "stop"))
         queue = None
         try:
+            if control.called_off(self.folder.path):
+                self._state("stopped", reason="stopped before it began")
+                return
             device = devices.choose(self.spec)
             queue = Queue(device)
             if (slots := self._lease(queue, device)) is None:

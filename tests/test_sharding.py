@@ -141,7 +141,7 @@ def test_parameters_that_are_joined_keep_values_and_layout():
         ({"strategy": "fsdp", "options": {"gather": "fp8"}}, "must be 'fp32' or 'bf16'"),
         ({"strategy": "hybrid", "world": 3}, "take world=4, or strategy='fsdp'"),
         ({"strategy": "hybrid", "world": 4, "options": {"shard": 3}}, "take one of 1, 2, 4, or 0"),
-        ({"strategy": "hybrid", "world": 4, "options": {"shard": -1}}, "take one of 1, 2, 4, or 0"),
+        ({"strategy": "hybrid", "world": 4, "options": {"shard": -1}}, "must be at least 0"),
     ],
 )
 def test_what_cannot_be_split_is_refused_with_what_can(fields, said):

@@ -2,6 +2,7 @@
 
 import ast
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -63,6 +64,12 @@ def test_imports_go_down_only():
         for other in imported(path):
             assert other in LEVEL, f"{path.name} imports {other}"
             assert other == name or LEVEL[other] < LEVEL[name], f"{path} imports {other}, which is not below it"
+
+
+def test_a_wheel_holds_every_package():
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    there = {".".join(p.parent.relative_to(ROOT).parts) for p in ROOT.glob("lepton_lab/**/__init__.py")}
+    assert set(listed) == there | {"lepton_lab.notebooks", "lepton_widgets"}
 
 
 def test_the_readme_lists_every_member_of_every_family():

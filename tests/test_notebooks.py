@@ -54,3 +54,12 @@ def test_papermill_reports_on_the_runs_it_is_given(tiny, tmp_path):
     run("papermill", book, "out.ipynb", "--no-progress-bar", "-p", "run_ids", json.dumps(ids), cwd=tmp_path)
     text = json.dumps(outputs(tmp_path / "out.ipynb"))
     assert all(id in text for id in ids)
+
+
+@pytest.mark.slow  # nbval runs the same cells
+def test_papermill_runs_the_lesson_on_strategies(tmp_path):
+    book = str(NOTEBOOKS / "02_strategies.ipynb")
+    run("papermill", book, "out.ipynb", "--no-progress-bar", cwd=tmp_path)
+    found = outputs(tmp_path / "out.ipynb")
+    assert sum("image/png" in output.get("data", {}) for output in found) >= 5
+    assert not [output for output in found if output["output_type"] == "error"]

@@ -88,9 +88,11 @@ def load(folder: RunFolder, strategy: Single) -> dict[str, Any] | None:
     first = read(path / "rank0.pt")
     load_tensors(path, strategy.module, strategy.optimizer, alone=strategy.alone)
     if first["ranks"] != _ranks(strategy):
-        # Others draw as rank 0 did, and one of each part takes up the epoch's figures.
-        set_random_state(first["random"], strategy.device)
+        # One of each part takes up the epoch's figures. Ranks that share rank 0's draws go on with them.
         progress = first["progress"]
+        set_random_state(first["random"], strategy.device)
+        if strategy.stream:
+            seed_all(strategy.spec.seed, strategy.stream, progress["step"])
         return progress | {"sums": progress["totals"] if strategy.part == 0 else [0.0, 0.0, 0.0]}
     own = read(path / f"rank{strategy.rank}.pt")
     set_random_state(own["random"], strategy.device)
@@ -191,6 +193,16 @@ def _quiet() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="torch.distributed is (disabled|unavailable)")
         yield
+
+
+def seed_all(seed: int, stream: int, step: int = 0) -> None:
+    """Begin every generator that a rank may draw from: another sequence for each seed, stream and step."""
+    import numpy as np
+    import torch
+
+    number = (seed * 1_000_003 + stream + 1 + step * 7919) % 2**32
+    for begin in (random.seed, np.random.seed, torch.manual_seed):
+        begin(number)
 
 
 def random_state(device: Any) -> dict[str, Any]:

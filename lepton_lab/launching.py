@@ -9,14 +9,17 @@ from . import datasets, shipping
 from .folders import RunFolder, data_root
 from .run import Run
 from .spec import CELL, OWN, Spec, SpecError
+from .strategies import STRATEGIES
+from .strategies.base import Single
 from .supervisor import devices, submit
+from .supervisor.rank import load_data, make_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from torch import Tensor, nn
 
-    from .strategies.base import Single
+    from .datasets import Data
 
 
 def launch(
@@ -70,9 +73,32 @@ def create(spec: Spec, model: Any = None, data: Any = None, loss: Any = None, st
         parts["data"] = datasets.from_user(data, spec.seed)
     else:
         datasets.check(spec.dataset, data_root())
+    if model is not None or spec.options.get("sequence_parallel"):
+        _fit(spec, model, parts.get("data"))
     if parts:
         return RunFolder.create(spec, lambda draft: shipping.pack(draft, parts))
     return RunFolder.create(spec)
+
+
+def _fit(spec: Spec, model: Any, data: Data | None) -> None:
+    """Refuse in the cell what the strategy can't split, as a copy without memory tells."""
+    import copy
+
+    import torch
+
+    strategy = STRATEGIES.get(spec.strategy, Single)
+    if spec.world == 1 or strategy.fits is Single.fits:
+        return
+    data = data or load_data(spec)
+    x = torch.empty((1, *data.shape), dtype=torch.long if data.vocabulary else torch.float32, device="meta")
+    try:
+        with torch.random.fork_rng(devices=[]), torch.device("meta"), torch.no_grad():
+            own = copy.deepcopy(model) if isinstance(model, torch.nn.Module) else model
+            strategy(spec, **spec.options_of(strategy)).fits(make_model(spec, own, data).to("meta"), x)
+    except SpecError:
+        raise
+    except Exception:
+        return  # a model that needs numbers to be made, or to compute: the ranks will see
 
 
 def named(spec: Spec, parts: dict[str, Any]) -> Spec:

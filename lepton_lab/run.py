@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import control, costs, provenance, shipping
 from .folders import ENDED, Failure, RunFolder, Tail, find, folders, read_json
-from .spec import LabError, Spec, SpecError, keywords, pick, table
+from .spec import CELL, LabError, Spec, SpecError, keywords, pick, table
 from .supervisor import devices, reap, submit
 
 if TYPE_CHECKING:
@@ -120,8 +120,8 @@ class Run:
         Parameters
         ----------
         **changes
-            For a run that has ended: `strategy`, `world`, `device`, `options` or `timeout` to go on with, which leave
-            what is computed the same.
+            For a run that has ended: `strategy`, `world`, `device` or `timeout` to go on with, and `options` of the
+            strategy, which are put over those it had. Exact strategies compute the same; see their table.
 
         Raises
         ------
@@ -158,13 +158,20 @@ class Run:
         submit((self._folder, lock))
 
     def _moved(self, changes: dict[str, Any]) -> Spec:
-        """The spec with changes; options of a strategy that is left are dropped."""
-        if "strategy" in changes and "options" not in changes:
-            pick(table("strategy"), changes["strategy"], "strategy")
-            left = set() if "strategy" in self.spec.own else set(keywords(table("strategy")[self.spec.strategy]))
-            left -= set(keywords(table("strategy")[changes["strategy"]]))
-            changes = {**changes, "options": {k: v for k, v in self.spec.options.items() if k not in left}}
-        return self.spec.replace(**changes) if changes else self.spec
+        """The spec with changes; options of a strategy that is left are dropped, those of model and data stay."""
+        if not changes:
+            return self.spec
+        spec, given = self.spec, changes.get("options", {})
+        old, new = spec.strategy, changes.get("strategy", spec.strategy)
+        takes = {name: set(_options(name)) for name in (old, new)}
+        for name, value in given.items() if isinstance(given, dict) else ():
+            if name not in takes[new] and name in spec.known_options():
+                raise SpecError(
+                    f"options={{{name!r}: {value!r}}}: is no option of strategy={new!r}, and only those can change "
+                    "when a run goes on; launch another run for it"
+                )
+        kept = {k: v for k, v in spec.options.items() if k not in takes[old] - takes[new]}
+        return spec.replace(**{**changes, "options": {**kept, **given} if isinstance(given, dict) else given})
 
     def set(self, **values: float) -> None:
         """
@@ -272,6 +279,11 @@ class Run:
             "created": self._folder.created,
             "seconds": (facts["t"] if state in ENDED else time.time()) - self._folder.created,
         }
+
+
+def _options(strategy: str) -> dict[str, Any]:
+    """Options of a strategy by its name; none of a user's own."""
+    return {} if strategy.startswith(CELL) else keywords(pick(table("strategy"), strategy, "strategy"))
 
 
 def attach(id: str | None = None) -> Run:

@@ -120,12 +120,14 @@ def test_stop_and_resume_is_bit_exact(compress, monkeypatch):
 
 
 def test_a_run_goes_on_with_another_compression_or_none():
-    run = lab.launch(spec("powersgd", epochs=1000, batch_size=90, eval_every=0, checkpoint_every=0), model=Net)
+    asked = spec("powersgd", epochs=1000, batch_size=90, eval_every=0, checkpoint_every=0, options={"topk": 0.5})
+    run = lab.launch(asked, model=Net)
     for options in ({"compress": "topk"}, {"compress": "powersgd", "powersgd_rank": 2}, {"compress": "none"}):
         until(lambda: max((row["step"] for row in run.rows("train")), default=0) > run.facts.get("checkpoint", 0) + 12)
         run.stop()
         assert run.wait(60) == "stopped", run.failure
         run.resume(options=options)
+        assert run.spec.options["topk"] == 0.5  # those that were not named stay
     run.stop()
     assert run.wait(60) == "stopped", run.failure
 

@@ -84,7 +84,8 @@ def strategy_table():
     for name, strategy in STRATEGIES.items():
         first = strategy.__doc__.strip().split("\n")[0]
         options = ", ".join(f"`{option}`" for option in spec.keywords(strategy))
-        held = "one process, to rounding" if strategy.exact else "its own model"
+        but = f"; not with `{strategy.inexact_with}`" if strategy.inexact_with else ""
+        held = f"one process, to rounding{but}" if strategy.exact else "its own model"
         lines.append(f"| `{name}` | {first} | {options} | {held} |")
     return "\n".join(lines)
 

@@ -284,16 +284,25 @@ class Two(nn.Linear):
 @pytest.mark.parametrize(
     ("model", "words"),
     [
-        (Odd, "can't tell how to cut a Odd"),
-        (lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), "has 1 layers with weights; take world=1"),
+        (Odd, "can't tell how to cut Odd"),
+        (lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), "has 1 layer with weights; take world=1"),
         (tied, "'1' and '3' share a parameter"),
         (lambda: nn.Sequential(nn.Flatten(), Two(64, 64), nn.Linear(64, 10)), "Two gives a tuple"),
     ],
 )
 def test_a_model_that_cannot_be_cut_is_refused(tiny, model, words):
-    run = lab.launch(tiny.replace(strategy="pipeline", world=2), model=model)
-    assert run.wait(60) == "failed"
-    assert run.failure.type == "SpecError" and words in run.failure.message
+    with pytest.raises(SpecError, match=words):
+        lab.launch(tiny.replace(strategy="pipeline", world=2), model=model)
+    assert not lab.runs()
+
+
+def test_all_samples_make_one_step_of_full_batch_descent(tiny):
+    spec = tiny.replace(optimizer="gd", lr=0.5, strategy="single")
+    one, two = lab.launch(spec), lab.launch(spec.replace(strategy="pipeline", world=2))
+    assert [run.wait(60) for run in (one, two)] == ["done", "done"], two.failure
+    for a, b in zip(one.model().parameters(), two.model().parameters(), strict=True):
+        assert (a - b).abs().max() < 1e-5
+    assert {row["samples"] for row in two.rows("train")} == {row["samples"] for row in one.rows("train")}
 
 
 # -- faults

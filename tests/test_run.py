@@ -331,6 +331,20 @@ def test_what_an_ended_run_cannot_do_is_refused(tiny):
     assert run.state == "done"
 
 
+def test_only_options_of_the_strategy_change_when_a_run_goes_on(endless):
+    run = lab.launch(endless.replace(options={"hidden": 32, "dropout": 0.5}))
+    run.stop()
+    assert run.wait(30) == "stopped"
+    with pytest.raises(lab.SpecError, match="options={'dropout': 0.1}: is no option of strategy='ddp'"):
+        run.resume(options={"dropout": 0.1})
+    with pytest.raises(lab.SpecError, match="unknown option"):
+        run.resume(options={"compres": "bf16"})
+    run.resume(options={"compress": "bf16"})
+    assert run.spec.options == {"hidden": 32, "dropout": 0.5, "compress": "bf16"}
+    run.stop()
+    assert run.wait(30) == "stopped", run.failure
+
+
 def test_steering_is_checked_before_it_is_sent(endless):
     run = lab.launch(endless)
     for values, words in [({"lr": -1}, "lr=-1"), ({"lr": float("nan")}, "lr=nan"), ({"epochs": 3}, "only lr, clip")]:

@@ -163,11 +163,21 @@ class Alone(lab.Single):
 
 
 @pytest.mark.parametrize("strategy", EXACT)
-def test_a_run_goes_on_under_every_strategy_and_world(strategy):
+def test_full_batches_are_those_of_one_process(strategy):
+    fields = {"optimizer": "gd", "epochs": 3, "lr": 0.1}
+    weights, _ = alone("mlp", torch.float64, **fields)
+    run = trained(strategy, "mlp", 2 if can(strategy, "mlp", 2, optimizer="gd") else 1, **fields)
+    for (name, a), b in zip(weights.items(), run.model().state_dict().values(), strict=True):
+        assert (a - b).abs().max() < 1e-10, name
+
+
+@pytest.mark.parametrize("most", [2, pytest.param(4, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("strategy", EXACT)
+def test_a_run_goes_on_under_every_strategy_and_world(strategy, most):
     """Stopped in mid-epoch under each, it ends in the weights of a run that was never stopped."""
     fields = {"epochs": 20, "checkpoint_every": 0, "eval_every": 0, "lr": 1e-3}  # small, or rounding would grow
     weights, _ = alone("transformer", torch.float64, **fields)
-    world = 2 if can(strategy, "transformer", 2) else 1
+    world = most if can(strategy, "transformer", most) else 1
     spec = lab.Spec(strategy=strategy, world=world, optimizer="adamw", clip=1.0, batch_size=16, **fields)
     run = lab.launch(spec, model=maker("transformer"), data=data("transformer"))
     run.pause()

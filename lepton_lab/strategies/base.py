@@ -30,6 +30,8 @@ class Single:
 
     exact = True
     """Whether it computes what one process computes, to rounding."""
+    inexact_with = ""
+    """Name of an option other than whose default it computes something else."""
     gpus = True
     """Whether its ranks can compute on GPUs."""
 
@@ -54,6 +56,23 @@ class Single:
         if spec.world > 1:
             return f"world={spec.world}: strategy='single' is one process; take strategy='ddp', or world=1"
         return ""
+
+    def fits(self, model: nn.Module, x: Tensor) -> None:
+        """
+        Refuse a model that can't be split, where only the model itself can tell.
+
+        Parameters
+        ----------
+        model
+            A copy without memory: parameters and buffers on the meta device.
+        x
+            Inputs of one sample, (1, ...), on the meta device.
+
+        Raises
+        ------
+        SpecError
+            In the words that a rank would use.
+        """
 
     def holds(self, rank: int, world: int) -> dict[str, tuple[float, float]]:
         """What part of each a rank holds, as beginning and end between 0 and 1; computes nothing."""

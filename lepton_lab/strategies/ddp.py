@@ -29,6 +29,8 @@ class DDP(Group):
     of rank `powersgd_rank` ("powersgd"), or the fraction `topk` of them ("topk"), which is no longer exact.
     """
 
+    inexact_with = "compress"
+
     def __init__(
         self,
         spec: Spec,
@@ -82,7 +84,9 @@ class DDP(Group):
 
             sent, remembered = compression.cost(work, self.compress, n, self.powersgd_rank, self.topk)
             told += f", sent as {self.compress}"
-        why = f"each rank holds all and computes 1/{n} of the batch; gradients ({told}) are averaged"
+        why = "one rank holds and computes all"
+        if n > 1:
+            why = f"each rank holds all and computes 1/{n} of the batch; gradients ({told}) are averaged"
         whole = work.replica(n, why, sent + broadcast(work.buffers, n), stay=n > 1)
         return dataclasses.replace(whole, optimizer=whole.optimizer + remembered)
 

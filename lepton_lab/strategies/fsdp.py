@@ -7,11 +7,10 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..spec import Spec
-from .group import Group
-from .shards import as_plain, check_rows, named_state, sharded
+from .shards import Gathered, as_plain, check_rows, named_state, sharded
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
     from torch.distributed.device_mesh import DeviceMesh
 
     from .work import Cost, Workload
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
 MANY = 2**20  # parameters from which a layer is worth a collective of its own
 
 
-class FSDP(Group):
+class FSDP(Gathered):
     """
     Every rank holds a part of each parameter; torch's FSDP2 gathers a block's parameters while it computes.
 
@@ -38,6 +37,8 @@ class FSDP(Group):
     def refuse(cls, spec: Spec) -> str:
         """What needs whole matrices, or one decision of all ranks whether to skip a step."""
         name = spec.strategy
+        if spec.world == 1:
+            return ""
         if spec.optimizer == "muon":
             return (
                 f"optimizer='muon': it needs whole matrices, and strategy={name!r} gives each rank a part of them; "
@@ -54,6 +55,10 @@ class FSDP(Group):
         from torch.distributed.device_mesh import init_device_mesh
 
         return init_device_mesh(self.device.type, (self.world,), mesh_dim_names=("shard",))
+
+    def fits(self, model: nn.Module, x: Tensor) -> None:
+        """Refuse a parameter that has no rows."""
+        check_rows(model, self.spec.strategy)
 
     def holds(self, rank: int, world: int) -> dict[str, tuple[float, float]]:
         """A slice of everything."""
@@ -95,23 +100,6 @@ class FSDP(Group):
     def _sharing(self) -> int:
         """Ranks that a parameter is split between."""
         return self.spec.world
-
-    @contextlib.contextmanager
-    def _before_last(self) -> Iterator[None]:
-        if self.world == 1:
-            yield
-            return
-        self.module.set_requires_gradient_sync(False)
-        yield
-        self.module.set_requires_gradient_sync(True)
-
-    @contextlib.contextmanager
-    def aligned(self) -> Iterator[nn.Module]:
-        """The model; since no backward pass follows, what it has gathered is let go afterwards."""
-        with super().aligned() as module:
-            yield module
-        if self.world > 1:
-            module.reshard()
 
     def _update(self, clip: float) -> None:
         with as_plain(self.optimizer) if self.world > 1 else contextlib.nullcontext():

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
 from ..spec import Spec
-from .shards import check_rows, sharded
+from .shards import Gathered, check_rows, sharded
 from .tensor import TensorParallel
 
 if TYPE_CHECKING:
@@ -24,7 +22,7 @@ if TYPE_CHECKING:
 TENSOR = 2  # ranks of a tensor group by default
 
 
-class FsdpTensor(TensorParallel):
+class FsdpTensor(Gathered, TensorParallel):
     """
     A mesh, data x tensor: layers are cut between the ranks of a tensor group, and each piece sharded over the groups.
 
@@ -58,6 +56,11 @@ class FsdpTensor(TensorParallel):
     @classmethod
     def _named(cls, spec: Spec, ranks: int) -> str:
         return f"options={{'tensor': {ranks}}}"
+
+    def fits(self, model: nn.Module, x: Tensor) -> None:
+        """Refuse what tensor does, and a parameter that has no rows."""
+        check_rows(model, self.spec.strategy)
+        super().fits(model, x)
 
     def holds(self, rank: int, world: int) -> dict[str, tuple[float, float]]:
         """A slice of the batch by its place in the data dimension, and a slice of the model by both."""
@@ -101,14 +104,6 @@ class FsdpTensor(TensorParallel):
             dist.all_reduce(values, group=self.mesh.get_group("data"))
         return values
 
-    @contextlib.contextmanager
-    def aligned(self) -> Iterator[nn.Module]:
-        """The model; what it has gathered is let go afterwards, since no backward pass does that."""
-        with super().aligned() as module:
-            yield module
-        if self.world > 1:
-            module.reshard()
-
     def _place(self, model: nn.Module) -> nn.Module:
         import torch
 
@@ -130,15 +125,6 @@ class FsdpTensor(TensorParallel):
                 fully_shard(block, mesh=self.mesh["data"])  # gathered one by one
             fully_shard(model, mesh=self.mesh["data"])
         return model
-
-    @contextlib.contextmanager
-    def _before_last(self) -> Iterator[None]:
-        if self.world == 1:
-            yield
-            return
-        self.module.set_requires_gradient_sync(False)
-        yield
-        self.module.set_requires_gradient_sync(True)
 
 
 def _no_view(_: nn.Module, inputs: Any, output: Any) -> Any:

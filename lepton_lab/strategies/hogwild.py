@@ -42,7 +42,7 @@ class Hogwild(Asynchronous):
 
     @classmethod
     def refuse(cls, spec: Spec) -> str:
-        """GPUs, whose memory no other process writes to; a bound below 0."""
+        """GPUs, whose memory no other process writes to."""
         if spec.device == "cuda":
             return (
                 "device='cuda': strategy='hogwild' updates memory that CPU processes share; take device='cpu', or "

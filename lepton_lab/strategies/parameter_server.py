@@ -41,6 +41,7 @@ class ParameterServer(Asynchronous):
     """
 
     exact = True
+    inexact_with = "staleness"
 
     def __init__(self, spec: Spec, *, staleness: Annotated[int, Field(ge=0)] = 0) -> None:
         super().__init__(spec, staleness)
@@ -48,7 +49,7 @@ class ParameterServer(Asynchronous):
 
     @classmethod
     def refuse(cls, spec: Spec) -> str:
-        """A bound below 0; fp16, whose scale of the loss would have to be the same for all gradients under way."""
+        """Why fp16 can't be: its scale of the loss would have to be the same for all gradients under way."""
         if spec.precision == "fp16" and spec.world > 1:
             return (
                 f"precision='fp16' with world={spec.world}: strategy='parameter_server' has no common scale for the "

@@ -119,7 +119,8 @@ class Pipeline(Group):
         import torch
         import torch.distributed as dist
 
-        (x, y, _), *_ = batches
+        micro = [(x, y) for x, y, _ in batches]  # more than one only of full batches: micro-batches are made here
+        x, y = micro[0] if len(micro) == 1 else map(torch.cat, zip(*micro, strict=True))
         for parameter in self.parameters:
             parameter.grad = None
         scores = Scores(loss, len(y), self.autocast)
@@ -139,6 +140,13 @@ class Pipeline(Group):
         if self._ranked is None:
             self._ranked = told[1].item() >= 0
         return told[0], told[1] if self._ranked else None, len(y)
+
+    def fits(self, model: nn.Module, x: Tensor) -> None:
+        """Refuse a model that can't be cut into stages, or whose layers give each other more than a tensor."""
+        from . import stages
+
+        for run in self._cut(model):
+            x = stages.Stage(run, contextlib.nullcontext)(x)
 
     def cost(self, work: Workload) -> Cost:
         """Of the rank that holds most: its layers, and activations of as many micro-batches as are under way."""
@@ -313,5 +321,5 @@ def _too_few(spec: Spec, schedule: str, layers: int) -> str:
     fits += [f"depth={stages - ENDS}" if _default_depth(spec) else "a deeper model"]
     return (
         f"world={spec.world}: pipeline_schedule={schedule!r} cuts a model into {stages} stages ({each} a rank), and "
-        f"this one has {layers} layers with weights; take {' or '.join(fits)}"
+        f"this one has {layers} layer{'s' * (layers != 1)} with weights; take {' or '.join(fits)}"
     )

@@ -9,6 +9,7 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 from ..spec import SpecError
+from .group import Group
 from .work import Cost, Workload, all_gather, reduce_scatter, shown, within
 
 if TYPE_CHECKING:
@@ -43,6 +44,27 @@ def as_plain(optimizer: Optimizer) -> Iterator[None]:
     optimizer.state = defaultdict(dict, kept)
     for shard in plain.values():
         shard.grad = None  # or it would be held until the next step
+
+
+class Gathered(Group):
+    """What strategies share whose modules are sharded by torch's FSDP2."""
+
+    @contextlib.contextmanager
+    def aligned(self) -> Iterator[nn.Module]:
+        """The model; since no backward pass follows, what it has gathered is let go afterwards."""
+        with super().aligned() as module:
+            yield module
+        if self.world > 1:
+            module.reshard()
+
+    @contextlib.contextmanager
+    def _before_last(self) -> Iterator[None]:
+        if self.world == 1:
+            yield
+            return
+        self.module.set_requires_gradient_sync(False)
+        yield
+        self.module.set_requires_gradient_sync(True)
 
 
 def named_state(module: nn.Module, optimizer: Optimizer) -> dict[str, Any]:

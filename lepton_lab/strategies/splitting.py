@@ -196,6 +196,25 @@ def _apply(module: nn.Module, mesh: DeviceMesh, styles: dict[str, ParallelStyle]
 
 def _cut_tokens(model: nn.Module, mesh: DeviceMesh) -> None:
     """Between the first block's input and the last one's output each rank holds its slice of the tokens."""
+    for row in rows_of_tokens(model, mesh.size()):
+        enter = PrepareModuleInput(input_layouts=Replicate(), desired_input_layouts=Shard(1), use_local_output=True)
+        leave = PrepareModuleOutput(output_layouts=Shard(1), desired_output_layouts=Replicate())
+        _apply(row, mesh, {"": enter})
+        _apply(row, mesh, {"": leave})
+        for block in row:
+            _apply(block, mesh, {"norm1": _norm(), "norm2": _norm()})
+            _slice_dropout(block, block.dropout, 1, mesh)
+
+
+def rows_of_tokens(model: nn.Module, ranks: int) -> list[nn.Sequential]:
+    """
+    The rows of Blocks whose tokens can be cut; from now on they refuse a number of them that `ranks` doesn't divide.
+
+    Raises
+    ------
+    SpecError
+        If a Block is in no such row.
+    """
     rows = [row for row in model.modules() if isinstance(row, nn.Sequential) and len(row) and _all_blocks(row)]
     blocks = [block for block in model.modules() if isinstance(block, Block)]
     if not blocks or len(blocks) != sum(len(row) for row in rows):
@@ -203,7 +222,6 @@ def _cut_tokens(model: nn.Module, mesh: DeviceMesh) -> None:
             "options={'sequence_parallel': True}: cuts the tokens of an nn.Sequential of Blocks, which this model is "
             "not made of; take model='transformer' or 'gpt', or sequence_parallel=False"
         )
-    ranks = mesh.size()
 
     def check(_: nn.Module, inputs: tuple[Tensor]) -> None:
         if (tokens := inputs[0].shape[1]) % ranks:
@@ -214,13 +232,7 @@ def _cut_tokens(model: nn.Module, mesh: DeviceMesh) -> None:
 
     for row in rows:
         row.register_forward_pre_hook(check)
-        enter = PrepareModuleInput(input_layouts=Replicate(), desired_input_layouts=Shard(1), use_local_output=True)
-        leave = PrepareModuleOutput(output_layouts=Shard(1), desired_output_layouts=Replicate())
-        _apply(row, mesh, {"": enter})
-        _apply(row, mesh, {"": leave})
-    for block in blocks:
-        _apply(block, mesh, {"norm1": _norm(), "norm2": _norm()})
-        _slice_dropout(block, block.dropout, 1, mesh)
+    return rows
 
 
 def _norm() -> ParallelStyle:

@@ -40,7 +40,7 @@ def layers(model: nn.Module) -> list[list[Layer]]:
     parts = children == PARTS and isinstance(model.blocks, nn.Sequential) and not _own(model)
     if not parts and not _in_a_row(model):
         raise SpecError(
-            f"model: strategy='pipeline' can't tell how to cut a {type(model).__name__}: it takes an nn.Sequential, or "
+            f"model: strategy='pipeline' can't tell how to cut {type(model).__name__}: it takes an nn.Sequential, or "
             "a model of just `embed`, `blocks` (an nn.Sequential) and `head` in that order; take strategy='ddp'"
         )
     chain = [layer for name in children for layer in _chain(name, model._modules[name])]

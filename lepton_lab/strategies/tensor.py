@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .work import Workload
 
 DEALT = {"transformer": "heads", "gpt": "heads", "mlp": "hidden"}  # model -> option: what ranks get equal numbers of
+UNITS = {"hidden": "hidden units"}  # what an option counts, where its name alone does not say it
 
 
 class TensorParallel(Group):
@@ -43,7 +44,7 @@ class TensorParallel(Group):
         if ranks > 1 and not spec.model.startswith(CELL):
             if spec.model not in DEALT:
                 return (
-                    f"{strategy}: model={spec.model!r} has no layers that it can cut between ranks; take "
+                    f"{strategy}: model={spec.model!r} is made of convolutions, which it can't cut between ranks; take "
                     "model='transformer', 'gpt' or 'mlp', or strategy='ddp'"
                 )
             count = (spec.known_options() | spec.options)[DEALT[spec.model]]
@@ -72,16 +73,27 @@ class TensorParallel(Group):
         if count < 1 or count % ranks == 0:  # the model itself refuses less than one
             return ""
         fits = [n for n in range(1, count + 1) if count % n == 0]
+        units = UNITS.get(kind, kind)
         near = [max(n for n in fits if n < ranks), *[n for n in fits if n > ranks][:1]]
         return (
-            f"{cls._named(spec, ranks)}: strategy={spec.strategy!r} deals {count} {kind} evenly to {ranks} ranks; take "
-            f"{' or '.join(cls._named(spec, n) for n in near)}, or a number of them that {ranks} divides"
+            f"{cls._named(spec, ranks)}: strategy={spec.strategy!r} deals {count} {units} evenly to {ranks} "
+            f"ranks; take {' or '.join(cls._named(spec, n) for n in near)}, or a number of them that {ranks} divides"
         )
 
     @classmethod
     def _named(cls, spec: Spec, ranks: int) -> str:
         """What a user sets for a number of ranks."""
         return f"world={ranks}"
+
+    def fits(self, model: nn.Module, x: Tensor) -> None:
+        """Refuse a model in which nothing can be cut evenly, and tokens that can't."""
+        from . import splitting
+
+        ranks = self._ranks(self.spec)
+        self._check(model, ranks)
+        if ranks > 1 and self.sequence_parallel:
+            splitting.rows_of_tokens(model, ranks)
+            model(x)
 
     def holds(self, rank: int, world: int) -> dict[str, tuple[float, float]]:
         """The whole batch, and a slice of each layer that is split."""

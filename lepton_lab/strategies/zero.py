@@ -28,7 +28,7 @@ class Zero(DDP):
     @classmethod
     def refuse(cls, spec: Spec) -> str:
         """What needs one decision of all ranks whether to skip a step."""
-        if spec.precision == "fp16":
+        if spec.precision == "fp16" and spec.world > 1:
             return (
                 "precision='fp16': a rank of strategy='zero' sees the overflows of its own parameters only; take "
                 "precision='bf16', or strategy='ddp'"

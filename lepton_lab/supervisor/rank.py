@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import operations, shipping
-from ..checkpoints import NonFinite
+from ..checkpoints import NonFinite, seed_all
 from ..events import Log
 from ..feeding import cores
 from ..folders import RunFolder, data_root
@@ -97,8 +97,7 @@ def _train(folder: RunFolder, rank: int, gpu: str | None, log: Log) -> str:
         loss = loss.to(device)
     optimizer = pick(table("optimizer"), spec.optimizer, "optimizer")
     strategy.setup(model, lambda parameters: optimizer(parameters, spec))
-    for seed in (random.seed, np.random.seed, torch.manual_seed):
-        seed((spec.seed * 1_000_003 + strategy.stream + 1) % 2**32)
+    seed_all(spec.seed, strategy.stream)
     log.start(operations.waiting, strategy.report, threads=threads, device=_name(device))
     if rank == 0:
         folder.note(

@@ -1,5 +1,6 @@
 """zero, fsdp and hybrid: who holds what, what is gathered together, and what can't be done."""
 
+import math
 import pickle
 
 import pytest
@@ -157,7 +158,13 @@ def test_parameters_that_are_joined_keep_values_and_layout():
 )
 def test_what_cannot_be_split_is_refused_with_what_can(fields, said):
     with pytest.raises(SpecError, match=said):
-        lab.Spec(**fields)
+        lab.Spec(**{"world": 2, **fields})
+
+
+@pytest.mark.parametrize("fields", [{"optimizer": "muon"}, {"precision": "fp16"}])
+@pytest.mark.parametrize("strategy", SHARDED)
+def test_one_rank_can_do_what_one_process_can(strategy, fields, tiny):
+    assert math.isfinite(done(tiny.replace(strategy=strategy, epochs=1, **fields)).summary()["loss"])
 
 
 def test_a_scalar_parameter_is_refused_by_name(tiny):

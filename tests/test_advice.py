@@ -80,11 +80,21 @@ def test_memory_and_bytes_are_as_predicted(strategy, model, world):
         assert row.remark == ""
 
 
-@pytest.mark.parametrize("option", [{"compress": "bf16"}, {"compress": "powersgd"}, {"compress": "topk"}])
-def test_compressed_gradients_are_counted(option):
-    row = ran(strategy="ddp", model="transformer", world=2, options=option)
+@pytest.mark.parametrize(("strategy", "batch_size"), [("ddp", 32), ("fsdp", 256), ("tensor", 32)])
+def test_a_batch_of_all_samples_is_predicted_as_it_is_cut(strategy, batch_size):
+    row = ran(strategy=strategy, world=2, optimizer="gd", lr=0.1, epochs=20, batch_size=batch_size)
+    assert row.remark == "" and row.measured["memory"] > 0, (row.predicted, row.measured)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "kind"), [("ddp", "bf16"), ("ddp", "powersgd"), ("ddp", "topk"), ("zero", "topk")]
+)
+def test_compressed_gradients_are_counted(strategy, kind):
+    row = ran(strategy=strategy, model="transformer", world=2, options={"compress": kind})
     assert abs(row.errors["sent"]) <= LIMITS["sent"], (row.predicted, row.measured)
-    assert row.measured["sent"] < 0.6 * predicted("transformer", "ddp", 2).cost.sent
+    assert row.measured["sent"] < 0.6 * predicted("transformer", strategy, 2).cost.sent
+    assert row.cost.optimizer == pytest.approx(row.measured["optimizer"], rel=0.01)  # with what is remembered
+    assert f"sent as {kind}" in row.why
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "momentum", "adam", "adamax", "rmsprop", "nadam", "adagrad", "muon"])

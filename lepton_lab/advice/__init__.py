@@ -201,7 +201,8 @@ def row(spec: Spec, work: Workload, changes: dict[str, Any] | None = None, kind:
     try:
         asked = spec.replace(**changes)
         kind = kind or family("strategy")[name]
-        cost = kind(asked, **asked.options_of(kind)).cost(work)
+        cut = asked.model_copy(update={"accumulate": work.spec.accumulate})
+        cost = kind(cut, **asked.options_of(kind)).cost(work)
     except SpecError as error:
         return Row(name, world, None, " ".join(str(error).split()))
     return Row(name, world, cost, cost.why)

@@ -38,7 +38,7 @@ def evaluation(step, split="val", **values):
 
 def written(rows, spec=None, **facts):
     """A run as its folder tells it, without a process."""
-    spec = spec or lab.Spec(model="mlp")
+    spec = spec or lab.Spec(model="mlp", world=2)
     folder = RunFolder.create(spec)
     (folder.path / "events" / "rank0.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     write_json(folder.path / "state.json", {"state": "done", "t": folder.created + 2, **facts})

@@ -132,6 +132,8 @@ def test_what_a_strategy_refuses_stands_there_in_its_own_words():
     with pytest.raises(SpecError) as error:
         spec("cnn", strategy="tensor", world=2)
     assert row.why == str(error.value)
+    (row,) = advise(lab.Spec(), [2], ["tensor"]).rows  # whose model was not named, and is the same
+    assert row.why == str(error.value)
     assert predicted("mlp", "ddp", 64).why.startswith("batch_size=32: must be at least 64")
     with pytest.raises(SpecError, match="unknown strategy; did you mean 'fsdp'"):
         advise(spec(), [2], ["fdsp"])
@@ -172,6 +174,43 @@ def test_a_model_of_one_s_own_is_rehearsed_as_it_is():
         advise(lab.Spec(), [2], model=Untraceable, data=data)
     with pytest.raises(SpecError, match="takes images"):
         advise(lab.Spec(dataset="blobs", model="cnn"))
+
+
+class Paired(torch.nn.Linear):
+    """Gives more than scores."""
+
+    def forward(self, x):
+        return super().forward(x), x
+
+
+def paired(output, target):
+    return torch.nn.functional.cross_entropy(output[0], target)
+
+
+def test_a_loss_of_one_s_own_is_rehearsed():
+    own = {"model": Paired(4, 3), "data": (torch.randn(40, 4), torch.randint(3, (40,)))}
+    (row,) = advise(lab.Spec(batch_size=8), [2], ["ddp"], **own, loss=paired).rows
+    assert row.cost.gradients == 4 * (4 * 3 + 3)
+    with pytest.raises(SpecError, match="can't be rehearsed"):
+        advise(lab.Spec(batch_size=8), [2], ["ddp"], **own)
+
+
+def test_an_entry_may_have_a_world_of_its_own():
+    rows = advise(spec(), [1, 2], ["single", {"strategy": "ddp", "world": 8}, "fsdp"]).rows
+    assert [(row.strategy, row.world) for row in rows] == [("single", 1), ("ddp", 8), ("fsdp", 2)]
+
+
+def test_what_cannot_be_meant_is_refused_in_a_sentence():
+    for arguments, said in [
+        (({"model": "mlp"},), "advise takes a Spec or a Run, not a dict"),
+        (("latest",), "advise takes a Spec or a Run, not a str"),
+        ((spec(), 2), "^worlds=2: must be a list of numbers"),
+        ((spec(), "24"), "^worlds='24': must be a list of numbers"),
+        ((spec(), [2], "ddp"), "^strategies='ddp': must be a list"),
+        ((spec(), [2], [("ddp", 3)]), "^options=3: must be pairs"),
+    ]:
+        with pytest.raises(SpecError, match=said):
+            advise(*arguments)
 
 
 class Chatty(lab.Group):

@@ -177,6 +177,11 @@ def test_what_cannot_be_meant_is_refused_before_anything_starts(spec):
         ([{"strategy": "ddp", "lr": 1.0}], "'lr' can't differ in a race"),
         ([{"strategy": "ddp", "world": 999}], "none can do this spec"),
         ([], "none was given"),
+        ("ddp", "^strategies='ddp': must be a list"),
+        ({"strategy": "ddp"}, "^strategies={'strategy': 'ddp'}: must be a list"),
+        (3, "^strategies=3: must be a list"),
+        ([("ddp", 3)], "^options=3: must be pairs"),
+        ([{"strategy": "ddp", "options": None}], "^options=None: must be pairs"),
     ]:
         with pytest.raises(SpecError, match=said):
             lab.race(spec, strategies)

@@ -483,6 +483,18 @@ class TestWorkbench:
         bench._form.controls["lr"].value = "-1"
         until(lambda: bench._cost._told.value == "", 60)
 
+    def test_cost_is_that_of_what_the_form_says(self):
+        import torch
+        from lepton_widgets.advisor import cost
+
+        data = torch.randn(40, 8), torch.randn(40, 1)
+        own = {"model": torch.nn.Linear(8, 1), "data": data, "loss": torch.nn.L1Loss()}
+        mine = Spec(model="cell:Linear", dataset="cell:tuple", batch_size=8, world=2)
+        assert "gradients (36 B) are averaged" in cost(mine, own)
+        own["loss"] = lambda output, target: output.nonsense
+        assert "nonsense" in cost(mine, own)
+        assert "gradients (38.4 kB) are averaged" in cost(Spec(model="mlp", world=2), own | {"loss": None})
+
     def test_options_that_are_no_pairs_are_refused(self, views):
         bench = views(Workbench())
         bench._form.controls["options"].value = "dropout"

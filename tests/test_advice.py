@@ -241,9 +241,13 @@ def test_the_command_line_tells_the_same():
     runner = CliRunner()
     arguments = ["advise", "--model", "cnn", "--strategy", "ddp:compress=bf16", "--strategy", "tensor", "--world", "2"]
     told = runner.invoke(main, arguments, catch_exceptions=False)
-    assert told.exit_code == 0 and "sent as bf16" in told.output and "no layers that it can cut" in told.output
+    assert told.exit_code == 2 and "sent as bf16" in told.output and "no layers that it can cut" in told.output
     ddp, tensor = json.loads(runner.invoke(main, [*arguments, "--json"]).output)
     assert ddp["fits"] and ddp["sent"] > 0 and not tensor["fits"] and tensor["memory"] is None
+    told = runner.invoke(main, ["advise", "--model", "cnn", "--world", "2"])  # no strategy was named
+    assert told.exit_code == 0 and "no layers that it can cut" in told.output
+    told = runner.invoke(main, ["advise", "--strategy", "ddp:world=8", "--model", "mlp", "--json"])
+    assert told.exit_code == 0 and [row["world"] for row in json.loads(told.output)] == [8]
     refused = runner.invoke(main, ["advise", "--like", "latest", "--model", "cnn"])
     assert refused.exit_code == 2 and "looks at a run as it is" in refused.output
 

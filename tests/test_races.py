@@ -269,5 +269,9 @@ def test_the_command_line_runs_a_race(tmp_path):
     page = (tmp_path / "race.html").read_text()
     assert "Strategies side by side" in page
     assert "parameter difference" in page
-    result = CliRunner().invoke(main, ["race", "--strategy", "ddp:world=2:x"])
-    assert result.exit_code == 2
+    before = len(lab.runs())
+    for named in ("ddp:world=2:x", "ddp:compress=zip", "single:world=2"):
+        result = CliRunner().invoke(main, ["race", "--strategy", named, "--strategy", "single", "--model", "mlp"])
+        assert result.exit_code == 2
+    assert "world=2: strategy='single' is one process" in result.stderr
+    assert len(lab.runs()) == before  # nothing was started

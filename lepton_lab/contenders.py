@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .charts import contestant
+from .launching import fit
 from .refusals import shown
 from .run import MOVED
 from .spec import Spec, SpecError, keywords, pick, table
 from .supervisor import devices
 
+if TYPE_CHECKING:
+    from .datasets import Data
 
-def contenders(spec: Spec, strategies: Iterable[Any] | None) -> tuple[list[Spec], dict[str, str]]:
+
+def contenders(
+    spec: Spec, strategies: Iterable[Any] | None, model: Any = None, data: Data | None = None
+) -> tuple[list[Spec], dict[str, str]]:
     """
-    A spec under several strategies, as `race` takes them.
+    A spec under several strategies, as `race` takes them, for a model and data of the user's own where there are.
 
     Returns
     -------
@@ -32,6 +38,7 @@ def contenders(spec: Spec, strategies: Iterable[Any] | None) -> tuple[list[Spec]
         try:
             contender = spec.replace(**changed)
             contender.check_strategy()
+            fit(contender, model, data)
             devices.choose(contender)
             specs.append(contender)
         except SpecError as error:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from .charts import CHARTS, Curve, contestants, footprint, number, read
 from .contenders import contenders, options_of_strategy
+from .datasets import from_user
 from .equality import Equality, compare, exact
 from .folders import ENDED
 from .launching import copy, create, named, start
@@ -67,7 +68,8 @@ def race(
         raise SpecError(f"race takes a Spec, not a {type(spec).__name__}: lab.race(lab.Spec(...), ['single', 'ddp'])")
     parts = {"model": model, "data": data, "loss": loss}
     spec = named(spec, {name: part for name, part in parts.items() if part is not None})
-    specs, refused = contenders(spec, strategies)
+    own = None if data is None else from_user(data, spec.seed)
+    specs, refused = contenders(spec, strategies, model, own)
     if not specs:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in refused.items())
         raise SpecError(f"strategies={strategies!r}: none can do this spec ({reasons or 'none was given'})")

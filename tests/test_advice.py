@@ -165,7 +165,7 @@ def test_a_model_of_one_s_own_is_rehearsed_as_it_is():
     before = {name: p.clone() for name, p in module.named_parameters()}
     rows = {row.strategy: row for row in advise(lab.Spec(batch_size=8), [2], model=module, data=data).rows}
     assert rows["ddp"].cost.gradients == 4 * (4 * 3 + 3 + 1)
-    assert "can't tell how to cut a Tangled" in rows["pipeline"].why
+    assert "can't tell how to cut Tangled" in rows["pipeline"].why
     assert "no layers that it can cut" in rows["tensor"].why
     assert "parameter 'scale' is a scalar" in rows["fsdp"].why
     for name, p in module.named_parameters():
@@ -174,6 +174,19 @@ def test_a_model_of_one_s_own_is_rehearsed_as_it_is():
         advise(lab.Spec(), [2], model=Untraceable, data=data)
     with pytest.raises(SpecError, match="takes images"):
         advise(lab.Spec(dataset="blobs", model="cnn"))
+
+
+def test_tokens_that_can_t_be_dealt_out_are_refused_as_at_a_launch():
+    cut = ("tensor", {"sequence_parallel": True})
+    odd = spec("gpt", options={"context": 63, "depth": 1, "width": 32}, world=2)
+    with pytest.raises(SpecError) as error:
+        lab.launch(odd.replace(strategy="tensor", options=odd.options | cut[1]))
+    (row,) = advise(odd, [2], [cut]).rows
+    assert row.cost is None and row.why == " ".join(str(error.value).split())
+    race = lab.race(odd, ["single", cut])
+    race.stop()
+    race.wait(60)
+    assert list(race.refused.values()) == [str(error.value)]
 
 
 class Paired(torch.nn.Linear):
@@ -229,7 +242,7 @@ def test_a_run_with_a_strategy_of_one_s_own_is_advised_on():
 def test_advice_is_shown_as_a_table():
     advice = advise(spec("cnn"), [1, 2])
     bundle = advice._repr_mimebundle_()
-    assert "<table" in bundle["text/html"] and "no layers that it can cut" in bundle["text/plain"]
+    assert "<table" in bundle["text/html"] and "made of convolutions" in bundle["text/plain"]
     frame = advice.table().set_index(["strategy", "world"])
     assert frame.loc[("ddp", 2), "memory"] == pytest.approx(
         frame.loc[("ddp", 2), ["parameters", "gradients", "optimizer", "activations"]].sum()
@@ -241,11 +254,11 @@ def test_the_command_line_tells_the_same():
     runner = CliRunner()
     arguments = ["advise", "--model", "cnn", "--strategy", "ddp:compress=bf16", "--strategy", "tensor", "--world", "2"]
     told = runner.invoke(main, arguments, catch_exceptions=False)
-    assert told.exit_code == 2 and "sent as bf16" in told.output and "no layers that it can cut" in told.output
+    assert told.exit_code == 2 and "sent as bf16" in told.output and "convolutions" in told.output
     ddp, tensor = json.loads(runner.invoke(main, [*arguments, "--json"]).output)
     assert ddp["fits"] and ddp["sent"] > 0 and not tensor["fits"] and tensor["memory"] is None
     told = runner.invoke(main, ["advise", "--model", "cnn", "--world", "2"])  # no strategy was named
-    assert told.exit_code == 0 and "no layers that it can cut" in told.output
+    assert told.exit_code == 0 and "convolutions" in told.output
     told = runner.invoke(main, ["advise", "--strategy", "ddp:world=8", "--model", "mlp", "--json"])
     assert told.exit_code == 0 and [row["world"] for row in json.loads(told.output)] == [8]
     refused = runner.invoke(main, ["advise", "--like", "latest", "--model", "cnn"])

@@ -465,7 +465,7 @@ class TestWorkbench:
         labels = {name: label for label, name in control.options}
         assert labels["tensor"] == "tensor \u2014 not with model cnn" and labels["ddp"] == "ddp"
         control.value = "tensor"
-        assert "model=&#x27;cnn&#x27; has no layers that it can cut" in bench._error.value and bench._button.disabled
+        assert "model=&#x27;cnn&#x27; is made of convolutions" in bench._error.value and bench._button.disabled
         bench._form.controls["model"].value = "gpt"
         assert bench._error.value == "" and control.value == "tensor"
         assert ("tensor", "tensor") in control.options

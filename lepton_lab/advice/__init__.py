@@ -12,7 +12,7 @@ from .. import shipping
 from ..contenders import entries, fields
 from ..datasets import from_user
 from ..folders import RunFolder
-from ..launching import named
+from ..launching import fit, named
 from ..reports.sections import NONE, Section, table
 from ..run import Run
 from ..spec import Spec, SpecError
@@ -165,7 +165,7 @@ def advise(
         parts = shipping.unpack(RunFolder(run.folder))
         strategy = parts.pop("strategy", None)
         work = rehearsed(spec, **parts)
-        rows = [row(spec, work, kind=strategy), *_rows(spec, work, worlds, strategies)]
+        rows = [row(spec, work, kind=strategy), *_rows(spec, work, worlds, strategies, parts)]
         rows[0].measured = measured(run) if rows[0].cost else {}
         return Advice(rows)
     if not isinstance(spec, Spec):
@@ -175,23 +175,31 @@ def advise(
     spec = named(spec, parts)
     if data is not None:
         parts["data"] = from_user(data, spec.seed)
-    return Advice(_rows(spec, rehearsed(spec, **parts), worlds, strategies))
+    return Advice(_rows(spec, rehearsed(spec, **parts), worlds, strategies, parts))
 
 
-def _rows(spec: Spec, work: Workload, worlds: Iterable[int], strategies: Iterable[Any] | None) -> list[Row]:
+def _rows(
+    spec: Spec, work: Workload, worlds: Iterable[int], strategies: Iterable[Any] | None, own: Mapping[str, Any]
+) -> list[Row]:
     """Strategies and worlds to look at; where one process is among them, it stands for all with one rank."""
     if isinstance(worlds, str) or not isinstance(worlds, Iterable):
         raise SpecError(f"worlds={worlds!r}: must be a list of numbers of ranks, such as {list(WORLDS)}")
     asked = [(fields(spec, one), isinstance(one, Mapping) and "world" in one) for one in entries(strategies)]
     stands = 1 in (worlds := list(worlds)) and any(one["strategy"] == "single" for one, _ in asked)
     kept = []
-    for one, own in asked:
+    for one, placed in asked:
         alone = one["strategy"] == "single"
-        kept += [one] if own else [{**one, "world": n} for n in worlds if not stands or alone == (n == 1)]
-    return [row(spec, work, changes) for changes in kept]
+        kept += [one] if placed else [{**one, "world": n} for n in worlds if not stands or alone == (n == 1)]
+    return [row(spec, work, changes, own=own) for changes in kept]
 
 
-def row(spec: Spec, work: Workload, changes: dict[str, Any] | None = None, kind: type[Single] | None = None) -> Row:
+def row(
+    spec: Spec,
+    work: Workload,
+    changes: dict[str, Any] | None = None,
+    kind: type[Single] | None = None,
+    own: Mapping[str, Any] = {},
+) -> Row:
     """
     What a spec would cost with its strategy, world and options changed.
 
@@ -203,12 +211,15 @@ def row(spec: Spec, work: Workload, changes: dict[str, Any] | None = None, kind:
         Fields of the spec.
     kind
         The user's own strategy, where the spec names one.
+    own
+        The user's own model and data.
     """
     changes = changes or {}
     name, world = (changes.get(name, getattr(spec, name)) for name in ("strategy", "world"))
     try:
         asked = spec.replace(**changes)
         asked.check_strategy()  # as at a launch, where no other model can come any more
+        fit(asked, own.get("model"), own.get("data"))
         kind = kind or family("strategy")[name]
         cut = asked.model_copy(update={"accumulate": work.spec.accumulate})
         cost = kind(cut, **asked.options_of(kind)).cost(work)

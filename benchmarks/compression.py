@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from tests.wire import Counting, per_step
-
 from .processes import pinned
 from .rows import Row
 
@@ -35,8 +33,8 @@ def learnt(compress: str, epochs: int) -> tuple[float, float, float]:
         checkpoint_every=0, options={"compress": compress},
     )  # fmt: skip
     with pinned(2):
-        run = lab.launch(spec, loss=Counting())
+        run = lab.launch(spec)
         if run.wait() != "done":
             raise RuntimeError(str(run.failure))
     summary = run.summary()
-    return per_step(run) / 1000, summary["val_loss"], summary["val_accuracy"]
+    return run.costs()[0]["bytes"] / 1000, summary["val_loss"], summary["val_accuracy"]

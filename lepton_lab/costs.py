@@ -7,20 +7,21 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from .folders import read_json
+from .folders import RunFolder, read_json
 from .tracing.recording import cut, subtract, union
 
 Span = dict[str, Any]
 
+ASKED = ("strategy", "world", "options")  # what costs follow from, and may change when a run goes on
 
-def recorded(folder: Path, step: int | None = None) -> list[dict[str, Any]]:
-    """What each rank recorded of the same few steps, in order of rank: of those before `step`, or of the latest."""
-    places = (folder / "timeline").glob("step-*" if step is None else f"step-{step:08d}")
-    firsts = [path for place in places if (path := place / "rank0.json").exists()]
+
+def recorded(folder: Path) -> list[dict[str, Any]]:
+    """What each rank recorded of the latest few steps, in order of rank; none from before a change of ASKED."""
+    spec = RunFolder(folder).spec.to_dict()
+    firsts = [path for place in (folder / "timeline").glob("step-*") if (path := place / "rank0.json").exists()]
     for first in sorted(firsts, key=lambda path: path.stat().st_mtime_ns, reverse=True):
-        world = (read_json(first) or {"world": 0})["world"]
-        found = [read_json(first.with_name(f"rank{rank}.json")) for rank in range(world)]
-        if found and all(window and window["world"] == world for window in found):
+        found = [read_json(first.with_name(f"rank{rank}.json")) for rank in range(spec["world"])]
+        if all(window and all(window.get(name) == spec[name] for name in ASKED) for window in found):
             return found
     return []
 

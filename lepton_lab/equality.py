@@ -55,7 +55,7 @@ def compare(run: Run, reference: Run) -> Equality:
         check = "the reference"
     elif not exact(run.spec):
         check = "own model, not held to it"
-    elif randomness and run.spec.world != reference.spec.world:
+    elif randomness and _drawn(run) != _drawn(reference):
         check = f"not held to it: {randomness}"
     elif not (ours.keys() == theirs.keys() and first <= losses):
         check = DIFFERS
@@ -74,6 +74,14 @@ def tolerances(spec: Spec, steps: int, gpu: bool) -> tuple[float, float]:
     losses = TF32 if gpu and spec.precision == "fp32" else TOLERANCE[spec.precision]
     values = losses * max(1.0, steps / FIRST)
     return losses, values if spec.optimizer in ADDITIVE else max(values, spec.lr * math.sqrt(steps))
+
+
+def _drawn(run: Run) -> tuple[int, int]:
+    """Into how many parts ranks cut a batch, and which random numbers the last rank draws for dropout."""
+    kind = table("strategy")[run.spec.strategy]
+    strategy = kind(run.spec, **run.spec.options_of(kind))
+    strategy.rank = run.spec.world - 1
+    return run.facts["parts"], strategy.stream
 
 
 @lru_cache(maxsize=64)

@@ -73,14 +73,13 @@ def create(spec: Spec, model: Any = None, data: Any = None, loss: Any = None, st
         parts["data"] = datasets.from_user(data, spec.seed)
     else:
         datasets.check(spec.dataset, data_root())
-    if model is not None or spec.options.get("sequence_parallel"):
-        _fit(spec, model, parts.get("data"))
+    fit(spec, model, parts.get("data"))
     if parts:
         return RunFolder.create(spec, lambda draft: shipping.pack(draft, parts))
     return RunFolder.create(spec)
 
 
-def _fit(spec: Spec, model: Any, data: Data | None) -> None:
+def fit(spec: Spec, model: Any = None, data: Data | None = None) -> None:
     """Refuse in the cell what the strategy can't split, as a copy without memory tells."""
     import copy
 
@@ -88,6 +87,8 @@ def _fit(spec: Spec, model: Any, data: Data | None) -> None:
 
     strategy = STRATEGIES.get(spec.strategy, Single)
     if spec.world == 1 or strategy.fits is Single.fits:
+        return
+    if model is None and not spec.options.get("sequence_parallel"):  # names and options have told all
         return
     data = data or load_data(spec)
     x = torch.empty((1, *data.shape), dtype=torch.long if data.vocabulary else torch.float32, device="meta")

@@ -10,15 +10,15 @@ from itertools import pairwise
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from .charts import CHARTS, Curve, contestant, contestants, footprint, number, read
+from .charts import CHARTS, Curve, contestants, footprint, number, read
+from .contenders import contenders, options_of_strategy
+from .datasets import from_user
 from .equality import Equality, compare, exact
 from .folders import ENDED
 from .launching import copy, create, named, start
 from .reports.sections import NONE, Section, table
 from .run import MOVED, POLL, Run
-from .spec import Spec, SpecError, keywords, pick
-from .spec import table as family
-from .supervisor import devices
+from .spec import Spec, SpecError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -68,15 +68,8 @@ def race(
         raise SpecError(f"race takes a Spec, not a {type(spec).__name__}: lab.race(lab.Spec(...), ['single', 'ddp'])")
     parts = {"model": model, "data": data, "loss": loss}
     spec = named(spec, {name: part for name, part in parts.items() if part is not None})
-    specs: list[Spec] = []
-    refused: dict[str, str] = {}
-    for changed in [fields(spec, one) for one in (family("strategy") if strategies is None else strategies)]:
-        try:
-            contender = spec.replace(**changed)
-            devices.choose(contender)
-            specs.append(contender)
-        except SpecError as error:
-            refused[contestant(spec.model_copy(update=changed))] = str(error)
+    own = None if data is None else from_user(data, spec.seed)
+    specs, refused = contenders(spec, strategies, model, own)
     if not specs:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in refused.items())
         raise SpecError(f"strategies={strategies!r}: none can do this spec ({reasons or 'none was given'})")
@@ -197,33 +190,9 @@ def among(runs: list[Run]) -> Race | Section:
     return Section("", "")
 
 
-def fields(spec: Spec, one: Any) -> dict[str, Any]:
-    """The Spec fields that an entry of `strategies` changes; options of the spec's own strategy stay with it."""
-    if isinstance(one, str):
-        one = {"strategy": one}
-    elif isinstance(one, tuple) and len(one) == 2:
-        one = {"strategy": one[0], "options": one[1]}
-    if not (isinstance(one, Mapping) and isinstance(one.get("strategy"), str)):
-        raise SpecError(f"strategies=[{one!r}]: must be names, pairs (name, options), or mappings with a 'strategy'")
-    for name in one:
-        if name not in MOVED:
-            raise SpecError(f"strategies=[{dict(one)!r}]: {name!r} can't differ in a race, only {', '.join(MOVED)} can")
-    entry = pick(family("strategy"), one["strategy"], "strategy")
-    left = _options_of(spec) - set(keywords(entry))
-    options = {name: value for name, value in spec.options.items() if name not in left} | dict(one.get("options", {}))
-    world = 1 if one["strategy"] == "single" else spec.world
-    return {"world": world, **one, "options": options}
-
-
-def _options_of(spec: Spec) -> set[str]:
-    """Names of the options of its strategy; of a user's own none are known."""
-    entry = family("strategy").get(spec.strategy)
-    return set(keywords(entry)) if entry else set()
-
-
 def _training(spec: Spec) -> dict[str, Any]:
     """What all runs of a race have in common."""
-    own = _options_of(spec)
+    own = options_of_strategy(spec)
     options = {name: value for name, value in spec.options.items() if name not in own}
     return {k: v for k, v in spec.to_dict().items() if k not in (*MOVED, "name")} | {"options": options}
 
@@ -238,7 +207,7 @@ def _row(run: Run, reference: Run | None) -> dict[str, Any]:
     return {
         "strategy": spec.strategy,
         "world": spec.world,
-        "options": {name: value for name, value in spec.options.items() if name in _options_of(spec)},
+        "options": {name: value for name, value in spec.options.items() if name in options_of_strategy(spec)},
         "run": run.id,
         "state": state,
         "exact": exact(spec),
@@ -246,11 +215,17 @@ def _row(run: Run, reference: Run | None) -> dict[str, Any]:
         **{name: last.get(name) for name in ("val_loss", "test_accuracy")},
         **(known._asdict() if known else dict.fromkeys(Equality._fields)),
         "step_s": seconds,
-        "samples_per_s": min(spec.batch_size, run.facts["samples"]) / seconds if seconds else None,
+        "samples_per_s": _batch(run) / seconds if seconds else None,
         **found._asdict(),
         "to_loss_s": _reached(run, reference) if reference else None,
         "problem": _problem(run, state),
     }
+
+
+def _batch(run: Run) -> int:
+    """Samples of a step over all ranks."""
+    samples = run.facts["samples"]
+    return samples if run.spec.optimizer == "gd" else min(run.spec.batch_size, samples)
 
 
 def _reached(run: Run, reference: Run) -> float | None:

@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 import lepton_lab as lab
+from lepton_lab.costs import ASKED
 from lepton_lab.folders import ENDED, write_json
 from lepton_lab.supervisor import client
 
@@ -143,7 +144,8 @@ def recorded(run, *ranks):
             | {"numbers": 250, "bytes": 1000},
             {"kind": "compute", "name": "update", "begin": 9 * ms, "end": 10 * ms},
         ]
-        window = {"t": 0.0, "rank": rank, "world": len(ranks), "parts": len(ranks), "step": 13, "seconds": 0.01}
+        window = {"t": 0.0, "rank": rank, "parts": len(ranks), "step": 13, "seconds": 0.01}
+        window |= {name: run.spec.to_dict()[name] for name in ASKED}
         window |= {"samples": 5, "bytes": 1000, "counted": "kernel", "memory": {"peak": 10}, "spans": spans}
         window |= {"steps": [[0, 10 * ms]], "links": [[7000 + rank, 7001 - rank, 1000]]}
         place = run.folder / "timeline" / "step-00000013"

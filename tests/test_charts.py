@@ -12,10 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import lepton_lab as lab
-from lepton_lab.charts import CHARTS, Curve, contestants, intervals, labels, number, reduce, series
+from lepton_lab.charts import CHARTS, Curve, contestants, intervals, labels, number, placement, reduce, series
 from lepton_lab.charts.matrix import Matrix
 from lepton_lab.charts.series import clock, throughput
 from lepton_lab.folders import RunFolder, write_json
+from lepton_lab.spec import SpecError
 
 
 def train(step, loss=1.0, *, rank=0, t=None, epoch=0, samples=10, **values):
@@ -38,7 +39,7 @@ def evaluation(step, split="val", **values):
 
 def written(rows, spec=None, **facts):
     """A run as its folder tells it, without a process."""
-    spec = spec or lab.Spec(model="mlp")
+    spec = spec or lab.Spec(model="mlp", world=2)
     folder = RunFolder.create(spec)
     (folder.path / "events" / "rank0.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     write_json(folder.path / "state.json", {"state": "done", "t": folder.created + 2, **facts})
@@ -235,6 +236,20 @@ def test_a_transfer_is_an_arrow():
     assert (arrow["ax"], arrow["x"], arrow["arrowhead"]) == (7.0, 9.0, 2)
     assert arrow["y"] > arrow["ay"]
     assert [cost["behind"] for cost in run.costs()] == [None, None]
+
+
+def test_a_step_that_is_an_epoch_has_its_time_without_evaluations():
+    rows = [train(step, 1.0, epoch=step - 1, t=float(step), samples=100) for step in range(1, 4)]
+    rows += [evaluation(step, loss=1.0, seconds=0.25, t=step + 0.5) for step in range(1, 4)]
+    assert intervals(rows) == [(2, 100, 0.75), (3, 100, 0.75)]
+    assert clock(rows).y == [0.75, 1.5, 2.25]
+
+
+def test_placement_of_one_rank_and_of_no_strategy_that_is_known():
+    chart = placement(lab.Spec(model="mlp", strategy="fsdp_tensor"))
+    assert chart.held == [dict.fromkeys(("batch", "parameters", "gradients", "optimizer"), (0.0, 1.0))]
+    with pytest.raises(SpecError, match="^strategy='cell:Own': what ranks hold is known of single, ddp, "):
+        placement(lab.Spec(strategy="cell:Own", world=2))
 
 
 def test_a_race_shows_measured_memory_and_bytes_of_the_largest_rank(monkeypatch):

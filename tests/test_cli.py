@@ -258,6 +258,17 @@ def test_steering(live):
     assert call("resume")[0].split() == [live.id, "running"]
 
 
+def test_a_run_goes_on_under_what_is_asked_for(live):
+    call("stop")
+    words = ["--strategy", "pipeline", "--world", "2", "--option", "microbatches=4", "--timeout", "60"]
+    assert call("resume", *words, "--device", "cpu")[0].split()[0] == live.id
+    spec = lab.attach(live.id).spec
+    assert (spec.strategy, spec.world, spec.options) == ("pipeline", 2, {"microbatches": 4})
+    assert (spec.device, spec.timeout) == ("cpu", 60.0)
+    call("stop")
+    assert "microbatch" in call("resume", "--option", "microbatch=4", code=2)[1]
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_stops_the_run_and_saves_it(number):
     process = start(*ENDLESS)

@@ -28,7 +28,7 @@ LAYERS = [
     {"run"},
     {"launching"},
     {"charts", "generation", "trainer"},
-    {"equality"},
+    {"contenders", "equality"},
     {"reports"},
     {"races"},
     {"advice"},

@@ -6,7 +6,7 @@ from itertools import pairwise
 import psutil
 import pytest
 import torch
-from conftest import ranks_of, until
+from conftest import numbered, ranks_of, until
 from test_strategies import alone, figures, trained
 from torch import nn
 
@@ -334,8 +334,7 @@ def test_a_rank_that_dies_or_stands_still_is_named(endless, victim, schedule, fa
     run = lab.launch(spec)
     until(lambda: len(run.rows("train")) > 5, 60)
     ranks = ranks_of(run)
-    numbered = {int(next(f.path for f in p.open_files() if "logs" in f.path)[-5]): p for p in ranks}
-    getattr(numbered[victim], fault)()
+    getattr(numbered(ranks)[victim], fault)()
     assert run.wait(60) == "failed"
     assert (run.failure.rank, run.failure.type) == (victim, "SIGKILL" if fault == "kill" else "Stuck")
     assert all(not p.is_running() or p.status() == psutil.STATUS_ZOMBIE for p in ranks)

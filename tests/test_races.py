@@ -127,13 +127,30 @@ def test_another_curve_is_told(spec):
     assert race.rows()[1]["loss_difference"] > 0.01
 
 
-def test_dropout_is_not_held_to_one_process(spec):
-    race = lab.race(
-        spec.replace(options={"dropout": 0.5}, epochs=1), ["single", "ddp", {"strategy": "ddp", "world": 1}]
-    )
-    race.wait(60)
-    told = [row["check"] for row in race.rows()]
-    assert told == ["the reference", "not held to it: every rank draws its own dropout", "equal"]
+def test_dropout_is_held_to_one_process_where_all_ranks_draw_the_same(spec):
+    strategies = ["single", {"strategy": "ddp", "world": 1}, "tensor", "fsdp_tensor", "ddp", "pipeline"]
+    race = lab.race(spec.replace(options={"dropout": 0.5}, epochs=1), strategies)
+    assert set(race.wait(120)) == {"done"}
+    own = "not held to it: every rank draws its own dropout"
+    assert [row["check"] for row in race.rows()] == ["the reference", "equal", "equal", "equal", own, own]
+
+
+def test_a_strategy_is_refused_as_a_launch_refuses_it():
+    spec = lab.Spec(world=2, epochs=1)  # whose model was not named
+    with pytest.raises(SpecError) as error:
+        lab.launch(spec.replace(strategy="tensor"))
+    for order in (["tensor", "single"], ["single", "tensor"]):
+        race = lab.race(spec, order)
+        race.stop()
+        race.wait(60)
+        assert race.refused == {"tensor x 2": str(error.value)}
+
+
+def test_a_step_of_gradient_descent_takes_all_samples():
+    race = lab.race(lab.Spec(model="mlp", optimizer="gd", epochs=5, checkpoint_every=0), ["single"])
+    assert race.wait(60) == ["done"]
+    (row,) = race.rows()
+    assert row["samples_per_s"] == pytest.approx(race.runs[0].facts["samples"] / row["step_s"])
 
 
 class Alone(nn.Module):
@@ -177,6 +194,11 @@ def test_what_cannot_be_meant_is_refused_before_anything_starts(spec):
         ([{"strategy": "ddp", "lr": 1.0}], "'lr' can't differ in a race"),
         ([{"strategy": "ddp", "world": 999}], "none can do this spec"),
         ([], "none was given"),
+        ("ddp", "^strategies='ddp': must be a list"),
+        ({"strategy": "ddp"}, "^strategies={'strategy': 'ddp'}: must be a list"),
+        (3, "^strategies=3: must be a list"),
+        ([("ddp", 3)], "^options=3: must be pairs"),
+        ([{"strategy": "ddp", "options": None}], "^options=None: must be pairs"),
     ]:
         with pytest.raises(SpecError, match=said):
             lab.race(spec, strategies)
@@ -247,5 +269,9 @@ def test_the_command_line_runs_a_race(tmp_path):
     page = (tmp_path / "race.html").read_text()
     assert "Strategies side by side" in page
     assert "parameter difference" in page
-    result = CliRunner().invoke(main, ["race", "--strategy", "ddp:world=2:x"])
-    assert result.exit_code == 2
+    before = len(lab.runs())
+    for named in ("ddp:world=2:x", "ddp:compress=zip", "single:world=2"):
+        result = CliRunner().invoke(main, ["race", "--strategy", named, "--strategy", "single", "--model", "mlp"])
+        assert result.exit_code == 2
+    assert "world=2: strategy='single' is one process" in result.stderr
+    assert len(lab.runs()) == before  # nothing was started

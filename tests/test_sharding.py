@@ -5,7 +5,7 @@ import pickle
 
 import pytest
 import torch
-from conftest import ranks_of, until
+from conftest import numbered, ranks_of, until
 from torch import nn
 
 import lepton_lab as lab
@@ -188,7 +188,7 @@ def test_a_rank_that_dies_is_named_and_steering_reaches_the_optimizer(strategy, 
     until(lambda: len(run.rows("train")) > 5, 60)
     run.set(lr=0.125, weight_decay=0.5)
     until(lambda: run.rows("train")[-1]["lr"] == 0.125, 60)
-    ranks = {int(next(f.path for f in p.open_files() if "logs" in f.path)[-5]): p for p in ranks_of(run)}
+    ranks = numbered(ranks_of(run))
     ranks[1].kill()
     assert run.wait(60) == "failed" and run.failure.rank == 1
     until(lambda: not any(p.is_running() and p.status() != "zombie" for p in ranks.values()))

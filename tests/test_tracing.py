@@ -8,12 +8,15 @@ from itertools import pairwise
 from types import SimpleNamespace
 
 import pytest
-from conftest import until
+from conftest import recorded, until
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
 import lepton_lab as lab
+from lepton_lab.advice import measured
+from lepton_lab.charts import footprint
+from lepton_lab.folders import RunFolder
 from lepton_lab.tracing.recording import MARK, Recording, cut, subtract, union
 
 US = 1000
@@ -273,6 +276,17 @@ def test_a_resumed_run_is_recorded_anew(endless):
     assert run.costs()[0]["step"] == stopped + 13
     run.stop()
     assert run.wait(30) == "stopped"
+
+
+def test_what_was_recorded_under_another_strategy_is_not_told_as_this_one_s():
+    spec = lab.Spec(model="mlp", strategy="fsdp", world=2)
+    folder = RunFolder.create(spec)
+    run = recorded(lab.attach(folder.id), 4, 7)
+    assert footprint(run).sent == 1000
+    for changes in ({"strategy": "ddp"}, {"world": 1}, {"options": {"gather": "bf16"}}):
+        folder.rewrite(spec.replace(**changes))
+        assert run.costs() == run.timeline() == []
+        assert footprint(run).sent is None and measured(run) == {}
 
 
 class Watched(nn.Linear):

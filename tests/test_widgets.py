@@ -465,7 +465,7 @@ class TestWorkbench:
         labels = {name: label for label, name in control.options}
         assert labels["tensor"] == "tensor \u2014 not with model cnn" and labels["ddp"] == "ddp"
         control.value = "tensor"
-        assert "model=&#x27;cnn&#x27; has no layers that it can cut" in bench._error.value and bench._button.disabled
+        assert "model=&#x27;cnn&#x27; is made of convolutions" in bench._error.value and bench._button.disabled
         bench._form.controls["model"].value = "gpt"
         assert bench._error.value == "" and control.value == "tensor"
         assert ("tensor", "tensor") in control.options
@@ -482,6 +482,18 @@ class TestWorkbench:
         until(lambda: "micro-batches" in bench._cost._told.value, 60)
         bench._form.controls["lr"].value = "-1"
         until(lambda: bench._cost._told.value == "", 60)
+
+    def test_cost_is_that_of_what_the_form_says(self):
+        import torch
+        from lepton_widgets.advisor import cost
+
+        data = torch.randn(40, 8), torch.randn(40, 1)
+        own = {"model": torch.nn.Linear(8, 1), "data": data, "loss": torch.nn.L1Loss()}
+        mine = Spec(model="cell:Linear", dataset="cell:tuple", batch_size=8, world=2)
+        assert "gradients (36 B) are averaged" in cost(mine, own)
+        own["loss"] = lambda output, target: output.nonsense
+        assert "nonsense" in cost(mine, own)
+        assert "gradients (38.4 kB) are averaged" in cost(Spec(model="mlp", world=2), own | {"loss": None})
 
     def test_options_that_are_no_pairs_are_refused(self, views):
         bench = views(Workbench())

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from .. import shipping
+from ..contenders import entries, fields
 from ..datasets import from_user
 from ..folders import RunFolder
-from ..launching import named
-from ..races import fields
+from ..launching import fit, named
 from ..reports.sections import NONE, Section, table
 from ..run import Run
 from ..spec import Spec, SpecError
@@ -136,6 +136,7 @@ def advise(
     strategies: Iterable[Any] | None = None,
     model: Any = None,
     data: Any = None,
+    loss: Any = None,
 ) -> Advice:
     """
     What a step of a spec would cost under each strategy and world; no process is started, nothing is computed.
@@ -148,42 +149,57 @@ def advise(
     spec
         What to train; or a run, beside whose own strategy and world stands what was measured.
     worlds
-        Numbers of ranks.
+        Numbers of ranks, for each strategy that names no world of its own.
     strategies
         As `race` takes them: names, pairs (name, options), or mappings; all of STRATEGIES by default.
-    model, data
-        The user's own, as `launch` takes them.
+    model, data, loss
+        The user's own, as `launch` takes them; a run has its own.
 
     Raises
     ------
     SpecError
-        If a model does not fit the data, or a strategy is unknown.
+        If a model does not fit the data, a strategy is unknown, or `spec` is neither a Spec nor a Run.
     """
     if isinstance(spec, Run):
         run, spec = spec, spec.spec
         parts = shipping.unpack(RunFolder(run.folder))
         strategy = parts.pop("strategy", None)
         work = rehearsed(spec, **parts)
-        rows = [row(spec, work, kind=strategy), *_rows(spec, work, worlds, strategies)]
+        rows = [row(spec, work, kind=strategy), *_rows(spec, work, worlds, strategies, parts)]
         rows[0].measured = measured(run) if rows[0].cost else {}
         return Advice(rows)
-    parts = {name: part for name, part in (("model", model), ("data", data)) if part is not None}
+    if not isinstance(spec, Spec):
+        raise SpecError(f"advise takes a Spec or a Run, not a {type(spec).__name__}: lab.advise(lab.Spec(...))")
+    parts = {"model": model, "data": data, "loss": loss}
+    parts = {name: part for name, part in parts.items() if part is not None}
     spec = named(spec, parts)
     if data is not None:
         parts["data"] = from_user(data, spec.seed)
-    return Advice(_rows(spec, rehearsed(spec, **parts), worlds, strategies))
+    return Advice(_rows(spec, rehearsed(spec, **parts), worlds, strategies, parts))
 
 
-def _rows(spec: Spec, work: Workload, worlds: Iterable[int], strategies: Iterable[Any] | None) -> list[Row]:
+def _rows(
+    spec: Spec, work: Workload, worlds: Iterable[int], strategies: Iterable[Any] | None, own: Mapping[str, Any]
+) -> list[Row]:
     """Strategies and worlds to look at; where one process is among them, it stands for all with one rank."""
-    asked = [fields(spec, one) for one in (family("strategy") if strategies is None else strategies)]
-    stands = 1 in (worlds := list(worlds)) and any(one["strategy"] == "single" for one in asked)
-    pairs = [(one, n) for one in asked for n in worlds]
-    kept = [(one, n) for one, n in pairs if not stands or (one["strategy"] == "single") == (n == 1)]
-    return [row(spec, work, {**one, "world": n}) for one, n in kept]
+    if isinstance(worlds, str) or not isinstance(worlds, Iterable):
+        raise SpecError(f"worlds={worlds!r}: must be a list of numbers of ranks, such as {list(WORLDS)}")
+    asked = [(fields(spec, one), isinstance(one, Mapping) and "world" in one) for one in entries(strategies)]
+    stands = 1 in (worlds := list(worlds)) and any(one["strategy"] == "single" for one, _ in asked)
+    kept = []
+    for one, placed in asked:
+        alone = one["strategy"] == "single"
+        kept += [one] if placed else [{**one, "world": n} for n in worlds if not stands or alone == (n == 1)]
+    return [row(spec, work, changes, own=own) for changes in kept]
 
 
-def row(spec: Spec, work: Workload, changes: dict[str, Any] | None = None, kind: type[Single] | None = None) -> Row:
+def row(
+    spec: Spec,
+    work: Workload,
+    changes: dict[str, Any] | None = None,
+    kind: type[Single] | None = None,
+    own: Mapping[str, Any] = {},
+) -> Row:
     """
     What a spec would cost with its strategy, world and options changed.
 
@@ -195,13 +211,18 @@ def row(spec: Spec, work: Workload, changes: dict[str, Any] | None = None, kind:
         Fields of the spec.
     kind
         The user's own strategy, where the spec names one.
+    own
+        The user's own model and data.
     """
     changes = changes or {}
     name, world = (changes.get(name, getattr(spec, name)) for name in ("strategy", "world"))
     try:
         asked = spec.replace(**changes)
+        asked.check_strategy()  # as at a launch, where no other model can come any more
+        fit(asked, own.get("model"), own.get("data"))
         kind = kind or family("strategy")[name]
-        cost = kind(asked, **asked.options_of(kind)).cost(work)
+        cut = asked.model_copy(update={"accumulate": work.spec.accumulate})
+        cost = kind(cut, **asked.options_of(kind)).cost(work)
     except SpecError as error:
         return Row(name, world, None, " ".join(str(error).split()))
     return Row(name, world, cost, cost.why)

@@ -72,6 +72,8 @@ def rehearse(spec: Spec, data: Data, model: Any = None, loss: Any = None) -> Wor
         step(FEW)  # makes the optimizer's state
         few, more = step(FEW), step(MORE)
     n = len(data.train[0]) if isinstance(data.train, tuple) else len(data.train)
+    if spec.optimizer == "gd":  # all samples in a step, which Feed cuts by batch_size
+        spec = spec.model_copy(update={"accumulate": -(-n // spec.batch_size)})
     return Workload(
         spec=spec,
         model=strategy.module,

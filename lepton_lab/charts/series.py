@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from itertools import accumulate, pairwise
@@ -117,7 +118,7 @@ def intervals(rows: Iterable[Row]) -> list[tuple[int, int, float]]:
     What each training step took: (step, samples over all ranks, seconds since the step before).
 
     Only steps that follow another of the same epoch, with nothing between: evaluations, checkpoints, pauses and
-    restarts are left out.
+    restarts are left out. Where each epoch is one step, as under `gd`, evaluations are taken off, checkpoints are not.
     """
     rows = list(rows)
     breaks = sorted(row["t"] for row in rows if row["kind"] in ("state", "note"))
@@ -129,13 +130,20 @@ def intervals(rows: Iterable[Row]) -> list[tuple[int, int, float]]:
             seen[0] = max(seen[0], row["t"])
             seen[2] += row["samples"]
             seen[3] += 1
+    apart = len({epoch for _, epoch, *_ in steps.values()}) == len(steps)
+    lost: dict[int, float] = defaultdict(float)  # step -> seconds of evaluations after it
+    for row in rows:
+        if row["kind"] == "eval":
+            lost[row["step"]] += row.get("seconds", 0.0)
     found = []
     for step in sorted(steps):
         t, epoch, samples, ranks = steps[step]
         before = steps.get(step - 1)
-        if before and before[1] == epoch and t > before[0] and bisect(breaks, t) == bisect(breaks, before[0]):
-            # Ranks that compute the same samples, as tensor's and a pipeline's do, count once.
-            found.append((step, samples * (parts or ranks) // ranks, t - before[0]))
+        if before and (apart or before[1] == epoch) and bisect(breaks, t) == bisect(breaks, before[0]):
+            seconds = t - before[0] - lost[step - 1]
+            if seconds > 0:
+                # Ranks that compute the same samples, as tensor's and a pipeline's do, count once.
+                found.append((step, samples * (parts or ranks) // ranks, seconds))
     return found
 
 
@@ -146,7 +154,7 @@ def clock(rows: Iterable[Row]) -> Curve:
     Counted from the moment when the ranks stood ready. A step that has no time of its own (see `intervals`), such as
     an epoch's first, counts as the median of the others.
     """
-    rows = [row for row in rows if row["kind"] in ("state", "note", "train")]
+    rows = [row for row in rows if row["kind"] in ("state", "note", "train", "eval")]
     took = {step: seconds for step, _, seconds in intervals(rows)}
     steps = {row["step"]: row["t"] for row in rows if row["kind"] == "train"}
     if not steps:

@@ -167,11 +167,14 @@ def pause(id: str | None, as_json: bool) -> None:
 @one
 @click.option("--strategy", metavar="NAME", help="Go on under another strategy.")
 @click.option("--world", metavar="INTEGER", help="Go on over another number of ranks.")
+@click.option("--option", "pairs", metavar="KEY=VALUE", multiple=True, help="An option of the strategy, one at a time.")
+@click.option("--device", metavar="[auto|cpu|cuda]", help="Go on on another device.")
+@click.option("--timeout", metavar="NUMBER", help="Seconds that a rank waits for another from now on.")
 @as_json
-def resume(id: str | None, as_json: bool, **given: str | None) -> None:
+def resume(id: str | None, pairs: tuple[str, ...], as_json: bool, **given: str | None) -> None:
     """Go on after a pause, or from the last checkpoint of a run that ended early."""
     run = attach(id)
-    run.resume(**{name: value for name, value in given.items() if value is not None})
+    run.resume(**chosen(given, pairs))
     _after(run, as_json, lambda: run.state in ("running", *ENDED))
 
 

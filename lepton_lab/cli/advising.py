@@ -24,8 +24,9 @@ Examples:
   lepton-lab advise --like 20261122-021408-3fa2
 
 \b
-No process is started. Exit status: 0; 2 refused.
+No process is started. Exit status: 0; 2 refused, a strategy that was named too.
 """
+REFUSED = 2
 LIKE = "Look at a run: its spec and code, and what was measured beside what was predicted."
 
 
@@ -60,6 +61,7 @@ def advise(
         click.echo(json.dumps(found.records(), indent=1))
     else:
         _show(found)
+    raise SystemExit(REFUSED if strategy and any(row.cost is None for row in found.rows) else 0)
 
 
 def _show(found: Advice) -> None:

@@ -9,11 +9,12 @@ from typing import Any
 import click
 
 from ..charts import contestant
+from ..contenders import contenders
 from ..equality import DIFFERS
 from ..folders import ENDED
 from ..races import COLUMNS, Race
 from ..races import race as start
-from ..spec import Spec
+from ..spec import Spec, SpecError
 from .options import SpecCommand, as_json, chosen, option_help, pair, spec_options
 from .progress import follow
 
@@ -54,7 +55,10 @@ def race(
 
     base = Spec.load(file) if file else Spec()
     spec = base.replace(**chosen(given, pairs, base))
-    found = start(spec, [parsed(text) for text in strategy] or None)
+    asked = [parsed(text) for text in strategy]
+    if asked and (refused := contenders(spec, asked)[1]):
+        raise SpecError("\n".join(refused.values()))  # what was named is to be run
+    found = start(spec, asked or None)
     if not _follow(found, as_json):
         raise SystemExit(STOPPED)
     rows = found.rows()

@@ -82,6 +82,7 @@ class Workload:
     """
 
     spec: Spec
+    """Its `accumulate` is into how many micro-batches a step's samples are cut, under `gd` too."""
     model: nn.Module
     """Shapes without numbers: its tensors take no memory."""
     batch: int
@@ -125,7 +126,9 @@ class Workload:
 
     @property
     def _largest(self) -> int:
-        return self.batch if self.spec.optimizer == "gd" else -(-self.batch // self.spec.accumulate)
+        if self.spec.optimizer == "gd":
+            return min(self.spec.batch_size, self.batch)
+        return -(-self.batch // self.spec.accumulate)
 
     def kept(self, samples: float) -> float:
         """Bytes that forward keeps for backward."""
@@ -176,9 +179,11 @@ class Workload:
         return highest
 
     def replica(self, parts: int, why: str, sent: float = 0.0, stay: bool = False) -> Cost:
-        """The cost where each of so many ranks holds all, and computes its part of every batch."""
-        stay = stay or self.spec.accumulate > 1
-        rise = self.rise(self.micro(parts), stay) - self.gradients
+        """The cost where each of so many ranks holds all, and computes its part of every batch; `stay` as of `rise`."""
+        several = self.spec.accumulate > 1
+        rise = self.rise(self.micro(parts), stay or several) - self.gradients
+        if stay and several:
+            rise += self.gradients  # what the micro-batches before gave lies beside the buckets until the last
         return Cost(self.parameters, self.gradients, self.optimizer, rise, why, sent, self.idle(parts))
 
 

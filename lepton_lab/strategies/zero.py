@@ -61,9 +61,10 @@ class Zero(DDP):
         passed = dealt([sum(p.size for p in hand) for hand in hands], n)
         return dataclasses.replace(
             whole,
-            optimizer=max(sum(p.state for p in hand) for hand in hands),
+            # What compression remembers stays with every rank.
+            optimizer=max(sum(p.state for p in hand) for hand in hands) + whole.optimizer - work.optimizer,
             sent=whole.sent + passed,
-            why=f"as ddp, but each rank keeps the optimizer's state of 1/{n} of the parameters, and sends these to all",
+            why=f"{whole.why}; each keeps the optimizer's state of 1/{n} of the parameters, and sends these to all",
         )
 
     def _update(self, clip: float) -> None:

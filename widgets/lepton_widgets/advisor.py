@@ -9,7 +9,7 @@ from typing import Any
 
 import ipywidgets as ipw
 
-from lepton_lab.spec import LabError, Spec, SpecError, keywords, table
+from lepton_lab.spec import OWN, LabError, Spec, SpecError, keywords, table
 
 PAIR = re.compile(r"(\w+)=('[^']*'|[\w.]+)")
 
@@ -22,11 +22,11 @@ class CostLine(ipw.Box):
     Parameters
     ----------
     own : dict
-        The user's own model and data by part, as in ``lab.launch``.
+        The user's own model, data and loss by part, as in ``lab.launch``.
     """
 
     def __init__(self, own: dict[str, Any]) -> None:
-        self._own = {part: own[part] for part in ("model", "data") if part in own}
+        self._own = {part: own[part] for part in ("model", "data", "loss") if part in own}
         self._button = ipw.Button(description="Predict its cost", tooltip="Memory, bytes sent and idle time of a step")
         self._button.add_class("ll-more")
         self._button.on_click(lambda _: self._ask())
@@ -69,7 +69,8 @@ def cost(spec: Spec, own: dict[str, Any]) -> str:
     from lepton_lab.strategies.work import shown
 
     try:
-        (row,) = advise(spec, [spec.world], [{"strategy": spec.strategy, "options": spec.options}], **own).rows
+        chosen = {part: value for part, value in own.items() if part not in OWN or OWN[part] in spec.own}
+        (row,) = advise(spec, [spec.world], [{"strategy": spec.strategy, "options": spec.options}], **chosen).rows
     except LabError as error:
         return f"<span>{escape(str(error))}</span>"
     if row.cost is None:

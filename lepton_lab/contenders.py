@@ -1,0 +1,79 @@
+"""Contenders: the specs that a list of strategies makes of one, and why some of them can't be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from .charts import contestant
+from .launching import fit
+from .refusals import shown
+from .run import MOVED
+from .spec import Spec, SpecError, keywords, pick, table
+from .supervisor import devices
+
+if TYPE_CHECKING:
+    from .datasets import Data
+
+
+def contenders(
+    spec: Spec, strategies: Iterable[Any] | None, model: Any = None, data: Data | None = None
+) -> tuple[list[Spec], dict[str, str]]:
+    """
+    A spec under several strategies, as `race` takes them, for a model and data of the user's own where there are.
+
+    Returns
+    -------
+    tuple
+        The specs of those that can do it here, in order; and of the others, by name, why not, as `launch` says it.
+
+    Raises
+    ------
+    SpecError
+        If an entry is not what `race` takes, or its strategy is unknown.
+    """
+    specs: list[Spec] = []
+    refused: dict[str, str] = {}
+    for changed in [fields(spec, one) for one in entries(strategies)]:
+        try:
+            contender = spec.replace(**changed)
+            contender.check_strategy()
+            fit(contender, model, data)
+            devices.choose(contender)
+            specs.append(contender)
+        except SpecError as error:
+            refused[contestant(spec.model_copy(update=changed))] = str(error)
+    return specs, refused
+
+
+def entries(strategies: Iterable[Any] | None) -> list[Any]:
+    """What was given as `strategies`, one by one; all there are where nothing was."""
+    if isinstance(strategies, str | Mapping) or not isinstance(strategies, Iterable | None):
+        raise SpecError(f"strategies={shown(strategies)}: must be a list, such as ['single', 'ddp']")
+    return list(table("strategy") if strategies is None else strategies)
+
+
+def fields(spec: Spec, one: Any) -> dict[str, Any]:
+    """The Spec fields that an entry of `strategies` changes; options of the spec's own strategy stay with it."""
+    if isinstance(one, str):
+        one = {"strategy": one}
+    elif isinstance(one, tuple) and len(one) == 2:
+        one = {"strategy": one[0], "options": one[1]}
+    if not (isinstance(one, Mapping) and isinstance(one.get("strategy"), str)):
+        raise SpecError(f"strategies=[{one!r}]: must be names, pairs (name, options), or mappings with a 'strategy'")
+    if not isinstance(one.get("options", {}), Mapping):
+        raise SpecError(f"options={one['options']!r}: must be pairs of name and value")
+    for name in one:
+        if name not in MOVED:
+            raise SpecError(f"strategies=[{dict(one)!r}]: {name!r} can't differ in a race, only {', '.join(MOVED)} can")
+    entry = pick(table("strategy"), one["strategy"], "strategy")
+    left = options_of_strategy(spec) - set(keywords(entry))
+    options = {name: value for name, value in spec.options.items() if name not in left} | dict(one.get("options", {}))
+    world = 1 if one["strategy"] == "single" else spec.world
+    return {"world": world, **one, "options": options}
+
+
+def options_of_strategy(spec: Spec) -> set[str]:
+    """Names of the options of its strategy; of a user's own none are known."""
+    entry = table("strategy").get(spec.strategy)
+    return set(keywords(entry)) if entry else set()

@@ -25,7 +25,7 @@ def write(folder: RunFolder, device: str, cwd: str) -> None:
             "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
             "seed": folder.spec.seed,
             "device": device,
-            "processor": _processor(),
+            "processor": processor(),
             "cores": cores(),
             "threads": max(1, cores() // folder.spec.world),
             "platform": platform.platform(),
@@ -55,7 +55,8 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _processor() -> str:
+def processor() -> str:
+    """This machine's processor, as it names itself."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))

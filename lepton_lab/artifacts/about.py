@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ..spec import SpecError
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor
 
     from ..datasets import Data
@@ -64,19 +65,19 @@ class About:
         if self.dtype not in DTYPES:
             raise SpecError(f"dtype={self.dtype!r}: must be {', '.join(map(repr, DTYPES[:-1]))} or {DTYPES[-1]!r}")
         if self.dtype == "int64" and self.vocabulary < 1:
-            raise SpecError(f"vocabulary={self.vocabulary}: must be at least 1 where samples are tokens (dtype='int64')")
+            raise SpecError(f"vocabulary={self.vocabulary}: must be at least 1 where samples are tokens (int64)")
 
     @classmethod
-    def of(cls, data: Data, spec: Spec, **more: Any) -> About:
+    def of(cls, data: Data, spec: Spec | str, **more: Any) -> About:
         """
-        What data and a spec tell; `more` are fields such as `chain`, `parent` and `measured`.
+        What data and a spec (or a model's name) tell; `more` are fields such as `chain`, `parent` and `measured`.
 
         Raw samples are what the data set holds: pixels stay uint8, and the artifact scales them.
         """
         first = data.train[0] if isinstance(data.train, tuple) else data.train[0][0]
         number = "uint8" if str(getattr(first, "dtype", "")) == "torch.uint8" else "float32"
         told: dict[str, Any] = {
-            "model": spec.model,
+            "model": spec if isinstance(spec, str) else spec.model,
             "shape": tuple(data.shape),
             "dtype": "int64" if data.vocabulary else number,
             "labels": list(data.classes),
@@ -88,15 +89,22 @@ class About:
         return cls(**{**told, **more})
 
     def samples(self, count: int) -> Tensor:
-        """
-        Raw samples (count, *shape) made up by a formula, the same everywhere: what checks are computed on.
-
-        The i-th number is the upper byte of i * 2654435761 mod 2**32 (Knuth's multiplicative hash).
-        """
+        """Raw samples (count, *shape), made up (see `made_up`)."""
         import torch
 
-        hashed = (torch.arange(1, count * prod(self.shape) + 1) * 2654435761 % 2**32) >> 24  # 0 to 255
-        hashed = hashed.view(count, *self.shape)
-        if self.dtype == "int64":
-            return hashed % self.vocabulary
-        return hashed.to(torch.uint8) if self.dtype == "uint8" else hashed.float() / 128 - 1
+        return torch.from_numpy(made_up(count, self.shape, self.dtype, self.vocabulary))
+
+
+def made_up(count: int, shape: tuple[int, ...], dtype: str, vocabulary: int = 0) -> np.ndarray:
+    """
+    Raw samples (count, *shape) by a formula, the same everywhere: what files are held to.
+
+    The i-th number is the upper byte of i * 2654435761 mod 2**32 (Knuth's multiplicative hash).
+    """
+    import numpy as np
+
+    numbers = np.arange(1, count * prod(shape) + 1, dtype=np.uint64)
+    hashed = (numbers * np.uint64(2654435761) % np.uint64(2**32) >> np.uint64(24)).reshape(count, *shape)  # 0 to 255
+    if dtype == "int64":
+        return (hashed % np.uint64(vocabulary)).astype(np.int64)
+    return hashed.astype(np.uint8) if dtype == "uint8" else (hashed.astype(np.float32) / 128 - 1)

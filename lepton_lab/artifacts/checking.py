@@ -31,14 +31,14 @@ def checked(samples: Any, shape: tuple[int, ...], dtype: str, vocabulary: int = 
     """
     import numpy as np
 
-    array = _array(samples)
+    array, sizes = _array(samples), ", ".join(map(str, shape))
     if array.dtype == object or array.dtype.kind not in "biuf":
-        raise SpecError(f"samples of {array.dtype} are no numbers: give {TAKES[dtype]} of shape (batch, {_sizes(shape)})")
+        raise SpecError(f"samples of {array.dtype} are no numbers: give {TAKES[dtype]} of shape (batch, {sizes})")
     alone = array.shape == shape
     if alone:
         array = array[None]
     if array.shape[1:] != shape or not array.ndim:
-        raise SpecError(f"samples of shape {array.shape}: must be (batch, {_sizes(shape)}), or ({_sizes(shape)}) for one")
+        raise SpecError(f"samples of shape {array.shape}: must be (batch, {sizes}), or ({sizes}) for one")
     if not len(array):
         raise SpecError("an empty batch: give at least one sample")
     if dtype == "float32":
@@ -70,7 +70,3 @@ def _array(samples: Any) -> np.ndarray:
         return np.asarray(samples)
     except (ValueError, TypeError) as error:
         raise SpecError(f"samples that are no array: {str(error)[:100]}") from None
-
-
-def _sizes(shape: tuple[int, ...]) -> str:
-    return ", ".join(map(str, shape))

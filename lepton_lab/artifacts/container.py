@@ -125,7 +125,8 @@ def _manifest(path: Path, body: bytes) -> dict[str, Any]:
 def _read(path: Path, file: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
     most = LARGEST.get(info.filename, path.stat().st_size)
     if info.file_size > most:
-        raise refused(path, f"says that {info.filename} unpacks to {info.file_size:,} bytes, and at most {most:,} are read")
+        what = f"says that {info.filename[:30]} unpacks to {info.file_size:,} bytes"
+        raise refused(path, f"{what}, and at most {most:,} are read")
     return file.read(info)
 
 

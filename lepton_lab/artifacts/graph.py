@@ -20,7 +20,6 @@ from ..spec import LabError
 from .operators import ATEN, WHOLE, find
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
     from torch.export import ExportedProgram
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..spec import LabError
 from . import container, schemes
+from .about import made_up
 from .checking import checked
 
 if TYPE_CHECKING:
@@ -92,7 +93,8 @@ class Artifact:
 
     def __repr__(self) -> str:
         shape = "x".join(map(str, self.input_shape))
-        return f"<Artifact {self.path.name}: {self.manifest['model']}, {self.scheme}, {self.bytes:,} bytes, takes {shape} {self.dtype}>"
+        told = f"{self.manifest['model']}, {self.scheme}, {self.bytes:,} bytes, takes {shape} {self.dtype}"
+        return f"<Artifact {self.path.name}: {told}>"
 
     @property
     def bytes(self) -> int:
@@ -142,6 +144,10 @@ class Artifact:
     def forward(self, batch: np.ndarray) -> np.ndarray:
         """Scores of a batch (B, *input_shape) of the right dtype, unchecked: what is timed."""
         return self._run(batch)
+
+    def made_up(self, count: int) -> np.ndarray:
+        """Raw samples (count, *input_shape) by a formula, the same everywhere."""
+        return made_up(count, self.input_shape, self.dtype, self.vocabulary)
 
     def with_threads(self, threads: int) -> Artifact:
         """The same, computing with so many threads."""

@@ -13,7 +13,13 @@ if TYPE_CHECKING:
 
 
 def build(
-    about: About, scheme: str, runtime: str, keep: tuple[str, ...], figures: dict[str, Any], check: np.ndarray, error: float
+    about: About,
+    scheme: str,
+    runtime: str,
+    keep: tuple[str, ...],
+    figures: dict[str, Any],
+    check: np.ndarray,
+    error: float,
 ) -> dict[str, Any]:
     """
     All that an artifact says of itself but its format and hashes, which `container.pack` adds.
@@ -33,7 +39,7 @@ def build(
     """
     return {
         "lab": _version(),
-        "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "model": about.model,
         "parent": about.parent,
         "chain": about.chain,

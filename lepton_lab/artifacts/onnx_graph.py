@@ -56,8 +56,8 @@ def _why(error: BaseException, model: str) -> str:
             f"model={model!r}: operator {told} has no counterpart in ONNX; write it with runtime='torch' (or export it "
             "with format='torch'), or compute the same from other operators"
         )
-    lines = [line.strip() for line in str(error.__cause__ or error).splitlines() if line.strip()]
-    return f"model={model!r}: does not export to ONNX ({lines[0][:160].rstrip('.') if lines else error}); write it with runtime='torch'"
+    first = next(filter(None, map(str.strip, str(error.__cause__ or error).splitlines())), type(error).__name__)
+    return f"model={model!r}: does not export to ONNX ({first[:160].rstrip('.')}); write it with runtime='torch'"
 
 
 def slim(model: onnx.ModelProto) -> None:
@@ -164,7 +164,8 @@ def _checked(model: onnx.ModelProto) -> list[onnx.TensorProto]:
         raise LabError("its graph holds functions, which an artifact may not")
     for node in model.graph.node:
         if node.domain not in ("", "ai.onnx"):
-            raise LabError(f"operator {node.domain[:30]}.{node.op_type[:30]} is not among those that an artifact may hold")
+            name = f"{node.domain[:30]}.{node.op_type[:30]}"
+            raise LabError(f"operator {name!r} is not among those that an artifact may hold")
         for attribute in node.attribute:
             if attribute.HasField("g") or attribute.graphs:
                 raise LabError(f"operator {node.op_type[:30]} holds a graph of its own, which an artifact may not")

@@ -37,7 +37,7 @@ class Prepared(nn.Module):
         self.scaled, self.dtype = about.dtype == "uint8", dtype
         self.scale: Any
         self.shift: Any
-        if self.scaled and len(set(about.mean)) > 1 or len(set(about.std)) > 1:
+        if self.scaled and (len(set(about.mean)) > 1 or len(set(about.std)) > 1):
             mean, std = (
                 torch.tensor(v, dtype=torch.float64).view(-1, *[1] * (len(about.shape) - 1))
                 for v in (about.mean, about.std)

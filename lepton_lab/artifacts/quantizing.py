@@ -18,11 +18,14 @@ if TYPE_CHECKING:
 
 # With convolutions all of the network stays in integers; without them only the products with weights do, whose
 # results go on as floats: what lies between (norms, attention, GELU) has no integer kernel on a CPU.
-CONVOLUTIONAL = ["Conv", "ConvTranspose", "Gemm", "MatMul", "MaxPool", "AveragePool", "GlobalAveragePool", "Add", "Relu", "Reshape", "Flatten"]
 PRODUCTS = ["Gemm", "MatMul"]
+HEAVY = [*PRODUCTS, "Conv", "ConvTranspose"]
+BETWEEN = ["MaxPool", "AveragePool", "GlobalAveragePool", "Add", "Relu", "Reshape", "Flatten"]
 
 
-def static(model: onnx.ModelProto, calibration: np.ndarray, about: About, keep: Iterable[str] = ()) -> onnx.ModelProto:
+def static(
+    model: onnx.ModelProto, calibration: np.ndarray, about: About, keep: Iterable[str] = ()
+) -> tuple[onnx.ModelProto, set[str]]:
     """
     A graph whose products and convolutions compute in int8, with the scale of each activation as calibration saw it.
 
@@ -39,14 +42,20 @@ def static(model: onnx.ModelProto, calibration: np.ndarray, about: About, keep: 
         How samples are scaled.
     keep
         Names of layers that stay in floats.
+
+    Returns
+    -------
+    tuple
+        The graph, and the names of the weights of layers that stay in floats.
     """
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
-    kinds = CONVOLUTIONAL if any(node.op_type == "Conv" for node in model.graph.node) else PRODUCTS
+    convolutional = any(node.op_type == "Conv" for node in model.graph.node)
     options: dict[str, Any] = {"MatMulConstBOnly": True}
-    if kinds is PRODUCTS:
+    if not convolutional:
         options["OpTypesToExcludeOutputQuantization"] = PRODUCTS
     model = _preprocessed(_named(model))
+    excluded = _excluded(model, keep)
     with quiet(), tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
         quantize_static(
@@ -54,25 +63,26 @@ def static(model: onnx.ModelProto, calibration: np.ndarray, about: About, keep: 
             path,
             _Reader(calibration),
             quant_format=QuantFormat.QDQ,
-            op_types_to_quantize=kinds,
+            op_types_to_quantize=[*HEAVY, *BETWEEN] if convolutional else PRODUCTS,
             per_channel=True,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
-            nodes_to_exclude=_excluded(model, keep),
+            nodes_to_exclude=excluded,
             calibrate_method=CalibrationMethod.MinMax,
             extra_options=options,
         )
         made = _read(path)
     _float_scores(made)
     _integer_samples(made, about)
-    return made
+    return made, _weights(model, excluded)
 
 
-def dynamic(model: onnx.ModelProto, keep: Iterable[str] = ()) -> onnx.ModelProto:
-    """A graph whose products with weights compute in int8, with activations scaled batch by batch."""
+def dynamic(model: onnx.ModelProto, keep: Iterable[str] = ()) -> tuple[onnx.ModelProto, set[str]]:
+    """As `static`, for products with weights alone, whose activations are scaled batch by batch."""
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     model = _preprocessed(_named(model))
+    excluded = _excluded(model, keep)
     with quiet(), tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
         quantize_dynamic(
@@ -81,9 +91,9 @@ def dynamic(model: onnx.ModelProto, keep: Iterable[str] = ()) -> onnx.ModelProto
             op_types_to_quantize=PRODUCTS,
             per_channel=True,
             weight_type=QuantType.QInt8,
-            nodes_to_exclude=_excluded(model, keep),
+            nodes_to_exclude=excluded,
         )
-        return _read(path)
+        return _read(path), _weights(model, excluded)
 
 
 class _Reader:
@@ -140,7 +150,7 @@ def _excluded(model: onnx.ModelProto, keep: Iterable[str]) -> list[str]:
     SpecError
         If a name is not that of a layer with a product or a convolution.
     """
-    heavy = [n for n in model.graph.node if n.op_type in ("Conv", "ConvTranspose", "Gemm", "MatMul")]
+    heavy = [n for n in model.graph.node if n.op_type in HEAVY and _has_weights(n, model)]
     layers = list(dict.fromkeys(n.name.split("/")[0] for n in heavy))
     found = []
     for name in keep:
@@ -149,6 +159,15 @@ def _excluded(model: onnx.ModelProto, keep: Iterable[str]) -> list[str]:
             raise SpecError(f"keep={name!r}: is no layer that is quantized (known: {', '.join(layers)})")
         found += of
     return found
+
+
+def _has_weights(node: onnx.NodeProto, model: onnx.ModelProto) -> bool:
+    return any(tensor.name == node.input[1] for tensor in model.graph.initializer)
+
+
+def _weights(model: onnx.ModelProto, nodes: list[str]) -> set[str]:
+    """Names of what some nodes take."""
+    return {name for node in model.graph.node if node.name in nodes for name in node.input}
 
 
 def _float_scores(model: onnx.ModelProto) -> None:
@@ -198,7 +217,8 @@ def _integer_samples(model: onnx.ModelProto, about: About) -> None:
         graph.initializer.append(numpy_helper.from_array(np.asarray(value), title))
     at = list(graph.node).index(users[0])
     for user in users:
-        graph.node.insert(at, helper.make_node("DequantizeLinear", [INPUT, "samples_scale", "samples_zero"], user.output))
+        inputs = [INPUT, "samples_scale", "samples_zero"]
+        graph.node.insert(at, helper.make_node("DequantizeLinear", inputs, user.output))
         graph.node.remove(user)
     for node in path:
         graph.node.remove(node)

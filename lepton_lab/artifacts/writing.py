@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import os
 
     import numpy as np
+    import onnx
     from torch import Tensor, nn
 
     from .loading import Artifact
@@ -67,7 +68,7 @@ def write(
 
     path = Path(path)
     chosen = schemes.check(scheme, runtime)
-    samples = _calibration(calibration, about) if schemes.SCHEMES[scheme].calibrated else None
+    samples = calibrated(calibration, about) if schemes.SCHEMES[scheme].calibrated else None
     if keep and scheme not in ("int8_static", "int8_dynamic"):
         raise SpecError(f"keep={list(keep)!r}: only int8_static and int8_dynamic leave layers in floats, not {scheme}")
     from . import counting
@@ -118,22 +119,31 @@ def _onnx(
     import numpy as np
     from safetensors.numpy import save
 
+    from . import onnx_graph
+
+    model, floats = onnx_of(program, scheme, about, samples, keep)
+    onnx_graph.slim(model)
+    graph, weights, axes = onnx_graph.split(model)
+    if scheme != "fp32":  # what is not computed in integers, such as an embedding, is still stored as such
+        kept = {name: weights.pop(name) for name in floats & weights.keys()}
+        weights = schemes.shrink(weights, axes) | kept
+    return graph, save({name: np.ascontiguousarray(array) for name, array in weights.items()})
+
+
+def onnx_of(
+    program: Any, scheme: str, about: About, samples: np.ndarray | None, keep: tuple[str, ...]
+) -> tuple[onnx.ModelProto, set[str]]:
+    """A program as ONNX in a scheme, and the names of the weights that must stay in floats."""
     from . import onnx_graph, quantizing
 
     model = onnx_graph.from_program(program, about.model)
     if scheme == "int8_static":
         assert samples is not None
-        model = quantizing.static(model, samples, about, keep)
-    elif scheme == "int8_dynamic":
-        model = quantizing.dynamic(model, keep)
-    onnx_graph.slim(model)
-    graph, weights, axes = onnx_graph.split(model)
-    if scheme in ("int8_weights", "int8_dynamic"):
-        weights = schemes.shrink(weights, axes)
-    return graph, save({name: np.ascontiguousarray(array) for name, array in weights.items()})
+        return quantizing.static(model, samples, about, keep)
+    return quantizing.dynamic(model, keep) if scheme == "int8_dynamic" else (model, set())
 
 
-def _calibration(given: Any, about: About) -> np.ndarray:
+def calibrated(given: Any, about: About) -> np.ndarray:
     """Calibration samples as an array of what the model takes, or the sentence on what is wrong with them."""
     from .checking import checked
 

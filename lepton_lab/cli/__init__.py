@@ -18,6 +18,7 @@ from ..launching import launch, repeat
 from ..run import Run, attach, runs
 from ..spec import LabError, Spec, SpecError
 from .advising import advise
+from .artifacts import export, load_test, measure
 from .listing import show_table
 from .options import SpecCommand, as_json, chosen, option_help, spec_options
 from .progress import ATTACH, follow
@@ -38,6 +39,8 @@ Examples:
   lepton-lab set --lr 1e-4             steer the latest run while it trains
   lepton-lab stop 20261122-021408-3fa2
   lepton-lab report --out report.html  the latest run as one offline page
+  lepton-lab export ID model.lepton --scheme int8_static
+  lepton-lab measure model.lepton --data mnist
 
 \b
 Commands take the latest run where no ID is given. Runs are kept under
@@ -119,6 +122,8 @@ def run(
 
 main.add_command(race)
 main.add_command(advise)
+for command in (measure, export, load_test):
+    main.add_command(command)
 
 
 @main.command("list")

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 import operator
+import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +41,9 @@ def to_json(program: ExportedProgram, model: str) -> tuple[dict[str, Any], dict[
     import torch
     from torch.export.graph_signature import InputKind, OutputKind
 
-    program = program.run_decompositions({})  # in-place operators become plain ones
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's of its own ways
+        program = program.run_decompositions({})  # in-place operators become plain ones
     signature = program.graph_signature
     if any(spec.kind != OutputKind.USER_OUTPUT for spec in signature.output_specs):
         raise LabError(f"model={model!r}: its forward changes its own buffers; keep what it computes to its output")

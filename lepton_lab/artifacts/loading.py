@@ -174,10 +174,13 @@ class _Torch:
         self._graph, self._torch = Graph(told, tensors), torch
 
     def __call__(self, batch: np.ndarray) -> np.ndarray:
+        if not batch.flags.writeable:
+            batch = batch.copy()  # torch warns of arrays that it could write to, and must not
         with self._torch.inference_mode():
-            if not batch.flags.writeable:
-                batch = batch.copy()  # torch warns of arrays that it could write to, and must not
-            return self._graph(self._torch.from_numpy(batch)).numpy()
+            try:
+                return self._graph(self._torch.from_numpy(batch)).numpy()
+            except (RuntimeError, TypeError, ValueError, IndexError, AttributeError) as error:
+                raise LabError(f"its graph failed: {str(error).splitlines()[0][:160]}") from error
 
 
 class _Onnx:
@@ -192,7 +195,10 @@ class _Onnx:
         self._session = onnx_graph.session(graph, arrays, threads)
 
     def __call__(self, batch: np.ndarray) -> np.ndarray:
-        return self._session.run(None, {"samples": batch})[0]
+        try:
+            return self._session.run(None, {"samples": batch})[0]
+        except Exception as error:  # of classes of its own, which are no others' children
+            raise LabError(f"its graph failed: {str(error).splitlines()[0][:160]}") from error
 
 
 _RUNTIMES = {"torch": _Torch, "onnxruntime": _Onnx}

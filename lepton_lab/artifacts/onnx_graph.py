@@ -48,8 +48,8 @@ def _why(error: BaseException, model: str) -> str:
     """The sentence on a model that does not export, with the operator's name."""
     told, seen = "", error
     while seen is not None and not told:
-        found = re.search(r"OpOverload\(op='([\w.]+)'|No ONNX function found for \W*([\w.:]+)", str(seen))
-        told = next(filter(None, found.groups()), "") if found else ""
+        found = re.search(r"No ONNX function found for <OpOverload\(op='([\w.]+)'", str(seen))
+        told = found[1] if found else ""
         seen = seen.__cause__
     if told:
         return (

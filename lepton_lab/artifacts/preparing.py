@@ -77,10 +77,14 @@ def traced(module: nn.Module, about: About) -> torch.export.ExportedProgram:
         try:
             output = module(sample)
         except Exception as error:
-            raise SpecError(
-                f"model={about.model!r}: can't compute samples of shape {about.shape} and dtype {about.dtype}: "
-                f"{_first_line(error)}; give the shape and dtype that it was trained on"
-            ) from error
+            half = getattr(module, "dtype", None) == torch.bfloat16
+            what = "in bfloat16" if half else f"samples of shape {about.shape} and dtype {about.dtype}"
+            hint = (
+                "take another scheme, or make the tensors in its forward of the dtype of what came in"
+                if half
+                else "give the shape and dtype that it was trained on"
+            )
+            raise SpecError(f"model={about.model!r}: can't compute {what}: {_first_line(error)}; {hint}") from error
         if not isinstance(output, Tensor):
             raise LabError(
                 f"model={about.model!r}: returns a {type(output).__name__}, and an artifact holds one tensor of "

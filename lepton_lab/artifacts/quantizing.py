@@ -76,7 +76,7 @@ def static(
         made = _read(path)
     _float_scores(made)
     _integer_samples(made, about)
-    return made, _weights(model, excluded)
+    return made, _weights(made, excluded)
 
 
 def dynamic(model: onnx.ModelProto, keep: Iterable[str] = ()) -> tuple[onnx.ModelProto, set[str]]:
@@ -95,7 +95,8 @@ def dynamic(model: onnx.ModelProto, keep: Iterable[str] = ()) -> tuple[onnx.Mode
             weight_type=QuantType.QInt8,
             nodes_to_exclude=excluded,
         )
-        return _read(path), _weights(model, excluded)
+        made = _read(path)
+    return made, _weights(made, excluded)
 
 
 class _Reader:
@@ -160,7 +161,7 @@ def _excluded(model: onnx.ModelProto, keep: Iterable[str]) -> list[str]:
         if not of:
             raise SpecError(f"keep={name!r}: is no layer that is quantized (known: {', '.join(layers)})")
         found += of
-    return found
+    return found + [f"{name}_MatMul" for name in found]  # what the dynamic quantizer makes of Gemm
 
 
 def _shallow(model: onnx.ModelProto) -> list[str]:

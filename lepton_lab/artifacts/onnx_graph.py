@@ -7,6 +7,7 @@ import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from ..spec import LabError
@@ -191,9 +192,21 @@ def quiet() -> Iterator[None]:
     """The exporter and the quantizer tell of themselves on stderr; what a user can put right comes as an error."""
     disabled = logging.root.manager.disable
     logging.disable(logging.ERROR)
+    bar = _progress_bar()
+    interval, bar.monitor_interval = bar.monitor_interval, 0  # else it starts a thread that never ends
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
         logging.disable(disabled)
+        bar.monitor_interval = interval
+
+
+def _progress_bar() -> Any:
+    """The class of the progress bars that the exporter shows, where it has them."""
+    try:
+        from tqdm import tqdm
+    except ImportError:
+        return SimpleNamespace(monitor_interval=0)
+    return tqdm

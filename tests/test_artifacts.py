@@ -590,6 +590,22 @@ def test_layers_that_are_kept_stay_in_floats(tmp_path):
         assert found == {(): ["int8"], ("7",): ["float32"]}, scheme
 
 
+@pytest.mark.parametrize("padding", [0, 1])
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("bias", [True, False])
+def test_scaling_goes_into_the_first_convolution_where_it_can(tmp_path, padding, channels, bias):
+    model = nn.Sequential(
+        nn.Conv2d(channels, 4, 3, padding=padding, bias=bias), nn.ReLU(), nn.Flatten(), nn.LazyLinear(2)
+    )
+    model(torch.zeros(1, channels, 6, 6))
+    about = About("net", (channels, 6, 6), "uint8", mean=(0.4, 0.5, 0.6)[:channels], std=(0.2, 0.3, 0.4)[:channels])
+    artifact = write(tmp_path / "a.lepton", model, about)
+    kinds = [node.op_type for node in onnx.ModelProto.FromString(members(artifact.path)["graph.onnx"]).graph.node]
+    assert ("Mul" in kinds) == ("Sub" in kinds) == bool(padding)
+    x = about.samples(5)
+    assert np.allclose(artifact(x.numpy()), Prepared(model, about)(x).numpy(), atol=1e-5)
+
+
 def test_int8_as_storage_is_exact_to_half_a_step():
     weights = {"w": np.random.default_rng(0).normal(size=(8, 64)).astype("float32"), "b": np.ones(8, "float32")}
     for axes in ({}, {"w": -1}):

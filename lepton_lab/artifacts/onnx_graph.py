@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 OPSET = 20
 INPUT, OUTPUT = "samples", "scores"
+ERRORS, WARNINGS = 3, 2  # what ONNX Runtime tells on stderr, from that on; warnings by default
 LARGE = 64  # numbers: smaller tensors stay in the graph, where they are deflated
 SCOPES = "pkg.torch.onnx.name_scopes"
 
@@ -59,6 +61,13 @@ def _why(error: BaseException, model: str) -> str:
         )
     first = next(filter(None, map(str.strip, str(error.__cause__ or error).splitlines())), type(error).__name__)
     return f"model={model!r}: does not export to ONNX ({first[:160].rstrip('.')}); write it with runtime='torch'"
+
+
+def drop_unused(model: onnx.ModelProto) -> None:
+    """Take out the constants that no node reads any more."""
+    used = {name for node in model.graph.node for name in node.input}
+    for tensor in [t for t in model.graph.initializer if t.name not in used]:
+        model.graph.initializer.remove(tensor)
 
 
 def slim(model: onnx.ModelProto) -> None:
@@ -144,7 +153,7 @@ def session(graph: bytes, weights: dict[str, np.ndarray], threads: int = 0) -> A
             raise LabError(f"its weights lack {tensor.name[:60]!r} as the graph wants it")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-    options.log_severity_level = 3
+    options.log_severity_level = ERRORS
     values = [onnxruntime.OrtValue.ortvalue_from_numpy(weights[t.name]) for t in needed]
     if values:
         options.add_external_initializers([t.name for t in needed], values)
@@ -192,6 +201,9 @@ def quiet() -> Iterator[None]:
     """The exporter and the quantizer tell of themselves on stderr; what a user can put right comes as an error."""
     disabled = logging.root.manager.disable
     logging.disable(logging.ERROR)
+    runtime = sys.modules.get("onnxruntime")
+    if runtime is not None:
+        runtime.set_default_logger_severity(ERRORS)
     bar = _progress_bar()
     interval, bar.monitor_interval = bar.monitor_interval, 0  # else it starts a thread that never ends
     try:
@@ -201,6 +213,8 @@ def quiet() -> Iterator[None]:
     finally:
         logging.disable(disabled)
         bar.monitor_interval = interval
+        if runtime is not None:
+            runtime.set_default_logger_severity(WARNINGS)
 
 
 def _progress_bar() -> Any:

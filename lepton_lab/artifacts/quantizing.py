@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..spec import SpecError
-from .onnx_graph import INPUT, OUTPUT, SCOPES, quiet
+from .onnx_graph import INPUT, OUTPUT, SCOPES, drop_unused, quiet
 
 if TYPE_CHECKING:
     import numpy as np
@@ -262,10 +262,4 @@ def _integer_samples(model: onnx.ModelProto, about: About) -> None:
         graph.node.remove(user)
     for node in path:
         graph.node.remove(node)
-    _unused(model)
-
-
-def _unused(model: onnx.ModelProto) -> None:
-    used = {name for node in model.graph.node for name in node.input}
-    for tensor in [t for t in model.graph.initializer if t.name not in used]:
-        model.graph.initializer.remove(tensor)
+    drop_unused(model)

@@ -134,9 +134,10 @@ def onnx_of(
     program: Any, scheme: str, about: About, samples: np.ndarray | None, keep: tuple[str, ...]
 ) -> tuple[onnx.ModelProto, set[str]]:
     """A program as ONNX in a scheme, and the names of the weights that must stay in floats."""
-    from . import onnx_graph, quantizing
+    from . import folding, onnx_graph, quantizing
 
     model = onnx_graph.from_program(program, about.model)
+    folding.fold_scaling(model)
     if scheme == "int8_static":
         assert samples is not None
         return quantizing.static(model, samples, about, keep)

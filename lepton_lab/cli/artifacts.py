@@ -69,7 +69,7 @@ def measure(
     dense: str | None,
     as_json: bool,
 ) -> None:
-    """Measure a file or a run's model: bytes, latency, memory, accuracy."""
+    """Measure a file or a run's model, beside fair peers."""
     from ..meters import measure as meter
 
     model = Path(what) if _is_file(what) else attach(what)
@@ -117,7 +117,7 @@ def export(id: str, path: Path, form: str, scheme: str, keep: tuple[str, ...], r
 @click.option("--threads", type=int, default=1, show_default=True, help="Threads to compute with.")
 @as_json
 def load_test(path: Path, calls: int, batch: int, threads: int, as_json: bool) -> None:
-    """Load a file in a fresh process, hold it to what it was, and call it."""
+    """Load a file in a fresh process, check and time it."""
     for name, value in (("calls", calls), ("batch", batch), ("threads", threads)):
         if value < 1:
             raise SpecError(f"{name}={value}: must be at least 1")

@@ -94,7 +94,7 @@ def _onnx(path: Path, module: nn.Module, about: About, *how: Any) -> float:
 
     scheme, calibration, keep, _ = how
     samples = calibrated(calibration, about) if scheme == "int8_static" else None
-    model, _ = onnx_of(traced(Prepared(module, about), about), scheme, about, samples, keep)
+    model, _ = onnx_of(traced(Prepared(module, about), about), scheme, about, samples, keep, elsewhere=True)
     onnx_graph.slim(model)
     body = model.SerializeToString()
     session = onnxruntime.InferenceSession(body, providers=["CPUExecutionProvider"])

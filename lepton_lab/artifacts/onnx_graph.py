@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 OPSET = 20
 INPUT, OUTPUT = "samples", "scores"
 ERRORS, WARNINGS = 3, 2  # what ONNX Runtime tells on stderr, from that on; warnings by default
+DISABLED = ["QDQPropagationTransformer"]  # it moves rounding from where the quantizer placed it (see `_shallow` there)
 LARGE = 64  # numbers: smaller tensors stay in the graph, where they are deflated
 SCOPES = "pkg.torch.onnx.name_scopes"
 
@@ -158,7 +159,9 @@ def session(graph: bytes, weights: dict[str, np.ndarray], threads: int = 0) -> A
     if values:
         options.add_external_initializers([t.name for t in needed], values)
     try:
-        made = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+        made = onnxruntime.InferenceSession(
+            graph, options, providers=["CPUExecutionProvider"], disabled_optimizers=DISABLED
+        )
     except Exception as error:
         raise LabError(f"ONNX Runtime can't run its graph: {str(error).splitlines()[0][:160]}") from None
     made.held = values  # lives as long as the session, which looks into it

@@ -26,7 +26,7 @@ BETWEEN = ["MaxPool", "AveragePool", "GlobalAveragePool", "Add", "Relu", "Reshap
 
 
 def static(
-    model: onnx.ModelProto, calibration: np.ndarray, about: About, keep: Iterable[str] = ()
+    model: onnx.ModelProto, calibration: np.ndarray, about: About, keep: Iterable[str] = (), elsewhere: bool = False
 ) -> tuple[onnx.ModelProto, set[str]]:
     """
     A graph whose products and convolutions compute in int8, with the scale of each activation as calibration saw it.
@@ -44,6 +44,8 @@ def static(
         How samples are scaled.
     keep
         Names of layers that stay in floats.
+    elsewhere
+        Whether it must be fast in a session that is not ours (see `onnx_graph.session`).
 
     Returns
     -------
@@ -53,11 +55,11 @@ def static(
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
     convolutional = any(node.op_type == "Conv" for node in model.graph.node)
-    options: dict[str, Any] = {"MatMulConstBOnly": True}
+    options: dict[str, Any] = {"MatMulConstBOnly": True, "QuantizeBias": False}
     if not convolutional:
         options["OpTypesToExcludeOutputQuantization"] = PRODUCTS
     model = _preprocessed(_named(model))
-    excluded = _excluded(model, keep) + _shallow(model)
+    excluded = _excluded(model, keep) + _shallow(model, elsewhere)
     with quiet(), tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
         quantize_static(
@@ -164,7 +166,7 @@ def _excluded(model: onnx.ModelProto, keep: Iterable[str]) -> list[str]:
     return found + [f"{name}_MatMul" for name in found]  # what the dynamic quantizer makes of Gemm
 
 
-def _shallow(model: onnx.ModelProto) -> list[str]:
+def _shallow(model: onnx.ModelProto, elsewhere: bool) -> list[str]:
     """
     Names of nodes that are faster in floats: convolutions that add up few products, up to the pooling after them.
 
@@ -173,8 +175,9 @@ def _shallow(model: onnx.ModelProto) -> list[str]:
     the second, of 288, takes 0.6 and 1.8 (64 images, one thread). Without a pooling after it the conversion of all its
     outputs takes the gain again.
 
-    After the pooling comes an absolute value, which changes nothing of what ReLU left: without it ONNX Runtime would
-    move the rounding before the pooling, to four times as many numbers, and pool them by the slowest kernel it has.
+    ONNX Runtime would then move the rounding before the pooling, to four times as many numbers, and pool them by the
+    slowest kernel it has. Our own sessions leave that out; elsewhere an absolute value after the pooling is in the way,
+    which changes nothing of what ReLU left.
     """
     from onnx import helper
 
@@ -186,12 +189,14 @@ def _shallow(model: onnx.ModelProto) -> list[str]:
         while (after := _only_user(graph, chain[-1])) is not None and after.op_type in ("Relu", "MaxPool"):
             chain.append(after)
         if chain[-1].op_type == "MaxPool" and any(node.op_type == "Relu" for node in chain):
-            last = chain[-1]
-            inner = f"{last.name}/pooled"
-            stop = helper.make_node("Abs", [inner], list(last.output), name=f"{last.name}/stop")
-            last.output[0] = inner
-            graph.node.insert(list(graph.node).index(last) + 1, stop)
-            found += [node.name for node in (*chain, stop)]
+            found += [node.name for node in chain]
+            if elsewhere:
+                last = chain[-1]
+                inner = f"{last.name}/pooled"
+                found.append(f"{last.name}/stop")
+                stop = helper.make_node("Abs", [inner], list(last.output), name=found[-1])
+                last.output[0] = inner
+                graph.node.insert(list(graph.node).index(last) + 1, stop)
     return found
 
 

@@ -131,16 +131,21 @@ def _onnx(
 
 
 def onnx_of(
-    program: Any, scheme: str, about: About, samples: np.ndarray | None, keep: tuple[str, ...]
+    program: Any,
+    scheme: str,
+    about: About,
+    samples: np.ndarray | None,
+    keep: tuple[str, ...],
+    elsewhere: bool = False,
 ) -> tuple[onnx.ModelProto, set[str]]:
-    """A program as ONNX in a scheme, and the names of the weights that must stay in floats."""
+    """A program as ONNX in a scheme, for sessions of ours or elsewhere; and names of weights that stay in floats."""
     from . import folding, onnx_graph, quantizing
 
     model = onnx_graph.from_program(program, about.model)
     folding.fold_scaling(model)
     if scheme == "int8_static":
         assert samples is not None
-        return quantizing.static(model, samples, about, keep)
+        return quantizing.static(model, samples, about, keep, elsewhere)
     return quantizing.dynamic(model, keep) if scheme == "int8_dynamic" else (model, set())
 
 

@@ -18,6 +18,8 @@ def in_turn(calls: Sequence[Callable[[], object]], repeats: int, warmup: int) ->
     """
     Time calls in turn, A B C A B C, so that what disturbs the machine disturbs all alike.
 
+    A turn is a call that is not timed, which brings back to the caches what the others took, and one that is.
+
     Parameters
     ----------
     calls
@@ -38,6 +40,7 @@ def in_turn(calls: Sequence[Callable[[], object]], repeats: int, warmup: int) ->
     with _uncollected():
         for _ in range(repeats):
             for i, call in enumerate(calls):
+                call()
                 begin, busy_begin = time.perf_counter(), time.process_time()
                 call()
                 seconds[i].append(time.perf_counter() - begin)

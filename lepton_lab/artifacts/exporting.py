@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ..spec import LabError, SpecError, pick
 from . import schemes
 from .about import About
+from .quiet import quiet
 from .sources import some, source
 from .writing import calibrated, onnx_of, write
 
@@ -112,8 +112,7 @@ def _torch(path: Path, module: nn.Module, about: About, *how: Any) -> float:
 
     dtype = torch.bfloat16 if how[0] == "bf16" else torch.float32
     buffer = io.BytesIO()
-    with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with torch.no_grad(), quiet():
         torch.export.save(traced(Prepared(module, about, dtype), about), buffer)
         program = torch.export.load(io.BytesIO(buffer.getvalue())).module()
         difference = _difference(lambda x: program(torch.from_numpy(x)).numpy(), module, about)

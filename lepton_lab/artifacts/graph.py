@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import math
 import operator
-import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ..spec import LabError
 from .operators import ATEN, WHOLE, find
+from .quiet import quiet
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -41,8 +41,7 @@ def to_json(program: ExportedProgram, model: str) -> tuple[dict[str, Any], dict[
     import torch
     from torch.export.graph_signature import InputKind, OutputKind
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch's of its own ways
+    with quiet():
         program = program.run_decompositions({})  # in-place operators become plain ones
     signature = program.graph_signature
     if any(spec.kind != OutputKind.USER_OUTPUT for spec in signature.output_specs):

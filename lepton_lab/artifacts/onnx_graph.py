@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 import re
-import sys
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from ..spec import LabError
+from .quiet import ERRORS, quiet
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,7 +15,6 @@ if TYPE_CHECKING:
 
 OPSET = 20
 INPUT, OUTPUT = "samples", "scores"
-ERRORS, WARNINGS = 3, 2  # what ONNX Runtime tells on stderr, from that on; warnings by default
 DISABLED = ["QDQPropagationTransformer"]  # it moves rounding from where the quantizer placed it (see `_shallow` there)
 LARGE = 64  # numbers: smaller tensors stay in the graph, where they are deflated
 SCOPES = "pkg.torch.onnx.name_scopes"
@@ -197,33 +191,3 @@ def _count(tensor: onnx.TensorProto) -> int:
     from math import prod
 
     return prod(tensor.dims)
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """The exporter and the quantizer tell of themselves on stderr; what a user can put right comes as an error."""
-    disabled = logging.root.manager.disable
-    logging.disable(logging.ERROR)
-    runtime = sys.modules.get("onnxruntime")
-    if runtime is not None:
-        runtime.set_default_logger_severity(ERRORS)
-    bar = _progress_bar()
-    interval, bar.monitor_interval = bar.monitor_interval, 0  # else it starts a thread that never ends
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(disabled)
-        bar.monitor_interval = interval
-        if runtime is not None:
-            runtime.set_default_logger_severity(WARNINGS)
-
-
-def _progress_bar() -> Any:
-    """The class of the progress bars that the exporter shows, where it has them."""
-    try:
-        from tqdm import tqdm
-    except ImportError:
-        return SimpleNamespace(monitor_interval=0)
-    return tqdm

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..spec import LabError, SpecError
+from .quiet import quiet
 
 if TYPE_CHECKING:
     from .about import About
@@ -69,11 +70,8 @@ def traced(module: nn.Module, about: About) -> torch.export.ExportedProgram:
     LabError
         In one sentence, where the module can't be seen as one, or gives something other than one tensor.
     """
-    import warnings
-
     sample = about.samples(3)
-    with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with torch.no_grad(), quiet():
         try:
             output = module(sample)
         except Exception as error:

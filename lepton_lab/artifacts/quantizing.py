@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..spec import SpecError
-from .onnx_graph import INPUT, OUTPUT, SCOPES, drop_unused, quiet
+from .onnx_graph import INPUT, OUTPUT, SCOPES, drop_unused
+from .quiet import quiet
 
 if TYPE_CHECKING:
     import numpy as np

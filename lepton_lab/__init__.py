@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from .artifacts import About, Artifact, export, load
     from .folders import Failure
     from .generation import generate
-    from .launching import launch, repeat
+    from .launching import compress, launch, repeat
     from .meters import Measured, measure
     from .races import Race, race
     from .reports import report
@@ -28,6 +28,7 @@ _HOMES = {
     "Failure": "folders",
     "Run": "run",
     "launch": "launching",
+    "compress": "launching",
     "repeat": "launching",
     "attach": "run",
     "runs": "run",
@@ -61,6 +62,7 @@ __all__ = [
     "Trainer",
     "advise",
     "attach",
+    "compress",
     "export",
     "generate",
     "launch",

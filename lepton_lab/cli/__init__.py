@@ -19,6 +19,7 @@ from ..run import Run, attach, runs
 from ..spec import LabError, Spec, SpecError
 from .advising import advise
 from .artifacts import export, load_test, measure
+from .compressing import command as compressing
 from .listing import show_table
 from .options import SpecCommand, as_json, chosen, option_help, spec_options
 from .progress import ATTACH, follow
@@ -35,6 +36,7 @@ Examples:
   lepton-lab run --world 2 --epochs 10 --lr 3e-4
   lepton-lab run --model mlp --option hidden=256 --name wide --detach
   lepton-lab race --world 2 --strategy single --strategy ddp
+  lepton-lab compress prune:0.5 quantize:int8   the latest run, smaller
   lepton-lab list                      all runs, newest first
   lepton-lab set --lr 1e-4             steer the latest run while it trains
   lepton-lab stop 20261122-021408-3fa2
@@ -146,6 +148,9 @@ def show(id: str | None, as_json: bool) -> None:
     """Show a run: its state, figures, spec, and how to repeat it."""
     run = attach(id)
     _tell(run, as_json, lambda: _described(run))
+
+
+main.add_command(compressing(lambda run, as_json: _watch(run, as_json)))
 
 
 @main.command()

@@ -106,7 +106,8 @@ def must(error: Mapping[str, Any], field: FieldInfo) -> str:
     """
     kind = error["type"]
     if kind.startswith(("greater_than", "less_than")):
-        return f"must be {_range(field)}"
+        bounds = _range(field)  # none where the value is a part of what the field holds
+        return f"must be {bounds}" if bounds else error["msg"].replace("Input should", "must")
     if kind == "literal_error":
         *others, last = map(repr, get_args(field.annotation))
         allowed = f"{', '.join(others)} or {last}" if others else last

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 Epochs = Annotated[int | None, Field(ge=0)]
 """Passes over the training data after a compressor was applied; None takes the spec's `epochs`, 0 has none."""
-Ratio = Annotated[float, Field(gt=0, lt=1)]
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field
 
 from ..refusals import SpecError, unknown
-from .base import Compressor, Epochs, Ratio, Work
+from .base import Compressor, Epochs, Work
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -36,7 +36,7 @@ class Prune(Compressor):
         ratio: Annotated[float, Field(gt=0, lt=1)] = 0.5,
         importance: Literal["magnitude", "taylor", "random"] = "magnitude",
         scope: Literal["layer", "global"] = "layer",
-        ratios: dict[str, Ratio | Literal[0]] = {},  # noqa: B006, never changed
+        ratios: dict[str, Annotated[float, Field(ge=0, lt=1)]] = {},  # noqa: B006, never changed
         rounds: Annotated[int, Field(ge=1)] = 1,
         epochs: Epochs = None,
     ) -> None:

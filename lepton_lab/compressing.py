@@ -14,12 +14,13 @@ from . import checkpoints, operations, shipping, trained
 from .compressors import Round, Work, plan
 from .compressors.chain import example
 from .control import Control
+from .delivery import ARTIFACT, MEASURES, deliver
 from .events import Log
 from .feeding import Feed
 from .folders import RunFolder, read_json, write_json
 from .spec import Spec, SpecError, pick, table
 from .strategies.base import Single
-from .trained import BEGUN, DONE, place
+from .trained import BEGUN, DONE, PARENT, place
 from .training import Fit, Part, evaluate, rewind
 
 if TYPE_CHECKING:
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from .strategies.base import Loss
 
 CONTROL = "control"  # the parent trained on for as long as the chain was: what compression alone cost
-PARENT = "parent"
 FIGURES = "done.json"  # what a round ended with, beside its module
 OF_RUN = ("compress", "name", "timeout", "checkpoint_every", "eval_every", "strategy", "world", "device")
 """Fields of a spec that leave the control as it is."""
@@ -78,6 +78,7 @@ class Chain:
                 return "stopped"
         finally:
             self.control.close()
+        self._deliver()
         return "done"
 
     def _fits(self) -> None:
@@ -129,14 +130,15 @@ class Chain:
         here.mkdir(parents=True, exist_ok=True)
         key = self.spec.to_dict() | {"epochs": self.epochs, "chain": None}
         key = {name: value for name, value in key.items() if name not in OF_RUN}
-        if self.strategy.rank == 0:
-            told = f"dense control: trains the parent on for {self.epochs} epochs, to compare with"
+        if self.strategy.rank == 0 and not (here / "looked").exists():  # once: other ranks rely on what it found
+            told, figures = f"dense control: trains the parent on for {self.epochs} epochs, to compare with", {}
             if found := _done_before(self.folder, key):
                 told = f"dense control: taken from run {found.parents[1].name}"
                 shutil.copy2(found / FIGURES, here)
+                figures = read_json(here / FIGURES)
                 shipping.keep(shipping.kept(found / DONE), here / DONE)
             write_json(here / "key.json", key)
-            self.log.write("note", step=self.epochs * self.each, link=CONTROL, text=told)
+            self.log.write("note", step=self.epochs * self.each, link=CONTROL, text=told, **figures)
             (here / "looked").touch()
         _wait(here / "looked")
         if (here / DONE).exists():
@@ -145,7 +147,7 @@ class Chain:
         log.start(operations.waiting, **self.facts)
         try:
             begin = self.epochs * self.each
-            part = Part(self.epochs, begin, 0, 2 * begin, control=self.control)
+            part = Part(self.epochs, begin, 0, begin, control=self.control)  # the run's steps are done
             fit = self._fit(here, lambda: shipping.kept(here.with_name(f"{PARENT}.pt")), part, log, 0)
             if fit.run() == "stopped":
                 return "stopped"
@@ -159,6 +161,20 @@ class Chain:
 
         self._once(here / DONE, finished)
         return "done"
+
+    def _deliver(self) -> None:
+        """Write the chain's module as one file that loads by itself, and what is measured of it beside the parent's."""
+        path = self.folder.path / MEASURES
+        if self.strategy.rank == 0 and not path.exists():
+            self.folder.note(evaluating=True)
+            told = deliver(self.folder, self.rounds, self.data)
+            told["control"] = read_json(place(self.folder, CONTROL) / FIGURES)
+            kept = {name: told["artifact"][name] for name in ("bytes", "parameters", "accuracy")}
+            text = f"{ARTIFACT}: {kept['bytes']:,} bytes"
+            self.log.write("note", step=self.epochs * self.each, text=text, artifact=kept)
+            write_json(path, told)
+            self.folder.note(evaluating=False)
+        _wait(path)
 
     def _fit(
         self,
@@ -234,27 +250,6 @@ class Chain:
             named["round"] = item.round
         step = sum(other.epochs for other in self.rounds[: item.number + (text == "done")]) * self.each
         self.log.write("note", step=step, **named, text=f"{item.name}: {text}", **values)
-
-
-def adopt(folder: Path, module: nn.Module, told: dict[str, Any]) -> None:
-    """
-    Put the parent's module into the folder of a run that is being made.
-
-    Parameters
-    ----------
-    told
-        Shape, classes (their names) and vocabulary of the parent's data.
-    """
-    (links := folder / trained.LINKS).mkdir()
-    shipping.keep(module, links / f"{PARENT}.pt")
-    write_json(links / f"{PARENT}.json", told)
-
-
-def adopted(folder: Path) -> tuple[nn.Module, dict[str, Any]] | None:
-    """What `adopt` put into a run's folder, or None."""
-    links = folder / trained.LINKS
-    told = read_json(links / f"{PARENT}.json")
-    return (shipping.kept(links / f"{PARENT}.pt"), told) if told else None
 
 
 def refuse(told: dict[str, Any], spec: Spec, shape: tuple[int, ...], classes: int, vocabulary: int) -> None:

@@ -165,7 +165,7 @@ def _child(spec: Spec, parts: dict[str, Any], like: Path | None = None) -> RunFo
     if "model" in parts:
         given = shipping.name(parts["model"])
         raise SpecError(f"model={given}: the model is that of parent={spec.parent!r}; leave it out")
-    adopted = compressing.adopted(like) if like else None
+    adopted = trained.adopted(like) if like else None
     source, (module, told) = (like, adopted) if like and adopted else _parent(spec)
     if "data" in parts:
         given = parts["data"]
@@ -177,7 +177,7 @@ def _child(spec: Spec, parts: dict[str, Any], like: Path | None = None) -> RunFo
         shipping.carry(source, draft, replaced)
         if parts:
             shipping.pack(draft, parts)
-        compressing.adopt(draft, module, told)
+        trained.adopt(draft, module, told)
 
     return RunFolder.create(spec, prepare)
 

@@ -1,12 +1,12 @@
-"""A run's module: the trained one, or what a chain of compressors has made of its parent's by now."""
+"""A run's module: the trained one, or what a chain of compressors has made of its parent's by now; and the parent's."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from . import checkpoints, models, shipping
-from .folders import RunFolder
+from .folders import RunFolder, read_json, write_json
 from .spec import LabError
 
 if TYPE_CHECKING:
@@ -15,6 +15,10 @@ if TYPE_CHECKING:
 LINKS = "links"  # folder in a run's, with a folder in it for each round of its chain
 BEGUN, DONE = "begun.pt", "done.pt"
 """In the folder of a round: the module as its fine-tuning begins, and as the round ends; written last."""
+
+
+PARENT = "parent"
+"""Name in LINKS of the copy of the parent's module, and of what that was told of its data."""
 
 
 def place(folder: RunFolder, number: int | str) -> Path:
@@ -62,3 +66,24 @@ def _chained(folder: RunFolder) -> nn.Module:
         checkpoints.load_tensors(folder.checkpoint(saved[-1]), module)
         return module
     return shipping.kept(place(folder, number - 1) / DONE)
+
+
+def adopt(folder: Path, module: nn.Module, told: dict[str, Any]) -> None:
+    """
+    Put the parent's module into the folder of a run that is being made.
+
+    Parameters
+    ----------
+    told
+        Shape, classes (their names) and vocabulary of the parent's data.
+    """
+    (links := folder / LINKS).mkdir()
+    shipping.keep(module, links / f"{PARENT}.pt")
+    write_json(links / f"{PARENT}.json", told)
+
+
+def adopted(folder: Path) -> tuple[nn.Module, dict[str, Any]] | None:
+    """What `adopt` put into a run's folder, or None."""
+    links = folder / LINKS
+    told = read_json(links / f"{PARENT}.json")
+    return (shipping.kept(links / f"{PARENT}.pt"), told) if told else None

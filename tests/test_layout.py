@@ -26,6 +26,7 @@ LAYERS = [
     {"checkpoints", "provenance", "tracing", "artifacts"},
     {"training", "trained", "costs"},
     {"meters"},
+    {"delivery"},
     {"compressing"},
     {"supervisor"},
     {"run"},

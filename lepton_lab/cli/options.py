@@ -91,10 +91,12 @@ def pair(text: str) -> tuple[str, Any]:
 
 def _metavar(name: str) -> str:
     field = Spec.model_fields[name]
+    if name in CHAIN:
+        return METAVARS[name]
     choices = getattr(field.annotation, "__args__", None)
     if choices:
         return f"[{'|'.join(choices)}]"
-    return "NAME" if name in TABLES else METAVARS[name if name in CHAIN else field.annotation]
+    return "NAME" if name in TABLES else METAVARS[field.annotation]
 
 
 def _help(name: str) -> str:

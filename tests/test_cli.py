@@ -21,7 +21,7 @@ from lepton_lab.cli.progress import Epochs
 from lepton_lab.spec import TABLES, Spec, table
 
 TINY = ["run", "--model", "mlp", "--epochs", "1"]
-FILES = ["measure", "export", "load-test"]
+FILES = ["compress", "measure", "export", "load-test"]
 ENDLESS = ["run", "--model", "mlp", "--epochs", "100000", "--eval-every", "0", "--checkpoint-every", "0"]
 
 

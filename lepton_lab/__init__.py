@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .advice import advise
+    from .artifacts import About, Artifact, export, load
     from .folders import Failure
     from .generation import generate
-    from .launching import launch, repeat
+    from .launching import compress, launch, repeat
+    from .meters import Measured, measure
     from .races import Race, race
     from .reports import report
     from .run import Run, attach, runs
@@ -26,6 +28,7 @@ _HOMES = {
     "Failure": "folders",
     "Run": "run",
     "launch": "launching",
+    "compress": "launching",
     "repeat": "launching",
     "attach": "run",
     "runs": "run",
@@ -37,11 +40,20 @@ _HOMES = {
     "race": "races",
     "advise": "advice",
     "report": "reports",
+    "About": "artifacts",
+    "Artifact": "artifacts",
+    "export": "artifacts",
+    "load": "artifacts",
+    "measure": "meters",
+    "Measured": "meters",
 }
 __all__ = [
+    "About",
+    "Artifact",
     "Failure",
     "Group",
     "LabError",
+    "Measured",
     "Race",
     "Run",
     "Single",
@@ -50,8 +62,12 @@ __all__ = [
     "Trainer",
     "advise",
     "attach",
+    "compress",
+    "export",
     "generate",
     "launch",
+    "load",
+    "measure",
     "race",
     "repeat",
     "report",

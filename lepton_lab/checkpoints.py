@@ -100,6 +100,13 @@ def load(folder: RunFolder, strategy: Single) -> dict[str, Any] | None:
     return own["progress"]
 
 
+def clear(folder: RunFolder) -> None:
+    """Remove all checkpoints: what they lead to is kept in another form."""
+    for path in (folder.path / "checkpoints").glob("step-*"):
+        (path / "complete").unlink(missing_ok=True)  # first: a half-removed one must not be taken for whole
+        shutil.rmtree(path, ignore_errors=True)
+
+
 def _ranks(strategy: Single) -> list[Any]:
     """What must be the same for a rank to take up what belongs to it."""
     return [strategy.spec.strategy, strategy.world, strategy.parts]

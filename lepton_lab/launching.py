@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import datasets, shipping
-from .folders import RunFolder, data_root
+from . import compressing, datasets, shipping, trained
+from .compressors import rehearse
+from .folders import RunFolder, data_root, find
 from .run import Run
-from .spec import CELL, OWN, Spec, SpecError
+from .spec import CELL, OWN, TABLES, Spec, SpecError, keywords, pick, table
 from .strategies import STRATEGIES
 from .strategies.base import Single
 from .supervisor import devices, submit
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from .datasets import Data
+
+EPOCHS = 2  # of fine-tuning after each link of a chain
 
 
 def launch(
@@ -71,8 +74,10 @@ def create(spec: Spec, model: Any = None, data: Any = None, loss: Any = None, st
     devices.choose(spec)
     if data is not None:
         parts["data"] = datasets.from_user(data, spec.seed)
-    else:
+    elif "dataset" not in spec.own:
         datasets.check(spec.dataset, data_root())
+    if spec.parent:
+        return _child(spec, parts)
     fit(spec, model, parts.get("data"))
     if parts:
         return RunFolder.create(spec, lambda draft: shipping.pack(draft, parts))
@@ -102,13 +107,95 @@ def fit(spec: Spec, model: Any = None, data: Data | None = None) -> None:
         return  # a model that needs numbers to be made, or to compute: the ranks will see
 
 
+def compress(run: Run | str, chain: Any, data: Any = None, **changes: Any) -> Run:
+    """
+    Start a run that makes another's model smaller or faster, and return at once.
+
+    Its chain of compressors is applied to the parent's model link after link, each fine-tuned as a run is trained: it
+    streams events, can be watched, steered, stopped and resumed. It ends in a file that loads by itself.
+
+    Parameters
+    ----------
+    run
+        The parent, or its id; it stays as it is.
+    chain
+        Links in order, each a name of COMPRESSORS, a pair such as ("prune", 0.5), or {"prune": {"ratio": 0.5}}.
+    data
+        Other data to fine-tune on, as `launch` takes it.
+    **changes
+        Fields of the parent's spec to change, such as `epochs` (of each link that trains; 2 if not given), `lr`,
+        `strategy` or `dataset`.
+
+    Raises
+    ------
+    SpecError, LabError
+        Before anything starts: a chain that can't work, or a parent without a model.
+    """
+    parent = run if isinstance(run, Run) else Run(find(run))
+    if "model" in changes:
+        raise SpecError(f"model={changes['model']!r}: the model is that of the run that is compressed; leave it out")
+    changes = {"epochs": EPOCHS, "name": "", **changes}
+    return launch(changed(parent.spec, {**changes, "parent": parent.id, "compress": chain}), data=data)
+
+
+def changed(spec: Spec, changes: dict[str, Any]) -> Spec:
+    """The spec with changes; options of an entry that is left for another are dropped."""
+    if "options" not in changes:
+        left: set[str] = set()
+        for field in (field for field in TABLES if field in changes):
+            pick(table(field), changes[field], field)
+            left |= set() if field in spec.own else set(keywords(table(field)[getattr(spec, field)]))
+            left -= set(keywords(table(field)[changes[field]]))
+        if left:
+            changes = {**changes, "options": {k: v for k, v in spec.options.items() if k not in left}}
+    return spec.replace(**changes)
+
+
+def _child(spec: Spec, parts: dict[str, Any], like: Path | None = None) -> RunFolder:
+    """
+    The folder of a run that compresses another's model, with a copy of it, so that the parent may go.
+
+    Parameters
+    ----------
+    parts
+        What is shipped with it.
+    like
+        Folder of another child of the same parent, whose code and copy are taken.
+    """
+    if "model" in parts:
+        given = shipping.name(parts["model"])
+        raise SpecError(f"model={given}: the model is that of parent={spec.parent!r}; leave it out")
+    adopted = trained.adopted(like) if like else None
+    source, (module, told) = (like, adopted) if like and adopted else _parent(spec)
+    if "data" in parts:
+        given = parts["data"]
+        compressing.refuse(told, spec, given.shape, len(given.classes), given.vocabulary)
+    rehearse(module, spec, tuple(told["shape"]), len(told["classes"]), told["vocabulary"])
+    replaced = {"model", *parts} | {name for name, field in OWN.items() if field not in spec.own}
+
+    def prepare(draft: Path) -> None:
+        shipping.carry(source, draft, replaced)
+        if parts:
+            shipping.pack(draft, parts)
+        trained.adopt(draft, module, told)
+
+    return RunFolder.create(spec, prepare)
+
+
+def _parent(spec: Spec) -> tuple[Path, tuple[nn.Module, dict[str, Any]]]:
+    """The parent's folder, its module, and what that was told of its data."""
+    folder = find(spec.parent)
+    module, facts = trained.model(folder), folder.facts
+    return folder.path, (module, {name: facts.get(name, 0) for name in ("shape", "classes", "vocabulary")})
+
+
 def named(spec: Spec, parts: dict[str, Any]) -> Spec:
     """The spec with the names of the user's own model, data and strategy in it; one that lacks them is refused."""
     for name, field in OWN.items():
         value = getattr(spec, field)
         if name in parts:
             spec = spec.replace(**{field: CELL + shipping.name(parts[name])})
-        elif value.startswith(CELL):
+        elif value.startswith(CELL) and not spec.parent:
             raise SpecError(
                 f"{field}={value!r} was defined in a notebook: pass it again as lab.launch(spec, {name}=...), or "
                 "repeat its run with `lepton-lab run --like RUN_ID`"
@@ -134,6 +221,8 @@ def copy(source: Path, spec: Spec) -> RunFolder:
     replaced = {name for name, field in OWN.items() if field not in spec.own}
     if "data" in replaced:
         datasets.check(spec.dataset, data_root())
+    if spec.parent:
+        return _child(spec, {}, source)
     return RunFolder.create(spec, lambda draft: shipping.carry(source, draft, replaced))
 
 

@@ -25,7 +25,7 @@ def write(folder: RunFolder, device: str, cwd: str) -> None:
             "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
             "seed": folder.spec.seed,
             "device": device,
-            "processor": _processor(),
+            "processor": processor(),
             "cores": cores(),
             "threads": max(1, cores() // folder.spec.world),
             "platform": platform.platform(),
@@ -43,6 +43,8 @@ def command(spec: Spec, id: str) -> str:
     for name, value in spec.to_dict().items():
         if name == "options":
             words += [word for key, item in value.items() for word in ("--option", f"{key}={json.dumps(item)}")]
+        elif name == "compress" and value:
+            words += ["--compress", json.dumps(value)]
         elif value != Spec.model_fields[name].default:
             words += [f"--{name.replace('_', '-')}", str(value).lower() if isinstance(value, bool) else str(value)]
     return shlex.join(words)
@@ -55,7 +57,8 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _processor() -> str:
+def processor() -> str:
+    """This machine's processor, as it names itself."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping
-from typing import Any, get_args
+from typing import Annotated, Any, get_args
 
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
 # What people type who come from other tools; difflib can't guess these.
@@ -30,8 +31,10 @@ KINDS = {
     "bool": "true or false",
     "string": "text",
     "dict": "pairs of name and value",
+    "list": "a list",
 }
 LONGEST = 100  # characters of a value that are shown
+FINITE = ConfigDict(allow_inf_nan=False)
 
 
 class LabError(Exception):
@@ -64,6 +67,32 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"; did you mean {near!r}?" if near in known else ""
 
 
+def fitted(said: str, value: Any, rule: FieldInfo, entry: str) -> Any:
+    """
+    An option's value as its entry takes it.
+
+    Parameters
+    ----------
+    said
+        The option with its value, as the sentence begins.
+    rule
+        Type and bounds.
+    entry
+        Whose option it is.
+
+    Raises
+    ------
+    SpecError
+        If it is refused.
+    """
+    # pydantic would take True for 1.
+    given = str(value) if isinstance(value, bool) and rule.annotation is not bool else value
+    try:
+        return TypeAdapter(Annotated[rule.annotation, rule], config=FINITE).validate_python(given)
+    except ValidationError as error:
+        raise SpecError(f"{said}: {must(error.errors()[0], rule)} ({entry})") from None
+
+
 def must(error: Mapping[str, Any], field: FieldInfo) -> str:
     """
     What a refused value must be, as the end of a sentence.
@@ -77,7 +106,8 @@ def must(error: Mapping[str, Any], field: FieldInfo) -> str:
     """
     kind = error["type"]
     if kind.startswith(("greater_than", "less_than")):
-        return f"must be {_range(field)}"
+        bounds = _range(field)  # none where the value is a part of what the field holds
+        return f"must be {bounds}" if bounds else error["msg"].replace("Input should", "must")
     if kind == "literal_error":
         *others, last = map(repr, get_args(field.annotation))
         allowed = f"{', '.join(others)} or {last}" if others else last

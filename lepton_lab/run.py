@@ -7,7 +7,7 @@ import time
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
-from . import control, costs, provenance, shipping
+from . import control, costs, provenance
 from .folders import ENDED, Failure, RunFolder, Tail, find, folders, read_json
 from .spec import CELL, LabError, Spec, SpecError, keywords, pick, table
 from .supervisor import devices, reap, submit
@@ -219,28 +219,16 @@ class Run:
 
     def model(self) -> nn.Module:
         """
-        The trained module, on the CPU and in eval mode, from the last checkpoint.
+        The trained module, on the CPU and in eval mode, from the last checkpoint; or what a chain made by now.
 
         Raises
         ------
         LabError
             If there is no checkpoint yet.
         """
-        from . import checkpoints, models
+        from . import trained
 
-        saved = self._folder.checkpoints()
-        if not saved:
-            raise LabError(f"run {self.id!r} has no checkpoint yet: run.checkpoint() saves one")
-        facts = self.facts
-        told = (tuple(facts["shape"]), len(facts["classes"]), facts.get("vocabulary", 0))
-        shipped = shipping.unpack(self._folder, ("model",))
-        if "model" in shipped:
-            module = shipping.build(shipped["model"], *told)
-        else:
-            maker = models.MODELS[self.spec.model]
-            module = maker(*told, **self.spec.options_of(maker))
-        checkpoints.load_tensors(self._folder.checkpoint(saved[-1]), module)
-        return module.eval()
+        return trained.model(self._folder)
 
     def costs(self) -> list[dict[str, Any]]:
         """What a step costs each rank, as the latest steps recorded tell (see `costs.costs`); empty before the 13th."""

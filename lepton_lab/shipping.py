@@ -67,6 +67,22 @@ def unpack(folder: RunFolder, parts: tuple[str, ...] = PARTS) -> dict[str, Any]:
     return found
 
 
+def keep(value: Any, path: Path) -> None:
+    """Write an object as `pack` does, in one step: the file is whole, or not there."""
+    import torch
+
+    draft = path.with_name(f".{path.name}")
+    torch.save(value, draft, pickle_module=_pickler([]))
+    draft.replace(path)
+
+
+def kept(path: Path) -> Any:
+    """An object that `keep` wrote, on the CPU."""
+    import torch
+
+    return torch.load(path, map_location="cpu", weights_only=False)
+
+
 def carry(source: Path, target: Path, but: set[str]) -> None:
     """Copy what was shipped with one run into another's folder, but for some parts."""
     import shutil

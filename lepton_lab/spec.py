@@ -9,13 +9,12 @@ import sys
 import unicodedata
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    TypeAdapter,
     ValidationError,
     ValidationInfo,
     field_validator,
@@ -23,9 +22,9 @@ from pydantic import (
 )
 from pydantic.fields import FieldInfo
 
-from .refusals import LabError, SpecError, must, shown, unknown
+from .refusals import LabError, SpecError, fitted, must, shown, unknown
 
-__all__ = ["CELL", "OWN", "TABLES", "LabError", "Spec", "SpecError", "keywords", "pick", "table"]
+__all__ = ["CELL", "LISTED", "OWN", "TABLES", "LabError", "Spec", "SpecError", "keywords", "pick", "table"]
 
 # The tables stand above this module, and Spec must check names against them: they are found by name when first
 # needed, so that nothing here imports upwards.
@@ -36,10 +35,11 @@ TABLES = {
     "schedule": "optimizers.SCHEDULES",
     "strategy": "strategies.STRATEGIES",
 }
+LISTED = {"compressor": "compressors.COMPRESSORS"}
+"""Families that no field of their own names: `compress` lists several of one."""
 CELL = "cell:"  # prefix of the name of what a user defined, e.g. "cell:MyNet"
 OWN = {"model": "model", "data": "dataset", "strategy": "strategy"}
 """What `launch` takes of a user's own, and the field that then names it."""
-FINITE = ConfigDict(allow_inf_nan=False)
 INVISIBLE = ("Cc", "Cf")  # Unicode's categories of control and direction characters
 
 
@@ -104,6 +104,10 @@ class Spec(BaseModel):
     """A name of your own for the run, at most 80 characters."""
     options: dict[str, bool | int | float | str] = Field(default_factory=dict)
     """Keyword arguments of the chosen data set, model, schedule or strategy, by name, e.g. {"dropout": 0.2}."""
+    parent: str = ""
+    """Id of the run whose model is compressed; "" trains a fresh one."""
+    compress: list[dict[str, dict[str, Any]]] = []
+    """Compressors of the parent's model, in order, e.g. [{"prune": {"ratio": 0.5}}, {"quantize": {}}]."""
 
     def __init__(self, **values: Any) -> None:
         try:
@@ -164,7 +168,7 @@ class Spec(BaseModel):
         for option, value in options.items():
             try:
                 if option in known:
-                    taken[option] = _fitting(option, value, *known[option])
+                    taken[option] = fitted(_pair(option, value), value, *known[option])
                 elif len(chosen) == len(TABLES):
                     where = f"of {', '.join(chosen.values())}"
                     raise SpecError(f"{_pair(option, value)}: {unknown('option', option, known, where)}")
@@ -174,11 +178,18 @@ class Spec(BaseModel):
             raise SpecError("\n".join(refused))
         return taken
 
+    @field_validator("compress", mode="before")
+    @classmethod
+    def _chained(cls, chain: Any) -> list[dict[str, dict[str, Any]]]:
+        return [] if chain in ("", "[]") or not chain else _chain().canonical(chain)
+
     @model_validator(mode="after")
     def _splits(self) -> Spec:
         # A model that nobody named may still be given to `launch`, which checks again.
         named = "model" in self.model_fields_set
         (self if named else self.model_copy(update={"model": CELL})).check_strategy()
+        if (self.parent or self.compress) and (why := _chain().refuse(self)):
+            raise SpecError(why)
         return self
 
     def check_strategy(self) -> None:
@@ -276,8 +287,13 @@ class Spec(BaseModel):
 
 def table(field: str) -> dict[str, Any]:
     """The table of a family by its Spec field: `table("model")` is MODELS."""
-    module, name = TABLES[field].split(".")
+    module, name = (TABLES | LISTED)[field].split(".")
     return getattr(importlib.import_module(f".{module}", __package__), name)
+
+
+def _chain() -> Any:
+    """What knows the form of a chain; above this module, as the tables are."""
+    return importlib.import_module(".compressors.chain", __package__)
 
 
 def pick(table: Mapping[str, Any], name: str, field: str) -> Any:
@@ -309,16 +325,6 @@ def keywords(entry: Callable[..., Any]) -> dict[str, FieldInfo]:
             kind = eval(p.annotation, names) if isinstance(p.annotation, str) else p.annotation
             found[p.name] = FieldInfo.from_annotated_attribute(type(p.default) if kind is p.empty else kind, p.default)
     return found
-
-
-def _fitting(option: str, value: Any, rule: FieldInfo, entry: str) -> Any:
-    """An option's value as its entry takes it, or a SpecError."""
-    # pydantic would take True for 1.
-    given = str(value) if isinstance(value, bool) and rule.annotation is not bool else value
-    try:
-        return TypeAdapter(Annotated[rule.annotation, rule], config=FINITE).validate_python(given)
-    except ValidationError as error:
-        raise SpecError(f"{_pair(option, value)}: {must(error.errors()[0], rule)} ({entry})") from None
 
 
 def _pair(option: str, value: Any) -> str:

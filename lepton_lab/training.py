@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from .datasets import Data
-    from .strategies.base import Loss, Single
+    from .strategies.base import Loss, Objective, Single
 
 WAIT = 0.02  # seconds between looks while paused
 CONFUSED = 200  # classes up to which a confusion matrix is of use
@@ -45,6 +45,23 @@ class Progress:
     """The same over all ranks, as of the last checkpoint."""
 
 
+@dataclass(frozen=True)
+class Part:
+    """What part of a run is trained: all of it, but in a run that compresses, where one follows each link."""
+
+    epochs: int
+    step: int = 0
+    """Optimizer steps of the run before it."""
+    epoch: int = 0
+    """Epochs of the run before it."""
+    steps: int = 0
+    """Optimizer steps of the whole run, or 0 where that is this part."""
+    objective: Objective | None = None
+    """What is minimised in place of the loss, which then is for evaluation alone."""
+    control: Control | None = None
+    """What takes the run's commands, if it is there already."""
+
+
 class Fit:
     """
     The training of one rank; `run` is the loop.
@@ -59,41 +76,57 @@ class Fit:
         The splits, and loss(output (B, ...), target (B, ...)) -> mean (scalar).
     log
         Where this rank's events go.
+    part
+        What of the run; None is all.
+
+    Attributes
+    ----------
+    figures : dict
+        What the last evaluation of each split found, by its name.
     """
 
-    def __init__(self, folder: RunFolder, strategy: Single, data: Data, loss: Loss, log: Log) -> None:
+    def __init__(
+        self, folder: RunFolder, strategy: Single, data: Data, loss: Loss, log: Log, part: Part | None = None
+    ) -> None:
         self.folder, self.strategy, self.loss, self.log = folder, strategy, loss, log
         self.spec = spec = folder.spec
+        self.part = part = part or Part(spec.epochs)
         self.train, self.val, self.test = (
             Feed(part, data, spec, strategy) for part in (data.train, data.val, data.test)
         )
-        self.control = Control(folder.path, strategy.rank, strategy.world, strategy.lead)
+        self.control = part.control or Control(folder.path, strategy.rank, strategy.world, strategy.lead)
         self.classes = len(data.classes)
         self.bits = _bits(data) if loss is token_loss else {}  # by split: bits per byte at a loss of 1
-        self.steps = spec.epochs * self.train.steps
-        self.now = Progress(spec.lr, spec.clip, spec.weight_decay)
+        self.steps = part.epochs * self.train.steps
+        self.now = Progress(spec.lr, spec.clip, spec.weight_decay, part.step, part.epoch)
+        self.figures: dict[str, dict[str, Any]] = {}
         if (saved := checkpoints.load(folder, strategy)) is not None:
             self.now = Progress(**saved)
             log.sums = list(self.now.sums)
             log.step = self.now.step
             self._set_weight_decay()
+        self.fresh = saved is None
+        """Whether it begins at its beginning."""
         self._saved = self.now.step if saved else None  # step of the last checkpoint, the same on every rank
         self._lr = 0.0
         self._ranked = False  # whether answers can be right or wrong
 
     def run(self) -> str:
         """Train to the end, or until a stop; returns "done" or "stopped"."""
-        spec, now, log = self.spec, self.now, self.log
+        now, log, part, objective = self.now, self.log, self.part, self.part.objective
         tracer = Tracer(self.folder, self.strategy, log, now.step)
-        self._state("running", step=now.step, steps=self.steps, samples=self.train.n, parts=self.strategy.parts)
-        while now.epoch < spec.epochs:
+        steps = part.steps or self.steps
+        self._state("running", step=now.step, steps=steps, samples=self.train.n, parts=self.strategy.parts)
+        while now.epoch < part.epoch + part.epochs:
             self.strategy.model.train()
             for batches, count in self.train.epoch(now.epoch, skip=now.position):
                 while command := self.control.next(now.step):
                     if self._obey(command) == "stop":
                         return self._stop()
                 lr = self._set_lr()
-                loss, correct, samples = tracer.step(now.step, batches, count, self.loss, now.clip)
+                if objective is not None:
+                    batches = objective.over(batches)
+                loss, correct, samples = tracer.step(now.step, batches, count, objective or self.loss, now.clip)
                 now.step += 1
                 now.position += 1
                 self._ranked = correct is not None
@@ -103,7 +136,7 @@ class Fit:
             now.epoch += 1
             now.position = 0
             self._epoch_ends()
-        if not spec.eval_every or now.epoch % spec.eval_every:
+        if not part.epochs or not self.spec.eval_every or now.epoch % self.spec.eval_every:
             self._evaluate("val", self.val)
         self._save()
         self._evaluate("test", self.test, confusion=True)
@@ -140,17 +173,18 @@ class Fit:
         if self.strategy.rank == 0:
             self.folder.note(evaluating=True)  # so that a stop waits for its end
         figures = evaluate(self.strategy, feed, self.loss, confusion and self.classes <= CONFUSED)
+        self.figures[split] = figures
         if self.strategy.rank == 0:
             self.folder.note(evaluating=False)
             seconds = time.perf_counter() - start
             figures |= self._bits(split, figures["loss"])
-            self.log.evaluation(split, self.now.step, self.now.epoch - 1, **figures, seconds=round(seconds, 4))
+            self.log.evaluation(split, self.now.step, max(self.now.epoch - 1, 0), **figures, seconds=round(seconds, 4))
 
     def _bits(self, split: str, loss: float) -> dict[str, float]:
         return {"bits_per_byte": loss * self.bits[split]} if split in self.bits else {}
 
     def _set_lr(self) -> float:
-        lr = self.now.lr * factor(self.spec, self.now.step, self.steps)
+        lr = self.now.lr * factor(self.spec, self.now.step - self.part.step, self.steps)
         if lr != self._lr:
             self._lr = lr
             for group in self.strategy.optimizer.param_groups:
@@ -216,6 +250,23 @@ class Fit:
         if self.strategy.rank == 0:
             event = self.folder.set_state(state, **facts)
             self.log.write(event.pop("kind"), **{k: v for k, v in event.items() if k != "t"})
+
+
+def rewind(folder: RunFolder, log: Log, step: int, where: str = "") -> None:
+    """
+    Void what was done after `step`, from which a run goes on; every rank calls it.
+
+    Rank 0 does so for the ranks beyond the present world, too, when the run had more of them.
+    """
+    text = f"goes on from step {step}{where}"
+    log.write("note", rewind=step, text=text)
+    if log.rank:
+        return
+    for path in (folder.path / "events").glob("rank*.jsonl"):
+        if (other := int(path.stem.removeprefix("rank"))) >= folder.spec.world:
+            gone = Log(path, other)
+            gone.write("note", rewind=step, text=f"{text} without this rank")
+            gone.close()
 
 
 def evaluate(strategy: Single, feed: Feed, loss: Loss, confusion: bool = False) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from lepton_lab.cli.progress import Epochs
 from lepton_lab.spec import TABLES, Spec, table
 
 TINY = ["run", "--model", "mlp", "--epochs", "1"]
+FILES = ["compress", "measure", "export", "load-test"]
 ENDLESS = ["run", "--model", "mlp", "--epochs", "100000", "--eval-every", "0", "--checkpoint-every", "0"]
 
 
@@ -60,6 +61,7 @@ def test_help_names_every_command_and_every_field():
         "set",
         "report",
         "demo",
+        *FILES,
         "Examples:",
         "Exit status",
     ):
@@ -74,7 +76,7 @@ def test_help_names_every_command_and_every_field():
     assert max(map(len, text.splitlines())) <= 80
 
 
-@pytest.mark.parametrize("command", ["race", "list", "show", "stop", "pause", "resume", "set", "report", "demo"])
+@pytest.mark.parametrize("command", ["race", "list", "show", "stop", "pause", "resume", "set", "report", *FILES])
 def test_each_command_has_help(command):
     text, _ = call(command, "--help")
     assert text.startswith(f"Usage: lepton-lab {command}")

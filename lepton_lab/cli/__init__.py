@@ -18,6 +18,8 @@ from ..launching import launch, repeat
 from ..run import Run, attach, runs
 from ..spec import LabError, Spec, SpecError
 from .advising import advise
+from .artifacts import export, load_test, measure
+from .compressing import command as compressing
 from .listing import show_table
 from .options import SpecCommand, as_json, chosen, option_help, spec_options
 from .progress import ATTACH, follow
@@ -34,10 +36,13 @@ Examples:
   lepton-lab run --world 2 --epochs 10 --lr 3e-4
   lepton-lab run --model mlp --option hidden=256 --name wide --detach
   lepton-lab race --world 2 --strategy single --strategy ddp
+  lepton-lab compress prune:0.5 quantize:int8   the latest run, smaller
   lepton-lab list                      all runs, newest first
   lepton-lab set --lr 1e-4             steer the latest run while it trains
   lepton-lab stop 20261122-021408-3fa2
   lepton-lab report --out report.html  the latest run as one offline page
+  lepton-lab export ID model.lepton --scheme int8_static
+  lepton-lab measure model.lepton --data mnist
 
 \b
 Commands take the latest run where no ID is given. Runs are kept under
@@ -119,6 +124,8 @@ def run(
 
 main.add_command(race)
 main.add_command(advise)
+for command in (measure, export, load_test):
+    main.add_command(command)
 
 
 @main.command("list")
@@ -141,6 +148,9 @@ def show(id: str | None, as_json: bool) -> None:
     """Show a run: its state, figures, spec, and how to repeat it."""
     run = attach(id)
     _tell(run, as_json, lambda: _described(run))
+
+
+main.add_command(compressing(lambda run, as_json: _watch(run, as_json)))
 
 
 @main.command()

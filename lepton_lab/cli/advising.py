@@ -10,7 +10,7 @@ import click
 
 from ..run import attach
 from ..spec import Spec, SpecError
-from .options import SpecCommand, as_json, chosen, option_help, spec_options
+from .options import CHAIN, SpecCommand, as_json, chosen, option_help, spec_options
 from .racing import STRATEGY, parsed
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ LIKE = "Look at a run: its spec and code, and what was measured beside what was 
 
 
 @click.command(cls=SpecCommand, epilog=EXAMPLES)
-@spec_options("strategy", "world")
+@spec_options("strategy", "world", *CHAIN)
 @click.option("--strategy", metavar="NAME[:KEY=VALUE,...]", multiple=True, help=STRATEGY)
 @click.option("--world", metavar="INTEGER", type=int, multiple=True, help="Ranks; several times.  [1, 2 and 4]")
 @click.option("--option", "pairs", metavar="KEY=VALUE", multiple=True, help=option_help())

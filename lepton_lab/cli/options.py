@@ -12,7 +12,8 @@ from ..refusals import SYNONYMS
 from ..spec import TABLES, Spec, SpecError, keywords, table
 
 FIELDS = [name for name in Spec.model_fields if name != "options"]
-METAVARS = {bool: "[true|false]", int: "INTEGER", float: "NUMBER", str: "TEXT"}
+CHAIN = ("parent", "compress")  # fields of a run that compresses another's model
+METAVARS = {bool: "[true|false]", int: "INTEGER", float: "NUMBER", str: "TEXT", "parent": "ID", "compress": "JSON"}
 
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
@@ -90,6 +91,8 @@ def pair(text: str) -> tuple[str, Any]:
 
 def _metavar(name: str) -> str:
     field = Spec.model_fields[name]
+    if name in CHAIN:
+        return METAVARS[name]
     choices = getattr(field.annotation, "__args__", None)
     if choices:
         return f"[{'|'.join(choices)}]"
@@ -102,4 +105,4 @@ def _help(name: str) -> str:
     if name in TABLES:
         text = f"{text.split(', a name of')[0]}: {', '.join(table(name))}"
     default = str(field.default).lower() if isinstance(field.default, bool) else field.default
-    return f"{text}. [{default}]" if default != "" else f"{text}."
+    return f"{text}. [{default}]" if default not in ("", []) else f"{text}."

@@ -15,7 +15,7 @@ from ..folders import ENDED
 from ..races import COLUMNS, Race
 from ..races import race as start
 from ..spec import Spec, SpecError
-from .options import SpecCommand, as_json, chosen, option_help, pair, spec_options
+from .options import CHAIN, SpecCommand, as_json, chosen, option_help, pair, spec_options
 from .progress import follow
 
 EXAMPLES = """
@@ -36,7 +36,7 @@ STOPPED = 130
 
 
 @click.command(cls=SpecCommand, epilog=EXAMPLES)
-@spec_options("strategy")
+@spec_options("strategy", *CHAIN)
 @click.option("--strategy", metavar="NAME[:KEY=VALUE,...]", multiple=True, help=STRATEGY)
 @click.option("--option", "pairs", metavar="KEY=VALUE", multiple=True, help=option_help())
 @click.option("--spec", "file", type=click.Path(path_type=Path), help="Start from a YAML or JSON file of fields.")

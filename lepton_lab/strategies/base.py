@@ -21,6 +21,26 @@ if TYPE_CHECKING:
     Loss = Callable[[Tensor, Tensor], Tensor]
 
 
+class Objective:
+    """
+    What training minimises where that follows from more than output and target: `x` are the inputs of both.
+
+    It is called as a loss is: (output (B, ...), target (B, ...)) -> mean (scalar).
+    """
+
+    x: Tensor
+
+    def __call__(self, output: Tensor, target: Tensor) -> Tensor:
+        """The loss of a micro-batch."""
+        raise NotImplementedError
+
+    def over(self, batches: Iterable[Batch]) -> Iterator[Batch]:
+        """The same micro-batches, each seen here before the model sees it."""
+        for x, y, share in batches:
+            self.x = x
+            yield x, y, share
+
+
 class Single:
     """
     One process that computes every batch whole, in plain autograd.

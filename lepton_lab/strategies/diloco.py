@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
@@ -11,7 +12,8 @@ from ..spec import Spec
 from .local_sgd import LocalSGD
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
+    from torch.optim import Optimizer
 
     from .work import Cost, Workload
 
@@ -38,6 +40,13 @@ class DiLoCo(LocalSGD):
         self.met: list[Tensor] = []
         """Weights after the last meeting."""
         self.momentum: list[Tensor] = []
+
+    def setup(
+        self, model: nn.Module, make_optimizer: Callable[[list[nn.Parameter]], Optimizer]
+    ) -> tuple[nn.Module, Optimizer]:
+        """As local_sgd; the outer optimizer starts anew."""
+        self.met, self.momentum = [], []
+        return super().setup(model, make_optimizer)
 
     def cost(self, work: Workload) -> Cost:
         """As local_sgd's, with the outer optimizer's state: weights of the last meeting, and momentum."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,6 +16,7 @@ from .work import all_reduce, shown
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
+    from torch.optim import Optimizer
 
     from .work import Cost, Workload
 
@@ -51,6 +52,13 @@ class LocalSGD(Group):
         # s + every - 1 at most: no other rank gets beyond that step without it.
         self.lead += self.every - 1
         return device
+
+    def setup(
+        self, model: nn.Module, make_optimizer: Callable[[list[nn.Parameter]], Optimizer]
+    ) -> tuple[nn.Module, Optimizer]:
+        """As one process; ranks begin together."""
+        self.apart = 0
+        return super().setup(model, make_optimizer)
 
     def cost(self, work: Workload) -> Cost:
         """A mean over the ranks every so many steps, as a mean over the steps."""

@@ -34,6 +34,7 @@ WARM = (
     "torch.distributed.pipelining",
     "torch.nn.parallel",
     "torch.utils.data",
+    "lepton_lab.compressing",
     "lepton_lab.datasets",
     "lepton_lab.models",
     "lepton_lab.optimizers",

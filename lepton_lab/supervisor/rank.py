@@ -73,7 +73,8 @@ def _train(folder: RunFolder, rank: int, gpu: str | None, log: Log) -> str:
     import numpy as np
     import torch
 
-    from ..training import Fit, usual_loss
+    from ..compressing import Chain
+    from ..training import Fit, rewind, usual_loss
 
     spec = folder.spec
     torch.set_num_threads(threads := max(1, cores() // spec.world))
@@ -91,14 +92,16 @@ def _train(folder: RunFolder, rank: int, gpu: str | None, log: Log) -> str:
     torch.manual_seed(spec.seed)  # the same weights on every rank
     shipped = shipping.unpack(folder, ("model", "data", "loss"))
     data = shipped.get("data") or load_data(spec)
-    model = make_model(spec, shipped.get("model"), data)
     loss = shipped.get("loss") or usual_loss(data)
     if isinstance(loss, torch.nn.Module):
         loss = loss.to(device)
-    optimizer = pick(table("optimizer"), spec.optimizer, "optimizer")
-    strategy.setup(model, lambda parameters: optimizer(parameters, spec))
-    seed_all(spec.seed, strategy.stream)
-    log.start(operations.waiting, strategy.report, threads=threads, device=_name(device))
+    facts = {"threads": threads, "device": _name(device)}
+    if not spec.compress:
+        optimizer = pick(table("optimizer"), spec.optimizer, "optimizer")
+        model = make_model(spec, shipped.get("model"), data)
+        strategy.setup(model, lambda parameters: optimizer(parameters, spec))
+        seed_all(spec.seed, strategy.stream)
+    log.start(operations.waiting, strategy.report, **facts)
     if rank == 0:
         folder.note(
             shape=list(data.shape),
@@ -108,11 +111,11 @@ def _train(folder: RunFolder, rank: int, gpu: str | None, log: Log) -> str:
             threads=threads,
             device_name=_name(device),
         )
+    if spec.compress:
+        return Chain(folder, strategy, data, loss, log, facts).run()
     fit = Fit(folder, strategy, data, loss, log)
     if folder.facts.get("attempt", 1) > 1:
-        log.write("note", rewind=fit.now.step, text=f"goes on from step {fit.now.step}")
-        if rank == 0:
-            _rewind_gone(folder, fit.now.step)
+        rewind(folder, log, fit.now.step)
     try:
         outcome = fit.run()
     finally:
@@ -120,15 +123,6 @@ def _train(folder: RunFolder, rank: int, gpu: str | None, log: Log) -> str:
     if figures := strategy.report():
         log.write("note", step=fit.now.step, **figures)
     return outcome
-
-
-def _rewind_gone(folder: RunFolder, step: int) -> None:
-    """Void what ranks beyond the present world did after `step`, when the run had more of them."""
-    for path in (folder.path / "events").glob("rank*.jsonl"):
-        if (other := int(path.stem.removeprefix("rank"))) >= folder.spec.world:
-            log = Log(path, other)
-            log.write("note", rewind=step, text=f"goes on from step {step} without this rank")
-            log.close()
 
 
 def load_data(spec: Spec) -> Data:

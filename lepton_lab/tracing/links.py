@@ -35,7 +35,7 @@ def _connections() -> dict[int, tuple[int, int]]:
     found = {}
     for name in os.listdir("/proc/self/fd"):
         try:
-            with socket.socket(fileno=os.dup(int(name))) as link:
+            with _copy(int(name)) as link:
                 if link.family in (socket.AF_INET, socket.AF_INET6) and link.type == socket.SOCK_STREAM:
                     found[int(name)] = (link.getsockname()[1], link.getpeername()[1])
         except OSError:  # not a socket, not connected, or closed meanwhile
@@ -43,9 +43,19 @@ def _connections() -> dict[int, tuple[int, int]]:
     return found
 
 
+def _copy(fd: int) -> socket.socket:
+    """A socket of its own on what a file descriptor stands for, which may be closed; OSError if that is no socket."""
+    copy = os.dup(fd)
+    try:
+        return socket.socket(fileno=copy)
+    except OSError:
+        os.close(copy)  # or each look would leave as many descriptors open as there are
+        raise
+
+
 def _sent(fd: int) -> int:
     try:
-        with socket.socket(fileno=os.dup(fd)) as link:
+        with _copy(fd) as link:
             info = link.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, SENT + 8)
     except OSError:
         return 0

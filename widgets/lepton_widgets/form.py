@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import typing
 from collections.abc import Callable, Iterator
 from html import escape
@@ -39,6 +40,8 @@ LABELS = {
     "device": "Device",
     "compile": "Compile the model",
     "options": "Options",
+    "parent": "Parent run",
+    "compress": "Compress",
 }
 MAIN = tuple(LABELS)[:11]
 MORE = tuple(LABELS)[11:]
@@ -82,7 +85,11 @@ class Form:
 
     def _values(self) -> dict[str, Any]:
         values = {field: control.value for field, control in self.controls.items()}
-        return {**values, "options": _parse_options(values["options"])}
+        return {
+            **values,
+            "options": _parse_options(values["options"]),
+            "compress": _parse_chain(values["compress"]),
+        }
 
     def grey(self) -> None:
         """Say beside each strategy that can't be chosen what stands in its way; the stylesheet greys it out."""
@@ -112,6 +119,8 @@ class Form:
         common = {"description": LABELS[field], "tooltip": Spec.model_fields[field].description or ""}
         if field == "options":
             common["placeholder"] = "dropout: 0.2"
+        if field == "compress":
+            common["placeholder"] = "prune: 0.5, quantize: int8"
         names = list(self._names(field))
         if names:
             return ipw.Dropdown(options=names, value=value, **common)
@@ -133,6 +142,8 @@ class Form:
 def _shown(value: Any, control: ipw.Widget) -> Any:
     if not isinstance(control, ipw.Text):
         return value
+    if isinstance(value, list):
+        return ", ".join(json.dumps(link)[1:-1] for link in value)
     if isinstance(value, dict):
         return ", ".join(f"{name}: {item}" for name, item in value.items())
     return f"{value:g}" if isinstance(value, float) and float(f"{value:g}") == value else str(value)
@@ -148,6 +159,16 @@ def _parse_options(text: str) -> dict[str, Any]:
     if not isinstance(options, dict) or None in options.values():
         raise SpecError(f"options={text!r}: must be pairs of name and value, such as dropout: 0.2, hidden: 256")
     return {str(name): value for name, value in options.items()}
+
+
+def _parse_chain(text: str) -> list[Any]:
+    """Links as `prune: 0.5, quantize: int8`, in order; one may come twice."""
+    import yaml
+
+    try:
+        return yaml.safe_load(f"[{text}]")
+    except yaml.YAMLError:
+        raise SpecError(f"compress={text!r}: must be links such as prune: 0.5, quantize: int8") from None
 
 
 def describe(spec: Spec) -> str:

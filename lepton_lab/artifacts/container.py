@@ -1,0 +1,138 @@
+"""The file: a zip of a manifest, weights and a graph, written whole or not at all, and read only if it is unchanged."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+from ..spec import LabError
+
+FORMAT = 1
+MANIFEST, WEIGHTS = "manifest.json", "weights.safetensors"
+GRAPHS = {"torch": "graph.json", "onnxruntime": "graph.onnx"}
+EPOCH = (1980, 1, 1, 0, 0, 0)  # a date in each member would make equal artifacts differ
+LARGEST = {MANIFEST: 2**26, "graph.json": 2**28, "graph.onnx": 2**31}  # bytes that a member may unpack to
+AGAIN = "write it again, or take another copy"
+
+
+def pack(path: Path, manifest: dict[str, Any], graph: bytes, weights: bytes) -> None:
+    """
+    Write an artifact; the file appears when it is whole.
+
+    Parameters
+    ----------
+    path
+        File to write, or to replace.
+    manifest
+        As `manifest.build` made it; format, hashes and digest are added.
+    graph, weights
+        The other two members.
+    """
+    members = {GRAPHS[manifest["runtime"]]: graph, WEIGHTS: weights}
+    manifest = {"format": FORMAT, **manifest, "sha256": {name: _hash(body) for name, body in members.items()}}
+    manifest["digest"] = digest(manifest)
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with zipfile.ZipFile(draft, "w") as file:
+            for name, body in {MANIFEST: _json(manifest).encode(), **members}.items():
+                info = zipfile.ZipInfo(name, EPOCH)
+                info.external_attr = 0o644 << 16
+                how = zipfile.ZIP_STORED if name == WEIGHTS else zipfile.ZIP_DEFLATED
+                file.writestr(info, body, how, 9)
+        draft.replace(path)
+    except OSError as error:
+        raise LabError(f"artifact {str(path)!r} can't be written: {error.strerror or error}") from None
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def unpack(path: Path) -> tuple[dict[str, Any], bytes, bytes]:
+    """
+    Manifest, graph and weights of an artifact, all as they were written.
+
+    Raises
+    ------
+    LabError
+        In one sentence: not there, no artifact, truncated, changed, or newer than this library.
+    """
+    if not path.is_file():
+        raise LabError(f"artifact {str(path)!r}: there is no such file; name one that lab.export wrote")
+    try:
+        with zipfile.ZipFile(path) as file:
+            infos = {info.filename: info for info in file.infolist()}
+            if MANIFEST not in infos:
+                raise refused(path, "is a zip file without a manifest, so no artifact; name one that lab.export wrote")
+            manifest = _manifest(path, _read(path, file, infos[MANIFEST]))
+            graph = GRAPHS[manifest["runtime"]]
+            if sorted(name for name in infos) != sorted((MANIFEST, WEIGHTS, graph)) or len(file.infolist()) != 3:
+                raise refused(path, f"holds other members than a manifest, weights and a graph; {AGAIN}")
+            if infos[WEIGHTS].compress_type != zipfile.ZIP_STORED:
+                raise refused(path, f"holds weights in a form that is not written; {AGAIN}")
+            bodies = {name: _read(path, file, infos[name]) for name in (graph, WEIGHTS)}
+    except zipfile.BadZipFile as error:
+        what = "is truncated or changed" if path.read_bytes()[:2] == b"PK" else "is no artifact (not a zip file)"
+        raise refused(path, f"{what}: {str(error)[:80]}; {AGAIN}") from None
+    except (OSError, EOFError, zlib.error, NotImplementedError, RuntimeError) as error:
+        raise refused(path, f"can't be read: {str(error)[:80]}; {AGAIN}") from None
+    for name, body in bodies.items():
+        if manifest["sha256"].get(name) != _hash(body):
+            raise refused(path, f"was changed after it was written: {name} has another hash; {AGAIN}")
+    return manifest, bodies[graph], bodies[WEIGHTS]
+
+
+def annotate(path: Path, **facts: Any) -> None:
+    """Add facts such as `measured` to an artifact's manifest; all else stays as it is."""
+    manifest, graph, weights = unpack(path)
+    kept = {k: v for k, v in manifest.items() if k not in ("format", "sha256", "digest")}
+    pack(path, {**kept, **facts}, graph, weights)
+
+
+def refused(path: Path, why: str) -> LabError:
+    """The sentence on a file that is not read."""
+    return LabError(f"artifact {str(path)!r} {why}")
+
+
+def digest(manifest: dict[str, Any]) -> str:
+    """A hash of the manifest itself."""
+    return _hash(_json({k: v for k, v in manifest.items() if k != "digest"}).encode())
+
+
+def _manifest(path: Path, body: bytes) -> dict[str, Any]:
+    try:
+        manifest = json.loads(body)
+        form = manifest["format"]
+        newer = form > FORMAT
+    except (ValueError, KeyError, TypeError):
+        raise refused(path, f"holds a manifest that can't be read; {AGAIN}") from None
+    if newer:  # first of all: a newer one may differ in anything else
+        by = str(manifest.get("lab", "?"))[:20]
+        raise refused(
+            path, f"has format {form}, written by lepton-lab {by}, and this one reads up to {FORMAT}: upgrade it"
+        )
+    if manifest.get("digest") != digest(manifest):
+        raise refused(path, f"was changed after it was written: its manifest has another hash; {AGAIN}")
+    if manifest.get("runtime") not in GRAPHS or not isinstance(manifest.get("sha256"), dict):
+        raise refused(path, f"names runtime {str(manifest.get('runtime'))[:20]!r}, which is not known; {AGAIN}")
+    return manifest
+
+
+def _read(path: Path, file: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
+    most = LARGEST.get(info.filename, path.stat().st_size)
+    if info.file_size > most:
+        what = f"says that {info.filename[:30]} unpacks to {info.file_size:,} bytes"
+        raise refused(path, f"{what}, and at most {most:,} are read")
+    return file.read(info)
+
+
+def _hash(body: bytes) -> str:
+    return hashlib.sha256(body).hexdigest()
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"), sort_keys=True)

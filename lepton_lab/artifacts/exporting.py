@@ -1,0 +1,147 @@
+"""export(): a run's model, or a module, as a file for elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..spec import LabError, SpecError, pick
+from . import schemes
+from .about import About
+from .quiet import quiet
+from .sources import some, source
+from .writing import calibrated, onnx_of, write
+
+if TYPE_CHECKING:
+    import os
+
+    import numpy as np
+    from torch import nn
+
+BATCHES = (1, 3)  # that every exported file is checked with
+CALIBRATION = 256  # samples that a run brings
+
+
+def export(
+    model: Any,
+    path: str | os.PathLike[str],
+    format: str = "lepton",
+    *,
+    scheme: str = "fp32",
+    about: About | None = None,
+    calibration: Any = None,
+    keep: Sequence[str] = (),
+    runtime: str = "",
+) -> dict[str, Any]:
+    """
+    Write a model for use elsewhere, and hold the file to what the model computes.
+
+    Parameters
+    ----------
+    model
+        A run, or a module.
+    path
+        File to write.
+    format
+        "lepton": an artifact (see `lepton_lab.artifacts.write`); "onnx": one ONNX file; "torch": a torch.export
+        program, by custom a .pt2. All take raw samples in a batch of any size, and scale them as training did.
+    scheme, keep, runtime
+        As `write` takes them; "onnx" takes what ONNX Runtime runs but int8_weights, "torch" takes fp32 and bf16.
+    about
+        What samples are; a run knows.
+    calibration
+        Raw samples (N, *shape) for int8_static; a run brings 256 of those that it was trained on.
+
+    Returns
+    -------
+    dict
+        path, format, scheme, bytes, batches (sizes that it was checked with) and difference (the largest between a
+        score of the file and the model's own).
+
+    Raises
+    ------
+    SpecError, LabError
+        In one sentence: a value that is refused, or an operator that does not export, with its name and what to do.
+    """
+    writer, takes = pick(FORMATS, format, "format")
+    pick(schemes.SCHEMES, scheme, "scheme")
+    if scheme not in takes:
+        raise SpecError(f"scheme={scheme!r}: format={format!r} holds {' or '.join(map(repr, takes))}")
+    found = source(model)
+    about = about or found.about
+    if about is None:
+        raise SpecError("about=None: of a module, say what its samples are: lab.About(model, shape, dtype, ...)")
+    if calibration is None and found.data is not None and scheme == "int8_static":
+        calibration = some(found.data.train, CALIBRATION)
+    path = Path(path)
+    difference = writer(path, found.module, about, scheme, calibration, tuple(keep), runtime)
+    told = {"path": str(path), "format": format, "scheme": scheme, "bytes": path.stat().st_size}
+    return {**told, "batches": list(BATCHES), "difference": difference}
+
+
+def _lepton(path: Path, module: nn.Module, about: About, *how: Any) -> float:
+    scheme, calibration, keep, runtime = how
+    artifact = write(path, module, about, scheme, calibration, keep, runtime)
+    return _difference(artifact.forward, module, about)
+
+
+def _onnx(path: Path, module: nn.Module, about: About, *how: Any) -> float:
+    import onnxruntime
+
+    from . import onnx_graph
+    from .preparing import Prepared, traced
+
+    scheme, calibration, keep, _ = how
+    samples = calibrated(calibration, about) if scheme == "int8_static" else None
+    model, _ = onnx_of(traced(Prepared(module, about), about), scheme, about, samples, keep, elsewhere=True)
+    onnx_graph.slim(model)
+    body = model.SerializeToString()
+    session = onnxruntime.InferenceSession(body, providers=["CPUExecutionProvider"])
+    difference = _difference(lambda x: session.run(None, {onnx_graph.INPUT: x})[0], module, about)
+    _write(path, body)
+    return difference
+
+
+def _torch(path: Path, module: nn.Module, about: About, *how: Any) -> float:
+    import io
+
+    import torch
+
+    from .preparing import Prepared, traced
+
+    dtype = torch.bfloat16 if how[0] == "bf16" else torch.float32
+    buffer = io.BytesIO()
+    with torch.no_grad(), quiet():
+        torch.export.save(traced(Prepared(module, about, dtype), about), buffer)
+        program = torch.export.load(io.BytesIO(buffer.getvalue())).module()
+        difference = _difference(lambda x: program(torch.from_numpy(x)).numpy(), module, about)
+    _write(path, buffer.getvalue())
+    return difference
+
+
+def _difference(scores: Callable[[np.ndarray], np.ndarray], module: nn.Module, about: About) -> float:
+    """The largest between a file's scores of made-up samples and the module's own."""
+    import torch
+
+    from .preparing import Prepared
+
+    plain = Prepared(module, about)
+    with torch.no_grad():
+        pairs = [(scores(x.numpy()), plain(x).numpy()) for x in map(about.samples, BATCHES)]
+    return max(float(abs(ours - theirs).max()) for ours, theirs in pairs)
+
+
+def _write(path: Path, body: bytes) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(body)
+    except OSError as error:
+        raise LabError(f"path={str(path)!r} can't be written: {error.strerror or error}") from None
+
+
+FORMATS: dict[str, tuple[Callable[..., float], tuple[str, ...]]] = {
+    "lepton": (_lepton, tuple(schemes.SCHEMES)),
+    "onnx": (_onnx, ("fp32", "int8_static", "int8_dynamic")),
+    "torch": (_torch, ("fp32", "bf16")),
+}

@@ -1,0 +1,78 @@
+"""Scaling of raw samples, taken into the weights of the layer that reads them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .onnx_graph import INPUT, drop_unused
+
+if TYPE_CHECKING:
+    import numpy as np
+    import onnx
+
+
+def fold_scaling(model: onnx.ModelProto) -> None:
+    """
+    Let the first convolution read raw pixels, where it can: w (x s - t) + b = (w s) x + (b - sum of w t).
+
+    With zeros added around the image it can't, as those stand for scaled pixels; nor with more readers than one.
+
+    Parameters
+    ----------
+    model
+        Changed in place, and equal to rounding.
+    """
+    import numpy as np
+    from onnx import numpy_helper
+
+    graph = model.graph
+    known = {tensor.name: tensor for tensor in graph.initializer}
+    path, name = [], INPUT
+    scale, shift = np.ones((), np.float64), np.zeros((), np.float64)
+    while True:
+        users = [node for node in graph.node if name in node.input]
+        if len(users) != 1:
+            return
+        node = users[0]
+        if node.op_type == "Conv":
+            break
+        if node.op_type in ("Mul", "Sub"):
+            if node.input[0] != name or node.input[1] not in known:
+                return
+            value = numpy_helper.to_array(known[node.input[1]]).astype(np.float64)
+            scale, shift = (scale * value, shift * value) if node.op_type == "Mul" else (scale, shift + value)
+        elif node.op_type != "Cast" or path:
+            return
+        path.append(node)
+        name = node.output[0]
+    if len(path) < 2 or not _foldable(node, known, scale, shift):
+        return
+    weight = numpy_helper.to_array(known[node.input[1]]).astype(np.float64)  # (out, in, rows, columns)
+    bias = numpy_helper.to_array(known[node.input[2]]).astype(np.float64) if len(node.input) > 2 else 0.0
+    bias = bias - (weight * shift).sum(axis=tuple(range(1, weight.ndim)))
+    _put(graph, known, node.input[1], weight * scale)
+    if len(node.input) > 2:
+        _put(graph, known, node.input[2], bias)
+    else:
+        node.input.append(f"{node.input[1]}/bias")
+        graph.initializer.append(numpy_helper.from_array(bias.astype(np.float32), node.input[2]))
+    node.input[0] = path[0].output[0]
+    for gone in path[1:]:
+        graph.node.remove(gone)
+    drop_unused(model)
+
+
+def _foldable(conv: onnx.NodeProto, known: dict[str, onnx.TensorProto], *values: np.ndarray) -> bool:
+    from onnx import helper
+
+    told = {a.name: helper.get_attribute_value(a) for a in conv.attribute}
+    plain = told.get("auto_pad", b"NOTSET") in (b"NOTSET", b"VALID") and not any(told.get("pads", ()))
+    single = told.get("group", 1) == 1 or all(value.size == 1 for value in values)
+    return plain and single and all(name in known for name in conv.input[1:])
+
+
+def _put(graph: onnx.GraphProto, known: dict[str, onnx.TensorProto], name: str, value: np.ndarray) -> None:
+    import numpy as np
+    from onnx import numpy_helper
+
+    known[name].CopyFrom(numpy_helper.from_array(value.astype(np.float32), name))

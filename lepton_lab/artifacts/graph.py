@@ -1,0 +1,235 @@
+"""
+The torch graph of an artifact: calls of operators as plain JSON, and the small interpreter that runs them.
+
+    {"weights": ["0.weight", ...], "nodes": [["conv2d.default", ["%0", "%1", "%2"]], ...], "output": "%9"}
+
+"%0" is the batch of raw samples, "%1" to "%W" are the weights, the others are what nodes gave, in order. A node is an
+operator's name, its arguments, and those by keyword if it has any. What JSON has no word for is an object of one key:
+{"dtype": "float32"}, {"device": "cpu"}, {"layout": "strided"}, {"format": "contiguous_format"}, {"float": "inf"},
+{"text": "tanh"}. Nothing here is evaluated, unpickled or imported by name.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from ..spec import LabError
+from .operators import ATEN, WHOLE, find
+from .quiet import quiet
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.export import ExportedProgram
+
+FLOATS = ("inf", "-inf", "nan")
+CHECKS = ("_assert_tensor_metadata", "_assert_scalar", "_assert_async", "sym_constrain_range_for_size")
+MOST = 200_000  # nodes, far beyond any model that this is for
+
+
+def to_json(program: ExportedProgram, model: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """
+    A program's graph as JSON, and its weights by name.
+
+    Raises
+    ------
+    LabError
+        If the graph holds what an artifact may not.
+    """
+    import torch
+    from torch.export.graph_signature import InputKind, OutputKind
+
+    with quiet():
+        program = program.run_decompositions({})  # in-place operators become plain ones
+    signature = program.graph_signature
+    if any(spec.kind != OutputKind.USER_OUTPUT for spec in signature.output_specs):
+        raise LabError(f"model={model!r}: its forward changes its own buffers; keep what it computes to its output")
+    tensors = {**program.state_dict, **program.constants}
+    held = {spec.arg.name: spec.target for spec in signature.input_specs if spec.kind != InputKind.USER_INPUT}
+    names: dict[str, str] = {}  # of placeholders and nodes -> "%i"
+    weights: dict[str, Tensor] = {}
+    same: dict[Any, str] = {}  # a tensor under two names is kept once
+    nodes: list[Any] = []
+    graph = program.graph
+    for node in reversed(graph.nodes):
+        if node.op == "call_function" and _name(node.target)[1].split(".")[0] in CHECKS:
+            graph.erase_node(node)
+    graph.eliminate_dead_code()
+    for node in graph.nodes:  # the batch first, then the weights that are used
+        if node.op == "placeholder" and node.name not in held:
+            names[node.name] = "%0"
+    for node in graph.nodes:
+        if node.op == "placeholder" and node.name in held and node.users:
+            tensor = tensors[held[node.name]]
+            key = (tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride())
+            if key not in same:
+                title = str(held[node.name]).removeprefix("module.")
+                weights[title] = tensor.detach()
+                same[key] = f"%{len(weights)}"
+            names[node.name] = same[key]
+    for node in graph.nodes:
+        if node.op != "call_function":
+            continue
+        allowed, name = _name(node.target)
+        if not allowed:
+            raise LabError(
+                f"model={model!r}: operator {name} is not among those that an artifact's torch graph may hold; write "
+                "it with runtime='onnxruntime', or compute the same from other operators"
+            )
+        call: list[Any] = [name, [_plain(a, names, torch) for a in node.args]]
+        keywords = {k: _plain(v, names, torch) for k, v in node.kwargs.items() if k != "pin_memory"}
+        nodes.append([*call, keywords] if keywords else call)
+        names[node.name] = f"%{len(weights) + len(nodes)}"
+    output = next(node for node in graph.nodes if node.op == "output").args[0][0]
+    return {"weights": list(weights), "nodes": nodes, "output": names[output.name]}, weights
+
+
+def _name(target: Any) -> tuple[bool, str]:
+    """Whether a target is allowed, and its name."""
+    import torch
+
+    for name, function in WHOLE.items():
+        if target is function:
+            return True, name
+    if target in (torch.sym_max, torch.sym_min):
+        return True, "int.max" if target is torch.sym_max else "int.min"
+    if isinstance(target, torch._ops.OpOverload):
+        space, _, base = target._schema.name.partition("::")
+        name = f"{base}.{target._overloadname}"
+        return space == "aten" and base in ATEN and not target._schema.is_mutable, (
+            name if space == "aten" else f"{space}.{name}"
+        )
+    return target is operator.getitem, str(getattr(target, "__name__", target))
+
+
+def _plain(value: Any, names: dict[str, str], torch: Any) -> Any:
+    """An argument as JSON."""
+    if isinstance(value, torch.fx.Node):
+        return names[value.name]
+    if isinstance(value, (list, tuple)):
+        return [_plain(item, names, torch) for item in value]
+    if isinstance(value, torch.dtype):
+        return {"dtype": str(value).removeprefix("torch.")}
+    if isinstance(value, torch.device):
+        return {"device": "cpu"}
+    if isinstance(value, torch.layout):
+        return {"layout": str(value).removeprefix("torch.")}
+    if isinstance(value, torch.memory_format):
+        return {"format": str(value).removeprefix("torch.")}
+    if isinstance(value, str):
+        return {"text": value}
+    if isinstance(value, float) and not math.isfinite(value):
+        return {"float": str(value)}
+    if value is None or isinstance(value, (bool, int, float)):
+        return value
+    raise LabError(f"a graph in an artifact can't hold a {type(value).__name__}")
+
+
+class Graph:
+    """
+    A graph that is ready to run.
+
+    Parameters
+    ----------
+    told
+        As `to_json` wrote it; nothing in it is trusted.
+    weights
+        Tensors by name.
+
+    Raises
+    ------
+    LabError
+        If it is not such a graph, or an operator or argument in it is not allowed.
+    """
+
+    def __init__(self, told: Any, weights: dict[str, Tensor]) -> None:
+        import torch
+
+        try:
+            titles, nodes, output = told["weights"], told["nodes"], told["output"]
+            self._held = [weights[title] for title in titles]
+            count = 1 + len(titles)
+            if len(nodes) > MOST:
+                raise LabError(f"its graph has {len(nodes):,} nodes, and at most {MOST:,} are read")
+            self._calls: list[tuple[Callable[..., Any], Any, Any, list[int]]] = []
+            for i, (name, arguments, *keywords) in enumerate(nodes):
+                reader = _Reader(count + i, torch)
+                args = [reader.read(a) for a in arguments]
+                kwargs = {str(k): reader.read(v) for k, v in (keywords[0] if keywords else {}).items()}
+                self._calls.append((find(name), args, kwargs, sorted(reader.seen)))
+            self._output = _Reader(count + len(nodes), torch).read(output).index
+        except LabError:
+            raise
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+            raise LabError(f"its graph is not one of calls ({type(error).__name__}: {error})") from None
+        last = {index: i for i, (*_, seen) in enumerate(self._calls) for index in seen}
+        self._ends: list[list[int]] = [[] for _ in self._calls]  # values of which a call is the last user
+        for index, i in last.items():
+            if index > len(titles) and index != self._output:
+                self._ends[i].append(index)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """(B, *shape) raw samples -> (B, ...) scores in float32."""
+        values: list[Any] = [x, *self._held]
+        for (function, args, kwargs, _), ends in zip(self._calls, self._ends, strict=True):
+            given = [_filled(a, values) for a in args]
+            values.append(function(*given, **{k: _filled(v, values) for k, v in kwargs.items()}))
+            for index in ends:
+                values[index] = None
+        return values[self._output]
+
+
+class _Value:
+    """The place of a value."""
+
+    def __init__(self, index: int) -> None:
+        self.index = index
+
+
+class _Parts(list):
+    """A list with values in it."""
+
+
+class _Reader:
+    """Arguments of one node: values must have been given before it."""
+
+    def __init__(self, known: int, torch: Any) -> None:
+        self.known, self.torch, self.seen = known, torch, set()
+
+    def read(self, given: Any) -> Any:
+        if isinstance(given, str):
+            index = int(given.removeprefix("%"))
+            if not given.startswith("%") or not 0 <= index < self.known:
+                raise LabError(f"its graph uses a value {given[:20]!r} that is not there yet")
+            self.seen.add(index)
+            return _Value(index)
+        if isinstance(given, list):
+            items = [self.read(item) for item in given]
+            return _Parts(items) if any(isinstance(i, (_Value, _Parts)) for i in items) else items
+        if isinstance(given, dict):
+            return self._constant(given)
+        return given
+
+    def _constant(self, given: dict[str, Any]) -> Any:
+        ((kind, name),) = given.items()
+        if kind == "text" and isinstance(name, str):
+            return name
+        if kind == "float" and name in FLOATS:
+            return float(name)
+        if kind == "device":
+            return self.torch.device("cpu")
+        types = {"dtype": self.torch.dtype, "layout": self.torch.layout, "format": self.torch.memory_format}
+        found = vars(self.torch).get(name)
+        if kind not in types or not isinstance(found, types[kind]):
+            raise LabError(f"its graph holds {kind}={name!r}, which is no word of it")
+        return found
+
+
+def _filled(argument: Any, values: list[Any]) -> Any:
+    if type(argument) is _Value:
+        return values[argument.index]
+    if type(argument) is _Parts:
+        return [_filled(item, values) for item in argument]
+    return argument

@@ -1,0 +1,193 @@
+"""The ONNX graph of an artifact: made by torch's exporter, slimmed, its weights in a file of their own."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from ..spec import LabError
+from .quiet import ERRORS, quiet
+
+if TYPE_CHECKING:
+    import numpy as np
+    import onnx
+    from torch.export import ExportedProgram
+
+OPSET = 20
+INPUT, OUTPUT = "samples", "scores"
+DISABLED = ["QDQPropagationTransformer"]  # it moves rounding from where the quantizer placed it (see `_shallow` there)
+LARGE = 64  # numbers: smaller tensors stay in the graph, where they are deflated
+SCOPES = "pkg.torch.onnx.name_scopes"
+
+
+def from_program(program: ExportedProgram, model: str) -> onnx.ModelProto:
+    """
+    A program as ONNX, with the batch dynamic.
+
+    Raises
+    ------
+    LabError
+        If an operator has no counterpart; it is named.
+    """
+    import torch
+
+    with quiet():
+        try:
+            exported = torch.onnx.export(
+                program, dynamo=True, verbose=False, opset_version=OPSET, input_names=[INPUT], output_names=[OUTPUT]
+            )
+        except Exception as error:
+            raise LabError(_why(error, model)) from error
+    assert exported is not None
+    return exported.model_proto
+
+
+def _why(error: BaseException, model: str) -> str:
+    """The sentence on a model that does not export, with the operator's name."""
+    told, seen = "", error
+    while seen is not None and not told:
+        found = re.search(r"No ONNX function found for <OpOverload\(op='([\w.]+)'", str(seen))
+        told = found[1] if found else ""
+        seen = seen.__cause__
+    if told:
+        return (
+            f"model={model!r}: operator {told} has no counterpart in ONNX; write it with runtime='torch' (or export it "
+            "with format='torch'), or compute the same from other operators"
+        )
+    first = next(filter(None, map(str.strip, str(error.__cause__ or error).splitlines())), type(error).__name__)
+    return f"model={model!r}: does not export to ONNX ({first[:160].rstrip('.')}); write it with runtime='torch'"
+
+
+def drop_unused(model: onnx.ModelProto) -> None:
+    """Take out the constants that no node reads any more."""
+    used = {name for node in model.graph.node for name in node.input}
+    for tensor in [t for t in model.graph.initializer if t.name not in used]:
+        model.graph.initializer.remove(tensor)
+
+
+def slim(model: onnx.ModelProto) -> None:
+    """Take out what running does not need: names as long as paths, stack traces, shapes on the way."""
+    graph = model.graph
+    assert not any(a.HasField("g") or a.graphs for n in graph.node for a in n.attribute), "names of subgraphs"
+    kept = {v.name for v in (*graph.input, *graph.output)}
+    kept |= {t.name for t in graph.initializer if _count(t) >= LARGE}
+    names: dict[str, str] = {"": ""}
+
+    def short(name: str) -> str:
+        return name if name in kept else names.setdefault(name, f"{len(names)}")
+
+    for node in graph.node:
+        node.input[:], node.output[:] = map(short, node.input), map(short, node.output)
+        node.name = ""
+        node.doc_string = ""
+        del node.metadata_props[:]
+    for tensor in graph.initializer:
+        tensor.name = short(tensor.name)
+        tensor.doc_string = ""
+        del tensor.metadata_props[:]
+    del graph.value_info[:]
+    del graph.quantization_annotation[:]
+    del graph.metadata_props[:]
+    del model.metadata_props[:]
+    for value in (*graph.input, *graph.output):
+        del value.metadata_props[:]
+    graph.name, graph.doc_string = "model", ""
+    used = {n.domain for n in graph.node} | {""}
+    kept_sets = [s for s in model.opset_import if s.domain in used]
+    del model.opset_import[:]
+    model.opset_import.extend(kept_sets)
+
+
+def split(model: onnx.ModelProto) -> tuple[bytes, dict[str, np.ndarray], dict[str, int]]:
+    """
+    The graph without its large weights, those by name, and the axis of their output channels.
+
+    In the graph each is marked as external data of the same name.
+    """
+    import onnx
+    from onnx import numpy_helper
+
+    light = onnx.ModelProto()
+    light.CopyFrom(model)
+    weights: dict[str, np.ndarray] = {}
+    for tensor in light.graph.initializer:
+        if _count(tensor) < LARGE:
+            continue
+        weights[tensor.name] = numpy_helper.to_array(tensor)
+        tensor.ClearField("raw_data")
+        for field in ("float_data", "int32_data", "int64_data"):
+            tensor.ClearField(field)
+        tensor.data_location = onnx.TensorProto.EXTERNAL
+        del tensor.external_data[:]
+        tensor.external_data.add(key="location", value="w")
+    products = {n.input[1] for n in light.graph.node if n.op_type == "MatMul"}
+    return light.SerializeToString(), weights, {name: -1 for name in weights if name in products}
+
+
+def session(graph: bytes, weights: dict[str, np.ndarray], threads: int = 0) -> Any:
+    """
+    An ONNX Runtime session of a graph from a file that nobody vouches for.
+
+    Raises
+    ------
+    LabError
+        If the graph holds what an artifact may not, or ONNX Runtime refuses it.
+    """
+    import onnx
+    import onnxruntime
+    from google.protobuf.message import DecodeError
+
+    try:
+        model = onnx.ModelProto.FromString(graph)
+    except DecodeError:
+        raise LabError("its graph is no ONNX model") from None
+    needed = _checked(model)
+    for tensor in needed:
+        held = weights.get(tensor.name)
+        if held is None or held.shape != tuple(tensor.dims) or held.dtype != _numpy(tensor.data_type):
+            raise LabError(f"its weights lack {tensor.name[:60]!r} as the graph wants it")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    options.log_severity_level = ERRORS
+    values = [onnxruntime.OrtValue.ortvalue_from_numpy(weights[t.name]) for t in needed]
+    if values:
+        options.add_external_initializers([t.name for t in needed], values)
+    try:
+        made = onnxruntime.InferenceSession(
+            graph, options, providers=["CPUExecutionProvider"], disabled_optimizers=DISABLED
+        )
+    except Exception as error:
+        raise LabError(f"ONNX Runtime can't run its graph: {str(error).splitlines()[0][:160]}") from None
+    made.held = values  # lives as long as the session, which looks into it
+    return made
+
+
+def _checked(model: onnx.ModelProto) -> list[onnx.TensorProto]:
+    """The initializers that come from the file of weights; nothing else may come from outside of the graph."""
+    import onnx
+
+    external = onnx.TensorProto.EXTERNAL
+    if model.functions or model.graph.sparse_initializer or model.training_info:
+        raise LabError("its graph holds functions, which an artifact may not")
+    for node in model.graph.node:
+        if node.domain not in ("", "ai.onnx"):
+            name = f"{node.domain[:30]}.{node.op_type[:30]}"
+            raise LabError(f"operator {name!r} is not among those that an artifact may hold")
+        for attribute in node.attribute:
+            if attribute.HasField("g") or attribute.graphs:
+                raise LabError(f"operator {node.op_type[:30]} holds a graph of its own, which an artifact may not")
+            if attribute.t.data_location == external or any(t.data_location == external for t in attribute.tensors):
+                raise LabError("its graph names a file outside of it, which an artifact may not")
+    return [tensor for tensor in model.graph.initializer if tensor.data_location == external]
+
+
+def _numpy(kind: int) -> Any:
+    import onnx
+
+    return onnx.helper.tensor_dtype_to_np_dtype(kind)
+
+
+def _count(tensor: onnx.TensorProto) -> int:
+    from math import prod
+
+    return prod(tensor.dims)

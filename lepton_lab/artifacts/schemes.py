@@ -1,0 +1,89 @@
+"""SCHEMES: how an artifact stores its numbers and computes with them; and int8 as a mere way to store weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ..spec import SpecError, pick
+
+if TYPE_CHECKING:
+    import numpy as np
+
+RUNTIMES = ("torch", "onnxruntime")
+SCALE = ":scale"  # after the name of a weight that is stored as int8: the tensor that gives its values back
+WORTH = 256  # numbers: a smaller weight saves nothing that its scales don't take again
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """One way to store and compute."""
+
+    label: str
+    """What it is, in words."""
+    runtimes: tuple[str, ...]
+    """What can run it, the usual one first."""
+    calibrated: bool = False
+    """Whether it needs samples to see how large activations get."""
+
+
+SCHEMES: dict[str, Scheme] = {
+    "fp32": Scheme("32-bit floats", ("onnxruntime", "torch")),
+    "bf16": Scheme("16-bit floats (bfloat16), stored and computed", ("torch",)),
+    "int8_static": Scheme("8-bit integers, activations scaled by what calibration saw", ("onnxruntime",), True),
+    "int8_dynamic": Scheme("8-bit integers in matrix products, activations scaled batch by batch", ("onnxruntime",)),
+    "int8_weights": Scheme("8-bit weights, computed in 32-bit floats", ("onnxruntime", "torch")),
+}
+
+
+def check(scheme: str, runtime: str) -> str:
+    """
+    The runtime that a scheme will have.
+
+    Raises
+    ------
+    SpecError
+        If there is no such scheme, or the runtime can't run it.
+    """
+    able = pick(SCHEMES, scheme, "scheme").runtimes
+    if runtime and runtime not in able:
+        raise SpecError(f"runtime={runtime!r}: scheme={scheme!r} runs under {' or '.join(map(repr, able))}")
+    return runtime or able[0]
+
+
+def shrink(weights: dict[str, np.ndarray], axes: dict[str, int] | None = None) -> dict[str, np.ndarray]:
+    """
+    Matrices and kernels as int8 with a scale for each output channel; all else as it is.
+
+    Parameters
+    ----------
+    weights
+        Arrays by name.
+    axes
+        The axis of output channels where it is not the first.
+    """
+    import numpy as np
+
+    stored: dict[str, np.ndarray] = {}
+    for name, weight in weights.items():
+        if weight.dtype != np.float32 or weight.ndim < 2 or weight.size < WORTH:
+            stored[name] = weight
+            continue
+        axis = (axes or {}).get(name, 0) % weight.ndim
+        others = tuple(i for i in range(weight.ndim) if i != axis)
+        scale = np.abs(weight).max(axis=others, keepdims=True) / np.float32(127)
+        scale = np.where(scale > 0, scale, np.float32(1)).astype(np.float32)
+        stored[name] = np.rint(weight / scale).clip(-127, 127).astype(np.int8)
+        stored[name + SCALE] = scale
+    return stored
+
+
+def grow(stored: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """What `shrink` stored, as 32-bit floats again, to its rounding."""
+    import numpy as np
+
+    return {
+        name: value.astype(np.float32) * stored[name + SCALE] if name + SCALE in stored else value
+        for name, value in stored.items()
+        if not name.endswith(SCALE)
+    }

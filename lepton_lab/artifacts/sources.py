@@ -1,0 +1,67 @@
+"""A model with what is known of it, from a run or a module."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from .. import shipping
+from ..folders import RunFolder, data_root
+from ..spec import LabError, pick, table
+from .about import About
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from ..datasets import Data
+
+
+@dataclass
+class Source:
+    """A module, and its data and what they tell where it is a run's."""
+
+    module: nn.Module
+    about: About | None = None
+    data: Data | None = None
+    name: str = ""
+
+
+def source(model: Any) -> Source:
+    """
+    What a run or a module brings.
+
+    Raises
+    ------
+    LabError
+        If it is neither.
+    """
+    import torch
+
+    if isinstance(model, torch.nn.Module):
+        return Source(model, name=type(model).__name__)
+    if not hasattr(model, "spec") or not callable(getattr(model, "model", None)):
+        raise LabError(f"model={str(model)[:60]!r}: must be a run or a torch module, not a {type(model).__name__}")
+    spec = model.spec
+    data = run_data(model)
+    more = {"chain": list(getattr(spec, "compress", [])), "parent": getattr(spec, "parent", "")}
+    return Source(model.model(), About.of(data, spec, **more), data, spec.name or spec.model)
+
+
+def run_data(run: Any) -> Data:
+    """The data that a run was trained on."""
+    folder, spec = RunFolder(run.folder), run.spec
+    shipped = shipping.unpack(folder, ("data",)).get("data")
+    if shipped is not None:
+        return shipped
+    dataset = pick(table("dataset"), spec.dataset, "dataset")
+    return dataset(data_root(), spec.seed, **spec.options_of(dataset))
+
+
+def some(split: Any, count: int, seed: int = 0) -> Any:
+    """Raw samples (count, *shape) of a split, drawn by a seed."""
+    import torch
+
+    pair = isinstance(split, tuple)
+    n = len(split[0] if pair else split)
+    drawn = torch.randperm(n, generator=torch.Generator().manual_seed(seed))[:count]
+    return split[0][drawn] if pair else torch.stack([torch.as_tensor(split[int(i)][0]) for i in drawn])

@@ -1,0 +1,72 @@
+"""
+A trial of an artifact by itself: `python -m lepton_lab.artifacts.trial FILE CALLS BATCH THREADS` prints JSON.
+
+Run in a fresh process, so that nothing which made the file is there.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+CLOSE = 0.02  # of the largest score: kernels of other processors round otherwise, and int8 may then take another step
+
+
+def trial(path: Path, calls: int, batch: int, threads: int) -> dict[str, Any]:
+    """
+    Load a file, hold it to the scores that its manifest tells, and time calls.
+
+    Returns
+    -------
+    dict
+        load (seconds), same (whether scores are those of the manifest), difference (largest), median and p95
+        (seconds a call), per_second (samples).
+    """
+    import numpy as np
+
+    from .loading import load
+
+    begin = time.perf_counter()
+    artifact = load(path, threads=threads)
+    seconds = time.perf_counter() - begin
+    if artifact.runtime == "torch":
+        import torch
+
+        torch.set_num_threads(threads)
+    expected = np.asarray(artifact.manifest["check"]["scores"], np.float32)
+    got = artifact(artifact.made_up(3))[0].reshape(-1)[: len(expected)]
+    difference = float(abs(got - expected).max())
+    samples = artifact.made_up(batch)
+    artifact(samples)
+    times = []
+    for _ in range(calls):
+        begin = time.perf_counter()
+        artifact(samples)
+        times.append(time.perf_counter() - begin)
+    times.sort()
+    return {
+        "load": seconds,
+        "same": bool(difference <= CLOSE * max(1e-6, float(abs(expected).max()))),
+        "difference": difference,
+        "median": times[len(times) // 2],
+        "p95": times[max(0, -(-95 * len(times) // 100) - 1)],
+        "per_second": calls * batch / sum(times),
+    }
+
+
+def main(words: list[str]) -> None:
+    """Print what came of it, or the sentence on why it was refused, as JSON."""
+    from ..spec import LabError
+
+    try:
+        told = trial(Path(words[0]), *map(int, words[1:]))
+    except LabError as error:
+        told = {"refused": str(error)}
+    print(json.dumps(told))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

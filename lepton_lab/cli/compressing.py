@@ -1,0 +1,94 @@
+"""lepton-lab compress: a child run that makes another's model smaller or faster."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from ..launching import compress as start
+from ..run import Run, attach
+from ..spec import SpecError, keywords, table
+from .options import CHAIN, SpecCommand, as_json, chosen, option_help, pair, spec_options
+
+EXAMPLES = """
+\b
+Examples:
+  lepton-lab compress prune:0.5 quantize:int8            the latest run
+  lepton-lab compress prune:ratio=0.5,rounds=2 quantize --epochs 4 --world 2
+  lepton-lab compress --parent 20261122-021408-3fa2 low_rank:0.25
+  lepton-lab compress 'distill:student={"model": "mlp"},temperature=2' quantize
+
+\b
+Ctrl-C (or SIGTERM) saves a checkpoint and stops; `lepton-lab resume` goes on
+in the link at hand. Exit status: 0 done, 1 failed, 2 refused, 130 stopped.
+"""
+
+
+def command(watch: Callable[[Run, bool], int]) -> click.Command:
+    """The command, which follows its run as `lepton-lab run` does."""
+
+    @click.command(cls=SpecCommand, epilog=EXAMPLES)
+    @click.argument("chain", metavar="LINK...", nargs=-1, required=True)
+    @spec_options("model", *CHAIN)
+    @click.option("--parent", metavar="ID", help="The run whose model is compressed.  [the latest]")
+    @click.option("--option", "pairs", metavar="KEY=VALUE", multiple=True, help=option_help())
+    @click.option("--detach", is_flag=True, help="Print the run's id and return at once.")
+    @as_json
+    def compress(
+        chain: tuple[str, ...],
+        parent: str | None,
+        pairs: tuple[str, ...],
+        detach: bool,
+        as_json: bool,
+        **given: str | None,
+    ) -> None:
+        """Compress a run's model: each LINK, fine-tuned, in order."""
+        run = attach(parent)
+        child = start(run, [link(text) for text in chain], **chosen(given, pairs, run.spec))
+        if detach:
+            click.echo(json.dumps({"id": child.id}) if as_json else child.id)
+        else:
+            raise SystemExit(watch(child, as_json))
+
+    compress.help = f"{compress.help}\n\nA LINK is NAME, NAME:VALUE or NAME:KEY=VALUE,...\n\n\b\n{_known()}"
+    return compress
+
+
+def link(text: str) -> Any:
+    """`prune:0.5` or `prune:ratio=0.5,rounds=2` as a link of a chain."""
+    name, _, rest = text.partition(":")
+    if not rest:
+        return name
+    parts = _split(rest)
+    if len(parts) == 1 and "=" not in parts[0]:
+        return (name, _value(parts[0]))
+    if any("=" not in part for part in parts):
+        raise SpecError(f"link={text!r}: must be NAME, NAME:VALUE or NAME:KEY=VALUE,..., such as prune:ratio=0.5")
+    return (name, dict(pair(part) for part in parts))
+
+
+def _split(text: str) -> list[str]:
+    """Parts between commas that stand in no bracket."""
+    parts, depth = [""], 0
+    for character in text:
+        depth += (character in "[{") - (character in "]}")
+        if character == "," and not depth:
+            parts.append("")
+        else:
+            parts[-1] += character
+    return parts
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _known() -> str:
+    """The compressors and their options, a line each."""
+    return "\n".join(f"  {name:<9} {', '.join(keywords(entry))}" for name, entry in table("compressor").items())

@@ -1,0 +1,328 @@
+"""The rank's side of compression: link after link is applied, fine-tuned and finished; then the dense control."""
+
+from __future__ import annotations
+
+import shutil
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import checkpoints, operations, shipping, trained
+from .compressors import Round, Work, plan
+from .compressors.chain import example
+from .control import Control
+from .delivery import ARTIFACT, MEASURES, deliver
+from .events import Log
+from .feeding import Feed
+from .folders import RunFolder, read_json, write_json
+from .spec import Spec, SpecError, pick, table
+from .strategies.base import Single
+from .trained import BEGUN, DONE, PARENT, place
+from .training import Fit, Part, evaluate, rewind
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from .datasets import Data
+    from .strategies.base import Loss
+
+CONTROL = "control"  # the parent trained on for as long as the chain was: what compression alone cost
+FIGURES = "done.json"  # what a round ended with, beside its module
+OF_RUN = ("compress", "name", "timeout", "checkpoint_every", "eval_every", "strategy", "world", "device")
+"""Fields of a spec that leave the control as it is."""
+POLL = 0.02  # seconds between looks for what rank 0 makes
+
+
+class Chain:
+    """
+    One rank's part in a run that compresses.
+
+    What rank 0 makes of a module it writes into the run's folder, where all ranks take it up: so they hold the same,
+    and what is made once is never made again, whatever interrupts the run.
+
+    Parameters
+    ----------
+    folder
+        The run's; its spec has a chain.
+    strategy
+        Started, and not set up.
+    data, loss, log
+        As `Fit` takes them.
+    facts
+        What each system event tells: threads, device.
+    """
+
+    def __init__(
+        self, folder: RunFolder, strategy: Single, data: Data, loss: Loss, log: Log, facts: dict[str, Any]
+    ) -> None:
+        self.folder, self.strategy, self.data, self.loss, self.log = folder, strategy, data, loss, log
+        self.spec = folder.spec
+        self.rounds = plan(self.spec)
+        self.epochs = sum(item.epochs for item in self.rounds)
+        self.resumed = folder.facts.get("attempt", 1) > 1
+        self.facts = facts
+
+    def run(self) -> str:
+        """Do what is not done yet; returns "done" or "stopped"."""
+        self._fits()
+        self.each = Feed(self.data.train, self.data, self.spec, self.strategy).steps
+        self.control = Control(self.folder.path, self.strategy.rank, self.strategy.world, self.strategy.lead)
+        try:
+            for item in self.rounds:
+                if not (place(self.folder, item.number) / DONE).exists() and self._link(item) == "stopped":
+                    return "stopped"
+            if not (place(self.folder, CONTROL) / DONE).exists() and self._control() == "stopped":
+                return "stopped"
+        finally:
+            self.control.close()
+        self._deliver()
+        return "done"
+
+    def _fits(self) -> None:
+        """Refuse data that the parent's module can't take, before time is spent on it."""
+        told, data = read_json(self.folder.path / trained.LINKS / f"{PARENT}.json"), self.data
+        refuse(told, self.spec, data.shape, len(data.classes), data.vocabulary)
+
+    def _link(self, item: Round) -> str:
+        """Apply one compressor, and fine-tune what it made."""
+        here = place(self.folder, item.number)
+        here.mkdir(parents=True, exist_ok=True)
+        compressor, work = item.compressor(), self._work(item)
+        last = here.with_name(str(item.number - 1)) / DONE if item.number else here.with_name(f"{PARENT}.pt")
+
+        def applied() -> nn.Module:
+            module = shipping.kept(last)
+            before = parameters(module)
+            module = compressor.apply(module, work)
+            counts = {"parameters_before": before, "parameters": parameters(module)}
+            self._note(item, "begins", options=item.options, epochs=item.epochs, **counts, **compressor.told)
+            return module
+
+        epoch = sum(other.epochs for other in self.rounds[: item.number])
+        part = Part(item.epochs, epoch * self.each, epoch, self.epochs * self.each, control=self.control)
+        fit = self._fit(here, applied, part, self.log, item.number, lambda module: compressor.objective(module, work))
+        if self.resumed:
+            self.resumed = False
+            rewind(self.folder, self.log, fit.now.step, f" in {item.name}")
+        if item.epochs and fit.fresh and fit.val.n:
+            raw = evaluate(self.strategy, fit.val, self.loss)
+            if self.strategy.rank == 0:
+                self._note(item, "before fine-tuning", val={k: raw[k] for k in ("loss", "accuracy") if k in raw})
+        if fit.run() == "stopped":
+            return "stopped"
+
+        def finished() -> nn.Module:
+            module = compressor.finish(self._trained(here, fit))
+            figures = _figures(fit) | {"parameters": parameters(module)}
+            write_json(here / FIGURES, figures)
+            self._note(item, "done", **figures)
+            return module
+
+        self._once(here / DONE, finished)
+        return "done"
+
+    def _control(self) -> str:
+        """Train the parent on for as many epochs as the chain did, in the same order; or take it from another run."""
+        here = place(self.folder, CONTROL)
+        here.mkdir(parents=True, exist_ok=True)
+        key = self.spec.to_dict() | {"epochs": self.epochs, "chain": None}
+        key = {name: value for name, value in key.items() if name not in OF_RUN}
+        if self.strategy.rank == 0 and not (here / "looked").exists():  # once: other ranks rely on what it found
+            told, figures = f"dense control: trains the parent on for {self.epochs} epochs, to compare with", {}
+            if found := _done_before(self.folder, key):
+                told = f"dense control: taken from run {found.parents[1].name}"
+                shutil.copy2(found / FIGURES, here)
+                figures = read_json(here / FIGURES)
+                shipping.keep(shipping.kept(found / DONE), here / DONE)
+            write_json(here / "key.json", key)
+            self.log.write("note", step=self.epochs * self.each, link=CONTROL, text=told, **figures)
+            (here / "looked").touch()
+        _wait(here / "looked")
+        if (here / DONE).exists():
+            return "done"
+        log = Log(here / f"rank{self.strategy.rank}.jsonl", self.strategy.rank)
+        log.start(operations.waiting, **self.facts)
+        try:
+            begin = self.epochs * self.each
+            part = Part(self.epochs, begin, 0, begin, control=self.control)  # the run's steps are done
+            fit = self._fit(here, lambda: shipping.kept(here.with_name(f"{PARENT}.pt")), part, log, 0)
+            if fit.run() == "stopped":
+                return "stopped"
+        finally:
+            log.close()
+
+        def finished() -> nn.Module:
+            write_json(here / FIGURES, _figures(fit))
+            self.log.write("note", step=begin, link=CONTROL, text="dense control: done", **_figures(fit))
+            return self._trained(here, fit)
+
+        self._once(here / DONE, finished)
+        return "done"
+
+    def _deliver(self) -> None:
+        """Write the chain's module as one file that loads by itself, and what is measured of it beside the parent's."""
+        path = self.folder.path / MEASURES
+        if self.strategy.rank == 0 and not path.exists():
+            self.folder.note(evaluating=True)
+            told = deliver(self.folder, self.rounds, self.data)
+            told["control"] = read_json(place(self.folder, CONTROL) / FIGURES)
+            kept = {name: told["artifact"][name] for name in ("bytes", "parameters", "accuracy")}
+            text = f"{ARTIFACT}: {kept['bytes']:,} bytes"
+            self.log.write("note", step=self.epochs * self.each, text=text, artifact=kept)
+            write_json(path, told)
+            self.folder.note(evaluating=False)
+        _wait(path)
+
+    def _fit(
+        self,
+        here: Path,
+        make: Callable[[], nn.Module],
+        part: Part,
+        log: Log,
+        number: int,
+        objective: Callable[[nn.Module], Any] = lambda module: None,
+    ) -> Fit:
+        """The training of a module that rank 0 makes, from its last checkpoint if it has one."""
+        import dataclasses
+
+        def begun() -> nn.Module:
+            checkpoints.clear(self.folder)  # of the round before: its module is kept
+            return make()
+
+        module = self._once(here / BEGUN, begun)
+        self._agree(module, here.name)
+        optimizer = pick(table("optimizer"), self.spec.optimizer, "optimizer")
+        self.strategy.setup(module, lambda parameters: optimizer(parameters, self.spec))
+        part = dataclasses.replace(part, objective=objective(self.strategy.module))
+        checkpoints.seed_all(self.spec.seed, self.strategy.stream, number)
+        return Fit(self.folder, self.strategy, self.data, self.loss, log, part)
+
+    def _trained(self, here: Path, fit: Fit) -> nn.Module:
+        """What a round's last checkpoint holds, on the CPU, whatever the strategy made of it."""
+        module = shipping.kept(here / BEGUN)
+        checkpoints.load_tensors(self.folder.checkpoint(fit.now.step), module)
+        return module.eval()
+
+    def _once(self, path: Path, make: Callable[[], nn.Module]) -> nn.Module:
+        """A module that rank 0 makes and writes, if it is not there yet, and all ranks read."""
+        if self.strategy.rank == 0 and not path.exists():
+            self.folder.note(evaluating=True)  # so that a stop waits for its end
+            shipping.keep(make(), path)
+            self.folder.note(evaluating=False)
+        _wait(path)
+        return shipping.kept(path)
+
+    def _agree(self, module: nn.Module, what: str) -> None:
+        """Make sure that all ranks hold the same shapes, masks and weights."""
+        import torch
+
+        mine = float(digest(module))
+        sums = torch.tensor([1.0, mine, mine * mine], dtype=torch.float64, device=self.strategy.device)
+        n, total, squares = self.strategy.total(sums).tolist()
+        if n * squares != total * total:  # equal only if all are (Cauchy and Schwarz)
+            raise SpecError(f"link {what}: ranks hold different modules; resume the run, or take world=1")
+
+    def _work(self, item: Round) -> Work:
+        spec, data = self.spec, self.data
+        parent = self.folder.path / trained.LINKS / f"{PARENT}.pt"
+        first = next(other for other in self.rounds if other.link == item.link)
+        before = place(self.folder, first.number - 1) / DONE if first.number else parent
+        return Work(
+            spec,
+            data.shape,
+            len(data.classes),
+            data.vocabulary,
+            example(shipping.kept(before), data.shape, data.vocabulary),
+            loss=self.loss,
+            draw=lambda count: _batches(data, spec, count),
+            parent=lambda: shipping.kept(parent),
+            before=lambda: shipping.kept(before),
+            round=item.round,
+            device=self.strategy.device,
+        )
+
+    def _note(self, item: Round, text: str, **values: Any) -> None:
+        named = {"link": item.name, "number": item.link + 1, "links": self.rounds[-1].link + 1}
+        if item.compressor().rounds > 1:
+            named["round"] = item.round
+        step = sum(other.epochs for other in self.rounds[: item.number + (text == "done")]) * self.each
+        self.log.write("note", step=step, **named, text=f"{item.name}: {text}", **values)
+
+
+def refuse(told: dict[str, Any], spec: Spec, shape: tuple[int, ...], classes: int, vocabulary: int) -> None:
+    """
+    Refuse data on which the parent has no say.
+
+    Parameters
+    ----------
+    told
+        Shape, classes (their names) and vocabulary of the parent's data.
+
+    Raises
+    ------
+    SpecError
+        One sentence that names the difference.
+    """
+    said = f"dataset={spec.dataset!r}: run {spec.parent!r}, which is compressed and teaches,"
+    if tuple(told["shape"]) != tuple(shape):
+        wanted = tuple(told["shape"])
+        raise SpecError(f"{said} takes samples of shape {wanted}, not {tuple(shape)}; take data like its own")
+    if (n := len(told["classes"])) != classes:
+        raise SpecError(f"{said} tells {n} classes apart, and the data have {classes}; take data of as many")
+    if told.get("vocabulary", 0) != vocabulary:
+        raise SpecError(f"{said} knows {told.get('vocabulary', 0)} kinds of tokens, and the data have {vocabulary}")
+
+
+def parameters(module: nn.Module) -> int:
+    """Numbers in a module's parameters; what it shares counts once."""
+    return sum(p.numel() for p in module.parameters())
+
+
+def digest(module: nn.Module) -> int:
+    """24 bits that tell modules apart: of their structure, weights and buffers."""
+    found = zlib.crc32(str(module).encode())
+    for name, value in module.state_dict().items():
+        found = zlib.crc32(name.encode(), found)
+        found = zlib.crc32(value.detach().cpu().contiguous().flatten().view(_bytes()).numpy(), found)
+    return found & 0xFFFFFF
+
+
+def _bytes() -> Any:
+    import torch
+
+    return torch.uint8
+
+
+def _batches(data: Data, spec: Spec, count: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """The first training batches of an epoch, whole and on the CPU."""
+    import torch
+
+    alone = Single(spec)
+    alone.start(0, 1, Path(), torch.device("cpu"))
+    feed = Feed(data.train, data, spec.replace(accumulate=1), alone)
+    for i, (batches, _) in enumerate(feed.epoch(0)):
+        if i == count:
+            return
+        for x, y, _share in batches:
+            yield x, y
+
+
+def _figures(fit: Fit) -> dict[str, Any]:
+    """Loss and accuracy of a finished part on what it was not trained on."""
+    kept = ("loss", "accuracy", "samples")
+    return {split: {k: told[k] for k in kept if k in told} for split, told in fit.figures.items()}
+
+
+def _done_before(folder: RunFolder, key: dict[str, Any]) -> Path | None:
+    """The same control in another run's folder."""
+    for path in sorted(folder.path.parent.glob(f"*/{trained.LINKS}/{CONTROL}/{DONE}")):
+        if path.parents[2] != folder.path and read_json(path.with_name("key.json")) == key:
+            return path.parent
+    return None
+
+
+def _wait(path: Path) -> None:
+    while not path.exists():
+        time.sleep(POLL)

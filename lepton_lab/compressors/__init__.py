@@ -1,0 +1,23 @@
+"""COMPRESSORS: what makes a trained model smaller or faster, one after the other in a chain."""
+
+from __future__ import annotations
+
+from .base import Compressor, Work
+from .chain import Round, plan, rehearse
+from .distill import Distill
+from .lora import Lora
+from .low_rank import LowRank
+from .masks import Mask
+from .prune import Prune
+from .quantize import Quantize
+
+__all__ = ["COMPRESSORS", "Compressor", "Round", "Work", "plan", "rehearse"]
+
+COMPRESSORS: dict[str, type[Compressor]] = {
+    "prune": Prune,
+    "mask": Mask,
+    "low_rank": LowRank,
+    "distill": Distill,
+    "lora": Lora,
+    "quantize": Quantize,
+}

@@ -1,0 +1,111 @@
+"""The contract of a compressor, and what it is given to work with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Field
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+    from ..spec import Spec
+    from ..strategies.base import Loss, Objective
+
+Epochs = Annotated[int | None, Field(ge=0)]
+"""Passes over the training data after a compressor was applied; None takes the spec's `epochs`, 0 has none."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """
+    What a compressor may look at beside the module.
+
+    A rehearsal has no samples: then what is chosen by them is chosen by the weights alone, which leaves every shape as
+    it would be.
+    """
+
+    spec: Spec
+    shape: tuple[int, ...]
+    classes: int
+    vocabulary: int
+    example: Tensor
+    """Two samples as the model takes them, (2, *shape), whose values mean nothing."""
+    loss: Loss | None = None
+    draw: Callable[[int], Iterator[tuple[Tensor, Tensor]]] | None = None
+    """Up to so many of the training batches (x, y) as the model takes them, on the CPU, always the same."""
+    parent: Callable[[], nn.Module] | None = None
+    """A copy of the parent's module, on the CPU: the teacher."""
+    before: Callable[[], nn.Module] | None = None
+    """The module as it was when the first round of this link began."""
+    round: int = 1
+    """Which of the link's `rounds` is at hand, from 1."""
+    device: torch.device | None = None
+    """Where the fine-tuning computes."""
+
+    @property
+    def rehearsal(self) -> bool:
+        """Whether only the shapes matter."""
+        return self.draw is None
+
+
+class Compressor:
+    """
+    A module goes in, and one of the same inputs and outputs comes out that is to need less.
+
+    The others override what they change of `refuse`, `apply`, `objective` and `finish`. An instance is made for each
+    link of a chain and process; all that has to survive is in the module.
+    """
+
+    def __init__(self, *, epochs: Epochs = None) -> None:
+        self.epochs = epochs
+        self.told: dict[str, Any] = {}
+        """What `apply` has to say, such as the layers that it left and why; it goes into the run's events."""
+
+    @property
+    def rounds(self) -> int:
+        """How often it is applied, with fine-tuning after each."""
+        return 1
+
+    @property
+    def trains(self) -> bool:
+        """Whether it is followed by fine-tuning where `epochs` were not given."""
+        return True
+
+    @classmethod
+    def refuse(cls, options: dict[str, Any], before: list[tuple[str, dict[str, Any]]], spec: Spec) -> str:
+        """
+        Why it can't do what is asked for, as one sentence; "" where it can. Imports no torch.
+
+        Parameters
+        ----------
+        options
+            Its own, checked one by one.
+        before
+            Name and options of the links before it in the chain.
+        spec
+            What the whole run is asked to do.
+        """
+        return ""
+
+    def apply(self, model: nn.Module, work: Work) -> nn.Module:
+        """
+        Change a module on the CPU, in place or not; what comes back is fine-tuned.
+
+        Raises
+        ------
+        SpecError
+            If nothing can be done, in one sentence.
+        """
+        return model
+
+    def objective(self, model: nn.Module, work: Work) -> Objective | None:
+        """What the fine-tuning minimises, where that is more than the loss; `model` is placed already."""
+        return None
+
+    def finish(self, model: nn.Module) -> nn.Module:
+        """Take out of a module on the CPU what only the fine-tuning needed."""
+        return model

@@ -1,0 +1,211 @@
+"""A chain of compressors: its one canonical form, what is refused of it, and what of it comes when."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ..refusals import SpecError, fitted, shown, unknown
+from ..spec import keywords, table
+from .base import Compressor, Work
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from ..spec import Spec
+
+    Link = dict[str, dict[str, Any]]
+
+STRATEGIES = ("single", "ddp", "zero", "fsdp", "hybrid", "local_sgd", "diloco")
+"""Those that split no layer and no chain of layers, so that they train whatever module a compressor makes."""
+FORMS = 'a name, such as "quantize"; a pair, such as ("prune", 0.5); or {"prune": {"ratio": 0.5, "rounds": 2}}'
+
+
+@dataclass(frozen=True)
+class Round:
+    """One application of a link and the fine-tuning after it."""
+
+    number: int
+    """Place among all rounds of the chain, from 0."""
+    link: int
+    """Place of its link in the chain, from 0."""
+    name: str
+    options: dict[str, Any]
+    round: int
+    """Which of its link's rounds it is, from 1."""
+    epochs: int
+
+    def compressor(self) -> Compressor:
+        """A fresh compressor of its kind."""
+        return table("compressor")[self.name](**self.options)
+
+
+def canonical(chain: Any) -> list[Link]:
+    """
+    A chain in its one form: a list of {name: {option: value}}, with what was given, checked and converted.
+
+    Parameters
+    ----------
+    chain
+        A list of links, each in one of the forms that FORMS tells; one link; or either as YAML or JSON text.
+
+    Raises
+    ------
+    SpecError
+        One sentence for each link or option that is refused.
+    """
+    if isinstance(chain, str):
+        chain = _read(chain)
+    if chain is None:
+        return []
+    if isinstance(chain, (str, Mapping)):
+        chain = [chain]
+    if not isinstance(chain, (list, tuple)):
+        raise SpecError(f"compress={shown(chain)}: must be a list of links, each {FORMS}")
+    return [{name: _options(name, value)} for name, value in map(_pair, chain)]
+
+
+def _read(text: str) -> Any:
+    import yaml
+
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise SpecError(f"compress={shown(text)}: must be a list of links, each {FORMS}") from None
+
+
+def _pair(link: Any) -> tuple[str, Any]:
+    """A link as its name and what was given with it."""
+    if isinstance(link, str):
+        link = (link, {})
+    if isinstance(link, Mapping) and len(link) == 1:
+        link = next(iter(link.items()))
+    if not isinstance(link, (list, tuple)) or len(link) not in (1, 2) or not isinstance(link[0], str):
+        raise SpecError(f"compress: {shown(link)} is no link; a link is {FORMS}")
+    name, value = (*link, {})[:2]
+    if name not in (known := table("compressor")):
+        raise SpecError(f"compress={shown(name)}: {unknown('compressor', name, known)}")
+    return name, value
+
+
+def _options(name: str, value: Any) -> dict[str, Any]:
+    """A link's options, checked; a value that is no mapping is that of the first option."""
+    known = keywords(table("compressor")[name])
+    if value is None:
+        value = {}
+    if not isinstance(value, Mapping):
+        value = {next(iter(known)): value}
+    taken, refused = {}, []
+    for option, given in value.items():
+        said = f"compress={{{name!r}: {{{option!r}: {shown(given)}}}}}"
+        try:
+            if option not in known:
+                raise SpecError(f"{said}: {unknown('option', str(option), known, f'of {name}')}")
+            taken[option] = fitted(said, given, known[option], f"compressor {name!r}")
+        except SpecError as error:
+            refused.append(str(error))
+    if refused:
+        raise SpecError("\n".join(refused))
+    return taken
+
+
+def refuse(spec: Spec) -> str:
+    """Why a spec's chain can't be done, as one sentence; "" where it can."""
+    if not spec.compress:
+        if spec.parent:
+            return f"parent={spec.parent!r}: only a chain needs one; give compress=[...] too: lab.compress(run, chain)"
+        return ""
+    if not spec.parent:
+        return (
+            f"compress={shown(spec.compress)}: needs parent=..., the id of the run whose model is compressed; "
+            "lab.compress(run, chain) names it"
+        )
+    if "strategy" not in spec.own and spec.strategy not in STRATEGIES:
+        return (
+            f"strategy={spec.strategy!r}: can't train what a compressor makes, since it cuts models that it knows; "
+            f"take one of {', '.join(STRATEGIES)}"
+        )
+    before: list[tuple[str, dict[str, Any]]] = []
+    for name, options in links(spec):
+        if why := _misplaced(name, options, before) or table("compressor")[name].refuse(options, before, spec):
+            return why
+        before.append((name, options))
+    return ""
+
+
+def _misplaced(name: str, options: dict[str, Any], before: list[tuple[str, dict[str, Any]]]) -> str:
+    """Orders that can't work, whatever the compressor."""
+    for other, given in before:
+        said = f"compress: {name!r} after {other!r}"
+        if other == "quantize":
+            return f"{said}: quantize must be the last link, since what comes after it would change its numbers"
+        if other == "mask" and (name != "quantize" or options.get("aware")):
+            return f"{said}: it would undo the mask, whose zeros hold only while mask itself trains; put mask after it"
+        if other == "lora" and not given.get("merge", True) and name != "quantize":
+            return f"{said}: adapters that are not merged must be the last to train; take merge=True"
+    return ""
+
+
+def links(spec: Spec) -> list[tuple[str, dict[str, Any]]]:
+    """Name and options of each link."""
+    return [next(iter(link.items())) for link in spec.compress]
+
+
+def plan(spec: Spec) -> list[Round]:
+    """All rounds of a spec's chain, in order; the epochs of a link are shared out among its rounds."""
+    found: list[Round] = []
+    for i, (name, options) in enumerate(links(spec)):
+        compressor = table("compressor")[name](**options)
+        usual = spec.epochs if compressor.trains else 0
+        epochs = usual if compressor.epochs is None else compressor.epochs
+        for r in range(compressor.rounds):
+            share = epochs * (r + 1) // compressor.rounds - epochs * r // compressor.rounds
+            found.append(Round(len(found), i, name, options, r + 1, share))
+    return found
+
+
+def rehearse(model: nn.Module, spec: Spec, shape: tuple[int, ...], classes: int, vocabulary: int) -> nn.Module:
+    """
+    What a spec's chain makes of a module, in shapes alone: no sample is read and nothing is trained.
+
+    Parameters
+    ----------
+    model
+        On the CPU; it is copied, not changed.
+    shape, classes, vocabulary
+        What the data are, as every model is told.
+
+    Raises
+    ------
+    SpecError
+        If a link can't do its part, in the sentence that the run would end with.
+    """
+    import copy
+
+    model = copy.deepcopy(model).eval()
+    firsts: dict[int, nn.Module] = {}
+    for item in plan(spec):
+        first = firsts.setdefault(item.link, copy.deepcopy(model))
+        work = Work(
+            spec,
+            shape,
+            classes,
+            vocabulary,
+            example(model, shape, vocabulary),
+            before=lambda first=first: first,
+            round=item.round,
+        )
+        compressor = item.compressor()
+        model = compressor.finish(compressor.apply(model, work)).eval()
+    return model
+
+
+def example(model: nn.Module, shape: tuple[int, ...], vocabulary: int) -> Any:
+    """Two samples that a module takes, (2, *shape): tokens, or numbers of its own kind."""
+    import torch
+
+    if vocabulary:
+        return torch.zeros(2, *shape, dtype=torch.long)
+    dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
+    return torch.zeros(2, *shape, dtype=dtype)

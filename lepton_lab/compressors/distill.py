@@ -1,0 +1,160 @@
+"""Distill: a student learns from what the parent answers, not from the labels alone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Field
+
+from ..refusals import SpecError, unknown
+from ..spec import keywords, table
+from ..strategies.base import Objective
+from .base import Compressor, Epochs, Work
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import Tensor, nn
+
+    from ..spec import Spec
+    from ..strategies.base import Loss
+
+
+class Distill(Compressor):
+    """
+    Teaches a student, or the model as the chain made it, what the parent answers (Hinton and others, arXiv:1503.02531).
+
+    The loss is alpha x T^2 x the divergence of the student's answers from the teacher's, both softened by the
+    temperature T, and (1 - alpha) x the usual loss; without `labels` the teacher's answers are all there is, and the
+    training data's labels are never looked at.
+    """
+
+    def __init__(
+        self,
+        *,
+        student: str | dict[str, Any] = "",
+        temperature: Annotated[float, Field(gt=0)] = 4.0,
+        alpha: Annotated[float, Field(ge=0, le=1)] = 0.9,
+        features: bool = False,
+        labels: bool = True,
+        epochs: Epochs = None,
+    ) -> None:
+        super().__init__(epochs=epochs)
+        # {"model": "mlp", "options": {"hidden": 16}}, the name of a model, or "" for the chain's own
+        self.student = {"model": student} if isinstance(student, str) and student else student or {}
+        self.temperature, self.features = temperature, features
+        self.alpha = alpha if labels else 1.0
+
+    @classmethod
+    def refuse(cls, options: dict[str, Any], before: list[tuple[str, dict[str, Any]]], spec: Spec) -> str:
+        """A student that nobody can make, or that would throw away what came before."""
+        student = cls(**options).student
+        said = f"compress={{'distill': {{'student': {student}}}}}"
+        if not student:
+            return ""
+        if before:
+            return (
+                f"{said}: a fresh student after {before[-1][0]!r} would throw that away; put distill first, or leave "
+                "student out, so that the parent teaches what the chain made"
+            )
+        for name in student:
+            if name not in ("model", "options"):
+                return f"{said}: {unknown('field', name, ('model', 'options'))}"
+        name = student.get("model", spec.model)
+        known = table("model")
+        if name not in known:
+            return f"{said}: {unknown('model', name, known)}"
+        given = student.get("options", {})
+        if not isinstance(given, dict):
+            return f"{said}: options must be pairs of name and value"
+        own = {name: value for name, value in spec.to_dict().items() if name in ("dataset", "epochs", "batch_size")}
+        if str(own["dataset"]).startswith("cell:"):
+            own["dataset"] = "digits"
+        try:
+            type(spec)(**own, model=name, options=given)
+        except SpecError as error:
+            return f"{said}: {str(error).splitlines()[0]}"
+        return ""
+
+    def apply(self, model: nn.Module, work: Work) -> nn.Module:
+        """The student, fresh; or the module as it is."""
+        import torch
+
+        if not self.student:
+            return model
+        maker = table("model")[self.student.get("model", work.spec.model)]
+        taken = {name: value for name, value in self.student.get("options", {}).items() if name in keywords(maker)}
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(work.spec.seed)
+            return maker(work.shape, work.classes, work.vocabulary, **taken)
+
+    def objective(self, model: nn.Module, work: Work) -> Objective | None:
+        """The teacher's answers, softened, beside the labels."""
+        assert work.parent is not None and work.loss is not None
+        teacher = work.parent().eval().requires_grad_(False)
+        if work.device is not None:
+            teacher = teacher.to(work.device)
+        return Taught(work.loss, teacher, model if self.features else None, self.temperature, self.alpha)
+
+
+class Taught(Objective):
+    """
+    The loss of a student that a teacher teaches.
+
+    Parameters
+    ----------
+    loss, teacher
+        Of labels; and the module that answers.
+    student
+        The module whose features are to be like the teacher's, or None.
+    temperature, alpha
+        T, and the weight of what the teacher says.
+    """
+
+    def __init__(
+        self, loss: Loss, teacher: nn.Module, student: nn.Module | None, temperature: float, alpha: float
+    ) -> None:
+        self.loss, self.teacher, self.temperature, self.alpha = loss, teacher, temperature, alpha
+        self.watched = [_last_inputs(teacher), _last_inputs(student)] if student is not None else []
+
+    def __call__(self, output: Tensor, target: Tensor) -> Tensor:
+        """Scores (B, K) or (B, T, K) and targets -> mean (scalar)."""
+        import torch
+        from torch.nn import functional
+
+        with torch.no_grad():
+            taught = self.teacher(self.x)
+        T = self.temperature
+        if taught.shape != output.shape:
+            raise SpecError(
+                f"compress='distill': the teacher answers {tuple(taught.shape[1:])} numbers a sample, the student "
+                f"{tuple(output.shape[1:])}; they must tell the same classes apart"
+            )
+        if output.shape[-1] > 1:
+            wanted, said = (functional.log_softmax(part.float().flatten(0, -2) / T, -1) for part in (taught, output))
+            value = T * T * functional.kl_div(said, wanted, reduction="batchmean", log_target=True)
+        else:  # a regression has no temperature
+            value = (output - taught).square().mean()
+        if self.alpha < 1:
+            value = self.alpha * value + (1 - self.alpha) * self.loss(output, target)
+        if self.watched:
+            from .layers import similarity
+
+            theirs, ours = (similarity(watched().float()) for watched in self.watched)
+            value = value + (theirs - ours).square().sum() / len(output)
+        return value
+
+
+def _last_inputs(module: nn.Module) -> Callable[[], Tensor]:
+    """
+    What goes into a module's last layer: its features.
+
+    Teacher and student may have features of different size: it is compared which samples they find alike (Tung and
+    Mori, Similarity-Preserving Knowledge Distillation, arXiv:1907.09682).
+    """
+    from .layers import weighted
+
+    held: list[Tensor] = []
+    *_, (_, last) = weighted(module)
+    last.register_forward_pre_hook(lambda _, inputs: held.__setitem__(slice(None), [inputs[0]]))
+    return lambda: held[0]

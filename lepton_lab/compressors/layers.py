@@ -1,0 +1,159 @@
+"""
+Layers that stand in place of another while it is fine-tuned: masked, adapted, or computing as int8 would.
+
+Legend of the shape comments: B samples, I inputs, O outputs, R rank.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn import functional
+
+WHOLE = 127  # int8 numbers run from -127 to 127: without -128, weights are as far from 0 on both sides
+MEMORY = 0.99  # of the range of activations that was seen, at each batch
+
+
+def weighted(model: nn.Module) -> Iterator[tuple[str, nn.Linear | nn.Conv2d]]:
+    """Name and layer of each Linear and Conv2d, once."""
+    for name, layer in model.named_modules():
+        if type(layer) in (nn.Linear, nn.Conv2d):
+            yield name, cast("nn.Linear | nn.Conv2d", layer)
+
+
+def shared(model: nn.Module) -> dict[str, str]:
+    """Layers whose weight another module has too (tied embeddings), with the name of that module."""
+    owners: dict[nn.Parameter, list[str]] = {}
+    for name, module in model.named_modules():
+        for parameter in module.parameters(recurse=False):
+            owners.setdefault(parameter, []).append(name)
+    return {name: next(o for o in names if o != name) for names in owners.values() if len(names) > 1 for name in names}
+
+
+def replace(model: nn.Module, name: str, layer: nn.Module) -> None:
+    """Put another layer in the place of the one of that name."""
+    parent, _, last = name.rpartition(".")
+    setattr(model.get_submodule(parent), last, layer)
+
+
+def swap(model: nn.Module, kind: type[nn.Module], make: Callable[[nn.Module], nn.Module]) -> nn.Module:
+    """Every layer of a kind replaced by what is made of it; returns the module, or what became of it itself."""
+    if isinstance(model, kind):
+        return make(model)
+    for name, layer in list(model.named_modules()):
+        if isinstance(layer, kind):
+            replace(model, name, make(layer))
+    return model
+
+
+class Masked(nn.Module):
+    """A layer some of whose weights are held at 0."""
+
+    def __init__(self, layer: nn.Linear | nn.Conv2d, mask: Tensor) -> None:
+        super().__init__()
+        self.layer = layer
+        self.register_buffer("mask", mask)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """As the layer, with weight x mask."""
+        return functional_call(self.layer, {"weight": self.layer.weight * self.mask}, (x,))
+
+    def plain(self) -> nn.Module:
+        """The layer, with zeros for good."""
+        with torch.no_grad():
+            self.layer.weight.mul_(self.mask)
+        return self.layer
+
+
+class Adapted(nn.Module):
+    """
+    A frozen layer beside a thin one that learns what is to be added: W x + (alpha / R) * up(down(x)).
+
+    Hu and others, LoRA, arXiv:2106.09685. `up` starts at zero, so that at first nothing is changed.
+    """
+
+    def __init__(self, layer: nn.Linear | nn.Conv2d, rank: int, alpha: float, generator: torch.Generator) -> None:
+        super().__init__()
+        self.layer = layer.requires_grad_(False)
+        self.scale = alpha / rank
+        like = {"device": layer.weight.device, "dtype": layer.weight.dtype}
+        if isinstance(layer, nn.Conv2d):
+            sides = {"stride": layer.stride, "padding": layer.padding, "dilation": layer.dilation}
+            modes = {"padding_mode": layer.padding_mode, "bias": False}
+            self.down = nn.Conv2d(layer.in_channels, rank, layer.kernel_size, **sides, **modes, **like)
+            self.up = nn.Conv2d(rank, layer.out_channels, 1, bias=False, **like)
+        else:
+            self.down = nn.Linear(layer.in_features, rank, bias=False, **like)  # (R, I)
+            self.up = nn.Linear(rank, layer.out_features, bias=False, **like)  # (O, R)
+        with torch.no_grad():
+            drawn = torch.randn(self.down.weight.shape, generator=generator)
+            self.down.weight.copy_(drawn * self.down.weight[0].numel() ** -0.5)
+            self.up.weight.zero_()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """As the layer, plus what was learned."""
+        return self.layer(x) + self.scale * self.up(self.down(x))
+
+    def plain(self) -> nn.Module:
+        """The layer with what was learned added to its weight."""
+        with torch.no_grad():
+            added = self.up.weight.flatten(1) @ self.down.weight.flatten(1)  # (O, R) @ (R, I) -> (O, I)
+            self.layer.weight.add_(self.scale * added.view_as(self.layer.weight))
+        return self.layer
+
+
+class Rounded(nn.Module):
+    """
+    A layer that computes with the numbers that int8 leaves: weights by output channel, inputs as a whole.
+
+    Gradients pass as if nothing were rounded (the straight-through estimator: Bengio and others, arXiv:1308.3432). The
+    range of the inputs is followed while training, since an int8 model has it fixed (Jacob and others,
+    arXiv:1712.05877).
+    """
+
+    low: Tensor
+    high: Tensor
+
+    def __init__(self, layer: nn.Linear | nn.Conv2d) -> None:
+        super().__init__()
+        self.layer = layer
+        self.register_buffer("low", torch.zeros(()))
+        self.register_buffer("high", torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """As the layer, with its weight and x rounded."""
+        if self.training:
+            self._follow(x.detach())
+        return functional_call(self.layer, {"weight": rounded(self.layer.weight)}, (self._input(x),))
+
+    def _follow(self, x: Tensor) -> None:
+        low, high = (value.float() for value in x.aminmax())
+        keep = torch.where(self.high > self.low, MEMORY, 0.0)  # the first batch counts whole
+        self.low.lerp_(low.clamp(max=0), 1 - keep)
+        self.high.lerp_(high.clamp(min=0), 1 - keep)
+
+    def _input(self, x: Tensor) -> Tensor:
+        scale = ((self.high - self.low) / 255).clamp(min=1e-8)
+        zero = (-self.low / scale).round().clamp(0, 255).to(torch.int32)
+        return torch.fake_quantize_per_tensor_affine(x.float(), scale, zero, 0, 255).to(x.dtype)
+
+    def plain(self) -> nn.Module:
+        """The layer, in float: the ranges of an int8 file are measured again when it is written."""
+        return self.layer
+
+
+def rounded(weight: Tensor) -> Tensor:
+    """A weight (O, ...) in the 255 steps that int8 has for each output channel; its gradient passes unchanged."""
+    scale = weight.detach().float().flatten(1).abs().amax(1).clamp(min=1e-8) / WHOLE  # (O,)
+    zeros = torch.zeros(len(scale), dtype=torch.int32, device=weight.device)
+    return torch.fake_quantize_per_channel_affine(weight.float(), scale, zeros, 0, -WHOLE, WHOLE).to(weight.dtype)
+
+
+def similarity(features: Tensor) -> Tensor:
+    """How alike the samples of a batch are in features (B, ...): (B, B), each row of length 1."""
+    flat = features.flatten(1)
+    return functional.normalize(flat @ flat.T)

@@ -1,0 +1,149 @@
+"""Prune: channels, neurons and heads leave the model, and with them their share of its time."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field
+
+from ..refusals import SpecError, unknown
+from .base import Compressor, Epochs, Work
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from ..spec import Spec
+    from .groups import Structure, Unit
+
+SAMPLED = 8  # training batches whose gradients tell what Taylor's importance is
+LEAST = 0.1  # of a layer stays, whatever the others do better
+
+
+class Prune(Compressor):
+    """
+    Removes channels, neurons and heads of attention that matter least: what is left is a smaller dense model.
+
+    What has to go along is found by torch-pruning's dependency graph (Fang and others, arXiv:2301.12900). Importance is
+    the size of the weights, what the loss would lose to first order (Molchanov and others, arXiv:1906.10771), or
+    chance. `scope` "layer" takes the same ratio of each layer, "global" the least important wherever they are. In
+    several `rounds` the ratio grows as 1 - (1 - r / rounds)^3 of it (Zhu and Gupta, arXiv:1710.01878), with a share of
+    the epochs after each.
+    """
+
+    def __init__(
+        self,
+        *,
+        ratio: Annotated[float, Field(gt=0, lt=1)] = 0.5,
+        importance: Literal["magnitude", "taylor", "random"] = "magnitude",
+        scope: Literal["layer", "global"] = "layer",
+        ratios: dict[str, Annotated[float, Field(ge=0, lt=1)]] = {},  # noqa: B006, never changed
+        rounds: Annotated[int, Field(ge=1)] = 1,
+        epochs: Epochs = None,
+    ) -> None:
+        super().__init__(epochs=epochs)
+        self.ratio, self.importance, self.scope = ratio, importance, scope
+        self.ratios, self.times = dict(ratios), rounds  # fractions of single layers, by name, in place of `ratio`
+
+    @property
+    def rounds(self) -> int:
+        """Gradual if more than one."""
+        return self.times
+
+    @classmethod
+    def refuse(cls, options: dict[str, Any], before: list[tuple[str, dict[str, Any]]], spec: Spec) -> str:
+        """More rounds than epochs, or two ways to say how much of a layer goes."""
+        made = cls(**options)
+        epochs = spec.epochs if made.epochs is None else made.epochs
+        if made.times > 1 and epochs < made.times:
+            return (
+                f"compress={{'prune': {{'rounds': {made.times}}}}}: each round is followed by an epoch at least, and "
+                f"there are {epochs}; take rounds={max(epochs, 1)}, or more epochs"
+            )
+        if made.ratios and made.scope == "global":
+            return "compress={'prune': {'scope': 'global'}}: leaves no say in single layers; leave ratios out"
+        return ""
+
+    def apply(self, model: nn.Module, work: Work) -> nn.Module:
+        """Score, choose and remove; layers that can't be pruned are told with the reason."""
+        from .groups import Structure, remove
+
+        structure = Structure(model, work.example)
+        self._named(structure)
+        for unit in structure.units:
+            unit.score = self._score(unit, structure, model, work)
+        kept = self._kept(structure, model, work)
+        chosen = {
+            unit.name: sorted(unit.score.argsort(stable=True)[: unit.count - kept[unit.name]].tolist())
+            for unit in structure.units
+        }
+        model = remove(model, work.example, structure, chosen)
+        widths = {unit.name: [unit.count, kept[unit.name]] for unit in structure.units}
+        self.told = {"kept": widths, "left": structure.left}
+        return model
+
+    def _named(self, structure: Structure) -> None:
+        """Refuse layers that are not there, or can't be pruned."""
+        names = [unit.name for unit in structure.units]
+        for name in self.ratios:
+            said = f"compress={{'prune': {{'ratios': {{{name!r}: {self.ratios[name]}}}}}}}"
+            if name in structure.left:
+                raise SpecError(f"{said}: this layer can't be pruned: {structure.left[name]}")
+            if name not in names:
+                raise SpecError(f"{said}: {unknown('layer', name, names)}")
+        if not names:
+            why = "; ".join(f"{name}: {reason}" for name, reason in structure.left.items()) or "it has no such layer"
+            raise SpecError(f"compress='prune': the model has nothing that can be removed ({why})")
+
+    def _kept(self, structure: Structure, model: nn.Module, work: Work) -> dict[str, int]:
+        """How many of each unit stay after this round."""
+        from .groups import Structure as Told
+
+        counts = {unit.name: unit.count for unit in structure.units}
+        if self.times > 1 and work.before is not None:
+            counts |= {u.name: u.count for u in Told(work.before(), work.example).units if u.name in counts}
+        done = 1 - (1 - work.round / self.times) ** 3
+        if self.scope == "layer":
+            shares = {name: self.ratios.get(name, 0.0 if self.ratios else self.ratio) for name in counts}
+            return {u.name: min(u.count, _rest(counts[u.name], shares[u.name] * done)) for u in structure.units}
+        widths = {unit.name: unit.width for unit in structure.units}
+        gone = sum(n * widths[name] for name, n in counts.items()) * self.ratio * done
+        gone -= sum((counts[u.name] - u.count) * u.width for u in structure.units)
+        ranked = sorted((float(s), u.name) for u in structure.units for s in u.score / u.score.mean().clamp(min=1e-12))
+        kept = {unit.name: unit.count for unit in structure.units}
+        for _, name in ranked:
+            if gone < widths[name] / 2:
+                break
+            if kept[name] > max(1, round(LEAST * counts[name])):
+                kept[name] -= 1
+                gone -= widths[name]
+        return kept
+
+    def _score(self, unit: Unit, structure: Structure, model: nn.Module, work: Work) -> Tensor:
+        """How much each part of a unit matters (count,)."""
+        import torch
+
+        if self.importance == "random":
+            place = structure.units.index(unit)
+            generator = torch.Generator().manual_seed(work.spec.seed * 1_000_003 + place)
+            return torch.rand(unit.count, generator=generator)
+        import torch_pruning as tp
+
+        scorer: Any = tp.importance.GroupMagnitudeImportance(p=2, normalizer=None)
+        if self.importance == "taylor" and work.draw is not None:
+            if all(p.grad is None for p in model.parameters()):
+                _gradients(model, work)
+            scorer = tp.importance.GroupTaylorImportance(normalizer=None)
+        return scorer(unit.group).float().view(unit.count, unit.width).mean(1)
+
+
+def _rest(count: int, ratio: float) -> int:
+    """What stays of so many, at least one."""
+    return max(1, round(count * (1 - ratio)))
+
+
+def _gradients(model: nn.Module, work: Work) -> None:
+    """The loss's gradients over some batches, left in the parameters."""
+    assert work.draw is not None and work.loss is not None
+    model.eval()  # no dropout: the same on every machine
+    for x, y in work.draw(SAMPLED):
+        work.loss(model(x), y).backward()

@@ -1,0 +1,90 @@
+"""Quantize: numbers of 8 or 16 bits in the file, and in the arithmetic where the scheme says so."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field
+
+from ..refusals import SpecError, unknown
+from .base import Compressor, Epochs, Work
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from ..spec import Spec
+
+STATIC = "int8_static"
+
+
+class Quantize(Compressor):
+    """
+    Stores numbers in 8 or 16 bits: int8 (the same as int8_static), int8_dynamic, int8_weights or bf16.
+
+    The file that the run ends with holds them; the module itself stays in float. With `aware` it is fine-tuned while it
+    computes with the numbers that int8 leaves, so that int8_static loses less.
+    """
+
+    def __init__(
+        self,
+        *,
+        scheme: Literal["int8", "int8_static", "int8_dynamic", "int8_weights", "bf16"] = "int8",
+        calibration: Annotated[int, Field(ge=0)] = 256,
+        keep: list[str] = [],  # noqa: B006, never changed
+        aware: bool = False,
+        epochs: Epochs = None,
+    ) -> None:
+        super().__init__(epochs=epochs)
+        self.scheme = STATIC if scheme == "int8" else scheme
+        self.calibration = calibration if self.scheme == STATIC else 0  # training samples that ranges are measured on
+        self.keep, self.aware = list(keep), aware  # layers that stay in float; whether to train with rounding
+
+    @property
+    def trains(self) -> bool:
+        """Only if it is to be aware of the rounding."""
+        return self.aware
+
+    @classmethod
+    def refuse(cls, options: dict[str, Any], before: list[tuple[str, dict[str, Any]]], spec: Spec) -> str:
+        """Options that the scheme has no use for."""
+        made = cls(**options)
+        said = f"compress={{'quantize': {options}}}"
+        if made.scheme == STATIC and not made.calibration:
+            return f"{said}: int8_static measures ranges on training samples; give calibration=256, or int8_dynamic"
+        if made.aware and made.scheme != STATIC:
+            return f"{said}: aware=True trains for int8_static, whose rounding is known; leave it out for {made.scheme}"
+        if made.epochs and not made.aware:
+            return f"{said}: nothing is trained unless aware=True; leave epochs out"
+        return ""
+
+    def apply(self, model: nn.Module, work: Work) -> nn.Module:
+        """With `aware`, each layer rounded as int8 rounds it; the ranges start from some batches."""
+        import torch
+
+        from .layers import Rounded, replace, shared, weighted
+
+        names = [name for name, _ in weighted(model)]
+        for name in self.keep:
+            if name not in names:
+                raise SpecError(f"compress={{'quantize': {{'keep': [{name!r}]}}}}: {unknown('layer', name, names)}")
+        self.told = {"scheme": self.scheme, "keep": self.keep}
+        if not self.aware:
+            return model
+        left = shared(model)
+        for name, layer in list(weighted(model)):
+            if name and name not in left and name not in self.keep:
+                replace(model, name, Rounded(layer))
+            elif not name:
+                model = Rounded(layer)
+        if work.draw is not None:
+            with torch.no_grad():
+                model.train()
+                for x, _ in work.draw(4):
+                    model(x)
+        return model
+
+    def finish(self, model: nn.Module) -> nn.Module:
+        """The layers themselves, whose weights have learned to be rounded."""
+        from .layers import Rounded, swap
+
+        return swap(model, Rounded, lambda layer: layer.plain())

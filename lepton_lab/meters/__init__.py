@@ -1,0 +1,15 @@
+"""
+Meters: what a model costs and how well it does, measured, with how it was measured beside it.
+
+    lab.measure("model.lepton", data)
+    lab.measure(run, peers=True)
+
+All figures of one call come from one process and the same samples, and what is compared takes turns.
+"""
+
+from __future__ import annotations
+
+from .figures import Latency, Measured, wilson
+from .measuring import measure
+
+__all__ = ["Latency", "Measured", "measure", "wilson"]

@@ -1,0 +1,125 @@
+"""What can be measured, all in one form: a function from raw samples to scores, with what is counted of it."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..artifacts import About, Artifact, write
+from ..spec import LabError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import nn
+
+BF16 = ("amx_bf16", "avx512_bf16")  # what a processor says that multiplies in bfloat16
+
+
+@dataclass
+class Candidate:
+    """One of those that take turns."""
+
+    name: str
+    forward: Callable[[np.ndarray], np.ndarray]
+    """Raw samples (B, *shape) -> scores."""
+    parameters: int
+    bytes: int
+    multiply_adds: int
+    fresh: Callable[[], Callable[[np.ndarray], np.ndarray]] | None = None
+    """Makes one that has computed nothing yet and so holds no memory, where the runtime would keep it."""
+
+
+def of_artifact(artifact: Artifact, threads: int, name: str = "") -> Candidate:
+    """An artifact, computing with so many threads."""
+    figures = artifact.manifest["figures"]
+    return Candidate(
+        name or f"{artifact.scheme} under {'ONNX Runtime' if artifact.runtime == 'onnxruntime' else 'torch'}",
+        artifact.with_threads(threads).forward,
+        figures["parameters"],
+        artifact.bytes,
+        figures["multiply_adds"],
+        lambda: artifact.with_threads(threads).forward,
+    )
+
+
+def of_module(module: nn.Module, about: About, name: str, how: str = "eager") -> Candidate:
+    """
+    A module, eager, compiled or in bfloat16.
+
+    Parameters
+    ----------
+    how
+        "eager", "compiled" or "bf16".
+    """
+    import torch
+    from safetensors.torch import save
+
+    from ..artifacts import counting
+    from ..artifacts.preparing import Prepared
+
+    dtype = torch.bfloat16 if how == "bf16" else torch.float32
+    plain = Prepared(module, about, dtype)
+    counted = plain if how != "bf16" else Prepared(module, about)
+    tensors = {value.data_ptr(): (key, value) for key, value in plain.module.state_dict().items()}  # tied ones once
+    run = torch.compile(plain, dynamic=False) if how == "compiled" else plain
+
+    def forward(batch: np.ndarray) -> np.ndarray:
+        with torch.no_grad():
+            return run(torch.from_numpy(batch)).numpy()
+
+    return Candidate(
+        name,
+        forward,
+        counting.parameters(counted),
+        len(save({key: value.contiguous().clone() for key, value in tensors.values()})),
+        counting.multiply_adds(counted, about.samples(1)),
+    )
+
+
+def peers(dense: nn.Module, about: About, threads: int, control: nn.Module | None = None) -> list[Candidate]:
+    """
+    What a compressed model must be compared with: the dense one under everything that makes it fast here.
+
+    Parameters
+    ----------
+    dense
+        The model that was compressed.
+    about
+        What its samples are.
+    threads
+        That ONNX Runtime computes with.
+    control
+        The dense model trained on for as long as the compressed one was.
+    """
+    found = [of_module(dense, about, "dense, eager")]
+    if shutil.which("g++") or shutil.which("clang++"):
+        found.append(of_module(dense, about, "dense, compiled", "compiled"))
+    if has_bf16():
+        found.append(of_module(dense, about, "dense, bf16", "bf16"))
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            artifact = write(Path(folder) / "dense.lepton", dense, about, runtime="onnxruntime")
+            found.append(of_artifact(artifact, threads, "dense under ONNX Runtime"))
+    except LabError:  # an operator that does not export: then that peer can't be had
+        pass
+    if control is not None:
+        found.append(of_module(control, about, "dense, trained on as long"))
+    return found
+
+
+def has_bf16() -> bool:
+    """Whether this machine's processor multiplies in bfloat16."""
+    try:
+        flags = next(line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("flags"))
+    except (OSError, StopIteration):
+        return False
+    return any(name in flags.split() for name in BF16)
+
+
+def forwarded(call: Any, batch: np.ndarray) -> Callable[[], object]:
+    """A forward pass as a call without arguments."""
+    return lambda: call(batch)

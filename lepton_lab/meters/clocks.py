@@ -1,0 +1,81 @@
+"""Clocks: time in turns, and memory at its highest."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import re
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+CLEAR, STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
+PEAK = "5"  # what, written to clear_refs, sets the highest resident memory back to that of now
+
+
+def in_turn(calls: Sequence[Callable[[], object]], repeats: int, warmup: int) -> list[tuple[list[float], float]]:
+    """
+    Time calls in turn, A B C A B C, so that what disturbs the machine disturbs all alike.
+
+    A turn is a call that is not timed, which brings back to the caches what the others took, and one that is.
+
+    Parameters
+    ----------
+    calls
+        Each a forward pass.
+    repeats, warmup
+        Rounds that are timed, and rounds before.
+
+    Returns
+    -------
+    list of tuple
+        Of each call: seconds of each repeat; CPU seconds of all threads, of all repeats.
+    """
+    for _ in range(warmup):
+        for call in calls:
+            call()
+    seconds: list[list[float]] = [[] for _ in calls]
+    busy = [0.0] * len(calls)
+    with _uncollected():
+        for _ in range(repeats):
+            for i, call in enumerate(calls):
+                call()
+                begin, busy_begin = time.perf_counter(), time.process_time()
+                call()
+                seconds[i].append(time.perf_counter() - begin)
+                busy[i] += time.process_time() - busy_begin
+    return list(zip(seconds, busy, strict=True))
+
+
+def peak_memory(call: Callable[[], object]) -> int | None:
+    """Bytes by which this process's resident memory rose, at its highest, during a call; None where not known."""
+    gc.collect()
+    try:
+        ctypes.CDLL(None).malloc_trim(0)  # what was freed must not hide what is taken
+        CLEAR.write_text(PEAK)
+        before = _status("VmRSS")
+        call()
+        return max(0, _status("VmHWM") - before)
+    except (OSError, AttributeError):  # not Linux, or not allowed
+        return None
+
+
+def _status(name: str) -> int:
+    found = re.search(rf"^{name}:\s+(\d+) kB", STATUS.read_text(), re.M)
+    if not found:
+        raise OSError(f"no {name}")
+    return int(found[1]) * 1024
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """A collection in the middle of a forward pass would be counted to it."""
+    enabled = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()

@@ -1,0 +1,168 @@
+"""What was measured, with how: plain figures, their intervals, and a table of them."""
+
+from __future__ import annotations
+
+import html
+import math
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+Z95 = 1.959963984540054  # standard deviations on either side that hold 95 % of a normal distribution
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Times of a forward pass over one batch, in seconds."""
+
+    median: float
+    p95: float
+    least: float
+    most: float
+    repeats: int
+
+    @classmethod
+    def of(cls, seconds: list[float]) -> Latency:
+        """From single times; p95 is the time that 95 % of them do not exceed."""
+        ranked = sorted(seconds)
+        n = len(ranked)
+        middle = (ranked[(n - 1) // 2] + ranked[n // 2]) / 2
+        return cls(middle, ranked[math.ceil(0.95 * n) - 1], ranked[0], ranked[-1], n)
+
+
+@dataclass
+class Measured:
+    """
+    What `lab.measure` found of one model; see there for how.
+
+    Attributes
+    ----------
+    name : str
+        What it is, e.g. "int8_static under onnxruntime" or "dense, eager".
+    parameters, multiply_adds : int
+        Counted; multiply-adds of one sample.
+    bytes : int
+        On disk: of the artifact's file, or of a module's weights as safetensors.
+    latency : dict
+        Batch size -> Latency.
+    memory : int or None
+        Highest resident memory during a forward of the largest batch, less that before it, in bytes; None where the
+        system does not tell.
+    accuracy : float or None
+        Fraction of right answers; `interval` is its Wilson 95 % interval, `samples` how many answers there were.
+    joules : float
+        Estimate, per sample at the largest batch: CPU seconds x `watts`, a constant declared and not measured.
+    conditions : dict
+        threads, device, versions, warmup, repeats, watts.
+    peers : list of Measured
+        What it took turns with.
+    """
+
+    name: str
+    parameters: int
+    bytes: int
+    multiply_adds: int
+    latency: dict[int, Latency] = field(default_factory=dict)
+    memory: int | None = None
+    accuracy: float | None = None
+    interval: tuple[float, float] | None = None
+    samples: int = 0
+    joules: float = 0.0
+    conditions: dict[str, Any] = field(default_factory=dict)
+    peers: list[Measured] = field(default_factory=list)
+
+    def best_peer(self, batch: int) -> Measured | None:
+        """The peer with the least median latency at a batch size: the one that a speed-up is claimed against."""
+        return min(self.peers, key=lambda peer: peer.latency[batch].median, default=None)
+
+    def speedup(self, batch: int) -> float | None:
+        """Times faster than the best peer at a batch size, by medians; None without peers."""
+        peer = self.best_peer(batch)
+        return peer.latency[batch].median / self.latency[batch].median if peer else None
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it as plain values, as JSON takes them."""
+        told = asdict(self)
+        told["latency"] = {str(batch): asdict(latency) for batch, latency in self.latency.items()}
+        told["interval"] = list(self.interval) if self.interval else None
+        told["speedup"] = {str(batch): self.speedup(batch) for batch in self.latency} if self.peers else {}
+        told["peers"] = [peer.to_dict() for peer in self.peers]
+        return told
+
+    def rows(self) -> list[dict[str, str]]:
+        """A line for it and each peer, in words; the first has the speed-up against the best peer."""
+        return [_row(self, self.speedup), *(_row(peer, None) for peer in self.peers)]
+
+    def how(self) -> str:
+        """How it was measured, in a sentence."""
+        c = self.conditions
+        threads = f"{c['threads']} thread{'s' if c['threads'] > 1 else ''}"
+        parts = [
+            f"Medians of {c['repeats']} repeats after {c['warmup']} to warm up, in turn; {threads} of {c['device']}"
+        ]
+        parts += ["; ".join(f"{name} {version}" for name, version in c["versions"].items())]
+        if self.accuracy is not None:
+            parts.append(f"accuracy over {self.samples:,} answers, with its Wilson 95 % interval")
+        parts.append(f"energy is an estimate: CPU seconds x {c['watts']:g} W")
+        return "; ".join(parts) + "."
+
+    def __str__(self) -> str:
+        rows = self.rows()
+        widths = {name: max(len(name), *(len(row[name]) for row in rows)) for name in rows[0]}
+        lines = ["  ".join(name.ljust(width) for name, width in widths.items())]
+        lines += ["  ".join(row[name].ljust(width) for name, width in widths.items()) for row in rows]
+        return "\n".join([*(line.rstrip() for line in lines), self.how()])
+
+    def _repr_html_(self) -> str:
+        rows = self.rows()
+        head = "".join(f"<th>{html.escape(name)}</th>" for name in rows[0])
+        body = "".join(
+            "<tr>" + "".join(f"<td>{html.escape(value)}</td>" for value in row.values()) + "</tr>" for row in rows
+        )
+        return f"<table><tr>{head}</tr>{body}</table><p>{html.escape(self.how())}</p>"
+
+
+def wilson(right: float, n: int, z: float = Z95) -> tuple[float, float]:
+    """
+    Interval of a fraction: where the true one lies, at 95 % by default.
+
+    Wilson, Probable inference, the law of succession, and statistical inference, 1927.
+
+    Parameters
+    ----------
+    right
+        Successes.
+    n
+        Trials, at least 1.
+    z
+        Standard deviations on either side.
+
+    Returns
+    -------
+    tuple of float
+        Lower and upper end, within 0 to 1.
+    """
+    p = right / n
+    middle = (p + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def _row(measured: Measured, speedup: Any) -> dict[str, str]:
+    row = {
+        "model": measured.name,
+        "parameters": f"{measured.parameters:,}",
+        "bytes": f"{measured.bytes:,}",
+        "multiply-adds": f"{measured.multiply_adds:,}",
+    }
+    for batch, latency in measured.latency.items():
+        row[f"ms, batch {batch}"] = f"{latency.median * 1e3:.3g} (p95 {latency.p95 * 1e3:.3g})"
+        ratio = speedup(batch) if speedup else None
+        row[f"x best peer, batch {batch}"] = f"{ratio:.2f}" if ratio else ""
+    row["memory, MB"] = "" if measured.memory is None else f"{measured.memory / 1e6:.1f}"
+    if measured.accuracy is not None and measured.interval:
+        low, high = measured.interval
+        row["accuracy"] = f"{measured.accuracy:.4f} ({low:.4f} to {high:.4f})"
+    else:
+        row["accuracy"] = ""
+    row["mJ a sample (estimate)"] = f"{measured.joules * 1e3:.3g}"
+    return row

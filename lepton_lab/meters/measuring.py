@@ -1,0 +1,220 @@
+"""measure(): all meters over one model, and its peers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .. import provenance
+from ..artifacts import About, Artifact, load
+from ..artifacts.checking import checked
+from ..artifacts.sources import source
+from ..datasets import Data
+from ..spec import SpecError
+from . import candidates, clocks
+from .candidates import Candidate
+from .figures import Latency, Measured, wilson
+
+if TYPE_CHECKING:
+    import numpy as np
+
+WATTS = 10.0  # that a busy core of a server draws, roughly: a declared constant, no measurement
+
+
+def measure(
+    model: Any,
+    data: Any = None,
+    *,
+    batches: Sequence[int] = (1, 64),
+    repeats: int = 30,
+    warmup: int = 5,
+    threads: int = 1,
+    peers: bool = False,
+    dense: Any = None,
+    control: Any = None,
+    about: About | None = None,
+    watts: float = WATTS,
+) -> Measured:
+    """
+    Measure a model: size, work, latency, memory, accuracy; beside fair peers if wanted.
+
+    All of it goes from raw samples in memory to scores in memory, scaling included.
+
+    Parameters
+    ----------
+    model
+        An artifact or its path, a run, or a module.
+    data
+        Where accuracy comes from: a `Data`, or (x, y) of raw samples and labels; a run brings its own test set.
+        Without, latency is measured on made-up samples, and accuracy is not known.
+    batches
+        Batch sizes of the latencies.
+    repeats, warmup
+        Rounds that are timed, and rounds before them.
+    threads
+        That torch and ONNX Runtime compute with.
+    peers
+        Whether dense peers take turns with it, A B C A B C: eager, compiled (where there is a C++ compiler), bf16
+        (where the processor has it) and ONNX Runtime. A speed-up is claimed against the best of them.
+    dense
+        The model that was compressed, a run or a module; needed for the peers of an artifact.
+    control
+        The dense model trained on for as long as the compressed one was, a run or a module.
+    about
+        What samples are, where the model is a module and data don't tell.
+    watts
+        Of a busy core, for the estimate of energy.
+
+    Raises
+    ------
+    SpecError, LabError
+        In one sentence, before anything is timed.
+    """
+    _positive(repeats=repeats, threads=threads, **{"batches": min(batches, default=0)})
+    found, about, data = _taken(model, data, about, threads)
+    x, y = _split(data, about)
+    everyone = [found]
+    if peers:
+        base = dense if dense is not None else None if isinstance(model, (str, os.PathLike, Artifact)) else model
+        if base is None:
+            raise SpecError("dense=None: an artifact's peers need the model that was compressed: dense=parent run")
+        trained = None if control is None else source(control).module
+        everyone += candidates.peers(source(base).module, about, threads, trained)
+    samples = x if x is not None and len(x) else about.samples(max(batches)).numpy()
+    with _threads(threads):
+        results = _clocked(everyone, samples, batches, repeats, warmup, watts)
+        for one, result in zip(everyone, results, strict=True):
+            if y is not None and about.labels != []:
+                right, n = _right(one, x, y, max(batches))
+                result.accuracy, result.interval, result.samples = right / n, wilson(right, n), n
+    conditions = {
+        "threads": threads,
+        "device": provenance.processor(),
+        "versions": {name: metadata.version(name) for name in ("torch", "onnxruntime")},
+        "warmup": warmup,
+        "repeats": repeats,
+        "watts": watts,
+    }
+    for result in results:
+        result.conditions = conditions
+    results[0].peers = results[1:]
+    return results[0]
+
+
+def _taken(model: Any, data: Any, about: About | None, threads: int) -> tuple[Candidate, About, Any]:
+    """What is measured, what its samples are, and the data."""
+    import torch
+
+    if isinstance(model, (str, os.PathLike)):
+        model = load(Path(model))
+    if isinstance(model, Artifact):
+        return candidates.of_artifact(model, threads), _about(model), data
+    found = source(model)
+    data = found.data if data is None else data
+    about = about or found.about
+    if about is None and isinstance(data, Data):
+        about = About.of(data, found.name)
+    if about is None and data is not None:
+        x = torch.as_tensor(data[0])
+        kind = "float32" if x.is_floating_point() else "uint8" if x.dtype == torch.uint8 else "int64"
+        vocabulary = int(x.max()) + 1 if kind == "int64" else 0
+        about = About(found.name, tuple(x.shape[1:]), kind, ["?"], vocabulary)
+    if about is None:
+        raise SpecError("data=None: of a module, give data=(x, y), or say what samples are: about=lab.About(...)")
+    return candidates.of_module(found.module, about, f"{found.name}, eager"), about, data
+
+
+def _about(artifact: Artifact) -> About:
+    told = artifact.manifest
+    steps = told["preprocessing"]
+    return About(
+        told["model"],
+        artifact.input_shape,
+        artifact.dtype,
+        artifact.labels,
+        artifact.vocabulary,
+        told["tokens"],
+        tuple(steps.get("mean", ())),
+        tuple(steps.get("std", ())),
+    )
+
+
+def _split(data: Any, about: About) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """Raw samples and answers that accuracy is measured on."""
+    import numpy as np
+    import torch
+
+    if data is None:
+        return None, None
+    if isinstance(data, Data):
+        data = data.test if data.test is not None else data.val
+        if data is None:
+            return None, None
+        if not isinstance(data, tuple):
+            pairs = [data[i] for i in range(len(data))]
+            data = torch.stack([torch.as_tensor(x) for x, _ in pairs]), torch.as_tensor([int(y) for _, y in pairs])
+    if not isinstance(data, (tuple, list)) or len(data) != 2:
+        raise SpecError(f"data: must be a Data or (x, y), not {type(data).__name__}")
+    x, _ = checked(data[0], about.shape, about.dtype, about.vocabulary)
+    y = np.asarray(data[1])
+    if len(x) != len(y):
+        raise SpecError(f"data: {len(x)} samples and {len(y)} answers; there must be as many of each")
+    return x, y if y.dtype.kind in "iu" else None  # of a regression, no answer is right or wrong
+
+
+def _clocked(
+    everyone: list[Candidate], samples: np.ndarray, batches: Sequence[int], repeats: int, warmup: int, watts: float
+) -> list[Measured]:
+    """Counts, latencies, memory and energy of all, in turn."""
+    results = [Measured(c.name, c.parameters, c.bytes, c.multiply_adds) for c in everyone]
+    for batch in sorted(batches):
+        given = _batch(samples, batch)
+        timed = clocks.in_turn([candidates.forwarded(c.forward, given) for c in everyone], repeats, warmup)
+        for result, (seconds, busy) in zip(results, timed, strict=True):
+            result.latency[batch] = Latency.of(seconds)
+            result.joules = busy / (repeats * batch) * watts
+    for one, result in zip(everyone, results, strict=True):
+        call = one.fresh() if one.fresh else one.forward
+        result.memory = clocks.peak_memory(candidates.forwarded(call, given))
+    return results
+
+
+def _batch(samples: np.ndarray, size: int) -> np.ndarray:
+    """A batch of raw samples, from the first on, again from the first where there are too few."""
+    import numpy as np
+
+    return np.ascontiguousarray(samples[np.arange(size) % len(samples)])
+
+
+def _right(one: Candidate, x: Any, y: Any, batch: int) -> tuple[int, int]:
+    """Right answers, and answers, over all samples; batches are all of one size, which compiled code was made for."""
+    right = n = 0
+    for start in range(0, len(x), batch):
+        answers = y[start : start + batch]
+        scores = one.forward(_batch(x[start : start + batch], batch))[: len(answers)]
+        right += int((scores.argmax(-1) == answers).sum())
+        n += answers.size
+    return right, n
+
+
+def _positive(**values: int) -> None:
+    for name, value in values.items():
+        if value < 1:
+            raise SpecError(f"{name}={value}: must be at least 1")
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """That torch computes with; as before at the end."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,89 @@
+"""A run's module: the trained one, or what a chain of compressors has made of its parent's by now; and the parent's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import checkpoints, models, shipping
+from .folders import RunFolder, read_json, write_json
+from .spec import LabError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+LINKS = "links"  # folder in a run's, with a folder in it for each round of its chain
+BEGUN, DONE = "begun.pt", "done.pt"
+"""In the folder of a round: the module as its fine-tuning begins, and as the round ends; written last."""
+
+
+PARENT = "parent"
+"""Name in LINKS of the copy of the parent's module, and of what that was told of its data."""
+
+
+def place(folder: RunFolder, number: int | str) -> Path:
+    """The folder of a round of a run's chain."""
+    return folder.path / LINKS / str(number)
+
+
+def trained(folder: RunFolder) -> bool:
+    """Whether there is a module yet that `model` can give."""
+    return bool(folder.checkpoints() or (folder.spec.compress and place(folder, 0).joinpath(DONE).exists()))
+
+
+def model(folder: RunFolder) -> nn.Module:
+    """
+    The module of a run, on the CPU and in eval mode, from the last checkpoint, or the round that ended last.
+
+    Raises
+    ------
+    LabError
+        If there is none yet.
+    """
+    if not trained(folder):
+        raise LabError(f"run {folder.id!r} has no checkpoint yet: run.checkpoint() saves one")
+    if folder.spec.compress:
+        return _chained(folder).eval()
+    facts = folder.facts
+    told = (tuple(facts["shape"]), len(facts["classes"]), facts.get("vocabulary", 0))
+    shipped = shipping.unpack(folder, ("model",))
+    if "model" in shipped:
+        module = shipping.build(shipped["model"], *told)
+    else:
+        maker = models.MODELS[folder.spec.model]
+        module = maker(*told, **folder.spec.options_of(maker))
+    checkpoints.load_tensors(folder.checkpoint(folder.checkpoints()[-1]), module)
+    return module.eval()
+
+
+def _chained(folder: RunFolder) -> nn.Module:
+    number = 0
+    while place(folder, number).joinpath(DONE).exists():
+        number += 1
+    begun, saved = place(folder, number) / BEGUN, folder.checkpoints()
+    if begun.exists() and saved:  # they are of the round at hand
+        module = shipping.kept(begun)
+        checkpoints.load_tensors(folder.checkpoint(saved[-1]), module)
+        return module
+    return shipping.kept(place(folder, number - 1) / DONE)
+
+
+def adopt(folder: Path, module: nn.Module, told: dict[str, Any]) -> None:
+    """
+    Put the parent's module into the folder of a run that is being made.
+
+    Parameters
+    ----------
+    told
+        Shape, classes (their names) and vocabulary of the parent's data.
+    """
+    (links := folder / LINKS).mkdir()
+    shipping.keep(module, links / f"{PARENT}.pt")
+    write_json(links / f"{PARENT}.json", told)
+
+
+def adopted(folder: Path) -> tuple[nn.Module, dict[str, Any]] | None:
+    """What `adopt` put into a run's folder, or None."""
+    links = folder / LINKS
+    told = read_json(links / f"{PARENT}.json")
+    return (shipping.kept(links / f"{PARENT}.pt"), told) if told else None

@@ -1,0 +1,341 @@
+"""Runs that compress: link after link under the strategies, through stops and kills, with the parent left as it is."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+import torch
+from conftest import numbered, ranks_of, until
+from test_compressors import SHAPES
+
+import lepton_lab as lab
+from lepton_lab.compressors import COMPRESSORS
+from lepton_lab.compressors.chain import STRATEGIES
+from lepton_lab.folders import read_json
+from lepton_lab.models import MODELS
+
+SMALL = {"transformer": {"width": 32, "depth": 2}, "gpt": {"width": 32, "depth": 2}, "mlp": {"hidden": 32}}
+LINKS = {"low_rank": {"rank": 0.2}, "quantize": {"aware": True}}
+
+
+@pytest.fixture
+def parent(tiny):
+    """A trained MLP on the digits."""
+    return trained(tiny.replace(lr=3e-3, seed=1))
+
+
+def trained(spec, **parts):
+    run = lab.launch(spec, **parts)
+    assert run.wait(120) == "done", run.failure
+    return run
+
+
+def compressed(parent, chain, **changes):
+    run = lab.compress(parent, chain, **{"epochs": 1, **changes})
+    assert run.wait(120) == "done", run.failure
+    return run
+
+
+def notes(run, word):
+    return [row for row in run.rows("note") if word in row.get("text", "")]
+
+
+def size(run):
+    return sum(p.numel() for p in run.model().parameters())
+
+
+def weights(run):
+    return run.model().state_dict()
+
+
+def same(a, b, tolerance=0.0):
+    assert a.keys() == b.keys()
+    return all(torch.allclose(a[name], b[name], rtol=0, atol=tolerance) for name in a)
+
+
+def files(run):
+    return {str(p): p.stat().st_mtime_ns for p in run.folder.rglob("*") if p.is_file()}
+
+
+def test_a_chain_under_ddp_ends_in_a_file_and_leaves_the_parent_as_it_is(parent):
+    before = files(parent)
+    chain = [("prune", 0.5), ("distill", {"temperature": 2.0}), ("quantize", "int8")]
+    child = compressed(parent, chain, world=2, strategy="ddp", epochs=2)
+    assert files(parent) == before
+    names = [next(iter(link)) for link in child.spec.compress]
+    assert child.spec.parent == parent.id and names == ["prune", "distill", "quantize"]
+    assert size(child) < 0.6 * size(parent)
+    begins = {row["link"]: row for row in notes(child, "begins")}
+    assert begins["prune"]["parameters_before"] == size(parent) and begins["prune"]["parameters"] == size(child)
+    assert [row["link"] for row in notes(child, ": done")] == [*names, "control"]
+    steps = sorted({row["step"] for row in child.rows("train")})
+    assert steps == list(range(1, 49)) and {row["rank"] for row in child.rows("train")} == {0, 1}
+    assert child.facts["steps"] == child.summary()["step"] == 48
+    file = lab.load(child.folder / "artifact.lepton")
+    told = read_json(child.folder / "measures.json")
+    assert told["artifact"]["bytes"] == (child.folder / "artifact.lepton").stat().st_size
+    assert file.manifest["parent"] == parent.id and file.manifest["scheme"] == "int8_static"
+    assert told["artifact"]["accuracy"] > 0.8 and told["control"]["test"]["accuracy"] > 0.8
+    assert told["dense"]["parameters"] == size(parent)
+
+
+def taught(model, epochs=1):
+    """A run of a model of the table on 64 samples of its kind, and these."""
+    shape, classes, vocabulary = SHAPES[model]
+    g = torch.Generator().manual_seed(0)
+    if vocabulary:
+        x = torch.randint(vocabulary, (64, *shape), generator=g)
+        y = x.roll(-1, 1)
+        x[0, 0], y[0, 0] = vocabulary - 1, classes - 1
+    else:
+        x, y = torch.randint(256, (64, *shape), dtype=torch.uint8, generator=g), torch.arange(64) % classes
+    spec = lab.Spec(model=model, options=SMALL.get(model, {}), epochs=epochs, batch_size=16, optimizer="sgd")
+    return trained(spec, data=((x, y), (x[:16], y[:16]), (x[:16], y[:16]))), x
+
+
+def answers(run, x):
+    """Scores of a run's module, and of its file."""
+    file = lab.load(run.folder / "artifact.lepton")
+    assert run.model()(x[:2].long() if file.manifest["input"]["dtype"] == "int64" else x[:2].float()).shape[0] == 2
+    return file(x[:2])
+
+
+@pytest.mark.parametrize("model", SHAPES)
+def test_every_model_goes_through_all_compressors(model):
+    parent, x = taught(model)
+    chain = [("lora", {"rank": 2}), ("prune", 0.5), "distill", ("low_rank", 0.2), "mask", "quantize"]
+    run = compressed(parent, chain)
+    assert size(run) < 0.6 * size(parent)
+    assert answers(run, x).shape[0] == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("compressor", COMPRESSORS)
+@pytest.mark.parametrize("model", SHAPES)
+def test_every_compressor_on_every_model(model, compressor):
+    parent, x = taught(model)
+    run = compressed(parent, [(compressor, LINKS.get(compressor, {}))])
+    assert (size(run) < size(parent)) == (compressor in ("prune", "low_rank"))
+    assert answers(run, x).shape[0] == 2
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_every_strategy_that_is_not_refused_trains_a_chain(parent, strategy):
+    world = 1 if strategy == "single" else 2
+    chain = [("prune", 0.5), ("low_rank", 0.3), ("lora", {"rank": 2}), ("mask", 0.5)]
+    fields = {"optimizer": "momentum", "lr": 0.02, "epochs": 2}
+    run = compressed(parent, chain, strategy=strategy, world=world, **fields)
+    assert (run.model()[1][0].weight == 0).float().mean() > 0.49
+    assert run.summary()["test_accuracy"] > 0.7
+    if strategy in ("zero", "fsdp", "hybrid"):
+        alone = compressed(parent, chain, strategy="ddp", world=1, **fields)
+        assert same(weights(run), weights(alone), 1e-3)
+
+
+LONG = [("prune", 0.25), ("distill", {"epochs": 30}), ("mask", {"epochs": 1})]
+
+
+def second_link(parent, **changes):
+    """A run that is in its second link, past a checkpoint."""
+    run = lab.compress(parent, LONG, world=2, strategy="ddp", epochs=1, **changes)
+    until(lambda: any(row["epoch"] >= 4 for row in run.rows("eval")), 60)
+    return run
+
+
+def test_a_stop_in_mid_chain_goes_on_where_it_was(parent):
+    whole = lab.compress(parent, LONG, world=2, strategy="ddp", epochs=1)
+    assert whole.wait(120) == "done"
+    run = second_link(parent)
+    run.stop()
+    assert run.wait(60) == "stopped"
+    finished, stopped = files(run), run.model()
+    assert size(run) == size(whole) and not stopped.training
+    run.resume()
+    assert run.wait(120) == "done", run.failure
+    links = run.folder / "links"
+    for name in ("parent.pt", "0/begun.pt", "0/done.pt", "1/begun.pt"):
+        assert finished[str(links / name)] == (links / name).stat().st_mtime_ns  # never made again
+    assert same(weights(run), weights(whole))
+    for rank in (0, 1):
+        steps = [row["step"] for row in run.rows("train") if row["rank"] == rank]
+        assert steps == list(range(1, 32 * 12 + 1))
+
+
+def test_a_rank_that_is_killed_leaves_finished_links_and_the_run_goes_on(parent):
+    before = files(parent)
+    run = second_link(parent)
+    os.kill(numbered(ranks_of(run))[1].pid, signal.SIGKILL)
+    assert run.wait(60) == "failed" and run.failure.rank == 1
+    done = run.folder / "links" / "0" / "done.pt"
+    stamp = done.stat().st_mtime_ns
+    assert files(parent) == before and size(run) < size(parent)
+    run.resume(world=1)  # over another number of ranks
+    assert run.wait(120) == "done", run.failure
+    assert done.stat().st_mtime_ns == stamp
+    assert len(notes(run, "distill: begins")) == 1
+    assert (run.folder / "artifact.lepton").exists()
+
+
+def test_gradual_pruning_resumes_between_rounds(parent):
+    chain = [("prune", {"ratio": 0.5, "rounds": 3, "epochs": 12})]
+    whole = compressed(parent, chain)
+    run = lab.compress(parent, chain, epochs=1)
+    until(lambda: any(row["epoch"] >= 5 for row in run.rows("eval")), 60)
+    run.stop()
+    run.wait(60)
+    if run.state == "stopped":
+        run.resume()
+    assert run.wait(60) == "done"
+    assert [row["round"] for row in notes(run, "prune: done")] == [1, 2, 3]
+    counts = [row["parameters"] for row in notes(run, "prune: begins")]
+    assert counts == sorted(counts, reverse=True) and counts[-1] == size(run) == size(whole)
+    assert same(weights(run), weights(whole), 1e-6)
+
+
+def test_the_dense_control_is_made_once_for_equal_settings(parent):
+    first = compressed(parent, [("prune", 0.5)])
+    told = read_json(first.folder / "links" / "control" / "done.json")
+    again = trained(parent.spec.replace(epochs=1), model=parent.model())
+    assert told["test"]["accuracy"] == pytest.approx(again.summary()["test_accuracy"], abs=0.03)
+    second = compressed(parent, [("prune", 0.25)])
+    assert notes(second, "dense control: taken from run")[0]["test"] == told["test"]
+    third = compressed(parent, [("prune", 0.25)], lr=1e-4)
+    assert notes(third, "dense control: trains")
+
+
+def test_a_student_takes_the_place_of_its_teacher(parent):
+    student = {"model": "mlp", "options": {"hidden": 8}}
+    run = compressed(parent, [("distill", {"student": student, "features": True}), "quantize"], epochs=4, lr=0.02)
+    assert size(run) == 64 * 8 + 8 + 8 * 10 + 10
+    assert run.summary()["test_accuracy"] > 0.5
+
+
+def test_unlabelled_samples_teach_what_the_parent_answers(parent):
+    (x, y), (x_test, y_test) = digits()
+    data = ((x, torch.zeros_like(y)), (x_test, y_test), (x_test, y_test))
+    told = [("distill", {"student": "mlp", "labels": False})]
+    run = compressed(parent, told, data=data, epochs=3)
+    assert run.spec.dataset.startswith("cell:") and run.summary()["test_accuracy"] > 0.7
+
+
+def test_lora_learns_other_labels_and_is_merged(parent):
+    (x, y), test = digits()
+    data = ((x, 9 - y), (test[0], 9 - test[1]))
+    run = compressed(parent, [("lora", {"rank": 4})], data=data, epochs=8, lr=0.02)
+    assert size(run) == size(parent) and run.summary()["test_accuracy"] > 0.7
+    assert lab.repeat(run, seed=3).wait(60) == "done"  # with the data that were shipped
+
+
+def digits():
+    data = lab.spec.table("dataset")["digits"](None, 0)
+    return data.train, data.test
+
+
+def test_a_child_of_a_child(parent):
+    first = compressed(parent, [("prune", 0.5)])
+    second = compressed(first, [("low_rank", 0.25)])
+    assert size(second) < size(first) < size(parent)
+    assert second.spec.parent == first.id
+
+
+def test_what_a_notebook_defined_is_compressed_too(home):
+    code = """
+import torch, lepton_lab as lab
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = torch.nn.Linear(64, 48), torch.nn.Linear(48, 10)
+    def forward(self, x):
+        return self.b(self.a(x.flatten(1)).relu())
+run = lab.launch(lab.Spec(epochs=1), model=Net)
+assert run.wait(60) == "done", run.failure
+child = lab.compress(run, [("prune", 0.5), "lora"], epochs=1)
+assert child.wait(60) == "done", child.failure
+print(child.model().a.out_features, child.id)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.stdout.startswith("24 "), done.stderr
+    found = lab.load(lab.attach().folder / "artifact.lepton")
+    assert found(torch.zeros(3, 1, 8, 8, dtype=torch.uint8)).shape == (3, 10)
+
+
+def test_a_parent_that_is_gone_is_not_missed(parent):
+    import shutil
+
+    run = lab.compress(parent, ["prune"], epochs=1)
+    shutil.rmtree(parent.folder)
+    assert run.wait(60) == "done", run.failure
+
+
+class TestRefusals:
+    @pytest.mark.parametrize(
+        ("chain", "changes", "words"),
+        [
+            ([("low_rank", 0.95)], {}, ["saves nothing in any layer", "1: rank"]),
+            ([("prune", {"ratios": {"4": 0.5}})], {}, ["'4': 0.5", "can't be pruned", "the model's answers"]),
+            ([("prune", {"ratios": {"fc": 0.5}})], {}, ["unknown layer", "known: 1"]),
+            (["prune", ("quantize", {"keep": ["fc"]})], {}, ["'keep': ['fc']", "unknown layer"]),
+            (["prune"], {"model": "cnn"}, ["model='cnn'", "leave it out"]),
+            (["prune"], {"strategy": "tensor", "world": 2}, ["strategy='tensor'", "ddp"]),
+            (["prune"], {"epoch": 3}, ["did you mean 'epochs'"]),
+            (["prune"], {"data": (torch.zeros(20, 5), torch.zeros(20).long())}, ["(1, 8, 8), not (5,)"]),
+            (
+                [("distill", {})],
+                {"data": (torch.zeros(20, 1, 8, 8), torch.arange(20) % 3)},
+                ["10 classes apart", "the data have 3"],
+            ),
+        ],
+    )
+    def test_what_can_be_known_before_is_said_before(self, parent, chain, changes, words, home):
+        with pytest.raises(lab.LabError) as caught:
+            lab.compress(parent, chain, **changes)
+        assert "\n" not in str(caught.value)
+        for word in words:
+            assert word in str(caught.value)
+        assert len(lab.runs()) == 1 and len(list((home / "runs").iterdir())) == 1
+
+    def test_a_parent_that_is_none(self, endless):
+        with pytest.raises(lab.LabError, match="'20200101-000000-0000' does not exist"):
+            lab.compress("20200101-000000-0000", ["prune"])
+        fresh = lab.launch(endless)
+        with pytest.raises(lab.LabError, match="no checkpoint yet"):
+            lab.compress(fresh, ["prune"], world=1, epochs=1)
+        fresh.stop()
+        fresh.wait(30)
+
+    def test_data_of_a_table_that_do_not_fit_fail_in_a_sentence_before_any_link(self, parent):
+        run = lab.compress(parent, ["prune"], dataset="blobs", epochs=1)
+        assert run.wait(60) == "failed"
+        assert run.failure.message.startswith("dataset='blobs': run") and "(1, 8, 8)" in run.failure.message
+        assert not (run.folder / "links" / "0").exists()
+
+
+def test_the_command_line_compresses_the_latest_run(parent):
+    def cli(*words):
+        done = subprocess.run([sys.executable, "-m", "lepton_lab", *words], capture_output=True, text=True, timeout=120)
+        return done.returncode, done.stdout, done.stderr
+
+    code, out, err = cli("compress", "prune:0.5", "mask:pattern=2:4", "--epochs", "1", "--json")
+    assert code == 0, err
+    told = json.loads(out)
+    assert told["spec"]["parent"] == parent.id
+    assert told["spec"]["compress"] == [{"prune": {"ratio": 0.5}}, {"mask": {"pattern": "2:4"}}]
+    child = lab.attach(told["id"])
+    assert child.command.startswith("lepton-lab run --model mlp")
+    import shlex
+
+    code, out, err = cli(*shlex.split(child.command)[1:], "--detach")
+    assert code == 0, err
+    again = lab.attach(out.strip())
+    assert again.wait(60) == "done" and again.spec == child.spec and same(weights(again), weights(child))
+    code, out, err = cli("compress", "--parent", parent.id, "prun:0.5")
+    assert code == 2 and "did you mean 'prune'" in err
+    code, out, err = cli("compress", "prune:ratio=0.5,2")
+    assert code == 2 and "NAME:KEY=VALUE" in err
+
+
+def test_the_models_of_the_table_are_the_ones_that_are_tested():
+    assert set(SHAPES) == set(MODELS)

@@ -1,0 +1,449 @@
+"""Compressors by themselves: what they make of a module, chains in many forms, refusals in one sentence."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from lepton_lab.compressors import COMPRESSORS, Work, plan, rehearse
+from lepton_lab.compressors.chain import example
+from lepton_lab.compressors.layers import rounded
+from lepton_lab.compressors.masks import LABEL
+from lepton_lab.models import MODELS
+from lepton_lab.spec import Spec, SpecError, keywords
+
+SHAPES = {"mlp": ((1, 8, 8), 10, 0), "cnn": ((1, 8, 8), 10, 0), "mnist_cnn": ((1, 28, 28), 10, 0)}
+SHAPES |= {"transformer": ((1, 8, 8), 10, 0), "gpt": ((16,), 50, 50)}
+PARENT = "20261122-000000-0000"
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """Matrices this small are done sooner by one thread, above all where others compute."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def made(name):
+    torch.manual_seed(0)
+    return MODELS[name](*SHAPES[name]).eval()
+
+
+def samples(name, n=8):
+    shape, _, vocabulary = SHAPES[name]
+    generator = torch.Generator().manual_seed(1)
+    if vocabulary:
+        return torch.randint(vocabulary, (n, *shape), generator=generator)
+    return torch.randn(n, *shape, generator=generator)
+
+
+def work(name, module, **given):
+    shape, classes, vocabulary = SHAPES[name]
+    x = samples(name, 32)
+    y = torch.randint(classes, (32, *shape) if vocabulary else (32,), generator=torch.Generator().manual_seed(2))
+
+    def loss(output, target):
+        return nn.functional.cross_entropy(output.flatten(0, -2), target.flatten())
+
+    given = {"loss": loss, "draw": lambda count: iter([(x, y)] * min(count, 2)), **given}
+    return Work(Spec(), shape, classes, vocabulary, example(module, shape, vocabulary), **given)
+
+
+def applied(name, compressor, **given):
+    module = made(name)
+    return compressor.apply(module, work(name, module, **given))
+
+
+def size(module):
+    return sum(p.numel() for p in module.parameters())
+
+
+def spec(chain, **fields):
+    return Spec(parent=PARENT, compress=chain, **fields)
+
+
+class TestChain:
+    @pytest.mark.parametrize(
+        "link",
+        [
+            ("prune", 0.25),
+            ["prune", 0.25],
+            {"prune": 0.25},
+            ("prune", {"ratio": 0.25}),
+            {"prune": {"ratio": "0.25"}},
+        ],
+    )
+    def test_every_form_is_one(self, link):
+        assert spec([link]).compress == [{"prune": {"ratio": 0.25}}]
+
+    def test_a_name_alone_and_a_bare_value(self):
+        chain = ["low_rank", ("distill", {"temperature": 2}), ("quantize", "int8")]
+        told = [{"low_rank": {}}, {"distill": {"temperature": 2.0}}, {"quantize": {"scheme": "int8"}}]
+        assert spec(chain).compress == told
+        assert spec("prune").compress == [{"prune": {}}]
+        assert spec({"distill": {"student": {"model": "mlp", "options": {"hidden": 8}}}}).compress[0]["distill"]
+
+    def test_it_converts_back_without_loss(self):
+        chain = [{"prune": {"ratio": 0.5, "ratios": {"0": 0.3}}}, {"quantize": {"keep": ["0"], "aware": True}}]
+        one = spec(chain)
+        assert Spec(**one.to_dict()) == Spec.load(one.to_yaml()) == one
+        assert Spec(parent=PARENT, compress=str(one.compress)) == one
+        script = {}
+        exec(one.to_script().replace('if __name__ == "__main__"', "if False"), {"__name__": "script"}, script)
+        assert script["spec"] == one
+
+    @pytest.mark.parametrize("name", COMPRESSORS)
+    def test_every_option_takes_its_own_default(self, name):
+        defaults = {option: rule.default for option, rule in keywords(COMPRESSORS[name]).items()}
+        defaults.pop("rank" if name == "low_rank" else "", None)  # which energy would contradict
+        assert spec([{name: defaults}]).compress == [{name: defaults}]
+
+    def test_epochs_are_shared_out(self):
+        chain = [("prune", {"rounds": 2, "epochs": 5}), "distill", ("lora", {"epochs": 0}), "quantize"]
+        told = [(r.link, r.name, r.round, r.epochs) for r in plan(spec(chain, epochs=3))]
+        assert told == [
+            (0, "prune", 1, 2),
+            (0, "prune", 2, 3),
+            (1, "distill", 1, 3),
+            (2, "lora", 1, 0),
+            (3, "quantize", 1, 0),
+        ]
+
+    @pytest.mark.parametrize(
+        ("chain", "words"),
+        [
+            (["prun"], ["compress='prun'", "did you mean 'prune'"]),
+            ([("prune", 1.5)], ["{'prune': {'ratio': 1.5}}", "greater than 0 and less than 1", "'prune'"]),
+            ([("prune", 0)], ["'ratio': 0}", "greater than 0"]),
+            ([("prune", "half")], ["'ratio': 'half'", "must be a number"]),
+            ([("prune", {"ration": 0.5})], ["did you mean 'ratio'"]),
+            ([("prune", {"importance": "size"})], ["'magnitude', 'taylor' or 'random'"]),
+            ([("prune", {"rounds": 3})], ["'rounds': 3", "there are 1", "rounds=1"]),
+            ([("prune", {"ratios": {"0": 1.5}})], ["{'0': 1.5}", "must be less than 1"]),
+            ([("prune", {"scope": "global", "ratios": {"0": 0.5}})], ["leave ratios out"]),
+            ([("mask", {"pattern": "4:2"})], ["'pattern': '4:2'", "N:M"]),
+            ([("mask", {"pattern": "2:4", "ratio": 0.9})], ["'ratio': 0.9", "ratio=0.5"]),
+            ([("low_rank", {"rank": 0.5, "energy": 0.9})], ["leave one of the two out"]),
+            ([("low_rank", 1)], ["'rank': 1", "less than 1"]),
+            ([("distill", "mlq")], ["'mlq'", "did you mean 'mlp'"]),
+            ([("distill", {"student": {"model": "mlp", "options": {"hidden": 0}}})], ["'hidden': 0", "at least 1"]),
+            ([("distill", {"student": {"modle": "mlp"}})], ["did you mean 'model'"]),
+            (["prune", ("distill", "mlp")], ["after 'prune'", "throw that away"]),
+            ([("lora", {"rank": 0})], ["'rank': 0", "at least 1"]),
+            ([("quantize", "int4")], ["'scheme': 'int4'", "'int8_static'"]),
+            ([("quantize", {"calibration": 0})], ["calibration=256"]),
+            ([("quantize", {"scheme": "bf16", "aware": True})], ["int8_static", "bf16"]),
+            ([("quantize", {"epochs": 2})], ["aware=True"]),
+            (["quantize", "prune"], ["'prune' after 'quantize'", "must be the last link"]),
+            (["mask", "distill"], ["'distill' after 'mask'", "undo the mask"]),
+            ([("lora", {"merge": False}), "prune"], ["merge=True"]),
+            ([3], ["3 is no link", "quantize"]),
+            (3, ["compress=3", "list of links"]),
+            ([{"prune": 0.5, "mask": 0.5}], ["is no link"]),
+        ],
+    )
+    def test_what_can_t_work_is_refused_in_a_sentence(self, chain, words):
+        with pytest.raises(SpecError) as caught:
+            spec(chain, epochs=1)
+        assert "\n" not in str(caught.value)
+        for word in words:
+            assert word in str(caught.value)
+
+    def test_parent_and_chain_belong_together(self):
+        with pytest.raises(SpecError, match="needs parent="):
+            Spec(compress=["prune"])
+        with pytest.raises(SpecError, match="give compress"):
+            Spec(parent=PARENT)
+
+    @pytest.mark.parametrize("strategy", ["pipeline", "tensor", "parameter_server", "hogwild"])
+    def test_strategies_that_cut_models_are_refused(self, strategy):
+        with pytest.raises(SpecError, match=rf"strategy='{strategy}': can't train what a compressor makes.*ddp"):
+            spec(["prune"], strategy=strategy, world=2, optimizer="sgd")
+
+
+@pytest.mark.parametrize("name", SHAPES)
+class TestEveryModel:
+    @pytest.mark.parametrize(
+        ("compressor", "options"),
+        [
+            ("prune", {}),
+            ("prune", {"importance": "taylor", "scope": "global"}),
+            ("prune", {"importance": "random"}),
+            ("mask", {}),
+            ("mask", {"pattern": "2:4"}),
+            ("low_rank", {}),
+            ("low_rank", {"energy": 0.5}),
+            ("distill", {}),
+            ("lora", {}),
+            ("quantize", {"aware": True}),
+        ],
+    )
+    def test_outputs_keep_their_shape_and_all_trains(self, name, compressor, options):
+        chosen = COMPRESSORS[compressor](**options)
+        before, x = made(name), samples(name)
+        module = applied(name, chosen)
+        output = module.train()(x)
+        assert output.shape == before(x).shape
+        output.square().mean().backward()
+        trained = [p for p in module.parameters() if p.requires_grad]
+        assert trained and any(p.grad is not None and p.grad.abs().max() > 0 for p in trained)
+        after = chosen.finish(module.eval())
+        assert after(x).shape == before(x).shape
+        assert all(p.requires_grad for p in after.parameters())
+        assert not any(type(m).__module__.endswith("compressors.layers") for m in after.modules())
+        if compressor in ("prune", "low_rank"):
+            assert size(after) < 0.75 * size(before)
+        else:
+            assert size(after) == size(before)
+
+    def test_a_rehearsal_has_the_shapes_of_the_real_one(self, name):
+        shape, classes, vocabulary = SHAPES[name]
+        chain = spec([("prune", {"importance": "taylor"}), ("low_rank", 0.2), ("quantize", {"aware": True})])
+        module = made(name)
+        before = copy.deepcopy(module.state_dict())
+        told = rehearse(module, chain, shape, classes, vocabulary)
+        real = module
+        for item in plan(chain):
+            compressor = item.compressor()
+            real = compressor.finish(compressor.apply(copy.deepcopy(real), work(name, real)))
+        assert [p.shape for p in told.parameters()] == [p.shape for p in real.parameters()]
+        assert all(torch.equal(a, b) for a, b in zip(before.values(), module.state_dict().values(), strict=True))
+
+
+class TestPrune:
+    def test_half_of_each_layer_goes_and_the_answers_layer_stays(self):
+        prune = COMPRESSORS["prune"](ratio=0.5)
+        module = applied("mnist_cnn", prune)
+        assert prune.told["kept"] == {"0": [32, 16], "3": [64, 32], "7": [128, 64]}
+        assert prune.told["left"] == {"10": "gives the model's answers"}
+        assert size(module) == 56_714
+
+    def test_heads_leave_whole(self):
+        prune = COMPRESSORS["prune"](ratio=0.5)
+        module = applied("transformer", prune)
+        assert prune.told["kept"]["blocks.0.attention"] == [4, 2]
+        attention = module.blocks[0].attention
+        assert attention.q.out_features == attention.out.in_features == 2 * attention.head_size
+        assert "the width that several layers add to" in prune.told["left"]["embed.project"]
+
+    def test_the_least_important_go(self):
+        module = made("mlp")
+        with torch.no_grad():
+            module[1].weight[::2] *= 0.01
+        kept = module[1].weight[1::2].clone()
+        module = COMPRESSORS["prune"](ratio=0.5).apply(module, work("mlp", module))
+        assert torch.equal(module[1].weight, kept)
+
+    def test_taylor_looks_at_the_loss_and_not_at_size(self):
+        module = made("mlp")
+        with torch.no_grad():
+            module[4].weight[:, :64] = 0  # large weights that lead nowhere
+            module[1].weight[:64] *= 10
+        kept = module[1].weight[64:].clone()
+        module = COMPRESSORS["prune"](ratio=0.5, importance="taylor").apply(module, work("mlp", module))
+        assert torch.equal(module[1].weight, kept)
+
+    def test_global_takes_where_least_is_lost(self):
+        module = made("cnn")
+        with torch.no_grad():
+            module[3].weight[16:] *= 1e-3
+        prune = COMPRESSORS["prune"](ratio=0.25, scope="global")
+        prune.apply(module, work("cnn", module))
+        assert prune.told["kept"]["3"][1] < prune.told["kept"]["5"][1]
+        before, after = (sum(n[i] for n in prune.told["kept"].values()) for i in (0, 1))
+        assert after == round(0.75 * before)
+
+    def test_rounds_end_where_one_ends(self):
+        first = made("cnn")
+        module = copy.deepcopy(first)
+        for r in (1, 2, 3):
+            prune = COMPRESSORS["prune"](ratio=0.3, rounds=3)
+            module = prune.apply(module, work("cnn", module, before=lambda: first, round=r))
+        assert size(module) == size(applied("cnn", COMPRESSORS["prune"](ratio=0.3)))
+
+    def test_single_layers_by_name(self):
+        prune = COMPRESSORS["prune"](ratios={"3": 0.75})
+        applied("cnn", prune)
+        assert {name: n[1] for name, n in prune.told["kept"].items()} == {"0": 32, "3": 16, "5": 64, "8": 64}
+
+    @pytest.mark.parametrize(
+        ("name", "layer", "words"),
+        [
+            ("cnn", "11", "can't be pruned: gives the model's answers"),
+            ("transformer", "embed.project", "can't be pruned: is the width"),
+            ("cnn", "conv1", "unknown layer"),
+        ],
+    )
+    def test_a_layer_that_can_t_be_pruned_is_named_with_the_reason(self, name, layer, words):
+        with pytest.raises(SpecError, match=words) as caught:
+            applied(name, COMPRESSORS["prune"](ratios={layer: 0.5}))
+        assert repr(layer) in str(caught.value)
+
+    def test_a_model_that_names_its_channels_keeps_them(self):
+        class Fixed(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.a, self.b, self.c = nn.Linear(64, 32), nn.Linear(32, 16), nn.Linear(16, 10)
+
+            def forward(self, x):
+                x = self.a(x.flatten(1)).view(-1, 32).relu()
+                return self.c(self.b(x).relu())
+
+        prune = COMPRESSORS["prune"]()
+        module = prune.apply(Fixed(), work("mlp", made("mlp")))
+        assert module.a.out_features == 32 and module.b.out_features == 8
+        assert "can't do without" in prune.told["left"]["a"]
+
+    def test_a_model_with_nothing_to_remove_is_refused(self):
+        with pytest.raises(SpecError, match=r"nothing that can be removed \(1: gives the model's answers\)"):
+            module = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+            COMPRESSORS["prune"]().apply(module, work("mlp", module))
+
+
+class TestMask:
+    def test_zeros_stay_zero_while_the_rest_trains(self):
+        mask = COMPRESSORS["mask"](ratio=0.9)
+        module = applied("mlp", mask)
+        assert mask.told["label"] == LABEL == "mask only: no smaller, no faster here"
+        assert mask.told["zeros"] == pytest.approx(0.9, abs=0.01)
+        optimizer = torch.optim.SGD(module.parameters(), 0.1)
+        module(samples("mlp")).square().mean().backward()
+        optimizer.step()
+        module = mask.finish(module)
+        assert (module[1].weight == 0).sum() == round(0.9 * module[1].weight.numel())
+
+    def test_two_of_four_that_are_largest_stay(self):
+        before = made("mlp")[1].weight.detach()
+        mask = COMPRESSORS["mask"](pattern="2:4")
+        after = mask.finish(applied("mlp", mask))[1].weight.detach().view(128, 16, 4)
+        assert ((after != 0).sum(-1) == 2).all()
+        top = before.view(128, 16, 4).abs().topk(2).values.sum()
+        assert after.abs().sum() == pytest.approx(top.item(), rel=1e-5)
+
+    def test_a_shape_that_the_pattern_does_not_divide_is_told(self):
+        mask = COMPRESSORS["mask"](pattern="2:4")
+        applied("cnn", mask)
+        assert mask.told["left"] == {"0": "2:4 needs inputs that 4 divides, not 9"}
+
+
+class TestLowRank:
+    def test_all_of_the_energy_is_the_same_function(self):
+        module = made("mlp")
+        with torch.no_grad():  # of rank 5
+            module[1].weight.copy_(torch.randn(128, 5) @ torch.randn(5, 64))
+        before, x = copy.deepcopy(module), samples("mlp")
+        low = COMPRESSORS["low_rank"](energy=0.999999)
+        after = low.apply(module, work("mlp", module))
+        assert low.told["ranks"] == {"1": 5}
+        assert torch.allclose(after(x), before(x), atol=1e-4)
+
+    def test_a_convolution_becomes_two(self):
+        low = COMPRESSORS["low_rank"](rank=0.25)
+        after = applied("cnn", low)
+        assert [layer.kernel_size for layer in after[3]] == [(3, 3), (1, 1)]
+        assert low.told["ranks"]["3"] == 16
+
+    def test_the_nearest_of_its_rank(self):
+        module = made("mlp")
+        u, s, v = torch.linalg.svd(module[1].weight.detach())
+        wanted = (u[:, :16] * s[:16]) @ v[:16]
+        after = COMPRESSORS["low_rank"](rank=0.25).apply(module, work("mlp", module))[1]
+        assert torch.allclose(after[1].weight @ after[0].weight, wanted, atol=1e-5)
+
+    def test_a_rank_that_saves_nothing_is_refused(self):
+        with pytest.raises(SpecError, match=r"'rank': 0.95.*saves nothing in any layer .*take less"):
+            applied("mlp", COMPRESSORS["low_rank"](rank=0.95))
+
+
+class TestLora:
+    def test_at_first_nothing_changes_and_merged_is_the_same(self):
+        before, x = made("transformer"), samples("transformer")
+        lora = COMPRESSORS["lora"](rank=2)
+        module = applied("transformer", lora)
+        assert torch.allclose(module(x), before(x), atol=1e-5)
+        trained = [p for p in module.parameters() if p.requires_grad]
+        assert sum(p.numel() for p in trained) == lora.told["trained"] < 0.2 * size(before)
+        with torch.no_grad():
+            for p in trained:
+                p.add_(0.1 * torch.randn_like(p))
+        adapted = module(x)
+        assert not torch.allclose(adapted, before(x), atol=1e-2)
+        assert torch.allclose(lora.finish(module)(x), adapted, rtol=1e-3, atol=1e-3)
+
+    def test_convolutions_merge_too(self):
+        x, lora = samples("cnn"), COMPRESSORS["lora"](rank=2)
+        module = applied("cnn", lora)
+        with torch.no_grad():
+            for p in module.parameters():
+                p.add_(0.05 * torch.randn_like(p))
+        adapted = module(x)
+        assert torch.allclose(lora.finish(module)(x), adapted, rtol=1e-3, atol=1e-3)
+
+
+class TestDistill:
+    def test_the_teacher_alone_pulls_a_student_to_its_answers(self):
+        teacher, x = made("mlp"), samples("mlp", 64)
+        distill = COMPRESSORS["distill"](student={"model": "mlp", "options": {"hidden": 32}}, labels=False)
+        given = work("mlp", teacher, parent=lambda: copy.deepcopy(teacher))
+        student = distill.apply(teacher, given)
+        objective = distill.objective(student, given)
+        optimizer = torch.optim.Adam(student.parameters(), 1e-2)
+        wrong = torch.zeros(64, dtype=torch.long)  # never looked at
+        losses = []
+        for _ in range(60):
+            ((batch, _, _),) = objective.over([(x, wrong, 1.0)])
+            value = objective(student(batch), wrong)
+            optimizer.zero_grad()
+            value.backward()
+            optimizer.step()
+            losses.append(value.item())
+        assert losses[-1] < 0.1 * losses[0]
+        assert (student(x).argmax(1) == teacher(x).argmax(1)).float().mean() > 0.9
+        assert not any(p.requires_grad for p in objective.teacher.parameters())
+
+    def test_it_is_hinton_s_loss(self):
+        teacher, x, y = made("mlp"), samples("mlp"), torch.arange(8) % 10
+        distill = COMPRESSORS["distill"](temperature=3.0, alpha=0.7)
+        given = work("mlp", teacher, parent=lambda: copy.deepcopy(teacher))
+        objective = distill.objective(teacher, given)
+        objective.x = x
+        output = 2 * teacher(x)
+        p, q = (torch.softmax(scores / 3, 1) for scores in (teacher(x), output))
+        soft = 9 * (p * (p / q).log()).sum(1).mean()
+        hard = nn.functional.cross_entropy(output, y)
+        assert objective(output, y).item() == pytest.approx((0.7 * soft + 0.3 * hard).item(), rel=1e-5)
+
+    def test_features_count_where_asked(self):
+        teacher, x, y = made("mlp"), samples("mlp"), torch.arange(8) % 10
+        given = work("mlp", teacher, parent=lambda: copy.deepcopy(teacher))
+        distill = COMPRESSORS["distill"](student="cnn", features=True)
+        student = distill.apply(teacher, given)
+        objective = distill.objective(student, given)
+        objective.x = x
+        more = objective(student(x), y)
+        objective.watched = []
+        assert more > objective(student(x), y)
+
+
+class TestQuantize:
+    def test_rounded_weights_are_those_of_int8(self):
+        weight = torch.randn(4, 9)
+        scale = weight.abs().amax(1, keepdim=True) / 127
+        assert torch.allclose(rounded(weight), (weight / scale).round() * scale, atol=1e-6)
+
+    def test_layers_to_keep_stay_in_float(self):
+        aware = COMPRESSORS["quantize"](aware=True, keep=["4"])
+        module = applied("mlp", aware)
+        assert type(module[1]).__name__ == "Rounded" and type(module[4]) is nn.Linear
+        with pytest.raises(SpecError, match=r"'keep': \['head'\].*unknown layer"):
+            applied("mlp", COMPRESSORS["quantize"](keep=["head"]))
+
+    def test_ranges_are_those_of_the_data(self):
+        module = applied("mlp", COMPRESSORS["quantize"](aware=True))
+        x = samples("mlp", 32)
+        assert module[1].low.item() == pytest.approx(x.min().item()) and module[1].high.item() > 0
+        close = (module.eval()(x) - made("mlp")(x)).abs().max()
+        assert 0 < close < 0.1

@@ -1,0 +1,221 @@
+"""Meters: counts by hand, intervals from a table, clocks and memory on models that take a known time and room."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+
+import numpy as np
+import pytest
+import torch
+import torch._dynamo  # sets an environment variable of its own when first needed, which a test would seem to leak
+from torch import nn
+
+import lepton_lab as lab
+from lepton_lab.artifacts import About, counting, write
+from lepton_lab.datasets import Data
+from lepton_lab.meters import Latency, Measured, candidates, clocks, wilson
+from lepton_lab.models import MODELS
+
+SIX = About("net", (6,), "float32", ["a", "b", "c"])
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    torch.manual_seed(0)
+
+
+def sample(*shape):
+    return torch.zeros(1, *shape)
+
+
+@pytest.mark.parametrize(
+    ("right", "n", "low", "high"),
+    # Newcombe, Two-sided confidence intervals for the single proportion, 1998, table I, method 3.
+    [(81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0000, 0.1611), (1, 29, 0.0061, 0.1718)],
+)
+def test_wilson_s_interval_is_that_of_the_literature(right, n, low, high):
+    assert wilson(right, n) == pytest.approx((low, high), abs=5e-5)
+    assert wilson(n - right, n) == pytest.approx((1 - high, 1 - low), abs=5e-5)
+    assert 0 <= wilson(n, n)[0] < wilson(n, n)[1] <= 1
+
+
+@pytest.mark.parametrize(
+    ("module", "shape", "count"),
+    [
+        (nn.Linear(6, 5), (6,), 30),
+        (nn.Linear(6, 5), (7, 6), 7 * 30),
+        (nn.Conv2d(3, 8, 3, padding=1), (3, 10, 12), 10 * 12 * 8 * 3 * 9),
+        (nn.Conv2d(8, 8, 3, groups=4), (8, 10, 10), 8 * 8 * 8 * 2 * 9),
+        (nn.Conv2d(4, 4, (3, 1), stride=2), (4, 9, 9), 4 * 5 * 4 * 4 * 3),
+        (nn.ConvTranspose2d(4, 6, 2, stride=2), (4, 5, 5), 5 * 5 * 4 * 6 * 4),
+        (nn.Conv1d(2, 3, 5), (2, 20), 16 * 3 * 2 * 5),
+        (nn.Sequential(nn.Flatten(), nn.Linear(12, 4), nn.ReLU(), nn.BatchNorm1d(4), nn.Linear(4, 2)), (3, 4), 56),
+        (MODELS["mlp"]((1, 28, 28), 10), (1, 28, 28), 784 * 128 + 128 * 10),
+        (
+            MODELS["mnist_cnn"]((1, 28, 28), 10),
+            (1, 28, 28),
+            26 * 26 * 32 * 9 + 11 * 11 * 64 * 32 * 9 + 1600 * 128 + 1280,
+        ),
+        (
+            # 49 tokens of 16 pixels; of each block 12 products of width x width a token, and two of tokens x tokens.
+            MODELS["transformer"]((1, 28, 28), 10, width=32, depth=2),
+            (1, 28, 28),
+            49 * 16 * 32 + 2 * (49 * 12 * 32 * 32 + 2 * 49 * 49 * 32) + 32 * 10,
+        ),
+    ],
+    ids=lambda v: type(v).__name__ if isinstance(v, nn.Module) else str(v),
+)
+def test_multiply_adds_are_exact(module, shape, count):
+    assert counting.multiply_adds(module.eval(), sample(*shape)) == count
+
+
+def test_multiply_adds_and_parameters_of_a_text_model():
+    model = MODELS["gpt"]((16,), 30, 30, width=32, depth=2, tied=True).eval()
+    counted = counting.multiply_adds(model, torch.zeros(1, 16, dtype=torch.long))
+    assert counted == 2 * (16 * 12 * 32 * 32 + 2 * 16 * 16 * 32) + 16 * 32 * 30
+    block = 4 * (32 * 32 + 32) + 2 * 2 * 32 + 32 * 128 + 128 + 128 * 32 + 32
+    assert counting.parameters(model) == 30 * 32 + 2 * block + 2 * 32  # the head's matrix is the embedding's
+
+
+def test_latency_of_single_times():
+    told = Latency.of([float(i) for i in range(100, 0, -1)])
+    assert told == Latency(50.5, 95.0, 1.0, 100.0, 100)
+    assert Latency.of([2.0]) == Latency(2.0, 2.0, 2.0, 2.0, 1)
+
+
+def test_calls_take_turns_and_the_warm_up_is_not_timed():
+    seen = []
+
+    def call(name, seconds):
+        seen.append(name)
+        time.sleep(seconds)
+
+    (a, a_busy), (b, _) = clocks.in_turn([lambda: call("a", 0.01), lambda: call("b", 0.02)], repeats=3, warmup=2)
+    assert "".join(seen) == "abab" + 3 * "aabb"  # a turn begins with a call that is not timed
+    assert len(a) == len(b) == 3 and min(a) >= 0.01 and min(b) >= 0.02
+    assert a_busy < 0.01  # asleep
+
+
+def test_peak_memory_is_that_of_what_lives_at_once():
+    size = 40_000_000  # bytes; two of three live at once
+
+    def call():
+        a = np.ones(size, np.uint8)
+        b = a + 1
+        del a
+        return b + 1
+
+    assert clocks.peak_memory(call) == pytest.approx(2 * size, rel=0.05)
+    assert clocks.peak_memory(lambda: None) < 2_000_000
+
+
+class Sized(nn.Module):
+    """Answers rightly, for samples whose first number is their label, but for the last label."""
+
+    def forward(self, x):
+        label = x[:, 0].long()
+        return nn.functional.one_hot(label.clamp(max=1), 3).float() + 0 * x[:, :3]
+
+
+def test_accuracy_with_its_interval_over_the_samples_given():
+    y = torch.tensor([0, 1, 2, 0, 1, 1, 0])
+    x = torch.zeros(7, 6)
+    x[:, 0] = y
+    found = lab.measure(Sized(), (x, y), batches=(1, 4), repeats=2)  # 7 is no multiple of 4
+    assert found.accuracy == 6 / 7 and found.samples == 7 and found.interval == wilson(6, 7)
+    numbers = lab.measure(nn.Linear(6, 1), (x, y.float()), repeats=2)
+    assert numbers.accuracy is None and numbers.interval is None
+
+
+def test_figures_of_a_module_and_its_artifacts_agree(tmp_path):
+    model = nn.Sequential(nn.Linear(6, 64), nn.ReLU(), nn.Linear(64, 3)).eval()
+    x = SIX.samples(50)
+    data = Data((x, model(x).argmax(1)), None, (x, model(x).argmax(1)), (6,), ["a", "b", "c"])
+    before = torch.get_num_threads()
+    whole = lab.measure(model, data, repeats=3)
+    assert torch.get_num_threads() == before
+    for scheme, runtime in (("fp32", "torch"), ("fp32", "onnxruntime"), ("int8_static", "onnxruntime")):
+        artifact = write(tmp_path / "a.lepton", model, SIX, scheme, x, runtime=runtime)
+        found = lab.measure(artifact.path, data, repeats=3)
+        assert (found.parameters, found.multiply_adds) == (whole.parameters, whole.multiply_adds) == (643, 576)
+        assert found.bytes == artifact.path.stat().st_size
+        assert found.accuracy >= 0.9 and found.samples == 50
+        assert set(found.latency) == {1, 64} and found.latency[64].repeats == 3
+    assert 643 * 4 < whole.bytes < 643 * 4 + 400
+
+
+def test_all_that_is_told_is_json_and_says_how():
+    found = lab.measure(nn.Linear(6, 3), about=SIX, repeats=2, threads=2, watts=5)
+    told = json.loads(json.dumps(found.to_dict()))
+    assert told["conditions"]["threads"] == 2 and told["conditions"]["device"]
+    assert set(told["conditions"]["versions"]) == {"torch", "onnxruntime"}
+    assert "2 threads of" in str(found) and "estimate: CPU seconds x 5 W" in str(found)
+    assert "<table>" in found._repr_html_()
+    assert found.speedup(1) is None and found.best_peer(1) is None
+
+
+@pytest.fixture
+def uncompiled(monkeypatch):
+    """No C++ compiler: compiling takes half a minute."""
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+
+
+def test_peers_take_turns_and_the_best_of_them_is_what_counts(uncompiled, monkeypatch):
+    monkeypatch.setattr(candidates, "has_bf16", lambda: True)
+    model = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3))
+    found = lab.measure(model, (SIX.samples(9), torch.zeros(9, dtype=torch.long)), repeats=3, peers=True, control=model)
+    names = ["dense, eager", "dense, bf16", "dense under ONNX Runtime", "dense, trained on as long"]
+    assert [peer.name for peer in found.peers] == names
+    assert all(peer.samples == 9 and set(peer.latency) == {1, 64} for peer in found.peers)
+    best = min(found.peers, key=lambda peer: peer.latency[64].median)
+    assert found.best_peer(64) == best
+    assert found.speedup(64) == best.latency[64].median / found.latency[64].median
+    assert found.peers[0].bytes > found.peers[1].bytes and found.peers[0].parameters == found.peers[1].parameters
+
+
+def test_speed_up_is_against_the_fastest():
+    def one(name, seconds):
+        return Measured(name, 1, 1, 1, {1: Latency(seconds, seconds, seconds, seconds, 1)})
+
+    found = one("ours", 1.0)
+    found.peers = [one("slow", 9.0), one("fast", 2.0)]
+    assert found.best_peer(1).name == "fast" and found.speedup(1) == 2.0
+    assert found.rows()[0]["x best peer, batch 1"] == "2.00"
+
+
+@pytest.mark.slow
+def test_a_compiled_peer_takes_its_turn():
+    model = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3))
+    found = lab.measure(model, (SIX.samples(9), torch.zeros(9, dtype=torch.long)), repeats=3, peers=True)
+    assert "dense, compiled" in [peer.name for peer in found.peers]
+    assert {peer.accuracy for peer in found.peers if "bf16" not in peer.name} == {found.accuracy}
+
+
+@pytest.mark.parametrize(
+    ("model", "given", "says"),
+    [
+        (nn.Linear(6, 3), {}, "data=None: of a module"),
+        (nn.Linear(6, 3), {"about": SIX, "batches": (0,)}, "batches=0: must be at least 1"),
+        (nn.Linear(6, 3), {"about": SIX, "repeats": 0}, "repeats=0: must be at least 1"),
+        (nn.Linear(6, 3), {"about": SIX, "data": [1]}, r"data: must be a Data or \(x, y\), not list"),
+        (nn.Linear(6, 3), {"about": SIX, "data": (torch.zeros(2, 6), [0])}, "2 samples and 1 answers"),
+        (nn.Linear(6, 3), {"about": SIX, "data": (torch.zeros(2, 5), [0, 1])}, r"samples of shape \(2, 5\)"),
+        ("nowhere.lepton", {}, "there is no such file"),
+        (3, {}, "must be a run or a torch module"),
+    ],
+    ids=lambda v: None,
+)
+def test_refuses_in_a_sentence(model, given, says):
+    with pytest.raises(lab.LabError, match=says) as error:
+        lab.measure(model, **given)
+    assert "\n" not in str(error.value)
+
+
+def test_an_artifact_needs_to_be_told_its_dense_peer(tmp_path, uncompiled):
+    artifact = write(tmp_path / "a.lepton", nn.Linear(6, 3), SIX, runtime="torch")
+    with pytest.raises(lab.SpecError, match="dense=None"):
+        lab.measure(artifact, peers=True, repeats=1)
+    found = lab.measure(artifact, peers=True, repeats=1, dense=nn.Linear(6, 3))
+    assert "dense, eager" in [peer.name for peer in found.peers]

@@ -13,13 +13,13 @@ from . import checkpoints, operations, shipping, trained
 from .compressors import Round, Work, plan
 from .compressors.chain import example
 from .control import Control
-from .delivery import ARTIFACT, MEASURES, deliver
+from .delivery import MEASURES, deliver
 from .events import Log
 from .feeding import Feed
 from .folders import RunFolder, read_json, write_json
 from .spec import Spec, SpecError, pick, table
 from .strategies.base import Single
-from .trained import BEGUN, DONE, PARENT, place
+from .trained import ARTIFACT, BEGUN, CONTROL, DONE, PARENT, place
 from .training import Fit, Part, evaluate, rewind
 
 if TYPE_CHECKING:
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from .datasets import Data
     from .strategies.base import Loss
 
-CONTROL = "control"  # the parent trained on for as long as the chain was: what compression alone cost
 FIGURES = "done.json"  # what a round ended with, beside its module
 OF_RUN = ("compress", "name", "timeout", "checkpoint_every", "eval_every", "strategy", "world", "device")
 """Fields of a spec that leave the control as it is."""

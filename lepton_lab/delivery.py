@@ -9,15 +9,15 @@ from .compressors import Round
 from .compressors.distill import Distill
 from .compressors.quantize import Quantize
 from .folders import RunFolder
-from .meters import measure
-from .trained import DONE, PARENT, place
+from .meters import TRAINED_ON, measure
+from .trained import ARTIFACT, DONE, peers, place
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from .datasets import Data
 
-ARTIFACT, MEASURES = "artifact.lepton", "measures.json"  # in the run's folder
+MEASURES = "measures.json"  # in the run's folder
 
 
 def deliver(folder: RunFolder, rounds: list[Round], data: Data) -> dict[str, Any]:
@@ -27,7 +27,8 @@ def deliver(folder: RunFolder, rounds: list[Round], data: Data) -> dict[str, Any
     Returns
     -------
     dict
-        What was measured, as `Measured.to_dict` tells it: "artifact", and "dense", the parent's module.
+        What was measured, as `Measured.to_dict` tells it: "artifact" beside its peers, and "dense", the fastest of
+        those that is the parent's module.
 
     Raises
     ------
@@ -43,9 +44,14 @@ def deliver(folder: RunFolder, rounds: list[Round], data: Data) -> dict[str, Any
         samples = raw(data, last.calibration, spec.seed) if last.calibration else None
         how = {"scheme": last.scheme, "calibration": samples, "keep": last.keep}
     file = artifacts.write(path, shipping.kept(place(folder, rounds[-1].number) / DONE), about, **how)
-    dense = shipping.kept(place(folder, f"{PARENT}.pt"))
-    told = {"artifact": measure(file, data).to_dict(), "dense": measure(dense, data, about=about).to_dict()}
-    artifacts.annotate(path, measured={k: v for k, v in told["artifact"].items() if k != "bytes"})
+    dense, control = peers(folder)
+    found = measure(file, data, peers=True, dense=dense, control=control)
+    largest = max(found.latency)
+    others = [peer for peer in found.peers if peer.name != TRAINED_ON]
+    fastest = min(others, key=lambda peer: peer.latency[largest].median)
+    told = {"artifact": found.to_dict(), "dense": fastest.to_dict()}
+    kept = {k: v for k, v in told["artifact"].items() if k not in ("bytes", "peers")}
+    artifacts.annotate(path, measured=kept)
     told["artifact"]["bytes"] = path.stat().st_size  # with these figures in it
     return told
 

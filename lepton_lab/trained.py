@@ -19,6 +19,10 @@ BEGUN, DONE = "begun.pt", "done.pt"
 
 PARENT = "parent"
 """Name in LINKS of the copy of the parent's module, and of what that was told of its data."""
+CONTROL = "control"
+"""Folder in LINKS of the parent trained on for as long as the chain was: what compression alone cost."""
+ARTIFACT = "artifact.lepton"
+"""In the folder of a run that compressed: the file that it ended in."""
 
 
 def place(folder: RunFolder, number: int | str) -> Path:
@@ -66,6 +70,13 @@ def _chained(folder: RunFolder) -> nn.Module:
         checkpoints.load_tensors(folder.checkpoint(saved[-1]), module)
         return module
     return shipping.kept(place(folder, number - 1) / DONE)
+
+
+def peers(folder: RunFolder) -> tuple[nn.Module, nn.Module | None]:
+    """What a chain's artifact is compared with: the parent's module, and the control where there is one by now."""
+    control = place(folder, CONTROL) / DONE
+    dense = shipping.kept(folder.path / LINKS / f"{PARENT}.pt").eval()
+    return dense, shipping.kept(control).eval() if control.exists() else None
 
 
 def adopt(folder: Path, module: nn.Module, told: dict[str, Any]) -> None:

@@ -79,6 +79,12 @@ def data_root():
 
 
 @pytest.fixture
+def no_compiler(monkeypatch):
+    """Without the peer that torch.compile makes, which takes seconds each time."""
+    monkeypatch.setenv("CXX", "no-compiler")
+
+
+@pytest.fixture
 def tiny():
     """A spec whose run takes well under a second."""
     return lab.Spec(dataset="digits", model="mlp", epochs=2, batch_size=128)

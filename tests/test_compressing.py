@@ -17,6 +17,8 @@ from lepton_lab.compressors.chain import STRATEGIES
 from lepton_lab.folders import read_json
 from lepton_lab.models import MODELS
 
+pytestmark = pytest.mark.usefixtures("no_compiler")
+
 SMALL = {"transformer": {"width": 32, "depth": 2}, "gpt": {"width": 32, "depth": 2}, "mlp": {"hidden": 32}}
 LINKS = {"low_rank": {"rank": 0.2}, "quantize": {"aware": True}}
 
@@ -80,6 +82,10 @@ def test_a_chain_under_ddp_ends_in_a_file_and_leaves_the_parent_as_it_is(parent)
     assert file.manifest["parent"] == parent.id and file.manifest["scheme"] == "int8_static"
     assert told["artifact"]["accuracy"] > 0.8 and told["control"]["test"]["accuracy"] > 0.8
     assert told["dense"]["parameters"] == size(parent)
+    peers = [peer["name"] for peer in told["artifact"]["peers"]]
+    assert {"dense, eager", "dense under ONNX Runtime", "dense, trained on as long"} <= set(peers)
+    again = lab.measure(child, peers=True, repeats=3)  # of the file, beside the same
+    assert (again.bytes, [peer.name for peer in again.peers]) == (told["artifact"]["bytes"], peers)
 
 
 def taught(model, epochs=1):

@@ -9,7 +9,8 @@ All figures of one call come from one process and the same samples, and what is 
 
 from __future__ import annotations
 
+from .candidates import TRAINED_ON
 from .figures import Latency, Measured, wilson
 from .measuring import measure
 
-__all__ = ["Latency", "Measured", "measure", "wilson"]
+__all__ = ["TRAINED_ON", "Latency", "Measured", "measure", "wilson"]

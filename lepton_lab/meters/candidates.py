@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -80,6 +81,9 @@ def of_module(module: nn.Module, about: About, name: str, how: str = "eager") ->
     )
 
 
+TRAINED_ON = "dense, trained on as long"
+
+
 def peers(dense: nn.Module, about: About, threads: int, control: nn.Module | None = None) -> list[Candidate]:
     """
     What a compressed model must be compared with: the dense one under everything that makes it fast here.
@@ -96,7 +100,7 @@ def peers(dense: nn.Module, about: About, threads: int, control: nn.Module | Non
         The dense model trained on for as long as the compressed one was.
     """
     found = [of_module(dense, about, "dense, eager")]
-    if shutil.which("g++") or shutil.which("clang++"):
+    if shutil.which(os.environ.get("CXX", "g++")):  # as torch.compile looks for it
         found.append(of_module(dense, about, "dense, compiled", "compiled"))
     if has_bf16():
         found.append(of_module(dense, about, "dense, bf16", "bf16"))
@@ -107,7 +111,7 @@ def peers(dense: nn.Module, about: About, threads: int, control: nn.Module | Non
     except LabError:  # an operator that does not export: then that peer can't be had
         pass
     if control is not None:
-        found.append(of_module(control, about, "dense, trained on as long"))
+        found.append(of_module(control, about, TRAINED_ON))
     return found
 
 

@@ -12,9 +12,12 @@ from typing import TYPE_CHECKING, Any
 from .. import provenance
 from ..artifacts import About, Artifact, load
 from ..artifacts.checking import checked
-from ..artifacts.sources import source
+from ..artifacts.sources import run_data, source
 from ..datasets import Data
-from ..spec import SpecError
+from ..folders import RunFolder
+from ..spec import LabError, SpecError
+from ..trained import ARTIFACT
+from ..trained import peers as kept_peers
 from . import candidates, clocks
 from .candidates import Candidate
 from .figures import Latency, Measured, wilson
@@ -47,7 +50,7 @@ def measure(
     Parameters
     ----------
     model
-        An artifact or its path, a run, or a module.
+        An artifact or its path, a run, or a module. Of a run that compressed, the artifact that it ended in.
     data
         Where accuracy comes from: a `Data`, or (x, y) of raw samples and labels; a run brings its own test set.
         Without, latency is measured on made-up samples, and accuracy is not known.
@@ -61,7 +64,7 @@ def measure(
         Whether dense peers take turns with it, A B C A B C: eager, compiled (where there is a C++ compiler), bf16
         (where the processor has it) and ONNX Runtime. A speed-up is claimed against the best of them.
     dense
-        The model that was compressed, a run or a module; needed for the peers of an artifact.
+        The model that was compressed, a run or a module; needed for the peers of an artifact that is not a run's.
     control
         The dense model trained on for as long as the compressed one was, a run or a module.
     about
@@ -75,6 +78,8 @@ def measure(
         In one sentence, before anything is timed.
     """
     _positive(repeats=repeats, threads=threads, **{"batches": min(batches, default=0)})
+    if getattr(getattr(model, "spec", None), "compress", None):
+        model, data, dense, control = _delivered(model, data, dense, control)
     found, about, data = _taken(model, data, about, threads)
     x, y = _split(data, about)
     everyone = [found]
@@ -103,6 +108,16 @@ def measure(
         result.conditions = conditions
     results[0].peers = results[1:]
     return results[0]
+
+
+def _delivered(run: Any, data: Any, dense: Any, control: Any) -> tuple[Any, Any, Any, Any]:
+    """The file that a chain ended in, and what it is compared with where nothing else was given."""
+    folder = RunFolder(run.folder)
+    if not (path := folder.path / ARTIFACT).exists():
+        raise LabError(f"run {run.id!r} has no artifact yet: it is {folder.state}")
+    parent, trained_on = kept_peers(folder)
+    data = run_data(run) if data is None else data
+    return path, data, parent if dense is None else dense, trained_on if control is None else control
 
 
 def _taken(model: Any, data: Any, about: About | None, threads: int) -> tuple[Candidate, About, Any]:

@@ -10,6 +10,7 @@ from .drawing import Chart, Nothing
 from .lines import Line, Lines
 from .matrix import Matrix
 from .panels import Panels, Racer
+from .pareto import Pareto, chain_name, pareto
 from .placement import Placement
 from .series import Curve, contestant, contestants, footprint, intervals, labels, number, read, reduce, series
 from .timeline import Timeline, size
@@ -18,8 +19,9 @@ if TYPE_CHECKING:
     from ..run import Run
     from ..spec import Spec
 
-__all__ = ["CHARTS", "Chart", "Curve", "Lines", "Matrix", "Panels", "Placement", "Timeline"]
+__all__ = ["CHARTS", "Chart", "Curve", "Lines", "Matrix", "Panels", "Pareto", "Placement", "Timeline"]
 __all__ += [
+    "chain_name",
     "contestant",
     "contestants",
     "footprint",
@@ -94,13 +96,9 @@ def timeline(runs: list[Run]) -> Chart:
 
 def placement(spec: Spec) -> Chart:
     """Who holds what under the strategy of a spec: the batch, parameters, gradients and optimizer state."""
-    from ..spec import SpecError
     from ..strategies import STRATEGIES
-    from ..strategies.base import Single
 
-    if spec.strategy not in STRATEGIES:
-        raise SpecError(f"strategy={spec.strategy!r}: what ranks hold is known of {', '.join(STRATEGIES)} only")
-    strategy = STRATEGIES[spec.strategy] if spec.world > 1 else Single  # with one rank each is plain training
+    strategy = STRATEGIES[spec.strategy]
     held = [strategy(spec, **spec.options_of(strategy)).holds(rank, spec.world) for rank in range(spec.world)]
     words = [
         f"rank {rank}: " + ", ".join(f"{name} {end - begin:.0%}" for name, (begin, end) in places.items())
@@ -144,6 +142,7 @@ CHARTS: dict[str, Callable[[list[Run]], Chart]] = {
     "confusion": confusion,
     "timeline": timeline,
     "race": race,
+    "pareto": pareto,
 }
 
 

@@ -96,9 +96,13 @@ def timeline(runs: list[Run]) -> Chart:
 
 def placement(spec: Spec) -> Chart:
     """Who holds what under the strategy of a spec: the batch, parameters, gradients and optimizer state."""
+    from ..spec import SpecError
     from ..strategies import STRATEGIES
+    from ..strategies.base import Single
 
-    strategy = STRATEGIES[spec.strategy]
+    if spec.strategy not in STRATEGIES:
+        raise SpecError(f"strategy={spec.strategy!r}: what ranks hold is known of {', '.join(STRATEGIES)} only")
+    strategy = STRATEGIES[spec.strategy] if spec.world > 1 else Single  # with one rank each is plain training
     held = [strategy(spec, **spec.options_of(strategy)).holds(rank, spec.world) for rank in range(spec.world)]
     words = [
         f"rank {rank}: " + ", ".join(f"{name} {end - begin:.0%}" for name, (begin, end) in places.items())

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from . import latency, sizes
 from .artifacts import About, schemes
 from .folders import find, read_json
+from .launching import EPOCHS, changed
 from .run import Run
 from .spec import Spec, table
 
@@ -141,7 +142,7 @@ def estimate(run: Run | str, chain: Any = (), *, batches: Sequence[int] = BATCHE
         return dense
     from .compressors import rehearse
 
-    spec = parent.moved({"epochs": 2, **changes, "parent": parent.id, "compress": chain})
+    spec = changed(parent.spec, {"epochs": EPOCHS, **changes, "parent": parent.id, "compress": chain})
     made = rehearse(module, spec, shape, len(classes), vocabulary)
     scheme, keep = _ending(spec)
     told = About(**{**vars(about), "chain": spec.compress, "parent": parent.id})

@@ -152,8 +152,8 @@ def test_peers_are_told_and_the_fastest_is_marked(child):
 def test_pareto_joins_seeds_and_says_the_command(child):
     chart = CHARTS["pareto"]([child])
     assert isinstance(chart, Pareto)
-    dense, point = chart.points
-    assert dense.name == "as trained" and point.name == "prune 0.5, quantize int8"
+    dense, control, point = chart.points
+    assert dense.name == "as trained" and "on for as long" in control.name and point.name == "prune 0.5, quantize int8"
     assert point.command == child.command
     hover = " ".join(trace.get("hovertemplate", "") for trace in chart.plotly()["data"])
     assert child.spec.parent in hover or "lepton-lab" in hover

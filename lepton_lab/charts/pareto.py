@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 MEASURES = "measures.json"
 BATCH = "64"
 AXES = ("KB of the file", f"ms for a batch of {BATCH}", "mJ a sample (estimate)")
-DENSE = "as trained"
+DENSE, CONTROL = "as trained", "as trained, and on for as long as the others"
 OF_SEED = ("seed", "parent", "name")
 """Fields in which runs of one point may differ."""
 COMMAND = 90  # characters of a command in a line of what is shown on hover
@@ -148,29 +148,33 @@ def points(runs: Iterable[Run]) -> list[Point]:
     groups: dict[str, list[tuple[Run, Mapping[str, Any]]]] = {}
     for run in runs:
         told = read_json(run.folder / MEASURES) if run.spec.compress else None
-        for name, key in (("artifact", _key(run.spec)), ("dense", "")):
-            if told and told.get(name) and told[name].get("accuracy") is not None:
+        told = told or {}
+        test = (told.get("control") or {}).get("test") or {}
+        if test.get("accuracy") is not None:  # it costs what the dense model costs, to which it is equal in shape
+            told = told | {"control": told["dense"] | {"accuracy": test["accuracy"]}}
+        for name, key in (("dense", DENSE), ("control", CONTROL), ("artifact", _key(run.spec))):
+            if (told.get(name) or {}).get("accuracy") is not None:
                 groups.setdefault(key, []).append((run, told[name]))
-    ranked = sorted(groups.items(), key=lambda item: item[0] != "")
-    return [_point(group, dense=not key) for key, group in ranked]
+    ranked = sorted(groups.items(), key=lambda item: (item[0] != DENSE, item[0] != CONTROL))
+    return [_point(group, key if key in (DENSE, CONTROL) else "") for key, group in ranked]
 
 
-def _point(group: list[tuple[Run, Mapping[str, Any]]], dense: bool) -> Point:
+def _point(group: list[tuple[Run, Mapping[str, Any]]], dense: str) -> Point:
     from ..folders import find
     from ..provenance import command
     from ..spec import LabError
 
     run = group[0][0]
-    if dense:  # several children of one parent measure it again and again: once is enough
+    if dense == DENSE:  # several children of one parent measure it again and again: once is enough
         group = list({other.spec.parent: (other, told) for other, told in group}.values())
     accuracy, costs = tuple(told["accuracy"] for _, told in group), tuple(_costs(told for _, told in group))
     if not dense:
         return Point(chain_name(run.spec.compress), run.command, accuracy, costs)
     try:
         parent = find(run.spec.parent)
-        return Point(DENSE, command(parent.spec, parent.id), accuracy, costs)
+        return Point(dense, command(parent.spec, parent.id), accuracy, costs)
     except LabError:
-        return Point(DENSE, f"run {run.spec.parent}, which is gone", accuracy, costs)
+        return Point(dense, f"run {run.spec.parent}, which is gone", accuracy, costs)
 
 
 def _costs(measured: Iterable[Mapping[str, Any]]) -> Iterable[tuple[float, ...]]:

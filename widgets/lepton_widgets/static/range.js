@@ -3,6 +3,7 @@ export default {
   render({ model, el }) {
     const root = document.createElement("label");
     root.className = "ll-root ll-range";
+    root.dataset.lmSuppressShortcuts = "true"; // JupyterLab would take the arrows for itself
     const name = document.createElement("span");
     const input = Object.assign(document.createElement("input"), { type: "range" });
     const value = document.createElement("output");

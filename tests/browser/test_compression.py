@@ -24,7 +24,7 @@ def test_a_slider_estimates_and_launch_measures(notebook):
     before = table.inner_text()
     slider.focus()
     slider.press("ArrowRight")
-    assert slider.get_attribute("aria-valuetext") == "55 %"
+    wait_for(lambda: slider.get_attribute("aria-valuetext") == "55 %", 5, "an arrow does not move the slider")
     wait_for(lambda: table.inner_text() != before, 20, "the estimate does not follow the slider")
     assert page.get_by_label("Arithmetic").is_visible()
     page.get_by_role("button", name="Launch", exact=True).click()

@@ -3,7 +3,6 @@ export default {
   render({ model, el }) {
     const root = document.createElement("label");
     root.className = "ll-root ll-range";
-    root.dataset.lmSuppressShortcuts = "true"; // JupyterLab would take the arrows for itself
     const name = document.createElement("span");
     const input = Object.assign(document.createElement("input"), { type: "range" });
     const value = document.createElement("output");
@@ -24,12 +23,23 @@ export default {
       show();
     };
     input.addEventListener("input", move);
+    // JupyterLab takes the arrows before an input hears of them, wherever the focus is.
+    const steps = { ArrowRight: 1, ArrowUp: 1, ArrowLeft: -1, ArrowDown: -1 };
+    const press = (event) => {
+      if (document.activeElement !== input || !(event.key in steps)) return;
+      event.preventDefault();
+      event.stopImmediatePropagation();
+      input[steps[event.key] > 0 ? "stepUp" : "stepDown"]();
+      move();
+    };
+    window.addEventListener("keydown", press, true);
     model.on("change", show);
     show();
     requestAnimationFrame(() => readTheme(root)); // it is not in the page yet
     const forget = onThemeChange(() => readTheme(root));
     return () => {
       forget?.();
+      window.removeEventListener("keydown", press, true);
       model.off("change", show);
     };
   },

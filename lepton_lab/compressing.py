@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import shutil
 import time
 import zlib
@@ -197,7 +196,7 @@ class Chain:
         optimizer = pick(table("optimizer"), self.spec.optimizer, "optimizer")
         self.strategy.setup(module, lambda parameters: optimizer(parameters, self.spec))
         part = dataclasses.replace(part, objective=objective(self.strategy.module))
-        seed((self.spec.seed * 1_000_003 + 7919 * number + self.strategy.stream + 1) % 2**32)
+        checkpoints.seed_all(self.spec.seed, self.strategy.stream, number)
         return Fit(self.folder, self.strategy, self.data, self.loss, log, part)
 
     def _trained(self, here: Path, fit: Fit) -> nn.Module:
@@ -274,15 +273,6 @@ def refuse(told: dict[str, Any], spec: Spec, shape: tuple[int, ...], classes: in
         raise SpecError(f"{said} tells {n} classes apart, and the data have {classes}; take data of as many")
     if told.get("vocabulary", 0) != vocabulary:
         raise SpecError(f"{said} knows {told.get('vocabulary', 0)} kinds of tokens, and the data have {vocabulary}")
-
-
-def seed(number: int) -> None:
-    """Seed every generator that a rank may draw from."""
-    import numpy as np
-    import torch
-
-    for sow in (random.seed, np.random.seed, torch.manual_seed):
-        sow(number)
 
 
 def parameters(module: nn.Module) -> int:

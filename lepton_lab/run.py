@@ -143,7 +143,7 @@ class Run:
                 raise LabError(f"run {self.id!r} is stopping: wait for it with run.wait(), then resume")
             control.send(self.folder, "resume")
             return
-        spec = self.moved(changes)
+        spec = self._moved(changes)
         devices.choose(spec)
         lock = self._folder.lock(patience=5.0)  # its supervisor may still be on the way out
         if lock is None:

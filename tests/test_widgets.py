@@ -475,7 +475,7 @@ class TestWorkbench:
     def test_cost_is_told_once_asked_for_and_follows_the_form(self, views):
         bench = views(Workbench(Spec(model="mlp", world=2)))
         assert bench._cost._told.value == ""
-        bench._cost._button.click()
+        bench._cost.button.click()
         until(lambda: "MB" in bench._cost._told.value or "kB" in bench._cost._told.value, 60)
         assert "gradients (38.4 kB) are averaged" in bench._cost._told.value
         bench._form.controls["strategy"].value = "pipeline"

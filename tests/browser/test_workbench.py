@@ -1,5 +1,6 @@
 """The workbench as a person uses it: a real JupyterLab in a real browser."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -140,6 +141,10 @@ def test_looks(notebook):
     page.get_by_role("textbox", name="Workers").fill("2")
     page.keyboard.press("Enter")
     page.get_by_role("button", name="Fewer settings").click()
+    page.get_by_role("button", name="Predict its cost").click()
+    page.locator(".ll-cost").get_by_text("gradients").wait_for()
+    strategies = page.get_by_role("combobox", name="Strategy").locator("option").all_inner_texts()
+    assert any(re.fullmatch(r"tensor.*model\scnn", text) for text in strategies), strategies  # and why it can't be
     page.get_by_role("checkbox", name="Overlay run").first.check()
     wait_for(lambda: page.locator(".ll-live").count() == 2, 10, "no overlay came")
     page.get_by_role("checkbox", name="Overlay run").first.uncheck()

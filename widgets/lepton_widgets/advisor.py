@@ -23,18 +23,23 @@ class CostLine(ipw.Box):
     ----------
     own : dict
         The user's own model, data and loss by part, as in ``lab.launch``.
+
+    Attributes
+    ----------
+    button : ipywidgets.Button
+        Asks for it; gone afterwards. It stands beside others, wherever the line is.
     """
 
     def __init__(self, own: dict[str, Any]) -> None:
         self._own = {part: own[part] for part in ("model", "data", "loss") if part in own}
-        self._button = ipw.Button(description="Predict its cost", tooltip="Memory, bytes sent and idle time of a step")
-        self._button.add_class("ll-more")
-        self._button.on_click(lambda _: self._ask())
+        self.button = ipw.Button(description="Predict its cost", tooltip="Memory, bytes sent and idle time of a step")
+        self.button.add_class("ll-more")
+        self.button.on_click(lambda _: self._ask())
         self._told = ipw.HTML()
         self._lock = threading.Lock()
         self._spec: Spec | None = None
         self._asked = self._busy = False
-        super().__init__([self._button, self._told])
+        super().__init__([self._told])
         self.add_class("ll-cost")
 
     def show(self, spec: Spec | None) -> None:
@@ -49,7 +54,7 @@ class CostLine(ipw.Box):
 
     def _ask(self) -> None:
         self._asked = True
-        self._button.layout.display = "none"
+        self.button.layout.display = "none"
         self.show(self._spec)
 
     def _work(self) -> None:

@@ -200,7 +200,7 @@ class Server:
 
     def _look(self, seconds: float) -> None:
         """See whether it told something: that it is ready, or why it is not."""
-        if self._channel.fileno() < 0 or self._ready:
+        if self._channel.fileno() < 0 or self._ready or self._failure:
             return
         if select.select([self._channel], [], [], seconds)[0]:
             told = self._channel.recv(2**16)

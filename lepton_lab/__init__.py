@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .advice import advise
     from .artifacts import About, Artifact, export, load
+    from .estimates import Estimate, estimate
     from .folders import Failure
     from .generation import generate
     from .launching import compress, launch, repeat
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     from .races import Race, race
     from .reports import report
     from .run import Run, attach, runs
+    from .scanning import Sensitivity, sensitivity
+    from .searching import Search, search
+    from .serving import Client, Server, serve
     from .spec import LabError, Spec, SpecError
     from .strategies.base import Single
     from .strategies.group import Group
@@ -46,16 +50,30 @@ _HOMES = {
     "load": "artifacts",
     "measure": "meters",
     "Measured": "meters",
+    "Estimate": "estimates",
+    "estimate": "estimates",
+    "sensitivity": "scanning",
+    "Sensitivity": "scanning",
+    "Search": "searching",
+    "search": "searching",
+    "Client": "serving",
+    "Server": "serving",
+    "serve": "serving",
 }
 __all__ = [
     "About",
     "Artifact",
+    "Client",
+    "Estimate",
     "Failure",
     "Group",
     "LabError",
     "Measured",
     "Race",
     "Run",
+    "Search",
+    "Sensitivity",
+    "Server",
     "Single",
     "Spec",
     "SpecError",
@@ -63,6 +81,7 @@ __all__ = [
     "advise",
     "attach",
     "compress",
+    "estimate",
     "export",
     "generate",
     "launch",
@@ -72,6 +91,9 @@ __all__ = [
     "repeat",
     "report",
     "runs",
+    "search",
+    "sensitivity",
+    "serve",
 ]
 
 

@@ -10,6 +10,7 @@ from .drawing import Chart, Nothing
 from .lines import Line, Lines
 from .matrix import Matrix
 from .panels import Panels, Racer
+from .pareto import Pareto, chain_name, pareto
 from .placement import Placement
 from .series import Curve, contestant, contestants, footprint, intervals, labels, number, read, reduce, series
 from .timeline import Timeline, size
@@ -18,8 +19,9 @@ if TYPE_CHECKING:
     from ..run import Run
     from ..spec import Spec
 
-__all__ = ["CHARTS", "Chart", "Curve", "Lines", "Matrix", "Panels", "Placement", "Timeline"]
+__all__ = ["CHARTS", "Chart", "Curve", "Lines", "Matrix", "Panels", "Pareto", "Placement", "Timeline"]
 __all__ += [
+    "chain_name",
     "contestant",
     "contestants",
     "footprint",
@@ -144,6 +146,7 @@ CHARTS: dict[str, Callable[[list[Run]], Chart]] = {
     "confusion": confusion,
     "timeline": timeline,
     "race": race,
+    "pareto": pareto,
 }
 
 

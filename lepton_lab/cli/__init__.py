@@ -24,6 +24,7 @@ from .listing import show_table
 from .options import SpecCommand, as_json, chosen, option_help, spec_options
 from .progress import ATTACH, follow
 from .racing import race
+from .serving import serve
 
 EFFECT = 15.0  # seconds to wait for a command to take effect
 EXIT = {"done": 0, "stopped": 130}  # any other end is 1
@@ -124,7 +125,7 @@ def run(
 
 main.add_command(race)
 main.add_command(advise)
-for command in (measure, export, load_test):
+for command in (measure, export, load_test, serve):
     main.add_command(command)
 
 

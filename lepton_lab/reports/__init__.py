@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from ..run import Run, attach
 from ..spec import LabError
+from .compression import compressions
 from .sections import Section, costs, failures, figures, heading, provenance, spec, timings
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
 
-__all__ = ["Section", "costs", "failures", "figures", "find", "heading", "provenance", "report", "spec", "timings"]
+__all__ = ["Section", "compressions", "costs", "failures", "figures", "find", "heading", "provenance", "report", "spec"]
+__all__ += ["timings"]
 
 PACKAGE = Path(__file__).parents[1]
 NOTEBOOKS = (PACKAGE.parent / "notebooks", PACKAGE / "notebooks")  # of a checkout, of an installed wheel

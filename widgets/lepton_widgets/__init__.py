@@ -1,7 +1,8 @@
-"""Lepton Lab's widgets for Jupyter: `Workbench` (form and all), `Live` (one or several runs), `Shelf` (all runs)."""
+"""Lepton Lab's widgets for Jupyter: `Workbench` (form and all), `Live`, `Shelf` (all runs), `Compression`."""
 
+from .compression import Compression
 from .live import Live
 from .shelf import Shelf
 from .workbench import Workbench
 
-__all__ = ["Live", "Shelf", "Workbench"]
+__all__ = ["Compression", "Live", "Shelf", "Workbench"]

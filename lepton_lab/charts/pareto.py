@@ -1,0 +1,227 @@
+"""What compressions come to: accuracy against size, latency and energy, with seeds as error bars."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from statistics import mean, stdev
+from typing import TYPE_CHECKING, Any
+
+from .drawing import COLORS, CONFIG, GREY, INK, MARKERS, Chart, Nothing, dress, layout, plain
+from .series import number
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from ..run import Run
+    from ..spec import Spec
+
+MEASURES = "measures.json"
+BATCH = "64"
+AXES = ("KB of the file", f"ms for a batch of {BATCH}", "mJ a sample (estimate)")
+DENSE, CONTROL = "as trained", "as trained, and on for as long as the others"
+OF_SEED = ("seed", "parent", "name")
+"""Fields in which runs of one point may differ."""
+COMMAND = 90  # characters of a command in a line of what is shown on hover
+
+
+@dataclass(frozen=True)
+class Point:
+    """One way to compress, over its seeds."""
+
+    name: str
+    command: str
+    """Repeats the first of its runs."""
+    accuracy: tuple[float, ...]
+    """Fraction, of each seed."""
+    costs: tuple[tuple[float, ...], ...]
+    """For each of AXES, of each seed."""
+
+
+@dataclass(frozen=True)
+class Pareto(Chart):
+    """Three panels of points; a line joins those that no other beats in both."""
+
+    points: tuple[Point, ...]
+
+    def plotly(self) -> dict[str, Any]:
+        """The chart as plotly.js takes it."""
+        described = layout(self.title)
+        axis, up = described.pop("xaxis"), described.pop("yaxis")
+        described["height"] = 420
+        described["legend"]["y"] = -0.28
+        data = []
+        for i, label in enumerate(AXES):
+            key, wide = str(i + 1) if i else "", 1 / len(AXES)
+            domain = (i * wide + (0.03 if i else 0.0), (i + 1) * wide - 0.01)
+            described[f"xaxis{key}"] = axis | {"title": {"text": label}, "type": "log", "domain": domain}
+            described[f"xaxis{key}"] |= {"anchor": f"y{key}", "dtick": "D1", "minor": {"showgrid": False}}
+            described[f"yaxis{key}"] = up | {"anchor": f"x{key}", "tickformat": ".1%"}
+            described[f"yaxis{key}"] |= {"title": {"text": "" if i else "accuracy"}, "showticklabels": not i}
+            described[f"yaxis{key}"] |= {"matches": "y"} if i else {}
+            data.append(self._line(i, key))
+            data += [self._trace(point, j, i, key) for j, point in enumerate(self.points) if point.costs[i]]
+        return {"data": data, "layout": described, "config": CONFIG}
+
+    def _trace(self, point: Point, index: int, axis: int, key: str) -> dict[str, Any]:
+        x, across = spread(point.costs[axis])
+        y, up = spread(point.accuracy)
+        seeds = f"{len(point.accuracy)} seeds" if len(point.accuracy) > 1 else "1 seed"
+        told = [html.escape(point.name), f"accuracy {y:.2%}{f' ± {up:.2%}' if up else ''} ({seeds})"]
+        told += [f"{number(x)}{f' ± {number(across)}' if across else ''} {AXES[axis]}"]
+        told += [f"<i>{line}</i>" for line in _wrapped(point.command)]
+        return {
+            "type": "scatter",
+            "mode": "markers",
+            "x": [x],
+            "y": [y],
+            "xaxis": f"x{key}",
+            "yaxis": f"y{key}",
+            "error_x": {"array": [across], "visible": bool(across), "thickness": 1},
+            "error_y": {"array": [up], "visible": bool(up), "thickness": 1},
+            "marker": {"size": 10, "color": _color(index), "symbol": MARKERS[index % len(MARKERS)][1]},
+            "name": html.escape(point.name),
+            "legendgroup": str(index),
+            "showlegend": axis == 0,
+            "hovertemplate": "<br>".join(told) + "<extra></extra>",
+        }
+
+    def _line(self, axis: int, key: str) -> dict[str, Any]:
+        x, y = self._front(axis)
+        line = {"color": "rgba(128,128,128,0.55)", "width": 1.5, "dash": "dot", "shape": "hv"}
+        shared = {"xaxis": f"x{key}", "yaxis": f"y{key}", "hoverinfo": "skip", "showlegend": False}
+        return {"type": "scatter", "mode": "lines", "x": x, "y": y, "line": line, **shared}
+
+    def _front(self, axis: int) -> tuple[list[float], list[float]]:
+        means = [(mean(p.costs[axis]), mean(p.accuracy)) for p in self.points if p.costs[axis]]
+        return tuple(map(list, zip(*front(means), strict=True))) if means else ([], [])  # type: ignore[return-value]
+
+    def _size(self) -> tuple[float, float]:
+        return 7.6, 3.3 + 0.16 * -(-len(self.points) // 2)
+
+    def _draw(self, figure: Figure) -> None:
+        panels = figure.subplots(1, len(AXES), sharey=True)
+        for i, (axes, label) in enumerate(zip(panels, AXES, strict=True)):
+            self._panel(axes, i)
+            dress(axes, label, "" if i else "accuracy")
+        handles, names = panels[0].get_legend_handles_labels()
+        figure.legend(handles, names, loc="outside lower left", ncols=2, fontsize=7.5, frameon=False, labelcolor=INK)
+        figure.suptitle(plain(self.title), x=0.012, ha="left", fontsize=10.5, fontweight="bold", color=INK)
+
+    def _panel(self, axes: Axes, axis: int) -> None:
+        from matplotlib.ticker import FuncFormatter, LogLocator, PercentFormatter
+
+        axes.set_xscale("log")
+        axes.step(*self._front(axis), where="post", color=GREY, lw=1, ls=":", zorder=1)
+        for j, point in enumerate(self.points):
+            if point.costs[axis]:
+                (x, across), (y, up) = spread(point.costs[axis]), spread(point.accuracy)
+                bars = {"xerr": across or None, "yerr": up or None, "elinewidth": 0.9, "capsize": 2, "ms": 6}
+                shape = MARKERS[j % len(MARKERS)][0]
+                axes.errorbar(x, y, fmt=shape, color=_color(j), mec="white", mew=0.6, label=plain(point.name), **bars)
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=1))
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=6))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.xaxis.set_minor_formatter(FuncFormatter(lambda *_: ""))
+
+
+def pareto(runs: list[Run]) -> Chart:
+    """Accuracy against size, latency and energy of runs that compressed, beside the models that they began with."""
+    title = "Accuracy against what it costs"
+    found = points(runs)
+    if not found:
+        ids = ", ".join(run.id for run in runs)
+        return Nothing(title, f"{title}: no run here has compressed anything and ended ({ids}).")
+    words = []
+    for point in found:
+        costs = (f"{number(mean(c))} {label}" for c, label in zip(point.costs, AXES, strict=True) if c)
+        words.append(f"{point.name}: accuracy {mean(point.accuracy):.2%}, {', '.join(costs)}")
+    return Pareto(title, f"{title}. {'. '.join(words)}.", tuple(found))
+
+
+def points(runs: Iterable[Run]) -> list[Point]:
+    """Runs that measured what they made, those that differ in nothing but the seed as one; the dense models first."""
+    from ..folders import read_json
+
+    groups: dict[str, list[tuple[Run, Mapping[str, Any]]]] = {}
+    for run in runs:
+        told = read_json(run.folder / MEASURES) if run.spec.compress else None
+        told = told or {}
+        test = (told.get("control") or {}).get("test") or {}
+        if test.get("accuracy") is not None:  # it costs what the dense model costs, to which it is equal in shape
+            told = told | {"control": told["dense"] | {"accuracy": test["accuracy"]}}
+        for name, key in (("dense", DENSE), ("control", CONTROL), ("artifact", _key(run.spec))):
+            if (told.get(name) or {}).get("accuracy") is not None:
+                groups.setdefault(key, []).append((run, told[name]))
+    ranked = sorted(groups.items(), key=lambda item: (item[0] != DENSE, item[0] != CONTROL))
+    return [_point(group, key if key in (DENSE, CONTROL) else "") for key, group in ranked]
+
+
+def _point(group: list[tuple[Run, Mapping[str, Any]]], dense: str) -> Point:
+    from ..folders import find
+    from ..provenance import command
+    from ..spec import LabError
+
+    run = group[0][0]
+    if dense == DENSE:  # several children of one parent measure it again and again: once is enough
+        group = list({other.spec.parent: (other, told) for other, told in group}.values())
+    accuracy, costs = tuple(told["accuracy"] for _, told in group), tuple(_costs(told for _, told in group))
+    if not dense:
+        return Point(chain_name(run.spec.compress), run.command, accuracy, costs)
+    try:
+        parent = find(run.spec.parent)
+        return Point(dense, command(parent.spec, parent.id), accuracy, costs)
+    except LabError:
+        return Point(dense, f"run {run.spec.parent}, which is gone", accuracy, costs)
+
+
+def _costs(measured: Iterable[Mapping[str, Any]]) -> Iterable[tuple[float, ...]]:
+    told = list(measured)
+    reads: tuple[Callable[[Mapping[str, Any]], float | None], ...] = (
+        lambda m: m["bytes"] / 1e3,
+        lambda m: m["latency"][BATCH]["median"] * 1e3 if BATCH in m["latency"] else None,
+        lambda m: m["joules"] * 1e3,
+    )
+    for read in reads:
+        yield tuple(value for m in told if (value := read(m)))
+
+
+def chain_name(chain: list[dict[str, dict[str, Any]]]) -> str:
+    """A chain in a few words: `prune 0.5, distill, quantize int8`."""
+    links = []
+    for link in chain:
+        name, options = next(iter(link.items()))
+        first = next(iter(options.values()), "")
+        links.append(f"{name} {first}".strip() if not isinstance(first, (dict, list)) else name)
+        links[-1] += f" ({', '.join(f'{k}={v}' for k, v in list(options.items())[1:])})" if len(options) > 1 else ""
+    return ", ".join(links)
+
+
+def front(values: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Of (cost, gain), those than which no other costs less and gains as much; in order of cost."""
+    best: list[tuple[float, float]] = []
+    for cost, gain in sorted(values, key=lambda value: (value[0], -value[1])):
+        if not best or gain > best[-1][1]:
+            best.append((cost, gain))
+    return best
+
+
+def spread(values: tuple[float, ...]) -> tuple[float, float]:
+    """Mean and standard deviation over seeds; 0 of a single one."""
+    return mean(values), stdev(values) if len(values) > 1 else 0.0
+
+
+def _key(spec: Spec) -> str:
+    return str({name: value for name, value in spec.to_dict().items() if name not in OF_SEED})
+
+
+def _color(index: int) -> str:
+    return COLORS[index % len(COLORS)]
+
+
+def _wrapped(text: str) -> list[str]:
+    import textwrap
+
+    return [html.escape(line) for line in textwrap.wrap(text, COMMAND, break_on_hyphens=False)]

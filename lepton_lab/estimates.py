@@ -1,0 +1,234 @@
+"""estimate(): what a chain would make of a run's model, before it runs: counted where it can be, else predicted."""
+
+from __future__ import annotations
+
+import functools
+import html
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from . import latency, sizes
+from .artifacts import About, schemes
+from .folders import find, read_json
+from .launching import EPOCHS, changed
+from .run import Run
+from .spec import Spec, table
+
+if TYPE_CHECKING:
+    from torch import nn
+
+BATCHES = (1, 64)
+MEASURES = "measures.json"
+"""What was measured of a child run, in its folder."""
+LABELS = {
+    "parameters": "parameters",
+    "multiply_adds": "multiply-adds",
+    "bytes": "bytes of the file",
+}
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """
+    What a chain would make of a model.
+
+    Attributes
+    ----------
+    chain : list of dict
+        In its canonical form; empty for the model as it is.
+    scheme, runtime : str
+        How its artifact would compute.
+    parameters, multiply_adds : int
+        Counted on a copy of the model from which the chain removed what it would remove; multiply-adds of one sample.
+    bytes : int
+        Of the artifact.
+    latency : dict
+        Batch size -> seconds of a forward pass by one thread: a prediction, see `lepton_lab.latency`.
+    dense : Estimate or None
+        The same of the model as it is.
+    """
+
+    chain: list[dict[str, Any]]
+    scheme: str
+    runtime: str
+    parameters: int
+    multiply_adds: int
+    bytes: int
+    latency: dict[int, float] = field(default_factory=dict)
+    dense: Estimate | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it as plain values."""
+        told = {name: getattr(self, name) for name in ("chain", "scheme", "runtime", *LABELS)}
+        told["latency"] = {str(batch): seconds for batch, seconds in self.latency.items()}
+        return told | {"dense": self.dense.to_dict() if self.dense else None}
+
+    def figures(self) -> dict[str, float]:
+        """Every figure by its name, latencies as "latency 64"."""
+        counted = {name: getattr(self, name) for name in LABELS}
+        return counted | {f"latency {batch}": seconds for batch, seconds in self.latency.items()}
+
+    def errors(self, measured: Mapping[str, Any]) -> dict[str, float]:
+        """
+        By how much each figure is off from what was measured, relative: 0.02 is two percent too high.
+
+        Parameters
+        ----------
+        measured
+            What `Measured.to_dict()` tells.
+        """
+        known = {name: measured.get(name) for name in LABELS}
+        known |= {f"latency {batch}": told["median"] for batch, told in measured.get("latency", {}).items()}
+        return {name: value / known[name] - 1 for name, value in self.figures().items() if known.get(name)}
+
+    def rows(self) -> list[list[str]]:
+        """Lines of a table: the figure, the dense model's, this one's, and how many times less that is."""
+        dense = (self.dense or self).figures()
+        return [
+            [label(name), shown(name, dense[name]), shown(name, value), f"{dense[name] / value:.3g}x"]
+            for name, value in self.figures().items()
+        ]
+
+    def __str__(self) -> str:
+        lines = [["", "as it is", "estimate", "less"], *self.rows()]
+        told = "\n".join("  ".join(f"{cell:<22}" for cell in line).rstrip() for line in lines)
+        return f"{told}\n{NOTE}"
+
+    def _repr_html_(self) -> str:
+        head = "".join(f"<th scope='col'>{name}</th>" for name in ("", "as it is", "estimate", "less"))
+        body = "".join(
+            f"<tr><th scope='row'>{html.escape(first)}</th>{''.join(f'<td>{html.escape(cell)}</td>' for cell in rest)}"
+            "</tr>"
+            for first, *rest in self.rows()
+        )
+        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table><p>{html.escape(NOTE)}</p>"
+
+
+NOTE = (
+    "Nothing was run: parameters and multiply-adds are counted, bytes follow from the shapes, and latency is a "
+    "prediction, of one thread."
+)
+
+
+def estimate(run: Run | str, chain: Any = (), *, batches: Sequence[int] = BATCHES, **changes: Any) -> Estimate:
+    """
+    What a chain would make of a run's model, in milliseconds and without a run.
+
+    The chain is applied to a copy of the model, by the shapes alone: nothing is read or trained. The first call for a
+    run loads its model, which takes longer.
+
+    Parameters
+    ----------
+    run
+        The parent, or its id.
+    chain
+        As `compress` takes it; () = the model as it is.
+    batches
+        Batch sizes of the predicted latencies.
+    **changes
+        Fields of the parent's spec to change, as for `compress`.
+
+    Raises
+    ------
+    SpecError, LabError
+        What `compress` would refuse, in the same sentence.
+    """
+    parent = run if isinstance(run, Run) else Run(find(run))
+    module, shape, classes, vocabulary, tokens = _parent(parent.id, _version(parent))
+    about = _about(parent.spec.model, shape, classes, vocabulary, tokens)
+    dense = _figures(module, about, [], "fp32", (), tuple(batches))
+    if not chain:
+        return dense
+    from .compressors import rehearse
+
+    spec = changed(parent.spec, {"epochs": EPOCHS, **changes, "parent": parent.id, "compress": chain})
+    made = rehearse(module, spec, shape, len(classes), vocabulary)
+    scheme, keep = _ending(spec)
+    told = About(**{**vars(about), "chain": spec.compress, "parent": parent.id})
+    return _figures(made, told, spec.compress, scheme, keep, tuple(batches), dense)
+
+
+def estimated(child: Run) -> Estimate | None:
+    """What `estimate` tells of the chain of a run that compresses; None where its parent is gone."""
+    from .compressors import rehearse
+    from .trained import adopted
+
+    if not child.spec.compress or (held := adopted(child.folder)) is None:
+        return None
+    module, told = held
+    shape, classes, vocabulary = tuple(told["shape"]), told["classes"], told.get("vocabulary", 0)
+    about = _about(child.spec.model, shape, classes, vocabulary, "")
+    dense = _figures(module.eval(), about, [], "fp32", (), BATCHES)
+    made = rehearse(module, child.spec, shape, len(classes), vocabulary)
+    scheme, keep = _ending(child.spec)
+    about = About(**{**vars(about), "chain": child.spec.compress, "parent": child.spec.parent})
+    return _figures(made, about, child.spec.compress, scheme, keep, BATCHES, dense)
+
+
+def measured(child: Run) -> dict[str, Any]:
+    """What was measured of a run that compressed: `artifact`, `dense` and `control`; {} before its end."""
+    return read_json(child.folder / MEASURES) or {}
+
+
+def label(name: str) -> str:
+    """What people read for a figure's name."""
+    return LABELS.get(name) or name.replace("latency ", "ms, batch ") + " (predicted)"
+
+
+def shown(name: str, value: float | None) -> str:
+    """A figure as people read it."""
+    if value is None:
+        return "–"
+    return f"{value * 1e3:.3g}" if name.startswith("latency") else f"{value:,.0f}"
+
+
+def _figures(
+    module: nn.Module,
+    about: About,
+    chain: list[dict[str, Any]],
+    scheme: str,
+    keep: tuple[str, ...],
+    batches: tuple[int, ...],
+    dense: Estimate | None = None,
+) -> Estimate:
+    from .compressors.chain import example
+
+    runtime = schemes.SCHEMES[scheme].runtimes[0]
+    found = latency.work(module, example(module, about.shape, about.vocabulary)[:1])
+    parameters = sum(p.numel() for p in module.parameters())
+    size = sizes.predict(module, about, scheme, runtime, found, keep)
+    times = {batch: latency.predict(found, scheme, runtime, batch) for batch in batches}
+    return Estimate(chain, scheme, runtime, parameters, found.multiply_adds, size, times, dense)
+
+
+def _ending(spec: Spec) -> tuple[str, tuple[str, ...]]:
+    """The scheme of the artifact that a chain ends with, and the layers that it leaves in floats."""
+    name, options = next(iter(spec.compress[-1].items()))
+    if name != "quantize":
+        return "fp32", ()
+    made = table("compressor")[name](**options)
+    return made.scheme, tuple(made.keep)
+
+
+def _about(model: str, shape: tuple[int, ...], classes: list[str], vocabulary: int, tokens: str) -> About:
+    """What a manifest will say, as far as its length matters."""
+    kind = "int64" if vocabulary else "uint8" if len(shape) == 3 else "float32"
+    scales = {"mean": (0.1307,), "std": (0.3081,)} if kind == "uint8" else {}
+    return About(model, shape, kind, [str(name) for name in classes], vocabulary, tokens, **scales)
+
+
+def _version(run: Run) -> str:
+    """What changes when there is another module."""
+    folder = run.folder
+    saved = sorted(path.parent.name for path in folder.glob("checkpoints/*/complete"))
+    return f"{folder} {saved[-1:]} {len(list(folder.glob('links/*/done.pt')))}"
+
+
+@functools.lru_cache(maxsize=4)
+def _parent(id: str, version: str) -> tuple[nn.Module, tuple[int, ...], list[str], int, str]:
+    """A run's module and what it was told of its data; kept, since a form asks again and again."""
+    run = Run(find(id))
+    module, facts = run.model(), run.facts
+    told = facts if "shape" in facts else read_json(run.folder / "links" / "parent.json") or {}
+    return module, tuple(told["shape"]), list(told["classes"]), told.get("vocabulary", 0), told.get("tokens", "")

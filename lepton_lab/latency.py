@@ -1,0 +1,265 @@
+"""
+What a forward pass will take, predicted from what it computes: a law with a few constants for each scheme.
+
+A pass at batch B of operators o takes about
+
+    t = start + sum over o of (call + B * multiply-adds * c + B * numbers * n + weights * w)
+
+where multiply-adds are those of whole vectors, with constants of their own for convolutions and products, and for light
+and heavy work between them (ReLU; softmax). They were fitted to `PLACE`; `calibrate` fits them to this machine.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .folders import home, read_json, write_json
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+VECTOR = 16
+"""Channels that kernels compute at once: 17 take as long as 32."""
+SHORT = 4
+"""Inputs that they add up at once."""
+PRODUCTS = {"mm": 0, "bmm": 0, "addmm": 1, "baddbmm": 1}
+"""Operators that multiply matrices, and the place of the first."""
+HEAVY = ("softmax", "gelu", "layer_norm", "tanh", "sigmoid", "exp", "silu", "batch_norm", "rms_norm", "var", "mean")
+FREE = ("view", "reshape", "t", "transpose", "permute", "expand", "slice", "select", "unsqueeze", "squeeze", "alias")
+FREE += ("detach", "split", "unbind", "_unsafe_view", "arange", "as_strided", "lift_fresh", "chunk", "empty", "full")
+NAMES = ("start", "convolutions", "products", "light", "heavy", "conv_work", "narrow_work")
+NAMES += ("ragged_work", "product_work", "conv_numbers", "light_numbers", "heavy_numbers", "weights")
+FILE = "latency.json"
+
+
+@dataclass
+class Work:
+    """What a forward pass of one sample computes."""
+
+    multiply_adds: int = 0
+    calls: dict[str, int] = field(default_factory=lambda: dict.fromkeys(("conv", "product", "light", "heavy"), 0))
+    padded: dict[str, float] = field(
+        default_factory=lambda: dict.fromkeys(("conv", "narrow", "ragged", "product"), 0.0)
+    )
+    """Multiply-adds with channels filled up to whole vectors; apart those of convolutions that miss fast kernels."""
+    numbers: dict[str, float] = field(default_factory=lambda: dict.fromkeys(("conv", "light", "heavy"), 0.0))
+    """Numbers read and written."""
+    weights: float = 0.0
+    """Numbers in the matrices of products, read once a pass."""
+    deep: set[str] = field(default_factory=set)
+    """Linear layers that see more than one position of a sample."""
+
+    def features(self, batch: int) -> list[float]:
+        """What each of NAMES is multiplied with, at a batch size."""
+        calls, padded, numbers = self.calls, self.padded, self.numbers
+        counts = [1.0, calls["conv"], calls["product"], calls["light"], calls["heavy"]]
+        work = [padded[kind] for kind in ("conv", "narrow", "ragged", "product")]
+        work += [numbers["conv"], numbers["light"], numbers["heavy"]]
+        return [*map(float, counts), *(batch * value for value in work), self.weights]
+
+
+def work(module: nn.Module, sample: Tensor) -> Work:
+    """
+    What a module computes of one sample (1, *shape): counted on a forward pass.
+
+    Parameters
+    ----------
+    module
+        On the CPU, in eval mode.
+    """
+    import torch
+
+    counter = _counter()
+    hooks = [
+        layer.register_forward_pre_hook(functools.partial(_look, counter.work.deep, name))
+        for name, layer in module.named_modules()
+        if isinstance(layer, torch.nn.Linear)
+    ]
+    try:
+        with torch.no_grad(), torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH), counter:
+            module(sample)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return counter.work
+
+
+def _look(deep: set[str], name: str, _: nn.Module, given: tuple[Any, ...]) -> None:
+    if given[0].dim() > 2:
+        deep.add(name)
+
+
+def predict(found: Work, scheme: str, runtime: str, batch: int) -> float:
+    """Seconds of a forward pass at a batch size, by one thread."""
+    constants = laws().get(f"{scheme} {runtime}") or laws()[f"fp32 {runtime}"]
+    return sum(c * value for c, value in zip(constants, found.features(batch), strict=True))
+
+
+def laws() -> dict[str, list[float]]:
+    """Constants by scheme and runtime, in the order of NAMES: this machine's own, where `calibrate` found them."""
+    path = home() / FILE
+    return _laws(str(path), path.stat().st_mtime_ns if path.exists() else 0)
+
+
+def place() -> str:
+    """The machine that the constants belong to."""
+    return (read_json(home() / FILE) or {"place": PLACE})["place"]
+
+
+@functools.lru_cache(maxsize=4)
+def _laws(path: str, changed: int) -> dict[str, list[float]]:
+    return LAWS | (read_json(Path(path)) or {"laws": {}})["laws"]
+
+
+def fit(rows: list[tuple[list[float], float]]) -> list[float]:
+    """
+    Constants, none below 0, whose predictions have the least squared error relative to what was measured.
+
+    Parameters
+    ----------
+    rows
+        Features and measured seconds.
+    """
+    import numpy as np
+    from scipy.optimize import nnls
+
+    features, seconds = np.array([f for f, _ in rows]), np.array([s for _, s in rows])
+    scaled = features / seconds[:, None]
+    sizes = np.maximum(scaled.max(0), 1e-30)  # of columns whose units differ by twelve orders
+    found, _ = nnls(scaled / sizes, np.ones(len(rows)))
+    return [float(f"{value:.5g}") for value in found / sizes]
+
+
+def keep(place: str, laws: dict[str, list[float]]) -> None:
+    """Have `predict` use these constants on this machine."""
+    home().mkdir(parents=True, exist_ok=True)
+    write_json(home() / FILE, {"place": place, "laws": laws})
+
+
+def _counter() -> Any:
+    """A mode that sees every operator that a forward pass comes down to."""
+    from math import prod
+
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    class Counter(TorchDispatchMode):
+        def __init__(self) -> None:
+            super().__init__()
+            self.work = Work()
+
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            output = func(*args, **(kwargs or {}))
+            name = func._schema.name.removeprefix("aten::")
+            if name in FREE:
+                return output
+            if name in PRODUCTS:
+                _product(self.work, args[PRODUCTS[name]], args[PRODUCTS[name] + 1], output, name.endswith("bmm"))
+            elif name in ("convolution", "_convolution"):
+                _convolution(self.work, args[0], args[1], output, prod(args[1].shape[1:]))
+            else:
+                kind = "heavy" if any(word in name for word in HEAVY) else "light"
+                first = output[0] if isinstance(output, tuple) else output
+                if hasattr(first, "numel") and first.numel() > 1:
+                    self.work.calls[kind] += 1
+                    self.work.numbers[kind] += first.numel()
+            return output
+
+    return Counter()
+
+
+def _product(found: Work, left: Tensor, right: Tensor, output: Tensor, batched: bool) -> None:
+    """(.., M, K) x (.., K, N)."""
+    k, n = right.shape[-2:]
+    rows = left.numel() // k
+    found.calls["product"] += 1
+    found.multiply_adds += rows * k * n
+    found.padded["product"] += rows * _whole(k, SHORT) * _whole(n, VECTOR)
+    found.numbers["light"] += output.numel()
+    if not batched:
+        found.weights += right.numel()
+
+
+def _convolution(found: Work, x: Tensor, weight: Tensor, output: Tensor, each: int) -> None:
+    """`each`: multiply-adds of one output."""
+    outputs, inputs = weight.shape[:2]
+    taps = each // inputs
+    positions = output.numel() / output.shape[1]
+    found.calls["conv"] += 1
+    found.multiply_adds += output.numel() * each
+    # ONNX Runtime computes in blocks of channels: fewer inputs have slower kernels, and a rest has none at all.
+    kind = "narrow" if inputs < VECTOR else "ragged" if inputs % SHORT else "conv"
+    found.padded[kind] += positions * _whole(outputs, VECTOR) * _whole(inputs * taps, SHORT)
+    found.numbers["conv"] += x.numel() + output.numel()
+
+
+def _whole(count: int, step: int) -> int:
+    return -(-count // step) * step
+
+
+PLACE = "Intel Xeon (Sapphire Rapids) at 2 GHz"
+"""Where the constants were fitted, see benchmarks/latency.py."""
+LAWS: dict[str, list[float]] = {
+    "fp32 onnxruntime": [
+        5.8709e-06,
+        0.0,
+        0.0,
+        8.0936e-08,
+        1.5723e-06,
+        4.9053e-12,
+        2.6151e-11,
+        2.7149e-11,
+        1.2587e-11,
+        4.1502e-10,
+        0.0,
+        1.5986e-09,
+        5.7524e-11,
+    ],
+    "int8_static onnxruntime": [
+        6.3623e-06,
+        0.0,
+        2.7469e-06,
+        0.0,
+        0.0,
+        0.0,
+        1.7786e-11,
+        6.5469e-12,
+        2.2016e-12,
+        4.0849e-10,
+        1.5955e-10,
+        1.9962e-09,
+        1.4005e-11,
+    ],
+    "bf16 torch": [
+        5.5573e-05,
+        7.0397e-05,
+        1.0548e-05,
+        0.0,
+        4.541e-05,
+        7.6302e-12,
+        1.3973e-11,
+        1.0301e-11,
+        1.881e-12,
+        2.2533e-09,
+        8.3282e-10,
+        0.0,
+        1.9175e-10,
+    ],
+    "int8_dynamic onnxruntime": [
+        8.2313e-06,
+        0.0,
+        1.5022e-06,
+        0.0,
+        0.0,
+        4.448e-12,
+        2.5132e-11,
+        2.5659e-11,
+        1.6508e-12,
+        2.9116e-11,
+        4.5618e-10,
+        1.0296e-09,
+        1.2522e-11,
+    ],
+}

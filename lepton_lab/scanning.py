@@ -1,0 +1,213 @@
+"""sensitivity(): how much each layer bears, found by compressing one at a time, without training."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .charts import Chart
+from .charts.heat import Heat
+from .folders import find
+from .run import Run
+from .spec import SpecError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+RATIOS = (0.25, 0.5, 0.75)
+INT8 = "int8"
+"""The column of a layer whose weights and inputs are rounded to 8 bits."""
+BATCH = 500
+
+
+@dataclass(frozen=True)
+class Sensitivity:
+    """
+    Accuracy with one layer compressed and all others as they are; last in a cell it shows its heat map.
+
+    Attributes
+    ----------
+    whole : float
+        Accuracy of the model as it is.
+    samples : int
+        That every accuracy was measured on: differences below about 1 / sqrt(samples) are noise.
+    pruned : dict
+        Layer -> ratio -> accuracy.
+    rounded : dict
+        Layer -> accuracy with that layer in int8.
+    left : dict
+        Layers that can't be pruned, with the reason.
+    """
+
+    run: str
+    whole: float
+    samples: int
+    pruned: dict[str, dict[float, float]] = field(default_factory=dict)
+    rounded: dict[str, float] = field(default_factory=dict)
+    left: dict[str, str] = field(default_factory=dict)
+
+    def ratios(self, drop: float = 0.01) -> dict[str, float]:
+        """
+        For each layer the largest ratio scanned that loses at most `drop` of accuracy: for `prune`'s `ratios`.
+
+        Layers that bear none of the ratios are left out.
+        """
+        if not 0 <= drop <= 1:
+            raise SpecError(f"drop={drop!r}: must be from 0 to 1, a fraction of right answers")
+        borne = {
+            layer: max((ratio for ratio, accuracy in found.items() if self.whole - accuracy <= drop), default=0.0)
+            for layer, found in self.pruned.items()
+        }
+        return {layer: ratio for layer, ratio in borne.items() if ratio}
+
+    def worst(self, drop: float = 0.01) -> list[str]:
+        """Layers that lose more than `drop` of accuracy in int8, the worst first: for `quantize`'s `keep`."""
+        ranked = sorted(self.rounded.items(), key=lambda item: item[1])
+        return [layer for layer, accuracy in ranked if self.whole - accuracy > drop]
+
+    def rows(self) -> list[dict[str, Any]]:
+        """A line for each layer and what was done to it: layer, what, accuracy."""
+        told = [
+            {"layer": layer, "what": f"prune {ratio:g}", "accuracy": accuracy}
+            for layer, found in self.pruned.items()
+            for ratio, accuracy in found.items()
+        ]
+        return told + [{"layer": n, "what": INT8, "accuracy": a} for n, a in self.rounded.items()]
+
+    def figure(self) -> Chart:
+        """Layers by ratio as a heat map."""
+        layers = list(dict.fromkeys([*self.pruned, *self.rounded]))
+        ratios = sorted({ratio for found in self.pruned.values() for ratio in found})
+        values = [
+            [self.pruned.get(n, {}).get(r) for r in ratios] + ([self.rounded.get(n)] if self.rounded else [])
+            for n in layers
+        ]
+        columns = [f"prune {ratio:g}" for ratio in ratios] + ([INT8] if self.rounded else [])
+        title = f"What each layer bears ({self.whole:.2%} as it is, {self.samples:,} samples)"
+        words = [f"{row['layer']} {row['what']}: {row['accuracy']:.2%}" for row in self.rows()]
+        text = f"{title}, without training after. {'; '.join(words)}."
+        if self.left:
+            text += f" Not pruned: {'; '.join(f'{name} ({why})' for name, why in self.left.items())}."
+        return Heat(title, text, layers, columns, values, self.whole)
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> Any:
+        return self.figure()._repr_mimebundle_(include, exclude)
+
+
+def sensitivity(
+    run: Run | str,
+    ratios: Sequence[float] = RATIOS,
+    *,
+    importance: str = "magnitude",
+    int8: bool = True,
+    samples: int = 2000,
+) -> Sensitivity:
+    """
+    Compress one layer at a time, and see what accuracy is left; nothing is trained, and the run stays as it is.
+
+    Parameters
+    ----------
+    run
+        Whose model, or its id.
+    ratios
+        Fractions of a layer's channels, neurons or heads that are really removed, each between 0 and 1.
+    importance
+        As of `prune`: magnitude or random.
+    int8
+        Whether to round each layer to 8 bits too.
+    samples
+        Of the validation set that accuracy is measured on, at most (the test set where there is no other).
+
+    Raises
+    ------
+    SpecError, LabError
+        If a ratio is refused, the model can't be pruned, or its answers are not right or wrong.
+    """
+    import torch
+
+    from .compressors import Prune, Work
+    from .compressors.groups import Structure
+
+    run = run if isinstance(run, Run) else Run(find(run))
+    for ratio in ratios:
+        if not 0 < ratio < 1:
+            raise SpecError(f"ratios: {ratio!r} must be between 0 and 1, a fraction of a layer")
+    if importance not in ("magnitude", "random"):
+        raise SpecError(f"importance={importance!r}: must be 'magnitude' or 'random', which need no training data")
+    if samples < 1:
+        raise SpecError(f"samples={samples!r}: must be at least 1")
+    module, (x, y), spec = run.model(), _some(run, samples), run.spec
+    if y.is_floating_point():
+        raise SpecError(f"run {run.id!r} is a regression: its answers are not right or wrong, so nothing is scanned")
+    example = x[:2].clone()
+    whole = accuracy(module, x, y)
+    structure = Structure(copy.deepcopy(module), example)
+    facts = run.facts
+    work = Work(spec, tuple(facts["shape"]), len(facts["classes"]), facts.get("vocabulary", 0), example)
+    pruned: dict[str, dict[float, float]] = {}
+    for unit in structure.units:
+        pruned[unit.name] = {}
+        for ratio in sorted(ratios):
+            link = Prune(ratios={unit.name: ratio}, importance=importance)  # type: ignore[arg-type]
+            pruned[unit.name][ratio] = accuracy(link.apply(copy.deepcopy(module), work).eval(), x, y)
+    rounded = _rounded(module, x, y) if int8 else {}
+    with torch.no_grad():
+        return Sensitivity(run.id, whole, len(y), pruned, rounded, dict(structure.left))
+
+
+def accuracy(module: nn.Module, x: Tensor, y: Tensor) -> float:
+    """Fraction of right answers to samples as the model takes them."""
+    import torch
+
+    with torch.no_grad():
+        right = sum(
+            int((module(x[i : i + BATCH]).argmax(-1) == y[i : i + BATCH]).sum()) for i in range(0, len(x), BATCH)
+        )
+    return right / y.numel()
+
+
+def _rounded(module: nn.Module, x: Tensor, y: Tensor) -> dict[str, float]:
+    """Accuracy with each layer alone computing with the numbers that int8 leaves."""
+    import torch
+
+    from .compressors.layers import Rounded, replace, shared, weighted
+
+    found, left = {}, shared(module)
+    for name, _ in weighted(module):
+        if name in left or not name:
+            continue
+        other = copy.deepcopy(module)
+        layer = Rounded(other.get_submodule(name))  # type: ignore[arg-type]
+        replace(other, name, layer)
+        layer.train()  # it follows the range of its inputs
+        with torch.no_grad():
+            other(x[:BATCH])
+        found[name] = accuracy(other.eval(), x, y)
+    return found
+
+
+def _some(run: Run, count: int) -> tuple[Tensor, Tensor]:
+    """Samples (N, *shape) as the model takes them, and their labels, of the validation set."""
+    import torch
+
+    from .artifacts.sources import run_data
+    from .feeding import Feed
+    from .strategies.base import Single
+
+    data = run_data(run)
+    part = data.val if data.val is not None else data.test
+    if part is None:
+        raise SpecError(f"run {run.id!r} has neither validation nor test samples: accuracy can't be measured")
+    alone = Single(spec := run.spec.replace(accumulate=1, world=1, strategy="single"))
+    alone.start(0, 1, Path(), torch.device("cpu"))
+    xs, ys, n = [], [], 0
+    for x, y, _ in Feed(part, data, spec, alone).whole():
+        xs.append(x)
+        ys.append(y)
+        n += len(x)
+        if n >= count:
+            break
+    return torch.cat(xs)[:count], torch.cat(ys)[:count]

@@ -1,0 +1,322 @@
+"""search(): a chain that meets a budget, found by Optuna through the run queue; and a sentence where nothing does."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from .charts import CHARTS, Chart, chain_name
+from .control import send
+from .estimates import Estimate, estimate, measured
+from .folders import ENDED, find
+from .launching import compress
+from .refusals import unknown
+from .reports.sections import NONE, Section, table
+from .run import Run
+from .spec import LabError, SpecError
+
+if TYPE_CHECKING:
+    import optuna
+
+BUDGET = {
+    "bytes": "bytes of the file",
+    "latency": "seconds for a batch of 64",
+    "latency_1": "seconds for a batch of 1",
+    "accuracy_drop": "accuracy below the dense control's, fraction",
+}
+LINKS = ("prune", "low_rank", "distill", "quantize")
+SCHEMES = ("none", "int8", "int8_dynamic", "int8_weights", "bf16")
+STEP = 0.05
+"""Of the ratios that are tried: what lies between is alike."""
+PEEKS = 40
+"""Chains looked at by their estimate for each that is run."""
+DOUBT = {"bytes": 1.02, "latency": 1.3, "latency_1": 1.3}
+"""How far beyond its limit an estimate must be to be believed."""
+POLL = 0.1
+FAILED = 1e3
+"""What a chain that can't be done counts."""
+
+
+@dataclass
+class Trial:
+    """One chain that was run."""
+
+    chain: list[dict[str, Any]]
+    run: Run
+    guess: Estimate
+    values: dict[str, float] = field(default_factory=dict)
+    """Measured, by name of the budget."""
+    accuracy: float | None = None
+    problem: str = ""
+
+
+def search(
+    run: Run | str,
+    budget: Mapping[str, float],
+    trials: int = 12,
+    *,
+    links: Sequence[str] = LINKS,
+    seed: int = 0,
+    **changes: Any,
+) -> Search:
+    """
+    Look for a chain that meets a budget, and return at once; each chain that is tried is a run of its own.
+
+    What can't meet the budget by its estimate is not run. Of chains that meet it the most accurate wins. It is chosen
+    by the same test set that it is measured on: for a figure to publish, repeat the winner with other seeds.
+
+    Parameters
+    ----------
+    run
+        The parent, or its id.
+    budget
+        Limits, any of `bytes` (of the file), `latency` (seconds for a batch of 64), `latency_1` (for one sample) and
+        `accuracy_drop` (fraction below the dense control, which trains on for as long).
+    trials
+        Runs, at most.
+    links
+        Compressors that a chain may hold.
+    seed
+        Of the search.
+    **changes
+        Fields of the spec, as for `compress`.
+
+    Raises
+    ------
+    SpecError, LabError
+        If a limit is refused, or the parent has no model.
+    """
+    parent = run if isinstance(run, Run) else Run(find(run))
+    if not isinstance(budget, Mapping) or not budget:
+        raise SpecError(f"budget={budget!r}: must hold at least one of {', '.join(BUDGET)}")
+    for name, limit in budget.items():
+        if name not in BUDGET:
+            raise SpecError(f"budget={{{name!r}: {limit!r}}}: {unknown('limit', str(name), BUDGET)}")
+        low = 0.0 if name == "accuracy_drop" else 1e-12
+        if isinstance(limit, bool) or not isinstance(limit, (int, float)) or not low <= limit < float("inf"):
+            raise SpecError(f"budget={{{name!r}: {limit!r}}}: must be a number above 0 ({BUDGET[name]})")
+    if trials < 1:
+        raise SpecError(f"trials={trials!r}: must be at least 1")
+    for name in links:
+        if name not in LINKS:
+            raise SpecError(f"links: {name!r}: {unknown('link', name, LINKS)}")
+    if not links:
+        raise SpecError(f"links=(): must hold at least one of {', '.join(LINKS)}")
+    estimate(parent)  # refuses what has no model yet
+    return Search(parent, dict(budget), trials, tuple(links), seed, changes)
+
+
+class Search:
+    """
+    A search on its way, or ended; last in a cell it shows its verdict and its table.
+
+    It lives in this process: when the kernel goes, the run at hand goes on, and no other follows.
+
+    Attributes
+    ----------
+    trials : list of Trial
+        Chains that were run so far.
+    skipped : int
+        Chains that their estimate ruled out.
+    """
+
+    def __init__(
+        self,
+        parent: Run,
+        budget: dict[str, float],
+        count: int,
+        links: tuple[str, ...],
+        seed: int,
+        changes: dict[str, Any],
+    ) -> None:
+        self.parent, self.budget, self.count = parent, budget, count
+        self.trials: list[Trial] = []
+        self.skipped = 0
+        self.failure: BaseException | None = None
+        self._links, self._seed, self._changes = links, seed, changes
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="lepton-lab-search", daemon=True)
+        self._thread.start()
+
+    def __repr__(self) -> str:
+        return f"<Search on {self.parent.id}: {self.verdict}>"
+
+    @property
+    def runs(self) -> list[Run]:
+        """The runs of all trials."""
+        return [trial.run for trial in self.trials]
+
+    @property
+    def going(self) -> bool:
+        """Whether it goes on."""
+        return self._thread.is_alive()
+
+    @property
+    def best(self) -> Trial | None:
+        """Of the trials that meet the budget the most accurate; None where none does."""
+        meeting = [trial for trial in self.trials if trial.values and not self.violation(trial.values)]
+        return max(meeting, key=lambda trial: trial.accuracy or 0.0, default=None)
+
+    @property
+    def verdict(self) -> str:
+        """What was found, in a sentence."""
+        told = f"{len(self.trials)} of {self.count} runs" if self.going else f"{len(self.trials)} runs"
+        if self.best is not None:
+            name, values = chain_name(self.best.chain), self._told(self.best.values)
+            return f"{name} (run {self.best.run.id}) meets the budget with {values}, the best of {told}."
+        if self.failure is not None:
+            return f"The search ended early after {told}: {self.failure}"
+        if self.going:
+            return f"Nothing meets the budget yet after {told}."
+        tried = [trial for trial in self.trials if trial.values]
+        if not tried:
+            ruled = f"; the estimates of {self.skipped} chains ruled them out" if self.skipped else ""
+            return f"Nothing found meets the budget: no chain could be run to its end{ruled}. Allow more of it."
+        nearest = min(tried, key=lambda trial: self.violation(trial.values))
+        over = [name for name, limit in self.budget.items() if nearest.values.get(name, 0.0) > limit]
+        name = f"{chain_name(nearest.chain)} (run {nearest.run.id})"
+        return (
+            f"Nothing found meets the budget in {told}: the nearest, {name}, has "
+            f"{self._told(nearest.values, over)}. Allow more {' or '.join(over)}, or more trials or epochs."
+        )
+
+    def wait(self, timeout: float | None = None) -> Search:
+        """Block until it has ended, or for `timeout` seconds; returns itself."""
+        self._thread.join(timeout)
+        return self
+
+    def stop(self) -> None:
+        """Stop the run at hand, and start no other."""
+        self._stopped.set()
+
+    def figure(self) -> Chart:
+        """Accuracy against size, latency and energy of what was tried."""
+        return CHARTS["pareto"](self.runs)
+
+    def violation(self, values: Mapping[str, float]) -> float:
+        """By how much values are over the budget: 0 where they meet it, 0.1 for one that is a tenth over."""
+        floor = {"accuracy_drop": 0.005}  # a drop of 0 allowed makes every drop infinitely too much
+        over = (
+            max(0.0, values[name] - limit) / max(limit, floor.get(name, limit))
+            for name, limit in self.budget.items()
+            if name in values
+        )
+        return sum(over)
+
+    def rows(self) -> list[list[str]]:
+        """Lines of the table: chain, each figure of the budget, accuracy, verdict."""
+        lines = []
+        for trial in self.trials:
+            cells = [shown(name, trial.values.get(name)) for name in self.budget]
+            fits = "meets it" if trial.values and not self.violation(trial.values) else "no"
+            if not trial.values:
+                fits = trial.problem or trial.run.state
+            accuracy = NONE if trial.accuracy is None else f"{trial.accuracy:.2%}"
+            lines.append([chain_name(trial.chain), *cells, accuracy, fits])
+        return lines
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        heads = ["chain", *(f"{name} (≤ {shown(name, limit)})" for name, limit in self.budget.items())]
+        note = f"{self.verdict} {self.skipped} more chains were not run, since their estimates rule them out."
+        found: Section = table("Search", [*heads, "accuracy", "budget"], self.rows(), note, numeric=True)
+        return found._repr_mimebundle_()
+
+    def _told(self, values: Mapping[str, float], names: Sequence[str] = ()) -> str:
+        told = names or list(self.budget)
+        return ", ".join(f"{name} {shown(name, values.get(name))} of {shown(name, self.budget[name])}" for name in told)
+
+    def _work(self) -> None:
+        import optuna
+
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        try:
+            sampler = optuna.samplers.TPESampler(seed=self._seed, n_startup_trials=max(4, self.count // 3))
+            study = optuna.create_study(sampler=sampler)
+            seen: dict[str, float] = {}
+            for _ in range(self.count * PEEKS):
+                if len(self.trials) >= self.count or self._stopped.is_set():
+                    break
+                trial = study.ask()
+                chain = self._chain(trial)
+                key = str(chain)
+                if key not in seen:
+                    seen[key] = self._value(chain)
+                study.tell(trial, seen[key])
+        except BaseException as error:  # shown by `verdict`: a thread's traceback would go unseen
+            self.failure = error
+
+    def _chain(self, trial: optuna.Trial) -> list[dict[str, Any]]:
+        """A chain as Optuna suggests it, in the one order that works."""
+        chain: list[dict[str, Any]] = []
+        if "prune" in self._links and trial.suggest_categorical("prune", [True, False]):
+            chain.append({"prune": {"ratio": round(trial.suggest_float("ratio", 0.1, 0.9, step=STEP), 2)}})
+        if "low_rank" in self._links and trial.suggest_categorical("low_rank", [False, True]):
+            chain.append({"low_rank": {"rank": round(trial.suggest_float("rank", 0.1, 0.6, step=STEP), 2)}})
+        if "distill" in self._links and trial.suggest_categorical("distill", [True, False]):
+            chain.append({"distill": {}})
+        if "quantize" in self._links:
+            scheme = trial.suggest_categorical("scheme", SCHEMES)
+            if scheme != "none":
+                chain.append({"quantize": {"scheme": scheme}})
+        return chain
+
+    def _value(self, chain: list[dict[str, Any]]) -> float:
+        """What a chain counts: by its estimate if that rules it out, else by its run; less is better."""
+        if not chain:
+            return FAILED
+        try:
+            guess = estimate(self.parent, chain, **self._changes)
+        except LabError:
+            self.skipped += 1
+            return FAILED
+        known = {"bytes": float(guess.bytes), "latency": guess.latency[64], "latency_1": guess.latency[1]}
+        believed = {name: value / DOUBT[name] for name, value in known.items()}
+        if over := self.violation(believed):
+            self.skipped += 1
+            return 1.0 + over
+        trial = Trial(chain, compress(self.parent, chain, **self._changes), guess)
+        self.trials.append(trial)
+        self._wait(trial.run)
+        told = measured(trial.run)
+        if trial.run.state != "done" or not told:
+            trial.problem = str(trial.run.failure or f"it was {trial.run.state}")
+            return FAILED
+        trial.accuracy, trial.values = told["artifact"].get("accuracy"), values(told)
+        return self.violation(trial.values) or -(trial.accuracy or 0.0)
+
+    def _wait(self, run: Run) -> None:
+        while run.wait(POLL) not in ENDED:
+            if self._stopped.is_set() and run.state not in (*ENDED, "stopping"):
+                send(run.folder, "stop")
+                run.wait()
+
+
+def values(told: Mapping[str, Any]) -> dict[str, float]:
+    """
+    What a budget limits, from what was measured of a run.
+
+    Parameters
+    ----------
+    told
+        `measures.json`: artifact, dense and control.
+    """
+    made, control = told["artifact"], (told.get("control") or {}).get("test") or {}
+    found = {"bytes": float(made["bytes"])}
+    for name, batch in (("latency", "64"), ("latency_1", "1")):
+        if batch in made["latency"]:
+            found[name] = made["latency"][batch]["median"]
+    whole = control.get("accuracy", told["dense"].get("accuracy"))
+    if whole is not None and made.get("accuracy") is not None:
+        found["accuracy_drop"] = whole - made["accuracy"]
+    return found
+
+
+def shown(name: str, value: float | None) -> str:
+    """A figure of a budget as people read it."""
+    if value is None:
+        return NONE
+    if name == "bytes":
+        return f"{value:,.0f}"
+    return f"{value:.2%}" if name == "accuracy_drop" else f"{value * 1e3:.3g} ms"

@@ -1,0 +1,196 @@
+"""The routes of a server: health, manifest, predict, and a page that tells of them without the network."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from fastapi import Depends, FastAPI, Request
+from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from starlette.exceptions import HTTPException
+
+from .batching import Batcher, Full
+from .reading import BINARY, DTYPE, JSON, LARGEST, SHAPE, Unreadable, read
+
+if TYPE_CHECKING:
+    from ..artifacts import Artifact
+
+PAGE = Path(__file__).with_name("page.html")
+SLOW = 2**16  # bytes of a body from which reading it would hold up other requests
+bearer = HTTPBearer(auto_error=False, scheme_name="token", description="What serve() or `lepton-lab serve` told.")
+SENTENCES = {404: "there is no such page: see /docs", 405: "is not what this address takes: see /docs"}
+
+
+def application(artifact: Artifact, token: str, most: int = 64, wait: float = 0.0) -> FastAPI:
+    """
+    The application that serves an artifact.
+
+    Parameters
+    ----------
+    artifact
+        Loaded.
+    token
+        That requests must bring, as `Authorization: Bearer TOKEN`; health and the pages about it are open.
+    most, wait
+        As `Batcher` takes them.
+    """
+    manifest = artifact.manifest
+    batcher = Batcher(artifact.forward, most, wait)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        task = asyncio.create_task(batcher.run())
+        yield
+        task.cancel()
+
+    def allowed(given: HTTPAuthorizationCredentials | None = Depends(bearer)) -> None:  # noqa: B008
+        if given is None or not secrets.compare_digest(given.credentials.encode(), token.encode()):
+            what = "missing" if given is None else "wrong"
+            raise Unreadable(401, f"the token is {what}: send the header Authorization: Bearer TOKEN")
+
+    app = FastAPI(
+        title=f"Lepton Lab: {manifest['model']}",
+        version=str(manifest["lab"]),
+        description=_described(manifest),
+        docs_url=None,  # FastAPI's own pages take their code from the network
+        redoc_url=None,
+        lifespan=lifespan,
+    )
+
+    @app.exception_handler(Unreadable)
+    async def refuse(_: Request, error: Unreadable) -> Response:
+        headers = {"WWW-Authenticate": "Bearer"} if error.status == 401 else None
+        return JSONResponse({"error": error.sentence}, error.status, headers)
+
+    @app.exception_handler(HTTPException)
+    async def missing(request: Request, error: HTTPException) -> Response:
+        said = SENTENCES.get(error.status_code, str(error.detail))
+        return JSONResponse({"error": f"{request.method} {request.url.path}: {said}"}, error.status_code, error.headers)
+
+    @app.get("/health", summary="Whether the server answers, and what it has done so far")
+    async def health() -> dict[str, Any]:
+        done = {"requests": batcher.requests, "samples": batcher.samples, "calls": batcher.calls}
+        return {"status": "ok", **done}
+
+    @app.get("/manifest", summary="All that the artifact says of itself", dependencies=[Depends(allowed)])
+    async def tell() -> JSONResponse:
+        return JSONResponse(manifest)
+
+    @app.post(
+        "/predict",
+        summary="Scores and label names of samples",
+        dependencies=[Depends(allowed)],
+        openapi_extra=_request(manifest),
+        responses=_responses(manifest),
+    )
+    async def predict(request: Request) -> Response:
+        body = await _body(request)
+        task = (body, request.headers, manifest["input"])
+        samples, alone = await asyncio.to_thread(read, *task) if len(body) > SLOW else read(*task)
+        try:
+            scores = await batcher(samples)
+        except Full:
+            return JSONResponse({"error": "too many requests wait: try again"}, 503, {"Retry-After": "1"})
+        except Exception as error:
+            said = str(error).splitlines()[0][:200] if str(error) else ""
+            return JSONResponse({"error": f"the model failed with {type(error).__name__}: {said}"}, 500)
+        if request.headers.get("accept") == BINARY:
+            scores = scores[0] if alone else scores
+            told = {SHAPE: ",".join(map(str, scores.shape)), DTYPE: "float32"}
+            return Response(np.ascontiguousarray(scores, "<f4").tobytes(), media_type=BINARY, headers=told)
+        return JSONResponse(_answer(scores, artifact.labels))
+
+    @app.get("/docs", include_in_schema=False)
+    async def docs() -> HTMLResponse:
+        nonce = secrets.token_urlsafe(16)
+        policy = f"default-src 'none'; connect-src 'self'; style-src 'nonce-{nonce}'; script-src 'nonce-{nonce}'"
+        page = PAGE.read_text(encoding="utf-8").replace("NONCE", nonce)
+        return HTMLResponse(page, headers={"Content-Security-Policy": f"{policy}; base-uri 'none'"})
+
+    @app.get("/", include_in_schema=False)
+    async def start() -> RedirectResponse:
+        return RedirectResponse("docs")
+
+    return app
+
+
+async def _body(request: Request) -> bytes:
+    """The body, refused as soon as it is too large."""
+    told = request.headers.get("content-length", "0")
+    parts, count = [], int(told) if told.isdecimal() else 0
+    if count <= LARGEST:
+        count = 0
+        async for part in request.stream():
+            parts.append(part)
+            count += len(part)
+            if count > LARGEST:
+                break
+    if count > LARGEST:
+        raise Unreadable(413, f"a body of more than {LARGEST // 2**20} MiB: send fewer samples at once")
+    return b"".join(parts)
+
+
+def _answer(scores: np.ndarray, labels: list[str]) -> dict[str, Any]:
+    """What JSON tells: the scores (B, K), and the name of the highest where outputs have names."""
+    told: dict[str, Any] = {"scores": _numbers(scores)}
+    if labels:
+        told["labels"] = np.asarray(labels, dtype=object)[scores.argmax(-1)].tolist()
+    return told
+
+
+def _numbers(values: Any) -> Any:
+    """An array as JSON takes it, in the digits that float32 has."""
+    if values.ndim:
+        return [_numbers(value) for value in values]
+    return float(f"{values:.7g}") if np.isfinite(values) else None
+
+
+def _described(manifest: dict[str, Any]) -> str:
+    takes, labels = manifest["input"], manifest["labels"]
+    shape = " x ".join(map(str, takes["shape"]))
+    gives = f"one of {len(labels)} labels" if labels else "numbers"
+    return f"{manifest['model']}, {manifest['scheme']}: takes {shape} {takes['dtype']}, gives {gives}."
+
+
+def _request(manifest: dict[str, Any]) -> dict[str, Any]:
+    """What OpenAPI says of the body."""
+    takes = manifest["input"]
+    item: dict[str, Any] = {"type": "number"}
+    if takes["dtype"] != "float32":
+        most = 255 if takes["dtype"] == "uint8" else takes["vocabulary"] - 1
+        item = {"type": "integer", "minimum": 0, "maximum": most}
+    for size in reversed(takes["shape"]):
+        item = {"type": "array", "minItems": size, "maxItems": size, "items": item}
+    samples = {"type": "array", "minItems": 1, "items": item, "description": "a batch; one sample alone is taken too"}
+    schema = {"type": "object", "required": ["samples"], "properties": {"samples": samples}}
+    shape = ",".join(map(str, takes["shape"]))
+    plain = f"the numbers alone, little-endian; headers {SHAPE} (such as 64,{shape}) and {DTYPE} tell of others"
+    body = {JSON: {"schema": schema}, BINARY: {"schema": {"type": "string", "format": "binary", "description": plain}}}
+    return {"requestBody": {"required": True, "content": body}}
+
+
+def _responses(manifest: dict[str, Any]) -> dict[int | str, dict[str, Any]]:
+    """What OpenAPI says of answers."""
+    refused = {
+        400: "the body can't be read",
+        401: "the token is missing or wrong",
+        413: "the body is too large",
+        415: "another type of content",
+        422: "samples don't fit the manifest",
+        503: "too many requests wait",
+    }
+    item: dict[str, Any] = {"type": "number"}
+    for size in reversed(manifest["output"]["shape"]):
+        item = {"type": "array", "items": item, **({"minItems": size, "maxItems": size} if size else {})}
+    told: dict[str, Any] = {"scores": {"type": "array", "items": item}}
+    if manifest["labels"] and len(manifest["output"]["shape"]) == 1:
+        told["labels"] = {"type": "array", "items": {"type": "string", "enum": manifest["labels"]}}
+    error = {JSON: {"schema": {"type": "object", "properties": {"error": {"type": "string"}}}}}
+    scores = {"description": "scores, and names", "content": {JSON: {"schema": {"type": "object", "properties": told}}}}
+    return {200: scores, **{code: {"description": text, "content": error} for code, text in refused.items()}}

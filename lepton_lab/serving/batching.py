@@ -1,0 +1,124 @@
+"""Dynamic batching: requests that wait at the same time are computed by one call."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    Compute = Callable[[np.ndarray], np.ndarray]
+
+MOST_WAITING = 4096
+"""Requests that may wait; what comes beyond is told to try again, instead of filling the memory."""
+
+
+class Full(Exception):
+    """Too many requests wait already."""
+
+
+class Batcher:
+    """
+    Collects requests while a call is under way, and computes them together in the next.
+
+    Under load batches so form by themselves, and a request that comes alone waits for nobody.
+
+    Parameters
+    ----------
+    compute
+        (B, *shape) -> (B, K), in a thread of its own, one call at a time.
+    most
+        Samples in a call; a single request of more is computed in parts.
+    wait
+        Seconds that a call waits for others to join it.
+
+    Attributes
+    ----------
+    requests, samples, calls : int
+        What was computed so far.
+    """
+
+    def __init__(self, compute: Compute, most: int = 64, wait: float = 0.0) -> None:
+        self._compute, self._most, self._wait = compute, most, wait
+        self._waiting: deque[tuple[np.ndarray, asyncio.Future[np.ndarray]]] = deque()
+        self._come = asyncio.Event()
+        self._thread = ThreadPoolExecutor(1, "lepton-lab-compute")
+        self.requests = self.samples = self.calls = 0
+
+    async def __call__(self, samples: np.ndarray) -> np.ndarray:
+        """
+        Scores of samples (B, *shape).
+
+        Raises
+        ------
+        Full
+            If too many wait already.
+        """
+        if len(self._waiting) >= MOST_WAITING:
+            raise Full
+        future: asyncio.Future[np.ndarray] = asyncio.get_running_loop().create_future()
+        self._waiting.append((samples, future))
+        self._come.set()
+        return await future
+
+    async def run(self) -> None:
+        """Compute what comes, until cancelled."""
+        loop = asyncio.get_running_loop()
+        try:
+            while True:
+                await self._come.wait()
+                if self._wait and sum(len(samples) for samples, _ in self._waiting) < self._most:
+                    await asyncio.sleep(self._wait)
+                taken = self._take()
+                if not taken:
+                    continue
+                results = await loop.run_in_executor(self._thread, self._together, [samples for samples, _ in taken])
+                for (_, future), result in zip(taken, results, strict=True):
+                    if future.done():  # nobody waits for it any more
+                        continue
+                    if isinstance(result, Exception):
+                        future.set_exception(result)
+                    else:
+                        future.set_result(result)
+        finally:
+            self._thread.shutdown(wait=False)
+
+    def _take(self) -> list[tuple[np.ndarray, asyncio.Future[np.ndarray]]]:
+        """The requests of the next call: as many as fit, and at least one."""
+        taken, count = [], 0
+        while self._waiting and (not taken or count + len(self._waiting[0][0]) <= self._most):
+            samples, future = self._waiting.popleft()
+            if not future.cancelled():
+                taken.append((samples, future))
+                count += len(samples)
+        if not self._waiting:
+            self._come.clear()
+        return taken
+
+    def _together(self, requests: list[np.ndarray]) -> list[np.ndarray | Exception]:
+        """One result for each request; where a call fails, each alone, so that one does not fail the others."""
+        import numpy as np
+
+        self.requests += len(requests)
+        try:
+            scores = self._call(np.concatenate(requests) if len(requests) > 1 else requests[0])
+        except Exception as error:
+            if len(requests) == 1:
+                return [error]
+            self.requests -= len(requests)  # they count again below
+            return [self._together([request])[0] for request in requests]
+        ends = np.cumsum([len(request) for request in requests])[:-1]
+        return list(np.split(scores, ends))
+
+    def _call(self, samples: np.ndarray) -> np.ndarray:
+        import numpy as np
+
+        parts = [samples[i : i + self._most] for i in range(0, len(samples), self._most)]
+        self.calls += len(parts)
+        self.samples += len(samples)
+        scores = [self._compute(part) for part in parts]
+        return np.concatenate(scores) if len(scores) > 1 else scores[0]

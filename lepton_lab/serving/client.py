@@ -1,0 +1,171 @@
+"""Client: a served artifact, called like a function; the standard library and NumPy are all it needs."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from ..spec import LabError, SpecError
+from .reading import BINARY, DTYPE, KINDS, SHAPE
+
+if TYPE_CHECKING:
+    import numpy as np
+
+REFUSED = (400, 413, 415, 422)
+
+
+class Client:
+    """
+    Calls a served artifact as if it were here.
+
+    Each call has a connection of its own, so that a client may be shared by threads.
+
+    Parameters
+    ----------
+    url
+        Of the server, e.g. "http://127.0.0.1:40123".
+    token
+        What the server asks for.
+    timeout
+        Seconds that an answer may take, above 0.
+
+    Raises
+    ------
+    SpecError
+        If the url is none.
+    """
+
+    def __init__(self, url: str, token: str = "", timeout: float = 60.0) -> None:
+        self.url, self.token, self.timeout = str(url).rstrip("/"), token, timeout
+        parts = urlsplit(self.url)
+        try:
+            port = parts.port
+        except ValueError:
+            port = None
+        if parts.scheme not in ("http", "https") or not parts.hostname or (port is None and ":" in parts.netloc[-6:]):
+            raise SpecError(f"url={url!r}: must be the address of a server, such as http://127.0.0.1:40123")
+        if not timeout > 0:
+            raise SpecError(f"timeout={timeout!r}: must be above 0, seconds")
+        if any(not " " < letter <= "~" for letter in token):
+            raise SpecError("token: holds spaces or other letters than a token has; copy it again")
+        kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+        self._connect = lambda: kind(parts.hostname, port, timeout=timeout)
+        self._path = parts.path
+
+    def __repr__(self) -> str:
+        return f"<Client of {self.url}>"  # without the token, which notebooks would keep
+
+    def __call__(self, samples: Any) -> Any:
+        """
+        Scores of raw samples: NumPy or torch in, the same out.
+
+        Parameters
+        ----------
+        samples
+            (B, *shape), or (*shape) for one; array, tensor or nested lists.
+
+        Returns
+        -------
+        numpy.ndarray or torch.Tensor
+            Scores (B, K), float32; (K,) of one sample.
+
+        Raises
+        ------
+        SpecError
+            If the server refuses the samples, in its sentence.
+        LabError
+            If it does not answer, or the token is wrong.
+        """
+        import numpy as np
+
+        array = _array(samples)
+        headers = {"Content-Type": BINARY, "Accept": BINARY, DTYPE: str(array.dtype), SHAPE: _shape(array)}
+        body, told = self._ask("POST", "/predict", _little(array), headers)
+        shape = tuple(int(size) for size in told[SHAPE].split(",") if size)
+        scores = np.frombuffer(body, "<f4").astype(np.float32).reshape(shape)
+        torch = sys.modules.get("torch")
+        return torch.from_numpy(scores) if torch is not None and isinstance(samples, torch.Tensor) else scores
+
+    def predict(self, samples: Any) -> Any:
+        """Label names of raw samples: a list, or one name of one sample; the scores of a model without labels."""
+        import numpy as np
+
+        scores = np.asarray(self(samples))
+        labels = self.manifest["labels"]
+        if not labels:
+            return scores
+        names = np.asarray(labels, dtype=object)[scores.argmax(-1)]
+        return names.tolist() if isinstance(names, np.ndarray) else names
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """All that the served artifact says of itself; asked for once."""
+        if not hasattr(self, "_manifest"):
+            self._manifest: dict[str, Any] = json.loads(self._ask("GET", "/manifest")[0])
+        return self._manifest
+
+    def health(self) -> dict[str, Any]:
+        """Status, and requests, samples and calls of the model since the server started."""
+        return json.loads(self._ask("GET", "/health")[0])
+
+    def _ask(
+        self, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None
+    ) -> tuple[bytes, Any]:
+        """The answer's body and headers, or what the server says as an error."""
+        connection = self._connect()
+        given = {"Authorization": f"Bearer {self.token}", **(headers or {})}
+        try:
+            # A server that refuses before it has read the body closes the connection; its answer is there all the same.
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                connection.request(method, self._path + path, body, given)
+            answer = connection.getresponse()
+            told = answer.read()
+        except TimeoutError:
+            raise LabError(f"server {self.url} gave no answer within {self.timeout:g} s: is it busy?") from None
+        except (OSError, http.client.HTTPException) as error:
+            why = getattr(error, "strerror", None) or type(error).__name__
+            raise LabError(f"server {self.url} does not answer ({why}): is it running, and at that address?") from None
+        finally:
+            connection.close()
+        if answer.status == 200:
+            return told, answer.headers
+        raise _refusal(self.url, answer.status, told)
+
+
+def _refusal(url: str, status: int, body: bytes) -> LabError:
+    try:
+        said = json.loads(body)["error"]
+    except (ValueError, KeyError, TypeError):
+        said = f"something that is no answer of a Lepton Lab server: {body[:60]!r}"
+    return (SpecError if status in REFUSED else LabError)(f"server {url} answered {status}: {said}")
+
+
+def _array(samples: Any) -> np.ndarray:
+    """What is sent: an array of numbers of a kind that the server reads."""
+    import numpy as np
+
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(samples, torch.Tensor):
+        samples = samples.detach().cpu()
+        samples = (samples.float() if samples.dtype == torch.bfloat16 else samples).numpy()
+    try:
+        array = np.asarray(samples)
+    except ValueError as error:
+        raise SpecError(f"samples that are no array: {str(error)[:100]}") from None
+    if str(array.dtype) not in KINDS:
+        raise SpecError(f"samples of {array.dtype}: must be numbers ({', '.join(KINDS)})")
+    return array
+
+
+def _little(array: np.ndarray) -> bytes:
+    import numpy as np
+
+    return np.ascontiguousarray(array, array.dtype.newbyteorder("<")).tobytes()
+
+
+def _shape(array: np.ndarray) -> str:
+    return ",".join(map(str, array.shape))

@@ -1,0 +1,286 @@
+"""serve(): an artifact behind HTTP, in a process of its own that ends with this one."""
+
+from __future__ import annotations
+
+import contextlib
+import html
+import importlib.util
+import json
+import os
+import secrets
+import select
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..artifacts import container
+from ..run import Run
+from ..spec import LabError, SpecError
+from .client import Client
+from .process import PATIENCE, READY
+
+if TYPE_CHECKING:
+    from ..artifacts import Artifact
+
+CODE = "from lepton_lab.serving.process import main; main()"
+ARTIFACT = "artifact.lepton"
+"""The file in the folder of a run that was compressed."""
+NEEDED = ("fastapi", "uvicorn")
+QUEUE = 4096
+"""Connections that wait before they are taken; the kernel may allow fewer."""
+
+_servers: list[Server] = []  # those of this process, which live as long as it
+
+
+def serve(
+    artifact: Artifact | Run | str | os.PathLike[str],
+    *,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    token: str = "",
+    batch: int = 64,
+    wait: float = 0.0,
+    threads: int = 0,
+    detach: bool = False,
+) -> Server:
+    """
+    Put an artifact behind HTTP, and return at once; requests that come before it is ready wait for it.
+
+    It runs in a process of its own, so that this one stays free, and ends with this one.
+
+    Parameters
+    ----------
+    artifact
+        The artifact, its file, or a run that was compressed.
+    host
+        Address to listen on: this machine alone, unless you name another.
+    port
+        0 takes a free one.
+    token
+        That requests must bring; "" makes one up.
+    batch
+        Samples that one call of the artifact computes at most; requests that wait at the same time share a call.
+    wait
+        Seconds that a call waits for others to share it, 0 or more.
+    threads
+        That ONNX Runtime computes with; 0 takes all cores.
+    detach
+        Let it outlive this process; it is then ended by `kill` and the number that `Server.pid` told.
+
+    Raises
+    ------
+    LabError
+        If the file is no good, the address is taken, or the extra [deploy] is not installed.
+    SpecError
+        If a value is refused.
+    """
+    path = find(artifact)
+    check(host, port, token, batch, wait, threads)
+    listening = listen(host, port)
+    order = {"path": str(path), "batch": batch, "wait": wait, "threads": threads, "token": token or new_token()}
+    with listening:
+        server = Server(path, listening, order, detach)
+    for other in [other for other in _servers if not other.alive]:
+        other.stop()
+    _servers.append(server)
+    return server
+
+
+class Server:
+    """
+    A server as the process sees it that started it; `serve` makes it.
+
+    Attributes
+    ----------
+    url : str
+        Where it answers.
+    token : str
+        What requests must bring.
+    pid : int
+        Number of its process.
+    """
+
+    def __init__(self, path: Path, listening: socket.socket, order: dict[str, Any], detach: bool) -> None:
+        self.path, self.token, self.detached = path, order["token"], detach
+        host, port = listening.getsockname()[:2]
+        self.url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        self._owner = os.getpid()
+        self._failure = self._words = ""
+        self._ready = False
+        self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        numbers = [theirs.fileno(), listening.fileno()]
+        package = Path(__file__).parents[2]  # the same lepton_lab as ours, installed or not
+        environment = dict(os.environ)
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), str(package)]))
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (read when it has ended)
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-c", CODE, *map(str, numbers), str(0 if detach else self._owner)],
+                stdin=subprocess.DEVNULL,
+                stdout=self._errors,
+                stderr=self._errors,
+                env=environment,
+                pass_fds=numbers,
+                start_new_session=True,  # Jupyter's interrupt is not meant for it
+            )
+        self.pid = self._process.pid
+        with contextlib.suppress(OSError):  # it has ended already; `wait` tells why
+            self._channel.send(json.dumps(order).encode())
+
+    def __repr__(self) -> str:
+        return f"<Server of {self.path.name} at {self.url}, {self.state}>"
+
+    def _repr_html_(self) -> str:
+        url = html.escape(self.url)  # the token stays out of saved notebooks
+        return (
+            f'<p><strong>{html.escape(self.path.name)}</strong> at <a href="{url}/docs">{url}</a>, {self.state}; '
+            "requests bring <code>server.token</code>, <code>server.client()</code> does so by itself.</p>"
+        )
+
+    @property
+    def alive(self) -> bool:
+        """Whether its process is there."""
+        return self._process.poll() is None
+
+    @property
+    def state(self) -> str:
+        """ "starting", "ready" or "stopped"."""
+        self._look(0)
+        return ("ready" if self._ready else "starting") if self.alive else "stopped"
+
+    def wait(self, timeout: float = 60.0) -> Server:
+        """
+        Block until it answers requests; returns itself.
+
+        Raises
+        ------
+        LabError
+            If it ended, with the reason, or needs longer.
+        """
+        deadline = time.monotonic() + timeout
+        while not self._ready and self.alive and not self._failure and time.monotonic() < deadline:
+            self._look(min(0.5, max(0.0, deadline - time.monotonic())))
+        self._look(0)
+        if not self.alive or self._failure:
+            self._process.wait()
+            raise LabError(self._failure or f"the server of {self.path.name!r} has stopped{self._last_words()}")
+        if not self._ready:
+            raise LabError(f"the server of {self.path.name!r} was not ready within {timeout:g} s: wait longer")
+        return self
+
+    def client(self, timeout: float = 60.0) -> Client:
+        """A `Client` that calls it; its first call waits until the server is ready."""
+        return Client(self.url, self.token, timeout)
+
+    def stop(self) -> None:
+        """End it, once requests at hand are answered; does nothing to one that has ended."""
+        if self._owner != os.getpid():
+            return
+        if self.alive:
+            self._process.terminate()
+            try:
+                self._process.wait(PATIENCE + 5)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+        self._process.wait()
+        self._last_words()
+        self._channel.close()
+        if self in _servers:
+            _servers.remove(self)
+
+    def __enter__(self) -> Server:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def _look(self, seconds: float) -> None:
+        """See whether it told something: that it is ready, or why it is not."""
+        if self._channel.fileno() < 0 or self._ready or self._failure:
+            return
+        if select.select([self._channel], [], [], seconds)[0]:
+            told = self._channel.recv(2**16)
+            self._ready = told == READY
+            if not self._ready:
+                self._failure = told.decode()
+                if not told:  # its end of the channel is closed: it is on its way out
+                    self._process.wait(PATIENCE)
+
+    def _last_words(self) -> str:
+        """The last line that it printed, once it has ended."""
+        if not self._errors.closed:
+            with self._errors:
+                self._errors.seek(0)
+                lines = self._errors.read().decode(errors="replace").strip().splitlines()
+            self._words = f": {lines[-1][:200]}" if lines else ""
+        return self._words
+
+
+def find(artifact: Any) -> Path:
+    """
+    The file of an artifact, once it is known to be whole.
+
+    Raises
+    ------
+    LabError
+        If it is no artifact, or what serving needs is not installed.
+    """
+    if isinstance(artifact, Run):
+        path = artifact.folder / ARTIFACT
+        if not path.is_file():
+            raise LabError(f"run {artifact.id!r} has no artifact: lab.export(run, 'model.lepton') writes one to serve")
+    elif isinstance(artifact, (str, os.PathLike)):
+        path = Path(artifact).absolute()
+    elif hasattr(artifact, "manifest") and hasattr(artifact, "path"):
+        path = Path(artifact.path).absolute()
+    else:
+        raise SpecError(
+            f"artifact={artifact!r}: must be an artifact, its file, or a compressed run; lab.export makes one"
+        )
+    container.unpack(path)
+    for name in NEEDED:
+        if importlib.util.find_spec(name) is None:
+            raise LabError(f"serving needs {name}, which is not installed: pip install 'lepton-lab[deploy]'")
+    return path
+
+
+def check(host: str, port: int, token: str, batch: int, wait: float, threads: int) -> None:
+    """Refuse values that can't work, in a sentence."""
+    if not 0 <= port < 2**16:
+        raise SpecError(f"port={port!r}: must be from 0 to 65535; 0 takes a free one")
+    if any(not "!" <= letter <= "~" for letter in token):
+        raise SpecError("token: must be letters, digits and signs without spaces")
+    if batch < 1:
+        raise SpecError(f"batch={batch!r}: must be at least 1, samples in a call")
+    if not 0 <= wait < 60:
+        raise SpecError(f"wait={wait!r}: must be at least 0 and below 60, seconds")
+    if threads < 0:
+        raise SpecError(f"threads={threads!r}: must be at least 0; 0 takes all cores")
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """
+    A listening socket, so that the address is known before the process is up.
+
+    Raises
+    ------
+    LabError
+        If the address can't be had.
+    """
+    try:
+        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        listening = socket.create_server(address[:2], family=family, backlog=QUEUE)
+    except OSError as error:
+        raise LabError(
+            f"host={host!r}, port={port}: can't be listened on ({error.strerror or error}); port=0 takes a free one"
+        ) from None
+    return listening
+
+
+def new_token() -> str:
+    """A token nobody guesses."""
+    return secrets.token_urlsafe(24)

@@ -1,0 +1,63 @@
+"""The form of a compression without a browser: its estimate at once, a launch, and what was measured beside it."""
+
+import pytest
+from conftest import until
+from lepton_widgets import Compression
+
+import lepton_lab as lab
+
+
+@pytest.fixture
+def parent(tiny):
+    run = lab.launch(tiny)
+    assert run.wait() == "done"
+    return run
+
+
+@pytest.fixture
+def form(parent):
+    form = Compression(parent, epochs=1)
+    yield form
+    form.close()
+    until(lambda: not form._busy)
+
+
+def test_it_shows_an_estimate_at_once_and_follows_its_controls(form, parent):
+    assert form.chain == [{"prune": {"ratio": 0.5}}, {"quantize": {"scheme": "int8"}}]
+    before = form.estimate
+    assert f"{before.parameters:,}" in form._figures.value and f"{before.bytes:,}" in repr(form)
+    form._ranges["prune"].value = 0.75
+    until(lambda: form.estimate is not before and form.estimate.chain == form.chain)
+    until(lambda: f"{form.estimate.parameters:,}" in form._figures.value)
+    assert form.estimate.parameters < before.parameters
+    assert f"lab.compress(lab.attach('{parent.id}'), " in form._repeat.value.replace("&#x27;", "'")
+
+
+def test_every_control_has_a_name(form):
+    for control in (*form._ranges.values(), *form._choices):
+        assert control.description
+    assert "scope='col'" in form._figures.value and "role='region'" in form._figures.value
+
+
+def test_what_can_t_be_done_is_said_in_place(form):
+    form._ranges["prune"].value = 0.0
+    form._ranges["low_rank"].value = 0.95  # saves nothing
+    until(lambda: "role='alert'" in form._error.value and form._button.disabled)
+    form._ranges["low_rank"].value = 0.0
+    until(lambda: not form._error.value and not form._button.disabled)
+
+
+def test_after_the_run_the_measured_stands_beside_the_estimate(form):
+    run = form.launch()
+    assert run is not None, form._error.value
+    assert run.wait() == "done"
+    until(lambda: "accuracy" in form._figures.value)
+    told = lab.estimates.measured(run)["artifact"]
+    assert f"{told['bytes']:,}" in form._figures.value and "%" in form._figures.value
+
+
+def test_chains_that_the_form_can_t_show_are_refused(parent):
+    with pytest.raises(lab.SpecError, match="more than this form shows"):
+        Compression(parent, [("prune", {"ratio": 0.5, "rounds": 2})], epochs=2)
+    with pytest.raises(lab.SpecError, match="quantize must be the last"):
+        Compression(parent, ["quantize", "prune"])

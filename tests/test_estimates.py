@@ -1,0 +1,244 @@
+"""Estimates beside what they estimate: files really written, operators really counted, runs that really compressed."""
+
+import time
+
+import pytest
+import torch
+from conftest import until
+
+import lepton_lab as lab
+from lepton_lab import artifacts, latency, sizes
+from lepton_lab.artifacts import counting
+from lepton_lab.artifacts.schemes import SCHEMES
+from lepton_lab.charts import CHARTS
+from lepton_lab.charts.pareto import Pareto, Point, chain_name, front
+from lepton_lab.compressors import rehearse
+from lepton_lab.estimates import estimated, measured
+from lepton_lab.folders import write_json
+from lepton_lab.models import MODELS
+from lepton_lab.reports import compressions
+from lepton_lab.searching import values
+
+pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning", "ignore::DeprecationWarning")
+SHAPE, CLASSES = (1, 28, 28), [str(i) for i in range(10)]
+CHAINS = {"as it is": [], "pruned": [("prune", 0.5)], "thin": [("low_rank", 0.25)]}
+
+
+@pytest.fixture
+def parent(tiny):
+    run = lab.launch(tiny)
+    assert run.wait() == "done"
+    return run
+
+
+@pytest.fixture
+def child(parent):
+    run = lab.compress(parent, [("prune", 0.5), ("quantize", "int8")], epochs=1)
+    assert run.wait() == "done", run.failure
+    return run
+
+
+def made(name, chain, **options):
+    """A module whose weights mean nothing, but none is 0."""
+    torch.manual_seed(0)
+    module = MODELS[name](SHAPE, 10, 0, **options).eval()
+    for parameter in module.parameters():
+        torch.nn.init.normal_(parameter, 0, 0.05)
+    if not chain:
+        return module
+    return rehearse(module, lab.Spec(dataset="digits", model=name, parent="any", compress=chain), SHAPE, 10, 0)
+
+
+def about():
+    return lab.About("any", SHAPE, "uint8", CLASSES, mean=(0.13,), std=(0.31,))
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("chain", CHAINS)
+@pytest.mark.parametrize("name", ["mnist_cnn", "mlp"])
+def test_bytes_are_within_two_percent_of_the_file(name, chain, scheme, tmp_path):
+    module = made(name, CHAINS[chain])
+    calibration = about().samples(8) if SCHEMES[scheme].calibrated else None
+    file = artifacts.write(tmp_path / "it.lepton", module, about(), scheme, calibration)
+    found = latency.work(module, torch.zeros(1, *SHAPE))
+    assert sizes.predict(module, about(), scheme, file.runtime, found) == pytest.approx(file.bytes, rel=0.02)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("chain", CHAINS)
+@pytest.mark.parametrize("name", ["cnn", "transformer"])
+def test_bytes_of_larger_models_too(name, chain, scheme, tmp_path):
+    test_bytes_are_within_two_percent_of_the_file(name, chain, scheme, tmp_path)
+
+
+@pytest.mark.parametrize("chain", CHAINS)
+@pytest.mark.parametrize("name", ["mnist_cnn", "cnn", "mlp", "transformer"])
+def test_multiply_adds_are_those_that_the_meters_count(name, chain):
+    module = made(name, CHAINS[chain])
+    sample = torch.zeros(1, *SHAPE)
+    assert latency.work(module, sample).multiply_adds == counting.multiply_adds(module, sample)
+
+
+def test_the_law_finds_the_constants_that_made_its_data():
+    truth = [1e-5, 0, 2e-6, 0, 0, 1e-11, 2e-11, 3e-11, 0, 0, 1e-9, 0, 0]
+    rows = []
+    for name in ("mnist_cnn", "mlp", "cnn", "transformer"):
+        for chain in CHAINS.values():
+            found = latency.work(made(name, chain), torch.zeros(1, *SHAPE))
+            for batch in (1, 64):
+                features = found.features(batch)
+                rows.append((features, sum(c * f for c, f in zip(truth, features, strict=True))))
+    constants = latency.fit(rows)
+    for features, seconds in rows:
+        assert sum(c * f for c, f in zip(constants, features, strict=True)) == pytest.approx(seconds, rel=1e-3)
+
+
+def test_constants_of_this_machine_take_the_place_of_ours(home):
+    found = latency.work(made("mlp", []), torch.zeros(1, *SHAPE))
+    before = latency.predict(found, "fp32", "onnxruntime", 64)
+    assert before > 0 and latency.place() == latency.PLACE
+    latency.keep("here", {"fp32 onnxruntime": [1.0] + [0.0] * (len(latency.NAMES) - 1)})
+    assert latency.predict(found, "fp32", "onnxruntime", 64) == 1.0 and latency.place() == "here"
+
+
+def test_an_estimate_comes_at_once_and_what_a_run_makes_equals_it(parent, child):
+    chain = [("prune", 0.5), ("quantize", "int8")]
+    lab.estimate(parent, chain)
+    begin = time.perf_counter()
+    guess = lab.estimate(parent.id, chain)
+    assert time.perf_counter() - begin < 2  # milliseconds, where nothing else computes
+    told = measured(child)["artifact"]
+    assert guess.parameters == told["parameters"] < guess.dense.parameters
+    assert guess.multiply_adds == told["multiply_adds"]
+    assert guess.bytes == pytest.approx(told["bytes"], rel=0.02)
+    errors = guess.errors(told)
+    assert errors["parameters"] == 0 and abs(errors["bytes"]) <= 0.02 and set(errors) >= {"latency 1", "latency 64"}
+    assert estimated(child).figures() == guess.figures()
+    assert guess.to_dict()["dense"]["parameters"] == guess.dense.parameters
+    assert "prediction" in str(guess) and "prediction" in guess._repr_html_()
+
+
+def test_an_estimate_refuses_what_compress_refuses(parent):
+    for chain, said in (
+        ([("prune", 1.5)], "ratio"),
+        ([("quantize", "int8"), ("prune", 0.5)], "quantize must be the last link"),
+        ([("prune", {"ratios": {"nowhere": 0.5}})], "nowhere"),
+        ("prun", "prune"),
+    ):
+        with pytest.raises(lab.SpecError, match=said):
+            lab.estimate(parent, chain)
+    with pytest.raises(lab.LabError, match="does not exist"):
+        lab.estimate("nobody", [("prune", 0.5)])
+
+
+def test_a_report_tells_estimate_beside_measured(child, parent):
+    section = compressions([parent, child])
+    for words in ("error of the estimate", "prune 0.5, quantize int8", "accuracy of the control", "multiply-adds"):
+        assert words in section.text and words in section.html
+    assert compressions([parent]).text == ""
+
+
+def test_peers_are_told_and_the_fastest_is_marked(child):
+    told = measured(child)
+    slower = dict(told["artifact"], name="dense, eager", peers=[])
+    slower["latency"] = {b: {**t, "median": t["median"] * 3} for b, t in told["artifact"]["latency"].items()}
+    told["artifact"]["peers"] = [slower]
+    write_json(child.folder / "measures.json", told)
+    text = compressions([child]).text
+    assert "3.00x the fastest peer" in text and "(fastest peer)" in text
+
+
+def test_pareto_joins_seeds_and_says_the_command(child):
+    chart = CHARTS["pareto"]([child])
+    assert isinstance(chart, Pareto)
+    dense, control, point = chart.points
+    assert dense.name == "as trained" and "on for as long" in control.name and point.name == "prune 0.5, quantize int8"
+    assert point.command == child.command
+    hover = " ".join(trace.get("hovertemplate", "") for trace in chart.plotly()["data"])
+    assert child.spec.parent in hover or "lepton-lab" in hover
+    assert chart.png().startswith(b"\x89PNG") and chart.figure().data and "accuracy" in chart.text
+    assert "no run here" in CHARTS["pareto"]([]).text
+
+
+def test_pareto_s_line_joins_what_nothing_beats():
+    assert front([(3, 0.9), (1, 0.5), (2, 0.4), (4, 0.95), (4, 0.8)]) == [(1, 0.5), (3, 0.9), (4, 0.95)]
+    seeds = Point("one", "it", (0.9, 0.8), ((1.0, 3.0), (1.0, 1.0), ()))
+    data = Pareto("title", "text", (seeds,)).plotly()["data"]
+    (trace,) = [t for t in data if t["mode"] == "markers" and t["xaxis"] == "x"]
+    assert trace["x"] == [2.0] and trace["error_y"]["array"][0] == pytest.approx(0.0707, abs=1e-4)
+    assert chain_name([{"prune": {"ratio": 0.5, "rounds": 2}}, {"distill": {}}]) == "prune 0.5 (rounds=2), distill"
+
+
+def test_sensitivity_compresses_one_layer_at_a_time(parent):
+    found = lab.sensitivity(parent, ratios=(0.25, 0.9), samples=100)
+    (layer,) = found.pruned
+    assert set(found.pruned[layer]) == {0.25, 0.9} and found.samples == 100
+    assert found.pruned[layer][0.9] <= found.whole + 0.05
+    assert set(found.rounded) == {"1", "4"} and found.left  # the layer of the answers can't be pruned
+    assert found.ratios(drop=1.0) == {layer: 0.9} and found.worst(drop=1.0) == []
+    assert lab.estimate(parent, [("prune", {"ratios": found.ratios(1.0)})]).parameters < found_parameters(parent)
+    chart = found.figure()
+    assert layer in chart.text and chart.png().startswith(b"\x89PNG") and chart.figure().data
+    for values_, said in (
+        ({"ratios": (1.0,)}, "ratios"),
+        ({"importance": "taylor"}, "importance"),
+        ({"samples": 0}, "s"),
+    ):
+        with pytest.raises(lab.SpecError, match=said):
+            lab.sensitivity(parent, **values_)
+
+
+def found_parameters(run):
+    return sum(p.numel() for p in run.model().parameters())
+
+
+def test_a_search_finds_what_meets_its_budget(parent):
+    dense = lab.estimate(parent)
+    found = lab.search(parent, {"bytes": dense.bytes / 3, "accuracy_drop": 0.5}, trials=2, seed=1, epochs=1)
+    found.wait(240)
+    assert not found.going and found.failure is None, found.failure
+    assert found.best is not None, found.verdict
+    assert found.best.values["bytes"] <= dense.bytes / 3 and "meets the budget" in found.verdict
+    assert found.runs == [trial.run for trial in found.trials] and all(run.state == "done" for run in found.runs)
+    assert "meets it" in found._repr_mimebundle_()["text/plain"]
+
+
+def test_a_search_says_that_nothing_meets_its_budget(parent):
+    found = lab.search(parent, {"bytes": 100}, trials=1).wait(120)
+    assert found.best is None and not found.trials and found.skipped
+    assert found.verdict.startswith("Nothing found meets the budget")
+
+
+def test_a_search_that_is_stopped_starts_no_other(parent):
+    found = lab.search(parent, {"accuracy_drop": 0.0}, trials=20, epochs=100_000, links=("prune",))
+    until(lambda: found.runs and found.runs[0].state == "running")
+    found.stop()
+    found.wait(60)
+    assert not found.going and len(found.runs) == 1
+
+
+def test_budgets_that_are_none_are_refused(parent):
+    for budget, said in (
+        ({}, "at least one"),
+        ({"byte": 1}, "bytes"),
+        ({"bytes": -1}, "above 0"),
+        ({"bytes": "x"}, "n"),
+    ):
+        with pytest.raises(lab.SpecError, match=said):
+            lab.search(parent, budget)
+    with pytest.raises(lab.SpecError, match="trials"):
+        lab.search(parent, {"bytes": 1}, trials=0)
+    with pytest.raises(lab.SpecError, match="links"):
+        lab.search(parent, {"bytes": 1}, links=("prun",))
+
+
+def test_what_a_budget_limits_is_read_from_what_was_measured():
+    told = {
+        "artifact": {"bytes": 10, "accuracy": 0.9, "latency": {"1": {"median": 1e-3}, "64": {"median": 2e-3}}},
+        "dense": {"accuracy": 0.93},
+        "control": {"test": {"accuracy": 0.95}},
+    }
+    found = values(told)
+    assert found.pop("accuracy_drop") == pytest.approx(0.05)
+    assert found == {"bytes": 10.0, "latency": 2e-3, "latency_1": 1e-3}

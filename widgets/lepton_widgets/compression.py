@@ -1,0 +1,261 @@
+"""The form of a compression: a choice for each link, what it would save at once, and beside it what it did save."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from html import escape
+from typing import Any, ClassVar
+
+import anywidget
+import ipywidgets as ipw
+import traitlets
+
+import lepton_lab as lab
+from lepton_lab.estimates import Estimate, label, measured, shown
+from lepton_lab.folders import ENDED
+from lepton_lab.spec import LabError
+
+from .live import Live, static
+
+POLL = 0.3
+"""Seconds between looks for what a run measured."""
+HEADS = ("", "dense", "estimate", "measured", "error")
+SCHEMES = (
+    ("32-bit floats", ""),
+    ("int8, calibrated", "int8"),
+    ("int8, dynamic", "int8_dynamic"),
+    ("int8 weights only", "int8_weights"),
+    ("bfloat16", "bf16"),
+)
+IMPORTANCE = (("Magnitude", "magnitude"), ("Taylor", "taylor"), ("Random", "random"))
+NOTE = "Estimates run nothing: parameters and multiply-adds are counted, and latency is a prediction, of one thread."
+
+
+class Range(anywidget.AnyWidget):
+    """A slider of a fraction, with a name."""
+
+    _esm = static("base.js", "range.js")
+    _css = static("lepton.css")
+    value = traitlets.Float(0.0).tag(sync=True)
+    min = traitlets.Float(0.0).tag(sync=True)
+    max = traitlets.Float(0.95).tag(sync=True)
+    step = traitlets.Float(0.05).tag(sync=True)
+    description = traitlets.Unicode("").tag(sync=True)
+    tooltip = traitlets.Unicode("").tag(sync=True)
+    disabled = traitlets.Bool(False).tag(sync=True)
+
+
+class Compression(ipw.VBox):
+    """Choose a chain for a run's model, see at once what it would save, run it, and see what it did save.
+
+    Parameters
+    ----------
+    run : Run or str
+        The parent, or its id.
+    chain : list, optional
+        What the controls show at first, as ``lab.compress`` takes it: prune, low_rank, distill and quantize.
+    **changes
+        Fields of the spec to change, as for ``lab.compress``.
+
+    Attributes
+    ----------
+    run : Run or None
+        The run launched last.
+    live : Live or None
+        Its view.
+    estimate : Estimate or None
+        Of the chain that the controls show, once it is known.
+
+    Raises
+    ------
+    SpecError, LabError
+        If the chain is refused, or the run has no model yet.
+    """
+
+    FIELDS: ClassVar[dict[str, tuple[str, str]]] = {
+        "prune": ("Prune", "Channels, neurons and heads to remove; 0 prunes nothing"),
+        "low_rank": ("Low rank", "Rank to keep, of the full one; 0 leaves the layers whole"),
+    }
+
+    def __init__(self, run: lab.Run | str, chain: Any = (("prune", 0.5), ("quantize", "int8")), **changes: Any) -> None:
+        self.parent = run if isinstance(run, lab.Run) else lab.attach(run)
+        self.run: lab.Run | None = None
+        self.live: Live | None = None
+        self.estimate: Estimate | None = None
+        self._changes = changes
+        self._lock = threading.Lock()
+        self._wanted: list[dict[str, Any]] | None = None
+        self._busy = False
+        self._closed = threading.Event()
+        self._build()
+        self._show_chain(lab.estimate(self.parent, chain, **changes).chain)
+        for control in (*self._ranges.values(), *self._choices):
+            control.observe(lambda _: self._refresh(), names="value")
+        super().__init__([self._panel, self._slot])
+        self.add_class("ll-workbench")
+        self._refresh(wait=True)
+
+    @property
+    def chain(self) -> list[dict[str, Any]]:
+        """The chain that the controls show."""
+        chain: list[dict[str, Any]] = []
+        if (ratio := round(self._ranges["prune"].value, 4)) > 0:
+            options = {"ratio": ratio}
+            chain.append({"prune": options | ({} if self._importance.value == "magnitude" else self._scored())})
+        if (rank := round(self._ranges["low_rank"].value, 4)) > 0:
+            chain.append({"low_rank": {"rank": rank}})
+        if self._distill.value:
+            chain.append({"distill": {}})
+        if self._scheme.value:
+            chain.append({"quantize": {"scheme": self._scheme.value}})
+        return chain
+
+    def close(self) -> None:
+        """Take the form away; runs go on."""
+        self._closed.set()
+        if self.live is not None:
+            self.live.close()
+        super().close()
+
+    def launch(self) -> lab.Run | None:
+        """Start the run that the controls show, as the button does; None if it was refused."""
+        try:
+            if not self.chain:
+                raise lab.SpecError("chain: holds nothing yet: move a slider, or choose another arithmetic")
+            self.run = lab.compress(self.parent, self.chain, **self._changes)
+        except Exception as error:  # shown in place: a button's traceback would go to the log, unseen
+            self._refuse(error)
+            return None
+        old, self.live = self.live, Live(self.run)
+        self._slot.children = [self.live]
+        if old is not None:
+            old.close()
+        threading.Thread(target=self._follow, args=(self.run,), name="lepton-lab-compression", daemon=True).start()
+        return self.run
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
+        bundle = super()._repr_mimebundle_(**kwargs)
+        return {**bundle, "text/plain": repr(self)}
+
+    def __repr__(self) -> str:
+        lines = [list(HEADS), *self._rows()]
+        told = "\n".join("  ".join(f"{cell:<16}" for cell in line).rstrip() for line in lines)
+        return f"Compression of {self.parent.id}: {self.chain}\n{told}\n{NOTE}"
+
+    def _build(self) -> None:
+        self._ranges = {
+            name: Range(description=title, tooltip=tooltip) for name, (title, tooltip) in self.FIELDS.items()
+        }
+        self._importance = ipw.Dropdown(options=IMPORTANCE, description="Keep what matters by", tooltip="Importance")
+        self._distill = ipw.Checkbox(description="Distill: the parent teaches it", indent=False)
+        self._scheme = ipw.Dropdown(options=SCHEMES, description="Arithmetic", tooltip="How the file computes")
+        self._choices = (self._importance, self._distill, self._scheme)
+        form = ipw.Box([*self._ranges.values(), *self._choices])
+        form.add_class("ll-form")
+        self._button = ipw.Button(description="Launch", tooltip="Start this compression; the notebook stays free")
+        self._button.add_class("ll-launch")
+        self._button.on_click(lambda _: self.launch())
+        self._error, self._figures, self._repeat = ipw.HTML(), ipw.HTML(), ipw.HTML()
+        actions = ipw.Box([self._button, self._error])
+        actions.add_class("ll-actions")
+        self._panel = ipw.VBox([form, self._figures, actions, self._repeat])
+        self._panel.add_class("ll-root")
+        self._panel.add_class("ll-panel")
+        self._slot = ipw.VBox()
+
+    def _scored(self) -> dict[str, str]:
+        return {"importance": self._importance.value}
+
+    def _show_chain(self, chain: list[dict[str, Any]]) -> None:
+        """Set the controls to a chain, refused where they can't show it."""
+        for link in chain:
+            name, options = next(iter(link.items()))
+            if name in self._ranges:
+                self._ranges[name].value = options.get("ratio", options.get("rank", 0.5 if name == "prune" else 0.25))
+                self._importance.value = options.get("importance", self._importance.value)
+            elif name == "distill":
+                self._distill.value = True
+            elif name == "quantize":
+                scheme = options.get("scheme", "int8")
+                self._scheme.value = "int8" if scheme == "int8_static" else scheme
+        if self.chain != chain:
+            raise lab.SpecError(f"chain={chain!r}: has more than this form shows; lab.compress(run, chain) takes it")
+
+    def _refresh(self, wait: bool = False) -> None:
+        """Estimate what the controls show, the newest wish last; nothing waits for it unless asked to."""
+        with self._lock:
+            self._wanted = self.chain
+            if self._busy:
+                return
+            self._busy = True
+        if wait:
+            self._work()
+        else:
+            threading.Thread(target=self._work, name="lepton-lab-estimate", daemon=True).start()
+
+    def _work(self) -> None:
+        while True:
+            wanted = self._wanted
+            try:
+                found, error = lab.estimate(self.parent, wanted or (), **self._changes), None
+            except Exception as refused:
+                found, error = None, refused
+            with self._lock:
+                if wanted == self._wanted:  # else the form has changed meanwhile
+                    self._busy = False
+                    break
+        self.estimate = found
+        self._refuse(error)
+        self._button.disabled = error is not None
+        self._tell()
+
+    def _follow(self, run: lab.Run) -> None:
+        """Show what a run measured, once it has ended."""
+        while not self._closed.is_set() and run.wait(POLL) not in ENDED:
+            pass
+        if not self._closed.is_set() and run is self.run:
+            self._tell()
+
+    def _tell(self) -> None:
+        with contextlib.suppress(LabError):
+            self._figures.value = self._table()
+            told = f"lab.compress(lab.attach({self.parent.id!r}), {self.chain!r})"
+            code = f"<div><dt>Python</dt><dd><code>{escape(told)}</code></dd></div>"
+            self._repeat.value = f"<dl class='ll-repeat'>{code}</dl>"
+
+    def _rows(self) -> list[list[str]]:
+        """Lines of the table: figure, dense, estimate (and how many times less), measured, error."""
+        guess = self.estimate
+        if guess is None:
+            return []
+        told = measured(self.run) if self.run is not None and self.run.spec.compress == guess.chain else {}
+        made = told.get("artifact") or {}
+        errors = guess.errors(made) if made else {}
+        dense = (guess.dense or guess).figures()
+        lines = []
+        for name, value in guess.figures().items():
+            is_ = made.get(name)
+            if made and name.startswith("latency "):
+                is_ = (made["latency"].get(name.removeprefix("latency ")) or {}).get("median")
+            cells = [label(name), shown(name, dense[name]), f"{shown(name, value)} ({dense[name] / value:.3g}x less)"]
+            lines.append([*cells, shown(name, is_), f"{errors[name]:+.1%}" if name in errors else "–"])
+        if made.get("accuracy") is not None:
+            whole = told["dense"].get("accuracy")
+            lines.append(["accuracy", "–" if whole is None else f"{whole:.2%}", "–", f"{made['accuracy']:.2%}", "–"])
+        return lines
+
+    def _table(self) -> str:
+        head = "".join(f"<th scope='col'>{name}</th>" for name in HEADS)
+        body = "".join(
+            f"<tr><th scope='row'>{escape(first)}</th>{''.join(f'<td>{escape(cell)}</td>' for cell in rest)}</tr>"
+            for first, *rest in self._rows()
+        )
+        caption = "<caption class='ll-unseen'>Estimate beside what was measured</caption>"
+        table = f"<table class='ll-table'>{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        region = "<div class='ll-scroll' tabindex='0' role='region' aria-label='Estimate beside what was measured'>"
+        return f"{region}{table}</div><small>{escape(NOTE)}</small>"
+
+    def _refuse(self, error: Exception | None) -> None:
+        text = "" if error is None else str(error) or type(error).__name__
+        self._error.value = f"<div class='ll-refusal' role='alert'>{escape(text)}</div>" if text else ""

@@ -95,7 +95,7 @@ one = click.argument("id", required=False)
 @click.group(cls=Lab, epilog=EXAMPLES, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="lepton-lab", message="%(prog)s %(version)s")
 def main() -> None:
-    """Train models over processes that outlive the terminal; watch, steer and report on them."""
+    """Train and compress models over processes that outlive the terminal; watch, steer and report on them."""
 
 
 @main.command(cls=SpecCommand, epilog=RUN_EXAMPLES)

@@ -27,12 +27,16 @@ in the link at hand. Exit status: 0 done, 1 failed, 2 refused, 130 stopped.
 """
 
 
+LINK = """A LINK is NAME, NAME:VALUE or NAME:KEY=VALUE,... What you don't choose is as in the run that is compressed,
+but epochs (after each link that trains): 2."""
+
+
 def command(watch: Callable[[Run, bool], int]) -> click.Command:
     """The command, which follows its run as `lepton-lab run` does."""
 
     @click.command(cls=SpecCommand, epilog=EXAMPLES)
     @click.argument("chain", metavar="LINK...", nargs=-1, required=True)
-    @spec_options("model", *CHAIN)
+    @spec_options("model", *CHAIN, defaults=False)
     @click.option("--parent", metavar="ID", help="The run whose model is compressed.  [the latest]")
     @click.option("--option", "pairs", metavar="KEY=VALUE", multiple=True, help=option_help())
     @click.option("--detach", is_flag=True, help="Print the run's id and return at once.")
@@ -53,7 +57,7 @@ def command(watch: Callable[[Run, bool], int]) -> click.Command:
         else:
             raise SystemExit(watch(child, as_json))
 
-    compress.help = f"{compress.help}\n\nA LINK is NAME, NAME:VALUE or NAME:KEY=VALUE,...\n\n\b\n{_known()}"
+    compress.help = f"{compress.help}\n\n{LINK}\n\n\b\n{_known()}"
     return compress
 
 

@@ -19,14 +19,24 @@ METAVARS = {bool: "[true|false]", int: "INTEGER", float: "NUMBER", str: "TEXT", 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 
 
-def spec_options(*but: str) -> Callable[..., Any]:
-    """Give a command an option for each field of Spec but some; what they hold is checked by Spec itself."""
+def spec_options(*but: str, defaults: bool = True) -> Callable[..., Any]:
+    """
+    Give a command an option for each field of Spec but some; what they hold is checked by Spec itself.
+
+    Parameters
+    ----------
+    *but
+        Fields that the command has no option for.
+    defaults
+        Whether help shows the fields' defaults: not where they come from another run.
+    """
 
     def give(command: Callable[..., Any]) -> Callable[..., Any]:
         for name in (name for name in reversed(FIELDS) if name not in but):
             field = Spec.model_fields[name]
             flag: dict[str, Any] = {"is_flag": False, "flag_value": "true"} if field.annotation is bool else {}
-            option = click.option(f"--{name.replace('_', '-')}", name, metavar=_metavar(name), help=_help(name), **flag)
+            told = _help(name, defaults)
+            option = click.option(f"--{name.replace('_', '-')}", name, metavar=_metavar(name), help=told, **flag)
             command = option(command)
         return command
 
@@ -53,7 +63,8 @@ class SpecCommand(click.Command):
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write two lists of options: what to train, and how to run the command."""
-        records = [(p.name in FIELDS, record) for p in self.get_params(ctx) if (record := p.get_help_record(ctx))]
+        options = [p for p in self.get_params(ctx) if isinstance(p, click.Option)]
+        records = [(p.name in FIELDS, record) for p in options if (record := p.get_help_record(ctx))]
         for title, fields in (("What to train", True), ("Options", False)):
             with formatter.section(title):
                 formatter.write_dl([record for is_field, record in records if is_field == fields])
@@ -99,10 +110,10 @@ def _metavar(name: str) -> str:
     return "NAME" if name in TABLES else METAVARS[field.annotation]
 
 
-def _help(name: str) -> str:
+def _help(name: str, with_default: bool) -> str:
     field = Spec.model_fields[name]
     text = (field.description or "").rstrip(".")
     if name in TABLES:
         text = f"{text.split(', a name of')[0]}: {', '.join(table(name))}"
     default = str(field.default).lower() if isinstance(field.default, bool) else field.default
-    return f"{text}. [{default}]" if default not in ("", []) else f"{text}."
+    return f"{text}. [{default}]" if with_default and default not in ("", []) else f"{text}."

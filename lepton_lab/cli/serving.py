@@ -21,7 +21,7 @@ Ctrl-C (or SIGTERM) ends it, once requests at hand are answered. Exit status:
 TOKEN = "LEPTON_LAB_TOKEN"
 
 
-@click.command(epilog=EXAMPLES)
+@click.command(epilog=EXAMPLES, short_help="Answer requests over HTTP with an artifact.")
 @click.argument("artifact", type=click.Path(path_type=Path))
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", type=int, default=0, help="Port to listen on.  [a free one]")

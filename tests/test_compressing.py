@@ -109,7 +109,9 @@ def answers(run, x):
     return file(x[:2])
 
 
-@pytest.mark.parametrize("model", SHAPES)
+@pytest.mark.parametrize(
+    "model", [m if m in ("cnn", "transformer") else pytest.param(m, marks=pytest.mark.slow) for m in SHAPES]
+)
 def test_every_model_goes_through_all_compressors(model):
     parent, x = taught(model)
     chain = [("lora", {"rank": 2}), ("prune", 0.5), "distill", ("low_rank", 0.2), "mask", "quantize"]
@@ -128,7 +130,9 @@ def test_every_compressor_on_every_model(model, compressor):
     assert answers(run, x).shape[0] == 2
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize(
+    "strategy", [s if s in ("single", "fsdp") else pytest.param(s, marks=pytest.mark.slow) for s in STRATEGIES]
+)
 def test_every_strategy_that_is_not_refused_trains_a_chain(parent, strategy):
     world = 1 if strategy == "single" else 2
     chain = [("prune", 0.5), ("low_rank", 0.3), ("lora", {"rank": 2}), ("mask", 0.5)]

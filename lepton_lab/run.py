@@ -164,8 +164,9 @@ class Run:
         spec, given = self.spec, changes.get("options", {})
         old, new = spec.strategy, changes.get("strategy", spec.strategy)
         takes = {name: set(_options(name)) for name in (old, new)}
+        holds = spec.known_options()
         for name, value in given.items() if isinstance(given, dict) else ():
-            if name not in takes[new] and name in spec.known_options():
+            if name not in takes[new] and name in holds and value != holds[name]:
                 raise SpecError(
                     f"options={{{name!r}: {value!r}}}: is no option of strategy={new!r}, and only those can change "
                     "when a run goes on; launch another run for it"

@@ -339,7 +339,7 @@ def test_only_options_of_the_strategy_change_when_a_run_goes_on(endless):
         run.resume(options={"dropout": 0.1})
     with pytest.raises(lab.SpecError, match="unknown option"):
         run.resume(options={"compres": "bf16"})
-    run.resume(options={"compress": "bf16"})
+    run.resume(options={"compress": "bf16", "dropout": 0.5})
     assert run.spec.options == {"hidden": 32, "dropout": 0.5, "compress": "bf16"}
     run.stop()
     assert run.wait(30) == "stopped", run.failure

@@ -251,7 +251,7 @@ def test_a_mesh_of_two_by_two_goes_on_as_one_by_four():
     run.stop()
     assert run.wait(60) == "stopped", run.failure
     assert run.facts["parts"] == 2
-    run.resume(options={**SMALL, "tensor": 4})
+    run.resume(options={"tensor": 4})
     assert run.wait(240) == "done", run.failure
     assert run.facts["parts"] == 1
     assert_equal(one, run)

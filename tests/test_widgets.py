@@ -230,7 +230,7 @@ class TestStatus:
         status.add([control | {"text": "dense control: trains the parent on for 2 epochs, to compare with"}])
         assert status.head()["link"] == "dense control"
         status.add([control | {"t": 6, "text": "dense control: done"}])
-        assert status.head()["link"] == "measures"
+        assert status.head()["link"] == "measuring"
         status.add([{"kind": "note", "t": 7, "rank": 0, "step": 9, "text": "artifact.lepton: 5 bytes", "artifact": {}}])
         assert status.head()["link"] == ""
 

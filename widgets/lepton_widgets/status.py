@@ -100,7 +100,7 @@ class Status:
         if link := begun(row):
             self.link = f"{link}, link {row['number']} of {row['links']}"
         elif row.get("link") == "control":
-            self.link = "dense control" if "trains" in row["text"] else "measures"
+            self.link = "dense control" if "trains" in row["text"] else "measuring"
         elif "artifact" in row:
             self.link = ""
         command = row.get("command")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import textwrap
 from dataclasses import dataclass
 from statistics import mean
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ SIGNED = ((0.0, COLORS[1]), (0.5, "#ffffff"), (1.0, COLORS[0]))
 """From what speaks against an answer to what speaks for it."""
 AMOUNT = ((0.0, "#ffffff"), (0.5, COLORS[5]), (1.0, "#08305c"))
 NAME = 16  # letters of a label
+LINE = 58  # letters of the note's lines: what a narrow page shows
 CELL = 1.5  # inches of a picture
 MOST = 0.98  # of a map's pixels are told apart; the few beyond look like the strongest of these
 
@@ -73,18 +75,20 @@ class Maps(Chart):
         described = layout(self.title)
         axis, up = described.pop("xaxis"), described.pop("yaxis")
         rows, columns = len(self.samples), 1 + len(self.heads)
-        described["height"] = 110 + 190 * rows
-        described["margin"] |= {"l": 12, "r": 12, "t": 64, "b": 56}
-        hidden = {"visible": False, "showgrid": False, "constrain": "domain"}
+        note = [line for part in self.note.split("; ") for line in textwrap.wrap(part, LINE)]
+        described["margin"] |= {"l": 12, "r": 12, "t": 48, "b": 28 + 15 * len(note)}
+        described["height"] = 48 + described["margin"]["b"] + 200 * rows
+        frame = {"showgrid": False, "constrain": "domain", "showticklabels": False, "automargin": False}
+        frame |= {"showline": True, "mirror": True}
         data = []
         for i, sample in enumerate(self.samples):
             for j, words in enumerate(self._words(i)):
                 k = i * columns + j
                 key = str(k + 1) if k else ""
                 top = 1 - i / rows
-                described[f"xaxis{key}"] = axis | hidden | {"domain": [j / columns, (j + 0.94) / columns]}
+                described[f"xaxis{key}"] = axis | frame | {"domain": [j / columns, (j + 0.94) / columns]}
                 described[f"xaxis{key}"]["anchor"] = f"y{key}"
-                described[f"yaxis{key}"] = up | hidden | {"domain": [top - 0.82 / rows, top - 0.12 / rows]}
+                described[f"yaxis{key}"] = up | frame | {"domain": [top - 0.98 / rows, top - 0.18 / rows]}
                 described[f"yaxis{key}"] |= {"anchor": f"x{key}", "scaleanchor": f"x{key}", "autorange": "reversed"}
                 described["annotations"].append(
                     {"xref": f"x{key} domain", "yref": f"y{key} domain", "x": 0.5, "y": 1, "showarrow": False}
@@ -94,7 +98,7 @@ class Maps(Chart):
                 data.append(self._trace(picture, j > 0) | {"xaxis": f"x{key}", "yaxis": f"y{key}"})
         described["annotations"].append(
             {"xref": "paper", "yref": "paper", "x": 0, "y": 0, "yshift": -12, "yanchor": "top", "xanchor": "left"}
-            | {"text": html.escape(self.note).replace("; ", ";<br>"), "showarrow": False, "align": "left"}
+            | {"text": "<br>".join(map(html.escape, note)), "showarrow": False, "align": "left"}
             | {"font": {"size": 11, "color": GREY_ANYWHERE}}
         )
         return {"data": data, "layout": described, "config": CONFIG}

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from .advice import advise
     from .artifacts import About, Artifact, export, load
     from .estimates import Estimate, estimate
+    from .explaining import explain
     from .folders import Failure
     from .generation import generate
     from .launching import compress, launch, repeat
@@ -52,6 +53,7 @@ _HOMES = {
     "Measured": "meters",
     "Estimate": "estimates",
     "estimate": "estimates",
+    "explain": "explaining",
     "sensitivity": "scanning",
     "Sensitivity": "scanning",
     "Search": "searching",
@@ -82,6 +84,7 @@ __all__ = [
     "attach",
     "compress",
     "estimate",
+    "explain",
     "export",
     "generate",
     "launch",

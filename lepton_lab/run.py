@@ -8,6 +8,7 @@ from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from . import control, costs, provenance
+from .compressors.chain import epochs
 from .folders import ENDED, Failure, RunFolder, Tail, find, folders, read_json
 from .spec import CELL, LabError, Spec, SpecError, keywords, pick, table
 from .supervisor import devices, reap, submit
@@ -261,7 +262,7 @@ class Run:
             "step": step,
             "steps": steps,
             "epoch": None if known.get("epoch") is None else known["epoch"] + 1,
-            "epochs": spec.epochs,
+            "epochs": epochs(spec),
             **{name: known.get(name) for name in ("loss", "accuracy", "val_loss", "val_accuracy", "test_accuracy")},
             "samples_per_s": system["samples_per_s"] * facts.get("parts", 1) if "samples_per_s" in system else None,
             "seconds_left": (steps - step) / rate if rate and steps else None,

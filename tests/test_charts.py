@@ -190,6 +190,23 @@ def test_interventions_are_marked_on_a_run_shown_alone():
     assert CHARTS["loss"]([run]).plotly()["layout"]["annotations"][0]["text"] == "lr=0.05"
 
 
+def test_links_of_a_chain_are_marked_where_they_begin():
+    link = {"kind": "note", "t": 1.0, "rank": 0, "links": 3}
+    notes = [
+        link | {"link": "prune", "number": 1, "round": 1, "step": 0, "text": "prune: begins"},
+        link | {"link": "prune", "number": 1, "round": 1, "step": 0, "text": "prune: before fine-tuning"},
+        link | {"link": "prune", "number": 1, "round": 2, "step": 10, "text": "prune: begins"},
+        link | {"link": "distill", "number": 2, "step": 20, "text": "distill: begins"},
+        link | {"link": "quantize", "number": 3, "step": 20, "text": "quantize: begins"},
+        {"kind": "note", "t": 1.0, "rank": 0, "step": 20, "link": "control", "text": "dense control: trains on"},
+    ]
+    run = written([train(i) for i in range(1, 21)] + notes)
+    chart = CHARTS["loss"]([run])
+    assert chart.marks == ((0.0, "prune 1"), (10.0, "prune 2"), (20.0, "distill, quantize"))
+    assert [mark["xanchor"] for mark in chart.plotly()["layout"]["annotations"]] == ["left", "right", "right"]
+    assert chart.png().startswith(b"\x89PNG")
+
+
 @pytest.mark.parametrize("n", [1, 20, 200])
 def test_a_confusion_is_one_picture_with_few_ticks(n):
     from matplotlib.figure import Figure

@@ -3,6 +3,7 @@
 import pytest
 from conftest import until
 from lepton_widgets import Compression
+from lepton_widgets.compression import _times
 
 import lepton_lab as lab
 
@@ -33,6 +34,10 @@ def test_it_shows_an_estimate_at_once_and_follows_its_controls(form, parent):
     assert f"lab.compress(lab.attach('{parent.id}'), " in form._repeat.value.replace("&#x27;", "'")
 
 
+def test_more_is_not_called_less():
+    assert [_times(less) for less in (2.5, 1.001, 0.5)] == ["2.5x less", "as before", "2x more"]
+
+
 def test_every_control_has_a_name(form):
     for control in (*form._ranges.values(), *form._choices):
         assert control.description
@@ -43,6 +48,7 @@ def test_what_can_t_be_done_is_said_in_place(form):
     form._ranges["prune"].value = 0.0
     form._ranges["low_rank"].value = 0.95  # saves nothing
     until(lambda: "role='alert'" in form._error.value and form._button.disabled)
+    until(lambda: "bytes of the file" in form._figures.value and "less" not in form._figures.value)
     form._ranges["low_rank"].value = 0.0
     until(lambda: not form._error.value and not form._button.disabled)
 

@@ -33,7 +33,7 @@ LAYERS = [
     {"run"},
     {"launching"},
     {"charts", "generation", "trainer", "serving", "estimates"},
-    {"contenders", "equality", "scanning"},
+    {"contenders", "equality", "scanning", "explaining"},
     {"reports"},
     {"races", "searching"},
     {"advice"},

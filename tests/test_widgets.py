@@ -216,6 +216,30 @@ class TestStatus:
         status.add([{"kind": "note", "t": 3, "rank": 0, "rewind": 6}])
         assert [mark["step"] for mark in status.marks] == [5]
 
+    def test_links_become_marks_and_the_one_at_hand_is_told(self, run):
+        status = Status(run)
+        note = {"kind": "note", "t": 1, "rank": 0, "links": 2}
+        status.add([note | {"link": "prune", "number": 1, "step": 0, "text": "prune: begins", "parameters": 5}])
+        assert status.head()["link"] == "prune, link 1 of 2" and "prune, link 1 of 2" in str(status)
+        status.add([note | {"link": "prune", "number": 1, "step": 8, "text": "prune: done", "t": 2}])
+        status.add([note | {"link": "mask", "number": 2, "round": 1, "step": 8, "text": "mask: begins", "t": 3}])
+        status.add([{"kind": "note", "t": 4, "rank": 0, "command": "set", "step": 8, "lr": 5e-4}])
+        assert status.head()["link"] == "mask 1, link 2 of 2"
+        assert status.marks == [{"step": 0, "text": "prune"}, {"step": 8, "text": "mask 1, lr 0.0005"}]
+        control = {"kind": "note", "t": 5, "rank": 0, "step": 9, "link": "control"}
+        status.add([control | {"text": "dense control: trains the parent on for 2 epochs, to compare with"}])
+        assert status.head()["link"] == "dense control"
+        status.add([control | {"t": 6, "text": "dense control: done"}])
+        assert status.head()["link"] == "measuring"
+        status.add([{"kind": "note", "t": 7, "rank": 0, "step": 9, "text": "artifact.lepton: 5 bytes", "artifact": {}}])
+        assert status.head()["link"] == ""
+
+    def test_epochs_are_those_of_all_links(self, run):
+        chain = [{"prune": {"ratio": 0.5}}, {"distill": {"epochs": 3}}, {"quantize": {}}]
+        folder = RunFolder.create(Spec(epochs=2, parent=run.id, compress=chain))
+        child = lab.Run(folder)
+        assert Status(child).head()["epochs"] == child.summary()["epochs"] == 5
+
     def test_failure_names_the_rank(self, run):
         failure = Failure(rank=1, type="ValueError", message="no", where="cell In[4], line 2", step=7, others={"0": 8})
         from dataclasses import asdict

@@ -12,7 +12,7 @@ from .matrix import Matrix
 from .panels import Panels, Racer
 from .pareto import Pareto, chain_name, pareto
 from .placement import Placement
-from .series import Curve, contestant, contestants, footprint, intervals, labels, number, read, reduce, series
+from .series import Curve, begun, contestant, contestants, footprint, intervals, labels, number, read, reduce, series
 from .timeline import Timeline, size
 
 if TYPE_CHECKING:
@@ -201,9 +201,13 @@ def _told(kind: str, curve: Curve) -> str:
 
 
 def _marks(runs: list[Run]) -> tuple[tuple[float, str], ...]:
-    """What was done to a run that is shown alone."""
-    notes = [row for row in read(runs[0]).rows if row["kind"] == "note" and "command" in row] if len(runs) == 1 else []
-    return tuple((float(row["step"]), _deed(row)) for row in notes[:MARKS])
+    """What was done to a run that is shown alone, and where each link of its chain begins."""
+    told: dict[float, str] = {}
+    for row in read(runs[0]).rows if len(runs) == 1 else []:
+        if what := begun(row) or (_deed(row) if row["kind"] == "note" and "command" in row else ""):
+            step = float(row["step"])
+            told[step] = f"{told[step]}, {what}" if step in told else what
+    return tuple(told.items())[:MARKS]
 
 
 def _mega(count: float | None) -> float | None:

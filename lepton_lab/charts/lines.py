@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FEW = 40  # points that can still be told apart
+EDGE = 0.04  # of the steps: the name of a mark before it stands on its other side
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class Lines(Chart):
     highest: float | None = None
     """Ends of the upright axis, where the values have them."""
     marks: tuple[tuple[float, str], ...] = ()
-    """Steps at which someone intervened, and what they did."""
+    """Steps at which someone intervened, and what they did; or at which a link of a chain begins."""
 
     def plotly(self) -> dict[str, Any]:
         """The chart as plotly.js takes it."""
@@ -62,16 +63,20 @@ class Lines(Chart):
             described["yaxis"]["rangemode"] = "tozero"
         described["hovermode"] = "x unified"
         for step, what in self.marks:
-            place = {"x": step, "xref": "x", "yref": "paper"}
+            place = {"x": step, "xref": "x", "yref": "paper", "xanchor": "left" if self._first(step) else "right"}
             described["shapes"].append(
                 {"type": "line", "x0": step, "x1": step, "xref": "x", "y0": 0, "y1": 1, "yref": "paper"}
                 | {"line": {"color": GREY_ANYWHERE, "width": 1, "dash": "dot"}}
             )
             described["annotations"].append(
-                {**place, "y": 1, "text": html.escape(what), "textangle": -90, "showarrow": False, "xanchor": "right"}
+                {**place, "y": 1, "text": html.escape(what), "textangle": -90, "showarrow": False}
                 | {"yanchor": "top", "font": {"size": 10}}
             )
         return {"data": [_trace(line) for line in self.lines], "layout": described, "config": CONFIG}
+
+    def _first(self, step: float) -> bool:
+        """Whether a mark stands too near to the upright axis for its name to fit between."""
+        return step < EDGE * max(line.curve.x[-1] for line in self.lines)
 
     def _size(self) -> tuple[float, float]:
         rows = -(-len(self._named()) // self._columns())
@@ -100,9 +105,10 @@ class Lines(Chart):
             axes.set_ylim(top=min(high, self.highest + 0.02 * (self.highest - low)))
         for step, what in self.marks:
             axes.axvline(step, color=GREY, lw=0.8, ls=":", zorder=1)
+            side, away = ("left", 2) if self._first(step) else ("right", -2)
             axes.annotate(
-                plain(what), (step, 1), (-2, -2), xycoords=("data", "axes fraction"), textcoords="offset points"
-            ).set(rotation=90, ha="right", va="top", fontsize=7, color=GREY)
+                plain(what), (step, 1), (away, -2), xycoords=("data", "axes fraction"), textcoords="offset points"
+            ).set(rotation=90, ha=side, va="top", fontsize=7, color=GREY)
         axes.set_xlim(left=0)
         axes.xaxis.set_major_formatter("{x:,.0f}")
         if not self.log and high >= 10_000:

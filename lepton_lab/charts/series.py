@@ -195,6 +195,13 @@ def reduce(curve: Curve, columns: int = COLUMNS) -> Curve:
     return Curve([x[i] for i in kept], [y[i] for i in kept])
 
 
+def begun(row: Row) -> str:
+    """The link of a chain that begins with a note, such as "prune"; "" where none does."""
+    if row["kind"] != "note" or "number" not in row or not row["text"].endswith(": begins"):
+        return ""
+    return row["link"] + (f" {row['round']}" if "round" in row else "")
+
+
 def labels(runs: list[Run]) -> list[str]:
     """A short label for each run, all different: its name, else what sets its spec apart, else its id."""
     specs = [run.spec.to_dict() for run in runs]

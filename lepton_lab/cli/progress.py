@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..charts import number
+from ..compressors.chain import epochs
 from ..folders import ENDED
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ class Epochs:
         self.step = 0
         self.steps: int | None = None
         self.latest: dict[str, Any] = {}
+        self.epochs = epochs(run.spec)
         self._train: dict[str, Any] | None = None
         self._since: float | None = None  # when the epoch at hand began
         self._named = False
@@ -76,7 +78,7 @@ class Epochs:
         self._since = (val or train)["t"]
         rate = train["samples_per_s"]
         figures = [row.get(name) for row in (train, val or {}) for name in ("loss", "accuracy")]
-        cells = [f"{train['epoch'] + 1}/{self.spec.epochs}", str(train["step"])]
+        cells = [f"{train['epoch'] + 1}/{self.epochs}", str(train["step"])]
         cells += ["-" if figure is None else f"{figure:.4g}" for figure in figures]
         return _columns([*cells, "-" if rate is None else number(rate)])
 

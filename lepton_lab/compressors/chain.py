@@ -165,6 +165,11 @@ def plan(spec: Spec) -> list[Round]:
     return found
 
 
+def epochs(spec: Spec) -> int:
+    """Epochs that a run trains for: those of all links, where it has a chain."""
+    return sum(item.epochs for item in plan(spec)) if spec.compress else spec.epochs
+
+
 def rehearse(model: nn.Module, spec: Spec, shape: tuple[int, ...], classes: int, vocabulary: int) -> nn.Module:
     """
     What a spec's chain makes of a module, in shapes alone: no sample is read and nothing is trained.

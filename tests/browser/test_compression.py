@@ -29,6 +29,11 @@ def test_a_slider_estimates_and_launch_measures(notebook):
     assert page.get_by_label("Arithmetic").is_visible()
     page.get_by_role("button", name="Launch", exact=True).click()
     wait_for(lambda: "accuracy" in table.inner_text(), 60, "nothing measured is shown")
-    page.set_viewport_size({"width": 420, "height": 900})
+    book.command("application:toggle-left-area")
+    page.set_viewport_size({"width": 520, "height": 900})
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    inside = """table => table.getBoundingClientRect().right <= table.closest(".ll-panel").getBoundingClientRect().right
+      && table.scrollWidth > table.clientWidth"""
+    wait_for(lambda: table.evaluate(inside), 5, "the table does not scroll in its own box")
+    book.shoot("compression-narrow")
     assert book.complaints == []

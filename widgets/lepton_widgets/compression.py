@@ -84,6 +84,7 @@ class Compression(ipw.VBox):
         self.live: Live | None = None
         self.estimate: Estimate | None = None
         self._changes = changes
+        self._dense: dict[str, float] = {}
         self._lock = threading.Lock()
         self._wanted: list[dict[str, Any]] | None = None
         self._busy = False
@@ -151,8 +152,9 @@ class Compression(ipw.VBox):
         self._distill = ipw.Checkbox(description="Distill: the parent teaches it", indent=False)
         self._scheme = ipw.Dropdown(options=SCHEMES, description="Arithmetic", tooltip="How the file computes")
         self._choices = (self._importance, self._distill, self._scheme)
-        form = ipw.Box([*self._ranges.values(), *self._choices])
+        form = ipw.Box([self._ranges["prune"], self._importance, self._ranges["low_rank"], self._distill, self._scheme])
         form.add_class("ll-form")
+        form.add_class("ll-chain")
         self._button = ipw.Button(description="Launch", tooltip="Start this compression; the notebook stays free")
         self._button.add_class("ll-launch")
         self._button.on_click(lambda _: self.launch())
@@ -227,18 +229,18 @@ class Compression(ipw.VBox):
     def _rows(self) -> list[list[str]]:
         """Lines of the table: figure, dense, estimate (and how many times less), measured, error."""
         guess = self.estimate
-        if guess is None:
-            return []
+        if guess is None:  # refused: what it is compared with stays
+            return [[label(name), shown(name, value), "–", "–", "–"] for name, value in self._dense.items()]
         told = measured(self.run) if self.run is not None and self.run.spec.compress == guess.chain else {}
         made = told.get("artifact") or {}
         errors = guess.errors(made) if made else {}
-        dense = (guess.dense or guess).figures()
+        self._dense = dense = (guess.dense or guess).figures()
         lines = []
         for name, value in guess.figures().items():
             is_ = made.get(name)
             if made and name.startswith("latency "):
                 is_ = (made["latency"].get(name.removeprefix("latency ")) or {}).get("median")
-            cells = [label(name), shown(name, dense[name]), f"{shown(name, value)} ({dense[name] / value:.3g}x less)"]
+            cells = [label(name), shown(name, dense[name]), f"{shown(name, value)} ({_times(dense[name] / value)})"]
             lines.append([*cells, shown(name, is_), f"{errors[name]:+.1%}" if name in errors else "–"])
         if made.get("accuracy") is not None:
             whole = told["dense"].get("accuracy")
@@ -259,3 +261,8 @@ class Compression(ipw.VBox):
     def _refuse(self, error: Exception | None) -> None:
         text = "" if error is None else str(error) or type(error).__name__
         self._error.value = f"<div class='ll-refusal' role='alert'>{escape(text)}</div>" if text else ""
+
+
+def _times(less: float) -> str:
+    """How a figure compares with what it was, in words."""
+    return "as before" if f"{less:.2f}" == "1.00" else f"{less:.3g}x less" if less > 1 else f"{1 / less:.3g}x more"

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
 
+from lepton_lab.charts.series import begun
+from lepton_lab.compressors.chain import epochs
 from lepton_lab.spec import CELL
 
 TERMINAL = frozenset({"done", "stopped", "failed", "interrupted"})
@@ -33,6 +35,8 @@ class Status:
         self.lr: float | None = None
         self.base_lr: float = run.spec.lr
         self.ranks: dict[int, dict[str, Any]] = {rank: {"rank": rank, "step": 0} for rank in range(self.world)}
+        self.epochs: int = epochs(run.spec)
+        self.link = ""  # what of its chain is at hand, and of how many
         self.marks: list[dict[str, Any]] = []
         self.figures: dict[str, float] = {}
         self._pace: deque[tuple[float, int]] = deque()
@@ -93,15 +97,27 @@ class Status:
             self._pace.clear()
         if "lr" in row:
             self.base_lr = row["lr"]
+        if link := begun(row):
+            self.link = f"{link}, link {row['number']} of {row['links']}"
+        elif row.get("link") == "control":
+            self.link = "dense control" if "trains" in row["text"] else "measuring"
+        elif "artifact" in row:
+            self.link = ""
         command = row.get("command")
-        if command and row.get("step") is not None:
-            text = f"lr {row['lr']:g}" if "lr" in row else command
-            self.marks.append({"step": row["step"], "text": text})
+        text = link or (f"lr {row['lr']:g}" if "lr" in row else command)
+        if (link or command) and row.get("step") is not None:
+            self._mark(row["step"], text)
+
+    def _mark(self, step: int, text: str) -> None:
+        if self.marks and self.marks[-1]["step"] == step:  # one label tells both
+            self.marks[-1] = {"step": step, "text": f"{self.marks[-1]['text']}, {text}"}
+        else:
+            self.marks.append({"step": step, "text": text})
 
     @property
     def epoch(self) -> int:
         """The epoch at hand, from 1; 0 before the first step."""
-        return -(-self.step * self.run.spec.epochs // self.steps) if self.steps else 0
+        return -(-self.step * self.epochs // self.steps) if self.steps else 0
 
     @property
     def steps_per_s(self) -> float | None:
@@ -126,7 +142,8 @@ class Status:
             "state": state,
             "remark": run.remark,
             "epoch": self.epoch,
-            "epochs": spec.epochs,
+            "epochs": self.epochs,
+            "link": self.link,
             "step": self.step,
             "steps": self.steps,
             "samples_per_s": speed * spec.batch_size if speed else None,
@@ -142,7 +159,8 @@ class Status:
 
     def __str__(self) -> str:
         total = f" of {self.steps}" if self.steps else ""
-        parts = [self.run.id, self.run.state, f"epoch {self.epoch} of {self.run.spec.epochs}"]
+        parts = [self.run.id, self.run.state, f"epoch {self.epoch} of {self.epochs}"]
+        parts += [self.link] if self.link else []
         parts.append(f"step {self.step}{total}")
         parts += [f"{name.replace('_', ' ')} {value:.4g}" for name, value in self.figures.items()]
         return ", ".join(parts)

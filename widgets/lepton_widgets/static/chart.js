@@ -361,7 +361,7 @@ class Chart {
       pen.stroke();
       const wide = pen.measureText(text).width;
       const start = Math.min(px - 2, free - wide);
-      if (start + wide < px) continue;
+      if (start + wide < px - 2) continue;
       pen.fillText(text, start, PAD.top - 7);
       free = start - 12;
     }

@@ -372,13 +372,14 @@ class Panel {
     const { figures } = run;
     const running = !TERMINAL.includes(run.state);
     const of = (value, total) => (total ? `${grouped(value)} / ${grouped(total)}` : grouped(value));
-    const items = [
+    const items = run.link ? [["Now", run.link]] : [];
+    items.push(
       ["Epoch", of(run.epoch, run.epochs)],
       ["Step", of(run.step, run.steps)],
       ["Samples/s", run.samples_per_s ? grouped(run.samples_per_s) : "–"],
       running ? ["Time left", duration(run.seconds_left)] : ["Time", duration(run.seconds)],
       ["Validation loss", figures.val_loss == null ? "–" : plain(figures.val_loss)],
-    ];
+    );
     if (figures.val_accuracy != null) items.push(["Validation accuracy", percent(figures.val_accuracy)]);
     if (figures.test_accuracy != null) items.push(["Test accuracy", percent(figures.test_accuracy)]);
     const list = this.numbers;
@@ -496,12 +497,13 @@ class Panel {
 
   // Changes of state and new validations are spoken, at most every five seconds.
   speak(run) {
-    const key = `${run.state} ${run.figures.val_loss}`;
+    const key = `${run.state} ${run.link} ${run.figures.val_loss}`;
     const wait = run.state === this.said?.state ? 5000 : 0;
     if (key === this.said?.key || (this.said && performance.now() < this.said.at + wait)) return;
     this.said = { key, at: performance.now(), state: run.state };
     const accuracy = run.figures.val_accuracy == null ? "" : `, validation accuracy ${percent(run.figures.val_accuracy)}`;
-    const where = `epoch ${run.epoch} of ${run.epochs}, step ${grouped(run.step)}`;
+    const link = run.link ? `${run.link}, ` : "";
+    const where = `${link}epoch ${run.epoch} of ${run.epochs}, step ${grouped(run.step)}`;
     setText(this.spoken, `${nameOf(this.store.runs)}: ${run.state}, ${where}${accuracy}`);
   }
 

@@ -1,0 +1,247 @@
+"""explain(): what in a picture a model's answer hangs on, before and after compression (captum, extra [explain])."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import trained
+from .artifacts.sources import run_data
+from .charts.maps import Maps, Sample
+from .feeding import Feed
+from .folders import ENDED, RunFolder, find
+from .refusals import shown, unknown
+from .run import Run
+from .spec import LabError, SpecError
+from .strategies.base import Single
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor, nn
+
+    from .datasets import Data
+
+    Attribute = Callable[[nn.Module, Tensor, Tensor, Tensor], Tensor]
+
+METHODS = {
+    "integrated_gradients": "integrated gradients",
+    "saliency": "saliency",
+}
+MOST = 16  # samples of one chart
+STEPS = 50
+"""Points on the way from black to the picture at which integrated gradients looks."""
+READ = {
+    "integrated_gradients": "Blue speaks for the class that {first} names, orange against it",
+    "saliency": "Darker: the score of the class that {first} names moves more with the pixel",
+}
+
+
+def explain(run: Run | str, *, samples: int = 4, method: str = "integrated_gradients", seed: int = 0) -> Maps:
+    """
+    Show what in the same test pictures counts for a model before and after compression.
+
+    Both maps of a picture are about one class, that which the model before compression names, so that they can be
+    compared. How alike they are is Spearman's rank correlation over the pixels that count for either.
+
+    Parameters
+    ----------
+    run
+        A run on images that compressed, or its id; of any other run its one model is shown.
+    samples
+        How many pictures, 1 to 16, drawn from the test set (the validation set where there is no other).
+    method
+        "integrated_gradients": what each pixel adds to the score, on the way from a black picture to this one
+        (Sundararajan et al. 2017); "saliency": how much the score moves with it (Simonyan et al. 2013).
+    seed
+        Of the draw of the pictures.
+
+    Returns
+    -------
+    Maps
+        A chart of pictures and maps side by side. Its `samples` hold the numbers, `alike` is the mean rank correlation.
+
+    Raises
+    ------
+    SpecError
+        If an argument is refused.
+    LabError
+        If captum is not installed, the run has not come so far, or it is not about telling images apart.
+    """
+    import torch
+
+    if method not in METHODS:
+        raise SpecError(f"method={shown(method)}: {unknown('method', str(method), METHODS)}")
+    if isinstance(samples, bool) or not isinstance(samples, int) or not 1 <= samples <= MOST:
+        raise SpecError(f"samples={shown(samples)}: must be a whole number from 1 to {MOST}")
+    run = run if isinstance(run, Run) else Run(find(run))
+    models, control = _models(run)
+    attribute = _captum(method)
+    data = run_data(run)
+    _telling_images_apart(run, data)
+    numbers, raw, x, y, black = _samples(run, data, samples, seed)
+    with torch.no_grad():
+        scores = [module(_like(x, module)).float() for module in models.values()]
+    for given in scores:
+        if given.shape != (len(x), len(data.classes)):
+            raise LabError(
+                f"run {run.id!r}: its model gives {tuple(given.shape)} for {len(x)} pictures of {len(data.classes)} "
+                "classes; explain needs one score for each picture and class"
+            )
+    targets = scores[0].argmax(-1)
+    maps = [_maps(attribute, module, x, black, targets) for module in models.values()]
+    rows = []
+    for i, number in enumerate(numbers):
+        sure = [given[i].softmax(-1) for given in scores]
+        said = tuple((data.classes[int(one.argmax())], float(one.max())) for one in sure)
+        drawn = tuple(found[i].numpy() for found in maps)
+        same = alike(maps[0][i], maps[1][i]) if len(maps) == 2 else None
+        rows.append(Sample(number, data.classes[int(y[i])], _picture(raw[i]), drawn, said, same))
+    held_to = None
+    if control is not None:
+        pairs = zip(maps[0], _maps(attribute, control, x, black, targets), strict=True)
+        known = [found for a, b in pairs if (found := alike(a, b)) is not None]
+        held_to = sum(known) / len(known) if known else None
+    return _chart(run, method, tuple(models), tuple(rows), held_to)
+
+
+def alike(a: Tensor, b: Tensor) -> float | None:
+    """
+    Spearman's rank correlation of two maps, over the pixels that count for either; ties share their mean rank.
+
+    None where it is not defined: a map in which all of these count the same, or fewer than three of them.
+    """
+    import torch
+
+    counts = (a != 0) | (b != 0)
+    if int(counts.sum()) < 3:
+        return None
+    ranks = torch.stack([_ranks(a[counts]), _ranks(b[counts])])
+    if bool((ranks == ranks[:, :1]).all(1).any()):
+        return None
+    return float(torch.corrcoef(ranks)[0, 1])
+
+
+def _ranks(values: Tensor) -> Tensor:
+    _, places, counts = values.unique(return_inverse=True, return_counts=True)
+    return (counts.cumsum(0) - (counts - 1) / 2).double()[places]
+
+
+def _models(run: Run) -> tuple[dict[str, nn.Module], nn.Module | None]:
+    """The models to explain by name; and of a run that compressed the control, to compare with."""
+    if not run.spec.compress:
+        return {run.spec.model: run.model()}, None
+    if (state := run.state) != "done":
+        remedy = "resume it" if state in ENDED else "wait for its end with run.wait()"
+        raise LabError(f"run {run.id!r} is {state}: explain compares what its whole chain made; {remedy} first")
+    dense, control = trained.peers(RunFolder(run.folder))
+    return {"dense": dense, "compressed": run.model()}, control
+
+
+def _captum(method: str) -> Attribute:
+    """The method as a function of a module, pictures (N, *shape), their classes and a black picture."""
+    try:
+        from captum.attr import IntegratedGradients, Saliency
+    except ModuleNotFoundError as error:
+        raise LabError("explain needs captum, which is not installed: pip install 'lepton-lab[explain]'") from error
+
+    def gradients(module: nn.Module, x: Tensor, target: Tensor, black: Tensor) -> Tensor:
+        found = IntegratedGradients(module).attribute(x, black, target, n_steps=STEPS)
+        return found.sum(1) if found.dim() == 4 else found  # of its channels
+
+    def saliency(module: nn.Module, x: Tensor, target: Tensor, black: Tensor) -> Tensor:
+        found = Saliency(module).attribute(x, target)
+        return found.amax(1) if found.dim() == 4 else found
+
+    return gradients if method == "integrated_gradients" else saliency
+
+
+def _telling_images_apart(run: Run, data: Data) -> None:
+    """Refuse what has no picture to draw on, or no class to explain."""
+    said = f"run {run.id!r}, on {run.spec.dataset!r},"
+    if data.vocabulary:
+        raise LabError(f"{said} is on tokens: explain draws on pictures; take a run on images, such as 'digits'")
+    if len(data.shape) not in (2, 3):
+        raise LabError(
+            f"{said} is on samples of shape {tuple(data.shape)}: explain draws on pictures, (channels, height, width) "
+            "or (height, width); take a run on images, such as 'digits'"
+        )
+    if not data.classes:
+        raise LabError(f"{said} is a regression: explain tells what speaks for a class, and it has none")
+    if data.test is None and data.val is None:
+        raise LabError(f"{said} has neither test nor validation samples to explain; launch it with data=(train, test)")
+
+
+def _samples(run: Run, data: Data, count: int, seed: int) -> tuple[list[int], Tensor, Tensor, Tensor, Tensor]:
+    """Numbers, raw pictures, pictures as the model takes them, labels, and a black picture (1, *shape)."""
+    import torch
+
+    split: Any = data.test if data.test is not None else data.val
+    pair = isinstance(split, tuple)
+    n = len(split[0] if pair else split)
+    if count > n:
+        raise SpecError(f"samples={count}: run {run.id!r} has {n} test samples; take at most as many")
+    drawn = torch.randperm(n, generator=torch.Generator().manual_seed(seed))[:count]
+    if pair:
+        raw, y = split[0][drawn], split[1][drawn]
+    else:
+        both = [split[int(i)] for i in drawn]
+        raw, y = torch.stack([torch.as_tensor(x) for x, _ in both]), torch.tensor([int(y) for _, y in both])
+    alone = Single(spec := run.spec.replace(accumulate=1, world=1, strategy="single"))
+    alone.start(0, 1, Path(), torch.device("cpu"))
+    black = torch.zeros_like(raw[:1])
+    x, y, black = (
+        torch.cat([part[k] for part in Feed((a, b), data, spec, alone).whole()])
+        for a, b, k in ((raw, y, 0), (raw, y, 1), (black, y[:1], 0))
+    )
+    return drawn.tolist(), raw, x, y, black
+
+
+def _maps(attribute: Attribute, module: nn.Module, x: Tensor, black: Tensor, targets: Tensor) -> Tensor:
+    """What each pixel counts, (N, H, W)."""
+    import torch
+
+    x, black = _like(x, module), _like(black, module)
+    each = zip(x.split(1), targets.split(1), strict=True)  # one by one: STEPS of each are computed at once
+    return torch.cat([attribute(module, a.clone().requires_grad_(), k, black).detach().float() for a, k in each])
+
+
+def _like(x: Tensor, module: nn.Module) -> Tensor:
+    """Samples in the numbers that a module computes with."""
+    import torch
+
+    return x.to(next((p.dtype for p in module.parameters() if p.is_floating_point()), torch.float32))
+
+
+def _picture(raw: Tensor) -> np.ndarray:
+    """A raw sample as (H, W) or (H, W, 3), 0 to 1."""
+    import torch
+
+    x = raw.float() / 255 if raw.dtype == torch.uint8 else (raw - raw.min()) / (raw.max() - raw.min()).clamp(min=1e-12)
+    if x.dim() == 3:
+        x = x.permute(1, 2, 0) if len(x) == 3 else x.mean(0)
+    return x.float().numpy()
+
+
+def _chart(run: Run, method: str, heads: tuple[str, ...], rows: tuple[Sample, ...], control: float | None) -> Maps:
+    """The chart, and the same in words."""
+    name = METHODS[method].capitalize()
+    title = f"{name} before and after compression" if len(heads) == 2 else f"{name} of {run.spec.name or run.id}"
+    note = READ[method].format(first=f"the {heads[0]} model" if len(heads) == 2 else "the model")
+    note += "; each map by its own strongest pixels"
+    words = []
+    for row in rows:
+        said = ", ".join(
+            f"{head} says {label} ({sure:.0%})" for head, (label, sure) in zip(heads, row.said, strict=True)
+        )
+        same = "" if row.alike is None else f", maps {row.alike:.2f} alike"
+        words.append(f"sample {row.number} is {row.label}: {said}{same}")
+    known = [row.alike for row in rows if row.alike is not None]
+    if known:
+        note += f"; alike: rank correlation, in the mean {sum(known) / len(known):.2f}"
+        if control is not None:
+            note += f" (the dense model and itself trained on for as long: {control:.2f})"
+    last = next(iter(run.spec.compress[-1])) if run.spec.compress else ""
+    if last == "quantize":
+        note += "; compressed: before its numbers are rounded for the file, which has no gradients"
+    return Maps(title, f"{title}. {note}. {'; '.join(words)}.", heads, rows, method != "saliency", note)

@@ -24,16 +24,17 @@ BATCH = 64
 POINTS = 100.0
 ORT = "dense under ONNX Runtime"
 
-CNN = {"model": "mnist_cnn", "epochs": 2}
-WIDTHS = {"0": 0.5, "3": 0.75, "7": 0.5}
-"""What goes of each layer of `mnist_cnn`: 16 channels, 16 channels and 64 neurons stay, which fill whole vectors."""
+CNN = {"model": "mnist_cnn", "epochs": 3}
+WIDTHS = {"0": 0.875, "3": 0.625, "7": 0.5625}
+"""What goes of each layer of `mnist_cnn`: 4 of 32 channels, 24 of 64 and 56 of 128 neurons stay. Most of the time goes
+where images are large: the first layer's outputs, their pooling and rounding. Multiples of 4 have fast kernels."""
 CHAIN = [
-    ("prune", {"ratios": WIDTHS, "epochs": 1}),
-    ("distill", {"temperature": 2.0, "alpha": 0.7, "epochs": 3}),
+    ("prune", {"ratios": WIDTHS, "epochs": 0}),
+    ("distill", {"temperature": 4.0, "alpha": 0.9, "epochs": 3}),
     ("quantize", "int8"),
 ]
 STUDENT = {"model": "mlp", "options": {"hidden": 32}}
-TAUGHT = [("distill", {"student": STUDENT, "temperature": 4.0, "alpha": 0.7, "epochs": 4})]
+TAUGHT = [("distill", {"student": STUDENT, "temperature": 4.0, "alpha": 0.9, "epochs": 3})]
 TRANSFORMER = {"model": "transformer", "options": {"patch": 7}, "epochs": 2}
 HALVED = [("prune", {"ratio": 0.5, "epochs": 2}), ("quantize", "int8_dynamic")]
 
@@ -146,6 +147,7 @@ def trained(seed: int, quick: bool) -> dict[str, Run]:
         world=world,
         batch_size=128,
         lr=2e-3,
+        schedule="cosine",
         checkpoint_every=0,
         eval_every=0,
     )

@@ -30,11 +30,11 @@ WIDTHS = {"0": 0.875, "3": 0.625, "7": 0.5625}
 where images are large: the first layer's outputs, their pooling and rounding. Multiples of 4 have fast kernels."""
 CHAIN = [
     ("prune", {"ratios": WIDTHS, "epochs": 0}),
-    ("distill", {"temperature": 2.0, "alpha": 0.7, "epochs": 3}),
+    ("distill", {"temperature": 2.0, "alpha": 0.7, "epochs": 4}),
     ("quantize", "int8"),
 ]
 STUDENT = {"model": "mlp", "options": {"hidden": 32}}
-TAUGHT = [("distill", {"student": STUDENT, "temperature": 4.0, "alpha": 0.9, "epochs": 3})]
+TAUGHT = [("distill", {"student": STUDENT, "temperature": 4.0, "alpha": 0.9, "epochs": 4})]
 TRANSFORMER = {"model": "transformer", "options": {"patch": 7}, "epochs": 2}
 HALVED = [("prune", {"ratio": 0.5, "epochs": 2}), ("quantize", "int8_dynamic")]
 
@@ -146,7 +146,7 @@ def trained(seed: int, dataset: str) -> dict[str, Run]:
         strategy="ddp",
         world=world,
         batch_size=128,
-        lr=2e-3,
+        lr=3e-3,
         schedule="cosine",
         checkpoint_every=0,
         eval_every=0,

@@ -35,8 +35,8 @@ CHAIN = [
 ]
 STUDENT = {"model": "mlp", "options": {"hidden": 32}}
 TAUGHT = [("distill", {"student": STUDENT, "temperature": 4.0, "alpha": 0.9, "epochs": 4})]
-TRANSFORMER = {"model": "transformer", "options": {"patch": 7}, "epochs": 2}
-HALVED = [("prune", {"ratio": 0.5, "epochs": 2}), ("quantize", "int8_dynamic")]
+TRANSFORMER = {"model": "transformer", "options": {"patch": 7}, "epochs": 3}
+HALVED = [("prune", {"ratio": 0.5, "epochs": 3}), ("quantize", "int8_dynamic")]
 
 
 @dataclass

@@ -44,7 +44,9 @@ class Row:
         """The row under HEADER."""
         target = ""
         if (bound := self.at_most if self.at_least is None else self.at_least) is not None:
-            target = f"{'<=' if self.at_least is None else '>='} {bound:g}{'' if self.ratios else ' ' + self.unit}"
+            target = (
+                f"{'<=' if self.at_least is None else '>='} {number(bound)}{'' if self.ratios else ' ' + self.unit}"
+            )
         return (
             self.what,
             f"{spread(self.ours, self.middle)} {self.unit}",

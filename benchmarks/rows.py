@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 
@@ -15,6 +15,7 @@ class Row:
     One comparison, or one figure of ours alone.
 
     The target, if there is one, is held against the median: of the ratio where there is a peer, else of our figure.
+    Over a few seeds it is the mean: `middle=mean`.
     """
 
     what: str
@@ -25,6 +26,7 @@ class Row:
     """Values of the same repeats, in the same unit."""
     at_least: float | None = None
     at_most: float | None = None
+    middle: Callable[[Sequence[float]], float] = median
     ratios: list[float] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -33,7 +35,7 @@ class Row:
     @property
     def met(self) -> bool | None:
         """Whether the target is met; None where there is none."""
-        value = median(self.ratios or self.ours)
+        value = self.middle(self.ratios or self.ours)
         if self.at_least is not None:
             return value >= self.at_least
         return None if self.at_most is None else value <= self.at_most
@@ -42,22 +44,24 @@ class Row:
         """The row under HEADER."""
         target = ""
         if (bound := self.at_most if self.at_least is None else self.at_least) is not None:
-            target = f"{'<=' if self.at_least is None else '>='} {bound:g}{'' if self.ratios else ' ' + self.unit}"
+            target = (
+                f"{'<=' if self.at_least is None else '>='} {number(bound)}{'' if self.ratios else ' ' + self.unit}"
+            )
         return (
             self.what,
-            f"{spread(self.ours)} {self.unit}",
-            f"{spread(self.peer)} {self.unit}" if self.peer else "",
-            spread(self.ratios) if self.ratios else "",
+            f"{spread(self.ours, self.middle)} {self.unit}",
+            f"{spread(self.peer, self.middle)} {self.unit}" if self.peer else "",
+            spread(self.ratios, self.middle) if self.ratios else "",
             target,
             {None: "", True: "yes", False: "NO"}[self.met],
         )
 
 
-def spread(values: Sequence[float]) -> str:
-    """The median, and from least to most: "3.1 (2.9-3.4)"."""
+def spread(values: Sequence[float], middle: Callable[[Sequence[float]], float] = median) -> str:
+    """The median, or another middle, and from least to most: "3.1 (2.9 to 3.4)"."""
     if len(values) == 1:
         return number(values[0])
-    return f"{number(median(values))} ({number(min(values))}-{number(max(values))})"
+    return f"{number(middle(values))} ({number(min(values))} to {number(max(values))})"
 
 
 def number(value: float) -> str:

@@ -6,7 +6,8 @@ A pass at batch B of operators o takes about
     t = start + sum over o of (call + B * multiply-adds * c + B * numbers * n + weights * w)
 
 where multiply-adds are those of whole vectors, with constants of their own for convolutions and products, and for light
-and heavy work between them (ReLU; softmax). They were fitted to `PLACE`; `calibrate` fits them to this machine.
+and heavy work between them (ReLU; softmax). They were fitted on `PLACE`; for another
+machine `python -m benchmarks.latency` fits them anew.
 """
 
 from __future__ import annotations
@@ -99,7 +100,7 @@ def predict(found: Work, scheme: str, runtime: str, batch: int) -> float:
 
 
 def laws() -> dict[str, list[float]]:
-    """Constants by scheme and runtime, in the order of NAMES: this machine's own, where `calibrate` found them."""
+    """Constants by scheme and runtime, in the order of NAMES: those that `keep` kept, where it did."""
     path = home() / FILE
     return _laws(str(path), path.stat().st_mtime_ns if path.exists() else 0)
 
@@ -199,8 +200,8 @@ def _whole(count: int, step: int) -> int:
     return -(-count // step) * step
 
 
-PLACE = "Intel Xeon (Sapphire Rapids) at 2 GHz"
-"""Where the constants were fitted, see benchmarks/latency.py."""
+PLACE = "Intel(R) Xeon(R) Processor with AVX-512 and AMX"
+"""Where benchmarks/latency.py fitted the constants, as it names itself; clock and generation it does not tell."""
 LAWS: dict[str, list[float]] = {
     "fp32 onnxruntime": [
         5.8709e-06,

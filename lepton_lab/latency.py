@@ -6,8 +6,8 @@ A pass at batch B of operators o takes about
     t = start + sum over o of (call + B * multiply-adds * c + B * numbers * n + weights * w)
 
 where multiply-adds are those of whole vectors, with constants of their own for convolutions and products, and for light
-and heavy work between them (ReLU; softmax). They were fitted on `PLACE`; for another
-machine `python -m benchmarks.latency` fits them anew.
+and heavy work between them (ReLU; softmax). Those here were fitted to times taken on `PLACE`; `python -m
+benchmarks.latency` fits them to the machine at hand.
 """
 
 from __future__ import annotations

@@ -27,6 +27,11 @@ def pytest_configure(config):
         os.environ["LEPTON_LAB_DATA"] = str(SHARED)
 
 
+def pytest_collection_modifyitems(items):
+    """The longest file first, or one process would be left with it at the end."""
+    items.sort(key=lambda item: item.path.name != "test_notebooks.py")
+
+
 @pytest.fixture(autouse=True, scope="module")
 def standby():
     """One standby for a module's launches, so that they don't each pay for a start; gone at its end."""

@@ -12,7 +12,7 @@ import pytest
 from lepton_lab import operations
 
 ALONE = """
-import json, os, sys, threading, torch, torch.distributed as dist
+import json, os, sys, threading, time, torch, torch.distributed as dist
 from lepton_lab import operations
 assert operations.recorded() == [] and operations.waiting() == ""
 operations.record()
@@ -23,6 +23,10 @@ try:
     raise RuntimeError("Connection closed by peer")
 except RuntimeError as error:
     broken = operations.broken(error)
+for _ in range(500):  # a thread of torch notes what has ended
+    if not operations.waiting():
+        break
+    time.sleep(0.01)
 entries = operations.recorded()
 names = [operations.named(entry) for entry in entries]
 print(json.dumps([names, operations.waiting(), broken, operations.sent(entries[0], 4)]))

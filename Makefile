@@ -25,7 +25,7 @@ lab: .venv/ready  ## Open JupyterLab at the first notebook
 
 test: .venv/ready  ## Run every test but the slow extras
 	@$(BIN)/ruff check --quiet
-	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --reruns 1
+	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder --reruns 1
 
 bench: .venv/ready  ## Measure speed and memory side by side with peers
 	@$(BIN)/python -m benchmarks

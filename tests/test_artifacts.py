@@ -652,7 +652,7 @@ def test_exports_that_are_refused(tmp_path, given, says):
     with pytest.raises(lab.SpecError, match=says) as error:
         lab.export(nn.Linear(2, 2), tmp_path / "m", **given)
     said(error)
-    with pytest.raises(lab.LabError, match="must be a run or a torch module, not a str"):
+    with pytest.raises(lab.LabError, match="must be a run or a torch module, and is of type str"):
         lab.export("model", tmp_path / "m")
 
 

@@ -19,14 +19,7 @@ def run(*command, cwd):
     return done
 
 
-LONG = ("03_compression.ipynb",)  # a minute and a half
-BOOKS = [
-    pytest.param(path, marks=pytest.mark.slow if path.name in LONG else (), id=path.name)
-    for path in sorted(NOTEBOOKS.glob("**/*.ipynb"))
-]
-
-
-@pytest.mark.parametrize("path", BOOKS)
+@pytest.mark.parametrize("path", sorted(NOTEBOOKS.glob("**/*.ipynb")), ids=lambda path: path.name)
 def test_nbval(path, tiny, tmp_path, no_compiler):
     lab.launch(tiny).wait(60)  # something to report on
     notebook = tmp_path / path.name

@@ -14,6 +14,7 @@ from conftest import until
 from torch import nn
 
 import lepton_lab as lab
+from lepton_lab import checkpoints
 
 
 def test_launch_returns_at_once_and_the_run_ends_as_done(tiny):
@@ -343,6 +344,19 @@ def test_only_options_of_the_strategy_change_when_a_run_goes_on(endless):
     assert run.spec.options == {"hidden": 32, "dropout": 0.5, "compress": "bf16"}
     run.stop()
     assert run.wait(30) == "stopped", run.failure
+
+
+def test_ranks_draw_dropout_of_their_own_after_a_change_of_strategy(endless):
+    run = lab.launch(endless.replace(strategy="single", world=1, options={"dropout": 0.5}))
+    for changes in ({}, {"strategy": "ddp", "world": 2}):
+        if changes:
+            run.resume(**changes)
+        until(lambda: any(row["step"] > run.facts.get("checkpoint", 0) for row in run.rows("train")))
+        run.stop()
+        assert run.wait(30) == "stopped", run.failure
+    place = run._folder.checkpoint(run.facts["checkpoint"])
+    one, two = (checkpoints.read(place / f"rank{rank}.pt")["random"]["torch"] for rank in (0, 1))
+    assert not torch.equal(one, two)
 
 
 def test_steering_is_checked_before_it_is_sent(endless):

@@ -40,7 +40,8 @@ def source(model: Any) -> Source:
     if isinstance(model, torch.nn.Module):
         return Source(model, name=type(model).__name__)
     if not hasattr(model, "spec") or not callable(getattr(model, "model", None)):
-        raise LabError(f"model={str(model)[:60]!r}: must be a run or a torch module, not a {type(model).__name__}")
+        given = f"model={str(model)[:60]!r}"
+        raise LabError(f"{given}: must be a run or a torch module, and is of type {type(model).__name__}")
     spec = model.spec
     data = run_data(model)
     more = {"chain": list(getattr(spec, "compress", [])), "parent": getattr(spec, "parent", "")}

@@ -525,7 +525,9 @@ def test_download_of_cifar_unpacks_the_archive(tmp_path, patch):
     assert {p.name for p in (tmp_path / "root" / "cifar-10-batches-py").iterdir()} == set(contents)
 
 
-@pytest.mark.parametrize("packed", [b"<html>moved</html>", gzip.compress(b"other"), gzip.compress(b"cut")[:-5]])
+@pytest.mark.parametrize(
+    "packed", [b"<html>moved</html>", gzip.compress(b"other"), gzip.compress(b"cut")[:-5]], ids=["page", "other", "cut"]
+)  # named, since a gzip header holds the time, and every worker must collect the same names
 def test_download_that_is_not_the_published_file_leaves_nothing(tmp_path, patch, packed):
     archives = dict.fromkeys(SOURCES["mnist"].archives, packed)
     patch.setitem(SOURCES, "mnist", replace(SOURCES["mnist"], mirrors=(mirror(tmp_path / "m", archives),)))

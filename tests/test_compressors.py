@@ -382,6 +382,49 @@ class TestLora:
         adapted = module(x)
         assert torch.allclose(lora.finish(module)(x), adapted, rtol=1e-3, atol=1e-3)
 
+    @pytest.mark.parametrize("kind", ["bert", "gpt2"])
+    def test_a_model_of_hugging_face_is_adapted_by_peft(self, kind, monkeypatch):
+        monkeypatch.setattr("tqdm.std.tqdm.monitor_interval", 0)  # peft's merging would leave tqdm's thread
+        before = pretrained(kind)
+        x, lora = torch.randint(0, 17, (2, 16)), COMPRESSORS["lora"](rank=2)
+        module = lora.apply(copy.deepcopy(before), work("mlp", before))
+        again = COMPRESSORS["lora"](rank=2).apply(copy.deepcopy(before), work("mlp", before))
+        assert all(torch.equal(a, b) for a, b in zip(module.parameters(), again.parameters(), strict=True))  # any rank
+        assert torch.allclose(module.eval()(x), before(x), atol=1e-5)
+        trained = [p for p in module.parameters() if p.requires_grad]
+        assert 0 < sum(p.numel() for p in trained) == lora.told["trained"] < 0.3 * size(before)
+        with torch.no_grad():
+            for p in trained:
+                p.add_(0.1 * torch.randn_like(p))
+        adapted = module(x)
+        assert not torch.allclose(adapted, before(x), atol=1e-3)
+        merged = lora.finish(module)
+        assert torch.allclose(merged(x), adapted, rtol=1e-3, atol=1e-3)
+        assert [name for name, _ in merged.named_parameters()] == [name for name, _ in before.named_parameters()]
+        assert all(p.requires_grad for p in merged.parameters())
+
+
+def pretrained(kind):
+    """A small model of Hugging Face's with random weights, that answers with logits alone."""
+    import transformers as hf
+
+    class Logits(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            sizes = {"vocab_size": 17, "num_labels": 3, "pad_token_id": 0}
+            if kind == "bert":
+                sizes |= {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+                self.body = hf.BertForSequenceClassification(hf.BertConfig(**sizes))
+            else:  # its layers are of a kind of their own
+                sizes |= {"n_embd": 32, "n_layer": 2, "n_head": 2, "bos_token_id": 1, "eos_token_id": 1}
+                self.body = hf.GPT2ForSequenceClassification(hf.GPT2Config(**sizes))
+
+        def forward(self, x):
+            return self.body(input_ids=x).logits
+
+    torch.manual_seed(0)
+    return Logits().eval()
+
 
 class TestDistill:
     def test_the_teacher_alone_pulls_a_student_to_its_answers(self):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+import warnings
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
@@ -12,12 +14,15 @@ from .base import Compressor, Epochs, Work
 if TYPE_CHECKING:
     from torch import nn
 
+PRETRAINED, ADAPTED = "transformers.modeling_utils.PreTrainedModel", "peft.peft_model.PeftModel"
+
 
 class Lora(Compressor):
     """
     Fine-tunes low-rank adapters beside frozen layers, on the same or other data; then merges them into the weights.
 
-    It makes fine-tuning cheap, and the model no smaller: an adapter of rank r trains r (m + n) numbers of m n.
+    It makes fine-tuning cheap, and the model no smaller: an adapter of rank r trains r (m + n) numbers of m n. Models
+    of Hugging Face's are adapted by their peft (extra `nlp`), which knows their kinds of layers.
     """
 
     def __init__(
@@ -38,11 +43,11 @@ class Lora(Compressor):
         from .layers import Adapted, replace, shared, weighted
 
         left = {name: f"shares its weight with {other}" for name, other in shared(model).items()}
+        bodies = dict(foreign(model, PRETRAINED))
         model.requires_grad_(False)
         generator = torch.Generator().manual_seed(work.spec.seed)
-        adapted = [name for name, layer in weighted(model) if name not in left]
         for name, layer in list(weighted(model)):
-            if name in left:
+            if name in left or any(name.startswith(f"{body}.") for body in bodies):
                 continue
             if getattr(layer, "groups", 1) > 1:
                 left[name] = "a convolution in groups"
@@ -52,15 +57,49 @@ class Lora(Compressor):
                 replace(model, name, beside)
             else:
                 model = beside
+        for name, body in bodies.items():
+            replace(model, name, by_peft(body, self.rank, self.alpha, work.spec.seed))
         trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-        if not adapted or not trained:
+        if not trained:
             raise SpecError("compress='lora': the model has no Linear or Conv2d layer of its own to adapt")
         self.told = {"trained": trained, "left": left}
         return model
 
     def finish(self, model: nn.Module) -> nn.Module:
         """The layers themselves with what was learned in them, free to train again; or as it is, if not to merge."""
-        from .layers import Adapted, swap
+        from .layers import Adapted, replace, swap
 
-        model.requires_grad_(True)
-        return swap(model, Adapted, lambda layer: layer.plain()) if self.merge else model
+        if self.merge:
+            model = swap(model, Adapted, lambda layer: layer.plain())
+            for name, body in list(foreign(model, ADAPTED)):
+                replace(model, name, body.merge_and_unload())
+        return model.requires_grad_(True)
+
+
+def foreign(model: nn.Module, kind: str) -> Iterator[tuple[str, Any]]:
+    """Name and module of each of a kind within a module, the outermost only; nothing is imported to tell."""
+    inside: tuple[str, ...] = ()
+    for name, module in model.named_modules():
+        kinds = [f"{each.__module__}.{each.__qualname__}" for each in type(module).__mro__]
+        if name and not name.startswith(inside) and kind in kinds:
+            inside = (*inside, f"{name}.")
+            yield name, module
+
+
+def by_peft(body: nn.Module, rank: int, alpha: float, seed: int) -> nn.Module:
+    """A model of Hugging Face's with peft's adapters beside all its layers, the last one too: labels may be new."""
+    import torch
+
+    try:
+        from peft import LoraConfig, get_peft_model
+    except ImportError:
+        kind = type(body).__name__
+        raise SpecError(f"compress='lora': {kind} needs peft; install it with: pip install 'lepton-lab[nlp]'") from None
+    from .layers import shared
+
+    kinds, tied = ("Linear", "Conv1D", "Conv2d"), shared(body)
+    names = [name for name, layer in body.named_modules() if type(layer).__name__ in kinds and name not in tied]
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # peft tells which way a layer's weight lies, which it finds out itself
+        torch.manual_seed(seed)  # the same adapters in every rank
+        return get_peft_model(body, LoraConfig(r=rank, lora_alpha=alpha, target_modules=names))

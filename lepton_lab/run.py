@@ -8,7 +8,7 @@ from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from . import control, costs, provenance
-from .compressors.chain import epochs
+from .compressors.chain import chain_name, epochs
 from .folders import ENDED, Failure, RunFolder, Tail, find, folders, read_json
 from .spec import CELL, LabError, Spec, SpecError, keywords, pick, table
 from .supervisor import devices, reap, submit
@@ -255,6 +255,7 @@ class Run:
             "state": state,
             "dataset": spec.dataset,
             "model": spec.model,
+            "chain": chain_name(spec.compress),
             "optimizer": spec.optimizer,
             "lr": spec.lr,
             "strategy": spec.strategy,

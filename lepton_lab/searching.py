@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from .charts import CHARTS, Chart, chain_name
+from .charts import CHARTS, Chart
+from .compressors.chain import chain_name
 from .control import send
 from .estimates import Estimate, estimate, measured
 from .folders import ENDED, find

@@ -236,6 +236,7 @@ def test_lora_learns_other_labels_and_is_merged(parent):
     data = ((x, 9 - y), (test[0], 9 - test[1]))
     run = compressed(parent, [("lora", {"rank": 4})], data=data, epochs=8, lr=0.02)
     assert size(run) == size(parent) and run.summary()["test_accuracy"] > 0.7
+    assert run.summary()["chain"] == "lora 4"  # what a list of runs says of it
     assert lab.repeat(run, seed=3).wait(60) == "done"  # with the data that were shipped
 
 

@@ -10,7 +10,7 @@ from .drawing import Chart, Nothing
 from .lines import Line, Lines
 from .matrix import Matrix
 from .panels import Panels, Racer
-from .pareto import Pareto, chain_name, pareto
+from .pareto import Pareto, pareto
 from .placement import Placement
 from .series import Curve, begun, contestant, contestants, footprint, intervals, labels, number, read, reduce, series
 from .timeline import Timeline, size
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 __all__ = ["CHARTS", "Chart", "Curve", "Lines", "Matrix", "Panels", "Pareto", "Placement", "Timeline"]
 __all__ += [
-    "chain_name",
     "contestant",
     "contestants",
     "footprint",

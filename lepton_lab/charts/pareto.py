@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from statistics import mean, stdev
 from typing import TYPE_CHECKING, Any
 
+from ..compressors.chain import chain_name
 from .drawing import COLORS, CONFIG, GREY, INK, MARKERS, Chart, Nothing, dress, layout, plain
 from .series import number
 
@@ -186,17 +187,6 @@ def _costs(measured: Iterable[Mapping[str, Any]]) -> Iterable[tuple[float, ...]]
     )
     for read in reads:
         yield tuple(value for m in told if (value := read(m)))
-
-
-def chain_name(chain: list[dict[str, dict[str, Any]]]) -> str:
-    """A chain in a few words: `prune 0.5, distill, quantize int8`."""
-    links = []
-    for link in chain:
-        name, options = next(iter(link.items()))
-        first = next(iter(options.values()), "")
-        links.append(f"{name} {first}".strip() if not isinstance(first, (dict, list)) else name)
-        links[-1] += f" ({', '.join(f'{k}={v}' for k, v in list(options.items())[1:])})" if len(options) > 1 else ""
-    return ", ".join(links)
 
 
 def front(values: list[tuple[float, float]]) -> list[tuple[float, float]]:

@@ -152,6 +152,17 @@ def links(spec: Spec) -> list[tuple[str, dict[str, Any]]]:
     return [next(iter(link.items())) for link in spec.compress]
 
 
+def chain_name(chain: list[Link]) -> str:
+    """A chain in a few words: `prune 0.5, distill, quantize int8`."""
+    links = []
+    for link in chain:
+        name, options = next(iter(link.items()))
+        first = next(iter(options.values()), "")
+        links.append(f"{name} {first}".strip() if not isinstance(first, (dict, list)) else name)
+        links[-1] += f" ({', '.join(f'{k}={v}' for k, v in list(options.items())[1:])})" if len(options) > 1 else ""
+    return ", ".join(links)
+
+
 def plan(spec: Spec) -> list[Round]:
     """All rounds of a spec's chain, in order; the epochs of a link are shared out among its rounds."""
     found: list[Round] = []

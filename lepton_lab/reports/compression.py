@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ..charts import chain_name
+from ..compressors.chain import chain_name
 from ..estimates import estimated, label, measured, shown
 from ..spec import LabError
 from .sections import NONE, Section, table

@@ -11,7 +11,6 @@ import sys
 import tempfile
 import time
 import traceback
-from dataclasses import asdict
 from pathlib import Path
 
 from .processes import cores
@@ -53,7 +52,7 @@ def main() -> int:
             table = markdown(results[topic]) if results[topic] else "what it needs is not installed"
             print(f"## {module.TITLE}\n\n{table}\n\n{topic}: {seconds:.0f} s\n", flush=True)
     if asked.json:
-        tables = {topic: [{**asdict(row), "met": row.met} for row in rows] for topic, rows in results.items()}
+        tables = {topic: [row.to_dict() for row in rows] for topic, rows in results.items()}
         text = json.dumps({"machine": machine, "quick": asked.quick, "topics": tables}, indent=1)
         asked.json.write_text(text + "\n")
     return int(len(results) < len(topics))

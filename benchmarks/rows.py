@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from statistics import median
+from typing import Any
 
 HEADER = ("what", "ours", "peer", "ours / peer", "target", "met?")
 
@@ -39,6 +40,10 @@ class Row:
         if self.at_least is not None:
             return value >= self.at_least
         return None if self.at_most is None else value <= self.at_most
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it as JSON takes it, and whether the target is met."""
+        return {**asdict(self), "middle": self.middle.__name__, "met": self.met}
 
     def cells(self) -> tuple[str, ...]:
         """The row under HEADER."""

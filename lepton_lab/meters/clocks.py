@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 CLEAR, STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
+AGAIN = 4
+"""Untimed calls of a turn: a small model's first calls after a large one's take up to three times as long."""
 PEAK = "5"  # what, written to clear_refs, sets the highest resident memory back to that of now
 
 
@@ -18,7 +20,8 @@ def in_turn(calls: Sequence[Callable[[], object]], repeats: int, warmup: int) ->
     """
     Time calls in turn, A B C A B C, so that what disturbs the machine disturbs all alike.
 
-    A turn is a call that is not timed, which brings back to the caches what the others took, and one that is.
+    A turn is AGAIN calls that are not timed, which bring back to the caches what the others took, and one that is: who
+    deploys a model calls it again and again.
 
     Parameters
     ----------
@@ -40,7 +43,8 @@ def in_turn(calls: Sequence[Callable[[], object]], repeats: int, warmup: int) ->
     with _uncollected():
         for _ in range(repeats):
             for i, call in enumerate(calls):
-                call()
+                for _ in range(AGAIN):
+                    call()
                 begin, busy_begin = time.perf_counter(), time.process_time()
                 call()
                 seconds[i].append(time.perf_counter() - begin)

@@ -14,13 +14,14 @@ from .compressors import Round, Work, plan
 from .compressors.chain import example
 from .control import Control
 from .delivery import MEASURES, deliver
+from .evaluation import evaluate
 from .events import Log
 from .feeding import Feed
 from .folders import RunFolder, read_json, write_json
 from .spec import Spec, SpecError, pick, table
 from .strategies.base import Single
 from .trained import ARTIFACT, BEGUN, CONTROL, DONE, PARENT, place
-from .training import Fit, Part, evaluate, rewind
+from .training import Fit, Part, rewind
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from . import control, costs, provenance
 from .compressors.chain import chain_name, epochs
-from .folders import ENDED, Failure, RunFolder, Tail, find, folders, read_json
+from .folders import ENDED, Failure, RunFolder, find, folders, read_json
 from .spec import CELL, LabError, Spec, SpecError, keywords, pick, table
 from .supervisor import devices, reap, submit
+from .tails import Tail
 
 if TYPE_CHECKING:
     import pandas as pd

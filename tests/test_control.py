@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from lepton_lab import control
 from lepton_lab.control import Control
 from lepton_lab.events import Log
-from lepton_lab.folders import parse
 from lepton_lab.supervisor.leases import Queue, root
+from lepton_lab.tails import parse
 
 
 def obey(rank, step):

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lepton_lab.folders import RunFolder, Tail, folders, parse, rewound, write_json
+from lepton_lab.folders import RunFolder, folders, write_json
 from lepton_lab.spec import LabError, Spec
+from lepton_lab.tails import Tail, parse, rewound
 
 events = st.lists(
     st.fixed_dictionaries({"kind": st.sampled_from(["train", "eval", "note"]), "step": st.integers(0, 99)})

@@ -20,8 +20,9 @@ from lepton_widgets.shelf import Catalogue
 from lepton_widgets.status import Status
 
 import lepton_lab as lab
-from lepton_lab.folders import Failure, RunFolder, rewound
+from lepton_lab.folders import Failure, RunFolder
 from lepton_lab.spec import LabError, Spec, SpecError
+from lepton_lab.tails import rewound
 
 
 def train(step, rank=0, loss=1.0, samples=32, t=None, **more):

@@ -15,13 +15,13 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from ..evaluation import usual_loss
 from ..feeding import Feed
 from ..refusals import shown
 from ..spec import Spec, SpecError, pick, table
 from ..strategies.base import Single
 from ..strategies.work import BACKWARD, FORWARD, GRADIENT, KEPT, LOSS, PASSING, Amount, Event, Held, Workload
 from ..supervisor.rank import make_model
-from ..training import usual_loss
 
 if TYPE_CHECKING:
     from ..datasets import Data

@@ -74,7 +74,8 @@ def _train(folder: RunFolder, rank: int, gpu: str | None, log: Log) -> str:
     import torch
 
     from ..compressing import Chain
-    from ..training import Fit, rewind, usual_loss
+    from ..evaluation import usual_loss
+    from ..training import Fit, rewind
 
     spec = folder.spec
     torch.set_num_threads(threads := max(1, cores() // spec.world))

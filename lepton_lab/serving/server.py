@@ -63,7 +63,8 @@ def serve(
     token
         That requests must bring; "" makes one up.
     batch
-        Samples that one call of the artifact computes at most; requests that wait at the same time share a call.
+        Samples that one call of the artifact computes at most; requests that wait at the same time share a call (but
+        of int8_dynamic, whose scores hang on what else is in a call).
     wait
         Seconds that a call waits for others to share it, 0 or more.
     threads

@@ -214,6 +214,24 @@ def test_the_dense_control_is_made_once_for_equal_settings(parent):
     assert notes(second, "dense control: taken from run")[0]["test"] == told["test"]
     third = compressed(parent, [("prune", 0.25)], lr=1e-4)
     assert notes(third, "dense control: trains")
+    x, y = digits()[0]
+    for data in ((x[:600], y[:600]), (x[600:], y[600:])):
+        other = compressed(parent, [("prune", 0.25)], data=(data, digits()[1]))
+        assert notes(other, "dense control: trains")
+
+
+def test_a_control_of_a_parent_that_went_on_is_made_anew(home):
+    run = lab.launch(lab.Spec(epochs=2000, batch_size=256, lr=3e-3, checkpoint_every=1, eval_every=0))
+    until(lambda: run.step > 4)
+    run.stop()
+    assert run.wait(30) == "stopped"
+    first = compressed(run, [("prune", 0.5)])
+    run.resume()
+    until(lambda: run.state == "running")
+    run.stop()
+    assert run.wait(30) == "stopped"
+    assert notes(first, "dense control: trains")
+    assert notes(compressed(run, [("prune", 0.5)]), "dense control: trains")
 
 
 def test_a_student_takes_the_place_of_its_teacher(parent):
@@ -229,6 +247,10 @@ def test_unlabelled_samples_teach_what_the_parent_answers(parent):
     told = [("distill", {"student": "mlp", "labels": False})]
     run = compressed(parent, told, data=data, epochs=3)
     assert run.spec.dataset.startswith("cell:") and run.summary()["test_accuracy"] > 0.7
+    told = lab.load(run.folder / "artifact.lepton").manifest["preprocessing"]
+    assert told["mean"] == pytest.approx(parent.facts["mean"]) and told["mean"] != [0.0]  # scaled as the parent's were
+    control = read_json(run.folder / "measures.json")["control"]["test"]["accuracy"]
+    assert control == parent.summary()["test_accuracy"]  # which no training on what are no labels has spoilt
 
 
 def test_lora_learns_other_labels_and_is_merged(parent):

@@ -294,6 +294,9 @@ def test_what_can_t_be_served_is_refused_at_once(path, tmp_path, monkeypatch):
             lab.serve(path, **values)
     with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(lab.LabError, match="can't be listened on"):
         lab.serve(path, port=taken.getsockname()[1])
+    for wrong in ({"port": "8000"}, {"batch": 2.5}, {"threads": True}, {"wait": None}):
+        with pytest.raises(lab.SpecError, match=f"{next(iter(wrong))}=.*must be a"):
+            lab.serve(path, **wrong)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(lab.LabError, match=r"pip install 'lepton-lab\[deploy\]'"):
         lab.serve(path)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 import shutil
 import time
 import zlib
@@ -12,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 from . import checkpoints, operations, shipping, trained
 from .compressors import Round, Work, plan
 from .compressors.chain import example
+from .compressors.distill import Distill
 from .control import Control
-from .delivery import MEASURES, deliver
+from .delivery import MEASURES, deliver, rehearse
 from .evaluation import evaluate
 from .events import Log
 from .feeding import Feed
@@ -32,6 +35,8 @@ if TYPE_CHECKING:
 FIGURES = "done.json"  # what a round ended with, beside its module
 OF_RUN = ("compress", "name", "timeout", "checkpoint_every", "eval_every", "strategy", "world", "device")
 """Fields of a spec that leave the control as it is."""
+ADDRESS = re.compile(r" at 0x[0-9a-f]+")
+"""Of an object that a module tells of: another in each process."""
 POLL = 0.02  # seconds between looks for what rank 0 makes
 
 
@@ -67,6 +72,8 @@ class Chain:
     def run(self) -> str:
         """Do what is not done yet; returns "done" or "stopped"."""
         self._fits()
+        if self.strategy.rank == 0 and not self.resumed:
+            rehearse(self.folder, self.rounds, self.data)
         self.each = Feed(self.data.train, self.data, self.spec, self.strategy).steps
         self.control = Control(self.folder.path, self.strategy.rank, self.strategy.world, self.strategy.lead)
         try:
@@ -127,10 +134,16 @@ class Chain:
         """Train the parent on for as many epochs as the chain did, in the same order; or take it from another run."""
         here = place(self.folder, CONTROL)
         here.mkdir(parents=True, exist_ok=True)
-        key = self.spec.to_dict() | {"epochs": self.epochs, "chain": None}
-        key = {name: value for name, value in key.items() if name not in OF_RUN}
+        unlabelled = any(isinstance(c := item.compressor(), Distill) and not c.labels for item in self.rounds)
+        epochs = 0 if unlabelled else self.epochs
         if self.strategy.rank == 0 and not (here / "looked").exists():  # once: other ranks rely on what it found
-            told, figures = f"dense control: trains the parent on for {self.epochs} epochs, to compare with", {}
+            key = self.spec.to_dict() | {"epochs": epochs, "chain": None}
+            key = {name: value for name, value in key.items() if name not in OF_RUN} | _content(self.folder)
+            if not self.strategy.exact:
+                key |= {"strategy": self.spec.strategy, "world": self.spec.world}
+            told, figures = f"dense control: trains the parent on for {epochs} epochs, to compare with", {}
+            if epochs < self.epochs:
+                told = "dense control: the parent as it is, since labels are not to be looked at"
             if found := _done_before(self.folder, key):
                 told = f"dense control: taken from run {found.parents[1].name}"
                 shutil.copy2(found / FIGURES, here)
@@ -146,7 +159,7 @@ class Chain:
         log.start(operations.waiting, **self.facts)
         try:
             begin = self.epochs * self.each
-            part = Part(self.epochs, begin, 0, begin, control=self.control)  # the run's steps are done
+            part = Part(epochs, begin, 0, begin, control=self.control)  # the run's steps are done
             fit = self._fit(here, lambda: shipping.kept(here.with_name(f"{PARENT}.pt")), part, log, 0)
             if fit.run() == "stopped":
                 return "stopped"
@@ -282,7 +295,7 @@ def parameters(module: nn.Module) -> int:
 
 def digest(module: nn.Module) -> int:
     """24 bits that tell modules apart: of their structure, weights and buffers."""
-    found = zlib.crc32(str(module).encode())
+    found = zlib.crc32(ADDRESS.sub("", str(module)).encode())
     for name, value in module.state_dict().items():
         found = zlib.crc32(name.encode(), found)
         found = zlib.crc32(value.detach().cpu().contiguous().flatten().view(_bytes()).numpy(), found)
@@ -313,6 +326,16 @@ def _figures(fit: Fit) -> dict[str, Any]:
     """Loss and accuracy of a finished part on what it was not trained on."""
     kept = ("loss", "accuracy", "samples")
     return {split: {k: told[k] for k in kept if k in told} for split, told in fit.figures.items()}
+
+
+def _content(folder: RunFolder) -> dict[str, Any]:
+    """What the control is made of beside the spec: the parent's weights, which may have gone on, and shipped data."""
+    told: dict[str, Any] = {"weights": digest(shipping.kept(folder.path / trained.LINKS / f"{PARENT}.pt"))}
+    for name in ("data", "loss"):
+        if (path := folder.path / f"{name}.pkl").exists():
+            with path.open("rb") as file:
+                told[name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return told
 
 
 def _done_before(folder: RunFolder, key: dict[str, Any]) -> Path | None:

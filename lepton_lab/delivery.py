@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import artifacts, shipping
@@ -10,10 +13,11 @@ from .compressors.distill import Distill
 from .compressors.quantize import Quantize
 from .folders import RunFolder
 from .meters import TRAINED_ON, measure
+from .spec import CELL, LabError
 from .trained import ARTIFACT, DONE, peers, place
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from .datasets import Data
 
@@ -43,7 +47,7 @@ def deliver(folder: RunFolder, rounds: list[Round], data: Data) -> dict[str, Any
     if isinstance(last := made[-1], Quantize):
         samples = raw(data, last.calibration, spec.seed) if last.calibration else None
         how = {"scheme": last.scheme, "calibration": samples, "keep": last.keep}
-    file = artifacts.write(path, shipping.kept(place(folder, rounds[-1].number) / DONE), about, **how)
+    file = _written(path, shipping.kept(place(folder, rounds[-1].number) / DONE), about, **how)
     dense, control = peers(folder)
     found = measure(file, data, peers=True, dense=dense, control=control)
     largest = max(found.latency)
@@ -54,6 +58,41 @@ def deliver(folder: RunFolder, rounds: list[Round], data: Data) -> dict[str, Any
     artifacts.annotate(path, measured=kept)
     told["artifact"]["bytes"] = path.stat().st_size  # with these figures in it
     return told
+
+
+def rehearse(folder: RunFolder, rounds: list[Round], data: Data) -> None:
+    """
+    Write the parent's module as the chain's will be, so that what does not go into a file is known before any training.
+
+    Models of the table all do, and are left out; so are chains that end in another model than they begin with.
+
+    Raises
+    ------
+    LabError
+        What `deliver` would raise.
+    """
+    made = [item.compressor() for item in rounds]
+    if not folder.spec.model.startswith(CELL) or any(isinstance(c, Distill) and c.student for c in made):
+        return
+    scheme = made[-1].scheme if isinstance(made[-1], Quantize) else "fp32"
+    runtimes = artifacts.SCHEMES[scheme].runtimes
+    scheme = "fp32" if artifacts.SCHEMES[scheme].calibrated else scheme
+    with tempfile.TemporaryDirectory() as draft:
+        _written(Path(draft) / ARTIFACT, peers(folder)[0], artifacts.About.of(data, folder.spec), scheme, runtimes)
+
+
+def _written(
+    path: Path, module: nn.Module, about: artifacts.About, scheme: str = "fp32", runtimes: Any = (), **how: Any
+) -> artifacts.Artifact:
+    """An artifact under the first runtime of its scheme that can run the module."""
+    first, *others = runtimes or artifacts.SCHEMES[scheme].runtimes
+    try:
+        return artifacts.write(path, module, about, scheme, runtime=first, **how)
+    except LabError as error:
+        for runtime in others:
+            with contextlib.suppress(LabError):
+                return artifacts.write(path, module, about, scheme, runtime=runtime, **how)
+        raise error
 
 
 def raw(data: Data, count: int, seed: int) -> Tensor:

@@ -73,6 +73,8 @@ def work(module: nn.Module, sample: Tensor) -> Work:
     """
     import torch
 
+    from .artifacts.counting import unfused
+
     counter = _counter()
     hooks = [
         layer.register_forward_pre_hook(functools.partial(_look, counter.work.deep, name))
@@ -80,7 +82,7 @@ def work(module: nn.Module, sample: Tensor) -> Work:
         if isinstance(layer, torch.nn.Linear)
     ]
     try:
-        with torch.no_grad(), torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH), counter:
+        with unfused(), counter:
             module(sample)
     finally:
         for hook in hooks:
@@ -159,7 +161,9 @@ def _counter() -> Any:
             if name in PRODUCTS:
                 _product(self.work, args[PRODUCTS[name]], args[PRODUCTS[name] + 1], output, name.endswith("bmm"))
             elif name in ("convolution", "_convolution"):
-                _convolution(self.work, args[0], args[1], output, prod(args[1].shape[1:]))
+                x, weight, transposed = args[0], args[1], args[6]
+                each = prod(weight.shape[1:])  # multiply-adds of one output, or transposed of one input
+                _convolution(self.work, *((output, weight, x) if transposed else (x, weight, output)), each)
             else:
                 kind = "heavy" if any(word in name for word in HEAVY) else "light"
                 first = output[0] if isinstance(output, tuple) else output

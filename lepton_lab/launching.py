@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -121,7 +122,7 @@ def compress(run: Run | str, chain: Any, data: Any = None, **changes: Any) -> Ru
     chain
         Links in order, each a name of COMPRESSORS, a pair such as ("prune", 0.5), or {"prune": {"ratio": 0.5}}.
     data
-        Other data to fine-tune on, as `launch` takes it.
+        Other data to fine-tune on, as `launch` takes it; pixels are scaled as the parent's were.
     **changes
         Fields of the parent's spec to change, such as `epochs` (of each link that trains; 2 if not given), `lr`,
         `strategy` or `dataset`.
@@ -170,7 +171,8 @@ def _child(spec: Spec, parts: dict[str, Any], like: Path | None = None) -> RunFo
     if "data" in parts:
         given = parts["data"]
         compressing.refuse(told, spec, given.shape, len(given.classes), given.vocabulary)
-    rehearse(module, spec, tuple(told["shape"]), len(told["classes"]), told["vocabulary"])
+        parts["data"] = _alike(given, told)
+    rehearse(module, spec, tuple(told["shape"]), len(told["classes"]), told.get("vocabulary", 0))
     replaced = {"model", *parts} | {name for name, field in OWN.items() if field not in spec.own}
 
     def prepare(draft: Path) -> None:
@@ -186,7 +188,19 @@ def _parent(spec: Spec) -> tuple[Path, tuple[nn.Module, dict[str, Any]]]:
     """The parent's folder, its module, and what that was told of its data."""
     folder = find(spec.parent)
     module, facts = trained.model(folder), folder.facts
-    return folder.path, (module, {name: facts.get(name, 0) for name in ("shape", "classes", "vocabulary")})
+    kept = ("shape", "classes", "vocabulary", "mean", "std")
+    return folder.path, (module, {name: facts[name] for name in kept if name in facts})
+
+
+def _alike(given: Data, told: dict[str, Any]) -> Data:
+    """A user's own data as the parent knows its own: pixels scaled as those were, and labels by the same names."""
+    numbered = given.classes == [str(i) for i in range(len(given.classes))]
+    return dataclasses.replace(
+        given,
+        mean=tuple(told.get("mean", ())),
+        std=tuple(told.get("std", ())),
+        classes=told["classes"] if numbered else given.classes,
+    )
 
 
 def named(spec: Spec, parts: dict[str, Any]) -> Spec:

@@ -149,10 +149,16 @@ def sensitivity(
     work = Work(spec, tuple(facts["shape"]), len(facts["classes"]), facts.get("vocabulary", 0), example)
     pruned: dict[str, dict[float, float]] = {}
     for unit in structure.units:
-        pruned[unit.name] = {}
+        found = {}
         for ratio in sorted(ratios):
             link = Prune(ratios={unit.name: ratio}, importance=importance)  # type: ignore[arg-type]
-            pruned[unit.name][ratio] = accuracy(link.apply(copy.deepcopy(module), work).eval(), x, y)
+            try:
+                found[ratio] = accuracy(link.apply(copy.deepcopy(module), work).eval(), x, y)
+            except SpecError as error:  # the model's own code can't do without a part of it
+                structure.left[unit.name] = str(error).partition("can't be pruned: ")[2] or str(error)
+                break
+        else:
+            pruned[unit.name] = found
     rounded = _rounded(module, x, y) if int8 else {}
     with torch.no_grad():
         return Sensitivity(run.id, whole, len(y), pruned, rounded, dict(structure.left))

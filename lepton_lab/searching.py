@@ -106,6 +106,11 @@ def search(
     if not links:
         raise SpecError(f"links=(): must hold at least one of {', '.join(LINKS)}")
     estimate(parent)  # refuses what has no model yet
+    if "accuracy_drop" in budget and not parent.facts.get("classes"):
+        raise SpecError(
+            f"budget={{'accuracy_drop': {budget['accuracy_drop']!r}}}: run {parent.id!r} is a regression, whose "
+            "answers are not right or wrong; limit bytes or latency"
+        )
     return Search(parent, dict(budget), trials, tuple(links), seed, changes)
 
 

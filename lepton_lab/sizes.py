@@ -200,6 +200,7 @@ def _measured(scheme: str, runtime: str, random: Any) -> dict[str, Any]:
     times = {batch: Latency(*(float(value) for value in random.random(4) / 1e3), repeats=30) for batch in (1, 64)}
     conditions = {"threads": 1, "device": provenance.processor(), "warmup": 5, "repeats": 30, "watts": 10.0}
     conditions["versions"] = {"torch": "2.13.0", "onnxruntime": "1.23.2"}
+    conditions["missing"] = {}
     accuracy, low, high, joules = (float(value) for value in random.random(4))
     name = f"{scheme} under {runtime}"
     figures = Measured(name, 123456, 0, 1234567, times, 1234567, accuracy, (low, high), 10_000, joules, conditions)

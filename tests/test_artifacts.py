@@ -413,11 +413,39 @@ def test_executes_nothing_that_a_torch_graph_says(small, tmp_path, node, says):
     assert not out.exists()
 
 
+DEEP = b"[" * 20_000 + b"]" * 20_000
+NESTED = json.dumps({"weights": [], "nodes": [["relu.default", ["%0"]]], "output": "%1"}).encode()
+NESTED = NESTED.replace(b'"%0"', b"[" * 800 + b'"%0"' + b"]" * 800)
+
+
 @pytest.mark.parametrize(
-    "graph", [b"", b"[]", b"{}", b"null", b"\x80\x04.", b'{"weights":["x"],"nodes":[],"output":"%0"}']
+    "graph", [DEEP, NESTED, b"", b"[]", b"{}", b"null", b"\x80\x04.", b'{"weights":["x"],"nodes":[],"output":"%0"}']
 )
 def test_refuses_a_torch_graph_that_is_none(small, graph):
     refusal(forged(small().path, graph=graph), "is not run")
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"input": None},
+        {"input": {"shape": [6], "dtype": "float64", "vocabulary": 0}},
+        {"input": {"shape": ["6"], "dtype": "float32", "vocabulary": 0}},
+        {"input": {"shape": [-6], "dtype": "float32", "vocabulary": 0}},
+        {"input": {"shape": [2**40], "dtype": "float32", "vocabulary": 0}},
+        {"input": {"shape": [6], "dtype": "int64", "vocabulary": 0}},
+        {"output": {}},
+        {"labels": [["a"]]},
+        {"labels": ["a", "b"]},
+        {"figures": {}},
+        {"check": {}},
+        {"preprocessing": []},
+        {"model": 3},
+    ],
+    ids=str,
+)
+def test_refuses_a_manifest_that_no_model_has(small, told):
+    refusal(forged(small().path, manifest=told), "its manifest")
 
 
 def test_a_graph_that_fails_is_no_crash(small):
@@ -468,6 +496,14 @@ def _constant(model):
     model.graph.node.append(helper.make_node("Constant", [], ["t"], value=tensor))
 
 
+def _sparse(model):
+    values = onnx.TensorProto(name="t", data_type=1, dims=[1], data_location=onnx.TensorProto.EXTERNAL)
+    values.external_data.add(key="location", value="/etc/passwd")
+    indices = helper.make_tensor("i", onnx.TensorProto.INT64, [1], [0])
+    tensor = onnx.SparseTensorProto(values=values, indices=indices, dims=[2])
+    model.graph.node.append(helper.make_node("Constant", [], ["t"], sparse_value=tensor))
+
+
 def _foreign(model):
     model.graph.node.append(helper.make_node("EPContext", ["samples"], ["t"], domain="com.microsoft"))
 
@@ -486,6 +522,7 @@ def _unknown(model):
     [
         (_outside, "lack 'other'"),
         (_constant, "names a file outside"),
+        (_sparse, "holds a sparse tensor"),
         (_foreign, "'com.microsoft.EPContext' is not among"),
         (_branch, "a graph of its own"),
         (_unknown, "ONNX Runtime can't run"),
@@ -579,6 +616,15 @@ def test_says_what_does_not_go_into_an_artifact(tmp_path, module, runtime, says)
     said(error)
 
 
+def test_every_score_has_a_name_or_none_has(tmp_path):
+    for outputs, labels in ((4, ["a", "b", "2", "3"]), (2, ["a", "b"]), (1, [])):
+        about = About("net", (6,), labels=["a", "b"])
+        artifact = write(tmp_path / "a.lepton", nn.Linear(6, outputs), about, runtime="torch")
+        assert artifact.labels == labels
+        named = artifact.predict(artifact.made_up(20))
+        assert set(named) <= set(labels) if labels else named.shape == (20, 1)
+
+
 def test_layers_that_are_kept_stay_in_floats(tmp_path):
     for scheme in ("int8_static", "int8_dynamic"):
         model, about = model_of("mnist_cnn")
@@ -604,6 +650,35 @@ def test_scaling_goes_into_the_first_convolution_where_it_can(tmp_path, padding,
     assert ("Mul" in kinds) == ("Sub" in kinds) == bool(padding)
     x = about.samples(5)
     assert np.allclose(artifact(x.numpy()), Prepared(model, about)(x).numpy(), atol=1e-5)
+
+
+class Scaling(nn.Module):
+    """A model that does something to its inputs itself."""
+
+    def __init__(self, does, padding):
+        super().__init__()
+        self.does = does
+        self.conv, self.last = nn.Conv2d(1, 8, 3, 2, padding), nn.Conv2d(8, 3, 3)
+        self.register_buffer("image", torch.rand(1, 12, 12))
+
+    def forward(self, x):
+        x = {"nothing": x, "scales": x * 2 - 1, "shifts": x - 0.25, "subtracts an image": x - self.image}[self.does]
+        return self.last(self.conv(x).relu()).mean((2, 3))
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+@pytest.mark.parametrize("padding", [0, 1])
+@pytest.mark.parametrize("does", ["nothing", "scales", "shifts", "subtracts an image"])
+def test_what_a_model_does_to_its_inputs_counts(tmp_path, does, padding, dtype):
+    torch.manual_seed(0)
+    module = Scaling(does, padding).eval()
+    about = About("net", (1, 12, 12), dtype, ["a", "b", "c"], mean=(0.13,), std=(0.31,))
+    x = about.samples(40)
+    with torch.no_grad():
+        scores = Prepared(module, about)(x).numpy()
+    for scheme, tolerance in (("fp32", 1e-5), ("int8_static", 0.08)):
+        artifact = write(tmp_path / "a.lepton", module, about, scheme, x)
+        assert abs(artifact(x.numpy()) - scores).max() < tolerance * abs(scores).max(), scheme
 
 
 def test_int8_as_storage_is_exact_to_half_a_step():

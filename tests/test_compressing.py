@@ -12,6 +12,7 @@ from conftest import numbered, ranks_of, until
 from test_compressors import SHAPES
 
 import lepton_lab as lab
+from lepton_lab.compressing import digest
 from lepton_lab.compressors import COMPRESSORS
 from lepton_lab.compressors.chain import STRATEGIES
 from lepton_lab.folders import read_json
@@ -214,6 +215,23 @@ def test_the_dense_control_is_made_once_for_equal_settings(parent):
     assert notes(second, "dense control: taken from run")[0]["test"] == told["test"]
     third = compressed(parent, [("prune", 0.25)], lr=1e-4)
     assert notes(third, "dense control: trains")
+    x, y = digits()[0]
+    for data in ((x[:600], y[:600]), (x[600:], y[600:])):
+        other = compressed(parent, [("prune", 0.25)], data=(data, digits()[1]))
+        assert notes(other, "dense control: trains")
+
+
+def test_a_control_of_a_parent_that_went_on_is_made_anew(parent):
+    first = compressed(parent, [("prune", 0.5)])
+    assert notes(first, "dense control: trains")
+    key = first.folder / "links" / "control" / "key.json"
+    module = parent.model()
+    with torch.no_grad():
+        module[-1].bias.add_(1)
+    told = json.loads(key.read_text())
+    assert told["weights"] == digest(parent.model()) != digest(module)
+    key.write_text(json.dumps(told | {"weights": digest(module)}))  # as of a parent that was resumed since
+    assert notes(compressed(parent, [("prune", 0.5)]), "dense control: trains")
 
 
 def test_a_student_takes_the_place_of_its_teacher(parent):
@@ -229,6 +247,10 @@ def test_unlabelled_samples_teach_what_the_parent_answers(parent):
     told = [("distill", {"student": "mlp", "labels": False})]
     run = compressed(parent, told, data=data, epochs=3)
     assert run.spec.dataset.startswith("cell:") and run.summary()["test_accuracy"] > 0.7
+    told = lab.load(run.folder / "artifact.lepton").manifest["preprocessing"]
+    assert told["mean"] == pytest.approx(parent.facts["mean"]) and told["mean"] != [0.0]  # scaled as the parent's were
+    control = read_json(run.folder / "measures.json")["control"]["test"]["accuracy"]
+    assert control == parent.summary()["test_accuracy"]  # which no training on what are no labels has spoilt
 
 
 def test_lora_learns_other_labels_and_is_merged(parent):

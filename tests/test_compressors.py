@@ -137,6 +137,7 @@ class TestChain:
             ([("quantize", {"calibration": 0})], ["calibration=256"]),
             ([("quantize", {"scheme": "bf16", "aware": True})], ["int8_static", "bf16"]),
             ([("quantize", {"epochs": 2})], ["aware=True"]),
+            ([("quantize", {"scheme": "bf16", "keep": ["1"]})], ["'keep': ['1']", "bf16 computes in floats anyway"]),
             (["quantize", "prune"], ["'prune' after 'quantize'", "must be the last link"]),
             (["mask", "distill"], ["'distill' after 'mask'", "undo the mask"]),
             ([("lora", {"merge": False}), "prune"], ["merge=True"]),
@@ -296,6 +297,9 @@ class TestPrune:
         module = prune.apply(Fixed(), work("mlp", made("mlp")))
         assert module.a.out_features == 32 and module.b.out_features == 8
         assert "can't do without" in prune.told["left"]["a"]
+
+        with pytest.raises(SpecError, match=r"'a': 0.5.*can't be pruned: its code can't do without a part of it"):
+            COMPRESSORS["prune"](ratios={"a": 0.5}).apply(Fixed(), work("mlp", made("mlp")))
 
     def test_a_model_with_nothing_to_remove_is_refused(self):
         with pytest.raises(SpecError, match=r"nothing that can be removed \(1: gives the model's answers\)"):
@@ -490,3 +494,53 @@ class TestQuantize:
         assert module[1].low.item() == pytest.approx(x.min().item()) and module[1].high.item() > 0
         close = (module.eval()(x) - made("mlp")(x)).abs().max()
         assert 0 < close < 0.1
+
+
+class Twice(nn.Module):
+    """One layer under two names."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.a, self.last = nn.Linear(64, 32), nn.Linear(32, 32), nn.Linear(32, 10)
+        self.b = self.a
+
+    def forward(self, x):
+        return self.last(self.b(self.a(self.first(x.flatten(1)).relu()).relu()))
+
+
+@pytest.mark.parametrize("name", ["mask", "low_rank", "lora", "quantize"])
+def test_a_layer_that_is_used_twice_stays_one(name):
+    torch.manual_seed(0)
+    options = {"aware": True} if name == "quantize" else {}
+    compressor, module = COMPRESSORS[name](**options), Twice().eval()
+    module = compressor.apply(module, work("mlp", module))
+    assert module.a is module.b and type(module.a) is not nn.Linear
+    x = samples("mlp")
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.add_(0.01 * torch.randn_like(parameter))
+        learned = module.eval()(x)
+        module = compressor.finish(module)
+        assert module.a is module.b
+        if name != "quantize":
+            assert torch.allclose(module(x), learned, atol=1e-4)
+
+
+class TestModelsThatDoNotSuit:
+    def test_a_student_of_other_classes_is_refused(self):
+        teacher = nn.Sequential(nn.Flatten(), nn.Linear(64, 12))
+        with pytest.raises(SpecError, match=r"'student': .* answers \(10,\) numbers a sample, and its teacher \(12,\)"):
+            COMPRESSORS["distill"](student="mlp").apply(teacher, work("mlp", teacher))
+
+    def test_code_that_uses_a_layer_s_parameters_is_told_before(self):
+        class Own(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.a, self.b = nn.Linear(64, 64), nn.Linear(64, 10)
+
+            def forward(self, x):
+                return self.b(nn.functional.linear(x.flatten(1), self.a.weight))
+
+        for name in ("low_rank", "mask", "lora"):
+            with pytest.raises(SpecError, match=f"compress='{name}': does not suit this model.*no attribute 'weight'"):
+                rehearse(Own(), spec([name]), *SHAPES["mlp"])

@@ -80,6 +80,12 @@ def test_multiply_adds_are_those_that_the_meters_count(name, chain):
     assert latency.work(module, sample).multiply_adds == counting.multiply_adds(module, sample)
 
 
+def test_multiply_adds_of_a_transposed_convolution_too():
+    module = torch.nn.Sequential(torch.nn.Conv2d(1, 8, 3, 2, 1), torch.nn.ConvTranspose2d(8, 6, 4, 2, groups=2)).eval()
+    sample = torch.zeros(1, *SHAPE)
+    assert latency.work(module, sample).multiply_adds == counting.multiply_adds(module, sample)
+
+
 def test_the_law_finds_the_constants_that_made_its_data():
     truth = [1e-5, 0, 2e-6, 0, 0, 1e-11, 2e-11, 3e-11, 0, 0, 1e-9, 0, 0]
     rows = []
@@ -161,6 +167,20 @@ def test_pareto_joins_seeds_and_says_the_command(child):
     assert "no run here" in CHARTS["pareto"]([]).text
 
 
+def test_pareto_keeps_models_apart(child, tiny):
+    other = lab.launch(tiny.replace(options={"hidden": 16}, seed=1))
+    seed = lab.launch(tiny.replace(seed=1))
+    assert other.wait() == seed.wait() == "done"
+    runs = [child]
+    for parent, ratio in ((other, 0.5), (seed, 0.5), (seed, 0.25)):
+        runs.append(lab.compress(parent, [("prune", ratio), ("quantize", "int8")], epochs=1))
+        assert runs[-1].wait() == "done"
+    points = CHARTS["pareto"](runs).points
+    assert len({point.name for point in points}) == len(points) == 7
+    counts = [len(point.accuracy) for point in points]
+    assert sorted(counts[:2]) == sorted(counts[2:4]) == [1, 2] and sorted(counts[4:]) == [1, 1, 2]
+
+
 def test_pareto_s_line_joins_what_nothing_beats():
     assert front([(3, 0.9), (1, 0.5), (2, 0.4), (4, 0.95), (4, 0.8)]) == [(1, 0.5), (3, 0.9), (4, 0.95)]
     seeds = Point("one", "it", (0.9, 0.8), ((1.0, 3.0), (1.0, 1.0), ()))
@@ -187,6 +207,21 @@ def test_sensitivity_compresses_one_layer_at_a_time(parent):
     ):
         with pytest.raises(lab.SpecError, match=said):
             lab.sensitivity(parent, **values_)
+
+
+def test_sensitivity_tells_what_a_model_s_code_can_t_do_without(tiny):
+    class Fixed(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b, self.c = torch.nn.Linear(64, 32), torch.nn.Linear(32, 16), torch.nn.Linear(16, 10)
+
+        def forward(self, x):
+            return self.c(self.b(self.a(x.flatten(1)).view(-1, 32).relu()).relu())
+
+    run = lab.launch(tiny, model=Fixed)
+    assert run.wait() == "done"
+    found = lab.sensitivity(run, ratios=(0.5,), int8=False)
+    assert set(found.pruned) == {"b"} and "can't do without" in found.left["a"]
 
 
 def found_parameters(run):
@@ -231,6 +266,14 @@ def test_budgets_that_are_none_are_refused(parent):
         lab.search(parent, {"bytes": 1}, trials=0)
     with pytest.raises(lab.SpecError, match="links"):
         lab.search(parent, {"bytes": 1}, links=("prun",))
+
+
+def test_a_regression_has_no_accuracy_to_lose(tiny):
+    x = torch.randn(64, 4)
+    run = lab.launch(tiny, data=((x, x[:, :1]), (x, x[:, :1])))
+    assert run.wait() == "done", run.failure
+    with pytest.raises(lab.SpecError, match="is a regression"):
+        lab.search(run, {"accuracy_drop": 0.1})
 
 
 def test_what_a_budget_limits_is_read_from_what_was_measured():

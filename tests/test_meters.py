@@ -130,6 +130,29 @@ def test_accuracy_with_its_interval_over_the_samples_given():
     assert numbers.accuracy is None and numbers.interval is None
 
 
+def test_one_score_names_no_class():
+    found = lab.measure(nn.Linear(6, 1), (torch.zeros(8, 6), torch.arange(8) % 2), batches=(4,), repeats=1)
+    assert found.accuracy is None and found.interval is None and found.samples == 0
+
+
+def test_targets_of_a_dataset_may_be_of_any_kind():
+    class Pairs(torch.utils.data.Dataset):
+        def __init__(self, y):
+            self.y = y
+
+        def __len__(self):
+            return 10
+
+        def __getitem__(self, i):
+            return np.full(6, i, np.float32), self.y(i)
+
+    for y, classes in ((lambda i: np.ones(2), []), (lambda i: i % 3, ["a", "b", "c"])):
+        data = Data(Pairs(y), None, Pairs(y), (6,), classes)
+        found = lab.measure(nn.Linear(6, 3), data, batches=(4,), repeats=1)
+        assert found.samples == (10 if classes else 0)
+    assert About.of(Data([(np.zeros(6, np.uint8), 0)], None, None, (6,), ["a"]), "net").dtype == "uint8"
+
+
 def test_figures_of_a_module_and_its_artifacts_agree(tmp_path):
     model = nn.Sequential(nn.Linear(6, 64), nn.ReLU(), nn.Linear(64, 3)).eval()
     x = SIX.samples(50)
@@ -174,6 +197,21 @@ def test_peers_take_turns_and_the_best_of_them_is_what_counts(uncompiled, monkey
     assert found.best_peer(64) == best
     assert found.speedup(64) == best.latency[64].median / found.latency[64].median
     assert found.peers[0].bytes > found.peers[1].bytes and found.peers[0].parameters == found.peers[1].parameters
+
+
+class Fussy(nn.Module):
+    """Makes a tensor of its own dtype, as code does that was never run in bfloat16."""
+
+    def forward(self, x):
+        return x @ torch.ones(6, 3)
+
+
+def test_a_peer_that_can_t_be_had_is_left_out_with_the_reason(uncompiled, monkeypatch):
+    monkeypatch.setattr(candidates, "has_bf16", lambda: True)
+    module = nn.Sequential(nn.Linear(6, 6), Fussy())
+    found = lab.measure(module, (SIX.samples(9), torch.zeros(9, dtype=torch.long)), repeats=1, peers=True)
+    assert [peer.name for peer in found.peers] == ["dense, eager", "dense under ONNX Runtime"]
+    assert "RuntimeError" in found.conditions["missing"]["dense, bf16"] and "dense, bf16 can't be had" in str(found)
 
 
 def test_speed_up_is_against_the_fastest():

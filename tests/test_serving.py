@@ -196,6 +196,9 @@ def test_binary_that_does_not_fit_is_refused_in_a_sentence(server):
     assert "whole numbers" in refusal(server, bytes(16), **binary, X_Shape="a")[1]
     assert refusal(server, bytes(16), **binary, X_Shape="-1,1,4,4")[0] == 422
     assert refusal(server, bytes(16), **binary, X_Shape="9" * 400)[0] == 422
+    for shape in ("1," * 70 + "1,4,4", "0,99999999999999999999"):
+        body = bytes(0 if shape.startswith("0") else 16)
+        assert "no shape" in refusal(server, body, **binary, X_Shape=shape)[1]
     assert "must be one of" in refusal(server, bytes(16), **binary, X_Dtype="object")[1]
     assert refusal(server, b"", **binary)[0] == 422
     assert refusal(server, b"<x/>", Content_Type="text/xml")[0] == 415
@@ -291,6 +294,9 @@ def test_what_can_t_be_served_is_refused_at_once(path, tmp_path, monkeypatch):
             lab.serve(path, **values)
     with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(lab.LabError, match="can't be listened on"):
         lab.serve(path, port=taken.getsockname()[1])
+    for wrong in ({"port": "8000"}, {"batch": 2.5}, {"threads": True}, {"wait": None}):
+        with pytest.raises(lab.SpecError, match=f"{next(iter(wrong))}=.*must be a"):
+            lab.serve(path, **wrong)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(lab.LabError, match=r"pip install 'lepton-lab\[deploy\]'"):
         lab.serve(path)
@@ -345,6 +351,33 @@ def test_one_that_fails_does_not_fail_the_others():
     answers, requests = asyncio.run(all_at_once())
     assert [getattr(answer, "item", lambda a=answer: str(a))() for answer in answers] == [2, 4, "negative", 8]
     assert requests == 4
+
+
+def test_one_that_gives_too_few_scores_fails_and_the_server_goes_on():
+    async def twice():
+        batcher = Batcher(lambda batch: batch[:1])
+        task = asyncio.create_task(batcher.run())
+        answers = [await asyncio.gather(batcher(np.zeros((n, 1))), return_exceptions=True) for n in (2, 1)]
+        task.cancel()
+        return answers
+
+    (refused,), (answer,) = asyncio.run(twice())
+    assert "1 scores for 2 samples" in str(refused) and answer.shape == (1, 1)
+
+
+def test_a_request_does_not_change_the_answer_of_another(tmp_path):
+    torch.manual_seed(0)
+    file, about = tmp_path / "dynamic.lepton", lab.About("net", (8,), labels=LABELS)
+    artifacts.write(file, nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 3)), about, "int8_dynamic")
+    x = np.random.default_rng(0).standard_normal((8, 1, 8)).astype(np.float32)
+    alone = [lab.load(file)(one) for one in x]
+    with lab.serve(file, wait=0.05) as server:
+        client = server.wait().client()
+        with ThreadPoolExecutor(16) as pool:
+            loud = [pool.submit(client, np.full((1, 8), 1e6, np.float32)) for _ in x]
+            answers = list(pool.map(client, x))
+        assert all(one.result().shape == (1, 3) for one in loud) and client.health()["calls"] == 16
+    np.testing.assert_allclose(answers, alone, rtol=1e-6)
 
 
 def test_what_can_t_wait_is_told_to_come_again():

@@ -75,7 +75,7 @@ class About:
         Raw samples are what the data set holds: pixels stay uint8, and the artifact scales them.
         """
         first = data.train[0] if isinstance(data.train, tuple) else data.train[0][0]
-        number = "uint8" if str(getattr(first, "dtype", "")) == "torch.uint8" else "float32"
+        number = "uint8" if str(getattr(first, "dtype", "")).endswith("uint8") else "float32"
         told: dict[str, Any] = {
             "model": spec if isinstance(spec, str) else spec.model,
             "shape": tuple(data.shape),

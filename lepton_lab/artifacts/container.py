@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import struct
 import zipfile
 import zlib
 from pathlib import Path
@@ -16,7 +17,8 @@ FORMAT = 1
 MANIFEST, WEIGHTS = "manifest.json", "weights.safetensors"
 GRAPHS = {"torch": "graph.json", "onnxruntime": "graph.onnx"}
 EPOCH = (1980, 1, 1, 0, 0, 0)  # a date in each member would make equal artifacts differ
-LARGEST = {MANIFEST: 2**26, "graph.json": 2**28, "graph.onnx": 2**31}  # bytes that a member may unpack to
+LARGEST = {MANIFEST: 2**24, "graph.json": 2**26, "graph.onnx": 2**28}  # bytes that a member may unpack to
+WAYS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 AGAIN = "write it again, or take another copy"
 
 
@@ -66,19 +68,19 @@ def unpack(path: Path) -> tuple[dict[str, Any], bytes, bytes]:
     try:
         with zipfile.ZipFile(path) as file:
             infos = {info.filename: info for info in file.infolist()}
-            if MANIFEST not in infos:
+            if MANIFEST not in infos or infos[MANIFEST].compress_type not in WAYS:
                 raise refused(path, "is a zip file without a manifest, so no artifact; name one that lab.export wrote")
             manifest = _manifest(path, _read(path, file, infos[MANIFEST]))
             graph = GRAPHS[manifest["runtime"]]
             if sorted(name for name in infos) != sorted((MANIFEST, WEIGHTS, graph)) or len(file.infolist()) != 3:
                 raise refused(path, f"holds other members than a manifest, weights and a graph; {AGAIN}")
-            if infos[WEIGHTS].compress_type != zipfile.ZIP_STORED:
-                raise refused(path, f"holds weights in a form that is not written; {AGAIN}")
+            if infos[WEIGHTS].compress_type != zipfile.ZIP_STORED or infos[graph].compress_type not in WAYS:
+                raise refused(path, f"holds members in a form that is not written; {AGAIN}")
             bodies = {name: _read(path, file, infos[name]) for name in (graph, WEIGHTS)}
     except zipfile.BadZipFile as error:
         what = "is truncated or changed" if path.read_bytes()[:2] == b"PK" else "is no artifact (not a zip file)"
         raise refused(path, f"{what}: {str(error)[:80]}; {AGAIN}") from None
-    except (OSError, EOFError, zlib.error, NotImplementedError, RuntimeError) as error:
+    except (OSError, EOFError, zlib.error, RuntimeError, ValueError, struct.error) as error:
         raise refused(path, f"can't be read: {str(error)[:80]}; {AGAIN}") from None
     for name, body in bodies.items():
         if manifest["sha256"].get(name) != _hash(body):

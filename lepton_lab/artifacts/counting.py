@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -32,9 +35,24 @@ def multiply_adds(module: nn.Module, sample: Tensor) -> int:
         Input (1, *shape).
     """
     counter = _Counter()
-    with torch.no_grad(), torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH), counter:
+    with unfused(), counter:
         module(sample)
     return counter.count
+
+
+@contextmanager
+def unfused() -> Iterator[None]:
+    """Without gradients, and with attention, recurrent and torch's own encoder layers computed product by product."""
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        plain = torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH)
+        with warnings.catch_warnings(), torch.no_grad(), plain:
+            warnings.simplefilter("ignore")  # of another flag of it, which stays as it is
+            with torch.backends.mkldnn.flags(enabled=False):
+                yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
 
 
 class _Counter(TorchDispatchMode):
@@ -57,8 +75,6 @@ class _Counter(TorchDispatchMode):
         elif name.startswith("_scaled_dot_product"):
             q, k, v = args[:3]
             self.count += q.numel() * k.shape[-2] + q[..., 0].numel() * k.shape[-2] * v.shape[-1]
-        elif name in ("mkldnn_rnn_layer", "_thnn_fused_lstm_cell"):
-            pass  # seen as products where they are computed one by one
         return output
 
 

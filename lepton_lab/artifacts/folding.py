@@ -45,7 +45,8 @@ def fold_scaling(model: onnx.ModelProto) -> None:
             return
         path.append(node)
         name = node.output[0]
-    if len(path) < 2 or not _foldable(node, known, scale, shift):
+    kept = path[:1] if path and path[0].op_type == "Cast" else []  # it makes floats of pixels
+    if len(path) == len(kept) or not _foldable(node, known, scale, shift):
         return
     weight = numpy_helper.to_array(known[node.input[1]]).astype(np.float64)  # (out, in, rows, columns)
     bias = numpy_helper.to_array(known[node.input[2]]).astype(np.float64) if len(node.input) > 2 else 0.0
@@ -56,19 +57,23 @@ def fold_scaling(model: onnx.ModelProto) -> None:
     else:
         node.input.append(f"{node.input[1]}/bias")
         graph.initializer.append(numpy_helper.from_array(bias.astype(np.float32), node.input[2]))
-    node.input[0] = path[0].output[0]
-    for gone in path[1:]:
+    node.input[0] = kept[0].output[0] if kept else INPUT
+    for gone in path[len(kept) :]:
         graph.node.remove(gone)
     drop_unused(model)
 
 
 def _foldable(conv: onnx.NodeProto, known: dict[str, onnx.TensorProto], *values: np.ndarray) -> bool:
+    """Whether a convolution adds no zeros of its own, and each of the values is one number for a channel of inputs."""
     from onnx import helper
 
     told = {a.name: helper.get_attribute_value(a) for a in conv.attribute}
     plain = told.get("auto_pad", b"NOTSET") in (b"NOTSET", b"VALID") and not any(told.get("pads", ()))
     single = told.get("group", 1) == 1 or all(value.size == 1 for value in values)
-    return plain and single and all(name in known for name in conv.input[1:])
+    if not plain or not single or any(name not in known for name in conv.input[1:]):
+        return False
+    channels, *sizes = known[conv.input[1]].dims[1:]
+    return all(v.size == 1 or v.shape[-len(sizes) - 1 :] == (channels, *[1] * len(sizes)) for v in values)
 
 
 def _put(graph: onnx.GraphProto, known: dict[str, onnx.TensorProto], name: str, value: np.ndarray) -> None:

@@ -162,7 +162,7 @@ class Graph:
             self._output = _Reader(count + len(nodes), torch).read(output).index
         except LabError:
             raise
-        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError, RecursionError) as error:
             raise LabError(f"its graph is not one of calls ({type(error).__name__}: {error})") from None
         last = {index: i for i, (*_, seen) in enumerate(self._calls) for index in seen}
         self._ends: list[list[int]] = [[] for _ in self._calls]  # values of which a call is the last user

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..spec import LabError
 from . import container, schemes
+from . import manifest as manifests
 from .about import made_up
 from .checking import checked
 
@@ -66,6 +67,7 @@ class Artifact:
     def __init__(self, path: Path, manifest: dict[str, Any], graph: bytes, weights: bytes, threads: int = 0) -> None:
         self.path, self.manifest, self.threads = path, manifest, threads
         self._body = graph, weights
+        manifests.check(manifest)
         told = manifest["input"]
         self.input_shape: tuple[int, ...] = tuple(told["shape"])
         self.dtype, self.vocabulary = str(told["dtype"]), int(told["vocabulary"])
@@ -88,7 +90,7 @@ class Artifact:
         except ImportError as error:
             name = error.name or manifest["runtime"]
             raise container.refused(path, f"needs {name}, which is not installed: pip install {name}") from None
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, RecursionError) as error:
             raise container.refused(path, f"can't be read ({type(error).__name__}: {str(error)[:80]})") from None
 
     def __repr__(self) -> str:
@@ -169,7 +171,7 @@ class _Torch:
             tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
         try:
             told = json.loads(graph)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise LabError("its graph is not JSON") from None
         self._graph, self._torch = Graph(told, tensors), torch
 
@@ -179,7 +181,7 @@ class _Torch:
         with self._torch.inference_mode():
             try:
                 return self._graph(self._torch.from_numpy(batch)).numpy()
-            except (RuntimeError, TypeError, ValueError, IndexError, AttributeError) as error:
+            except (RuntimeError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
                 raise LabError(f"its graph failed: {str(error).splitlines()[0][:160]}") from error
 
 

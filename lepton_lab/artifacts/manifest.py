@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import datetime
 from importlib import metadata
+from math import prod
 from typing import TYPE_CHECKING, Any
+
+from .about import DTYPES
 
 if TYPE_CHECKING:
     import numpy as np
 
     from .about import About
+
+KINDS: dict[str, type] = {
+    **dict.fromkeys(("lab", "created", "model", "parent", "scheme", "runtime", "tokens"), str),
+    **dict.fromkeys(("chain", "keep", "labels"), list),
+    **dict.fromkeys(("input", "output", "preprocessing", "figures", "check", "measured"), dict),
+}
+LARGEST = 2**31  # numbers in a sample, or in its scores
 
 
 def build(
@@ -55,6 +65,39 @@ def build(
         "check": {"scores": [float(f"{v:.7g}") for v in check[0].reshape(-1)[:32]], "error": float(f"{error:.3g}")},
         "measured": about.measured,
     }
+
+
+def check(manifest: dict[str, Any]) -> None:
+    """
+    Hold a manifest of a known format to what `build` makes.
+
+    Raises
+    ------
+    ValueError
+        If something is missing, or of another kind.
+    """
+    for name, kind in KINDS.items():
+        if not isinstance(manifest.get(name), kind):
+            raise ValueError(f"its manifest lacks {name!r} as a {kind.__name__}")
+    takes, figures = manifest["input"], manifest["figures"]
+    shapes = _sizes(takes.get("shape"), 1), _sizes(manifest["output"].get("shape"), 0)
+    counts = [takes.get("vocabulary"), figures.get("parameters"), figures.get("multiply_adds")]
+    if not all(isinstance(count, int) and count >= 0 for count in counts) or max(map(prod, shapes)) > LARGEST:
+        raise ValueError("its manifest tells sizes that no model has")
+    if takes.get("dtype") not in DTYPES or (takes["dtype"] == "int64" and not takes["vocabulary"]):
+        raise ValueError(f"its manifest tells of samples of {str(takes.get('dtype'))[:20]!r}")
+    if not all(isinstance(label, (str, int, float)) for label in manifest["labels"]):
+        raise ValueError("its manifest has labels that are no names")
+    if manifest["labels"] and len(manifest["labels"]) < [1, *shapes[1]][-1]:
+        raise ValueError("its manifest has fewer labels than scores")
+    if not isinstance(manifest["check"].get("scores"), list):
+        raise ValueError("its manifest lacks the scores to check it by")
+
+
+def _sizes(shape: Any, least: int) -> list[int]:
+    if not isinstance(shape, list) or not all(isinstance(size, int) and size >= least for size in shape):
+        raise ValueError("its manifest tells a shape that is none")
+    return shape
 
 
 def _preprocessing(about: About) -> dict[str, Any]:

@@ -176,6 +176,8 @@ def _checked(model: onnx.ModelProto) -> list[onnx.TensorProto]:
         for attribute in node.attribute:
             if attribute.HasField("g") or attribute.graphs:
                 raise LabError(f"operator {node.op_type[:30]} holds a graph of its own, which an artifact may not")
+            if attribute.HasField("sparse_tensor") or attribute.sparse_tensors:
+                raise LabError(f"operator {node.op_type[:30]} holds a sparse tensor, which an artifact may not")
             if attribute.t.data_location == external or any(t.data_location == external for t in attribute.tensors):
                 raise LabError("its graph names a file outside of it, which an artifact may not")
     return [tensor for tensor in model.graph.initializer if tensor.data_location == external]

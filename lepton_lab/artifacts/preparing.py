@@ -88,13 +88,18 @@ def traced(module: nn.Module, about: About) -> torch.export.ExportedProgram:
                 f"model={about.model!r}: returns a {type(output).__name__}, and an artifact holds one tensor of "
                 "scores; wrap it in a module whose forward returns that tensor"
             )
+        fast = torch.backends.mha.get_fastpath_enabled()
+        torch.backends.mha.set_fastpath_enabled(False)  # its kernels for whole layers are in no other runtime
         try:
             return torch.export.export(module, (sample,), dynamic_shapes=({0: torch.export.Dim("batch")},))
         except Exception as error:
             raise LabError(
                 f"model={about.model!r}: torch.export can't follow its forward for any batch size: "
-                f"{_first_line(error)}; take out what depends on the values, or on a fixed batch size"
+                f"{_first_line(error)}; take out what depends on the values, or on a fixed batch size, as len(x) does "
+                "and x.shape[0] does not"
             ) from error
+        finally:
+            torch.backends.mha.set_fastpath_enabled(fast)
 
 
 def _wrapped(module: nn.Module) -> bool:

@@ -244,23 +244,34 @@ def _integer_samples(model: onnx.ModelProto, about: About) -> None:
     import numpy as np
     from onnx import helper, numpy_helper
 
-    if about.dtype != "uint8" or len(set(about.mean)) > 1 or len(set(about.std)) > 1:
+    if about.dtype != "uint8":
         return
-    mean, std = (about.mean[0], about.std[0]) if about.mean else (0.0, 1.0)
-    scale, zero = 1 / (255 * std), round(255 * mean)
     graph = model.graph
+    known = {tensor.name: tensor for tensor in graph.initializer}
     path, name = [], INPUT
+    scale = shift = 0.0
     while not path or path[-1].op_type != "QuantizeLinear":
         users = [node for node in graph.node if name in node.input]
         if len(users) != 1 or users[0].op_type not in ("Cast", "Mul", "Sub", "QuantizeLinear"):
             return
-        path.append(users[0])
-        name = users[0].output[0]
+        node = users[0]
+        if node.op_type == "Cast":
+            if path:
+                return
+            scale = 1.0
+        elif node.op_type != "QuantizeLinear":  # what the model itself does to its inputs counts too
+            if node.input[0] != name or node.input[1] not in known or prod(known[node.input[1]].dims) != 1:
+                return
+            value = numpy_helper.to_array(known[node.input[1]]).item()
+            scale, shift = (scale * value, shift * value) if node.op_type == "Mul" else (scale, shift + value)
+        path.append(node)
+        name = node.output[0]
     users = [node for node in graph.node if name in node.input]
-    if not all(node.op_type == "DequantizeLinear" for node in users):
+    zero = round(shift / scale) if scale > 0 else -1
+    if not 0 <= zero <= 255 or not all(node.op_type == "DequantizeLinear" for node in users):
         return
-    for title, value in (("samples_scale", np.float32(scale)), ("samples_zero", np.uint8(zero))):
-        graph.initializer.append(numpy_helper.from_array(np.asarray(value), title))
+    for title, number in (("samples_scale", np.float32(scale)), ("samples_zero", np.uint8(zero))):
+        graph.initializer.append(numpy_helper.from_array(np.asarray(number), title))
     at = list(graph.node).index(users[0])
     for user in users:
         inputs = [INPUT, "samples_scale", "samples_zero"]

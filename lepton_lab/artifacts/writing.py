@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from .loading import Artifact
 
 CHECKED = 3  # made-up samples that every artifact is held to its module on
+CLOSE = 1e-2  # of the largest score: farther off is no rounding of 32-bit floats
 
 
 def write(
@@ -83,6 +85,7 @@ def write(
             "multiply_adds": counting.multiply_adds(plain, about.samples(1)),
         }
         expected = plain(about.samples(CHECKED)).numpy()
+        about = dataclasses.replace(about, labels=_labels(about.labels, expected.shape))
         if chosen == "torch":
             if scheme == "bf16":
                 program = traced(Prepared(module, about, torch.bfloat16), about)
@@ -93,9 +96,24 @@ def write(
     made = Artifact._of(path, draft, graph, weights)
     scores = made.forward(about.samples(CHECKED).numpy())
     error = float(abs(scores - expected).max())
+    if scheme == "fp32" and error > CLOSE * max(1.0, float(abs(expected).max())):
+        raise LabError(
+            f"model={about.model!r}: {chosen} computes something else, off by {error:.2g} of scores up to "
+            f"{float(abs(expected).max()):.2g}; write it with runtime={_other(chosen)!r}"
+        )
     told = manifest.build(about, scheme, chosen, tuple(keep), figures, scores, error)
     container.pack(path, told, graph, weights)
     return Artifact.read(path)
+
+
+def _labels(names: list[str], shape: tuple[int, ...]) -> list[str]:
+    """A name for each score: a model may tell more classes apart than its data have, and one score names none."""
+    count = shape[-1] if len(shape) > 1 else 1
+    return [*names, *map(str, range(len(names), count))] if names and count > 1 else []
+
+
+def _other(runtime: str) -> str:
+    return next(name for name in schemes.RUNTIMES if name != runtime)
 
 
 def _torch(program: Any, scheme: str, about: About) -> tuple[bytes, bytes]:

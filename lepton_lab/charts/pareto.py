@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from statistics import mean, stdev
 from typing import TYPE_CHECKING, Any
 
-from ..compressors.chain import chain_name
+from ..compressors.chain import chain_name, epochs
 from .drawing import COLORS, CONFIG, GREY, INK, MARKERS, Chart, Nothing, dress, layout, plain
 from .series import number
 
@@ -146,36 +146,54 @@ def points(runs: Iterable[Run]) -> list[Point]:
     """Runs that measured what they made, those that differ in nothing but the seed as one; the dense models first."""
     from ..folders import read_json
 
-    groups: dict[str, list[tuple[Run, Mapping[str, Any]]]] = {}
+    groups: dict[tuple[str, str], dict[str, tuple[Run, Mapping[str, Any]]]] = {}
     for run in runs:
         told = read_json(run.folder / MEASURES) if run.spec.compress else None
         told = told or {}
         test = (told.get("control") or {}).get("test") or {}
         if test.get("accuracy") is not None:  # it costs what the dense model costs, to which it is equal in shape
             told = told | {"control": told["dense"] | {"accuracy": test["accuracy"]}}
-        for name, key in (("dense", DENSE), ("control", CONTROL), ("artifact", _key(run.spec))):
+        origin, parent = _origin(run), run.spec.parent
+        # Several children of one parent measure the dense models again and again: once is enough.
+        keys = (DENSE, origin, parent), (CONTROL, f"{origin} {epochs(run.spec)}", parent), ("", _key(run.spec), run.id)
+        for name, (kind, key, once) in zip(("dense", "control", "artifact"), keys, strict=True):
             if (told.get(name) or {}).get("accuracy") is not None:
-                groups.setdefault(key, []).append((run, told[name]))
-    ranked = sorted(groups.items(), key=lambda item: (item[0] != DENSE, item[0] != CONTROL))
-    return [_point(group, key if key in (DENSE, CONTROL) else "") for key, group in ranked]
+                groups.setdefault((kind, key), {})[once] = (run, told[name])
+    ranked = sorted(groups.items(), key=lambda item: (DENSE, CONTROL, "").index(item[0][0]))
+    named = [(kind, list(group.values())) for (kind, _), group in ranked]
+    names = [kind or chain_name(group[0][0].spec.compress) for kind, group in named]
+    return [_point(name, *of, names.count(name) == 1) for name, of in zip(names, named, strict=True)]
 
 
-def _point(group: list[tuple[Run, Mapping[str, Any]]], dense: str) -> Point:
+def _origin(run: Run) -> str:
+    """What the parents of runs have in common that began with the same model but for the seed."""
+    from ..folders import find
+    from ..spec import LabError
+
+    try:
+        return _key(find(run.spec.parent).spec)
+    except LabError:  # it is gone
+        return str([run.spec.model, run.spec.dataset, run.spec.options])
+
+
+def _point(name: str, kind: str, group: list[tuple[Run, Mapping[str, Any]]], only: bool) -> Point:
+    """One point; `only`: whether no other has its name."""
     from ..folders import find
     from ..provenance import command
     from ..spec import LabError
 
     run = group[0][0]
-    if dense == DENSE:  # several children of one parent measure it again and again: once is enough
-        group = list({other.spec.parent: (other, told) for other, told in group}.values())
     accuracy, costs = tuple(told["accuracy"] for _, told in group), tuple(_costs(told for _, told in group))
-    if not dense:
-        return Point(chain_name(run.spec.compress), run.command, accuracy, costs)
+    if not only:
+        length = "" if kind == DENSE else f", {epochs(run.spec)} epochs"
+        name = f"{name} ({run.spec.model} {run.spec.parent[-4:]}{length})"
+    if not kind:
+        return Point(name, run.command, accuracy, costs)
     try:
         parent = find(run.spec.parent)
-        return Point(dense, command(parent.spec, parent.id), accuracy, costs)
+        return Point(name, command(parent.spec, parent.id), accuracy, costs)
     except LabError:
-        return Point(dense, f"run {run.spec.parent}, which is gone", accuracy, costs)
+        return Point(name, f"run {run.spec.parent}, which is gone", accuracy, costs)
 
 
 def _costs(measured: Iterable[Mapping[str, Any]]) -> Iterable[tuple[float, ...]]:

@@ -200,6 +200,7 @@ def rehearse(model: nn.Module, spec: Spec, shape: tuple[int, ...], classes: int,
     import copy
 
     model = copy.deepcopy(model).eval()
+    scores = _scores(model, example(model, shape, vocabulary))
     firsts: dict[int, nn.Module] = {}
     for item in plan(spec):
         first = firsts.setdefault(item.link, copy.deepcopy(model))
@@ -213,8 +214,25 @@ def rehearse(model: nn.Module, spec: Spec, shape: tuple[int, ...], classes: int,
             round=item.round,
         )
         compressor = item.compressor()
-        model = compressor.finish(compressor.apply(model, work)).eval()
+        model = compressor.apply(model, work).eval()
+        if scores != (found := _scores(model, work.example)):
+            raise SpecError(
+                f"compress={item.name!r}: does not suit this model, which after it gives {found}, not {scores}; leave "
+                "the link out, or have the model's code call its layers and not use their parameters or sizes itself"
+            )
+        model = compressor.finish(model).eval()
     return model
+
+
+def _scores(model: nn.Module, sample: Any) -> str:
+    """What comes out of a module, in words."""
+    import torch
+
+    try:
+        with torch.no_grad():
+            return f"scores of shape {tuple(model(sample).shape)}"
+    except Exception as error:  # of the user's code
+        return f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
 
 
 def example(model: nn.Module, shape: tuple[int, ...], vocabulary: int) -> Any:

@@ -43,7 +43,7 @@ class Distill(Compressor):
         # {"model": "mlp", "options": {"hidden": 16}}, the name of a model, or "" for the chain's own
         self.student = {"model": student} if isinstance(student, str) and student else student or {}
         self.temperature, self.features = temperature, features
-        self.alpha = alpha if labels else 1.0
+        self.alpha, self.labels = alpha if labels else 1.0, labels
 
     @classmethod
     def refuse(cls, options: dict[str, Any], before: list[tuple[str, dict[str, Any]]], spec: Spec) -> str:
@@ -82,11 +82,18 @@ class Distill(Compressor):
 
         if not self.student:
             return model
+        scores = _scores(model, work.example)
         maker = table("model")[self.student.get("model", work.spec.model)]
         taken = {name: value for name, value in self.student.get("options", {}).items() if name in keywords(maker)}
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(work.spec.seed)
-            return maker(work.shape, work.classes, work.vocabulary, **taken)
+            student = maker(work.shape, work.classes, work.vocabulary, **taken)
+        if (said := _scores(student, work.example)) != scores:
+            raise SpecError(
+                f"compress={{'distill': {{'student': {self.student}}}}}: it answers {said} numbers a sample, and its "
+                f"teacher {scores}; they must tell the same classes apart"
+            )
+        return student
 
     def objective(self, model: nn.Module, work: Work) -> Objective | None:
         """The teacher's answers, softened, beside the labels."""
@@ -143,6 +150,14 @@ class Taught(Objective):
             theirs, ours = (similarity(watched().float()) for watched in self.watched)
             value = value + (theirs - ours).square().sum() / len(output)
         return value
+
+
+def _scores(model: nn.Module, example: Tensor) -> tuple[int, ...]:
+    """Shape of what a module answers to one sample."""
+    import torch
+
+    with torch.no_grad():
+        return tuple(model.eval()(example).shape[1:])
 
 
 def _last_inputs(module: nn.Module) -> Callable[[], Tensor]:

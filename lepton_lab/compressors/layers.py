@@ -35,9 +35,15 @@ def shared(model: nn.Module) -> dict[str, str]:
 
 
 def replace(model: nn.Module, name: str, layer: nn.Module) -> None:
-    """Put another layer in the place of the one of that name."""
-    parent, _, last = name.rpartition(".")
-    setattr(model.get_submodule(parent), last, layer)
+    """Put another layer in the place of the one of that name, and wherever else the model has it."""
+    old = model.get_submodule(name)
+    for parent in list(model.modules()):
+        for last in [last for last, child in parent._modules.items() if child is old]:
+            setattr(parent, last, layer)
+            if isinstance(parent, nn.TransformerEncoderLayer):
+                parent.activation_relu_or_gelu = 0  # else in eval mode it calls a kernel with its layers' own weights
+        if isinstance(parent, nn.TransformerEncoder):
+            parent.use_nested_tensor = False  # the same
 
 
 def swap(model: nn.Module, kind: type[nn.Module], make: Callable[[nn.Module], nn.Module]) -> nn.Module:

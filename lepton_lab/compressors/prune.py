@@ -77,6 +77,7 @@ class Prune(Compressor):
             for unit in structure.units
         }
         model = remove(model, work.example, structure, chosen)
+        self._named(structure)  # again: what the model's own code can't do without is known only now
         widths = {unit.name: [unit.count, kept[unit.name]] for unit in structure.units}
         self.told = {"kept": widths, "left": structure.left}
         return model

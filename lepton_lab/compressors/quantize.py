@@ -51,6 +51,8 @@ class Quantize(Compressor):
         said = f"compress={{'quantize': {options}}}"
         if made.scheme == STATIC and not made.calibration:
             return f"{said}: int8_static measures ranges on training samples; give calibration=256, or int8_dynamic"
+        if made.keep and made.scheme not in (STATIC, "int8_dynamic"):
+            return f"{said}: keep names layers that int8 leaves in floats, and {made.scheme} computes in floats anyway"
         if made.aware and made.scheme != STATIC:
             return f"{said}: aware=True trains for int8_static, whose rounding is known; leave it out for {made.scheme}"
         if made.epochs and not made.aware:

@@ -52,7 +52,7 @@ class Measured:
     joules : float
         Estimate, per sample at the largest batch: CPU seconds x `watts`, a constant declared and not measured.
     conditions : dict
-        threads, device, versions, warmup, repeats, watts.
+        threads, device, versions, warmup, repeats, watts; missing, the peers that can't be had, with the reason.
     peers : list of Measured
         What it took turns with.
     """
@@ -100,6 +100,7 @@ class Measured:
             f"Medians of {c['repeats']} repeats after {c['warmup']} to warm up, in turn; {threads} of {c['device']}"
         ]
         parts += ["; ".join(f"{name} {version}" for name, version in c["versions"].items())]
+        parts += [f"{name} can't be had ({why})" for name, why in c["missing"].items()]
         if self.accuracy is not None:
             parts.append(f"accuracy over {self.samples:,} answers, with its Wilson 95 % interval")
         parts.append(f"energy is an estimate: CPU seconds x {c['watts']:g} W")

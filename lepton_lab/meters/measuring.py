@@ -14,6 +14,7 @@ from ..artifacts import About, Artifact, load
 from ..artifacts.checking import checked
 from ..artifacts.sources import run_data, source
 from ..datasets import Data
+from ..feeding import labels
 from ..folders import RunFolder
 from ..spec import LabError, SpecError
 from ..trained import ARTIFACT
@@ -91,11 +92,14 @@ def measure(
         everyone += candidates.peers(source(base).module, about, threads, trained)
     samples = x if x is not None and len(x) else about.samples(max(batches)).numpy()
     with _threads(threads):
+        missing = _unable(everyone[1:], _batch(samples, max(batches)))
+        everyone = [one for one in everyone if one.name not in missing]
         results = _clocked(everyone, samples, batches, repeats, warmup, watts)
         for one, result in zip(everyone, results, strict=True):
             if y is not None and about.labels != []:
                 right, n = _right(one, x, y, max(batches))
-                result.accuracy, result.interval, result.samples = right / n, wilson(right, n), n
+                if n:
+                    result.accuracy, result.interval, result.samples = right / n, wilson(right, n), n
     conditions = {
         "threads": threads,
         "device": provenance.processor(),
@@ -103,6 +107,7 @@ def measure(
         "warmup": warmup,
         "repeats": repeats,
         "watts": watts,
+        "missing": missing,
     }
     for result in results:
         result.conditions = conditions
@@ -171,7 +176,8 @@ def _split(data: Any, about: About) -> tuple[np.ndarray | None, np.ndarray | Non
             return None, None
         if not isinstance(data, tuple):
             pairs = [data[i] for i in range(len(data))]
-            data = torch.stack([torch.as_tensor(x) for x, _ in pairs]), torch.as_tensor([int(y) for _, y in pairs])
+            x, y = (torch.stack([torch.as_tensor(part) for part in parts]) for parts in zip(*pairs, strict=True))
+            data = x, labels(y)
     if not isinstance(data, (tuple, list)) or len(data) != 2:
         raise SpecError(f"data: must be a Data or (x, y), not {type(data).__name__}")
     x, _ = checked(data[0], about.shape, about.dtype, about.vocabulary)
@@ -179,6 +185,18 @@ def _split(data: Any, about: About) -> tuple[np.ndarray | None, np.ndarray | Non
     if len(x) != len(y):
         raise SpecError(f"data: {len(x)} samples and {len(y)} answers; there must be as many of each")
     return x, y if y.dtype.kind in "iu" else None  # of a regression, no answer is right or wrong
+
+
+def _unable(peers: list[Candidate], batch: np.ndarray) -> dict[str, str]:
+    """Peers that can't be had of this model, such as one whose code has no bf16, with the reason."""
+    found = {}
+    for one in peers:
+        try:
+            one.forward(batch)
+        except Exception as error:  # of the user's code, or a compiler's
+            told = " ".join(str(error).split())
+            found[one.name] = f"{type(error).__name__}: {told[:120]}"
+    return found
 
 
 def _clocked(
@@ -206,11 +224,17 @@ def _batch(samples: np.ndarray, size: int) -> np.ndarray:
 
 
 def _right(one: Candidate, x: Any, y: Any, batch: int) -> tuple[int, int]:
-    """Right answers, and answers, over all samples; batches are all of one size, which compiled code was made for."""
+    """
+    Right answers, and answers, over all samples; 0 of 0 where scores say no class.
+
+    Batches are all of one size, which compiled code was made for.
+    """
     right = n = 0
     for start in range(0, len(x), batch):
         answers = y[start : start + batch]
         scores = one.forward(_batch(x[start : start + batch], batch))[: len(answers)]
+        if scores.shape[:-1] != answers.shape or scores.shape[-1] < 2:
+            return 0, 0
         right += int((scores.argmax(-1) == answers).sum())
         n += answers.size
     return right, n

@@ -41,7 +41,8 @@ def application(artifact: Artifact, token: str, most: int = 64, wait: float = 0.
         As `Batcher` takes them.
     """
     manifest = artifact.manifest
-    batcher = Batcher(artifact.forward, most, wait)
+    # A request must not change another's answer, as it would where one scale is taken of all samples in a call.
+    batcher = Batcher(artifact.forward, most, wait, apart=artifact.scheme == "int8_dynamic")
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

@@ -35,6 +35,8 @@ class Batcher:
         Samples in a call; a single request of more is computed in parts.
     wait
         Seconds that a call waits for others to join it.
+    apart
+        Whether each request has calls of its own: where scores of a sample hang on the others in its call.
 
     Attributes
     ----------
@@ -42,8 +44,8 @@ class Batcher:
         What was computed so far.
     """
 
-    def __init__(self, compute: Compute, most: int = 64, wait: float = 0.0) -> None:
-        self._compute, self._most, self._wait = compute, most, wait
+    def __init__(self, compute: Compute, most: int = 64, wait: float = 0.0, apart: bool = False) -> None:
+        self._compute, self._most, self._wait, self._apart = compute, most, 0.0 if apart else wait, apart
         self._waiting: deque[tuple[np.ndarray, asyncio.Future[np.ndarray]]] = deque()
         self._come = asyncio.Event()
         self._thread = ThreadPoolExecutor(1, "lepton-lab-compute")
@@ -90,7 +92,8 @@ class Batcher:
     def _take(self) -> list[tuple[np.ndarray, asyncio.Future[np.ndarray]]]:
         """The requests of the next call: as many as fit, and at least one."""
         taken, count = [], 0
-        while self._waiting and (not taken or count + len(self._waiting[0][0]) <= self._most):
+        most = 0 if self._apart else self._most
+        while self._waiting and (not taken or count + len(self._waiting[0][0]) <= most):
             samples, future = self._waiting.popleft()
             if not future.cancelled():
                 taken.append((samples, future))
@@ -120,5 +123,7 @@ class Batcher:
         parts = [samples[i : i + self._most] for i in range(0, len(samples), self._most)]
         self.calls += len(parts)
         self.samples += len(samples)
-        scores = [self._compute(part) for part in parts]
-        return np.concatenate(scores) if len(scores) > 1 else scores[0]
+        scores = np.concatenate([self._compute(part) for part in parts])
+        if len(scores) != len(samples):
+            raise ValueError(f"it gives {len(scores)} scores for {len(samples)} samples")
+        return scores

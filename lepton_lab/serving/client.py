@@ -85,6 +85,8 @@ class Client:
         array = _array(samples)
         headers = {"Content-Type": BINARY, "Accept": BINARY, DTYPE: str(array.dtype), SHAPE: _shape(array)}
         body, told = self._ask("POST", "/predict", _little(array), headers)
+        if SHAPE not in told:
+            raise _refusal(self.url, 200, body)
         shape = tuple(int(size) for size in told[SHAPE].split(",") if size)
         scores = np.frombuffer(body, "<f4").astype(np.float32).reshape(shape)
         torch = sys.modules.get("torch")

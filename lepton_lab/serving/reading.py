@@ -97,4 +97,7 @@ def _from_bytes(body: bytes, headers: Any, takes: dict[str, Any]) -> np.ndarray:
             raise Unreadable(422, f"a body of {len(body)} bytes: must be a multiple of {one}, the bytes of a sample")
     elif any(size < 0 for size in shape) or prod(shape) * kind.itemsize != len(body):
         raise Unreadable(422, f"a body of {len(body)} bytes: is not {SHAPE} {told[:60]} in {name}")
-    return np.frombuffer(body, kind).astype(np.dtype(name), copy=False).reshape(shape)
+    try:
+        return np.frombuffer(body, kind).astype(np.dtype(name), copy=False).reshape(shape)
+    except (ValueError, OverflowError):
+        raise Unreadable(422, f"{SHAPE}: {str(told)[:60]} is no shape that an array can have") from None

@@ -63,7 +63,8 @@ def serve(
     token
         That requests must bring; "" makes one up.
     batch
-        Samples that one call of the artifact computes at most; requests that wait at the same time share a call.
+        Samples that one call of the artifact computes at most; requests that wait at the same time share a call (but
+        of int8_dynamic, whose scores hang on what else is in a call).
     wait
         Seconds that a call waits for others to share it, 0 or more.
     threads
@@ -250,6 +251,10 @@ def find(artifact: Any) -> Path:
 
 def check(host: str, port: int, token: str, batch: int, wait: float, threads: int) -> None:
     """Refuse values that can't work, in a sentence."""
+    for name, value in (("port", port), ("batch", batch), ("threads", threads), ("wait", wait)):
+        whole = name != "wait"
+        if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
+            raise SpecError(f"{name}={value!r}: must be a {'whole ' if whole else ''}number")
     if not 0 <= port < 2**16:
         raise SpecError(f"port={port!r}: must be from 0 to 65535; 0 takes a free one")
     if any(not "!" <= letter <= "~" for letter in token):

@@ -109,6 +109,8 @@ def _train(folder: RunFolder, rank: int, gpu: str | None, log: Log) -> str:
             classes=data.classes,
             vocabulary=data.vocabulary,
             tokens=data.tokens,
+            mean=list(data.mean),
+            std=list(data.std),
             threads=threads,
             device_name=_name(device),
         )

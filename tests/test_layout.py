@@ -35,7 +35,7 @@ LAYERS = [
     {"charts", "generation", "trainer", "serving", "estimates"},
     {"contenders", "equality", "scanning", "explaining"},
     {"reports"},
-    {"races", "searching"},
+    {"races", "searching", "grids"},
     {"advice"},
     {"cli"},
     {"__init__", "__main__"},

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
-import os
 import signal
 import subprocess
 import sys
 import threading
+from shutil import rmtree
 
 import pytest
 from click.testing import CliRunner
 from conftest import until
+from test_reports import Page
 
 import lepton_lab as lab
 from lepton_lab import grids
@@ -109,77 +111,110 @@ def test_a_bad_place_is_a_sentence_before_anything_starts(write, tmp_path, home)
 
 @pytest.fixture(scope="module")
 def night(tmp_path_factory, standby):
-    """A grid of three runs of which one diverges, called twice; (grid file, folder, what each call said)."""
+    """A grid of two runs, of which one diverges, called three times: what each call said, its summary and its pages."""
     with pytest.MonkeyPatch.context() as own:
         root = tmp_path_factory.mktemp("night")
         own.setenv("LEPTON_LAB_HOME", str(root))
         own.setenv("XDG_RUNTIME_DIR", str(root))
         grid, out = root / "grid.yaml", root / "pages" / "new"
-        grid.write_text(TINY.replace("}", ", optimizer: sgd}") + "axes: {lr: [0.1, 1e30]}\nseeds: [0, 1]\n")
-        said = [call("--grid", grid, "--out", out, code=1)]
-        stamps = {path.name: path.stat().st_mtime_ns for path in out.glob("*.html")}
-        first = json.loads((out / "summary.json").read_text())
-        said.append(call("--grid", grid, "--out", out, code=1))
-        yield {"grid": grid, "out": out, "said": said, "first": first, "stamps": stamps, "home": root}
+        base = TINY.replace("epochs: 1", "epochs: 300, optimizer: sgd, eval_every: 50, checkpoint_every: 0")
+        calls = []
+        for lrs, code in (("[0.1, 1e30]", 130), ("[0.1, 1e30]", 1), ("[0.1]", 0)):
+            grid.write_text(f"{base}axes: {{lr: {lrs}}}\n")
+            said = ended_early(grid, out) if code == 130 else call("--grid", grid, "--out", out, code=code)
+            pages = {path.name: (path.stat().st_mtime_ns, path.read_text()) for path in out.glob("*.html")}
+            calls.append((said, json.loads((out / "summary.json").read_text()), pages))
+        yield {"calls": calls, "grid": grid, "out": out, "home": root}
+
+
+def ended_early(grid, out):
+    """What a call says that gets SIGTERM when its second run is shown, and its first is under way."""
+
+    def going():
+        run = next((run for run in lab.runs() if run.spec.lr == 0.1), None)
+        return run if run and (run.summary()["step"] or 0) > 5 else None
+
+    words = [sys.executable, "-m", "lepton_lab", "report", "--grid", str(grid), "--out", str(out)]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    try:
+        until(going, 120).pause()
+        until(lambda: list(out.glob("lr-1e-30-*.html")), 120)
+        process.send_signal(signal.SIGTERM)
+        said, _ = process.communicate(timeout=120)
+    finally:
+        process.kill()
+    assert process.returncode == 130, said
+    return said
 
 
 @pytest.fixture
-def summary(night, home, monkeypatch):
+def runs(night, home, monkeypatch):
     monkeypatch.setenv("LEPTON_LAB_HOME", str(night["home"]))
-    return json.loads((night["out"] / "summary.json").read_text())
+    return {run.spec.lr: run for run in lab.runs()}
 
 
-def test_each_run_has_a_page_and_the_summary_tells_all(night, summary):
-    for told in (night["first"], summary):
-        assert (told["status"], told["exit"]) == ("failed", 1)
-        assert [row["state"] for row in told["runs"]] == ["done", "done", "failed", "failed"]
-        assert told["runs"][0]["values"] == {"lr": 0.1, "seed": 0}
-        assert all((night["out"] / row["report"]).stat().st_size < 1_000_000 for row in told["runs"])
-    done, *_, failed = summary["runs"]
-    assert done["test_accuracy"] > 0.3 and done["val_loss"] > 0 and done["problem"] == ""
-    assert "not finite" in failed["problem"] or "nan" in failed["problem"] or "inf" in failed["problem"]
-    assert "failed" in (night["out"] / failed["report"]).read_text()
-    run = lab.attach(done["id"])
-    assert run.command == done["command"] and str(run.folder) == done["folder"]
+def test_sigterm_ends_it_with_what_is_done_shown(night):
+    said, summary, pages = night["calls"][0]
+    assert "Ending early" in said and "lr=1e+30  failed" in said
+    assert (summary["status"], summary["exit"]) == ("ended early", 130)
+    assert [row["state"] for row in summary["runs"]] == ["stopped", "failed"]
+    assert [row["report"] in pages for row in summary["runs"]] == [False, True]
+    assert "2 runs: 1 stopped, 1 failed" in pages["index.html"][1]
 
 
-def test_a_second_call_does_only_what_is_missing(night, summary):
-    ids = [[row["id"] for row in told["runs"]] for told in (night["first"], summary)]
-    assert ids[0] == ids[1] and len(lab.runs()) == 4
-    assert night["first"]["reused"] == [] and summary["reused"] == [row["digest"] for row in summary["runs"][:2]]
-    assert "reused, done" in night["said"][1] and "2 of them done before" in night["said"][1]
-    for row in summary["runs"]:  # what failed was tried again, and shown again
-        same = (night["out"] / row["report"]).stat().st_mtime_ns == night["stamps"][row["report"]]
-        assert same == (row["state"] == "done")
+def test_the_next_call_does_what_is_missing_and_the_summary_tells_all(night, runs):
+    (_, before, old), (said, summary, pages) = night["calls"][:2]
+    assert len(runs) == len(lab.runs()) == 2  # both went on, none was launched anew
+    assert [row["id"] for row in before["runs"]] == [row["id"] for row in summary["runs"]]
+    assert "2 runs, 0 of them done before" in said
+    assert (summary["status"], summary["exit"], summary["reused"]) == ("failed", 1, [])
+    done, failed = summary["runs"]
+    assert (done["state"], done["values"], done["step"], done["problem"]) == ("done", {"lr": 0.1}, done["steps"], "")
+    assert done["test_accuracy"] > 0.3 and done["val_loss"] > 0 and done["training_seconds"] > 0
+    assert done["step"] > before["runs"][0]["step"] > 0
+    assert failed["state"] == "failed" and "rank 0" in failed["problem"]
+    assert runs[0.1].command == done["command"] and str(runs[0.1].folder) == done["folder"]
+    for row in summary["runs"]:
+        time, page = pages[row["report"]]
+        assert len(page.encode()) < 1_000_000 and row["id"] in page
+        assert time != old.get(row["report"], (0, ""))[0]  # what failed was tried again, and shown again
+    assert 'class="failure"' in pages[failed["report"]][1]
 
 
-def test_the_index_needs_nothing_else_and_links_to_all(night, summary):
-    from test_reports import Page
+def test_what_is_done_is_reused_also_when_the_grid_has_changed(night):
+    (_, before, old), (said, summary, pages) = night["calls"][1:]
+    assert (summary["status"], summary["exit"]) == ("done", 0)
+    assert summary["runs"] == before["runs"][:1]
+    assert summary["reused"] == [row["digest"] for row in summary["runs"]]
+    assert "1 of them done before" in said and "lr=0.1  reused, done" in said
+    name = summary["runs"][0]["report"]
+    assert pages[name] == old[name]
 
-    page = Page(night["out"] / "index.html")
+
+def test_the_index_needs_nothing_else_and_links_to_all(night, tmp_path):
+    _, summary, pages = night["calls"][1]
+    (tmp_path / "index.html").write_text(pages["index.html"][1])
+    page = Page(tmp_path / "index.html")
     assert len(page.source.encode()) < 1_000_000
     assert [a["href"] for a in page.all("a")] == [row["report"] for row in summary["runs"]]
     assert all(img["src"].startswith("data:image/png;base64,") and len(img["alt"]) > 40 for img in page.all("img"))
     assert len(page.all("img")) == len(page.all("figcaption")) == 3
-    assert not page.all("link") and "http" not in page.source.replace("http-equiv", "")
+    assert not page.all("link") and "://" not in page.source
     assert not any(script.get("src") for script in page.all("script"))
     assert f"lepton-lab report --grid {night['grid']} --out {night['out']}" in page.text
-    assert "4 runs: 2 done, 2 failed" in page.text and "axes: {lr: [0.1, 1e30]}" in page.text
+    assert "2 runs: 1 done, 1 failed" in page.text and "axes: {lr: [0.1, 1e30]}" in page.text
 
 
-def test_two_calls_at_once_don_t_do_everything_twice(night, summary):
+def test_two_calls_at_once_don_t_do_everything_twice(night):
     execution = Execution(grids.read(night["grid"]), night["out"], print)
     with (night["out"] / ".lock").open() as file:
-        import fcntl
-
         fcntl.flock(file, fcntl.LOCK_EX)
         with pytest.raises(lab.LabError, match="another call on a grid is at work there"):
             execution.run()
 
 
+@pytest.mark.slow
 def test_a_run_that_is_gone_is_run_again(write, tmp_path):
-    from shutil import rmtree
-
     grid, out = write(TINY), tmp_path / "out"
     call("--grid", grid, "--out", out)
     first = lab.attach()
@@ -188,39 +223,7 @@ def test_a_run_that_is_gone_is_run_again(write, tmp_path):
     assert lab.attach() != first and lab.attach().state == "done"
 
 
-def test_sigterm_ends_it_with_what_is_done_shown_and_the_next_call_goes_on(write, tmp_path):
-    grid = write(TINY.replace("epochs: 1", "checkpoint_every: 0") + "axes: {epochs: [1, 100000]}\n")
-    steps = [0]
-    for _ in range(2):
-        said, code, summary = ended_early(grid, tmp_path / "out", steps[-1] + 5)
-        assert code == 130, said
-        assert (summary["status"], summary["exit"]) == ("ended early", 130)
-        assert [row["state"] for row in summary["runs"]] == ["done", "stopped"]
-        steps.append(summary["runs"][1]["step"])
-        page = (tmp_path / "out" / "index.html").read_text()
-        assert "1 done, 1 stopped" in page and 'href="epochs-1-' in page
-    assert steps == sorted(set(steps)) and len(lab.runs()) == 2  # it went on, and nothing was launched anew
-
-
-def ended_early(grid, out, step):
-    """A call that gets SIGTERM when its first run is shown and its second is past a step: words, status, summary."""
-
-    def ready():
-        endless = next((run for run in lab.runs() if run.spec.epochs > 1), None)
-        going = endless and endless.state == "running" and endless.summary()["step"] > step
-        return going and list(out.glob("epochs-1-*.html"))
-
-    words = [sys.executable, "-m", "lepton_lab", "report", "--grid", str(grid), "--out", str(out)]
-    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    try:
-        until(ready, 120)
-        os.kill(process.pid, signal.SIGTERM)
-        said, _ = process.communicate(timeout=120)
-    finally:
-        process.kill()
-    return said, process.returncode, json.loads((out / "summary.json").read_text())
-
-
+@pytest.mark.slow
 def test_ranks_at_once_are_no_more_than_one_run_may_have(write, tmp_path, monkeypatch):
     monkeypatch.setenv("LEPTON_LAB_MAX_WORKERS", "1")
     execution = Execution(grids.read(write(TINY + "seeds: [0, 1]")), tmp_path / "out", lambda line: None)

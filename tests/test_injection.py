@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import string
 import subprocess
 import sys
 from typing import Annotated, Literal
@@ -19,16 +20,17 @@ from pydantic import Field
 import lepton_lab as lab
 from lepton_lab.injection import PROFILE
 
+TEXT = st.text(string.printable + "éλ—")
 SIMPLE = [
     (int, st.integers()),
     (float, st.floats(allow_nan=False, allow_infinity=False)),
     (bool, st.booleans()),
-    (str, st.text()),
+    (str, TEXT),
     (list[int], st.lists(st.integers())),
     (list[float], st.lists(st.floats(allow_nan=False, allow_infinity=False))),
-    (list[str], st.lists(st.text())),
+    (list[str], st.lists(TEXT)),
     (tuple[int, float], st.tuples(st.integers(), st.floats(-1e9, 1e9))),
-    (dict[str, float], st.dictionaries(st.text(), st.floats(-1e9, 1e9))),
+    (dict[str, float], st.dictionaries(TEXT, st.floats(-1e9, 1e9))),
     (float | None, st.one_of(st.none(), st.floats(-1e9, 1e9))),
 ]
 TYPED = st.sampled_from(SIMPLE).flatmap(lambda pair: st.tuples(st.just(pair[0]), pair[1]))
@@ -65,7 +67,7 @@ def test_numbers_as_yaml_reads_them(value):
 
 
 @settings(max_examples=300)
-@given(st.sampled_from([hint for hint, _ in SIMPLE]), st.text() | st.text("[]{}:,0123456789.e-+\"' nulltruefas"))
+@given(st.sampled_from([hint for hint, _ in SIMPLE]), TEXT | st.text("[]{}:,0123456789.e-+\"' nulltruefas"))
 def test_any_text_is_taken_or_refused_in_a_sentence(hint, text):
     namespace = notebook(hint, text)
     try:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from statistics import mean, stdev
 from typing import TYPE_CHECKING, Any
 
-from .drawing import COLORS, CONFIG, GREY, INK, MARKERS, Chart, Nothing, dress, layout, plain
+from .drawing import COLORS, CONFIG, GREY, INK, MARKERS, Chart, Nothing, dress, head, layout, plain
 from .series import number
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ class Pareto(Chart):
             dress(axes, label, "" if i else "accuracy")
         handles, names = panels[0].get_legend_handles_labels()
         figure.legend(handles, names, loc="outside lower left", ncols=2, fontsize=7.5, frameon=False, labelcolor=INK)
-        figure.suptitle(plain(self.title), x=0.012, ha="left", fontsize=10.5, fontweight="bold", color=INK)
+        head(figure, self.title)
 
     def _panel(self, axes: Axes, axis: int) -> None:
         from matplotlib.ticker import FuncFormatter, LogLocator, PercentFormatter

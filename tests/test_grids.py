@@ -19,7 +19,8 @@ import lepton_lab as lab
 from lepton_lab import grids
 from lepton_lab.cli import main
 from lepton_lab.folders import ENDED
-from lepton_lab.grids.running import RECORDS, Execution
+from lepton_lab.grids.output import RECORDS
+from lepton_lab.grids.running import Execution
 
 TINY = "base: {dataset: digits, model: mlp, epochs: 1, batch_size: 256}\n"
 

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import os
 import re
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from .. import control
 from ..charts import number, read
-from ..folders import ENDED, read_json, write_json
+from ..folders import ENDED, write_json
 from ..launching import launch
 from ..reports import report
 from ..reports.index import Entry, write
@@ -24,11 +23,9 @@ from ..run import Run, attach
 from ..spec import LabError
 from ..supervisor import devices
 from . import Cell, Grid
+from .output import FORMAT, claimed, read_records, writable, write_records
 
-RECORDS = "runs.json"
-"""In the output folder: of each spec, by its digest, the run that does it and what was rendered of it."""
 SUMMARY, INDEX = "summary.json", "index.html"
-FORMAT = 1
 POLL = 0.1  # seconds between looks
 STATUS = {"done": 0, "failed": 1, "ended early": 130}
 """How a grid can end, and the exit status of that."""
@@ -55,8 +52,8 @@ class Execution:
 
     def __init__(self, grid: Grid, out: str | os.PathLike[str], say: Callable[[str], None]) -> None:
         self.grid, self.say = grid, say
-        self.out = _writable(Path(out).expanduser().absolute())
-        self.records = _records(self.out / RECORDS)
+        self.out = writable(Path(out).expanduser().absolute())
+        self.records: dict[str, dict[str, Any]] = {}
         self.asked = 0
         self._runs: dict[str, Run] = {}  # by digest, as all below
         self._problems: dict[str, str] = {}
@@ -66,6 +63,7 @@ class Execution:
         self._todo: deque[Cell] = deque()
         self._live: list[Cell] = []
         self._room = {"cpu": devices.workers(), "cuda": len(devices.gpus())}
+        self._device = {cell.digest: devices.choose(cell.spec) for cell in grid.cells}
 
     def end(self) -> None:
         """Have it end early: the first time its runs are stopped and waited for, the second time left to themselves."""
@@ -78,9 +76,10 @@ class Execution:
         Raises
         ------
         LabError
-            If another call is at work in the folder.
+            If another call is at work in the folder, or it holds what is not ours.
         """
-        with _claimed(self.out), ThreadPoolExecutor(1) as pool:
+        with claimed(self.out), ThreadPoolExecutor(1) as pool:
+            self.records = read_records(self.out)
             for cell in self.grid.cells:
                 self._look(cell)
             self.say(f"{self.grid.name}: {len(self.grid.cells)} runs, {len(self._reused)} of them done before")
@@ -103,11 +102,14 @@ class Execution:
     def _look(self, cell: Cell) -> None:
         """Find what an earlier call left of a cell."""
         run = self._known(cell)
-        state = run.state if run else ""
-        if run is None or (state in ENDED and state != "done"):
+        if run is None:
             self._todo.append(cell)
             return
         self._runs[cell.digest] = run
+        state = run.state
+        if state in ENDED and state != "done":
+            self._todo.append(cell)
+            return
         self._live.append(cell)  # one that is done is found so at the first look, and rendered where it has no page
         if state == "done":
             self._reused.append(cell.digest)
@@ -129,8 +131,8 @@ class Execution:
 
     def _fits(self, cell: Cell) -> bool:
         """Whether there is room: ranks up to what one run may have here, so that runs don't take each other's cores."""
-        device = devices.choose(cell.spec)
-        others = [other.spec.world for other in self._live if devices.choose(other.spec) == device]
+        device = self._device[cell.digest]
+        others = [other.spec.world for other in self._live if self._device[other.digest] == device]
         return not others or sum(others) + cell.spec.world <= self._room[device]
 
     def _begin(self, cell: Cell) -> None:
@@ -165,9 +167,10 @@ class Execution:
     def _rendered(self, digest: str, page: Future[Path]) -> None:
         try:
             self._record(digest, report=page.result().name, ended=self._runs[digest].facts["t"])
-        except LabError as error:
-            self._problems[digest] = str(error)
-            self.say(str(error))
+        except Exception as error:  # a kernel that died, say: one page must not cost the night
+            told = str(error) if isinstance(error, LabError) else f"its page failed: {type(error).__name__}: {error}"
+            self._problems[digest] = told
+            self.say(told)
 
     def _page(self, digest: str) -> str | None:
         """The file that shows a run as it ended."""
@@ -181,7 +184,7 @@ class Execution:
 
     def _record(self, digest: str, **facts: Any) -> None:
         self.records[digest] = self.records.get(digest, {}) | facts
-        write_json(self.out / RECORDS, {"format": FORMAT, "runs": self.records})
+        write_records(self.out, self.records)
 
     def _stop(self, pool: ThreadPoolExecutor) -> None:
         if self.asked == 1:
@@ -261,35 +264,3 @@ def _figures(run: Run) -> str:
     accuracy = run.summary()["test_accuracy"]
     told = [f"test accuracy {number(accuracy)}"] if accuracy is not None else []
     return "; ".join(told + [str(run.failure)] * bool(run.failure))
-
-
-def _writable(out: Path) -> Path:
-    """The folder, made where it is missing; refused before anything starts."""
-    if out.exists() and not out.is_dir():
-        raise LabError(f"out={str(out)!r}: is a file; a grid needs a folder for its pages")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        (draft := out / f".{os.getpid()}").touch()
-        draft.unlink()
-    except OSError as error:
-        raise LabError(f"out={str(out)!r}: can't be written ({error.strerror}); name another folder") from None
-    return out
-
-
-def _records(path: Path) -> dict[str, dict[str, Any]]:
-    """What earlier calls noted of their runs, by digest."""
-    found = read_json(path)
-    if path.exists() and not (isinstance(found, dict) and found.get("format") == FORMAT):
-        raise LabError(f"{str(path)!r} is not of this version's `lepton-lab report --grid`: name another folder")
-    return found["runs"] if found else {}
-
-
-@contextlib.contextmanager
-def _claimed(out: Path) -> Iterator[None]:
-    """The folder for ourselves: two calls at once, as an overlong night makes them, would do everything twice."""
-    with (out / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise LabError(f"out={str(out)!r}: another call on a grid is at work there; wait for its end") from None
-        yield

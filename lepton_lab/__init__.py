@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from .explaining import explain
     from .folders import Failure
     from .generation import generate
+    from .injection import parameters
     from .launching import compress, launch, repeat
     from .meters import Measured, measure
     from .races import Race, race
@@ -32,6 +33,7 @@ _HOMES = {
     "SpecError": "spec",
     "Failure": "folders",
     "Run": "run",
+    "parameters": "injection",
     "launch": "launching",
     "compress": "launching",
     "repeat": "launching",
@@ -90,6 +92,7 @@ __all__ = [
     "launch",
     "load",
     "measure",
+    "parameters",
     "race",
     "repeat",
     "report",

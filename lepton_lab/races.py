@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import html
 import time
 from collections.abc import Callable, Iterable, Mapping
 from itertools import pairwise
@@ -16,6 +14,7 @@ from .datasets import from_user
 from .equality import Equality, compare, exact
 from .folders import ENDED
 from .launching import copy, create, named, start
+from .reports.pictures import picture
 from .reports.sections import NONE, Section, table
 from .run import MOVED, POLL, Run
 from .spec import Spec, SpecError
@@ -163,10 +162,8 @@ class Race:
         ]
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
-        chart, told = self.figure(), self._section()
-        width, picture = 912, base64.b64encode(chart.png()).decode()
-        image = f'<img width="{width}" alt="{html.escape(chart.text)}" src="data:image/png;base64,{picture}">'
-        return {"text/html": f"{image}{told.html}", "text/plain": f"{chart.text}\n\n{told.text}"}
+        shown, told = picture("race", self.runs), self._section()
+        return {"text/html": f"{shown.html}{told.html}", "text/plain": f"{shown.chart.text}\n\n{told.text}"}
 
     def _section(self) -> Section:
         """The table as people read it, as HTML and as text."""

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import base64
+import html
 import json
 import re
+import shlex
 import subprocess
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 import lepton_lab as lab
 from lepton_lab import reports
+from lepton_lab.cli import main
 from lepton_lab.folders import ENDED
 
 NOTEBOOK = Path(__file__).parents[1] / "notebooks" / "report.ipynb"
@@ -74,6 +79,28 @@ def test_the_page_needs_nothing_else(page):
     pictures = page.all("img")
     assert len(pictures) == 7  # loss, accuracy, two confusions, throughput, learning rate, timeline
     assert all(img["src"].startswith("data:image/png;base64,") and len(img["alt"]) > 40 for img in pictures)
+
+
+def test_every_figure_can_be_drawn_again_by_the_command_below_it(page, runs, tmp_path):
+    figures = re.findall(r'base64,([^"]+)".*?<figcaption>Again: <code>lepton-lab ([^<]+)</code>', page.source, re.S)
+    assert len(figures) == len(page.all("img"))
+    for picture, command in [figures[0], figures[-1]]:  # of all runs, and of one
+        words = shlex.split(html.unescape(command))
+        words[-1] = str(tmp_path / words[-1])
+        done = CliRunner().invoke(main, words)
+        assert done.exit_code == 0, done.output
+        assert Path(done.stdout.strip()).read_bytes() == base64.b64decode(picture)
+
+
+def test_a_figure_that_can_t_be_written_is_a_sentence(runs, tmp_path):
+    done = CliRunner().invoke(main, ["report", runs[0].id, "--figure", "loss", "--out", str(tmp_path)])
+    assert done.exit_code == 2 and "name another file" in done.output
+
+
+def test_the_same_runs_give_the_same_page_but_for_the_time_it_tells(page, runs, tmp_path):
+    again = Page(lab.report(runs, tmp_path / "again.html"))
+    pages = [re.sub(r'(<p class="made">Made )[^<]+', r"\1", one.source) for one in (page, again)]
+    assert "Made " in pages[0] and pages[0] == pages[1]
 
 
 def test_the_page_reads_anywhere(page):

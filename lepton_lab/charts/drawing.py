@@ -20,6 +20,7 @@ INK, GREY, GRID = "#24292f", "#57606a", "#e4e7eb"  # of the PNG, on white
 GREY_ANYWHERE = "#7b818a"  # of plotly, whose background is the page's: 4:1 on white and on Lab's dark
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', sans-serif"
 DPI = 200
+LETTER = 0.62  # width of a bold letter, of its size
 WIDTH = 120  # CSS pixels an inch of PNG is shown at
 MARKERS = (("o", "circle"), ("s", "square"), ("^", "triangle-up"), ("D", "diamond"), ("v", "triangle-down"))
 CONFIG = {
@@ -152,6 +153,15 @@ def log_axis(axes: Axes) -> None:
     axes.set_yscale("log")
     axes.yaxis.set_major_formatter(LogFormatterMathtext())
     axes.yaxis.set_minor_formatter(NullFormatter())
+
+
+def head(figure: Figure, title: str, size: float = 10.5) -> None:
+    """The title above a PNG, in as many lines as its width asks for."""
+    import textwrap
+
+    letters = int(figure.get_figwidth() * 72 / (LETTER * size))
+    lines = [line for part in title.split("\n") for line in textwrap.wrap(part, letters)]
+    figure.suptitle(plain("\n".join(lines)), x=0.012, ha="left", fontsize=size, fontweight="bold", color=INK)
 
 
 def plain(text: str) -> str:

@@ -6,7 +6,7 @@ import html
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .drawing import COLORS, CONFIG, INK, Chart, dress, layout, plain
+from .drawing import COLORS, CONFIG, INK, Chart, dress, head, layout, plain
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -75,7 +75,7 @@ class Heat(Chart):
         dress(axes, "what was done to the layer alone", "")
         axes.grid(False)
         axes.tick_params(length=0)
-        figure.suptitle(plain(self.title), x=0.012, ha="left", fontsize=10.5, fontweight="bold", color=INK)
+        head(figure, self.title)
 
 
 def _short(name: str) -> str:

@@ -6,7 +6,7 @@ import html
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .drawing import COLORS, CONFIG, GREY, GREY_ANYWHERE, INK, MARKERS, Chart, dress, layout, log_axis, plain
+from .drawing import COLORS, CONFIG, GREY, GREY_ANYWHERE, INK, MARKERS, Chart, dress, head, layout, log_axis, plain
 from .series import Curve, reduce
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ class Lines(Chart):
         """Title above and legend below, in line with the left edge."""
         from matplotlib.lines import Line2D
 
-        figure.suptitle(plain(self.title), x=0.012, ha="left", fontsize=11, fontweight="bold", color=INK)
+        head(figure, self.title, size=11)
         handles = [Line2D([], [], **_style(line)) for line in self._named()]
         names = [plain(line.name) for line in self._named()]
         figure.legend(

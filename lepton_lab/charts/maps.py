@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from statistics import mean
 from typing import TYPE_CHECKING, Any
 
-from .drawing import COLORS, CONFIG, GREY, GREY_ANYWHERE, INK, Chart, layout, plain
+from .drawing import COLORS, CONFIG, GREY, GREY_ANYWHERE, INK, Chart, head, layout, plain
 
 if TYPE_CHECKING:
     import numpy as np
@@ -152,7 +152,7 @@ class Maps(Chart):
                 axes.imshow(self._scaled(values), cmap=colors, vmin=low, vmax=1, interpolation="nearest")
             for axes, told in zip(cells, words, strict=True):
                 _frame(axes, "\n".join(map(plain, told)))
-        figure.suptitle(plain(self.title), x=0.012, ha="left", fontsize=10.5, fontweight="bold", color=INK)
+        head(figure, self.title)
         figure.supxlabel(plain(self.note.replace("; ", ";\n")), x=0.012, ha="left", fontsize=7.5, color=GREY)
 
 

@@ -6,7 +6,7 @@ import html
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .drawing import COLORS, CONFIG, INK, Chart, dress, layout, plain
+from .drawing import COLORS, CONFIG, INK, Chart, dress, head, layout, plain
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -79,7 +79,7 @@ class Matrix(Chart):
         axes.set_yticks(every, [plain(self.classes[i]) for i in every])
         dress(axes, "predicted", "true")
         axes.grid(False)
-        figure.suptitle(plain(self.title), x=0.012, ha="left", fontsize=10.5, fontweight="bold", color=INK)
+        head(figure, self.title)
 
     def _write(self, axes: Axes) -> None:
         """Each cell's count in it."""

@@ -6,7 +6,7 @@ import html
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .drawing import COLORS, CONFIG, INK, MARKERS, WIDTH, Chart, dress, layout, log_axis, plain
+from .drawing import COLORS, CONFIG, INK, MARKERS, WIDTH, Chart, dress, head, layout, log_axis, plain
 from .series import Curve, number, reduce
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ class Panels(Chart):
         memory.set_yticks(range(n), [plain(racer.name).replace(", ", ",\n") for racer in self.racers])
         self._stack(sent, [racer.sent for racer in self.racers], self._sent())
         sent.set_yticks(range(n), [""] * n)
-        figure.suptitle(plain(self.title), x=0.012, ha="left", fontsize=11, fontweight="bold", color=INK)
+        head(figure, self.title, size=11)
 
     def _stack(self, axes: Axes, values: list[float | None], label: str) -> None:
         """Horizontal bars from the top down, each with its value."""

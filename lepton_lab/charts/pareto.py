@@ -9,7 +9,7 @@ from statistics import mean, stdev
 from typing import TYPE_CHECKING, Any
 
 from ..compressors.chain import chain_name, epochs
-from .drawing import COLORS, CONFIG, GREY, INK, MARKERS, Chart, Nothing, dress, layout, plain
+from .drawing import COLORS, CONFIG, GREY, INK, MARKERS, Chart, Nothing, dress, head, layout, plain
 from .series import number
 
 if TYPE_CHECKING:
@@ -38,14 +38,16 @@ class Point:
     accuracy: tuple[float, ...]
     """Fraction, of each seed."""
     costs: tuple[tuple[float, ...], ...]
-    """For each of AXES, of each seed."""
+    """For each axis, of each seed."""
 
 
 @dataclass(frozen=True)
 class Pareto(Chart):
-    """Three panels of points; a line joins those that no other beats in both."""
+    """A panel of points for each axis; a line joins those that no other beats in both."""
 
     points: tuple[Point, ...]
+    axes: tuple[str, ...] = AXES
+    """What it costs, with its unit."""
 
     def plotly(self) -> dict[str, Any]:
         """The chart as plotly.js takes it."""
@@ -54,8 +56,8 @@ class Pareto(Chart):
         described["height"] = 420
         described["legend"]["y"] = -0.28
         data = []
-        for i, label in enumerate(AXES):
-            key, wide = str(i + 1) if i else "", 1 / len(AXES)
+        for i, label in enumerate(self.axes):
+            key, wide = str(i + 1) if i else "", 1 / len(self.axes)
             domain = (i * wide + (0.03 if i else 0.0), (i + 1) * wide - 0.01)
             described[f"xaxis{key}"] = axis | {"title": {"text": label}, "type": "log", "domain": domain}
             described[f"xaxis{key}"] |= {"anchor": f"y{key}", "dtick": "D1", "minor": {"showgrid": False}}
@@ -71,7 +73,7 @@ class Pareto(Chart):
         y, up = spread(point.accuracy)
         seeds = f"{len(point.accuracy)} seeds" if len(point.accuracy) > 1 else "1 seed"
         told = [html.escape(point.name), f"accuracy {y:.2%}{f' ± {up:.2%}' if up else ''} ({seeds})"]
-        told += [f"{number(x)}{f' ± {number(across)}' if across else ''} {AXES[axis]}"]
+        told += [f"{number(x)}{f' ± {number(across)}' if across else ''} {self.axes[axis]}"]
         told += [f"<i>{line}</i>" for line in _wrapped(point.command)]
         return {
             "type": "scatter",
@@ -103,13 +105,13 @@ class Pareto(Chart):
         return 7.6, 3.3 + 0.16 * -(-len(self.points) // 2)
 
     def _draw(self, figure: Figure) -> None:
-        panels = figure.subplots(1, len(AXES), sharey=True)
-        for i, (axes, label) in enumerate(zip(panels, AXES, strict=True)):
+        panels = figure.subplots(1, len(self.axes), sharey=True, squeeze=False)[0]
+        for i, (axes, label) in enumerate(zip(panels, self.axes, strict=True)):
             self._panel(axes, i)
             dress(axes, label, "" if i else "accuracy")
         handles, names = panels[0].get_legend_handles_labels()
         figure.legend(handles, names, loc="outside lower left", ncols=2, fontsize=7.5, frameon=False, labelcolor=INK)
-        figure.suptitle(plain(self.title), x=0.012, ha="left", fontsize=10.5, fontweight="bold", color=INK)
+        head(figure, self.title)
 
     def _panel(self, axes: Axes, axis: int) -> None:
         from matplotlib.ticker import FuncFormatter, LogLocator, PercentFormatter

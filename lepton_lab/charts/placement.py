@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .drawing import COLORS, CONFIG, GREY, INK, Chart, layout, plain
+from .drawing import COLORS, CONFIG, GREY, Chart, head, layout
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -83,4 +83,4 @@ class Placement(Chart):
         axes.tick_params(length=0, colors=GREY, labelsize=9)
         for spine in axes.spines.values():
             spine.set_visible(False)
-        figure.suptitle(plain(self.title), x=0.012, ha="left", fontsize=10.5, fontweight="bold", color=INK)
+        head(figure, self.title)

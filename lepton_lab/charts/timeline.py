@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..strategies.work import shown as size
-from .drawing import COLORS, CONFIG, GREY, GREY_ANYWHERE, INK, Chart, dress, layout, plain
+from .drawing import COLORS, CONFIG, GREY, GREY_ANYWHERE, INK, Chart, dress, head, layout, plain
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -131,7 +131,7 @@ class Timeline(Chart):
         axes.set_yticks(range(self.world), self._names())
         dress(axes, "milliseconds", "")
         axes.grid(False, axis="y")
-        figure.suptitle(plain(self.title), x=0.012, ha="left", fontsize=10.5, fontweight="bold", color=INK)
+        head(figure, self.title)
         figure.legend(handles=handles, loc="outside lower left", ncols=5, frameon=False, fontsize=8.5, labelcolor=INK)
 
 

@@ -24,6 +24,7 @@ from .listing import show_table
 from .options import SpecCommand, as_json, chosen, option_help, spec_options
 from .progress import ATTACH, follow
 from .racing import race
+from .reporting import report
 from .serving import serve
 
 EFFECT = 15.0  # seconds to wait for a command to take effect
@@ -42,6 +43,7 @@ Examples:
   lepton-lab set --lr 1e-4             steer the latest run while it trains
   lepton-lab stop 20261122-021408-3fa2
   lepton-lab report --out report.html  the latest run as one offline page
+  lepton-lab report --grid grid.yaml --out reports/
   lepton-lab export ID model.lepton --scheme int8_static
   lepton-lab measure model.lepton --data mnist
 
@@ -206,15 +208,7 @@ def set_values(id: str | None, as_json: bool, **given: str | None) -> None:
     _after(run, as_json, lambda: _noted(run) > before or run.state in ENDED)
 
 
-@main.command()
-@click.argument("ids", metavar="[ID]...", nargs=-1)
-@click.option("--out", type=click.Path(path_type=Path), help="File to write.  [report.html in the first run's folder]")
-def report(ids: tuple[str, ...], out: Path | None) -> None:
-    """Write runs into one offline HTML page, and print its path."""
-    from ..reports import report as write
-
-    chosen_runs = [attach(id) for id in ids] or [attach()]
-    click.echo(write(chosen_runs, out or chosen_runs[0].folder / "report.html"))
+main.add_command(report)
 
 
 @main.command()

@@ -13,17 +13,18 @@ from typing import TYPE_CHECKING, Any
 from ..run import Run, attach
 from ..spec import LabError
 from .compression import compressions
+from .pictures import picture
 from .sections import Section, costs, failures, figures, heading, provenance, spec, timings
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
 
-__all__ = ["Section", "compressions", "costs", "failures", "figures", "find", "heading", "provenance", "report", "spec"]
-__all__ += ["timings"]
+__all__ = ["Section", "compressions", "costs", "failures", "figures", "find", "heading", "picture", "provenance"]
+__all__ += ["report", "spec", "timings"]
 
 PACKAGE = Path(__file__).parents[1]
 NOTEBOOKS = (PACKAGE.parent / "notebooks", PACKAGE / "notebooks")  # of a checkout, of an installed wheel
-PAGE = Path(__file__).with_name("page.html.j2")
+PAGE, STYLE = (Path(__file__).with_name(name) for name in ("page.html.j2", "style.css"))
 
 Runs = Run | str | Iterable[Run | str]
 
@@ -143,5 +144,6 @@ def _html(notebook: NotebookNode, runs: list[Run]) -> str:
         anchor_link_text="",
     )
     notebook.metadata["title"] = f"Report: {', '.join(run.spec.name or run.id for run in runs)}"
+    notebook.metadata["style"] = STYLE.read_text(encoding="utf-8")
     body, _ = exporter.from_notebook_node(notebook)
     return body

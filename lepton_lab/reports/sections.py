@@ -54,7 +54,7 @@ def heading(runs: list[Run]) -> Section:
     made = time.strftime("%d %B %Y, %H:%M %Z")
     lines = [(run, label, _progress(run)) for run, label in zip(runs, labels(runs), strict=True)]
     items = "".join(
-        f"<li>{_badge(run.state)} <strong>{_escape(label)}</strong>{_id(run, label)}: {_escape(told)}</li>"
+        f"<li>{badge(run.state)} <strong>{_escape(label)}</strong>{_id(run, label)}: {_escape(told)}</li>"
         for run, label, told in lines
     )
     text = "\n".join([title, *(f"{run.id} ({run.state}) {label}: {told}" for run, label, told in lines)])
@@ -133,7 +133,7 @@ def _progress(run: Run) -> str:
     summary = run.summary()
     done = f"{summary['step']} of {summary['steps']} steps" if summary["steps"] else "no step yet"
     what = f"{run.spec.model} on {run.spec.dataset}, {run.spec.world} × {run.spec.strategy}"
-    told = f"{what}, {done} in {_seconds(summary['seconds'])}"
+    told = f"{what}, {done} in {seconds(summary['seconds'])}"
     if run.state not in ENDED:
         told += "; it was still going when this report was made"
     elif run.state != "done":
@@ -167,10 +167,10 @@ def _timing(run: Run) -> list[str]:
     rate = story.curves.get("samples_per_s")
     memory = max((row["memory"] for row in story.rows if row["kind"] == "system"), default=None)
     return [
-        _seconds(story.first - summary["created"]) if story.first else NONE,
-        _seconds(story.training) if story.training else NONE,
-        _seconds(evaluation) if evaluation else NONE,
-        _seconds(summary["seconds"]),
+        seconds(story.first - summary["created"]) if story.first else NONE,
+        seconds(story.training) if story.training else NONE,
+        seconds(evaluation) if evaluation else NONE,
+        seconds(summary["seconds"]),
         number(median(rate.y)) if rate else NONE,
         f"{number(min(rate.y))} to {number(max(rate.y))}" if rate else NONE,
         str(run.spec.world),
@@ -250,10 +250,11 @@ def _value(value: Any) -> str:
     return {"": NONE, True: "yes", False: "no"}.get(value, str(value)) if isinstance(value, str | bool) else str(value)
 
 
-def _seconds(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.3g} s"
-    minutes, rest = divmod(round(seconds), 60)
+def seconds(count: float) -> str:
+    """A time as people write it."""
+    if count < 120:
+        return f"{count:.3g} s"
+    minutes, rest = divmod(round(count), 60)
     return f"{minutes} min {rest:02d} s" if minutes < 120 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
@@ -261,7 +262,8 @@ def _milliseconds(seconds: float) -> str:
     return f"{seconds * 1e3:.3g} ms" if seconds < 1 else f"{seconds:.3g} s"
 
 
-def _badge(state: str) -> str:
+def badge(state: str) -> str:
+    """A state as a small label."""
     return f'<span class="state {state}">{state}</span>'
 
 

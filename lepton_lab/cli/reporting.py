@@ -1,0 +1,93 @@
+"""lepton-lab report: runs as a page, a figure of them as a picture, or a whole grid with an index."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ..charts import CHARTS
+from ..refusals import SpecError
+from ..run import attach
+from ..spec import LabError
+
+EXAMPLES = """
+\b
+Examples:
+  lepton-lab report                    the latest run as one offline page
+  lepton-lab report ID ID --out two.html
+  lepton-lab report ID --figure loss --out loss.png
+  lepton-lab report --grid grid.yaml --out reports/
+
+\b
+A grid file has fields that all runs share, and lists of values:
+  base: {dataset: digits, model: mlp, epochs: 10}
+  axes: {lr: [1e-3, 1e-2], optimizer: [adam, sgd]}
+  seeds: [0, 1, 2]
+Each run of it becomes a page; index.html and summary.json tell of all. The
+same command again does only what is missing. Ctrl-C (or SIGTERM) stops the
+runs and shows what is done. Exit status: 0 all are done; 1 a run failed;
+2 refused, and nothing was started; 130 ended early.
+"""
+OUT = "File to write, with --grid a folder.  [report.html in the first run's folder]"
+
+
+@click.command(epilog=EXAMPLES)
+@click.argument("ids", metavar="[ID]...", nargs=-1)
+@click.option("--out", type=click.Path(path_type=Path), help=OUT)
+@click.option("--figure", type=click.Choice(list(CHARTS)), help="Write one figure as a PNG.")
+@click.option("--grid", type=click.Path(path_type=Path), help="Run what is missing of a YAML file, and report on all.")
+def report(ids: tuple[str, ...], out: Path | None, figure: str | None, grid: Path | None) -> None:
+    """Write runs into one offline HTML page, and print its path."""
+    from ..reports import report as write
+
+    if grid:
+        if ids or figure:
+            raise SpecError("--grid makes its own runs and pages: leave out IDs and --figure")
+        raise SystemExit(_grid(grid, out))
+    runs = [attach(id) for id in ids] or [attach()]
+    if figure:
+        click.echo(_picture(CHARTS[figure](runs).png(), out or runs[0].folder / f"{figure}.png"))
+    else:
+        click.echo(write(runs, out or runs[0].folder / "report.html"))
+
+
+def _grid(file: Path, out: Path | None) -> int:
+    """Do a grid; returns the exit status."""
+    from ..grids import read
+    from ..grids.running import Execution
+
+    if out is None:
+        raise SpecError("--grid needs a folder for its pages, such as --out reports/")
+    execution = Execution(read(file), out, click.echo)
+    with _interrupts(execution.end):
+        summary = execution.run()
+    click.echo(f"{summary['status']}: {execution.out / summary['index']}")
+    return summary["exit"]
+
+
+def _picture(png: bytes, out: Path) -> Path:
+    try:
+        out.write_bytes(png)
+    except OSError as error:
+        raise LabError(f"the figure {str(out)!r} can't be written ({error.strerror}): name another file") from None
+    return out.absolute()
+
+
+@contextlib.contextmanager
+def _interrupts(end: Callable[[], None]) -> Iterator[None]:
+    """Ctrl-C and SIGTERM end a grid early."""
+
+    def ask(number: int, frame: Any) -> None:
+        end()
+
+    before = {name: signal.signal(name, ask) for name in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for name, handler in before.items():
+            signal.signal(name, handler)

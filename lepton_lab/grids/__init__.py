@@ -1,0 +1,179 @@
+"""Grids: a file of fields and axes becomes the specs of many runs, all of them checked before any starts."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import product
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from ..datasets import check
+from ..folders import data_root, find
+from ..launching import named
+from ..refusals import shown, unknown
+from ..reports.index import label
+from ..spec import LabError, Spec, SpecError
+from ..supervisor import devices
+
+KEYS = ("base", "axes", "seeds")
+MOST = 1000  # runs of a grid
+EXAMPLE = "axes: {lr: [1e-3, 1e-2]}"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of a grid."""
+
+    spec: Spec
+    fields: tuple[str, ...]
+    """Fields that set it apart from the grid's other runs."""
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """What sets it apart."""
+        return {name: getattr(self.spec, name) for name in self.fields}
+
+    @property
+    def label(self) -> str:
+        """The same in a few words, such as `lr=0.001, seed=0`."""
+        return label(self.values)
+
+    @property
+    def digest(self) -> str:
+        """Of all that the spec says but its name: the same for runs that compute the same."""
+        content = {name: value for name, value in self.spec.to_dict().items() if name != "name"}
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """What a grid file asks for."""
+
+    path: Path
+    text: str
+    """The file as it is."""
+    name: str
+    cells: tuple[Cell, ...]
+
+
+def read(path: str | os.PathLike[str]) -> Grid:
+    """
+    The grid in a YAML file: `base` has fields that all runs share, `axes` a list of values for each of some fields.
+
+    `seeds` is short for an axis of the field `seed`. Each combination is a run; seeds change fastest.
+
+    Raises
+    ------
+    SpecError
+        One sentence for each thing refused: a key or field that is unknown, an axis without values, a combination that
+        comes twice or that Spec refuses, more ranks than this machine takes.
+    """
+    path = Path(path)
+    text, values = _mapping(path)
+    try:
+        base, axes = _fields(values)
+        return Grid(path, text, str(base.get("name") or path.stem), _cells(base, axes))
+    except LabError as error:
+        raise SpecError("\n".join(f"grid {path.name!r}: {line}" for line in str(error).splitlines())) from None
+
+
+def _mapping(path: Path) -> tuple[str, dict[str, Any]]:
+    """The file's text and its pairs; one that YAML would silently let the last of two equal keys win is refused."""
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+            names = [key.value for key, _ in node.value]
+            for name in (name for name in names if names.count(name) > 1):
+                raise yaml.YAMLError(f"{name!r} comes twice")
+            return super().construct_mapping(node, deep)
+
+    try:
+        text = path.read_text(encoding="utf-8")
+        values = yaml.load(text, Loader)
+    except OSError as error:
+        raise SpecError(f"grid {str(path)!r} can't be read: {error.strerror}") from None
+    except (ValueError, RecursionError, yaml.YAMLError) as error:
+        raise SpecError(f"grid {str(path)!r} is not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict):
+        raise SpecError(f"grid {path.name!r} must be lines of `key: value` with {', '.join(KEYS)}, such as {EXAMPLE}")
+    return text, {str(key): value for key, value in values.items()}
+
+
+def _fields(values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, list[Any]]]:
+    """Base and axes by field, seeds among the axes."""
+    for key in values:
+        if key not in KEYS:
+            raise SpecError(f"{key}: {unknown('key', key, KEYS)}")
+    base, axes = (values.get(key) or {} for key in ("base", "axes"))
+    for key, pairs in (("base", base), ("axes", axes)):
+        if not isinstance(pairs, dict):
+            raise SpecError(f"{key}={shown(pairs)}: must be pairs of field and value, such as {EXAMPLE}")
+    if "seeds" in values:
+        if "seed" in axes:
+            raise SpecError("seeds and axes.seed: are the same; leave one of them out")
+        axes = {**axes, "seed": values["seeds"]}
+    for name, axis in axes.items():
+        _axis(f"axes.{name}" if name != "seed" or "seeds" not in values else "seeds", name, axis)
+        if name in base:
+            raise SpecError(f"{name}: is in base and in axes; leave it in one of them")
+    return base, axes
+
+
+def _axis(said: str, name: str, axis: Any) -> None:
+    """Refuse what is no axis."""
+    if name == "name":
+        raise SpecError(f"{said}: runs are named by what sets them apart; a name for all of them belongs into base")
+    if name not in Spec.model_fields:
+        raise SpecError(f"{said}: {unknown('field', str(name), Spec.model_fields)}")
+    if not isinstance(axis, list):
+        raise SpecError(f"{said}={shown(axis)}: must be a list of values, such as [{shown(axis)}]")
+    if not axis:
+        raise SpecError(f"{said}=[]: an axis needs at least one value; give it some, or leave it out")
+
+
+def _cells(base: Mapping[str, Any], axes: Mapping[str, list[Any]]) -> tuple[Cell, ...]:
+    """All combinations, each as a spec that can be launched here."""
+    if (count := prod(map(len, axes.values()))) > MOST:
+        raise SpecError(f"axes: make {count:,} runs; at most {MOST:,}, so take some values out")
+    fields = tuple(axes)
+    cells: dict[str, Cell] = {}
+    refused: dict[str, str] = {}
+    for values in product(*axes.values()):
+        given = dict(zip(fields, values, strict=True))
+        try:
+            cell = Cell(_spec(base, given), fields)
+        except LabError as error:
+            where = ", ".join(f"{name}={value}" for name, value in given.items())
+            for line in str(error).splitlines():
+                refused.setdefault(line, where)
+            continue
+        if cell.digest in cells:
+            raise SpecError(f"axes: {cell.label} comes twice; name each value once")
+        cells[cell.digest] = cell
+    if refused:
+        raise SpecError("\n".join(f"{line}{_at(line, where)}" for line, where in refused.items()))
+    return tuple(cells.values())
+
+
+def _spec(base: Mapping[str, Any], given: Mapping[str, Any]) -> Spec:
+    """The spec of a combination, named by what sets it apart; refused where this machine can't run it."""
+    spec = named(Spec(**{str(name): value for name, value in {**base, **given}.items()}), {})
+    devices.choose(spec)
+    if spec.parent:
+        find(spec.parent)
+    check(spec.dataset, data_root())
+    apart = Cell(spec, tuple(given)).label if given else ""
+    name = f"{spec.name}: {apart}" if spec.name and apart else spec.name or apart
+    longest = next(rule.max_length for rule in Spec.model_fields["name"].metadata if hasattr(rule, "max_length"))
+    return spec.replace(name=name) if len(name) <= longest else spec
+
+
+def _at(line: str, where: str) -> str:
+    """Which combination is meant, where the sentence concerns several of its fields."""
+    return f" (at {where})" if where and "," in where and not where.startswith(line.split(":")[0]) else ""

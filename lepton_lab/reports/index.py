@@ -1,0 +1,181 @@
+"""The index of many reports: a table that can be sorted, curves over one another, and what each cost."""
+
+from __future__ import annotations
+
+import html
+import time
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..charts import chain_name, number, read
+from ..charts.drawing import Nothing
+from ..folders import ENDED
+from .overviews import curves, trade
+from .pictures import Picture, picture
+from .sections import NONE, badge, seconds
+
+if TYPE_CHECKING:
+    from ..run import Run
+
+STYLE, SCRIPT = (Path(__file__).with_name(name) for name in ("style.css", "sort.js"))
+FIGURES = {
+    "step": "steps",
+    "val_loss": "validation loss",
+    "val_accuracy": "validation accuracy",
+    "test_accuracy": "test accuracy",
+    "samples_per_s": "samples/s",
+    "seconds": "whole run",
+}
+NOTE = (
+    "Validation: the last evaluation. Samples/s: over all ranks, at the end; runs that trained at the same time shared "
+    "the machine. A click on a head sorts."
+)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A run in the index, done or not."""
+
+    values: Mapping[str, Any]
+    """What sets it apart, by field."""
+    state: str
+    run: Run | None = None
+    report: str | None = None
+    """The file of its report, beside the index."""
+    problem: str = ""
+    """Why it is not done."""
+
+
+def write(path: Path, name: str, entries: list[Entry], again: str, source: str) -> None:
+    """
+    Write the index page.
+
+    Parameters
+    ----------
+    path
+        The file; an older one is replaced in one step.
+    name
+        Of the whole.
+    entries
+        In the order of the table.
+    again
+        The command line that does what is missing.
+    source
+        The grid as it was given.
+    """
+    body = [_head(name, entries), _table(entries), *_charts(entries, again)]
+    body.append(f"<h2>Again</h2><pre><code>{html.escape(again)}</code></pre>")
+    body.append(f"<p>with this grid:</p><pre><code>{html.escape(source.strip())}</code></pre>")
+    draft = path.with_name(f".{path.name}")
+    draft.write_text(
+        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>Grid: {html.escape(name)}</title>\n<style>\n{STYLE.read_text()}</style>\n</head>\n<body>\n<main>\n"
+        + "\n".join(body)
+        + f"\n</main>\n<script>\n{SCRIPT.read_text()}</script>\n</body>\n</html>\n",
+        encoding="utf-8",
+    )
+    draft.replace(path)
+
+
+def _head(name: str, entries: list[Entry]) -> str:
+    """Title, date, how many runs came to what, and the best of them."""
+    counts = ", ".join(f"{count} {state}" for state, count in Counter(entry.state for entry in entries).items())
+    words = [f"{len(entries)} runs: {counts}."]
+    known = [(loss, entry) for entry in entries if (loss := _told(entry).get("val_loss")) is not None]
+    if known:
+        loss, best = min(known, key=lambda pair: pair[0])
+        words.append(f"Lowest validation loss: {number(loss)} with {label(best.values)}.")
+    if any(entry.state != "done" for entry in entries):
+        words.append("What is not done is tried again by the command below.")
+    made = time.strftime("%d %B %Y, %H:%M %Z")
+    title = f"<h1>Grid: {html.escape(name)}</h1>"
+    return f'{title}<p class="made">Made {made}</p><p>{html.escape(" ".join(words))}</p>{_problems(entries)}'
+
+
+def _problems(entries: list[Entry]) -> str:
+    """A card for each run that came to no good end."""
+    return "".join(
+        f'<section class="failure"><h2>{html.escape(label(entry.values))}: {entry.state}</h2>'
+        f"<p>{html.escape(entry.problem)}</p></section>"
+        for entry in entries
+        if entry.problem
+    )
+
+
+def _table(entries: list[Entry]) -> str:
+    """A line for each run, that links to its report."""
+    fields = list(entries[0].values)
+    heads = ["run", *fields, "state", *FIGURES.values()]
+    head = "".join(f'<th scope="col">{html.escape(title)}</th>' for title in heads)
+    rows = "".join(_line(i, entry) for i, entry in enumerate(entries, 1))
+    region = '<div class="scroll" tabindex="0" role="region" aria-label="Runs">'
+    table = f'<table class="numeric sortable"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
+    return f'<h2>Runs</h2>{region}{table}</div><p class="note">{NOTE}</p>'
+
+
+def _line(place: int, entry: Entry) -> str:
+    link = f"Run {place}"
+    if entry.report:
+        link = f'<a href="{html.escape(entry.report)}" title="{html.escape(label(entry.values))}">{link}</a>'
+    cells = [_cell(_value(value), value) for value in entry.values.values()]
+    cells.append(f'<td data-key="{entry.state}">{badge(entry.state)}</td>')
+    figures = _told(entry)
+    for name in FIGURES:
+        value = figures.get(name)
+        shown = NONE if value is None else seconds(value) if name == "seconds" else number(value)
+        cells.append(_cell(shown, value))
+    return f'<tr><th scope="row" data-key="{place}">{link}</th>{"".join(cells)}</tr>'
+
+
+def _cell(shown: str, key: Any) -> str:
+    key = "" if key is None else key if isinstance(key, int | float) else shown
+    return f'<td data-key="{html.escape(str(key))}">{html.escape(shown)}</td>'
+
+
+def _charts(entries: list[Entry], again: str) -> list[str]:
+    """The curves over one another, and accuracy against cost."""
+    groups: dict[str, list[Run]] = {}
+    for entry in entries:
+        if entry.run and (entry.run.state in ENDED):
+            apart = {name: value for name, value in entry.values.items() if name != "seed"}
+            groups.setdefault(label(apart), []).append(entry.run)
+    validated = any("val_loss" in read(run).curves for runs in groups.values() for run in runs)
+    split, title = ("val", "Validation") if validated else ("train", "Training")
+    charts = [
+        curves(groups, f"{split}_loss", f"{title} loss", "loss"),
+        curves(groups, f"{split}_accuracy", f"{title} accuracy", "accuracy (fraction)", best="highest"),
+    ]
+    pairs = "".join(_shown(Picture(chart, again)) for chart in charts)
+    found = [f'<h2>Curves</h2><div class="celltag_charts">{pairs}</div>', "<h2>What it cost</h2>"]
+    found.append(_shown(Picture(trade(groups), again)))
+    compressed = [entry.run for entry in entries if entry.run and entry.run.spec.compress]
+    if compressed:
+        found.append(_shown(picture("pareto", compressed)))
+    return found
+
+
+def _shown(picture: Picture) -> str:
+    nothing = isinstance(picture.chart, Nothing)
+    return f'<p class="nothing">{html.escape(picture.chart.text)}</p>' if nothing else picture.html
+
+
+def _told(entry: Entry) -> dict[str, Any]:
+    return entry.run.summary() if entry.run else {}
+
+
+def label(values: Mapping[str, Any]) -> str:
+    """What sets a run apart, in a few words, such as `lr=0.001, seed=0`."""
+    return ", ".join(f"{name}={_value(value)}" for name, value in values.items()) or "all runs"
+
+
+def _value(value: Any) -> str:
+    """A field's value in a few words."""
+    if isinstance(value, list):
+        return chain_name(value) or "nothing"
+    if isinstance(value, dict):
+        return " ".join(f"{name}={item}" for name, item in value.items()) or "none"
+    return str(value)

@@ -1,0 +1,45 @@
+"""Figures of a report: each with its words, and the command that draws it again."""
+
+from __future__ import annotations
+
+import base64
+import html
+import shlex
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ..charts import CHARTS
+
+if TYPE_CHECKING:
+    from ..charts import Chart
+    from ..run import Run
+
+WIDTH = 912  # CSS pixels of a figure that takes a page's width
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A chart, and the command that draws it again; shown as the chart is."""
+
+    chart: Chart
+    again: str
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> tuple[dict[str, Any], dict[str, Any]]:
+        data, metadata = self.chart._repr_mimebundle_(include, exclude)
+        if "image/png" in metadata:
+            metadata["image/png"]["again"] = self.again
+        return data, metadata
+
+    @property
+    def html(self) -> str:
+        """As a page has it: a PNG within, its words, and the command."""
+        picture, text = base64.b64encode(self.chart.png()).decode(), html.escape(self.chart.text)
+        image = f'<img width="{WIDTH}" alt="{text}" src="data:image/png;base64,{picture}">'
+        below = f"<figcaption>Again: <code>{html.escape(self.again)}</code></figcaption>"
+        return f'<figure style="margin: 0">{image}{below}</figure>'
+
+
+def picture(name: str, runs: list[Run]) -> Picture:
+    """A chart of CHARTS for runs."""
+    words = ["lepton-lab", "report", *(run.id for run in runs), "--figure", name, "--out", f"{name}.png"]
+    return Picture(CHARTS[name](runs), shlex.join(words))

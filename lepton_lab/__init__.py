@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from .explaining import explain
     from .folders import Failure
     from .generation import generate
+    from .injection import parameters
     from .launching import compress, launch, repeat
     from .meters import Measured, measure
     from .races import Race, race
@@ -33,6 +34,7 @@ _HOMES = {
     "SpecError": "spec",
     "Failure": "folders",
     "Run": "run",
+    "parameters": "injection",
     "launch": "launching",
     "compress": "launching",
     "repeat": "launching",
@@ -95,6 +97,7 @@ __all__ = [
     "launch",
     "load",
     "measure",
+    "parameters",
     "race",
     "repeat",
     "report",

@@ -32,6 +32,7 @@ KINDS = {
     "string": "text",
     "dict": "pairs of name and value",
     "list": "a list",
+    "tuple": "a list",
 }
 LONGEST = 100  # characters of a value that are shown
 FINITE = ConfigDict(allow_inf_nan=False)

@@ -22,7 +22,7 @@ LAYERS = [
     {"datasets", "models", "optimizers"},
     {"strategies"},
     {"compressors"},
-    {"feeding", "shipping"},
+    {"feeding", "shipping", "injection"},
     {"checkpoints", "provenance", "tracing", "artifacts"},
     {"training", "trained", "costs"},
     {"meters", "latency"},

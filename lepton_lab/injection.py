@@ -1,0 +1,148 @@
+"""Parameters of a notebook: what papermill injects, or text that YAML made of a number, becomes what is annotated."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+from collections.abc import Iterable, Mapping
+from types import SimpleNamespace, UnionType
+from typing import Annotated, Any, Union, get_origin, get_type_hints
+
+from pydantic import TypeAdapter, ValidationError
+from pydantic.fields import FieldInfo
+
+from .compressors.chain import canonical
+from .refusals import FINITE, SpecError, must, nearest, shown, unknown
+from .spec import CELL, TABLES, Spec, pick, table
+
+PROFILE = "LEPTON_LAB_PROFILE"
+PROFILES = ("full", "smoke")
+INJECTED = "# Parameters"
+"""The first line of the cell that papermill puts after the one that is tagged `parameters`."""
+COLLECTIONS = (list, tuple, dict, set)
+
+
+def parameters(namespace: dict[str, Any], smoke: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """
+    Check a notebook's parameters: call it as ``lab.parameters(globals())`` in the cell after the tagged one.
+
+    A parameter is a variable that is annotated, such as ``lr: float = 1e-3  # learning rate``. Text is taken for the
+    type that is annotated ("1e-3", "2", "true", "[0, 1]"), and what bears the name of a Spec field has to be within its
+    bounds. What fields ask of one another is checked where the notebook makes its Spec.
+
+    Parameters
+    ----------
+    namespace
+        The notebook's ``globals()``; the checked values are put back into it.
+    smoke
+        Values in place of the defaults where the environment has LEPTON_LAB_PROFILE=smoke; what papermill injects wins
+        over both.
+
+    Returns
+    -------
+    dict
+        The checked values by name.
+
+    Raises
+    ------
+    SpecError
+        One sentence for each parameter that is unknown or ill-typed; the namespace is left as it was.
+    """
+    annotated = SimpleNamespace(__annotations__=dict(namespace.get("__annotations__", {})))
+    hints = get_type_hints(annotated, namespace, include_extras=True)
+    hints = {name: hint for name, hint in hints.items() if not name.startswith("_")}
+    given = _injected(namespace.get("_ih", ()))
+    small = dict(smoke or {}) if _profile() == "smoke" else {}
+    values = {**{name: namespace[name] for name in hints if name in namespace}, **small}
+    values |= {name: namespace[name] for name in given if name in namespace}
+    checked, refused = {}, []
+    for name in dict.fromkeys([*hints, *values]):
+        try:
+            checked[name] = _checked(name, values, hints)
+        except SpecError as error:
+            refused.append(str(error))
+    if refused:
+        raise SpecError("\n".join(refused))
+    if shrunk := [name for name in small if name not in given]:
+        told = ", ".join(f"{name}={shown(checked[name])}" for name in shrunk)
+        print(f"{PROFILE}=smoke: {told}. Set other values in a cell below this one.")
+    namespace.update(checked)
+    return checked
+
+
+def _profile() -> str:
+    """The profile that the environment names."""
+    name = os.environ.get(PROFILE) or PROFILES[0]
+    if name not in PROFILES:
+        raise SpecError(f"{PROFILE}={name!r}: must be {' or '.join(PROFILES)}{nearest(name, PROFILES)}")
+    return name
+
+
+def _injected(cells: Iterable[str]) -> list[str]:
+    """Names that the latest cell of papermill's assigns; nothing else is in such a cell."""
+    names: list[str] = []
+    for source in cells:
+        if source.split("\n", 1)[0].strip() == INJECTED:
+            try:
+                lines = ast.parse(source).body
+            except SyntaxError:  # a cell of the user's own, who saw its error
+                continue
+            targets = [line.targets[0] if isinstance(line, ast.Assign) else None for line in lines]
+            if all(isinstance(target, ast.Name) for target in targets):
+                names = [target.id for target in targets if isinstance(target, ast.Name)]
+    return names
+
+
+def _checked(name: str, values: Mapping[str, Any], hints: Mapping[str, Any]) -> Any:
+    """One parameter as its annotation, and the Spec field of its name, take it."""
+    if name not in hints:
+        raise SpecError(f"{name}={shown(values[name])}: {unknown('parameter', name, hints)}")
+    if name not in values:
+        raise SpecError(f"{name}: has no default, so it must be given: papermill NOTEBOOK OUT -p {name} VALUE")
+    field = Spec.model_fields.get(name)
+    told = (field.description or "").rstrip(".") if field else "a parameter of this notebook"
+    value = _fitted(name, values[name], FieldInfo.from_annotation(hints[name]), told)
+    if field is None:
+        return value
+    if name == "compress":
+        return canonical(value) if value else []
+    value = _fitted(name, value, field, told)
+    if name in TABLES and not str(value).startswith(CELL):
+        pick(table(name), value, name)
+    return value
+
+
+def _fitted(name: str, value: Any, rule: FieldInfo, told: str) -> Any:
+    """A value as a type takes it, by pydantic's rules but that true is no number."""
+    given = _read(value) if isinstance(value, str) and _collects(rule.annotation) else value
+    if isinstance(given, bool) and rule.annotation in (int, float):
+        given = str(given)
+    try:
+        return TypeAdapter(Annotated[rule.annotation, rule], config=FINITE).validate_python(given)
+    except ValidationError as error:
+        first = error.errors()[0]
+    if get_origin(rule.annotation) in (Union, UnionType):
+        raise SpecError(f"{name}={shown(value)}: must be {rule.annotation} ({told})")
+    place = "".join(f"[{part!r}]" for part in first["loc"])
+    what = first["input"] if place else value
+    kept = f"; `papermill -r {name} TEXT` keeps text as it is" if first["type"] == "string_type" else ""
+    raise SpecError(f"{name}{place}={shown(what)}: {must(first, rule)} ({told}{kept})")
+
+
+def _collects(hint: Any) -> bool:
+    return (get_origin(hint) or hint) in COLLECTIONS
+
+
+def _read(text: str) -> Any:
+    """Text such as "[0, 1]" as JSON, which knows 1e-3, or else as YAML; text that is neither stays as it is."""
+    import yaml
+
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        pass
+    try:
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError):
+        return text

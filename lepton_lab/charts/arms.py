@@ -49,8 +49,8 @@ class Arms(Chart):
         rows = {"tickvals": list(range(len(names))), "ticktext": names, "range": [len(names) - 0.4, -0.5]}
         described["height"] = 150 + 56 * len(names)
         described["showlegend"] = False
-        described["xaxis"] = axis | {"title": {"text": html.escape(self.x)}, "domain": [0, 0.56], "anchor": "y"}
-        described["xaxis2"] = axis | {"title": {"text": self._more()}, "domain": [0.62, 1], "anchor": "y2"}
+        described["xaxis"] = axis | {"title": _label(self.x), "domain": [0, 0.56], "anchor": "y"}
+        described["xaxis2"] = axis | {"title": _label(self._more()), "domain": [0.62, 1], "anchor": "y2"}
         described["yaxis"] = up | rows
         described["yaxis2"] = up | rows | {"anchor": "x2", "matches": "y", "showticklabels": False}
         zero = {"type": "line", "xref": "x2", "x0": 0, "x1": 0, "yref": "paper", "y0": 0, "y1": 1}
@@ -74,7 +74,7 @@ class Arms(Chart):
 
     def _more(self) -> str:
         unit = f" ({self.unit})" if self.unit else ""
-        return html.escape(f"more than {self.arms[0].name}{unit}")
+        return f"more than {self.arms[0].name}{unit}"
 
     def _size(self) -> tuple[float, float]:
         return 7.6, 1.25 + 0.46 * len(self.arms)
@@ -92,13 +92,18 @@ class Arms(Chart):
                 _bar(right, arm.gap, row)
         left.set_yticks(range(len(self.arms)), [plain(arm.name) for arm in self.arms])
         left.set_ylim(len(self.arms) - 0.4, -0.5)
-        dress(left, self.x, "")
-        dress(right, html.unescape(self._more()), "")
+        dress(left, plain(self.x), "")
+        dress(right, plain(self._more()), "")
         left.grid(False, axis="y")
         right.grid(False, axis="y")
         left.tick_params(axis="y", length=0, labelcolor=INK)
         right.tick_params(axis="y", length=0)
         figure.suptitle(plain(self.title), x=0.012, ha="left", fontsize=10.5, fontweight="bold", color=INK)
+
+
+def _label(text: str) -> dict[str, Any]:
+    """The name of an axis: small, and its unit on a line of its own, so that two fit side by side on a phone."""
+    return {"text": html.escape(text).replace(" (", "<br>("), "font": {"size": 12}}
 
 
 def _bar(axes: Axes, found: Interval, row: int) -> None:

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..uncertainty import Interval, interval
-from .drawing import COLORS, CONFIG, INK, MARKERS, Chart, Nothing, dress, layout, log_axis, plain
+from .drawing import COLORS, CONFIG, INK, MARKERS, Chart, Nothing, dress, layout, plain
 from .series import number
 
 if TYPE_CHECKING:
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 WIDE = 8  # from this ratio of highest to lowest on, a log scale shows more
@@ -70,21 +71,15 @@ class Trends(Chart):
         }
 
     def _draw(self, figure: Figure) -> None:
-        from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-
         axes = figure.add_subplot()
         for i, (name, line) in enumerate(self.series.items()):
             style = {"color": COLORS[i % len(COLORS)], "fmt": f"{MARKERS[i % len(MARKERS)][0]}-", "label": plain(name)}
             halves = [found.high - found.mean for found in line.values()]
             means = [found.mean for found in line.values()]
             axes.errorbar(self._places(i), means, halves, **style, lw=1.4, ms=5, mec="white", mew=0.6, capsize=2.5)
-        if self._log(1):
-            log_axis(axes)
-        if self._log(0):
-            axes.set_xscale("log")
-            axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-            axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-            axes.xaxis.set_minor_formatter(NullFormatter())
+        for side, one in enumerate((axes.xaxis, axes.yaxis)):
+            if self._log(side):
+                _log(one)
         dress(axes, self.x, self.y)
         figure.legend(loc="outside lower left", ncols=3, frameon=False, fontsize=8.5, labelcolor=INK)
         figure.suptitle(plain(self.title), x=0.012, ha="left", fontsize=11, fontweight="bold", color=INK)
@@ -115,6 +110,16 @@ def trends(title: str, values: Mapping[str, Mapping[float, Sequence[float]]], x:
     ]
     text = f"{title}: {y} by {x}, means over seeds with 95 % intervals. {'; '.join(words)}."
     return Trends(title, text, x, y, found)
+
+
+def _log(axis: Axis) -> None:
+    """A log scale that is told at 1, 2 and 5 of each decade: settings seldom reach over more than a few."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axis.axes.set(**{f"{axis.axis_name}scale": "log"})
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def _told(values: Sequence[float]) -> bool:

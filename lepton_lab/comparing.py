@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .charts import Chart, number, read
@@ -58,11 +58,7 @@ class Figure(NamedTuple):
 
 
 def _last(name: str) -> Callable[[Run], float | None]:
-    def last(run: Run) -> float | None:
-        curve = read(run).curves.get(name)
-        return curve.y[-1] if curve else None
-
-    return last
+    return lambda run: read(run).curves[name].y[-1] if name in read(run).curves else None
 
 
 def _file(name: str) -> Callable[[Run], float | None]:
@@ -114,12 +110,18 @@ def compare(arms: Mapping[str, Sequence[Run | str] | Mapping[int, float]], figur
                 f"arms: {name!r} has the seeds {_listed(found)} and {first!r} {_listed(theirs)}; both need the same, "
                 "since they are compared seed by seed"
             )
-    if len(theirs) < 2:
-        raise SpecError(
-            f"arms: one seed only ({_listed(theirs)}), from which no interval can be given; run each arm again with "
-            f"spec.replace(seed={max(theirs, default=0) + 1}), and with some more"
-        )
+    check_seeds(theirs)
     return Comparison(values, figure)
+
+
+def check_seeds(seeds: Iterable[int]) -> None:
+    """Refuse seeds that can't be compared, before runs begin: fewer than two, or one that is there twice."""
+    found = list(seeds)
+    if len(found) < 2:
+        more = max(found, default=-1) + 1
+        raise SpecError(f"seeds={found}: from one seed only no interval can be given; add more, such as {more}")
+    if len(set(found)) < len(found):
+        raise SpecError(f"seeds={found}: each must be there once, since runs are paired by their seeds")
 
 
 class Comparison:

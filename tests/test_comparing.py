@@ -13,7 +13,7 @@ from scipy import stats
 
 import lepton_lab as lab
 from lepton_lab.charts import trends
-from lepton_lab.comparing import FIGURES
+from lepton_lab.comparing import FIGURES, check_seeds
 from lepton_lab.spec import LabError
 from lepton_lab.uncertainty import interval, quantile
 
@@ -244,9 +244,15 @@ def refused(arms, figure="val_accuracy"):
 
 
 def test_one_seed_gives_no_interval(arms):
-    text = refused({name: runs[:1] for name, runs in arms.items()})
-    assert "one seed only (1)" in text and "no interval can be given" in text and "seed=2" in text
-    assert "one seed only" in refused({name: runs[0] for name, runs in arms.items()})
+    for one in ({name: runs[:1] for name, runs in arms.items()}, {name: runs[0] for name, runs in arms.items()}):
+        assert refused(one) == "seeds=[1]: from one seed only no interval can be given; add more, such as 2"
+
+
+def test_seeds_are_checked_before_anything_runs():
+    check_seeds([0, 1])
+    for seeds, part in (([], "such as 0"), ([7], "such as 8"), ([0, 1, 0], "each must be there once")):
+        with pytest.raises(LabError, match=part):
+            check_seeds(seeds)
 
 
 def test_seeds_must_match(arms):
@@ -292,7 +298,7 @@ def test_an_unknown_figure_names_the_nearest(arms):
         ({"a": {0: 1, 1: 2}, "b": None}, "'b' holds None"),
         ({"a": {0: 1, 1: 2}, "b": {0: 1, 1: math.nan}}, "seed 1 of 'b' has val_accuracy=nan"),
         ({"a": {0: 1, 1: 2}, "b": {0: 1, 1: "x"}}, "seed 1 of 'b' has val_accuracy='x'"),
-        ({"a": {}, "b": {}}, "one seed only"),
+        ({"a": {}, "b": {}}, "seeds=[]: from one seed only"),
     ],
 )
 def test_bad_arms_are_refused_in_one_sentence(arms, part):

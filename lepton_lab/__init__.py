@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .advice import advise
     from .artifacts import About, Artifact, export, load
+    from .comparing import Comparison, compare
     from .estimates import Estimate, estimate
     from .explaining import explain
     from .folders import Failure
@@ -43,6 +44,8 @@ _HOMES = {
     "Single": "strategies.base",
     "Group": "strategies.group",
     "Trainer": "trainer",
+    "Comparison": "comparing",
+    "compare": "comparing",
     "Race": "races",
     "race": "races",
     "advise": "advice",
@@ -68,6 +71,7 @@ __all__ = [
     "About",
     "Artifact",
     "Client",
+    "Comparison",
     "Estimate",
     "Failure",
     "Group",
@@ -84,6 +88,7 @@ __all__ = [
     "Trainer",
     "advise",
     "attach",
+    "compare",
     "compress",
     "estimate",
     "explain",

@@ -15,7 +15,7 @@ README = (ROOT / "README.md").read_text()
 
 # From the ground up; a module may import from the layers below its own, and from its own package.
 LAYERS = [
-    {"refusals"},
+    {"refusals", "uncertainty"},
     {"spec"},
     {"tails", "processes"},
     {"folders"},
@@ -37,7 +37,7 @@ LAYERS = [
     {"charts", "generation", "trainer", "serving", "estimates"},
     {"contenders", "equality", "scanning", "explaining"},
     {"reports"},
-    {"races", "searching", "grids"},
+    {"races", "searching", "grids", "comparing"},
     {"advice"},
     {"cli"},
     {"__init__", "__main__"},

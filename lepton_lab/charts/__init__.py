@@ -14,6 +14,7 @@ from .pareto import Pareto, pareto
 from .placement import Placement
 from .series import Curve, begun, contestant, contestants, footprint, intervals, labels, number, read, reduce, series
 from .timeline import Timeline, size
+from .trends import trends
 
 if TYPE_CHECKING:
     from ..run import Run
@@ -31,6 +32,7 @@ __all__ += [
     "reduce",
     "series",
     "size",
+    "trends",
 ]
 
 SPREAD = 100  # from this ratio of highest to lowest loss on, a log scale shows more

@@ -1,0 +1,298 @@
+"""compare(): ways to do the same over seeds, with error bars, and a sentence that says what the seeds decide."""
+
+from __future__ import annotations
+
+import base64
+import html
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from .charts import Chart, number, read
+from .charts.arms import Arm, Arms
+from .folders import ENDED, find, read_json
+from .refusals import LabError, SpecError, shown, unknown
+from .reports.sections import NONE, Section, table
+from .run import Run
+from .uncertainty import LEVEL, Interval, interval
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MEASURES = "measures.json"
+OF_SEED = ("seed", "parent", "name")
+"""Fields in which runs of one arm may differ."""
+
+
+class Figure(NamedTuple):
+    """What is compared: its name in a sentence, where a run tells it, and its unit; "%" of a fraction."""
+
+    label: str
+    read: Callable[[Run], float | None]
+    unit: str = ""
+
+    @property
+    def scale(self) -> float:
+        """What a value is multiplied by to be shown."""
+        return 100.0 if self.unit == "%" else 1.0
+
+    @property
+    def step(self) -> str:
+        """The unit of a difference: those of fractions are told in percentage points."""
+        return "points" if self.unit == "%" else self.unit
+
+    def shown(self, value: float) -> str:
+        """A value with its unit."""
+        return f"{self._digits(value)} {self.unit}".strip()
+
+    def apart(self, value: float) -> str:
+        """A difference with its sign and unit."""
+        return f"{'+' if value > 0 else ''}{self._digits(value)} {self.step}".strip()
+
+    def between(self, found: Interval) -> str:
+        """The interval of a difference."""
+        return f"{self.apart(found.low).removesuffix(self.step).strip()} to {self.apart(found.high)}"
+
+    def _digits(self, value: float) -> str:
+        return f"{100 * value:.2f}" if self.unit == "%" else number(value)
+
+
+def _last(name: str) -> Callable[[Run], float | None]:
+    return lambda run: read(run).curves[name].y[-1] if name in read(run).curves else None
+
+
+def _file(name: str) -> Callable[[Run], float | None]:
+    return lambda run: ((read_json(run.folder / MEASURES) or {}).get("artifact") or {}).get(name)
+
+
+FIGURES = {
+    "val_accuracy": Figure("validation accuracy", _last("val_accuracy"), "%"),
+    "test_accuracy": Figure("test accuracy", _last("test_accuracy"), "%"),
+    "train_accuracy": Figure("training accuracy", _last("train_accuracy"), "%"),
+    "val_loss": Figure("validation loss", _last("val_loss")),
+    "test_loss": Figure("test loss", _last("test_loss")),
+    "train_loss": Figure("training loss", _last("train_loss")),
+    "seconds": Figure("training time", lambda run: read(run).training or None, "s"),
+    "file_accuracy": Figure("accuracy of the file", _file("accuracy"), "%"),
+    "file_bytes": Figure("size of the file", _file("bytes"), "bytes"),
+}
+"""Figures of a run by name: the last of its curves, seconds in training steps, and what a chain's file measured."""
+
+
+def compare(arms: Mapping[str, Sequence[Run | str] | Mapping[int, float]], figure: str = "val_accuracy") -> Comparison:
+    """
+    Compare ways to do the same, each over several seeds: the others with the first, seed by seed.
+
+    Runs with the same seed share split, initial weights and order of samples, so that their difference tells more than
+    the difference of means.
+
+    Parameters
+    ----------
+    arms
+        Name -> runs that differ in nothing but the seed (or their ids), all done; or, of a figure of your own, name ->
+        a number for each seed. Every arm has the same seeds, two at least.
+    figure
+        A name of FIGURES; of numbers, what they are.
+
+    Raises
+    ------
+    SpecError, LabError
+        In one sentence: too few arms or seeds, seeds that do not match, a run that is not done, a figure that a run
+        does not have.
+    """
+    if not isinstance(arms, Mapping) or len(arms) < 2:
+        raise SpecError(f"arms={shown(arms)}: must be two ways or more, as name -> runs over seeds")
+    values = {str(name): _values(str(name), arm, figure) for name, arm in arms.items()}
+    (first, theirs), *others = values.items()
+    for name, found in others:
+        if found.keys() != theirs.keys():
+            raise SpecError(
+                f"arms: {name!r} has the seeds {_listed(found)} and {first!r} {_listed(theirs)}; both need the same, "
+                "since they are compared seed by seed"
+            )
+    check_seeds(theirs)
+    return Comparison(values, figure)
+
+
+def check_seeds(seeds: Iterable[int]) -> None:
+    """Refuse seeds that can't be compared, before runs begin: fewer than two, or one that is there twice."""
+    found = list(seeds)
+    if len(found) < 2:
+        more = max(found, default=-1) + 1
+        raise SpecError(f"seeds={found}: from one seed only no interval can be given; add more, such as {more}")
+    if len(set(found)) < len(found):
+        raise SpecError(f"seeds={found}: each must be there once, since runs are paired by their seeds")
+
+
+class Comparison:
+    """
+    What `compare` found; last in a cell it shows the sentence, the figure and a table.
+
+    Attributes
+    ----------
+    values : dict
+        Arm -> seed -> figure.
+    figure_name : str
+        What is compared, a name of FIGURES or of your own.
+    means : dict
+        Arm -> Interval of its mean over seeds, at 95 %.
+    differences : dict
+        Arm -> Interval of what it has more than the first arm, from the differences with each seed. Where there are
+        several, each is widened (Bonferroni), so that all of them hold at once with 95 %.
+    """
+
+    def __init__(self, values: dict[str, dict[int, float]], figure: str) -> None:
+        self.values, self.figure_name = values, figure
+        self.reference, *self._others = values
+        level = 1 - (1 - LEVEL) / len(self._others)
+        base = values[self.reference]
+        self.means = {name: interval(list(arm.values())) for name, arm in values.items()}
+        self.differences = {
+            name: interval([values[name][seed] - base[seed] for seed in base], level) for name in self._others
+        }
+
+    def __repr__(self) -> str:
+        return f"<Comparison: {self.sentence}>"
+
+    @property
+    def seeds(self) -> list[int]:
+        """Those that every arm has."""
+        return list(self.values[self.reference])
+
+    @property
+    def sentence(self) -> str:
+        """The answer and its uncertainty, or that the seeds do not decide it; one sentence for each other arm."""
+        return " ".join(self._told(name, found) for name, found in self.differences.items())
+
+    def figure(self) -> Chart:
+        """Every seed, means with intervals, and differences with intervals: one chart."""
+        figure, arms = self._figure, []
+        for name, values in self.values.items():
+            gap = self.differences.get(name)
+            shown = tuple(value * figure.scale for value in values.values())
+            arms.append(Arm(name, shown, self.means[name].scaled(figure.scale), gap and gap.scaled(figure.scale)))
+        title = f"{figure.label[:1].upper()}{figure.label[1:]} over {len(self.seeds)} seeds (95 % intervals)"
+        words = [f"{name} {figure.shown(found.mean)}" for name, found in self.means.items()]
+        text = f"{title}: {', '.join(words)}. {self.sentence}"
+        x = f"{figure.label} ({figure.unit})" if figure.unit else figure.label
+        return Arms(title, text, x, figure.step, tuple(arms))
+
+    def frame(self) -> pd.DataFrame:
+        """
+        A line for each arm, as a pandas table.
+
+        Columns: arm, seeds (their number), mean, spread (standard deviation), low, high (of the mean's interval),
+        difference, difference_low, difference_high (to the first arm), decided (whether that leaves out zero).
+        """
+        import pandas as pd
+
+        rows = []
+        for name, mean in self.means.items():
+            row = {"arm": name, "seeds": mean.n, "mean": mean.mean, "spread": mean.spread}
+            row |= {"low": mean.low, "high": mean.high}
+            if gap := self.differences.get(name):
+                row |= {"difference": gap.mean, "difference_low": gap.low, "difference_high": gap.high}
+                row |= {"decided": gap.decided}
+            rows.append(row)
+        return pd.DataFrame(rows)
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        chart, told = self.figure(), self._section()
+        picture = base64.b64encode(chart.png()).decode()
+        image = f'<img width="912" alt="{html.escape(chart.text)}" src="data:image/png;base64,{picture}">'
+        said = f"<p><strong>{html.escape(self.sentence)}</strong></p>"
+        return {"text/html": f"{said}{image}{told.html}", "text/plain": f"{self.sentence}\n\n{told.text}"}
+
+    def _section(self) -> Section:
+        """The table as people read it, as HTML and as text."""
+        figure = self._figure
+        columns = ["arm", f"{figure.label}, mean", "spread", "interval", f"more than {self.reference}", "its interval"]
+        rows = []
+        for name, mean in self.means.items():
+            gap = self.differences.get(name)
+            cells = [name, figure.shown(mean.mean), figure.apart(mean.spread).removeprefix("+")]
+            cells.append(f"{figure.shown(mean.low)} to {figure.shown(mean.high)}")
+            cells += [figure.apart(gap.mean), figure.between(gap)] if gap else [NONE, NONE]
+            rows.append(cells)
+        together = " and all of them at once" if len(self.differences) > 1 else ""
+        note = (
+            f"Seeds {_listed(self.seeds)}. Spread: standard deviation over them. Intervals: Student's t, 95 %; for "
+            f"differences seed by seed{together}. They cover what a seed changes: initial weights, order of samples, "
+            "and the split, where the data set has none of its own."
+        )
+        return table("Comparison", columns, rows, note, numeric=True)
+
+    def _told(self, name: str, found: Interval) -> str:
+        figure, base, seeds = self._figure, self.reference, f"{found.n} seeds"
+        label, size = figure.label, figure.apart(abs(found.mean)).removeprefix("+")
+        more = "higher" if found.mean > 0 else "lower"
+        if not found.spread and not found.mean:
+            return f"The {label} is the same with {name} as with {base} for each of {seeds}, which tell no difference."
+        if not found.spread:
+            return f"The {label} is {size} {more} with {name} than with {base} for each of {seeds}, without any spread."
+        joint = "joint " if len(self.differences) > 1 else ""
+        span = f"{joint}95 % interval {figure.between(found)}"
+        if found.decided:
+            return f"The {label} is {size} {more} with {name} than with {base} ({span}; paired over {seeds})."
+        return (
+            f"These {seeds} do not decide whether the {label} is higher with {name} or with {base}: the difference is "
+            f"{figure.apart(found.mean)}, and its {span} holds zero."
+        )
+
+    @property
+    def _figure(self) -> Figure:
+        return FIGURES.get(self.figure_name) or Figure(self.figure_name, lambda run: None)
+
+
+def _values(name: str, arm: Any, figure: str) -> dict[int, float]:
+    """The figure of an arm by seed."""
+    if isinstance(arm, Mapping):
+        found = dict(arm)
+    else:
+        if figure not in FIGURES:
+            raise SpecError(f"figure={figure!r}: {unknown('figure', figure, FIGURES)}")
+        runs = _runs(name, arm)
+        found = {run.spec.seed: FIGURES[figure].read(run) for run in runs}
+        if lacking := next((run for run in runs if found[run.spec.seed] is None), None):
+            raise SpecError(f"figure={figure!r}: run {lacking.id!r} of {name!r} has none")
+    for seed, value in found.items():
+        if not isinstance(value, (int, float)) or not math.isfinite(value):
+            raise SpecError(f"arms: seed {seed} of {name!r} has {figure}={value!r}; it must be a finite number")
+    return {seed: float(found[seed]) for seed in sorted(found)}
+
+
+def _runs(name: str, arm: Any) -> list[Run]:
+    """Runs of an arm, of which each has a seed of its own and is done."""
+    if isinstance(arm, (Run, str)):
+        arm = [arm]
+    runs = [Run(find(one)) if isinstance(one, str) else one for one in arm] if isinstance(arm, Sequence) else [arm]
+    for one in runs:
+        if not isinstance(one, Run):
+            raise SpecError(f"arms: {name!r} holds {shown(one)}; it must be runs, or a number for each seed")
+    if not runs:
+        raise SpecError(f"arms: {name!r} has no runs; give one for each seed, two at least")
+    if broken := [f"{run.id!r} ({_state(run)})" for run in runs if run.state != "done"]:
+        raise LabError(
+            f"arms: of {name!r} not every run is done: {', '.join(broken)}; wait for them, or run them again"
+        )
+    seeds = [run.spec.seed for run in runs]
+    for run in runs[1:]:
+        ours, theirs = run.spec.to_dict(), runs[0].spec.to_dict()
+        for field in (f for f in ours if f not in OF_SEED and ours[f] != theirs[f]):
+            raise SpecError(
+                f"arms: runs {runs[0].id!r} and {run.id!r} of {name!r} differ in {field} ({theirs[field]!r} and "
+                f"{ours[field]!r}); those of one arm must differ in the seed alone"
+            )
+        if seeds.count(run.spec.seed) > 1:
+            raise SpecError(f"arms: {name!r} has more than one run with seed={run.spec.seed}; take one of them")
+    return runs
+
+
+def _state(run: Run) -> str:
+    if run.failure:
+        return f"failed, {run.failure.type}: {run.failure.message}"
+    return run.state if run.state in ENDED else f"still {run.state}"
+
+
+def _listed(seeds: Any) -> str:
+    return ", ".join(map(str, seeds))

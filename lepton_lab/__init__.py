@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .launching import compress, launch, repeat
     from .meters import Measured, measure
     from .races import Race, race
+    from .rates import RateTest, find_lr
     from .reports import report
     from .run import Run, attach, runs
     from .scanning import Sensitivity, sensitivity
@@ -43,6 +44,8 @@ _HOMES = {
     "Trainer": "trainer",
     "Race": "races",
     "race": "races",
+    "RateTest": "rates",
+    "find_lr": "rates",
     "advise": "advice",
     "report": "reports",
     "About": "artifacts",
@@ -72,6 +75,7 @@ __all__ = [
     "LabError",
     "Measured",
     "Race",
+    "RateTest",
     "Run",
     "Search",
     "Sensitivity",
@@ -86,6 +90,7 @@ __all__ = [
     "estimate",
     "explain",
     "export",
+    "find_lr",
     "generate",
     "launch",
     "load",

@@ -33,7 +33,7 @@ LAYERS = [
     {"run"},
     {"launching"},
     {"charts", "generation", "trainer", "serving", "estimates"},
-    {"contenders", "equality", "scanning", "explaining"},
+    {"contenders", "equality", "scanning", "explaining", "rates"},
     {"reports"},
     {"races", "searching"},
     {"advice"},

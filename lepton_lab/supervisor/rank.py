@@ -15,6 +15,7 @@ from ..checkpoints import NonFinite, seed_all
 from ..events import Log
 from ..feeding import cores
 from ..folders import RunFolder, data_root
+from ..optimizers import RANGE_TEST
 from ..processes import die_with_parent, keep_memory
 from ..spec import Spec, pick, table
 from . import failures
@@ -118,6 +119,11 @@ def _train(folder: RunFolder, rank: int, gpu: str | None, log: Log) -> str:
         rewind(folder, log, fit.now.step)
     try:
         outcome = fit.run()
+    except NonFinite as error:
+        if spec.schedule != RANGE_TEST:
+            raise
+        outcome = "stopped"
+        folder.note(reason=f"the loss diverged at step {error.step}, where a range test ends")
     finally:
         fit.control.close()
     if figures := strategy.report():

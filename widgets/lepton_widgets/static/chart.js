@@ -1,7 +1,6 @@
 // Line charts on a canvas. The cost follows the width in pixels and not the number of points: a series
 // keeps the least and the greatest value of blocks of 8, 64, 512, ... points, and one pixel column is
-// drawn from a few of these. live.js, which is served after this file in the same module, uses
-// Series, Smooth and Chart.
+// drawn from a few of these. What is served after this file in the same module uses Series, Smooth and Chart.
 
 const FACTOR = 8;
 const SMALLEST = 64; // blocks; a level with fewer is not worth keeping
@@ -158,8 +157,8 @@ const PAD = { top: 20, right: 22, bottom: 24 }; // the labels of marks stand in 
 // One chart: two stacked canvases (curves; cursor), so that moving the cursor redraws no curve.
 // `view` is shared by the charts of a panel: {range: [x0, x1] | null, cursor: x | null, zoom(range), moved(spoken)}.
 class Chart {
-  constructor(figure, view, { title, format, log = () => false, bounds = null }) {
-    Object.assign(this, { figure, view, title, format, log, bounds });
+  constructor(figure, view, { title, format, log = () => false, bounds = null, unit = "step" }) {
+    Object.assign(this, { figure, view, title, format, log, bounds, unit });
     this.lines = [];
     this.marks = [];
     this.base = document.createElement("canvas");
@@ -339,7 +338,7 @@ class Chart {
       pen.fillText(labels[i], this.left - 8, py);
     });
     pen.textBaseline = "alphabetic";
-    pen.fillText("step", this.left - 8, height - 6);
+    pen.fillText(this.unit, this.left - 8, height - 6);
     pen.textAlign = "center";
     for (const tick of ticksOf(this.x0, this.x1, (width - this.left) / 90))
       if (Number.isInteger(tick)) pen.fillText(grouped(tick), this.toPx(tick), height - 6);
@@ -379,7 +378,7 @@ class Chart {
     if (to - from <= 2 * columns) for (let i = from; i < to; i++) pen.lineTo(this.toPx(series.x[i]), py(series.y[i]));
     else this.traceColumns(pen, series, from, to, columns, py);
     pen.strokeStyle = line.color;
-    pen.globalAlpha = line.quiet ? this.theme.faint : 1;
+    pen.globalAlpha = line.alpha ?? (line.quiet ? this.theme.faint : 1);
     pen.lineWidth = line.quiet ? 1 : 1.75;
     pen.lineJoin = "round"; // miter would draw spikes on dense columns
     pen.lineCap = "round";
@@ -474,25 +473,30 @@ class Chart {
       const swatch = h("i", { style: `background:${line.color};opacity:${line.quiet ? 0.4 : 1}` });
       return h("div", {}, swatch, h("span", {}, line.label), h("b", {}, this.format(y)));
     });
-    this.tip.replaceChildren(h("div", { class: "ll-tip-step" }, `Step ${grouped(step)}`), ...rows);
+    this.tip.replaceChildren(h("div", { class: "ll-tip-step" }, this.place(step)), ...rows);
     this.tip.hidden = false;
     const px = this.toPx(step), wide = this.tip.offsetWidth;
     this.tip.style.left = `${Math.max(0, px + 14 + wide > this.width ? px - wide - 14 : px + 14)}px`;
+  }
+
+  // Where a point stands, in words: steps are whole, passes over the data are not.
+  place(x) {
+    return `${this.unit[0].toUpperCase()}${this.unit.slice(1)} ${this.unit === "step" ? grouped(x) : plain(x)}`;
   }
 
   // What the curve says, in words.
   summary() {
     const parts = this.lines.filter(({ series, quiet }) => series.n && !quiet).map(({ label, series }) => {
       series.extent(0, series.n);
-      const last = `${this.format(series.y[series.n - 1])} at step ${grouped(series.x[series.n - 1])}`;
+      const last = `${this.format(series.y[series.n - 1])} at ${this.place(series.x[series.n - 1]).toLowerCase()}`;
       return `${label}: ${last}, between ${this.format(series.lo)} and ${this.format(series.hi)}`;
     });
-    return parts.length ? `${this.title} by step. ${parts.join(". ")}.` : `${this.title} by step. No values yet.`;
+    return `${this.title} by ${this.unit}. ${parts.length ? parts.join(". ") : "No values yet"}.`;
   }
 
   reading() {
     if (this.view.cursor == null || !this.drawn) return "";
     const { step, readings } = this.read(this.view.cursor);
-    return `Step ${grouped(step)}: ` + readings.map(({ line, y }) => `${line.label} ${this.format(y)}`).join(", ");
+    return `${this.place(step)}: ` + readings.map(({ line, y }) => `${line.label} ${this.format(y)}`).join(", ");
   }
 }

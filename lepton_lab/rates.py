@@ -193,8 +193,8 @@ class RateTest:
             return why[0].upper() + why[1:] + "."
         end = "diverges nowhere up to " + number(self.rates[-1])
         if self.diverged is not None:
-            end = f"diverges from {number(self.diverged)} on"
-        return f"Suggested learning rate: {self.suggestion:g}; the loss {end}, and is lowest at {number(self._lowest)}."
+            end = f"diverges from {self.diverged:.2g} on"
+        return f"Suggested learning rate: {self.suggestion:g}; the loss {end}, and is lowest at {self._lowest:.2g}."
 
     @property
     def _lowest(self) -> float:

@@ -67,7 +67,7 @@ def test_a_moved_slider_draws_another_curve(home, learn):
     assert "lr=0.1" in told[-1][0]["told"]["code"] and "name=" not in told[-1][0]["told"]["code"]
     move(view, "dropout", 3)
     assert view.wait(60)
-    assert view.runs[-1].spec.options == {"hidden": 32, "dropout": 0.3}
+    assert view.runs[-1].spec.options == {"hidden": 32, "threads": 1, "dropout": 0.3}
     assert [head["label"] for head in view.get_state("header")["header"]["runs"]] == [
         "rate 0.05, dropout 0",
         "rate 0.1, dropout 0",

@@ -24,7 +24,7 @@ class Sweep(Chart):
     rates: tuple[float, ...]
     losses: tuple[float, ...]
     smoothed: tuple[float, ...]
-    """All of one length; what the losses leave beyond the smoothed curve's range is off the picture."""
+    """All of one length; what lies far above the smoothed curve before its lowest point is off the picture."""
     marks: tuple[tuple[float, str], ...] = ()
     """Rates, and what they are."""
 
@@ -55,9 +55,10 @@ class Sweep(Chart):
         return {"data": data, "layout": described, "config": CONFIG}
 
     def _heights(self) -> list[float]:
-        low, high = min(self.smoothed), max(self.smoothed)
+        low = min(self.smoothed)
+        high = max(self.smoothed[: self.smoothed.index(low) + 1])  # what rises beyond it would press all else flat
         margin = ROOM * (high - low or 1.0)
-        return [low - margin, high + margin]
+        return [low - margin, high + 4 * margin]
 
     def _draw(self, figure: Figure) -> None:
         axes = figure.add_subplot()

@@ -78,7 +78,6 @@ def _train(folder: RunFolder, rank: int, gpu: str | None, log: Log) -> str:
     from ..training import Fit, rewind, usual_loss
 
     spec = folder.spec
-    torch.set_num_threads(threads := max(1, cores() // spec.world))
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
     if sys.platform == "linux":
@@ -86,6 +85,7 @@ def _train(folder: RunFolder, rank: int, gpu: str | None, log: Log) -> str:
     strategy = shipping.unpack(folder, ("strategy",)).get("strategy")
     strategy = strategy or pick(table("strategy"), spec.strategy, "strategy")
     strategy = strategy(spec, **spec.options_of(strategy))
+    torch.set_num_threads(threads := strategy.threads or max(1, cores() // spec.world))
     device = torch.device("cpu" if gpu is None else "cuda:0")
     strategy.start(rank, spec.world, folder.path / "rendezvous", device)
     random.seed(spec.seed)

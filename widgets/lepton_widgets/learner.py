@@ -33,7 +33,7 @@ START: dict[str, Any] = {
     "strategy": "single",
     "device": "cpu",
     "checkpoint_every": 0,
-    "options": {"hidden": 32},
+    "options": {"hidden": 32, "threads": 1},
 }
 """A run of well under a second."""
 VALUES: dict[str, tuple[Any, ...]] = {

@@ -18,7 +18,7 @@ MARK = "learner"
 """An empty file in the folders of runs that a Learner made, and may remove."""
 PATIENCE = 10.0
 """Seconds that a run has to end when another is to take its place."""
-BRIEF = {"lr": "rate", "batch_size": "batch", "weight_decay": "L2", "hidden": "hidden units", "optimizer": ""}
+BRIEF = {"lr": "rate", "batch_size": "batch", "weight_decay": "L2", "optimizer": ""}
 """Names of fields in a label, where they differ from the field's."""
 
 

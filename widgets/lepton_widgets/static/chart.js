@@ -260,10 +260,10 @@ class Chart {
 
   values(x0, x1, log) {
     let low = Infinity, high = -Infinity;
-    for (const { series, quiet } of this.lines) {
+    for (const { series, quiet, loose } of this.lines) {
       const from = Math.max(0, series.find(x0) - 1), to = Math.min(series.n, series.find(x1) + 1);
       // A long raw curve may leave the picture at its outliers; a short one is shown whole.
-      if (from >= to || (quiet && to - from > 500)) continue;
+      if (from >= to || loose || (quiet && to - from > 500)) continue;
       series.extent(from, to);
       low = Math.min(low, series.lo);
       high = Math.max(high, series.hi);
@@ -278,7 +278,10 @@ class Chart {
     const margin = (flat ? Math.abs(high) : high - low) * 0.05 || 0.5;
     low -= margin;
     high += margin;
-    if (this.bounds && !log) return [Math.max(low, this.bounds[0]), Math.min(high, this.bounds[1])];
+    if (this.bounds) {
+      const [least, most] = log ? this.bounds.map(Math.log10) : this.bounds;
+      return [Math.max(low, least), Math.min(high, most)];
+    }
     return !log && low < 0 && low + margin >= 0 ? [0, high] : [low, high];
   }
 
@@ -320,7 +323,7 @@ class Chart {
     const ticks = log ? logTicksOf(this.y0, this.y1) : ticksOf(this.y0, this.y1, Math.max(2, bottom / 38));
     const step = ticks.length > 1 ? Math.abs(ticks[1] - ticks[0]) : 1;
     const labels = ticks.map((tick) => (log ? this.format(10 ** tick, 0) : this.format(tick, step)));
-    this.left = Math.ceil(Math.max(28, ...labels.map((label) => pen.measureText(label).width)) + 10);
+    this.left = Math.ceil(Math.max(28, ...[...labels, this.unit].map((label) => pen.measureText(label).width)) + 10);
     this.toPx = (x) => this.left + ((x - this.x0) / (this.x1 - this.x0)) * (width - this.left - PAD.right);
     this.toX = (px) => this.x0 + ((px - this.left) / (width - this.left - PAD.right)) * (this.x1 - this.x0);
     this.toPy = (y) => bottom - ((y - this.y0) / (this.y1 - this.y0)) * (bottom - PAD.top);

@@ -2,6 +2,8 @@
 // Served after base.js, chart.js and store.js in one module. Python: learner.py.
 
 const FADES = [1, 0.5, 0.4, 0.32, 0.26, 0.2]; // of the newest curve, the one before it, and so on
+const SMOOTHING = 0.8; // of the training curve: weight of the past
+const TRAINING = { label: "training", quiet: true, alpha: 0.5, loose: true }; // it does not set the scale
 const CEILING = 1.5; // times the loss at the start: where a curve leaves the picture
 
 class Learner {
@@ -12,7 +14,7 @@ class Learner {
     this.build();
     const unit = "epoch";
     this.charts = [
-      new Chart(this.figures[0], this.view, { title: "Loss", format: plain, unit }),
+      new Chart(this.figures[0], this.view, { title: "Loss", format: plain, log: () => true, unit }),
       new Chart(this.figures[1], this.view, { title: "Accuracy", format: percent, bounds: [0, 1], unit }),
     ];
     this.listen();
@@ -50,7 +52,7 @@ class Learner {
     this.code = h("code");
     this.figures = [h("div", { class: "ll-chart" }), h("div", { class: "ll-chart" })];
     const panes = ["Loss", "Accuracy"].map((title, i) => {
-      const note = h("span", { class: "ll-note" }, "strong: validation; thin: training, each step");
+      const note = h("span", { class: "ll-note" }, "strong: validation; thin: training, smoothed");
       return h("section", { class: "ll-pane" }, h("h4", {}, title, note), this.figures[i]);
     });
     this.root.replaceChildren(
@@ -130,7 +132,7 @@ class Learner {
       const age = store.runs.length - 1 - entry.run;
       const style = { color: colorOf(run, theme.palette), alpha: FADES[age], age };
       if (entry.split === "val") lines.push({ ...style, label: run.label, series: entry.series, dots: age === 0 });
-      else if (age === 0) lines.push({ ...style, label: "training", series: entry.series, quiet: true, alpha: 0.45 });
+      else if (age === 0) lines.push({ ...style, ...TRAINING, series: store.smooth(entry, SMOOTHING) });
     }
     return lines.sort((a, b) => b.age - a.age || (b.quiet ?? 0) - (a.quiet ?? 0));
   }

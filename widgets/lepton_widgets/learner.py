@@ -14,40 +14,17 @@ import traitlets
 import lepton_lab as lab
 from lepton_lab import supervisor
 from lepton_lab.folders import ENDED
-from lepton_lab.spec import LabError, Spec, keywords, pick, table
+from lepton_lab.spec import LabError, Spec, pick
 
 from .curves import Key, Mark, pack
-from .form import LABELS, code
+from .form import code
+from .knobs import START, Knobs
 from .live import CATCH_UP, TICK, static
-from .sketches import PATIENCE, Sketch, adopt, labels, text, tidy, worded
+from .sketches import PATIENCE, Sketch, adopt, labels, tidy, worded
 
 if TYPE_CHECKING:
     from lepton_lab.charts import Chart
 
-START: dict[str, Any] = {
-    "dataset": "digits",
-    "model": "mlp",
-    "optimizer": "momentum",
-    "lr": 0.05,
-    "epochs": 10,
-    "strategy": "single",
-    "device": "cpu",
-    "checkpoint_every": 0,
-    "options": {"hidden": 32, "threads": 1},
-}
-"""A run of well under a second."""
-VALUES: dict[str, tuple[Any, ...]] = {
-    "lr": (1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0),
-    "batch_size": (8, 16, 32, 64, 128, 256, 512, 1024),
-    "momentum": (0.0, 0.5, 0.8, 0.9, 0.95, 0.99),
-    "hidden": (2, 4, 8, 16, 32, 64, 128, 256, 512),
-    "dropout": (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9),
-    "weight_decay": (0.0, 1e-5, 1e-4, 1e-3, 3e-3, 0.01, 0.03, 0.1, 0.3, 1.0),
-}
-"""Where a slider can stand: fields of Spec, and options of models."""
-NAMES = LABELS | {"hidden": "Hidden units", "dropout": "Dropout", "weight_decay": "L2 (weight decay)"}
-NEEDS = {"momentum": {"field": "optimizer", "among": ["momentum", "nesterov", "muon"]}}
-"""Fields that only some choices of another know."""
 SHOWN = 6
 """Curves side by side; the runs of older ones are removed."""
 DEBOUNCE = 0.1
@@ -113,20 +90,13 @@ class Learner(anywidget.AnyWidget):
         SpecError
             If their values can't go together.
         """
-        values = {field: self._values[field][index] for field, index in self.chosen.items()}
-        options = {field: values.pop(field) for field in list(values) if field not in Spec.model_fields}
-        return self._base.replace(**values, options={**self._base.options, **options})
+        return self._knobs.spec(self.chosen)
 
     @spec.setter
     def spec(self, spec: Spec) -> None:
-        self._base = spec
-        values = {**spec.to_dict(), **spec.known_options()}
-        self._values: dict[str, list[Any]] = {"optimizer": list(table("optimizer"))}
-        for field in (field for field in VALUES if field in values):
-            self._values[field] = sorted({*VALUES[field], values[field]})
+        self._knobs = Knobs(spec)
         self.unobserve_all("chosen")
-        self.controls = [_control(field, stops, spec) for field, stops in self._values.items()]
-        self.chosen = {field: stops.index(values[field]) for field, stops in self._values.items()}
+        self.controls, self.chosen = self._knobs.controls(), self._knobs.chosen
         self.observe(lambda _: self._wish(), names="chosen")
         self._wish()
 
@@ -242,8 +212,7 @@ class Learner(anywidget.AnyWidget):
             shutil.rmtree(sketch.run.folder, ignore_errors=True)
 
     def _launch(self, spec: Spec) -> None:
-        known = {**spec.to_dict(), **spec.known_options()}
-        values = {field: known[field] for field in self._values}
+        values = self._knobs.values(spec)
         before = self._sketches[-1].values if self._sketches else {**values, "lr": None}
         new = ", ".join(worded(field, value) for field, value in values.items() if value != before.get(field))
         run = lab.launch(spec.replace(name=spec.name or f"learner, {new}"[:80]))
@@ -289,19 +258,6 @@ class Learner(anywidget.AnyWidget):
         if content.get("type") == "reset":
             with self._lock:
                 self._tell(whole=True)
-
-
-def _control(field: str, stops: list[Any], spec: Spec) -> dict[str, Any]:
-    """What the page needs to draw a slider, or a list where values have no order."""
-    described = Spec.model_fields.get(field) or keywords(table("model")[spec.model])[field]
-    return {
-        "field": field,
-        "label": NAMES[field],
-        "texts": [text(value) for value in stops],
-        "ordered": field in VALUES,
-        "tooltip": described.description or "",
-        "needs": NEEDS.get(field),
-    }
 
 
 def _percent(head: dict[str, Any]) -> str:

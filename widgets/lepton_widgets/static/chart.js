@@ -374,7 +374,7 @@ class Chart {
     const { series } = line;
     const from = Math.max(0, series.find(this.x0) - 1), to = Math.min(series.n, series.find(this.x1) + 1);
     if (from >= to) return;
-    const floor = log ? 10 ** this.y0 : 0;
+    const floor = log ? 10 ** (this.y0 - 1) : 0; // below the picture, where the line leaves it
     const py = log ? (y) => this.toPy(Math.log10(y > floor ? y : floor)) : this.toPy;
     const columns = Math.max(1, Math.round((this.width - this.left - PAD.right) * Math.min(this.density, 2)));
     pen.beginPath();

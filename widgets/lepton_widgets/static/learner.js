@@ -2,7 +2,7 @@
 // Served after base.js, chart.js and store.js in one module. Python: learner.py.
 
 const FADES = [1, 0.5, 0.4, 0.32, 0.26, 0.2]; // of the newest curve, the one before it, and so on
-const SMOOTHING = 0.8; // of the training curve: weight of the past
+const SMOOTHING = 0.9; // of the training curve: weight of the past
 const TRAINING = { label: "training", quiet: true, alpha: 0.5, loose: true }; // it does not set the scale
 const CEILING = 1.5; // times the loss at the start: where a curve leaves the picture
 

@@ -43,10 +43,11 @@ class Learner {
     this.sizes.disconnect();
     this.stopTheme();
     cancelAnimationFrame(this.frame);
+    clearTimeout(this.late);
   }
 
   build() {
-    this.message = h("div", { class: "ll-message ll-error", role: "alert" });
+    this.message = h("div", { class: "ll-message", role: "alert" });
     this.spoken = h("div", { class: "ll-unseen", role: "status", "aria-live": "polite" });
     this.trail = h("ol", { class: "ll-trail", "aria-label": "Curves shown, the newest first" });
     this.code = h("code");
@@ -71,8 +72,8 @@ class Learner {
     const value = h("output");
     const turn = () => this.turn(field, Number(input.value));
     const input = ordered
-      ? h("input", { type: "range", min: 0, step: 1, oninput: turn })
-      : h("select", { onchange: turn }, ...texts.map((text, i) => h("option", { value: i }, text)));
+      ? h("input", { type: "range", min: 0, step: 1, "aria-label": name, oninput: turn })
+      : h("select", { "aria-label": name, onchange: turn }, ...texts.map((text, i) => h("option", { value: i }, text)));
     const label = h("label", { class: "ll-knob", title: tooltip }, h("span", {}, name), input, ordered ? value : null);
     const leave = ordered ? onArrows(input, turn) : null;
     return { field, input, value, label, leave };
@@ -82,6 +83,9 @@ class Learner {
     this.model.set("chosen", { ...this.model.get("chosen"), [field]: index });
     this.model.save_changes();
     this.showKnobs();
+    clearTimeout(this.late);
+    const busy = "The kernel is busy: the new curve comes when the running cell ends.";
+    this.late = setTimeout(() => setText(this.message, busy), 2000);
   }
 
   showKnobs() {
@@ -98,6 +102,7 @@ class Learner {
   }
 
   update(message) {
+    clearTimeout(this.late);
     const { runs } = this.store;
     this.told = message.told ?? this.told;
     setText(this.message, this.told.message);

@@ -101,7 +101,7 @@ class TestReading:
         assert [note["text"] for note in layout["annotations"]] == ["suggestion", "diverges"]
         assert layout["shapes"][0]["x0"] == test.suggestion
         low, high = layout["yaxis"]["range"]
-        assert low < min(test.smoothed) and max(test.smoothed) < high < 2 * 2.3 + 1
+        assert low < min(test.smoothed) and 2.3 < high < test.smoothed[-1]  # divergence leaves the picture
         assert test.figure().figure().data[0].x[0] == pytest.approx(1e-4)
 
     def test_other_runs_tell_no_rate(self, home, tiny):

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .launching import compress, launch, repeat
     from .meters import Measured, measure
     from .races import Race, race
+    from .rates import RateTest, find_lr
     from .reports import report
     from .run import Run, attach, runs
     from .scanning import Sensitivity, sensitivity
@@ -48,6 +49,8 @@ _HOMES = {
     "compare": "comparing",
     "Race": "races",
     "race": "races",
+    "RateTest": "rates",
+    "find_lr": "rates",
     "advise": "advice",
     "report": "reports",
     "About": "artifacts",
@@ -78,6 +81,7 @@ __all__ = [
     "LabError",
     "Measured",
     "Race",
+    "RateTest",
     "Run",
     "Search",
     "Sensitivity",
@@ -93,6 +97,7 @@ __all__ = [
     "estimate",
     "explain",
     "export",
+    "find_lr",
     "generate",
     "launch",
     "load",

@@ -35,7 +35,7 @@ LAYERS = [
     {"run"},
     {"launching"},
     {"charts", "generation", "trainer", "serving", "estimates"},
-    {"contenders", "equality", "scanning", "explaining"},
+    {"contenders", "equality", "scanning", "explaining", "rates"},
     {"reports"},
     {"races", "searching", "grids", "comparing"},
     {"advice"},

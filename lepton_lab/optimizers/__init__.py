@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from .builders import OPTIMIZERS
-from .schedules import SCHEDULES, factor
+from .schedules import RANGE_TEST, SCHEDULES, factor
 
-__all__ = ["OPTIMIZERS", "SCHEDULES", "factor"]
+__all__ = ["OPTIMIZERS", "RANGE_TEST", "SCHEDULES", "factor"]

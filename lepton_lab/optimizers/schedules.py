@@ -17,6 +17,8 @@ from pydantic import Field
 from ..spec import Spec, pick
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
+RANGE_TEST = "range_test"
+"""The schedule that looks for divergence: a run that finds it is over, and has not failed."""
 
 
 def constant(step: int, total: int, warmup: int = 0) -> float:
@@ -93,6 +95,25 @@ def one_cycle(step: int, total: int, warmup: int = 0, *, rise: Annotated[float, 
     return _ramp(step, warmup) * wave
 
 
+def range_test(
+    step: int,
+    total: int,
+    warmup: int = 0,
+    *,
+    low: Annotated[float, Field(gt=0, lt=1)] = 1e-7,
+    steps: Annotated[int, Field(ge=0)] = 0,
+) -> float:
+    """
+    Rises exponentially from a ten-millionth to 1, to see from which learning rate on the loss diverges.
+
+    factor = low ** (1 - p), with p = 1 at the last step (Smith's range test, arXiv:1506.01186, with the rates spread
+    evenly over decades). Where the loss is no number any more the run ends as stopped. `low`: where it begins, above 0,
+    below 1; `steps`: those that it rises over, after which it stays; 0 takes the whole run.
+    """
+    last = (steps or max(1, total - warmup)) - 1
+    return _ramp(step, warmup) * low ** (1 - min(1.0, max(0, step - warmup) / max(1, last)))
+
+
 SCHEDULES: dict[str, Callable[..., float]] = {
     "constant": constant,
     "warmup": warmup,
@@ -100,6 +121,7 @@ SCHEDULES: dict[str, Callable[..., float]] = {
     "cosine": cosine,
     "cyclical": cyclical,
     "one_cycle": one_cycle,
+    RANGE_TEST: range_test,
 }
 
 

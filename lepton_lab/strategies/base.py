@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Field
 
 from ..spec import Spec
 
@@ -46,6 +48,14 @@ class Single:
     One process that computes every batch whole, in plain autograd.
 
     The others override what they change of six methods: `start`, `shard`, `setup`, `step`, `state_dict`, `cost`.
+
+    Parameters
+    ----------
+    spec
+        What to train and how.
+    threads
+        Threads that compute on the CPU, 0 or more; 0 takes all cores. One is fastest for a small model, whose threads
+        would mostly wait for each other.
     """
 
     exact = True
@@ -55,8 +65,9 @@ class Single:
     gpus = True
     """Whether its ranks can compute on GPUs."""
 
-    def __init__(self, spec: Spec) -> None:
+    def __init__(self, spec: Spec, *, threads: Annotated[int, Field(ge=0)] = 0) -> None:
         self.spec = spec
+        self.threads = threads
         self.rank, self.world = 0, 1
         self.part, self.parts = 0, 1
         """Which part of each global batch this rank computes, and of how many; 0 of 1 where it sees all of it."""

@@ -15,6 +15,7 @@ from ..checkpoints import NonFinite, seed_all
 from ..events import Log
 from ..feeding import cores
 from ..folders import RunFolder, data_root
+from ..optimizers import RANGE_TEST
 from ..processes import die_with_parent, keep_memory
 from ..spec import Spec, pick, table
 from . import failures
@@ -78,7 +79,6 @@ def _train(folder: RunFolder, rank: int, gpu: str | None, log: Log) -> str:
     from ..training import Fit, rewind
 
     spec = folder.spec
-    torch.set_num_threads(threads := max(1, cores() // spec.world))
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
     if sys.platform == "linux":
@@ -86,6 +86,7 @@ def _train(folder: RunFolder, rank: int, gpu: str | None, log: Log) -> str:
     strategy = shipping.unpack(folder, ("strategy",)).get("strategy")
     strategy = strategy or pick(table("strategy"), spec.strategy, "strategy")
     strategy = strategy(spec, **spec.options_of(strategy))
+    torch.set_num_threads(threads := strategy.threads or max(1, cores() // spec.world))
     device = torch.device("cpu" if gpu is None else "cuda:0")
     strategy.start(rank, spec.world, folder.path / "rendezvous", device)
     random.seed(spec.seed)
@@ -121,6 +122,11 @@ def _train(folder: RunFolder, rank: int, gpu: str | None, log: Log) -> str:
         rewind(folder, log, fit.now.step)
     try:
         outcome = fit.run()
+    except NonFinite as error:
+        if spec.schedule != RANGE_TEST:
+            raise
+        outcome = "stopped"
+        folder.note(reason=f"the loss diverged at step {error.step}, where a range test ends")
     finally:
         fit.control.close()
     if figures := strategy.report():

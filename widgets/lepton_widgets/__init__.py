@@ -1,8 +1,9 @@
-"""Lepton Lab's widgets for Jupyter: `Workbench` (form and all), `Live`, `Shelf` (all runs), `Compression`."""
+"""Widgets for Jupyter: `Workbench` (form and all), `Live`, `Shelf` (all runs), `Compression`, `Learner`."""
 
 from .compression import Compression
+from .learner import Learner
 from .live import Live
 from .shelf import Shelf
 from .workbench import Workbench
 
-__all__ = ["Compression", "Live", "Shelf", "Workbench"]
+__all__ = ["Compression", "Learner", "Live", "Shelf", "Workbench"]

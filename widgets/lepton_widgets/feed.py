@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from .curves import Curves, Key, Mark, pack
@@ -22,11 +22,13 @@ class Feed:
     Parameters
     ----------
     runs : sequence of Run
+    make : callable, optional
+        Makes the curves of a run from its world.
     """
 
-    def __init__(self, runs: Sequence[Any]) -> None:
+    def __init__(self, runs: Sequence[Any], make: Callable[[int], Curves] = Curves) -> None:
         self.runs = list(runs)
-        self.curves = [Curves(run.spec.world) for run in self.runs]
+        self.curves = [make(run.spec.world) for run in self.runs]
         self.statuses = [Status(run) for run in self.runs]
         self._tails = [run.tail() for run in self.runs]
         self._given: list[dict[Key, Mark]] = [{} for _ in self.runs]

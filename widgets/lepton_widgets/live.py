@@ -51,7 +51,7 @@ class Live(anywidget.AnyWidget):
         One training curve a rank in place of the mean over ranks.
     """
 
-    _esm = static("base.js", "chart.js", "live.js")
+    _esm = static("base.js", "chart.js", "store.js", "live.js")
     _css = static("lepton.css")
 
     header = traitlets.Dict().tag(sync=True, to_json=lambda _, live: {"runs": live._feed.heads()})

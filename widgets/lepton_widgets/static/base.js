@@ -90,3 +90,17 @@ const onThemeChange = (callback) => {
     media.removeEventListener("change", callback);
   };
 };
+
+// JupyterLab takes the arrows before an input hears of them, wherever the focus is; returns the way to stop.
+const onArrows = (input, move) => {
+  const steps = { ArrowRight: 1, ArrowUp: 1, ArrowLeft: -1, ArrowDown: -1 };
+  const press = (event) => {
+    if (document.activeElement !== input || !(event.key in steps)) return;
+    event.preventDefault();
+    event.stopImmediatePropagation();
+    input[steps[event.key] > 0 ? "stepUp" : "stepDown"]();
+    move();
+  };
+  window.addEventListener("keydown", press, true);
+  return () => window.removeEventListener("keydown", press, true);
+};

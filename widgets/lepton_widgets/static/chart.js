@@ -1,7 +1,6 @@
 // Line charts on a canvas. The cost follows the width in pixels and not the number of points: a series
 // keeps the least and the greatest value of blocks of 8, 64, 512, ... points, and one pixel column is
-// drawn from a few of these. live.js, which is served after this file in the same module, uses
-// Series, Smooth and Chart.
+// drawn from a few of these. What is served after this file in the same module uses Series, Smooth and Chart.
 
 const FACTOR = 8;
 const SMALLEST = 64; // blocks; a level with fewer is not worth keeping
@@ -158,8 +157,8 @@ const PAD = { top: 20, right: 22, bottom: 24 }; // the labels of marks stand in 
 // One chart: two stacked canvases (curves; cursor), so that moving the cursor redraws no curve.
 // `view` is shared by the charts of a panel: {range: [x0, x1] | null, cursor: x | null, zoom(range), moved(spoken)}.
 class Chart {
-  constructor(figure, view, { title, format, log = () => false, bounds = null }) {
-    Object.assign(this, { figure, view, title, format, log, bounds });
+  constructor(figure, view, { title, format, log = () => false, bounds = null, unit = "step" }) {
+    Object.assign(this, { figure, view, title, format, log, bounds, unit });
     this.lines = [];
     this.marks = [];
     this.base = document.createElement("canvas");
@@ -261,10 +260,10 @@ class Chart {
 
   values(x0, x1, log) {
     let low = Infinity, high = -Infinity;
-    for (const { series, quiet } of this.lines) {
+    for (const { series, quiet, loose } of this.lines) {
       const from = Math.max(0, series.find(x0) - 1), to = Math.min(series.n, series.find(x1) + 1);
       // A long raw curve may leave the picture at its outliers; a short one is shown whole.
-      if (from >= to || (quiet && to - from > 500)) continue;
+      if (from >= to || loose || (quiet && to - from > 500)) continue;
       series.extent(from, to);
       low = Math.min(low, series.lo);
       high = Math.max(high, series.hi);
@@ -279,7 +278,10 @@ class Chart {
     const margin = (flat ? Math.abs(high) : high - low) * 0.05 || 0.5;
     low -= margin;
     high += margin;
-    if (this.bounds && !log) return [Math.max(low, this.bounds[0]), Math.min(high, this.bounds[1])];
+    if (this.bounds) {
+      const [least, most] = log ? this.bounds.map(Math.log10) : this.bounds;
+      return [Math.max(low, least), Math.min(high, most)];
+    }
     return !log && low < 0 && low + margin >= 0 ? [0, high] : [low, high];
   }
 
@@ -321,7 +323,7 @@ class Chart {
     const ticks = log ? logTicksOf(this.y0, this.y1) : ticksOf(this.y0, this.y1, Math.max(2, bottom / 38));
     const step = ticks.length > 1 ? Math.abs(ticks[1] - ticks[0]) : 1;
     const labels = ticks.map((tick) => (log ? this.format(10 ** tick, 0) : this.format(tick, step)));
-    this.left = Math.ceil(Math.max(28, ...labels.map((label) => pen.measureText(label).width)) + 10);
+    this.left = Math.ceil(Math.max(28, ...[...labels, this.unit].map((label) => pen.measureText(label).width)) + 10);
     this.toPx = (x) => this.left + ((x - this.x0) / (this.x1 - this.x0)) * (width - this.left - PAD.right);
     this.toX = (px) => this.x0 + ((px - this.left) / (width - this.left - PAD.right)) * (this.x1 - this.x0);
     this.toPy = (y) => bottom - ((y - this.y0) / (this.y1 - this.y0)) * (bottom - PAD.top);
@@ -339,7 +341,7 @@ class Chart {
       pen.fillText(labels[i], this.left - 8, py);
     });
     pen.textBaseline = "alphabetic";
-    pen.fillText("step", this.left - 8, height - 6);
+    pen.fillText(this.unit, this.left - 8, height - 6);
     pen.textAlign = "center";
     for (const tick of ticksOf(this.x0, this.x1, (width - this.left) / 90))
       if (Number.isInteger(tick)) pen.fillText(grouped(tick), this.toPx(tick), height - 6);
@@ -372,14 +374,14 @@ class Chart {
     const { series } = line;
     const from = Math.max(0, series.find(this.x0) - 1), to = Math.min(series.n, series.find(this.x1) + 1);
     if (from >= to) return;
-    const floor = log ? 10 ** this.y0 : 0;
+    const floor = log ? 10 ** (this.y0 - 1) : 0; // below the picture, where the line leaves it
     const py = log ? (y) => this.toPy(Math.log10(y > floor ? y : floor)) : this.toPy;
     const columns = Math.max(1, Math.round((this.width - this.left - PAD.right) * Math.min(this.density, 2)));
     pen.beginPath();
     if (to - from <= 2 * columns) for (let i = from; i < to; i++) pen.lineTo(this.toPx(series.x[i]), py(series.y[i]));
     else this.traceColumns(pen, series, from, to, columns, py);
     pen.strokeStyle = line.color;
-    pen.globalAlpha = line.quiet ? this.theme.faint : 1;
+    pen.globalAlpha = line.alpha ?? (line.quiet ? this.theme.faint : 1);
     pen.lineWidth = line.quiet ? 1 : 1.75;
     pen.lineJoin = "round"; // miter would draw spikes on dense columns
     pen.lineCap = "round";
@@ -474,25 +476,30 @@ class Chart {
       const swatch = h("i", { style: `background:${line.color};opacity:${line.quiet ? 0.4 : 1}` });
       return h("div", {}, swatch, h("span", {}, line.label), h("b", {}, this.format(y)));
     });
-    this.tip.replaceChildren(h("div", { class: "ll-tip-step" }, `Step ${grouped(step)}`), ...rows);
+    this.tip.replaceChildren(h("div", { class: "ll-tip-step" }, this.place(step)), ...rows);
     this.tip.hidden = false;
     const px = this.toPx(step), wide = this.tip.offsetWidth;
     this.tip.style.left = `${Math.max(0, px + 14 + wide > this.width ? px - wide - 14 : px + 14)}px`;
+  }
+
+  // Where a point stands, in words: steps are whole, passes over the data are not.
+  place(x) {
+    return `${this.unit[0].toUpperCase()}${this.unit.slice(1)} ${this.unit === "step" ? grouped(x) : plain(x)}`;
   }
 
   // What the curve says, in words.
   summary() {
     const parts = this.lines.filter(({ series, quiet }) => series.n && !quiet).map(({ label, series }) => {
       series.extent(0, series.n);
-      const last = `${this.format(series.y[series.n - 1])} at step ${grouped(series.x[series.n - 1])}`;
+      const last = `${this.format(series.y[series.n - 1])} at ${this.place(series.x[series.n - 1]).toLowerCase()}`;
       return `${label}: ${last}, between ${this.format(series.lo)} and ${this.format(series.hi)}`;
     });
-    return parts.length ? `${this.title} by step. ${parts.join(". ")}.` : `${this.title} by step. No values yet.`;
+    return `${this.title} by ${this.unit}. ${parts.length ? parts.join(". ") : "No values yet"}.`;
   }
 
   reading() {
     if (this.view.cursor == null || !this.drawn) return "";
     const { step, readings } = this.read(this.view.cursor);
-    return `Step ${grouped(step)}: ` + readings.map(({ line, y }) => `${line.label} ${this.format(y)}`).join(", ");
+    return `${this.place(step)}: ` + readings.map(({ line, y }) => `${line.label} ${this.format(y)}`).join(", ");
   }
 }

@@ -23,23 +23,14 @@ export default {
       show();
     };
     input.addEventListener("input", move);
-    // JupyterLab takes the arrows before an input hears of them, wherever the focus is.
-    const steps = { ArrowRight: 1, ArrowUp: 1, ArrowLeft: -1, ArrowDown: -1 };
-    const press = (event) => {
-      if (document.activeElement !== input || !(event.key in steps)) return;
-      event.preventDefault();
-      event.stopImmediatePropagation();
-      input[steps[event.key] > 0 ? "stepUp" : "stepDown"]();
-      move();
-    };
-    window.addEventListener("keydown", press, true);
+    const leave = onArrows(input, move);
     model.on("change", show);
     show();
     requestAnimationFrame(() => readTheme(root)); // it is not in the page yet
     const forget = onThemeChange(() => readTheme(root));
     return () => {
       forget?.();
-      window.removeEventListener("keydown", press, true);
+      leave();
       model.off("change", show);
     };
   },

@@ -1,0 +1,236 @@
+"""find_lr(): a learning rate, from a run whose rate rises until the loss diverges."""
+
+from __future__ import annotations
+
+import math
+import time
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+from . import datasets
+from .charts import number, read
+from .charts.sweep import Sweep
+from .folders import ENDED, data_root
+from .launching import changed, launch
+from .optimizers import RANGE_TEST
+from .run import POLL, Run
+from .spec import LabError, Spec, SpecError
+from .supervisor.rank import load_data
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+FEWEST = 20  # steps: with fewer a slope is noise
+REACH = 1 / 20  # of the steps: how far the smoothing sees to each side
+FALL = 0.05  # of the loss at the start: a smaller fall is none
+MARGIN = 4.0  # the suggestion is at least this factor below divergence
+DIVERGED = 2.0  # times the loss at the start: a step above it need not be followed by more
+NAME = "learning-rate test"
+
+
+def find_lr(
+    spec: Spec,
+    *,
+    model: Any = None,
+    data: Any = None,
+    loss: Any = None,
+    lowest: float = 1e-6,
+    highest: float = 10.0,
+    steps: int = 100,
+) -> RateTest:
+    """
+    Train while the learning rate rises from lowest to highest, and suggest one; waits for the run.
+
+    The run is one like any other, under the schedule `range_test`; the spec's own schedule, warm-up and epochs are not
+    used. It is stopped when it has done its steps or its loss has diverged, which is what it looks for.
+
+    Parameters
+    ----------
+    spec
+        What to train and how.
+    model, data, loss
+        As `launch` takes them.
+    lowest, highest
+        Learning rates at the first and the last step; the steps between are spread evenly over the decades.
+    steps
+        Optimizer steps, at least 20.
+
+    Raises
+    ------
+    SpecError, LabError
+        If a value is refused, as `launch` does, or if the run failed for another reason than its learning rate.
+    """
+    if not isinstance(spec, Spec):
+        raise SpecError(f"find_lr takes a Spec, not a {type(spec).__name__}: lab.find_lr(lab.Spec(...))")
+    _check(spec, lowest, highest, steps)
+    run = launch(_rising(spec, data, lowest, highest, steps), model=model, data=data, loss=loss)
+    try:
+        _follow(run, steps)
+    except BaseException:  # an interrupted cell too: nobody waits for it any more
+        run.stop()
+        raise
+    return RateTest(run)
+
+
+def _check(spec: Spec, lowest: float, highest: float, steps: int) -> None:
+    for name, value in (("lowest", lowest), ("highest", highest)):
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
+            raise SpecError(f"{name}={value!r}: must be a learning rate, a finite number above 0")
+    if lowest >= highest:
+        raise SpecError(f"lowest={lowest!r}: must be below highest={highest!r}, since the rate rises between them")
+    if isinstance(steps, bool) or not isinstance(steps, int) or steps < FEWEST:
+        raise SpecError(f"steps={steps!r}: must be a whole number, at least {FEWEST}; with fewer a slope is noise")
+    if spec.parent or spec.compress:
+        raise SpecError(f"parent={spec.parent!r}: a rate is sought for a fresh model; leave out parent and compress")
+
+
+def _rising(spec: Spec, data: Any, lowest: float, highest: float, steps: int) -> Spec:
+    """The spec of the run: as many epochs as the steps need, without evaluations and checkpoints between."""
+    own = datasets.from_user(data, spec.seed) if data is not None else None
+    if own is None and "dataset" not in spec.own:
+        datasets.check(spec.dataset, data_root())
+        own = load_data(spec)
+    n = _samples(own.train) if own else 1
+    batch = n if spec.optimizer == "gd" else min(spec.batch_size, n)
+    epochs = -(-steps // -(-n // batch))
+    found = changed(spec, {"schedule": RANGE_TEST, "lr": float(highest), "warmup": 0, "epochs": epochs, "name": NAME})
+    found = found.replace(eval_every=0, checkpoint_every=0)
+    return found.replace(options={**found.options, "low": lowest / highest, "steps": steps})
+
+
+def _samples(part: Any) -> int:
+    return len(part[0]) if isinstance(part, tuple) else len(part)
+
+
+def _follow(run: Run, steps: int) -> None:
+    """Wait for the end, and bring it about when there is nothing more to see."""
+    tail, first, told = run.tail(), None, False
+    while run.state not in ENDED:
+        for row in tail.read():
+            if row["kind"] == "train" and not told:
+                first = first or row["loss"]
+                if row["step"] > steps or (first and row["loss"] and row["loss"] > DIVERGED * MARGIN * first):
+                    run.stop()
+                    told = True
+        time.sleep(POLL)
+    run.wait()
+
+
+class RateTest:
+    """
+    What a run with a rising learning rate tells; last in a cell it shows its figure and one sentence.
+
+    The suggestion is the rate at which the smoothed loss falls steepest, between the first step and its lowest, but at
+    least a factor of 4 below the rate from which on it diverges. The loss is smoothed by a triangular mean over a
+    twentieth of the steps to each side; it has diverged where that is back above its start, or no number any more.
+
+    Parameters
+    ----------
+    run
+        A run that `find_lr` started, `lab.attach(id)` of one included.
+
+    Attributes
+    ----------
+    rates, losses : list of float
+        Learning rate and training loss of each step whose loss is a number.
+    smoothed : list of float
+        The losses smoothed, none higher than twice the first.
+    diverged : float or None
+        The rate from which on the loss diverges; None where it does nowhere.
+    run : Run
+
+    Raises
+    ------
+    SpecError, LabError
+        If the run is no range test, failed for another reason than its rate, or was stopped too early to tell.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        if run.spec.schedule != RANGE_TEST:
+            raise SpecError(f"run {run.id!r} has schedule={run.spec.schedule!r}: only lab.find_lr's run tells a rate")
+        if run.failure:
+            raise LabError(f"the learning-rate test failed: {run.failure}")
+        steps = run.spec.options.get("steps") or math.inf
+        curves = read(run).curves
+        lr = {step: rate for step, rate in zip(*curves.get("lr", ([], [])), strict=True) if step <= steps}
+        loss = {step: y for step, y in zip(*curves.get("loss", ([], [])), strict=True) if step in lr}
+        self.rates, self.losses = [lr[step] for step in loss], list(loss.values())
+        if len(loss) < FEWEST // 2:
+            raise LabError(f"run {run.id!r} tells no rate: it was {run.state} after {len(loss)} steps")
+        self.smoothed = smooth([min(value, DIVERGED * self.losses[0]) for value in self.losses])
+        lost = [rate for step, rate in lr.items() if step not in loss]
+        self._best = min(range(len(self.smoothed)), key=self.smoothed.__getitem__)
+        risen = (i for i in range(self._best, len(loss)) if self.smoothed[i] > self.smoothed[0])
+        self.diverged = next((self.rates[i] for i in risen), lost[0] if lost else None)
+
+    @property
+    def suggestion(self) -> float:
+        """
+        A learning rate to train with, to two digits.
+
+        Raises
+        ------
+        LabError
+            If the loss fell at none of the rates.
+        """
+        if why := self._nothing():
+            raise LabError(why)
+        slopes = [
+            (later - earlier) / (math.log(above) - math.log(below))
+            for (earlier, later), (below, above) in zip(
+                pairwise(self.smoothed[: self._best + 1]), pairwise(self.rates[: self._best + 1]), strict=True
+            )
+        ]
+        steepest = self.rates[min(range(len(slopes)), key=slopes.__getitem__)]
+        safe = math.inf if self.diverged is None else self.diverged / MARGIN
+        return float(f"{min(steepest, safe):.2g}")
+
+    @property
+    def sentence(self) -> str:
+        """What it comes to, in one sentence."""
+        if why := self._nothing():
+            return why[0].upper() + why[1:] + "."
+        end = "diverges nowhere up to " + number(self.rates[-1])
+        if self.diverged is not None:
+            end = f"diverges from {self.diverged:.2g} on"
+        return f"Suggested learning rate: {self.suggestion:g}; the loss {end}, and is lowest at {self._lowest:.2g}."
+
+    @property
+    def _lowest(self) -> float:
+        return self.rates[self._best]
+
+    def _nothing(self) -> str:
+        """Why no rate can be suggested; "" where one can."""
+        if self.smoothed[0] - self.smoothed[self._best] >= FALL * abs(self.smoothed[0]) and self._best:
+            return ""
+        span = f"between {number(self.rates[0])} and {number(self.rates[-1])}"
+        return f"the loss falls at no learning rate {span}: widen lowest and highest, or take more steps"
+
+    def figure(self) -> Sweep:
+        """Loss against learning rate, with the suggestion and where the loss diverges."""
+        marks = [] if self._nothing() else [(self.suggestion, "suggestion")]
+        if self.diverged is not None:
+            marks.append((self.diverged, "diverges"))
+        spec = self.run.spec
+        title = f"Learning-rate test: {spec.model} on {spec.dataset}, {spec.optimizer}, batch {spec.batch_size}"
+        text = f"{title}. {self.sentence}"
+        series = tuple(self.rates), tuple(self.losses), tuple(self.smoothed)
+        return Sweep(title, text, self.sentence, *series, marks=tuple(marks))
+
+    def __repr__(self) -> str:
+        return f"<RateTest of {self.run.id}: {self.sentence}>"
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> tuple[dict[str, Any], dict[str, Any]]:
+        return self.figure()._repr_mimebundle_(include, exclude)
+
+
+def smooth(values: Sequence[float]) -> list[float]:
+    """Each value's mean with those around it, weighted by how near they are: no lag, unlike an exponential mean."""
+    reach = max(2, round(REACH * len(values)))
+    found = []
+    for i in range(len(values)):
+        near = range(max(0, i - reach), min(len(values), i + reach + 1))
+        weights = [reach + 1 - abs(i - j) for j in near]
+        found.append(sum(w * values[j] for w, j in zip(weights, near, strict=True)) / sum(weights))
+    return found

@@ -12,7 +12,7 @@ import psutil
 from lepton_lab.events import memory
 
 EVERY = 0.2  # seconds between two looks
-ROLES = ("server", "kernel", "supervisor", "ranks", "others")
+ROLES = ("server", "kernels", "supervisor", "ranks", "others")
 SUPERVISOR = "lepton_lab.supervisor.process"
 
 
@@ -85,7 +85,7 @@ def role(process: psutil.Process, top: psutil.Process) -> str:
     if SUPERVISOR in words:
         parent = process.parent()
         return "ranks" if parent and SUPERVISOR in " ".join(parent.cmdline()) else "supervisor"
-    return "kernel" if "ipykernel_launcher" in words else "others"
+    return "kernels" if "ipykernel_launcher" in words else "others"
 
 
 def kill(processes: list[psutil.Process]) -> None:

@@ -45,8 +45,7 @@ def test_jupyterlab_opens_on_the_cards(jupyter, page):
     page.goto(f"{jupyter.url}/?token={TOKEN}")
     page.wait_for_function(READY, timeout=60_000)
     assert "/lab/tree/notebooks/index.ipynb" in page.url
-    there = {path.name for path in ROOT.glob("notebooks/**/*.ipynb")} - {"index.ipynb", "report.ipynb"}
-    assert page.locator(CARD).count() == len(there)
+    assert page.locator(CARD).count() == (ROOT / "notebooks" / "index.ipynb").read_text().count("<a href")
     boxes = [card.bounding_box() for card in page.locator(CARD).all()]
     assert len({box["x"] for box in boxes}) > 1, "cards stand one below the other on a wide page"
     border = page.locator(CARD).first.evaluate("(card) => getComputedStyle(card).borderTopWidth")
@@ -56,6 +55,7 @@ def test_jupyterlab_opens_on_the_cards(jupyter, page):
     page.wait_for_timeout(1000)
     keep(page, "index-dark")
     page.evaluate("() => window.jupyterapp.commands.execute('apputils:change-theme', {theme: 'JupyterLab Light'})")
+    page.wait_for_timeout(1000)  # what is clicked while a theme loads is lost
     page.locator(CARD).first.get_by_role("link").click()
     wait_for(lambda: "00_start_here.ipynb" in page.url, 20, "the card did not open its lesson")
 

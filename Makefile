@@ -24,7 +24,7 @@ lab: .venv/ready  ## Open JupyterLab on its first page
 	@$(BIN)/jupyter lab $(ROOT) notebooks/index.ipynb
 
 app: .venv/ready  ## Open the workbench as a page of its own, without code
-	@$(BIN)/voila notebooks/app.ipynb
+	@JUPYTER_PATH=widgets $(BIN)/voila --template=lepton notebooks/app.ipynb
 
 test: .venv/ready  ## Run every test but the slow extras
 	@$(BIN)/ruff check --quiet

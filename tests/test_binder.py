@@ -99,8 +99,10 @@ def test_start_sets_the_environment_and_runs_what_it_is_given(tmp_path):
 
 
 def test_jupyter_opens_on_the_landing_page():
-    opened = {values["default_url"] for values in json.loads((BINDER / "jupyter_config.json").read_text()).values()}
-    (url,) = opened
+    said = json.loads((BINDER / "jupyter_config.json").read_text())
+    url = said["ServerApp"]["default_url"]
+    assert said["LabApp"]["default_url"] == url
+    assert (ROOT / "widgets" / "voila" / "templates" / said["VoilaConfiguration"]["template"]).is_dir()
     assert (ROOT / url.removeprefix("/lab/tree/")).is_file()
 
 

@@ -1,5 +1,6 @@
 """The workbench as an app: Voila serves it without a cell, by itself and beside JupyterLab."""
 
+import re
 import shutil
 import signal
 import socket
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from .jupyter import TOKEN, keep, wait_for
+from .jupyter import TOKEN, Jupyter, keep, wait_for
 
 ROOT = Path(__file__).parents[2]
 APP = ROOT / "notebooks" / "app.ipynb"
@@ -19,15 +20,31 @@ pytest.importorskip("voila", reason="Voila is not installed (pip install -e '.[a
 
 
 @pytest.fixture(scope="module")
+def jupyter(tmp_path_factory):
+    """A server as on Binder."""
+    folder = tmp_path_factory.mktemp("jupyter")
+    with pytest.MonkeyPatch.context() as own:
+        own.setenv("JUPYTER_CONFIG_PATH", str(ROOT / "binder"))
+        own.setenv("JUPYTER_PATH", str(ROOT / "widgets"))
+        server = Jupyter(folder)
+    try:
+        yield server
+    finally:
+        server.close()
+        shutil.rmtree(folder)
+
+
+@pytest.fixture
 def app(jupyter):
     """Address of an app served as `make app` does, with the folders of a server of the tests."""
-    line = next(line for line in (ROOT / "Makefile").read_text().splitlines() if "/voila" in line)
+    path, options = re.search(r"JUPYTER_PATH=(\w+) \$\(BIN\)/voila (.*)", (ROOT / "Makefile").read_text()).groups()
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "voila", *line.split()[1:], "--no-browser", f"--port={port}"]
+    command = [sys.executable, "-m", "voila", *options.split(), "--no-browser", f"--port={port}"]
     log = (jupyter.folder / "voila.log").open("wb")
-    process = subprocess.Popen(command, cwd=ROOT, env=jupyter._environment(), stdout=log, stderr=log)
+    environment = {**jupyter._environment(), "JUPYTER_PATH": path}
+    process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
     url = f"http://127.0.0.1:{port}"
     try:
         wait_for(lambda: answers(url), 60, "Voila did not start")
@@ -58,8 +75,10 @@ def page(browser, jupyter):
     page.on("request", lambda request: "127.0.0.1" in request.url or request.url.startswith(("data:", "blob:"))
             or page.complaints.append(request.url))  # fmt: skip
     yield page
-    context.close()
     jupyter.stop_runs()
+    context.close()
+    for kernel in jupyter.ask("kernels") or []:
+        jupyter.ask(f"kernels/{kernel['id']}", "DELETE")
 
 
 def state(page):
@@ -96,6 +115,8 @@ def test_dark_and_narrow(app, page):
     page.set_viewport_size({"width": 560, "height": 1900})
     page.goto(f"{app}/?theme=dark")
     page.get_by_role("button", name="Launch", exact=True).wait_for(timeout=60_000)
+    page.get_by_role("textbox", name="Epochs").fill("2")
+    page.keyboard.press("Enter")
     page.get_by_role("button", name="Launch", exact=True).click()
     wait_for(lambda: state(page) == "done", 60, "the run did not end")
     wait_for(lambda: points(page), 20, "nothing was drawn")
@@ -110,4 +131,4 @@ def test_beside_jupyterlab_as_on_binder(jupyter, page):
     shutil.copy(APP, jupyter.work / "notebooks")
     page.goto(f"{jupyter.url}/voila/render/notebooks/app.ipynb?token={TOKEN}")
     page.get_by_role("button", name="Launch", exact=True).wait_for(timeout=60_000)
-    assert page.complaints == []
+    assert not [said for said in page.complaints if "mathjax" not in said]  # which the server's own settings ask for

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -196,8 +197,20 @@ def update(page: str, rows: list[str]) -> str:
     return f"{before}{BEGIN}\n\n" + "\n".join(lines) + f"\n\n{END}{after}"
 
 
+def clock(path: Path, seconds: float) -> None:
+    """Put the minutes that a notebook takes in full onto its card on the landing page."""
+    landing = NOTEBOOKS / LANDING
+    book = json.loads(landing.read_text())
+    minutes = max(round(seconds / 60), 1)
+    said = f"About {minutes} minute{'s' * (minutes > 1)}"
+    card = re.compile(rf'(<a href="{path.relative_to(NOTEBOOKS).as_posix()}">.*?)About \d+ minutes?', re.DOTALL)
+    for cell in book["cells"]:
+        cell["source"] = card.sub(rf"\g<1>{said}", "".join(cell["source"])).splitlines(keepends=True)
+    landing.write_text(json.dumps(book, indent=1, ensure_ascii=False) + "\n")
+
+
 def main() -> int:
-    """Measure what is asked for and put it into the page; returns the exit code: 1 if one is over a limit."""
+    """Measure what is asked for, write it into page and cards; returns the exit code: 1 if one is over a limit."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.lessons", description=__doc__)
     parser.add_argument("--only", default="", help="notebooks whose path holds this text")
     parser.add_argument("--profile", choices=SECONDS, action="append", help="sizes: both, if not given")
@@ -207,8 +220,11 @@ def main() -> int:
     for path in (path for path in paths() if asked.only in str(path.relative_to(NOTEBOOKS))):
         for profile in asked.profile or SECONDS:
             try:
-                rows.append(row(path, profile, measure(path, profile)))
+                taken = measure(path, profile)
+                rows.append(row(path, profile, taken))
                 print(rows[-1], flush=True)
+                if profile == "full":
+                    clock(path, taken.seconds)
             except Refused as refusal:
                 failed += 1
                 print(refusal, flush=True)

@@ -1,5 +1,6 @@
 """Lessons within the limits of a small Binder: 2 GB for all processes together, two cores, its environment."""
 
+import re
 import subprocess
 import sys
 
@@ -98,3 +99,18 @@ def test_rows_are_put_in_place_of_the_old_ones():
         "| experiments/one | smoke | 99 s | 900 | 100 | 100 | 100 | 100 | 100 |",
     ]
     assert page.startswith("# Page\n") and page.endswith("\nThe end.\n")
+
+
+def test_a_card_tells_the_minutes_that_were_measured(tmp_path, monkeypatch):
+    import shutil
+
+    shutil.copy(lessons.NOTEBOOKS / lessons.LANDING, tmp_path)
+    monkeypatch.setattr(lessons, "NOTEBOOKS", tmp_path)
+    before = (tmp_path / lessons.LANDING).read_text()
+    lessons.clock(tmp_path / "02_strategies.ipynb", 1000 * 60)
+    lessons.clock(tmp_path / "app.ipynb", 4)
+    after = (tmp_path / lessons.LANDING).read_text()
+    assert after.count("About 1000 minutes on two cores") == 1
+    assert re.search(r"app\.ipynb.*\n.*\n.*About 1 minute on two cores", after)
+    changed = [line for line in after.splitlines() if line not in before.splitlines()]
+    assert len(changed) <= 2 and all("<small>About" in line for line in changed)

@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)  # in a container one is root, which Jupyter wants to be told
 
-.PHONY: help run lab test lint bench bench-compress clean
+.PHONY: help run lab app test lint bench bench-compress clean
 .DEFAULT_GOAL := help
 
 help:  ## Show what can be made
@@ -20,8 +20,11 @@ help:  ## Show what can be made
 run: .venv/ready  ## Train the CNN on the digits over two processes and write a report
 	@$(BIN)/lepton-lab demo
 
-lab: .venv/ready  ## Open JupyterLab at the first notebook
-	@$(BIN)/jupyter lab $(ROOT) notebooks/00_start_here.ipynb
+lab: .venv/ready  ## Open JupyterLab on its first page
+	@$(BIN)/jupyter lab $(ROOT) notebooks/index.ipynb
+
+app: .venv/ready  ## Open the workbench as a page of its own, without code
+	@JUPYTER_PATH=widgets $(BIN)/voila --template=lepton notebooks/app.ipynb
 
 test: .venv/ready  ## Run every test but the slow extras
 	@$(BIN)/ruff check --quiet

@@ -216,9 +216,11 @@ class Notebook:
 
     def shoot(self, name: str, selector: str | None = None) -> None:
         """Keep a picture under LEPTON_LAB_SCREENSHOTS, if that is set."""
-        folder = os.environ.get("LEPTON_LAB_SCREENSHOTS")
-        if not folder:
-            return
+        keep(self.page.locator(selector).last if selector else self.page, name)
+
+
+def keep(target, name: str) -> None:
+    """Keep a picture of a page, or of a part of it, under LEPTON_LAB_SCREENSHOTS, if that is set."""
+    if folder := os.environ.get("LEPTON_LAB_SCREENSHOTS"):
         Path(folder).mkdir(parents=True, exist_ok=True)
-        target = self.page.locator(selector).last if selector else self.page
         (Path(folder) / f"{name}.png").write_bytes(target.screenshot())  # with `path` Playwright would keep threads

@@ -1,0 +1,134 @@
+"""The workbench as an app: Voila serves it without a cell, by itself and beside JupyterLab."""
+
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from .jupyter import TOKEN, Jupyter, keep, wait_for
+
+ROOT = Path(__file__).parents[2]
+APP = ROOT / "notebooks" / "app.ipynb"
+
+pytestmark = pytest.mark.browser
+pytest.importorskip("voila", reason="Voila is not installed (pip install -e '.[app]')")
+
+
+@pytest.fixture(scope="module")
+def jupyter(tmp_path_factory):
+    """A server as on Binder."""
+    folder = tmp_path_factory.mktemp("jupyter")
+    with pytest.MonkeyPatch.context() as own:
+        own.setenv("JUPYTER_CONFIG_PATH", str(ROOT / "binder"))
+        own.setenv("JUPYTER_PATH", str(ROOT / "widgets"))
+        server = Jupyter(folder)
+    try:
+        yield server
+    finally:
+        server.close()
+        shutil.rmtree(folder)
+
+
+@pytest.fixture
+def app(jupyter):
+    """Address of an app served as `make app` does, with the folders of a server of the tests."""
+    path, options = re.search(r"JUPYTER_PATH=(\w+) \$\(BIN\)/voila (.*)", (ROOT / "Makefile").read_text()).groups()
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "voila", *options.split(), "--no-browser", f"--port={port}"]
+    log = (jupyter.folder / "voila.log").open("wb")
+    environment = {**jupyter._environment(), "JUPYTER_PATH": path}
+    process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
+    url = f"http://127.0.0.1:{port}"
+    try:
+        wait_for(lambda: answers(url), 60, "Voila did not start")
+        yield url
+    finally:
+        process.send_signal(signal.SIGINT)
+        try:
+            process.wait(20)
+        finally:
+            process.kill()
+            log.close()
+
+
+def answers(url):
+    try:
+        with socket.create_connection(("127.0.0.1", int(url.rsplit(":")[-1])), 1):
+            return True
+    except OSError:
+        return False
+
+
+@pytest.fixture
+def page(browser, jupyter):
+    context = browser.new_context(viewport={"width": 1100, "height": 1300})
+    page = context.new_page()
+    page.complaints = []
+    page.on("pageerror", lambda error: page.complaints.append(str(error)))
+    page.on("request", lambda request: "127.0.0.1" in request.url or request.url.startswith(("data:", "blob:"))
+            or page.complaints.append(request.url))  # fmt: skip
+    yield page
+    jupyter.stop_runs()
+    context.close()
+    for kernel in jupyter.ask("kernels") or []:
+        jupyter.ask(f"kernels/{kernel['id']}", "DELETE")
+
+
+def state(page):
+    return page.locator(".ll-live").last.get_attribute("data-state") if page.locator(".ll-live").count() else None
+
+
+def points(page):
+    return int(page.locator(".ll-live").last.get_attribute("data-points") or 0)
+
+
+def test_form_launch_and_live_curve(app, page):
+    page.goto(app)
+    page.get_by_role("button", name="Launch", exact=True).wait_for(timeout=60_000)
+    assert page.get_by_text("from lepton_widgets").count() == 0, "code is shown"
+    assert page.get_by_role("heading", name="Lepton Lab").count() == 1
+    page.get_by_role("textbox", name="Epochs").fill("400")
+    page.keyboard.press("Enter")
+    page.get_by_role("textbox", name="Workers").fill("2")
+    page.keyboard.press("Enter")
+    page.get_by_role("button", name="Launch", exact=True).click()
+    wait_for(lambda: state(page) == "running", 60, "no run started")
+    seen = wait_for(lambda: points(page), 20, "no point was drawn")
+    wait_for(lambda: points(page) > seen, 20, "the curve does not grow")
+    keep(page, "app-light")
+    page.get_by_role("textbox", name="Learning rate of the running job").fill("5e-4")
+    page.get_by_role("button", name="Set the learning rate").click()
+    page.get_by_role("button", name="Stop").click()
+    wait_for(lambda: state(page) == "stopped", 60, "Stop did not stop it")
+    page.get_by_role("checkbox", name="Overlay run").first.wait_for()
+    assert page.complaints == []
+
+
+def test_dark_and_narrow(app, page):
+    page.set_viewport_size({"width": 560, "height": 1900})
+    page.goto(f"{app}/?theme=dark")
+    page.get_by_role("button", name="Launch", exact=True).wait_for(timeout=60_000)
+    page.get_by_role("textbox", name="Epochs").fill("2")
+    page.keyboard.press("Enter")
+    page.get_by_role("button", name="Launch", exact=True).click()
+    wait_for(lambda: state(page) == "done", 60, "the run did not end")
+    wait_for(lambda: points(page), 20, "nothing was drawn")
+    assert page.locator(".ll-live").get_attribute("data-theme") == "dark"
+    keep(page, "app-dark")
+    spill = page.evaluate("() => document.documentElement.scrollWidth - document.documentElement.clientWidth")
+    assert spill <= 0, "something is cut off at the right"
+
+
+def test_beside_jupyterlab_as_on_binder(jupyter, page):
+    (jupyter.work / "notebooks").mkdir(exist_ok=True)
+    shutil.copy(APP, jupyter.work / "notebooks")
+    page.goto(f"{jupyter.url}/voila/render/notebooks/app.ipynb?token={TOKEN}")
+    page.get_by_role("button", name="Launch", exact=True).wait_for(timeout=60_000)
+    assert not [said for said in page.complaints if "mathjax" not in said]  # which the server's own settings ask for

@@ -1,0 +1,79 @@
+"""The page that JupyterLab opens on: cards that lead to the lessons, in light, dark and narrow."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from .jupyter import READY, TOKEN, Jupyter, keep, wait_for
+
+ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture(scope="module")
+def jupyter(tmp_path_factory):
+    """A server with the notebooks, and Binder's configuration."""
+    folder = tmp_path_factory.mktemp("jupyter")
+    with pytest.MonkeyPatch.context() as own:
+        own.setenv("JUPYTER_CONFIG_PATH", str(ROOT / "binder"))
+        server = Jupyter(folder)
+    shutil.copytree(ROOT / "notebooks", server.work / "notebooks")
+    try:
+        yield server
+    finally:
+        server.close()
+        shutil.rmtree(folder)
+
+
+@pytest.fixture
+def page(browser, jupyter):
+    context = browser.new_context(viewport={"width": 1280, "height": 1000})
+    yield context.new_page()
+    context.close()
+    for session in jupyter.ask("sessions") or []:
+        jupyter.ask(f"sessions/{session['id']}", "DELETE")
+
+
+CARD = ".jp-RenderedMarkdown div[style] > div"
+
+
+def test_jupyterlab_opens_on_the_cards(jupyter, page):
+    page.goto(f"{jupyter.url}/?token={TOKEN}")
+    page.wait_for_function(READY, timeout=60_000)
+    assert "/lab/tree/notebooks/index.ipynb" in page.url
+    assert page.locator(CARD).count() == (ROOT / "notebooks" / "index.ipynb").read_text().count("<a href")
+    boxes = [card.bounding_box() for card in page.locator(CARD).all()]
+    assert len({box["x"] for box in boxes}) > 1, "cards stand one below the other on a wide page"
+    border = page.locator(CARD).first.evaluate("(card) => getComputedStyle(card).borderTopWidth")
+    assert border == "1px", "a card has no frame"
+    keep(page, "index-light")
+    page.evaluate("() => window.jupyterapp.commands.execute('apputils:change-theme', {theme: 'JupyterLab Dark'})")
+    page.wait_for_timeout(1000)
+    keep(page, "index-dark")
+    page.evaluate("() => window.jupyterapp.commands.execute('apputils:change-theme', {theme: 'JupyterLab Light'})")
+    page.wait_for_timeout(1000)  # what is clicked while a theme loads is lost
+    page.locator(CARD).first.get_by_role("link").click()
+    wait_for(lambda: "00_start_here.ipynb" in page.url, 20, "the card did not open its lesson")
+
+
+def test_the_cards_stand_in_html_too(browser, tmp_path):
+    for theme in ("light", "dark"):
+        out = tmp_path / f"{theme}.html"
+        subprocess.run(
+            [sys.executable, "-m", "nbconvert", "--to", "html", f"--HTMLExporter.theme={theme}", "--log-level=ERROR",
+             str(ROOT / "notebooks" / "index.ipynb"), f"--output={out}"], check=True,
+        )  # fmt: skip
+        context = browser.new_context(viewport={"width": 480, "height": 1600}, offline=True)
+        page = context.new_page()
+        page.goto(out.as_uri(), wait_until="domcontentloaded")
+        cards = page.locator("div[style*='grid'] > div")
+        assert cards.count() > 3
+        widths = [card.bounding_box() for card in cards.all()]
+        assert all(box["x"] >= 0 and box["x"] + box["width"] <= 480 for box in widths), "a card is cut off"
+        assert all(re.search(r"\d+ minutes?", card.inner_text()) for card in cards.all())
+        keep(page, f"index-html-{theme}")
+        context.close()

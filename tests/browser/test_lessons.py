@@ -1,0 +1,103 @@
+"""The lessons as a student goes through them: cell by cell in a real JupyterLab, with wrong answers and right ones."""
+
+import ast
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from .jupyter import wait_for
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(600)]
+
+NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
+LESSONS = [path for number in ("00", "01", "02") for path in NOTEBOOKS.glob(f"{number}_*.ipynb")]
+GUIDED = [path for path in LESSONS if "lessons.begin" in path.read_text()]
+RUN = """async (index) => {
+  const book = window.jupyterapp.shell.currentWidget.content;
+  book.activeCellIndex = index;
+  await window.jupyterapp.commands.execute("notebook:run-cell");
+  return (book.widgets[index].model.outputs?.toJSON() ?? []).map(
+    (o) => ({ kind: o.output_type, text: [o.text ?? o.evalue ?? o.data?.["text/plain"] ?? ""].flat().join("") }));
+}"""
+WRITE = """([index, source]) =>
+  window.jupyterapp.shell.currentWidget.content.widgets[index].model.sharedModel.setSource(source)"""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def smoke():
+    """Small sizes for the server's kernels, as in the suite's other walk through the notebooks."""
+    with pytest.MonkeyPatch.context() as own:
+        own.setenv("LEPTON_LAB_PROFILE", "smoke")
+        yield
+
+
+def cells(path):
+    return [(cell["cell_type"], "".join(cell["source"])) for cell in json.loads(path.read_text())["cells"]]
+
+
+def truth(source):
+    """What an exercise's cell holds an answer against, as code."""
+    calls = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
+    call = next(call for call in calls if ast.unparse(call.func).endswith("exercise"))
+    return ast.unparse(call.args[1])
+
+
+def answered(book, index, source, answer):
+    """What the exercise says to an answer, given as code."""
+    changed, count = re.subn(r"^answer = .*$", f"answer = {answer}", source, flags=re.MULTILINE)
+    assert count == 1, source
+    book.page.evaluate(WRITE, [index, changed])
+    return "".join(output["text"] for output in book.page.evaluate(RUN, index))
+
+
+@pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
+def test_a_student_goes_through(path, notebook):
+    book = notebook(path=path)
+    exercises = 0
+    for index, (kind, source) in enumerate(cells(path)):
+        if kind != "code":
+            continue
+        outputs = book.page.evaluate(RUN, index)
+        assert not [output for output in outputs if output["kind"] == "error"], (source, outputs)
+        if "exercise(" in source:
+            exercises += 1
+            assert "Still empty. Hint: " in outputs[-1]["text"]
+            wrong = answered(book, index, source, f"3 * ({truth(source)}) + 1")
+            assert "Not yet: " in wrong and "Hint: " in wrong
+            assert answered(book, index, source, truth(source)).startswith("Right")
+    assert exercises >= (2 if path.name[:2] in ("01", "02") else 0)
+    views = book.page.locator(".ll-live")
+    for index in range(views.count()):
+        wait_for(lambda index=index: views.nth(index).get_attribute("data-state") != "running", 60, "a run goes on")
+        wait_for(lambda index=index: book.points(index), 20, f"view {index} of {views.count()} drew nothing")
+    look(book, path.stem)
+    assert book.complaints == []
+
+
+def look(book, name):
+    """Pictures of the whole page, in light and in dark; nothing of it is cut off at the right."""
+    page = book.page
+    page.set_viewport_size({"width": 1280, "height": 12_000})
+    page.wait_for_timeout(1000)
+    book.shoot(f"{name}-light", ".jp-Notebook")
+    book.command("apputils:change-theme", theme="JupyterLab Dark")
+    page.wait_for_timeout(1500)
+    book.shoot(f"{name}-dark", ".jp-Notebook")
+    book.command("apputils:change-theme", theme="JupyterLab Light")
+
+
+@pytest.mark.parametrize("path", GUIDED, ids=lambda path: path.stem)
+def test_a_cell_out_of_order_says_which_cell_it_needs(path, notebook):
+    book = notebook(path=path)
+    listed = cells(path)
+    headings = re.findall(r"^#+ +(.+)$", "\n".join(text for kind, text in listed if kind != "code"), re.MULTILINE)
+    code = [(index, source) for index, (kind, source) in enumerate(listed) if kind == "code"]
+    first = next(index for index, source in code if "lessons.begin" in source)
+    last = [index for index, source in code if "exercise(" in source][-1]
+    book.page.evaluate(RUN, first)
+    said = book.page.evaluate(RUN, last)[-1]
+    assert said["kind"] == "error" and "first" in said["text"]
+    assert any(f"“{heading}”" in said["text"] for heading in headings), said
+    assert book.complaints == []

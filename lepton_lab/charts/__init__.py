@@ -6,8 +6,9 @@ from collections.abc import Callable
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from .descent import Descent, descent
 from .drawing import Chart, Nothing
-from .lines import Line, Lines
+from .lines import SPREAD, Line, Lines, curves
 from .matrix import Matrix
 from .panels import Panels, Racer
 from .pareto import Pareto, chain_name, pareto
@@ -19,11 +20,13 @@ if TYPE_CHECKING:
     from ..run import Run
     from ..spec import Spec
 
-__all__ = ["CHARTS", "Chart", "Curve", "Lines", "Matrix", "Panels", "Pareto", "Placement", "Timeline"]
+__all__ = ["CHARTS", "Chart", "Curve", "Descent", "Lines", "Matrix", "Panels", "Pareto", "Placement", "Timeline"]
 __all__ += [
     "chain_name",
     "contestant",
     "contestants",
+    "curves",
+    "descent",
     "footprint",
     "intervals",
     "labels",
@@ -34,7 +37,6 @@ __all__ += [
     "size",
 ]
 
-SPREAD = 100  # from this ratio of highest to lowest loss on, a log scale shows more
 MARKS = 8  # interventions shown in a chart, at most
 
 

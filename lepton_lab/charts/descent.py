@@ -25,7 +25,7 @@ PAUSE = 130  # milliseconds a frame
 LOOPS = 3  # then it stands still: what moves for ever distracts from the text beside it
 LEVELS = 14  # contour lines
 DPI = 120
-SHADES = 96  # colours of the moving PNG
+SHADES = 128  # colours of the moving PNG
 GREYS = ((0.0, "rgba(128,128,128,0.75)"), (1.0, "rgba(128,128,128,0.25)"))  # seen on white and on black
 
 
@@ -114,18 +114,23 @@ class Descent(Chart):
         figure = Figure(figsize=self._size(), dpi=DPI, layout="constrained", facecolor="white")
         canvas = FigureCanvasAgg(figure)
         self._draw(figure)
-        lines = figure.axes[0].lines
+        axes = figure.axes[0]
+        lines = list(axes.lines)
+        for line in lines:
+            line.set_animated(True)  # drawn by us alone, over a ground that is drawn once
         canvas.draw()
-        figure.set_layout_engine("none")  # it would be laid out again for each picture
+        ground = canvas.copy_from_bbox(figure.bbox)
         drawn = []
         for i in range(FRAMES):
-            for k, way in enumerate(self.ways):
+            canvas.restore_region(ground)
+            for way, line, end in zip(self.ways, lines[::2], lines[1::2], strict=True):
                 x, y = way.until(i / (FRAMES - 1))
-                lines[2 * k].set_data(x, y)
-                lines[2 * k + 1].set_data(x[-1:], y[-1:])
-            canvas.draw()
+                line.set_data(x, y)
+                end.set_data(x[-1:], y[-1:])
+            for line in lines:
+                axes.draw_artist(line)
             drawn.append(Image.frombytes("RGBA", canvas.get_width_height(), bytes(canvas.buffer_rgba())).convert("RGB"))
-        palette = drawn[-1].quantize(SHADES, dither=Image.Dither.NONE)
+        palette = drawn[-1].quantize(SHADES, Image.Quantize.MAXCOVERAGE)
         return [image.quantize(palette=palette, dither=Image.Dither.NONE) for image in drawn]
 
     def _size(self) -> tuple[float, float]:

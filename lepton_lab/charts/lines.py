@@ -97,6 +97,8 @@ class Lines(Chart):
         return 1 if longest > 30 else 2 if longest > 18 else 3
 
     def _draw(self, figure: Figure) -> None:
+        from matplotlib.ticker import MaxNLocator
+
         axes = figure.add_subplot()
         for line in self.lines:
             x, y = reduce(line.curve)
@@ -116,6 +118,7 @@ class Lines(Chart):
             ).set(rotation=90, ha=side, va="top", fontsize=7, color=GREY)
         axes.set_xlim(left=0)
         if all(float(x).is_integer() for line in self.lines for x in line.curve.x):
+            axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
             axes.xaxis.set_major_formatter("{x:,.0f}")
         if not self.log and high >= 10_000:
             axes.yaxis.set_major_formatter("{x:,.0f}")
@@ -140,6 +143,7 @@ def curves(
     y: str,
     x: str = "steps",
     at: Sequence[float] | None = None,
+    log: bool | None = None,
     marks: tuple[tuple[float, str], ...] = (),
 ) -> Chart:
     """
@@ -155,6 +159,8 @@ def curves(
         Labels of the axes, with units.
     at
         Where on the level axis the values stand, ascending from 0 or more; else they are counted from 0.
+    log
+        Whether the upright axis has a log scale; None: where the values fall or rise far.
     marks
         Places on the level axis, and what is to be said there.
     """
@@ -168,12 +174,12 @@ def curves(
         broken = f", and no number from {x} {number(places[end])} on" if end < len(found) else ""
         words.append(f"{name}: {told}{broken}")
         if end:
-            lines.append(Line(name, curve, i, points=False))
+            lines.append(Line(name, curve, i, points=end == 1))
     text = f"{title}. {'. '.join(words)}."
     if not lines:
         return Nothing(title, text)
     low, high = (f(v for line in lines for v in line.curve.y) for f in (min, max))
-    log = low > 0 and high / low > SPREAD
+    log = (low > 0 and high / low > SPREAD) if log is None else log
     return Lines(title, text, y + (" (log scale)" if log else ""), tuple(lines), log, x, marks=marks)
 
 

@@ -58,7 +58,7 @@ def error(outputs):
 
 
 def test_a_cell_run_too_early_names_the_cell_it_needs(said):
-    assert not said["begin"]
+    assert [list(output["data"]) for output in said["begin"]] == [["text/html", "text/plain"]]  # a style, no words
     found = error(said["too early"])
     assert found["ename"] == "NameError"
     assert found["evalue"].startswith(

@@ -130,7 +130,9 @@ class Descent(Chart):
             for line in lines:
                 axes.draw_artist(line)
             drawn.append(Image.frombytes("RGBA", canvas.get_width_height(), bytes(canvas.buffer_rgba())).convert("RGB"))
-        palette = drawn[-1].quantize(SHADES, Image.Quantize.MAXCOVERAGE)
+        palette = Image.new("P", (1, 1))
+        shades = drawn[-1].quantize(SHADES, Image.Quantize.MAXCOVERAGE).getpalette()
+        palette.putpalette([255, 255, 255, *(shades or [])])  # a ground that is quite white
         return [image.quantize(palette=palette, dither=Image.Dither.NONE) for image in drawn]
 
     def _size(self) -> tuple[float, float]:

@@ -19,6 +19,12 @@ if TYPE_CHECKING:
 ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth")
 ALIKE = 0.6  # of a cell's text, from which on it is a cell of the lesson that the reader has changed
 
+# Lab shows a chart's PNG, at its full size and on white, until someone points at it: here it fits page and theme.
+PICTURES = """<style>
+.jp-RenderedPlotly .plot-img { max-width: min(100%, 720px); height: auto; }
+[data-jp-theme-light="false"] .jp-RenderedPlotly .plot-img { filter: invert(0.92) hue-rotate(180deg); }
+</style>"""
+
 
 class Cell(NamedTuple):
     """One code cell of a lesson."""
@@ -43,7 +49,8 @@ def begin(lesson: str) -> None:
     """
     Begin a lesson: from here on, a cell that is run too early says in one sentence which cell it needs.
 
-    Called in a lesson's first cell. Outside of IPython there are no cells, and nothing is done.
+    Called in a lesson's first cell; it also lets pictures fit the page and its theme. Outside of IPython there are no
+    cells, and nothing is done.
 
     Parameters
     ----------
@@ -56,6 +63,7 @@ def begin(lesson: str) -> None:
         If there is no such lesson.
     """
     from IPython import get_ipython
+    from IPython.display import display
 
     cells = read(lesson)
     shell = get_ipython()
@@ -75,6 +83,7 @@ def begin(lesson: str) -> None:
         shell.showtraceback((kind, error, trace), tb_offset=tb_offset, running_compiled_code=True)
 
     shell.set_custom_exc((NameError,), explain)
+    display({"text/html": PICTURES, "text/plain": ""}, raw=True)
 
 
 def exercise(answer: Any, truth: float, hint: str, within: float = 0.1) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 import sys
 
@@ -12,7 +13,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import lepton_lab as lab
-from lepton_lab.charts import CHARTS, Curve, contestants, intervals, labels, number, placement, reduce, series
+from lepton_lab.charts import (
+    CHARTS,
+    Curve,
+    contestants,
+    curves,
+    descent,
+    intervals,
+    labels,
+    number,
+    placement,
+    reduce,
+    series,
+)
 from lepton_lab.charts.matrix import Matrix
 from lepton_lab.charts.series import clock, throughput
 from lepton_lab.folders import RunFolder, write_json
@@ -284,6 +297,49 @@ def test_a_race_of_many_tells_them_apart():
     lines = described["data"][:8]
     assert len({(line["line"]["color"], line["line"]["dash"]) for line in lines}) == 8
     assert len({line["line"]["width"] for line in lines}) == 8  # equal curves show as stripes
+
+
+def test_curves_of_one_s_own_end_where_they_are_no_longer_numbers():
+    chart = curves("Two ways", {"good": [4.0, 2.0, 1.0], "bad": [4.0, float("nan"), 1.0]}, y="loss")
+    good, bad = chart.plotly()["data"]
+    assert good["y"] == [4, 2, 1] and bad["y"] == [4]
+    assert chart.text == "Two ways. good: 4 to 1. bad: 4 to 4, and no number from steps 1 on."
+    assert chart.plotly()["layout"]["xaxis"]["title"]["text"] == "steps"
+    json.dumps(chart.plotly(), allow_nan=False)
+    assert chart.png().startswith(b"\x89PNG")
+
+
+def test_curves_of_one_s_own_stand_where_they_are_said_to_and_on_a_log_scale_where_they_fall_far():
+    chart = curves("Falls", {"it": [1.0, 1e-4]}, y="loss", x="seconds", at=[0.5, 1.5], marks=((1.0, "half"),))
+    described = chart.plotly()
+    assert described["data"][0]["x"] == [0.5, 1.5]
+    assert (
+        described["layout"]["yaxis"]["type"] == "log" and "log scale" in described["layout"]["yaxis"]["title"]["text"]
+    )
+    assert described["layout"]["annotations"][0]["text"] == "half"
+    assert "nothing" in curves("None", {"it": [float("inf")]}, y="loss")._repr_mimebundle_()[0]["text/html"]
+
+
+def test_a_descent_moves_in_plotly_and_in_its_picture():
+    import torch
+    from PIL import Image
+
+    ways = {"far": [torch.tensor([i / 500 - 2, 1.0]) for i in range(1001)], "near": [torch.zeros(2), torch.ones(2)]}
+    chart = descent("Down", lambda w: (w**2).sum(), ways)
+    described = chart.plotly()
+    json.dumps(described, allow_nan=False)
+    far = described["data"][1]
+    assert (far["x"][0], far["x"][-1]) == (-2, 0) and len(far["x"]) < 300  # both ends, and few between
+    assert described["frames"][-1]["data"][0]["x"] == far["x"] and described["frames"][0]["data"][1]["x"] == [0]
+    assert described["layout"]["updatemenus"][0]["buttons"][0]["method"] == "animate"
+    assert "far: 1000 steps, loss 5 to 1" in chart.text and "near: 1 steps" in chart.text
+    data = chart.png()
+    assert len(data) < 300_000
+    with Image.open(io.BytesIO(data)) as moving:
+        assert moving.is_animated and moving.n_frames > 20 and moving.info["loop"] == 3
+        still = moving.convert("RGB").tobytes()
+        moving.seek(moving.n_frames - 1)
+        assert moving.convert("RGB").tobytes() == still  # where PNGs don't move, the whole picture is seen
 
 
 def test_a_live_run_is_read_again_when_it_has_more():

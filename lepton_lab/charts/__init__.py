@@ -6,8 +6,9 @@ from collections.abc import Callable
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from .descent import Descent, descent
 from .drawing import Chart, Nothing
-from .lines import Line, Lines
+from .lines import SPREAD, Line, Lines, curves
 from .matrix import Matrix
 from .panels import Panels, Racer
 from .pareto import Pareto, pareto
@@ -20,10 +21,12 @@ if TYPE_CHECKING:
     from ..run import Run
     from ..spec import Spec
 
-__all__ = ["CHARTS", "Chart", "Curve", "Lines", "Matrix", "Panels", "Pareto", "Placement", "Timeline"]
+__all__ = ["CHARTS", "Chart", "Curve", "Descent", "Lines", "Matrix", "Panels", "Pareto", "Placement", "Timeline"]
 __all__ += [
     "contestant",
     "contestants",
+    "curves",
+    "descent",
     "footprint",
     "intervals",
     "labels",
@@ -35,7 +38,6 @@ __all__ += [
     "trends",
 ]
 
-SPREAD = 100  # from this ratio of highest to lowest loss on, a log scale shows more
 MARKS = 8  # interventions shown in a chart, at most
 
 

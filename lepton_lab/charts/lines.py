@@ -3,15 +3,32 @@
 from __future__ import annotations
 
 import html
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .drawing import COLORS, CONFIG, GREY, GREY_ANYWHERE, INK, MARKERS, Chart, dress, head, layout, log_axis, plain
-from .series import Curve, reduce
+from .drawing import (
+    COLORS,
+    CONFIG,
+    GREY,
+    GREY_ANYWHERE,
+    INK,
+    MARKERS,
+    Chart,
+    Nothing,
+    dress,
+    head,
+    layout,
+    log_axis,
+    plain,
+)
+from .series import Curve, number, reduce
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+SPREAD = 100  # from this ratio of highest to lowest value on, a log scale shows more
 FEW = 40  # points that can still be told apart
 EDGE = 0.04  # of the steps: the name of a mark before it stands on its other side
 
@@ -42,12 +59,14 @@ class Line:
 
 @dataclass(frozen=True)
 class Lines(Chart):
-    """Curves over optimizer steps."""
+    """Curves, over optimizer steps if nothing else is said."""
 
     y: str
     """Label of the upright axis, with its unit."""
     lines: tuple[Line, ...]
     log: bool = False
+    x: str = "optimizer steps"
+    """Label of the level axis."""
     lowest: float | None = None
     highest: float | None = None
     """Ends of the upright axis, where the values have them."""
@@ -57,7 +76,7 @@ class Lines(Chart):
     def plotly(self) -> dict[str, Any]:
         """The chart as plotly.js takes it."""
         described = layout(self.title)
-        described["xaxis"] |= {"title": {"text": "optimizer steps", "standoff": 6}, "rangemode": "tozero"}
+        described["xaxis"] |= {"title": {"text": self.x, "standoff": 6}, "rangemode": "tozero"}
         described["yaxis"] |= {"title": {"text": self.y}} | ({"type": "log", "dtick": 1} if self.log else {})
         if self.lowest is not None:
             described["yaxis"]["rangemode"] = "tozero"
@@ -92,6 +111,8 @@ class Lines(Chart):
         return 1 if longest > 30 else 2 if longest > 18 else 3
 
     def _draw(self, figure: Figure) -> None:
+        from matplotlib.ticker import MaxNLocator
+
         axes = figure.add_subplot()
         for line in self.lines:
             x, y = reduce(line.curve)
@@ -110,10 +131,12 @@ class Lines(Chart):
                 plain(what), (step, 1), (away, -2), xycoords=("data", "axes fraction"), textcoords="offset points"
             ).set(rotation=90, ha=side, va="top", fontsize=7, color=GREY)
         axes.set_xlim(left=0)
-        axes.xaxis.set_major_formatter("{x:,.0f}")
+        if all(float(x).is_integer() for line in self.lines for x in line.curve.x):
+            axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
+            axes.xaxis.set_major_formatter("{x:,.0f}")
         if not self.log and high >= 10_000:
             axes.yaxis.set_major_formatter("{x:,.0f}")
-        dress(axes, "optimizer steps", self.y)
+        dress(axes, self.x, self.y)
         self._head(figure)
 
     def _head(self, figure: Figure) -> None:
@@ -126,6 +149,52 @@ class Lines(Chart):
         figure.legend(
             handles, names, loc="outside lower left", ncols=self._columns(), frameon=False, fontsize=8.5, labelcolor=INK
         )
+
+
+def curves(
+    title: str,
+    values: Mapping[str, Sequence[float]],
+    y: str,
+    x: str = "steps",
+    at: Sequence[float] | None = None,
+    log: bool | None = None,
+    marks: tuple[tuple[float, str], ...] = (),
+) -> Chart:
+    """
+    Curves of one's own numbers, in the look of all charts; a curve ends where it is no longer a finite number.
+
+    Parameters
+    ----------
+    title
+        What they show.
+    values
+        Name of each curve -> its values (floats, or a tensor).
+    y, x
+        Labels of the axes, with units.
+    at
+        Where on the level axis the values stand, ascending from 0 or more; else they are counted from 0.
+    log
+        Whether the upright axis has a log scale; None: where the values fall or rise far.
+    marks
+        Places on the level axis, and what is to be said there.
+    """
+    lines, words = [], []
+    for i, (name, numbers) in enumerate(values.items()):
+        found = [float(value) for value in numbers]
+        end = next((k for k, value in enumerate(found) if not math.isfinite(value)), len(found))
+        places = [float(place) for place in (range(len(found)) if at is None else at)]
+        curve = Curve(places[:end], found[:end])
+        told = f"{number(curve.y[0])} to {number(curve.y[-1])}" if end else "nothing"
+        broken = f", and no number from {x} {number(places[end])} on" if end < len(found) else ""
+        words.append(f"{name}: {told}{broken}")
+        if end:
+            lines.append(Line(name, curve, i, points=end == 1))
+    text = f"{title}. {'. '.join(words)}."
+    if not lines:
+        return Nothing(title, text)
+    low, high = (f(v for line in lines for v in line.curve.y) for f in (min, max))
+    log = (low > 0 and high / low > SPREAD) if log is None else log
+    return Lines(title, text, y + (" (log scale)" if log else ""), tuple(lines), log, x, marks=marks)
 
 
 def _style(line: Line) -> dict[str, Any]:
@@ -141,7 +210,7 @@ def _trace(line: Line) -> dict[str, Any]:
     x, y = reduce(line.curve)
     trace = {
         "type": "scatter",
-        "x": [int(step) for step in x],
+        "x": [float(f"{step:.10g}") for step in x],
         "y": [float(f"{value:.6g}") for value in y],
         "name": html.escape(line.name),
         "mode": "lines+markers" if line.marked else "lines",

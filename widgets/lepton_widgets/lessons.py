@@ -1,0 +1,178 @@
+"""Help in a lesson: exercises that check themselves, and a sentence for a cell that is run too early."""
+
+from __future__ import annotations
+
+import json
+import re
+import symtable
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from lepton_lab.charts import number
+from lepton_lab.refusals import SpecError, unknown
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from IPython.core.interactiveshell import InteractiveShell
+
+ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth")
+ALIKE = 0.6  # of a cell's text, from which on it is a cell of the lesson that the reader has changed
+
+# Lab shows a chart's PNG, at its full size and on white, until someone points at it: here it fits page and theme.
+PICTURES = """<style>
+.jp-RenderedPlotly .plot-img { max-width: min(100%, 720px); height: auto; }
+[data-jp-theme-light="false"] .jp-RenderedPlotly .plot-img { filter: invert(0.92) hue-rotate(180deg); }
+</style>"""
+
+
+class Cell(NamedTuple):
+    """One code cell of a lesson."""
+
+    source: str
+    heading: str
+    """The nearest heading above it."""
+    place: int
+    """Which of the code cells under that heading it is, from 0."""
+    alone: bool
+    """Whether it is the only one."""
+    makes: frozenset[str]
+    """Names that it gives a value, imports or defines."""
+
+    def __str__(self) -> str:
+        """What a person finds it by."""
+        order = ORDINALS[self.place] + " " if self.place < len(ORDINALS) else f"{self.place + 1}th "
+        return f"the {'' if self.alone else order}cell under “{self.heading}”"
+
+
+def begin(lesson: str) -> None:
+    """
+    Begin a lesson: from here on, a cell that is run too early says in one sentence which cell it needs.
+
+    Called in a lesson's first cell; it also lets pictures fit the page and its theme. Outside of IPython there are no
+    cells, and nothing is done.
+
+    Parameters
+    ----------
+    lesson
+        Name of its notebook, such as "01_optimizers", as it ships with the library.
+
+    Raises
+    ------
+    SpecError
+        If there is no such lesson.
+    """
+    from IPython import get_ipython
+    from IPython.display import display
+
+    cells = read(lesson)
+    shell = get_ipython()
+    if shell is None:
+        return
+
+    def explain(
+        shell: InteractiveShell,
+        kind: type[NameError],
+        error: NameError,
+        trace: TracebackType,
+        tb_offset: int | None = None,
+    ) -> None:
+        if sentence := _needed(cells, shell, error, trace):
+            error.args = (sentence,)
+            error._render_traceback_ = lambda: [f"{kind.__name__}: {sentence}"]  # IPython's hook: this, and no trace
+        shell.showtraceback((kind, error, trace), tb_offset=tb_offset, running_compiled_code=True)
+
+    shell.set_custom_exc((NameError,), explain)
+    display({"text/html": PICTURES, "text/plain": ""}, raw=True)
+
+
+def exercise(answer: Any, truth: float, hint: str, within: float = 0.1) -> None:
+    """
+    Say whether an answer is right, and help where it is not.
+
+    Parameters
+    ----------
+    answer
+        A number; None, or `...`, where the exercise is still empty.
+    truth
+        What is right.
+    hint
+        A sentence that helps on.
+    within
+        How far off an answer may be, as a fraction of what is right; 0 takes the number alone.
+    """
+    if answer is None or answer is ...:
+        print(f"Still empty. Hint: {hint}")
+        return
+    try:
+        given = float(answer)
+    except (TypeError, ValueError, ArithmeticError, RuntimeError):  # RuntimeError: a tensor of several numbers
+        print(f"Not yet: {answer!r:.40} is no number. Hint: {hint}")
+        return
+    if abs(given - truth) <= within * abs(truth):
+        print(f"Right: {number(truth)}.")
+    elif given != given:
+        print(f"Not yet: nan is no number. Hint: {hint}")
+    else:
+        print(f"Not yet: {number(given)} is {'too much' if given > truth else 'too little'}. Hint: {hint}")
+
+
+def read(lesson: str) -> list[Cell]:
+    """
+    The code cells of a lesson.
+
+    Raises
+    ------
+    SpecError
+        If there is no such lesson.
+    """
+    from lepton_lab.reports import NOTEBOOKS
+
+    known = {path.stem: path for root in reversed(NOTEBOOKS) for path in root.glob("*.ipynb")}
+    if lesson not in known:
+        raise SpecError(f"lesson={lesson!r}: {unknown('lesson', lesson, known)}")
+    sections: list[tuple[str, list[str]]] = [(lesson, [])]
+    for cell in json.loads(known[lesson].read_text(encoding="utf-8"))["cells"]:
+        source = "".join(cell["source"])
+        if cell["cell_type"] == "code":
+            sections[-1][1].append(source)
+        elif headings := re.findall(r"^#+ +(.+)$", source, re.MULTILINE):
+            sections.append((headings[-1].strip(), []))
+    return [
+        Cell(source, heading, place, len(sources) == 1, _made(source))
+        for heading, sources in sections
+        for place, source in enumerate(sources)
+    ]
+
+
+def _made(source: str) -> frozenset[str]:
+    """Names that a cell makes at its outermost level."""
+    try:
+        names = symtable.symtable(source, "cell", "exec").get_symbols()
+    except SyntaxError:  # IPython's own, such as %magic
+        return frozenset()
+    return frozenset(name.get_name() for name in names if name.is_assigned() or name.is_imported())
+
+
+def _needed(cells: list[Cell], shell: InteractiveShell, error: NameError, trace: TracebackType) -> str:
+    """The sentence for a missing name; "" where no cell of the lesson makes it, or it is missing in other code."""
+    while trace.tb_next:
+        trace = trace.tb_next
+    ours = trace.tb_frame.f_globals is shell.user_ns and not isinstance(error, UnboundLocalError)
+    name = error.name
+    makers = [i for i, cell in enumerate(cells) if name in cell.makes]
+    if not ours or not makers or name in shell.user_ns:
+        return ""
+    here = _position(cells, shell.user_ns["In"][-1])
+    above = [i for i in makers if i < here]
+    if makers == [here]:
+        return ""
+    chosen = cells[above[-1] if above else makers[0]]
+    rest = "; in JupyterLab, Run > Run All Above Selected Cell runs all that this one needs" if above else ""
+    return f"`{name}` is not there yet: run {chosen} first{rest}."
+
+
+def _position(cells: list[Cell], source: str) -> int:
+    """Which cell of the lesson was run, though the reader may have changed it; -1 if none."""
+    alike = get_close_matches(source, [cell.source for cell in cells], n=1, cutoff=ALIKE)
+    return next((i for i, cell in enumerate(cells) if alike and cell.source == alike[0]), -1)

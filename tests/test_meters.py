@@ -51,6 +51,8 @@ def test_wilson_s_interval_is_that_of_the_literature(right, n, low, high):
         (nn.Conv2d(4, 4, (3, 1), stride=2), (4, 9, 9), 4 * 5 * 4 * 4 * 3),
         (nn.ConvTranspose2d(4, 6, 2, stride=2), (4, 5, 5), 5 * 5 * 4 * 6 * 4),
         (nn.Conv1d(2, 3, 5), (2, 20), 16 * 3 * 2 * 5),
+        (nn.LSTM(5, 4, batch_first=True), (3, 5), 3 * 4 * 4 * (5 + 4)),
+        (nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), (4, 8), 4 * 8 * (3 * 8 + 8 + 2 * 16) + 2 * 4 * 4 * 8),
         (nn.Sequential(nn.Flatten(), nn.Linear(12, 4), nn.ReLU(), nn.BatchNorm1d(4), nn.Linear(4, 2)), (3, 4), 56),
         (MODELS["mlp"]((1, 28, 28), 10), (1, 28, 28), 784 * 128 + 128 * 10),
         (

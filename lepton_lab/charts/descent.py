@@ -26,7 +26,6 @@ LOOPS = 3  # then it stands still: what moves for ever distracts from the text b
 LEVELS = 14  # contour lines
 DPI = 120
 SHADES = 128  # colours of the moving PNG
-GREYS = ((0.0, "rgba(128,128,128,0.75)"), (1.0, "rgba(128,128,128,0.25)"))  # seen on white and on black
 
 
 @dataclass(frozen=True)
@@ -65,28 +64,12 @@ class Descent(Chart):
         described = layout(self.title)
         described["xaxis"] |= {"title": {"text": "first weight"}, "range": [self.a[0], self.a[-1]], "showgrid": False}
         described["yaxis"] |= {"title": {"text": "second weight"}, "range": [self.b[0], self.b[-1]], "showgrid": False}
+        described["height"] = 440
         timing = {"frame": {"duration": PAUSE, "redraw": False}, "transition": {"duration": 0}}
         described["updatemenus"] = [
-            {"type": "buttons", "x": 1, "xanchor": "right", "y": 1.02, "yanchor": "bottom", "showactive": False}
+            {"type": "buttons", "x": 1, "xanchor": "right", "y": -0.14, "yanchor": "top", "showactive": False}
             | {"buttons": [{"label": "Play", "method": "animate", "args": [None, timing]}]}
         ]
-        roots = [[math.sqrt(max(0.0, value)) for value in row] for row in self.heights]  # evenly spaced levels
-        ends = [math.sqrt(self.levels[i]) for i in (0, -1)]
-        surface = {
-            "type": "contour",
-            "x": self.a,
-            "y": self.b,
-            "z": [[float(f"{value:.4g}") for value in row] for row in roots],
-            "contours": {
-                "coloring": "lines",
-                "start": ends[0],
-                "end": ends[1],
-                "size": (ends[1] - ends[0]) / (LEVELS - 1),
-            },
-            "colorscale": [list(stop) for stop in GREYS],
-            "showscale": False,
-            "hoverinfo": "skip",
-        }
         shares = [i / (FRAMES - 1) for i in range(FRAMES)]
         moving = list(range(1, len(self.ways) + 1))
         frames = [
@@ -94,7 +77,23 @@ class Descent(Chart):
             for i, share in enumerate(shares)
         ]
         whole = [_trace(i, way) for i, way in enumerate(self.ways)]
-        return {"data": [surface, *whole], "layout": described, "frames": frames, "config": CONFIG}
+        return {"data": [self._contours(), *whole], "layout": described, "frames": frames, "config": CONFIG}
+
+    def _contours(self) -> dict[str, Any]:
+        """Contour lines as one plain line with gaps: plotly drops contours of its own while it plays."""
+        from contourpy import contour_generator
+
+        generator = contour_generator(self.a, self.b, self.heights)
+        x: list[float | None] = []
+        y: list[float | None] = []
+        for level in self.levels:
+            for line in generator.lines(level):
+                x += [*(float(f"{a:.4g}") for a, _ in line), None]
+                y += [*(float(f"{b:.4g}") for _, b in line), None]
+        style = {"color": "rgba(128,128,128,0.4)", "width": 1}  # seen on white and on black
+        return {"type": "scatter", "mode": "lines", "x": x, "y": y, "line": style, "hoverinfo": "skip"} | {
+            "showlegend": False
+        }
 
     def png(self) -> bytes:
         """A PNG that moves where such are known, and is the whole picture where not."""

@@ -132,7 +132,7 @@ class Lines(Chart):
             ).set(rotation=90, ha=side, va="top", fontsize=7, color=GREY)
         axes.set_xlim(left=0)
         if all(float(x).is_integer() for line in self.lines for x in line.curve.x):
-            axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
+            axes.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 5, 10], integer=True))
             axes.xaxis.set_major_formatter("{x:,.0f}")
         if not self.log and high >= 10_000:
             axes.yaxis.set_major_formatter("{x:,.0f}")

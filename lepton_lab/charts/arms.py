@@ -6,7 +6,7 @@ import html
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .drawing import COLORS, CONFIG, GREY, GREY_ANYWHERE, INK, MARKERS, Chart, dress, layout, plain
+from .drawing import COLORS, CONFIG, GREY, GREY_ANYWHERE, INK, MARKERS, Chart, dress, head, layout, plain
 from .series import number
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ class Arms(Chart):
         right.grid(False, axis="y")
         left.tick_params(axis="y", length=0, labelcolor=INK)
         right.tick_params(axis="y", length=0)
-        figure.suptitle(plain(self.title), x=0.012, ha="left", fontsize=10.5, fontweight="bold", color=INK)
+        head(figure, self.title)
 
 
 def _label(text: str) -> dict[str, Any]:

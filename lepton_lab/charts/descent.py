@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .drawing import COLORS, CONFIG, GREY_ANYWHERE, INK, Chart, dress, layout, plain
+from .drawing import COLORS, CONFIG, GREY_ANYWHERE, INK, Chart, dress, head, layout, plain
 from .series import number
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ class Descent(Chart):
         axes.set_ylim(self.b[0], self.b[-1])
         dress(axes, "first weight", "second weight")
         axes.grid(False)
-        figure.suptitle(plain(self.title), x=0.012, ha="left", fontsize=11, fontweight="bold", color=INK)
+        head(figure, self.title, size=11)
         figure.legend(loc="outside lower left", ncols=3, frameon=False, fontsize=8.5, labelcolor=INK)
 
 

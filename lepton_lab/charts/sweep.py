@@ -6,7 +6,7 @@ import html
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .drawing import COLORS, CONFIG, GREY, GREY_ANYWHERE, INK, Chart, dress, layout, plain
+from .drawing import COLORS, CONFIG, GREY, GREY_ANYWHERE, INK, Chart, dress, head, layout, plain
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -75,7 +75,7 @@ class Sweep(Chart):
         axes.set_ylim(*self._heights())
         dress(axes, RATE, LOSS)
         axes.set_title(plain(self.sentence), loc="left", fontsize=8.5, color=GREY)
-        figure.suptitle(plain(self.title), x=0.012, ha="left", fontsize=11, fontweight="bold", color=INK)
+        head(figure, self.title, size=11)
         figure.legend(loc="outside lower left", ncols=2, frameon=False, fontsize=8.5, labelcolor=INK)
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..uncertainty import Interval, interval
-from .drawing import COLORS, CONFIG, INK, MARKERS, Chart, Nothing, dress, layout, plain
+from .drawing import COLORS, CONFIG, INK, MARKERS, Chart, Nothing, dress, head, layout, plain
 from .series import number
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ class Trends(Chart):
                 _log(one)
         dress(axes, self.x, self.y)
         figure.legend(loc="outside lower left", ncols=3, frameon=False, fontsize=8.5, labelcolor=INK)
-        figure.suptitle(plain(self.title), x=0.012, ha="left", fontsize=11, fontweight="bold", color=INK)
+        head(figure, self.title, size=11)
 
 
 def trends(title: str, values: Mapping[str, Mapping[float, Sequence[float]]], x: str, y: str) -> Chart:

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..charts import chain_name, number, read
+from ..charts import number, read
 from ..charts.drawing import Nothing
+from ..compressors.chain import chain_name
 from ..folders import ENDED
 from .overviews import curves, trade
 from .pictures import Picture, picture

@@ -77,9 +77,10 @@ def test_a_student_goes_through(path, notebook):
 
 
 def look(book, name):
-    """Pictures of the whole page, in light and in dark; nothing of it is cut off at the right."""
+    """Pictures of the whole page, in light and in dark."""
     page = book.page
     page.set_viewport_size({"width": 1280, "height": 12_000})
+    page.locator(".jp-Cell").first.scroll_into_view_if_needed()
     page.wait_for_timeout(1000)
     book.shoot(f"{name}-light", ".jp-Notebook")
     book.command("apputils:change-theme", theme="JupyterLab Dark")

@@ -63,10 +63,10 @@ def test_a_student_goes_through(path, notebook):
         assert not [output for output in outputs if output["kind"] == "error"], (source, outputs)
         if "exercise(" in source:
             exercises += 1
-            assert "Still empty. Hint: " in outputs[-1]["text"]
+            assert "Still empty. Hint: " in "".join(output["text"] for output in outputs)
             wrong = answered(book, index, source, f"3 * ({truth(source)}) + 1")
             assert "Not yet: " in wrong and "Hint: " in wrong
-            assert answered(book, index, source, truth(source)).startswith("Right")
+            assert re.search("^Right", answered(book, index, source, truth(source)), re.MULTILINE)
     assert exercises >= (2 if path.name[:2] in ("01", "02") else 0)
     views = book.page.locator(".ll-live")
     for index in range(views.count()):

@@ -44,9 +44,10 @@ def test_repo2docker_itself_finds_them():
     done = subprocess.run(["repo2docker", "--no-build", "--debug", ROOT], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     made = done.stdout + done.stderr
-    assert "Using PythonBuildPack builder" in made
-    for line in ('-r "binder/requirements.txt"', "RUN ./binder/postBuild", "binder/start", "python=3.11"):
+    pip, build = '-r "binder/requirements.txt"', "RUN ./binder/postBuild"
+    for line in ("python=3.11", pip, build, 'R2D_ENTRYPOINT="${REPO_DIR}/binder/start"'):
         assert line in made, line
+    assert made.index(" src/ ${REPO_DIR}/") < made.index(pip) < made.index(build), "constraints.txt is not there yet"
 
 
 def test_what_pip_installs_first_is_pinned():
@@ -101,7 +102,7 @@ def test_start_sets_the_environment_and_runs_what_it_is_given(tmp_path):
 def test_jupyter_opens_on_the_landing_page():
     said = json.loads((BINDER / "jupyter_config.json").read_text())
     url = said["ServerApp"]["default_url"]
-    assert said["LabApp"]["default_url"] == url
+    assert said["LabApp"]["default_url"] == said["JupyterNotebookApp"]["default_url"] == url
     assert (ROOT / "widgets" / "voila" / "templates" / said["VoilaConfiguration"]["template"]).is_dir()
     assert (ROOT / url.removeprefix("/lab/tree/")).is_file()
 

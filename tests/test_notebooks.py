@@ -12,7 +12,7 @@ import pytest
 import lepton_lab as lab
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
-PATHS = sorted(NOTEBOOKS.glob("**/*.ipynb"))
+PATHS = [path for path in sorted(NOTEBOOKS.glob("**/*.ipynb")) if path.name != "index.ipynb"]  # which has no code
 LESSONS = [path for path in PATHS if path.name[0].isdigit() or path.parent != NOTEBOOKS]
 
 

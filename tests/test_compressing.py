@@ -263,7 +263,7 @@ def test_lora_learns_other_labels_and_is_merged(parent):
 
 
 def digits():
-    data = lab.spec.table("dataset")["digits"](None, 0)
+    data = lab.spec.table("dataset")["digits"](None, 1)  # as the parent has them
     return data.train, data.test
 
 

@@ -36,14 +36,30 @@ class Trends(Chart):
         for axis, label, log in (("xaxis", self.x, self._log(0)), ("yaxis", self.y, self._log(1))):
             described[axis] |= {"title": {"text": html.escape(label), "standoff": 6}}
             described[axis] |= {"type": "log", "dtick": "D2"} if log else {}
+        if self._leave():
+            described["yaxis"]["range"] = [math.log10(self._floor()), None]
         return {"data": [self._trace(i) for i in range(len(self.series))], "layout": described, "config": CONFIG}
 
     def _log(self, axis: int) -> bool:
-        """Whether settings (0) or means (1) reach far enough for a log scale, and are above zero with their bars."""
+        """Whether settings (0) or means (1) are above zero and reach far enough for a log scale."""
         points = [(x, found) for line in self.series.values() for x, found in line.items()]
         values = [found.mean if axis else x for x, found in points]
-        lows = [found.low if axis else x for x, found in points]
-        return min(lows) > 0 and max(values) / min(values) >= WIDE
+        return min(values) > 0 and max(values) / min(values) >= WIDE
+
+    def _floor(self) -> float:
+        """Where a log scale begins: intervals that go on to zero leave the chart there."""
+        means = [found.mean for line in self.series.values() for found in line.values()]
+        return min(means) / 2 if self._log(1) else -math.inf
+
+    def _leave(self) -> bool:
+        """Whether an interval leaves the chart."""
+        floor = self._floor()
+        return any(found.low < floor for line in self.series.values() for found in line.values())
+
+    def _bars(self, line: dict[float, Interval]) -> tuple[list[float], list[float]]:
+        """How far intervals reach below and above their means."""
+        floor = self._floor()
+        return [o.mean - max(o.low, floor) for o in line.values()], [o.high - o.mean for o in line.values()]
 
     def _places(self, index: int) -> list[float]:
         """Settings of a series, a little aside of those of the others."""
@@ -56,7 +72,8 @@ class Trends(Chart):
     def _trace(self, index: int) -> dict[str, Any]:
         name, line = list(self.series.items())[index]
         color = COLORS[index % len(COLORS)]
-        error = {"array": [found.high - found.mean for found in line.values()], "thickness": 1.3, "width": 4}
+        below, above = self._bars(line)
+        error = {"symmetric": False, "array": above, "arrayminus": below, "thickness": 1.3, "width": 4}
         return {
             "type": "scatter",
             "mode": "lines+markers",
@@ -74,12 +91,15 @@ class Trends(Chart):
         axes = figure.add_subplot()
         for i, (name, line) in enumerate(self.series.items()):
             style = {"color": COLORS[i % len(COLORS)], "fmt": f"{MARKERS[i % len(MARKERS)][0]}-", "label": plain(name)}
-            halves = [found.high - found.mean for found in line.values()]
             means = [found.mean for found in line.values()]
-            axes.errorbar(self._places(i), means, halves, **style, lw=1.4, ms=5, mec="white", mew=0.6, capsize=2.5)
+            axes.errorbar(
+                self._places(i), means, self._bars(line), **style, lw=1.4, ms=5, mec="white", mew=0.6, capsize=2.5
+            )
         for side, one in enumerate((axes.xaxis, axes.yaxis)):
             if self._log(side):
                 _log(one)
+        if self._leave():
+            axes.set_ylim(bottom=self._floor())
         dress(axes, self.x, self.y)
         figure.legend(loc="outside lower left", ncols=3, frameon=False, fontsize=8.5, labelcolor=INK)
         figure.suptitle(plain(self.title), x=0.012, ha="left", fontsize=11, fontweight="bold", color=INK)

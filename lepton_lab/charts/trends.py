@@ -13,7 +13,6 @@ from .drawing import COLORS, CONFIG, INK, MARKERS, Chart, Nothing, dress, layout
 from .series import number
 
 if TYPE_CHECKING:
-    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 WIDE = 8  # from this ratio of highest to lowest on, a log scale shows more
@@ -33,12 +32,17 @@ class Trends(Chart):
     def plotly(self) -> dict[str, Any]:
         """The chart as plotly.js takes it."""
         described = layout(self.title)
-        for axis, label, log in (("xaxis", self.x, self._log(0)), ("yaxis", self.y, self._log(1))):
-            described[axis] |= {"title": {"text": html.escape(label), "standoff": 6}}
-            described[axis] |= {"type": "log", "dtick": "D2"} if log else {}
+        settings = self._settings()
+        described["xaxis"] |= {"title": {"text": html.escape(self.x), "standoff": 6}, "tickvals": settings}
+        described["xaxis"] |= {"ticktext": [f"{x:g}" for x in settings]} | ({"type": "log"} if self._log(0) else {})
+        described["yaxis"] |= {"title": {"text": html.escape(self.y)}}
+        described["yaxis"] |= {"type": "log", "dtick": "D2"} if self._log(1) else {}
         if self._leave():
             described["yaxis"]["range"] = [math.log10(self._floor()), None]
         return {"data": [self._trace(i) for i in range(len(self.series))], "layout": described, "config": CONFIG}
+
+    def _settings(self) -> list[float]:
+        return sorted({x for line in self.series.values() for x in line})
 
     def _log(self, axis: int) -> bool:
         """Whether settings (0) or means (1) are above zero and reach far enough for a log scale."""
@@ -63,11 +67,10 @@ class Trends(Chart):
 
     def _places(self, index: int) -> list[float]:
         """Settings of a series, a little aside of those of the others."""
-        every = [x for line in self.series.values() for x in line]
-        low, high, shift = min(every), max(every), APART * (index - (len(self.series) - 1) / 2)
+        settings, shift = self._settings(), APART * (index - (len(self.series) - 1) / 2)
         if self._log(0):
-            return [x * (high / low) ** shift for x in list(self.series.values())[index]]
-        return [x + (high - low) * shift for x in list(self.series.values())[index]]
+            return [x * (settings[-1] / settings[0]) ** shift for x in list(self.series.values())[index]]
+        return [x + (settings[-1] - settings[0]) * shift for x in list(self.series.values())[index]]
 
     def _trace(self, index: int) -> dict[str, Any]:
         name, line = list(self.series.items())[index]
@@ -88,6 +91,8 @@ class Trends(Chart):
         }
 
     def _draw(self, figure: Figure) -> None:
+        from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
         axes = figure.add_subplot()
         for i, (name, line) in enumerate(self.series.items()):
             style = {"color": COLORS[i % len(COLORS)], "fmt": f"{MARKERS[i % len(MARKERS)][0]}-", "label": plain(name)}
@@ -95,9 +100,15 @@ class Trends(Chart):
             axes.errorbar(
                 self._places(i), means, self._bars(line), **style, lw=1.4, ms=5, mec="white", mew=0.6, capsize=2.5
             )
-        for side, one in enumerate((axes.xaxis, axes.yaxis)):
-            if self._log(side):
-                _log(one)
+        if self._log(0):
+            axes.set_xscale("log")
+        axes.set_xticks(self._settings(), [f"{x:g}" for x in self._settings()])
+        axes.set_xticks([], minor=True)
+        if self._log(1):
+            axes.set_yscale("log")
+            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            axes.yaxis.set_minor_formatter(NullFormatter())
         if self._leave():
             axes.set_ylim(bottom=self._floor())
         dress(axes, self.x, self.y)
@@ -130,16 +141,6 @@ def trends(title: str, values: Mapping[str, Mapping[float, Sequence[float]]], x:
     ]
     text = f"{title}: {y} by {x}, means over seeds with 95 % intervals. {'; '.join(words)}."
     return Trends(title, text, x, y, found)
-
-
-def _log(axis: Axis) -> None:
-    """A log scale that is told at 1, 2 and 5 of each decade: settings seldom reach over more than a few."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-
-    axis.axes.set(**{f"{axis.axis_name}scale": "log"})
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axis.set_minor_formatter(NullFormatter())
 
 
 def _told(values: Sequence[float]) -> bool:

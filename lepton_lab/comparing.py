@@ -197,11 +197,12 @@ class Comparison:
         return pd.DataFrame(rows)
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
-        chart, told = self.figure(), self._section()
+        chart, section = self.figure(), self._section()
         picture = base64.b64encode(chart.png()).decode()
         image = f'<img width="912" alt="{html.escape(chart.text)}" src="data:image/png;base64,{picture}">'
-        said = f"<p><strong>{html.escape(self.sentence)}</strong></p>"
-        return {"text/html": f"{said}{image}{told.html}", "text/plain": f"{self.sentence}\n\n{told.text}"}
+        told = (html.escape(self._told(*item)) for item in self.differences.items())
+        said = "".join(f"<p><strong>{sentence}</strong></p>" for sentence in told)
+        return {"text/html": f"{said}{image}{section.html}", "text/plain": f"{self.sentence}\n\n{section.text}"}
 
     def _section(self) -> Section:
         """The table as people read it, as HTML and as text."""

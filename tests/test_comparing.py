@@ -323,6 +323,16 @@ def test_trends_leave_out_what_diverged():
     assert chart.png().startswith(b"\x89PNG")
 
 
+def test_on_a_log_scale_intervals_that_hold_zero_leave_the_chart():
+    chart = trends("Loss by rate", {"a": {1: [0.1, 0.3], 2: [9.0, 9.1]}}, "rate", "loss")
+    assert chart.series["a"][1].low < 0
+    described = chart.plotly()
+    (error,) = (trace["error_y"] for trace in described["data"])
+    assert described["layout"]["yaxis"]["range"] == [pytest.approx(-1), None]
+    assert error["arrayminus"][0] == pytest.approx(0.1) and error["array"][0] > 1
+    assert chart.png().startswith(b"\x89PNG")
+
+
 def test_series_of_trends_stand_a_little_apart():
     line = {x: [1.0, 2.0] for x in (1, 2, 3)}
     first, second = trends("Both", {"a": line, "b": line}, "x", "y").plotly()["data"]

@@ -13,7 +13,6 @@ from .drawing import COLORS, CONFIG, INK, MARKERS, Chart, Nothing, dress, head, 
 from .series import number
 
 if TYPE_CHECKING:
-    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 WIDE = 8  # from this ratio of highest to lowest on, a log scale shows more
@@ -33,30 +32,51 @@ class Trends(Chart):
     def plotly(self) -> dict[str, Any]:
         """The chart as plotly.js takes it."""
         described = layout(self.title)
-        for axis, label, log in (("xaxis", self.x, self._log(0)), ("yaxis", self.y, self._log(1))):
-            described[axis] |= {"title": {"text": html.escape(label), "standoff": 6}}
-            described[axis] |= {"type": "log", "dtick": "D2"} if log else {}
+        settings = self._settings()
+        described["xaxis"] |= {"title": {"text": html.escape(self.x), "standoff": 6}, "tickvals": settings}
+        described["xaxis"] |= {"ticktext": [f"{x:g}" for x in settings]} | ({"type": "log"} if self._log(0) else {})
+        described["yaxis"] |= {"title": {"text": html.escape(self.y)}}
+        described["yaxis"] |= {"type": "log", "dtick": "D2"} if self._log(1) else {}
+        if self._leave():
+            described["yaxis"]["range"] = [math.log10(self._floor()), None]
         return {"data": [self._trace(i) for i in range(len(self.series))], "layout": described, "config": CONFIG}
 
+    def _settings(self) -> list[float]:
+        return sorted({x for line in self.series.values() for x in line})
+
     def _log(self, axis: int) -> bool:
-        """Whether settings (0) or means (1) reach far enough for a log scale, and are above zero with their bars."""
+        """Whether settings (0) or means (1) are above zero and reach far enough for a log scale."""
         points = [(x, found) for line in self.series.values() for x, found in line.items()]
         values = [found.mean if axis else x for x, found in points]
-        lows = [found.low if axis else x for x, found in points]
-        return min(lows) > 0 and max(values) / min(values) >= WIDE
+        return min(values) > 0 and max(values) / min(values) >= WIDE
+
+    def _floor(self) -> float:
+        """Where a log scale begins: intervals that go on to zero leave the chart there."""
+        means = [found.mean for line in self.series.values() for found in line.values()]
+        return min(means) / 2 if self._log(1) else -math.inf
+
+    def _leave(self) -> bool:
+        """Whether an interval leaves the chart."""
+        floor = self._floor()
+        return any(found.low < floor for line in self.series.values() for found in line.values())
+
+    def _bars(self, line: dict[float, Interval]) -> tuple[list[float], list[float]]:
+        """How far intervals reach below and above their means."""
+        floor = self._floor()
+        return [o.mean - max(o.low, floor) for o in line.values()], [o.high - o.mean for o in line.values()]
 
     def _places(self, index: int) -> list[float]:
         """Settings of a series, a little aside of those of the others."""
-        every = [x for line in self.series.values() for x in line]
-        low, high, shift = min(every), max(every), APART * (index - (len(self.series) - 1) / 2)
+        settings, shift = self._settings(), APART * (index - (len(self.series) - 1) / 2)
         if self._log(0):
-            return [x * (high / low) ** shift for x in list(self.series.values())[index]]
-        return [x + (high - low) * shift for x in list(self.series.values())[index]]
+            return [x * (settings[-1] / settings[0]) ** shift for x in list(self.series.values())[index]]
+        return [x + (settings[-1] - settings[0]) * shift for x in list(self.series.values())[index]]
 
     def _trace(self, index: int) -> dict[str, Any]:
         name, line = list(self.series.items())[index]
         color = COLORS[index % len(COLORS)]
-        error = {"array": [found.high - found.mean for found in line.values()], "thickness": 1.3, "width": 4}
+        below, above = self._bars(line)
+        error = {"symmetric": False, "array": above, "arrayminus": below, "thickness": 1.3, "width": 4}
         return {
             "type": "scatter",
             "mode": "lines+markers",
@@ -71,15 +91,26 @@ class Trends(Chart):
         }
 
     def _draw(self, figure: Figure) -> None:
+        from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
         axes = figure.add_subplot()
         for i, (name, line) in enumerate(self.series.items()):
             style = {"color": COLORS[i % len(COLORS)], "fmt": f"{MARKERS[i % len(MARKERS)][0]}-", "label": plain(name)}
-            halves = [found.high - found.mean for found in line.values()]
             means = [found.mean for found in line.values()]
-            axes.errorbar(self._places(i), means, halves, **style, lw=1.4, ms=5, mec="white", mew=0.6, capsize=2.5)
-        for side, one in enumerate((axes.xaxis, axes.yaxis)):
-            if self._log(side):
-                _log(one)
+            axes.errorbar(
+                self._places(i), means, self._bars(line), **style, lw=1.4, ms=5, mec="white", mew=0.6, capsize=2.5
+            )
+        if self._log(0):
+            axes.set_xscale("log")
+        axes.set_xticks(self._settings(), [f"{x:g}" for x in self._settings()])
+        axes.set_xticks([], minor=True)
+        if self._log(1):
+            axes.set_yscale("log")
+            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            axes.yaxis.set_minor_formatter(NullFormatter())
+        if self._leave():
+            axes.set_ylim(bottom=self._floor())
         dress(axes, self.x, self.y)
         figure.legend(loc="outside lower left", ncols=3, frameon=False, fontsize=8.5, labelcolor=INK)
         head(figure, self.title, size=11)
@@ -110,16 +141,6 @@ def trends(title: str, values: Mapping[str, Mapping[float, Sequence[float]]], x:
     ]
     text = f"{title}: {y} by {x}, means over seeds with 95 % intervals. {'; '.join(words)}."
     return Trends(title, text, x, y, found)
-
-
-def _log(axis: Axis) -> None:
-    """A log scale that is told at 1, 2 and 5 of each decade: settings seldom reach over more than a few."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-
-    axis.axes.set(**{f"{axis.axis_name}scale": "log"})
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axis.set_minor_formatter(NullFormatter())
 
 
 def _told(values: Sequence[float]) -> bool:

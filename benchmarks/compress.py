@@ -30,7 +30,7 @@ WIDTHS = {"0": 0.8125, "3": 0.75, "7": 0.5}
 where images are large: the first layer's outputs, their pooling and rounding. Multiples of 16 have fast kernels."""
 CHAIN = [
     ("prune", {"ratios": WIDTHS, "epochs": 0}),
-    ("distill", {"temperature": 2.0, "alpha": 0.7, "epochs": 10}),
+    ("distill", {"temperature": 2.0, "alpha": 0.7, "epochs": 12}),
     ("quantize", "int8"),
 ]
 STUDENT = {"model": "mlp", "options": {"hidden": 128}}

@@ -167,6 +167,7 @@ def test_pareto_joins_seeds_and_says_the_command(child):
     assert "no run here" in CHARTS["pareto"]([]).text
 
 
+@pytest.mark.slow  # six runs
 def test_pareto_keeps_models_apart(child, tiny):
     other = lab.launch(tiny.replace(options={"hidden": 16}, seed=1))
     seed = lab.launch(tiny.replace(seed=1))

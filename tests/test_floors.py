@@ -1,5 +1,6 @@
 """Trained models beat stated floors on real data."""
 
+import pytest
 import torch
 
 import lepton_lab as lab
@@ -24,6 +25,7 @@ def test_the_gpt_learns_python_s_reference():
     assert row["split"] == "test" and row["bits_per_byte"] < 2.8 < counting - 1.5 and row["accuracy"] > 0.45
 
 
+@pytest.mark.slow  # a minute; `make bench` tells the figure
 def test_the_mnist_cnn_learns(data_root):
     run = lab.launch(lab.Spec(dataset="mnist", model="mnist_cnn", strategy="ddp", world=2, epochs=3, batch_size=128))
     assert run.wait(280) == "done", run.failure

@@ -15,6 +15,7 @@ from lepton_lab.strategies import STRATEGIES
 
 SMALL = {"transformer": {"width": 32, "depth": 4}, "gpt": {"width": 32, "depth": 4}}
 EXACT = sorted(name for name, strategy in STRATEGIES.items() if strategy.exact)
+KINDS = ("ddp", "fsdp", "pipeline", "tensor")  # one for each way to keep a checkpoint's parts; the others take minutes
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}
 # A key's bias has a gradient of nothing but rounding, which Adam blows up: in float32 it can't be compared.
 OPTIMIZER = {torch.float64: "adamw", torch.float32: "momentum"}
@@ -172,7 +173,10 @@ def test_full_batches_are_those_of_one_process(strategy):
 
 
 @pytest.mark.parametrize("most", [2, pytest.param(4, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("strategy", EXACT)
+@pytest.mark.parametrize(
+    "strategy",
+    [name if name in KINDS else pytest.param(name, marks=pytest.mark.slow) for name in EXACT],
+)
 def test_a_run_goes_on_under_every_strategy_and_world(strategy, most):
     """Stopped in mid-epoch under each, it ends in the weights of a run that was never stopped."""
     fields = {"epochs": 20, "checkpoint_every": 0, "eval_every": 0, "lr": 1e-3}  # small, or rounding would grow

@@ -111,6 +111,7 @@ def test_form_launch_and_live_curve(app, page):
     assert page.complaints == []
 
 
+@pytest.mark.slow  # for a person to look at
 def test_dark_and_narrow(app, page):
     page.set_viewport_size({"width": 560, "height": 1900})
     page.goto(f"{app}/?theme=dark")

@@ -60,6 +60,7 @@ def test_jupyterlab_opens_on_the_cards(jupyter, page):
     wait_for(lambda: "00_start_here.ipynb" in page.url, 20, "the card did not open its lesson")
 
 
+@pytest.mark.slow  # the same cards as in JupyterLab
 def test_the_cards_stand_in_html_too(browser, tmp_path):
     for theme in ("light", "dark"):
         out = tmp_path / f"{theme}.html"

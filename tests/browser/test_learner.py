@@ -71,6 +71,7 @@ def test_a_slider_draws_a_new_curve_beside_the_old(notebook):
     assert book.complaints == []
 
 
+@pytest.mark.slow  # for a person to look at
 def test_looks(notebook):
     """Pictures in light, dark and narrow (kept under LEPTON_LAB_SCREENSHOTS), and no control without a name."""
     book = notebook(CELL)

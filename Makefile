@@ -28,7 +28,7 @@ app: .venv/ready  ## Open the workbench as a page of its own, without code
 
 test: .venv/ready  ## Run every test but the slow extras
 	@$(BIN)/ruff check --quiet
-	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder --reruns 1
+	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder --reruns 1 -rfER
 
 bench: .venv/ready  ## Measure speed and memory side by side with peers
 	@$(BIN)/python -m benchmarks

@@ -33,7 +33,7 @@ test: .venv/ready  ## Run every test but the slow extras
 bench: .venv/ready  ## Measure speed and memory side by side with peers
 	@$(BIN)/python -m benchmarks
 
-bench-compress: .venv/ready  ## Measure what compression saves and costs, on MNIST over three seeds (a quarter of an hour)
+bench-compress: .venv/ready  ## Measure what compression saves and costs, on MNIST over three seeds (half an hour)
 	@$(BIN)/python -m benchmarks --only compress
 
 clean:  ## Remove the environment and caches

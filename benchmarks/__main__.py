@@ -18,7 +18,7 @@ from .rows import Row, markdown
 
 BESIDE = Path(__file__).parents[2] / "shared" / "data"  # real data beside a developer's checkout
 TOPICS = ("launch", "mlp", "parallel", "compression", "gpt", "logs", "kernel", "memory", "pixels", "learner")
-LONG = ("compress",)  # only where they are asked for: a quarter of an hour each
+LONG = ("compress",)  # only where they are asked for: half an hour each
 
 
 def main() -> int:

@@ -7,14 +7,12 @@ A pass at batch B of operators o takes about
 
 where multiply-adds are those of whole vectors, with constants of their own for convolutions and products, and for light
 and heavy work between them (ReLU; softmax). Those here were fitted to times taken on `PLACE`; `python -m
-benchmarks.latency` fits them to the machine at hand. Machines of one name differ in their clocks by half and more, so
-what the law says is scaled by how long a reference takes now and took there.
+benchmarks.latency` fits them to the machine at hand.
 """
 
 from __future__ import annotations
 
 import functools
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,8 +34,6 @@ FREE += ("detach", "split", "unbind", "_unsafe_view", "arange", "as_strided", "l
 NAMES = ("start", "convolutions", "products", "light", "heavy", "conv_work", "narrow_work")
 NAMES += ("ragged_work", "product_work", "conv_numbers", "light_numbers", "heavy_numbers", "weights")
 FILE = "latency.json"
-REPEATS = 20
-"""Of the reference, after a quarter as many that don't count."""
 
 
 @dataclass
@@ -101,52 +97,24 @@ def _look(deep: set[str], name: str, _: nn.Module, given: tuple[Any, ...]) -> No
 
 def predict(found: Work, scheme: str, runtime: str, batch: int) -> float:
     """Seconds of a forward pass at a batch size, by one thread."""
-    known = fitted()
-    constants = known["laws"].get(f"{scheme} {runtime}") or known["laws"][f"fp32 {runtime}"]
-    slower = pace() / known["pace"]
-    return slower * sum(c * value for c, value in zip(constants, found.features(batch), strict=True))
+    constants = laws().get(f"{scheme} {runtime}") or laws()[f"fp32 {runtime}"]
+    return sum(c * value for c, value in zip(constants, found.features(batch), strict=True))
 
 
-def fitted() -> dict[str, Any]:
-    """
-    What `keep` kept, or what is built in.
-
-    Returns
-    -------
-    dict
-        place, the machine; pace, what the reference took on it, in seconds; laws, constants by scheme and runtime, in
-        the order of NAMES.
-    """
+def laws() -> dict[str, list[float]]:
+    """Constants by scheme and runtime, in the order of NAMES: those that `keep` kept, where it did."""
     path = home() / FILE
-    return _fitted(str(path), path.stat().st_mtime_ns if path.exists() else 0)
+    return _laws(str(path), path.stat().st_mtime_ns if path.exists() else 0)
+
+
+def place() -> str:
+    """The machine that the constants belong to."""
+    return (read_json(home() / FILE) or {"place": PLACE})["place"]
 
 
 @functools.lru_cache(maxsize=4)
-def _fitted(path: str, changed: int) -> dict[str, Any]:
-    kept = read_json(Path(path)) or {"place": PLACE, "pace": PACE, "laws": {}}
-    return kept | {"laws": LAWS | kept["laws"]}
-
-
-@functools.cache
-def pace() -> float:
-    """Seconds that the reference, a small convolutional pass by one thread, takes on this machine: once a process."""
-    import torch
-    from torch.nn import functional as F
-
-    drawn = torch.Generator().manual_seed(0)  # of equal numbers, pooling would be too easy to foresee
-    shapes = ((16, 32, 13, 13), (64, 32, 3, 3), (128, 1600))
-    x, narrow, wide = (torch.rand(shape, generator=drawn) for shape in shapes)
-    taken, threads = [], torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with torch.no_grad():
-            for _ in range(REPEATS + REPEATS // 4):
-                begin = time.thread_time()  # of this thread alone: others' work counts less
-                F.linear(F.max_pool2d(F.relu(F.conv2d(x, narrow)), 2).flatten(1), wide)
-                taken.append(time.thread_time() - begin)
-    finally:
-        torch.set_num_threads(threads)
-    return sorted(taken[REPEATS // 4 :])[REPEATS // 4]
+def _laws(path: str, changed: int) -> dict[str, list[float]]:
+    return LAWS | (read_json(Path(path)) or {"laws": {}})["laws"]
 
 
 def fit(rows: list[tuple[list[float], float]]) -> list[float]:
@@ -171,7 +139,7 @@ def fit(rows: list[tuple[list[float], float]]) -> list[float]:
 def keep(place: str, laws: dict[str, list[float]]) -> None:
     """Have `predict` use these constants on this machine."""
     home().mkdir(parents=True, exist_ok=True)
-    write_json(home() / FILE, {"place": place, "pace": pace(), "laws": laws})
+    write_json(home() / FILE, {"place": place, "laws": laws})
 
 
 def _counter() -> Any:
@@ -238,8 +206,6 @@ def _whole(count: int, step: int) -> int:
 
 PLACE = "Intel(R) Xeon(R) Processor with AVX-512 and AMX"
 """Where benchmarks/latency.py fitted the constants, as it names itself; clock and generation it does not tell."""
-PACE = 0.87e-3
-"""Seconds that the reference took there."""
 LAWS: dict[str, list[float]] = {
     "fp32 onnxruntime": [
         5.8709e-06,

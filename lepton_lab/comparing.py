@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .charts import Chart, number, read
 from .charts.arms import Arm, Arms
-from .folders import ENDED, find, read_json
+from .charts.pareto import OF_SEED
+from .folders import ENDED, MEASURES, find, read_json
 from .refusals import LabError, SpecError, shown, unknown
 from .reports.sections import NONE, Section, table
 from .run import Run
@@ -18,10 +19,6 @@ from .uncertainty import LEVEL, Interval, interval
 
 if TYPE_CHECKING:
     import pandas as pd
-
-MEASURES = "measures.json"
-OF_SEED = ("seed", "parent", "name")
-"""Fields in which runs of one arm may differ."""
 
 
 class Figure(NamedTuple):

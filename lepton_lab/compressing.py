@@ -16,11 +16,11 @@ from .compressors import Round, Work, plan
 from .compressors.chain import example
 from .compressors.distill import Distill
 from .control import Control
-from .delivery import MEASURES, deliver, rehearse
+from .delivery import deliver, rehearse
 from .evaluation import evaluate
 from .events import Log
 from .feeding import Feed
-from .folders import RunFolder, read_json, write_json
+from .folders import MEASURES, RunFolder, read_json, write_json
 from .spec import Spec, SpecError, pick, table
 from .strategies.base import Single
 from .trained import ARTIFACT, BEGUN, CONTROL, DONE, PARENT, place

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
     from .datasets import Data
 
-MEASURES = "measures.json"  # in the run's folder
-
 
 def deliver(folder: RunFolder, rounds: list[Round], data: Data) -> dict[str, Any]:
     """

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import latency, sizes
 from .artifacts import About, schemes
-from .folders import find, read_json
+from .folders import MEASURES, find, read_json
 from .launching import EPOCHS, changed
 from .run import Run
 from .spec import Spec, table
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from torch import nn
 
 BATCHES = (1, 64)
-MEASURES = "measures.json"
 """What was measured of a child run, in its folder."""
 LABELS = {
     "parameters": "parameters",

@@ -20,6 +20,8 @@ from .tails import Tail, parse, rewound
 FORMAT = 1
 LIVE = ("queued", "starting", "running", "paused", "stopping")
 ENDED = ("done", "stopped", "failed", "interrupted")
+MEASURES = "measures.json"
+"""In the folder of a run of a chain: what was measured of its file, and of the dense control."""
 
 
 def home() -> Path:

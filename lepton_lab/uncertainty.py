@@ -1,4 +1,4 @@
-"""What a few repeats tell of a mean: Student's interval, without more than the standard library."""
+"""What a few repeats tell of a mean: Student's interval."""
 
 from __future__ import annotations
 
@@ -52,44 +52,11 @@ def interval(values: Sequence[float], level: float = LEVEL) -> Interval:
     level
         Fraction of such intervals that hold the true mean, between 0 and 1.
     """
+    from scipy import stats
+
     n, middle = len(values), mean(values)
     spread = stdev(values)
     if spread <= ROUNDING * max(map(abs, values)):
         spread = 0.0
-    half = quantile((1 + level) / 2, n - 1) * spread / math.sqrt(n)
+    half = float(stats.t.ppf((1 + level) / 2, n - 1)) * spread / math.sqrt(n)
     return Interval(middle, spread, middle - half, middle + half, n)
-
-
-def quantile(p: float, freedom: int) -> float:
-    """
-    The value below which a fraction `p` of Student's t distribution lies.
-
-    By bisection of its distribution function, which is a finite sum for whole degrees of freedom (Abramowitz and
-    Stegun, Handbook of Mathematical Functions, 26.7.3 and 26.7.4).
-
-    Parameters
-    ----------
-    p
-        Fraction, between 0 and 1.
-    freedom
-        Degrees of freedom, at least 1.
-    """
-    if p < 0.5:
-        return -quantile(1 - p, freedom)
-    low, high = 0.0, math.pi / 2  # of the angle whose tangent is t / sqrt(freedom)
-    while low < (middle := (low + high) / 2) < high:
-        low, high = (middle, high) if _within(middle, freedom) < 2 * p - 1 else (low, middle)
-    return math.tan(low) * math.sqrt(freedom)
-
-
-def _within(angle: float, freedom: int) -> float:
-    """The share of the distribution that lies between -t and t."""
-    sine, cosine = math.sin(angle), math.cos(angle)
-    odd = freedom % 2
-    term, total = (cosine, cosine) if odd else (1.0, 1.0)
-    for k in range(2 + odd, freedom, 2):
-        term *= cosine * cosine * (k - 1) / k
-        total += term
-    if odd:
-        return 2 / math.pi * (angle + (sine * total if freedom > 1 else 0.0))
-    return sine * total

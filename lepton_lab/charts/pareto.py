@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from ..run import Run
     from ..spec import Spec
 
-MEASURES = "measures.json"
 BATCH = "64"
 AXES = ("KB of the file", f"ms for a batch of {BATCH}", "mJ a sample (estimate)")
 DENSE, CONTROL = "as trained", "as trained, and on for as long as the others"
@@ -146,7 +145,7 @@ def pareto(runs: list[Run]) -> Chart:
 
 def points(runs: Iterable[Run]) -> list[Point]:
     """Runs that measured what they made, those that differ in nothing but the seed as one; the dense models first."""
-    from ..folders import read_json
+    from ..folders import MEASURES, read_json
 
     groups: dict[tuple[str, str], dict[str, tuple[Run, Mapping[str, Any]]]] = {}
     for run in runs:

@@ -11,7 +11,7 @@ try:
 except ImportError:
     sync_playwright = None
 
-from .jupyter import QUIET, Jupyter, Notebook, chromium_path, write_notebook
+from .jupyter import QUIET, Notebook, chromium_path, serving, write_notebook
 
 
 @pytest.fixture(scope="session")
@@ -40,13 +40,8 @@ def browser(playwright, chromium):
 
 @pytest.fixture(scope="module")
 def jupyter(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("jupyter")
-    server = Jupyter(folder)
-    try:
+    with serving(tmp_path_factory.mktemp("jupyter")) as server:
         yield server
-    finally:
-        server.close()
-        shutil.rmtree(folder)
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ import sys
 import time
 import urllib.request
 from pathlib import Path
+from unittest.mock import patch
 
 import psutil
 
@@ -27,6 +28,18 @@ SETTINGS = {
     "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
     "notebook-extension/tracker": {"windowingMode": "none"},
 }
+
+
+@contextlib.contextmanager
+def serving(folder, **environment):
+    """A server in a fresh folder, started under some more variables; neither is left behind."""
+    with patch.dict(os.environ, {name: str(value) for name, value in environment.items()}):
+        server = Jupyter(folder)
+    try:
+        yield server
+    finally:
+        server.close()
+        shutil.rmtree(folder)
 
 
 class Jupyter:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from .jupyter import TOKEN, Jupyter, keep, wait_for
+from .jupyter import TOKEN, keep, serving, wait_for
 
 ROOT = Path(__file__).parents[2]
 APP = ROOT / "notebooks" / "app.ipynb"
@@ -22,16 +22,9 @@ pytest.importorskip("voila", reason="Voila is not installed (pip install -e '.[a
 @pytest.fixture(scope="module")
 def jupyter(tmp_path_factory):
     """A server as on Binder."""
-    folder = tmp_path_factory.mktemp("jupyter")
-    with pytest.MonkeyPatch.context() as own:
-        own.setenv("JUPYTER_CONFIG_PATH", str(ROOT / "binder"))
-        own.setenv("JUPYTER_PATH", str(ROOT / "widgets"))
-        server = Jupyter(folder)
-    try:
+    as_on_binder = {"JUPYTER_CONFIG_PATH": ROOT / "binder", "JUPYTER_PATH": ROOT / "widgets"}
+    with serving(tmp_path_factory.mktemp("jupyter"), **as_on_binder) as server:
         yield server
-    finally:
-        server.close()
-        shutil.rmtree(folder)
 
 
 @pytest.fixture

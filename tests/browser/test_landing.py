@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from .jupyter import READY, TOKEN, Jupyter, keep, wait_for
+from .jupyter import READY, TOKEN, keep, serving, wait_for
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.browser
@@ -17,16 +17,9 @@ pytestmark = pytest.mark.browser
 @pytest.fixture(scope="module")
 def jupyter(tmp_path_factory):
     """A server with the notebooks, and Binder's configuration."""
-    folder = tmp_path_factory.mktemp("jupyter")
-    with pytest.MonkeyPatch.context() as own:
-        own.setenv("JUPYTER_CONFIG_PATH", str(ROOT / "binder"))
-        server = Jupyter(folder)
-    shutil.copytree(ROOT / "notebooks", server.work / "notebooks")
-    try:
+    with serving(tmp_path_factory.mktemp("jupyter"), JUPYTER_CONFIG_PATH=ROOT / "binder") as server:
+        shutil.copytree(ROOT / "notebooks", server.work / "notebooks")
         yield server
-    finally:
-        server.close()
-        shutil.rmtree(folder)
 
 
 @pytest.fixture

@@ -32,15 +32,22 @@ def page(browser, jupyter):
 
 
 CARD = ".jp-RenderedMarkdown div[style] > div"
+# null until every card is laid out
+LEFT_EDGES = """(card) => {
+    const boxes = [...document.querySelectorAll(card)].map((each) => each.getBoundingClientRect());
+    return boxes.every((box) => box.width) ? boxes.map((box) => box.left) : null;
+}"""
 
 
 def test_jupyterlab_opens_on_the_cards(jupyter, page):
     page.goto(f"{jupyter.url}/?token={TOKEN}")
     page.wait_for_function(READY, timeout=60_000)
     assert "/lab/tree/notebooks/index.ipynb" in page.url
-    assert page.locator(CARD).count() == (ROOT / "notebooks" / "index.ipynb").read_text().count("<a href")
-    boxes = [card.bounding_box() for card in page.locator(CARD).all()]
-    assert len({box["x"] for box in boxes}) > 1, "cards stand one below the other on a wide page"
+    cards = (ROOT / "notebooks" / "index.ipynb").read_text().count("<a href")
+    left = wait_for(  # all in one look: JupyterLab lays a notebook out more than once while it opens
+        lambda: page.evaluate(LEFT_EDGES, CARD) if page.locator(CARD).count() == cards else None, 30, "cards are missing"
+    )
+    assert len(set(left)) > 1, "cards stand one below the other on a wide page"
     border = page.locator(CARD).first.evaluate("(card) => getComputedStyle(card).borderTopWidth")
     assert border == "1px", "a card has no frame"
     keep(page, "index-light")

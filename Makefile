@@ -37,4 +37,4 @@ bench-compress: .venv/ready  ## Measure what compression saves and costs, on MNI
 	@$(BIN)/python -m benchmarks --only compress
 
 clean:  ## Remove the environment and caches
-	rm -rf .venv .pytest_cache .ruff_cache .hypothesis build *.egg-info
+	rm -rf .venv .pytest_cache .ruff_cache .hypothesis build dist

@@ -2,7 +2,9 @@
 
 import ast
 import re
-import tomllib
+import subprocess
+import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -73,10 +75,20 @@ def test_imports_go_down_only():
             assert other == name or LEVEL[other] < LEVEL[name], f"{path} imports {other}, which is not below it"
 
 
-def test_a_wheel_holds_every_package():
-    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
-    there = {".".join(p.parent.relative_to(ROOT).parts) for p in ROOT.glob("lepton_lab/**/__init__.py")}
-    assert set(listed) == there | {"lepton_lab.notebooks", "lepton_widgets"}
+def test_a_wheel_holds_what_the_library_reads(tmp_path):
+    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
+    subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    names = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
+    code = {
+        path.relative_to(root).as_posix()
+        for root, package in ((ROOT, "lepton_lab"), (ROOT / "widgets", "lepton_widgets"))
+        for path in (root / package).rglob("*.*")
+        if "__pycache__" not in path.parts
+    }
+    books = [*ROOT.glob("notebooks/0*.ipynb"), ROOT / "notebooks" / "report.ipynb"]
+    lessons = {f"lepton_lab/notebooks/{book.name}" for book in books}
+    assert names == code | lessons | {"lepton_lab-0.1.0.data/data/etc/ipython/ipython_kernel_config.py"}
 
 
 def test_the_readme_lists_every_member_of_every_family():

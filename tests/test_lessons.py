@@ -78,6 +78,14 @@ def test_a_cell_of_the_reader_s_own_is_helped_as_well(said):
     )
 
 
+def test_in_a_fresh_kernel_the_first_cell_is_named():
+    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell_with("02_strategies", 'name="by hand"'))])
+    as_jupyter_s_server = {**os.environ, "JPY_SESSION_NAME": "notebooks/02_strategies.ipynb"}
+    client = NotebookClient(book, timeout=60, allow_errors=True, kernel_name="python3")
+    client.execute(env=as_jupyter_s_server)
+    assert error(book.cells[0].outputs)["evalue"].startswith("`lab` is not there yet: run the first cell under")
+
+
 def test_a_name_that_is_there_is_not_asked_for_again(said):
     assert "`charts` is not there yet" in error(said["next"])["evalue"]
 

@@ -44,9 +44,9 @@ def test_jupyterlab_opens_on_the_cards(jupyter, page):
     page.wait_for_function(READY, timeout=60_000)
     assert "/lab/tree/notebooks/index.ipynb" in page.url
     cards = (ROOT / "notebooks" / "index.ipynb").read_text().count("<a href")
-    left = wait_for(  # all in one look: JupyterLab lays a notebook out more than once while it opens
-        lambda: page.evaluate(LEFT_EDGES, CARD) if page.locator(CARD).count() == cards else None, 30, "cards are missing"
-    )
+    # All in one look, since JupyterLab lays a notebook out more than once while it opens.
+    page.wait_for_function("([card, count]) => document.querySelectorAll(card).length === count", arg=[CARD, cards])
+    left = wait_for(lambda: page.evaluate(LEFT_EDGES, CARD), 30, "the cards were not laid out")
     assert len(set(left)) > 1, "cards stand one below the other on a wide page"
     border = page.locator(CARD).first.evaluate("(card) => getComputedStyle(card).borderTopWidth")
     assert border == "1px", "a card has no frame"

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import re
 import symtable
 from difflib import get_close_matches
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lepton_lab.charts import number
@@ -66,9 +69,24 @@ def begin(lesson: str) -> None:
     from IPython.display import display
 
     cells = read(lesson)
-    shell = get_ipython()
-    if shell is None:
-        return
+    if shell := get_ipython():
+        _help(shell, cells)
+        display({"text/html": PICTURES, "text/plain": ""}, raw=True)
+
+
+def load_ipython_extension(shell: InteractiveShell) -> None:
+    """
+    Help from a kernel's start, when a lesson's first cell was not run yet.
+
+    IPython calls this in each kernel of an environment in which the library is installed
+    (`etc/ipython/ipython_kernel_config.py`); Jupyter's server names the notebook in JPY_SESSION_NAME.
+    """
+    with contextlib.suppress(SpecError):  # most notebooks are no lessons
+        _help(shell, read(PurePath(os.environ.get("JPY_SESSION_NAME", "")).stem))
+
+
+def _help(shell: InteractiveShell, cells: list[Cell]) -> None:
+    """Let a NameError in a cell of a lesson say which of its cells is needed."""
 
     def explain(
         shell: InteractiveShell,
@@ -83,7 +101,6 @@ def begin(lesson: str) -> None:
         shell.showtraceback((kind, error, trace), tb_offset=tb_offset, running_compiled_code=True)
 
     shell.set_custom_exc((NameError,), explain)
-    display({"text/html": PICTURES, "text/plain": ""}, raw=True)
 
 
 def exercise(answer: Any, truth: float, hint: str, within: float = 0.1) -> None:

@@ -51,13 +51,16 @@ def test_jupyterlab_opens_on_the_cards(jupyter, page):
     border = page.locator(CARD).first.evaluate("(card) => getComputedStyle(card).borderTopWidth")
     assert border == "1px", "a card has no frame"
     keep(page, "index-light")
-    page.evaluate("() => window.jupyterapp.commands.execute('apputils:change-theme', {theme: 'JupyterLab Dark'})")
-    page.wait_for_timeout(1000)
-    keep(page, "index-dark")
-    page.evaluate("() => window.jupyterapp.commands.execute('apputils:change-theme', {theme: 'JupyterLab Light'})")
-    page.wait_for_timeout(1000)  # what is clicked while a theme loads is lost
-    page.locator(CARD).first.get_by_role("link").click()
+    page.locator(f"{CARD} a[href*='/files/']").first.click()  # JupyterLab has made it a link of its own by then
     wait_for(lambda: "00_start_here.ipynb" in page.url, 20, "the card did not open its lesson")
+    page.evaluate("""() => {
+        window.jupyterapp.commands.execute('docmanager:open', {path: 'notebooks/index.ipynb'});
+        window.jupyterapp.commands.execute('apputils:change-theme', {theme: 'JupyterLab Dark'});
+    }""")
+    page.wait_for_function("() => document.body.dataset.jpThemeName === 'JupyterLab Dark'")
+    page.locator(CARD).first.wait_for()
+    page.wait_for_timeout(1000)  # until it is painted
+    keep(page, "index-dark")
 
 
 @pytest.mark.slow  # the same cards as in JupyterLab

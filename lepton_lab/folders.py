@@ -280,7 +280,7 @@ def find(id: str | None = None) -> RunFolder:
         If there is none; the sentence names the nearest id.
     """
     root = home() / "runs"
-    if id is not None and id and Path(id).name == id and (root / id).is_dir():
+    if isinstance(id, str) and id and Path(id).name == id and (root / id).is_dir():
         return RunFolder(root / id)
     known = {folder.id: folder for folder in folders()}
     if id is None:

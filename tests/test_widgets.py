@@ -1,5 +1,6 @@
 """The widgets without a browser: curves, status, feed, and what the kernel's side of each widget does."""
 
+import gc
 import json
 import re
 import struct
@@ -11,7 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 from conftest import recorded, until
-from lepton_widgets import Live, Shelf, Workbench
+from lepton_widgets import Compression, Learner, Live, Shelf, Workbench
 from lepton_widgets.curves import ALL, Curves, pack
 from lepton_widgets.feed import Feed
 from lepton_widgets.form import LABELS, code, describe, preview
@@ -373,6 +374,24 @@ class TestLive:
     def test_needs_a_run(self):
         with pytest.raises(ValueError, match="at least one run"):
             Live()
+
+
+@pytest.mark.parametrize(
+    ("make", "sentence"),
+    [
+        (lambda: Live(3), "Live takes runs, not a int: Live(lab.attach())"),
+        (lambda: Workbench(3), "Workbench takes a Spec, not a int"),
+        (lambda: Learner(3), "Learner takes a Spec, not a int"),
+        (lambda: Learner(lr="fast"), "lr='fast': must be a number"),
+        (lambda: Compression(3), "run 3 does not exist"),
+        (lambda: Compression("nix"), "run 'nix' does not exist"),
+    ],
+)
+def test_a_widget_that_is_refused_says_so_in_one_sentence(home, make, sentence, capsys):
+    with pytest.raises(lab.LabError, match=re.escape(sentence)):
+        make()
+    gc.collect()
+    assert capsys.readouterr().err == "", "what was refused could not be closed"
 
 
 def close_all():

@@ -79,16 +79,16 @@ class Compression(ipw.VBox):
     }
 
     def __init__(self, run: lab.Run | str, chain: Any = (("prune", 0.5), ("quantize", "int8")), **changes: Any) -> None:
+        self._closed = threading.Event()  # first of all, since an object that is refused is closed too
+        self.live: Live | None = None
         self.parent = run if isinstance(run, lab.Run) else lab.attach(run)
         self.run: lab.Run | None = None
-        self.live: Live | None = None
         self.estimate: Estimate | None = None
         self._changes = changes
         self._dense: dict[str, float] = {}
         self._lock = threading.Lock()
         self._wanted: list[dict[str, Any]] | None = None
         self._busy = False
-        self._closed = threading.Event()
         self._build()
         self._show_chain(lab.estimate(self.parent, chain, **changes).chain)
         for control in (*self._ranges.values(), *self._choices):

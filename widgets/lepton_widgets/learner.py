@@ -14,7 +14,7 @@ import traitlets
 import lepton_lab as lab
 from lepton_lab import supervisor
 from lepton_lab.folders import ENDED
-from lepton_lab.spec import LabError, Spec, pick
+from lepton_lab.spec import LabError, Spec, SpecError, pick
 
 from .curves import Key, Mark, pack
 from .form import code
@@ -73,6 +73,8 @@ class Learner(anywidget.AnyWidget):
         self._rests, self._starting, self._message = 0.0, False, ""
         self._again: list[float] = []
         self._sent: Any = None
+        if not isinstance(spec, Spec | None):
+            raise SpecError(f"Learner takes a Spec, not a {type(spec).__name__}: Learner(lab.Spec(...))")
         start = changed(spec or Spec(**START), fields)
         super().__init__()
         supervisor.warm()

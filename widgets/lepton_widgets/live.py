@@ -11,6 +11,9 @@ from typing import Any
 import anywidget
 import traitlets
 
+from lepton_lab.run import Run
+from lepton_lab.spec import SpecError
+
 from .feed import Feed
 
 STATIC = Path(__file__).parent / "static"
@@ -64,7 +67,9 @@ class Live(anywidget.AnyWidget):
         self._closed = threading.Event()  # first of all, since an object that is refused is closed too
         self._thread: threading.Thread | None = None
         if not runs:
-            raise ValueError("Live() needs at least one run, for example Live(lab.attach())")
+            raise SpecError("Live() needs at least one run, for example Live(lab.attach())")
+        if wrong := [type(run).__name__ for run in runs if not isinstance(run, Run)]:
+            raise SpecError(f"Live takes runs, not a {wrong[0]}: Live(lab.attach())")
         self.runs = list(runs)
         self._feed = Feed(self.runs)
         self._again: list[tuple[float, list]] = []

@@ -11,7 +11,7 @@ import ipywidgets as ipw
 
 import lepton_lab as lab
 from lepton_lab import provenance, shipping, supervisor
-from lepton_lab.spec import CELL, OWN, LabError, Spec
+from lepton_lab.spec import CELL, OWN, LabError, Spec, SpecError
 
 from .advisor import CostLine
 from .form import MAIN, MORE, Form, code, describe, preview
@@ -67,6 +67,8 @@ class Workbench(ipw.VBox):
         self.live: Live | None = None
         self._shelf: Shelf | None = None
         self._launched = -math.inf
+        if not isinstance(spec, Spec | None):
+            raise SpecError(f"Workbench takes a Spec, not a {type(spec).__name__}: Workbench(lab.Spec(...))")
         own = {"model": model, "data": data, "loss": loss, "strategy": strategy}
         for part in ("model", "strategy"):
             if isinstance(own[part], str):

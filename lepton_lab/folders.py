@@ -38,10 +38,15 @@ def data_root() -> Path:
 
 
 def write_json(path: Path, value: Any, indent: int | None = 1) -> None:
-    """Replace a JSON file in one step: a reader sees the old or the new text, never a part."""
+    """Replace a JSON file in one step."""
+    write_text(path, json.dumps(value, indent=indent) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace a file in one step: a reader sees the old or the new text, never a part."""
     draft = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(2)}")
     try:
-        draft.write_text(json.dumps(value, indent=indent) + "\n")
+        draft.write_text(text, encoding="utf-8")
         draft.replace(path)
     except OSError:
         draft.unlink(missing_ok=True)

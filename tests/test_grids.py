@@ -214,6 +214,19 @@ def test_two_calls_at_once_don_t_do_everything_twice(night):
             execution.run()
 
 
+def test_a_page_that_can_t_be_written_is_a_sentence_and_costs_no_run(night, runs):
+    index = night["out"] / "index.html"
+    whole = index.read_bytes()
+    index.unlink()
+    index.mkdir()
+    said = call("--grid", night["grid"], "--out", night["out"], code=1)
+    assert f"Error: the pages in {str(night['out'])!r} can't be written (Is a directory)" in said
+    assert "Traceback" not in said and not list(night["out"].glob(".index*"))
+    index.rmdir()
+    assert "1 of them done before" in call("--grid", night["grid"], "--out", night["out"])
+    assert len(index.read_bytes()) == pytest.approx(len(whole), rel=0.1)
+
+
 @pytest.mark.slow
 def test_a_run_that_is_gone_is_run_again(write, tmp_path):
     grid, out = write(TINY), tmp_path / "out"

@@ -64,8 +64,13 @@ def _grid(file: Path, out: Path | None) -> int:
     if out is None:
         raise SpecError("--grid needs a folder for its pages, such as --out reports/")
     execution = Execution(read(file), out, click.echo)
-    with _interrupts(execution.end):
-        summary = execution.run()
+    try:
+        with _interrupts(execution.end):
+            summary = execution.run()
+    except OSError as error:  # a disk that is full by now: the folder could be written when this began
+        again = "once that is put right, the same command writes what is missing; runs are kept"
+        click.echo(f"Error: the pages in {str(out)!r} can't be written ({error.strerror}): {again}", err=True)
+        return 1
     click.echo(f"{summary['status']}: {execution.out / summary['index']}")
     return summary["exit"]
 

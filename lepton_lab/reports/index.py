@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ..charts import number, read
 from ..charts.drawing import Nothing
 from ..compressors.chain import chain_name
-from ..folders import ENDED
+from ..folders import ENDED, write_text
 from .overviews import curves, trade
 from .pictures import Picture, picture
 from .sections import NONE, badge, seconds
@@ -70,16 +70,14 @@ def write(path: Path, name: str, entries: list[Entry], again: str, source: str) 
     body = [_head(name, entries), _table(entries), *_charts(entries, again)]
     body.append(f"<h2>Again</h2><pre><code>{html.escape(again)}</code></pre>")
     body.append(f"<p>with this grid:</p><pre><code>{html.escape(source.strip())}</code></pre>")
-    draft = path.with_name(f".{path.name}")
-    draft.write_text(
+    write_text(
+        path,
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>Grid: {html.escape(name)}</title>\n<style>\n{STYLE.read_text()}</style>\n</head>\n<body>\n<main>\n"
         + "\n".join(body)
         + f"\n</main>\n<script>\n{SCRIPT.read_text()}</script>\n</body>\n</html>\n",
-        encoding="utf-8",
     )
-    draft.replace(path)
 
 
 def _head(name: str, entries: list[Entry]) -> str:

@@ -1,6 +1,7 @@
 # Everything runs in .venv, which the first command makes and the others share.
 PYTHON ?= python3
 BIN := .venv/bin
+WORKERS := $(shell expr $$(nproc) \* 3 / 2)  # of the tests, which wait for processes of their own much of the time
 ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)  # in a container one is root, which Jupyter wants to be told
 
 .PHONY: help run lab app test lint bench bench-compress clean
@@ -28,7 +29,7 @@ app: .venv/ready  ## Open the workbench as a page of its own, without code
 
 test: .venv/ready  ## Run every test but the slow extras
 	@$(BIN)/ruff check --quiet
-	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder --reruns 1 -rfER
+	@$(BIN)/python -m pytest --numprocesses $(WORKERS) --maxprocesses 4 --dist loadfile --no-loadscope-reorder --reruns 1 -rfER
 
 bench: .venv/ready  ## Measure speed and memory side by side with peers
 	@$(BIN)/python -m benchmarks

@@ -169,6 +169,10 @@ def test_a_chart_is_interactive_a_picture_and_text(name):
     assert set(data) == {"application/vnd.plotly.v1+json", "image/png", "text/plain"}
     assert base64.b64decode(data["image/png"]).startswith(b"\x89PNG")
     assert len(data["image/png"]) < 150_000
+    from PIL import Image
+
+    picture = Image.open(io.BytesIO(base64.b64decode(data["image/png"])))
+    assert picture.width == metadata["image/png"]["width"]  # JupyterLab would cut off what is more
     assert metadata["image/png"]["alt"] == data["text/plain"] == chart.text
     described = json.dumps(data["application/vnd.plotly.v1+json"])
     assert "http" not in described
@@ -334,6 +338,7 @@ def test_a_descent_moves_in_plotly_and_in_its_picture():
     assert described["layout"]["updatemenus"][0]["buttons"][0]["method"] == "animate"
     assert "far: 1000 steps, loss 5 to 1" in chart.text and "near: 1 steps" in chart.text
     data = chart.png()
+    assert base64.b64encode(data).decode() == chart._repr_mimebundle_()[0]["image/png"]
     assert len(data) < 300_000
     with Image.open(io.BytesIO(data)) as moving:
         assert moving.is_animated and moving.n_frames > 20 and moving.info["loop"] == 3

@@ -95,22 +95,22 @@ class Descent(Chart):
             "showlegend": False
         }
 
-    def png(self) -> bytes:
+    def png(self, dpi: int = DPI) -> bytes:
         """A PNG that moves where such are known, and is the whole picture where not."""
-        images = self._frames()
+        images = self._frames(dpi)
         file = io.BytesIO()
         timing = {"duration": [PAUSE] * (FRAMES - 1) + [3000], "loop": LOOPS}
         # The first image is what is shown where PNGs don't move; the last of the moving ones is the same.
         images[-1].save(file, "PNG", save_all=True, default_image=True, append_images=images, optimize=True, **timing)
         return file.getvalue()
 
-    def _frames(self) -> list[Image]:
+    def _frames(self, dpi: int) -> list[Image]:
         """Pictures from the start to the end, in the same few colours."""
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
         from PIL import Image
 
-        figure = Figure(figsize=self._size(), dpi=DPI, layout="constrained", facecolor="white")
+        figure = Figure(figsize=self._size(), dpi=dpi, layout="constrained", facecolor="white")
         canvas = FigureCanvasAgg(figure)
         self._draw(figure)
         axes = figure.axes[0]

@@ -61,13 +61,13 @@ class Chart:
         """The chart as plotly.js takes it: data, layout and config; no part of it needs the network."""
         raise NotImplementedError
 
-    def png(self) -> bytes:
-        """The chart as a PNG on white, for paper and screens of high density."""
+    def png(self, dpi: int = DPI) -> bytes:
+        """The chart as a PNG on white; as it comes, for paper and screens of high density."""
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
         from PIL import Image
 
-        figure = Figure(figsize=self._size(), dpi=DPI, layout="constrained", facecolor="white")
+        figure = Figure(figsize=self._size(), dpi=dpi, layout="constrained", facecolor="white")
         canvas = FigureCanvasAgg(figure)  # of our own: pyplot would keep it, and the notebook show it twice
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # a run's name may hold letters that the font lacks
@@ -91,7 +91,8 @@ class Chart:
 
         data = {
             "application/vnd.plotly.v1+json": self.plotly(),
-            "image/png": base64.b64encode(self.png()).decode(),
+            # JupyterLab shows it until someone points at it, pixel for pixel: more would be cut off.
+            "image/png": base64.b64encode(self.png(WIDTH)).decode(),
             "text/plain": self.text,
         }
         return data, {"image/png": {"alt": self.text, "width": round(self._size()[0] * WIDTH)}}

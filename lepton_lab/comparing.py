@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import html
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -195,11 +194,9 @@ class Comparison:
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
         chart, section = self.figure(), self._section()
-        picture = base64.b64encode(chart.png()).decode()
-        image = f'<img width="912" alt="{html.escape(chart.text)}" src="data:image/png;base64,{picture}">'
         told = (html.escape(self._told(*item)) for item in self.differences.items())
         said = "".join(f"<p><strong>{sentence}</strong></p>" for sentence in told)
-        return {"text/html": f"{said}{image}{section.html}", "text/plain": f"{self.sentence}\n\n{section.text}"}
+        return {"text/html": f"{said}{chart.html}{section.html}", "text/plain": f"{self.sentence}\n\n{section.text}"}
 
     def _section(self) -> Section:
         """The table as people read it, as HTML and as text."""

@@ -120,8 +120,8 @@ class RateTest:
     """
     What a run with a rising learning rate tells; last in a cell it shows its figure and one sentence.
 
-    The suggestion is the rate at which the smoothed loss falls steepest, between the first step and its lowest, but at
-    least a factor of 4 below the rate from which on it diverges. The loss is smoothed by a triangular mean over a
+    The suggestion is the rate at which the smoothed loss falls steepest, from half way down to its lowest, but at least
+    a factor of 4 below the rate from which on it diverges. The loss is smoothed by a triangular mean over a
     twentieth of the steps to each side; it has diverged where that is back above its start, or no number any more.
 
     Parameters
@@ -182,7 +182,10 @@ class RateTest:
                 pairwise(self.smoothed[: self._best + 1]), pairwise(self.rates[: self._best + 1]), strict=True
             )
         ]
-        steepest = self.rates[min(range(len(slopes)), key=slopes.__getitem__)]
+        # Before the loss is half way down for good, batches that differ make slopes steeper than the fall's own.
+        half = (self.smoothed[0] + self.smoothed[self._best]) / 2
+        down = max(i for i in range(self._best) if self.smoothed[i] >= half)
+        steepest = self.rates[min(range(down, self._best), key=slopes.__getitem__)]
         safe = math.inf if self.diverged is None else self.diverged / MARGIN
         return float(f"{min(steepest, safe):.2g}")
 

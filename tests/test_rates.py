@@ -3,6 +3,7 @@
 import _thread
 import json
 import math
+import random
 import re
 import threading
 import time
@@ -70,6 +71,17 @@ class TestReading:
         assert len(test.losses) == len(test.rates) == 80
         assert test.diverged == pytest.approx(10 ** (-4 + 4 * 80 / 99))
         assert test.suggestion <= test.diverged / 4
+
+    @pytest.mark.parametrize("seed", range(20))
+    def test_batches_that_differ_don_t_draw_it_to_the_start(self, home, seed):
+        noise = random.Random(seed)
+        losses = [loss * (1 + noise.uniform(-0.5, 0.5)) for loss in valley(n=60, floor=0.05)]
+        assert RateTest(written(losses)).suggestion > 10 ** (-4 + 4 * 0.25)
+
+    def test_the_suggestion_keeps_its_distance_where_the_loss_falls_steepest_before_it_diverges(self, home):
+        losses = [2.3] * 70 + [2.3 - 0.3 * i for i in range(5)] + [10.0] * 25
+        test = RateTest(written(losses))
+        assert test.suggestion == float(f"{test.diverged / 4:.2g}")
 
     def test_an_outlier_does_not_draw_the_suggestion_to_it(self, home):
         losses = valley()

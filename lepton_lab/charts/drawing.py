@@ -22,6 +22,8 @@ FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', sans-ser
 DPI = 200
 LETTER = 0.62  # width of a bold letter, of its size
 WIDTH = 120  # CSS pixels an inch of PNG is shown at
+PAGE = 912  # CSS pixels of a figure that takes a page's width
+PICTURE = "lepton-picture"  # which a lesson turns dark with the page
 MARKERS = (("o", "circle"), ("s", "square"), ("^", "triangle-up"), ("D", "diamond"), ("v", "triangle-down"))
 CONFIG = {
     "displaylogo": False,
@@ -78,6 +80,16 @@ class Chart:
         file = io.BytesIO()
         image.save(file, "PNG", optimize=True)
         return file.getvalue()
+
+    @property
+    def html(self) -> str:
+        """The chart in HTML: a sharp PNG within, and its words."""
+        import base64
+        import html
+
+        picture = base64.b64encode(self.png()).decode()
+        text = html.escape(self.text)
+        return f'<img class="{PICTURE}" width="{PAGE}" alt="{text}" src="data:image/png;base64,{picture}">'
 
     def _size(self) -> tuple[float, float]:
         """Width and height in inches."""

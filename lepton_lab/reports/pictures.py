@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from ..charts import Chart
     from ..run import Run
 
-WIDTH = 912  # CSS pixels of a figure that takes a page's width
-
 
 @dataclass(frozen=True)
 class Picture:
@@ -28,20 +26,14 @@ class Picture:
         data, metadata = self.chart._repr_mimebundle_(include, exclude)
         if "image/png" in metadata:
             metadata["image/png"]["again"] = self.again
-            data["image/png"] = self._png  # for paper
+            data["image/png"] = base64.b64encode(self.chart.png()).decode()  # sharper, for paper
         return data, metadata
-
-    @property
-    def _png(self) -> str:
-        return base64.b64encode(self.chart.png()).decode()
 
     @property
     def html(self) -> str:
         """As a page has it: a PNG within, its words, and the command."""
-        text = html.escape(self.chart.text)
-        image = f'<img width="{WIDTH}" alt="{text}" src="data:image/png;base64,{self._png}">'
         below = f"<figcaption>Again: <code>{html.escape(self.again)}</code></figcaption>"
-        return f'<figure style="margin: 0">{image}{below}</figure>'
+        return f'<figure style="margin: 0">{self.chart.html}{below}</figure>'
 
 
 def picture(name: str, runs: list[Run]) -> Picture:

@@ -12,6 +12,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lepton_lab.charts import number
+from lepton_lab.charts.drawing import PICTURE
 from lepton_lab.refusals import SpecError, unknown
 
 if TYPE_CHECKING:
@@ -22,10 +23,10 @@ if TYPE_CHECKING:
 ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth")
 ALIKE = 0.6  # of a cell's text, from which on it is a cell of the lesson that the reader has changed
 
-# Lab shows a chart's PNG, at its full size and on white, until someone points at it: here it fits page and theme.
-PICTURES = """<style>
-.jp-RenderedPlotly .plot-img { max-width: min(100%, 720px); height: auto; }
-[data-jp-theme-light="false"] .jp-RenderedPlotly .plot-img { filter: invert(0.92) hue-rotate(180deg); }
+# Lab shows a chart's PNG, on white, until someone points at it: here it fits page and theme.
+PICTURES = f"""<style>
+.jp-RenderedPlotly .plot-img {{ max-width: 100%; height: auto; }}
+[data-jp-theme-light="false"] :is(.plot-img, .{PICTURE}) {{ filter: invert(0.92) hue-rotate(180deg); }}
 </style>"""
 
 

@@ -17,7 +17,7 @@ from lepton_lab.costs import ASKED
 from lepton_lab.folders import ENDED, write_json
 from lepton_lab.supervisor import client
 
-SET_BY_OTHERS = ("PYTEST_CURRENT_TEST", "TORCHINDUCTOR_CACHE_DIR")
+SET_BY_OTHERS = ("PYTEST_CURRENT_TEST", "TORCHINDUCTOR_CACHE_DIR", "_TORCHINDUCTOR_PYOBJECT_TENSOR_DATA_PTR")
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 
 

@@ -227,6 +227,7 @@ def test_speed_up_is_against_the_fastest():
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is deprecated:DeprecationWarning")  # of torch, in inductor
 def test_a_compiled_peer_takes_its_turn():
     model = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3))
     found = lab.measure(model, (SIX.samples(9), torch.zeros(9, dtype=torch.long)), repeats=3, peers=True)

@@ -76,7 +76,7 @@ def predict(module: nn.Module, about: About, scheme: str, runtime: str, found: W
         Layers that stay in floats.
     """
     tensors = stored(module, scheme, runtime, found.deep, keep)
-    within = [t for t in tensors if runtime == "onnxruntime" and t.count < LARGE]
+    within = [t for t in tensors if runtime == "onnxruntime" and t.count < LARGE and not t.name.endswith(schemes.SCALE)]
     outside = [t for t in tensors if t not in within]
     weights = sum(t.bytes for t in outside)
     name = container.GRAPHS[runtime]
@@ -118,13 +118,14 @@ def stored(module: nn.Module, scheme: str, runtime: str, deep: set[str], keep: t
             seen.add(value.data_ptr())
             shape, title = tuple(value.shape), f"{'module.' if onnx else ''}{name}{'.' if name else ''}{own}"
             matrix = isinstance(layer, nn.Linear) and own == "weight"
-            if matrix and onnx and (name in deep or scheme == "int8_dynamic"):
+            turned = matrix and onnx and (name in deep or scheme == "int8_dynamic")
+            if turned:
                 shape = shape[::-1]  # a product takes it the other way round, as a constant without a name
                 title = "val_100" if name in deep else title
             how = "integers" if integers and own == "weight" else "scheme"
             if own == "weight" and kept:
                 how = "floats"
-            tensors += _forms(title, shape, scheme, how, value.shape[:1])
+            tensors += _forms(title, shape, scheme, how, -1 if turned else 0)
     return tensors
 
 
@@ -151,15 +152,17 @@ def _shallow(module: nn.Module) -> set[nn.Module]:
     return found
 
 
-def _forms(title: str, shape: tuple[int, ...], scheme: str, how: str, outputs: tuple[int, ...]) -> list[Stored]:
-    """A tensor as it is stored, with its scales."""
+def _forms(title: str, shape: tuple[int, ...], scheme: str, how: str, axis: int) -> list[Stored]:
+    """A tensor as it is stored, with the scales of its outputs, which lie along an axis."""
+    outputs = shape[axis] if shape else 1
     if scheme == "bf16":
         return [Stored(title, "BF16", shape)]
     if how == "integers":
-        held = [Stored(f"{title}_quantized", "I8", shape), Stored(f"{title}_scale", "F32", outputs)]
-        return [*held, Stored(f"{title}_zero_point", "I8", outputs)]
+        held = [Stored(f"{title}_quantized", "I8", shape), Stored(f"{title}_scale", "F32", (outputs,))]
+        return [*held, Stored(f"{title}_zero_point", "I8", (outputs,))]
     if how == "scheme" and scheme.startswith("int8") and len(shape) > 1 and prod(shape) >= schemes.WORTH:
-        scales = (shape[0], *[1] * (len(shape) - 1))
+        ones = [1] * (len(shape) - 1)
+        scales = (*ones, outputs) if axis else (outputs, *ones)
         return [Stored(title, "I8", shape), Stored(f"{title}{schemes.SCALE}", "F32", scales)]
     return [Stored(title, "F32", shape)]
 

@@ -208,8 +208,6 @@ def test_failure_card(notebook):
 
 def test_start_here(notebook):
     """The notebook that greets a newcomer runs whole, and its form launches a run beside its cells."""
-    if not START_HERE.exists():
-        pytest.skip("there is no start notebook")
     book = notebook(path=START_HERE)
     book.run_all()
     errors = book.page.evaluate(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import compressing, datasets, shipping, trained
 from .compressors import rehearse
+from .compressors.chain import plan
 from .folders import RunFolder, data_root, find
 from .run import Run
 from .spec import CELL, OWN, TABLES, Spec, SpecError, keywords, pick, table
@@ -122,7 +123,8 @@ def compress(run: Run | str, chain: Any, data: Any = None, **changes: Any) -> Ru
     chain
         Links in order, each a name of COMPRESSORS, a pair such as ("prune", 0.5), or {"prune": {"ratio": 0.5}}.
     data
-        Other data to fine-tune on, as `launch` takes it; pixels are scaled as the parent's were.
+        Other data to fine-tune on, as `launch` takes it; pixels are scaled as the parent's were. Training samples
+        without labels are `((x, None), val, test)`, for a chain that learns by {"distill": {"labels": False}} alone.
     **changes
         Fields of the parent's spec to change, such as `epochs` (of each link that trains; 2 if not given), `lr`,
         `strategy` or `dataset`.
@@ -136,7 +138,24 @@ def compress(run: Run | str, chain: Any, data: Any = None, **changes: Any) -> Ru
     if "model" in changes:
         raise SpecError(f"model={changes['model']!r}: the model is that of the run that is compressed; leave it out")
     changes = {"epochs": EPOCHS, "name": "", **changes}
-    return launch(changed(parent.spec, {**changes, "parent": parent.id, "compress": chain}), data=data)
+    spec = changed(parent.spec, {**changes, "parent": parent.id, "compress": chain})
+    return launch(spec, data=_labelled(data, spec))
+
+
+def _labelled(data: Any, spec: Spec) -> Any:
+    """The data; training samples without labels get some, which the chain never looks at."""
+    train = data[0] if isinstance(data, (tuple, list)) and data else None
+    if not (isinstance(train, (tuple, list)) and len(train) == 2 and hasattr(train[0], "shape") and train[1] is None):
+        return data
+    if len(data) != 3:
+        raise SpecError("data: train has no labels: give ((x, None), val, test), since what is held out needs some")
+    for item in (item for item in plan(spec) if item.epochs):
+        if item.name != "distill" or item.options.get("labels", True):
+            told = "the only link that trains without is {'distill': {'labels': False}}"
+            raise SpecError(f"data: train has no labels, and {item.name!r} trains with them; {told}")
+    import torch
+
+    return ((train[0], torch.zeros(len(train[0]), dtype=torch.long)), *data[1:])
 
 
 def changed(spec: Spec, changes: dict[str, Any]) -> Spec:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from lepton_lab.compressors import COMPRESSORS
 from lepton_lab.compressors.chain import STRATEGIES
 from lepton_lab.folders import read_json
 from lepton_lab.models import MODELS
+from lepton_lab.spec import SpecError
 
 pytestmark = pytest.mark.usefixtures("no_compiler")
 
@@ -242,8 +244,8 @@ def test_a_student_takes_the_place_of_its_teacher(parent):
 
 
 def test_unlabelled_samples_teach_what_the_parent_answers(parent):
-    (x, y), (x_test, y_test) = digits()
-    data = ((x, torch.zeros_like(y)), (x_test, y_test), (x_test, y_test))
+    (x, _), (x_test, y_test) = digits()
+    data = ((x, None), (x_test, y_test), (x_test, y_test))
     told = [("distill", {"student": "mlp", "labels": False})]
     run = compressed(parent, told, data=data, epochs=3)
     assert run.spec.dataset.startswith("cell:") and run.summary()["test_accuracy"] > 0.7
@@ -251,6 +253,20 @@ def test_unlabelled_samples_teach_what_the_parent_answers(parent):
     assert told["mean"] == pytest.approx(parent.facts["mean"]) and told["mean"] != [0.0]  # scaled as the parent's were
     control = read_json(run.folder / "measures.json")["control"]["test"]["accuracy"]
     assert control == parent.summary()["test_accuracy"]  # which no training on what are no labels has spoilt
+
+
+@pytest.mark.parametrize(
+    ("chain", "parts", "sentence"),
+    [
+        ([("distill", {"labels": False})], 2, "data: train has no labels: give ((x, None), val, test)"),
+        (["distill"], 3, "data: train has no labels, and 'distill' trains with them"),
+        ([("prune", 0.5), ("distill", {"labels": False})], 3, "train has no labels, and 'prune' trains with them"),
+    ],
+)
+def test_samples_without_labels_are_refused_where_some_are_needed(parent, chain, parts, sentence):
+    (x, _), test = digits()
+    with pytest.raises(SpecError, match=re.escape(sentence)):
+        lab.compress(parent, chain, data=((x, None), test, test)[:parts])
 
 
 def test_lora_learns_other_labels_and_is_merged(parent):

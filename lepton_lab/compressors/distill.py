@@ -26,7 +26,7 @@ class Distill(Compressor):
 
     The loss is alpha x T^2 x the divergence of the student's answers from the teacher's, both softened by the
     temperature T, and (1 - alpha) x the usual loss; without `labels` the teacher's answers are all there is, and the
-    training data's labels are never looked at.
+    training data's labels are never looked at, so that there need not be any: `((x, None), val, test)`.
     """
 
     def __init__(

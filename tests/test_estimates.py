@@ -64,6 +64,10 @@ def test_bytes_are_within_two_percent_of_the_file(name, chain, scheme, tmp_path)
     assert sizes.predict(module, about(), scheme, file.runtime, found) == pytest.approx(file.bytes, rel=0.02)
 
 
+def test_bytes_count_the_scales_of_matrices_that_are_stored_turned(tmp_path):
+    test_bytes_are_within_two_percent_of_the_file("transformer", "thin", "int8_weights", tmp_path)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize("chain", CHAINS)

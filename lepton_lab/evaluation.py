@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+from .answers import right_answers
 from .feeding import Feed
-from .strategies.base import right_answers
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -17,7 +17,7 @@ README = (ROOT / "README.md").read_text()
 
 # From the ground up; a module may import from the layers below its own, and from its own package.
 LAYERS = [
-    {"refusals", "uncertainty"},
+    {"refusals", "uncertainty", "answers"},
     {"spec"},
     {"tails", "processes"},
     {"folders"},

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
+from ..answers import right_answers
 from ..spec import Spec
 
 if TYPE_CHECKING:
@@ -253,20 +254,6 @@ class Single:
         import torch
 
         torch.nn.utils.clip_grad_norm_(self.parameters, clip)
-
-
-def right_answers(output: Tensor, target: Tensor) -> Tensor | None:
-    """
-    Number of right answers: scores (B, K) against class numbers (B,); None where that has no meaning.
-
-    For texts, scores (B, T, K) against tokens (B, T): the sum over samples of the fraction of right tokens in each.
-    """
-    if not hasattr(output, "argmax") or target.is_floating_point() or output.shape[:-1] != target.shape:
-        return None
-    if output.shape[-1] < 2:  # a single score is right or wrong only by a threshold, which we don't know
-        return None
-    right = output.argmax(-1) == target
-    return right.sum() if target.dim() == 1 else right.flatten(1).float().mean(1).sum()
 
 
 def _sum(a: Tensor | None, b: Tensor | None) -> Tensor | None:

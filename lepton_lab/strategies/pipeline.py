@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
+from ..answers import right_answers
 from ..spec import Spec, SpecError, table
-from .base import right_answers
 from .group import Group
 from .timetable import PIPELINES
 

@@ -1,0 +1,63 @@
+"""
+What a model's outputs say: along which axis they score classes, and how many of the answers are right.
+
+Legend of the shape comments: B samples, K classes, T tokens, H x W pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def class_axis(
+    scores: Sequence[int], target: Sequence[int] | None = None, *, classes: int = 0, tokens: bool = False
+) -> int | None:
+    """
+    The axis along which outputs score classes; None where they are no scores of one class out of many.
+
+    One label a sample has scores (B, K). One label a place has them as torch's losses take them, (B, K, H, W) for
+    targets (B, H, W); texts have the classes last, (B, T, K) for targets (B, T).
+
+    Parameters
+    ----------
+    scores
+        Shape of a batch of outputs.
+    target
+        Shape of the batch of whole-number targets, where it is known; it decides.
+    classes
+        Number of classes, which decides where there is no target. 0 is none: outputs are numbers, not scores.
+    tokens
+        Whether the samples are texts: what is decisive where both axes suit.
+    """
+    last = len(scores) - 1
+    if last < 1:
+        return None
+    if target is not None:
+        suits = {axis: [*scores[:axis], *scores[axis + 1 :]] == list(target) for axis in (1, last)}
+    else:
+        suits = {axis: scores[axis] == classes for axis in (1, last)}
+        if classes and not any(suits.values()):  # a model may tell more classes apart than its data have
+            suits = {axis: scores[axis] > classes for axis in (1, last)}
+    order = (last, 1) if tokens else (1, last)
+    return next((axis for axis in order if suits[axis] and scores[axis] > 1), None)
+
+
+def right_answers(output: Tensor, target: Tensor, *, tokens: bool = False) -> Tensor | None:
+    """
+    Number of right answers: scores (B, K) against class numbers (B,); None where that has no meaning.
+
+    Where a sample has many labels, as the tokens (B, T) of a text or the pixels (B, H, W) of a picture, it is the sum
+    over samples of the fraction of right ones in each. A single score is right or wrong only by a threshold, which we
+    don't know.
+    """
+    if not hasattr(output, "argmax") or target.is_floating_point():
+        return None
+    axis = class_axis(output.shape, target.shape, tokens=tokens)
+    if axis is None:
+        return None
+    right = output.argmax(axis) == target
+    return right.sum() if target.dim() == 1 else right.flatten(1).float().mean(1).sum()

@@ -69,7 +69,7 @@ def save(folder: RunFolder, strategy: Single, step: int, progress: dict[str, Any
             path.rename(old := path.with_name(f".{path.name}.old"))
             shutil.rmtree(old)
         draft.rename(path)
-        folder.note(checkpoint=step)
+        folder.note(checkpoint=step, steered={})  # which the checkpoint holds from now on
         for step in folder.checkpoints()[:-KEEP]:
             shutil.rmtree(folder.checkpoint(step), ignore_errors=True)
 

@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 import secrets
 import shutil
 import time
@@ -20,6 +21,9 @@ from .tails import Tail, parse, rewound
 FORMAT = 1
 LIVE = ("queued", "starting", "running", "paused", "stopping")
 ENDED = ("done", "stopped", "failed", "interrupted")
+BUGS = ("AssertionError", "AttributeError", "IndexError", "KeyError", "NameError", "TypeError", "ValueError")
+WANT = re.compile(r"memory|alloc|OSError|Connection|No space|timed? ?out", re.IGNORECASE)
+"""What a failure tells that lacked something of the machine, which may be there another time."""
 MEASURES = "measures.json"
 """In the folder of a run of a chain: what was measured of its file, and of the dense control."""
 
@@ -94,6 +98,14 @@ class Failure:
         if self.checkpoint is not None:
             parts.append(f"last good checkpoint: step {self.checkpoint}")
         return "; ".join(parts)
+
+    @property
+    def certain(self) -> bool:
+        """Whether the same code can only fail the same way: before the first step, of no want that may pass."""
+        if self.type == "SpecError":
+            return True
+        wants = WANT.search(f"{self.type} {self.message}")
+        return not self.step and not wants and bool(self.where or self.type in BUGS)
 
     def where_others(self) -> str:
         """The step that each other rank had come to, and what it waited in."""

@@ -19,8 +19,10 @@ if TYPE_CHECKING:
     from torch import nn
 
 
+NONFINITE = "NonFinite"  # type of the failure of a run whose loss or weights became NaN or infinite
 MOVED = ("strategy", "world", "device", "options", "timeout")  # what can change when an ended run goes on
-STEERED = ("lr", "clip", "weight_decay")  # what `set` can change in a running job
+STEERED = ("lr", "clip", "weight_decay")  # what `set` can change in a running job, and `resume` in an ended one
+LOWER = 10.0  # times: by how much a learning rate that led to NaN is lowered
 POLL = 0.02  # seconds between looks while waiting
 
 
@@ -74,10 +76,57 @@ class Run:
         if state == "queued" and reason:
             return f"{reason}; `lepton-lab list` shows what is running"
         if state == "interrupted":
-            saved = self._folder.checkpoints()
-            place = f"step {saved[-1]}" if saved else "the start"
-            return f"its processes are gone (the machine restarted, or they were killed); resume goes on from {place}"
+            gone = "its processes are gone (the machine restarted, or they were killed)"
+            return f"{gone}; resume goes on from {self._last_good}"
+        if state == "failed" and (remedy := self.remedy):
+            given = ", ".join(f"{name}={value:g}" for name, value in remedy.items())
+            return f"going on as it was would fail the same way; run.resume({given}) goes on from {self._last_good}"
+        if state == "failed" and not self.resumable:
+            return (
+                "going on would fail the same way, since a run keeps the code, data and values that it was launched "
+                "with; put it right, and launch another"
+            )
         return reason if state == "stopped" else ""
+
+    @property
+    def resumable(self) -> bool:
+        """
+        Whether `resume()`, with nothing changed, can lead on.
+
+        Not for a run that is queued, at work or done, nor for one that can only fail the same way: its loss became
+        NaN, its model does not fit its data, its code failed before the first step, or it failed twice alike. Its
+        `remark` then says why, and its `remedy` what to change, where something is known to help.
+        """
+        failure = self.failure
+        if failure is not None:
+            return not (failure.certain or failure.type == NONFINITE or self._fails_alike)
+        return self.state in ("paused", "stopped", "interrupted", "failed")
+
+    @property
+    def remedy(self) -> dict[str, float]:
+        """
+        Fields with which `run.resume(**run.remedy)` may get past a failure: after NaN a tenth of the learning rate.
+
+        Empty where nothing is known to help, such as after a first loss that was NaN before anything was learned.
+        """
+        failure = self.failure
+        if failure is None or failure.type != NONFINITE or not failure.step or self._fails_alike:
+            return {}
+        rates = [row["lr"] for row in self.rows("note") if "lr" in row]
+        return {"lr": float(f"{(rates[-1] if rates else self.spec.lr) / LOWER:.3g}")}
+
+    @property
+    def _fails_alike(self) -> bool:
+        """Whether it failed as it had failed before it was resumed."""
+        failure, before = self.failure, self.facts.get("failed_before")
+        if failure is None or before is None:
+            return False
+        return (failure.type, failure.message, failure.step) == (before["type"], before["message"], before["step"])
+
+    @property
+    def _last_good(self) -> str:
+        saved = self._folder.checkpoints()
+        return f"step {saved[-1]}" if saved else "the start"
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -123,7 +172,8 @@ class Run:
         ----------
         **changes
             For a run that has ended: `strategy`, `world`, `device` or `timeout` to go on with, and `options` of the
-            strategy, which are put over those it had. Exact strategies compute the same; see their table.
+            strategy, which are put over those it had. Exact strategies compute the same; see their table. `lr`, `clip`
+            and `weight_decay` hold from the step on from which it goes on, and are noted on the curve.
 
         Raises
         ------
@@ -133,8 +183,8 @@ class Run:
             If a change is refused.
         """
         for name in changes:
-            if name not in MOVED:
-                raise SpecError(f"{name}={changes[name]!r}: only {', '.join(MOVED)} can change when a run goes on")
+            if name not in (known := (*MOVED, *STEERED)):
+                raise SpecError(f"{name}={changes[name]!r}: only {', '.join(known)} can change when a run goes on")
         state = self.state
         if state == "done":
             raise LabError(f"run {self.id!r} is done: there is nothing to resume; launch another with more epochs")
@@ -156,7 +206,16 @@ class Run:
         control.clear(self.folder)
         self.spec = spec
         self._folder.rewrite(spec)
-        self._folder.set_state("queued", failure=None, reason=None, evaluating=False)
+        facts = self._folder.facts
+        steered = {name: getattr(spec, name) for name in STEERED if name in changes}
+        self._folder.set_state(
+            "queued",
+            failure=None,
+            failed_before=facts.get("failure"),
+            steered={**facts.get("steered", {}), **steered},
+            reason=None,
+            evaluating=False,
+        )
         submit((self._folder, lock))
 
     def _moved(self, changes: dict[str, Any]) -> Spec:

@@ -96,15 +96,18 @@ class Fit:
         self.bits = _bits(data) if loss is token_loss else {}  # by split: bits per byte at a loss of 1
         self.steps = part.epochs * self.train.steps
         self.now = Progress(spec.lr, spec.clip, spec.weight_decay, part.step, part.epoch)
+        self._steered = steered = folder.facts.get("steered") or {}  # by `run.resume`; no checkpoint holds it yet
         self.figures: dict[str, dict[str, Any]] = {}
         if (saved := checkpoints.load(folder, strategy)) is not None:
             self.now = Progress(**saved)
             log.sums = list(self.now.sums)
             log.step = self.now.step
+            self._steer(steered)
             self._set_weight_decay()
         self.fresh = saved is None
         """Whether it begins at its beginning."""
-        self._saved = self.now.step if saved else None  # step of the last checkpoint, the same on every rank
+        # Step of the last checkpoint that holds all of `now`, the same on every rank.
+        self._saved = self.now.step if saved and not steered else None
         self._lr = 0.0
         self._ranked = False  # whether answers can be right or wrong
 
@@ -114,6 +117,8 @@ class Fit:
         tracer = Tracer(self.folder, self.strategy, log, now.step)
         steps = part.steps or self.steps
         self._state("running", step=now.step, steps=steps, samples=self.train.n, parts=self.strategy.parts)
+        if self._steered and self.strategy.rank == 0:
+            log.write("note", command="set", step=now.step, **self._steered)
         while now.epoch < part.epoch + part.epochs:
             self.strategy.model.train()
             for batches, count in self.train.epoch(now.epoch, skip=now.position):
@@ -193,6 +198,11 @@ class Fit:
             if group.get("weight_decay") is not None:
                 group["weight_decay"] = self.now.weight_decay
 
+    def _steer(self, values: dict[str, float]) -> None:
+        """Take over what is to hold from here on in place of what was saved."""
+        for key, value in values.items():
+            setattr(self.now, key, value)
+
     def _obey(self, command: dict[str, Any]) -> str:
         """Do what a command says, on all ranks at this step; returns "stop" if the loop must end."""
         name = command["command"]
@@ -201,8 +211,7 @@ class Fit:
             self.log.write("note", command=name, step=self.now.step, **values)
         if name == "set":
             self._saved = None  # what was saved at this step lacks it
-            for key, value in values.items():
-                setattr(self.now, key, value)
+            self._steer(values)
             self._set_weight_decay()
         elif name == "checkpoint":
             self._save()
@@ -241,6 +250,9 @@ class Fit:
         self.log.flush()
         if self.log.nonfinite is not None:
             step = self.log.nonfinite
+            if step == 1:
+                why = "the first loss is NaN or infinite, before anything was learned: look into the data and the loss"
+                raise NonFinite(why, 0)
             raise NonFinite(f"the loss became NaN or infinite at step {step}: lower lr, or set clip", step)
 
     def _state(self, state: str, **facts: Any) -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lepton_lab.folders import RunFolder, folders, write_json
+from lepton_lab.folders import Failure, RunFolder, folders, write_json
 from lepton_lab.spec import LabError, Spec
 from lepton_lab.tails import Tail, parse, rewound
 
@@ -123,3 +123,20 @@ def test_a_run_whose_model_is_no_longer_in_the_table_can_be_read():
     record["spec"]["model"] = "long_gone"
     write_json(folder.path / "spec.json", record)
     assert RunFolder(folder.path).spec.model == "long_gone"
+
+
+@pytest.mark.parametrize(
+    ("failure", "certain"),
+    [
+        (Failure(0, "SpecError", "model='gpt': takes texts", step=12), True),
+        (Failure(0, "TypeError", "forward() takes 1 argument", step=0), True),
+        (Failure(0, "RuntimeError", "mat1 and mat2 shapes cannot be multiplied", "cell 4, line 11", 0), True),
+        (Failure(0, "RuntimeError", "mat1 and mat2 shapes cannot be multiplied", "cell 4, line 11", 3), False),
+        (Failure(0, "RuntimeError", "CUDA out of memory", "cell 4, line 11", 0), False),
+        (Failure(0, "RuntimeError", "DefaultCPUAllocator: can't allocate memory", "cell 4, line 11", 0), False),
+        (Failure(1, "SIGKILL", "the process was killed by SIGKILL", step=0), False),
+        (Failure(0, "OSError", "[Errno 28] No space left on device", "cell 4, line 11", 0), False),
+    ],
+)
+def test_what_can_only_fail_the_same_way_is_known(failure, certain):
+    assert failure.certain is certain

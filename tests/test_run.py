@@ -4,13 +4,14 @@ import json
 import math
 import os
 import re
+import signal
 import subprocess
 import sys
 import threading
 
 import pytest
 import torch
-from conftest import until
+from conftest import ranks_of, until
 from torch import nn
 
 import lepton_lab as lab
@@ -380,13 +381,58 @@ def test_a_folder_of_a_newer_version_is_refused_and_the_list_goes_on_without_it(
     assert lab.runs() == [run]
 
 
-def test_a_loss_that_is_not_a_number_fails_the_run_at_its_step(tiny):
+def test_a_loss_that_is_not_a_number_fails_the_run_at_its_step_and_a_lower_rate_leads_on(tiny):
     run = lab.launch(tiny.replace(optimizer="sgd", lr=1e6, epochs=200, momentum=0))
     assert run.wait(60) == "failed"
     assert run.failure.type == "NonFinite"
     assert re.search("(at|after) step ([0-9]+)", run.failure.message)[2] == str(run.failure.step)
     assert run.failure.checkpoint == (run._folder.checkpoints() or [None])[-1]
     assert all(row["loss"] is None or math.isfinite(row["loss"]) for row in run.rows("train"))
+    assert not run.resumable and run.remedy == {"lr": 1e5}
+    assert "run.resume(lr=100000) goes on from" in run.remark
+    run.resume()  # to the letter, as one may insist
+    assert run.wait(60) == "failed"
+    assert not run.resumable and run.remedy == {} and "would fail the same way" in run.remark
+    run.resume(lr=0.1, clip=1.0)
+    assert lab.attach(run.id).spec.lr == 0.1
+    assert run.wait(60) == "done", run.failure
+    assert {row["lr"] for row in run.rows("train")} == {0.1}, "it went on from the start, since nothing was saved"
+
+
+def test_a_rate_given_to_a_resume_holds_from_its_step_on_and_is_noted(endless):
+    run = lab.launch(endless.replace(world=1))
+    until(lambda: len(run.rows("train")) > 10)
+    run.set(lr=0.5)
+    until(lambda: run.rows("train")[-1]["lr"] == 0.5)
+    run.stop()
+    assert run.wait(30) == "stopped" and run.resumable
+    step = run.facts["checkpoint"]
+
+    def noted():
+        return [row for row in run.rows("note") if row.get("command") == "set"]
+
+    for times in (2, 3):  # what no checkpoint holds yet outlives another end
+        with pytest.raises(lab.SpecError, match="only strategy, .* lr, clip, weight_decay can change"):
+            run.resume(epochs=3)
+        run.resume(lr=1e-3)  # that of the spec, which `set` had left
+        until(lambda times=times: len(noted()) == times and run.rows("train")[-1]["step"] > step + 5)
+        os.kill(ranks_of(run)[0].ppid(), signal.SIGKILL)  # without saving, as by a power cut
+        assert run.wait(10) == "interrupted"
+    run.resume()
+    until(lambda: len(noted()) == 4 and run.rows("train")[-1]["step"] > step + 5)
+    assert {"lr": 1e-3, "step": step}.items() <= noted()[-1].items()
+    run.set(lr=2e-3)
+    until(lambda: run.rows("train")[-1]["lr"] == 2e-3)
+    run.stop()
+    assert run.wait(30) == "stopped"
+    rates = {row["step"]: row["lr"] for row in run.rows("train")}
+    assert rates[step] == 0.5 and rates[step + 1] == 1e-3
+    end = run.facts["checkpoint"]
+    run.resume()
+    until(lambda: run.rows("train")[-1]["step"] > end)
+    run.stop()
+    run.wait(30)
+    assert run.rows("train")[-1]["lr"] == 2e-3, "the newest checkpoint holds a newer rate"
 
 
 def test_trainer_trains_the_module_in_place():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import json
 import os
 from collections.abc import Iterable, Mapping
 from types import SimpleNamespace, UnionType
@@ -14,7 +13,7 @@ from pydantic.fields import FieldInfo
 
 from .compressors.chain import canonical
 from .refusals import FINITE, SpecError, must, nearest, shown, unknown
-from .spec import CELL, TABLES, Spec, pick, table
+from .spec import CELL, TABLES, Spec, parsed, pick, table
 
 PROFILE = "LEPTON_LAB_PROFILE"
 PROFILES = ("full", "smoke")
@@ -137,13 +136,7 @@ def _collects(hint: Any) -> bool:
 
 def _read(text: str) -> Any:
     """Text such as "[0, 1]" as JSON, which knows 1e-3, or else as YAML; text that is neither stays as it is."""
-    import yaml
-
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        pass
-    try:
-        return yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError):
+        return parsed(text)
+    except ValueError:
         return text

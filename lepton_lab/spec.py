@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import importlib
-import inspect
+import json
 import os
-import sys
 import unicodedata
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -20,23 +19,14 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic.fields import FieldInfo
+from pydantic_core import PydanticCustomError
 
+from .frozen import FrozenDict, FrozenList, frozen
 from .refusals import LabError, SpecError, fitted, must, shown, unknown
+from .tables import LISTED, TABLES, keywords, pick, table
 
-__all__ = ["CELL", "LISTED", "OWN", "TABLES", "LabError", "Spec", "SpecError", "keywords", "pick", "table"]
+__all__ = ["CELL", "LISTED", "OWN", "TABLES", "LabError", "Spec", "SpecError", "keywords", "parsed", "pick", "table"]
 
-# The tables stand above this module, and Spec must check names against them: they are found by name when first
-# needed, so that nothing here imports upwards.
-TABLES = {
-    "dataset": "datasets.DATASETS",
-    "model": "models.MODELS",
-    "optimizer": "optimizers.OPTIMIZERS",
-    "schedule": "optimizers.SCHEDULES",
-    "strategy": "strategies.STRATEGIES",
-}
-LISTED = {"compressor": "compressors.COMPRESSORS"}
-"""Families that no field of their own names: `compress` lists several of one."""
 CELL = "cell:"  # prefix of the name of what a user defined, e.g. "cell:MyNet"
 OWN = {"model": "model", "data": "dataset", "strategy": "strategy"}
 """What `launch` takes of a user's own, and the field that then names it."""
@@ -102,11 +92,11 @@ class Spec(BaseModel):
     """Seconds that a rank waits for another before the run fails, above 0."""
     name: str = Field("", max_length=80)
     """A name of your own for the run, at most 80 characters."""
-    options: dict[str, bool | int | float | str] = Field(default_factory=dict)
+    options: dict[str, bool | int | float | str] = Field(default_factory=FrozenDict)
     """Keyword arguments of the chosen data set, model, schedule or strategy, by name, e.g. {"dropout": 0.2}."""
     parent: str = ""
     """Id of the run whose model is compressed; "" trains a fresh one."""
-    compress: list[dict[str, dict[str, Any]]] = []
+    compress: list[dict[str, dict[str, Any]]] = FrozenList()
     """Compressors of the parent's model, in order, e.g. [{"prune": {"ratio": 0.5}}, {"quantize": {}}]."""
 
     def __init__(self, **values: Any) -> None:
@@ -116,8 +106,19 @@ class Spec(BaseModel):
             first = {e["loc"][:2]: e for e in reversed(error.errors())}  # one sentence a field, or option
             raise SpecError("\n".join(_sentence(e) for e in reversed(first.values()))) from None
 
+    def __hash__(self) -> int:
+        return hash(tuple(map(frozen, self.__dict__.values())))
+
     def __setattr__(self, name: str, value: Any) -> None:
         raise SpecError(f"a Spec is frozen: make another with spec.replace({name}={value!r})")
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _counted(cls, value: Any, info: ValidationInfo) -> Any:
+        kind = cls.model_fields[str(info.field_name)].annotation
+        if kind in (int, float) and type(value).__name__ in ("bool", "bool_"):  # numpy's too: pydantic takes it for 1
+            raise PydanticCustomError(f"{kind.__name__}_type", "must be a number")
+        return value
 
     @field_validator(*TABLES)
     @classmethod
@@ -176,18 +177,24 @@ class Spec(BaseModel):
                 refused.append(str(error))
         if refused:
             raise SpecError("\n".join(refused))
-        return taken
+        return frozen(taken)
 
     @field_validator("compress", mode="before")
     @classmethod
     def _chained(cls, chain: Any) -> list[dict[str, dict[str, Any]]]:
         return [] if chain in ("", "[]") or not chain else _chain().canonical(chain)
 
+    @field_validator("compress")
+    @classmethod
+    def _kept(cls, chain: list[Any]) -> list[Any]:
+        return frozen(chain)
+
     @model_validator(mode="after")
     def _splits(self) -> Spec:
-        # A model that nobody named may still be given to `launch`, which checks again.
-        named = "model" in self.model_fields_set
-        (self if named else self.model_copy(update={"model": CELL})).check_strategy()
+        # The default model may stand for one that `launch` is given, and `launch` checks again. This must not ask
+        # whether it was named: a spec that was written out and read back names every field.
+        usual = self.model == Spec.model_fields["model"].default
+        (self.model_copy(update={"model": CELL}) if usual else self).check_strategy()
         if (self.parent or self.compress) and (why := _chain().refuse(self)):
             raise SpecError(why)
         return self
@@ -222,7 +229,7 @@ class Spec(BaseModel):
 
     def replace(self, **changes: Any) -> Spec:
         """The same spec with some fields changed, checked again."""
-        return Spec(**{**self.model_dump(exclude_unset=True), **changes})
+        return Spec(**{**self.to_dict(), **changes})
 
     def to_dict(self) -> dict[str, Any]:
         """All fields as plain values; `Spec(**spec.to_dict()) == spec`."""
@@ -255,7 +262,7 @@ class Spec(BaseModel):
     @classmethod
     def load(cls, source: Mapping[str, Any] | str | os.PathLike[str]) -> Spec:
         """
-        A spec from a mapping, YAML text, or the path of a YAML or JSON file.
+        A spec from a mapping, YAML text, or the path of a YAML or JSON file; a line with `: ` in it is YAML.
 
         Raises
         ------
@@ -264,10 +271,9 @@ class Spec(BaseModel):
         """
         if isinstance(source, Mapping):
             return cls(**source)
-        import yaml
-
         text = str(source)
-        if isinstance(source, os.PathLike) or text.endswith((".yaml", ".yml", ".json")):
+        named = text.endswith((".yaml", ".yml", ".json")) and "\n" not in text and ": " not in text
+        if isinstance(source, os.PathLike) or named:
             try:
                 text = Path(source).read_text(encoding="utf-8")
             except OSError as error:
@@ -277,54 +283,38 @@ class Spec(BaseModel):
                     f"spec file {str(source)!r} is not text in UTF-8 (at byte {error.start}): save it as UTF-8"
                 ) from None
         try:
-            values = yaml.safe_load(text)
-        except yaml.YAMLError as error:
+            values = parsed(text)
+        except ValueError as error:
             raise SpecError(f"the spec is not valid YAML: {' '.join(str(error).split())}") from None
         if not isinstance(values, dict):
             raise SpecError(f"the spec must be lines of `field: value`, not {text.strip()[:60]!r}")
         return cls(**{str(name): value for name, value in values.items()})
 
 
-def table(field: str) -> dict[str, Any]:
-    """The table of a family by its Spec field: `table("model")` is MODELS."""
-    module, name = (TABLES | LISTED)[field].split(".")
-    return getattr(importlib.import_module(f".{module}", __package__), name)
+def parsed(text: str) -> Any:
+    """
+    The value of JSON text, or else of YAML: YAML takes 1e-3 for text, and JSON's escapes of an emoji for two letters.
+
+    Raises
+    ------
+    ValueError
+        If it is neither.
+    """
+    import yaml
+
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        pass
+    try:
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, RecursionError) as error:
+        raise ValueError(str(error)) from None
 
 
 def _chain() -> Any:
     """What knows the form of a chain; above this module, as the tables are."""
     return importlib.import_module(".compressors.chain", __package__)
-
-
-def pick(table: Mapping[str, Any], name: str, field: str) -> Any:
-    """
-    The entry of a table; an unknown name lists the known ones and the nearest.
-
-    Raises
-    ------
-    SpecError
-        If `name` is not in the table.
-    """
-    if name not in table:
-        raise SpecError(f"{field}={name!r}: {unknown(field, name, table)}")
-    return table[name]
-
-
-def keywords(entry: Callable[..., Any]) -> dict[str, FieldInfo]:
-    """
-    Keyword-only arguments of a table's entry: its options, with default, type and range.
-
-    The range is declared in the signature: ``dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0``.
-    """
-    made = entry.__init__ if isinstance(entry, type) else entry  # of a class, where its options are written
-    names = vars(sys.modules[made.__module__])
-    found = {}
-    for p in inspect.signature(entry).parameters.values():
-        if p.kind is p.KEYWORD_ONLY:
-            # Only these: other annotations may name types that are imported for checkers alone.
-            kind = eval(p.annotation, names) if isinstance(p.annotation, str) else p.annotation
-            found[p.name] = FieldInfo.from_annotated_attribute(type(p.default) if kind is p.empty else kind, p.default)
-    return found
 
 
 def _pair(option: str, value: Any) -> str:

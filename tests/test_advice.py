@@ -132,7 +132,7 @@ def test_what_a_strategy_refuses_stands_there_in_its_own_words():
     row = predicted("cnn", "tensor", 2)
     assert row.cost is None and row.predicted == {}
     with pytest.raises(SpecError) as error:
-        spec("cnn", strategy="tensor", world=2)
+        spec("cnn", strategy="tensor", world=2).check_strategy()
     assert row.why == str(error.value)
     (row,) = advise(lab.Spec(), [2], ["tensor"]).rows  # whose model was not named, and is the same
     assert row.why == str(error.value)

@@ -1,46 +1,140 @@
 """Spec: one record, many forms; refusals in one sentence."""
 
+import copy
+import json
 import math
+import pickle
+import shlex
 
+import numpy
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from papermill.translators import PythonTranslator
 
-from lepton_lab.datasets import DATASETS
-from lepton_lab.models import MODELS
-from lepton_lab.optimizers import OPTIMIZERS, SCHEDULES
+from lepton_lab.cli import main
+from lepton_lab.cli.options import chosen
+from lepton_lab.injection import INJECTED, parameters
+from lepton_lab.provenance import command
 from lepton_lab.spec import TABLES, LabError, Spec, SpecError, keywords, table
 
-specs = st.builds(
-    Spec,
-    dataset=st.sampled_from(sorted(DATASETS)),
-    model=st.sampled_from(sorted(MODELS)),
-    optimizer=st.sampled_from(sorted(OPTIMIZERS)),
-    schedule=st.sampled_from(sorted(SCHEDULES)),
-    strategy=st.just("ddp"),
-    lr=st.floats(1e-12, 1e6),
-    epochs=st.integers(1, 10**6),
-    batch_size=st.integers(64, 10**6),
-    world=st.integers(1, 8),
-    accumulate=st.integers(1, 8),
-    precision=st.sampled_from(["fp32", "bf16", "fp16"]),
-    compile=st.booleans(),
-    seed=st.integers(0, 2**31 - 1),
-    name=st.text(st.characters(exclude_categories=["Cc", "Cf", "Cs"]), max_size=80),
+CHAINS = [
+    [],
+    ["quantize"],
+    [("prune", 0.5), {"quantize": {"scheme": "int8"}}],
+    [("distill", {"student": {"model": "mlp", "options": {"hidden": 8}}, "temperature": 2.5})],
+]
+
+
+def an_option(rule):
+    """Values that an option may take by itself."""
+    if rule.annotation is bool:
+        return st.booleans()
+    if choices := getattr(rule.annotation, "__args__", None):
+        return st.sampled_from(choices)
+    bounds = [getattr(bound, side, None) for bound in rule.metadata for side in ("ge", "gt")]
+    low = max((bound for bound in bounds if bound is not None), default=0)
+    return st.integers(low + 1, low + 9) if rule.annotation is int else st.floats(low + 0.01, low + 0.5)
+
+
+def options_of(chosen):
+    """Any of the options that the chosen entries take."""
+    rules = {name: rule for field, entry in chosen.items() for name, rule in keywords(table(field)[entry]).items()}
+    return st.fixed_dictionaries({}, optional={name: an_option(rule) for name, rule in rules.items()})
+
+
+entries = st.fixed_dictionaries(
+    {}, optional={field: st.sampled_from(sorted(table(field))) for field in TABLES if field != "strategy"}
+)
+fields = st.fixed_dictionaries(
+    {},
+    optional={
+        "lr": st.floats(1e-12, 1e6),
+        "weight_decay": st.floats(0, 1),
+        "momentum": st.floats(0, 0.99),
+        "warmup": st.integers(0, 99),
+        "epochs": st.integers(1, 10**6),
+        "batch_size": st.integers(64, 10**6),
+        "world": st.integers(1, 8),
+        "accumulate": st.integers(1, 8),
+        "clip": st.floats(0, 9),
+        "precision": st.sampled_from(["fp32", "bf16", "fp16"]),
+        "compile": st.booleans(),
+        "device": st.sampled_from(["auto", "cpu", "cuda"]),
+        "seed": st.integers(0, 2**31 - 1),
+        "timeout": st.floats(0.1, 1e6),
+        "name": st.text(st.characters(exclude_categories=["Cc", "Cf", "Cs"]), max_size=80),
+        "compress": st.sampled_from(CHAINS),
+    },
 )
 
 
-@given(specs)
-def test_every_form_converts_back_without_loss(spec):
-    assert Spec(**spec.to_dict()) == spec
-    assert Spec.load(spec.to_dict()) == spec
-    assert Spec.load(spec.to_yaml()) == spec
-    assert Spec(**{field: str(value) for field, value in spec.to_dict().items() if field != "options"}) == spec.replace(
-        options={}
-    )
-    script = {}
-    exec(spec.to_script().replace('if __name__ == "__main__"', "if False"), {"__name__": "script"}, script)
-    assert script["spec"] == spec
+@st.composite
+def under(draw, strategy):
+    """Fields of a spec of a strategy; some of them can't be had together."""
+    chosen = {"strategy": strategy} | draw(entries)
+    defaults = {field: Spec.model_fields[field].default for field in TABLES}
+    chain = {"options": draw(options_of({**defaults, **chosen}))} | draw(fields)
+    return chosen | chain | ({"parent": "20260101-000000-0000"} if chain.get("compress") else {})
+
+
+def spec_or_words(fields):
+    """The Spec, or the words in which it is refused."""
+    try:
+        return Spec(**fields)
+    except SpecError as error:
+        return str(error)
+
+
+@pytest.mark.parametrize("strategy", table("strategy"))
+@settings(deadline=None, max_examples=12)
+@given(st.data())
+def test_every_form_converts_back_without_loss_whichever_fields_were_named(strategy, data):
+    fields = data.draw(under(strategy))
+    made = spec_or_words(fields)
+    assert made == spec_or_words({**Spec().to_dict(), **fields})
+    if isinstance(made, Spec):
+        for convert in FORMS:
+            converted = convert(made)
+            assert converted == made and hash(converted) == hash(made)
+
+
+def from_script(spec):
+    namespace = {}
+    exec(spec.to_script().replace('if __name__ == "__main__"', "if False"), {"__name__": "script"}, namespace)
+    return namespace["spec"]
+
+
+def from_command(spec):
+    words = shlex.split(command(spec, "any"))
+    assert words[:2] == ["lepton-lab", "run"]
+    given = main.commands["run"].make_context("run", words[2:]).params
+    fields = {name: given[name] for name in Spec.model_fields if name in given}
+    return Spec().replace(**chosen(fields, given["pairs"]))
+
+
+def from_papermill(spec):
+    cell = f"{INJECTED}\n{PythonTranslator.codify(spec.to_dict(), '').split(chr(10), 1)[1]}"
+    namespace = {"__annotations__": {name: rule.annotation for name, rule in Spec.model_fields.items()}, "_ih": [cell]}
+    exec(cell, namespace)
+    return Spec(**parameters(namespace))
+
+
+def from_text(spec):
+    return Spec(**{name: str(value) for name, value in spec.to_dict().items()} | {"options": spec.options})
+
+
+FORMS = [
+    lambda spec: Spec(**spec.to_dict()),
+    lambda spec: Spec().replace(**spec.to_dict()),
+    lambda spec: Spec.load(spec.to_dict()),
+    lambda spec: Spec.load(spec.to_yaml()),
+    lambda spec: Spec.load(json.dumps(spec.to_dict())),
+    from_text,
+    from_script,
+    from_command,
+    from_papermill,
+]
 
 
 def test_a_yaml_file_and_its_text_are_the_same(tmp_path):
@@ -71,6 +165,9 @@ def test_text_as_papermill_sends_it_is_a_number():
         ({"lr": "fast"}, ["lr='fast'", "number"]),
         ({"epochs": 0}, ["epochs=0", "1"]),
         ({"epochs": 1.5}, ["epochs=1.5", "must be a whole number"]),
+        ({"epochs": True}, ["epochs=True", "must be a whole number"]),
+        ({"lr": True}, ["lr=True", "must be a number"]),
+        ({"seed": numpy.True_}, ["seed=np.True_", "must be a whole number"]),
         ({"momentum": 1.0}, ["momentum=1.0", "less than 1"]),
         ({"precision": "b16"}, ["precision='b16'", "'fp32', 'bf16' or 'fp16'", "did you mean 'bf16'"]),
         ({"compile": "maybe"}, ["compile='maybe'", "must be true or false"]),
@@ -170,6 +267,36 @@ def test_a_spec_is_frozen_and_replace_checks_again():
     assert spec.replace(lr=0.5).lr == 0.5 and spec.lr == 1e-3
     with pytest.raises(SpecError, match="lr=-1"):
         spec.replace(lr=-1)
+
+
+CHANGES = [
+    lambda spec: spec.options.__setitem__("hidden", 0),
+    lambda spec: spec.options.update(hidden=0),
+    lambda spec: spec.options.pop("hidden"),
+    lambda spec: spec.compress.append({"prune": {"ratio": 9}}),
+    lambda spec: spec.compress[0]["quantize"].update(scheme="int3"),
+    lambda spec: Spec().options.setdefault("hidden", 0),
+    lambda spec: Spec().compress.insert(0, "quantize"),
+]
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_options_and_chain_of_a_spec_are_frozen_too(change):
+    spec = Spec(options={"hidden": 32}, parent="any", compress=["quantize"])
+    before = spec.to_dict()
+    with pytest.raises(SpecError, match=r"spec\.replace"):
+        change(spec)
+    assert spec.to_dict() == before and Spec() == Spec(options={}, compress=[])
+    for copied in (copy.deepcopy(spec), pickle.loads(pickle.dumps(spec)), spec.model_copy()):
+        assert copied == spec and hash(copied) == hash(spec)
+
+
+def test_a_line_of_yaml_is_no_path(tmp_path, monkeypatch):
+    assert Spec.load("name: a.yaml").name == "a.yaml"
+    assert Spec.load("epochs: 3\nname: b.json").name == "b.json"
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my spec.yaml").write_text("epochs: 7")
+    assert Spec.load("my spec.yaml").epochs == 7
 
 
 @pytest.mark.parametrize("text", ["- a\n- b", "just words", "{"])

@@ -43,7 +43,7 @@ def assert_equal(run, other, tolerance=1e-5):
 )
 def test_what_can_t_be_cut_is_refused(fields, sentence):
     with pytest.raises(SpecError, match=sentence):
-        lab.Spec(strategy="tensor", **{"world": 2, **fields})
+        lab.Spec(strategy="tensor", **{"world": 2, **fields}).check_strategy()
 
 
 @pytest.mark.parametrize(
@@ -62,13 +62,13 @@ def test_what_can_t_be_cut_is_refused(fields, sentence):
 )
 def test_a_mesh_that_does_not_fit_is_refused(fields, sentence):
     with pytest.raises(SpecError, match=sentence):
-        lab.Spec(strategy="fsdp_tensor", **{"model": "transformer", **fields})
+        lab.Spec(strategy="fsdp_tensor", **{"model": "transformer", **fields}).check_strategy()
 
 
 def test_one_process_takes_any_model():
     for strategy in ("tensor", "fsdp_tensor"):
-        lab.Spec(strategy=strategy, model="cnn")
-    assert lab.Spec(strategy="fsdp_tensor", model="cnn", world=2, options={"tensor": 1}).world == 2
+        lab.Spec(strategy=strategy, model="cnn").check_strategy()
+    lab.Spec(strategy="fsdp_tensor", model="cnn", world=2, options={"tensor": 1}).check_strategy()
 
 
 @pytest.mark.parametrize("sequence", [False, True], ids=["", "sequence"])

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..refusals import SpecError, fitted, shown, unknown
-from ..spec import keywords, table
+from ..spec import keywords, parsed, table
 from .base import Compressor, Work
 
 if TYPE_CHECKING:
@@ -67,11 +67,9 @@ def canonical(chain: Any) -> list[Link]:
 
 
 def _read(text: str) -> Any:
-    import yaml
-
     try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError:
+        return parsed(text)
+    except ValueError:
         raise SpecError(f"compress={shown(text)}: must be a list of links, each {FORMS}") from None
 
 

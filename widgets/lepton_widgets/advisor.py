@@ -101,7 +101,7 @@ def refusals(values: dict[str, Any]) -> dict[str, str]:
     for name in strategies:
         kept = {k: v for k, v in values["options"].items() if k not in chosen or k in options[name]}
         try:
-            Spec(**{**values, "strategy": name, "options": kept})
+            Spec(**{**values, "strategy": name, "options": kept}).check_strategy()
         except SpecError as error:
             refused[name] = str(error)
     return {} if len(refused) == len(strategies) else refused

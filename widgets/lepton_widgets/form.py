@@ -80,6 +80,7 @@ class Form:
             If a value is refused, or this machine can't do it.
         """
         spec = Spec(**self._values())
+        spec.check_strategy()
         devices.choose(spec)
         return spec
 

@@ -1,0 +1,44 @@
+"""Mappings and lists that stay as they are, as a Spec holds them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NoReturn
+
+from .refusals import SpecError
+
+
+def _refuse(self: Any, *given: Any, **named: Any) -> NoReturn:
+    raise SpecError("a Spec is frozen, and so are its options and its chain: make another with spec.replace(...)")
+
+
+class FrozenDict(dict):
+    """A dictionary that refuses a change; `{**it}`, `it | other` and `it.copy()` give a plain one."""
+
+    __setitem__ = __delitem__ = __ior__ = update = setdefault = pop = popitem = clear = _refuse
+
+    def __hash__(self) -> int:  # type: ignore[override]
+        return hash(frozenset(self.items()))
+
+    def __reduce__(self) -> tuple[Any, ...]:  # a copy or a pickle would set item after item
+        return type(self), (dict(self),)
+
+
+class FrozenList(list):
+    """A list that refuses a change; `[*it]` and `it + other` give a plain one."""
+
+    __setitem__ = __delitem__ = __iadd__ = __imul__ = append = extend = insert = _refuse
+    remove = pop = clear = sort = reverse = _refuse
+
+    def __hash__(self) -> int:  # type: ignore[override]
+        return hash(tuple(self))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (list(self),)
+
+
+def frozen(value: Any) -> Any:
+    """A value whose mappings and lists, at any depth, refuse a change."""
+    if isinstance(value, Mapping):
+        return FrozenDict({name: frozen(item) for name, item in value.items()})
+    return FrozenList(map(frozen, value)) if isinstance(value, (list, tuple)) else value

@@ -1,0 +1,62 @@
+"""The families' tables, found by name, and what their entries take."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from pydantic.fields import FieldInfo
+
+from .refusals import SpecError, unknown
+
+# The tables stand above this module, and Spec must check names against them: they are found by name when first
+# needed, so that nothing here imports upwards.
+TABLES = {
+    "dataset": "datasets.DATASETS",
+    "model": "models.MODELS",
+    "optimizer": "optimizers.OPTIMIZERS",
+    "schedule": "optimizers.SCHEDULES",
+    "strategy": "strategies.STRATEGIES",
+}
+LISTED = {"compressor": "compressors.COMPRESSORS"}
+"""Families that no field of their own names: `compress` lists several of one."""
+
+
+def table(field: str) -> dict[str, Any]:
+    """The table of a family by its Spec field: `table("model")` is MODELS."""
+    module, name = (TABLES | LISTED)[field].split(".")
+    return getattr(importlib.import_module(f".{module}", __package__), name)
+
+
+def pick(table: Mapping[str, Any], name: str, field: str) -> Any:
+    """
+    The entry of a table; an unknown name lists the known ones and the nearest.
+
+    Raises
+    ------
+    SpecError
+        If `name` is not in the table.
+    """
+    if name not in table:
+        raise SpecError(f"{field}={name!r}: {unknown(field, name, table)}")
+    return table[name]
+
+
+def keywords(entry: Callable[..., Any]) -> dict[str, FieldInfo]:
+    """
+    Keyword-only arguments of a table's entry: its options, with default, type and range.
+
+    The range is declared in the signature: ``dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0``.
+    """
+    made = entry.__init__ if isinstance(entry, type) else entry  # of a class, where its options are written
+    names = vars(sys.modules[made.__module__])
+    found = {}
+    for p in inspect.signature(entry).parameters.values():
+        if p.kind is p.KEYWORD_ONLY:
+            # Only these: other annotations may name types that are imported for checkers alone.
+            kind = eval(p.annotation, names) if isinstance(p.annotation, str) else p.annotation
+            found[p.name] = FieldInfo.from_annotated_attribute(type(p.default) if kind is p.empty else kind, p.default)
+    return found

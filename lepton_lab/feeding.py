@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import math
 import os
-import random
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from .loading import load
 from .spec import Spec
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
-    from torch.utils.data import Dataset
 
     from .datasets import Data
     from .strategies.base import Batch, Single
@@ -35,6 +34,11 @@ class Feed:
     data
         Says how uint8 inputs are scaled: (x / 255 - mean) / std by channel; or that they are tokens, which go to the
         model as int64.
+
+    Attributes
+    ----------
+    unsound : int or None
+        Index of a sample seen by now that holds NaN or infinity.
     """
 
     def __init__(self, part: Any, data: Data, spec: Spec, strategy: Single) -> None:
@@ -42,6 +46,7 @@ class Feed:
         self.device = strategy.device
         self.tensors: tuple[Tensor, Tensor] | None = None
         self.n = 0
+        self.unsound: int | None = None
         if isinstance(part, tuple):
             self.tensors = (part[0].to(self.device), part[1].to(self.device))
             self.n = len(part[0])
@@ -112,17 +117,12 @@ class Feed:
             yield self._ready(x.index_select(0, part), y.index_select(0, part))
 
     def _load(self, indices: Iterator[Tensor], seed: int) -> Iterator[tuple[Tensor, Tensor]]:
-        import torch
-
-        loader = torch.utils.data.DataLoader(
-            Seeded(self.dataset, seed),
-            batch_sampler=[part.tolist() for part in indices],
-            num_workers=min(4, cores() // self.strategy.world - 1) if cores() > self.strategy.world else 0,
-            worker_init_fn=_end_with_parent,
-            pin_memory=self.device.type == "cuda",
-            generator=torch.Generator().manual_seed(seed),  # draws nothing from the generator that dropout uses
-        )
-        for x, y in loader:
+        workers = min(4, cores() // self.strategy.world - 1) if cores() > self.strategy.world else 0
+        batches = [part.tolist() for part in indices]
+        pinned = self.device.type == "cuda"
+        for x, y, unsound in load(self.dataset, batches, seed, workers, self.spec.timeout, pinned):
+            if unsound >= 0:
+                self.unsound = unsound
             yield x.to(self.device, non_blocking=True), labels(y).to(self.device, non_blocking=True)
 
     def _ready(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -138,37 +138,6 @@ class Feed:
             scale, shift = self._scale
             return x.to(torch.float32).mul_(scale).sub_(shift)
         return x.float() if x.dtype == torch.float64 else x  # what NumPy makes by default, and weights are not
-
-
-class Seeded:
-    """
-    A Dataset whose random transforms draw from seed, epoch and index alone.
-
-    So a sample looks the same whatever the rank, the loading process and the point of a resume, and what the model
-    draws for dropout is left alone.
-    """
-
-    def __init__(self, dataset: Dataset[Any], seed: int) -> None:
-        self.dataset, self.seed = dataset, seed
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def __getitem__(self, index: int) -> Any:
-        import numpy as np
-        import torch
-
-        state = torch.get_rng_state(), np.random.get_state(), random.getstate()
-        seed = hash((self.seed, index)) % 2**32  # of whole numbers: the same in every process
-        torch.default_generator.manual_seed(seed)
-        np.random.seed(seed)
-        random.seed(seed)
-        try:
-            return self.dataset[index]
-        finally:
-            torch.set_rng_state(state[0])
-            np.random.set_state(state[1])
-            random.setstate(state[2])
 
 
 def labels(y: Tensor) -> Tensor:
@@ -196,10 +165,3 @@ def _scaling(data: Data, device: torch.device) -> tuple[Any, Any]:
     if scale.numel() == 1:
         return scale.item(), shift.item()
     return scale.float().to(device), shift.float().to(device)
-
-
-def _end_with_parent(worker: int) -> None:
-    """A loading process must not outlive its rank, however that dies."""
-    from .processes import die_with_parent
-
-    die_with_parent()

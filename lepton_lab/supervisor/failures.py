@@ -7,11 +7,15 @@ import signal
 import sysconfig
 import time
 import traceback
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from .. import operations, shipping
 from ..folders import Failure, RunFolder, read_json, write_json
+from ..loading import Fault
+
+LONGEST = 2000  # characters of a message that are kept
 
 # What a rank says whose peer is gone.
 VICTIM = re.compile(
@@ -32,25 +36,39 @@ def report(folder: RunFolder, rank: int, error: BaseException, step: int, waits:
     waits
         What it was last seen to wait in, if it had stood still for a while.
     """
-    frames = traceback.extract_tb(error.__traceback__)
-    cells = (read_json(folder.path / "code" / "cells.json") or {}).keys()
-    ours = (sysconfig.get_paths()["purelib"], sysconfig.get_paths()["stdlib"], str(Path(__file__).parents[1]))
-    # The user's line nearest to the error: a shipped cell, else a file that is neither installed nor ours.
-    user = [f for f in frames if f.filename in cells] or [f for f in frames if not f.filename.startswith((*ours, "<"))]
-    where = shipping.place(folder, user[-1].filename, user[-1].lineno or 0) if user else ""
+    fault = Fault.of(error)
     write_json(
         folder.path / "errors" / f"rank{rank}.json",
         {
             "t": time.time(),
             "rank": rank,
-            "type": type(error).__name__,
-            "message": str(error),
-            "where": where,
+            "type": fault.type,
+            "message": cut(fault.message, LONGEST),
+            "where": nearest(folder, fault.frames),
             "step": step,
-            "traceback": text(error),
-            "waits": (waits or operations.broken(error)) if VICTIM.search(str(error)) else "",
+            "traceback": cut(fault.text, 10 * LONGEST),
+            "waits": (waits or operations.broken(error)) if VICTIM.search(fault.message) else "",
         },
     )
+
+
+def nearest(folder: RunFolder, frames: Iterable[tuple[str, int]]) -> str:
+    """
+    The user's line nearest to an error, of files and lines of which the innermost comes last; "" if there is none.
+
+    It is one of a shipped cell, else of a file that is neither installed nor ours.
+    """
+    cells = (read_json(folder.path / "code" / "cells.json") or {}).keys()
+    ours = (sysconfig.get_paths()["purelib"], sysconfig.get_paths()["stdlib"], str(Path(__file__).parents[1]), "<")
+    user = [f for f in frames if f[0] in cells] or [f for f in frames if not f[0].startswith(ours)]
+    return shipping.place(folder, *user[-1]) if user else ""
+
+
+def cut(message: str, longest: int) -> str:
+    """A text with its middle left out where it is too long for a card; the rank's log has all of it."""
+    if len(message) <= longest:
+        return message
+    return f"{message[: longest // 2]} [... {len(message) - longest:,} characters ...] {message[-longest // 2 :]}"
 
 
 def text(error: BaseException) -> str:

@@ -1,0 +1,130 @@
+"""Loading processes: what they give arrives whatever its class, and what stops one is said."""
+
+import os
+import signal
+import time
+import typing
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import Dataset, Subset
+
+import lepton_lab as lab
+from lepton_lab import feeding, loading
+from lepton_lab.spec import SpecError
+
+
+class Sample(typing.NamedTuple):
+    x: torch.Tensor
+    y: int
+
+
+class Tagged(torch.Tensor):
+    pass
+
+
+class Broken(Exception):
+    def __init__(self, number, why):  # takes two values, so that pickling it fails
+        super().__init__(f"sample {number} is {why}")
+
+
+class Faulty(Dataset):
+    """Samples of which the one at `bad` is made by `fault`."""
+
+    classes = ("a", "b", "c", "d")
+
+    def __init__(self, fault, bad=40):
+        self.fault, self.bad = fault, bad
+
+    def __len__(self):
+        return 64
+
+    def __getitem__(self, i):
+        return self.fault() if i == self.bad else Sample(torch.ones(8), i % 4)
+
+
+def raises():
+    raise Broken(40, "torn")
+
+
+def stands():
+    time.sleep(3600)
+
+
+def ragged():
+    return torch.ones(9), 0
+
+
+needs_cores = pytest.mark.skipif(feeding.cores() < 2, reason="one core: ranks read the data themselves")
+# As classes of a cell are in a rank: no process can import them by name.
+for unknown in (Sample, Tagged, Broken):
+    unknown.__qualname__ = f"Gone.{unknown.__qualname__}"
+
+
+def read(dataset, workers, timeout=30.0, batches=((0, 1), (39, 40, 41))):
+    return list(loading.load(dataset, [list(batch) for batch in batches], 0, workers, timeout))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_samples_of_any_class_arrive_as_plain_tensors(workers):
+    tagged = Faulty(lambda: (torch.ones(8).as_subclass(Tagged), 3), bad=0)
+    for x, y, unsound in read(tagged, workers) + read(
+        Faulty(lambda: Sample(torch.ones(8, requires_grad=True), 1)), workers
+    ):
+        assert type(x) is torch.Tensor and x.shape[1:] == (8,) and y.dtype == torch.int64 and unsound == -1
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind", "said"),
+    [
+        (raises, "Broken", "sample 40 is torn"),
+        (ragged, "SpecError", "data: sample 39 has x of shape (8,) and sample 40 of (9,); pad or crop"),
+        (lambda: (torch.ones(8), "cat"), "SpecError", "sample 39"),
+        (lambda: 7, "SpecError", "sample 40 is a int, not a pair"),
+        (lambda: exit(0), "SystemExit", "0"),
+    ],
+)
+def test_what_goes_wrong_in_a_loading_process_comes_back_as_it_was_said(fault, kind, said):
+    with pytest.raises(loading.LoadError) as error:
+        read(Faulty(fault), 1)
+    told = error.value.fault
+    assert told.type == kind and said in told.message and len(told.message) < 400
+    if fault is raises:
+        assert told.frames[-1][0] == __file__ and "raise Broken" in told.text
+
+
+def test_without_loading_processes_an_error_is_raised_as_it_is():
+    with pytest.raises(Broken):
+        read(Faulty(raises), 0)
+    part = Subset(Subset(Faulty(lambda: 7), range(10, 64)), range(29, 40))
+    with pytest.raises(SpecError, match="sample 40 is a int"):  # as the user counts
+        read(part, 0, batches=((1,),))
+
+
+def test_nan_in_a_sample_is_seen():
+    for fault in (lambda: (torch.full((8,), torch.nan), 0), lambda: (torch.tensor([torch.inf] * 8), 0)):
+        assert [unsound for *_, unsound in read(Faulty(fault), 0)] == [-1, 40]
+
+
+def dies():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@needs_cores
+@pytest.mark.parametrize(
+    ("fault", "kind", "said", "line"),
+    [
+        (raises, "Broken", "sample 40 is torn", 'raise Broken(40, "torn")'),
+        (stands, "Stuck", "the data gave no batch for 5 s (timeout=5)", "time.sleep(3600)"),
+        (dies, "LoadError", "a process that loads the data ended unasked (out of memory, killed", None),
+    ],
+)
+def test_a_run_whose_loading_process_fails_ends_and_says_where(fault, kind, said, line):
+    run = lab.launch(lab.Spec(epochs=1, batch_size=16, timeout=5), model=lambda: nn.Linear(8, 4), data=Faulty(fault))
+    assert run.wait(60) == "failed"
+    assert run.failure.type == kind and run.failure.message.startswith(said)
+    if line:
+        number = 1 + Path(__file__).read_text().splitlines().index(f"    {line}")
+        assert run.failure.where == f"{__file__}, line {number}"

@@ -24,6 +24,7 @@ ENDED = ("done", "stopped", "failed", "interrupted")
 BUGS = ("AssertionError", "AttributeError", "IndexError", "KeyError", "NameError", "TypeError", "ValueError")
 WANT = re.compile(r"memory|alloc|OSError|Connection|No space|timed? ?out", re.IGNORECASE)
 """What a failure tells that lacked something of the machine, which may be there another time."""
+SHOWN = 5  # runs listed in a sentence
 MEASURES = "measures.json"
 """In the folder of a run of a chain: what was measured of its file, and of the dense control."""
 
@@ -289,24 +290,42 @@ def folders() -> list[RunFolder]:
 
 def find(id: str | None = None) -> RunFolder:
     """
-    The run folder of an id, or the latest.
+    The run folder of an id or a name, or of the beginning of either where it fits one run alone; None is the latest.
 
     Raises
     ------
     LabError
-        If there is none; the sentence names the nearest id.
+        If there is none, or are several; the sentence names the nearest, or those that are meant.
     """
     root = home() / "runs"
     if isinstance(id, str) and id and Path(id).name == id and (root / id).is_dir():
         return RunFolder(root / id)
-    known = {folder.id: folder for folder in folders()}
+    known = folders()
     if id is None:
         if not known:
             raise LabError(f"there are no runs yet under {str(root)!r}: start one with lab.launch(lab.Spec())")
-        return next(iter(known.values()))
+        return known[0]
+    meant = _meant(str(id), known)
+    if len(meant) == 1:
+        return meant[0]
+    if meant:
+        listed = ", ".join(" ".join(_names(folder)) for folder in meant[:SHOWN])
+        rest = f", and {len(meant) - SHOWN} more" if len(meant) > SHOWN else ""
+        raise LabError(f"run {id!r} may be any of {len(meant)}, newest first: {listed}{rest}; give more of an id")
     import difflib
 
-    near = difflib.get_close_matches(str(id), known, 1, 0.5)
+    near = difflib.get_close_matches(str(id), [name for folder in known for name in _names(folder)], 1, 0.5)
     hint = f"did you mean {near[0]!r}? " if near else ""
     there = f"`lepton-lab list` shows the {len(known)} there are" if known else "there are no runs yet"
     raise LabError(f"run {id!r} does not exist under {str(root)!r}; {hint}{there}")
+
+
+def _meant(text: str, known: list[RunFolder]) -> list[RunFolder]:
+    """The runs of a name; else those whose id or name begins so."""
+    named = [folder for folder in known if text and folder.spec.name == text]
+    return named or [folder for folder in known if text and any(name.startswith(text) for name in _names(folder))]
+
+
+def _names(folder: RunFolder) -> list[str]:
+    """What a run may be called by."""
+    return [folder.id, *filter(None, [folder.spec.name])]

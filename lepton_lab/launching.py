@@ -79,7 +79,7 @@ def create(spec: Spec, model: Any = None, data: Any = None, loss: Any = None, st
     elif "dataset" not in spec.own:
         datasets.check(spec.dataset, data_root())
     if spec.parent:
-        return _child(spec, parts)
+        return _child(spec.replace(parent=find(spec.parent).id), parts)
     fit(spec, model, parts.get("data"))
     if parts:
         return RunFolder.create(spec, lambda draft: shipping.pack(draft, parts))

@@ -32,8 +32,8 @@ NOTE = (
     "reference's at the end. In brackets what each is held to: rounding grows with the steps, and an optimizer that "
     "scales each value's step moves one whose gradient is nothing but rounding by up to lr a step. Seconds a step: "
     "median, without evaluations, checkpoints and pauses. Memory: the largest rank's process (PSS), or its GPU memory. "
-    "Sent: by the rank that sends most. To loss: seconds of training until the reference's last loss (validation, "
-    "where it has one) is reached."
+    "Sent: by the rank that sends most. Time to reference loss: seconds of training until the reference's last loss "
+    "(validation, where it has one) is reached."
 )
 
 
@@ -152,7 +152,8 @@ class Race:
         loss_difference (relative, over the first ten steps) and loss_tolerance, curve_difference (the same over all
         steps), parameter_difference (largest of a value at the end) and parameter_tolerance, check (the verdict);
         step_s (median seconds), samples_per_s, memory (bytes, largest rank), tensors (bytes, largest rank, where
-        measured), sent (bytes a step, of the rank that sends most), to_loss_s; problem (why it failed or was refused).
+        measured), sent (bytes a step, of the rank that sends most), to_loss_s (to the reference's last loss);
+        problem (why it failed or was refused).
         """
         reference, names = self.reference, contestants(self.runs)
         rows = [{"name": name, **_row(run, reference)} for run, name in zip(self.runs, names, strict=True)]
@@ -277,5 +278,5 @@ COLUMNS: dict[str, Callable[[dict[str, Any]], str]] = {
     "memory": _size("memory"),
     "tensors": _size("tensors"),
     "sent a step": _size("sent"),
-    "to loss": _seconds("to_loss_s"),
+    "time to reference loss": _seconds("to_loss_s"),
 }

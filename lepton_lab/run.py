@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from importlib import metadata
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from . import control, costs, provenance
 from .compressors.chain import chain_name, epochs
 from .folders import ENDED, Failure, RunFolder, find, folders, read_json
+from .progress import waiting
 from .spec import CELL, LabError, Spec, SpecError, keywords, pick, table
 from .supervisor import devices, reap, submit
 from .tails import Tail
@@ -143,15 +145,26 @@ class Run:
         """The command line that repeats it."""
         return provenance.command(self.spec, self.id)
 
-    def wait(self, timeout: float | None = None) -> str:
+    def wait(self, timeout: float | None = None, progress: bool = True) -> str:
         """
         Block until it has ended, or for `timeout` seconds; returns the state then.
 
         A failed run raises nothing: see `failure`.
+
+        Parameters
+        ----------
+        timeout
+            Seconds; None waits for the end.
+        progress
+            Show progress on stderr, in a script that waits for the end: one line on a terminal, else a line an epoch.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
-        while (state := self.state) not in ENDED and (deadline is None or time.monotonic() < deadline):
-            time.sleep(POLL)
+        shown = progress and timeout is None and self.state not in ENDED
+        with waiting(self) if shown else contextlib.nullcontext(str) as show:
+            while (state := self.state) not in ENDED and (deadline is None or time.monotonic() < deadline):
+                show(state)
+                time.sleep(POLL)
+            show(state)
         reap()
         return state
 
@@ -339,12 +352,17 @@ def _options(strategy: str) -> dict[str, Any]:
 
 def attach(id: str | None = None) -> Run:
     """
-    A run by its id, or the latest: its whole curve, and control over it, from any process.
+    A run, or the latest: its whole curve, and control over it, from any process.
+
+    Parameters
+    ----------
+    id
+        Its id or its name, or the beginning of either where it fits one run alone.
 
     Raises
     ------
     LabError
-        If there is no such run.
+        If there is no such run, or are several.
     """
     return Run(find(id))
 

@@ -95,7 +95,7 @@ class Spec(BaseModel):
     options: dict[str, bool | int | float | str] = Field(default_factory=FrozenDict)
     """Keyword arguments of the chosen data set, model, schedule or strategy, by name, e.g. {"dropout": 0.2}."""
     parent: str = ""
-    """Id of the run whose model is compressed; "" trains a fresh one."""
+    """Id or name of the run whose model is compressed; "" trains a fresh one."""
     compress: list[dict[str, dict[str, Any]]] = FrozenList()
     """Compressors of the parent's model, in order, e.g. [{"prune": {"ratio": 0.5}}, {"quantize": {}}]."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from .launching import launch
+from .progress import display
 from .spec import LabError, Spec
 
 if TYPE_CHECKING:
@@ -38,9 +39,17 @@ class Trainer:
         self.run: Run | None = None
         self.train_results: dict[str, float] = {}
 
+    def __repr__(self) -> str:
+        fields = {"num_nodes": self.num_nodes, **self.fields}
+        given = ", ".join(f"{name}={value!r}" for name, value in fields.items())
+        results = "".join(f", {name} {value:.4g}" for name, value in self.train_results.items())
+        return (
+            f"<Trainer({given}): {f'run {self.run.id}, {self.run.state}{results}' if self.run else 'not fitted yet'}>"
+        )
+
     def fit(self, model: nn.Module, train_dataset: Any, batch_size: int = 100, epochs: int = 10) -> Trainer:
         """
-        Train `model` in place; blocks until it is done.
+        Train `model` in place; blocks until it is done, and shows progress: on stderr, or in a notebook as a live view.
 
         Parameters
         ----------
@@ -60,6 +69,7 @@ class Trainer:
         """
         spec = Spec(**{"world": self.num_nodes, "batch_size": batch_size, "epochs": epochs, **self.fields})
         self.run = launch(spec, model=model, data=train_dataset)
+        display(self.run)
         if (state := self.run.wait()) != "done":
             raise LabError(f"run {self.run.id!r} is {state}" + (f": {self.run.failure}" if self.run.failure else ""))
         weights = self.run.model().state_dict()

@@ -17,7 +17,7 @@ from conftest import until
 import lepton_lab as lab
 from lepton_lab.cli import main
 from lepton_lab.cli.options import FIELDS
-from lepton_lab.cli.progress import Epochs
+from lepton_lab.progress import COLUMNS, Epochs
 from lepton_lab.spec import TABLES, Spec, table
 
 TINY = ["run", "--model", "mlp", "--epochs", "1"]
@@ -55,6 +55,8 @@ def test_help_names_every_command_and_every_field():
         "race",
         "list",
         "show",
+        "watch",
+        "logs",
         "stop",
         "pause",
         "resume",
@@ -76,7 +78,9 @@ def test_help_names_every_command_and_every_field():
     assert max(map(len, text.splitlines())) <= 80
 
 
-@pytest.mark.parametrize("command", ["race", "list", "show", "stop", "pause", "resume", "set", "report", *FILES])
+@pytest.mark.parametrize(
+    "command", ["race", "list", "show", "watch", "logs", "stop", "pause", "resume", "set", "report", *FILES]
+)
 def test_each_command_has_help(command):
     text, _ = call(command, "--help")
     assert text.startswith(f"Usage: lepton-lab {command}")
@@ -225,7 +229,7 @@ def test_a_reader_that_goes_leaves_the_run_to_itself():
     assert process.wait(60) == 141
     process.stderr.close()
     run = lab.attach()
-    assert told.count("\n") == 1 and "the run goes on" in told and f"lepton-lab show {run.id}" in told
+    assert told.count("\n") == 1 and "the run goes on" in told and f"lepton-lab watch {run.id}" in told
     assert run.state == "running"
     run.stop()
     assert run.wait(60) == "stopped"
@@ -310,6 +314,7 @@ def test_a_failed_run_exits_with_one_and_says_why():
     record = json.loads(call("show", "--json")[0])
     assert record["failure"]["type"] == "NonFinite"
     assert "Failed: rank 0" in call("show")[0]
+    assert "in logs" in call("logs")[0] or "NonFinite" in call("logs")[0]
 
 
 @pytest.mark.parametrize(
@@ -377,3 +382,15 @@ def test_an_epoch_with_a_pause_has_no_rate():
         [pause, resume, event("eval", split="train", epoch=1, step=4, loss=0.5, accuracy=0.75, samples=50)]
     ) == [["2/2", "4", "0.5", "0.75", "-", "-", "-"]]
     assert epochs.steps == 4
+
+
+@pytest.mark.parametrize(("width", "named"), [(80, 7), (74, 7), (60, 5), (40, 3)])
+def test_a_line_an_epoch_fits_a_narrow_terminal(width, named):
+    epochs = Epochs(type("Run", (), {"spec": Spec(epochs=9, eval_every=0)}), width)
+    row = {"kind": "eval", "t": 1.0, "rank": 0, "split": "train", "epoch": 0, "step": 23, "loss": 2.0, "accuracy": 0.5}
+    heads, line = epochs.feed([row | {"samples": 50}])
+    assert len(heads) == len(line) <= width and line.split()[0] == "1/9"
+    assert (
+        sum(head in heads for head in {head for head, _ in COLUMNS.values()})
+        == len(line.split()) - heads.count("accuracy") // 2
+    )

@@ -314,7 +314,8 @@ print(child.model().a.out_features, child.id)
 def test_a_parent_that_is_gone_is_not_missed(parent):
     import shutil
 
-    run = lab.compress(parent, ["prune"], epochs=1)
+    run = lab.launch(parent.spec.replace(parent=parent.id[:-1], compress="prune", epochs=1))
+    assert run.spec.parent == parent.id  # not what was typed
     shutil.rmtree(parent.folder)
     assert run.wait(60) == "done", run.failure
 

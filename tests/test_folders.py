@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lepton_lab.folders import Failure, RunFolder, folders, write_json
+from lepton_lab.folders import Failure, RunFolder, find, folders, write_json
 from lepton_lab.spec import LabError, Spec
 from lepton_lab.tails import Tail, parse, rewound
 
@@ -140,3 +140,28 @@ def test_a_run_whose_model_is_no_longer_in_the_table_can_be_read():
 )
 def test_what_can_only_fail_the_same_way_is_known(failure, certain):
     assert failure.certain is certain
+
+
+def test_a_run_is_found_by_name_and_by_what_begins_it():
+    def made(id, name=""):
+        folder = RunFolder.create(Spec(name=name))
+        folder.path.rename(folder.path.with_name(id))
+        return id
+
+    wide, first, second, other = made("20-a1", "wide"), made("20-b2", "twice"), made("20-c3", "twice"), made("20-c4")
+    assert find("wide").id == find("wid").id == find("20-a").id == find(wide).id == wide
+    assert find("20-c4").id == find().id == other
+    for text, meant in (("twice", [second, first]), ("tw", [second, first]), ("20-c", [other, second])):
+        with pytest.raises(
+            LabError, match=f"run '{text}' may be any of 2, newest first: .*; give more of an id"
+        ) as error:
+            find(text)
+        assert [word for word in str(error.value).replace(",", " ").replace(";", " ").split() if "20-" in word][
+            -2:
+        ] == meant
+    exact = made("20-d5", "twic")
+    assert find("twic").id == exact  # a whole name goes before the beginning of others
+    with pytest.raises(LabError, match="run 'wade' does not exist .* did you mean 'wide'"):
+        find("wade")
+    with pytest.raises(LabError, match="run '' does not exist"):
+        find("")

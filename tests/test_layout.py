@@ -35,7 +35,7 @@ LAYERS = [
     {"sizes"},
     {"delivery"},
     {"compressing"},
-    {"supervisor"},
+    {"supervisor", "progress"},
     {"run"},
     {"launching"},
     {"charts", "generation", "trainer", "serving", "estimates"},

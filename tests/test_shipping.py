@@ -5,11 +5,13 @@ import threading
 
 import pytest
 import torch
+from click.testing import CliRunner
 from nbclient import NotebookClient
 from nbformat.v4 import new_code_cell, new_notebook
 from torch import nn
 
 import lepton_lab as lab
+from lepton_lab.cli import main
 
 DEFINE = """
 import torch
@@ -74,7 +76,10 @@ def test_what_a_cell_defines_is_launched_as_it_is_twice_and_side_by_side():
         "print([run.wait(100) for run in runs], [run.failure for run in runs])",
         "third = lab.launch(spec, model=MyNet, data=(Points(200), Points(60))); print(third.wait(100))\n"
         "print(type(third.model()).__name__, third.spec.model, third.spec.dataset, third.facts['classes'])",
+        "trainer = lab.Trainer().fit(nn.Linear(4, 2), Points(60), batch_size=20, epochs=2)",
     )
+    assert "Live(" in out[4] or "Live:" in out[4], out[4]  # the run's view, and nothing on stderr
+    assert "samples/s" not in out[4]
     assert "['done', 'done'] [None, None]" in out[2]
     assert "done\nMyNet cell:MyNet cell:Points ['below', 'above']" in out[3]
     source = (lab.attach().folder / "code" / "source.py").read_text()
@@ -96,6 +101,8 @@ def test_an_error_in_a_cells_code_names_the_cell_and_line():
     line = next(i for i, text in enumerate(("FAIL = True\n" + NET).splitlines(), 1) if "raise RuntimeError" in text)
     assert f"at cell 2, line {line}" in out[2]
     assert 'raise RuntimeError("a short batch")' in lab.attach().failure.traceback
+    told = CliRunner().invoke(main, ["show"]).stdout.split("Failed:")[1]
+    assert told.splitlines()[1:3] == [f"  cell 2, line {line}, in forward", '      raise RuntimeError("a short batch")']
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")

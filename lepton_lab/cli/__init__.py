@@ -6,13 +6,11 @@ import json
 import os
 import time
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
 
-from ..charts import number
 from ..folders import ENDED, home
 from ..launching import launch, repeat
 from ..run import Run, attach, runs
@@ -20,15 +18,16 @@ from ..spec import LabError, Spec, SpecError
 from .advising import advise
 from .artifacts import export, load_test, measure
 from .compressing import command as compressing
+from .describing import described, tell
 from .listing import show_table
 from .options import SpecCommand, as_json, chosen, option_help, spec_options
-from .progress import ATTACH, follow
+from .progress import foreground
 from .racing import race
 from .reporting import report
 from .serving import serve
+from .watching import logs, watch
 
 EFFECT = 15.0  # seconds to wait for a command to take effect
-EXIT = {"done": 0, "stopped": 130}  # any other end is 1
 UNREAD = 141  # as of what SIGPIPE ends
 
 EXAMPLES = """
@@ -40,6 +39,7 @@ Examples:
   lepton-lab race --world 2 --strategy single --strategy ddp
   lepton-lab compress prune:0.5 quantize:int8   the latest run, smaller
   lepton-lab list                      all runs, newest first
+  lepton-lab watch wide                a run by its name, as it goes on
   lepton-lab set --lr 1e-4             steer the latest run while it trains
   lepton-lab stop 20261122-021408-3fa2
   lepton-lab report --out report.html  the latest run as one offline page
@@ -47,11 +47,10 @@ Examples:
   lepton-lab export ID model.lepton --scheme int8_static
   lepton-lab measure model.lepton --data mnist
 
-\b
-Commands take the latest run where no ID is given. Runs are kept under
-LEPTON_LAB_HOME, data under LEPTON_LAB_DATA (each a folder).
+An ID may be a run's name, or the beginning of either where it fits one run
+alone; no ID is the latest run. Runs are kept under LEPTON_LAB_HOME, data under
+LEPTON_LAB_DATA (each a folder).
 
-\b
 Exit status: 0 done; 1 a run failed; 2 the command was refused, and nothing
 was started; 130 a run was stopped.
 """
@@ -65,7 +64,6 @@ Examples:
   lepton-lab run --spec spec.yaml --seed 1
   lepton-lab run --like 20261122-021408-3fa2 --lr 3e-4
 
-\b
 Ctrl-C (or SIGTERM) saves a checkpoint and stops; a second one leaves the run
 to itself. Exit status: 0 done, 1 failed, 2 refused, 130 stopped.
 """
@@ -82,6 +80,8 @@ class Lab(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command."""
+        if os.environ.get("NO_COLOR"):  # no-color.org; rich obeys it, click does not
+            ctx.color = False
         try:
             return super().invoke(ctx)
         except LabError as error:
@@ -120,14 +120,14 @@ def run(
         base = Spec.load(file) if file else Spec()
         launched = launch(base.replace(**chosen(given, pairs, base)))
     if detach:
-        _tell(launched, as_json, lambda: launched.id)
+        tell(launched, as_json, lambda: launched.id)
     else:
-        raise SystemExit(_watch(launched, as_json))
+        raise SystemExit(foreground(launched, as_json))
 
 
 main.add_command(race)
 main.add_command(advise)
-for command in (measure, export, load_test, serve):
+for command in (watch, logs, measure, export, load_test, serve):
     main.add_command(command)
 
 
@@ -150,10 +150,10 @@ def list_runs(as_json: bool) -> None:
 def show(id: str | None, as_json: bool) -> None:
     """Show a run: its state, figures, spec, and how to repeat it."""
     run = attach(id)
-    _tell(run, as_json, lambda: _described(run))
+    tell(run, as_json, lambda: described(run))
 
 
-main.add_command(compressing(lambda run, as_json: _watch(run, as_json)))
+main.add_command(compressing(foreground))
 
 
 @main.command()
@@ -221,38 +221,9 @@ def demo(out: Path | None) -> None:
     world = min(2, workers())
     launched = launch(Spec(dataset="digits", model="cnn", strategy="ddp", world=world, epochs=5, name="demo"))
     click.echo(f"The CNN on digits over {world} {'processes' if world > 1 else 'process'}; run {launched.id}.")
-    status = _watch(launched, as_json=False)
+    status = foreground(launched, as_json=False)
     click.echo(f"Report: {write(launched, out or launched.folder / 'report.html')}")
     raise SystemExit(status)
-
-
-def _watch(run: Run, as_json: bool) -> int:
-    """Follow a run in the foreground; returns the exit status."""
-    try:
-        state = follow(run, quiet=as_json)
-        if as_json:
-            click.echo(json.dumps(_record(run)))
-        else:
-            click.echo(f"{click.style(state, bold=True)}{_test(run)}  {run.folder}")
-    except BrokenPipeError:
-        if run.state not in ENDED:
-            told = ATTACH.format(id=run.id)
-            click.echo(f"Nobody reads the output any more; the run goes on. To see it again: {told}", err=True)
-        raise
-    if run.failure:
-        click.secho(f"Error: {run.failure}", fg="red", err=True)
-    elif run.remark:
-        click.echo(f"{run.id}: {run.remark}", err=True)
-    return EXIT.get(state, 1) if state in ENDED else EXIT["stopped"]
-
-
-def _test(run: Run) -> str:
-    accuracy = run.summary()["test_accuracy"]
-    return "" if accuracy is None else f"  test accuracy {accuracy:.4f}"
-
-
-def _tell(run: Run, as_json: bool, text: Callable[[], str]) -> None:
-    click.echo(json.dumps(_record(run), indent=1) if as_json else text())
 
 
 def _after(run: Run, as_json: bool, effective: Callable[[], bool]) -> None:
@@ -261,39 +232,11 @@ def _after(run: Run, as_json: bool, effective: Callable[[], bool]) -> None:
     while not (done := effective()) and time.monotonic() < deadline:
         time.sleep(0.05)
     late = "" if done else " (it will take effect at the run's next step)"
-    _tell(run, as_json, lambda: f"{run.id}  {run.state}{late}")
+    tell(run, as_json, lambda: f"{run.id}  {run.state}{late}")
 
 
 def _noted(run: Run) -> int:
     return sum(row.get("command") == "set" for row in run.rows("note"))
-
-
-def _record(run: Run) -> dict[str, Any]:
-    """All about a run, as JSON takes it."""
-    failure = run.failure
-    return {
-        **run.summary(),
-        "remark": run.remark,
-        "folder": str(run.folder),
-        "failure": asdict(failure) if failure else None,
-        "command": run.command,
-        "spec": run.spec.to_dict(),
-    }
-
-
-def _described(run: Run) -> str:
-    summary = run.summary()
-    lines = [click.style(f"{run.id}  {run.state}", bold=True), *filter(None, [run.remark]), ""]
-    names = {"loss": "training loss", "accuracy": "training accuracy", "val_loss": "validation loss"}
-    names |= {"val_accuracy": "validation accuracy", "test_accuracy": "test accuracy", "samples_per_s": "samples/s"}
-    figures = {"step": f"{summary['step']} of {summary['steps'] or '?'}", "time": f"{summary['seconds']:.1f} s"}
-    figures |= {told: number(summary[name]) for name, told in names.items() if summary[name] is not None}
-    lines += [f"  {name:<20} {value}" for name, value in figures.items()]
-    if run.failure:
-        lines += ["", click.style(f"Failed: {run.failure}", fg="red")]
-    lines += ["", "Spec:", *(f"  {line}" for line in run.spec.to_yaml().splitlines())]
-    lines += ["", "Folder:", f"  {run.folder}", "Again:", f"  {run.command}"]
-    return "\n".join(lines)
 
 
 __all__ = ["main"]

@@ -23,7 +23,6 @@ Examples:
   lepton-lab advise --model cnn --strategy ddp:compress=topk --strategy fsdp --world 2 --world 8
   lepton-lab advise --like 20261122-021408-3fa2
 
-\b
 No process is started. Exit status: 0; 2 refused, a strategy that was named too.
 """
 REFUSED = 2

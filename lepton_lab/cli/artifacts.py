@@ -22,7 +22,6 @@ Examples:
   lepton-lab measure model.lepton --data mnist --threads 2
   lepton-lab measure model.lepton --dense 20261122-021408-3fa2 --peers
 
-\b
 Exit status: 0; 2 refused.
 """
 EXPORT_EXAMPLES = """
@@ -32,7 +31,6 @@ Examples:
   lepton-lab export 20261122-021408-3fa2 model.onnx --format onnx
   lepton-lab export 20261122-021408-3fa2 model.pt2 --format torch
 
-\b
 The file is held to the model's own output. Exit status: 0; 2 refused.
 """
 LOAD_EXAMPLES = """
@@ -41,7 +39,6 @@ Examples:
   lepton-lab load-test model.lepton
   lepton-lab load-test model.lepton --calls 1000 --batch 64 --threads 1
 
-\b
 A process of its own loads the file, without the code that defined the model,
 holds its output to that where it was written, and calls it again and again.
 Exit status: 0; 1 it computes something else here; 2 refused.

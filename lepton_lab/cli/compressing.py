@@ -21,7 +21,6 @@ Examples:
   lepton-lab compress --parent 20261122-021408-3fa2 low_rank:0.25
   lepton-lab compress 'distill:student={"model": "mlp"},temperature=2' quantize
 
-\b
 Ctrl-C (or SIGTERM) saves a checkpoint and stops; `lepton-lab resume` goes on
 in the link at hand. Exit status: 0 done, 1 failed, 2 refused, 130 stopped.
 """

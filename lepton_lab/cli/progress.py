@@ -1,115 +1,84 @@
-"""Progress of a run on a terminal: a line an epoch, and a live bar where there is a terminal to redraw."""
+"""A run in the foreground of a terminal: its progress until it ends, and what Ctrl-C does."""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..charts import number
-from ..compressors.chain import epochs
 from ..folders import ENDED
+from ..progress import EVERY, Epochs, Show, bar, plain, width
+from .describing import record
 
 if TYPE_CHECKING:
     from ..run import Run
 
-POLL = 0.1  # seconds between looks at the events
-COLUMNS = ["epoch", "step", "train loss", "accuracy", "val loss", "accuracy", "samples/s"]
-ATTACH = 'lepton-lab show {id}, or from Python: lepton_lab.attach("{id}")'
+EXIT = {"done": 0, "stopped": 130}  # any other end is 1
+ATTACH = 'lepton-lab watch {id}, or from Python: lepton_lab.attach("{id}")'
 
 
-class Epochs:
+def foreground(run: Run, as_json: bool, stops: bool = True) -> int:
     """
-    Events in, a line for each epoch out.
-
-    A line waits for its epoch's validation, where there is to be one. The first comes with the columns' names.
+    Follow a run in the foreground and say how it ended; returns the exit status.
 
     Parameters
     ----------
-    run
-        The run whose events come.
+    stops
+        Whether Ctrl-C stops the run; else it goes on.
     """
-
-    def __init__(self, run: Run) -> None:
-        self.spec = run.spec
-        self.step = 0
-        self.steps: int | None = None
-        self.latest: dict[str, Any] = {}
-        self.epochs = epochs(run.spec)
-        self._train: dict[str, Any] | None = None
-        self._since: float | None = None  # when the epoch at hand began
-        self._named = False
-
-    def feed(self, rows: list[dict[str, Any]]) -> Iterator[str]:
-        """Take new events; yields a line for each epoch that they complete."""
-        for line in self._feed(rows):
-            if not self._named:
-                self._named = True
-                yield _columns(COLUMNS)
-            yield line
-
-    def _feed(self, rows: list[dict[str, Any]]) -> Iterator[str]:
-        for row in sorted(rows, key=lambda row: row["t"]):
-            kind = row["kind"]
-            if kind == "train":
-                self.step, self.latest = max(self.step, row["step"]), row
-            elif kind == "state":
-                self.steps = row.get("steps", self.steps)
-                if row["state"] == "running":
-                    self._since = row["t"] if "steps" in row else None  # after a pause the time would be wrong
-            elif kind == "note" and "rewind" in row:
-                self.step = row["rewind"]
-            elif kind == "eval" and row["split"] == "train":
-                self._train = {**row, "samples_per_s": self._rate(row)}
-                if not (self.spec.eval_every and (row["epoch"] + 1) % self.spec.eval_every == 0):
-                    yield self._line(None)
-            elif kind == "eval" and row["split"] == "val" and self._train:
-                yield self._line(row)
-
-    def _rate(self, row: dict[str, Any]) -> float | None:
-        return None if self._since is None or row["t"] <= self._since else row["samples"] / (row["t"] - self._since)
-
-    def _line(self, val: dict[str, Any] | None) -> str:
-        train, self._train = self._train or {}, None
-        self._since = (val or train)["t"]
-        rate = train["samples_per_s"]
-        figures = [row.get(name) for row in (train, val or {}) for name in ("loss", "accuracy")]
-        cells = [f"{train['epoch'] + 1}/{self.epochs}", str(train["step"])]
-        cells += ["-" if figure is None else f"{figure:.4g}" for figure in figures]
-        return _columns([*cells, "-" if rate is None else number(rate)])
+    try:
+        state = follow(run, quiet=as_json, stops=stops)
+        if as_json:
+            click.echo(json.dumps(record(run)))
+        elif state in ENDED:
+            click.echo(f"{click.style(state, bold=True)}{_test(run)}  {run.folder}")
+    except BrokenPipeError:
+        if run.state not in ENDED:
+            told = ATTACH.format(id=run.id)
+            click.echo(f"Nobody reads the output any more; the run goes on. To see it again: {told}", err=True)
+        raise
+    if run.failure:
+        click.secho(f"Error: {run.failure}", fg="red", err=True)
+    elif run.remark:
+        click.echo(f"{run.id}: {run.remark}", err=True)
+    return EXIT.get(state, 1) if state in ENDED else EXIT["stopped"]
 
 
-def follow(run: Run, quiet: bool = False) -> str:
+def follow(run: Run, quiet: bool = False, stops: bool = True) -> str:
     """
     Show a run until it has ended; returns its state then.
 
-    The first Ctrl-C or SIGTERM asks the run to stop and waits for it; the second leaves it to itself.
+    The first Ctrl-C or SIGTERM asks the run to stop and waits for it; the second leaves it to itself, as the first does
+    where it `stops` nothing.
     """
-    with _interrupts(run) as asked, _display(run, quiet) as show:
-        tail, epochs = run.tail(), Epochs(run)
+    with _interrupts(run, stops) as asked, _display(run, quiet) as show:
+        tail, epochs = run.tail(), Epochs(run, width(sys.stdout))
         while True:
             state = run.state  # before the events, so that none of an ended run is missed
             show(epochs, list(epochs.feed(tail.read())), state)
-            if state in ENDED or asked["count"] > 1:
+            if state in ENDED or asked["count"] > stops:
                 return state
-            time.sleep(POLL)
+            time.sleep(EVERY)
 
 
 @contextlib.contextmanager
-def _interrupts(run: Run) -> Iterator[dict[str, int]]:
+def _interrupts(run: Run, stops: bool) -> Iterator[dict[str, int]]:
     asked = {"count": 0}
 
     def ask(number: int, frame: Any) -> None:
         asked["count"] += 1
-        if asked["count"] == 1:
+        if stops and asked["count"] == 1:
             run.stop()
             click.echo("Stopping at the next step (once more leaves the run to itself) ...", err=True)
         else:
-            click.echo(f"Left to itself. To see it again: {ATTACH.format(id=run.id)}", err=True)
+            left = "Left to itself." if stops else f"Run {run.id} goes on."
+            click.echo(f"{left} To see it again: {ATTACH.format(id=run.id)}", err=True)
 
     before = {name: signal.signal(name, ask) for name in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -119,47 +88,12 @@ def _interrupts(run: Run) -> Iterator[dict[str, int]]:
             signal.signal(name, handler)
 
 
-@contextlib.contextmanager
-def _display(run: Run, quiet: bool) -> Iterator[Any]:
-    """A function (epochs, new lines, state) that shows them."""
-    import sys
-
+def _display(run: Run, quiet: bool) -> contextlib.AbstractContextManager[Show]:
     if quiet:
-        yield lambda *_: None
-    elif not sys.stdout.isatty():
-        yield lambda epochs, lines, state: [click.echo(line) for line in lines]
-    else:
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-        columns = (
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("steps"),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[now]}"),
-        )
-        with Progress(TextColumn("{task.description}"), *columns, transient=True) as bar:
-            task = bar.add_task(run.state, total=None, now="")
-
-            def show(epochs: Epochs, lines: list[str], state: str) -> None:
-                for line in lines:
-                    bar.console.print(line, markup=False, highlight=False)
-                bar.update(
-                    task,
-                    description=state,
-                    completed=epochs.step,
-                    total=epochs.steps,
-                    now=_values(epochs.latest).strip(),
-                )
-
-            yield show
+        return contextlib.nullcontext(lambda *_: None)
+    return bar(run, sys.stdout, lines_too=True) if sys.stdout.isatty() else plain(sys.stdout)
 
 
-def _columns(cells: list[str]) -> str:
-    return " ".join(f"{cell:>{width}}" for cell, width in zip(cells, (9, 9, 11, 9, 10, 9, 11), strict=True))
-
-
-def _values(row: dict[str, Any]) -> str:
-    loss, accuracy = row.get("loss"), row.get("accuracy")
-    text = "" if loss is None else f" loss {loss:<7.4g}"
-    return text + ("" if accuracy is None else f" acc {accuracy:.4f}")
+def _test(run: Run) -> str:
+    accuracy = run.summary()["test_accuracy"]
+    return "" if accuracy is None else f"  test accuracy {accuracy:.4f}"

@@ -28,6 +28,7 @@ A grid file has fields that all runs share, and lists of values:
   base: {dataset: digits, model: mlp, epochs: 10}
   axes: {lr: [1e-3, 1e-2], optimizer: [adam, sgd]}
   seeds: [0, 1, 2]
+
 Each run of it becomes a page; index.html and summary.json tell of all. The
 same command again does only what is missing. Ctrl-C (or SIGTERM) stops the
 runs and shows what is done. Exit status: 0 all are done; 1 a run failed;

@@ -14,7 +14,6 @@ Examples:
   lepton-lab serve model.lepton --port 8000 --batch 32
   LEPTON_LAB_TOKEN=... lepton-lab serve model.lepton --host 0.0.0.0 --port 8000
 
-\b
 Ctrl-C (or SIGTERM) ends it, once requests at hand are answered. Exit status:
 0 ended so; 2 refused.
 """

@@ -166,7 +166,7 @@ def _spec(base: Mapping[str, Any], given: Mapping[str, Any]) -> Spec:
     spec = named(Spec(**{str(name): value for name, value in {**base, **given}.items()}), {})
     devices.choose(spec)
     if spec.parent:
-        find(spec.parent)
+        spec = spec.replace(parent=find(spec.parent).id)
     check(spec.dataset, data_root())
     apart = Cell(spec, tuple(given)).label if given else ""
     name = f"{spec.name}: {apart}" if spec.name and apart else spec.name or apart

@@ -24,6 +24,9 @@ VICTIM = re.compile(
     re.IGNORECASE,
 )
 
+HEAD = "Traceback (most recent call last):\n"
+FRAME = re.compile(r'^  File "(.+)", line (\d+), in (.+)\n((?:    .*\n)*)', re.MULTILINE)  # as Python prints a call
+
 
 def report(folder: RunFolder, rank: int, error: BaseException, step: int, waits: str = "") -> None:
     """
@@ -74,6 +77,25 @@ def cut(message: str, longest: int) -> str:
 def text(error: BaseException) -> str:
     """The traceback as Python prints it."""
     return "".join(traceback.format_exception(error))
+
+
+def calls(folder: RunFolder, failure: Failure, most: int = 4) -> tuple[str, list[str]]:
+    """
+    The calls that a failure ended in, as text: the user's own nearest to it, or "", and the last ones.
+
+    Parameters
+    ----------
+    most
+        Last calls, at most; one that is the user's own is not told twice.
+    """
+    last = failure.traceback.rpartition(HEAD)[2]  # of errors that caused each other, the last
+    told = [
+        (shipping.place(folder, filename, int(line)), function, code.strip().split("\n")[0].strip())
+        for filename, line, function, code in FRAME.findall(last)
+    ]
+    texts = [f"{place}, in {function}" + (f"\n    {code}" if code else "") for place, function, code in told]
+    own = next((i for i in reversed(range(len(told))) if told[i][0] == failure.where), None)
+    return "" if own is None else texts[own], [texts[i] for i in range(len(told)) if i != own][-most:]
 
 
 def first(folder: RunFolder, ended: dict[int, tuple[int, float]], killed: set[int]) -> Failure:

@@ -1,0 +1,192 @@
+"""Progress of a run as text: a line an epoch, and one line that a terminal draws again and again."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, TextIO
+
+from .compressors.chain import epochs
+
+if TYPE_CHECKING:
+    from .run import Run
+
+EVERY = 0.1  # seconds between looks at the events
+COLUMNS = {
+    "epoch": ("epoch", 9),
+    "step": ("step", 9),
+    "loss": ("train loss", 11),
+    "accuracy": ("accuracy", 9),
+    "val_loss": ("val loss", 10),
+    "val_accuracy": ("accuracy", 9),
+    "rate": ("samples/s", 11),
+}
+"""Figure of an epoch -> what people read above it, and its width."""
+DROPPED = ("rate", "step", "val_accuracy", "accuracy")  # in this order, where a terminal is narrower
+
+Show = Callable[["Epochs", list[str], str], object]
+"""Shows (epochs, new lines, state)."""
+
+
+class Epochs:
+    """
+    Events in, a line for each epoch out.
+
+    A line waits for its epoch's validation, where there is to be one. The first comes with the columns' names.
+
+    Parameters
+    ----------
+    run
+        The run whose events come.
+    width
+        Characters that a line may take.
+    """
+
+    def __init__(self, run: Run, width: int = 80) -> None:
+        self.spec = run.spec
+        self.step = 0
+        self.steps: int | None = None
+        self.latest: dict[str, Any] = {}
+        self.epochs = epochs(run.spec)
+        self._train: dict[str, Any] | None = None
+        self._since: float | None = None  # when the epoch at hand began
+        self._named = False
+        self._columns = list(COLUMNS)
+        for name in DROPPED:
+            if sum(COLUMNS[column][1] + 1 for column in self._columns) > width:
+                self._columns.remove(name)
+
+    def feed(self, rows: list[dict[str, Any]]) -> Iterator[str]:
+        """Take new events; yields a line for each epoch that they complete."""
+        for line in self._feed(rows):
+            if not self._named:
+                self._named = True
+                yield self._line({name: head for name, (head, _) in COLUMNS.items()})
+            yield line
+
+    def _feed(self, rows: list[dict[str, Any]]) -> Iterator[str]:
+        for row in sorted(rows, key=lambda row: row["t"]):
+            kind = row["kind"]
+            if kind == "train":
+                self.step, self.latest = max(self.step, row["step"]), row
+            elif kind == "state":
+                self.steps = row.get("steps", self.steps)
+                if row["state"] == "running":
+                    self._since = row["t"] if "steps" in row else None  # after a pause the time would be wrong
+            elif kind == "note" and "rewind" in row:
+                self.step = row["rewind"]
+            elif kind == "eval" and row["split"] == "train":
+                self._train = {**row, "samples_per_s": self._rate(row)}
+                if not (self.spec.eval_every and (row["epoch"] + 1) % self.spec.eval_every == 0):
+                    yield self._epoch(None)
+            elif kind == "eval" and row["split"] == "val" and self._train:
+                yield self._epoch(row)
+
+    def _rate(self, row: dict[str, Any]) -> float | None:
+        return None if self._since is None or row["t"] <= self._since else row["samples"] / (row["t"] - self._since)
+
+    def _epoch(self, val: dict[str, Any] | None) -> str:
+        train, self._train = self._train or {}, None
+        self._since = (val or train)["t"]
+        figures = {name: train.get(name) for name in ("loss", "accuracy")}
+        figures |= {f"val_{name}": (val or {}).get(name) for name in ("loss", "accuracy")}
+        cells = {name: "-" if figure is None else f"{figure:.4g}" for name, figure in figures.items()}
+        rate = train["samples_per_s"]
+        cells |= {"epoch": f"{train['epoch'] + 1}/{self.epochs}", "step": str(train["step"])}
+        return self._line(cells | {"rate": "-" if rate is None else f"{rate:,.0f}"})
+
+    def _line(self, cells: dict[str, str]) -> str:
+        return " ".join(f"{cells[name]:>{COLUMNS[name][1]}}" for name in self._columns)
+
+
+@contextlib.contextmanager
+def waiting(run: Run) -> Iterator[Callable[[str], object]]:
+    """
+    What a script shows on stderr while it waits for a run: a function to call with the state, as often as one likes.
+
+    On a terminal one line is drawn again and again; a file or a pipe gets a line an epoch. Nothing is shown in a
+    notebook, where views do it, and in worker processes, which would all write at once.
+    """
+    if kernel() or multiprocessing.parent_process():
+        yield lambda state: None
+        return
+    tail, told = run.tail(), Epochs(run, width(sys.stderr))
+    with bar(run, sys.stderr) if sys.stderr.isatty() else plain(sys.stderr) as show:
+        last, looked = "", 0.0
+
+        def look(state: str) -> None:
+            nonlocal last, looked
+            if state != last or time.monotonic() - looked >= EVERY:
+                last, looked = state, time.monotonic()
+                show(told, list(told.feed(tail.read())), state)
+
+        yield look
+
+
+def display(run: Run) -> None:
+    """Show a run's view below the cell at hand, in a notebook; elsewhere nothing."""
+    if kernel():
+        sys.modules["IPython"].display.display(run)
+
+
+def kernel() -> bool:
+    """Whether this process is a notebook's kernel."""
+    ipython = sys.modules.get("IPython")  # not imported: only asked where it runs already
+    return hasattr(ipython.get_ipython() if ipython else None, "kernel")
+
+
+def width(stream: TextIO) -> int:
+    """Characters of a line on a stream."""
+    return shutil.get_terminal_size().columns if stream.isatty() else 80
+
+
+@contextlib.contextmanager
+def plain(stream: TextIO) -> Iterator[Show]:
+    """Lines alone."""
+    yield lambda told, lines, state: [print(line, file=stream, flush=True) for line in lines]
+
+
+@contextlib.contextmanager
+def bar(run: Run, stream: TextIO, lines_too: bool = False) -> Iterator[Show]:
+    """
+    One line on a terminal, drawn again and again.
+
+    Parameters
+    ----------
+    lines_too
+        Whether a line an epoch is written above it, and it goes at the end; else it alone stays.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(file=stream)
+    columns = [
+        TextColumn("{task.description}"),
+        BarColumn(max(8, min(40, console.width - 62))),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(compact=True),
+        TextColumn("{task.fields[now]}"),
+    ]
+    if console.width < 60:
+        del columns[1]
+    with Progress(*columns, console=console, transient=lines_too) as progress:
+        name = "" if lines_too else f"{run.spec.name or run.id} "
+        task = progress.add_task(f"{name}{run.state}", total=None, now="")
+
+        def show(told: Epochs, lines: list[str], state: str) -> None:
+            for line in lines if lines_too else ():
+                console.print(line, markup=False, highlight=False)
+            figures = {"completed": told.step, "total": told.steps, "now": _now(told.latest)}
+            progress.update(task, description=f"{name}{state}", **figures)
+
+        yield show
+
+
+def _now(row: dict[str, Any]) -> str:
+    loss, accuracy = row.get("loss"), row.get("accuracy")
+    text = "" if loss is None else f"loss {loss:<7.4g}"
+    return text + ("" if accuracy is None else f" acc {accuracy:.3f}")

@@ -39,7 +39,6 @@ def main() -> int:
         os.environ["LEPTON_LAB_HOME"] = home
         if BESIDE.is_dir():  # as the tests do
             os.environ.setdefault("LEPTON_LAB_DATA", str(BESIDE))
-        os.environ["LEPTON_LAB_STANDBY"] = "0"  # one would keep the cores that it was started on
         for topic in topics:
             module = importlib.import_module(f"benchmarks.{topic}")
             start = time.perf_counter()

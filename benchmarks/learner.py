@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import sys
 import tempfile
@@ -63,7 +62,6 @@ def main(moves: str) -> dict[str, object]:
     from tests.browser.jupyter import QUIET, Jupyter, Notebook, chromium_path, write_notebook
 
     folder = Path(tempfile.mkdtemp(prefix="lepton-lab-bench-"))
-    os.environ["LEPTON_LAB_STANDBY"] = "1"  # as in a notebook
     jupyter = Jupyter(folder)
     try:
         write_notebook(jupyter.work / "learner.ipynb", CELL)

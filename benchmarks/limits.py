@@ -13,7 +13,6 @@ from lepton_lab.events import memory
 
 EVERY = 0.2  # seconds between two looks
 ROLES = ("server", "kernels", "supervisor", "ranks", "others")
-SUPERVISOR = "lepton_lab.supervisor.process"
 
 
 class Limit(threading.Thread):
@@ -81,11 +80,9 @@ def role(process: psutil.Process, top: psutil.Process) -> str:
     """What a process is in a notebook's work: one of ROLES."""
     if process.pid == top.pid:
         return "server"
-    words = " ".join(process.cmdline())
-    if SUPERVISOR in words:
-        parent = process.parent()
-        return "ranks" if parent and SUPERVISOR in " ".join(parent.cmdline()) else "supervisor"
-    return "kernels" if "ipykernel_launcher" in words else "others"
+    if (name := process.name()).startswith("lepton-"):
+        return "ranks" if name.startswith("lepton-rank") else "supervisor"
+    return "kernels" if "ipykernel_launcher" in " ".join(process.cmdline()) else "others"
 
 
 def kill(processes: list[psutil.Process]) -> None:

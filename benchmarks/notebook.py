@@ -51,5 +51,5 @@ class Kernel:
         return times.user + times.system
 
     def children(self) -> list[int]:
-        """Processes that it started, and theirs: supervisor and ranks."""
+        """Processes that it started, and theirs: warm process, supervisors and ranks."""
         return [child.pid for child in self.process.children(recursive=True)]

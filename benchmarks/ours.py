@@ -14,7 +14,7 @@ SKIPPED = 3
 
 
 def train(spec: Spec, cores: int) -> Run:
-    """Launch on the last `cores` cores, without a standby, and wait; RuntimeError unless it ends as done."""
+    """Launch on the last `cores` cores, and wait; RuntimeError unless it ends as done."""
     import lepton_lab as lab
 
     with pinned(cores):

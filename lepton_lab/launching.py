@@ -88,15 +88,15 @@ def create(spec: Spec, model: Any = None, data: Any = None, loss: Any = None, st
 
 def fit(spec: Spec, model: Any = None, data: Data | None = None) -> None:
     """Refuse in the cell what the strategy can't split, as a copy without memory tells."""
-    import copy
-
-    import torch
-
     strategy = STRATEGIES.get(spec.strategy, Single)
     if spec.world == 1 or strategy.fits is Single.fits:
         return
     if model is None and not spec.options.get("sequence_parallel"):  # names and options have told all
         return
+    import copy
+
+    import torch  # after all that, since a kernel that only launches needs none of it
+
     data = data or load_data(spec)
     x = torch.empty((1, *data.shape), dtype=torch.long if data.vocabulary else torch.float32, device="meta")
     try:

@@ -34,7 +34,7 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(autouse=True, scope="module")
 def standby():
-    """One standby for a module's launches, so that they don't each pay for a start; gone at its end."""
+    """One warm process for a module's launches, so that they don't each pay for a start; gone at its end."""
     yield
     client.close()
     assert not ours(), f"processes left: {ours()}"
@@ -54,9 +54,9 @@ def home(standby):
         for run in live:
             run.stop()
             run.wait(60)
-    left = _linger(lambda: [p for p in ours() if p.pid != _standby()])
+    left = _linger(lambda: [p for p in ours() if p.pid != _warm()])
     started = _linger(lambda: [t for t in threading.enumerate() if t not in threads])
-    kept = _linger(lambda: _stays(root))  # a supervisor on its way to be the standby may be writing still
+    kept = _linger(lambda: _stays(root))  # a supervisor on its way out may be writing still
     assert not kept, f"files left: {kept}"
     assert not live, f"runs left live: {live}"
     assert not left, f"processes left: {left}"
@@ -122,8 +122,8 @@ def ours():
     return found
 
 
-def _standby():
-    return client._standby.process.pid if client._standby else None
+def _warm():
+    return client._warm.process.pid if client._warm else None
 
 
 def until(condition, seconds=30):

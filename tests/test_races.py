@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import math
 import os
+import signal
 import subprocess
 import sys
 from itertools import pairwise
 
 import pytest
 import torch
-from conftest import until
+from conftest import ranks_of, until
 from torch import nn
 
 import lepton_lab as lab
@@ -244,7 +245,7 @@ def test_it_needs_no_standby(spec, monkeypatch):
 def test_runs_to_come_are_interrupted_when_their_supervisor_is_killed():
     race = lab.race(endless(), ["single", "ddp"])
     until(lambda: race.runs[0].summary()["step"] > 0)
-    client._standby.process.kill()
+    os.kill(ranks_of(race.runs[0])[0].ppid(), signal.SIGKILL)
     assert race.wait(60) == ["interrupted", "interrupted"]
 
 

@@ -1,6 +1,6 @@
 """The supervisor and its ranks under real faults: deaths, hangs, races."""
 
-import contextlib
+import json
 import os
 import shutil
 import signal
@@ -8,7 +8,6 @@ import socket
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import psutil
 import pytest
@@ -18,8 +17,9 @@ from torch import nn
 import lepton_lab as lab
 from lepton_lab import control
 from lepton_lab.folders import RunFolder
-from lepton_lab.supervisor import client, process, warm
+from lepton_lab.supervisor import client, warm
 from lepton_lab.supervisor.failures import VICTIM
+from lepton_lab.supervisor.warm import Inbox
 
 
 def gone(processes):
@@ -76,78 +76,135 @@ def test_a_kernel_that_dies_right_after_launch_loses_no_run(delay):
     until(lambda: not run._folder.alive)
 
 
-def waits(pid):
-    """Whether a supervisor has imported all and watches its parent: under load that may take a minute."""
-    with contextlib.suppress(FileNotFoundError):  # a file that it closed under our eyes
-        return any("pidfd" in str(file.readlink()) for file in Path(f"/proc/{pid}/fd").iterdir())
-
-
 @pytest.mark.parametrize(("idle", "reaped"), [(True, True), (True, False), (False, True)])
-def test_a_standby_ends_with_its_kernel_even_if_a_child_holds_its_socket(idle, reaped):
+def test_a_warm_process_ends_with_its_kernel_even_if_a_child_holds_its_socket(idle, reaped):
     child = kernel(
-        "from lepton_lab.supervisor import client, warm; warm(); import os\n"
-        "pid = os.fork()\nif not pid: time.sleep(60)\nprint(pid, client._standby.process.pid, flush=True)"
+        "from lepton_lab.supervisor import client, warm; warm(); import os, subprocess\n"
+        "os.set_inheritable(client._warm.channel.fileno(), True)\n"
+        "sleeper = subprocess.Popen(['sleep', '60'], close_fds=False)\n"
+        "print(sleeper.pid, client._warm.process.pid, flush=True)"
     )
-    forked, standby = map(int, child.stdout.readline().split())
-    process = psutil.Process(standby)
+    sleeper, warm_one = map(int, child.stdout.readline().split())
+    process = psutil.Process(warm_one)
     try:
-        if idle:
-            until(lambda: waits(standby), 120)
+        if idle:  # it has imported all: under load that may take a minute
+            until(lambda: process.name() == "lepton-warm", 120)
         child.kill()
         if reaped:
             child.wait()
         until(lambda: gone([process]), 120)
     finally:
-        os.kill(forked, signal.SIGKILL)
+        os.kill(sleeper, signal.SIGKILL)
         child.kill()
         child.wait()
         child.stdout.close()
 
 
-def test_a_stranger_with_the_number_of_a_dead_parent_is_not_waited_for():
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    with ours, theirs:
-        assert process.receive(theirs, os.getpid()) is None  # alive, but not the parent of this process
-
-
-def test_the_standby_serves_one_run_after_another(tiny):
+def test_one_warm_process_serves_all_runs_and_its_death_harms_none(tiny, endless):
+    """Nor does a supervisor's that of another; and what comes after has a warm process again."""
     warm()
-    first = lab.launch(tiny)
-    first.wait(60)
-    until(lambda: client._standby.idle)
-    pid = client._standby.process.pid
-    second = lab.launch(tiny)
-    assert second.wait(60) == "done" and client._standby.process.pid == pid
+    pid = client._warm.process.pid
+    runs = [lab.launch(endless.replace(world=1)) for _ in range(2)]
+    ranks = [started(run)[0] for run in runs]
+    supervisors = [rank.parent() for rank in ranks]
+    assert [supervisor.ppid() for supervisor in supervisors] == [pid, pid] == [client._warm.process.pid] * 2
+    assert len({os.getsid(p) for p in (os.getpid(), pid, *(s.pid for s in supervisors))}) == 4
+    os.kill(supervisors[0].pid, signal.SIGKILL)
+    assert runs[0].wait(20) == "interrupted" and gone(ranks[:1])
+    until(lambda: not psutil.pid_exists(supervisors[0].pid))  # no zombie stays
+    os.kill(pid, signal.SIGKILL)
+    seen = len(runs[1].rows("train"))
+    until(lambda: len(runs[1].rows("train")) > seen + 20)
+    last = lab.launch(tiny)
+    assert last.wait(60) == "done" and client._warm.process.pid != pid and not psutil.pid_exists(pid)
+    runs[1].stop()
+    assert runs[1].wait(30) == "stopped"
 
 
-def test_a_dead_standby_is_replaced(tiny):
+def starts(run):
+    return [row for row in run.rows("state") if row["state"] == "starting"]
+
+
+def test_what_a_warm_process_took_to_its_death_is_done_by_another_once(tiny):
+    client.close()
     warm()
-    client._standby.process.kill()
-    client._standby.process.wait()
+    first = client._warm.process
+    os.kill(first.pid, signal.SIGSTOP)  # before it can take anything
+    runs = [lab.launch(tiny) for _ in range(2)]
+    race = lab.race(tiny, ["single", "ddp"]).runs
+    assert [run.state for run in (*runs, *race)] == ["queued"] * 4
+    os.kill(first.pid, signal.SIGKILL)
+    until(lambda: all(starts(run) for run in runs), 60)
+    for run in (*runs, *race):
+        assert run.wait(60) == "done"
+        assert len(starts(run)) == 1 and run.facts["attempt"] == 1
+    assert starts(race[0])[0]["t"] < starts(race[1])[0]["t"]
+
+
+def test_more_launches_than_a_socket_holds_wait_for_nobody(tiny):
+    client.close()
+    warm()
+    first = client._warm
+    os.kill(first.process.pid, signal.SIGSTOP)
+    first.channel.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)  # Linux takes its least: a few messages
+    runs = []
+    while client._warm is first:  # the launch that finds no room starts another
+        runs.append(lab.launch(tiny))
+        runs[-1].stop()  # cheap ones
+    assert 1 < len(runs) < 50
+    os.kill(first.process.pid, signal.SIGCONT)
+    assert {run.wait(60) for run in runs} <= {"stopped", "done"}
+    assert all(len(starts(run)) <= 1 for run in runs)
+    until(lambda: first.process.poll() is not None, 60)  # it is needed no more
+
+
+def test_a_run_that_no_process_takes_fails_with_a_sentence(tiny, monkeypatch):
+    client.close()
+    monkeypatch.setattr(client, "CODE", "raise SystemExit('torch is broken')")
+    run = lab.launch(tiny)
+    until(lambda: run.state == "failed", 30)
+    assert "does not take it: torch is broken" in run.failure.message
+    until(lambda: not run._folder.alive)
+
+
+def test_a_child_that_the_kernel_forked_launches_by_itself():
+    child = kernel(
+        f"{SHORT}; import os\nfrom lepton_lab.supervisor import client\npid = client._warm.process.pid\n"
+        f"if not os.fork():\n    {SHORT}\n"
+        "    print(run.wait(60), pid == client._warm.process.pid, flush=True); os._exit(0)\n"
+        "os.wait(); print(run.wait(60), pid == client._warm.process.pid, flush=True)"
+    )
+    assert child.stdout.readline() == "done False\n"
+    assert child.stdout.readline() == "done True\n"
+    child.kill()
+    child.communicate()
+
+
+def test_a_dead_warm_process_is_replaced(tiny, monkeypatch):
+    warm()
+    client._warm.process.kill()
+    client._warm.process.wait()
     run = lab.launch(tiny)
     assert run.wait(60) == "done"
-
-
-def test_a_hand_over_to_a_standby_that_just_died_starts_another(tiny, monkeypatch):
-    warm()
-    standby = client._standby
-    standby.process.kill()
-    until(lambda: psutil.Process(standby.process.pid).status() == psutil.STATUS_ZOMBIE)
-    monkeypatch.setattr(standby.process, "poll", lambda: None)  # what a death between look and send is like
+    process = client._warm.process
+    process.kill()
+    until(lambda: psutil.Process(process.pid).status() == psutil.STATUS_ZOMBIE)
+    monkeypatch.setattr(process, "poll", lambda: None)  # what a death between look and send is like
     run = lab.launch(tiny)
     assert run.wait(60) == "done"
     monkeypatch.undo()
 
 
-def test_without_a_standby_the_supervisor_ends_with_its_run(tiny, monkeypatch):
+def test_none_is_kept_where_none_is_wanted(tiny, monkeypatch):
     client.close()
     monkeypatch.setenv("LEPTON_LAB_STANDBY", "0")
     warm()
-    assert client._standby is None
-    run = lab.launch(tiny)
-    assert client._standby is None
-    assert run.wait(60) == "done"
-    until(lambda: not run._folder.alive)
+    assert client._warm is None
+    run, other = lab.launch(tiny), lab.launch(tiny)
+    process = client._warm.process
+    assert [run.wait(60), other.wait(60)] == ["done", "done"]
+    until(lambda: process.poll() is not None)
+    assert lab.launch(tiny).wait(60) == "done"
 
 
 def test_killing_the_supervisor_ends_the_ranks_and_the_run_reads_as_interrupted(endless):
@@ -232,8 +289,7 @@ def test_a_run_whose_ranks_hang_is_ended_by_stop(endless, monkeypatch):
     client.close()
     # The supervisor's patience, shortened in a process of its own.
     monkeypatch.setenv("LEPTON_LAB_STANDBY", "0")
-    code = "import lepton_lab.supervisor.process as p; p.STOP = 1.0; p.main()"
-    monkeypatch.setattr(client, "CODE", code)
+    monkeypatch.setattr(client, "CODE", "import lepton_lab.supervisor.process as p; p.STOP = 1.0; " + client.CODE)
     run = lab.launch(endless, model=Hangs)
     ranks = started(run, 3)
     run.stop()
@@ -285,7 +341,7 @@ def test_ranks_start_by_spawn_where_a_fork_is_unsafe(tiny, monkeypatch):
 
 
 def test_the_warm_process_forks_with_one_thread(tiny):
-    code = "from lepton_lab.supervisor.process import preload, threads\npreload()\nprint(threads())"
+    code = "from lepton_lab.supervisor.warm import preload, threads\npreload()\nprint(threads())"
     done = subprocess.run(
         [sys.executable, "-c", code],
         capture_output=True,
@@ -299,24 +355,30 @@ def test_the_warm_process_forks_with_one_thread(tiny):
     assert any(row.get("method") == "fork" for row in run.rows("note"))
 
 
-def test_what_a_parent_sent_before_its_death_is_still_taken(tiny):
+def test_what_a_kernel_sent_before_its_death_is_still_taken(tiny):
+    """A chain that it had sent a part of is not begun: it was handed to nobody whole."""
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    pid = os.pidfd_open(gone.pid)
+    gone.wait()
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    parent = subprocess.Popen([sys.executable, "-c", ""])
-    parent.wait()  # a parent that is gone
-    folder = RunFolder.create(tiny)
-    lock = folder.lock()
-    with (folder.path / "order").open("w+b") as order:
-        order.write(f'{{"folder": "{folder.path}"}}'.encode())
-        order.flush()
-        socket.send_fds(ours, [b"run"], [lock, order.fileno()])
-    os.close(lock)
-    ours.close()
-    found, held, _ = process.receive(theirs, parent.pid)
-    assert found.id == folder.id and folder.state == "queued"
-    os.close(held)
-    assert folder.state == "interrupted"  # nobody has it any more
-    assert process.receive(theirs, parent.pid) is None
-    theirs.close()
+    folders = [RunFolder.create(tiny) for _ in range(3)]
+    for number, (folder, more) in enumerate(zip(folders, (False, True, True), strict=True)):
+        lock = folder.lock()
+        with (folder.path / "order").open("w+b") as order:
+            order.write(json.dumps({"folders": [str(folder.path)], "number": number, "more": more}).encode())
+            order.flush()
+            socket.send_fds(ours, [b"run"], [order.fileno(), lock])
+        os.close(lock)
+    with ours, theirs:
+        inbox = Inbox(theirs, pid)
+        assert inbox.wait() == set() and inbox.ended
+        assert [order.folders for order in inbox.orders] == [[str(folders[0].path)]]
+        assert [folder.state for folder in folders] == ["queued"] * 3
+        order = inbox.orders.popleft()
+        inbox.leave(order)  # as a supervisor does; it keeps its own
+        assert [folder.state for folder in folders] == ["queued", "interrupted", "interrupted"]
+        assert ours.recv(16) == b"0"
+        order.drop()
 
 
 def test_output_of_ranks_lands_in_logs_and_the_environment_travels(tiny, monkeypatch, tmp_path):

@@ -16,7 +16,6 @@ from lepton_lab.folders import data_root
 from lepton_lab.models import MODELS
 from lepton_lab.optimizers import OPTIMIZERS
 from lepton_lab.strategies import STRATEGIES
-from lepton_lab.supervisor import client
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -24,12 +23,10 @@ def _one_thread(standby):
     """Bit for bit holds with one thread a rank: world 1 gets it by a single core."""
     cores = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {min(cores)})
-    client.close()  # a standby inherits the cores it was started with
     with pytest.MonkeyPatch.context() as own:
         own.setenv("LEPTON_LAB_MAX_WORKERS", "2")
         yield
     os.sched_setaffinity(0, cores)
-    client.close()
 
 
 class Noisy(nn.Module):

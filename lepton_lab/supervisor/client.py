@@ -1,47 +1,49 @@
-"""The launching side: hands a run to the standby, or starts a supervisor for it; never waits for either."""
+"""The launching side: hands runs to the kernel's warm process, which forks a supervisor for each; never waits."""
 
 from __future__ import annotations
 
+import array
 import contextlib
 import json
 import os
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 from pathlib import Path
-from typing import IO
 
-from ..folders import RunFolder
+from ..folders import Failure, RunFolder
 
-CODE = "from lepton_lab.supervisor.process import main; main()"
+CODE = "from lepton_lab.supervisor.warm import main; main()"
+Runs = tuple[tuple[RunFolder, int], ...]  # to be done one after the other, each with our lock on it
+MOST = 200  # descriptors in a message; Linux takes 253
 
 
-class Supervisor:
+class Warm:
     """
-    A supervisor process as seen from here.
+    The warm process as seen from here.
 
     It is in a session of its own and shares no pipe with us, so that neither Jupyter's interrupt nor our death
-    reaches its run. A socket pair (no path, no port) carries runs to it; when we are gone it ends, once idle.
+    reaches it. A socket pair (no path, no port) carries runs to it, and back the number of each that was taken by a
+    supervisor. When we are gone it ends; the supervisors that it forked don't.
 
     Parameters
     ----------
     stay
-        Whether it waits for another run after one; else it ends.
-    errors
-        File for what it prints before its first run.
+        Whether it waits for more runs once its own have ended; else it ends then.
     """
 
-    def __init__(self, stay: bool, errors: IO[bytes]) -> None:
-        self.owner = os.getpid()
-        self.run: RunFolder | None = None
+    def __init__(self, stay: bool) -> None:
+        self.untaken: dict[int, tuple[list[RunFolder], bool]] = {}  # by number; and whether it is the second time
+        self._number = 0
+        self._listener: threading.Thread | None = None
+        self._output = os.memfd_create("lepton-lab-output")
         self.channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         package = Path(__file__).parents[2]  # the same lepton_lab as ours, installed or not
         environment = {
             **os.environ,
             "PYTHONPATH": os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), str(package)])),
-            # Threads that a library starts at import would not survive the fork of the ranks.
+            # Threads that a library starts at import would not survive the forks.
             "OMP_NUM_THREADS": "1",
             "OPENBLAS_NUM_THREADS": "1",
             # A rank's threads wait for each other by spinning, and take the cores from each other as soon as anything
@@ -49,34 +51,42 @@ class Supervisor:
             # with three busy processes beside it on two cores.
             "GOMP_SPINCOUNT": os.environ.get("GOMP_SPINCOUNT", "20000"),
         }
-        arguments = [str(theirs.fileno()), str(self.owner), str(int(stay))]
+        # Of us, for it to see our end: that of the socket may never come, where a child that we forked holds it open.
+        us = os.pidfd_open(os.getpid())
         with theirs:
             self.process = subprocess.Popen(
-                [sys.executable, "-P", "-c", CODE, *arguments],  # -P: no module of the user's folder shadows ours
+                # -P: no module of the user's folder shadows ours
+                [sys.executable, "-P", "-c", CODE, str(theirs.fileno()), str(us), str(int(stay))],
                 stdin=subprocess.DEVNULL,
-                stdout=errors,
-                stderr=errors,
+                stdout=self._output,
+                stderr=self._output,
                 env=environment,
-                pass_fds=[theirs.fileno()],
+                pass_fds=[theirs.fileno(), us],
                 start_new_session=True,
             )
+        os.close(us)
 
-    @property
-    def idle(self) -> bool:
-        """Whether it lives, is ours, and has no run."""
-        ours = self.owner == os.getpid() and self.process.poll() is None
-        return ours and (self.run is None or not self.run.alive)
+    def hand(self, runs: Runs, again: bool = False) -> OSError | None:
+        """Hand it runs with the locks on their folders; the error if it is dead, or too much waits for it."""
+        self._number += 1
+        try:
+            for begin in range(0, len(runs), MOST):
+                self._send(runs[begin : begin + MOST], begin + MOST < len(runs))
+        except OSError as error:
+            return error
+        self.untaken[self._number] = [folder for folder, _ in runs], again
+        if self._listener is None:
+            self._listener = threading.Thread(target=self._listen, name="lepton-lab-launch", daemon=True)
+            self._listener.start()
+        return None
 
-    def free(self, folder: RunFolder) -> bool:
-        """Whether it can take this run, whose lock we hold: it is idle, or this very run was its last."""
-        return self.idle or (self.run is not None and self.run.path == folder.path and self.process.poll() is None)
-
-    def hand(self, folder: RunFolder, lock: int, more: bool = False) -> bool:
-        """Hand it a run with the lock on its folder, to be followed by more or not; False if it is found dead."""
+    def _send(self, runs: Runs, more: bool) -> None:
         order = {
+            "number": self._number,
             "more": more,
-            "folder": str(folder.path),
+            "folders": [str(folder.path) for folder, _ in runs],
             "env": dict(os.environ),
+            "cores": sorted(os.sched_getaffinity(0)),
             "cwd": _cwd(),
             "path": [path for path in sys.path if isinstance(path, str)],
         }
@@ -84,92 +94,168 @@ class Supervisor:
         with os.fdopen(os.memfd_create("lepton-lab-order"), "wb") as file:
             file.write(json.dumps(order).encode())
             file.flush()
+            descriptors = array.array("i", [file.fileno(), *(lock for _, lock in runs)])
+            ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptors)]
+            self.channel.sendmsg([b"run"], ancillary, socket.MSG_DONTWAIT)
+
+    def _listen(self) -> None:
+        """Until each run is taken. Supervisors hold the socket until they said so: its end means that none will."""
+        while True:
             try:
-                socket.send_fds(self.channel, [b"run"], [lock, file.fileno()])
+                number = self.channel.recv(32)
             except OSError:
-                return False
-        self.run = folder
-        return True
+                number = b""
+            with _lock:
+                if number:
+                    self.untaken.pop(int(number), None)
+                else:
+                    self._lost()
+                if not self.untaken:
+                    self._listener = None
+                    if _warm is not self:
+                        self.close()
+                    return
 
-    def close(self, wait: float = 5.0) -> None:
-        """Let it end: at once if it is idle, else with its run."""
-        idle = self.idle
-        self.channel.close()
-        if idle:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self.process.wait(wait)
+    def _lost(self) -> None:
+        """Hand what it took to its death to another; what another has by now, or was handed twice, not again."""
+        global _warm
+        if _warm is self:
+            _warm = None
+        lost, self.untaken = self.untaken, {}
+        for folders, again in lost.values():
+            held = [(folder, lock) for folder in folders if (lock := _retake(folder)) is not None]
+            if again:
+                _give_up(held, self.said())
+            elif held:
+                _hand(tuple(held), again=True)
+
+    def said(self) -> str:
+        """The last line that it printed."""
+        text = os.pread(self._output, 1 << 20, 0).decode(errors="replace")
+        lines = [line for line in text.splitlines() if line.strip()]
+        return lines[-1] if lines else ""
+
+    def close(self) -> None:
+        """Let it end, once it has taken what was handed to it."""
+        if self._listener is None:
+            self.channel.close()
+            os.close(self._output)
+        else:  # which closes the rest
+            with contextlib.suppress(OSError):
+                self.channel.shutdown(socket.SHUT_WR)
 
 
-_standby: Supervisor | None = None
+_warm: Warm | None = None
 _lock = threading.RLock()  # cells may launch from threads
-_once: list[Supervisor] = []  # kept to be reaped
+_processes: list[subprocess.Popen[bytes]] = []  # kept to be reaped
 
 
 def warm() -> None:
     """
-    Start the standby, so that the next launch takes its first step at once; returns without waiting.
+    Start the warm process, so that the next launch takes its first step at once; returns without waiting.
 
-    It is a process with torch imported (about 250 MB) that ends with this one. LEPTON_LAB_STANDBY=0 has none.
+    It is a process with torch imported (about 250 MB) that ends with this one. LEPTON_LAB_STANDBY=0 has none before
+    there is a run, and none after.
     """
-    global _standby
     with _lock:
         reap()
-        if os.environ.get("LEPTON_LAB_STANDBY") != "0" and _standby is None:
-            with tempfile.TemporaryFile() as errors:
-                _standby = Supervisor(stay=True, errors=errors)
+        if _stays():
+            _get()
 
 
 def submit(*runs: tuple[RunFolder, int]) -> None:
     """
     Hand runs, each with our lock on it, to one supervisor; ours no more. Returns without waiting.
 
-    It does them one after the other: those to come wait in its socket, whose end they outlive, with their locks.
+    It does them one after the other, and holds the locks of those to come.
     """
-    global _standby
-    first = runs[0][0]
     with _lock:
         reap()
-        try:
-            if _standby and _standby.free(first) and _hand(_standby, runs):
-                return
-            stay = _standby is None and os.environ.get("LEPTON_LAB_STANDBY") != "0"
-            with (first.path / "logs" / "supervisor.log").open("ab") as errors:
-                fresh = Supervisor(stay, errors)
-            _hand(fresh, runs)
-            if stay:
-                _standby = fresh
-            else:
-                fresh.channel.close()
-                _once.append(fresh)
-        finally:
-            for _, lock in runs:
-                os.close(lock)
-
-
-def _hand(supervisor: Supervisor, runs: tuple[tuple[RunFolder, int], ...]) -> bool:
-    *before, last = runs
-    return all(supervisor.hand(*run, more=True) for run in before) and supervisor.hand(*last)
+        _hand(runs)
 
 
 def close() -> None:
-    """End the standby, if there is one, when its run is over."""
-    global _standby
+    """End the warm process, if there is one, and wait for that; runs go on."""
+    global _warm
     with _lock:
-        if _standby and _standby.owner == os.getpid():
-            _standby.close()
-            _once.append(_standby)
-        _standby = None
-        reap()
+        gone, _warm = _warm, None
+        if gone:
+            gone.close()
+    if gone:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            gone.process.wait(30)
+    reap()
 
 
 def reap() -> None:
-    """Drop supervisors that have ended, so that none stays a zombie, and those of a process that forked us."""
-    global _standby
+    """Drop a warm process that has ended, so that it does not stay a zombie."""
+    global _warm
     with _lock:
-        _once[:] = [s for s in _once if s.owner == os.getpid() and s.process.poll() is None]
-        if _standby and (_standby.owner != os.getpid() or _standby.process.poll() is not None):
-            _standby.channel.close()
-            _standby = None
+        if _warm and _warm.process.poll() is not None and not _warm.untaken:
+            _warm.close()
+            _warm = None
+        _processes[:] = [process for process in _processes if process.poll() is None]
+
+
+def _get() -> Warm:
+    global _warm
+    if _warm is None:
+        _warm = Warm(_stays())
+        _processes.append(_warm.process)
+    return _warm
+
+
+def _stays() -> bool:
+    return os.environ.get("LEPTON_LAB_STANDBY") != "0"
+
+
+def _hand(runs: Runs, again: bool = False) -> None:
+    global _warm
+    try:
+        if (error := _get().hand(runs, again)) is None:
+            return
+        # It has died, or does not come to take what waits for it: another one will.
+        old, _warm = _get(), None
+        old.close()
+        if (error := _get().hand(runs, again)) is not None:
+            _give_up(runs, str(error), close=False)
+    finally:
+        for _, lock in runs:
+            os.close(lock)
+
+
+def _retake(folder: RunFolder) -> int | None:
+    """Our lock on a run that nobody has begun, or None."""
+    if not folder.path.exists() or (lock := folder.lock()) is None:
+        return None
+    if folder.facts["state"] == "queued":
+        return lock
+    os.close(lock)
+    return None
+
+
+def _give_up(runs: Runs | list[tuple[RunFolder, int]], why: str, close: bool = True) -> None:
+    from dataclasses import asdict
+
+    message = f"the process that forks supervisors does not take it{f': {why}' if why else ''}"
+    for folder, lock in runs:
+        folder.set_state("failed", failure=asdict(Failure(-1, "LabError", message)), reason=None)
+        if close:
+            os.close(lock)
+
+
+def _forget() -> None:
+    """In a child that our process forked: the warm process is the parent's, and a lock may have been held."""
+    global _warm, _lock
+    if _warm:
+        _warm.channel.close()
+    _warm, _lock = None, threading.RLock()
+    for process in _processes:
+        process.returncode = 0  # not ours to wait for
+    _processes.clear()
+
+
+os.register_at_fork(after_in_child=_forget)
 
 
 def _cwd() -> str:

@@ -1,126 +1,67 @@
-"""The supervisor process: warm, single-threaded, and the parent of the ranks that it forks."""
+"""A supervisor: forked for a run, single-threaded, and the parent of the ranks that it forks."""
 
 from __future__ import annotations
 
 import contextlib
-import gc
-import importlib
-import json
 import os
-import select
 import signal
-import socket
 import sys
 import time
-from collections.abc import Iterator
 from multiprocessing import connection
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from .. import control, provenance
 from ..events import Log
 from ..folders import Failure, RunFolder
-from ..processes import threads
 from . import devices, failures, rank
 from .leases import Queue
 
-WARM = (
-    "cloudpickle",
-    "numpy.random",
-    "torch._dynamo",  # an optimizer's first step imports it, which takes seconds
-    "torch.distributed.checkpoint",
-    "torch.distributed.pipelining",
-    "torch.nn.parallel",
-    "torch.utils.data",
-    "lepton_lab.compressing",
-    "lepton_lab.datasets",
-    "lepton_lab.models",
-    "lepton_lab.optimizers",
-    "lepton_lab.training",
-)
+if TYPE_CHECKING:
+    from .warm import Order
+
 POLL = 0.05  # seconds between looks at ranks, queue and commands
 GRACE = 2.0  # seconds that the other ranks have to report after one failed
 LAST = 10.0  # seconds that the other ranks have to end after one is done
 STOP = 60.0  # seconds that ranks have to reach the end of a step when told to stop
 
 
-def main() -> None:
-    """Serve runs that come over the socket given on the command line: its number, our parent's id, whether to stay."""
-    channel = socket.socket(fileno=int(sys.argv[1]))
-    parent, stay = int(sys.argv[2]), sys.argv[3] == "1"
-    preload()
-    while (order := receive(channel, parent)) is not None:
-        folder, lock, values = order
-        with _as_asked(values):
-            Supervision(folder, lock, values).run()
-        if not (stay or values["more"]):
-            break
-        gc.collect()
+def supervise(order: Order, safe: bool) -> None:
+    """
+    Do the runs of an order one after the other, in the environment of the process that launched them.
 
-
-def preload() -> None:
-    """Import all that a first step imports lazily, and start no thread: what ranks get for nothing when forked."""
-    torch.set_num_threads(1)  # first of all: one parallel operation here and children with threads would hang
-    for name in WARM:
-        importlib.import_module(name)
-    gc.collect()
-    gc.freeze()  # or a full collection in a rank would copy every page that it shares with us
-
-
-def receive(channel: socket.socket, parent: int) -> tuple[RunFolder, int, dict[str, Any]] | None:
-    """The next run, or None when the parent is gone. What it sent before its death is still taken."""
-    _wait(channel, parent)
-    try:
-        channel.setblocking(False)  # since recv_fds drops its flags
-        message, descriptors, _, _ = socket.recv_fds(channel, 16, 2)
-    except BlockingIOError:
-        return None
-    if not message:
-        return None
-    lock, file = descriptors
-    os.set_inheritable(lock, False)  # forked ranks keep it; a program that user code starts must not
-    with os.fdopen(file, "rb") as order:
-        order.seek(0)
-        values = json.loads(order.read())
-    return RunFolder(Path(values["folder"])), lock, values
-
-
-def _wait(channel: socket.socket, parent: int) -> None:
-    """Until a run comes, or the parent is dead, when only what it left is to be read."""
-    try:
-        # The end of the socket is not enough: a child that the parent forked may hold it open for ever.
-        pid = os.pidfd_open(parent)
-    except ProcessLookupError:
-        return
-    if os.getppid() == parent:  # else it died while we imported, and its number is a stranger's by now
-        poll = select.poll()
-        poll.register(channel, select.POLLIN)
-        poll.register(pid, select.POLLIN)
-        poll.poll()
-    os.close(pid)
-
-
-@contextlib.contextmanager
-def _as_asked(order: dict[str, Any]) -> Iterator[None]:
-    """Environment and output of the launching process for the time of a run."""
+    Parameters
+    ----------
+    order
+        The runs, their locks, and what the launching process had.
+    safe
+        Whether ranks may be forked, since this process came of one with a single thread.
+    """
     os.environ.clear()
-    os.environ.update(order["env"])
-    log = os.open(Path(order["folder"]) / "logs" / "supervisor.log", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    os.environ.update(order.values["env"])
+    with contextlib.suppress(OSError):  # of the launching process, if we may use them still
+        os.sched_setaffinity(0, order.values["cores"])
+    for folder, lock in zip(order.folders, order.locks, strict=True):
+        _redirect(Path(folder) / "logs" / "supervisor.log")
+        Supervision(RunFolder(Path(folder)), lock, order.values, safe).run()
+
+
+def _redirect(path: Path) -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    log = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     os.dup2(log, 1)
     os.dup2(log, 2)
     os.close(log)
-    yield
-    sys.stdout.flush()
-    sys.stderr.flush()
 
 
 class Supervision:
     """One run from its place in the queue to its last state."""
 
-    def __init__(self, folder: RunFolder, lock: int, order: dict[str, Any]) -> None:
-        self.folder, self.lock, self.order = folder, lock, order
+    def __init__(self, folder: RunFolder, lock: int, order: dict[str, Any], safe: bool) -> None:
+        self.folder, self.lock, self.order, self.safe = folder, lock, order, safe
         self.spec = folder.spec
         self.log = Log(folder.path / "events" / "supervisor.jsonl", -1)
         self.ranks: list[Any] = []
@@ -171,7 +112,7 @@ class Supervision:
 
     def _start(self, device: str, slots: list[str]) -> None:
         """Fork the ranks from this thread (PDEATHSIG follows the forking thread), or spawn where a fork is unsafe."""
-        method = os.environ.get("LEPTON_LAB_START_METHOD") or ("fork" if threads() == 1 else "spawn")
+        method = os.environ.get("LEPTON_LAB_START_METHOD") or ("fork" if self.safe else "spawn")
         self.log.write("note", text=f"ranks start by {method}", method=method)
         context = torch.multiprocessing.get_context(method)
         rendezvous = self.folder.path / "rendezvous"

@@ -16,7 +16,7 @@ from ..events import Log
 from ..feeding import cores
 from ..folders import RunFolder, data_root
 from ..optimizers import RANGE_TEST
-from ..processes import die_with_parent, keep_memory
+from ..processes import die_with_parent, entitle, keep_memory
 from ..spec import Spec, pick, table
 from . import failures
 
@@ -43,6 +43,7 @@ def main(path: str, rank: int, cwd: str, modules: list[str], gpu: str | None) ->
         The GPU leased for this rank as CUDA_VISIBLE_DEVICES names it, or None for the CPU.
     """
     die_with_parent()
+    entitle(f"lepton-rank{rank}")
     keep_memory()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -73,7 +73,7 @@ class Sketch:
         return {**told, **known, "epochs": self.run.spec.epochs}
 
     def end(self) -> None:
-        """Stop it, if it still goes, and wait until its supervisor is free for another."""
+        """Stop it, if it still goes, and wait until it is gone, or it would take cores from the next."""
         folder, deadline = RunFolder(self.run.folder), time.monotonic() + PATIENCE
         if folder.state not in ENDED:
             self.run.stop()

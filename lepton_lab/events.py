@@ -11,6 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .story import Pace
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -49,10 +51,9 @@ class Log:
         self._last: dict[str, Any] = {}  # latest figures, repeated in each system event for readers of the file's end
         self._facts: dict[str, Any] = {}
         self._report: Callable[[], dict[str, Any]] = dict
-        self._samples = 0
-        self._system_at = self._rate_at = time.perf_counter()
-        self._rate_from = (0, 0)
-        self._rates: dict[str, float] = {}
+        self._pace = Pace()
+        self._system_at = time.perf_counter()
+        self._seen = 0  # step at the last system event
         self._lock = threading.Lock()
         self._closing = threading.Event()
         self._thread: threading.Thread | None = None
@@ -79,6 +80,12 @@ class Log:
     def train(self, step: int, epoch: int, loss: Tensor, correct: Tensor | None, samples: int, lr: float) -> None:
         """Note one optimizer step: the mean `loss` over this rank's `samples`, and how many answers were `correct`."""
         self._pending.append((time.time(), step, epoch, loss, correct, samples, lr))
+
+    def rest(self, seconds: float | None) -> None:
+        """Note that something else than training took so many seconds since the last step; None: that it begins."""
+        self.flush()
+        with self._lock:
+            self._pace.begin() if seconds is None else self._pace.rest(seconds)
 
     def write(self, kind: str, **values: Any) -> None:
         """Write an event now, after all that came before it."""
@@ -136,7 +143,7 @@ class Log:
             if rights is not None:
                 self.sums[1] += rights[i]
             self.sums[2] += samples
-            self._samples += samples
+            self._pace.step(t, samples)
         self.step = step
         self._last["loss"] = loss
         if rights is not None:
@@ -155,20 +162,18 @@ class Log:
                 self._system()
 
     def _system(self) -> None:
-        now = self._system_at = time.perf_counter()
-        steps, samples = self.step - self._rate_from[0], self._samples - self._rate_from[1]
-        if samples or not self._closing.is_set():  # the last event repeats the last rate: training is over by then
-            seconds = max(now - self._rate_at, 1e-9)
-            self._rates = {"samples_per_s": round(samples / seconds, 1), "steps_per_s": round(steps / seconds, 3)}
-        self._rate_at, self._rate_from = now, (self.step, self._samples)
-        self.waits = "" if steps or self._closing.is_set() else self._waiting()
+        self._system_at = time.perf_counter()
+        stands, self._seen = self.step == self._seen, self.step
+        self.waits = self._waiting() if stands and not self._closing.is_set() else ""
+        with self._lock:
+            rates = self._pace.rates
         row = {
             "kind": "system",
             "t": time.time(),
             "rank": self.rank,
             "step": self.step,
             "memory": memory(),
-            **self._rates,
+            **{name: round(rate, 3) for name, rate in rates.items()},
             **self._facts,
             **self._last,
             **self._report(),

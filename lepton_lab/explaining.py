@@ -11,6 +11,7 @@ from .artifacts.sources import run_data
 from .charts.maps import Maps, Sample
 from .feeding import Feed
 from .folders import ENDED, RunFolder, find
+from .naming import labels
 from .refusals import shown, unknown
 from .run import Run
 from .spec import LabError, SpecError
@@ -226,7 +227,7 @@ def _picture(raw: Tensor) -> np.ndarray:
 def _chart(run: Run, method: str, heads: tuple[str, ...], rows: tuple[Sample, ...], control: float | None) -> Maps:
     """The chart, and the same in words."""
     name = METHODS[method].capitalize()
-    title = f"{name} before and after compression" if len(heads) == 2 else f"{name} of {run.spec.name or run.id}"
+    title = f"{name} before and after compression" if len(heads) == 2 else f"{name} of {labels([run])[0]}"
     note = READ[method].format(first=f"the {heads[0]} model" if len(heads) == 2 else "the model")
     note += "; each map by its own strongest pixels"
     words = []

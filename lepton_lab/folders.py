@@ -20,6 +20,8 @@ from .tails import Tail, parse, rewound
 
 FORMAT = 1
 LIVE = ("queued", "starting", "running", "paused", "stopping")
+AT_WORK = ("starting", "running", "stopping")
+"""States whose seconds count as the run's own."""
 ENDED = ("done", "stopped", "failed", "interrupted")
 BUGS = ("AssertionError", "AttributeError", "IndexError", "KeyError", "NameError", "TypeError", "ValueError")
 WANT = re.compile(r"memory|alloc|OSError|Connection|No space|timed? ?out", re.IGNORECASE)
@@ -238,8 +240,30 @@ class RunFolder:
 
     def set_state(self, state: str, **facts: Any) -> dict[str, Any]:
         """Write the state, keeping facts known before; returns it as an event (without `rank`)."""
-        write_json(self.path / "state.json", {**self.facts, "state": state, "t": time.time(), **facts})
-        return {"kind": "state", "t": time.time(), "state": state, **facts}
+        before, now = self.facts, time.time()
+        # Who queues a run that was at work resumes one whose processes died, at about the time of its last event.
+        worked = self._worked(before, self._last_event(before) if state == "queued" else now)
+        write_json(self.path / "state.json", {**before, "state": state, "t": now, "worked": worked, **facts})
+        return {"kind": "state", "t": now, "state": state, **facts}
+
+    @property
+    def worked(self) -> float:
+        """
+        Seconds that the run has worked: its processes were starting, training, evaluating or saving.
+
+        Time in the queue, in pauses, and between an end and a resume does not count.
+        """
+        facts = self.facts
+        return self._worked(facts, time.time() if self.alive else self._last_event(facts))
+
+    def _worked(self, facts: dict[str, Any], now: float) -> float:
+        """The seconds that `state.json` holds, and those since."""
+        at_work = facts["state"] in AT_WORK
+        return facts.get("worked", facts["t"] - self.created) + (max(now - facts["t"], 0.0) if at_work else 0.0)
+
+    def _last_event(self, facts: dict[str, Any]) -> float:
+        times = (path.stat().st_mtime for path in (self.path / "events").glob("*.jsonl"))
+        return max(times, default=facts["t"])
 
     def note(self, **facts: Any) -> None:
         """Write facts beside the state, which stays."""
@@ -265,14 +289,23 @@ class RunFolder:
         rows = sorted(rewound(Tail(self.path).read()), key=lambda row: row["t"])
         return [row for row in rows if kind is None or row["kind"] == kind]
 
+    def system(self, rank: int) -> dict[str, Any]:
+        """The newest system event of a rank, or {} where the end of its file has none."""
+        text = self._end(rank)
+        at = text.rfind(b'{"kind": "system"')
+        return next(parse(text[at:].split(b"\n", 1)[0]), {}) if at >= 0 else {}
+
     def latest(self, rank: int = 0) -> list[dict[str, Any]]:
         """The newest events of a rank: about the last second of it, however long the run."""
+        return rewound(list(parse(self._end(rank))))
+
+    def _end(self, rank: int) -> bytes:
         try:
             with (self.path / "events" / f"rank{rank}.jsonl").open("rb") as file:
                 file.seek(max(0, os.fstat(file.fileno()).st_size - 256 * 1024))
-                return list(parse(file.read()))
+                return file.read()
         except FileNotFoundError:
-            return []
+            return b""
 
 
 def _write_spec(path: Path, spec: Spec, created: float) -> None:

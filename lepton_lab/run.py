@@ -8,9 +8,10 @@ import time
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
-from . import control, costs, provenance
+from . import control, costs, provenance, story
 from .compressors.chain import chain_name, epochs
 from .folders import ENDED, Failure, RunFolder, find, folders, read_json
+from .naming import title
 from .progress import waiting
 from .spec import CELL, LabError, Spec, SpecError, keywords, pick, table
 from .supervisor import devices, reap, submit
@@ -47,7 +48,7 @@ class Run:
         self.id, self.folder, self.spec = folder.id, folder.path, folder.spec
 
     def __repr__(self) -> str:
-        return f"<Run {self.id}: {self.spec.model} on {self.spec.dataset}, {self.state}>"
+        return f"<Run {self.id}: {self.name or title(self.spec)}, {self.state}>"
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Run) and self.folder == other.folder
@@ -70,6 +71,20 @@ class Run:
     def failure(self) -> Failure | None:
         """Why it failed: rank, type, message, where, step, others; None if it did not."""
         return self._folder.failure
+
+    @property
+    def name(self) -> str:
+        """A name of its own, or ""."""
+        return self.spec.name
+
+    @property
+    def seconds(self) -> float:
+        """
+        Seconds that it has worked, from the start of its processes on.
+
+        Time in the queue, in pauses, and between an end and a resume does not count.
+        """
+        return self._folder.worked
 
     @property
     def remark(self) -> str:
@@ -317,14 +332,15 @@ class Run:
         """One line of a table of runs: who, what, how far (epochs from 1), how well; None where not known."""
         spec, facts, state = self.spec, self.facts, self.state
         latest = self._folder.latest()
-        system = next((row for row in reversed(latest) if row["kind"] == "system"), {})
+        system = [self._folder.system(rank) for rank in range(spec.world)]
         steps, step = facts.get("steps"), max((row.get("step", 0) for row in latest), default=0)
         evals = {f"{r['split']}_{k}": r.get(k) for r in latest if r["kind"] == "eval" for k in ("loss", "accuracy")}
-        known = {**system, **evals}
-        rate = system.get("steps_per_s") if state == "running" else None
+        known = {**system[0], **evals}
+        rates = [row.get("samples_per_s") for row in system]
         return {
             "id": self.id,
-            "name": spec.name,
+            "name": self.name,
+            "title": title(spec),
             "state": state,
             "dataset": spec.dataset,
             "model": spec.model,
@@ -335,13 +351,13 @@ class Run:
             "world": spec.world,
             "step": step,
             "steps": steps,
-            "epoch": None if known.get("epoch") is None else known["epoch"] + 1,
+            "epoch": story.epoch(step, steps, epochs(spec)) or None,
             "epochs": epochs(spec),
             **{name: known.get(name) for name in ("loss", "accuracy", "val_loss", "val_accuracy", "test_accuracy")},
-            "samples_per_s": system["samples_per_s"] * facts.get("parts", 1) if "samples_per_s" in system else None,
-            "seconds_left": (steps - step) / rate if rate and steps else None,
+            "samples_per_s": None if state in story.RESTING else story.speed(rates, facts.get("parts", 1)),
+            "seconds_left": story.seconds_left(step, steps, known.get("steps_per_s")) if state == "running" else None,
             "created": self._folder.created,
-            "seconds": (facts["t"] if state in ENDED else time.time()) - self._folder.created,
+            "seconds": self.seconds,
         }
 
 

@@ -117,6 +117,7 @@ class Fit:
         tracer = Tracer(self.folder, self.strategy, log, now.step)
         steps = part.steps or self.steps
         self._state("running", step=now.step, steps=steps, samples=self.train.n, parts=self.strategy.parts)
+        log.rest(None)
         if self._steered and self.strategy.rank == 0:
             log.write("note", command="set", step=now.step, **self._steered)
         while now.epoch < part.epoch + part.epochs:
@@ -176,9 +177,9 @@ class Fit:
             self.folder.note(evaluating=True)  # so that a stop waits for its end
         figures = evaluate(self.strategy, feed, self.loss, confusion and self.classes <= CONFUSED)
         self.figures[split] = figures
+        self.log.rest(seconds := time.perf_counter() - start)
         if self.strategy.rank == 0:
             self.folder.note(evaluating=False)
-            seconds = time.perf_counter() - start
             figures |= self._bits(split, figures["loss"])
             self.log.evaluation(split, self.now.step, max(self.now.epoch - 1, 0), **figures, seconds=round(seconds, 4))
 
@@ -230,6 +231,7 @@ class Fit:
                 if self._obey(command) == "stop":
                     return "stop"
                 if command["command"] == "resume":
+                    self.log.rest(None)
                     self._state("running", step=self.now.step)
                     return "resume"
 
@@ -241,9 +243,11 @@ class Fit:
     def _save(self) -> None:
         self._check()
         if self._saved != self.now.step:
+            start = time.perf_counter()
             self.now.sums, self.now.totals = list(self.log.sums), self._totals()
             checkpoints.save(self.folder, self.strategy, self.now.step, asdict(self.now))
             self._saved = self.now.step
+            self.log.rest(time.perf_counter() - start)
 
     def _check(self) -> None:
         """Fail if any loss so far was not finite."""

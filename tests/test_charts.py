@@ -20,7 +20,6 @@ from lepton_lab.charts import (
     curves,
     descent,
     intervals,
-    labels,
     number,
     placement,
     reduce,
@@ -29,6 +28,7 @@ from lepton_lab.charts import (
 from lepton_lab.charts.matrix import Matrix
 from lepton_lab.charts.series import clock, throughput
 from lepton_lab.folders import RunFolder, write_json
+from lepton_lab.naming import labels
 from lepton_lab.spec import SpecError
 
 
@@ -152,7 +152,7 @@ def test_labels_say_what_sets_runs_apart():
     )
     assert labels([a]) == ["mlp on digits"]
     assert labels([a, b]) == ["lr=0.001", "lr=0.01"]
-    assert labels([a, b, c]) == ["lr=0.001", b.id, c.id]
+    assert labels([a, b, c]) == ["lr=0.001", f"lr=0.01, {b.id[-4:]}", f"lr=0.01, {c.id[-4:]}"]
     assert labels([a, named]) == ["mlp on digits", "best"]
 
 

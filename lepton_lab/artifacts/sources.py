@@ -45,7 +45,7 @@ def source(model: Any) -> Source:
     spec = model.spec
     data = run_data(model)
     more = {"chain": list(getattr(spec, "compress", [])), "parent": getattr(spec, "parent", "")}
-    return Source(model.model(), About.of(data, spec, **more), data, spec.name or spec.model)
+    return Source(model.model(), About.of(data, spec, **more), data, getattr(model, "name", "") or spec.model)
 
 
 def run_data(run: Any) -> Data:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from ..naming import labels
 from .descent import Descent, descent
 from .drawing import Chart, Nothing
 from .lines import SPREAD, Line, Lines, curves
@@ -13,7 +14,7 @@ from .matrix import Matrix
 from .panels import Panels, Racer
 from .pareto import Pareto, pareto
 from .placement import Placement
-from .series import Curve, begun, contestant, contestants, footprint, intervals, labels, number, read, reduce, series
+from .series import Curve, begun, contestant, contestants, footprint, intervals, number, read, reduce, series
 from .timeline import Timeline, size
 from .trends import trends
 
@@ -29,7 +30,6 @@ __all__ += [
     "descent",
     "footprint",
     "intervals",
-    "labels",
     "number",
     "read",
     "reduce",

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 Row = Mapping[str, Any]
 COLUMNS = 600  # of a reduced curve: what a chart of a page's width can show
 STRETCHES = 40  # at most, of a throughput curve
-LABEL = 44  # characters of a run's label in a legend, at most
 
 
 class Curve(NamedTuple):
@@ -200,21 +199,6 @@ def begun(row: Row) -> str:
     if row["kind"] != "note" or "number" not in row or not row["text"].endswith(": begins"):
         return ""
     return row["link"] + (f" {row['round']}" if "round" in row else "")
-
-
-def labels(runs: list[Run]) -> list[str]:
-    """A short label for each run, all different: its name, else what sets its spec apart, else its id."""
-    specs = [run.spec.to_dict() for run in runs]
-    fields = [f for f in specs[0] if f not in ("name", "options") and any(s.get(f) != specs[0][f] for s in specs)]
-    found = []
-    for run, spec in zip(runs, specs, strict=True):
-        label = spec["name"] or ("" if fields else f"{spec['model']} on {spec['dataset']}")
-        for part in (f"{field}={spec.get(field)}" for field in fields if not spec["name"]):
-            if len(label) + len(part) > LABEL:
-                break
-            label += f", {part}" if label else part
-        found.append(label if label and len(label) <= LABEL else run.id)
-    return [label if found.count(label) == 1 else run.id for label, run in zip(found, runs, strict=True)]
 
 
 def contestants(runs: list[Run]) -> list[str]:

@@ -34,7 +34,7 @@ def _cells(row: dict[str, Any]) -> dict[str, str]:
     return {
         "id": row["id"],
         "state": row["state"],
-        "what": row["name"] or f"{row['model']} on {row['dataset']}{', ' * bool(row['chain'])}{row['chain']}",
+        "what": row["name"] or row["title"],
         "steps": f"{row['step']}/{row['steps']}" if row["steps"] else "-",
         **{name: "-" if figure is None else f"{figure:.4f}" for name, figure in figures.items()},
     }

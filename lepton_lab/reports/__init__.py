@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..naming import labels
 from ..run import Run, attach
 from ..spec import LabError
 from .compression import compressions
@@ -143,7 +144,7 @@ def _html(notebook: NotebookNode, runs: list[Run]) -> str:
         exclude_output_prompt=True,
         anchor_link_text="",
     )
-    notebook.metadata["title"] = f"Report: {', '.join(run.spec.name or run.id for run in runs)}"
+    notebook.metadata["title"] = f"Report: {', '.join(labels(runs))}"
     notebook.metadata["style"] = STYLE.read_text(encoding="utf-8")
     body, _ = exporter.from_notebook_node(notebook)
     return body

@@ -35,7 +35,7 @@ def compression(run: Run) -> Section:
     told = measured(run)
     if not told:
         return Section("", f"{run.id} has measured nothing yet: it does so at its end")
-    title = f"{run.spec.name or run.id}: {chain_name(run.spec.compress)}"
+    title = f"{run.name or run.id}: {chain_name(run.spec.compress)}"
     found = table(title, COLUMNS, rows(run), f"{NOTE} {_how(told['artifact'])}", numeric=True)
     peers = told["artifact"].get("peers") or []
     if not peers:

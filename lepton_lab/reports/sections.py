@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from ..charts import labels, number, read, size
+from ..charts import number, read, size
 from ..folders import ENDED
+from ..naming import labels, title
 
 if TYPE_CHECKING:
     from ..folders import Failure
@@ -25,9 +26,11 @@ MEASURED = (
     "whole set, at the last evaluation. Test: the whole set, at the end. Accuracies are fractions."
 )
 TIMED = (
-    "To first step: from the launch to the end of the first optimizer step. Training: seconds between the steps of an "
-    "epoch, without evaluations, checkpoints and pauses; samples/s are over all ranks in that time, as the median and "
-    "range of up to 40 stretches of the run. Memory: the highest proportional set size (PSS) of a training process."
+    "To first step: from the start of its processes to the end of the first optimizer step. Training: seconds between "
+    "the steps of an epoch, without evaluations, checkpoints and pauses; samples/s are over all ranks in that time, as "
+    "the median and range of up to 40 stretches of the run. Whole run: all that its processes worked, without the time "
+    "in the queue, in pauses, and between an end and a resume. Memory: the highest proportional set size (PSS) of a "
+    "training process."
 )
 COSTS = (
     "Means over the last steps that were recorded. Compute: operators, and Python between them. Communication: data "
@@ -50,15 +53,15 @@ class Section:
 
 def heading(runs: list[Run]) -> Section:
     """Title, date, and each run's state, figures and folder in a line."""
-    title = f"Report on {labels(runs)[0]}" if len(runs) == 1 else f"Report on {len(runs)} runs"
+    heading = f"Report on {labels(runs)[0]}" if len(runs) == 1 else f"Report on {len(runs)} runs"
     made = time.strftime("%d %B %Y, %H:%M %Z")
     lines = [(run, label, _progress(run)) for run, label in zip(runs, labels(runs), strict=True)]
     items = "".join(
         f"<li>{badge(run.state)} <strong>{_escape(label)}</strong>{_id(run, label)}: {_escape(told)}</li>"
         for run, label, told in lines
     )
-    text = "\n".join([title, *(f"{run.id} ({run.state}) {label}: {told}" for run, label, told in lines)])
-    return Section(f'<h1>{_escape(title)}</h1><p class="made">Made {made}</p><ul class="runs">{items}</ul>', text)
+    text = "\n".join([heading, *(f"{run.id} ({run.state}) {label}: {told}" for run, label, told in lines)])
+    return Section(f'<h1>{_escape(heading)}</h1><p class="made">Made {made}</p><ul class="runs">{items}</ul>', text)
 
 
 def failures(runs: list[Run]) -> Section:
@@ -132,7 +135,7 @@ def provenance(runs: list[Run]) -> Section:
 def _progress(run: Run) -> str:
     summary = run.summary()
     done = f"{summary['step']} of {summary['steps']} steps" if summary["steps"] else "no step yet"
-    what = f"{run.spec.model} on {run.spec.dataset}, {run.spec.world} × {run.spec.strategy}"
+    what = f"{title(run.spec)}, {run.spec.world} × {run.spec.strategy}"
     told = f"{what}, {done} in {seconds(summary['seconds'])}"
     if run.state not in ENDED:
         told += "; it was still going when this report was made"
@@ -165,9 +168,11 @@ def _timing(run: Run) -> list[str]:
     story, summary = read(run), run.summary()
     evaluation = sum(row.get("seconds", 0.0) for row in story.rows if row["kind"] == "eval")
     rate = story.curves.get("samples_per_s")
+    starts = (row["t"] for row in story.rows if row.get("state") == "starting" and row["t"] <= (story.first or 0))
+    began = max(starts, default=summary["created"])
     memory = max((row["memory"] for row in story.rows if row["kind"] == "system"), default=None)
     return [
-        seconds(story.first - summary["created"]) if story.first else NONE,
+        seconds(story.first - began) if story.first else NONE,
         seconds(story.training) if story.training else NONE,
         seconds(evaluation) if evaluation else NONE,
         seconds(summary["seconds"]),

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
 
+from lepton_lab import story
 from lepton_lab.charts.series import begun
 from lepton_lab.compressors.chain import epochs
-from lepton_lab.spec import CELL
+from lepton_lab.naming import title
 
 TERMINAL = frozenset({"done", "stopped", "failed", "interrupted"})
-RESTING = frozenset({"queued", "starting", "paused", "stopping"})
-"""States in which no step is made: a speed measured before them says nothing."""
-WINDOW = 10.0
-"""Seconds over which the speed is measured."""
 
 
 class Status:
@@ -39,23 +35,14 @@ class Status:
         self.link = ""  # what of its chain is at hand, and of how many
         self.marks: list[dict[str, Any]] = []
         self.figures: dict[str, float] = {}
-        self._pace: deque[tuple[float, int]] = deque()
-        self.seconds = 0.0
-        self._now: float | None = None
+        self.parts = 1
 
     def add(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Take over the rows of every kind."""
         for row in rows:
-            self._advance(row["t"])
             take = getattr(self, f"_{row['kind']}", None)
             if take is not None:
                 take(row)
-
-    def _advance(self, t: float) -> None:
-        # Ranks write at least once a second: a longer gap is a time in which the run was stopped.
-        if self._now is not None:
-            self.seconds += min(max(t - self._now, 0.0), 5.0)
-        self._now = max(t, self._now or t)
 
     def _train(self, row: Mapping[str, Any]) -> None:
         rank, step = self.ranks.setdefault(row["rank"], {"rank": row["rank"]}), row["step"]
@@ -63,11 +50,6 @@ class Status:
         if step <= self.step:
             return
         self.step, self.lr = step, row.get("lr", self.lr)
-        pace, now = self._pace, row["t"]
-        if not pace or now - pace[-1][0] >= WINDOW / 100:
-            pace.append((now, step))
-            while now - pace[0][0] > WINDOW:
-                pace.popleft()
 
     def _eval(self, row: Mapping[str, Any]) -> None:
         for metric in ("loss", "accuracy"):
@@ -76,7 +58,7 @@ class Status:
 
     def _system(self, row: Mapping[str, Any]) -> None:
         rank = self.ranks.setdefault(row["rank"], {"rank": row["rank"], "step": 0})
-        for name in ("memory", "gpu_memory", "samples_per_s", "device", "threads"):
+        for name in ("memory", "gpu_memory", "samples_per_s", "steps_per_s", "device", "threads"):
             if row.get(name) is not None:
                 rank[name] = row[name]
         rank["waits"] = row.get("waits")
@@ -86,15 +68,12 @@ class Status:
             self.ranks.setdefault(cost["rank"], {"rank": cost["rank"], "step": 0})["cost"] = cost
 
     def _state(self, row: Mapping[str, Any]) -> None:
-        if row["state"] == "running":
-            self._pace.clear()  # a pause is not slowness
-        self.steps = row.get("steps", self.steps)
+        self.steps, self.parts = row.get("steps", self.steps), row.get("parts", self.parts)
 
     def _note(self, row: Mapping[str, Any]) -> None:
         if "rewind" in row and row["rank"] == 0:
             self.step = row["rewind"]
             self.marks = [mark for mark in self.marks if mark["step"] <= self.step]
-            self._pace.clear()
         if "lr" in row:
             self.base_lr = row["lr"]
         if link := begun(row):
@@ -117,26 +96,22 @@ class Status:
     @property
     def epoch(self) -> int:
         """The epoch at hand, from 1; 0 before the first step."""
-        return -(-self.step * self.epochs // self.steps) if self.steps else 0
+        return story.epoch(self.step, self.steps, self.epochs)
 
     @property
-    def steps_per_s(self) -> float | None:
-        """Optimizer steps a second over the last ten seconds, or None before it is known."""
-        if len(self._pace) < 2:
-            return None
-        (t0, s0), (t1, s1) = self._pace[0], self._pace[-1]
-        return (s1 - s0) / (t1 - t0)
+    def samples_per_s(self) -> float | None:
+        """Training samples a second over all ranks, or None before it is known."""
+        return story.speed((rank.get("samples_per_s") for rank in self.ranks.values()), self.parts)
 
     def head(self) -> dict[str, Any]:
         """Everything but the curves, as JSON."""
         run, spec, state = self.run, self.run.spec, self.run.state
-        speed = None if state in RESTING else self.steps_per_s
-        known = speed and self.steps and state == "running"
+        pace = self.ranks[0].get("steps_per_s") if state == "running" else None
         failure = run.failure if state == "failed" else None
         return {
             "id": run.id,
-            "name": spec.name,
-            "title": f"{spec.dataset} · {spec.model}".replace(CELL, ""),
+            "name": run.name,
+            "title": title(spec),
             "strategy": spec.strategy,
             "world": self.world,
             "state": state,
@@ -146,9 +121,9 @@ class Status:
             "link": self.link,
             "step": self.step,
             "steps": self.steps,
-            "samples_per_s": speed * spec.batch_size if speed else None,
-            "seconds_left": (self.steps - self.step) / speed if known else None,
-            "seconds": self.seconds,
+            "samples_per_s": None if state in story.RESTING else self.samples_per_s,
+            "seconds_left": story.seconds_left(self.step, self.steps, pace),
+            "seconds": run.seconds,
             "lr": self.lr,
             "base_lr": self.base_lr,
             "figures": dict(self.figures),
@@ -169,4 +144,4 @@ class Status:
 def _rank(facts: dict[str, Any], state: str, failure: Any) -> dict[str, Any]:
     if failure is not None:
         state = "failed" if facts["rank"] == failure.rank else "ended"
-    return facts | {"state": state} | ({"samples_per_s": None} if state in RESTING else {})
+    return facts | {"state": state} | ({"samples_per_s": None} if state in story.RESTING else {})

@@ -3,7 +3,7 @@
 const accuracy = (value) => (value == null ? "–" : percent(value));
 
 const COLUMNS = [
-  ["Run", (row) => row.name || [row.dataset, row.model, row.chain].filter(Boolean).join(" · ").replaceAll("cell:", "")],
+  ["Run", (row) => row.name || row.title],
   ["State", (row) => row.state],
   ["Optimizer", (row) => `${row.optimizer} ${plain(row.lr)}`],
   ["Workers", (row) => `${row.strategy} × ${row.world}`],

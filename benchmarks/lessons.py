@@ -198,14 +198,15 @@ def update(page: str, rows: list[str]) -> str:
 
 
 def clock(path: Path, seconds: float) -> None:
-    """Put the minutes that a notebook takes in full onto its card on the landing page."""
+    """Put the seconds that a notebook takes in full onto its card on the landing page."""
     landing = NOTEBOOKS / LANDING
     book = json.loads(landing.read_text())
-    minutes = max(round(seconds / 60), 1)
-    said = f"About {minutes} minute{'s' * (minutes > 1)}"
-    card = re.compile(rf'(<a href="{path.relative_to(NOTEBOOKS).as_posix()}">.*?)About \d+ minutes?', re.DOTALL)
+    name = path.relative_to(NOTEBOOKS).as_posix()
+    card = re.compile(rf'(<a href="{name}">(?:(?!<a ).)*?)\d+ s of computing', re.DOTALL)
     for cell in book["cells"]:
-        cell["source"] = card.sub(rf"\g<1>{said}", "".join(cell["source"])).splitlines(keepends=True)
+        cell["source"] = card.sub(rf"\g<1>{seconds:.0f} s of computing", "".join(cell["source"])).splitlines(
+            keepends=True
+        )
     landing.write_text(json.dumps(book, indent=1, ensure_ascii=False) + "\n")
 
 

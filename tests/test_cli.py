@@ -21,7 +21,7 @@ from lepton_lab.progress import COLUMNS, Epochs
 from lepton_lab.spec import TABLES, Spec, table
 
 TINY = ["run", "--model", "mlp", "--epochs", "1"]
-FILES = ["compress", "measure", "export", "load-test"]
+FILES = ["compress", "measure", "export", "load-test", "generate", "find-lr", "estimate", "search"]
 ENDLESS = ["run", "--model", "mlp", "--epochs", "100000", "--eval-every", "0", "--checkpoint-every", "0"]
 
 

@@ -533,7 +533,7 @@ def test_download_that_is_not_the_published_file_leaves_nothing(tmp_path, patch,
     patch.setitem(SOURCES, "mnist", replace(SOURCES["mnist"], mirrors=(mirror(tmp_path / "m", archives),)))
     with pytest.raises(SpecError):
         load("mnist", tmp_path / "root")
-    assert not list((tmp_path / "root" / "MNIST" / "raw").iterdir())
+    assert not list((tmp_path / "root").iterdir())
 
 
 @pytest.mark.parametrize("name", SOURCES)
@@ -543,6 +543,7 @@ def test_missing_files_and_no_mirror(tmp_path, name):
     text = sentence(error)
     assert str(tmp_path) in text and SOURCES[name].folder in text and "LEPTON_LAB_DATA" in text
     assert next(iter(SOURCES[name].files())) in text
+    assert not list(tmp_path.iterdir())  # not even a folder
 
 
 def test_root_that_was_named_and_is_missing(tmp_path, patch):

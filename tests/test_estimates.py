@@ -1,10 +1,12 @@
 """Estimates beside what they estimate: files really written, operators really counted, runs that really compressed."""
 
+import json
 import time
 
 import pytest
 import torch
 from conftest import until
+from test_cli import call
 
 import lepton_lab as lab
 from lepton_lab import artifacts, latency, sizes
@@ -248,6 +250,23 @@ def test_a_search_says_that_nothing_meets_its_budget(parent):
     found = lab.search(parent, {"bytes": 100}, trials=1).wait(120)
     assert found.best is None and not found.trials and found.skipped
     assert found.verdict.startswith("Nothing found meets the budget")
+    assert call("search", "--bytes", 100, "--trials", 1, code=1)[0] == f"{found.verdict}\n"
+
+
+def test_the_terminal_estimates_and_searches_as_python_does(parent):
+    found = lab.estimate(parent, [("prune", 0.5), "quantize"], epochs=3)
+    words = ("prune:0.5", "quantize", "--epochs", 3)
+    assert call("estimate", *words, "--parent", parent.id[:-1])[0] == f"{found}\n"
+    assert json.loads(call("estimate", *words, "--json")[0]) == found.to_dict()
+    assert "did you mean 'prune'" in call("estimate", "prun", code=2)[1]
+    limits = ("--bytes", lab.estimate(parent).bytes / 2, "--accuracy-drop", 0.5)
+    out, err = call("search", *limits, "--trials", 1, "--epochs", 1, "--json")
+    told = json.loads(out)
+    (trial,) = told["trials"]
+    assert told["best"] == trial["id"] == lab.attach().id and "meets the budget" in told["verdict"]
+    assert lab.attach().spec.epochs == 1 and trial["bytes"] <= limits[1]
+    assert err.startswith("1 of 1: ") and trial["id"] in err
+    assert "must hold at least one of bytes" in call("search", code=2)[1]
 
 
 def test_a_search_that_is_stopped_starts_no_other(parent):

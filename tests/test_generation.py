@@ -1,9 +1,11 @@
 """Runs on text: figures, evaluation, and what their models write."""
 
+import json
 import math
 
 import pytest
 import torch
+from test_cli import call
 from torch import nn
 
 import lepton_lab as lab
@@ -148,6 +150,10 @@ def test_text_goes_on_from_the_prompt(spec):
     run = trained(spec)
     text = lab.generate(run, "def ", 50)
     assert text.startswith("def ") and len(text) == 54 and set(text) <= set(run.facts["classes"])
+    assert call("generate", "def ", "--run", run.id, "--count", 50)[0] == f"{text}\n"
+    told = json.loads(call("generate", "def ", "--count", 50, "--json")[0])
+    assert told == {"id": run.id, "prompt": "def ", "text": text}
+    assert "prompt='': must be at least one character" in call("generate", "", code=2)[1]
     assert text == lab.generate(run, "def ", 50) != lab.generate(run, "def ", 50, seed=1)
     assert lab.generate(run, "def ", 9, temperature=0) == lab.generate(run, "def ", 9, temperature=0, seed=5)
     for prompt, words in {"": ["at least one character"], "naïve 北": ["'ï', '北'", "103", run.id, "tokens"]}.items():

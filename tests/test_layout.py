@@ -2,6 +2,7 @@
 
 import ast
 import re
+import runpy
 import subprocess
 import sys
 import zipfile
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import lepton_lab as lab
 from lepton_lab import spec
 from lepton_lab.strategies import STRATEGIES
 
@@ -113,6 +115,13 @@ def strategy_table():
 
 def test_the_readme_s_table_of_strategies_is_that_of_the_code():
     assert strategy_table() in README
+
+
+def test_the_api_page_is_that_of_the_code():
+    made = runpy.run_path(str(ROOT / "docs" / "api.py"))["page"]()
+    assert (ROOT / "docs" / "api.md").read_text() == made, "write it again: python docs/api.py"
+    assert {name for name in lab.__all__ if f"`lab.{name}" not in made} == set()
+    assert "|  |" not in made  # each has a sentence
 
 
 def test_the_readme_tree_is_true():

@@ -2,14 +2,17 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 
 import nbformat
 import pytest
 from lepton_widgets import lessons
+from lepton_widgets.exercises import EXERCISES
 from nbclient import NotebookClient
 
+from lepton_lab.charts import number
 from lepton_lab.reports import NOTEBOOKS
 from lepton_lab.spec import SpecError
 
@@ -40,7 +43,7 @@ STORY = {
     "a bug": "def f():\n    if False:\n        spec = 1\n    return spec\nf()",
     "elsewhere": STRANGER,
     "another kind": "1 / 0",
-    "empty": 'lessons.exercise(None, 4, "two and two.")',
+    "empty": 'lessons.exercise("03.1", None)',
 }
 
 
@@ -97,36 +100,94 @@ def test_other_errors_stay_as_they_are(said, name):
     assert len(found["traceback"]) > 1
 
 
-def test_an_empty_exercise_does_not_fail(said):
-    assert said["empty"][0]["text"] == "Still empty. Hint: two and two.\n"
+EMPTY = "Waits for your answer: put it in place of None, and run the cell again."
+
+# What each exercise's cell may know; and naive wrong answers, with the slip that leads to them.
+KNOWN = {
+    "01.1": {"samples": 1439},
+    "01.2": {"output": 0.9, "target": 1.0, "hidden": 0.7},
+    "01.4": {"curvatures": [3.1, 0.4]},
+    "02.1": {"numbers": 4810, "ranks": 2},
+    "03.2": {"m": 128, "n": 112},
+}
+WRONG = {
+    "01.1": {"rounded down": 44, "not rounded": 1439 / 32, "one too many": 46, "multiplied": 1439 * 32},
+    "01.2": {"without the 2": -0.07, "sign": 0.14, "without the hidden unit": -0.2, "the loss": 0.01},
+    "01.3": {"times the gradient": 10, "no correction": 0.0316, "the gradient": 1000, "in lr": 1},
+    "01.4": {"the flat direction": 5, "1 / c": 0.3226, "the mean": 2 / 1.75, "the curvature": 3.1},
+    "01.5": {"the variance": 2 / 512, "Xavier's": 512**-0.5, "not halved": 512**0.5, "half": (1 / 1024) ** 0.5},
+    "01.6": {"rounded down": 6, "not rounded": 6.4, "a divisor": 8, "samples": 80},
+    "02.1": {"parameters": 4810, "two ways, not halved": 8 * 4810, "bits": 32 * 4810, "half": 2 * 4810},
+    "02.2": {"m + 3": 30, "n = 4 of 0.1": 40, "one more": 28, "one less": 26},
+    "02.3": {"no delay": 2, "one step old": 1, "three steps old": 0.445, "2 / (d + 1)": 2 / 3, "1 / d": 0.5},
+    "03.1": {"one side only": 2, "outputs and inputs, twice": 8, "kernel too": 16, "the other way": 0.25},
+    "03.2": {"the last that pays": 59, "not rounded": 128 * 112 / 240, "full rank": 112, "half": 56, "one more": 61},
+}
+
+
+def told(capsys, *answers, **known):
+    lessons.exercise(*answers, **known)
+    return capsys.readouterr().out
+
+
+def test_an_empty_exercise_does_not_fail_and_gives_nothing_away(said):
+    assert said["empty"][0]["text"] == f"{EMPTY}\n"
+
+
+@pytest.mark.parametrize("name", EXERCISES)
+def test_naive_wrong_answers_are_refused_and_the_right_one_is_not(name, capsys):
+    known, exercise = KNOWN.get(name, {}), EXERCISES[name]
+    right = exercise.truth(**known)
+    assert told(capsys, name, right, **known) == f"Right: {number(right)}.\n"
+    assert len(WRONG[name]) >= 4
+    for slip, answer in WRONG[name].items():
+        text = told(capsys, name, answer, **known)
+        assert text.startswith("Not yet: ") and exercise.hint in text, slip
+    for empty in (None, ...):
+        assert told(capsys, name, empty, **known) == f"{EMPTY}\n"
+
+
+def test_no_cell_gives_the_answer_or_the_hint_away():
+    asked = []
+    for lesson in LESSONS:
+        for source in cells_of(lesson):
+            if "exercise(" in source:
+                assert "\nanswer = None\n" in f"\n{source}\n", source
+                name = re.search(r'exercise\("(.*?)", answer', source)[1]
+                asked.append(name)
+                given = re.findall(r"exercise\((.*)\)", source)[0].partition("answer")[2]
+                assert not re.search(r"\d", given.replace("h[1]", "")), source  # names of the lesson, no numbers
+                assert EXERCISES[name].hint not in source and "hint" not in source
+    assert asked == list(EXERCISES) == list(WRONG)
 
 
 @pytest.mark.parametrize(
     ("answer", "says"),
     [
-        (None, "Still empty. Hint: two and two."),
-        (..., "Still empty. Hint: two and two."),
         (4, "Right: 4."),
-        (4.3, "Right: 4."),
-        (4.5, "Not yet: 4.5 is too much. Hint: two and two."),
-        (-4, "Not yet: -4 is too little. Hint: two and two."),
-        (float("nan"), "Not yet: nan is no number. Hint: two and two."),
-        ("four", "Not yet: 'four' is no number. Hint: two and two."),
-        ([4], "Not yet: [4] is no number. Hint: two and two."),
-        (10**400, "Not yet: 1000000000000000000000000000000000000000 is no number. Hint: two and two."),
+        (4.1, "Not yet: 4.1 is too much."),
+        (-4, "Not yet: -4 is too little."),
+        (float("nan"), "Not yet: nan is no number."),
+        ("four", "Not yet: 'four' is no number."),
+        ([4], "Not yet: [4] is no number."),
+        (10**400, "Not yet: 1000000000000000000000000000000000000000 is no number."),
     ],
 )
-def test_exercise(capsys, answer, says):
-    lessons.exercise(answer, 4, "two and two.")
-    assert capsys.readouterr().out == says + "\n"
+def test_whatever_is_answered(capsys, answer, says):
+    assert told(capsys, "03.1", answer).startswith(says)
 
 
 def test_exercise_takes_tensors(capsys):
     import torch
 
-    lessons.exercise(torch.tensor(4), torch.tensor(4), "", within=0)
-    lessons.exercise(torch.ones(2), 4, "one.")
-    assert capsys.readouterr().out == "Right: 4.\nNot yet: tensor([1., 1.]) is no number. Hint: one.\n"
+    known = {"m": torch.tensor(128), "n": torch.tensor(112)}
+    assert told(capsys, "03.2", torch.tensor(60), **known) == "Right: 60.\n"
+    assert "is no number" in told(capsys, "03.2", torch.ones(2), **known)
+
+
+def test_an_exercise_that_is_not_there():
+    with pytest.raises(SpecError, match="exercise='03.9'.*03.1"):
+        lessons.exercise("03.9", None)
 
 
 def test_a_lesson_that_is_not_there():

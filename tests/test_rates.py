@@ -10,6 +10,7 @@ import time
 
 import pytest
 import torch
+from test_cli import call
 from torch import nn
 
 import lepton_lab as lab
@@ -148,6 +149,15 @@ def test_what_is_no_fresh_training_is_refused(home):
     child = lab.Spec.model_construct(**{**SPEC.to_dict(), "parent": "20260101-000000-abcd"})
     with pytest.raises(SpecError, match="parent='20260101-000000-abcd': a rate is sought for a fresh model"):
         lab.find_lr(child)
+
+
+def test_the_terminal_suggests_what_python_does(home):
+    out, _ = call("find-lr", "--model", "mlp", "--optimizer", "sgd", "--strategy", "single", "--steps", 60)
+    test = RateTest(lab.attach())
+    assert out == f"{test.sentence}\nRun: {test.run.id}\n" and test.run.spec.optimizer == "sgd"
+    assert "steps=5: must be" in call("find-lr", "--steps", 5, code=2)[1] and len(lab.runs()) == 1
+    out, err = call("find-lr", "--model", "mlp", "--lowest", 1e-9, "--highest", 1e-8, "--steps", 20, "--json", code=1)
+    assert out == "" and "the loss falls at no learning rate" in err
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])

@@ -261,3 +261,14 @@ def test_a_place_that_cannot_be_written_is_refused_before_the_work(runs, tmp_pat
         with pytest.raises(lab.LabError, match=why):
             lab.report(runs[0], out)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file"]
+
+
+def test_a_page_is_a_path_and_a_link_that_opens_it(tmp_path, monkeypatch):
+    (tmp_path / "one & two.html").touch()
+    page = reports.Page(tmp_path / "one & two.html")
+    assert isinstance(page, Path) and page == tmp_path / "one & two.html" and page.read_text() == ""
+    monkeypatch.chdir(tmp_path)
+    assert page._repr_html_() == '<a href="one%20%26%20two.html" target="_blank">one &amp; two.html</a>'
+    (tmp_path / "other").mkdir()
+    monkeypatch.chdir(tmp_path / "other")  # a notebook there can't open it
+    assert "<a" not in page._repr_html_() and str(tmp_path) in page._repr_html_()

@@ -19,11 +19,14 @@ from .advising import advise
 from .artifacts import export, load_test, measure
 from .compressing import command as compressing
 from .describing import described, tell
+from .generating import generate
 from .listing import show_table
 from .options import SpecCommand, as_json, chosen, option_help, spec_options
 from .progress import foreground
 from .racing import race
+from .rating import find_lr
 from .reporting import report
+from .searching import estimate, search
 from .serving import serve
 from .watching import logs, watch
 
@@ -38,6 +41,7 @@ Examples:
   lepton-lab run --model mlp --option hidden=256 --name wide --detach
   lepton-lab race --world 2 --strategy single --strategy ddp
   lepton-lab compress prune:0.5 quantize:int8   the latest run, smaller
+  lepton-lab search --bytes 40000      a chain that makes it as small as that
   lepton-lab list                      all runs, newest first
   lepton-lab watch wide                a run by its name, as it goes on
   lepton-lab set --lr 1e-4             steer the latest run while it trains
@@ -127,7 +131,7 @@ def run(
 
 main.add_command(race)
 main.add_command(advise)
-for command in (watch, logs, measure, export, load_test, serve):
+for command in (watch, logs, measure, export, load_test, serve, generate, find_lr, estimate, search):
     main.add_command(command)
 
 

@@ -56,7 +56,7 @@ def command(watch: Callable[[Run, bool], int]) -> click.Command:
         else:
             raise SystemExit(watch(child, as_json))
 
-    compress.help = f"{compress.help}\n\n{LINK}\n\n\b\n{_known()}"
+    compress.help = f"{compress.help}\n\n{LINK}\n\n\b\n{known()}"
     return compress
 
 
@@ -92,6 +92,6 @@ def _value(text: str) -> Any:
         return text
 
 
-def _known() -> str:
+def known() -> str:
     """The compressors and their options, a line each."""
     return "\n".join(f"  {name:<9} {', '.join(keywords(entry))}" for name, entry in table("compressor").items())

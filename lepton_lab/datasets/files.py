@@ -137,10 +137,10 @@ def fetch(name: str, root: Path) -> dict[str, Path]:
         require(root)
         folder = root / source.folder
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            with _alone(folder):
+            root.mkdir(parents=True, exist_ok=True)
+            with _alone(root):
                 if not all(find(name, root, file) for file in files):
-                    _download(name, archive, folder)
+                    _download(name, archive, folder, root)
         except OSError as error:
             packed = "" if archive in files else f", nor {archive} in {root / source.packed}"
             raise SpecError(
@@ -173,14 +173,15 @@ def _alone(folder: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def _download(name: str, archive: str, folder: Path) -> None:
-    """Try each mirror; OSError with every mirror's reason if none has the published contents."""
+def _download(name: str, archive: str, folder: Path, root: Path) -> None:
+    """Try each mirror, and make the folder for what came; OSError with every mirror's reason if none has it."""
     reasons = []
     for mirror in SOURCES[name].mirrors:
         try:
-            with tempfile.TemporaryFile(dir=folder) as handle:
+            with tempfile.TemporaryFile(dir=root) as handle:
                 _copy(mirror + archive, handle, f"{name}: {archive}")
                 for file, contents in _members(handle, archive, SOURCES[name].archives[archive]):
+                    folder.mkdir(parents=True, exist_ok=True)
                     _place(folder / file, contents)
             return
         except (OSError, EOFError, HTTPException, zlib.error, tarfile.TarError) as error:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import html
 import os
 import secrets
 import subprocess
+import urllib.parse
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,7 +32,18 @@ PAGE, STYLE = (Path(__file__).with_name(name) for name in ("page.html.j2", "styl
 Runs = Run | str | Iterable[Run | str]
 
 
-def report(runs: Runs, out: str | os.PathLike[str] = "report.html") -> Path:
+class Page(type(Path())):  # type: ignore[misc]  # PosixPath, which Path() makes
+    """The path of a written page; last in a cell it is a link that opens it."""
+
+    def _repr_html_(self) -> str:
+        if not self.is_relative_to(here := Path.cwd()):  # Jupyter serves no files but those below its own folder
+            beside = f"lab.report(run, {self.name!r}) writes it beside the notebook, from where it can be opened"
+            return f"<code>{html.escape(str(self))}</code><br>{html.escape(beside)}."
+        link = urllib.parse.quote(self.relative_to(here).as_posix())
+        return f'<a href="{link}" target="_blank">{html.escape(self.name)}</a>'
+
+
+def report(runs: Runs, out: str | os.PathLike[str] = "report.html") -> Page:
     """
     Write runs into one self-contained HTML file: it opens with no network, no kernel and no script.
 
@@ -43,8 +56,8 @@ def report(runs: Runs, out: str | os.PathLike[str] = "report.html") -> Path:
 
     Returns
     -------
-    pathlib.Path
-        The file, as an absolute path.
+    Page
+        The file, as an absolute `pathlib.Path`; last in a cell it is a link that opens it.
 
     Raises
     ------
@@ -54,7 +67,7 @@ def report(runs: Runs, out: str | os.PathLike[str] = "report.html") -> Path:
     chosen = _listed(runs)
     if not chosen:
         raise LabError("a report needs at least one run: lab.report(lab.runs(), out) takes all there are")
-    path = Path(out).expanduser().absolute()
+    path = Page(Path(out).expanduser().absolute())
     if path.is_dir():
         raise LabError(f"the report {str(path)!r} can't be written: it is a folder; name a file such as report.html")
     draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")

@@ -14,6 +14,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from lepton_lab.charts import number
 from lepton_lab.charts.drawing import PICTURE
 from lepton_lab.refusals import SpecError, unknown
+from lepton_lab.spec import pick
+
+from .exercises import EXERCISES
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
 ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth")
+EXACT = 1e-9  # of what is right: how far off floats may be that mean the number itself
 ALIKE = 0.6  # of a cell's text, from which on it is a cell of the lesson that the reader has changed
 
 # Lab shows a chart's PNG, on white, until someone points at it: here it fits page and theme.
@@ -104,35 +108,40 @@ def _help(shell: InteractiveShell, cells: list[Cell]) -> None:
     shell.set_custom_exc((NameError,), explain)
 
 
-def exercise(answer: Any, truth: float, hint: str, within: float = 0.1) -> None:
+def exercise(name: str, answer: Any, **known: float) -> None:
     """
-    Say whether an answer is right, and help where it is not.
+    Say whether an answer is right, and help on where it is not.
 
     Parameters
     ----------
+    name
+        Lesson and number, a name of EXERCISES, such as "01.2".
     answer
-        A number; None, or `...`, where the exercise is still empty.
-    truth
-        What is right.
-    hint
-        A sentence that helps on.
-    within
-        How far off an answer may be, as a fraction of what is right; 0 takes the number alone.
+        A number; None, or `...`, as long as nobody has answered.
+    **known
+        What the cell knows, and the right answer depends on.
+
+    Raises
+    ------
+    SpecError
+        If there is no such exercise.
     """
+    truth, hint, within = pick(EXERCISES, name, "exercise")
     if answer is None or answer is ...:
-        print(f"Still empty. Hint: {hint}")
+        print("Waits for your answer: put it in place of None, and run the cell again.")
         return
+    right = float(truth(**known))
     try:
         given = float(answer)
     except (TypeError, ValueError, ArithmeticError, RuntimeError):  # RuntimeError: a tensor of several numbers
         print(f"Not yet: {answer!r:.40} is no number. Hint: {hint}")
         return
-    if abs(given - truth) <= within * abs(truth):
-        print(f"Right: {number(truth)}.")
+    if abs(given - right) <= max(within, EXACT) * abs(right):
+        print(f"Right: {number(right)}.")
     elif given != given:
         print(f"Not yet: nan is no number. Hint: {hint}")
     else:
-        print(f"Not yet: {number(given)} is {'too much' if given > truth else 'too little'}. Hint: {hint}")
+        print(f"Not yet: {number(given)} is {'too much' if given > right else 'too little'}. Hint: {hint}")
 
 
 def read(lesson: str) -> list[Cell]:

@@ -6,7 +6,6 @@ Legend of the shape comments: B samples, K classes, T tokens, H x W pixels.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -14,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def class_axis(
-    scores: Sequence[int], target: Sequence[int] | None = None, *, classes: int = 0, tokens: bool = False
+    scores: tuple[int, ...], target: tuple[int, ...] | None = None, *, classes: int = 0, tokens: bool = False
 ) -> int | None:
     """
     The axis along which outputs score classes; None where they are no scores of one class out of many.
@@ -33,17 +32,17 @@ def class_axis(
     tokens
         Whether the samples are texts: what is decisive where both axes suit.
     """
-    last = len(scores) - 1
+    scores, last = tuple(scores), len(scores) - 1
+    order = (last, 1) if tokens else (1, last)
     if last < 1:
         return None
     if target is not None:
-        suits = {axis: [*scores[:axis], *scores[axis + 1 :]] == list(target) for axis in (1, last)}
+        suited = [axis for axis in order if scores[:axis] + scores[axis + 1 :] == target]
     else:
-        suits = {axis: scores[axis] == classes for axis in (1, last)}
-        if classes and not any(suits.values()):  # a model may tell more classes apart than its data have
-            suits = {axis: scores[axis] > classes for axis in (1, last)}
-    order = (last, 1) if tokens else (1, last)
-    return next((axis for axis in order if suits[axis] and scores[axis] > 1), None)
+        suited = [axis for axis in order if scores[axis] == classes]
+        if not suited and classes:  # a model may tell more classes apart than its data have
+            suited = [axis for axis in order if scores[axis] > classes]
+    return next((axis for axis in suited if scores[axis] > 1), None)
 
 
 def right_answers(output: Tensor, target: Tensor, *, tokens: bool = False) -> Tensor | None:

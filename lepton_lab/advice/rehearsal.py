@@ -19,7 +19,7 @@ from ..evaluation import usual_loss
 from ..feeding import Feed
 from ..refusals import shown
 from ..spec import Spec, SpecError, pick, table
-from ..strategies.base import Single
+from ..strategies.base import Single, takes_channels_last
 from ..strategies.work import BACKWARD, FORWARD, GRADIENT, KEPT, LOSS, PASSING, Amount, Event, Held, Workload
 from ..supervisor.rank import make_model
 
@@ -90,7 +90,7 @@ class Rehearsed(Single):
 
     def _place(self, model: nn.Module) -> nn.Module:
         convolutions = [layer for layer in model.modules() if isinstance(layer, nn.Conv2d)]
-        for layer in convolutions:  # as Single does it, in which tensors without memory would be lost
+        for layer in convolutions if takes_channels_last(model) else ():  # as Single does, but keeps tensors fake
             weight = layer.weight.detach().contiguous(memory_format=torch.channels_last)
             layer.weight = nn.Parameter(weight, layer.weight.requires_grad)
         return model

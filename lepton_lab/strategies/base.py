@@ -222,8 +222,8 @@ class Single:
     def _place(self, model: nn.Module) -> nn.Module:
         import torch
 
-        if any(isinstance(layer, torch.nn.Conv2d) for layer in model.modules()):
-            model = model.to(memory_format=torch.channels_last)  # faster convolutions, above all in bf16
+        if takes_channels_last(model):
+            model = model.to(memory_format=torch.channels_last)
         return model.to(self.device)
 
     def _wrap(self, model: nn.Module) -> nn.Module:
@@ -254,6 +254,31 @@ class Single:
         import torch
 
         torch.nn.utils.clip_grad_norm_(self.parameters, clip)
+
+
+def takes_channels_last(model: nn.Module) -> bool:
+    """
+    Whether a model may have its kernels in channels_last, which only a row of torch's and our own layers is known to.
+
+    A step of the CNNs takes 1.1 to 1.5 times less time so in fp32, and up to 2.2 times less in bf16 (one CPU thread).
+    But it changes how activations lie in memory, on which code of a user may depend: `x.view(len(x), -1)` after a
+    convolution then fails. So the answer is yes only where none of the code that runs is a user's, and the output,
+    which goes to a loss that may be, comes from a linear layer.
+    """
+    from torch import nn
+
+    modules = list(model.modules())
+    return (
+        type(model).forward is nn.Sequential.forward
+        and any(isinstance(module, nn.Conv2d) for module in modules)
+        and isinstance(modules[-1], nn.Linear)
+        and all(
+            type(module).__module__.partition(".")[0] in ("torch", __package__.partition(".")[0]) for module in modules
+        )
+        and not any(
+            module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module) for module in modules
+        )
+    )
 
 
 def _sum(a: Tensor | None, b: Tensor | None) -> Tensor | None:

@@ -12,6 +12,7 @@ from pydantic import Field
 
 from ..answers import right_answers
 from ..spec import Spec, SpecError, table
+from .base import takes_channels_last
 from .group import Group
 from .timetable import PIPELINES
 
@@ -95,8 +96,12 @@ class Pipeline(Group):
         """Keep this rank's layers, and let go of the others."""
         if self.world == 1:
             return super().setup(model, make_optimizer)
+        import torch
+
         from . import stages
 
+        if takes_channels_last(model):  # which a stage alone can't tell
+            model = model.to(memory_format=torch.channels_last)
         runs = self._cut(model)
         owners = [stage % self.world for stage in range(len(runs))]
         held = [layer for run, owner in zip(runs, owners, strict=True) if owner == self.rank for layer in run]

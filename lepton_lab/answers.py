@@ -33,9 +33,9 @@ def class_axis(
         Whether the samples are texts: what is decisive where both axes suit.
     """
     scores, last = tuple(scores), len(scores) - 1
-    order = (last, 1) if tokens else (1, last)
     if last < 1:
         return None
+    order = (1,) if last == 1 else (last, 1) if tokens else (1, last)
     if target is not None:
         suited = [axis for axis in order if scores[:axis] + scores[axis + 1 :] == target]
     else:
@@ -45,18 +45,26 @@ def class_axis(
     return next((axis for axis in suited if scores[axis] > 1), None)
 
 
+def matches(output: Tensor, target: Tensor, *, tokens: bool = False) -> Tensor | None:
+    """
+    Which answers are right, in the target's shape: the class of the highest score; None where that has no meaning.
+
+    A single score is right or wrong only by a threshold, which we don't know.
+    """
+    if not hasattr(output, "argmax") or target.is_floating_point():
+        return None
+    axis = class_axis(output.shape, target.shape, tokens=tokens)
+    return None if axis is None else output.argmax(axis) == target
+
+
 def right_answers(output: Tensor, target: Tensor, *, tokens: bool = False) -> Tensor | None:
     """
     Number of right answers: scores (B, K) against class numbers (B,); None where that has no meaning.
 
     Where a sample has many labels, as the tokens (B, T) of a text or the pixels (B, H, W) of a picture, it is the sum
-    over samples of the fraction of right ones in each. A single score is right or wrong only by a threshold, which we
-    don't know.
+    over samples of the fraction of right ones in each.
     """
-    if not hasattr(output, "argmax") or target.is_floating_point():
-        return None
-    axis = class_axis(output.shape, target.shape, tokens=tokens)
-    if axis is None:
-        return None
-    right = output.argmax(axis) == target
-    return right.sum() if target.dim() == 1 else right.flatten(1).float().mean(1).sum()
+    right = matches(output, target, tokens=tokens)
+    if right is None or target.dim() == 1:
+        return right if right is None else right.sum()
+    return right.flatten(1).float().mean(1).sum()

@@ -21,6 +21,7 @@ from .evaluation import evaluate
 from .events import Log
 from .feeding import Feed
 from .folders import MEASURES, RunFolder, read_json, write_json
+from .losses import Criterion
 from .spec import Spec, SpecError, pick, table
 from .strategies.base import Single
 from .trained import ARTIFACT, BEGUN, CONTROL, DONE, PARENT, place
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from .datasets import Data
-    from .strategies.base import Loss
 
 FIGURES = "done.json"  # what a round ended with, beside its module
 OF_RUN = ("compress", "name", "timeout", "checkpoint_every", "eval_every", "strategy", "world", "device")
@@ -60,7 +60,7 @@ class Chain:
     """
 
     def __init__(
-        self, folder: RunFolder, strategy: Single, data: Data, loss: Loss, log: Log, facts: dict[str, Any]
+        self, folder: RunFolder, strategy: Single, data: Data, loss: Criterion, log: Log, facts: dict[str, Any]
     ) -> None:
         self.folder, self.strategy, self.data, self.loss, self.log = folder, strategy, data, loss, log
         self.spec = folder.spec
@@ -248,7 +248,7 @@ class Chain:
             len(data.classes),
             data.vocabulary,
             example(shipping.kept(before), data.shape, data.vocabulary),
-            loss=self.loss,
+            loss=Criterion(self.loss.loss, data, self.strategy.step_total),
             draw=lambda count: _batches(data, spec, count),
             parent=lambda: shipping.kept(parent),
             before=lambda: shipping.kept(before),

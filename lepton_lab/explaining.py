@@ -97,7 +97,8 @@ def explain(run: Run | str, *, samples: int = 4, method: str = "integrated_gradi
         said = tuple((data.classes[int(one.argmax())], float(one.max())) for one in sure)
         drawn = tuple(found[i].numpy() for found in maps)
         same = alike(maps[0][i], maps[1][i]) if len(maps) == 2 else None
-        rows.append(Sample(number, data.classes[int(y[i])], _picture(raw[i]), drawn, said, same))
+        label = data.classes[k] if (k := int(y[i])) >= 0 else "ignored"
+        rows.append(Sample(number, label, _picture(raw[i]), drawn, said, same))
     held_to = None
     if control is not None:
         pairs = zip(maps[0], _maps(attribute, control, x, black, targets), strict=True)

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from .datasets import Data
-    from .strategies.base import Batch, Single
+    from .losses import Batch
+    from .strategies.base import Single
 
 EVAL_ELEMENTS = 2**18  # inputs of an evaluation batch hold about this many numbers; for tokens, their scores do
 

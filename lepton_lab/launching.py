@@ -10,6 +10,7 @@ from . import compressing, datasets, shipping, trained
 from .compressors import rehearse
 from .compressors.chain import plan
 from .folders import RunFolder, data_root, find
+from .losses import ignored
 from .run import Run
 from .spec import CELL, OWN, TABLES, Spec, SpecError, keywords, pick, table
 from .strategies import STRATEGIES
@@ -49,7 +50,11 @@ def launch(
         tensors or arrays. Without `val` a tenth of train is held out by the spec's seed.
     loss
         loss(output (B, ...), target (B, ...)) -> mean (scalar); cross entropy for whole-number targets else (of texts,
-        over all tokens: scores (B, T, K) of targets (B, T)), or mean squared error.
+        over all tokens: scores (B, T, K) of targets (B, T)), or mean squared error. Ranks and micro-batches each take
+        the mean of their own slice. These are put together by what torch's cross entropy weighs (`weight`,
+        `ignore_index`); those of a function of your own, by their samples. So if yours is a mean over something else,
+        such as tokens that count or weights of classes, take nn.CrossEntropyLoss or functools.partial of its function:
+        otherwise results depend on `world`, `accumulate` and the last, short batch.
     strategy
         Instead of a name: a subclass of one of STRATEGIES' classes, such as `lab.Group`. May be defined in a cell.
 
@@ -75,7 +80,7 @@ def create(spec: Spec, model: Any = None, data: Any = None, loss: Any = None, st
         raise SpecError(why)
     devices.choose(spec)
     if data is not None:
-        parts["data"] = datasets.from_user(data, spec.seed)
+        parts["data"] = datasets.from_user(data, spec.seed, ignored(loss))
     elif "dataset" not in spec.own:
         datasets.check(spec.dataset, data_root())
     if spec.parent:

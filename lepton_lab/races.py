@@ -14,6 +14,7 @@ from .datasets import from_user
 from .equality import Equality, compare, exact
 from .folders import ENDED
 from .launching import copy, create, named, start
+from .losses import ignored
 from .reports.pictures import picture
 from .reports.sections import NONE, Section, table
 from .run import MOVED, POLL, Run
@@ -67,7 +68,7 @@ def race(
         raise SpecError(f"race takes a Spec, not a {type(spec).__name__}: lab.race(lab.Spec(...), ['single', 'ddp'])")
     parts = {"model": model, "data": data, "loss": loss}
     spec = named(spec, {name: part for name, part in parts.items() if part is not None})
-    own = None if data is None else from_user(data, spec.seed)
+    own = None if data is None else from_user(data, spec.seed, ignored(loss))
     specs, refused = contenders(spec, strategies, model, own)
     if not specs:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in refused.items())

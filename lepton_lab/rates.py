@@ -12,6 +12,7 @@ from .charts import number, read
 from .charts.sweep import Sweep
 from .folders import ENDED, data_root
 from .launching import changed, launch
+from .losses import ignored
 from .optimizers import RANGE_TEST
 from .run import POLL, Run
 from .spec import LabError, Spec, SpecError
@@ -63,7 +64,7 @@ def find_lr(
     if not isinstance(spec, Spec):
         raise SpecError(f"find_lr takes a Spec, not a {type(spec).__name__}: lab.find_lr(lab.Spec(...))")
     _check(spec, lowest, highest, steps)
-    run = launch(_rising(spec, data, lowest, highest, steps), model=model, data=data, loss=loss)
+    run = launch(_rising(spec, data, loss, lowest, highest, steps), model=model, data=data, loss=loss)
     try:
         _follow(run, steps)
     except BaseException:  # an interrupted cell too: nobody waits for it any more
@@ -84,9 +85,9 @@ def _check(spec: Spec, lowest: float, highest: float, steps: int) -> None:
         raise SpecError(f"parent={spec.parent!r}: a rate is sought for a fresh model; leave out parent and compress")
 
 
-def _rising(spec: Spec, data: Any, lowest: float, highest: float, steps: int) -> Spec:
+def _rising(spec: Spec, data: Any, loss: Any, lowest: float, highest: float, steps: int) -> Spec:
     """The spec of the run: as many epochs as the steps need, without evaluations and checkpoints between."""
-    own = datasets.from_user(data, spec.seed) if data is not None else None
+    own = datasets.from_user(data, spec.seed, ignored(loss)) if data is not None else None
     if own is None and "dataset" not in spec.own:
         datasets.check(spec.dataset, data_root())
         own = load_data(spec)

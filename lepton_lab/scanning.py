@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from . import shipping
 from .charts import Chart
 from .charts.heat import Heat
-from .folders import find
+from .folders import RunFolder, find
+from .losses import Criterion
 from .run import Run
 from .spec import SpecError
 
@@ -127,6 +129,7 @@ def sensitivity(
         If a ratio is refused, the model can't be pruned, or its answers are not right or wrong.
     """
     import torch
+    from torch.nn.functional import cross_entropy
 
     from .compressors import Prune, Work
     from .compressors.groups import Structure
@@ -143,7 +146,8 @@ def sensitivity(
     if y.is_floating_point():
         raise SpecError(f"run {run.id!r} is a regression: its answers are not right or wrong, so nothing is scanned")
     example = x[:2].clone()
-    whole = accuracy(module, x, y)
+    criterion = Criterion(shipping.unpack(RunFolder(run.folder), ("loss",)).get("loss") or cross_entropy)
+    whole = accuracy(module, x, y, criterion)
     structure = Structure(copy.deepcopy(module), example)
     facts = run.facts
     work = Work(spec, tuple(facts["shape"]), len(facts["classes"]), facts.get("vocabulary", 0), example)
@@ -153,29 +157,32 @@ def sensitivity(
         for ratio in sorted(ratios):
             link = Prune(ratios={unit.name: ratio}, importance=importance)  # type: ignore[arg-type]
             try:
-                found[ratio] = accuracy(link.apply(copy.deepcopy(module), work).eval(), x, y)
+                found[ratio] = accuracy(link.apply(copy.deepcopy(module), work).eval(), x, y, criterion)
             except SpecError as error:  # the model's own code can't do without a part of it
                 structure.left[unit.name] = str(error).partition("can't be pruned: ")[2] or str(error)
                 break
         else:
             pruned[unit.name] = found
-    rounded = _rounded(module, x, y) if int8 else {}
+    rounded = _rounded(module, x, y, criterion) if int8 else {}
     with torch.no_grad():
         return Sensitivity(run.id, whole, len(y), pruned, rounded, dict(structure.left))
 
 
-def accuracy(module: nn.Module, x: Tensor, y: Tensor) -> float:
-    """Fraction of right answers to samples as the model takes them."""
+def accuracy(module: nn.Module, x: Tensor, y: Tensor, criterion: Criterion) -> float:
+    """Fraction of right answers to samples as the model takes them, of those that count for the loss."""
     import torch
 
+    right, n = 0.0, 0.0
     with torch.no_grad():
-        right = sum(
-            int((module(x[i : i + BATCH]).argmax(-1) == y[i : i + BATCH]).sum()) for i in range(0, len(x), BATCH)
-        )
-    return right / y.numel()
+        for part, targets in zip(x.split(BATCH), y.split(BATCH), strict=True):
+            if (hits := criterion.hits(module(part), targets)) is None:
+                raise SpecError("sensitivity: the model's answers are not right or wrong, so nothing is scanned")
+            right += float(hits)
+            n += float(criterion.answers(targets))
+    return right / max(n, 1)
 
 
-def _rounded(module: nn.Module, x: Tensor, y: Tensor) -> dict[str, float]:
+def _rounded(module: nn.Module, x: Tensor, y: Tensor, criterion: Criterion) -> dict[str, float]:
     """Accuracy with each layer alone computing with the numbers that int8 leaves."""
     import torch
 
@@ -191,7 +198,7 @@ def _rounded(module: nn.Module, x: Tensor, y: Tensor) -> dict[str, float]:
         layer.train()  # it follows the range of its inputs
         with torch.no_grad():
             other(x[:BATCH])
-        found[name] = accuracy(other.eval(), x, y)
+        found[name] = accuracy(other.eval(), x, y, criterion)
     return found
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .folders import RunFolder, read_json, write_json
+from .losses import terms
 from .spec import SpecError
 
 if TYPE_CHECKING:
@@ -127,6 +128,7 @@ def check(model: Any = None, data: Any = None, loss: Any = None, strategy: Any =
         raise SpecError(
             f"loss={name(loss)} has parameters of its own, which nobody would train: put them into the model"
         )
+    terms(loss)
 
 
 def build(maker: Any, shape: tuple[int, ...], classes: int, vocabulary: int = 0) -> nn.Module:

@@ -10,16 +10,18 @@ from . import checkpoints
 from .checkpoints import NonFinite
 from .control import Control
 from .datasets import bits_per_byte
-from .evaluation import evaluate, token_loss
+from .evaluation import evaluate
 from .events import Log
 from .feeding import Feed
 from .folders import RunFolder
+from .losses import Criterion, token_loss
 from .optimizers import factor
 from .tracing import Tracer
 
 if TYPE_CHECKING:
     from .datasets import Data
-    from .strategies.base import Loss, Objective, Single
+    from .losses import Objective
+    from .strategies.base import Single
 
 WAIT = 0.02  # seconds between looks while paused
 CONFUSED = 200  # classes up to which a confusion matrix is of use
@@ -70,7 +72,7 @@ class Fit:
     strategy
         Set up with model and optimizer.
     data, loss
-        The splits, and loss(output (B, ...), target (B, ...)) -> mean (scalar).
+        The splits, and the run's loss.
     log
         Where this rank's events go.
     part
@@ -83,7 +85,7 @@ class Fit:
     """
 
     def __init__(
-        self, folder: RunFolder, strategy: Single, data: Data, loss: Loss, log: Log, part: Part | None = None
+        self, folder: RunFolder, strategy: Single, data: Data, loss: Criterion, log: Log, part: Part | None = None
     ) -> None:
         self.folder, self.strategy, self.loss, self.log = folder, strategy, loss, log
         self.spec = spec = folder.spec
@@ -93,7 +95,7 @@ class Fit:
         )
         self.control = part.control or Control(folder.path, strategy.rank, strategy.world, strategy.lead)
         self.classes = len(data.classes)
-        self.bits = _bits(data) if loss is token_loss else {}  # by split: bits per byte at a loss of 1
+        self.bits = _bits(data) if loss.loss is token_loss else {}  # by split: bits per byte at a loss of 1
         self.steps = part.epochs * self.train.steps
         self.now = Progress(spec.lr, spec.clip, spec.weight_decay, part.step, part.epoch)
         self._steered = steered = folder.facts.get("steered") or {}  # by `run.resume`; no checkpoint holds it yet
@@ -113,7 +115,7 @@ class Fit:
 
     def run(self) -> str:
         """Train to the end, or until a stop; returns "done" or "stopped"."""
-        now, log, part, objective = self.now, self.log, self.part, self.part.objective
+        now, log, part, objective = self.now, self.log, self.part, self.part.objective or self.loss
         tracer = Tracer(self.folder, self.strategy, log, now.step)
         steps = part.steps or self.steps
         self._state("running", step=now.step, steps=steps, samples=self.train.n, parts=self.strategy.parts)
@@ -121,15 +123,13 @@ class Fit:
         if self._steered and self.strategy.rank == 0:
             log.write("note", command="set", step=now.step, **self._steered)
         while now.epoch < part.epoch + part.epochs:
-            self.strategy.model.train()
             for batches, count in self.train.epoch(now.epoch, skip=now.position):
                 while command := self.control.next(now.step):
                     if self._obey(command) == "stop":
                         return self._stop()
                 lr = self._set_lr()
-                if objective is not None:
-                    batches = objective.over(batches)
-                loss, correct, samples = tracer.step(now.step, batches, count, objective or self.loss, now.clip)
+                batches = objective.over(batches)
+                loss, correct, samples = tracer.step(now.step, batches, count, objective, now.clip)
                 now.step += 1
                 now.position += 1
                 self._ranked = correct is not None

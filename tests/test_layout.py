@@ -25,7 +25,7 @@ LAYERS = [
     {"tails", "processes", "story"},
     {"folders"},
     {"events", "control", "operations"},
-    {"datasets", "models", "optimizers"},
+    {"datasets", "models", "optimizers", "losses"},
     {"strategies"},
     {"compressors"},
     {"loading", "shipping", "injection", "naming"},

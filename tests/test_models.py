@@ -5,7 +5,7 @@ import torch
 import torch._dynamo  # sets an environment variable of its own when first needed, which a test would seem to leak
 from torch import nn
 
-from lepton_lab.evaluation import token_loss
+from lepton_lab.losses import token_loss
 from lepton_lab.models import MODELS, cnn, mlp, mnist_cnn
 from lepton_lab.spec import Spec, SpecError, keywords
 

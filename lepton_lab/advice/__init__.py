@@ -13,6 +13,7 @@ from ..contenders import entries, fields
 from ..datasets import from_user
 from ..folders import RunFolder
 from ..launching import fit, named
+from ..losses import ignored
 from ..reports.sections import NONE, Section, table
 from ..run import Run
 from ..spec import Spec, SpecError
@@ -174,7 +175,7 @@ def advise(
     parts = {name: part for name, part in parts.items() if part is not None}
     spec = named(spec, parts)
     if data is not None:
-        parts["data"] = from_user(data, spec.seed)
+        parts["data"] = from_user(data, spec.seed, ignored(loss))
     return Advice(_rows(spec, rehearsed(spec, **parts), worlds, strategies, parts))
 
 

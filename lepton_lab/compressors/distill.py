@@ -6,18 +6,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
+from ..answers import class_axis
+from ..losses import Criterion, Objective
 from ..refusals import SpecError, unknown
 from ..spec import keywords, table
-from ..strategies.base import Objective
 from .base import Compressor, Epochs, Work
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from torch import Tensor, nn
 
+    from ..losses import Batch, Loss
     from ..spec import Spec
-    from ..strategies.base import Loss
 
 
 class Distill(Compressor):
@@ -26,7 +27,9 @@ class Distill(Compressor):
 
     The loss is alpha x T^2 x the divergence of the student's answers from the teacher's, both softened by the
     temperature T, and (1 - alpha) x the usual loss; without `labels` the teacher's answers are all there is, and the
-    training data's labels are never looked at, so that there need not be any: `((x, None), val, test)`.
+    training data's labels are never looked at, so that there need not be any: `((x, None), val, test)`. Answers are
+    chances of the classes; or of yes and no, each by itself, under nn.BCEWithLogitsLoss and its kin; or else numbers,
+    whose divergence is the squared error, without a temperature.
     """
 
     def __init__(
@@ -101,7 +104,8 @@ class Distill(Compressor):
         teacher = work.parent().eval().requires_grad_(False)
         if work.device is not None:
             teacher = teacher.to(work.device)
-        return Taught(work.loss, teacher, model if self.features else None, self.temperature, self.alpha)
+        features = model if self.features else None
+        return Taught(work.loss, teacher, features, self.temperature, self.alpha, work.classes, bool(work.vocabulary))
 
 
 class Taught(Objective):
@@ -115,33 +119,46 @@ class Taught(Objective):
     student
         The module whose features are to be like the teacher's, or None.
     temperature, alpha
-        T, and the weight of what the teacher says.
+        T, and the weight of what the teacher says; at 1 targets are not looked at.
+    classes, tokens
+        How many the data have, and whether they are texts: where the outputs score classes, if targets can't tell.
     """
 
     def __init__(
-        self, loss: Loss, teacher: nn.Module, student: nn.Module | None, temperature: float, alpha: float
+        self,
+        loss: Loss,
+        teacher: nn.Module,
+        student: nn.Module | None,
+        temperature: float,
+        alpha: float,
+        classes: int = 0,
+        tokens: bool = False,
     ) -> None:
-        self.loss, self.teacher, self.temperature, self.alpha = loss, teacher, temperature, alpha
+        self.loss = loss if isinstance(loss, Criterion) else Criterion(loss)
+        self.teacher, self.temperature, self.alpha = teacher, temperature, alpha
+        self.classes, self.tokens = classes, tokens
         self.watched = [_last_inputs(teacher), _last_inputs(student)] if student is not None else []
 
+    def over(self, batches: Iterable[Batch]) -> Iterable[Batch]:
+        """Each micro-batch, seen by the loss of labels too."""
+        return super().over(self.loss.over(batches))
+
+    def right(self, output: Tensor, target: Tensor) -> Tensor | None:
+        """As without a teacher."""
+        return self.loss.right(output, target)
+
     def __call__(self, output: Tensor, target: Tensor) -> Tensor:
-        """Scores (B, K) or (B, T, K) and targets -> mean (scalar)."""
+        """Outputs (B, ...) and targets -> mean (scalar)."""
         import torch
-        from torch.nn import functional
 
         with torch.no_grad():
             taught = self.teacher(self.x)
-        T = self.temperature
         if taught.shape != output.shape:
             raise SpecError(
                 f"compress='distill': the teacher answers {tuple(taught.shape[1:])} numbers a sample, the student "
                 f"{tuple(output.shape[1:])}; they must tell the same classes apart"
             )
-        if output.shape[-1] > 1:
-            wanted, said = (functional.log_softmax(part.float().flatten(0, -2) / T, -1) for part in (taught, output))
-            value = T * T * functional.kl_div(said, wanted, reduction="batchmean", log_target=True)
-        else:  # a regression has no temperature
-            value = (output - taught).square().mean()
+        value = self._divergence(output, taught, target)
         if self.alpha < 1:
             value = self.alpha * value + (1 - self.alpha) * self.loss(output, target)
         if self.watched:
@@ -150,6 +167,24 @@ class Taught(Objective):
             theirs, ours = (similarity(watched().float()) for watched in self.watched)
             value = value + (theirs - ours).square().sum() / len(output)
         return value
+
+    def _divergence(self, output: Tensor, taught: Tensor, target: Tensor) -> Tensor:
+        """How far the student's answers are from the teacher's."""
+        from torch.nn import functional
+
+        T = self.temperature
+        if self.loss.yes_or_no:
+            ours, theirs = output.float() / T, taught.float() / T
+            least = functional.binary_cross_entropy_with_logits(theirs, theirs.sigmoid())
+            return T * T * (functional.binary_cross_entropy_with_logits(ours, theirs.sigmoid()) - least)
+        whole = self.alpha < 1 or not self.classes
+        shape = target.shape if whole and not target.is_floating_point() else None
+        axis = class_axis(output.shape, shape, classes=self.classes, tokens=self.tokens)
+        if axis is None:
+            return (output - taught).square().mean()
+        ours, theirs = (part.float().movedim(axis, -1).flatten(0, -2) / T for part in (output, taught))  # (..., K)
+        ours, theirs = functional.log_softmax(ours, -1), functional.log_softmax(theirs, -1)
+        return T * T * functional.kl_div(ours, theirs, reduction="batchmean", log_target=True)
 
 
 def _scores(model: nn.Module, example: Tensor) -> tuple[int, ...]:

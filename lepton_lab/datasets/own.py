@@ -15,7 +15,7 @@ NAMES = {1: ("train",), 2: ("train", "test"), 3: ("train", "val", "test")}
 FORMS = "give (train, test), (train, val, test) or train alone, each a map-style Dataset or a pair (x, y) of arrays"
 
 
-def from_user(data: Any, seed: int) -> Data:
+def from_user(data: Any, seed: int, ignored: int = -100) -> Data:
     """
     Data from what a user has: tensors, NumPy arrays or map-style Datasets.
 
@@ -29,6 +29,8 @@ def from_user(data: Any, seed: int) -> Data:
     seed
         Seed of the validation set, a tenth of the training samples, where none is given; fewer than ten are all kept
         for training.
+    ignored
+        The label that the loss leaves out, and so no class.
 
     Returns
     -------
@@ -47,7 +49,7 @@ def from_user(data: Any, seed: int) -> Data:
     for name, shape in shapes.items():
         if shape != shapes["train"]:
             raise SpecError(f"data: {name} has samples of shape {shape}, train of {shapes['train']}; make them alike")
-    classes = _classes(splits, parts["train"])
+    classes = _classes(splits, parts["train"], ignored)
     vocabulary = _vocabulary(splits, shapes["train"])
     if vocabulary and classes and _next(splits["train"]):
         classes += [str(token) for token in range(len(classes), vocabulary)]
@@ -160,7 +162,7 @@ def _shape(split: Split, name: str) -> tuple[int, ...]:
     return tuple(np.shape(x))
 
 
-def _classes(splits: dict[str, Split], train: Any) -> list[str]:
+def _classes(splits: dict[str, Split], train: Any, ignored: int) -> list[str]:
     """Label names: the Dataset's own, else numbers up to the largest label; none for a regression."""
     named = _own(train, "classes")
     if isinstance(named, (list, tuple)):
@@ -170,6 +172,9 @@ def _classes(splits: dict[str, Split], train: Any) -> list[str]:
         y = _labels(split)
         if y.dtype.kind not in "iub":
             return []
+        y = y[y != ignored]
+        if not y.size:
+            continue
         if y.min() < 0:
             raise SpecError(f"data: {name} has the label {y.min()}; labels are integers from 0 up")
         count = max(count, int(y.max()) + 1)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import provenance
+from ..answers import class_axis
 from ..artifacts import About, Artifact, load
 from ..artifacts.checking import checked
 from ..artifacts.sources import run_data, source
@@ -97,7 +98,7 @@ def measure(
         results = _clocked(everyone, samples, batches, repeats, warmup, watts)
         for one, result in zip(everyone, results, strict=True):
             if y is not None and about.labels != []:
-                right, n = _right(one, x, y, max(batches))
+                right, n = _right(one, x, y, max(batches), about.vocabulary > 0)
                 if n:
                     result.accuracy, result.interval, result.samples = right / n, wilson(right, n), n
     conditions = {
@@ -223,7 +224,7 @@ def _batch(samples: np.ndarray, size: int) -> np.ndarray:
     return np.ascontiguousarray(samples[np.arange(size) % len(samples)])
 
 
-def _right(one: Candidate, x: Any, y: Any, batch: int) -> tuple[int, int]:
+def _right(one: Candidate, x: Any, y: Any, batch: int, tokens: bool) -> tuple[int, int]:
     """
     Right answers, and answers, over all samples; 0 of 0 where scores say no class.
 
@@ -233,10 +234,11 @@ def _right(one: Candidate, x: Any, y: Any, batch: int) -> tuple[int, int]:
     for start in range(0, len(x), batch):
         answers = y[start : start + batch]
         scores = one.forward(_batch(x[start : start + batch], batch))[: len(answers)]
-        if scores.shape[:-1] != answers.shape or scores.shape[-1] < 2:
+        axis = class_axis(scores.shape, answers.shape, tokens=tokens)
+        if axis is None:
             return 0, 0
-        right += int((scores.argmax(-1) == answers).sum())
-        n += answers.size
+        right += int((scores.argmax(axis) == answers).sum())
+        n += int((answers >= 0).sum())  # what is below is a label that losses ignore
     return right, n
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-    from .base import Batch, Loss
+    from ..losses import Batch, Loss
 
 
 class Asynchronous(Group):
@@ -57,6 +57,10 @@ class Asynchronous(Group):
             self._begin()
         self._begun = True
         return super().step(batches, count, loss, clip)
+
+    def step_total(self, values: Tensor) -> Tensor:
+        """The values of this rank, whose gradient is an update of its own."""
+        return super().step_total(values) if self.exact else values
 
     def _begin(self) -> None:
         """Before the first step, when every rank has its parameters."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field
 
 from ..answers import right_answers
+from ..losses import Objective
 from ..spec import Spec
 
 if TYPE_CHECKING:
@@ -17,31 +18,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from torch.optim import Optimizer
 
+    from ..losses import Batch, Loss
     from .work import Cost, Workload
-
-    # One micro-batch of a rank: inputs (B, ...), targets (B, ...), and its share of the step's loss.
-    Batch = tuple[Tensor, Tensor, float]
-    Loss = Callable[[Tensor, Tensor], Tensor]
-
-
-class Objective:
-    """
-    What training minimises where that follows from more than output and target: `x` are the inputs of both.
-
-    It is called as a loss is: (output (B, ...), target (B, ...)) -> mean (scalar).
-    """
-
-    x: Tensor
-
-    def __call__(self, output: Tensor, target: Tensor) -> Tensor:
-        """The loss of a micro-batch."""
-        raise NotImplementedError
-
-    def over(self, batches: Iterable[Batch]) -> Iterator[Batch]:
-        """The same micro-batches, each seen here before the model sees it."""
-        for x, y, share in batches:
-            self.x = x
-            yield x, y, share
 
 
 class Single:
@@ -125,6 +103,7 @@ class Single:
         """Place the model and make its optimizer; returns what the loop trains."""
         import torch
 
+        begin(model)
         self.module = self._place(model)
         self.model = self._wrap(self.module)  # before the optimizer, since it may put others in the parameters' place
         self.parameters = [p for p in self.module.parameters() if p.requires_grad]
@@ -146,6 +125,7 @@ class Single:
         """
         for parameter in self.parameters:
             parameter.grad = None
+        count_right = loss.right if isinstance(loss, Objective) else right_answers
         total = correct = None
         samples = 0
         for i, (x, y, share) in enumerate(batches, 1):
@@ -156,7 +136,7 @@ class Single:
                 self._backward(value if share == 1.0 else value * share)
             # A rank without a sample in the last, short batch has borrowed one, whose share is nothing.
             n = len(y) if share else 0
-            value, right = value.detach(), right_answers(output, y)
+            value, right = value.detach(), count_right(output, y)
             if not share and right is not None:
                 right = right * 0
             if count > 1:
@@ -169,6 +149,10 @@ class Single:
     def total(self, values: Tensor) -> Tensor:
         """Sum over the parts of the batch of values that each rank holds for its own; all ranks wait for each other."""
         return values
+
+    def step_total(self, values: Tensor) -> Tensor:
+        """Sum over the parts of one step's batch; where each rank makes steps of its own, there is but one part."""
+        return self.total(values)
 
     def barrier(self) -> None:
         """Wait until all ranks are here."""
@@ -254,6 +238,25 @@ class Single:
         import torch
 
         torch.nn.utils.clip_grad_norm_(self.parameters, clip)
+
+
+def begin(model: nn.Module) -> None:
+    """Set a model to training, but for the parts that its maker had set to evaluation, such as a frozen batch norm."""
+    frozen = [module for module in model.modules() if not module.training] if model.training else []
+    model.train()
+    for module in frozen:
+        module.training = False
+
+
+@contextlib.contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Set a model to evaluation for a time; then every part is as it was."""
+    frozen = [module for module in model.modules() if not module.training]
+    model.eval()
+    yield
+    model.train()
+    for module in frozen:
+        module.training = False
 
 
 def takes_channels_last(model: nn.Module) -> bool:

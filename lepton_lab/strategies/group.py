@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-    from .base import Batch, Loss
+    from ..losses import Batch, Loss
     from .work import Cost, Workload
 
 AHEAD = 3  # steps that a host may run ahead of its GPU

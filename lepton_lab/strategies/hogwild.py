@@ -17,7 +17,7 @@ from .work import shown
 if TYPE_CHECKING:
     from torch import Tensor, UntypedStorage, nn
 
-    from .base import Batch, Loss
+    from ..losses import Batch, Loss
     from .work import Cost, Workload
 
 LINE = 64  # bytes of a cache line: no two tensors share one

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field
 
 from ..answers import right_answers
+from ..losses import Objective
 from ..spec import Spec, SpecError, table
-from .base import takes_channels_last
+from .base import begin, evaluating, takes_channels_last
 from .group import Group
 from .timetable import PIPELINES
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from torch.optim import Optimizer
 
-    from .base import Batch, Loss
+    from ..losses import Batch, Loss
     from .stages import Layer
     from .work import Cost, Workload
 
@@ -100,7 +101,8 @@ class Pipeline(Group):
 
         from . import stages
 
-        if takes_channels_last(model):  # which a stage alone can't tell
+        begin(model)  # what is frozen, and which layout suits, only the whole can tell
+        if takes_channels_last(model):
             model = model.to(memory_format=torch.channels_last)
         runs = self._cut(model)
         owners = [stage % self.world for stage in range(len(runs))]
@@ -200,10 +202,8 @@ class Pipeline(Group):
             from torch.distributed import pipelining
 
             if x.shape not in self.relay.shapes:
-                self.relay.eval()
-                with torch.no_grad():
+                with torch.no_grad(), evaluating(self.relay):
                     self.relay(x)
-                self.relay.train()
             like = [torch.empty_like(x, device="meta")]
             for shape, dtype in self.relay.shapes[x.shape]:
                 like.append(torch.empty(shape, dtype=dtype, device="meta", requires_grad=dtype.is_floating_point))
@@ -241,6 +241,7 @@ class Scores:
         self, loss: Loss, samples: int, autocast: Callable[[], contextlib.AbstractContextManager[Any]]
     ) -> None:
         self._function, self._autocast = loss, autocast
+        self._count_right = loss.right if isinstance(loss, Objective) else right_answers
         self._samples = self._left = samples
         self.loss: Tensor | None = None
         """Mean over the samples so far; None where this rank has not the last stage."""
@@ -256,7 +257,7 @@ class Scores:
         with self._autocast():
             value = self._function(output, target) * (n / self._samples)
         self.loss = value.detach() if self.loss is None else self.loss + value.detach()
-        right = right_answers(output.detach(), target)
+        right = self._count_right(output.detach(), target)
         if right is not None and n:
             self.right = right if self.right is None else self.right + right
         return value

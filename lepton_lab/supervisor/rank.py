@@ -76,7 +76,7 @@ def _train(folder: RunFolder, rank: int, gpu: str | None, log: Log) -> str:
     import torch
 
     from ..compressing import Chain
-    from ..evaluation import usual_loss
+    from ..losses import Criterion, usual_loss
     from ..training import Fit, rewind
 
     spec = folder.spec
@@ -98,6 +98,7 @@ def _train(folder: RunFolder, rank: int, gpu: str | None, log: Log) -> str:
     loss = shipped.get("loss") or usual_loss(data)
     if isinstance(loss, torch.nn.Module):
         loss = loss.to(device)
+    loss = Criterion(loss, data, strategy.step_total)
     facts = {"threads": threads, "device": _name(device)}
     if not spec.compress:
         optimizer = pick(table("optimizer"), spec.optimizer, "optimizer")

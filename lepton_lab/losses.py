@@ -1,0 +1,245 @@
+"""
+Losses: the usual ones, and what a run minimises, as a sum over targets and what they weigh.
+
+Legend of the shape comments: B samples, K classes, T tokens.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, NamedTuple
+
+from .answers import matches, right_answers
+from .refusals import SpecError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from .datasets import Data
+
+    # One micro-batch of a rank: inputs (B, ...), targets (B, ...), and its share of the step's loss.
+    Batch = tuple[Tensor, Tensor, float]
+    Loss = Callable[[Tensor, Tensor], Tensor]
+
+IGNORED = -100
+"""The target that torch's cross entropy leaves out unless told otherwise."""
+LEAST = 1e-12  # weight of targets that all are left out, whose sum of losses is 0
+
+
+class Objective:
+    """
+    What training minimises where that follows from more than output and target: `x` are the inputs of both.
+
+    It is called as a loss is: (output (B, ...), target (B, ...)) -> mean (scalar).
+    """
+
+    x: Tensor
+
+    def __call__(self, output: Tensor, target: Tensor) -> Tensor:
+        """The loss of a micro-batch."""
+        raise NotImplementedError
+
+    def over(self, batches: Iterable[Batch]) -> Iterable[Batch]:
+        """A step's micro-batches, each seen here before the model sees it."""
+        for x, y, share in batches:
+            self.x = x
+            yield x, y, share
+
+    def right(self, output: Tensor, target: Tensor) -> Tensor | None:
+        """Right answers of a micro-batch, as many as samples if all are; None where that has no meaning."""
+        raise NotImplementedError
+
+
+class Criterion(Objective):
+    """
+    A loss as a sum over targets and their weight: a step's loss is its sum over its weight, however it is cut.
+
+    Samples weigh alike, but under torch's cross entropy (CrossEntropyLoss, NLLLoss, and their functions, also through
+    `functools.partial`): there targets weigh by class, and ignored ones nothing. What any other function takes the mean
+    over can't be known: it is taken for the samples.
+
+    Parameters
+    ----------
+    loss
+        loss(output (B, ...), target (B, ...)) -> scalar, as `launch` takes it.
+    data
+        Whose targets tell whether some are ignored.
+    total
+        Sum of values over the ranks that compute a step's samples.
+    """
+
+    def __init__(self, loss: Loss, data: Data | None = None, total: Callable[[Tensor], Tensor] | None = None) -> None:
+        self.loss, self._terms = loss, terms(loss)
+        self._total = total or (lambda values: values)
+        self._tokens = data is not None and data.vocabulary > 0 and (loss is token_loss or self._terms is None)
+        self.even = self._terms is None or (data is not None and self._terms.alike(data))
+        """Whether all samples weigh alike, so that the loss's own mean is one over samples."""
+        self.summed = self._terms is not None and self._terms.summed
+        """Whether the loss is a sum, not a mean."""
+        self.yes_or_no = _of_yes_or_no(loss)
+        """Whether each output is a score of its own for yes or no."""
+        self._mean_weight: Tensor | None = None  # of a sample of the step at hand
+        self._mean_answers: Tensor | None = None
+
+    def __call__(self, output: Tensor, target: Tensor) -> Tensor:
+        """What a micro-batch adds to its step's loss, as a mean over its samples; of a batch by itself, its loss."""
+        if self.even:
+            return self.loss(output, target)
+        value = self.sum(output, target)
+        if self._mean_weight is not None:
+            return value / (self._mean_weight.to(value.dtype) * len(target))
+        return value if self.summed else value / self.weight(target).to(value.dtype).clamp(min=LEAST)
+
+    def over(self, batches: Iterable[Batch]) -> Iterable[Batch]:
+        """The same micro-batches, once it is known what a sample of their step weighs in the mean."""
+        return batches if self.even else self._weighed(list(batches))
+
+    def _weighed(self, batches: list[Batch]) -> Iterator[Batch]:
+        import torch
+
+        own = torch.zeros(3, dtype=torch.float64, device=batches[0][1].device)
+        for _, y, share in batches:
+            if share:
+                own += torch.stack([self.weight(y), self.answers(y), own.new_tensor(len(y))])
+        weight, answers, samples = self._total(own)
+        self._mean_weight = (weight.clamp(min=LEAST) if not self.summed else 1.0) / samples.clamp(min=1)
+        self._mean_answers = answers.clamp(min=1) / samples.clamp(min=1)
+        yield from batches
+
+    def sum(self, output: Tensor, target: Tensor) -> Tensor:
+        """The loss's sum over a batch's targets."""
+        return self.loss(output, target) * len(target) if self._terms is None else self._terms.sum(output, target)
+
+    def weight(self, target: Tensor) -> Tensor:
+        """What such a sum is divided by to be the mean, in float64."""
+        import torch
+
+        if self._terms is None or self.summed:
+            return torch.tensor(len(target), dtype=torch.float64, device=target.device)
+        return self._terms.weigh(target)
+
+    def answers(self, target: Tensor) -> Tensor:
+        """How many answers of a batch can be right, in float64: its samples, or its targets that are not ignored."""
+        import torch
+
+        if self.even:
+            return torch.tensor(len(target), dtype=torch.float64, device=target.device)
+        return (target != self._terms.ignored).sum().double()
+
+    def hits(self, output: Tensor, target: Tensor) -> Tensor | None:
+        """How many of `answers` are right; None where that has no meaning."""
+        if self.even:
+            return right_answers(output, target, tokens=self._tokens)
+        found = matches(output, target, tokens=self._tokens)
+        return None if found is None else (found & (target != self._terms.ignored)).sum()
+
+    def right(self, output: Tensor, target: Tensor) -> Tensor | None:
+        """Right answers of a micro-batch: as many as its samples, if all those of its step are right."""
+        hits = self.hits(output, target)
+        if hits is None or self.even:
+            return hits
+        each = self.answers(target).clamp(min=1) / len(target) if self._mean_answers is None else self._mean_answers
+        return hits / each
+
+
+class Terms(NamedTuple):
+    """What is known of one of torch's losses."""
+
+    sum: Loss
+    """The same, as a sum."""
+    weight: Tensor | None = None
+    """Of each class, (K,)."""
+    ignored: int = IGNORED
+    summed: bool = False
+    """Whether it is a sum itself."""
+
+    def alike(self, data: Data) -> bool:
+        """Whether all samples of some data weigh the same; a Dataset's targets are not known."""
+        parts = [part for part in (data.train, data.val, data.test) if part is not None]
+        if self.summed or self.weight is not None or not all(isinstance(part, tuple) for part in parts):
+            return False
+        return not any(bool((y == self.ignored).any()) for _, y in parts)
+
+    def weigh(self, target: Tensor) -> Tensor:
+        """What a batch's targets weigh together, in float64."""
+        import torch
+
+        if target.is_floating_point():  # chances of each class, (B, K, ...), whose places weigh alike
+            return torch.tensor(target.numel() / target.shape[1], dtype=torch.float64, device=target.device)
+        counted = target != self.ignored
+        if self.weight is None:
+            return counted.sum().double()
+        return (self.weight.to(target.device).double()[target.where(counted, 0)] * counted).sum()
+
+
+def terms(loss: Loss) -> Terms | None:
+    """
+    What is known of a loss; None of any but torch's.
+
+    Raises
+    ------
+    SpecError
+        If it gives a number for each sample.
+    """
+    from torch import nn
+    from torch.nn import functional
+    from torch.nn.modules.loss import _Loss
+
+    whole = isinstance(loss, functools.partial) and not loss.args
+    function, known = (loss.func, loss.keywords) if whole else (loss, {})
+    entropies = (nn.CrossEntropyLoss, nn.NLLLoss)
+    if function in (functional.cross_entropy, functional.nll_loss, token_loss):
+        _reduced(loss, reduction := known.get("reduction", "mean"))
+        as_sum = functools.partial(function, **{**known, "reduction": "sum"})
+        return Terms(as_sum, known.get("weight"), known.get("ignore_index", IGNORED), reduction == "sum")
+    if not isinstance(loss, _Loss):
+        return None
+    _reduced(loss, loss.reduction)
+    if isinstance(loss, entropies) and type(loss).forward in [kind.forward for kind in entropies]:
+        as_sum = copy.copy(loss)
+        as_sum.reduction = "sum"
+        return Terms(as_sum, loss.weight, loss.ignore_index, loss.reduction == "sum")
+    return Terms(loss, summed=True) if loss.reduction == "sum" else None
+
+
+def _of_yes_or_no(loss: Loss) -> bool:
+    from torch import nn
+    from torch.nn import functional
+
+    names = ("binary_cross_entropy_with_logits", "multilabel_soft_margin_loss")
+    function = loss.func if isinstance(loss, functools.partial) else loss
+    kinds = (nn.BCEWithLogitsLoss, nn.MultiLabelSoftMarginLoss)
+    return isinstance(loss, kinds) or function in [getattr(functional, name) for name in names]
+
+
+def _reduced(loss: Loss, reduction: str) -> None:
+    if reduction == "none":
+        name = getattr(loss, "__name__", type(loss).__name__)
+        raise SpecError(f"loss={name}: reduction='none' gives a number for each sample; take reduction='mean'")
+
+
+def token_loss(output: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
+    """Mean cross entropy of scores (B, T, K) over all tokens (B, T), or of (B, K) over labels (B,)."""
+    from torch.nn import functional
+
+    return functional.cross_entropy(output.flatten(0, -2), target.flatten(), reduction=reduction)
+
+
+def squared_error(output: Tensor, target: Tensor) -> Tensor:
+    """Mean squared error, taking an output (B, 1) for a target (B,) too, which would broadcast to (B, B)."""
+    return (output.reshape(target.shape) - target).square().mean()
+
+
+def usual_loss(data: Data) -> Loss:
+    """What is trained where the user gives no loss: cross entropy for classes and tokens, else the squared error."""
+    from torch.nn import functional
+
+    return squared_error if not data.classes else token_loss if data.vocabulary else functional.cross_entropy
+
+
+def ignored(loss: Loss | None) -> int:
+    """The target that a loss leaves out."""
+    known = terms(loss) if loss is not None else None
+    return known.ignored if known else IGNORED

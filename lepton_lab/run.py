@@ -56,11 +56,11 @@ class Run:
     def __hash__(self) -> int:
         return hash(self.folder)
 
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
+    def _ipython_display_(self) -> None:
         """In a notebook: the live view, where one is installed."""
         for view in metadata.entry_points(group="lepton_lab.view"):
             return view.load()(self)
-        return {"text/plain": repr(self)}
+        raise NotImplementedError  # IPython then shows the text
 
     @property
     def state(self) -> str:

@@ -16,7 +16,7 @@ from lepton_widgets import Compression, Learner, Live, Shelf, Workbench
 from lepton_widgets.curves import ALL, Curves, pack
 from lepton_widgets.feed import Feed
 from lepton_widgets.form import LABELS, code, describe, preview
-from lepton_widgets.live import STATIC, bundle
+from lepton_widgets.frame import STATIC, VIEW
 from lepton_widgets.shelf import Catalogue
 from lepton_widgets.status import Status
 
@@ -354,14 +354,15 @@ class TestLive:
     def test_text_says_how_it_stands(self, run, views):
         write(run, {"kind": "state", "t": 0, "rank": 0, "state": "running", "steps": 8}, train(2, 0), train(2, 1))
         write(run, {"kind": "eval", "t": 3, "rank": 0, "step": 2, "split": "val", "loss": 0.25, "accuracy": 0.9})
-        data = bundle(run)
-        data = data[0] if isinstance(data, tuple) else data
-        assert "application/vnd.jupyter.widget-view+json" in data
-        assert f"{run.id}, running, epoch 1 of 4, step 2 of 8, val loss 0.25, val accuracy 0.9" in data["text/plain"]
-        close_all()
+        text = views(Live(run)).still()["text/plain"]
+        assert f"{run.id}, running, epoch 1 of 4, step 2 of 8, val loss 0.25, val accuracy 0.9" in text
 
-    def test_a_run_shows_itself(self, run):
-        assert "application/vnd.jupyter.widget-view+json" in str(run._repr_mimebundle_())
+    def test_a_run_shows_itself(self, run, monkeypatch):
+        displayed = []
+        monkeypatch.setattr("IPython.display.display", lambda data, **options: displayed.append(data))
+        run._ipython_display_()
+        (data,) = displayed
+        assert VIEW in data and run.id in data["text/html"] and run.id in data["text/plain"]
         close_all()
 
     def test_needs_a_run(self):
@@ -600,7 +601,7 @@ class TestWorkbench:
 
     def test_headless_prints_the_spec(self, views):
         bench = views(Workbench(epochs=3))
-        text = bench._repr_mimebundle_()["text/plain"]
+        text = bench.still()["text/plain"]
         assert Spec.load(text.removeprefix("Workbench\n")) == bench.spec
 
 
@@ -623,6 +624,6 @@ def test_scripts_are_self_contained():
 
 
 def test_failure_fields_are_those_the_card_reads():
-    card = (STATIC / "live.js").read_text()
+    card = (STATIC / "tables.js").read_text()
     for field in replace(Failure(0, "E", "m")).__dataclass_fields__:
         assert f"failure.{field}" in card, field

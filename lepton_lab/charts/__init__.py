@@ -35,20 +35,24 @@ __all__ += [
     "reduce",
     "series",
     "size",
+    "training",
     "trends",
 ]
 
 MARKS = 8  # interventions shown in a chart, at most
+Marks = tuple[tuple[float, str], ...]
+TRAINING = {"loss": ("Loss", "loss", None), "accuracy": ("Accuracy", "accuracy (fraction)", 1.0)}
+"""Of what is followed while training: title, label of the y axis, and its highest value."""
 
 
 def loss(runs: list[Run]) -> Chart:
     """Loss by step: training thin, validation strong."""
-    return _training(runs, "loss", "Loss", "loss")
+    return _of(runs, "loss")
 
 
 def accuracy(runs: list[Run]) -> Chart:
     """Accuracy by step: training thin, validation strong."""
-    return _training(runs, "accuracy", "Accuracy", "accuracy (fraction)", highest=1.0)
+    return _of(runs, "accuracy")
 
 
 def learning_rate(runs: list[Run]) -> Chart:
@@ -153,13 +157,24 @@ CHARTS: dict[str, Callable[[list[Run]], Chart]] = {
 }
 
 
-def _training(runs: list[Run], name: str, title: str, y: str, highest: float | None = None) -> Chart:
-    """Curves of training and validation of one or several runs."""
+def training(name: str, names: list[str], curves: list[dict[str, Curve]], marks: Marks = ()) -> Chart:
+    """
+    Curves of training and validation of one or several runs.
+
+    Parameters
+    ----------
+    name
+        loss or accuracy.
+    names, curves
+        Of each run a label, and its curves by name (see `series`).
+    marks
+        Steps at which something happened, and what.
+    """
+    title, y, highest = TRAINING[name]
+    alone = len(names) == 1
     lines, words = [], []
-    for i, (run, label) in enumerate(zip(runs, labels(runs), strict=True)):
-        curves = read(run).curves
-        train, val = curves.get(name), curves.get(f"val_{name}")
-        alone = len(runs) == 1
+    for i, (label, known) in enumerate(zip(names, curves, strict=True)):
+        train, val = known.get(name), known.get(f"val_{name}")
         if train:
             told = "training, each step" if alone else f"{label}, training"
             lines.append(Line(told, train, i, strong=False, legend=alone or not val))
@@ -168,14 +183,18 @@ def _training(runs: list[Run], name: str, title: str, y: str, highest: float | N
         parts = [_told(kind, curve) for kind, curve in (("training", train), ("validation", val)) if curve]
         words.append(f"{label}: {'; '.join(parts) or 'nothing yet'}")
     if not lines:
-        return Nothing(title, f"{title}: no run has any yet ({', '.join(run.id for run in runs)}).")
+        return Nothing(title, f"{title}: no run has any yet ({', '.join(names)}).")
     lines.sort(key=lambda line: line.strong)
     low, high = (f(v for line in lines for v in line.curve.y) for f in (min, max))
     log = name == "loss" and low > 0 and high / low > SPREAD
-    heading = f"{title}, {labels(runs)[0]}" if len(runs) == 1 else f"{title} (strong: validation; thin: training)"
+    heading = f"{title}, {names[0]}" if alone else f"{title} (strong: validation; thin: training)"
     text = f"{title} by optimizer step. {'. '.join(words)}."
     y += " (log scale)" if log else ""
-    return Lines(heading, text, y, tuple(lines), log, highest=highest, marks=_marks(runs))
+    return Lines(heading, text, y, tuple(lines), log, highest=highest, marks=marks)
+
+
+def _of(runs: list[Run], name: str) -> Chart:
+    return training(name, labels(runs), [read(run).curves for run in runs], _marks(runs))
 
 
 def _single(runs: list[Run], name: str, title: str, y: str, lowest: float | None = None) -> Chart:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import html
 import io
 import warnings
@@ -84,12 +85,13 @@ class Chart:
     @property
     def html(self) -> str:
         """The chart in HTML: a sharp PNG within, and its words."""
-        import base64
-        import html
+        return self.image(PAGE, DPI)
 
-        picture = base64.b64encode(self.png()).decode()
-        text = html.escape(self.text)
-        return f'<img class="{PICTURE}" width="{PAGE}" alt="{text}" src="data:image/png;base64,{picture}">'
+    def image(self, width: int, dpi: int) -> str:
+        """The chart in HTML, `width` CSS pixels wide: a PNG within, and its words as the alternative text."""
+        picture = base64.b64encode(self.png(dpi)).decode()
+        source = f"data:image/png;base64,{picture}"
+        return f'<img class="{PICTURE}" width="{width}" alt="{html.escape(self.text)}" src="{source}">'
 
     def _size(self) -> tuple[float, float]:
         """Width and height in inches."""
@@ -99,8 +101,6 @@ class Chart:
         raise NotImplementedError
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> tuple[dict[str, Any], dict[str, Any]]:
-        import base64
-
         data = {
             "application/vnd.plotly.v1+json": self.plotly(),
             # JupyterLab shows it until someone points at it, pixel for pixel: more would be cut off.

@@ -16,7 +16,8 @@ from lepton_lab.estimates import Estimate, label, measured, shown
 from lepton_lab.folders import ENDED
 from lepton_lab.spec import LabError
 
-from .live import Live, static
+from .frame import Shown, static
+from .live import Live
 
 POLL = 0.3
 """Seconds between looks for what a run measured."""
@@ -46,7 +47,7 @@ class Range(anywidget.AnyWidget):
     disabled = traitlets.Bool(False).tag(sync=True)
 
 
-class Compression(ipw.VBox):
+class Compression(Shown, ipw.VBox):
     """Choose a chain for a run's model, see at once what it would save, run it, and see what it did save.
 
     Parameters
@@ -117,6 +118,7 @@ class Compression(ipw.VBox):
         self._closed.set()
         if self.live is not None:
             self.live.close()
+        self.take_away()
         super().close()
 
     def launch(self) -> lab.Run | None:
@@ -129,15 +131,21 @@ class Compression(ipw.VBox):
             self._refuse(error)
             return None
         old, self.live = self.live, Live(self.run)
+        self.live.within = self
         self._slot.children = [self.live]
         if old is not None:
             old.close()
         threading.Thread(target=self._follow, args=(self.run,), name="lepton-lab-compression", daemon=True).start()
         return self.run
 
-    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
-        bundle = super()._repr_mimebundle_(**kwargs)
-        return {**bundle, "text/plain": repr(self)}
+    def still(self, picture: bool = True) -> dict[str, str]:
+        """What the chain saves, estimated and measured, and the run."""
+        run = self.live.still(picture)["text/html"] if self.live else ""
+        return {"text/html": self._figures.value + run, "text/plain": repr(self)}
+
+    def going(self) -> bool:
+        """Whether its run has not ended."""
+        return self.live is not None and self.live.going()
 
     def __repr__(self) -> str:
         lines = [list(HEADS), *self._rows()]
@@ -218,6 +226,7 @@ class Compression(ipw.VBox):
             pass
         if not self._closed.is_set() and run is self.run:
             self._tell()
+            self.keep(now=True)
 
     def _tell(self) -> None:
         with contextlib.suppress(LabError):

@@ -6,6 +6,8 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from lepton_lab.naming import labels
+
 from .curves import Curves, Key, Mark, pack
 from .status import TERMINAL, Status
 
@@ -29,7 +31,8 @@ class Feed:
     def __init__(self, runs: Sequence[Any], make: Callable[[int], Curves] = Curves) -> None:
         self.runs = list(runs)
         self.curves = [make(run.spec.world) for run in self.runs]
-        self.statuses = [Status(run) for run in self.runs]
+        names = labels(self.runs) if len(self.runs) > 1 else [None]
+        self.statuses = [Status(run, name) for run, name in zip(self.runs, names, strict=True)]
         self._tails = [run.tail() for run in self.runs]
         self._given: list[dict[Key, Mark]] = [{} for _ in self.runs]
         self._reading = threading.Lock()

@@ -18,9 +18,11 @@ from lepton_lab.spec import LabError, Spec, SpecError, pick
 
 from .curves import Key, Mark, pack
 from .form import code
+from .frame import Shown, static
 from .knobs import START, Knobs
-from .live import CATCH_UP, TICK, static
+from .live import CATCH_UP, TICK
 from .sketches import PATIENCE, Sketch, adopt, labels, tidy, worded
+from .stills import grid
 
 if TYPE_CHECKING:
     from lepton_lab.charts import Chart
@@ -33,7 +35,7 @@ DEBOUNCE = 0.1
 log = logging.getLogger(__name__)
 
 
-class Learner(anywidget.AnyWidget):
+class Learner(Shown, anywidget.AnyWidget):
     """One small run and a slider for each of its fields: a moved slider draws the new curve beside those before.
 
     Each position of the sliders is a run like any other. One that a newer position overtakes is stopped and removed;
@@ -135,7 +137,22 @@ class Learner(anywidget.AnyWidget):
             self._thread = None
             for sketch in self._sketches[-1:]:
                 sketch.end()
+        self.take_away()
         super().close()
+
+    def still(self, picture: bool = True) -> dict[str, str]:
+        """The curves as a picture, and what they came to."""
+        from lepton_lab.charts import CHARTS
+
+        with self._lock:
+            heads, runs = self._heads(), self.runs
+        rows = [["run", "state", "validation accuracy"], *([h["label"], h["state"], _percent(h)] for h in heads)]
+        drawn = CHARTS["accuracy"](runs).html if picture and runs else ""
+        return {"text/html": grid(rows) + drawn, "text/plain": repr(self)}
+
+    def going(self) -> bool:
+        """Whether a curve is still to come or to grow."""
+        return self._busy()
 
     def __repr__(self) -> str:
         with self._lock:
@@ -163,10 +180,13 @@ class Learner(anywidget.AnyWidget):
             return self._wanted is not None or self._starting or going
 
     def _work(self) -> None:
+        busy = True
         while not self._closed.is_set():
             self._moved.clear()
             try:
                 following = self._turn()
+                busy, was = self._busy(), busy
+                self.keep(now=was and not busy)
             except Exception:  # a view never fails the kernel
                 log.exception("the learner could not go on")
                 following = not self._closed.wait(1.0)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from pathlib import Path
 from typing import Any
 
 import anywidget
@@ -15,8 +14,10 @@ from lepton_lab.run import Run
 from lepton_lab.spec import SpecError
 
 from .feed import Feed
+from .frame import Shown, static
+from .status import TERMINAL
+from .stills import pictures, still
 
-STATIC = Path(__file__).parent / "static"
 TICK = 0.05
 """Seconds between two looks at the run folders."""
 HEAD_EVERY = 0.2
@@ -31,16 +32,11 @@ COMMANDS = ("pause", "resume", "stop", "set")
 log = logging.getLogger(__name__)
 
 
-def static(*names: str) -> str:
-    """Text of the files ``static/<name>``, one after the other."""
-    return "\n".join((STATIC / name).read_text(encoding="utf-8") for name in names)
-
-
-class Live(anywidget.AnyWidget):
+class Live(Shown, anywidget.AnyWidget):
     """Curves, progress, ranks and controls of runs, drawn while they train.
 
     A thread of its own tails the run folders, so the view moves on while cells run, and it never
-    raises into the kernel. The first run is the one that the buttons control.
+    raises into the kernel. The buttons control the first run, until another is chosen.
 
     Parameters
     ----------
@@ -52,9 +48,11 @@ class Live(anywidget.AnyWidget):
         Loss on a logarithmic axis.
     by_rank : bool
         One training curve a rank in place of the mean over ranks.
+    steered : int
+        Place of the run that the buttons control, from 0.
     """
 
-    _esm = static("base.js", "chart.js", "store.js", "live.js")
+    _esm = static("base.js", "chart.js", "store.js", "lines.js", "tables.js", "live.js")
     _css = static("lepton.css")
 
     header = traitlets.Dict().tag(sync=True, to_json=lambda _, live: {"runs": live._feed.heads()})
@@ -62,6 +60,7 @@ class Live(anywidget.AnyWidget):
     smoothing = traitlets.Float(0.6, min=0.0, max=0.99).tag(sync=True)
     log_scale = traitlets.Bool(False).tag(sync=True)
     by_rank = traitlets.Bool(False).tag(sync=True)
+    steered = traitlets.Int(0, min=0).tag(sync=True)
 
     def __init__(self, *runs: Any, **options: Any) -> None:
         self._closed = threading.Event()  # first of all, since an object that is refused is closed too
@@ -75,6 +74,8 @@ class Live(anywidget.AnyWidget):
         self._again: list[tuple[float, list]] = []
         self._head_due = 0.0
         self._sent_heads: list[dict[str, Any]] = []
+        self._phase: Any = None
+        self._pictured: tuple[list[tuple[int, int]], str] = [], ""  # what of the curves a picture was made of, and it
         # A long run takes a while to read: the cell waits only for a short one, the view gets the rest as it comes.
         first = threading.Thread(target=self._feed.poll, name="lepton-live-first", daemon=True)
         first.start()
@@ -88,10 +89,25 @@ class Live(anywidget.AnyWidget):
         self._closed.set()
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(timeout=2.0)
+        self.take_away()
         super().close()
 
     def __repr__(self) -> str:
         return "\n".join(f"Live: {status}" for status in self._feed.statuses)
+
+    def still(self, picture: bool = True) -> dict[str, str]:
+        """The runs as a picture and words."""
+        heads = self._feed.heads()
+        names = [head["label"] for head in heads]
+        points = [(len(series), series.version) for curves in self._feed.curves for series in [*curves.series.values()]]
+        if picture and points != self._pictured[0]:
+            self._pictured = points, pictures(self._feed.curves, names)
+        shown = self._pictured[1] if picture else ""
+        return {"text/html": still(heads, shown), "text/plain": repr(self)}
+
+    def going(self) -> bool:
+        """Whether a run has not ended."""
+        return any(run.state not in TERMINAL for run in self.runs)
 
     def _snapshot(self) -> bytes:
         block, given = self._feed.snapshot()
@@ -109,12 +125,18 @@ class Live(anywidget.AnyWidget):
             try:
                 alive = self._feed.poll()
                 self._send_news(final=not alive)
+                self._keep_still(alive)
                 if not alive and not self._again:
                     return
             except Exception:  # a view never fails a run, nor the kernel
                 log.exception("the live view could not be updated")
                 self._closed.wait(1.0)
             self._closed.wait(TICK)
+
+    def _keep_still(self, alive: bool) -> None:
+        phase = alive, [head["state"] for head in self._sent_heads]
+        begun, self._phase = phase != self._phase, phase
+        self.keep(now=begun)
 
     def _send_news(self, final: bool = False) -> None:
         now = time.monotonic()
@@ -135,7 +157,8 @@ class Live(anywidget.AnyWidget):
             self._feed.go_back([{} for _ in self.runs])
             self._send_news(final=True)
         elif content.get("command") in COMMANDS:
-            self._obey(self.runs[0], content["command"], content.get("values", {}))
+            run = next((run for run in self.runs if run.id == content.get("run")), self.runs[0])
+            self._obey(run, content["command"], content.get("values", {}))
 
     def _obey(self, run: Any, command: str, values: dict[str, Any]) -> None:
         try:
@@ -146,6 +169,6 @@ class Live(anywidget.AnyWidget):
         self._watch()  # a stopped run that resumes is to be followed again
 
 
-def bundle(run: Any, **kwargs: Any) -> Any:
-    """Mime bundle that shows ``run`` in Jupyter as a live view (entry point of group ``lepton_lab.view``)."""
-    return Live(run)._repr_mimebundle_(**kwargs)
+def bundle(run: Any) -> None:
+    """Show ``run`` below the cell that runs (entry point of group ``lepton_lab.view``)."""
+    Live(run)._ipython_display_()

@@ -15,11 +15,15 @@ from lepton_lab import Run
 from lepton_lab.folders import RunFolder, home
 from lepton_lab.spec import LabError
 
-from .live import Live, static
+from .frame import Shown, static
+from .live import Live
 from .status import TERMINAL
+from .stills import figure, grid
 
 EVERY = 1.0
 """Seconds between two looks at the folder of runs."""
+SAVED = 20
+"""Runs of which a saved notebook tells."""
 AT_ONCE = 40
 """Runs read in one look; the rest follow in the next, so that a long shelf shows its newest runs at once."""
 
@@ -85,6 +89,16 @@ class Catalogue:
             return None  # not a run, or one of a newer version
 
 
+def listed(rows: list[dict[str, Any]]) -> str:
+    """HTML of the newest runs of a shelf."""
+    lines = []
+    for row in rows[:SAVED]:
+        name = row["name"] or row["title"]
+        lines.append([name, row["id"], row["state"], figure("accuracy", row["val_accuracy"])])
+    more = f"<p>and {len(rows) - SAVED} older ones</p>" if len(rows) > SAVED else ""
+    return grid([["run", "id", "state", "validation accuracy"], *lines]) + more
+
+
 class Table(anywidget.AnyWidget):
     """The table of the shelf; ``selected`` holds the ids of the ticked runs."""
 
@@ -103,7 +117,7 @@ class Table(anywidget.AnyWidget):
         return sorted(self.catalogue.rows.copy().values(), key=lambda row: row["created"], reverse=True)
 
 
-class Shelf(ipw.VBox):
+class Shelf(Shown, ipw.VBox):
     """All runs as a table, newest first; ticked runs are overlaid in a live view below.
 
     Parameters
@@ -128,6 +142,7 @@ class Shelf(ipw.VBox):
         self.table.observe(lambda _: self._overlay(), names="selected")
         self._closed = threading.Event()
         self._sent: list[str] = []
+        self._states: dict[str, str] = {}
         self._thread = threading.Thread(target=self._follow, name="lepton-shelf", daemon=True)
         self._thread.start()
 
@@ -138,10 +153,17 @@ class Shelf(ipw.VBox):
         if self.live is not None:
             self.live.close()
         self.table.close()
+        self.take_away()
         super().close()
 
-    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
-        return {**super()._repr_mimebundle_(**kwargs), "text/plain": repr(self)}
+    def still(self, picture: bool = True) -> dict[str, str]:
+        """The newest runs as a table, and what is overlaid."""
+        overlay = self.live.still(picture)["text/html"] if self.live else ""
+        return {"text/html": listed(self.table.ordered()) + overlay, "text/plain": repr(self)}
+
+    def going(self) -> bool:
+        """Whether a run has not ended."""
+        return any(row["state"] not in TERMINAL for row in self.table.ordered())
 
     def __repr__(self) -> str:
         lines = [
@@ -157,6 +179,9 @@ class Shelf(ipw.VBox):
                 if changed or order != self._sent:
                     self.table.send({"rows": changed, "order": order})
                     self._sent = order
+                states = {row["id"]: row["state"] for row in self.table.ordered()}
+                begun, self._states = states != self._states, states
+                self.keep(now=begun)
             except Exception:  # a view never fails the kernel
                 log.exception("the shelf could not be updated")
 
@@ -167,6 +192,8 @@ class Shelf(ipw.VBox):
         chosen.sort(key=lambda run: run.state in TERMINAL)
         if chosen:
             self.live = Live(*chosen)
+            self.live.within = self
         self.children = [self.table, self.live] if self.live else [self.table]
         if old is not None:
             old.close()
+        self.stale()

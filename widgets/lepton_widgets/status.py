@@ -21,10 +21,14 @@ class Status:
     ----------
     run : Run
         Read for its spec, and in :meth:`head` for its state and failure.
+    label : str, optional
+        What the view calls it; its name otherwise, or data set and model.
     """
 
-    def __init__(self, run: Any) -> None:
+    def __init__(self, run: Any, label: str | None = None) -> None:
         self.run = run
+        self._label = label
+        self._remedy: tuple[Any, dict[str, float]] = None, {}
         self.world: int = run.spec.world
         self.steps: int | None = None
         self.step = 0
@@ -108,14 +112,18 @@ class Status:
         run, spec, state = self.run, self.run.spec, self.run.state
         pace = self.ranks[0].get("steps_per_s") if state == "running" else None
         failure = run.failure if state == "failed" else None
+        if failure != self._remedy[0]:  # read once: it needs the run's notes
+            self._remedy = failure, run.remedy if failure else {}
         return {
             "id": run.id,
-            "name": run.name,
+            "label": self._label or run.name or title(spec),
             "title": title(spec),
             "strategy": spec.strategy,
             "world": self.world,
             "state": state,
             "remark": run.remark,
+            "resumable": run.resumable,
+            "remedy": self._remedy[1],
             "epoch": self.epoch,
             "epochs": self.epochs,
             "link": self.link,

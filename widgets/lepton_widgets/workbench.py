@@ -15,6 +15,7 @@ from lepton_lab.spec import CELL, OWN, LabError, Spec, SpecError
 
 from .advisor import CostLine
 from .form import MAIN, MORE, Form, code, describe, preview
+from .frame import Shown
 from .live import Live
 from .shelf import Shelf
 
@@ -22,7 +23,7 @@ AGAIN = 0.7
 """Seconds after a launch in which the button starts no other: the second half of a double click."""
 
 
-class Workbench(ipw.VBox):
+class Workbench(Shown, ipw.VBox):
     """Choose, launch, watch, steer and compare runs.
 
     Parameters
@@ -80,6 +81,7 @@ class Workbench(ipw.VBox):
         self._form = Form(chosen, names, self._refresh)
         self._build()
         self._shelf = Shelf()
+        self._shelf.within = self
         super().__init__([self._panel, self._slot, self._shelf])
         self.add_class("ll-workbench")
         self._refresh()
@@ -105,11 +107,17 @@ class Workbench(ipw.VBox):
         for part in (self.live, self._shelf):
             if part is not None:
                 part.close()
+        self.take_away()
         super().close()
 
-    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
-        bundle = super()._repr_mimebundle_(**kwargs)
-        return {**bundle, "text/plain": repr(self)}
+    def still(self, picture: bool = True) -> dict[str, str]:
+        """What is chosen as code, the runs that it shows, and the shelf."""
+        parts = [view.still(picture)["text/html"] for view in (self.live, self._shelf) if view is not None]
+        return {"text/html": self._repeat.value + "".join(parts), "text/plain": repr(self)}
+
+    def going(self) -> bool:
+        """Whether a run has not ended."""
+        return any(view is not None and view.going() for view in (self.live, self._shelf))
 
     def __repr__(self) -> str:
         try:
@@ -179,6 +187,7 @@ class Workbench(ipw.VBox):
             self._button.disabled = False
             return None
         old, self.live = self.live, Live(self.run)
+        self.live.within = self
         self._slot.children = [self.live]
         if old is not None:
             old.close()

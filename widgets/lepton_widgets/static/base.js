@@ -11,6 +11,14 @@ const h = (tag, props = {}, ...children) => {
   return element;
 };
 
+// The same of SVG.
+const vector = (tag, props, ...children) => {
+  const element = document.createElementNS("http://www.w3.org/2000/svg", tag);
+  for (const [name, value] of Object.entries(props)) if (value != null && value !== "") element.setAttribute(name, value);
+  element.append(...children);
+  return element;
+};
+
 const setText = (element, text) => {
   if (element.textContent !== text) element.textContent = text;
 };
@@ -68,6 +76,7 @@ const readTheme = (element) => {
   const variable = (name) => getComputedStyle(element).getPropertyValue(name).trim();
   return {
     palette: dark ? PALETTE.dark : PALETTE.light,
+    text: style.color,
     muted: variable("--ll-muted"),
     grid: variable("--ll-grid"),
     mark: variable("--ll-mark"),

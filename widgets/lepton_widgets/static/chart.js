@@ -152,15 +152,26 @@ const logTicksOf = (low, high) => {
   return ticks.filter((_, i) => i % every === 0);
 };
 
+const HIGHER = 8; // times the median of the runs' highest values: one that diverged would flatten the others
+
+// The runs whose curves leave the picture at the top, of their highest values.
+const beyondOf = (tops) => {
+  const sorted = [...tops.values()].sort((a, b) => a - b);
+  const usual = sorted[(sorted.length - 1) >> 1];
+  return usual > 0 ? [...tops].filter(([, top]) => top > HIGHER * usual).map(([run]) => run) : [];
+};
+
 const PAD = { top: 20, right: 22, bottom: 24 }; // the labels of marks stand in the top one
 
 // One chart: two stacked canvases (curves; cursor), so that moving the cursor redraws no curve.
-// `view` is shared by the charts of a panel: {range: [x0, x1] | null, cursor: x | null, zoom(range), moved(spoken)}.
+// `view` is shared by the charts of a panel: {range: [x0, x1] | null, cursor: x | null, zoom(range), moved(spoken)}, and
+// if they are to stand in line reach(), the first and the last x of all of them.
 class Chart {
   constructor(figure, view, { title, format, log = () => false, bounds = null, unit = "step" }) {
     Object.assign(this, { figure, view, title, format, log, bounds, unit });
     this.lines = [];
     this.marks = [];
+    this.empty = "Waiting for the first step";
     this.base = document.createElement("canvas");
     this.over = document.createElement("canvas");
     this.tip = document.createElement("div");
@@ -255,20 +266,24 @@ class Chart {
       }
     if (low > high) return null;
     if (this.view.range) return this.view.range;
-    return [Math.min(low, 0), Math.max(high, low + 1)];
+    return this.view.reach?.() ?? [Math.min(low, 0), Math.max(high, low + 1)];
   }
 
   values(x0, x1, log) {
     let low = Infinity, high = -Infinity;
-    for (const { series, quiet, loose } of this.lines) {
+    const tops = new Map();
+    for (const { series, quiet, loose, run } of this.lines) {
       const from = Math.max(0, series.find(x0) - 1), to = Math.min(series.n, series.find(x1) + 1);
       // A long raw curve may leave the picture at its outliers; a short one is shown whole.
       if (from >= to || loose || (quiet && to - from > 500)) continue;
       series.extent(from, to);
       low = Math.min(low, series.lo);
       high = Math.max(high, series.hi);
+      tops.set(run, Math.max(tops.get(run) ?? -Infinity, series.hi));
     }
     if (low > high) return [0, 1];
+    this.beyond = log || this.bounds ? [] : beyondOf(tops);
+    if (this.beyond.length) high = Math.max(...[...tops].filter(([run]) => !this.beyond.includes(run)).map(([, top]) => top));
     if (log) {
       low = Math.log10(low > 0 ? low : high > 0 ? high / 1e6 : 1e-6);
       high = Math.log10(high > 0 ? high : 1);
@@ -312,7 +327,7 @@ class Chart {
     pen.font = this.theme.font;
     pen.fillStyle = this.theme.muted;
     pen.textAlign = "center";
-    pen.fillText("Waiting for the first step", this.width / 2, this.height / 2);
+    pen.fillText(this.empty, this.width / 2, this.height / 2);
     this.hover();
   }
 
@@ -382,13 +397,13 @@ class Chart {
     else this.traceColumns(pen, series, from, to, columns, py);
     pen.strokeStyle = line.color;
     pen.globalAlpha = line.alpha ?? (line.quiet ? this.theme.faint : 1);
-    pen.lineWidth = line.quiet ? 1 : 1.75;
+    pen.lineWidth = line.width ?? (line.quiet ? 1 : 1.75);
     pen.lineJoin = "round"; // miter would draw spikes on dense columns
     pen.lineCap = "round";
     pen.setLineDash(line.dash ?? []);
     pen.stroke();
     pen.setLineDash([]);
-    if (line.dots && to - from <= 80) this.drawDots(pen, line, from, to, py);
+    if ((line.dots && to - from <= 80) || series.n === 1) this.drawDots(pen, line, from, to, py);
     pen.globalAlpha = 1;
   }
 
@@ -494,7 +509,7 @@ class Chart {
       const last = `${this.format(series.y[series.n - 1])} at ${this.place(series.x[series.n - 1]).toLowerCase()}`;
       return `${label}: ${last}, between ${this.format(series.lo)} and ${this.format(series.hi)}`;
     });
-    return `${this.title} by ${this.unit}. ${parts.length ? parts.join(". ") : "No values yet"}.`;
+    return `${this.title} by ${this.unit}. ${parts.length ? parts.join(". ") : this.empty}.`;
   }
 
   reading() {
@@ -503,3 +518,38 @@ class Chart {
     return `${this.place(step)}: ` + readings.map(({ line, y }) => `${line.label} ${this.format(y)}`).join(", ");
   }
 }
+
+// Saves a chart as a PNG: what is drawn, under a heading and over the names of its lines.
+const savePicture = (chart, heading, name) => {
+  const { base, theme, density, width, lines } = chart;
+  const named = lines.filter(({ quiet, series }) => !quiet && series.n);
+  const [head, row] = [26, 17];
+  const canvas = document.createElement("canvas");
+  canvas.width = base.width;
+  canvas.height = base.height + (head + row * named.length + 8) * density;
+  const pen = canvas.getContext("2d");
+  pen.fillStyle = theme.background;
+  pen.fillRect(0, 0, canvas.width, canvas.height);
+  pen.drawImage(base, 0, head * density);
+  pen.setTransform(density, 0, 0, density, 0, 0);
+  pen.fillStyle = theme.text;
+  pen.font = theme.font.replace("11px", "bold 13px");
+  pen.fillText(heading, 8, 18, width - 16);
+  pen.font = theme.font;
+  named.forEach(({ label, color, dash, alpha }, i) => {
+    const y = head + base.height / density + row * i + 8;
+    Object.assign(pen, { strokeStyle: color, lineWidth: 2, globalAlpha: alpha ?? 1 });
+    pen.setLineDash(dash ?? []);
+    pen.beginPath();
+    pen.moveTo(10, y);
+    pen.lineTo(32, y);
+    pen.stroke();
+    pen.globalAlpha = 1;
+    pen.fillText(label, 40, y + 4, width - 48);
+  });
+  canvas.toBlob((blob) => {
+    const link = h("a", { href: URL.createObjectURL(blob), download: name });
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+  });
+};

@@ -1,96 +1,15 @@
-// The live view of runs: head with controls, legend, two charts, table of ranks, card of a failure.
-// Served after base.js, chart.js and store.js in one module. Python: live.py.
+// The live view of runs: head with controls, legend, two charts, and their tables.
+// Served after base.js, chart.js, store.js, lines.js and tables.js in one module. Python: live.py.
 
-const icon = (path) => {
-  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
-  svg.setAttribute("viewBox", "0 0 12 12");
-  svg.setAttribute("aria-hidden", "true");
-  svg.innerHTML = `<path d="${path}"/>`;
-  return svg;
-};
+const icon = (path) => vector("svg", { viewBox: "0 0 12 12", "aria-hidden": "true" }, vector("path", { d: path }));
 const ICONS = { pause: "M3 2h2v8H3zM7 2h2v8H7z", resume: "M3 1.5v9l7.5-4.5z", stop: "M2.5 2.5h7v7h-7z" };
-
-const NAMES = { train: "Training", val: "Validation", test: "Test" };
-const ORDER = ["train", "val", "test"];
-
-// Place in the palette: runs differ by it, or splits where there is one run (rank 1 comes after the test).
-const pickOf = (many, { run, split, rank }) => {
-  if (many) return run;
-  return split === "train" && rank > 0 ? rank + 2 : ORDER.indexOf(split);
+const rateText = (rate) => (rate < 1e6 ? String(rate) : rate.toExponential().replace("e+", "e"));
+const DOWN = "M5 1h2v5h2.2L6 9.3 2.8 6H5zM1.5 10h9v1.3h-9z";
+const ZOOM = "Drag across to zoom, double-click to see all. Keys: arrows walk along the curve, + and - zoom.";
+const WAITING = {
+  queued: "In the queue", failed: "Failed before the first step", stopped: "Stopped before the first step",
+  interrupted: "Interrupted before the first step", done: "No steps",
 };
-
-const isShown = ({ run, split, rank }, runs, { hidden, byRank }) => {
-  const ranked = split === "train" && byRank && runs[run].world > 1;
-  if (split === "train" && rank >= 0 !== ranked) return false;
-  return ![`run ${run}`, split, `rank ${rank}`].some((id) => hidden.has(id));
-};
-
-const labelOf = (runs, { run, split, rank }) => {
-  const name = rank >= 0 ? `Rank ${rank}` : NAMES[split];
-  return runs.length > 1 ? `${nameOf(runs, run)}, ${name.toLowerCase()}` : name;
-};
-
-// The lines of one chart, quiet ones first. With several runs colour tells the run and dashes the validation.
-const linesOf = (store, metric, options) => {
-  const { smoothing, palette } = options;
-  const many = store.runs.length > 1;
-  const entries = [...store.entries.values()].filter((e) => e.metric === metric && isShown(e, store.runs, options));
-  entries.sort((a, b) => a.run - b.run || ORDER.indexOf(a.split) - ORDER.indexOf(b.split) || a.rank - b.rank);
-  const lines = [];
-  for (const entry of entries) {
-    const { split, series } = entry;
-    const label = labelOf(store.runs, entry);
-    const color = palette[pickOf(many, entry) % palette.length];
-    const style = { color, dots: split !== "train", single: split === "test" };
-    if (split === "val" && many) style.dash = [5, 4];
-    if (split === "train" && smoothing > 0) {
-      lines.push({ ...style, label: `${label}, raw`, series, quiet: true });
-      lines.push({ ...style, label: many ? label : `${label}, smoothed`, series: store.smooth(entry, smoothing) });
-    } else lines.push({ ...style, label, series });
-  }
-  return lines.sort((a, b) => (b.quiet ?? 0) - (a.quiet ?? 0));
-};
-
-// Runs of the same name are told apart by the end of their ids.
-const nameOf = (runs, index = 0) => {
-  const own = (run) => run.name || run.title;
-  const twins = runs.filter((run) => own(run) === own(runs[index]));
-  return own(runs[index]) + (twins.length > 1 ? ` ${runs[index].id.slice(-4)}` : "");
-};
-
-const COLUMNS = [
-  "Rank", "State", "Step", "Samples/s", "A step: compute, communication, idle", "Behind", "Share of samples",
-  "Sent a step", "Tensors at most", "Memory", "Device",
-];
-const [STATE, TIMES] = [1, 4]; // columns that hold more than text
-
-const brief = (seconds) => (seconds < 1 ? `${plain(Number((seconds * 1e3).toPrecision(3)))} ms` : duration(seconds));
-const small = (value) => (value < 1e6 ? `${plain(Number((value / 1e3).toPrecision(3)))} kB` : bytes(value));
-
-// Where the time of a rank's step goes: a bar, and the same in words.
-const timesOf = ({ seconds, ...cost }) => {
-  const kinds = ["compute", "communication", "idle"];
-  const parts = kinds.map((kind) => h("i", { "data-kind": kind, style: `width:${(100 * cost[kind]) / seconds}%` }));
-  const shares = kinds.map((kind) => `${Math.round((100 * cost[kind]) / seconds)} %`);
-  const title = kinds.map((kind) => `${kind} ${brief(cost[kind])}`).join(", ");
-  const bar = h("span", { class: "ll-times", title, "aria-hidden": "true" }, ...parts);
-  return [bar, `${shares.join(", ")} of ${brief(seconds)}`];
-};
-
-// The cells of a rank in the table.
-const cellsOf = ({ rank, state, step, samples_per_s, cost, waits, memory, gpu_memory, device, threads }) => [
-  rank,
-  state,
-  grouped(step) + (waits ? `, waits in ${waits}` : ""),
-  samples_per_s == null ? "–" : grouped(samples_per_s),
-  JSON.stringify(cost ?? null),
-  cost?.behind == null ? "–" : brief(cost.behind),
-  cost?.share == null ? "–" : `${Math.round(100 * cost.share)} %`,
-  cost ? small(cost.bytes) : "–",
-  cost ? small(cost.memory.peak) : "–",
-  bytes(memory) + (gpu_memory ? ` + ${bytes(gpu_memory)} GPU` : ""),
-  (device ?? "–") + (threads ? `, ${threads} thread${threads > 1 ? "s" : ""}` : ""),
-];
 
 class Panel {
   constructor(store, model, root) {
@@ -100,7 +19,7 @@ class Panel {
       this.view.range = range;
       this.redraw();
     };
-    this.view = { range: null, cursor: null, zoom, moved: (spoken) => this.moved(spoken) };
+    this.view = { range: null, cursor: null, zoom, moved: (spoken) => this.moved(spoken), reach: () => this.reach() };
     this.build();
     this.charts = [
       new Chart(this.figures[0], this.view, { title: "Loss", format: plain, log: () => model.get("log_scale") }),
@@ -114,7 +33,7 @@ class Panel {
     const { model, store, root } = this;
     this.onMessage = (message) => this.update(message);
     store.listeners.add(this.onMessage);
-    for (const name of ["smoothing", "log_scale", "by_rank"]) model.on(`change:${name}`, () => this.update({}));
+    for (const name of ["smoothing", "log_scale", "by_rank", "steered"]) model.on(`change:${name}`, () => this.update({}));
     this.sizes = new ResizeObserver(() => this.redraw());
     for (const figure of this.figures) this.sizes.observe(figure);
     this.sight = new IntersectionObserver(([{ isIntersecting }]) => {
@@ -144,23 +63,28 @@ class Panel {
     this.bar = this.progress.appendChild(h("div", { class: "ll-bar" }));
     this.numbers = h("dl", { class: "ll-figures" });
     this.legend = h("div", { class: "ll-legend", role: "group", "aria-label": "Curves shown" });
-    this.failure = h("div", { class: "ll-failure", role: "alert", hidden: true });
-    this.message = h("div", { class: "ll-message", role: "status", "aria-live": "polite" });
+    this.failure = new FailureCard((remedy) => this.command("resume", remedy));
+    this.ranks = new RankTable();
+    this.table = new RunTable((i) => this.save("steered", i), (id) => this.flip(id));
     this.spoken = h("div", { class: "ll-unseen", role: "status", "aria-live": "polite" });
     this.figures = [h("div", { class: "ll-chart" }), h("div", { class: "ll-chart" })];
     this.notes = this.figures.map(() => h("span", { class: "ll-note" }));
-    this.panes = ["Loss", "Accuracy"].map((title, i) =>
-      h("section", { class: "ll-pane" }, h("h4", {}, title, this.notes[i]), this.figures[i]),
-    );
+    for (const figure of this.figures) figure.setAttribute("aria-description", ZOOM);
+    this.panes = ["Loss", "Accuracy"].map((title, i) => {
+      const told = `Save the ${title.toLowerCase()} as a picture`;
+      const save = { class: "ll-save", type: "button", title: told, "aria-label": told, onclick: () => this.savePicture(i) };
+      const heading = h("h4", { title: ZOOM }, title, this.notes[i], h("button", save, icon(DOWN)));
+      return h("section", { class: "ll-pane" }, heading, this.figures[i]);
+    });
     this.root.replaceChildren(
       this.buildHead(),
       this.progress,
       this.numbers,
-      this.message,
-      this.failure,
+      this.failure.element,
+      this.table.element,
       h("div", { class: "ll-tools" }, this.legend, this.buildTools()),
       h("div", { class: "ll-charts" }, ...this.panes),
-      this.buildTable(),
+      this.ranks.element,
       this.spoken,
     );
   }
@@ -172,29 +96,30 @@ class Panel {
     this.buttons = {};
     for (const [command, path] of Object.entries(ICONS)) {
       const label = command[0].toUpperCase() + command.slice(1);
-      const act = () => this.command(command);
+      const act = () => (command === "resume" && this.rate.dataset.dirty ? this.setRate() : this.command(command));
       this.buttons[command] = h("button", { class: "ll-button", type: "button", onclick: act }, icon(path), label);
     }
     this.rate = h("input", {
       class: "ll-input", type: "text", inputmode: "decimal", spellcheck: "false",
-      "aria-label": "Learning rate of the running job", oninput: () => (this.rate.dataset.dirty = "yes"),
-      onkeydown: (event) => this.rateKey(event),
+      oninput: () => this.edited(), onkeydown: (event) => this.rateKey(event),
     });
-    // The form itself takes the focus where a button that is clicked doesn't (Safari): it is then not left.
+    this.set = h("button", { class: "ll-button", "aria-label": "Set the learning rate" }, "Set");
+    this.rateName = h("span", { "aria-hidden": "true" }, "Learning rate");
     this.rateForm = h(
-      "form",
-      {
-        class: "ll-rate", tabindex: -1,
-        onsubmit: (event) => this.setRate(event), onfocusout: (event) => this.leaveRate(event),
-      },
-      h("span", { "aria-hidden": "true" }, "Learning rate"),
-      this.rate,
-      h("button", { class: "ll-button", "aria-label": "Set the learning rate" }, "Set"),
+      "form", { class: "ll-rate", onsubmit: (event) => this.setRate(event) }, this.rateName, this.rate, this.set,
     );
-    const controls = h("div", { class: "ll-controls", role: "group", "aria-label": "Control of the run" }, this.rateForm);
-    controls.append(...Object.values(this.buttons));
+    this.message = h("div", { class: "ll-message", role: "status", "aria-live": "polite" });
+    // The group itself takes the focus where a button that is clicked doesn't (Safari): it is then not left.
+    this.controls = h(
+      "div",
+      {
+        class: "ll-controls", role: "group", "aria-label": "Control of the run", tabindex: -1,
+        onfocusout: (event) => this.leaveRate(event),
+      },
+      this.rateForm, ...Object.values(this.buttons), this.message,
+    );
     const names = h("div", { class: "ll-names" }, this.title, this.subtitle, this.remark);
-    return h("header", { class: "ll-head" }, names, controls);
+    return h("header", { class: "ll-head" }, names, this.controls);
   }
 
   buildTools() {
@@ -212,21 +137,23 @@ class Panel {
     return h("div", { class: "ll-options" }, this.zoomOut, this.byRank, this.logScale, slider);
   }
 
-  buildTable() {
-    this.ranks = h("tbody");
-    const head = h("thead", {}, h("tr", {}, ...COLUMNS.map((name) => h("th", { scope: "col" }, name))));
-    const caption = h("caption", { class: "ll-unseen" }, "Ranks of the run");
-    return h("div", { class: "ll-scroll" }, h("table", { class: "ll-table" }, caption, head, this.ranks));
-  }
-
   save(trait, value) {
     this.model.set(trait, value);
     this.model.save_changes();
     this.update({});
   }
 
+  get run() {
+    const { runs } = this.store;
+    return runs[this.steered];
+  }
+
+  get steered() {
+    return Math.min(this.model.get("steered"), this.store.runs.length - 1);
+  }
+
   command(command, values = {}) {
-    this.model.send({ command, values });
+    this.model.send({ command, values, run: this.run.id });
     clearTimeout(this.late);
     this.say("");
     const busy = "The kernel is busy: the command is carried out when the running cell ends.";
@@ -241,26 +168,35 @@ class Panel {
     this.rateForm.requestSubmit();
   }
 
+  edited() {
+    this.rate.dataset.dirty = "yes";
+    this.showControls(this.run);
+  }
+
   // An edit that is left without being set is dropped.
   leaveRate({ relatedTarget }) {
-    if (this.rateForm.contains(relatedTarget)) return;
+    if (this.controls.contains(relatedTarget)) return;
     delete this.rate.dataset.dirty;
+    this.say("");
     this.showHead();
   }
 
+  // Sets the rate of a live run; one that has ended goes on with it.
   setRate(event) {
-    event.preventDefault();
+    event?.preventDefault();
     const text = this.rate.value.trim();
     // Number() alone would read "0x10" as well.
     const lr = /^\+?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i.test(text) ? Number(text) : NaN;
     if (!(lr > 0 && lr < Infinity))
       return this.say(`Learning rate "${text}": must be a number above 0, such as 0.001 or 1e-3.`, true);
     delete this.rate.dataset.dirty;
-    this.command("set", { lr });
+    this.command(TERMINAL.includes(this.run.state) ? "resume" : "set", { lr });
   }
 
+  // Below the field, over what is there: the charts don't move.
   say(text, error = false) {
     this.message.classList.toggle("ll-error", error);
+    this.rate.setAttribute("aria-invalid", error && Boolean(this.rate.dataset.dirty));
     setText(this.message, text);
   }
 
@@ -275,27 +211,26 @@ class Panel {
   }
 
   showHead() {
-    const { runs } = this.store;
-    const [run] = runs;
+    const { run } = this;
     const total = run.steps;
     const part = run.state === "done" ? 1 : total ? Math.min(1, run.step / total) : 0;
     this.root.dataset.state = run.state;
     this.root.dataset.step = run.step;
-    setText(this.title, nameOf(runs));
+    setText(this.title, run.label);
     if (this.title.dataset.state !== run.state) {
       this.title.dataset.state = run.state;
       this.badge?.remove();
       this.title.after((this.badge = badge(run.state)));
     }
-    setText(this.subtitle, `${run.name ? `${run.title} · ` : ""}${run.strategy} × ${run.world} · ${run.id}`);
+    setText(this.subtitle, `${run.label === run.title ? "" : `${run.title} · `}${run.strategy} × ${run.world} · ${run.id}`);
     setText(this.remark, run.remark ?? "");
-    this.remark.hidden = !run.remark;
+    this.remark.hidden = !run.remark || Boolean(run.failure); // the card says it then
     this.bar.style.width = `${100 * part}%`;
     this.progress.setAttribute("aria-valuenow", Math.round(100 * part));
     this.showFigures(run);
     this.showControls(run);
-    this.showRanks(run);
-    this.showFailure(run.failure);
+    this.ranks.show(run.ranks);
+    this.failure.show(run);
     this.showLegend();
     this.speak(run);
   }
@@ -308,9 +243,9 @@ class Panel {
     items.push(
       ["Epoch", of(run.epoch, run.epochs)],
       ["Step", of(run.step, run.steps)],
-      ["Samples/s", run.samples_per_s ? grouped(run.samples_per_s) : "–"],
+      ["Samples/s", known(run.samples_per_s, grouped)],
       running ? ["Time left", duration(run.seconds_left)] : ["Time", duration(run.seconds)],
-      ["Validation loss", figures.val_loss == null ? "–" : plain(figures.val_loss)],
+      ["Validation loss", known(figures.val_loss, plain)],
     );
     if (figures.val_accuracy != null) items.push(["Validation accuracy", percent(figures.val_accuracy)]);
     if (figures.test_accuracy != null) items.push(["Test accuracy", percent(figures.test_accuracy)]);
@@ -325,62 +260,26 @@ class Panel {
     });
   }
 
-  showControls({ state, base_lr }) {
+  showControls({ state, base_lr, resumable, remedy }) {
+    const ended = TERMINAL.includes(state);
+    const edited = Boolean(this.rate.dataset.dirty);
+    // A rate can change a live run, or lead an ended one on: but none helps a run that is done, or whose code fails.
+    const lead = resumable || Object.keys(remedy).length > 0;
     const can = {
       pause: ["starting", "running"].includes(state),
-      resume: ["paused", "stopped", "interrupted", "failed"].includes(state),
-      stop: !TERMINAL.includes(state) && state !== "stopping",
+      resume: resumable || (ended && edited && lead),
+      stop: !ended && state !== "stopping",
     };
     for (const [command, button] of Object.entries(this.buttons)) {
       button.disabled = !can[command];
-      button.hidden = !can[command] && command !== "stop" && (command === "resume" ? !can.resume : can.resume);
+      const shown = { pause: !can.resume && !ended, resume: can.resume, stop: !ended };
+      button.hidden = !shown[command];
     }
-    const steerable = !TERMINAL.includes(state);
-    this.rateForm.querySelectorAll("input, button").forEach((control) => (control.disabled = !steerable));
-    const edited = this.rate.dataset.dirty || document.activeElement === this.rate;
-    if (!edited) this.rate.value = String(base_lr);
-  }
-
-  showRanks({ ranks }) {
-    while (this.ranks.rows.length > ranks.length) this.ranks.deleteRow(-1);
-    ranks.forEach((rank, i) => {
-      const cells = cellsOf(rank);
-      if (i >= this.ranks.rows.length)
-        this.ranks.append(h("tr", {}, h("th", { scope: "row" }), ...cells.slice(1).map(() => h("td"))));
-      const row = this.ranks.rows[i];
-      cells.forEach((text, column) => {
-        const cell = row.cells[column];
-        if (column === STATE) cell.textContent !== text && cell.replaceChildren(badge(text));
-        else if (column !== TIMES) setText(cell, String(text));
-        else if (cell.dataset.shown !== text) {
-          cell.dataset.shown = text;
-          cell.replaceChildren(...(rank.cost ? timesOf(rank.cost) : ["–"]));
-        }
-      });
-    });
-  }
-
-  showFailure(failure) {
-    this.failure.hidden = !failure;
-    const text = JSON.stringify(failure);
-    if (!failure || this.failure.dataset.shown === text) return;
-    this.failure.dataset.shown = text;
-    const waited = (rank) => (failure.waits?.[rank] ? ` in ${failure.waits[rank]}` : "");
-    const others = Object.entries(failure.others ?? {}).map(
-      ([rank, step]) => `rank ${rank} at step ${grouped(step)}${waited(rank)}`,
-    );
-    const step = failure.checkpoint;
-    const saved = step == null ? "" : `checkpoint of step ${grouped(step)}: Resume goes on from it`;
-    const facts = { Where: failure.where, Step: failure.step, "The others": others.join(", "), Saved: saved };
-    const known = Object.entries(facts).filter(([, value]) => value != null && value !== "");
-    this.failure.replaceChildren(
-      h("strong", {}, `${failure.rank < 0 ? "The supervisor" : `Rank ${failure.rank}`} failed: ${failure.type}`),
-      h("p", {}, failure.message),
-      h("dl", {}, ...known.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, String(value))))),
-    );
-    if (!failure.traceback) return;
-    const traceback = h("pre", { tabindex: "0" }, failure.traceback);
-    this.failure.append(h("details", {}, h("summary", {}, "Traceback"), traceback));
+    this.rate.disabled = ended && !lead;
+    this.set.disabled = this.set.hidden = ended;
+    this.rateForm.hidden = this.rate.disabled;
+    this.rate.setAttribute("aria-label", `Learning rate ${ended ? "to resume with" : "of the running job"}`);
+    if (!edited && document.activeElement !== this.rate) this.rate.value = rateText(remedy.lr ?? base_lr);
   }
 
   showLegend() {
@@ -392,6 +291,7 @@ class Panel {
     this.smoothing.value = this.model.get("smoothing");
     setText(this.weight, this.model.get("smoothing").toFixed(2));
     const items = this.legendItems(byRank ? world : 1);
+    this.table.show(this.store.runs, this.steered, this.hidden, this.theme?.palette ?? PALETTE.light);
     const key = JSON.stringify([items, this.root.dataset.theme]);
     if (this.legend.dataset.key !== key) {
       this.legend.dataset.key = key;
@@ -400,13 +300,12 @@ class Panel {
     for (const chip of this.legend.children) chip.setAttribute("aria-pressed", !this.hidden.has(chip.dataset.id));
   }
 
-  // What can be hidden: runs where there are several, then splits, with the ranks in place of training.
+  // What can be hidden beside runs: splits, with the ranks in place of training.
   legendItems(world) {
     const { runs, entries } = this.store;
     const many = runs.length > 1;
     const splits = new Set([...entries.values()].map((entry) => entry.split));
-    const keys = runs.map(({ id }, run) => ({ id: `run ${run}`, label: nameOf(runs, run), title: id, pick: run }));
-    const items = many ? keys : [];
+    const items = [];
     for (const split of ORDER.filter((name) => splits.has(name)))
       if (split === "train" && world > 1)
         for (let rank = 0; rank < world; rank++)
@@ -415,16 +314,16 @@ class Panel {
     return items;
   }
 
-  buildKey({ id, label, title, pick }) {
+  buildKey({ id, label, pick }) {
     const palette = this.theme?.palette ?? PALETTE.light;
-    const color = pick == null ? "currentColor" : palette[pick % palette.length];
-    const flip = () => {
-      if (!this.hidden.delete(id)) this.hidden.add(id);
-      this.update({});
-    };
-    const dash = pick == null && id === "val";
-    const swatch = h("i", { class: "ll-swatch", "data-dash": dash, style: `--ll-color:${color}` });
-    return h("button", { class: "ll-chip ll-key", type: "button", "data-id": id, title, onclick: flip }, swatch, label);
+    const look = pick == null ? { color: "currentColor", width: id === "train" ? 1.25 : 3 } : lookOf(palette, pick);
+    const chip = { class: "ll-chip ll-key", type: "button", "data-id": id, onclick: () => this.flip(id) };
+    return h("button", chip, swatch(look), label);
+  }
+
+  flip(id) {
+    if (!this.hidden.delete(id)) this.hidden.add(id);
+    this.update({});
   }
 
   // Changes of state and new validations are spoken, at most every five seconds.
@@ -436,7 +335,7 @@ class Panel {
     const accuracy = run.figures.val_accuracy == null ? "" : `, validation accuracy ${percent(run.figures.val_accuracy)}`;
     const link = run.link ? `${run.link}, ` : "";
     const where = `${link}epoch ${run.epoch} of ${run.epochs}, step ${grouped(run.step)}`;
-    setText(this.spoken, `${nameOf(this.store.runs)}: ${run.state}, ${where}${accuracy}`);
+    setText(this.spoken, `${run.label}: ${run.state}, ${where}${accuracy}`);
   }
 
   moved(spoken) {
@@ -464,15 +363,41 @@ class Panel {
     const options = { hidden: this.hidden, byRank: this.model.get("by_rank"), smoothing, palette: this.theme.palette };
     const entries = [...this.store.entries.values()];
     this.panes[1].hidden = entries.length > 0 && !entries.some((entry) => entry.metric === "accuracy");
+    const { state } = this.run;
     this.charts.forEach((chart, i) => {
+      chart.empty = WAITING[state] ?? "Waiting for the first step";
       chart.lines = linesOf(this.store, i ? "accuracy" : "loss", options);
       chart.marks = this.store.runs.length === 1 ? this.store.runs[0].marks : [];
       chart.draw(this.theme);
     });
-    const label = smoothing > 0 ? `exponential mean ${smoothing.toFixed(2)}, raw faint` : "";
-    for (const note of this.notes) setText(note, label);
+    this.charts.forEach((chart, i) => setText(this.notes[i], this.note(chart, smoothing)));
     this.zoomOut.hidden = !this.view.range;
     this.report(performance.now() - began);
+  }
+
+  note(chart, smoothing) {
+    const { runs } = this.store;
+    const above = (chart.beyond ?? []).map((run) => runs[run].label);
+    const beyond = above.length > 2 ? `${above.length} runs` : above.join(", ");
+    const mean = smoothing > 0 ? `exponential mean ${smoothing.toFixed(2)}` : "";
+    const look = runs.length > 1 ? "strong: validation" : mean && "raw faint";
+    return [beyond && `above the picture: ${beyond}`, mean, look].filter(Boolean).join(", ");
+  }
+
+  // First and last step of all curves that are shown, so that the charts stand in line; null before the first.
+  reach() {
+    const options = { hidden: this.hidden, byRank: this.model.get("by_rank") };
+    const drawn = [...this.store.entries.values()].filter((e) => e.series.n && isShown(e, this.store.runs, options));
+    if (!drawn.length) return null;
+    const ends = drawn.map(({ series }) => series.x[series.n - 1]);
+    return [Math.min(0, ...drawn.map(({ series }) => series.x[0])), Math.max(1, ...ends)];
+  }
+
+  savePicture(i) {
+    const { run } = this;
+    const { runs } = this.store;
+    const heading = `${this.charts[i].title}, ${runs.length > 1 ? `${runs.length} runs` : run.label}`;
+    savePicture(this.charts[i], heading, `${run.id}-${this.charts[i].title.toLowerCase()}.png`);
   }
 
   // What is drawn, for tests, benchmarks and screen readers.

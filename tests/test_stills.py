@@ -1,0 +1,112 @@
+"""What a saved notebook keeps of a widget: a picture and words, without a kernel or a page."""
+
+import os
+import re
+
+import nbformat
+import pytest
+from lepton_widgets import Live
+from lepton_widgets.frame import VIEW, Frame
+from nbclient import NotebookClient
+
+import lepton_lab as lab
+from lepton_lab.folders import ENDED
+
+CELLS = """
+import lepton_lab as lab
+from lepton_widgets import Compression, Learner, Live, Shelf, Workbench
+spec = lab.Spec(dataset="digits", model="mlp", epochs=2, batch_size=128)
+run = lab.launch(spec)
+run
+---
+long = lab.launch(spec.replace(epochs=4000, name="<b>long</b>"))
+live = Live(long)
+live
+---
+bench = Workbench(spec)
+bench
+---
+learner = Learner(spec)
+learner
+---
+shelf = Shelf()
+shelf
+---
+print(run.wait(60), bench.launch().wait(60), learner.wait(60))
+long.stop()
+print(long.wait(60))
+import time
+until = time.monotonic() + 60
+for view in (live, bench, learner, shelf):  # until their threads have looked
+    while any(word in view._frames[0].still["text/html"] for word in ("queued", "running")) or view.going():
+        assert time.monotonic() < until
+        time.sleep(0.05)
+"""
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """Outputs of a notebook that ran as under papermill."""
+    root = tmp_path_factory.mktemp("saved")
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in CELLS.split("---\n")])
+    places = {"LEPTON_LAB_HOME": str(root), "XDG_RUNTIME_DIR": str(root), "IPYTHONDIR": str(root / "ipython")}
+    NotebookClient(notebook, timeout=120).execute(env={**os.environ, **places})
+    return [cell.outputs for cell in notebook.cells]
+
+
+def shown(outputs):
+    """HTML and text of the only output."""
+    (output,) = outputs
+    assert VIEW not in output.data, "a widget was saved, which no page can show once the kernel is gone"
+    return output.data["text/html"], output.data["text/plain"]
+
+
+def test_each_widget_is_saved_as_it_stood_at_the_end(saved):
+    html, text = shown(saved[0])
+    assert "done" in text and "step 24 of 24" in text
+    assert re.search(r"<td>done</td><td>2 of 2</td><td>24 of 24</td>.*<td>\d+\.\d+%</td>", html)
+    assert re.search(r"lab.attach\(&#x27;[\d-]+-\w{4}&#x27;\)", html)
+    assert html.count("<img") == 2 and 'alt="Loss by optimizer step. ' in html and "base64,iVBOR" in html
+
+    html, text = shown(saved[1])
+    assert "<td>stopped</td>" in html and "stopped" in text
+    assert "&lt;b&gt;long" in html and "<b>long" not in html, "a name is no HTML"
+
+    html, text = shown(saved[2])
+    assert "lab.launch(lab.Spec(model=" in html and html.count("<td>done</td>") >= 2 and "<img" in html
+    html, text = shown(saved[3])
+    assert "<td>done</td>" in html and "Accuracy by optimizer step" in html
+    html, text = shown(saved[4])
+    assert html.count("<td>done</td>") == 3 and "<td>stopped</td>" in html
+    assert "".join(output.text for output in saved[5]) == "done done True\nstopped\n"
+
+
+def test_a_page_is_told_what_to_save(tiny, monkeypatch):
+    """With a page the output holds the widget, and the page writes what is saved."""
+    displayed = []
+    monkeypatch.setattr("IPython.display.display", lambda data, **options: displayed.append((data, options)))
+    run = lab.launch(tiny)
+    assert run.wait(60) in ENDED
+    live = Live(run)
+    live._ipython_display_()
+    (frame,) = live._frames
+    assert displayed[0][0][VIEW]["model_id"] == live.model_id
+    assert f'class="ll-still-{frame._place}"' in frame.still["text/html"] == displayed[0][0]["text/html"]
+    live.keep(now=True)
+    assert len(displayed) == 1, "the page writes it"
+    Frame._handle_custom_msg(frame, {"writes": False}, [])  # of VS Code
+    live.keep(now=True)
+    assert displayed[1][1]["update"] and VIEW in displayed[1][0]
+    live.close()
+    assert not live._frames and frame.comm is None
+
+
+def test_a_broken_picture_ends_no_view(tiny, monkeypatch):
+    monkeypatch.setattr("IPython.display.display", lambda data, **options: None)
+    run = lab.launch(tiny)
+    live = Live(run)
+    live._ipython_display_()
+    monkeypatch.setattr(live, "still", lambda *_: 1 / 0)
+    live.keep(now=True)
+    assert run.wait(60) == "done" and live._thread.is_alive()
+    live.close()

@@ -1,0 +1,166 @@
+// The tables of a live view: its runs, where it has several, and the ranks of the one that is steered; and the card of
+// a failure. Served after base.js and lines.js in one module.
+
+const brief = (seconds) => (seconds < 1 ? `${plain(Number((seconds * 1e3).toPrecision(3)))} ms` : duration(seconds));
+const small = (value) => (value < 1e6 ? `${plain(Number((value / 1e3).toPrecision(3)))} kB` : bytes(value));
+const known = (value, format) => (value == null ? "–" : format(value));
+
+const KINDS = ["compute", "communication", "idle"];
+const RANK_COLUMNS = [
+  "Rank", "State", "Step", "Samples/s", "Time of a step", "Behind", "Share of samples", "Sent a step",
+  "Peak tensors", "Memory", "Device",
+];
+const [STATE, TIMES] = [1, 4]; // columns that hold more than text
+
+// Where the time of a rank's step goes: a bar, and the same in words.
+const timesOf = ({ seconds, ...cost }) => {
+  const parts = KINDS.map((kind) => h("i", { "data-kind": kind, style: `width:${(100 * cost[kind]) / seconds}%` }));
+  const shares = KINDS.map((kind) => `${Math.round((100 * cost[kind]) / seconds)} %`);
+  const title = KINDS.map((kind) => `${kind} ${brief(cost[kind])}`).join(", ");
+  const bar = h("span", { class: "ll-times", title, "aria-hidden": "true" }, ...parts);
+  return [bar, `${shares.join(", ")} of ${brief(seconds)}`];
+};
+
+// The cells of a rank in the table.
+const cellsOf = ({ rank, state, step, samples_per_s, cost, waits, memory, gpu_memory, device, threads }) => [
+  rank,
+  state,
+  grouped(step) + (waits ? `, waits in ${waits}` : ""),
+  known(samples_per_s, grouped),
+  JSON.stringify(cost ?? null),
+  known(cost?.behind, brief),
+  known(cost?.share, (share) => `${Math.round(100 * share)} %`),
+  known(cost?.bytes, small),
+  known(cost?.memory.peak, small),
+  bytes(memory) + (gpu_memory ? ` + ${bytes(gpu_memory)} GPU` : ""),
+  (device ?? "–") + (threads ? `, ${threads} thread${threads > 1 ? "s" : ""}` : ""),
+];
+
+class RankTable {
+  constructor() {
+    this.body = h("tbody");
+    const legend = KINDS.map((kind) => h("span", { class: "ll-kind" }, h("i", { "data-kind": kind }), kind));
+    const names = RANK_COLUMNS.map((name, i) => h("th", { scope: "col" }, name, ...(i === TIMES ? legend : [])));
+    const caption = h("caption", { class: "ll-unseen" }, "Ranks of the run");
+    const table = h("table", { class: "ll-table ll-ranks" }, caption, h("thead", {}, h("tr", {}, ...names)), this.body);
+    this.element = h("div", { class: "ll-scroll" }, table);
+  }
+
+  show(ranks) {
+    const { rows } = this.body;
+    while (rows.length > ranks.length) this.body.deleteRow(-1);
+    ranks.forEach((rank, i) => {
+      const cells = cellsOf(rank);
+      if (i >= rows.length) this.body.append(h("tr", {}, h("th", { scope: "row" }), ...cells.slice(1).map(() => h("td"))));
+      cells.forEach((text, column) => {
+        const cell = rows[i].cells[column];
+        if (column === STATE) cell.textContent !== text && cell.replaceChildren(badge(text));
+        else if (column !== TIMES) setText(cell, String(text));
+        else if (cell.dataset.shown !== text) {
+          cell.dataset.shown = text;
+          cell.replaceChildren(...(rank.cost ? timesOf(rank.cost) : ["–"]));
+        }
+      });
+    });
+  }
+}
+
+const RUN_COLUMNS = [
+  ["State", (run) => run.state],
+  ["Epoch", (run) => `${grouped(run.epoch)} / ${grouped(run.epochs)}`],
+  ["Validation loss", ({ figures }) => known(figures.val_loss, plain)],
+  ["Validation accuracy", ({ figures }) => known(figures.val_accuracy, percent)],
+  ["Test accuracy", ({ figures }) => known(figures.test_accuracy, percent)],
+  ["Time", (run) => duration(run.seconds)],
+];
+
+// The best by validation: its place, and the column that tells.
+const bestOf = (runs) => {
+  for (const [metric, sign, column] of [["val_accuracy", 1, 3], ["val_loss", -1, 2]]) {
+    const score = runs.map(({ figures }) => sign * (figures[metric] ?? NaN));
+    const most = Math.max(...score.filter(Number.isFinite));
+    if (score.filter(Number.isFinite).length > 1) return [score.indexOf(most), column];
+  }
+  return [-1, -1];
+};
+
+// The runs of an overlay: which is steered, its colour and name (which hides it), and how it stands.
+class RunTable {
+  constructor(steer, flip) {
+    Object.assign(this, { steer, flip, group: `ll-steer-${Math.random()}` });
+    this.body = h("tbody");
+    const names = ["Steer", "Run", ...RUN_COLUMNS.map(([name]) => name)].map((name) => h("th", { scope: "col" }, name));
+    const caption = h("caption", { class: "ll-unseen" }, "Runs of this view");
+    const table = h("table", { class: "ll-table ll-runs" }, caption, h("thead", {}, h("tr", {}, ...names)), this.body);
+    this.element = h("div", { class: "ll-scroll ll-shelf-rows" }, table);
+  }
+
+  show(runs, steered, hidden, palette) {
+    this.element.hidden = runs.length < 2;
+    if (this.element.hidden) return;
+    const key = JSON.stringify([runs.map(({ id, label }) => [id, label]), palette]);
+    if (this.key !== key) this.build(runs, palette, key);
+    const [best, column] = bestOf(runs);
+    runs.forEach((run, i) => {
+      const { cells } = this.body.rows[i];
+      cells[0].firstChild.checked = i === steered;
+      cells[1].firstChild.setAttribute("aria-pressed", !hidden.has(`run ${i}`));
+      RUN_COLUMNS.forEach(([name, text], j) => {
+        const cell = cells[j + 2], value = text(run) + (i === best && j === column ? " best" : "");
+        if (cell.textContent === value) return;
+        if (name === "State") return cell.replaceChildren(badge(value));
+        const tag = i === best && j === column;
+        cell.replaceChildren(text(run), ...(tag ? [" ", h("b", { class: "ll-best" }, "best")] : []));
+      });
+    });
+  }
+
+  build(runs, palette, key) {
+    this.key = key;
+    const row = ({ id, label }, i) => {
+      const steer = { type: "radio", name: this.group, "aria-label": `Steer ${label}`, onchange: () => this.steer(i) };
+      const chip = { class: "ll-chip ll-key", type: "button", title: id, onclick: () => this.flip(`run ${i}`) };
+      const name = h("button", chip, swatch(lookOf(palette, i)), h("span", {}, label));
+      return h("tr", {}, h("td", {}, h("input", steer)), h("th", { scope: "row" }, name), ...RUN_COLUMNS.map(() => h("td")));
+    };
+    this.body.replaceChildren(...runs.map(row));
+  }
+}
+
+// Why a run failed, and what leads on.
+class FailureCard {
+  constructor(again) {
+    this.again = again;
+    this.element = h("div", { class: "ll-failure", role: "alert", hidden: true });
+  }
+
+  show({ failure, remark, resumable, remedy }) {
+    this.element.hidden = !failure;
+    const text = JSON.stringify([failure, remark, resumable, remedy]);
+    if (!failure || this.shown === text) return;
+    this.shown = text;
+    const waited = (rank) => (failure.waits?.[rank] ? ` in ${failure.waits[rank]}` : "");
+    const others = Object.entries(failure.others ?? {}).map(
+      ([rank, step]) => `rank ${rank} at step ${grouped(step)}${waited(rank)}`,
+    );
+    const step = failure.checkpoint;
+    const saved = step == null ? "" : `checkpoint of step ${grouped(step)}${resumable ? ": Resume goes on from it" : ""}`;
+    const facts = { Where: failure.where, Step: failure.step, "The others": others.join(", "), Saved: saved, Next: remark };
+    const told = Object.entries(facts).filter(([, value]) => value != null && value !== "");
+    this.element.replaceChildren(
+      h("strong", {}, `${failure.rank < 0 ? "The supervisor" : `Rank ${failure.rank}`} failed: ${failure.type}`),
+      h("p", {}, failure.message),
+      h("dl", {}, ...told.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, String(value))))),
+    );
+    if (Object.keys(remedy).length) this.element.append(this.button(remedy));
+    if (!failure.traceback) return;
+    const traceback = h("pre", { tabindex: "0" }, failure.traceback);
+    this.element.append(h("details", {}, h("summary", {}, "Traceback"), traceback));
+  }
+
+  button(remedy) {
+    const changes = Object.entries(remedy).map(([name, value]) => `${name} ${plain(value)}`);
+    const act = () => this.again(remedy);
+    return h("button", { class: "ll-button ll-again", type: "button", onclick: act }, `Again with ${changes.join(", ")}`);
+  }
+}

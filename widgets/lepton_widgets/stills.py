@@ -1,0 +1,83 @@
+"""Runs as a picture and words: what a saved notebook keeps of a view."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+from lepton_lab.charts import Curve, training
+
+from .curves import ALL, METRICS, Curves
+
+Head = Mapping[str, Any]
+WIDE, SHARP = 450, 120
+"""CSS pixels of a picture, and its dots an inch."""
+COLUMNS = {"val_loss": "validation loss", "val_accuracy": "validation accuracy", "test_accuracy": "test accuracy"}
+
+
+def still(heads: Sequence[Head], pictures: str = "") -> str:
+    """HTML of how runs stand, around their ``pictures``."""
+    return "".join([table(heads), *map(_problem, heads), pictures, _again(heads)])
+
+
+def pictures(curves: Sequence[Curves], names: Sequence[str]) -> str:
+    """HTML of the runs' loss and accuracy, side by side where there is room; "" before the first step."""
+    known = [_lists(each) for each in curves]
+    wanted = [name for name in METRICS if any(name in found or f"val_{name}" in found for found in known)]
+    return "".join(training(name, list(names), known).image(WIDE, SHARP) for name in wanted)
+
+
+def table(heads: Sequence[Head]) -> str:
+    """HTML of a line a run: state, how far, how well."""
+    shown = [name for name in COLUMNS if any(head["figures"].get(name) is not None for head in heads)]
+    rows = [["run", "state", "epoch", "step", *(COLUMNS[name] for name in shown)]]
+    for head in heads:
+        steps = f"{head['step']:,} of {head['steps']:,}" if head["steps"] else f"{head['step']:,}"
+        figures = [figure(metric, head["figures"].get(metric)) for metric in shown]
+        rows.append([head["label"], head["state"], f"{head['epoch']} of {head['epochs']}", steps, *figures])
+    return grid(rows)
+
+
+def grid(rows: Sequence[Sequence[Any]]) -> str:
+    """HTML of a table whose first row holds the names of its columns."""
+    head, *body = ["".join(f"<{tag}>{escape(str(cell))}</{tag}>" for cell in row)
+                   for tag, row in zip(["th"] + ["td"] * len(rows), rows, strict=False)]  # fmt: skip
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(f'<tr>{row}</tr>' for row in body)}</tbody></table>"
+
+
+def figure(name: str, value: float | None) -> str:
+    """A metric as people write it."""
+    if value is None:
+        return "–"
+    return f"{value:.2%}" if name.endswith("accuracy") else f"{value:.4g}"
+
+
+def _problem(head: Head) -> str:
+    """HTML of why a run failed, waits or was stopped; "" where nothing is to be said."""
+    failure, name = head["failure"], head["label"]
+    if failure is None:
+        return f"<p>{escape(name)}: {escape(head['remark'])}</p>" if head["remark"] else ""
+    who = f"rank {failure['rank']}" if failure["rank"] >= 0 else "the supervisor"
+    where = f", {failure['where']}" if failure["where"] else ""
+    return "<p>" + escape(f"{name}: {who} failed{where}: {failure['type']}: {failure['message']}") + "</p>"
+
+
+def _again(heads: Sequence[Head]) -> str:
+    made = time.strftime("%d %B %Y, %H:%M")
+    calls = ", ".join(f"lab.attach('{head['id']}')" for head in heads[:8])
+    more = f" and {len(heads) - 8} more" if len(heads) > 8 else ""
+    shows = "shows its" if len(heads) == 1 else "show their"
+    return f"<p><small>As of {made}. <code>{escape(calls)}</code>{more} {shows} live view.</small></p>"
+
+
+def _lists(curves: Curves) -> dict[str, Curve]:
+    """The series of all ranks together, by the names of ``lepton_lab.charts.series``."""
+    found = {}
+    for (metric, split, rank), series in list(curves.series.items()):
+        points = [(x, y) for x, y in zip(series.x.tolist(), series.y.tolist(), strict=False) if y == y]
+        if rank == ALL and points:
+            x, y = map(list, zip(*points, strict=True))
+            found[metric if split == "train" else f"{split}_{metric}"] = Curve(x, y)
+    return found

@@ -108,7 +108,7 @@ KNOWN = {
     "01.2": {"output": 0.9, "target": 1.0, "hidden": 0.7},
     "01.4": {"curvatures": [3.1, 0.4]},
     "02.1": {"numbers": 4810, "ranks": 2},
-    "03.2": {"m": 128, "n": 112},
+    "03.2": {"m": 64, "n": 1024},
 }
 WRONG = {
     "01.1": {"rounded down": 44, "not rounded": 1439 / 32, "one too many": 46, "multiplied": 1439 * 32},
@@ -121,7 +121,7 @@ WRONG = {
     "02.2": {"m + 3": 30, "n = 4 of 0.1": 40, "one more": 28, "one less": 26},
     "02.3": {"no delay": 2, "one step old": 1, "three steps old": 0.445, "2 / (d + 1)": 2 / 3, "1 / d": 0.5},
     "03.1": {"one side only": 2, "outputs and inputs, twice": 8, "kernel too": 16, "the other way": 0.25},
-    "03.2": {"the last that pays": 59, "not rounded": 128 * 112 / 240, "full rank": 112, "half": 56, "one more": 61},
+    "03.2": {"the last that pays": 60, "not rounded": 64 * 1024 / 1088, "full rank": 64, "half": 32, "one more": 62},
 }
 
 
@@ -180,8 +180,8 @@ def test_whatever_is_answered(capsys, answer, says):
 def test_exercise_takes_tensors(capsys):
     import torch
 
-    known = {"m": torch.tensor(128), "n": torch.tensor(112)}
-    assert told(capsys, "03.2", torch.tensor(60), **known) == "Right: 60.\n"
+    known = {"m": torch.tensor(64), "n": torch.tensor(1024)}
+    assert told(capsys, "03.2", torch.tensor(61), **known) == "Right: 61.\n"
     assert "is no number" in told(capsys, "03.2", torch.ones(2), **known)
 
 

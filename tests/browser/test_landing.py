@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from .jupyter import READY, TOKEN, keep, serving, wait_for
+from .jupyter import READY, TOKEN, Notebook, keep, serving, wait_for, write_notebook
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.browser
@@ -75,6 +75,18 @@ def test_jupyterlab_opens_on_the_cards(jupyter, page):
     page.locator(CARD).first.wait_for()
     page.wait_for_timeout(1000)  # until it is painted
     keep(page, "index-dark")
+
+
+def test_a_report_in_a_cell_is_a_link_that_opens_it(jupyter, page):
+    write_notebook(jupyter.work / "report.ipynb")
+    book = Notebook(page, jupyter, "report.ipynb")
+    book.run(
+        "from lepton_lab.reports import Page\n"
+        "page = Page('a report.html').absolute(); page.write_text('<h1>Two runs</h1>'); page"
+    )
+    page.get_by_role("link", name="a report.html").click()
+    page.frame_locator("iframe").get_by_role("heading", name="Two runs").wait_for(timeout=20_000)
+    assert book.complaints == []
 
 
 @pytest.mark.slow  # the same cards as in JupyterLab

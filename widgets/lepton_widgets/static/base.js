@@ -100,16 +100,22 @@ const onThemeChange = (callback) => {
   };
 };
 
-// JupyterLab takes the arrows before an input hears of them, wherever the focus is; returns the way to stop.
-const onArrows = (input, move) => {
-  const steps = { ArrowRight: 1, ArrowUp: 1, ArrowLeft: -1, ArrowDown: -1 };
-  const press = (event) => {
-    if (document.activeElement !== input || !(event.key in steps)) return;
-    event.preventDefault();
-    event.stopImmediatePropagation();
-    input[steps[event.key] > 0 ? "stepUp" : "stepDown"]();
-    move();
-  };
-  window.addEventListener("keydown", press, true);
-  return () => window.removeEventListener("keydown", press, true);
-};
+// Keys that are pressed on our controls stay there: JupyterLab's command mode would take an "m" for "turn this cell into
+// Markdown". It has no shortcuts on an element with this attribute; its rules match what has the focus, so an ancestor's
+// would not do. Those with Ctrl, Cmd or Alt are left to it (save, the palette), but for the few that run, merge or undo
+// cells. Escape leads back to the cell.
+const SHIELD = "data-lm-suppress-shortcuts";
+const isOurs = ({ key, ctrlKey, metaKey, altKey }) =>
+  ctrlKey || metaKey || altKey ? /^(Enter|Backspace|Arrow\w+|Home|End|[amyz])$/i.test(key) : !/^F\d/.test(key);
+const isControl = ({ target }) => target instanceof Element && !!target.closest(".ll-root");
+
+// Of all our modules the first that is loaded listens, for ipywidgets' controls in our boxes too.
+if (!window.leptonKeys) {
+  window.leptonKeys = true;
+  const shield = (event) => isControl(event) && event.target.toggleAttribute(SHIELD, isOurs(event));
+  window.addEventListener("keydown", shield, true); // before JupyterLab, which listens to the document
+  window.addEventListener("keydown", (event) => {
+    const leaves = event.key === "Escape" && !event.defaultPrevented && isControl(event);
+    if (leaves) event.target.closest(".jp-Cell")?.focus();
+  });
+}

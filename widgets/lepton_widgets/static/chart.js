@@ -228,10 +228,9 @@ class Chart {
     else if (event.key === "End") view.cursor = x1;
     else if (["+", "="].includes(event.key)) view.zoom([Math.max(x0, here - span / 4), Math.min(x1, here + span / 4)]);
     else if (event.key === "-" || event.key === "0") view.zoom(null);
-    else if (event.key === "Escape") view.cursor = null;
+    else if (event.key === "Escape" && view.cursor != null) view.cursor = null;
     else return;
     event.preventDefault();
-    event.stopPropagation(); // Lab's command mode has its own meaning for these keys
     view.moved(true);
   }
 

@@ -39,7 +39,6 @@ class Learner {
   destroy() {
     this.store.listeners.delete(this.onMessage);
     this.model.off("change:chosen change:controls", this.onChosen);
-    for (const { leave } of this.knobs) leave?.();
     this.sizes.disconnect();
     this.stopTheme();
     cancelAnimationFrame(this.frame);
@@ -75,8 +74,7 @@ class Learner {
       ? h("input", { type: "range", min: 0, step: 1, "aria-label": name, oninput: turn })
       : h("select", { "aria-label": name, onchange: turn }, ...texts.map((text, i) => h("option", { value: i }, text)));
     const label = h("label", { class: "ll-knob", title: tooltip }, h("span", {}, name), input, ordered ? value : null);
-    const leave = ordered ? onArrows(input, turn) : null;
-    return { field, input, value, label, leave };
+    return { field, input, value, label };
   }
 
   turn(field, index) {

@@ -23,14 +23,12 @@ export default {
       show();
     };
     input.addEventListener("input", move);
-    const leave = onArrows(input, move);
     model.on("change", show);
     show();
     requestAnimationFrame(() => readTheme(root)); // it is not in the page yet
     const forget = onThemeChange(() => readTheme(root));
     return () => {
       forget?.();
-      leave();
       model.off("change", show);
     };
   },

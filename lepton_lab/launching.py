@@ -85,10 +85,27 @@ def create(spec: Spec, model: Any = None, data: Any = None, loss: Any = None, st
         datasets.check(spec.dataset, data_root())
     if spec.parent:
         return _child(spec.replace(parent=find(spec.parent).id), parts)
+    suit(spec, parts.get("data"))
     fit(spec, model, parts.get("data"))
     if parts:
         return RunFolder.create(spec, lambda draft: shipping.pack(draft, parts))
     return RunFolder.create(spec)
+
+
+def suit(spec: Spec, data: Data | None = None) -> None:
+    """
+    Refuse a model of the table that can make nothing of the samples; no data set is read, and no torch needed.
+
+    Raises
+    ------
+    SpecError
+        In one sentence, that says which model would suit.
+    """
+    if spec.parent or "model" in spec.own or (data is None and "dataset" in spec.own):
+        return
+    sample = table("dataset")[spec.dataset].sample if data is None else (data.shape, len(data.classes), data.vocabulary)
+    if why := table("model")[spec.model].refuse(*sample):
+        raise SpecError(why)
 
 
 def fit(spec: Spec, model: Any = None, data: Data | None = None) -> None:

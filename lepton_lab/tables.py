@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import re
 import sys
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any
 
 from pydantic.fields import FieldInfo
@@ -47,16 +49,31 @@ def pick(table: Mapping[str, Any], name: str, field: str) -> Any:
 
 def keywords(entry: Callable[..., Any]) -> dict[str, FieldInfo]:
     """
-    Keyword-only arguments of a table's entry: its options, with default, type and range.
+    Keyword-only arguments of a table's entry: its options, with default, type, range and meaning.
 
-    The range is declared in the signature: ``dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0``.
+    The range is declared in the signature: ``dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0``; the meaning stands
+    in the docstring's section Parameters, of a class in its own or an inherited one.
     """
     made = entry.__init__ if isinstance(entry, type) else entry  # of a class, where its options are written
     names = vars(sys.modules[made.__module__])
     found = {}
+    meanings = _meanings(entry)
     for p in inspect.signature(entry).parameters.values():
         if p.kind is p.KEYWORD_ONLY:
             # Only these: other annotations may name types that are imported for checkers alone.
             kind = eval(p.annotation, names) if isinstance(p.annotation, str) else p.annotation
             found[p.name] = FieldInfo.from_annotated_attribute(type(p.default) if kind is p.empty else kind, p.default)
+            found[p.name].description = meanings.get(p.name, "")
     return found
+
+
+@lru_cache(maxsize=256)
+def _meanings(entry: Callable[..., Any]) -> dict[str, str]:
+    """What a docstring's section Parameters says, by name."""
+    meanings: dict[str, str] = {}
+    for made in reversed(entry.__mro__) if isinstance(entry, type) else [entry]:
+        text = inspect.cleandoc(made.__doc__ or "")
+        section = re.search(r"^Parameters\n-+\n(.*?)(?=\n\n\S|\Z)", text, re.DOTALL | re.MULTILINE)
+        for names, told in re.findall(r"^(\S.*)\n((?:    .*\n?|\n)+)", section[1] if section else "", re.MULTILINE):
+            meanings |= dict.fromkeys(names.split(", "), " ".join(told.split()))
+    return meanings

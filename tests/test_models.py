@@ -1,4 +1,6 @@
 import inspect
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -7,7 +9,7 @@ from torch import nn
 
 from lepton_lab.losses import token_loss
 from lepton_lab.models import MODELS, cnn, mlp, mnist_cnn
-from lepton_lab.spec import Spec, SpecError, keywords
+from lepton_lab.spec import Spec, SpecError, keywords, table
 
 # What a model is told of data: shape of a sample, classes, kinds of tokens.
 TOLD = {
@@ -149,3 +151,38 @@ def test_cnn_learns_digits(tmp_path):
     with torch.no_grad():
         accuracy = (model(scaled(data.test[0])).argmax(1) == data.test[1]).float().mean()
     assert accuracy >= 0.97
+
+
+def test_a_model_is_known_to_suit_before_data_and_torch_are_there():
+    code = """
+import sys, lepton_lab as lab
+for dataset, model in [("digits", "gpt"), ("pydocs", "cnn"), ("blobs", "transformer"), ("mnist", "gpt")]:
+    try:
+        lab.launch(lab.Spec(dataset=dataset, model=model))
+    except lab.SpecError as error:
+        print(str(error).split(",")[0])
+print(lab.runs(), "torch" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == [
+        "model='gpt': takes texts: tokens",
+        "model='cnn': takes images (channels",
+        "model='transformer': takes images",
+        "model='gpt': takes texts: tokens",
+        "[] False",
+    ]
+
+
+@pytest.mark.parametrize("name", ["digits", "blobs", "pydocs"])
+def test_what_is_said_of_a_data_set_s_samples_is_true_for_every_model(name, tmp_path):
+    data = table("dataset")[name](tmp_path, 0)
+    sample = data.shape, len(data.classes), data.vocabulary
+    shape, classes, vocabulary = table("dataset")[name].sample
+    assert shape == data.shape and (vocabulary == classes) == (data.vocabulary == len(data.classes))
+    for maker in table("model").values():
+        assert bool(maker.refuse(*sample)) == bool(maker.refuse(shape, classes, vocabulary))
+        if maker.refuse(*sample):
+            with pytest.raises(SpecError, match="but the samples are"):
+                maker(*sample)
+        else:
+            maker(*sample)

@@ -8,21 +8,19 @@ import threading
 import time
 from array import array
 from dataclasses import replace
-from types import SimpleNamespace
 
 import pytest
 from conftest import recorded, until
 from lepton_widgets import Compression, Learner, Live, Shelf, Workbench
 from lepton_widgets.curves import ALL, Curves, pack
 from lepton_widgets.feed import Feed
-from lepton_widgets.form import LABELS, code, describe, preview
 from lepton_widgets.frame import STATIC, VIEW
 from lepton_widgets.shelf import Catalogue
 from lepton_widgets.status import Status
 
 import lepton_lab as lab
 from lepton_lab.folders import Failure, RunFolder
-from lepton_lab.spec import LabError, Spec, SpecError
+from lepton_lab.spec import Spec
 from lepton_lab.tails import rewound
 
 
@@ -448,172 +446,6 @@ class TestShelf:
 def counted(function, calls):
     """The function, noting each call."""
     return lambda *args: calls.append(args) or function(*args)
-
-
-class TestWorkbench:
-    @pytest.fixture(autouse=True)
-    def no_standby(self, monkeypatch):
-        monkeypatch.setenv("LEPTON_LAB_STANDBY", "0")
-
-    def test_every_field_has_a_named_control(self, views):
-        bench = views(Workbench())
-        assert set(LABELS) == set(Spec.model_fields)
-        for field, control in bench._form.controls.items():
-            assert control.description == LABELS[field]
-
-    @pytest.mark.parametrize(
-        "fields",
-        [
-            {},
-            {"lr": 1e-4, "weight_decay": 0.1 + 0.2, "clip": 1.0, "name": "a, b", "compile": True, "device": "cpu"},
-            {"model": "mlp", "options": {"hidden": 32, "dropout": 0.25}, "schedule": "one_cycle", "warmup": 3},
-        ],
-    )
-    def test_form_and_spec_convert_without_loss(self, views, fields):
-        spec = Spec(**fields)
-        bench = views(Workbench(spec))
-        assert bench.spec == spec
-        other = views(Workbench())
-        other.spec = spec
-        assert other.spec == spec
-        assert eval(code(spec).removeprefix("lab.launch"), {"lab": lab}) == spec
-
-    def test_refusal_at_once_and_taken_back(self, views):
-        bench = views(Workbench())
-        rate = bench._form.controls["lr"]
-        rate.value = "-1"
-        assert "lr=" in bench._error.value and 'role="alert"' in bench._error.value.replace("'", '"')
-        assert bench._button.disabled and "ll-refused" in rate._dom_classes
-        rate.value = "1e-3"
-        assert bench._error.value == "" and not bench._button.disabled and "ll-refused" not in rate._dom_classes
-
-    @pytest.mark.parametrize("text", ["1e3", "2.7", "", "0x10", "-1", "many"])
-    def test_whole_numbers_are_read_as_written_or_refused(self, views, text):
-        bench = views(Workbench())
-        bench._form.controls["epochs"].value = text
-        with pytest.raises(SpecError, match=f"epochs='?{re.escape(text)}'?: must be"):
-            _ = bench.spec
-        assert bench._button.disabled
-        bench._form.controls["epochs"].value = "12"
-        assert bench.spec.epochs == 12 and not bench._button.disabled
-
-    def test_a_strategy_that_can_t_be_says_so_and_is_refused_in_its_own_words(self, views):
-        bench = views(Workbench(Spec(model="cnn", world=2)))
-        control = bench._form.controls["strategy"]
-        labels = {name: label for label, name in control.options}
-        assert labels["tensor"] == "tensor \u2014 not with model cnn" and labels["ddp"] == "ddp"
-        control.value = "tensor"
-        assert "model=&#x27;cnn&#x27; is made of convolutions" in bench._error.value and bench._button.disabled
-        bench._form.controls["model"].value = "gpt"
-        assert bench._error.value == "" and control.value == "tensor"
-        assert ("tensor", "tensor") in control.options
-        bench._form.controls["lr"].value = "-1"  # which no strategy can put right
-        assert ("tensor", "tensor") in control.options
-
-    def test_cost_is_told_once_asked_for_and_follows_the_form(self, views):
-        bench = views(Workbench(Spec(model="mlp", world=2)))
-        assert bench._cost._told.value == ""
-        bench._cost.button.click()
-        until(lambda: "MB" in bench._cost._told.value or "kB" in bench._cost._told.value, 60)
-        assert "gradients (38.4 kB) are averaged" in bench._cost._told.value
-        bench._form.controls["strategy"].value = "pipeline"
-        until(lambda: "micro-batches" in bench._cost._told.value, 60)
-        bench._form.controls["lr"].value = "-1"
-        until(lambda: bench._cost._told.value == "", 60)
-
-    def test_cost_is_that_of_what_the_form_says(self):
-        import torch
-        from lepton_widgets.advisor import cost
-
-        data = torch.randn(40, 8), torch.randn(40, 1)
-        own = {"model": torch.nn.Linear(8, 1), "data": data, "loss": torch.nn.L1Loss()}
-        mine = Spec(model="cell:Linear", dataset="cell:tuple", batch_size=8, world=2)
-        assert "gradients (36 B) are averaged" in cost(mine, own)
-        own["loss"] = lambda output, target: output.nonsense
-        assert "nonsense" in cost(mine, own)
-        assert "gradients (38.4 kB) are averaged" in cost(Spec(model="mlp", world=2), own | {"loss": None})
-
-    def test_options_that_are_no_pairs_are_refused(self, views):
-        bench = views(Workbench())
-        bench._form.controls["options"].value = "dropout"
-        with pytest.raises(SpecError, match="pairs of name and value"):
-            _ = bench.spec
-
-    def test_unknown_field_is_refused(self):
-        with pytest.raises(LabError, match="epoch"):
-            Workbench(epoch=3)
-
-    def test_launch_shows_the_run(self, views, tiny):
-        bench = views(Workbench(tiny))
-        run = bench.launch()
-        assert run.wait(60) == "done"
-        until(lambda: bench.live._feed.statuses[0].figures.get("test_accuracy"), 5)
-        first = bench.live
-        assert bench._slot.children == (first,) and run.id in repr(bench)
-        snapshot = unpack(first.get_state("snapshot")["snapshot"])
-        assert snapshot[0, "loss", "train", ALL][2] == [row["step"] for row in run.rows("train")]
-
-    def test_a_double_click_starts_one_run(self, views, tiny, home, monkeypatch):
-        clock = [100.0]
-        monkeypatch.setattr("lepton_widgets.workbench.time", SimpleNamespace(monotonic=lambda: clock[0]))
-        bench = views(Workbench(tiny))
-        bench._button.click()
-        first = bench.run
-        clock[0] += 0.3
-        bench._button.click()
-        assert bench.run is first
-        clock[0] += 0.5
-        bench._button.click()
-        assert bench.run is not first
-        bench.launch()
-        assert len(lab.runs()) == 3, "launch() called from Python is not limited"
-        for run in lab.runs():
-            run.wait(60)
-
-    def test_refused_launch_is_shown(self, views, monkeypatch):
-        bench = views(Workbench())
-
-        def refuse(*args, **kwargs):
-            raise LabError("the run root can't be written")
-
-        monkeypatch.setattr(lab, "launch", refuse)
-        assert bench.launch() is None
-        assert "can&#x27;t be written" in bench._error.value and not bench._button.disabled
-
-    def test_own_model_and_data(self, views):
-        import torch
-
-        class Line(torch.nn.Linear):
-            """A model of the test's own."""
-
-            def __init__(self):
-                super().__init__(2, 2)
-
-        x = torch.randn(64, 2)
-        y = (x[:, 0] > 0).long()
-        bench = views(Workbench(model=Line, data=((x, y), (x, y)), epochs=1))
-        assert bench.spec.model == "cell:Line"
-        assert "Yours" in bench._about.value and "lab.launch" not in bench._repeat.value
-        assert bench.launch().wait(60) == "done"
-        assert "--like" in bench._repeat.value
-        bench._form.controls["model"].value = "mlp"
-        assert bench.spec.model == "mlp"
-
-    def test_headless_prints_the_spec(self, views):
-        bench = views(Workbench(epochs=3))
-        text = bench.still()["text/plain"]
-        assert Spec.load(text.removeprefix("Workbench\n")) == bench.spec
-
-
-def test_every_schedule_has_a_preview():
-    from lepton_lab.optimizers import SCHEDULES
-
-    for schedule in SCHEDULES:
-        svg = preview(Spec(schedule=schedule))
-        assert svg.count(",") > 200 and f"schedule {schedule}" in svg
-    flat = re.search(r"points='([^']*)'", preview(Spec(schedule="constant"), height=84))[1]
-    assert all(10 < float(point.split(",")[1]) < 30 for point in flat.split()), "the line sticks to the edge"
-    assert preview(Spec(epochs=1)) and describe(Spec(model="mlp"))
 
 
 def test_scripts_are_self_contained():

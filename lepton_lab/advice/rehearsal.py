@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -27,6 +28,15 @@ if TYPE_CHECKING:
     from ..datasets import Data
 
 FEW, MORE = 4, 8  # samples of two rehearsals, between which memory is taken to grow evenly
+LARGEST = 2**30  # bytes of a model that is tried on real samples where it can't be rehearsed
+
+
+class Unknown(SpecError):
+    """A step can't be rehearsed on shapes alone; `size` is that of the model in bytes, 0 where none was made."""
+
+    def __init__(self, message: str, size: int) -> None:
+        super().__init__(message)
+        self.size = size
 
 
 def rehearse(spec: Spec, data: Data, model: Any = None, loss: Any = None) -> Workload:
@@ -41,36 +51,24 @@ def rehearse(spec: Spec, data: Data, model: Any = None, loss: Any = None) -> Wor
         The splits; of samples only shape and type are looked at.
     model, loss
         The user's own, as `launch` takes them; else the spec's, and the usual one.
+
+    Raises
+    ------
+    Unknown
+        If it can't be rehearsed on shapes alone, which does not say that it can't be done.
+    SpecError
+        If neither that can be done, nor a step of a few real samples: then a run would fail in its first.
     """
     precision = "bf16" if spec.precision == "fp16" else spec.precision  # as large, and no scale to be read
     alone = spec.replace(precision=precision, compile=False, accumulate=1, device="cpu")
-    strategy = Rehearsed(alone)
-    strategy.start(0, 1, Path(), torch.device("cpu"))
-    sample = _sample(data.train)
     if isinstance(model, nn.Module) and any(p.device.type != "cpu" for p in model.parameters()):
         model = copy.deepcopy(model).cpu()  # the kernel may have used it on a GPU
-    with FakeTensorMode(allow_non_fake_inputs=True), Watch() as watch:
-        own = copy.deepcopy(model) if isinstance(model, nn.Module) else model
-        module = make_model(spec, own, data)
-        optimizer = pick(table("optimizer"), spec.optimizer, "optimizer")
-        strategy.setup(module, lambda parameters: optimizer(parameters, spec))
-
-        def step(samples: int) -> Taken:
-            x, y = (torch.empty((samples, *shape), dtype=dtype) for shape, dtype in sample)
-            feed = Feed((x, y), data, alone.replace(batch_size=samples), strategy)
-            with watch.taken(strategy.module) as taken:
-                try:
-                    strategy.step(*next(feed.epoch(0)), loss or usual_loss(data), spec.clip)
-                except Exception as error:  # of the user's code
-                    why = f"{type(error).__name__}: {shown(' '.join(str(error).split()))}"
-                    raise SpecError(
-                        f"model={spec.model!r}: a step of it can't be rehearsed on shapes alone ({why}); see "
-                        "run.costs() of a short run"
-                    ) from error
-            return taken
-
-        step(FEW)  # makes the optimizer's state
-        few, more = step(FEW), step(MORE)
+    try:
+        strategy, few, more = _rehearse(alone, data, model, loss)
+    except Unknown as unknown:
+        if unknown.size <= LARGEST and (why := _failure(alone, data, model, loss)):
+            raise SpecError(f"model={spec.model!r}: a step of a few samples fails: {why}") from unknown
+        raise
     n = len(data.train[0]) if isinstance(data.train, tuple) else len(data.train)
     if spec.optimizer == "gd":  # all samples in a step, which Feed cuts by batch_size
         spec = spec.model_copy(update={"accumulate": -(-n // spec.batch_size)})
@@ -83,6 +81,86 @@ def rehearse(spec: Spec, data: Data, model: Any = None, loss: Any = None) -> Wor
         outputs=_amounts(few.outputs, more.outputs),
         events=_events(few.events, more.events),
     )
+
+
+def _rehearse(spec: Spec, data: Data, model: Any, loss: Any) -> tuple[Single, Taken, Taken]:
+    """A process that is set up, and what it took in a step of FEW samples and of MORE, without memory."""
+    strategy = Rehearsed(spec)
+    strategy.start(0, 1, Path(), torch.device("cpu"))
+    sample = _sample(data.train)
+    size = 0
+    try:
+        with _unlogged(), FakeTensorMode(allow_non_fake_inputs=True), Watch() as watch:
+            _set_up(strategy, data, model)
+            size = sum(p.numel() * p.element_size() for p in strategy.module.parameters())
+
+            def step(samples: int) -> Taken:
+                x, y = (torch.empty((samples, *shape), dtype=dtype) for shape, dtype in sample)
+                with watch.taken(strategy.module) as taken:
+                    _step(strategy, data, (x, y), loss)
+                return taken
+
+            step(FEW)  # makes the optimizer's state
+            return strategy, step(FEW), step(MORE)
+    except SpecError:
+        raise
+    except Exception as error:  # of the user's code
+        raise Unknown(
+            f"model={spec.model!r}: a step of it can't be rehearsed on shapes alone ({_brief(error)}); see "
+            "run.costs() of a short run",
+            size,
+        ) from error
+
+
+@contextmanager
+def _unlogged() -> Iterator[None]:
+    """Without torch's own traceback of what can't be done on shapes, which would land in the latest cell."""
+    log = logging.getLogger("torch._subclasses.fake_tensor")
+    level = log.level
+    log.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
+
+
+def _failure(spec: Spec, data: Data, model: Any, loss: Any) -> str:
+    """What a step of a few real samples ends with, in words; "" if it is done."""
+    strategy = Single(spec)
+    strategy.start(0, 1, Path(), torch.device("cpu"))
+    try:
+        with torch.random.fork_rng(devices=[]):
+            _set_up(strategy, data, model)
+            _step(strategy, data, _some_of(data.train), loss)
+    except Exception as error:  # of the user's code
+        return _brief(error)
+    return ""
+
+
+def _set_up(strategy: Single, data: Data, model: Any) -> None:
+    """Give a process its model and optimizer; the user's own module stays as it is."""
+    spec = strategy.spec
+    own = copy.deepcopy(model) if isinstance(model, nn.Module) else model
+    optimizer = pick(table("optimizer"), spec.optimizer, "optimizer")
+    strategy.setup(make_model(spec, own, data), lambda parameters: optimizer(parameters, spec))
+
+
+def _step(strategy: Single, data: Data, part: tuple[Tensor, Tensor], loss: Any) -> None:
+    """One step of all samples of a part."""
+    feed = Feed(part, data, strategy.spec.replace(batch_size=len(part[0])), strategy)
+    strategy.step(*next(feed.epoch(0)), loss or usual_loss(data), strategy.spec.clip)
+
+
+def _some_of(split: Any) -> tuple[Tensor, Tensor]:
+    """The first FEW samples."""
+    if isinstance(split, tuple):
+        return split[0][:FEW], split[1][:FEW]
+    x, y = zip(*(map(torch.as_tensor, split[i]) for i in range(min(FEW, len(split)))), strict=True)
+    return torch.stack(x), torch.stack(y)
+
+
+def _brief(error: Exception) -> str:
+    return f"{type(error).__name__}: {shown(' '.join(str(error).split()))}"
 
 
 class Rehearsed(Single):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias, Union
+from typing import TYPE_CHECKING, Any, TypeAlias, Union
 
 if TYPE_CHECKING:
     import numpy as np
@@ -44,6 +45,23 @@ class Data:
     """
     tokens: str = ""
     """What a token is where x are text: "bytes" (of UTF-8) or "characters" (the names in `classes`)."""
+
+
+def holds(shape: tuple[int, ...], classes: int, vocabulary: int = 0) -> Callable[[Any], Any]:
+    """
+    Say of a data set, as its attribute `sample`, what models are told of it, before anything is read or downloaded.
+
+    Parameters
+    ----------
+    shape, classes, vocabulary
+        As of `Data`, with no options; where these change a number, models that fit one number fit the other.
+    """
+
+    def mark(dataset: Any) -> Any:
+        dataset.sample = shape, classes, vocabulary
+        return dataset
+
+    return mark
 
 
 def shuffled(count: int, seed: int, *fractions: float) -> list[Tensor]:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .base import Data, images
+from .base import Data, holds, images
 from .files import damaged, fetch, untar
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ ROW = 3 * 32 * 32
 BATCHES = [f"data_batch_{i}" for i in range(1, 6)]
 
 
+@holds(SHAPE, len(CLASSES))
 def cifar10(root: Path, seed: int) -> Data:
     """
     Objects in ten classes, 32x32 colour, 50,000 + 10,000 images (CIFAR-10).

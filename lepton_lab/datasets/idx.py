@@ -8,7 +8,7 @@ from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .base import Data, images
+from .base import Data, holds, images
 from .files import damaged, fetch
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ PIXELS = (28, 28)
 FASHION = ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"]
 
 
+@holds((1, *PIXELS), 10)
 def mnist(root: Path, seed: int) -> Data:
     """
     Handwritten digits, 28x28 grey, 60,000 + 10,000 images (MNIST).
@@ -46,6 +47,7 @@ def mnist(root: Path, seed: int) -> Data:
     return _read("mnist", root, seed, [str(digit) for digit in range(10)], (0.1307,), (0.3081,))
 
 
+@holds((1, *PIXELS), 10)
 def fashion_mnist(root: Path, seed: int) -> Data:
     """
     Articles of clothing, 28x28 grey, 60,000 + 10,000 images (Fashion-MNIST).

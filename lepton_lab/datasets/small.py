@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from ..spec import SpecError
-from .base import Data, shuffled, take
+from .base import Data, holds, shuffled, take
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,6 +21,7 @@ DIGITS_LEVEL = 15  # a published pixel is 0..16; times 15 it fills the range of 
 DIGITS_MEAN, DIGITS_STD = (0.2873,), (0.3539,)
 
 
+@holds((1, 8, 8), 10)
 def digits(root: Path, seed: int) -> Data:
     """
     Handwritten digits, 8x8 grey, 1,797 images, embedded with scikit-learn (no download).
@@ -76,6 +77,7 @@ def _read_digits() -> tuple[np.ndarray, np.ndarray]:
     return (table[:, :-1] * np.uint8(DIGITS_LEVEL)).reshape(-1, 1, 8, 8), table[:, -1]
 
 
+@holds((2,), 3)
 def blobs(
     root: Path,
     seed: int,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from ..spec import SpecError
-from .base import HELD_OUT, Data
+from .base import HELD_OUT, Data, holds
 from .files import SOURCES, damaged, fetch, unlike
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ Context = Annotated[int, Field(ge=1)]
 Tokens = Literal["characters", "bytes"]
 
 
+@holds((64,), 103, 103)
 def pydocs(root: Path, seed: int, *, context: Context = 64, tokens: Tokens = "characters") -> Data:
     """
     Python's reference as text, half a megabyte that ships with Python (no download).
@@ -62,6 +63,7 @@ def pydocs(root: Path, seed: int, *, context: Context = 64, tokens: Tokens = "ch
     return windows("\n\n".join(topics[name] for name in sorted(topics)), context, tokens)
 
 
+@holds((64,), 65, 65)
 def tinyshakespeare(root: Path, seed: int, *, context: Context = 64, tokens: Tokens = "characters") -> Data:
     """
     Plays of Shakespeare, 40,000 lines, 1,115,394 characters of 65 kinds (tiny Shakespeare).

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, Any
 
 from pydantic import Field
 
@@ -31,3 +32,45 @@ def misfit(name: str, takes: str, shape: tuple[int, ...], classes: int, vocabula
         fits = "transformer" if len(shape) == 3 and 0 not in shape else "mlp"
         found = f"numbers of shape {shape}"
     return SpecError(f"model={name!r}: takes {takes}, but the samples are {found}; take model={fits!r}")
+
+
+def takes(words: str, fits: Callable[[tuple[int, ...], int, int], bool]) -> Callable[[Any], Any]:
+    """
+    Say of a model's maker which samples it takes, so that others are refused before anything is made of them.
+
+    The maker gets `refuse(shape, classes, vocabulary)`: the one sentence for samples that it can make nothing of, else
+    "". It needs no torch.
+
+    Parameters
+    ----------
+    words
+        What it takes, in words.
+    fits
+        Whether it takes samples of a shape, a number of classes, and a vocabulary.
+    """
+
+    def mark(maker: Any) -> Any:
+        def refuse(shape: tuple[int, ...], classes: int, vocabulary: int = 0) -> str:
+            fit = fits(shape, classes, vocabulary)
+            return "" if fit else str(misfit(maker.__name__, words, shape, classes, vocabulary))
+
+        maker.refuse = refuse
+        return maker
+
+    return mark
+
+
+def check(maker: Any, shape: tuple[int, ...], classes: int, vocabulary: int) -> None:
+    """Refuse samples that a model does not take, with a SpecError."""
+    if why := maker.refuse(shape, classes, vocabulary):
+        raise SpecError(why)
+
+
+def images(shape: tuple[int, ...], classes: int, vocabulary: int) -> bool:
+    """Whether samples are images, (channels, height, width)."""
+    return not vocabulary and len(shape) == 3 and 0 not in shape
+
+
+def texts(shape: tuple[int, ...], classes: int, vocabulary: int) -> bool:
+    """Whether samples are tokens (T,), each to be predicted from those before it."""
+    return bool(vocabulary) and vocabulary == classes and len(shape) == 1

@@ -10,15 +10,17 @@ from math import prod
 from typing import TYPE_CHECKING
 
 from ..spec import SpecError
-from .fitting import Dropout, Size, misfit
+from .fitting import Dropout, Size, check, images, takes
 
 if TYPE_CHECKING:
     from torch import nn
 
+IMAGES = "images (channels, height, width)"
 UNPADDED = 18  # pixels: smaller images would vanish in three unpadded convolutions with pooling between
 POOLABLE = 5  # pixels: smaller images are worth more than the time that pooling them would save
 
 
+@takes("numbers", lambda shape, classes, vocabulary: not vocabulary)
 def mlp(
     shape: tuple[int, ...], classes: int, vocabulary: int = 0, *, hidden: Size = 128, dropout: Dropout = 0.0
 ) -> nn.Module:
@@ -43,12 +45,11 @@ def mlp(
     SpecError
         If a sample holds no number, or tokens.
     """
-    from torch import nn
-
-    if vocabulary:
-        raise misfit("mlp", "numbers", shape, classes, vocabulary)
+    check(mlp, shape, classes, vocabulary)
     if not shape or 0 in shape:
         raise SpecError(f"model='mlp': samples of shape {shape} have no features; make x (N, features)")
+    from torch import nn
+
     return _initialised(
         nn.Sequential(
             nn.Flatten(),  # (N, *shape) -> (N, features)
@@ -60,6 +61,7 @@ def mlp(
     )
 
 
+@takes(IMAGES, images)
 def cnn(
     shape: tuple[int, ...], classes: int, vocabulary: int = 0, *, hidden: Size = 64, dropout: Dropout = 0.0
 ) -> nn.Module:
@@ -87,9 +89,11 @@ def cnn(
     SpecError
         If samples are no images.
     """
-    return _convolutional("cnn", shape, classes, vocabulary, (32, 64, 64), hidden, dropout)
+    check(cnn, shape, classes, vocabulary)
+    return _convolutional(shape, classes, (32, 64, 64), hidden, dropout)
 
 
+@takes(IMAGES, images)
 def mnist_cnn(
     shape: tuple[int, ...], classes: int, vocabulary: int = 0, *, hidden: Size = 128, dropout: Dropout = 0.25
 ) -> nn.Module:
@@ -117,22 +121,15 @@ def mnist_cnn(
     SpecError
         If samples are no images.
     """
-    return _convolutional("mnist_cnn", shape, classes, vocabulary, (32, 64), hidden, dropout)
+    check(mnist_cnn, shape, classes, vocabulary)
+    return _convolutional(shape, classes, (32, 64), hidden, dropout)
 
 
 def _convolutional(
-    name: str,
-    shape: tuple[int, ...],
-    classes: int,
-    vocabulary: int,
-    channels: tuple[int, ...],
-    hidden: int,
-    dropout: float,
+    shape: tuple[int, ...], classes: int, channels: tuple[int, ...], hidden: int, dropout: float
 ) -> nn.Module:
     from torch import nn
 
-    if vocabulary or len(shape) != 3 or 0 in shape:
-        raise misfit(name, "images (channels, height, width)", shape, classes, vocabulary)
     before, *size = shape
     padding = int(min(size) < UNPADDED)
     layers: list[nn.Module] = []

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from ..spec import SpecError
-from .fitting import Dropout, Size, misfit
+from .fitting import Dropout, Size, check, images, takes, texts
 
 if TYPE_CHECKING:
     from torch import nn
@@ -15,6 +15,12 @@ if TYPE_CHECKING:
 PATCHES = 8  # a side, about, that an image is cut into by default
 
 
+@takes(
+    "images, or sequences of tokens with one label each",
+    lambda shape, classes, vocabulary: (
+        images(shape, classes, vocabulary) or bool(vocabulary and len(shape) == 1 and vocabulary != classes)
+    ),
+)
 def transformer(
     shape: tuple[int, ...],
     classes: int,
@@ -56,20 +62,19 @@ def transformer(
     SpecError
         If samples are neither images nor tokens of one label a sample, or options do not suit them or each other.
     """
-    image = not vocabulary and len(shape) == 3 and 0 not in shape
-    if not image and (not vocabulary or len(shape) != 1 or vocabulary == classes):
-        raise misfit("transformer", "images, or sequences of tokens with one label each", shape, classes, vocabulary)
+    check(transformer, shape, classes, vocabulary)
     _divide(width, heads)
     from .blocks import Embedding
     from .transformer import Patches, Transformer
 
-    if image:
+    if images(shape, classes, vocabulary):
         embed = Patches(shape, _patch(patch, max(shape[1:])), width, dropout)
     else:
         embed = Embedding(vocabulary, shape[0], width, dropout)
     return Transformer(embed, max(classes, 1), width, heads, depth, dropout)
 
 
+@takes("texts: tokens, each to be predicted from those before it", texts)
 def gpt(
     shape: tuple[int, ...],
     classes: int,
@@ -111,9 +116,7 @@ def gpt(
     SpecError
         If samples are no texts whose tokens are to be predicted, or options do not suit each other.
     """
-    if not vocabulary or vocabulary != classes or len(shape) != 1:
-        takes = "texts: tokens, each to be predicted from those before it"
-        raise misfit("gpt", takes, shape, classes, vocabulary)
+    check(gpt, shape, classes, vocabulary)
     _divide(width, heads)
     rotary = positions == "rotary"
     if rotary and width // heads % 2:

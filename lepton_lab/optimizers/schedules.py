@@ -34,8 +34,12 @@ def warmup(step: int, total: int, warmup: int = 0, *, share: Annotated[float, Fi
     """
     Linear warm-up over the first tenth of the run (or over `warmup` steps), then constant.
 
-    factor = min(1, (step + 1) / warmup) (Goyal and others, arXiv:1706.02677). `share`: fraction of the run that warms
-    up where `warmup` is 0, above 0, at most 1.
+    factor = min(1, (step + 1) / warmup) (Goyal and others, arXiv:1706.02677).
+
+    Parameters
+    ----------
+    share
+        Fraction of the run that warms up where `warmup` is 0, above 0, at most 1.
     """
     return _ramp(step, warmup or round(share * total))
 
@@ -51,8 +55,14 @@ def step_decay(
     """
     Falls in steps: a tenth after each third of the run.
 
-    factor = gamma ** floor((drops + 1) * p) (as in He and others, arXiv:1512.03385). `drops`: how often it falls, 0 or
-    more; `gamma`: what is left each time, above 0, at most 1.
+    factor = gamma ** floor((drops + 1) * p) (as in He and others, arXiv:1512.03385).
+
+    Parameters
+    ----------
+    drops
+        How often the rate falls, 0 or more.
+    gamma
+        What is left of it each time, above 0, at most 1.
     """
     return _ramp(step, warmup) * gamma ** int((drops + 1) * _course(step, total, warmup))
 
@@ -61,8 +71,12 @@ def cosine(step: int, total: int, warmup: int = 0, *, floor: Fraction = 0.0) -> 
     """
     Half a cosine from 1 down to 0.
 
-    factor = floor + (1 - floor) * (1 + cos(pi p)) / 2 (Loshchilov and Hutter, arXiv:1608.03983). `floor`: where it
-    ends, from 0 to 1.
+    factor = floor + (1 - floor) * (1 + cos(pi p)) / 2 (Loshchilov and Hutter, arXiv:1608.03983).
+
+    Parameters
+    ----------
+    floor
+        Fraction of the rate that it ends at, from 0 to 1.
     """
     return _ramp(step, warmup) * _between(floor, 1.0, (1 + cos(pi * _course(step, total, warmup))) / 2)
 
@@ -73,8 +87,14 @@ def cyclical(
     """
     Triangular waves: up and down between a tenth and 1, four times.
 
-    factor = low + (1 - low) * (1 - |2 (cycles * p mod 1) - 1|) (Smith, arXiv:1506.01186). `cycles`: waves, at least 1;
-    `low`: factor at the foot of a wave, from 0 to 1.
+    factor = low + (1 - low) * (1 - |2 (cycles * p mod 1) - 1|) (Smith, arXiv:1506.01186).
+
+    Parameters
+    ----------
+    cycles
+        Waves, at least 1.
+    low
+        Fraction of the rate at the foot of a wave, from 0 to 1.
     """
     phase = cycles * _course(step, total, warmup) % 1
     return _ramp(step, warmup) * _between(low, 1.0, 1 - abs(2 * phase - 1))
@@ -85,7 +105,12 @@ def one_cycle(step: int, total: int, warmup: int = 0, *, rise: Annotated[float, 
     One wave: up from 1/25 for three tenths of the run, then down to nearly nothing.
 
     Two half cosines, from 1/25 to 1 and on to 1/250,000 (Smith and Topin, arXiv:1708.07120, with the ends that
-    torch's OneCycleLR has). Momentum is not cycled. `rise`: fraction of the run that goes up, above 0, below 1.
+    torch's OneCycleLR has). Momentum is not cycled.
+
+    Parameters
+    ----------
+    rise
+        Fraction of the run in which the rate goes up, above 0, below 1.
     """
     p = _course(step, total, warmup)
     if p < rise:
@@ -107,8 +132,14 @@ def range_test(
     Rises exponentially from a ten-millionth to 1, to see from which learning rate on the loss diverges.
 
     factor = low ** (1 - p), with p = 1 at the last step (Smith's range test, arXiv:1506.01186, with the rates spread
-    evenly over decades). Where the loss is no number any more the run ends as stopped. `low`: where it begins, above 0,
-    below 1; `steps`: those that it rises over, after which it stays; 0 takes the whole run.
+    evenly over decades). Where the loss is no number any more the run ends as stopped.
+
+    Parameters
+    ----------
+    low
+        Fraction of the rate that it begins at, above 0, below 1.
+    steps
+        Steps that it rises over, after which it stays; 0 takes the whole run.
     """
     last = (steps or max(1, total - warmup)) - 1
     return _ramp(step, warmup) * low ** (1 - min(1.0, max(0, step - warmup) / max(1, last)))

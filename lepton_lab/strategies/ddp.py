@@ -27,6 +27,17 @@ class DDP(Group):
 
     With one rank it is plain training. `compress` sends gradients as 16-bit numbers ("fp16", "bf16"), as thin matrices
     of rank `powersgd_rank` ("powersgd"), or the fraction `topk` of them ("topk"), which is no longer exact.
+
+    Parameters
+    ----------
+    find_unused_parameters
+        Look in each step for parameters that it did not use: slower, for models that don't use all.
+    compress
+        How gradients are sent: "none" (32-bit floats), "fp16", "bf16", "powersgd" or "topk".
+    powersgd_rank
+        Rank of the matrices that "powersgd" sends, at least 1.
+    topk
+        Fraction of the gradient that "topk" sends, above 0 to 1.
     """
 
     inexact_with = "compress"

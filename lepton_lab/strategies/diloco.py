@@ -25,6 +25,15 @@ class DiLoCo(LocalSGD):
     d = w - mean of the ranks' weights; b = outer_momentum * b + d; w -= outer_lr * (d + outer_momentum * b), with w the
     weights after the last meeting (Douillard and others, DiLoCo, arXiv:2311.08105, which takes AdamW within and meets
     every 500 steps). outer_lr=1 and outer_momentum=0 make it local_sgd. One rank steps along its own moves.
+
+    Parameters
+    ----------
+    every
+        Optimizer steps between two meetings, at least 1.
+    outer_lr
+        Learning rate of the outer optimizer, above 0.
+    outer_momentum
+        Momentum of the outer optimizer, from 0 to below 1.
     """
 
     def __init__(

@@ -25,6 +25,13 @@ class FSDP(Gathered):
     `gather="bf16"` gathers and computes in bf16; weights stay as they are, and gradients are averaged in fp32.
     `reshard_after_forward=False` keeps blocks gathered until their backward pass: more memory, less to send. With one
     rank it is plain training.
+
+    Parameters
+    ----------
+    gather
+        Arithmetic in which parameters are gathered and used: "fp32" or "bf16".
+    reshard_after_forward
+        Give a block's parameters back until its backward pass: less memory, more to send.
     """
 
     def __init__(

@@ -29,6 +29,11 @@ class FsdpTensor(Gathered, TensorParallel):
     Groups of `tensor` ranks each compute a slice of every batch; parameters, gradients and optimizer state of a piece
     are spread over the ranks that have the same place in their groups (torch's FSDP2). With one rank it is plain
     training.
+
+    Parameters
+    ----------
+    tensor
+        Ranks of a tensor group, a divisor of the world.
     """
 
     def __init__(self, spec: Spec, *, tensor: Annotated[int, Field(ge=1)] = TENSOR) -> None:

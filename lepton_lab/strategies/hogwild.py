@@ -33,6 +33,11 @@ class Hogwild(Asynchronous):
     works as it is, and no moment is read half written; checkpoints keep rank 0's, which a resume gives to all. `clip`
     bounds each rank's own gradient. Buffers (batch norm's) are each rank's own too, and rank 0's count in evaluations.
     `staleness` keeps the ranks within so many steps, for commands and the ends of epochs.
+
+    Parameters
+    ----------
+    staleness
+        Steps that a rank may be ahead of the slowest, 0 or more.
     """
 
     gpus = False

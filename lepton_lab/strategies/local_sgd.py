@@ -30,6 +30,11 @@ class LocalSGD(Group):
     with SGD and every=1 it is the step of one process. Optimizer state, clipping and the scale of fp16 are each rank's
     own. Evaluations and checkpoints see the mean of the ranks as it is then. A command takes effect `every` steps after
     it is seen.
+
+    Parameters
+    ----------
+    every
+        Optimizer steps between two averages, at least 1.
     """
 
     exact = False

@@ -38,6 +38,11 @@ class ParameterServer(Asynchronous):
     applies each as it comes, and lets no rank get more than `staleness` steps ahead of the slowest; `clip` then bounds
     each worker's own gradient. Rank 0 computes gradients too, and gives its buffers (batch norm's) to evaluations and
     checkpoints. A parameter that a step doesn't use counts as one of gradient 0.
+
+    Parameters
+    ----------
+    staleness
+        Steps that a rank may be ahead of the slowest, 0 or more; 0 averages all gradients in each step.
     """
 
     exact = True

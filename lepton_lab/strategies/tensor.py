@@ -29,6 +29,11 @@ class TensorParallel(Group):
     outputs are summed over the ranks, twice a block. Embedding, norms and head are on every rank. With
     `sequence_parallel` what is between attention and MLP is cut by tokens, which saves memory (Korthikanti and others,
     arXiv:2205.05198). With one rank it is plain training.
+
+    Parameters
+    ----------
+    sequence_parallel
+        Cut what is between attention and MLP by tokens, which saves memory.
     """
 
     def __init__(self, spec: Spec, *, sequence_parallel: bool = False) -> None:

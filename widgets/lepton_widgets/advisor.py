@@ -1,71 +1,137 @@
-"""What the form's choice is predicted to cost, and which strategies can't do what it asks for."""
+"""What the form's choice is predicted to cost, and what of it can't be done."""
 
 from __future__ import annotations
 
 import re
 import threading
+from collections.abc import Callable
 from html import escape
 from typing import Any
 
 import ipywidgets as ipw
 
+from lepton_lab import runs
 from lepton_lab.spec import OWN, LabError, Spec, SpecError, keywords, table
 
 PAIR = re.compile(r"(\w+)=('[^']*'|[\w.]+)")
+CHECKED = ("dataset", "model", "optimizer", "precision", "options")
+"""Fields on which it depends whether a model of the user's own takes a step."""
+ALIKE = ("dataset", "model", "optimizer", "batch_size", "precision", "compile", "strategy", "world", "options")
+"""Fields on which it depends how long an epoch takes."""
+LOOKED_AT = 200
+"""Runs, the newest, among which one alike is looked for."""
 
 
-class CostLine(ipw.Box):
-    """A line that tells what a step of a spec would cost, from when it was first asked for.
+class Advisor(ipw.Box):
+    """Says what a step of a spec would cost, once asked, and at once where the user's own code would fail in it.
 
-    Predicting takes torch and a second or so: it is done in a thread, and nothing is imported before.
+    Both take torch and a second or so: they are done in a thread, and nothing is imported before.
 
     Parameters
     ----------
     own : dict
         The user's own model, data and loss by part, as in ``lab.launch``.
+    refuse : callable
+        Called with a sentence, from the thread, when the spec shown last turns out to be one that must fail.
 
     Attributes
     ----------
     button : ipywidgets.Button
-        Asks for it; gone afterwards. It stands beside others, wherever the line is.
+        Asks for the cost, or puts it away. It stands beside others, wherever the line is.
     """
 
-    def __init__(self, own: dict[str, Any]) -> None:
+    def __init__(self, own: dict[str, Any], refuse: Callable[[str], None]) -> None:
         self._own = {part: own[part] for part in ("model", "data", "loss") if part in own}
-        self.button = ipw.Button(description="Predict its cost", tooltip="Memory, bytes sent and idle time of a step")
+        self._refuse = refuse
+        self.button = ipw.Button(tooltip="Memory, bytes sent, idle time and duration")
         self.button.add_class("ll-more")
         self.button.on_click(lambda _: self._ask())
         self._told = ipw.HTML()
         self._lock = threading.Lock()
         self._spec: Spec | None = None
-        self._asked = self._busy = False
+        self._known: dict[str, str] = {}
+        self._asked = True
+        self._busy = False
         super().__init__([self._told])
         self.add_class("ll-cost")
+        self._ask()
 
     def show(self, spec: Spec | None) -> None:
-        """Tell about a spec, if it was asked for; None tells nothing."""
+        """Advise on a spec; None says nothing."""
         with self._lock:
             self._spec = spec
-            if not self._asked or self._busy:
+            checks = spec is not None and self.known(spec) is None
+            if (not self._asked and not checks) or self._busy:
                 return
             self._busy = True
-        self._told.value = "<span>Predicting \u2026</span>"
-        threading.Thread(target=self._work, name="lepton-lab-cost", daemon=True).start()
+        if self._asked:
+            self._told.value = "<span>Predicting \u2026</span>"
+        threading.Thread(target=self._work, name="lepton-lab-advice", daemon=True).start()
+
+    def known(self, spec: Spec) -> str | None:
+        """Why a spec must fail, "" where nothing is known against it, None where that is to be found out."""
+        if not set(self._own) - {part for part, field in OWN.items() if field not in spec.own}:
+            return ""
+        return self._known.get(_key(spec))
 
     def _ask(self) -> None:
-        self._asked = True
-        self.button.layout.display = "none"
-        self.show(self._spec)
+        self._asked = not self._asked
+        self.button.description = "Hide its cost" if self._asked else "Predict its cost"
+        if self._asked:
+            self.show(self._spec)
+        else:
+            self._told.value = ""
 
     def _work(self) -> None:
         while True:
-            spec = self._spec
-            told = "" if spec is None else cost(spec, self._own)
+            spec, asked = self._spec, self._asked
+            told, why = self._advise(spec, asked)
             with self._lock:
-                if spec is self._spec:  # else the form has changed meanwhile
-                    self._told.value = told
-                    self._busy = False
-                    return
+                if spec is not self._spec or asked != self._asked:  # the form has changed meanwhile
+                    continue
+                self._busy = False
+                self._told.value = told
+                if why:
+                    self._refuse(why)
+                return
+
+    def _advise(self, spec: Spec | None, asked: bool) -> tuple[str, str]:
+        """HTML of the cost, and why the spec must fail; whatever goes wrong ends in a sentence."""
+        if spec is None:
+            return "", ""
+        try:
+            if self.known(spec) is None:
+                self._known[_key(spec)] = fault(spec, self._own)
+            why = self.known(spec) or ""
+            return cost(spec, self._own) if asked and not why else "", why
+        except Exception as error:
+            return f"<span>{escape(str(error) or type(error).__name__)}</span>", ""
+
+
+def _key(spec: Spec) -> str:
+    return repr([getattr(spec, field) for field in CHECKED])
+
+
+def _chosen(spec: Spec, own: dict[str, Any]) -> dict[str, Any]:
+    return {part: value for part, value in own.items() if part not in OWN or OWN[part] in spec.own}
+
+
+def fault(spec: Spec, own: dict[str, Any]) -> str:
+    """Why a spec with the user's own model, data or loss would fail in its first step; "" where it would not."""
+    from lepton_lab.advice import rehearsed
+    from lepton_lab.advice.rehearsal import Unknown
+    from lepton_lab.datasets import from_user
+
+    parts = _chosen(spec, own)
+    try:
+        if "data" in parts:
+            parts["data"] = from_user(parts["data"], spec.seed)
+        rehearsed(spec, **parts)
+    except Unknown:
+        return ""
+    except SpecError as error:
+        return str(error)
+    return ""
 
 
 def cost(spec: Spec, own: dict[str, Any]) -> str:
@@ -74,16 +140,30 @@ def cost(spec: Spec, own: dict[str, Any]) -> str:
     from lepton_lab.strategies.work import shown
 
     try:
-        chosen = {part: value for part, value in own.items() if part not in OWN or OWN[part] in spec.own}
+        chosen = _chosen(spec, own)
         (row,) = advise(spec, [spec.world], [{"strategy": spec.strategy, "options": spec.options}], **chosen).rows
     except LabError as error:
         return f"<span>{escape(str(error))}</span>"
     if row.cost is None:
         return f"<span>{escape(row.why)}</span>"
     parts = ", ".join(f"{name} {shown(row.predicted[name])}" for name in PARTS)
-    memory, sent, idle = shown(row.cost.memory), shown(row.cost.sent), f"{row.cost.idle:.0%}"
-    told = f"holds {memory} a rank ({parts}), sends {sent}, idles {idle}: {row.why}."
-    return f"<span><b>A step</b> {escape(told)}</span>"
+    figures = {
+        "Memory a rank": shown(row.cost.memory),
+        "Sent a step": shown(row.cost.sent),
+        "Idle": f"{row.cost.idle:.0%}",
+        "The run": duration(spec),
+    }
+    items = "".join(f"<div><dt>{name}</dt><dd>{escape(text)}</dd></div>" for name, text in figures.items())
+    return f"<dl class='ll-figures'>{items}</dl><span>{escape(parts)}: {escape(row.why)}.</span>"
+
+
+def duration(spec: Spec) -> str:
+    """How long a run of a spec may take, judged by the newest that was like it; "not known" where none was."""
+    for run in runs()[:LOOKED_AT]:
+        if all(getattr(run.spec, field) == getattr(spec, field) for field in ALIKE) and run.state == "done":
+            seconds = run.summary()["seconds"] * spec.epochs / run.spec.epochs
+            return f"about {seconds:.2g} s, as {run.spec.name or run.id} took"
+    return "not known: none like it has run"
 
 
 def refusals(values: dict[str, Any]) -> dict[str, str]:

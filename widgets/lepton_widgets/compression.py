@@ -14,10 +14,12 @@ import traitlets
 import lepton_lab as lab
 from lepton_lab.estimates import Estimate, label, measured, shown
 from lepton_lab.folders import ENDED
-from lepton_lab.spec import LabError
+from lepton_lab.spec import LabError, table
 
+from .form import item
 from .frame import Shown, static
 from .live import Live
+from .stack import Stack
 
 POLL = 0.3
 """Seconds between looks for what a run measured."""
@@ -82,6 +84,7 @@ class Compression(Shown, ipw.VBox):
     def __init__(self, run: lab.Run | str, chain: Any = (("prune", 0.5), ("quantize", "int8")), **changes: Any) -> None:
         self._closed = threading.Event()  # first of all, since an object that is refused is closed too
         self.live: Live | None = None
+        self._slot: Stack | None = None
         self.parent = run if isinstance(run, lab.Run) else lab.attach(run)
         self.run: lab.Run | None = None
         self.estimate: Estimate | None = None
@@ -116,8 +119,8 @@ class Compression(Shown, ipw.VBox):
     def close(self) -> None:
         """Take the form away; runs go on."""
         self._closed.set()
-        if self.live is not None:
-            self.live.close()
+        if self._slot is not None:  # else it was refused
+            self._slot.close()
         self.take_away()
         super().close()
 
@@ -130,11 +133,7 @@ class Compression(Shown, ipw.VBox):
         except Exception as error:  # shown in place: a button's traceback would go to the log, unseen
             self._refuse(error)
             return None
-        old, self.live = self.live, Live(self.run)
-        self.live.within = self
-        self._slot.children = [self.live]
-        if old is not None:
-            old.close()
+        self.live = self._slot.show(self.run)
         threading.Thread(target=self._follow, args=(self.run,), name="lepton-lab-compression", daemon=True).start()
         return self.run
 
@@ -166,13 +165,13 @@ class Compression(Shown, ipw.VBox):
         self._button = ipw.Button(description="Launch", tooltip="Start this compression; the notebook stays free")
         self._button.add_class("ll-launch")
         self._button.on_click(lambda _: self.launch())
-        self._error, self._figures, self._repeat = ipw.HTML(), ipw.HTML(), ipw.HTML()
+        self._error, self._about, self._figures, self._repeat = ipw.HTML(), ipw.HTML(), ipw.HTML(), ipw.HTML()
         actions = ipw.Box([self._button, self._error])
         actions.add_class("ll-actions")
-        self._panel = ipw.VBox([form, self._figures, actions, self._repeat])
+        self._panel = ipw.VBox([form, self._about, self._figures, actions, self._repeat])
         self._panel.add_class("ll-root")
         self._panel.add_class("ll-panel")
-        self._slot = ipw.VBox()
+        self._slot = Stack(self)
 
     def _scored(self) -> dict[str, str]:
         return {"importance": self._importance.value}
@@ -214,11 +213,11 @@ class Compression(Shown, ipw.VBox):
             with self._lock:
                 if wanted == self._wanted:  # else the form has changed meanwhile
                     self._busy = False
-                    break
-        self.estimate = found
-        self._refuse(error)
-        self._button.disabled = error is not None
-        self._tell()
+                    self.estimate = found  # before the lock is free, or an older one might come last
+                    self._refuse(error)
+                    self._button.disabled = error is not None
+                    self._tell()
+                    return
 
     def _follow(self, run: lab.Run) -> None:
         """Show what a run measured, once it has ended."""
@@ -231,6 +230,8 @@ class Compression(Shown, ipw.VBox):
     def _tell(self) -> None:
         with contextlib.suppress(LabError):
             self._figures.value = self._table()
+            links = [(name, table("compressor")[name]) for link in self.chain for name in link]
+            self._about.value = f"<dl class='ll-choices'>{''.join(item('Link', *link) for link in links)}</dl>"
             told = f"lab.compress(lab.attach({self.parent.id!r}), {self.chain!r})"
             code = f"<div><dt>Python</dt><dd><code>{escape(told)}</code></dd></div>"
             self._repeat.value = f"<dl class='ll-repeat'>{code}</dl>"

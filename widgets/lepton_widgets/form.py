@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import re
 import typing
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from html import escape
 from typing import Any
 
 import ipywidgets as ipw
 
+from lepton_lab.launching import suit
 from lepton_lab.optimizers import factor
-from lepton_lab.spec import CELL, TABLES, Spec, SpecError, table
+from lepton_lab.spec import CELL, OWN, TABLES, Spec, SpecError, table
 from lepton_lab.supervisor import devices
 
 from .advisor import brief, refusals
+from .options import Options
 
 LABELS = {
     "dataset": "Data set",
@@ -38,14 +42,18 @@ LABELS = {
     "checkpoint_every": "Checkpoint every (epochs)",
     "timeout": "Wait for a rank (seconds)",
     "device": "Device",
-    "compile": "Compile the model",
+    "compile": "Compile it",
     "options": "Options",
     "parent": "Parent run",
     "compress": "Compress",
 }
-MAIN = tuple(LABELS)[:11]
-MORE = tuple(LABELS)[11:]
-DESCRIBED = ("dataset", "model", "optimizer", "schedule")
+MAIN = tuple(LABELS)[:12]
+MORE = tuple(LABELS)[12:]
+DESCRIBED = ("dataset", "model", "optimizer", "schedule", "strategy")
+SEVERAL = ("lr", "epochs", "batch_size", "world", "seed", "weight_decay", "momentum", "warmup", "clip", "accumulate")
+"""Fields that may hold several values, with commas between: a run for each."""
+MOST = 32
+"""Runs that a form asks for at once."""
 NOMINAL = 100
 """Steps an epoch for the preview of a schedule, where the true number is not known before the data is read."""
 
@@ -62,44 +70,83 @@ class Form:
         beside the table's entries.
     changed : callable
         Called without arguments after a control has changed.
+    data : Data, optional
+        The user's own, of which the form knows which models suit it.
     """
 
-    def __init__(self, spec: Spec, own: dict[str, str], changed: Callable[[], None]) -> None:
-        self._own = own
-        self.controls = {field: self._control(field, getattr(spec, field)) for field in LABELS}
+    def __init__(self, spec: Spec, own: dict[str, str], changed: Callable[[], None], data: Any = None) -> None:
+        self._own, self._data = own, data
         self._quiet = False
-        for control in self.controls.values():
-            control.observe(lambda _: self._quiet or changed(), names="value")
+        self._changed = lambda: self._quiet or changed()
+        self.controls = {field: self._control(field, getattr(spec, field)) for field in LABELS}
+        for field, control in self.controls.items():
+            if field != "options":
+                control.observe(lambda _: self._changed(), names="value")
+        self.show(spec)
 
-    def read(self) -> Spec:
-        """The spec that the controls show.
+    def read(self) -> list[Spec]:
+        """The specs that the controls show: one, or several where a field holds several values.
 
         Raises
         ------
         SpecError
             If a value is refused, or this machine can't do it.
         """
-        spec = Spec(**self._values())
-        spec.check_strategy()
-        devices.choose(spec)
-        return spec
+        values, axes = self._values()
+        count = 1
+        for field, several in axes.items():
+            count *= len(several)
+            if count > MOST:
+                raise SpecError(f"{field}={', '.join(several)!r}: makes {count} runs, and at most {MOST} start at once")
+        specs = []
+        for chosen in itertools.product(*axes.values()):
+            specs.append(Spec(**_with(values, dict(zip(axes, chosen, strict=True)))))
+            specs[-1].check_strategy()
+            devices.choose(specs[-1])
+            suit(specs[-1], self._data if specs[-1].dataset == self._own.get("dataset") else None)
+        return specs
 
-    def _values(self) -> dict[str, Any]:
+    def _values(self) -> tuple[dict[str, Any], dict[str, list[str]]]:
+        """What the controls hold, and of the fields with several values, or options, all of them."""
         values = {field: control.value for field, control in self.controls.items()}
-        return {
-            **values,
-            "options": _parse_options(values["options"]),
-            "compress": _parse_chain(values["compress"]),
-        }
+        values["compress"] = _parse_chain(values["compress"])
+        given = {field: values[field] for field in SEVERAL} | {f"options.{k}": v for k, v in values["options"].items()}
+        several = {field: [part.strip() for part in str(value).split(",")] for field, value in given.items()}
+        axes = {field: parts for field, parts in several.items() if len(parts) > 1}
+        return _with(values, {field: parts[0] for field, parts in axes.items()}), axes
+
+    @property
+    def chosen(self) -> dict[str, Any]:
+        """Names by field, and the chain, whether they can go together or not."""
+        chain = _parse_chain(self.controls["compress"].value)
+        return {field: self.controls[field].value for field in DESCRIBED} | {"compress": chain}
 
     def grey(self) -> None:
-        """Say beside each strategy that can't be chosen what stands in its way; the stylesheet greys it out."""
-        refused = refusals(self._values())
+        """Offer the options of what is chosen, and say of models and strategies that can't be what stands in the way.
+
+        The stylesheet greys these out, since ipywidgets can't disable a single entry of a list.
+        """
+        self.controls["options"].offer({field: self.controls[field].value for field in TABLES})
+        values, _ = self._values()
+        self._tell("model", dict.fromkeys(self._unsuited(values), f"data set {values['dataset'].removeprefix(CELL)}"))
+        self._tell("strategy", {name: brief(why) for name, why in refusals(values).items()})
+
+    def _unsuited(self, values: Mapping[str, Any]) -> list[str]:
+        """Models of the table that can make nothing of the chosen data set."""
+        own = values["dataset"] == self._own.get("dataset")
+        if own and self._data is None:
+            return []
+        data = self._data
+        sample = (data.shape, len(data.classes), data.vocabulary) if own else table("dataset")[values["dataset"]].sample
+        return [name for name, maker in table("model").items() if maker.refuse(*sample)]
+
+    def _tell(self, field: str, obstacles: Mapping[str, str]) -> None:
+        """Put what stands in the way of some names of a list beside them."""
         names = [
-            (f"{label} \u2014 not with {brief(refused[name])}" if name in refused else label, name)
-            for label, name in self._names("strategy")
+            (f"{label} \u2014 not with {obstacles[name]}" if name in obstacles else label, name)
+            for label, name in self._names(field)
         ]
-        control = self.controls["strategy"]
+        control = self.controls[field]
         if names != list(control.options):
             chosen, self._quiet = control.value, True
             control.options = names
@@ -108,18 +155,32 @@ class Form:
 
     def show(self, spec: Spec) -> None:
         """Set the controls to a spec."""
+        self._quiet = True
         for field, control in self.controls.items():
-            control.value = _shown(getattr(spec, field), control)
+            if field != "options":
+                control.value = _shown(getattr(spec, field), control)
+        self.controls["options"].offer({field: getattr(spec, field) for field in TABLES})
+        self.controls["options"].show(spec.options)
+        self._quiet = False
+        self._changed()
 
-    def mark(self, refused: set[str]) -> None:
-        """Mark the controls of refused fields, and no others."""
+    def mark(self, sentences: str) -> set[str]:
+        """Mark the controls that refusals are about, and no others; returns their fields."""
+        refused = {line.split("=")[0] for line in sentences.splitlines()}
+        options = set(re.findall(r"options=\{'(\w+)'", sentences))
         for field, control in self.controls.items():
-            (control.add_class if field in refused else control.remove_class)("ll-refused")
+            if field == "options":
+                control.mark(options)
+            else:
+                (control.add_class if field in refused else control.remove_class)("ll-refused")
+        return refused
 
     def _control(self, field: str, value: Any) -> ipw.Widget:
         common = {"description": LABELS[field], "tooltip": Spec.model_fields[field].description or ""}
+        if field in SEVERAL:
+            common["tooltip"] += " Several, with commas between, launch a run for each."
         if field == "options":
-            common["placeholder"] = "dropout: 0.2"
+            return Options(self._changed)
         if field == "compress":
             common["placeholder"] = "prune: 0.5, quantize: int8"
         names = list(self._names(field))
@@ -133,7 +194,7 @@ class Form:
 
     def _names(self, field: str) -> Iterator[tuple[str, str]]:
         if field in self._own:
-            yield self._own[field].removeprefix(CELL) + " (this notebook)", self._own[field]
+            yield self._own[field].removeprefix(CELL) + " (yours)", self._own[field]
         if field in TABLES:
             yield from ((name, name) for name in table(field))
         elif typing.get_origin(Spec.model_fields[field].annotation) is typing.Literal:
@@ -145,21 +206,14 @@ def _shown(value: Any, control: ipw.Widget) -> Any:
         return value
     if isinstance(value, list):
         return ", ".join(json.dumps(link)[1:-1] for link in value)
-    if isinstance(value, dict):
-        return ", ".join(f"{name}: {item}" for name, item in value.items())
     return f"{value:g}" if isinstance(value, float) and float(f"{value:g}") == value else str(value)
 
 
-def _parse_options(text: str) -> dict[str, Any]:
-    import yaml
-
-    try:
-        options = yaml.safe_load(f"{{{text}}}")
-    except yaml.YAMLError:
-        options = None
-    if not isinstance(options, dict) or None in options.values():
-        raise SpecError(f"options={text!r}: must be pairs of name and value, such as dropout: 0.2, hidden: 256")
-    return {str(name): value for name, value in options.items()}
+def _with(values: dict[str, Any], changes: dict[str, str]) -> dict[str, Any]:
+    """Values with some fields changed, or options, by names such as "options.dropout"."""
+    options = {name.removeprefix("options."): text for name, text in changes.items() if "." in name}
+    fields = {name: text for name, text in changes.items() if "." not in name}
+    return {**values, **fields, "options": {**values["options"], **options}}
 
 
 def _parse_chain(text: str) -> list[Any]:
@@ -172,16 +226,25 @@ def _parse_chain(text: str) -> list[Any]:
         raise SpecError(f"compress={text!r}: must be links such as prune: 0.5, quantize: int8") from None
 
 
-def describe(spec: Spec) -> str:
-    """HTML list of what the chosen entries are: the first lines of their docstrings."""
-    items = []
-    for field in DESCRIBED:
-        name = getattr(spec, field)
-        entry = table(field).get(name)
-        text = (entry.__doc__ or "").strip().split("\n")[0] if entry else "Yours, defined in this notebook."
-        shown = f"<b>{escape(name.removeprefix(CELL))}</b> {escape(text)}"
-        items.append(f"<div><dt>{LABELS[field]}</dt><dd>{shown}</dd></div>")
+def describe(chosen: Mapping[str, Any]) -> str:
+    """HTML list of what the chosen entries are: the first lines of their docstrings.
+
+    Parameters
+    ----------
+    chosen : mapping
+        Names by field, and the chain as ``compress``.
+    """
+    items = [item(LABELS[field], chosen[field], table(field).get(chosen[field])) for field in DESCRIBED]
+    links = [name for link in chosen["compress"] for name in (link if isinstance(link, Mapping) else [str(link)])]
+    known = {name: table("compressor")[name] for name in links if name in table("compressor")}
+    items += [item(LABELS["compress"], name, entry) for name, entry in known.items()]
     return f"<dl class='ll-choices'>{''.join(items)}</dl>"
+
+
+def item(label: str, name: str, entry: Any) -> str:
+    """A line of a list of what entries of tables are; an entry that no table has is the user's own."""
+    text = (entry.__doc__ or "").strip().split("\n")[0] if entry else "Yours, defined in this notebook."
+    return f"<div><dt>{label}</dt><dd><b>{escape(name.removeprefix(CELL))}</b> {escape(text)}</dd></div>"
 
 
 def preview(spec: Spec, width: int = 300, height: int = 84) -> str:
@@ -202,8 +265,31 @@ def preview(spec: Spec, width: int = 300, height: int = 84) -> str:
     )
 
 
-def code(spec: Spec) -> str:
-    """Python that launches the spec; only what differs from the defaults is named."""
-    default = Spec().to_dict()
-    names = [f"{name}={value!r}" for name, value in spec.to_dict().items() if value != default[name]]
-    return f"lab.launch(lab.Spec({', '.join(names)}))"
+def code(*specs: Spec, own: Mapping[str, str] = {}) -> str:
+    """Python that launches specs that differ in some fields; only what differs from the defaults is named.
+
+    Parameters
+    ----------
+    own : mapping
+        By part of ``lab.launch`` what the user's own is called, e.g. ``{"model": "MyNet"}``.
+    """
+    default, all_of = Spec().to_dict(), [spec.to_dict() for spec in specs]
+    varied = [name for name in default if any(values[name] != all_of[0][name] for values in all_of)]
+    mine = {OWN[part] for part in own if part in OWN}
+    fixed = {name: repr(value) for name, value in all_of[0].items() if value != default[name] and name not in mine}
+    names = ", ".join(f"{name}={text}" for name, text in {**fixed, **dict(zip(varied, varied, strict=True))}.items())
+    parts = "".join(f", {part}={text}" for part, text in own.items())
+    launch = f"lab.launch(lab.Spec({names}){parts})"
+    if not varied:
+        return launch
+    loops = (f"for {name} in {_distinct(values[name] for values in all_of)!r}" for name in varied)
+    return f"[{launch} {' '.join(loops)}]"
+
+
+def _distinct(values: Iterable[Any]) -> list[Any]:
+    """Values in their order, each once; they need not be hashable."""
+    found: list[Any] = []
+    for value in values:
+        if value not in found:
+            found.append(value)
+    return found

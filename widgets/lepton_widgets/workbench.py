@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
+from collections.abc import Sequence
 from html import escape
 from typing import Any
 
@@ -11,13 +13,15 @@ import ipywidgets as ipw
 
 import lepton_lab as lab
 from lepton_lab import provenance, shipping, supervisor
+from lepton_lab.datasets import from_user
 from lepton_lab.spec import CELL, OWN, LabError, Spec, SpecError
 
-from .advisor import CostLine
+from .advisor import Advisor
 from .form import MAIN, MORE, Form, code, describe, preview
 from .frame import Shown
 from .live import Live
 from .shelf import Shelf
+from .stack import Stack
 
 AGAIN = 0.7
 """Seconds after a launch in which the button starts no other: the second half of a double click."""
@@ -25,6 +29,9 @@ AGAIN = 0.7
 
 class Workbench(Shown, ipw.VBox):
     """Choose, launch, watch, steer and compare runs.
+
+    Several values in a field, such as ``1e-4, 1e-3`` as the learning rate, launch a run for each, overlaid in one view.
+    A view stays at least until its run has ended; what goes on under this home is shown from the start.
 
     Parameters
     ----------
@@ -43,10 +50,12 @@ class Workbench(Shown, ipw.VBox):
 
     Attributes
     ----------
+    runs : list of Run
+        Those launched last.
     run : Run or None
-        The run launched last.
+        The last of them.
     live : Live or None
-        Its view.
+        Their view.
 
     Raises
     ------
@@ -64,7 +73,7 @@ class Workbench(Shown, ipw.VBox):
         strategy: Any = None,
         **fields: Any,
     ) -> None:
-        self.run: lab.Run | None = None
+        self.runs: list[lab.Run] = []
         self.live: Live | None = None
         self._shelf: Shelf | None = None
         self._launched = -math.inf
@@ -78,14 +87,34 @@ class Workbench(Shown, ipw.VBox):
         names = {OWN[part]: CELL + shipping.name(self._own[part]) for part in OWN if part in self._own}
         chosen = (spec or Spec()).replace(**fields, **names)
         self._names = names
-        self._form = Form(chosen, names, self._refresh)
+        self._preview = ""
+        self._ready = False  # the form tells of its first values before there is anything to show them in
+        self._form = Form(chosen, names, self._refresh, None if data is None else from_user(data, chosen.seed))
         self._build()
         self._shelf = Shelf()
         self._shelf.within = self
         super().__init__([self._panel, self._slot, self._shelf])
         self.add_class("ll-workbench")
+        self._ready = True
         self._refresh()
+        self._slot.find()
         supervisor.warm()
+
+    @property
+    def run(self) -> lab.Run | None:
+        """The run launched last."""
+        return self.runs[-1] if self.runs else None
+
+    @property
+    def specs(self) -> list[Spec]:
+        """The specs that the form shows, one for each combination of several values in its fields.
+
+        Raises
+        ------
+        SpecError
+            If the form holds a value that is refused.
+        """
+        return self._form.read()
 
     @property
     def spec(self) -> Spec:
@@ -95,8 +124,13 @@ class Workbench(Shown, ipw.VBox):
         ------
         SpecError
             If the form holds a value that is refused.
+        LabError
+            If it shows several.
         """
-        return self._form.read()
+        spec, *others = self._form.read()
+        if others:
+            raise LabError(f"the form shows {1 + len(others)} specs, since a field has several values: see `specs`")
+        return spec
 
     @spec.setter
     def spec(self, spec: Spec) -> None:
@@ -104,24 +138,24 @@ class Workbench(Shown, ipw.VBox):
 
     def close(self) -> None:
         """Take the workbench away; runs go on."""
-        for part in (self.live, self._shelf):
-            if part is not None:
-                part.close()
+        if self._shelf is not None:  # else it was refused
+            self._shelf.close()
+            self._slot.close()
         self.take_away()
         super().close()
 
     def still(self, picture: bool = True) -> dict[str, str]:
         """What is chosen as code, the runs that it shows, and the shelf."""
-        parts = [view.still(picture)["text/html"] for view in (self.live, self._shelf) if view is not None]
+        parts = [view.still(picture)["text/html"] for view in (*self._slot.children, self._shelf)]
         return {"text/html": self._repeat.value + "".join(parts), "text/plain": repr(self)}
 
     def going(self) -> bool:
         """Whether a run has not ended."""
-        return any(view is not None and view.going() for view in (self.live, self._shelf))
+        return any(view.going() for view in (*self._slot.children, self._shelf))
 
     def __repr__(self) -> str:
         try:
-            chosen = self.spec.to_yaml()
+            chosen = "---\n".join(spec.to_yaml() for spec in self.specs)
         except LabError as error:
             chosen = f"{error}\n"
         return f"Workbench\n{chosen}" + (f"{self.live!r}" if self.live else "")
@@ -129,9 +163,11 @@ class Workbench(Shown, ipw.VBox):
     def _build(self) -> None:
         controls = self._form.controls
         main = ipw.Box([controls[field] for field in MAIN])
-        self._more = ipw.Box([controls[field] for field in MORE])
-        for box in (main, self._more):
+        more = ipw.Box([controls[field] for field in MORE if field != "options"])
+        for box in (main, more):
             box.add_class("ll-form")
+        self._more = ipw.VBox([controls["options"], more])
+        self._more.add_class("ll-rest")
         self._more.layout.display = "none"
         self._button = ipw.Button(description="Launch", tooltip="Start this run; the notebook stays free")
         self._button.add_class("ll-launch")
@@ -140,36 +176,56 @@ class Workbench(Shown, ipw.VBox):
         self._toggle.add_class("ll-more")
         self._toggle.on_click(lambda _: self._unfold())
         self._error, self._about, self._repeat = ipw.HTML(), ipw.HTML(), ipw.HTML()
-        self._cost = CostLine(self._own)
-        actions = ipw.Box([self._button, self._toggle, self._cost.button, self._error])
+        self._advisor = Advisor(self._own, lambda why: self._refuse(SpecError(why)))
+        actions = ipw.Box([self._button, self._toggle, self._advisor.button, self._error])
         actions.add_class("ll-actions")
-        self._panel = ipw.VBox([main, self._more, self._about, self._cost, actions, self._repeat])
+        self._panel = ipw.VBox([main, self._more, self._about, self._advisor, actions, self._repeat])
         self._panel.add_class("ll-root")
         self._panel.add_class("ll-panel")
-        self._slot = ipw.VBox()
+        self._slot = Stack(self)
 
     def _unfold(self) -> None:
-        hidden = self._more.layout.display == "none"
+        hidden = self._folded
         self._more.layout.display = None if hidden else "none"
         self._toggle.description = "Fewer settings" if hidden else "More settings"
 
+    @property
+    def _folded(self) -> bool:
+        return self._more.layout.display == "none"
+
     def _refresh(self) -> None:
+        if not self._ready:
+            return
         try:
             self._form.grey()
-            spec = self.spec
-            self._about.value = f"<div class='ll-about'>{describe(spec)}{preview(spec)}</div>"
-            self._repeat.value = repeat(spec, self.run)
+            specs = self.specs
+            spec = specs[0]
+            self._describe(spec)
+            self._repeat.value = repeat(specs, self.run, self._called(spec))
+            self._button.description = "Launch" if len(specs) == 1 else f"Launch {len(specs)} runs"
         except LabError as error:
-            self._cost.show(None)
+            self._advisor.show(None)
+            self._repeat.value = ""
+            with contextlib.suppress(LabError):
+                self._describe()
             self._refuse(error)
         else:
-            self._cost.show(spec)
-            self._refuse(None)
+            why = self._advisor.known(spec)
+            self._refuse(SpecError(why) if why else None)
+            self._advisor.show(spec)
+
+    def _describe(self, spec: Spec | None = None) -> None:
+        """Say what is chosen, beside the rate of the spec that was possible last."""
+        if spec is not None:
+            self._preview = preview(spec)
+        self._about.value = f"<div class='ll-about'>{describe(self._form.chosen)}{self._preview}</div>"
 
     def _refuse(self, error: Exception | None) -> None:
+        """Say at the button why the form can't be launched, and mark the fields that it is about."""
         text = "" if error is None else str(error) or type(error).__name__
         self._error.value = f"<div class='ll-refusal' role='alert'>{escape(text)}</div>" if text else ""
-        self._form.mark({line.split("=")[0] for line in text.splitlines()})
+        if self._form.mark(text) & set(MORE) and self._folded:
+            self._unfold()
         self._button.disabled = error is not None
 
     def _press(self) -> None:
@@ -177,34 +233,38 @@ class Workbench(Shown, ipw.VBox):
             self.launch()
 
     def launch(self) -> lab.Run | None:
-        """Start a run with the form's spec, as the button does; None if it was refused."""
+        """Start the runs of the form's specs, as the button does; the last of them, or None if one was refused."""
         try:
-            spec = self.spec
-            own = {part: value for part, value in self._own.items() if self._is_chosen(part, spec)}
-            self.run = lab.launch(spec, **own)
+            specs = self.specs
+            if why := self._advisor.known(specs[0]):
+                raise SpecError(why)
+            self.runs = [lab.launch(spec, **self._parts(spec)) for spec in specs]
         except Exception as error:  # shown in place: a button's traceback would go to the log, unseen
             self._refuse(error)
-            self._button.disabled = False
+            self._button.disabled = isinstance(error, SpecError)  # what else it is may pass
             return None
-        old, self.live = self.live, Live(self.run)
-        self.live.within = self
-        self._slot.children = [self.live]
-        if old is not None:
-            old.close()
+        self.live = self._slot.show(*self.runs)
         self._refresh()
         self._launched = time.monotonic()  # the end of it: a second click waits until then to be heard
         return self.run
+
+    def _parts(self, spec: Spec) -> dict[str, Any]:
+        return {part: value for part, value in self._own.items() if self._is_chosen(part, spec)}
+
+    def _called(self, spec: Spec) -> dict[str, str]:
+        """What the user's own may be called in code: classes and functions by their names, all else by its part."""
+        return {part: getattr(value, "__name__", part) for part, value in self._parts(spec).items()}
 
     def _is_chosen(self, part: str, spec: Spec) -> bool:
         return part not in OWN or getattr(spec, OWN[part]) == self._names[OWN[part]]
 
 
-def repeat(spec: Spec, run: lab.Run | None) -> str:
-    """HTML of the code that repeats a spec without the form."""
-    lines = {"Python": code(spec)}
-    if spec.own:
-        lines = {"Command": run.command} if run is not None else {}
-    else:
-        lines["Command"] = provenance.command(spec, "")
+def repeat(specs: Sequence[Spec], run: lab.Run | None, own: dict[str, str]) -> str:
+    """HTML of the code that repeats specs without the form."""
+    lines = {"Python": code(*specs, own=own)}
+    if not own and len(specs) == 1:
+        lines["Command"] = provenance.command(specs[0], "")
+    elif own and run is not None:
+        lines["Command"] = run.command
     rows = "".join(f"<div><dt>{name}</dt><dd><code>{escape(text)}</code></dd></div>" for name, text in lines.items())
     return f"<dl class='ll-repeat'>{rows}</dl>"

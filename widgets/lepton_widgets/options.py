@@ -1,0 +1,103 @@
+"""Fields for the options of what a form's choice takes: those of its data set, model, schedule and strategy."""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Callable, Iterator
+from html import escape
+from typing import Any
+
+import ipywidgets as ipw
+
+from lepton_lab.spec import CELL, TABLES, keywords, table
+
+
+class Options(ipw.VBox):
+    """A field for each option that the chosen entries take, and below them what each means.
+
+    A field that is left empty has the option's default, which stands in it in grey.
+
+    Parameters
+    ----------
+    changed : callable
+        Called without arguments after a field has changed.
+
+    Attributes
+    ----------
+    fields : dict
+        The controls shown, by option.
+    """
+
+    description = "Options"
+
+    def __init__(self, changed: Callable[[], None]) -> None:
+        self.fields: dict[str, ipw.Widget] = {}
+        self._changed = changed
+        self._offered: list[tuple[str, str, str]] = []
+        self._grid, self._meanings = ipw.Box(), ipw.HTML()
+        self._grid.add_class("ll-form")
+        super().__init__([self._grid, self._meanings])
+
+    def offer(self, chosen: dict[str, str]) -> None:
+        """Show the fields of table entries by family, and no others; what was typed into one that stays is kept."""
+        offered = list(_offered(chosen))
+        if [item[:3] for item in offered] == self._offered:
+            return
+        kept = {item: self.fields[item[2]] for item in self._offered}
+        self._offered = [item[:3] for item in offered]
+        self.fields = {item[2]: kept.get(item[:3]) or self._field(*item) for item in offered}
+        self._grid.children = list(self.fields.values())
+        self._meanings.value = _meanings(offered)
+
+    @property
+    def value(self) -> dict[str, Any]:
+        """What was given, as it was typed or chosen."""
+        return {option: field.value for option, field in self.fields.items() if field.value != ""}
+
+    def show(self, options: dict[str, Any]) -> None:
+        """Set the fields; an option that is not named gets its default."""
+        for option, field in self.fields.items():
+            value = options.get(option, "")
+            field.value = _text(value) if isinstance(field, ipw.Text) else value
+
+    def mark(self, refused: set[str]) -> None:
+        """Mark the fields of refused options, and no others."""
+        for option, field in self.fields.items():
+            (field.add_class if option in refused else field.remove_class)("ll-refused")
+
+    def _field(self, family: str, name: str, option: str, rule: Any) -> ipw.Widget:
+        common = {"description": option.replace("_", " "), "tooltip": f"{option}: {rule.description} ({family} {name})"}
+        values = (True, False) if rule.annotation is bool else typing.get_args(rule.annotation)
+        if values:
+            choices = [(f"{_text(rule.default)} (default)", ""), *((_text(value), value) for value in values)]
+            field = ipw.Dropdown(options=choices, value="", **common)
+        else:
+            field = ipw.Text(placeholder=_text(rule.default), continuous_update=False, **common)
+        field.observe(lambda _: self._changed(), names="value")
+        return field
+
+
+def _offered(chosen: dict[str, str]) -> Iterator[tuple[str, str, str, Any]]:
+    """Family, name of its entry, option and rule, of all that entries take; what two of them take comes once."""
+    seen = set()
+    for family in TABLES:
+        name = chosen[family]
+        if name.startswith(CELL):
+            continue
+        for option, rule in keywords(table(family)[name]).items():
+            if option not in seen:
+                seen.add(option)
+                yield family, name, option, rule
+
+
+def _meanings(offered: list[tuple[str, str, str, Any]]) -> str:
+    items = [
+        f"<div><dt>{escape(option.replace('_', ' '))}</dt><dd>{escape(rule.description)} "
+        f"<small>{escape(family)} {escape(name)}, {escape(_text(rule.default))} if left empty</small></dd></div>"
+        for family, name, option, rule in offered
+    ]
+    return f"<dl class='ll-choices'>{''.join(items)}</dl>" if items else ""
+
+
+def _text(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)

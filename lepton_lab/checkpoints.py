@@ -65,10 +65,11 @@ def save(folder: RunFolder, strategy: Single, step: int, progress: dict[str, Any
     strategy.barrier()
     if strategy.rank == 0:
         (draft / "complete").touch()
+        old = path.with_name(f".{path.name}.old")
         if path.exists():  # of the same step, before something was steered
-            path.rename(old := path.with_name(f".{path.name}.old"))
-            shutil.rmtree(old)
+            path.rename(old)
         draft.rename(path)
+        shutil.rmtree(old, ignore_errors=True)
         folder.note(checkpoint=step, steered={})  # which the checkpoint holds from now on
         for step in folder.checkpoints()[:-KEEP]:
             shutil.rmtree(folder.checkpoint(step), ignore_errors=True)

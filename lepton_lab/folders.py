@@ -10,7 +10,7 @@ import re
 import secrets
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -51,13 +51,29 @@ def write_json(path: Path, value: Any, indent: int | None = 1) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Replace a file in one step: a reader sees the old or the new text, never a part."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(2)}")
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, body: bytes) -> None:
+    """As `write_text`."""
+    with replacing(path) as draft:
+        draft.write_bytes(body)
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """
+    A draft beside a file, for the block to write, which then takes the file's place in one step.
+
+    Whatever goes wrong in the block, a full disk or an interrupt, leaves the older file whole and no draft.
+    """
+    draft = path.with_name(f".{path.name[:200]}.{os.getpid()}.{secrets.token_hex(2)}")
     try:
-        draft.write_text(text, encoding="utf-8")
+        yield draft
         draft.replace(path)
-    except OSError:
-        draft.unlink(missing_ok=True)
-        raise
+    finally:
+        with contextlib.suppress(OSError):  # of the first error, which is the one to tell
+            draft.unlink(missing_ok=True)
 
 
 def read_json(path: Path) -> Any:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .folders import RunFolder, read_json, write_json
+from .folders import RunFolder, read_json, replacing, write_json
 from .losses import terms
 from .spec import SpecError
 
@@ -72,9 +72,8 @@ def keep(value: Any, path: Path) -> None:
     """Write an object as `pack` does, in one step: the file is whole, or not there."""
     import torch
 
-    draft = path.with_name(f".{path.name}")
-    torch.save(value, draft, pickle_module=_pickler([]))
-    draft.replace(path)
+    with replacing(path) as draft:
+        torch.save(value, draft, pickle_module=_pickler([]))
 
 
 def kept(path: Path) -> Any:

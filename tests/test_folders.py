@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lepton_lab.folders import Failure, RunFolder, find, folders, write_json
+from lepton_lab.folders import Failure, RunFolder, find, folders, replacing, write_json, write_text
 from lepton_lab.spec import LabError, Spec
 from lepton_lab.tails import Tail, parse, rewound
 
@@ -164,3 +164,15 @@ def test_a_run_is_found_by_name_and_by_what_begins_it():
         find("wade")
     with pytest.raises(LabError, match="run '' does not exist"):
         find("")
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt(), ValueError()])
+def test_a_write_that_ends_half_way_leaves_the_older_file_and_no_draft(tmp_path, error):
+    path = tmp_path / ("long" * 60 + ".html")
+    write_text(path, "older")
+    with pytest.raises(type(error)), replacing(path) as draft:
+        draft.write_text("half of the new")
+        raise error
+    assert path.read_text() == "older" and list(tmp_path.iterdir()) == [path]
+    write_text(path, "newer")
+    assert path.read_text() == "newer" and list(tmp_path.iterdir()) == [path]

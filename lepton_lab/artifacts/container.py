@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import struct
 import zipfile
 import zlib
 from pathlib import Path
 from typing import Any
 
+from ..folders import replacing
 from ..spec import LabError
 
 FORMAT = 1
@@ -38,20 +38,16 @@ def pack(path: Path, manifest: dict[str, Any], graph: bytes, weights: bytes) -> 
     members = {GRAPHS[manifest["runtime"]]: graph, WEIGHTS: weights}
     manifest = {"format": FORMAT, **manifest, "sha256": {name: _hash(body) for name, body in members.items()}}
     manifest["digest"] = digest(manifest)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with zipfile.ZipFile(draft, "w") as file:
+        with replacing(path) as draft, zipfile.ZipFile(draft, "w") as file:
             for name, body in {MANIFEST: _json(manifest).encode(), **members}.items():
                 info = zipfile.ZipInfo(name, EPOCH)
                 info.external_attr = 0o644 << 16
                 how = zipfile.ZIP_STORED if name == WEIGHTS else zipfile.ZIP_DEFLATED
                 file.writestr(info, body, how, 9)
-        draft.replace(path)
     except OSError as error:
         raise LabError(f"artifact {str(path)!r} can't be written: {error.strerror or error}") from None
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def unpack(path: Path) -> tuple[dict[str, Any], bytes, bytes]:

@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from ..charts import CHARTS
+from ..folders import write_bytes
 from ..refusals import SpecError
 from ..run import attach
 from ..spec import LabError
@@ -78,7 +79,7 @@ def _grid(file: Path, out: Path | None) -> int:
 
 def _picture(png: bytes, out: Path) -> Path:
     try:
-        out.write_bytes(png)
+        write_bytes(out, png)
     except OSError as error:
         raise LabError(f"the figure {str(out)!r} can't be written ({error.strerror}): name another file") from None
     return out.absolute()

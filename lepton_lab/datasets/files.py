@@ -17,6 +17,7 @@ from http.client import HTTPException
 from pathlib import Path, PurePosixPath
 from typing import IO
 
+from ..folders import write_bytes
 from ..spec import SpecError
 
 TIMEOUT = 30  # seconds that a mirror may stay silent
@@ -182,7 +183,7 @@ def _download(name: str, archive: str, folder: Path, root: Path) -> None:
                 _copy(mirror + archive, handle, f"{name}: {archive}")
                 for file, contents in _members(handle, archive, SOURCES[name].archives[archive]):
                     folder.mkdir(parents=True, exist_ok=True)
-                    _place(folder / file, contents)
+                    write_bytes(folder / file, contents)
             return
         except (OSError, EOFError, HTTPException, zlib.error, tarfile.TarError) as error:
             reasons.append(f"{mirror}: {error or type(error).__name__}")
@@ -233,13 +234,3 @@ def untar(handle: IO[bytes], files: set[str]) -> Iterator[tuple[str, bytes]]:
                 yield file, stream.read()
     if missing:
         raise tarfile.TarError(f"it holds no {', '.join(sorted(missing))}")
-
-
-def _place(path: Path, contents: bytes) -> None:
-    """Write a file under its name in one step."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        draft.write_bytes(contents)
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)

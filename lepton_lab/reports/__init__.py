@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import html
 import os
-import secrets
 import subprocess
 import urllib.parse
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..folders import replacing
 from ..naming import labels
 from ..run import Run, attach
 from ..spec import LabError
@@ -70,17 +69,13 @@ def report(runs: Runs, out: str | os.PathLike[str] = "report.html") -> Page:
     path = Page(Path(out).expanduser().absolute())
     if path.is_dir():
         raise LabError(f"the report {str(path)!r} can't be written: it is a folder; name a file such as report.html")
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        draft.touch()  # refused before the work rather than after it
-        draft.write_text(_html(_executed([run.id for run in chosen]), chosen), encoding="utf-8")
-        draft.replace(path)
+        with replacing(path) as draft:
+            draft.touch()  # refused before the work rather than after it
+            draft.write_text(_html(_executed([run.id for run in chosen]), chosen), encoding="utf-8")
     except OSError as error:
         raise LabError(f"the report {str(path)!r} can't be written ({error.strerror}): name another file") from None
-    finally:
-        with contextlib.suppress(OSError):
-            draft.unlink(missing_ok=True)
     return path
 
 

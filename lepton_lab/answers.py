@@ -6,9 +6,11 @@ Legend of the shape comments: B samples, K classes, T tokens, H x W pixels.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor
 
 
@@ -68,3 +70,26 @@ def right_answers(output: Tensor, target: Tensor, *, tokens: bool = False) -> Te
     if right is None or target.dim() == 1:
         return right if right is None else right.sum()
     return right.flatten(1).float().mean(1).sum()
+
+
+def named(scores: np.ndarray, labels: list[str], shape: Sequence[int], *, tokens: bool = False) -> Any:
+    """
+    The label of the highest score: a list of them, nested where a sample has one a place; of one sample alone, its own.
+
+    Parameters
+    ----------
+    scores
+        (B, K), or (B, K, H, W) or (B, T, K), as NumPy holds them; without B for one sample.
+    labels
+        Name of each class.
+    shape
+        Of one sample's scores.
+    tokens
+        Whether the samples are texts.
+    """
+    import numpy as np
+
+    axis = class_axis((1, *shape), classes=len(labels), tokens=tokens)
+    axis = len(shape) if axis is None else axis
+    names = np.asarray(labels, dtype=object)[scores.argmax(axis - (scores.ndim == len(shape)))]
+    return names.tolist() if isinstance(names, np.ndarray) else names

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import functools
 import json
 import os
+import resource
 import struct
 import subprocess
 import sys
@@ -625,6 +627,23 @@ def test_every_score_has_a_name_or_none_has(tmp_path):
         assert set(named) <= set(labels) if labels else named.shape == (20, 1)
 
 
+def test_pixels_are_named_by_their_classes(tmp_path):
+    torch.manual_seed(0)
+    names = ["sky", "road", "car"]
+    module = nn.Conv2d(1, 4, 3, padding=1).eval()  # tells one class more apart than has a name
+    about = About("net", (1, 5, 6), "float32", names)
+    artifact = write(tmp_path / "a.lepton", module, about, runtime="torch")
+    assert artifact.labels == [*names, "3"]
+    x = about.samples(2)
+    expected = np.array(artifact.labels, object)[module(x).argmax(1).numpy()].tolist()
+    assert artifact.predict(x) == expected and artifact.predict(x[0]) == expected[0]
+    answers = torch.randint(0, 4, (2, 5, 6))
+    measured = lab.measure(artifact, (x, answers), repeats=1, warmup=0)
+    assert measured.accuracy == pytest.approx((module(x).argmax(1) == answers).float().mean().item())
+    places = write(tmp_path / "b.lepton", nn.Linear(6, 2), dataclasses.replace(about, labels=names), runtime="torch")
+    assert places.labels == [], "no axis of its scores has as many as there are classes"
+
+
 def test_layers_that_are_kept_stay_in_floats(tmp_path):
     for scheme in ("int8_static", "int8_dynamic"):
         model, about = model_of("mnist_cnn")
@@ -691,7 +710,114 @@ def test_int8_as_storage_is_exact_to_half_a_step():
         assert (again["b"] == weights["b"]).all()
 
 
+# Other numbers than float32
+
+
+class Rotary(nn.Module):
+    """Positions as Llama's own code has them: complex numbers, kept or learned."""
+
+    def __init__(self, learned=False):
+        super().__init__()
+        self.out = nn.Linear(16, 4)
+        turns = torch.polar(torch.ones(8), torch.arange(8.0))
+        if learned:
+            self.turns = nn.Parameter(turns)
+        else:
+            self.register_buffer("turns", turns)
+
+    def forward(self, x):
+        turned = torch.view_as_complex(x.view(-1, 8, 2)) * self.turns
+        return self.out(torch.view_as_real(turned).flatten(1))
+
+
+class Casting(nn.Module):
+    """Computes in numbers of its own kind, and counts seconds that no 32-bit float holds."""
+
+    def __init__(self, kind):
+        super().__init__()
+        self.out = nn.Linear(16, 4).to(kind)
+        self.register_buffer("seconds", torch.tensor(1.7e9 + 0.5, dtype=torch.float64))
+        self.register_buffer("order", torch.tensor([3, 1, 2, 0]))
+
+    def forward(self, x):
+        return self.out(x.to(self.out.weight.dtype))[:, self.order] * ((self.seconds + 0.25) % 1)
+
+
+class Drawing(nn.Linear):
+    def forward(self, x):
+        return nn.functional.dropout(super().forward(x))
+
+
+def other(name):
+    torch.manual_seed(0)
+    if name.startswith("complex"):
+        return Rotary(learned=name == "complex weights").eval()
+    kind = {"bfloat16": torch.bfloat16, "double": torch.float64, "single": torch.float32}[name.split()[0]]
+    return Casting(kind).eval() if name.endswith("cast") else nn.Linear(16, 4).to(kind).eval()
+
+
+@pytest.mark.parametrize(
+    ("name", "close"),
+    [
+        ("complex buffer", 1e-5),
+        ("complex weights", 1e-5),
+        ("double", 1e-5),
+        ("double cast", 1e-5),
+        ("single cast", 1e-5),
+        ("bfloat16", 0.02),  # in 32-bit floats, which round less than the module itself
+    ],
+)
+def test_files_hold_what_the_user_s_module_computes(tmp_path, name, close):
+    module, about = other(name), About("net", (16,))
+    x = about.samples(7)
+    kind = next(p.dtype for p in module.parameters())
+    with torch.no_grad():
+        scores = module(x if name.endswith(("cast", "buffer", "weights")) else x.to(kind)).float()
+    allowed = close * scores.abs().max()
+    assert (lab.load(lab.export(module, tmp_path / "m", about=about)["path"])(x) - scores).abs().max() <= allowed
+    told = lab.export(module, tmp_path / "m", about=about, scheme="int8_weights")
+    assert (lab.load(tmp_path / "m")(x) - scores).abs().max() <= 0.05 * scores.abs().max() >= told["difference"]
+    told = lab.export(module, tmp_path / "m.pt2", "torch", about=about)
+    assert (torch.export.load(tmp_path / "m.pt2").module()(x) - scores).abs().max() <= allowed >= told["difference"]
+    assert lab.export(module, tmp_path / "m.onnx", "onnx", about=about)["difference"] <= allowed
+    assert {t.dtype for t in module.state_dict().values()} == {t.dtype for t in other(name).state_dict().values()}
+
+
+@pytest.mark.parametrize("form", ["lepton", "onnx", "torch"])
+def test_what_a_file_can_t_compute_as_the_module_does_is_refused(tmp_path, form):
+    about = About("net", (16,))
+    cases = [(Drawing(16, 4), "fp32", "something else, off by.*draws random numbers|native_dropout")]
+    cases += [(nn.Sequential(nn.Linear(16, 4), FFT()), "fp32", "returns complex numbers")]
+    if form != "onnx":
+        cases += [(Casting(torch.float32), "bf16", "computes something else, off by")]
+    for module, scheme, says in cases:
+        with pytest.raises(lab.LabError, match=says) as error:
+            lab.export(module.eval(), tmp_path / "m", form, scheme=scheme, about=about)
+        said(error)
+    assert not list(tmp_path.iterdir())
+
+
+class FFT(nn.Module):
+    def forward(self, x):
+        return torch.fft.fft(x)
+
+
 # Exported
+
+
+@pytest.mark.parametrize("form", ["lepton", "onnx", "torch"])
+def test_an_export_that_fails_half_way_leaves_the_older_file(tmp_path, form):
+    about, path = About("net", (64,)), tmp_path / "m"
+    lab.export(nn.Linear(64, 4), path, form, about=about)
+    before, limits = path.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, limits[1]))  # as a disk that is full
+    try:
+        with pytest.raises(lab.LabError, match="can't be written: File too large") as error:
+            lab.export(nn.Linear(64, 2000), path, form, about=about)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    said(error)
+    assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
 
 
 @pytest.mark.parametrize(

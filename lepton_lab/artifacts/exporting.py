@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..folders import write_bytes
 from ..spec import LabError, SpecError, pick
 from . import schemes
 from .about import About
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
     import numpy as np
     from torch import nn
+
+    from .preparing import Prepared
 
 BATCHES = (1, 3)  # that every exported file is checked with
 CALIBRATION = 256  # samples that a run brings
@@ -81,24 +84,27 @@ def export(
 
 
 def _lepton(path: Path, module: nn.Module, about: About, *how: Any) -> float:
+    from .preparing import Prepared
+
     scheme, calibration, keep, runtime = how
     artifact = write(path, module, about, scheme, calibration, keep, runtime)
-    return _difference(artifact.forward, module, about)
+    return _difference(artifact.forward, Prepared(module, about), about)
 
 
 def _onnx(path: Path, module: nn.Module, about: About, *how: Any) -> float:
     import onnxruntime
 
     from . import onnx_graph
-    from .preparing import Prepared, traced
+    from .preparing import Prepared, floats, traced
 
     scheme, calibration, keep, _ = how
     samples = calibrated(calibration, about) if scheme == "int8_static" else None
-    model, _ = onnx_of(traced(Prepared(module, about), about), scheme, about, samples, keep, elsewhere=True)
+    own = Prepared(module, about)
+    model, _ = onnx_of(traced(floats(own, about), about), scheme, about, samples, keep, own, elsewhere=True)
     onnx_graph.slim(model)
     body = model.SerializeToString()
     session = onnxruntime.InferenceSession(body, providers=["CPUExecutionProvider"])
-    difference = _difference(lambda x: session.run(None, {onnx_graph.INPUT: x})[0], module, about)
+    difference = _difference(lambda x: session.run(None, {onnx_graph.INPUT: x})[0], own, about)
     _write(path, body)
     return difference
 
@@ -108,34 +114,33 @@ def _torch(path: Path, module: nn.Module, about: About, *how: Any) -> float:
 
     import torch
 
-    from .preparing import Prepared, traced
+    from .preparing import HELD, Prepared, floats, hold, traced
 
-    dtype = torch.bfloat16 if how[0] == "bf16" else torch.float32
     buffer = io.BytesIO()
     with torch.no_grad(), quiet():
-        torch.export.save(traced(Prepared(module, about, dtype), about), buffer)
+        own = Prepared(module, about)
+        plain = Prepared(module, about, torch.bfloat16) if how[0] == "bf16" else floats(own, about)
+        torch.export.save(traced(plain, about), buffer)
         program = torch.export.load(io.BytesIO(buffer.getvalue())).module()
-        difference = _difference(lambda x: program(torch.from_numpy(x)).numpy(), module, about)
+        hold(program(about.samples(HELD)).numpy(), own, about, f"torch.export's program in {how[0]}", plain.dtype)
+        difference = _difference(lambda x: program(torch.from_numpy(x)).numpy(), own, about)
     _write(path, buffer.getvalue())
     return difference
 
 
-def _difference(scores: Callable[[np.ndarray], np.ndarray], module: nn.Module, about: About) -> float:
-    """The largest between a file's scores of made-up samples and the module's own."""
+def _difference(scores: Callable[[np.ndarray], np.ndarray], own: Prepared, about: About) -> float:
+    """The largest between a file's scores of made-up samples and those of the module as the user has it."""
     import torch
 
-    from .preparing import Prepared
-
-    plain = Prepared(module, about)
     with torch.no_grad():
-        pairs = [(scores(x.numpy()), plain(x).numpy()) for x in map(about.samples, BATCHES)]
+        pairs = [(scores(x.numpy()), own(x).numpy()) for x in map(about.samples, BATCHES)]
     return max(float(abs(ours - theirs).max()) for ours, theirs in pairs)
 
 
 def _write(path: Path, body: bytes) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(body)
+        write_bytes(path, body)
     except OSError as error:
         raise LabError(f"path={str(path)!r} can't be written: {error.strerror or error}") from None
 

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..answers import named
 from ..spec import LabError
 from . import container, schemes
 from . import manifest as manifests
@@ -115,7 +116,7 @@ class Artifact:
         Returns
         -------
         numpy.ndarray or torch.Tensor
-            Scores (B, K) as the same kind, float32; (K,) of one sample; (B, T, K) of texts.
+            Scores (B, K) as the same kind, float32; (K,) of one sample; (B, T, K) of texts, (B, K, H, W) of pixels.
 
         Raises
         ------
@@ -131,7 +132,9 @@ class Artifact:
 
     def predict(self, samples: Any) -> Any:
         """
-        The name of the highest score for each sample: a list, or one name for one sample; lists of names of texts.
+        The name of the highest score for each sample: a list, or one name for one sample.
+
+        Where each place of a sample is told, as each token of a text or pixel of a picture, lists of their names.
 
         A regression has no names: it gives its numbers.
         """
@@ -140,8 +143,7 @@ class Artifact:
         scores = np.asarray(self(samples))
         if not self.labels:
             return scores
-        names = np.asarray(self.labels, dtype=object)[scores.argmax(-1)]
-        return names.tolist() if isinstance(names, np.ndarray) else names
+        return named(scores, self.labels, self.manifest["output"]["shape"], tokens=self.vocabulary > 0)
 
     def forward(self, batch: np.ndarray) -> np.ndarray:
         """Scores of a batch (B, *input_shape) of the right dtype, unchecked: what is timed."""
@@ -167,8 +169,9 @@ class _Torch:
 
         tensors = _tensors(load, weights)
         if any(name.endswith(schemes.SCALE) for name in tensors):
-            arrays = schemes.grow({name: tensor.numpy() for name, tensor in tensors.items()})
-            tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+            arrays = {name: t.numpy() for name, t in tensors.items() if t.dtype != torch.bfloat16}  # NumPy has none
+            grown = {name: torch.from_numpy(array) for name, array in schemes.grow(arrays).items()}
+            tensors = {name: t for name, t in tensors.items() if name not in arrays} | grown
         try:
             told = json.loads(graph)
         except (ValueError, RecursionError):

@@ -7,6 +7,7 @@ from importlib import metadata
 from math import prod
 from typing import TYPE_CHECKING, Any
 
+from ..answers import class_axis
 from .about import DTYPES
 
 if TYPE_CHECKING:
@@ -88,7 +89,9 @@ def check(manifest: dict[str, Any]) -> None:
         raise ValueError(f"its manifest tells of samples of {str(takes.get('dtype'))[:20]!r}")
     if not all(isinstance(label, (str, int, float)) for label in manifest["labels"]):
         raise ValueError("its manifest has labels that are no names")
-    if manifest["labels"] and len(manifest["labels"]) < [1, *shapes[1]][-1]:
+    scores = (1, *shapes[1])
+    axis = class_axis(scores, classes=len(manifest["labels"]), tokens=takes["dtype"] == "int64")
+    if manifest["labels"] and len(manifest["labels"]) < scores[-1 if axis is None else axis]:
         raise ValueError("its manifest has fewer labels than scores")
     if not isinstance(manifest["check"].get("scores"), list):
         raise ValueError("its manifest lacks the scores to check it by")

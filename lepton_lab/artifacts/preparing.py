@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
-import copy
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
+from ..compressors.layers import copied, parametrized, unparametrized
 from ..spec import LabError, SpecError
 from .quiet import quiet
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from .about import About
+
+HELD = 3  # made-up samples that every file is held to its module on
+CLOSE = 1e-2  # of the largest score: farther off is no rounding of 32-bit floats
+LEAST = 1e-3  # what the largest score counts as at least: of smaller ones, the rounding within the model is no part
 
 
 class Prepared(nn.Module):
     """
     Raw samples -> what the model was trained on -> its scores in float32.
 
-    As `feeding` does it: uint8 is scaled to (x / 255 - mean) / std by channel, tokens and floats stay as they are.
+    As `feeding` does it: uint8 is scaled to (x / 255 - mean) / std by channel, tokens and floats stay as they are. A
+    model of other numbers than float32 gets samples in its own, where it takes no others.
 
     Parameters
     ----------
@@ -28,13 +35,19 @@ class Prepared(nn.Module):
     about
         What raw samples are.
     dtype
-        What the module computes in.
+        What its real numbers become, torch.float32 or torch.bfloat16, with parametrized weights computed once. None
+        leaves all of it as the user has it: what a file is held to. Complex numbers stay complex in any case.
     """
 
-    def __init__(self, module: nn.Module, about: About, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(self, module: nn.Module, about: About, dtype: torch.dtype | None = None) -> None:
         super().__init__()
-        module = copy.deepcopy(getattr(module, "module", module) if _wrapped(module) else module)
-        self.module = module.to("cpu").to(dtype).eval().requires_grad_(False)
+        module = getattr(module, "module", module) if _wrapped(module) else module
+        module = copied(module).to("cpu").eval()
+        if dtype is not None:
+            module = unparametrized(module)
+            module = module.bfloat16() if dtype == torch.bfloat16 else module.float()  # `.to` drops imaginary parts
+        module.requires_grad_(False)
+        self.module = module
         self.scaled, self.dtype = about.dtype == "uint8", dtype
         self.scale: Any
         self.shift: Any
@@ -48,6 +61,21 @@ class Prepared(nn.Module):
         else:
             mean_, std_ = (about.mean[0], about.std[0]) if about.mean else (0.0, 1.0)
             self.scale, self.shift = 1 / (255 * std_), mean_ / std_
+        self.takes = torch.float32
+        if about.dtype != "int64":
+            self.takes = self._takes(about)
+
+    def _takes(self, about: About) -> torch.dtype:
+        """What the module takes: float32, or where it does not, the other numbers that it is made of."""
+        own = numbers(self.module) - {torch.float32}
+        if len(own) != 1:
+            return torch.float32
+        try:
+            with torch.no_grad():
+                self(about.samples(1))
+        except Exception:  # of the user's code; if the cause is another, it is said when the scores are asked for
+            return own.pop()
+        return torch.float32
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, *shape) -> (B, K), or (B, T, K) of texts."""
@@ -55,27 +83,33 @@ class Prepared(nn.Module):
             x = x.to(torch.float32) * self.scale
             if not isinstance(self.shift, float) or self.shift:
                 x = x - self.shift
-        if self.dtype != torch.float32:
-            x = x.to(self.dtype) if x.is_floating_point() else x
-            return self.module(x).to(torch.float32)
-        return self.module(x)
+        if x.is_floating_point() and self.takes != torch.float32:
+            x = x.to(self.takes)
+        output = self.module(x)
+        if isinstance(output, Tensor) and output.dtype != torch.float32 and not output.is_complex():
+            output = output.to(torch.float32)
+        return output
 
 
-def traced(module: nn.Module, about: About) -> torch.export.ExportedProgram:
+def numbers(module: nn.Module) -> set[torch.dtype]:
+    """The kinds of floating-point numbers in a module's parameters and buffers."""
+    return {t.dtype for t in (*module.parameters(), *module.buffers()) if t.is_floating_point()}
+
+
+def scores(module: Prepared, about: About) -> Tensor:
     """
-    The program that a module runs on a batch of any size, as torch.export sees it.
+    Scores of made-up samples, (HELD, ...).
 
     Raises
     ------
-    LabError
-        In one sentence, where the module can't be seen as one, or gives something other than one tensor.
+    SpecError, LabError
+        In one sentence, where the module can't take them, or gives something other than one tensor of real numbers.
     """
-    sample = about.samples(3)
     with torch.no_grad(), quiet():
         try:
-            output = module(sample)
+            output = module(about.samples(HELD))
         except Exception as error:
-            half = getattr(module, "dtype", None) == torch.bfloat16
+            half = module.dtype == torch.bfloat16
             what = "in bfloat16" if half else f"samples of shape {about.shape} and dtype {about.dtype}"
             hint = (
                 "take another scheme, or make the tensors in its forward of the dtype of what came in"
@@ -83,15 +117,96 @@ def traced(module: nn.Module, about: About) -> torch.export.ExportedProgram:
                 else "give the shape and dtype that it was trained on"
             )
             raise SpecError(f"model={about.model!r}: can't compute {what}: {_first_line(error)}; {hint}") from error
-        if not isinstance(output, Tensor):
-            raise LabError(
-                f"model={about.model!r}: returns a {type(output).__name__}, and an artifact holds one tensor of "
-                "scores; wrap it in a module whose forward returns that tensor"
-            )
+    if not isinstance(output, Tensor) or output.is_complex():
+        kind = "complex numbers" if isinstance(output, Tensor) else f"a {type(output).__name__}"
+        raise LabError(
+            f"model={about.model!r}: returns {kind}, and an artifact holds one tensor of scores, which are real; wrap "
+            "it in a module whose forward returns that tensor"
+        )
+    return output
+
+
+def floats(own: Prepared, about: About) -> Prepared:
+    """
+    A module as fp32 holds it: in 32-bit floats, or in its own numbers where those compute something else.
+
+    Parameters
+    ----------
+    own
+        The module as the user has it; returned itself where nothing in it is to be changed.
+
+    Raises
+    ------
+    SpecError, LabError
+        What `scores` raises of it.
+    """
+    expected = scores(own, about)
+    if numbers(own.module) <= {torch.float32} and not parametrized(own.module):
+        return own
+    plain = Prepared(own.module, about, torch.float32)
+    try:
+        return plain if not far(scores(plain, about), expected, rounding(own.module)) else own
+    except LabError:  # its code asks for its own kind of numbers
+        return own
+
+
+def rounding(module: nn.Module) -> float:
+    """How far scores may be off, as a part of the largest, for the rounding of the coarsest numbers in a module."""
+    coarsest = max((torch.finfo(dtype).eps for dtype in numbers(module)), default=0.0)
+    return max(CLOSE, 32 * coarsest)
+
+
+def far(got: Any, expected: Any, close: float) -> str:
+    """In words, how far scores are from those expected; "" where it is by no more than `close` of the largest."""
+    most, off = float(abs(expected).max()), float(abs(got - expected).max())
+    return "" if off <= close * max(LEAST, most) else f"off by {off:.2g} of scores up to {most:.2g}"
+
+
+def hold(got: np.ndarray, own: Prepared, about: About, what: str, dtype: torch.dtype | None = None) -> None:
+    """
+    Refuse scores of made-up samples that are not the module's own, to rounding.
+
+    Parameters
+    ----------
+    got
+        The scores, (HELD, ...).
+    own
+        The module as the user has it.
+    what
+        Computed them; for the sentence.
+    dtype
+        Numbers that it computed with, where they are coarser than the module's.
+
+    Raises
+    ------
+    LabError
+        That says how far off they are.
+    """
+    close = max(rounding(own.module), 32 * torch.finfo(dtype).eps if dtype else 0.0)
+    expected = scores(own, about).numpy()
+    if told := far(got, expected, close):
+        hint = "take another scheme, runtime or format"
+        if far(scores(own, about).numpy(), expected, close):
+            hint = "its forward draws random numbers in eval mode; give dropout training=self.training"
+        raise LabError(f"model={about.model!r}: {what} computes something else, {told}; {hint}")
+
+
+def traced(module: Prepared, about: About) -> torch.export.ExportedProgram:
+    """
+    The program that a module runs on a batch of any size, as torch.export sees it.
+
+    Raises
+    ------
+    SpecError, LabError
+        What `scores` raises, and where the module can't be seen as one program.
+    """
+    scores(module, about)
+    with torch.no_grad(), quiet():
         fast = torch.backends.mha.get_fastpath_enabled()
         torch.backends.mha.set_fastpath_enabled(False)  # its kernels for whole layers are in no other runtime
         try:
-            return torch.export.export(module, (sample,), dynamic_shapes=({0: torch.export.Dim("batch")},))
+            batch = {0: torch.export.Dim("batch")}
+            return torch.export.export(module, (about.samples(HELD),), dynamic_shapes=(batch,))
         except Exception as error:
             raise LabError(
                 f"model={about.model!r}: torch.export can't follow its forward for any batch size: "

@@ -6,15 +6,21 @@ Legend of the shape comments: B samples, I inputs, O outputs, R rank.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional
+from torch.nn.utils import parametrize, prune, remove_spectral_norm, remove_weight_norm
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
 
 WHOLE = 127  # int8 numbers run from -127 to 127: without -128, weights are as far from 0 on both sides
+HOOKED = {WeightNorm: remove_weight_norm, SpectralNorm: remove_spectral_norm, prune.BasePruningMethod: prune.remove}
+"""What computes a weight before each forward pass, as torch did before parametrizations; and what puts it in place."""
 MEMORY = 0.99  # of the range of activations that was seen, at each batch
 
 
@@ -54,6 +60,55 @@ def swap(model: nn.Module, kind: type[nn.Module], make: Callable[[nn.Module], nn
         if isinstance(layer, kind):
             replace(model, name, make(layer))
     return model
+
+
+def copied(model: nn.Module) -> nn.Module:
+    """A deep copy, also of a model that holds tensors which were computed, as `nn.utils.weight_norm` leaves them."""
+    held = (value for module in model.modules() for value in vars(module).values())
+    computed = [value for value in held if isinstance(value, Tensor) and not value.is_leaf]
+    return copy.deepcopy(model, {id(value): value.detach().clone() for value in computed})
+
+
+def parametrized(model: nn.Module) -> list[str]:
+    """Names of the layers whose weights are computed anew for each forward pass."""
+    return [name for name, layer in model.named_modules() if parametrize.is_parametrized(layer) or _hooks(layer)]
+
+
+def unparametrized(model: nn.Module) -> nn.Module:
+    """
+    A model whose weights are numbers of their own: those that weight norm, spectral norm and the like compute.
+
+    It computes what the model computes in eval mode. Where nothing is computed so, it is the model itself, else a copy.
+    """
+    if not parametrized(model):
+        return model
+    model, training = copied(model).eval(), model.training
+    for layer in list(model.modules()):
+        if parametrize.is_parametrized(layer):
+            _settle(layer)
+        for hook, remove in _hooks(layer):
+            remove(layer, getattr(hook, "name", None) or hook._tensor_name)
+    return model.train(training)
+
+
+def _hooks(layer: nn.Module) -> list[tuple[Any, Callable[[nn.Module, str], Any]]]:
+    """Hooks of a layer that compute a weight, and what takes each off."""
+    hooks = layer._forward_pre_hooks.values()
+    return [(hook, remove) for hook in hooks for kind, remove in HOOKED.items() if isinstance(hook, kind)]
+
+
+def _settle(layer: nn.Module) -> None:
+    """Take a layer's parametrizations off; torch's own way to do so would change the class of its copies too."""
+    with torch.no_grad():
+        values = {name: getattr(layer, name).clone() for name in layer.parametrizations}
+    free = {name: [p.requires_grad for p in how.parameters()] for name, how in layer.parametrizations.items()}
+    del layer.parametrizations
+    layer.__class__ = type(layer).__bases__[0]
+    for name, value in values.items():
+        if free[name]:
+            layer.register_parameter(name, nn.Parameter(value, any(free[name])))
+        else:
+            layer.register_buffer(name, value)
 
 
 class Masked(nn.Module):

@@ -34,11 +34,12 @@ class Candidate:
     """Makes one that has computed nothing yet and so holds no memory, where the runtime would keep it."""
 
 
-def of_artifact(artifact: Artifact, threads: int, name: str = "") -> Candidate:
-    """An artifact, computing with so many threads."""
+def of_artifact(artifact: Artifact, threads: int, name: str = "", of: str = "") -> Candidate:
+    """An artifact, computing with so many threads; it is called by its run (or its model), scheme and runtime."""
     figures = artifact.manifest["figures"]
+    runtime = "ONNX Runtime" if artifact.runtime == "onnxruntime" else "torch"
     return Candidate(
-        name or f"{artifact.scheme} under {'ONNX Runtime' if artifact.runtime == 'onnxruntime' else 'torch'}",
+        name or f"{of or artifact.manifest['model']}, {artifact.scheme} under {runtime}",
         artifact.with_threads(threads).forward,
         figures["parameters"],
         artifact.bytes,
@@ -62,8 +63,7 @@ def of_module(module: nn.Module, about: About, name: str, how: str = "eager") ->
     from ..artifacts import counting
     from ..artifacts.preparing import Prepared
 
-    dtype = torch.bfloat16 if how == "bf16" else torch.float32
-    plain = Prepared(module, about, dtype)
+    plain = Prepared(module, about, torch.bfloat16 if how == "bf16" else None)
     counted = plain if how != "bf16" else Prepared(module, about)
     tensors = {value.data_ptr(): (key, value) for key, value in plain.module.state_dict().items()}  # tied ones once
     run = torch.compile(plain, dynamic=False) if how == "compiled" else plain

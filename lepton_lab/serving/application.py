@@ -15,6 +15,7 @@ from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Resp
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.exceptions import HTTPException
 
+from ..answers import class_axis, named
 from .batching import Batcher, Full
 from .reading import BINARY, DTYPE, JSON, LARGEST, SHAPE, Unreadable, read
 
@@ -105,7 +106,7 @@ def application(artifact: Artifact, token: str, most: int = 64, wait: float = 0.
             scores = scores[0] if alone else scores
             told = {SHAPE: ",".join(map(str, scores.shape)), DTYPE: "float32"}
             return Response(np.ascontiguousarray(scores, "<f4").tobytes(), media_type=BINARY, headers=told)
-        return JSONResponse(_answer(scores, artifact.labels))
+        return JSONResponse(_answer(scores, manifest))
 
     @app.get("/docs", include_in_schema=False)
     async def docs() -> HTMLResponse:
@@ -137,11 +138,12 @@ async def _body(request: Request) -> bytes:
     return b"".join(parts)
 
 
-def _answer(scores: np.ndarray, labels: list[str]) -> dict[str, Any]:
-    """What JSON tells: the scores (B, K), and the name of the highest where outputs have names."""
+def _answer(scores: np.ndarray, manifest: dict[str, Any]) -> dict[str, Any]:
+    """What JSON tells: the scores (B, K, ...), and the name of the highest where outputs have names."""
     told: dict[str, Any] = {"scores": _numbers(scores)}
-    if labels:
-        told["labels"] = np.asarray(labels, dtype=object)[scores.argmax(-1)].tolist()
+    if labels := manifest["labels"]:
+        texts = manifest["input"]["dtype"] == "int64"
+        told["labels"] = named(scores, labels, manifest["output"]["shape"], tokens=texts)
     return told
 
 
@@ -186,12 +188,19 @@ def _responses(manifest: dict[str, Any]) -> dict[int | str, dict[str, Any]]:
         422: "samples don't fit the manifest",
         503: "too many requests wait",
     }
-    item: dict[str, Any] = {"type": "number"}
-    for size in reversed(manifest["output"]["shape"]):
-        item = {"type": "array", "items": item, **({"minItems": size, "maxItems": size} if size else {})}
-    told: dict[str, Any] = {"scores": {"type": "array", "items": item}}
-    if manifest["labels"] and len(manifest["output"]["shape"]) == 1:
-        told["labels"] = {"type": "array", "items": {"type": "string", "enum": manifest["labels"]}}
+    shape, labels = manifest["output"]["shape"], manifest["labels"]
+    told: dict[str, Any] = {"scores": _nested({"type": "number"}, shape)}
+    if labels:
+        texts = manifest["input"]["dtype"] == "int64"
+        axis = class_axis((1, *shape), classes=len(labels), tokens=texts) or len(shape)
+        told["labels"] = _nested({"type": "string", "enum": labels}, shape[: axis - 1] + shape[axis:])
     error = {JSON: {"schema": {"type": "object", "properties": {"error": {"type": "string"}}}}}
     scores = {"description": "scores, and names", "content": {JSON: {"schema": {"type": "object", "properties": told}}}}
     return {200: scores, **{code: {"description": text, "content": error} for code, text in refused.items()}}
+
+
+def _nested(item: dict[str, Any], shape: list[int]) -> dict[str, Any]:
+    """What OpenAPI says of a batch of arrays of a shape."""
+    for size in reversed(shape):
+        item = {"type": "array", "items": item, **({"minItems": size, "maxItems": size} if size else {})}
+    return {"type": "array", "items": item}

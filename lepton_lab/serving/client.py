@@ -9,6 +9,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from ..answers import named
 from ..spec import LabError, SpecError
 from .reading import BINARY, DTYPE, KINDS, SHAPE
 
@@ -93,15 +94,13 @@ class Client:
         return torch.from_numpy(scores) if torch is not None and isinstance(samples, torch.Tensor) else scores
 
     def predict(self, samples: Any) -> Any:
-        """Label names of raw samples: a list, or one name of one sample; the scores of a model without labels."""
+        """Label names of raw samples, as `Artifact.predict` gives them; the scores of a model without labels."""
         import numpy as np
 
-        scores = np.asarray(self(samples))
-        labels = self.manifest["labels"]
-        if not labels:
+        scores, told = np.asarray(self(samples)), self.manifest
+        if not told["labels"]:
             return scores
-        names = np.asarray(labels, dtype=object)[scores.argmax(-1)]
-        return names.tolist() if isinstance(names, np.ndarray) else names
+        return named(scores, told["labels"], told["output"]["shape"], tokens=told["input"]["dtype"] == "int64")
 
     @property
     def manifest(self) -> dict[str, Any]:

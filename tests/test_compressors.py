@@ -1,12 +1,13 @@
 """Compressors by themselves: what they make of a module, chains in many forms, refusals in one sentence."""
 
 import copy
+import dataclasses
 
 import pytest
 import torch
 from torch import nn
 
-from lepton_lab.compressors import COMPRESSORS, Work, plan, rehearse
+from lepton_lab.compressors import COMPRESSORS, Work, layers, plan, rehearse
 from lepton_lab.compressors.chain import example
 from lepton_lab.compressors.layers import rounded
 from lepton_lab.compressors.masks import LABEL
@@ -214,6 +215,79 @@ class TestEveryModel:
         assert all(torch.equal(a, b) for a, b in zip(before.values(), module.state_dict().values(), strict=True))
 
 
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # that the old ways are old
+@pytest.mark.parametrize("kind", ["weight_norm", "spectral_norm", "orthogonal", "old weight_norm", "old spectral_norm"])
+def test_plain_weights_are_what_parametrizations_compute(kind):
+    torch.manual_seed(0)
+    wrap = getattr(nn.utils if kind.startswith("old") else nn.utils.parametrizations, kind.split()[-1])
+    module = nn.Sequential(wrap(nn.Linear(6, 6)), nn.ReLU(), nn.Linear(6, 2))
+    module[0].bias.requires_grad_(False)
+    x = torch.randn(5, 6)
+    module(x).sum().backward()  # leaves a weight that was computed, which can't be copied as it is
+    before = module.eval()(x)
+    plain = layers.unparametrized(module)
+    assert torch.allclose(plain(x), before, atol=1e-6) and torch.equal(module(x), before)
+    assert type(plain[0]) is nn.Linear and layers.parametrized(module) == ["0"] and not layers.parametrized(plain)
+    assert plain[0].weight.requires_grad and not plain[0].bias.requires_grad
+    assert torch.allclose(layers.copied(module)(x), before)
+    assert layers.unparametrized(plain) is plain
+
+
+RECURRENT = ("GRU", "LSTM", "RNN", "LSTMCell", "GRUCell")
+ASTRAY, OTHER = "feeds code in which its channels can't be followed", "its code can't do without a part of it"
+ODD = [
+    ("chunk", {"middle": ASTRAY}),
+    ("split", {"middle": ASTRAY}),
+    ("unbind", {"middle": OTHER}),
+    ("pixel_shuffle", {"middle": ASTRAY}),
+    ("PixelShuffle", {"middle": ASTRAY}),
+    ("pixel_unshuffle", {"middle": OTHER}),
+    ("shuffle", {"middle": "channels come in another order after it"}),
+    *((kind, {"first": f"feeds middle, a recurrent {kind}, whose width stays"}) for kind in RECURRENT),
+]
+
+
+class Odd(nn.Module):
+    """Layers before and after something in which channels are not one axis any more."""
+
+    def __init__(self, how):
+        super().__init__()
+        self.how = how
+        self.first = nn.Linear(8, 8) if how in RECURRENT else nn.Conv2d(1, 8, 3, padding=1)
+        self.middle = getattr(nn, how)(8, 12) if how in RECURRENT else nn.Conv2d(8, 16, 3, padding=1)
+        self.side = nn.Conv2d(8, 8, 3, padding=1)
+        width = {"pixel_shuffle": 4, "PixelShuffle": 4, "pixel_unshuffle": 64}.get(how, 12 if how in RECURRENT else 16)
+        self.last = nn.Linear(12, 16) if how in RECURRENT else nn.Conv2d(width, 16, 3, padding=1)
+        self.out = nn.Linear(16, 10)
+
+    def _turned(self, x):
+        F, channels = nn.functional, x.shape[1]
+        match self.how:
+            case "chunk":  # as YOLO's C2f does
+                return self._block(*x.chunk(2, 1))
+            case "split":
+                return self._block(*x.split(8, 1))
+            case "unbind":
+                return self._block(*x.unflatten(1, (2, 8)).unbind(1))
+            case "pixel_shuffle":
+                return F.pixel_shuffle(x, 2)
+            case "PixelShuffle":
+                return nn.PixelShuffle(2)(x)
+            case "pixel_unshuffle":
+                return F.pixel_unshuffle(x, 2)
+        return x.unflatten(1, (4, channels // 4)).transpose(1, 2).flatten(1, 2)
+
+    def _block(self, a, b):
+        return torch.cat([a, b + self.side(b).relu()], 1)
+
+    def forward(self, x):
+        if self.how in RECURRENT:
+            x = self.first(x).relu()
+            x = self.middle(x[:, 0]) if self.how.endswith("Cell") else self.middle(x.transpose(0, 1))[0][-1]
+            return self.out(self.last(x[0] if isinstance(x, tuple) else x).relu())
+        return self.out(self.last(self._turned(self.middle(self.first(x).relu()).relu())).relu().mean((2, 3)))
+
+
 class TestPrune:
     def test_half_of_each_layer_goes_and_the_answers_layer_stays(self):
         prune = COMPRESSORS["prune"](ratio=0.5)
@@ -300,6 +374,25 @@ class TestPrune:
 
         with pytest.raises(SpecError, match=r"'a': 0.5.*can't be pruned: its code can't do without a part of it"):
             COMPRESSORS["prune"](ratios={"a": 0.5}).apply(Fixed(), work("mlp", made("mlp")))
+
+    @pytest.mark.parametrize(("name", "left"), ODD)
+    def test_what_can_t_be_followed_is_left_and_the_rest_pruned_exactly(self, name, left):
+        torch.manual_seed(0)
+        module = Odd(name).eval()
+        x = torch.randn(5, *((5, 8) if name in RECURRENT else (1, 6, 6)))
+        for layer in (module.first, module.last):  # half of their channels are of no use
+            with torch.no_grad():
+                layer.weight[::2], layer.bias[::2] = 0, 0
+                layer.weight[1::2] *= 10
+        with torch.no_grad():
+            before = module(x)
+        prune = COMPRESSORS["prune"]()
+        after = prune.apply(module, dataclasses.replace(work("mlp", module), example=torch.zeros_like(x[:2]))).eval()
+        with torch.no_grad():
+            assert torch.allclose(after(x), before, atol=1e-5)
+        assert len(after.last.weight) == 8 and (name in RECURRENT or len(after.first.weight) == 4)
+        for layer, why in left.items():
+            assert why in prune.told["left"][layer] and layer not in prune.told["kept"]
 
     def test_a_model_with_nothing_to_remove_is_refused(self):
         with pytest.raises(SpecError, match=r"nothing that can be removed \(1: gives the model's answers\)"):

@@ -14,9 +14,15 @@ import torch_pruning as tp
 from torch import Tensor, nn
 
 from ..models.blocks import Attention
+from ..refusals import SpecError
 
 WIDTH = "is the width that several layers add to"
 SCORES = "gives the model's answers"
+ASTRAY = "feeds code in which its channels can't be followed"
+CONV, LINEAR = nn.modules.conv._ConvNd, nn.Linear
+MIXING = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.MultiheadAttention)
+"""What computes with all of its channels at once, so that fewer of them give other numbers, as they should."""
+CLOSE = 100  # roundings of the largest answer: how far off answers may be that only zeros are taken from
 
 
 @dataclass
@@ -31,6 +37,8 @@ class Unit:
     width: int
     """Numbers that each is: more than one for a head of attention."""
     group: Any
+    written: list[str] = field(default_factory=list)
+    """Layers that it leaves, by name."""
     score: Tensor = field(default_factory=lambda: torch.zeros(0))
     """How much each of them matters (count,)."""
 
@@ -54,31 +62,90 @@ class Structure:
         names = {module: name for name, module in model.named_modules()}
         heads = {a.q: a for a in model.modules() if isinstance(a, Attention)}
         seen = set()
-        for group in graph.get_all_groups():
+        for root, group in _groups(graph):
+            if group is None:
+                self.left[names[root]] = _fed(graph.module2node[root], _recurrent(model)) or ASTRAY
+                seen.add(names[root])
+                continue
             writers = [dep.target.module for dep, _ in group if graph.is_out_channel_pruning_fn(dep.handler)]
             written = [names[m] for m in writers if isinstance(m, (nn.Linear, nn.Conv2d, nn.Conv1d)) and m in names]
             seen.update(written)
-            if why := _obstacle(graph, group, writers, len(written)):
+            if why := _obstacle(graph, group, writers, len(written), _recurrent(model)):
                 self.left |= dict.fromkeys(written, why)
                 continue
             attention = next((heads[q] for q in _ends(writers) if q in heads), None)
-            root, count = group[0].dep.target.module, len(group[0].idxs)
+            count = len(group[0].idxs)
             width = attention.head_size if attention else 1
             name = names[attention].removesuffix(".") if attention else names[root]
-            self.units.append(Unit(name, root, count // width, width, group))
+            self.units.append(Unit(name, root, count // width, width, group, written))
         order = list(names.values())
         self.units.sort(key=lambda unit: order.index(unit.name))
-        for name, module in model.named_modules():
-            if isinstance(module, (nn.Linear, nn.Conv2d, nn.Conv1d)) and name not in seen:
-                self.left[name] = "is of no use for the outputs, as far as a forward pass shows"
+        self.left |= _unseen(model, seen)
+
+
+def _unseen(model: nn.Module, seen: set[str]) -> dict[str, str]:
+    """Why layers that no group has are left alone."""
+    found = {}
+    parts = {f"{name}.out_proj": name for name, m in model.named_modules() if isinstance(m, nn.MultiheadAttention)}
+    for name, module in model.named_modules():
+        if isinstance(module, (nn.Linear, nn.Conv2d, nn.Conv1d)) and name not in seen:
+            found[name] = "is of no use for the outputs, as far as a forward pass shows"
+            if name in parts:
+                found[name] = f"is cut along with {parts[name]}, of whose width it is"
+    return found
+
+
+def _groups(graph: Any) -> Iterator[tuple[nn.Module, Any]]:
+    """Each layer with what leaves along with all of its channels; None where torch-pruning loses track of them."""
+    seen: set[nn.Module] = set()
+    for layer in list(graph.module2node):
+        pruner = graph.get_pruner_of_module(layer) if isinstance(layer, (CONV, LINEAR)) and layer not in seen else None
+        if pruner is None or pruner.get_out_channels(layer) is None:
+            continue
+        try:
+            group = graph.get_pruning_group(layer, pruner.prune_out_channels, [*range(pruner.get_out_channels(layer))])
+            tp.importance.GroupMagnitudeImportance(p=2, normalizer=None)(group)
+        except (IndexError, RuntimeError, ValueError, TypeError):
+            yield layer, None
+            continue
+        seen |= {dep.target.module for dep, _ in group if graph.is_out_channel_pruning_fn(dep.handler)}
+        yield layer, group
+
+
+def _recurrent(model: nn.Module) -> dict[Any, str]:
+    """Recurrent layers and their parameters, each with the sentence on what feeds them."""
+    kinds = (nn.RNNBase, nn.RNNCellBase)
+    layers = {name: module for name, module in model.named_modules() if isinstance(module, kinds)}
+    told = {
+        module: f"feeds {name}, a recurrent {type(module).__name__}, whose width stays"
+        for name, module in layers.items()
+    }
+    return told | {p: told[module] for module in layers.values() for p in module.parameters()}
 
 
 def _ends(writers: list[Any]) -> list[Any]:
     return [writer for writer in writers if isinstance(writer, nn.Module)]
 
 
-def _obstacle(graph: Any, group: Any, writers: list[Any], written: int) -> str:
+def _fed(node: Any, recurrent: dict[Any, str]) -> str:
+    """The sentence on a recurrent layer that a layer's outputs come to before any other; "" where there is none."""
+    waiting, seen = list(node.outputs), set()
+    while waiting:
+        if (found := waiting.pop()) in seen:
+            continue
+        seen.add(found)
+        near = [found.module, *(other.module for other in found.inputs)]
+        if told := next((recurrent[module] for module in near if module in recurrent), ""):
+            return told
+        if not isinstance(found.module, (CONV, LINEAR)):
+            waiting += found.outputs
+    return ""
+
+
+def _obstacle(graph: Any, group: Any, writers: list[Any], written: int, recurrent: dict[Any, str]) -> str:
     """Why a group must stay whole; "" where it need not."""
+    if told := next((recurrent[dep.target.module] for dep, _ in group if dep.target.module in recurrent), ""):
+        return told
     if any(isinstance(m, (nn.Parameter, nn.Embedding)) for m in writers):
         return WIDTH
     if written > 1 and any(isinstance(m, nn.LayerNorm) for m in writers):
@@ -121,33 +188,77 @@ def remove(model: nn.Module, example: Tensor, structure: Structure, chosen: dict
         if not chosen[name]:
             del chosen[name]
     whole = copy.deepcopy(model)
-    _cut(structure, chosen)
-    if not (why := _broken(model, whole, example)):
+    if not (why := _cut(model, structure, chosen, example)):
         return model
     refused = {}
     for name in chosen:
         trial = copy.deepcopy(whole)
-        _cut(Structure(trial, example), {name: chosen[name]})
-        if why := _broken(trial, whole, example):
-            refused[name] = f"its code can't do without a part of it ({why})"
+        if why := _cut(trial, Structure(trial, example), {name: chosen[name]}, example):
+            written = next(unit.written for unit in structure.units if unit.name == name)
+            refused |= dict.fromkeys([name, *written], f"its code can't do without a part of it ({why})")
     structure.left |= refused
     structure.units = [unit for unit in structure.units if unit.name not in refused]
-    _cut(Structure(whole, example), {name: idxs for name, idxs in chosen.items() if name not in refused})
+    rest = {name: idxs for name, idxs in chosen.items() if name not in refused}
+    if why := _cut(whole, Structure(whole, example), rest, example):
+        raise SpecError(f"compress='prune': what can be removed part by part can't be removed together ({why})")
     return whole
 
 
-def _cut(structure: Structure, chosen: dict[str, list[int]]) -> None:
-    graph = structure.graph
+def _cut(model: nn.Module, structure: Structure, chosen: dict[str, list[int]], example: Tensor) -> str:
+    """
+    Remove what was chosen of each unit; why the module then fails, or gives other answers, or "" where it does not.
+
+    What goes is set to zero first, with what reads it. So removing it changes no answer, unless the module's own code
+    has its channels in another order than torch-pruning believes, as after a shuffle.
+    """
+    graph, exact = structure.graph, True
+    x = _drawn(example)
+    shape = _answers(model, x).shape
+    leaving = []
     for unit in structure.units:
         if gone := [head * unit.width + i for head in chosen.get(unit.name, []) for i in range(unit.width)]:
-            graph.get_pruning_group(unit.layer, unit.group[0].dep.handler, gone).prune()
-
-
-def _broken(model: nn.Module, whole: nn.Module, example: Tensor) -> str:
-    """Why a module's forward pass fails, or gives another shape than it did."""
+            group = graph.get_pruning_group(unit.layer, unit.group[0].dep.handler, gone)
+            layers = [dep.target.module for dep, _ in group]
+            exact = exact and not any(isinstance(m, MIXING) or getattr(m, "groups", 1) > 1 for m in layers)
+            leaving.append((unit, gone))
+            for dep, idxs in group:
+                _zero(dep.target.module, list(idxs), graph.is_out_channel_pruning_fn(dep.handler))
+    before = _answers(model, x)
     try:
-        with torch.no_grad():
-            shape, before = model.eval()(example).shape, whole.eval()(example).shape
+        for unit, gone in leaving:
+            graph.get_pruning_group(unit.layer, unit.group[0].dep.handler, gone).prune()
+        after = _answers(model, x)
     except Exception as error:  # of the user's code
         return " ".join(str(error).split())[:100]
-    return "" if shape == before else f"outputs became {tuple(shape)}, not {tuple(before)}"
+    if after.shape != shape:
+        return f"outputs became {tuple(after.shape)}, not {tuple(shape)}"
+    off = float((after - before).abs().max()) if exact else 0.0
+    allowed = CLOSE * torch.finfo(x.dtype if x.is_floating_point() else torch.float32).eps
+    moved = off > allowed * max(1e-3, float(before.abs().max()))
+    return "channels come in another order after it" if moved else ""
+
+
+def _answers(model: nn.Module, x: Tensor) -> Tensor:
+    with torch.no_grad():
+        return model.eval()(x).float()
+
+
+def _drawn(example: Tensor) -> Tensor:
+    """Samples like an example's, of which no number is another's; tokens as they are."""
+    if not example.is_floating_point():
+        return example
+    return torch.randn(example.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float32).to(example)
+
+
+def _zero(layer: Any, idxs: list[int], out: bool) -> None:
+    """Set to zero what a layer computes in some channels, or with `out` false, what it takes from them."""
+    if not isinstance(layer, (CONV, LINEAR, nn.modules.batchnorm._BatchNorm)) or getattr(layer, "groups", 1) > 1:
+        return
+    transposed = isinstance(layer, nn.modules.conv._ConvTransposeNd)
+    with torch.no_grad():
+        if layer.weight is not None and layer.weight.dim() > 1:
+            layer.weight.index_fill_(int(out == transposed), torch.tensor(idxs), 0.0)
+        elif layer.weight is not None:
+            layer.weight[idxs] = 0.0
+        if layer.bias is not None and (out or layer.weight is None or layer.weight.dim() == 1):
+            layer.bias[idxs] = 0.0

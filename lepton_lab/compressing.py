@@ -88,9 +88,12 @@ class Chain:
         return "done"
 
     def _fits(self) -> None:
-        """Refuse data that the parent's module can't take, before time is spent on it."""
+        """Refuse data that the parent's module can't take, before time is spent on it; tell what became of it."""
         told, data = read_json(self.folder.path / trained.LINKS / f"{PARENT}.json"), self.data
         refuse(told, self.spec, data.shape, len(data.classes), data.vocabulary)
+        if (names := told.get("parametrized")) and self.strategy.rank == 0 and not self.resumed:
+            text = f"weights of {', '.join(names)} were parametrized, as by weight norm: from here on they are plain"
+            self.log.write("note", step=0, text=text)
 
     def _link(self, item: Round) -> str:
         """Apply one compressor, and fine-tune what it made."""

@@ -227,7 +227,9 @@ def _version(run: Run) -> str:
 @functools.lru_cache(maxsize=4)
 def _parent(id: str, version: str) -> tuple[nn.Module, tuple[int, ...], list[str], int, str]:
     """A run's module and what it was told of its data; kept, since a form asks again and again."""
+    from .compressors.layers import unparametrized
+
     run = Run(find(id))
-    module, facts = run.model(), run.facts
+    module, facts = unparametrized(run.model()), run.facts
     told = facts if "shape" in facts else read_json(run.folder / "links" / "parent.json") or {}
     return module, tuple(told["shape"]), list(told["classes"]), told.get("vocabulary", 0), told.get("tokens", "")

@@ -136,7 +136,8 @@ def compress(run: Run | str, chain: Any, data: Any = None, **changes: Any) -> Ru
     Start a run that makes another's model smaller or faster, and return at once.
 
     Its chain of compressors is applied to the parent's model link after link, each fine-tuned as a run is trained: it
-    streams events, can be watched, steered, stopped and resumed. It ends in a file that loads by itself.
+    streams events, can be watched, steered, stopped and resumed. It ends in a file that loads by itself. Weights that
+    are parametrized, as by weight or spectral norm, are computed once and are plain weights from there on.
 
     Parameters
     ----------
@@ -226,11 +227,14 @@ def _child(spec: Spec, parts: dict[str, Any], like: Path | None = None) -> RunFo
 
 
 def _parent(spec: Spec) -> tuple[Path, tuple[nn.Module, dict[str, Any]]]:
-    """The parent's folder, its module, and what that was told of its data."""
+    """The parent's folder, its module with plain weights, and what that was told of its data."""
+    from .compressors.layers import parametrized, unparametrized
+
     folder = find(spec.parent)
     module, facts = trained.model(folder), folder.facts
     kept = ("shape", "classes", "vocabulary", "mean", "std")
-    return folder.path, (module, {name: facts[name] for name in kept if name in facts})
+    told = {name: facts[name] for name in kept if name in facts}
+    return folder.path, (unparametrized(module), told | {"parametrized": parametrized(module)})
 
 
 def _alike(given: Data, told: dict[str, Any]) -> Data:

@@ -42,6 +42,8 @@ class Sensitivity:
         Layer -> accuracy with that layer in int8.
     left : dict
         Layers that can't be pruned, with the reason.
+    kinds : dict
+        Layer -> what it is, such as "Conv2d 32 to 64".
     """
 
     run: str
@@ -50,6 +52,7 @@ class Sensitivity:
     pruned: dict[str, dict[float, float]] = field(default_factory=dict)
     rounded: dict[str, float] = field(default_factory=dict)
     left: dict[str, str] = field(default_factory=dict)
+    kinds: dict[str, str] = field(default_factory=dict)
 
     def ratios(self, drop: float = 0.01) -> dict[str, float]:
         """
@@ -93,7 +96,8 @@ class Sensitivity:
         text = f"{title}, without training after. {'; '.join(words)}."
         if self.left:
             text += f" Not pruned: {'; '.join(f'{name} ({why})' for name, why in self.left.items())}."
-        return Heat(title, text, layers, columns, values, self.whole)
+        named = [f"{name}  {self.kinds.get(name, '')}".rstrip() for name in layers]
+        return Heat(title, text, named, columns, values, self.whole)
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> Any:
         return self.figure()._repr_mimebundle_(include, exclude)
@@ -133,6 +137,7 @@ def sensitivity(
 
     from .compressors import Prune, Work
     from .compressors.groups import Structure
+    from .compressors.layers import unparametrized
 
     run = run if isinstance(run, Run) else Run(find(run))
     for ratio in ratios:
@@ -142,7 +147,7 @@ def sensitivity(
         raise SpecError(f"importance={importance!r}: must be 'magnitude' or 'random', which need no training data")
     if samples < 1:
         raise SpecError(f"samples={samples!r}: must be at least 1")
-    module, (x, y), spec = run.model(), _some(run, samples), run.spec
+    module, (x, y), spec = unparametrized(run.model()), _some(run, samples), run.spec
     if y.is_floating_point():
         raise SpecError(f"run {run.id!r} is a regression: its answers are not right or wrong, so nothing is scanned")
     example = x[:2].clone()
@@ -165,7 +170,16 @@ def sensitivity(
             pruned[unit.name] = found
     rounded = _rounded(module, x, y, criterion) if int8 else {}
     with torch.no_grad():
-        return Sensitivity(run.id, whole, len(y), pruned, rounded, dict(structure.left))
+        kinds = {name: _kind(layer) for name, layer in module.named_modules()}
+        return Sensitivity(run.id, whole, len(y), pruned, rounded, dict(structure.left), kinds)
+
+
+def _kind(layer: nn.Module) -> str:
+    """What a layer is, with the sizes of what goes in and comes out where it tells them."""
+    for what in ("features", "channels"):
+        if hasattr(layer, f"in_{what}"):
+            return f"{type(layer).__name__} {getattr(layer, f'in_{what}')} to {getattr(layer, f'out_{what}')}"
+    return type(layer).__name__
 
 
 def accuracy(module: nn.Module, x: Tensor, y: Tensor, criterion: Criterion) -> float:

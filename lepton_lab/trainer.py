@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from .launching import launch
 from .progress import display
-from .spec import LabError, Spec
+from .spec import LabError, Spec, SpecError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -64,9 +64,12 @@ class Trainer:
 
         Raises
         ------
+        SpecError
+            Before training: of a model that is no module, of no data, or of a value that `launch` refuses.
         LabError
             If training failed or was stopped.
         """
+        _check(model, train_dataset)
         spec = Spec(**{"world": self.num_nodes, "batch_size": batch_size, "epochs": epochs, **self.fields})
         self.run = launch(spec, model=model, data=train_dataset)
         display(self.run)
@@ -77,3 +80,18 @@ class Trainer:
         last = [row for row in self.run.rows("eval") if row["split"] == "train"][-1]
         self.train_results = {f"train_{name}": last[name] for name in ("loss", "accuracy") if name in last}
         return self
+
+
+def _check(model: Any, train_dataset: Any) -> None:
+    """Refuse what can't be trained in place."""
+    import torch
+
+    if not isinstance(model, torch.nn.Module):
+        given = getattr(model, "__name__", None) or repr(model)[:60]
+        made = f", such as {given}()" if isinstance(model, type) and issubclass(model, torch.nn.Module) else ""
+        raise SpecError(
+            f"model={given}: fit trains a module in place and needs the module itself{made}; lab.launch takes a class "
+            "or a function that makes one"
+        )
+    if train_dataset is None:
+        raise SpecError("train_dataset=None: give a Dataset or (x, y); a data set by name goes into lab.launch")

@@ -6,19 +6,22 @@ import re
 import signal
 import subprocess
 import sys
+import warnings
 
 import pytest
 import torch
 from conftest import numbered, ranks_of, until
 from test_compressors import SHAPES
+from torch import nn
 
 import lepton_lab as lab
 from lepton_lab.compressing import digest
 from lepton_lab.compressors import COMPRESSORS
 from lepton_lab.compressors.chain import STRATEGIES
-from lepton_lab.folders import read_json
+from lepton_lab.folders import RunFolder, read_json
 from lepton_lab.models import MODELS
 from lepton_lab.spec import SpecError
+from lepton_lab.trained import peers
 
 pytestmark = pytest.mark.usefixtures("no_compiler")
 
@@ -89,6 +92,34 @@ def test_a_chain_under_ddp_ends_in_a_file_and_leaves_the_parent_as_it_is(parent)
     assert {"dense, eager", "dense under ONNX Runtime", "dense, trained on as long"} <= set(peers)
     again = lab.measure(child, peers=True, repeats=3)  # of the file, beside the same
     assert (again.bytes, [peer.name for peer in again.peers]) == (told["artifact"]["bytes"], peers)
+
+
+def normed():
+    """A model whose weights are computed: as parametrizations do it, and by hooks, as before."""
+    new, old = nn.utils.parametrizations, nn.utils.weight_norm
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # that the old one is old
+        first, last = new.weight_norm(nn.Linear(64, 32)), old(nn.Linear(32, 10))
+    return nn.Sequential(nn.Flatten(), first, nn.ReLU(), new.spectral_norm(nn.Linear(32, 32)), nn.ReLU(), last)
+
+
+def test_a_model_with_parametrized_weights_is_exported_and_compressed(tmp_path):
+    x, y = torch.randn(64, 1, 8, 8), torch.arange(64) % 10
+    parent = trained(lab.Spec(epochs=1, batch_size=32), model=normed, data=((x, y), (x, y), (x, y)))
+    with torch.no_grad():
+        scores = parent.model()(x)
+    lab.export(parent, tmp_path / "m.lepton")
+    assert (lab.load(tmp_path / "m.lepton")(x) - scores).abs().max() < 1e-4
+    assert lab.estimate(parent, [("prune", 0.5)]).parameters < sum(p.numel() for p in parent.model().parameters())
+    child = compressed(parent, [("prune", 0.5), ("quantize", "int8_weights")], epochs=1)
+    assert not any(hasattr(layer, "parametrizations") for layer in child.model().modules())
+    assert [row["text"].split(":")[0] for row in notes(child, "parametrized")] == [
+        "weights of 1, 3, 5 were parametrized, as by weight norm"
+    ]
+    with torch.no_grad():
+        dense = peers(RunFolder(child.folder))[0](x)
+    assert (dense - scores).abs().max() < 1e-5
+    assert (lab.load(child.folder / "artifact.lepton")(x) - child.model()(x)).abs().max() < 0.1
 
 
 def taught(model, epochs=1):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
+import sys
 import time
 
 import numpy as np
@@ -13,6 +15,7 @@ import torch._dynamo  # sets an environment variable of its own when first neede
 from torch import nn
 
 import lepton_lab as lab
+from lepton_lab import progress
 from lepton_lab.artifacts import About, counting, write
 from lepton_lab.datasets import Data
 from lepton_lab.meters import Latency, Measured, candidates, clocks, wilson
@@ -180,6 +183,27 @@ def test_all_that_is_told_is_json_and_says_how():
     assert "2 threads of" in str(found) and "estimate: CPU seconds x 5 W" in str(found)
     assert "<table>" in found._repr_html_()
     assert found.speedup(1) is None and found.best_peer(1) is None
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_measuring_shows_how_far_it_is_where_somebody_looks(monkeypatch, capsys, tmp_path):
+    artifact = write(tmp_path / "a.lepton", nn.Linear(6, 3), SIX, runtime="torch")
+    found = lab.measure(artifact, repeats=2)
+    assert capsys.readouterr().err == "" and found.name == f"{SIX.model}, fp32 under torch"
+    monkeypatch.setattr(progress, "EVERY", 0)
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    lab.measure(artifact, repeats=2, warmup=1)
+    shown = sys.stderr.getvalue().split("\r\x1b[K")
+    assert "measure: 1 in turn, batch 64: round 3 of 3" in shown and shown[-1] == ""
+
+
+def test_times_stand_in_columns_of_their_own():
+    (row,) = lab.measure(nn.Linear(6, 3), about=SIX, repeats=2).rows()
+    assert float(row["ms, batch 64"]) <= float(row["p95 ms, batch 64"])
 
 
 @pytest.fixture

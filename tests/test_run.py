@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 
+import numpy as np
 import pytest
 import torch
 from conftest import ranks_of, until
@@ -433,6 +434,24 @@ def test_a_rate_given_to_a_resume_holds_from_its_step_on_and_is_noted(endless):
     run.stop()
     run.wait(30)
     assert run.rows("train")[-1]["lr"] == 2e-3, "the newest checkpoint holds a newer rate"
+
+
+@pytest.mark.parametrize(
+    ("model", "data", "says"),
+    [
+        (
+            nn.Linear,
+            (np.zeros((4, 2)), [0, 1, 0, 1]),
+            r"model=Linear: fit trains a module in place.*such as Linear\(\)",
+        ),
+        (lambda: nn.Linear(2, 2), (np.zeros((4, 2)), [0, 1, 0, 1]), "model=<lambda>: fit trains a module in place"),
+        (nn.Linear(2, 2), None, "train_dataset=None: give a Dataset"),
+    ],
+)
+def test_a_trainer_refuses_before_it_trains(model, data, says):
+    with pytest.raises(lab.SpecError, match=says):
+        lab.Trainer().fit(model, data)
+    assert not lab.runs()
 
 
 def test_trainer_trains_the_module_in_place():

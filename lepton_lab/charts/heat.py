@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 LOST = ((0.0, "#ffffff"), (0.25, "#f6d9c4"), (1.0, COLORS[1]))
 """From nothing lost to all."""
+DONE, LAYER = "what was done to the layer alone", "layer"
 NAME = 44  # letters of a row's name, at most: the end says more than the beginning
 
 
@@ -31,8 +32,8 @@ class Heat(Chart):
         """The chart as plotly.js takes it."""
         described = layout(self.title)
         described["height"] = round(110 + 30 * len(self.rows))
-        described["xaxis"] |= {"type": "category", "showgrid": False, "side": "bottom"}
-        described["yaxis"] |= {"type": "category", "showgrid": False, "autorange": "reversed"}
+        described["xaxis"] |= {"type": "category", "showgrid": False, "side": "bottom", "title": {"text": DONE}}
+        described["yaxis"] |= {"type": "category", "showgrid": False, "autorange": "reversed", "title": {"text": LAYER}}
         heat = {
             "type": "heatmap",
             "z": self._lost(),
@@ -72,7 +73,7 @@ class Heat(Chart):
                     axes.text(j, i, f"{value:.1%}", ha="center", va="center", fontsize=7.5, color=ink)
         axes.set_xticks(range(len(self.columns)), self.columns)
         axes.set_yticks(range(len(self.rows)), [plain(_short(name)) for name in self.rows])
-        dress(axes, "what was done to the layer alone", "")
+        dress(axes, DONE, LAYER)
         axes.grid(False)
         axes.tick_params(length=0)
         head(figure, self.title)

@@ -16,7 +16,9 @@ AGAIN = 4
 PEAK = "5"  # what, written to clear_refs, sets the highest resident memory back to that of now
 
 
-def in_turn(calls: Sequence[Callable[[], object]], repeats: int, warmup: int) -> list[tuple[list[float], float]]:
+def in_turn(
+    calls: Sequence[Callable[[], object]], repeats: int, warmup: int, done: Callable[[int], object] = int
+) -> list[tuple[list[float], float]]:
     """
     Time calls in turn, A B C A B C, so that what disturbs the machine disturbs all alike.
 
@@ -29,19 +31,23 @@ def in_turn(calls: Sequence[Callable[[], object]], repeats: int, warmup: int) ->
         Each a forward pass.
     repeats, warmup
         Rounds that are timed, and rounds before.
+    done
+        Called with the number of rounds that are done, before each and between what is timed.
 
     Returns
     -------
     list of tuple
         Of each call: seconds of each repeat; CPU seconds of all threads, of all repeats.
     """
-    for _ in range(warmup):
+    for i in range(warmup):
+        done(i)
         for call in calls:
             call()
     seconds: list[list[float]] = [[] for _ in calls]
     busy = [0.0] * len(calls)
     with _uncollected():
-        for _ in range(repeats):
+        for turn in range(repeats):
+            done(warmup + turn)
             for i, call in enumerate(calls):
                 for _ in range(AGAIN):
                     call()

@@ -37,7 +37,7 @@ class Measured:
     Attributes
     ----------
     name : str
-        What it is, e.g. "int8_static under onnxruntime" or "dense, eager".
+        What it is, e.g. "digits, int8_static under ONNX Runtime" or "dense, eager".
     parameters, multiply_adds : int
         Counted; multiply-adds of one sample.
     bytes : int
@@ -156,7 +156,8 @@ def _row(measured: Measured, speedup: Any) -> dict[str, str]:
         "multiply-adds": f"{measured.multiply_adds:,}",
     }
     for batch, latency in measured.latency.items():
-        row[f"ms, batch {batch}"] = f"{latency.median * 1e3:.3g} (p95 {latency.p95 * 1e3:.3g})"
+        row[f"ms, batch {batch}"] = f"{latency.median * 1e3:.3g}"
+        row[f"p95 ms, batch {batch}"] = f"{latency.p95 * 1e3:.3g}"
         ratio = speedup(batch) if speedup else None
         row[f"x best peer, batch {batch}"] = f"{ratio:.2f}" if ratio else ""
     row["memory, MB"] = "" if measured.memory is None else f"{measured.memory / 1e6:.1f}"

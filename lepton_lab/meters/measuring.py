@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
@@ -17,6 +18,7 @@ from ..artifacts.sources import run_data, source
 from ..datasets import Data
 from ..feeding import labels
 from ..folders import RunFolder
+from ..progress import line
 from ..spec import LabError, SpecError
 from ..trained import ARTIFACT
 from ..trained import peers as kept_peers
@@ -47,7 +49,8 @@ def measure(
     """
     Measure a model: size, work, latency, memory, accuracy; beside fair peers if wanted.
 
-    All of it goes from raw samples in memory to scores in memory, scaling included.
+    All of it goes from raw samples in memory to scores in memory, scaling included. It blocks until it is done, and
+    shows on a terminal or in a notebook how far it is.
 
     Parameters
     ----------
@@ -80,24 +83,28 @@ def measure(
         In one sentence, before anything is timed.
     """
     _positive(repeats=repeats, threads=threads, **{"batches": min(batches, default=0)})
+    name = ""
     if getattr(getattr(model, "spec", None), "compress", None):
+        name = getattr(model, "name", "")
         model, data, dense, control = _delivered(model, data, dense, control)
-    found, about, data = _taken(model, data, about, threads)
-    x, y = _split(data, about)
-    everyone = [found]
-    if peers:
-        base = dense if dense is not None else None if isinstance(model, (str, os.PathLike, Artifact)) else model
-        if base is None:
-            raise SpecError("dense=None: an artifact's peers need the model that was compressed: dense=parent run")
-        trained = None if control is None else source(control).module
-        everyone += candidates.peers(source(base).module, about, threads, trained)
-    samples = x if x is not None and len(x) else about.samples(max(batches)).numpy()
-    with _threads(threads):
-        missing = _unable(everyone[1:], _batch(samples, max(batches)))
+    with _threads(threads), line() as show:
+        found, about, data = _taken(model, data, about, threads, name)
+        x, y = _split(data, about)
+        everyone = [found]
+        if peers:
+            show("measure: makes the peers")
+            base = dense if dense is not None else None if isinstance(model, (str, os.PathLike, Artifact)) else model
+            if base is None:
+                raise SpecError("dense=None: an artifact's peers need the model that was compressed: dense=parent run")
+            trained = None if control is None else source(control).module
+            everyone += candidates.peers(source(base).module, about, threads, trained)
+        samples = x if x is not None and len(x) else about.samples(max(batches)).numpy()
+        missing = _unable(everyone[1:], _batch(samples, max(batches)), show)
         everyone = [one for one in everyone if one.name not in missing]
-        results = _clocked(everyone, samples, batches, repeats, warmup, watts)
+        results = _clocked(everyone, samples, batches, repeats, warmup, watts, show)
         for one, result in zip(everyone, results, strict=True):
             if y is not None and about.labels != []:
+                show(f"measure: accuracy of {one.name}")
                 right, n = _right(one, x, y, max(batches), about.vocabulary > 0)
                 if n:
                     result.accuracy, result.interval, result.samples = right / n, wilson(right, n), n
@@ -126,14 +133,14 @@ def _delivered(run: Any, data: Any, dense: Any, control: Any) -> tuple[Any, Any,
     return path, data, parent if dense is None else dense, trained_on if control is None else control
 
 
-def _taken(model: Any, data: Any, about: About | None, threads: int) -> tuple[Candidate, About, Any]:
+def _taken(model: Any, data: Any, about: About | None, threads: int, name: str) -> tuple[Candidate, About, Any]:
     """What is measured, what its samples are, and the data."""
     import torch
 
     if isinstance(model, (str, os.PathLike)):
         model = load(Path(model))
     if isinstance(model, Artifact):
-        return candidates.of_artifact(model, threads), _about(model), data
+        return candidates.of_artifact(model, threads, of=name), _about(model), data
     found = source(model)
     data = found.data if data is None else data
     about = about or found.about
@@ -188,10 +195,11 @@ def _split(data: Any, about: About) -> tuple[np.ndarray | None, np.ndarray | Non
     return x, y if y.dtype.kind in "iu" else None  # of a regression, no answer is right or wrong
 
 
-def _unable(peers: list[Candidate], batch: np.ndarray) -> dict[str, str]:
+def _unable(peers: list[Candidate], batch: np.ndarray, show: Callable[[str], object]) -> dict[str, str]:
     """Peers that can't be had of this model, such as one whose code has no bf16, with the reason."""
     found = {}
     for one in peers:
+        show(f"measure: {one.name} is made ready")
         try:
             one.forward(batch)
         except Exception as error:  # of the user's code, or a compiler's
@@ -201,13 +209,22 @@ def _unable(peers: list[Candidate], batch: np.ndarray) -> dict[str, str]:
 
 
 def _clocked(
-    everyone: list[Candidate], samples: np.ndarray, batches: Sequence[int], repeats: int, warmup: int, watts: float
+    everyone: list[Candidate],
+    samples: np.ndarray,
+    batches: Sequence[int],
+    repeats: int,
+    warmup: int,
+    watts: float,
+    show: Callable[[str], object],
 ) -> list[Measured]:
     """Counts, latencies, memory and energy of all, in turn."""
     results = [Measured(c.name, c.parameters, c.bytes, c.multiply_adds) for c in everyone]
     for batch in sorted(batches):
         given = _batch(samples, batch)
-        timed = clocks.in_turn([candidates.forwarded(c.forward, given) for c in everyone], repeats, warmup)
+        rounds = f"measure: {len(everyone)} in turn, batch {batch}: round"
+        calls = [candidates.forwarded(c.forward, given) for c in everyone]
+        done = functools.partial(_tell, show, rounds, warmup + repeats)
+        timed = clocks.in_turn(calls, repeats, warmup, done)
         for result, (seconds, busy) in zip(results, timed, strict=True):
             result.latency[batch] = Latency.of(seconds)
             result.joules = busy / (repeats * batch) * watts
@@ -215,6 +232,10 @@ def _clocked(
         call = one.fresh() if one.fresh else one.forward
         result.memory = clocks.peak_memory(candidates.forwarded(call, given))
     return results
+
+
+def _tell(show: Callable[[str], object], rounds: str, count: int, done: int) -> None:
+    show(f"{rounds} {done + 1} of {count}")
 
 
 def _batch(samples: np.ndarray, size: int) -> np.ndarray:

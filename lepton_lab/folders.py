@@ -28,6 +28,7 @@ WANT = re.compile(r"memory|alloc|OSError|Connection|No space|timed? ?out", re.IG
 """What a failure tells that lacked something of the machine, which may be there another time."""
 SHOWN = 5  # runs listed in a sentence
 MEASURES = "measures.json"
+LABELS = "labels.json"
 """In the folder of a run of a chain: what was measured of its file, and of the dense control."""
 
 
@@ -241,6 +242,25 @@ class RunFolder:
         return False
 
     @property
+    def labels(self) -> dict[str, Any]:
+        """What people call it: name, tags, note, archived; each where it was given."""
+        return read_json(self.path / LABELS) or {}
+
+    def label(self, **labels: Any) -> None:
+        """Change labels."""
+        write_json(self.path / LABELS, {**self.labels, **labels})
+
+    def remove(self) -> None:
+        """Remove the folder of a run that has ended, all at once: nobody sees a part of it."""
+        lock = self.lock()  # so that nobody resumes it meanwhile
+        if lock is None:
+            raise LabError(f"run {self.id!r} is {self.state}: stop it first, then delete it")
+        doomed = self.path.with_name(f".{self.id}.deleted")
+        self.path.rename(doomed)
+        os.close(lock)
+        shutil.rmtree(doomed)
+
+    @property
     def facts(self) -> dict[str, Any]:
         """What `state.json` holds: state, t, and once known steps, samples, shape, classes, checkpoint, failure."""
         return read_json(self.path / "state.json") or {"state": "interrupted", "t": self.created}
@@ -371,10 +391,10 @@ def find(id: str | None = None) -> RunFolder:
 
 def _meant(text: str, known: list[RunFolder]) -> list[RunFolder]:
     """The runs of a name; else those whose id or name begins so."""
-    named = [folder for folder in known if text and folder.spec.name == text]
+    named = [folder for folder in known if text and text in _names(folder)[1:]]
     return named or [folder for folder in known if text and any(name.startswith(text) for name in _names(folder))]
 
 
 def _names(folder: RunFolder) -> list[str]:
     """What a run may be called by."""
-    return [folder.id, *filter(None, [folder.spec.name])]
+    return [folder.id, *filter(None, [folder.labels.get("name", folder.spec.name)])]

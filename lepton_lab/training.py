@@ -118,7 +118,8 @@ class Fit:
         now, log, part, objective = self.now, self.log, self.part, self.part.objective or self.loss
         tracer = Tracer(self.folder, self.strategy, log, now.step)
         steps = part.steps or self.steps
-        self._state("running", step=now.step, steps=steps, samples=self.train.n, parts=self.strategy.parts)
+        known = {"samples": self.train.n, "parts": self.strategy.parts, "base_lr": now.lr}
+        self._state("running", step=now.step, steps=steps, **known)
         log.rest(None)
         if self._steered and self.strategy.rank == 0:
             log.write("note", command="set", step=now.step, **self._steered)
@@ -214,6 +215,8 @@ class Fit:
             self._saved = None  # what was saved at this step lacks it
             self._steer(values)
             self._set_weight_decay()
+            if self.strategy.rank == 0:
+                self.folder.note(base_lr=self.now.lr)
         elif name == "checkpoint":
             self._save()
         elif name == "pause":

@@ -17,6 +17,7 @@ from torch import nn
 
 import lepton_lab as lab
 from lepton_lab import checkpoints
+from lepton_lab.folders import RunFolder
 
 
 def test_launch_returns_at_once_and_the_run_ends_as_done(tiny):
@@ -473,3 +474,42 @@ def test_importing_the_library_does_no_work():
     code = f"import sys, lepton_lab as lab; lab.Spec(); print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_run_is_named_tagged_noted_archived_and_deleted(home):
+    folder = RunFolder.create(lab.Spec(name="first", seed=3))
+    run = lab.Run(folder)
+    assert (run.name, run.tags, run.note, run.archived) == ("first", [], "", False)
+    run.rename("better")
+    run.tag("baseline", " paper ", "paper")
+    run.annotate("of Monday")
+    run.archive()
+    again = lab.attach("better")  # from the folder, as another process would
+    assert again == run and lab.attach(run.id).spec.name == "first", "what it was asked to do stays"
+    assert (again.name, again.tags, again.note, again.archived) == ("better", ["baseline", "paper"], "of Monday", True)
+    row = again.summary()
+    assert (row["name"], row["tags"], row["note"], row["archived"]) == ("better", again.tags, "of Monday", True)
+    with pytest.raises(lab.LabError, match="'first'.* does not exist"):
+        lab.attach("first")
+    for wrong, field in ((lambda: run.rename("x" * 81), "name="), (lambda: run.tag("a,b"), "tag 'a,b'"),
+                         (lambda: run.annotate(3), "note=3")):  # fmt: skip
+        with pytest.raises(lab.SpecError, match=re.escape(field)):
+            wrong()
+    lock = folder.lock()
+    folder.set_state("running")
+    with pytest.raises(lab.LabError, match="is running: stop it first, then delete it"):
+        run.delete()
+    os.close(lock)
+    folder.set_state("done")
+    run.delete()
+    assert lab.runs() == [] and list((home / "runs").iterdir()) == []
+
+
+def test_the_rate_of_a_table_is_the_one_it_has_now(tiny):
+    run = lab.launch(tiny.replace(epochs=4000))
+    until(lambda: run.rows("train"))
+    run.set(lr=3e-4)
+    until(lambda: run.summary()["lr"] == 3e-4)
+    run.stop()
+    run.wait(60)
+    assert run.summary()["lr"] == 3e-4 and run.spec.lr == tiny.lr

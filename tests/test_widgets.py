@@ -437,6 +437,25 @@ class TestShelf:
         shelf.table.selected = []
         assert shelf.live is None and len(shelf.children) == 1
 
+    def test_what_the_page_asks_for_is_done_or_refused_in_place(self, run, views, monkeypatch):
+        ended = RunFolder.create(Spec(seed=7, name="first"))
+        ended.set_state("done")
+        sent = []
+        monkeypatch.setattr("lepton_widgets.shelf.Table.send", lambda self, content, buffers=None: sent.append(content))
+        shelf = views(Shelf())
+        ask = lambda **content: shelf.table._handle_custom_msg(content, [])  # noqa: E731
+        row = lambda: shelf.table.catalogue.rows[ended.id]  # noqa: E731
+        ask(action="describe", ids=[ended.id], name="better", tags=["a", "b"], note="keep")
+        until(lambda: (row()["name"], row()["tags"], row()["note"]) == ("better", ["a", "b"], "keep"), 10)
+        ask(action="archive", ids=[ended.id], archived=True)
+        until(lambda: row()["archived"], 10)
+        shelf.table.selected = [ended.id]
+        ask(action="delete", ids=[run.id])
+        assert sent[-1] == {"refused": f"run {run.id!r} is running: stop it first, then delete it"}
+        ask(action="delete", ids=[ended.id])
+        until(lambda: ended.id not in shelf.table.catalogue.rows, 10)
+        assert not ended.path.exists() and shelf.table.selected == [] and shelf.live is None
+
     def test_what_is_no_run_is_passed_over(self, home):
         (home / "runs" / "notes").mkdir(parents=True)
         (home / "runs" / "file").write_text("")

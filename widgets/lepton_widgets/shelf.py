@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 from pathlib import Path
@@ -12,7 +13,7 @@ import ipywidgets as ipw
 import traitlets
 
 from lepton_lab import Run
-from lepton_lab.folders import RunFolder, home
+from lepton_lab.folders import LABELS, RunFolder, home
 from lepton_lab.spec import LabError
 
 from .frame import Shown, static
@@ -77,10 +78,14 @@ class Catalogue:
         return run
 
     def _stamp(self, name: str) -> int | None:
+        """When its state or its labels were written last."""
         try:
-            return (self.root / name / "state.json").stat().st_mtime_ns
+            stamp = (self.root / name / "state.json").stat().st_mtime_ns
+            with contextlib.suppress(FileNotFoundError):
+                stamp = max(stamp, (self.root / name / LABELS).stat().st_mtime_ns)
         except OSError:
             return None
+        return stamp
 
     def _read(self, name: str) -> dict[str, Any] | None:
         try:
@@ -110,7 +115,29 @@ class Table(anywidget.AnyWidget):
 
     def __init__(self, catalogue: Catalogue) -> None:
         self.catalogue = catalogue
+        self.moved = threading.Event()
         super().__init__()
+        self.on_msg(self._on_message)
+
+    def _on_message(self, _: Any, content: dict[str, Any], buffers: Any) -> None:
+        try:
+            for name in content["ids"]:
+                self._obey(self.catalogue.run(name), content)
+        except Exception as error:  # shown in place: a traceback would go to the log, unseen
+            self.send({"refused": str(error) or type(error).__name__})
+        self.moved.set()
+
+    def _obey(self, run: Run, content: dict[str, Any]) -> None:
+        action = content["action"]
+        if action == "describe":
+            run.rename(content["name"])
+            run.tag(*content["tags"])
+            run.annotate(content["note"])
+        elif action == "archive":
+            run.archive(content["archived"])
+        elif action == "delete":
+            self.selected = [name for name in self.selected if name != run.id]
+            run.delete()
 
     def ordered(self) -> list[dict[str, Any]]:
         """All rows, newest first."""
@@ -149,6 +176,7 @@ class Shelf(Shown, ipw.VBox):
     def close(self) -> None:
         """Take the shelf away and end its thread."""
         self._closed.set()
+        self.table.moved.set()
         self._thread.join(timeout=5.0)
         if self.live is not None:
             self.live.close()
@@ -167,12 +195,14 @@ class Shelf(Shown, ipw.VBox):
 
     def __repr__(self) -> str:
         lines = [
-            f"{row['id']}  {row['state']:<12} {row['dataset']} {row['model']}" for row in self.table.ordered()[:20]
+            f"{row['id']}  {row['state']:<12} {row['name'] or row['title']}" for row in self.table.ordered()[:SAVED]
         ]
         return "\n".join([f"Shelf of {len(self._catalogue.rows)} runs", *lines])
 
     def _follow(self) -> None:
-        while not self._closed.wait(0.05 if self._catalogue.more else EVERY):
+        while not self._closed.is_set():
+            self.table.moved.wait(0.05 if self._catalogue.more else EVERY)
+            self.table.moved.clear()
             try:
                 changed = self._catalogue.look()
                 order = [row["id"] for row in self.table.ordered()]

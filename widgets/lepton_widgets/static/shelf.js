@@ -1,75 +1,269 @@
-// The table of runs. Served after base.js in one module. Python: shelf.py.
+// The table of runs: sorted, searched, ticked for the overlay, and edited. Served after base.js in one module.
+// Python: shelf.py.
 
-const accuracy = (value) => (value == null ? "–" : percent(value));
+const SHOWN = 100; // rows at most until more are asked for, so that a long shelf is as quick as a short one
+const none = (value, format) => (value == null ? "–" : format(value));
+const nameOf = (row) => row.name || row.title;
 
+// Name of a column, what it shows, and what it is sorted by (where that is not the same).
 const COLUMNS = [
-  ["Run", (row) => row.name || row.title],
+  ["Run", nameOf, (row) => nameOf(row).toLowerCase()],
   ["State", (row) => row.state],
-  ["Optimizer", (row) => `${row.optimizer} ${plain(row.lr)}`],
+  ["Optimizer", (row) => `${row.optimizer} ${plain(row.lr)}`, (row) => row.lr, "Optimizer, and the learning rate it has now"],
   ["Workers", (row) => `${row.strategy} × ${row.world}`],
-  ["Step", (row) => (row.steps ? `${grouped(row.step ?? 0)} / ${grouped(row.steps)}` : grouped(row.step ?? 0))],
-  ["Loss", (row) => (row.loss == null ? "–" : plain(row.loss))],
-  ["Validation", (row) => accuracy(row.val_accuracy)],
-  ["Test", (row) => accuracy(row.test_accuracy)],
-  ["Time", (row) => duration(row.seconds)],
+  ["Step", (row) => grouped(row.step ?? 0) + (row.steps ? ` / ${grouped(row.steps)}` : ""), (row) => row.step ?? 0],
+  ["Training loss", (row) => none(row.loss, plain), (row) => row.loss, "Of the newest batch"],
+  ["Validation accuracy", (row) => none(row.val_accuracy, percent), (row) => row.val_accuracy],
+  ["Test accuracy", (row) => none(row.test_accuracy, percent), (row) => row.test_accuracy],
+  ["Time", (row) => duration(row.seconds), (row) => row.seconds, "In which its processes worked"],
+  ["Begun", (row) => begun(row.created), (row) => row.created],
 ];
+const UP_FIRST = ["Run", "State", "Optimizer", "Workers", "Training loss"]; // others begin with the highest
+
+const day = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short" });
+const hour = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit" });
+const begun = (created) => {
+  const at = new Date(1000 * created);
+  return new Date().toDateString() === at.toDateString() ? hour.format(at) : `${day.format(at)}, ${hour.format(at)}`;
+};
+
+const matches = (row, words) => {
+  const text = [row.name, row.title, row.id, row.state, row.optimizer, row.strategy, row.note, ...row.tags].join(" ").toLowerCase();
+  return words.every((word) => text.includes(word));
+};
+
+// Values that are missing come last, whatever the direction.
+const sorted = (rows, { column, direction }) => {
+  const [, text, value = text] = COLUMNS[column];
+  const order = (a, b) => (a < b ? -1 : a > b ? 1 : 0);
+  return rows
+    .map((row) => [value(row), row])
+    .sort(([a, r], [b, s]) => (a == null) - (b == null) || direction * order(a, b) || order(s.created, r.created))
+    .map(([, row]) => row);
+};
 
 class Shelf {
   constructor(model, root) {
-    this.model = model;
-    this.rows = new Map();
+    Object.assign(this, { model, root, known: new Map(), elements: new Map(), most: SHOWN });
+    this.order = { column: COLUMNS.length - 1, direction: -1 };
+    this.build();
+    this.take({ rows: model.get("rows"), order: model.get("rows").map((row) => row.id) });
+    this.listeners = {
+      "change:rows": () => this.take({ rows: model.get("rows"), order: model.get("rows").map((row) => row.id) }),
+      "change:selected": () => this.tick(),
+      "msg:custom": (message) => this.receive(message),
+    };
+    for (const [event, listener] of Object.entries(this.listeners)) model.on(event, listener);
+  }
+
+  destroy() {
+    for (const [event, listener] of Object.entries(this.listeners)) this.model.off(event, listener);
+    cancelAnimationFrame(this.frame);
+  }
+
+  build() {
     this.body = h("tbody");
-    this.count = h("span", { class: "ll-note" });
-    this.empty = h("p", { class: "ll-empty" }, "No runs yet: the first launch appears here.");
-    this.clear = h("button", { class: "ll-chip", type: "button", onclick: () => this.select([]) }, "Clear overlay");
-    const names = COLUMNS.map(([name]) => h("th", { scope: "col" }, name));
-    names.unshift(h("th", { scope: "col" }, h("span", { class: "ll-unseen" }, "Overlay")));
-    const caption = h("caption", { class: "ll-unseen" }, "Runs, newest first");
-    const table = h("table", { class: "ll-table" }, caption, h("thead", {}, h("tr", {}, ...names)), this.body);
+    this.count = h("span", { class: "ll-note", role: "status" });
+    this.empty = h("p", { class: "ll-empty" });
+    this.said = h("div", { class: "ll-refusal", role: "alert" });
+    this.search = h("input", {
+      class: "ll-input ll-search", type: "search", placeholder: "Search", title: "Words of a name, data set, model, state, tag or note",
+      "aria-label": "Search runs", oninput: () => this.draw(),
+    });
+    const chip = (label, onclick, more = {}) => h("button", { class: "ll-chip", type: "button", onclick, ...more }, label);
+    this.archived = chip("Archived", () => {
+      this.archived.setAttribute("aria-pressed", this.archived.getAttribute("aria-pressed") !== "true");
+      this.draw();
+    }, { "aria-pressed": "false", title: "Show the archived runs instead" });
+    this.more = chip("", () => {
+      this.most += 5 * SHOWN;
+      this.draw();
+    });
+    this.ticked = h("span", { class: "ll-ticked", role: "group", "aria-label": "Ticked runs" });
+    const tools = h("div", { class: "ll-options" }, this.search, this.archived);
+    this.heads = COLUMNS.map(([name, , , title], i) => {
+      const sort = h("button", { class: "ll-sort", type: "button", title, onclick: () => this.sort(i) }, name);
+      return h("th", { scope: "col" }, sort);
+    });
+    const unseen = (text) => h("th", { scope: "col" }, h("span", { class: "ll-unseen" }, text));
+    const head = h("tr", {}, unseen("Overlay"), ...this.heads, unseen("Edit"));
+    const caption = h("caption", { class: "ll-unseen" }, "Runs");
+    const table = h("table", { class: "ll-table" }, caption, h("thead", {}, head), this.body);
     this.scroll = h("div", { class: "ll-scroll ll-shelf-rows" }, table);
-    root.append(h("header", { class: "ll-head" }, h("h4", {}, "Runs ", this.count), this.clear), this.empty, this.scroll);
-    const all = model.get("rows");
-    this.take({ rows: all, order: all.map((row) => row.id) });
-    model.on("change:rows", () => this.take({ rows: model.get("rows"), order: model.get("rows").map((row) => row.id) }));
-    model.on("change:selected", () => this.tick());
-    model.on("msg:custom", (message) => this.take(message));
+    const title = h("h4", {}, "Runs ", this.count);
+    this.root.append(h("header", { class: "ll-head" }, title, tools), this.ticked, this.said, this.empty, this.scroll, this.more);
+  }
+
+  receive(message) {
+    if ("refused" in message) return setText(this.said, message.refused);
+    setText(this.said, "");
+    this.take(message);
   }
 
   take({ rows, order }) {
-    for (const row of rows) this.show(row);
+    for (const row of rows) this.known.set(row.id, row);
     const wanted = new Set(order);
-    for (const [id, { element }] of this.rows)
-      if (!wanted.has(id)) {
-        element.remove();
-        this.rows.delete(id);
-      }
-    order.forEach((id, i) => {
-      const element = this.rows.get(id)?.element;
-      if (element && this.body.children[i] !== element) this.body.insertBefore(element, this.body.children[i] ?? null);
+    for (const id of this.known.keys()) if (!wanted.has(id)) this.known.delete(id);
+    this.frame ??= requestAnimationFrame(() => {
+      this.frame = null;
+      this.draw();
     });
+  }
+
+  sort(column) {
+    const first = UP_FIRST.includes(COLUMNS[column][0]) ? 1 : -1;
+    const direction = this.order.column === column ? -this.order.direction : first;
+    this.order = { column, direction };
+    this.draw();
+  }
+
+  get selected() {
+    return this.model.get("selected");
+  }
+
+  draw() {
+    const archived = this.archived.getAttribute("aria-pressed") === "true";
+    const words = this.search.value.toLowerCase().split(/\s+/).filter(Boolean);
+    const all = [...this.known.values()];
+    const here = all.filter((row) => Boolean(row.archived) === archived);
+    const found = sorted(here.filter((row) => matches(row, words)), this.order);
+    const shown = found.slice(0, this.most);
+    this.show(shown);
+    this.heads.forEach((head, i) => {
+      const way = i === this.order.column ? (this.order.direction > 0 ? "ascending" : "descending") : null;
+      if (way) head.setAttribute("aria-sort", way);
+      else head.removeAttribute("aria-sort");
+    });
+    const total = grouped(here.length) + (archived ? " archived" : "");
+    setText(this.count, here.length ? (words.length ? `${grouped(found.length)} of ${total}` : total) : "");
+    setText(this.empty, !all.length ? "No runs yet: the first launch appears here."
+      : words.length ? "No run matches." : archived ? "No run is archived." : "All runs are archived.");
+    this.empty.hidden = found.length > 0;
+    this.scroll.hidden = !found.length;
+    setText(this.more, `Show ${grouped(Math.min(5 * SHOWN, found.length - shown.length))} more`);
+    this.more.hidden = shown.length === found.length;
+    this.archived.hidden = !archived && here.length === all.length;
     this.tick();
   }
 
-  show(row) {
-    let known = this.rows.get(row.id);
-    if (!known) this.rows.set(row.id, (known = this.build(row)));
+  show(rows) {
+    const kept = new Set(rows.map((row) => row.id));
+    for (const [id, { element, form }] of this.elements)
+      if (!kept.has(id)) {
+        element.remove();
+        form?.remove();
+        this.elements.delete(id);
+      }
+    let at = this.body.firstChild;
+    for (const row of rows) {
+      let known = this.elements.get(row.id);
+      if (!known) this.elements.set(row.id, (known = this.buildRow(row.id)));
+      this.fill(known, row);
+      for (const element of [known.element, known.form].filter(Boolean))
+        if (element === at) at = at.nextSibling;
+        else this.body.insertBefore(element, at);
+    }
+  }
+
+  fill(known, row) {
+    if (known.row === row) return;
+    known.row = row;
     COLUMNS.forEach(([name, text], i) => {
-      const cell = known.cells[i];
-      const value = text(row);
-      if (name === "Run") cell.replaceChildren(value, h("small", {}, row.id));
+      const cell = known.cells[i], value = text(row);
+      if (name === "Run") cell.replaceChildren(...this.nameCell(row));
       else if (name !== "State") setText(cell, value);
       else if (cell.textContent !== value) cell.replaceChildren(badge(value));
     });
+    known.box.setAttribute("aria-label", `Overlay run ${nameOf(row)}`);
+    known.edit.setAttribute("aria-label", `Edit run ${nameOf(row)}`);
+    known.element.title = row.note ?? "";
   }
 
-  build(row) {
-    const box = h("input", { type: "checkbox", "aria-label": `Overlay run ${row.name || row.id}` });
+  nameCell(row) {
+    const tags = row.tags.map((tag) => h("i", { class: "ll-tag" }, tag));
+    return [h("span", { class: "ll-run" }, nameOf(row), ...tags), h("small", {}, row.name ? `${row.title} · ${row.id}` : row.id)];
+  }
+
+  buildRow(id) {
+    const box = h("input", { type: "checkbox" });
     box.addEventListener("change", () => {
-      const selected = this.model.get("selected").filter((id) => id !== row.id);
-      this.select(box.checked ? [...selected, row.id] : selected);
+      const others = this.selected.filter((each) => each !== id);
+      this.select(box.checked ? [...others, id] : others);
     });
+    const edit = h("button", { class: "ll-edit", type: "button", title: "Rename, tag, archive or delete", "aria-expanded": "false" }, "…");
+    edit.addEventListener("click", () => this.toggle(id));
     const cells = COLUMNS.map(([name]) => (name === "Run" ? h("th", { scope: "row" }) : h("td")));
-    return { box, cells, element: h("tr", { "data-id": row.id }, h("td", {}, box), ...cells) };
+    return { box, edit, cells, element: h("tr", { "data-id": id }, h("td", {}, box), ...cells, h("td", {}, edit)) };
+  }
+
+  // Opens the form of a run below its row, or closes it.
+  toggle(id) {
+    const known = this.elements.get(id);
+    known.edit.setAttribute("aria-expanded", !known.form);
+    if (known.form) {
+      known.form.remove();
+      known.form = null;
+      return known.edit.focus();
+    }
+    known.form = this.buildForm(known);
+    known.element.after(known.form);
+    known.form.querySelector("input").focus();
+  }
+
+  buildForm({ row }) {
+    const field = (label, value, hint) => {
+      const input = h("input", { class: "ll-input", type: "text", value, placeholder: hint ?? "" });
+      return [h("label", {}, label, input), input];
+    };
+    const [name, nameInput] = field("Name", row.name, row.title);
+    const [tags, tagsInput] = field("Tags", row.tags.join(", "), "separated by commas");
+    const [note, noteInput] = field("Note", row.note ?? "");
+    const save = (event) => {
+      event?.preventDefault();
+      const words = tagsInput.value.split(",").map((tag) => tag.trim()).filter(Boolean);
+      this.act("describe", [row.id], { name: nameInput.value.trim(), tags: words, note: noteInput.value.trim() });
+      this.toggle(row.id);
+    };
+    const button = (label, onclick) => h("button", { class: "ll-button", type: "button", onclick }, label);
+    const archive = button(row.archived ? "Take out of the archive" : "Archive", () => {
+      this.toggle(row.id);
+      this.act("archive", [row.id], { archived: !row.archived });
+    });
+    const form = h(
+      "form", { class: "ll-describe", "aria-label": `Edit run ${nameOf(row)}`, onsubmit: save },
+      name, tags, note, h("span", { class: "ll-actions" }, h("button", { class: "ll-button" }, "Save"), archive, ...this.remover([row.id])),
+    );
+    form.addEventListener("keydown", (event) => {
+      if (event.key === "Escape") this.toggle(row.id);
+      else if (event.key === "Enter" && event.target.tagName === "INPUT") save(event); // JupyterLab keeps it from submitting
+      else return;
+      event.preventDefault();
+      event.stopPropagation();
+    });
+    return h("tr", { class: "ll-form-row" }, h("td", { colspan: COLUMNS.length + 2 }, form));
+  }
+
+  // A button that deletes runs once it has been asked for again.
+  remover(ids) {
+    const many = ids.length > 1 ? `${ids.length} runs` : "it";
+    const ask = h("button", { class: "ll-button", type: "button" }, ids.length > 1 ? `Delete ${many}` : "Delete");
+    const sure = h("span", { class: "ll-sure", role: "alertdialog", "aria-label": `Delete ${many} for good?`, hidden: true });
+    const yes = h("button", { class: "ll-button ll-danger", type: "button" }, `Delete ${many} for good`);
+    const no = h("button", { class: "ll-button", type: "button" }, "Keep");
+    sure.append("Curves, checkpoints and logs go with it.", yes, no);
+    const turn = (asking) => {
+      ask.hidden = asking;
+      sure.hidden = !asking;
+      (asking ? no : ask).focus();
+    };
+    ask.addEventListener("click", () => turn(true));
+    no.addEventListener("click", () => turn(false));
+    yes.addEventListener("click", () => this.act("delete", ids));
+    return [ask, sure];
+  }
+
+  act(action, ids, values = {}) {
+    this.model.send({ action, ids, ...values });
   }
 
   select(selected) {
@@ -79,13 +273,20 @@ class Shelf {
   }
 
   tick() {
-    const selected = new Set(this.model.get("selected"));
-    for (const [id, { box }] of this.rows) box.checked = selected.has(id);
-    const hint = selected.size ? `${selected.size} overlaid below` : "tick any to overlay them";
-    setText(this.count, this.rows.size ? `${grouped(this.rows.size)}, ${hint}` : "");
-    this.clear.hidden = !selected.size;
-    this.empty.hidden = this.rows.size > 0;
-    this.scroll.hidden = !this.rows.size;
+    const selected = new Set(this.selected);
+    for (const [id, { box }] of this.elements) box.checked = selected.has(id);
+    const ids = this.selected.filter((id) => this.known.has(id));
+    const key = JSON.stringify(ids);
+    if (this.ticked.dataset.key === key) return;
+    this.ticked.dataset.key = key;
+    this.ticked.hidden = !ids.length;
+    const chip = (label, onclick) => h("button", { class: "ll-button", type: "button", onclick }, label);
+    this.ticked.replaceChildren(
+      `${grouped(ids.length)} ticked, overlaid below`,
+      chip("Clear overlay", () => this.select([])),
+      chip("Archive", () => this.act("archive", ids, { archived: true })),
+      ...this.remover(ids),
+    );
   }
 }
 
@@ -93,8 +294,12 @@ export default {
   render({ model, el }) {
     const root = h("section", { class: "ll-root ll-shelf", "aria-label": "Shelf of runs" });
     el.append(root);
-    new Shelf(model, root);
+    const shelf = new Shelf(model, root);
     requestAnimationFrame(() => readTheme(root)); // it is not in the page yet
-    return onThemeChange(() => readTheme(root));
+    const forget = onThemeChange(() => readTheme(root));
+    return () => {
+      forget();
+      shelf.destroy();
+    };
   },
 };

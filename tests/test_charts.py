@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import html
 import io
 import json
+import re
 import sys
 
 import pytest
@@ -24,7 +26,9 @@ from lepton_lab.charts import (
     placement,
     reduce,
     series,
+    training,
 )
+from lepton_lab.charts.drawing import COLORS
 from lepton_lab.charts.matrix import Matrix
 from lepton_lab.charts.series import clock, throughput
 from lepton_lab.folders import RunFolder, write_json
@@ -156,6 +160,32 @@ def test_labels_say_what_sets_runs_apart():
     assert labels([a, named]) == ["mlp on digits", "best"]
 
 
+def test_a_chart_is_saved_as_its_ending_says(tmp_path):
+    chart = curves("Names", {"a": [1.0, 2.0]}, y="loss")
+    assert chart.save(tmp_path / "a.png").read_bytes() == chart.png()
+    assert b"</svg>" in chart.save(str(tmp_path / "a.svg")).read_bytes()
+    page = chart.save(tmp_path / "a.html").read_text()
+    assert "Plotly.newPlot" in page and 'src="http' not in page, "it would need the network"
+    with pytest.raises(lab.SpecError, match=r"a.gif'?: must end in .png, .svg, .html"):
+        chart.save(tmp_path / "a.gif")
+    with pytest.raises(lab.LabError, match="can't be written: No such file"):
+        chart.save(tmp_path / "none" / "a.png")
+
+
+def test_a_single_point_is_drawn_and_no_accuracy_above_one():
+    chart = training("accuracy", ["it"], [{"accuracy": Curve([1.0], [1.0]), "val_accuracy": Curve([1.0], [0.5])}])
+    described = chart.plotly()
+    assert all("markers" in trace["mode"] for trace in described["data"])
+    assert described["layout"]["yaxis"]["autorangeoptions"]["maxallowed"] < 1.05
+
+
+def test_the_live_view_has_the_colours_of_the_charts():
+    from lepton_widgets.frame import STATIC
+
+    light = re.search(r"light: (\[.*?\])", (STATIC / "base.js").read_text())[1]
+    assert tuple(json.loads(light)) == COLORS
+
+
 def test_labels_stay_short():
     long = lab.Spec(model="mlp", optimizer="adamw", weight_decay=0.25, schedule="one_cycle", momentum=0.5, warmup=17)
     assert all(len(label) <= 44 for label in labels([written([]), written([], long)]))
@@ -166,13 +196,17 @@ def test_a_chart_is_interactive_a_picture_and_text(name):
     other = trained(lab.Spec(model="mlp", name="$x_1$ <b> _ 日本"))
     chart = CHARTS[name]([other, trained()])
     data, metadata = chart._repr_mimebundle_()
-    assert set(data) == {"application/vnd.plotly.v1+json", "image/png", "text/plain"}
+    assert set(data) == {"application/vnd.plotly.v1+json", "image/png", "text/html", "text/plain"}
+    assert f'alt="{html.escape(chart.text)}"' in data["text/html"], "nbconvert would say that there is no description"
+    drawn = data["application/vnd.plotly.v1+json"]
+    assert not drawn["config"]["responsive"], "it would fold up when the theme changes"
     assert base64.b64decode(data["image/png"]).startswith(b"\x89PNG")
     assert len(data["image/png"]) < 150_000
     from PIL import Image
 
     picture = Image.open(io.BytesIO(base64.b64decode(data["image/png"])))
     assert picture.width == metadata["image/png"]["width"]  # JupyterLab would cut off what is more
+    assert (drawn["layout"]["width"], drawn["layout"]["height"]) == picture.size, "it would jump when pointed at"
     assert metadata["image/png"]["alt"] == data["text/plain"] == chart.text
     described = json.dumps(data["application/vnd.plotly.v1+json"])
     assert "http" not in described

@@ -5,32 +5,37 @@ from __future__ import annotations
 import base64
 import html
 import io
+import os
 import warnings
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
     from matplotlib.axes import Axes
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-# Okabe and Ito's colours, told apart with any kind of colour vision; those that are pale on paper come last.
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+# After Okabe and Ito, told apart with any kind of colour vision; darker where theirs are pale: at least 3:1 on white
+# and on Lab's dark. The live view has the same (base.js).
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#B8558F", "#B97A00", "#2E8FC9", "#6A4FC0", "#5B6B80")
 
 INK, GREY, GRID = "#24292f", "#57606a", "#e4e7eb"  # of the PNG, on white
 GREY_ANYWHERE = "#7b818a"  # of plotly, whose background is the page's: 4:1 on white and on Lab's dark
-FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', sans-serif"
+FONT = "'DejaVu Sans', Verdana, system-ui, sans-serif"  # the PNG's, so that a chart is itself when it is pointed at
 DPI = 200
 LETTER = 0.62  # width of a bold letter, of its size
 WIDTH = 120  # CSS pixels an inch of PNG is shown at
 PAGE = 912  # CSS pixels of a figure that takes a page's width
 PICTURE = "lepton-picture"  # which a lesson turns dark with the page
 MARKERS = (("o", "circle"), ("s", "square"), ("^", "triangle-up"), ("D", "diamond"), ("v", "triangle-down"))
+SAVED = {".png": "png", ".svg": "_svg", ".html": "_page"}
+"""Ending of a file -> what makes it."""
 CONFIG = {
     "displaylogo": False,
     "showSendToCloud": False,
-    "showLink": False,
-    "responsive": True,
+    "responsive": False,  # JupyterLab resizes by itself; both together fold a chart up when the theme changes
     "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d"],
 }
 
@@ -66,9 +71,54 @@ class Chart:
 
     def png(self, dpi: int = DPI) -> bytes:
         """The chart as a PNG on white; as it comes, for paper and screens of high density."""
+        from PIL import Image
+
+        canvas = self._drawn(dpi)
+        image = Image.frombuffer("RGBA", canvas.get_width_height(), canvas.buffer_rgba()).convert("RGB")
+        image = image.quantize(255, dither=Image.Dither.NONE)
+        file = io.BytesIO()
+        image.save(file, "PNG", optimize=True)
+        return file.getvalue()
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """
+        Write the chart to a file.
+
+        Parameters
+        ----------
+        path
+            Its ending says what is written: `.png` and `.svg` a picture, `.html` a page of its own to point at, which
+            needs no network (5 MB).
+
+        Raises
+        ------
+        SpecError
+            If the ending is another.
+        LabError
+            If the file can't be written.
+        """
+        from ..spec import LabError, SpecError
+
+        file = Path(path)
+        if file.suffix not in SAVED:
+            raise SpecError(f"path={str(path)!r}: must end in {', '.join(SAVED)}")
+        try:
+            file.write_bytes(getattr(self, SAVED[file.suffix])())
+        except OSError as error:
+            raise LabError(f"the chart {str(path)!r} can't be written: {error.strerror}") from None
+        return file
+
+    def _svg(self) -> bytes:
+        file = io.BytesIO()
+        self._drawn(DPI).figure.savefig(file, format="svg")
+        return file.getvalue()
+
+    def _page(self) -> bytes:
+        return self.figure().to_html(include_plotlyjs=True, config=CONFIG).encode()
+
+    def _drawn(self, dpi: int) -> FigureCanvasAgg:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
-        from PIL import Image
 
         figure = Figure(figsize=self._size(), dpi=dpi, layout="constrained", facecolor="white")
         canvas = FigureCanvasAgg(figure)  # of our own: pyplot would keep it, and the notebook show it twice
@@ -76,11 +126,7 @@ class Chart:
             warnings.simplefilter("ignore", UserWarning)  # a run's name may hold letters that the font lacks
             self._draw(figure)
             canvas.draw()
-        image = Image.frombuffer("RGBA", canvas.get_width_height(), canvas.buffer_rgba()).convert("RGB")
-        image = image.quantize(255, dither=Image.Dither.NONE)
-        file = io.BytesIO()
-        image.save(file, "PNG", optimize=True)
-        return file.getvalue()
+        return canvas
 
     @property
     def html(self) -> str:
@@ -101,13 +147,16 @@ class Chart:
         raise NotImplementedError
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> tuple[dict[str, Any], dict[str, Any]]:
+        described, (width, height) = self.plotly(), (int(inches * WIDTH) for inches in self._size())
+        described["layout"] |= {"width": width, "height": height}  # as large as the picture, whose place it takes
         data = {
-            "application/vnd.plotly.v1+json": self.plotly(),
+            "application/vnd.plotly.v1+json": described,
             # JupyterLab shows it until someone points at it, pixel for pixel: more would be cut off.
             "image/png": base64.b64encode(self.png(WIDTH)).decode(),
+            "text/html": self.image(width, WIDTH),  # nbconvert's pages know no words of a PNG
             "text/plain": self.text,
         }
-        return data, {"image/png": {"alt": self.text, "width": round(self._size()[0] * WIDTH)}}
+        return data, {"image/png": {"alt": self.text, "width": width}}
 
 
 @dataclass(frozen=True)
@@ -129,8 +178,13 @@ def layout(title: str) -> dict[str, Any]:
     """What all plotly charts share; the background is the page's."""
     axis = {"gridcolor": "rgba(128,128,128,0.22)", "linecolor": "rgba(128,128,128,0.5)", "zeroline": False}
     return {
-        "title": {"text": html.escape(title).replace("\n", "<br>"), "x": 0.01, "xanchor": "left", "font": {"size": 15}},
-        "font": {"family": FONT, "size": 12, "color": GREY_ANYWHERE},
+        "title": {
+            "text": html.escape(title).replace("\n", "<br>"),
+            "x": 0.01,
+            "xanchor": "left",
+            "font": {"size": 17, "weight": 700},
+        },
+        "font": {"family": FONT, "size": 13, "color": GREY_ANYWHERE},
         "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "rgba(0,0,0,0)",
         "hoverlabel": {"bgcolor": "#24292f", "bordercolor": "#24292f", "font": {"color": "#ffffff"}},

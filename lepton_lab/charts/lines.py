@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 SPREAD = 100  # from this ratio of highest to lowest value on, a log scale shows more
 FEW = 40  # points that can still be told apart
+MARGIN = 0.02  # above the highest value there can be, for the width of a line
 EDGE = 0.04  # of the steps: the name of a mark before it stands on its other side
 
 
@@ -80,6 +81,8 @@ class Lines(Chart):
         described["yaxis"] |= {"title": {"text": self.y}} | ({"type": "log", "dtick": 1} if self.log else {})
         if self.lowest is not None:
             described["yaxis"]["rangemode"] = "tozero"
+        if self.highest is not None:
+            described["yaxis"]["autorangeoptions"] = {"maxallowed": self.highest + MARGIN}
         described["hovermode"] = "x unified"
         for step, what in self.marks:
             place = {"x": step, "xref": "x", "yref": "paper", "xanchor": "left" if self._first(step) else "right"}
@@ -119,11 +122,11 @@ class Lines(Chart):
             axes.plot(x, y, zorder=3 if line.strong else 2, **_style(line))
         if self.log:
             log_axis(axes)
-        low, high = axes.get_ylim()
+        high = axes.get_ylim()[1]
         if self.lowest is not None:
             axes.set_ylim(bottom=self.lowest)
         if self.highest is not None:
-            axes.set_ylim(top=min(high, self.highest + 0.02 * (self.highest - low)))
+            axes.set_ylim(top=min(high, self.highest + MARGIN))
         for step, what in self.marks:
             axes.axvline(step, color=GREY, lw=0.8, ls=":", zorder=1)
             side, away = ("left", 2) if self._first(step) else ("right", -2)
@@ -213,7 +216,7 @@ def _trace(line: Line) -> dict[str, Any]:
         "x": [float(f"{step:.10g}") for step in x],
         "y": [float(f"{value:.6g}") for value in y],
         "name": html.escape(line.name),
-        "mode": "lines+markers" if line.marked else "lines",
+        "mode": "lines+markers" if line.marked or len(x) == 1 else "lines",  # a line needs two points
         "line": {"color": line.color, "width": 2.2 if line.strong else 1.2},
         "opacity": 1 if line.strong else 0.65,
         "legendgroup": str(line.index),

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 BATCH = "64"
 AXES = ("KB of the file", f"ms for a batch of {BATCH}", "mJ a sample (estimate)")
-DENSE, CONTROL = "as trained", "as trained, and on for as long as the others"
+DENSE, CONTROL = "as trained", "as trained, then on for as long"
 OF_SEED = ("seed", "parent", "name")
 """Fields in which runs of one point may differ."""
 COMMAND = 90  # characters of a command in a line of what is shown on hover
@@ -38,6 +38,11 @@ class Point:
     """Fraction, of each seed."""
     costs: tuple[tuple[float, ...], ...]
     """For each axis, of each seed."""
+
+    @property
+    def dense(self) -> bool:
+        """Whether it is a model before compression: drawn as a ring."""
+        return self.name.startswith(DENSE) and not self.name.startswith(CONTROL)
 
 
 @dataclass(frozen=True)
@@ -83,7 +88,8 @@ class Pareto(Chart):
             "yaxis": f"y{key}",
             "error_x": {"array": [across], "visible": bool(across), "thickness": 1},
             "error_y": {"array": [up], "visible": bool(up), "thickness": 1},
-            "marker": {"size": 10, "color": _color(index), "symbol": MARKERS[index % len(MARKERS)][1]},
+            "marker": {"size": 10, "color": _color(index), "symbol": MARKERS[index % len(MARKERS)][1]}
+            | ({"size": 15, "symbol": "circle-open", "line": {"width": 2}} if point.dense else {}),
             "name": html.escape(point.name),
             "legendgroup": str(index),
             "showlegend": axis == 0,
@@ -122,7 +128,10 @@ class Pareto(Chart):
                 (x, across), (y, up) = spread(point.costs[axis]), spread(point.accuracy)
                 bars = {"xerr": across or None, "yerr": up or None, "elinewidth": 0.9, "capsize": 2, "ms": 6}
                 shape = MARKERS[j % len(MARKERS)][0]
-                axes.errorbar(x, y, fmt=shape, color=_color(j), mec="white", mew=0.6, label=plain(point.name), **bars)
+                bars |= {"fmt": shape, "color": _color(j), "mec": "white", "mew": 0.6}
+                if point.dense:  # its control, of the same costs, stands within
+                    bars |= {"fmt": "o", "ms": 9.5, "mfc": "none", "mec": _color(j), "mew": 1.4}
+                axes.errorbar(x, y, label=plain(point.name), **bars)
         axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=1))
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=6))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))

@@ -25,6 +25,7 @@ class Picture:
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> tuple[dict[str, Any], dict[str, Any]]:
         data, metadata = self.chart._repr_mimebundle_(include, exclude)
         if "image/png" in metadata:
+            del data["text/html"]  # a report has a figure of its own for the picture
             metadata["image/png"]["again"] = self.again
             data["image/png"] = base64.b64encode(self.chart.png()).decode()  # sharper, for paper
         return data, metadata

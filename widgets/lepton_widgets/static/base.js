@@ -51,9 +51,10 @@ const bytes = (value) => {
   return value >= 1e9 ? `${(value / 1e9).toFixed(2)} GB` : `${Math.round(value / 1e6)} MB`;
 };
 
+// Those of the finished charts (charts/drawing.py), and the same paler for a dark page.
 const PALETTE = {
-  light: ["#2467d6", "#d9730d", "#0f8a64", "#8a4fcf", "#cf3567", "#0b7f9c", "#8a6a1f", "#5b6b80"],
-  dark: ["#6ea8ff", "#f2a04e", "#4cc79c", "#bf94f5", "#f57a9d", "#52c3dd", "#d3b25c", "#9fb0c6"],
+  light: ["#0072B2", "#D55E00", "#009E73", "#B8558F", "#B97A00", "#2E8FC9", "#6A4FC0", "#5B6B80"],
+  dark: ["#56A8E8", "#F2884B", "#3CC79A", "#E59AC6", "#E6B04A", "#8AD0F5", "#A99AF5", "#9FB0C6"],
 };
 const TERMINAL = ["done", "stopped", "failed", "interrupted"];
 

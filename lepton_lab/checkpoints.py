@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import pickle
+import os
 import random
 import shutil
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .folders import RunFolder
 from .spec import LabError
+from .trust import require_own
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
     from .strategies.base import Single
 
 TENSORS = "tensors"  # folder in a checkpoint, written by torch.distributed.checkpoint
-KEEP = 2  # complete checkpoints that stay on disk
+MARKER = "complete"  # an empty file, written when all else is on the disk
+KEEP = 2  # complete checkpoints that stay on disk: if the last can't be read, the one before it is taken
 
 
 class NonFinite(LabError, ArithmeticError):
@@ -30,6 +32,10 @@ class NonFinite(LabError, ArithmeticError):
     def __init__(self, message: str, step: int) -> None:
         super().__init__(message)
         self.step = step
+
+
+class Unreadable(LabError):
+    """A checkpoint that can't be read."""
 
 
 def save(folder: RunFolder, strategy: Single, step: int, progress: dict[str, Any]) -> None:
@@ -54,57 +60,108 @@ def save(folder: RunFolder, strategy: Single, step: int, progress: dict[str, Any
         shutil.rmtree(draft, ignore_errors=True)  # what a crash cut off
         draft.mkdir(parents=True)
     strategy.barrier()
-    writer = dcp.FileSystemWriter(draft / TENSORS, sync_files=False, overwrite=False)
+    writer = dcp.FileSystemWriter(draft / TENSORS, sync_files=True, overwrite=False)
     # What several ranks hold is written by the first of them: buffers such as batch norm's may differ.
     planner = dcp.DefaultSavePlanner(dedup_save_to_lowest_rank=True)
     with _quiet():
         dcp.save(strategy.state_dict(), storage_writer=writer, planner=planner, no_dist=strategy.alone)
     own = {"ranks": _ranks(strategy), "progress": progress}
     own |= {"random": random_state(strategy.device), "local": strategy.local_state()}
-    torch.save(own, draft / f"rank{strategy.rank}.pt")
+    with (draft / f"rank{strategy.rank}.pt").open("wb") as file:
+        torch.save(own, file)
+        os.fsync(file.fileno())
     strategy.barrier()
     if strategy.rank == 0:
-        (draft / "complete").touch()
+        for place in (draft / TENSORS, draft):
+            _sync(place)  # or a crash of the machine could leave the marker and not what it stands for
+        (draft / MARKER).touch()
         old = path.with_name(f".{path.name}.old")
         if path.exists():  # of the same step, before something was steered
             path.rename(old)
         draft.rename(path)
+        _sync(path.parent)
         shutil.rmtree(old, ignore_errors=True)
-        folder.note(checkpoint=step, steered={})  # which the checkpoint holds from now on
+        folder.note(checkpoint=step, skipped=None, steered={})  # which the checkpoint holds from now on
         for step in folder.checkpoints()[:-KEEP]:
             shutil.rmtree(folder.checkpoint(step), ignore_errors=True)
 
 
-def load(folder: RunFolder, strategy: Single) -> dict[str, Any] | None:
+def load(folder: RunFolder, strategy: Single, tell: Callable[[str], None] = str) -> dict[str, Any] | None:
     """
     Take up the last complete checkpoint on every rank; returns its progress, or None if there is none.
 
     It may have been saved by another strategy or world. The next step is then the same to rounding; under the same
-    ones, bit for bit.
+    ones, bit for bit. If it can't be read, the one before it is taken, and `tell` is called with a sentence.
+
+    Raises
+    ------
+    LabError
+        If there are some, and none can be read.
     """
     steps = folder.checkpoints()
-    if not steps:
-        return None
-    path = folder.checkpoint(steps[-1])
+    for step in reversed(steps):
+        path = folder.checkpoint(step)
+        try:
+            own = _own(path, strategy)
+            load_tensors(path, strategy.module, strategy.optimizer, alone=strategy.alone)
+        except Unreadable as error:
+            if step == steps[0]:
+                raise
+            if strategy.rank == 0:
+                _skip(folder, step, str(error), tell)
+        else:
+            set_random_state(own["random"], strategy.device)
+            if own["ranks"] == _ranks(strategy):
+                strategy.load_local_state(own["local"])
+                return own["progress"]
+            # One of each part takes up the epoch's figures. Ranks that share rank 0's draws go on with them.
+            progress = own["progress"]
+            if strategy.stream:
+                seed_all(strategy.spec.seed, strategy.stream, progress["step"])
+            return progress | {"sums": progress["totals"] if strategy.part == 0 else [0.0, 0.0, 0.0]}
+    return None
+
+
+def _own(path: Path, strategy: Single) -> dict[str, Any]:
+    """What a rank takes up beside the tensors: its own file where ranks are as they were, else that of rank 0."""
     first = read(path / "rank0.pt")
-    load_tensors(path, strategy.module, strategy.optimizer, alone=strategy.alone)
     if first["ranks"] != _ranks(strategy):
-        # One of each part takes up the epoch's figures. Ranks that share rank 0's draws go on with them.
-        progress = first["progress"]
-        set_random_state(first["random"], strategy.device)
-        if strategy.stream:
-            seed_all(strategy.spec.seed, strategy.stream, progress["step"])
-        return progress | {"sums": progress["totals"] if strategy.part == 0 else [0.0, 0.0, 0.0]}
-    own = read(path / f"rank{strategy.rank}.pt")
-    set_random_state(own["random"], strategy.device)
-    strategy.load_local_state(own["local"])
-    return own["progress"]
+        return first
+    # All ranks read all files, so that they agree on whether the checkpoint is good.
+    return [first, *(read(path / f"rank{rank}.pt") for rank in range(1, strategy.world))][strategy.rank]
+
+
+def _skip(folder: RunFolder, step: int, why: str, tell: Callable[[str], None]) -> None:
+    """Count a checkpoint no more; it stays on disk, for whoever wants to look."""
+    (folder.checkpoint(step) / MARKER).rename(folder.checkpoint(step) / "unreadable")
+    text = f"{why}; the one before it is taken, of step {folder.checkpoints()[-1]}"
+    folder.note(skipped=text)
+    tell(text)
+
+
+def newest(folder: RunFolder, module: nn.Module) -> None:
+    """
+    Read the tensors of the last checkpoint into a module; warns if only one before it can be read.
+
+    Raises
+    ------
+    LabError
+        If none can be read, or it lacks what the module has.
+    """
+    steps = folder.checkpoints()
+    for step in reversed(steps):
+        try:
+            return load_tensors(folder.checkpoint(step), module)
+        except Unreadable as error:
+            if step == steps[0]:
+                raise
+            warnings.warn(f"{error}; this is the model of the one before it", stacklevel=3)
 
 
 def clear(folder: RunFolder) -> None:
     """Remove all checkpoints: what they lead to is kept in another form."""
     for path in (folder.path / "checkpoints").glob("step-*"):
-        (path / "complete").unlink(missing_ok=True)  # first: a half-removed one must not be taken for whole
+        (path / MARKER).unlink(missing_ok=True)  # first: a half-removed one must not be taken for whole
         shutil.rmtree(path, ignore_errors=True)
 
 
@@ -133,6 +190,7 @@ def load_tensors(path: Path, module: nn.Module, optimizer: Optimizer | None = No
     """
     import torch.distributed.checkpoint as dcp
 
+    require_own(path / TENSORS / ".metadata")  # a pickle
     reader = dcp.FileSystemReader(path / TENSORS)
     with _readable(path), _quiet():
         saved = reader.read_metadata().state_dict_metadata
@@ -174,6 +232,15 @@ def _room(saved: dict[str, Any], module: nn.Module, optimizer: Optimizer) -> dic
     return room
 
 
+def _sync(path: Path) -> None:
+    """Wait until the names in a folder are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def _finite(strategy: Single, step: int) -> None:
     import torch
 
@@ -190,9 +257,11 @@ def _readable(path: Path) -> Iterator[None]:
 
     try:
         yield
-    except (OSError, RuntimeError, EOFError, KeyError, pickle.UnpicklingError, CheckpointException) as error:
+    except (Exception, CheckpointException) as error:  # damaged bytes raise whatever they are taken for
+        if isinstance(error, LabError):
+            raise
         said = next(iter(str(error).splitlines()), type(error).__name__)
-        raise LabError(f"checkpoint {str(path)!r} can't be read: {said}") from None
+        raise Unreadable(f"checkpoint {str(path)!r} can't be read: {said}") from None
 
 
 @contextlib.contextmanager

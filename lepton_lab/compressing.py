@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
 import shutil
@@ -22,10 +23,11 @@ from .events import Log
 from .feeding import Feed
 from .folders import MEASURES, RunFolder, read_json, write_json
 from .losses import Criterion
-from .spec import Spec, SpecError, pick, table
+from .spec import LabError, Spec, SpecError, pick, table
 from .strategies.base import Single
 from .trained import ARTIFACT, BEGUN, CONTROL, DONE, PARENT, place
 from .training import Fit, Part, rewind
+from .trust import require_own
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -345,7 +347,9 @@ def _done_before(folder: RunFolder, key: dict[str, Any]) -> Path | None:
     """The same control in another run's folder."""
     for path in sorted(folder.path.parent.glob(f"*/{trained.LINKS}/{CONTROL}/{DONE}")):
         if path.parents[2] != folder.path and read_json(path.with_name("key.json")) == key:
-            return path.parent
+            with contextlib.suppress(LabError):  # another user's, in a root that several share
+                require_own(path)
+                return path.parent
     return None
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import secrets
+import sys
 import threading
 import time
 from collections import deque
@@ -15,6 +17,7 @@ from typing import Any
 from .folders import write_json
 
 POLL = 0.02  # seconds between looks for new commands, in a thread of rank 0
+COMMANDS = ("stop", "pause", "resume", "checkpoint", "set")
 KEPT = 50  # announcements that stay in the file
 
 
@@ -124,14 +127,35 @@ class Control:
             self._total, self._announced = told["total"], told["commands"]
 
     def _watch(self) -> None:
-        stops: set[str] = set()
+        seen: set[str] = set()  # taken, but there still: a stop, or what can't be removed
         while not self._closed.wait(POLL):
             with contextlib.suppress(OSError):  # a network file system may fail for a moment
-                for name in sorted(os.listdir(self._folder / "control")):
-                    if name[0].isdigit() and name not in stops:
-                        path = self._folder / "control" / name
-                        self._new.append(json.loads(path.read_text()))
-                        if name.endswith("-stop.json"):
-                            stops.add(name)  # stays, for the supervisor to see
-                        else:
-                            path.unlink()
+                names = sorted(name for name in os.listdir(self._folder / "control") if name[0].isdigit())
+                seen &= set(names)
+                for name in (name for name in names if name not in seen):
+                    self._take(self._folder / "control" / name)
+                    seen.add(name)
+                for name in seen:
+                    if name.endswith("-stop.json"):
+                        continue  # the supervisor is to see it
+                    with contextlib.suppress(OSError):
+                        (self._folder / "control" / name).unlink()
+
+    def _take(self, path: Path) -> None:
+        """Take the command in a file; one that holds none is left alone, and a line in the rank's log says so."""
+        try:
+            command = json.loads(path.read_text())
+        except (ValueError, IsADirectoryError, PermissionError):
+            command = None
+        if _valid(command):
+            self._new.append(command)
+        else:
+            print(f"{path} holds no command: it is passed over", file=sys.stderr, flush=True)
+
+
+def _valid(command: Any) -> bool:
+    """Whether JSON is a command that ranks can obey."""
+    if not isinstance(command, dict) or command.get("command") not in COMMANDS:
+        return False
+    values = [value for name, value in command.items() if name != "command"]
+    return all(isinstance(value, (int, float)) and math.isfinite(value) for value in values)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -47,6 +48,8 @@ class Log:
         self._file = path.open("ab", buffering=0)
         if torn(path):  # by a crash of an earlier life: the next line must not be read as part of it
             self._file.write(b"\n")
+        self._unwritten = bytearray()  # what a full disk did not take; the next write goes on from there
+        self._silent: set[str] = set()  # what raised when it was asked, and is asked no more
         self._pending: list[tuple[Any, ...]] = []
         self._last: dict[str, Any] = {}  # latest figures, repeated in each system event for readers of the file's end
         self._facts: dict[str, Any] = {}
@@ -94,7 +97,7 @@ class Log:
 
     def evaluation(self, split: str, step: int, epoch: int, **values: Any) -> None:
         """Write an eval event of a split: "train", "val" or "test"."""
-        values = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
+        values = _finite(values)
         for name in ("loss", "accuracy"):
             if name in values:
                 self._last[f"{split}_{name}"] = values[name]
@@ -151,20 +154,47 @@ class Log:
         self._last["epoch"] = epoch
         return lines
 
+    def report(self) -> dict[str, Any]:
+        """The strategy's own figures, as JSON; {} from the time on when it could not tell them."""
+        figures = self._asked("report", self._report, {})
+        try:
+            json.dumps(figures)
+            return _finite(figures)
+        except (TypeError, ValueError, AttributeError) as error:
+            self._hush("report", error)
+            return {}
+
+    def _asked(self, name: str, ask: Callable[[], Any], default: Any) -> Any:
+        """What a function of the strategy tells; one that raises is noted once, and never hurts the run."""
+        if name in self._silent:
+            return default
+        try:
+            return ask()
+        except Exception as error:
+            self._hush(name, error)
+            return default
+
+    def _hush(self, name: str, error: Exception) -> None:
+        self._silent.add(name)
+        self.write("note", step=self.step, text=f"{name}() raised {type(error).__name__}: {error}; it is asked no more")
+
     def _write(self, lines: list[str]) -> None:
         # One write call: O_APPEND keeps lines whole even if two processes ever shared the file.
-        self._file.write(("\n".join(lines) + "\n").encode())
+        self._unwritten += ("\n".join(lines) + "\n").encode()
+        while self._unwritten:
+            del self._unwritten[: self._file.write(self._unwritten)]
 
     def _run(self) -> None:
         while not self._closing.wait(FLUSH):
-            self.flush()
-            if time.perf_counter() - self._system_at >= SYSTEM:
-                self._system()
+            with contextlib.suppress(OSError):  # of a full disk: what is unwritten stays, and the loop will hear of it
+                self.flush()
+                if time.perf_counter() - self._system_at >= SYSTEM:
+                    self._system()
 
     def _system(self) -> None:
         self._system_at = time.perf_counter()
         stands, self._seen = self.step == self._seen, self.step
-        self.waits = self._waiting() if stands and not self._closing.is_set() else ""
+        self.waits = self._asked("waiting", self._waiting, "") if stands and not self._closing.is_set() else ""
         with self._lock:
             rates = self._pace.rates
         row = {
@@ -176,8 +206,8 @@ class Log:
             **{name: round(rate, 3) for name, rate in rates.items()},
             **self._facts,
             **self._last,
-            **self._report(),
         }
+        row |= {name: value for name, value in self.report().items() if name not in row}
         if self.waits:
             row["waits"] = self.waits
         if self._facts.get("device", "cpu").startswith("cuda"):
@@ -186,6 +216,11 @@ class Log:
             row["gpu_memory"] = torch.cuda.max_memory_allocated()
         with self._lock:
             self._write([json.dumps(row)])
+
+
+def _finite(values: dict[str, Any]) -> dict[str, Any]:
+    """Values with None in place of NaN and infinity, which JSON does not have."""
+    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
 
 
 def torn(path: Path) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -17,6 +18,7 @@ from typing import Any
 
 from .spec import LabError, Spec, SpecError
 from .tails import Tail, parse, rewound
+from .trust import close_to_others
 
 FORMAT = 1
 LIVE = ("queued", "starting", "running", "paused", "stopping")
@@ -160,10 +162,22 @@ class RunFolder:
                 f"{FORMAT}): upgrade with `pip install -U lepton-lab`"
             )
         self.created: float = record["created"]
+        self._read = self._stamp(), _spec(record["spec"])
+
+    @property
+    def spec(self) -> Spec:
+        """What the run is asked to do, as its file tells by now: a resume may change it."""
+        stamp = self._stamp()
+        if stamp not in (None, self._read[0]) and (record := read_json(self.path / "spec.json")):
+            self._read = stamp, _spec(record["spec"])
+        return self._read[1]
+
+    def _stamp(self) -> tuple[int, int] | None:
+        """What changes with the file of the spec; None if the folder is gone."""
         try:
-            self.spec = Spec(**record["spec"])
-        except SpecError:  # a table's entry is gone since: the run must still be readable
-            self.spec = Spec.model_construct(**record["spec"])
+            return (stat := (self.path / "spec.json").stat()).st_mtime_ns, stat.st_ino
+        except OSError:
+            return None
 
     @classmethod
     def create(cls, spec: Spec, prepare: Callable[[Path], None] | None = None) -> RunFolder:
@@ -191,8 +205,8 @@ class RunFolder:
             write_json(draft / "state.json", {"state": "queued", "t": time.time()})
             if prepare:
                 prepare(draft)
-            path = root / f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
-            draft.rename(path)
+            close_to_others(draft)
+            path = _settle(draft, root)
         except OSError as error:
             raise LabError(
                 f"the run root {str(root)!r} can't be written ({error.strerror}): "
@@ -204,7 +218,6 @@ class RunFolder:
 
     def rewrite(self, spec: Spec) -> None:
         """Put another spec in place of the one that the run was launched with."""
-        self.spec = spec
         _write_spec(self.path, spec, self.created)
 
     def lock(self, patience: float = 0.1) -> int | None:
@@ -342,6 +355,24 @@ class RunFolder:
                 return file.read()
         except FileNotFoundError:
             return b""
+
+
+def _settle(draft: Path, root: Path) -> Path:
+    """Give a draft its id: of this second, and one that no other run drew."""
+    while True:
+        path = root / f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
+        try:
+            return draft.rename(path)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+
+
+def _spec(fields: dict[str, Any]) -> Spec:
+    try:
+        return Spec(**fields)
+    except SpecError:  # a table's entry is gone since: the run must still be readable
+        return Spec.model_construct(**fields)
 
 
 def _write_spec(path: Path, spec: Spec, created: float) -> None:

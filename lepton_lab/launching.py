@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from .compressors.chain import plan
 from .folders import RunFolder, data_root, find
 from .losses import ignored
 from .run import Run
-from .spec import CELL, OWN, TABLES, Spec, SpecError, keywords, pick, table
+from .spec import CELL, OWN, TABLES, LabError, Spec, SpecError, keywords, pick, table
 from .strategies import STRATEGIES
 from .strategies.base import Single
 from .supervisor import devices, submit
@@ -287,12 +288,22 @@ def copy(source: Path, spec: Spec) -> RunFolder:
 
 def start(*folders: RunFolder) -> list[Run]:
     """Start fresh runs, one after the other, and return at once; the kernel may go, they need it no more."""
-    submitted = []
-    for folder in folders:
-        lock = folder.lock()
-        assert lock is not None, "a fresh folder has no other owner"
-        submitted.append((folder, lock))
-    for folder in folders[1:]:
-        folder.note(reason="waits for its turn")
+    submitted: list[tuple[RunFolder, int]] = []
+    try:
+        for folder in folders:
+            lock = folder.lock()
+            assert lock is not None, "a fresh folder has no other owner"
+            submitted.append((folder, lock))
+        for folder in folders[1:]:
+            folder.note(reason="waits for its turn")
+    except BaseException as error:
+        for _, lock in submitted:
+            os.close(lock)
+        if isinstance(error, OSError):
+            raise LabError(
+                f"the run folder {str(folder.path)!r} can't be written ({error.strerror}): make room, then go on with "
+                f"lab.attach({folder.id!r}).resume()"
+            ) from None
+        raise
     submit(*submitted)
     return [Run(folder) for folder in folders]

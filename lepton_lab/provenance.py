@@ -27,7 +27,6 @@ def write(folder: RunFolder, device: str, cwd: str) -> None:
             "device": device,
             "processor": processor(),
             "cores": cores(),
-            "threads": max(1, cores() // folder.spec.world),
             "platform": platform.platform(),
             "git": _git(cwd),
             "command": command(folder.spec, folder.id),

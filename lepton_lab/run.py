@@ -39,13 +39,11 @@ class Run:
         Name of its folder; sorts by time of launch.
     folder : pathlib.Path
         Where all of it is kept.
-    spec : Spec
-        What it was asked to do.
     """
 
     def __init__(self, folder: RunFolder) -> None:
         self._folder = folder
-        self.id, self.folder, self.spec = folder.id, folder.path, folder.spec
+        self.id, self.folder = folder.id, folder.path
 
     def __repr__(self) -> str:
         return f"<Run {self.id}: {self.name or title(self.spec)}, {self.state}>"
@@ -61,6 +59,11 @@ class Run:
         for view in metadata.entry_points(group="lepton_lab.view"):
             return view.load()(self)
         raise NotImplementedError  # IPython then shows the text
+
+    @property
+    def spec(self) -> Spec:
+        """What it is asked to do, by now: whoever resumed it may have changed that."""
+        return self._folder.spec
 
     @property
     def state(self) -> str:
@@ -156,7 +159,7 @@ class Run:
                 "going on would fail the same way, since a run keeps the code, data and values that it was launched "
                 "with; put it right, and launch another"
             )
-        return reason if state == "stopped" else ""
+        return (reason if state == "stopped" else "") or self.facts.get("skipped") or ""
 
     @property
     def resumable(self) -> bool:
@@ -206,7 +209,8 @@ class Run:
     @property
     def provenance(self) -> dict[str, Any]:
         """Versions, seed, device, threads, git revision and the command to repeat it; empty until ranks start."""
-        return read_json(self.folder / "provenance.json") or {}
+        found = read_json(self.folder / "provenance.json") or {}
+        return {**found, "threads": self.facts.get("threads", found.get("threads"))} if found else {}
 
     @property
     def command(self) -> str:
@@ -281,23 +285,39 @@ class Run:
         lock = self._folder.lock(patience=5.0)  # its supervisor may still be on the way out
         if lock is None:
             raise LabError(f"run {self.id!r} is being resumed by another process")
-        if self._folder.facts["state"] == "done":  # by another's hand, meanwhile
+        try:
+            if self._folder.facts["state"] == "done":  # by another's hand, meanwhile
+                os.close(lock)
+                return
+            self._queue(spec, {name: getattr(spec, name) for name in STEERED if name in changes})
+        except BaseException as error:
             os.close(lock)
-            return
-        control.clear(self.folder)
-        self.spec = spec
-        self._folder.rewrite(spec)
-        facts = self._folder.facts
-        steered = {name: getattr(spec, name) for name in STEERED if name in changes}
-        self._folder.set_state(
-            "queued",
-            failure=None,
-            failed_before=facts.get("failure"),
-            steered={**facts.get("steered", {}), **steered},
-            reason=None,
-            evaluating=False,
-        )
+            if isinstance(error, OSError):
+                raise LabError(
+                    f"run {self.id!r} can't be resumed: its folder {str(self.folder)!r} can't be written "
+                    f"({error.strerror}); make room, then resume it again"
+                ) from None
+            raise
         submit((self._folder, lock))
+
+    def _queue(self, spec: Spec, steered: dict[str, float]) -> None:
+        """Make its folder ready for another life under a spec; if that fails, it is left as it was."""
+        before, facts = self.spec, self._folder.facts
+        control.clear(self.folder)
+        try:
+            self._folder.rewrite(spec)
+            self._folder.set_state(
+                "queued",
+                failure=None,
+                failed_before=facts.get("failure"),
+                steered={**facts.get("steered", {}), **steered},
+                reason=None,
+                evaluating=False,
+            )
+        except OSError:
+            with contextlib.suppress(OSError):
+                self._folder.rewrite(before)
+            raise
 
     def _moved(self, changes: dict[str, Any]) -> Spec:
         """The spec with changes; options of a strategy that is left are dropped, those of model and data stay."""

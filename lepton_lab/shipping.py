@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 from .folders import RunFolder, read_json, replacing, write_json
 from .losses import terms
 from .spec import SpecError
+from .switches import switched
+from .trust import require_own
 
 if TYPE_CHECKING:
     from torch import nn
@@ -40,9 +42,8 @@ def pack(folder: Path, parts: dict[str, Any]) -> None:
     import torch
 
     shipped: list[Any] = []
-    summed = torch.serialization.get_crc32_options()
-    torch.serialization.set_crc32_options(False)  # a third of the time, and it guards nothing on one machine's disk
-    try:
+    options = torch.serialization.get_crc32_options, torch.serialization.set_crc32_options
+    with switched(*options, False):  # a third of the time, and it guards nothing on one machine's disk
         for part, value in parts.items():
             try:
                 # torch.save, so that tensors land in the file as they are, and are read back wherever ranks compute.
@@ -50,8 +51,6 @@ def pack(folder: Path, parts: dict[str, Any]) -> None:
             except Exception as error:
                 why = _culprit(value, error)
                 raise SpecError(f"{part}={name(value)} can't be shipped to another process: {why}") from None
-    finally:
-        torch.serialization.set_crc32_options(summed)
     _keep_sources(folder / "code", shipped, parts)
 
 
@@ -64,6 +63,7 @@ def unpack(folder: RunFolder, parts: tuple[str, ...] = PARTS) -> dict[str, Any]:
     for name in parts:
         path = folder.path / f"{name}.pkl"
         if path.exists():
+            require_own(path)
             found[name] = torch.load(path, map_location="cpu", weights_only=False, mmap=True)
     return found
 
@@ -77,9 +77,17 @@ def keep(value: Any, path: Path) -> None:
 
 
 def kept(path: Path) -> Any:
-    """An object that `keep` wrote, on the CPU."""
+    """
+    An object that `keep` wrote, on the CPU.
+
+    Raises
+    ------
+    LabError
+        If it is not the user's own, see `require_own`.
+    """
     import torch
 
+    require_own(path)
     return torch.load(path, map_location="cpu", weights_only=False)
 
 

@@ -56,7 +56,7 @@ def model(folder: RunFolder) -> nn.Module:
     else:
         maker = models.MODELS[folder.spec.model]
         module = maker(*told, **folder.spec.options_of(maker))
-    checkpoints.load_tensors(folder.checkpoint(folder.checkpoints()[-1]), module)
+    checkpoints.newest(folder, module)
     return module.eval()
 
 
@@ -64,10 +64,10 @@ def _chained(folder: RunFolder) -> nn.Module:
     number = 0
     while place(folder, number).joinpath(DONE).exists():
         number += 1
-    begun, saved = place(folder, number) / BEGUN, folder.checkpoints()
-    if begun.exists() and saved:  # they are of the round at hand
+    begun = place(folder, number) / BEGUN
+    if begun.exists() and folder.checkpoints():  # they are of the round at hand
         module = shipping.kept(begun)
-        checkpoints.load_tensors(folder.checkpoint(saved[-1]), module)
+        checkpoints.newest(folder, module)
         return module
     return shipping.kept(place(folder, number - 1) / DONE)
 

@@ -100,7 +100,7 @@ class Fit:
         self.now = Progress(spec.lr, spec.clip, spec.weight_decay, part.step, part.epoch)
         self._steered = steered = folder.facts.get("steered") or {}  # by `run.resume`; no checkpoint holds it yet
         self.figures: dict[str, dict[str, Any]] = {}
-        if (saved := checkpoints.load(folder, strategy)) is not None:
+        if (saved := checkpoints.load(folder, strategy, self._tell)) is not None:
             self.now = Progress(**saved)
             log.sums = list(self.now.sums)
             log.step = self.now.step
@@ -261,6 +261,9 @@ class Fit:
                 why = "the first loss is NaN or infinite, before anything was learned: look into the data and the loss"
                 raise NonFinite(why, 0)
             raise NonFinite(f"the loss became NaN or infinite at step {step}: lower lr, or set clip", step)
+
+    def _tell(self, text: str) -> None:
+        self.log.write("note", text=text)
 
     def _state(self, state: str, **facts: Any) -> None:
         if self.strategy.rank == 0:

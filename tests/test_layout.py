@@ -22,7 +22,7 @@ LAYERS = [
     {"refusals", "uncertainty", "answers"},
     {"frozen", "tables"},
     {"spec"},
-    {"tails", "processes", "story"},
+    {"tails", "processes", "trust", "switches", "story"},
     {"folders"},
     {"events", "control", "operations"},
     {"datasets", "models", "optimizers", "losses"},

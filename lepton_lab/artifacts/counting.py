@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from ..switches import no_fastpath
+
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
@@ -43,16 +45,11 @@ def multiply_adds(module: nn.Module, sample: Tensor) -> int:
 @contextmanager
 def unfused() -> Iterator[None]:
     """Without gradients, and with attention, recurrent and torch's own encoder layers computed product by product."""
-    fast = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        plain = torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH)
-        with warnings.catch_warnings(), torch.no_grad(), plain:
-            warnings.simplefilter("ignore")  # of another flag of it, which stays as it is
-            with torch.backends.mkldnn.flags(enabled=False):
-                yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fast)
+    plain = torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH)
+    with no_fastpath(), warnings.catch_warnings(), torch.no_grad(), plain:
+        warnings.simplefilter("ignore")  # of another flag of it, which stays as it is
+        with torch.backends.mkldnn.flags(enabled=False):
+            yield
 
 
 class _Counter(TorchDispatchMode):

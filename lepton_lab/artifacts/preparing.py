@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ..compressors.layers import copied, parametrized, unparametrized
 from ..spec import LabError, SpecError
+from ..switches import no_fastpath
 from .quiet import quiet
 
 if TYPE_CHECKING:
@@ -202,19 +203,16 @@ def traced(module: Prepared, about: About) -> torch.export.ExportedProgram:
     """
     scores(module, about)
     with torch.no_grad(), quiet():
-        fast = torch.backends.mha.get_fastpath_enabled()
-        torch.backends.mha.set_fastpath_enabled(False)  # its kernels for whole layers are in no other runtime
         try:
             batch = {0: torch.export.Dim("batch")}
-            return torch.export.export(module, (about.samples(HELD),), dynamic_shapes=(batch,))
+            with no_fastpath():
+                return torch.export.export(module, (about.samples(HELD),), dynamic_shapes=(batch,))
         except Exception as error:
             raise LabError(
                 f"model={about.model!r}: torch.export can't follow its forward for any batch size: "
                 f"{_first_line(error)}; take out what depends on the values, or on a fixed batch size, as len(x) does "
                 "and x.shape[0] does not"
             ) from error
-        finally:
-            torch.backends.mha.set_fastpath_enabled(fast)
 
 
 def _wrapped(module: nn.Module) -> bool:

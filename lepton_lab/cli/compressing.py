@@ -11,7 +11,7 @@ import click
 from ..launching import compress as start
 from ..run import Run, attach
 from ..spec import SpecError, keywords, table
-from .options import CHAIN, SpecCommand, as_json, chosen, option_help, pair, spec_options
+from .options import CHAIN, SpecCommand, as_json, chosen, option_help, pair, spec_options, split, value
 
 EXAMPLES = """
 \b
@@ -65,31 +65,12 @@ def link(text: str) -> Any:
     name, _, rest = text.partition(":")
     if not rest:
         return name
-    parts = _split(rest)
+    parts = split(rest)
     if len(parts) == 1 and "=" not in parts[0]:
-        return (name, _value(parts[0]))
+        return (name, value(parts[0]))
     if any("=" not in part for part in parts):
         raise SpecError(f"link={text!r}: must be NAME, NAME:VALUE or NAME:KEY=VALUE,..., such as prune:ratio=0.5")
-    return (name, dict(pair(part) for part in parts))
-
-
-def _split(text: str) -> list[str]:
-    """Parts between commas that stand in no bracket."""
-    parts, depth = [""], 0
-    for character in text:
-        depth += (character in "[{") - (character in "]}")
-        if character == "," and not depth:
-            parts.append("")
-        else:
-            parts[-1] += character
-    return parts
-
-
-def _value(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
+    return (name, dict(map(pair, parts)))
 
 
 def known() -> str:

@@ -91,13 +91,30 @@ def option_help() -> str:
 
 def pair(text: str) -> tuple[str, Any]:
     """KEY=VALUE as both; a value is taken as JSON where it is, else as text."""
-    name, equals, value = text.partition("=")
+    name, equals, given = text.partition("=")
     if not (name and equals):
         raise SpecError(f"option={text!r}: must be key=value, such as --option dropout=0.2")
+    return name.strip(), value(given)
+
+
+def value(text: str) -> Any:
+    """A value as JSON where it is, else as text."""
     try:
-        return name.strip(), json.loads(value)
+        return json.loads(text)
     except ValueError:
-        return name.strip(), value
+        return text
+
+
+def split(text: str) -> list[str]:
+    """Parts between commas that stand in no bracket."""
+    parts, depth = [""], 0
+    for character in text:
+        depth += (character in "[{") - (character in "]}")
+        if character == "," and not depth:
+            parts.append("")
+        else:
+            parts[-1] += character
+    return parts
 
 
 def _metavar(name: str) -> str:

@@ -15,7 +15,7 @@ from ..folders import ENDED
 from ..races import COLUMNS, Race
 from ..races import race as start
 from ..spec import Spec, SpecError
-from .options import CHAIN, SpecCommand, as_json, chosen, option_help, pair, spec_options
+from .options import CHAIN, SpecCommand, as_json, chosen, option_help, pair, spec_options, split
 from .progress import follow
 
 EXAMPLES = """
@@ -76,7 +76,7 @@ def race(
 def parsed(text: str) -> dict[str, Any]:
     """`ddp:world=2,bucket=4` as a mapping that `race` takes."""
     name, _, rest = text.partition(":")
-    options = dict(pair(part) for part in rest.split(",") if part)
+    options = dict(map(pair, filter(None, split(rest))))
     world = {"world": options.pop("world")} if "world" in options else {}
     return {"strategy": name, **world, "options": options}
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from pathlib import Path
 
-from . import cifar, idx, text
 from .base import Data, Split
 from .cifar import cifar10
 from .files import SOURCES, find, require
@@ -41,11 +41,7 @@ def check(name: str, root: Path) -> None:
     if name not in SOURCES:
         return
     require(root)
-    for file in SOURCES[name].files():
-        path = find(name, root, file)
-        if path and name == "cifar10":
-            cifar.glance(path)
-        elif path and name == "tinyshakespeare":
-            text.read(path)
-        elif path:
-            idx.glance(path, idx.PIXELS if "images" in file else ())
+    module, function = SOURCES[name].glance.split(".")
+    glance = getattr(importlib.import_module(f".{module}", __package__), function)
+    for path in {find(name, root, file) for file in SOURCES[name].files()} - {None}:
+        glance(path)

@@ -20,6 +20,7 @@ from ..feeding import labels
 from ..folders import RunFolder
 from ..progress import line
 from ..spec import LabError, SpecError
+from ..switches import switched
 from ..trained import ARTIFACT
 from ..trained import peers as kept_peers
 from . import candidates, clocks
@@ -274,9 +275,5 @@ def _threads(count: int) -> Iterator[None]:
     """That torch computes with; as before at the end."""
     import torch
 
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
+    with switched(torch.get_num_threads, torch.set_num_threads, count):
         yield
-    finally:
-        torch.set_num_threads(before)

@@ -18,6 +18,7 @@ from ..folders import RunFolder, data_root
 from ..optimizers import RANGE_TEST
 from ..processes import die_with_parent, entitle, keep_memory
 from ..spec import Spec, pick, table
+from ..trust import OTHERS
 from . import failures
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ def main(path: str, rank: int, cwd: str, modules: list[str], gpu: str | None) ->
     die_with_parent()
     entitle(f"lepton-rank{rank}")
     keep_memory()
+    os.umask(os.umask(OTHERS) | OTHERS)  # others must not change what is unpickled from the run's folder
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     folder = RunFolder(Path(path))
@@ -131,7 +133,7 @@ def _train(folder: RunFolder, rank: int, gpu: str | None, log: Log) -> str:
         folder.note(reason=f"the loss diverged at step {error.step}, where a range test ends")
     finally:
         fit.control.close()
-    if figures := strategy.report():
+    if figures := log.report():
         log.write("note", step=fit.now.step, **figures)
     return outcome
 

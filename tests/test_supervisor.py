@@ -19,7 +19,7 @@ from lepton_lab import control
 from lepton_lab.folders import RunFolder
 from lepton_lab.supervisor import client, warm
 from lepton_lab.supervisor.failures import VICTIM
-from lepton_lab.supervisor.warm import Inbox
+from lepton_lab.supervisor.zygote import Inbox
 
 
 def gone(processes):
@@ -341,7 +341,7 @@ def test_ranks_start_by_spawn_where_a_fork_is_unsafe(tiny, monkeypatch):
 
 
 def test_the_warm_process_forks_with_one_thread(tiny):
-    code = "from lepton_lab.supervisor.warm import preload, threads\npreload()\nprint(threads())"
+    code = "from lepton_lab.supervisor.zygote import preload, threads\npreload()\nprint(threads())"
     done = subprocess.run(
         [sys.executable, "-c", code],
         capture_output=True,

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ..folders import Failure, RunFolder
 
-CODE = "from lepton_lab.supervisor.warm import main; main()"
+CODE = "from lepton_lab.supervisor.zygote import main; main()"
 Runs = tuple[tuple[RunFolder, int], ...]  # to be done one after the other, each with our lock on it
 MOST = 200  # descriptors in a message; Linux takes 253
 

@@ -20,7 +20,7 @@ from . import devices, failures, rank
 from .leases import Queue
 
 if TYPE_CHECKING:
-    from .warm import Order
+    from .zygote import Order
 
 POLL = 0.05  # seconds between looks at ranks, queue and commands
 GRACE = 2.0  # seconds that the other ranks have to report after one failed

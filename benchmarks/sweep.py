@@ -1,4 +1,4 @@
-"""A sweep, as one types it: a hundred launches in a loop; what they cost while they wait, and how soon they are done."""
+"""A sweep as one types it: launches in a loop, what they cost while they wait, and how soon they are done."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def main(count: str) -> dict[str, Any]:
         return sum(memory(child.pid) for child in family), sum(sum(child.cpu_times()[:2]) for child in family)
 
     client.warm()
-    lab.launch(lab.Spec(model="mlp", epochs=1)).wait()
+    lab.launch(lab.Spec(model="mlp", epochs=1)).wait(60)
     time.sleep(1)
     slots = devices.slots("cpu")
     held = Queue("cpu")
@@ -59,7 +59,7 @@ def main(count: str) -> dict[str, Any]:
     percent = 100 * (taken()[1] - used) / (time.perf_counter() - tick)
     start = time.perf_counter()
     held.release()
-    assert [run.wait() for run in runs] == ["done"] * len(runs)
+    assert [run.wait(600) for run in runs] == ["done"] * len(runs)
     rate = len(runs) / (time.perf_counter() - start)
     client.close()
     return {"seconds": seconds, "megabytes": (after - before) / 1e6, "percent": percent, "rate": rate}

@@ -162,15 +162,18 @@ class RunFolder:
                 f"{FORMAT}): upgrade with `pip install -U lepton-lab`"
             )
         self.created: float = record["created"]
-        self._read = self._stamp(), _spec(record["spec"])
+        self._read = self._stamp(), record["spec"]
+        self._spec: Spec | None = None  # made when asked for, since many that wait never do
 
     @property
     def spec(self) -> Spec:
         """What the run is asked to do, as its file tells by now: a resume may change it."""
         stamp = self._stamp()
         if stamp not in (None, self._read[0]) and (record := read_json(self.path / "spec.json")):
-            self._read = stamp, _spec(record["spec"])
-        return self._read[1]
+            self._read, self._spec = (stamp, record["spec"]), None
+        if self._spec is None:
+            self._spec = _spec(self._read[1])
+        return self._spec
 
     def _stamp(self) -> tuple[int, int] | None:
         """What changes with the file of the spec; None if the folder is gone."""
@@ -316,7 +319,10 @@ class RunFolder:
 
     def note(self, **facts: Any) -> None:
         """Write facts beside the state, which stays."""
-        write_json(self.path / "state.json", {**self.facts, **facts})
+        self._write_facts({**self.facts, **facts})
+
+    def _write_facts(self, facts: dict[str, Any]) -> None:
+        write_json(self.path / "state.json", facts, indent=None)  # by C alone: written often, by processes that wait
 
     @property
     def failure(self) -> Failure | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import platform
 import shlex
@@ -49,6 +50,7 @@ def command(spec: Spec, id: str) -> str:
     return shlex.join(words)
 
 
+@functools.cache
 def _version(package: str) -> str | None:
     try:
         return metadata.version(package)
@@ -56,6 +58,7 @@ def _version(package: str) -> str | None:
         return None
 
 
+@functools.cache
 def processor() -> str:
     """This machine's processor, as it names itself."""
     try:
@@ -67,12 +70,13 @@ def processor() -> str:
 
 def _git(cwd: str) -> dict[str, Any] | None:
     """Revision of the working directory's repository, and whether it had changes; None outside of one."""
+    ask = ["git", "--no-optional-locks", "status", "--porcelain=v2", "--branch", "--untracked-files=no"]
     try:
-        ask = {"cwd": cwd, "capture_output": True, "text": True, "timeout": 2}
-        revision = subprocess.run(["git", "rev-parse", "HEAD"], **ask)
-        if revision.returncode:
-            return None
-        status = subprocess.run(["git", "status", "--porcelain", "--untracked-files=no"], **ask)
-        return {"revision": revision.stdout.strip(), "dirty": bool(status.stdout.strip())}
+        told = subprocess.run(ask, cwd=cwd, capture_output=True, text=True, timeout=4)
     except (OSError, subprocess.TimeoutExpired):
         return None
+    lines = told.stdout.splitlines()
+    revision = next((line.split()[2] for line in lines if line.startswith("# branch.oid ")), "(initial)")
+    if told.returncode or revision == "(initial)":
+        return None
+    return {"revision": revision, "dirty": any(not line.startswith("#") for line in lines)}

@@ -6,6 +6,7 @@ import contextlib
 import os
 import time
 from importlib import metadata
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import control, costs, provenance, story
@@ -14,7 +15,7 @@ from .folders import ENDED, Failure, RunFolder, find, folders, read_json
 from .naming import title
 from .progress import waiting
 from .spec import CELL, LabError, Spec, SpecError, keywords, pick, table
-from .supervisor import devices, reap, submit
+from .supervisor import devices, leases, reap, submit
 from .tails import Tail
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ MOVED = ("strategy", "world", "device", "options", "timeout")  # what can change
 STEERED = ("lr", "clip", "weight_decay")  # what `set` can change in a running job, and `resume` in an ended one
 LOWER = 10.0  # times: by how much a learning rate that led to NaN is lowered
 POLL = 0.02  # seconds between looks while waiting
+HELD = 3  # runs that a remark names as those that hold devices
 
 
 class Run:
@@ -147,7 +149,7 @@ class Run:
         """Why it waits, was stopped or interrupted, and what to do, in a sentence; "" where nothing is to be said."""
         state, reason = self.state, self.facts.get("reason") or ""
         if state == "queued" and reason:
-            return f"{reason}; `lepton-lab list` shows what is running"
+            return reason + self._holders()
         if state == "interrupted":
             gone = "its processes are gone (the machine restarted, or they were killed)"
             return f"{gone}; resume goes on from {self._last_good}"
@@ -200,6 +202,16 @@ class Run:
     def _last_good(self) -> str:
         saved = self._folder.checkpoints()
         return f"step {saved[-1]}" if saved else "the start"
+
+    def _holders(self) -> str:
+        """Who has the devices that it waits for: the queue is this user's on this host, whatever LEPTON_LAB_HOME."""
+        words, here = [], str(self.folder.parents[1])
+        for label in leases.holders(Path(self.facts.get("queue", ""))):
+            if "run" in label:
+                where = "" if label["home"] == here else f" of LEPTON_LAB_HOME={label['home']}"
+                words.append(f"run {label['run']}{where} (process {label['pid']})")
+        more = f" and {len(words) - HELD} more" if len(words) > HELD else ""
+        return f", held by {', '.join(words[:HELD])}{more}" if words else ""
 
     @property
     def facts(self) -> dict[str, Any]:

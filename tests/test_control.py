@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -15,7 +16,8 @@ from hypothesis import strategies as st
 from lepton_lab import control
 from lepton_lab.control import Control
 from lepton_lab.events import Log
-from lepton_lab.supervisor.leases import Queue, root
+from lepton_lab.supervisor.devices import visible
+from lepton_lab.supervisor.leases import Queue, holders, root
 from lepton_lab.tails import parse
 
 
@@ -248,6 +250,38 @@ def test_a_dead_holder_and_a_dead_waiter_leave_nothing_behind(holder):
     assert not list((root() / "cpu").glob("0*"))
 
 
+def test_who_asked_first_is_served_first_though_it_came_late_and_two_never_wait_for_each_other():
+    late = Queue("cpu", since=2)
+    assert late.acquire(["cpu0"], 2) is None  # holds one of two
+    first = Queue("cpu", since=1)
+    assert first.acquire(["cpu0", "cpu1"], 2) is None  # the other still holds it
+    assert late.acquire(["cpu0", "cpu1"], 2) is None and late.ahead == 1
+    assert first.acquire(["cpu0", "cpu1"], 2) == ["cpu0", "cpu1"]
+    assert late.acquire(["cpu0", "cpu1"], 2) is None and late.ahead == 0
+    first.release()
+    assert late.acquire(["cpu0", "cpu1"], 2) == ["cpu0", "cpu1"]
+    late.release()
+
+
+def test_a_slot_tells_who_holds_it_and_never_who_held_it():
+    queue = Queue("cpu", label={"run": "a"})
+    assert queue.acquire(["cpu0", "cpu1"], 2) and holders(queue.folder) == [{"pid": os.getpid(), "run": "a"}]
+    pid = os.fork()
+    if pid == 0:  # holds what we release, as ranks do that outlive their supervisor
+        time.sleep(60)
+        os._exit(0)
+    queue.release()
+    assert holders(queue.folder) == [{"pid": os.getpid(), "run": "a"}]
+    slot = queue.folder / "cpu0"
+    slot.write_text(slot.read_text().replace(str(os.getpid()), str(2**22 + 1)))  # one that is dead
+    (queue.folder / "cpu1").write_text("{")
+    assert holders(queue.folder) == []
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    (queue.folder / "cpu0").write_text(json.dumps({"pid": os.getpid(), "run": "a"}))
+    assert holders(queue.folder) == [] == holders(queue.folder / "nowhere")
+
+
 def test_a_forked_child_keeps_the_lease_of_a_dead_parent():
     queue = Queue("cpu")
     assert queue.acquire(["cpu0"], 1) == ["cpu0"]
@@ -265,3 +299,21 @@ def test_a_forked_child_keeps_the_lease_of_a_dead_parent():
     os.waitpid(pid, 0)
     assert until(lambda: other.acquire(["cpu0"], 1)) == ["cpu0"]
     other.release()
+
+
+@pytest.mark.parametrize(
+    ("asked", "left"),
+    [
+        (None, ["GPU-aa1", "GPU-ab2", "GPU-b3"]),
+        ("", []),
+        ("1", ["GPU-ab2"]),
+        ("2, 0", ["GPU-b3", "GPU-aa1"]),
+        ("GPU-b", ["GPU-b3"]),
+        ("GPU-ab2,0", ["GPU-ab2", "GPU-aa1"]),
+        ("MIG-c4", ["MIG-c4"]),
+        ("0,-1,1", ["GPU-aa1"]),
+        ("7", []),
+    ],
+)
+def test_a_gpu_has_one_name_however_it_is_asked_for(asked, left):
+    assert visible(["GPU-aa1", "GPU-ab2", "GPU-b3"], asked) == left

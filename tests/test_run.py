@@ -63,15 +63,18 @@ def paused(spec):
     return run
 
 
-def test_two_runs_at_once_and_a_third_waits_in_the_queue(endless, monkeypatch):
+def test_two_runs_at_once_and_a_third_waits_in_the_queue(endless, monkeypatch, home):
     monkeypatch.setenv("LEPTON_LAB_MAX_WORKERS", "2")
     first, second = paused(endless), paused(endless)
     third = lab.launch(endless)
     until(lambda: any(row.get("reason", "").startswith("waits for") for row in third.rows("state")))
     assert third.state == "queued"
-    assert third.remark == "waits for 2 free cpu slots; `lepton-lab list` shows what is running"
+    holds = [f"run {run.id} (process {ranks_of(run)[0].ppid()})" for run in (first, second)]
+    assert third.remark == f"waits for 2 free cpu slots, held by {holds[0]}, {holds[1]}"
+    monkeypatch.setenv("LEPTON_LAB_HOME", str(home / "another"))  # devices are this user's, whatever the home
     one = lab.launch(endless.replace(world=1))
-    assert until(lambda: one.remark).startswith("waits for 1 free cpu slot;")
+    assert f"run {first.id} of LEPTON_LAB_HOME={home} (process" in until(lambda: one.remark)
+    assert one.remark.startswith("waits for 1 free cpu slot, held by ")
     one.stop()
     assert one.wait(30) == "stopped" and one.remark == "stopped while it was queued"
     first.stop()

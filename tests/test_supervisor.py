@@ -365,14 +365,14 @@ def test_what_a_kernel_sent_before_its_death_is_still_taken(tiny):
     for number, (folder, more) in enumerate(zip(folders, (False, True, True), strict=True)):
         lock = folder.lock()
         with (folder.path / "order").open("w+b") as order:
-            order.write(json.dumps({"folders": [str(folder.path)], "number": number, "more": more}).encode())
+            order.write(json.dumps({"runs": [{"folder": folder.id}], "number": number, "more": more}).encode())
             order.flush()
             socket.send_fds(ours, [b"run"], [order.fileno(), lock])
         os.close(lock)
     with ours, theirs:
         inbox = Inbox(theirs, pid)
         assert inbox.wait() == set() and inbox.ended
-        assert [order.folders for order in inbox.orders] == [[str(folders[0].path)]]
+        assert [order.runs for order in inbox.orders] == [[{"folder": folders[0].id}]]
         assert [folder.state for folder in folders] == ["queued"] * 3
         order = inbox.orders.popleft()
         inbox.leave(order)  # as a supervisor does; it keeps its own

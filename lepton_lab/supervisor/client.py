@@ -10,9 +10,12 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
+from typing import Any
 
 from ..folders import Failure, RunFolder
+from . import devices, leases
 
 CODE = "from lepton_lab.supervisor.zygote import main; main()"
 Runs = tuple[tuple[RunFolder, int], ...]  # to be done one after the other, each with our lock on it
@@ -34,7 +37,7 @@ class Warm:
     """
 
     def __init__(self, stay: bool) -> None:
-        self.untaken: dict[int, tuple[list[RunFolder], bool]] = {}  # by number; and whether it is the second time
+        self.untaken: dict[int, tuple[dict[str, Any], list[RunFolder], bool]] = {}  # order, runs, whether it was twice
         self._number = 0
         self._listener: threading.Thread | None = None
         self._output = os.memfd_create("lepton-lab-output")
@@ -66,30 +69,23 @@ class Warm:
             )
         os.close(us)
 
-    def hand(self, runs: Runs, again: bool = False) -> OSError | None:
+    def hand(self, order: dict[str, Any], runs: Runs, again: bool = False) -> OSError | None:
         """Hand it runs with the locks on their folders; the error if it is dead, or too much waits for it."""
         self._number += 1
         try:
             for begin in range(0, len(runs), MOST):
-                self._send(runs[begin : begin + MOST], begin + MOST < len(runs))
+                part, more = runs[begin : begin + MOST], begin + MOST < len(runs)
+                wanted = [order["runs"][str(folder.path)] for folder, _ in part]
+                self._send({**order, "number": self._number, "more": more, "runs": wanted}, part)
         except OSError as error:
             return error
-        self.untaken[self._number] = [folder for folder, _ in runs], again
+        self.untaken[self._number] = order, [folder for folder, _ in runs], again
         if self._listener is None:
             self._listener = threading.Thread(target=self._listen, name="lepton-lab-launch", daemon=True)
             self._listener.start()
         return None
 
-    def _send(self, runs: Runs, more: bool) -> None:
-        order = {
-            "number": self._number,
-            "more": more,
-            "folders": [str(folder.path) for folder, _ in runs],
-            "env": dict(os.environ),
-            "cores": sorted(os.sched_getaffinity(0)),
-            "cwd": _cwd(),
-            "path": [path for path in sys.path if isinstance(path, str)],
-        }
+    def _send(self, order: dict[str, Any], runs: Runs) -> None:
         # In memory, since a datagram may be too small for the environment and a named file could be read by others.
         with os.fdopen(os.memfd_create("lepton-lab-order"), "wb") as file:
             file.write(json.dumps(order).encode())
@@ -122,12 +118,14 @@ class Warm:
         if _warm is self:
             _warm = None
         lost, self.untaken = self.untaken, {}
-        for folders, again in lost.values():
-            held = [(folder, lock) for folder in folders if (lock := _retake(folder)) is not None]
+        for order, folders, again in lost.values():
+            held = tuple((folder, lock) for folder in folders if (lock := _retake(folder)) is not None)
             if again:
                 _give_up(held, self.said())
             elif held:
-                _hand(tuple(held), again=True)
+                _hand(order, held, again=True)
+            for _, lock in held:
+                os.close(lock)
 
     def said(self) -> str:
         """The last line that it printed."""
@@ -171,7 +169,11 @@ def submit(*runs: tuple[RunFolder, int]) -> None:
     """
     with _lock:
         reap()
-        _hand(runs)
+        try:
+            _hand(_order(runs), runs)
+        finally:
+            for _, lock in runs:
+                os.close(lock)
 
 
 def close() -> None:
@@ -209,19 +211,35 @@ def _stays() -> bool:
     return os.environ.get("LEPTON_LAB_STANDBY") != "0"
 
 
-def _hand(runs: Runs, again: bool = False) -> None:
+def _order(runs: Runs) -> dict[str, Any]:
+    """What a supervisor must know of its runs, and of the launching process."""
+    return {
+        "runs": {str(folder.path): _wanted(folder) for folder, _ in runs},
+        "since": time.time_ns(),
+        "queues": str(leases.root()),
+        "env": dict(os.environ),
+        "cores": sorted(os.sched_getaffinity(0)),
+        "cwd": _cwd(),
+        "path": [path for path in sys.path if isinstance(path, str)],
+    }
+
+
+def _wanted(folder: RunFolder) -> dict[str, Any]:
+    """What a run needs: found out here, so that a supervisor that waits does little, and so takes little memory."""
+    device = devices.choose(folder.spec)
+    wanted = {"device": device, "slots": devices.slots(device), "world": folder.spec.world}
+    return {"folder": str(folder.path), **wanted}
+
+
+def _hand(order: dict[str, Any], runs: Runs, again: bool = False) -> None:
     global _warm
-    try:
-        if (error := _get().hand(runs, again)) is None:
-            return
-        # It has died, or does not come to take what waits for it: another one will.
-        old, _warm = _get(), None
-        old.close()
-        if (error := _get().hand(runs, again)) is not None:
-            _give_up(runs, str(error), close=False)
-    finally:
-        for _, lock in runs:
-            os.close(lock)
+    if _get().hand(order, runs, again) is None:
+        return
+    # It has died, or does not come to take what waits for it: another one will.
+    old, _warm = _get(), None
+    old.close()
+    if (error := _get().hand(order, runs, again)) is not None:
+        _give_up(runs, str(error))
 
 
 def _retake(folder: RunFolder) -> int | None:
@@ -234,14 +252,12 @@ def _retake(folder: RunFolder) -> int | None:
     return None
 
 
-def _give_up(runs: Runs | list[tuple[RunFolder, int]], why: str, close: bool = True) -> None:
+def _give_up(runs: Runs, why: str) -> None:
     from dataclasses import asdict
 
     message = f"the process that forks supervisors does not take it{f': {why}' if why else ''}"
-    for folder, lock in runs:
+    for folder, _ in runs:
         folder.set_state("failed", failure=asdict(Failure(-1, "LabError", message)), reason=None)
-        if close:
-            os.close(lock)
 
 
 def _forget() -> None:

@@ -12,7 +12,11 @@ from ..spec import Spec, SpecError, table
 
 
 def gpus() -> list[str]:
-    """GPUs that CUDA_VISIBLE_DEVICES leaves, as it names them; asked of NVML, since CUDA would spoil a later fork."""
+    """
+    UUIDs of the GPUs that CUDA_VISIBLE_DEVICES leaves: one name for each, however that variable names it.
+
+    Asked of NVML, since CUDA would spoil a later fork.
+    """
     if not _built_for_cuda():
         return []
     with contextlib.suppress(Exception):  # no driver, no library: no GPUs
@@ -20,14 +24,35 @@ def gpus() -> list[str]:
 
         pynvml.nvmlInit()
         try:
-            count = pynvml.nvmlDeviceGetCount()
+            handles = [pynvml.nvmlDeviceGetHandleByIndex(i) for i in range(pynvml.nvmlDeviceGetCount())]
+            uuids = [pynvml.nvmlDeviceGetUUID(handle) for handle in handles]
         finally:
             pynvml.nvmlShutdown()
-        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-        if visible is None:
-            return [str(i) for i in range(count)]
-        return [name.strip() for name in visible.split(",") if name.strip() and name.strip() != "-1"]
+        uuids = [uuid.decode() if isinstance(uuid, bytes) else uuid for uuid in uuids]
+        return visible(uuids, os.environ.get("CUDA_VISIBLE_DEVICES"))
     return []
+
+
+def visible(uuids: list[str], asked: str | None) -> list[str]:
+    """
+    Of some GPUs those that a value of CUDA_VISIBLE_DEVICES leaves, in its order; all if there is none.
+
+    A name is a number in the order of the bus, the beginning of a UUID, or a part of a GPU (MIG), which stays as it is.
+    As for CUDA, the first that names nothing ends the list.
+    """
+    if asked is None:
+        return uuids
+    left: list[str] = []
+    for name in (name.strip() for name in asked.split(",")):
+        if name.startswith("MIG-"):
+            left.append(name)
+        elif name.isdecimal() and int(name) < len(uuids):
+            left.append(uuids[int(name)])
+        elif name.startswith("GPU-") and (matches := [uuid for uuid in uuids if uuid.startswith(name)]):
+            left.append(matches[0])
+        else:
+            break
+    return left
 
 
 def _built_for_cuda() -> bool:

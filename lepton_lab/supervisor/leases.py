@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import os
 import tempfile
-from collections.abc import Iterator
+import time
 from pathlib import Path
+from typing import Any
 
 from ..spec import LabError
 
@@ -23,40 +25,56 @@ class Queue:
     """
     A place in the queue for one kind of device.
 
-    A ticket is a locked file with the next number. The head of the queue is the lowest ticket that is still locked; it
-    alone takes slots, as they come free. Locks belong to the open files, which ranks inherit: a slot is free when the
-    last process that computes on it is dead.
+    A ticket is a locked file, named by when it was asked for. The head of the queue is the oldest ticket that is still
+    locked; it alone takes slots, as they come free. Locks belong to the open files, which ranks inherit: a slot is free
+    when the last process that computes on it is dead.
 
     Parameters
     ----------
     kind
         "cpu" or "cuda".
+    place
+        Folder of all queues, `root()` if not given.
+    since
+        When it was asked for, in nanoseconds since the epoch; now, if not given.
+    label
+        What the slot files tell of the holder, beside its process id.
+
+    Attributes
+    ----------
+    ahead : int
+        Tickets before ours, as `acquire` last saw them.
     """
 
-    def __init__(self, kind: str) -> None:
-        self._folder = root() / kind
-        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        if root().stat().st_uid != os.getuid():  # whoever holds its locks could hold up our runs
-            raise LabError(f"{str(root())!r} belongs to another user: set XDG_RUNTIME_DIR to a folder of your own")
+    def __init__(self, kind: str, place: str = "", since: int = 0, label: dict[str, Any] | None = None) -> None:
+        top = Path(place or root())
+        self.folder = top / kind
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if top.stat().st_uid != os.getuid():  # whoever holds its locks could hold up our runs
+            raise LabError(f"{str(top)!r} belongs to another user: set XDG_RUNTIME_DIR to a folder of your own")
+        self.ahead = 0
+        self._label = label or {}
         self._held: dict[str, int] = {}
-        with self._mutex():
-            number = 1 + max((int(p.name) for p in self._folder.glob("[0-9]*")), default=0)
-            self._ticket = self._folder / f"{number:012d}"
-            # Locked under a hidden name first: a ticket that can be seen is held.
-            draft = self._folder / f".{number:012d}"
-            self._lock: int | None = os.open(draft, os.O_CREAT | os.O_RDWR, 0o600)
-            fcntl.flock(self._lock, fcntl.LOCK_EX)
-            draft.rename(self._ticket)
+        self._ticket = self.folder / f"{since or time.time_ns():020d}-{os.getpid()}"
+        # Locked under a hidden name first: a ticket that can be seen is held.
+        draft = self.folder / f".{self._ticket.name}"
+        self._lock: int | None = os.open(draft, os.O_CREAT | os.O_RDWR, 0o600)
+        fcntl.flock(self._lock, fcntl.LOCK_EX)
+        draft.rename(self._ticket)
 
     def acquire(self, slots: list[str], count: int) -> list[str] | None:
         """Try to hold `count` of the slots: their names once all are held, None as long as others are before."""
-        if self._head() != self._ticket:
+        self._look()
+        if self.ahead:
+            self._free()  # an older one came late: it must not wait for what waits for it
             return None
         for slot in slots:
             if slot not in self._held and len(self._held) < count:
-                descriptor = _try_lock(self._folder / slot)
+                descriptor = _try_lock(self.folder / slot, os.O_CREAT | os.O_RDWR)
                 if descriptor is not None:
                     self._held[slot] = descriptor
+                    os.ftruncate(descriptor, 0)
+                    os.pwrite(descriptor, json.dumps({"pid": os.getpid(), **self._label}).encode(), 0)
         if len(self._held) < count:
             return None
         self._leave()
@@ -65,6 +83,9 @@ class Queue:
     def release(self) -> None:
         """Give up this process's hold of ticket and slots; ranks that inherited them keep theirs."""
         self._leave()
+        self._free()
+
+    def _free(self) -> None:
         for descriptor in self._held.values():
             os.close(descriptor)
         self._held.clear()
@@ -75,34 +96,58 @@ class Queue:
             os.close(self._lock)
             self._lock = None
 
-    def _head(self) -> Path | None:
-        """The oldest ticket whose owner lives; those of the dead are swept away."""
-        with self._mutex():
-            for ticket in sorted(self._folder.glob("[0-9]*")):
-                if ticket == self._ticket:
-                    return ticket
-                descriptor = _try_lock(ticket)
-                if descriptor is None:
-                    return ticket
-                ticket.unlink()
+    def _look(self) -> None:
+        """Count the tickets before ours; an oldest one whose owner is dead is swept away."""
+        own = self._ticket.name
+        older = sorted(name for name in os.listdir(self.folder) if name[0].isdigit() and name < own)
+        for i, name in enumerate(older):
+            ticket = self.folder / name
+            descriptor = _try_lock(ticket, os.O_RDWR)
+            if descriptor is None and ticket.exists():
+                self.ahead = len(older) - i
+                return
+            if descriptor is not None:
+                ticket.unlink(missing_ok=True)
                 os.close(descriptor)
+        self.ahead = 0
+
+
+def _try_lock(path: Path, flags: int) -> int | None:
+    """A descriptor that holds the lock on a file; None if another has it, or there is no such file."""
+    try:
+        descriptor = os.open(path, flags, 0o600)
+    except FileNotFoundError:
         return None
-
-    @contextlib.contextmanager
-    def _mutex(self) -> Iterator[None]:
-        descriptor = os.open(self._folder / "mutex", os.O_CREAT | os.O_RDWR, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(descriptor)
-
-
-def _try_lock(path: Path) -> int | None:
-    descriptor = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(descriptor)
         return None
     return descriptor
+
+
+def holders(folder: Path) -> list[dict[str, Any]]:
+    """
+    Labels and `pid` of the processes that hold slots in a queue's folder now.
+
+    What a slot file tells counts only while the file is locked, and the process that wrote it lives.
+    """
+    found = []
+    with contextlib.suppress(OSError):
+        for slot in sorted(folder.glob("[a-z]*")):
+            with contextlib.suppress(OSError, ValueError):
+                label = json.loads(_held_text(slot))
+                os.kill(label["pid"], 0)
+                if label not in found:
+                    found.append(label)
+    return found
+
+
+def _held_text(path: Path) -> str:
+    """The text of a locked file; "" of one that nobody holds."""
+    with path.open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return file.read()
+    return ""

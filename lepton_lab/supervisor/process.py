@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import sys
+import threading
 import time
 from multiprocessing import connection
 from pathlib import Path
@@ -16,13 +17,15 @@ import torch
 from .. import control, provenance
 from ..events import Log
 from ..folders import Failure, RunFolder
-from . import devices, failures, rank
+from . import failures, rank
 from .leases import Queue
 
 if TYPE_CHECKING:
     from .zygote import Order
 
 POLL = 0.05  # seconds between looks at ranks, queue and commands
+FAR = 5.0  # most seconds between looks of a run far behind in the queue
+STOPS = 0.5  # most seconds between its looks for a stop
 GRACE = 2.0  # seconds that the other ranks have to report after one failed
 LAST = 10.0  # seconds that the other ranks have to end after one is done
 STOP = 60.0  # seconds that ranks have to reach the end of a step when told to stop
@@ -39,13 +42,9 @@ def supervise(order: Order, safe: bool) -> None:
     safe
         Whether ranks may be forked, since this process came of one with a single thread.
     """
-    os.environ.clear()
-    os.environ.update(order.values["env"])
-    with contextlib.suppress(OSError):  # of the launching process, if we may use them still
-        os.sched_setaffinity(0, order.values["cores"])
-    for folder, lock in zip(order.folders, order.locks, strict=True):
-        _redirect(Path(folder) / "logs" / "supervisor.log")
-        Supervision(RunFolder(Path(folder)), lock, order.values, safe).run()
+    for wanted, lock in zip(order.runs, order.locks, strict=True):
+        _redirect(Path(wanted["folder"]) / "logs" / "supervisor.log")
+        Supervision(wanted, lock, order.values, safe).run()
 
 
 def _redirect(path: Path) -> None:
@@ -60,10 +59,10 @@ def _redirect(path: Path) -> None:
 class Supervision:
     """One run from its place in the queue to its last state."""
 
-    def __init__(self, folder: RunFolder, lock: int, order: dict[str, Any], safe: bool) -> None:
-        self.folder, self.lock, self.order, self.safe = folder, lock, order, safe
-        self.spec = folder.spec
-        self.log = Log(folder.path / "events" / "supervisor.jsonl", -1)
+    def __init__(self, wanted: dict[str, Any], lock: int, order: dict[str, Any], safe: bool) -> None:
+        self.folder = RunFolder(Path(wanted["folder"]))
+        self.wanted, self.lock, self.order, self.safe = wanted, lock, order, safe
+        self.log = Log(self.folder.path / "events" / "supervisor.jsonl", -1)
         self.ranks: list[Any] = []
         self.killed: set[int] = set()
         self.ended: dict[int, tuple[int, float]] = {}  # rank -> exit code, time
@@ -76,15 +75,20 @@ class Supervision:
             if control.called_off(self.folder.path):
                 self._state("stopped", reason="stopped before it began")
                 return
-            device = devices.choose(self.spec)
-            queue = Queue(device)
-            if (slots := self._lease(queue, device)) is None:
+            device, label = self.wanted["device"], {"run": self.folder.id, "home": str(self.folder.path.parents[1])}
+            # The first of a chain has waited since it was launched; another queues when its turn has come.
+            queue = Queue(device, self.order["queues"], self.order.pop("since", 0), label)
+            if (slots := self._lease(queue)) is None:
                 self._state("stopped", reason="stopped while it was queued")
                 return
+            self._as_asked()
             self._state("starting", attempt=self.folder.facts.get("attempt", 0) + 1, device=device, reason=None)
             self._start(device, slots)
-            provenance.write(self.folder, device, self.order["cwd"])
+            # Beside the watch, since git may take seconds in a large repository.
+            about = threading.Thread(target=provenance.write, args=(self.folder, device, self.order["cwd"]))
+            about.start()
             self._watch()
+            about.join()
             self._finish()
         except BaseException as error:
             self._kill(range(len(self.ranks)))
@@ -96,16 +100,26 @@ class Supervision:
             self.log.close()
             os.close(self.lock)
 
-    def _lease(self, queue: Queue, device: str) -> list[str] | None:
-        said = False
-        while (slots := queue.acquire(devices.slots(device), self.spec.world)) is None:
+    def _as_asked(self) -> None:
+        """Take the environment and the cores of the process that launched it, only now: it may wait beside many."""
+        os.environ.clear()
+        os.environ.update(self.order["env"])
+        with contextlib.suppress(OSError):  # cores that we may not use any more
+            os.sched_setaffinity(0, self.order["cores"])
+
+    def _lease(self, queue: Queue) -> list[str] | None:
+        count, device, said = self.wanted["world"], self.wanted["device"], False
+        while (slots := queue.acquire(self.wanted["slots"], count)) is None:
             if not said:
                 said = True
-                count = self.spec.world
-                self._state("queued", reason=f"waits for {count} free {device} slot{'s' if count > 1 else ''}")
-            if control.stopping(self.folder.path):
-                return None
-            time.sleep(POLL)
+                reason = f"waits for {count} free {device} slot{'s' if count > 1 else ''}"
+                self._state("queued", reason=reason, queue=str(queue.folder))
+            # Those far behind look seldom, so that a hundred that wait leave the cores to those that run.
+            until = time.monotonic() + min(POLL * max(1, queue.ahead), FAR)
+            while (left := until - time.monotonic()) > 0:
+                if control.stopping(self.folder.path):
+                    return None
+                time.sleep(min(left, STOPS))
         if said:
             self.folder.note(reason=None)
         return slots
@@ -119,7 +133,7 @@ class Supervision:
         rendezvous.unlink(missing_ok=True)
         for path in (self.folder.path / "errors").iterdir():
             path.unlink()
-        for i in range(self.spec.world):
+        for i in range(self.wanted["world"]):
             gpu = slots[i].removeprefix("gpu") if device == "cuda" else None
             arguments = (str(self.folder.path), i, self.order["cwd"], self.order["path"], gpu)
             process = context.Process(target=rank.main, args=arguments, name=f"lepton-lab-rank{i}")

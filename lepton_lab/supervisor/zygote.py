@@ -64,10 +64,10 @@ def preload() -> None:
 
 @dataclass
 class Order:
-    """Runs to be done by one supervisor, one after the other: their folders, the locks on these, and the rest."""
+    """Runs to be done by one supervisor, one after the other; the locks on their folders; and the rest."""
 
     values: dict[str, Any]
-    folders: list[str]
+    runs: list[dict[str, Any]]
     locks: list[int]
 
     def drop(self) -> None:
@@ -170,7 +170,7 @@ class Inbox:
             values = json.loads(order.read())
         if self._begun is None:
             self._begun = Order(values, [], [])
-        self._begun.folders += values["folders"]
+        self._begun.runs += values["runs"]
         self._begun.locks += locks
         if not values["more"]:
             self.orders.append(self._begun)

@@ -90,12 +90,12 @@ class Estimate:
         ]
 
     def __str__(self) -> str:
-        lines = [["", "as it is", "estimate", "less"], *self.rows()]
-        told = "\n".join("  ".join(f"{cell:<22}" for cell in line).rstrip() for line in lines)
+        lines = [HEADS, *self.rows()]
+        told = "\n".join("  ".join(f"{cell:<24}" for cell in line).rstrip() for line in lines)
         return f"{told}\n{NOTE}"
 
     def _repr_html_(self) -> str:
-        head = "".join(f"<th scope='col'>{name}</th>" for name in ("", "as it is", "estimate", "less"))
+        head = "".join(f"<th scope='col'>{name}</th>" for name in HEADS)
         body = "".join(
             f"<tr><th scope='row'>{html.escape(first)}</th>{''.join(f'<td>{html.escape(cell)}</td>' for cell in rest)}"
             "</tr>"
@@ -104,6 +104,7 @@ class Estimate:
         return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table><p>{html.escape(NOTE)}</p>"
 
 
+HEADS = ("", "as it is", "estimate", "less")
 NOTE = (
     "Nothing was run: parameters and multiply-adds are counted, bytes follow from the shapes, and latency is a "
     "prediction, of one thread."

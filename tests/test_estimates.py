@@ -256,7 +256,8 @@ def test_a_search_says_that_nothing_meets_its_budget(parent):
 def test_the_terminal_estimates_and_searches_as_python_does(parent):
     found = lab.estimate(parent, [("prune", 0.5), "quantize"], epochs=3)
     words = ("prune:0.5", "quantize", "--epochs", 3)
-    assert call("estimate", *words, "--parent", parent.id[:-1])[0] == f"{found}\n"
+    told = call("estimate", *words, "--parent", parent.id[:-1])[0]
+    assert told.split() == str(found).split()
     assert json.loads(call("estimate", *words, "--json")[0]) == found.to_dict()
     assert "did you mean 'prune'" in call("estimate", "prun", code=2)[1]
     limits = ("--bytes", lab.estimate(parent).bytes / 2, "--accuracy-drop", 0.5)

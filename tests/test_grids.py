@@ -18,7 +18,7 @@ from test_reports import Page
 import lepton_lab as lab
 from lepton_lab import grids
 from lepton_lab.cli import main
-from lepton_lab.folders import ENDED
+from lepton_lab.folders import ENDED, RunFolder
 from lepton_lab.grids.output import RECORDS
 from lepton_lab.grids.running import Execution
 
@@ -253,3 +253,9 @@ def _watched(most):
     states = [run.state for run in lab.runs()]
     most.append(sum(state not in ENDED for state in states))
     return len(states) == 2 and all(state == "done" for state in states)
+
+
+def test_a_parent_by_its_name_is_the_run_that_it_means(write):
+    id = RunFolder.create(lab.Spec(name="dense")).id
+    (cell,) = grids.read(write("base: {parent: dense, compress: distill}")).cells
+    assert cell.spec.parent == id  # so that the same file finds its runs again

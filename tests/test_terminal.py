@@ -18,6 +18,7 @@ from test_cli import ENDLESS, call, start
 from torch import nn
 
 import lepton_lab as lab
+from lepton_lab.cli.listing import show_figures
 from lepton_lab.folders import RunFolder
 from lepton_lab.spec import Spec
 
@@ -169,3 +170,18 @@ def test_who_watches_can_go_without_ending_the_run():
     run.stop()
     assert run.wait(60) == "stopped"
     assert "stopped" in call("watch", "lon", code=130)[0]
+
+
+FIGURES = (["", "bytes", "time"], [["dense", "490,152", "2.5 ms"], ["pruned", "125,600", "0.9 ms"]])
+
+
+@pytest.mark.parametrize("columns", [20, 80])
+def test_figures_wider_than_the_terminal_stand_one_below_the_other(columns, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setenv("FORCE_COLOR", "1")  # as on a terminal
+    show_figures(*FIGURES, note="A note that is longer than twenty columns.")
+    lines = [line.rstrip() for line in click.unstyle(capsys.readouterr().out).splitlines()]
+    assert max(map(len, lines)) <= columns
+    below = ["dense", "  bytes  490,152", "  time   2.5 ms", "pruned", "  bytes  125,600", "  time   0.9 ms"]
+    beside = ["        bytes    time", "dense   490,152  2.5 ms", "pruned  125,600  0.9 ms"]
+    assert lines[: -(3 if columns == 20 else 1)] == (below if columns == 20 else beside)

@@ -13,6 +13,7 @@ import click
 
 from ..run import attach
 from ..spec import LabError, SpecError
+from .listing import show_figures
 from .options import as_json
 
 MEASURE_EXAMPLES = """
@@ -79,7 +80,11 @@ def measure(
         peers=peers,
         dense=attach(dense) if dense else None,
     )
-    click.echo(json.dumps(found.to_dict(), indent=1) if as_json else str(found))
+    if as_json:
+        click.echo(json.dumps(found.to_dict(), indent=1))
+    else:
+        rows = found.rows()
+        show_figures(list(rows[0]), [list(row.values()) for row in rows], found.how())
 
 
 @click.command(epilog=EXPORT_EXAMPLES)

@@ -1,8 +1,12 @@
-"""The table of runs on a terminal."""
+"""Tables on a terminal: of runs, and of figures."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 COLUMNS = ("id", "state", "what", "steps", "val loss", "val acc", "test acc")
 WIDE = 80  # characters that all columns need
@@ -11,12 +15,9 @@ DROPPED = ("steps", "val loss", "val acc")  # on narrower terminals
 
 def show_table(rows: list[dict[str, Any]]) -> None:
     """Print a line for each run, from its summary; on a narrow terminal fewer columns, but ids always whole."""
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=160)  # a file or a pipe wraps nothing
+    console = _console()
     names = COLUMNS if console.width >= WIDE else [name for name in COLUMNS if name not in DROPPED]
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in names:
@@ -27,6 +28,37 @@ def show_table(rows: list[dict[str, Any]]) -> None:
         cells = _cells(row)
         table.add_row(*(cells[name] for name in names))
     console.print(table, markup=False)
+
+
+def show_figures(heads: Sequence[str], lines: Sequence[Sequence[str]], note: str = "") -> None:
+    """Print lines of figures as a table; where a terminal is too narrow, each line figure below figure."""
+    from rich.table import Table
+
+    console = _console()
+    widths = [max(map(len, column)) for column in zip(heads, *lines, strict=True)]
+    if sum(widths) + 2 * len(widths) <= console.width:
+        table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+        for head in heads:
+            table.add_column(head, no_wrap=True)
+        for line in lines:
+            table.add_row(*line)
+        console.print(table, markup=False)
+    else:
+        for first, *rest in lines:
+            console.print(first, style="bold", markup=False)
+            for head, cell in zip(heads[1:], rest, strict=True):
+                if cell:
+                    console.print(f"  {head:<{max(map(len, heads[1:]))}}  {cell}", markup=False)
+    if note:
+        console.print(note, markup=False)
+
+
+def _console() -> Console:
+    """Standard output; a file or a pipe wraps nothing."""
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=400)
 
 
 def _cells(row: dict[str, Any]) -> dict[str, str]:

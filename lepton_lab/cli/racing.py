@@ -15,6 +15,7 @@ from ..folders import ENDED
 from ..races import COLUMNS, Race
 from ..races import race as start
 from ..spec import Spec, SpecError
+from .listing import show_figures
 from .options import CHAIN, SpecCommand, as_json, chosen, option_help, pair, spec_options, split
 from .progress import follow
 
@@ -97,19 +98,11 @@ def _follow(found: Race, quiet: bool) -> bool:
 
 
 def _show(rows: list[dict[str, Any]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=160)  # a file or a pipe wraps nothing
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("strategy", "check", *SHOWN):
-        table.add_column(name, justify="right" if name in SHOWN else "left")
-    for row in rows:
-        table.add_row(row["name"], row["check"] or row["state"], *(COLUMNS[name](row) for name in SHOWN))
-    console.print()
-    console.print(table, markup=False)
+    click.echo()
+    show_figures(
+        ["strategy", "check", *SHOWN],
+        [[row["name"], row["check"] or row["state"], *(COLUMNS[name](row) for name in SHOWN)] for row in rows],
+    )
     for row in rows:
         if row["problem"]:
             click.echo(f"{row['name']} ({row['state']}): {row['problem']}")

@@ -9,6 +9,7 @@ import click
 
 from ..run import attach
 from .compressing import LINK, known, link
+from .listing import show_figures
 from .options import CHAIN, SpecCommand, as_json, chosen, option_help, spec_options
 from .progress import EXIT
 
@@ -46,11 +47,15 @@ def estimate(
     chain: tuple[str, ...], parent: str | None, pairs: tuple[str, ...], as_json: bool, **given: str | None
 ) -> None:
     """Predict what a chain would make of a run's model: parameters, multiply-adds, bytes, latency."""
+    from ..estimates import HEADS, NOTE
     from ..estimates import estimate as predict
 
     run = attach(parent)
     found = predict(run, [link(text) for text in chain], **chosen(given, pairs, run.spec))
-    click.echo(json.dumps(found.to_dict(), indent=1) if as_json else str(found))
+    if as_json:
+        click.echo(json.dumps(found.to_dict(), indent=1))
+    else:
+        show_figures(HEADS, found.rows(), NOTE)
 
 
 estimate.help = f"{estimate.help}\n\n{LINK}\n\n\b\n{known()}"

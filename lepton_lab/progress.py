@@ -208,7 +208,7 @@ def bar(run: Run, stream: TextIO, lines_too: bool = False) -> Iterator[Show]:
     if console.width < 60:
         del columns[1]
     with Progress(*columns, console=console, transient=lines_too) as progress:
-        name = "" if lines_too else f"{run.spec.name or run.id} "
+        name = "" if lines_too else f"{run.name or run.id} "
         task = progress.add_task(f"{name}{run.state}", total=None, now="")
 
         def show(told: Epochs, lines: list[str], state: str) -> None:

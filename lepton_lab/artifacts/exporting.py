@@ -100,7 +100,8 @@ def _onnx(path: Path, module: nn.Module, about: About, *how: Any) -> float:
     scheme, calibration, keep, _ = how
     samples = calibrated(calibration, about) if scheme == "int8_static" else None
     own = Prepared(module, about)
-    model, _ = onnx_of(traced(floats(own, about), about), scheme, about, samples, keep, own, elsewhere=True)
+    plain = floats(own, about)
+    model, _ = onnx_of(traced(plain, about), scheme, about, samples, keep, plain, elsewhere=True)
     onnx_graph.slim(model)
     body = model.SerializeToString()
     session = onnxruntime.InferenceSession(body, providers=["CPUExecutionProvider"])
@@ -119,10 +120,12 @@ def _torch(path: Path, module: nn.Module, about: About, *how: Any) -> float:
     buffer = io.BytesIO()
     with torch.no_grad(), quiet():
         own = Prepared(module, about)
-        plain = Prepared(module, about, torch.bfloat16) if how[0] == "bf16" else floats(own, about)
+        coarse = torch.bfloat16 if how[0] == "bf16" else None
+        plain = Prepared(module, about, coarse) if coarse else floats(own, about)
         torch.export.save(traced(plain, about), buffer)
         program = torch.export.load(io.BytesIO(buffer.getvalue())).module()
-        hold(program(about.samples(HELD)).numpy(), own, about, f"torch.export's program in {how[0]}", plain.dtype)
+        got = program(about.samples(HELD)).numpy()
+        hold(got, own if coarse else plain, about, f"torch.export's program in {how[0]}", coarse)
         difference = _difference(lambda x: program(torch.from_numpy(x)).numpy(), own, about)
     _write(path, buffer.getvalue())
     return difference

@@ -172,7 +172,7 @@ def hold(got: np.ndarray, own: Prepared, about: About, what: str, dtype: torch.d
     got
         The scores, (HELD, ...).
     own
-        The module as the user has it.
+        What computes the module's own: as the user has it, or as `floats` has found it to be the same.
     what
         Computed them; for the sentence.
     dtype

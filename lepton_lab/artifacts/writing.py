@@ -89,12 +89,13 @@ def write(
         if chosen == "torch":
             graph, weights = _torch(program, scheme, about)
         else:
-            graph, weights = _onnx(program, scheme, about, samples, tuple(keep), own)
+            graph, weights = _onnx(program, scheme, about, samples, tuple(keep), plain)
     draft = manifest.build(about, scheme, chosen, tuple(keep), figures, expected, 0.0)
     made = Artifact._of(path, draft, graph, weights)
     got = made.forward(about.samples(HELD).numpy())
     if scheme in ("fp32", "bf16"):
-        hold(got, own, about, f"{scheme} under {chosen}", torch.bfloat16 if scheme == "bf16" else None)
+        coarse = torch.bfloat16 if scheme == "bf16" else None
+        hold(got, own if coarse else plain, about, f"{scheme} under {chosen}", coarse)
     error = float(abs(got - expected).max())
     told = manifest.build(about, scheme, chosen, tuple(keep), figures, got, error)
     container.pack(path, told, graph, weights)
@@ -125,14 +126,14 @@ def _torch(program: Any, scheme: str, about: About) -> tuple[bytes, bytes]:
 
 
 def _onnx(
-    program: Any, scheme: str, about: About, samples: np.ndarray | None, keep: tuple[str, ...], own: Prepared
+    program: Any, scheme: str, about: About, samples: np.ndarray | None, keep: tuple[str, ...], plain: Prepared
 ) -> tuple[bytes, bytes]:
     import numpy as np
     from safetensors.numpy import save
 
     from . import onnx_graph
 
-    model, floats = onnx_of(program, scheme, about, samples, keep, own)
+    model, floats = onnx_of(program, scheme, about, samples, keep, plain)
     onnx_graph.slim(model)
     graph, weights, axes = onnx_graph.split(model)
     if scheme != "fp32":  # what is not computed in integers, such as an embedding, is still stored as such
@@ -147,13 +148,13 @@ def onnx_of(
     about: About,
     samples: np.ndarray | None,
     keep: tuple[str, ...],
-    own: Prepared,
+    plain: Prepared,
     elsewhere: bool = False,
 ) -> tuple[onnx.ModelProto, set[str]]:
     """
     A program as ONNX in a scheme, for sessions of ours or elsewhere; and names of weights that stay in floats.
 
-    Before its numbers are made smaller it is held to the module as the user has it, `own`.
+    Before its numbers are made smaller it is held to what `floats` gave, `plain`.
     """
     from . import folding, onnx_graph, quantizing
     from .preparing import HELD, hold
@@ -164,7 +165,7 @@ def onnx_of(
         session = onnx_graph.session(*onnx_graph.split(model)[:2])
     except LabError as error:
         raise LabError(f"model={about.model!r}: {error}; write it with runtime='torch'") from None
-    hold(session.run(None, {onnx_graph.INPUT: about.samples(HELD).numpy()})[0], own, about, "ONNX Runtime")
+    hold(session.run(None, {onnx_graph.INPUT: about.samples(HELD).numpy()})[0], plain, about, "ONNX Runtime")
     if scheme == "int8_static":
         assert samples is not None
         return quantizing.static(model, samples, about, keep, elsewhere)

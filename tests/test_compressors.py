@@ -394,6 +394,14 @@ class TestPrune:
         for layer, why in left.items():
             assert why in prune.told["left"][layer] and layer not in prune.told["kept"]
 
+    def test_a_model_that_draws_random_numbers_is_pruned_all_the_same(self):
+        class Drawing(nn.Sequential):
+            def forward(self, x):
+                return super().forward(nn.functional.dropout(x))
+
+        module = Drawing(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10))
+        assert COMPRESSORS["prune"]().apply(module, work("mlp", module))[1].out_features == 16
+
     def test_a_model_with_nothing_to_remove_is_refused(self):
         with pytest.raises(SpecError, match=r"nothing that can be removed \(1: gives the model's answers\)"):
             module = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .injection import parameters
     from .launching import compress, launch, repeat
     from .meters import Measured, measure
+    from .overview import table
     from .races import Race, race
     from .rates import RateTest, find_lr
     from .reports import report
@@ -54,6 +55,7 @@ _HOMES = {
     "compare": "comparing",
     "Race": "races",
     "race": "races",
+    "table": "overview",
     "RateTest": "rates",
     "find_lr": "rates",
     "advise": "advice",
@@ -115,6 +117,7 @@ __all__ = [
     "search",
     "sensitivity",
     "serve",
+    "table",
 ]
 
 
@@ -125,4 +128,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return [*globals(), *__all__]
+    return __all__

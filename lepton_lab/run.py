@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from . import control, costs, provenance, story
 from .compressors.chain import chain_name, epochs
 from .folders import ENDED, Failure, RunFolder, find, folders, read_json
+from .labels import Labelled
 from .naming import title
 from .progress import waiting
 from .spec import CELL, LabError, Spec, SpecError, keywords, pick, table
@@ -31,7 +32,7 @@ POLL = 0.02  # seconds between looks while waiting
 HELD = 3  # runs that a remark names as those that hold devices
 
 
-class Run:
+class Run(Labelled):
     """
     One run, live or ended, as its folder tells it.
 
@@ -76,64 +77,6 @@ class Run:
     def failure(self) -> Failure | None:
         """Why it failed: rank, type, message, where, step, others; None if it did not."""
         return self._folder.failure
-
-    @property
-    def name(self) -> str:
-        """A name of its own, or ""; `rename` changes it."""
-        return str(self._folder.labels.get("name", self.spec.name))
-
-    @property
-    def tags(self) -> list[str]:
-        """Words to find it by; `tag` changes them."""
-        return list(self._folder.labels.get("tags", []))
-
-    @property
-    def note(self) -> str:
-        """What was written down about it, or ""; `annotate` changes it."""
-        return str(self._folder.labels.get("note", ""))
-
-    @property
-    def archived(self) -> bool:
-        """Whether it was put out of sight; `archive` changes it."""
-        return bool(self._folder.labels.get("archived"))
-
-    def rename(self, name: str) -> None:
-        """
-        Give it another name, "" for none.
-
-        Raises
-        ------
-        SpecError
-            If it is no text, too long, or has characters that can't be seen.
-        """
-        self._folder.label(name=self.spec.replace(name=name).name)
-
-    def tag(self, *tags: str) -> None:
-        """Let these be its tags, in place of those it had."""
-        if wrong := [tag for tag in tags if not isinstance(tag, str) or not tag.strip() or "," in tag]:
-            raise SpecError(f"tag {wrong[0]!r}: must be a text without a comma, such as run.tag('baseline', 'paper')")
-        self._folder.label(tags=list(dict.fromkeys(tag.strip() for tag in tags)))
-
-    def annotate(self, note: str) -> None:
-        """Write down something about it, in place of what was written before; "" for nothing."""
-        if not isinstance(note, str):
-            raise SpecError(f"note={note!r}: must be a text")
-        self._folder.label(note=note)
-
-    def archive(self, archived: bool = True) -> None:
-        """Put it out of sight on the shelf, or with False back; nothing of it is removed."""
-        self._folder.label(archived=bool(archived))
-
-    def delete(self) -> None:
-        """
-        Remove its folder for good: curves, checkpoints, artifacts and logs.
-
-        Raises
-        ------
-        LabError
-            If it has not ended.
-        """
-        self._folder.remove()
 
     @property
     def seconds(self) -> float:
@@ -364,7 +307,21 @@ class Run:
         self._command("set", **{name: getattr(checked, name) for name in values})
 
     def checkpoint(self) -> None:
-        """Save a checkpoint after the step at hand."""
+        """
+        Save a checkpoint after the step at hand of a live run, beside those that `checkpoint_every` asks for.
+
+        What an ended run saved last is in `model()`, and the step of it in `facts["checkpoint"]`.
+
+        Raises
+        ------
+        LabError
+            If it has ended.
+        """
+        if self.state in ENDED:
+            raise LabError(
+                f"run {self.id!r} has ended ({self.state}) and takes no more steps to save; its last checkpoint is of "
+                f"{self._last_good}: run.model() gives the model, run.resume() goes on where more is to be done"
+            )
         self._command("checkpoint")
 
     def _command(self, name: str, **values: Any) -> None:
@@ -471,6 +428,16 @@ def attach(id: str | None = None) -> Run:
     return Run(find(id))
 
 
-def runs() -> list[Run]:
-    """All runs under LEPTON_LAB_HOME, newest first."""
-    return [Run(folder) for folder in folders()]
+def runs(tag: str | None = None, archived: bool | None = None) -> list[Run]:
+    """
+    The runs under LEPTON_LAB_HOME, newest first.
+
+    Parameters
+    ----------
+    tag
+        Only those that bear it.
+    archived
+        True, only those that were archived; False, only the others; None, all.
+    """
+    found = [Run(folder) for folder in folders()]
+    return [run for run in found if (tag is None or tag in run.tags) and (archived is None or run.archived == archived)]

@@ -20,6 +20,7 @@ from .artifacts import export, load_test, measure
 from .compressing import command as compressing
 from .describing import described, tell
 from .generating import generate
+from .labelling import COMMANDS as labelling
 from .listing import show_table
 from .options import SpecCommand, as_json, chosen, option_help, spec_options
 from .progress import foreground
@@ -136,14 +137,17 @@ for command in (watch, logs, measure, export, load_test, serve, generate, find_l
 
 
 @main.command("list")
+@click.option("--tag", help="Only runs that bear this tag.")
+@click.option("--archived", is_flag=True, help="Those that were archived, in place of the others.")
 @as_json
-def list_runs(as_json: bool) -> None:
-    """Show all runs, newest first."""
-    found = runs()
+def list_runs(tag: str | None, archived: bool, as_json: bool) -> None:
+    """Show the runs, newest first."""
+    found = runs(tag, archived)
     if as_json:
         click.echo(json.dumps([run.summary() for run in found], indent=1))
     elif not found:
-        click.echo(f"There are no runs yet under {home() / 'runs'}: lepton-lab demo makes one.")
+        such = f" with tag {tag!r}" if tag else " in the archive" if archived else ""
+        click.echo(f"There are no runs{such} yet under {home() / 'runs'}: lepton-lab demo makes one.")
     else:
         show_table([run.summary() for run in found])
 
@@ -158,6 +162,8 @@ def show(id: str | None, as_json: bool) -> None:
 
 
 main.add_command(compressing(foreground))
+for command in labelling:
+    main.add_command(command)
 
 
 @main.command()

@@ -106,15 +106,19 @@ def test_form_launch_and_live_curve(app, page):
 
 @pytest.mark.slow  # for a person to look at
 def test_dark_and_narrow(app, page):
-    page.set_viewport_size({"width": 560, "height": 1900})
-    page.goto(f"{app}/?theme=dark")
+    """Where the system is dark, so is the page; on a telephone the state of a run is in sight."""
+    page.emulate_media(color_scheme="dark")
+    page.set_viewport_size({"width": 390, "height": 2400})
+    page.goto(app)
     page.get_by_role("button", name="Launch", exact=True).wait_for(timeout=60_000)
     page.get_by_role("textbox", name="Epochs").fill("2")
     page.keyboard.press("Enter")
     page.get_by_role("button", name="Launch", exact=True).click()
     wait_for(lambda: state(page) == "done", 60, "the run did not end")
     wait_for(lambda: points(page), 20, "nothing was drawn")
-    assert page.locator(".ll-live").get_attribute("data-theme") == "dark"
+    assert page.locator(".ll-live").first.get_attribute("data-theme") == "dark"
+    state_of = page.locator(".ll-shelf tbody .ll-badge").first
+    assert state_of.bounding_box()["x"] + state_of.bounding_box()["width"] < 390, "one has to scroll for the state"
     keep(page, "app-dark")
     spill = page.evaluate("() => document.documentElement.scrollWidth - document.documentElement.clientWidth")
     assert spill <= 0, "something is cut off at the right"

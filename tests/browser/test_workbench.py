@@ -226,3 +226,76 @@ def test_start_here(notebook):
     overlay.locator(".ll-chart").last.hover()
     book.shoot("overlay", ".ll-live")
     assert book.complaints == []
+
+
+SHELF = """import time
+import lepton_lab as lab
+from lepton_lab.folders import RunFolder
+from lepton_widgets import Shelf
+for i in range(500):
+    folder = RunFolder.create(lab.Spec(model="mlp" if i % 2 else "cnn", lr=(i + 1) / 1000, name=f"many {i}"))
+    folder.set_state("done")
+shelf = Shelf()
+shelf"""
+
+
+def test_shelf(notebook):
+    """500 runs are sorted, searched, named, archived and deleted, by mouse and by keyboard."""
+    book = notebook(SHELF)
+    page = book.page
+    book.run_all()
+    table = page.locator(".ll-shelf")
+    rows = table.locator("tbody tr")
+    wait_for(lambda: "500" in table.locator(".ll-note").inner_text(), 60, "not all runs came")
+    assert rows.count() == 100, "a long table is shown in parts"
+    first = lambda: rows.first.locator(".ll-run").inner_text()  # noqa: E731
+    table.get_by_role("button", name="Optimizer").click()
+    wait_for(lambda: first() == "many 0", 10, "it is not sorted by the learning rate")
+    table.get_by_role("button", name="Optimizer").press("Enter")
+    wait_for(lambda: first() == "many 499", 10, "it is not sorted the other way")
+    assert table.locator("th[aria-sort=descending]").inner_text().startswith("Optimizer")
+    table.get_by_role("searchbox", name="Search runs").fill("mlp many 49")
+    wait_for(lambda: "of 500" in table.locator(".ll-note").inner_text(), 10, "nothing was searched")
+    names = rows.locator(".ll-run").all_inner_texts()
+    assert len(names) == 6 and all(name.startswith("many 49") for name in names), names  # 49, 491, 493, ... 499
+    table.get_by_role("button", name="Edit run many 499").press("Enter")
+    form = table.get_by_role("form", name="Edit run many 499")
+    form.get_by_role("textbox", name="Tags").fill("paper, best")
+    form.get_by_role("textbox", name="Name").fill("many 49 renamed")
+    form.get_by_role("textbox", name="Name").press("Enter")
+    table.get_by_text("many 49 renamed").wait_for()
+    assert "paper" in table.get_by_role("row", name="many 49 renamed").inner_text()
+    book.shoot("shelf", ".ll-shelf")
+    table.get_by_role("button", name="Edit run many 497").click()
+    table.get_by_role("button", name="Archive", exact=True).click()
+    wait_for(lambda: "499" in table.locator(".ll-note").inner_text(), 10, "it was not archived")
+    table.get_by_role("button", name="Edit run many 495").click()
+    table.get_by_role("button", name="Delete", exact=True).click()
+    keep = table.get_by_role("button", name="Keep")
+    assert keep.evaluate("(button) => button === document.activeElement"), "Enter would delete"
+    assert "500" in book.run("print(len(lab.runs()))"), "it was deleted without a question"
+    table.get_by_role("button", name="Delete it for good").click()
+    wait_for(lambda: "498" in table.locator(".ll-note").inner_text(), 10, "it was not deleted")
+    assert "499" in book.run("print(len(lab.runs()))")
+    assert book.complaints == []
+
+
+def test_a_chart_survives_a_change_of_theme(notebook):
+    """What is pointed at keeps its place and size, and another theme does not fold it up."""
+    book = notebook("from lepton_lab import charts\ncharts.curves('A loss', {'it': [3.0, 2.0, 1.0]}, y='loss')")
+    page = book.page
+    book.run_all()
+    picture = page.locator(".plot-img")
+    before = picture.bounding_box()
+    picture.hover()
+    plot = page.locator(".js-plotly-plot .main-svg").first
+    plot.wait_for()
+    size = lambda: plot.bounding_box()  # noqa: E731
+    assert abs(size()["width"] - before["width"]) < 2 and abs(size()["height"] - before["height"]) < 8
+    assert abs(size()["x"] - before["x"]) < 2
+    book.shoot("chart-interactive", ".js-plotly-plot")
+    for theme in ("JupyterLab Dark", "JupyterLab Light"):
+        book.command("apputils:change-theme", theme=theme)
+        page.wait_for_timeout(800)
+    assert size()["height"] > 300, "the chart folded up"
+    assert book.complaints == []

@@ -21,6 +21,7 @@ import lepton_lab as lab
 from lepton_lab.cli.listing import show_figures
 from lepton_lab.folders import RunFolder
 from lepton_lab.spec import Spec
+from lepton_lab.supervisor import client
 
 SCRIPT = """
 import torch, lepton_lab as lab
@@ -100,6 +101,17 @@ class Talks(nn.Module):
         return self.layer(x.flatten(1))
 
 
+class Says(Talks):
+    """Says one thing, and then trains for long."""
+
+    def __init__(self):
+        super().__init__()
+        print("a word")
+
+    def forward(self, x):
+        return self.layer(x.flatten(1))
+
+
 class Fails(Talks):
     def forward(self, x):
         raise ValueError("a wheel came off")
@@ -156,6 +168,17 @@ def test_what_ranks_printed_is_told_by_rank():
     assert call("logs", silent)[1] == f"Run {silent} (interrupted) has printed nothing.\n"
     text, _ = terminal(*cli("watch", "talks"), columns=60)
     assert "done" in text and "1/1" in text
+
+
+def test_what_a_rank_prints_can_be_read_at_once(endless, monkeypatch):
+    client.close()
+    monkeypatch.setenv("LEPTON_LAB_STANDBY", "0")  # a process that takes the environment as it is now
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
+    run = lab.launch(endless.replace(world=1), model=Says)
+    until(lambda: "a word" in call("logs")[0])
+    assert run.state in ("starting", "running")
+    run.stop()
+    assert run.wait(60) == "stopped"
 
 
 def test_who_watches_can_go_without_ending_the_run():

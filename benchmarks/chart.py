@@ -70,7 +70,8 @@ def stream(folder: RunFolder, step: int, hz: float, seconds: float) -> dict[int,
     from lepton_lab.events import Log
 
     log, happened = Log(folder.path / "events" / "rank0.jsonl", 0), {}
-    log.start(device="cpu", threads=1)
+    log.know(dict, device="cpu", threads=1)
+    log.start()
     try:
         began = time.time()
         while time.time() - began < seconds:

@@ -37,7 +37,8 @@ def one(events: int, pace: float) -> tuple[float, float, float]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "rank0.jsonl")
         log = Log(path, 0)
-        log.start(threads=1, device="cpu")
+        log.know(dict, threads=1, device="cpu")
+        log.start()
         start, cpu = time.perf_counter(), time.process_time()
         for first in range(1, events + 1, BATCH):
             before = time.perf_counter_ns()

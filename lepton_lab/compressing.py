@@ -161,7 +161,9 @@ class Chain:
         if (here / DONE).exists():
             return "done"
         log = Log(here / f"rank{self.strategy.rank}.jsonl", self.strategy.rank)
-        log.start(operations.waiting, **self.facts)
+        log.know(dict, **self.facts)
+        log.start(operations.waiting)
+        self.log.away = True
         try:
             begin = self.epochs * self.each
             part = Part(epochs, begin, 0, begin, control=self.control)  # the run's steps are done
@@ -169,6 +171,7 @@ class Chain:
             if fit.run() == "stopped":
                 return "stopped"
         finally:
+            self.log.away = False
             log.close()
 
         def finished() -> nn.Module:

@@ -45,6 +45,8 @@ class Log:
         """Loss x samples, right answers and samples since the loop last cleared it: the epoch's training figures."""
         self.waits = ""
         """What the rank was seen to wait in, if it stands still."""
+        self.away = False
+        """Whether the rank does steps that another log tells of, so that it does not stand still."""
         self._file = path.open("ab", buffering=0)
         if torn(path):  # by a crash of an earlier life: the next line must not be read as part of it
             self._file.write(b"\n")
@@ -57,28 +59,27 @@ class Log:
         self._pace = Pace()
         self._system_at = time.perf_counter()
         self._seen = 0  # step at the last system event
+        self._stepped = time.time()  # when the last step was done
         self._lock = threading.Lock()
         self._closing = threading.Event()
         self._thread: threading.Thread | None = None
 
-    def start(
-        self, waiting: Callable[[], str] = str, report: Callable[[], dict[str, Any]] = dict, **facts: Any
-    ) -> None:
+    def start(self, waiting: Callable[[], str] = str) -> None:
         """
         Start the flushing thread.
 
         Parameters
         ----------
         waiting
-            Tells what the rank waits in; asked when there was no step since the last system event.
-        report
-            The strategy's own figures, which go into each system event.
-        **facts
-            Go into each system event: threads, device.
+            Tells what the rank waits in, or where it stands; asked when there was no step since the last system event.
         """
-        self._waiting, self._report, self._facts = waiting, report, facts
+        self._waiting = waiting
         self._thread = threading.Thread(target=self._run, name="lepton-lab-events", daemon=True)
         self._thread.start()
+
+    def know(self, report: Callable[[], dict[str, Any]], **facts: Any) -> None:
+        """From now on write the strategy's own figures, and `facts` (threads, device), into each system event."""
+        self._report, self._facts = report, facts
 
     def train(self, step: int, epoch: int, loss: Tensor, correct: Tensor | None, samples: int, lr: float) -> None:
         """Note one optimizer step: the mean `loss` over this rank's `samples`, and how many answers were `correct`."""
@@ -147,7 +148,7 @@ class Log:
                 self.sums[1] += rights[i]
             self.sums[2] += samples
             self._pace.step(t, samples)
-        self.step = step
+        self.step, self._stepped = step, t
         self._last["loss"] = loss
         if rights is not None:
             self._last["accuracy"] = rights[-1] / max(samples, 1)
@@ -193,8 +194,9 @@ class Log:
 
     def _system(self) -> None:
         self._system_at = time.perf_counter()
-        stands, self._seen = self.step == self._seen, self.step
-        self.waits = self._asked("waiting", self._waiting, "") if stands and not self._closing.is_set() else ""
+        still = self.step == self._seen and not (self.away or self._closing.is_set())
+        self._seen = self.step
+        self.waits = self._asked("waiting", self._waiting, "") if still else ""
         with self._lock:
             rates = self._pace.rates
         row = {
@@ -208,6 +210,8 @@ class Log:
             **self._last,
         }
         row |= {name: value for name, value in self.report().items() if name not in row}
+        if still:
+            row["since"] = round(self._stepped, 3)
         if self.waits:
             row["waits"] = self.waits
         if self._facts.get("device", "cpu").startswith("cuda"):

@@ -350,14 +350,14 @@ class RunFolder:
         at = text.rfind(b'{"kind": "system"')
         return next(parse(text[at:].split(b"\n", 1)[0]), {}) if at >= 0 else {}
 
-    def latest(self, rank: int = 0) -> list[dict[str, Any]]:
-        """The newest events of a rank: about the last second of it, however long the run."""
-        return rewound(list(parse(self._end(rank))))
+    def latest(self, rank: int = 0, size: int = 256 * 1024) -> list[dict[str, Any]]:
+        """The newest events of a rank, from the last `size` bytes: about a second of it, however long the run."""
+        return rewound(list(parse(self._end(rank, size))))
 
-    def _end(self, rank: int) -> bytes:
+    def _end(self, rank: int, size: int = 256 * 1024) -> bytes:
         try:
             with (self.path / "events" / f"rank{rank}.jsonl").open("rb") as file:
-                file.seek(max(0, os.fstat(file.fileno()).st_size - 256 * 1024))
+                file.seek(max(0, os.fstat(file.fileno()).st_size - size))
                 return file.read()
         except FileNotFoundError:
             return b""

@@ -11,12 +11,14 @@ import threading
 import traceback
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 KEPT = 1024  # operations that the recorder remembers, the oldest dropped: more than a few steps make
 WAITING = ("lepton_lab/strategies/", "torch/distributed/")  # files whose functions wait for other ranks
 # Files whose functions wait on behalf of others.
-PASSED = (sysconfig.get_paths()["stdlib"], "torch/futures/", "torch/multiprocessing/")
+PASSED = (sysconfig.get_paths()["stdlib"], "torch/futures/", "torch/multiprocessing/", "torch/utils/data/")
+LOADING = "lepton_lab/loading.py"
 SIZES = {"Double": 8, "Long": 8, "Half": 2, "BFloat16": 2, "Byte": 1, "Char": 1, "Bool": 1}  # else 4 bytes a number
 # Bytes that a rank of a ring of n sends for each byte that it puts in (nccl's documentation).
 FACTORS: dict[str, Callable[[int], float]] = {
@@ -50,8 +52,13 @@ def waiting() -> str:
     """What this process's main thread waits in, such as "all_reduce of 101,770 numbers"; "" if that can't be told."""
     if unfinished := [entry for entry in recorded() if not entry["retired"]]:
         return _told(unfinished[0])
+    return _place(stack())
+
+
+def stack() -> list[tuple[FrameType, int]]:
+    """Frames of this process's main thread and their lines, the innermost first."""
     frame = sys._current_frames().get(threading.main_thread().ident or 0)
-    return _place(traceback.walk_stack(frame)) if frame else ""
+    return list(traceback.walk_stack(frame)) if frame else []
 
 
 def broken(error: BaseException) -> str:
@@ -85,6 +92,8 @@ def _place(frames: Iterable[tuple[Any, int]]) -> str:
         path, name = frame.f_code.co_filename, frame.f_code.co_name
         if (path.startswith(PASSED[0]) and "site-packages" not in path) or any(part in path for part in PASSED[1:]):
             continue
+        if path.endswith(LOADING):
+            return "a batch of the processes that load the data"
         if path.endswith("distributed_c10d.py"):  # of a collective operation the recorder knows more
             peer = frame.f_locals.get(PEER.get(name, ""))
             return "" if peer is None else f"{name} {'to' if PEER[name] == 'dst' else 'from'} rank {peer}"

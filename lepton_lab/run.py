@@ -17,6 +17,7 @@ from .naming import title
 from .progress import waiting
 from .spec import CELL, LabError, Spec, SpecError, keywords, pick, table
 from .supervisor import devices, leases, reap, submit
+from .supervisor.failures import stall
 from .tails import Tail
 
 if TYPE_CHECKING:
@@ -89,7 +90,11 @@ class Run(Labelled):
 
     @property
     def remark(self) -> str:
-        """Why it waits, was stopped or interrupted, and what to do, in a sentence; "" where nothing is to be said."""
+        """
+        Why it waits, takes no step, was stopped or interrupted, and what to do, in a sentence.
+
+        "" where nothing is to be said.
+        """
         state, reason = self.state, self.facts.get("reason") or ""
         if state == "queued" and reason:
             return reason + self._holders()
@@ -104,6 +109,8 @@ class Run(Labelled):
                 "going on would fail the same way, since a run keeps the code, data and values that it was launched "
                 "with; put it right, and launch another"
             )
+        if state in ("starting", "running") and (stood := stall(self._folder)):
+            return stood
         return (reason if state == "stopped" else "") or self.facts.get("skipped") or ""
 
     @property

@@ -127,7 +127,7 @@ class Fit:
             for batches, count in self.train.epoch(now.epoch, skip=now.position):
                 while command := self.control.next(now.step):
                     if self._obey(command) == "stop":
-                        return self._stop()
+                        return self.stop()
                 lr = self._set_lr()
                 batches = objective.over(batches)
                 loss, correct, samples = tracer.step(now.step, batches, count, objective, now.clip)
@@ -238,7 +238,8 @@ class Fit:
                     self._state("running", step=self.now.step)
                     return "resume"
 
-    def _stop(self) -> str:
+    def stop(self) -> str:
+        """Save what the steps done by now have made, and leave it at that."""
         self._state("stopping", step=self.now.step)
         self._save()
         return "stopped"

@@ -147,7 +147,8 @@ def rows(path):
 
 def test_the_log_keeps_every_step_and_its_order(tmp_path):
     log = Log(tmp_path / "rank0.jsonl", 0)
-    log.start(threads=1, device="cpu")
+    log.know(dict, threads=1, device="cpu")
+    log.start()
     for step in range(1, 501):
         log.train(step, 0, torch.tensor(1 / step), torch.tensor(step % 5), 5, 0.1)
     log.evaluation("val", 500, 0, loss=0.5, accuracy=0.75)

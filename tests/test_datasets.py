@@ -365,6 +365,8 @@ def test_cifar_refuses_what_is_no_batch(batch):
     with pytest.raises(SpecError) as error:
         cifar.read_batch(pickle.dumps(batch), Path("some/data_batch_1"))
     assert "some/data_batch_1" in sentence(error)
+    if "labels" not in batch:
+        assert "it holds no " in sentence(error)
 
 
 @settings(max_examples=40, deadline=None)

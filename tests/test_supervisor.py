@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -11,13 +12,14 @@ import time
 
 import psutil
 import pytest
+from click.testing import CliRunner
 from conftest import numbered, ranks_of, until
 from torch import nn
 
 import lepton_lab as lab
-from lepton_lab import control
+from lepton_lab import cli, control
 from lepton_lab.folders import RunFolder
-from lepton_lab.supervisor import client, warm
+from lepton_lab.supervisor import client, failures, warm
 from lepton_lab.supervisor.failures import VICTIM
 from lepton_lab.supervisor.zygote import Inbox
 
@@ -285,17 +287,47 @@ def test_a_rank_that_exits_by_itself_is_not_taken_for_done(endless):
     assert run.failure.rank == 1 and "exit code 0" in run.failure.message
 
 
-def test_a_run_whose_ranks_hang_is_ended_by_stop(endless, monkeypatch):
+def test_a_run_whose_ranks_stand_still_says_so_and_is_ended_by_stop(endless, monkeypatch):
     client.close()
     # The supervisor's patience, shortened in a process of its own.
     monkeypatch.setenv("LEPTON_LAB_STANDBY", "0")
     monkeypatch.setattr(client, "CODE", "import lepton_lab.supervisor.process as p; p.STOP = 1.0; " + client.CODE)
+    monkeypatch.setattr(failures, "STILL", 3.0)
     run = lab.launch(endless, model=Hangs)
     ranks = started(run, 3)
+    line = 1 + Path(__file__).read_text().splitlines().index("        time.sleep(600)")
+    until(lambda: f"rank 1 in {__file__}, line {line}" in run.remark, 20)
+    assert re.match(r"no step since \d\d:\d\d:\d\d \(\d+ s\): rank 0 in all_reduce of ", run.remark), run.remark
+    for command in ("list", "show"):
+        assert "no step since" in CliRunner().invoke(cli.main, [command]).output
     run.stop()
     assert run.wait(30) == "stopped"
     assert "did not reach the end of a step" in run.facts["reason"]
     assert gone(ranks)
+
+
+class Loops(nn.Linear):
+    def __init__(self):
+        super().__init__(64, 10)
+        self.seen = 0
+
+    def forward(self, x):
+        self.seen += 1
+        while self.seen > 5:
+            pass
+        return super().forward(x.flatten(1))
+
+
+def test_a_stop_saves_what_there_is_where_a_step_never_ends(endless, monkeypatch):
+    client.close()
+    monkeypatch.setenv("LEPTON_LAB_STANDBY", "0")
+    monkeypatch.setattr(client, "CODE", "import lepton_lab.supervisor.process as p; p.ASK = 0.5; " + client.CODE)
+    run = lab.launch(endless.replace(world=1, strategy="single"), model=Loops)
+    until(lambda: len(run.rows("train")) == 5)
+    run.stop()
+    assert run.wait(30) == "stopped"
+    assert run.facts["checkpoint"] == 5 and run.model().weight.isfinite().all()
+    assert "was broken off in" in run.remark and "test_supervisor.py, line" in run.remark
 
 
 def test_a_rank_that_stands_still_is_named_and_not_the_one_that_waited(endless):

@@ -150,6 +150,8 @@ def list_runs(tag: str | None, archived: bool, as_json: bool) -> None:
         click.echo(f"There are no runs{such} yet under {home() / 'runs'}: lepton-lab demo makes one.")
     else:
         show_table([run.summary() for run in found])
+        for run in (run for run in found if run.state == "running" and run.remark):
+            click.echo(f"{run.id}: {run.remark}")
 
 
 @main.command()

@@ -81,6 +81,8 @@ def read_batch(contents: bytes, path: Path) -> tuple[np.ndarray, np.ndarray]:
 
     try:
         batch = _ArraysOnly(io.BytesIO(contents), encoding="latin1").load()
+        if missing := [name for name in ("data", "labels") if name not in batch]:
+            raise ValueError(f"it holds no {' and no '.join(map(repr, missing))}, which every CIFAR-10 batch does")
         x, y = np.asarray(batch["data"]), np.asarray(batch["labels"], dtype=np.int64)
     except Exception as error:  # a damaged pickle raises almost anything
         raise damaged(path, str(error) or type(error).__name__) from None

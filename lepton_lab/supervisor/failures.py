@@ -15,6 +15,8 @@ from .. import operations, shipping
 from ..folders import Failure, RunFolder, read_json, write_json
 from ..loading import Fault
 
+STILL = 10.0  # seconds without a step after which that is said
+NEWEST = 4096  # bytes at the end of a rank's events that hold the last of them
 LONGEST = 2000  # characters of a message that are kept
 
 # What a rank says whose peer is gone.
@@ -63,8 +65,33 @@ def nearest(folder: RunFolder, frames: Iterable[tuple[str, int]]) -> str:
     """
     cells = (read_json(folder.path / "code" / "cells.json") or {}).keys()
     ours = (sysconfig.get_paths()["purelib"], sysconfig.get_paths()["stdlib"], str(Path(__file__).parents[1]), "<")
+    frames = list(frames)
     user = [f for f in frames if f[0] in cells] or [f for f in frames if not f[0].startswith(ours)]
     return shipping.place(folder, *user[-1]) if user else ""
+
+
+def standing(folder: RunFolder) -> str:
+    """What this rank's main thread waits in, else the user's line that it is at; "" if neither can be told."""
+    frames = [(frame.f_code.co_filename, line) for frame, line in operations.stack()]
+    return operations.waiting() or nearest(folder, reversed(frames))
+
+
+def stall(folder: RunFolder) -> str:
+    """Since when no step was done, and where each rank is, as a sentence; "" where the last one is not long ago."""
+    newest = {rank: (folder.latest(rank, NEWEST) or [{}])[-1] for rank in range(folder.spec.world)}
+    since = max((row.get("since", row["t"]) for row in newest.values() if row), default=time.time())
+    seconds = time.time() - since
+    if seconds < STILL:
+        return ""
+    ranks: dict[str, list[str]] = {}
+    for rank, row in newest.items():
+        silent = row and time.time() - row["t"] > STILL
+        place = "an unknown place, saying nothing" if silent else row.get("waits", "")
+        ranks.setdefault(place, []).append(str(rank))
+    places = [f"rank {', '.join(names)} in {place}" for place, names in ranks.items() if place]
+    begun = time.strftime("%H:%M:%S", time.localtime(since))
+    during = " while it evaluates" if folder.facts.get("evaluating") else ""
+    return f"no step since {begun} ({seconds:.0f} s){during}{': ' * bool(places)}{'; '.join(places)}"
 
 
 def cut(message: str, longest: int) -> str:
@@ -124,7 +151,8 @@ def first(folder: RunFolder, ended: dict[int, tuple[int, float]], killed: set[in
         # All who spoke had waited for another in vain, and we had to kill that one: it is the one to blame.
         stuck = min(killed, key=lambda rank: steps[rank])
         what = waits.get(cause["rank"], cause["message"].strip())
-        waited = f"it did not answer for {folder.spec.timeout:g} s; rank {cause['rank']} waited for it in {what}"
+        stood = f" and was in {waits[stuck]}" if stuck in waits else ""
+        waited = f"it did not answer for {folder.spec.timeout:g} s{stood}; rank {cause['rank']} waited for it in {what}"
         cause = {"rank": stuck, "type": "Stuck", "message": waited, "traceback": cause["traceback"]}
     saved = folder.checkpoints()
     return Failure(

@@ -28,6 +28,7 @@ FAR = 5.0  # most seconds between looks of a run far behind in the queue
 STOPS = 0.5  # most seconds between its looks for a stop
 GRACE = 2.0  # seconds that the other ranks have to report after one failed
 LAST = 10.0  # seconds that the other ranks have to end after one is done
+ASK = 5.0  # seconds that a single rank has to reach the end of a step when told to stop; then the step is broken off
 STOP = 60.0  # seconds that ranks have to reach the end of a step when told to stop
 
 
@@ -65,6 +66,7 @@ class Supervision:
         self.log = Log(self.folder.path / "events" / "supervisor.jsonl", -1)
         self.ranks: list[Any] = []
         self.killed: set[int] = set()
+        self.asked = False  # whether a rank was told to break its step off
         self.ended: dict[int, tuple[int, float]] = {}  # rank -> exit code, time
 
     def run(self) -> None:
@@ -154,11 +156,19 @@ class Supervision:
                     deadline = min(deadline or now + grace, now + grace)
             if told is None and control.stopping(self.folder.path):
                 told = now
+            if told is not None and now > told + ASK and not self._busy():
+                self._break_off()
             late = told is not None and now > told + STOP and not self._busy()
             if late or (deadline is not None and now > deadline):
                 self._kill(i for i in alive if i not in self.ended)
 
         self._kill(range(len(self.ranks)))  # none is left, unless somebody deleted the folder
+
+    def _break_off(self) -> None:
+        """Have a rank that stands still in a user's code leave its step; several could not do so at the same one."""
+        if len(self.ranks) == 1 and not self.asked and self.ranks[0].is_alive():
+            self.asked = True
+            os.kill(self.ranks[0].pid, rank.BREAK_OFF)
 
     def _kill(self, ranks: Any) -> None:
         for i in ranks:
@@ -176,7 +186,10 @@ class Supervision:
         if own and len(outcomes) == 1 and (outcome := rank.OUTCOMES.get(outcomes.pop())):
             self._state(outcome)
         elif not own:
-            self._state("stopped", reason=f"did not reach the end of a step within {STOP:.0f} s of the stop: killed")
+            saved = self.folder.checkpoints()
+            safe = f"; the checkpoint of step {saved[-1]} is there" if saved else ""
+            text = f"did not reach the end of a step within {STOP:.0f} s of the stop: killed{safe}"
+            self._state("stopped", reason=text)
         else:
             self._fail(failures.first(self.folder, self.ended, self.killed))
 

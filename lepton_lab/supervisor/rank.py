@@ -7,6 +7,8 @@ import os
 import random
 import signal
 import sys
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +28,11 @@ if TYPE_CHECKING:
 
 # Exit codes of our own, so that a stray exit(0) in a user's code is not taken for the end of training.
 OUTCOMES = {20: "done", 21: "stopped"}
+BREAK_OFF = signal.SIGUSR1  # that the supervisor sends to a rank whose step does not end, after a stop
+
+
+class BrokenOff(BaseException):
+    """Raised wherever a user's code stands, so that no `except Exception` of it stops a stop."""
 
 
 def main(path: str, rank: int, cwd: str, modules: list[str], gpu: str | None) -> None:
@@ -81,6 +88,7 @@ def _train(folder: RunFolder, rank: int, gpu: str | None, log: Log) -> str:
     from ..losses import Criterion, usual_loss
     from ..training import Fit, rewind
 
+    log.start(partial(failures.standing, folder))  # now, since a user's code may stand still in its first line
     spec = folder.spec
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
@@ -107,7 +115,7 @@ def _train(folder: RunFolder, rank: int, gpu: str | None, log: Log) -> str:
         model = make_model(spec, shipped.get("model"), data)
         strategy.setup(model, lambda parameters: optimizer(parameters, spec))
         seed_all(spec.seed, strategy.stream)
-    log.start(operations.waiting, strategy.report, **facts)
+    log.know(strategy.report, **facts)
     if rank == 0:
         folder.note(
             shape=list(data.shape),
@@ -125,7 +133,11 @@ def _train(folder: RunFolder, rank: int, gpu: str | None, log: Log) -> str:
     if folder.facts.get("attempt", 1) > 1:
         rewind(folder, log, fit.now.step)
     try:
-        outcome = fit.run()
+        with _breakable(folder):
+            outcome = fit.run()
+    except BrokenOff as stood:
+        outcome = fit.stop()
+        folder.note(reason=f"its step did not end, and was broken off in {stood}; saved as of step {fit.now.step}")
     except NonFinite as error:
         if spec.schedule != RANGE_TEST:
             raise
@@ -136,6 +148,22 @@ def _train(folder: RunFolder, rank: int, gpu: str | None, log: Log) -> str:
     if figures := log.report():
         log.write("note", step=fit.now.step, **figures)
     return outcome
+
+
+@contextlib.contextmanager
+def _breakable(folder: RunFolder) -> Iterator[None]:
+    """Where BREAK_OFF ends a step: in a user's code, outside of the update, so that the weights are those of a step."""
+
+    def leave(signum: int, frame: Any) -> None:
+        where = failures.standing(folder)
+        if where and not any(inner.f_code.co_name in ("_update", "_save") for inner, _ in operations.stack()):
+            raise BrokenOff(where)
+
+    before = signal.signal(BREAK_OFF, leave)
+    try:
+        yield
+    finally:
+        signal.signal(BREAK_OFF, before)
 
 
 def load_data(spec: Spec) -> Data:

@@ -16,7 +16,7 @@ from .labels import Labelled
 from .naming import title
 from .progress import waiting
 from .spec import CELL, LabError, Spec, SpecError, keywords, pick, table
-from .supervisor import devices, leases, reap, submit
+from .supervisor import devices, leases, reap, resources, submit
 from .supervisor.failures import stall
 from .tails import Tail
 
@@ -225,7 +225,7 @@ class Run(Labelled):
         Raises
         ------
         LabError
-            If it is done, or is still stopping.
+            If it is done, is still stopping, or the disk is full.
         SpecError
             If a change is refused.
         """
@@ -251,6 +251,7 @@ class Run(Labelled):
             if self._folder.facts["state"] == "done":  # by another's hand, meanwhile
                 os.close(lock)
                 return
+            resources.reserve(self._folder)
             self._queue(spec, {name: getattr(spec, name) for name in STEERED if name in changes})
         except BaseException as error:
             os.close(lock)

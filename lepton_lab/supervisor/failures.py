@@ -14,6 +14,7 @@ from typing import Any
 from .. import operations, shipping
 from ..folders import Failure, RunFolder, read_json, write_json
 from ..loading import Fault
+from . import resources
 
 STILL = 10.0  # seconds without a step after which that is said
 NEWEST = 4096  # bytes at the end of a rank's events that hold the last of them
@@ -42,19 +43,18 @@ def report(folder: RunFolder, rank: int, error: BaseException, step: int, waits:
         What it was last seen to wait in, if it had stood still for a while.
     """
     fault = Fault.of(error)
-    write_json(
-        folder.path / "errors" / f"rank{rank}.json",
-        {
-            "t": time.time(),
-            "rank": rank,
-            "type": fault.type,
-            "message": cut(fault.message, LONGEST),
-            "where": nearest(folder, fault.frames),
-            "step": step,
-            "traceback": cut(fault.text, 10 * LONGEST),
-            "waits": (waits or operations.broken(error)) if VICTIM.search(fault.message) else "",
-        },
-    )
+    kind, message = resources.explained(fault, folder.spec, folder.path)
+    told = {
+        "t": time.time(),
+        "rank": rank,
+        "type": kind,
+        "message": cut(message, LONGEST),
+        "where": nearest(folder, fault.frames),
+        "step": step,
+        "traceback": cut(fault.text, 10 * LONGEST),
+        "waits": (waits or operations.broken(error)) if VICTIM.search(message) else "",
+    }
+    resources.pressed(folder.path, lambda: write_json(folder.path / "errors" / f"rank{rank}.json", told))
 
 
 def nearest(folder: RunFolder, frames: Iterable[tuple[str, int]]) -> str:

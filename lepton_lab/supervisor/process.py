@@ -17,7 +17,7 @@ import torch
 from .. import control, provenance
 from ..events import Log
 from ..folders import Failure, RunFolder
-from . import failures, rank
+from . import failures, rank, resources
 from .leases import Queue
 
 if TYPE_CHECKING:
@@ -74,6 +74,7 @@ class Supervision:
         signal.signal(signal.SIGTERM, lambda *_: control.send(self.folder.path, "stop"))
         queue = None
         try:
+            resources.reserve(self.folder)
             if control.called_off(self.folder.path):
                 self._state("stopped", reason="stopped before it began")
                 return
@@ -94,11 +95,13 @@ class Supervision:
             self._finish()
         except BaseException as error:
             self._kill(range(len(self.ranks)))
-            self._fail(Failure(-1, type(error).__name__, str(error), traceback=failures.text(error)))
+            message = failures.cut(str(error), failures.LONGEST)
+            self._fail(Failure(-1, type(error).__name__, message, traceback=failures.text(error)))
         finally:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             if queue is not None:
                 queue.release()
+            resources.free(self.folder.path)
             self.log.close()
             os.close(self.lock)
 
@@ -206,5 +209,6 @@ class Supervision:
     def _state(self, state: str, **facts: Any) -> None:
         if not self.folder.path.exists():
             return
-        event = self.folder.set_state(state, **facts)
-        self.log.write("state", **{key: value for key, value in event.items() if key not in ("kind", "t")})
+        resources.pressed(self.folder.path, lambda: self.folder.set_state(state, **facts))
+        with contextlib.suppress(OSError):  # a full disk: the state itself is what counts
+            self.log.write("state", state=state, **facts)

@@ -66,16 +66,18 @@ def main(path: str, rank: int, cwd: str, modules: list[str], gpu: str | None) ->
         code = next(code for code, name in OUTCOMES.items() if name == outcome)
         log.close()
     except BaseException as error:  # SystemExit of a user's code too
-        log.flush()
-        print(failures.text(error), file=sys.stderr)
-        with contextlib.suppress(OSError):  # a full disk is often why we are here
-            # Training may be some steps past the one whose loss was found to be NaN.
-            step = error.step if isinstance(error, NonFinite) else log.step
+        # Training may be some steps past the one whose loss was found to be NaN.
+        step = error.step if isinstance(error, NonFinite) else log.step
+        with contextlib.suppress(OSError):
             failures.report(folder, rank, error, step, log.waits)
+        with contextlib.suppress(OSError):  # a full disk is often why we are here
             log.close()
+        with contextlib.suppress(OSError):
+            print(failures.text(error), file=sys.stderr)
         code = 1
-    sys.stdout.flush()
-    sys.stderr.flush()
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
+        sys.stderr.flush()
     # No teardown: destroying a process group under a live DDP model can hang for ever in gloo.
     os._exit(code)
 

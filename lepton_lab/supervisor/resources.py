@@ -1,0 +1,135 @@
+"""Where a machine's memory or disk ended: said with figures, and with a little room kept for saying it."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from ..folders import RunFolder
+from ..loading import Fault
+from ..spec import LabError, Spec
+
+# What says how much was asked: torch on the CPU, torch on a GPU, NumPy, and a file mapped.
+ASKED = re.compile(
+    r"tried to allocate ([\d.]+) ?(bytes|[KMGTPE]iB)|Unable to allocate ([\d.]+) ?(bytes|[KMGTPE]iB)|"
+    r"unable to mmap (\d+) (bytes)",
+    re.IGNORECASE,
+)
+MEMORY = re.compile(r"not enough memory|can't allocate memory|CUDA out of memory|Cannot allocate memory", re.IGNORECASE)
+GPU = re.compile(r"total capacity of ([\d.]+ [KMGT]iB) of which ([\d.]+) ([KMGT]iB) is free")
+UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# Of these torch tells the text alone.
+WRITING = re.compile(
+    r"No space left on device|Disk quota exceeded|File too large|file write failed|failed writing file"
+)
+RESERVE = "reserve"
+"""File in a live run's folder whose place is given up when the disk is full, so that this can be written down."""
+ROOM = 96 * 1024  # bytes of it for each rank and for the supervisor: an error's report has at most half of that
+CGROUPS = (
+    ("memory.max", "memory.current"),
+    ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
+)  # of version 2 and 1
+
+
+def explained(fault: Fault, spec: Spec, folder: Path) -> tuple[str, str]:
+    """Type and message of an error; where memory or disk ended, in a sentence that has how much there was."""
+    if fault.type in ("MemoryError", "OutOfMemoryError", "_ArrayMemoryError") or MEMORY.search(fault.message):
+        return "OutOfMemory", out_of_memory(fault.message, spec)
+    if WRITING.search(fault.message):
+        return "DiskFull", disk_full(folder)
+    return fault.type, fault.message
+
+
+def out_of_memory(message: str, spec: Spec) -> str:
+    """How much was asked, how much there is, and what would fit."""
+    found = ASKED.search(message)
+    number, unit = ([part for part in found.groups() if part] if found else ("0", "bytes"))[:2]
+    asked = float(number) * 1024 ** [name.lower() for name in UNITS].index(unit.lower())
+    if gpu := GPU.search(message):
+        free = float(gpu[2]) * 1024 ** UNITS.index(gpu[3])
+        there = f"{sized(free)} of the GPU's {gpu[1]} are free"
+    else:
+        free, total = memory_left()
+        there = f"{sized(free)} of {sized(total)} are free"
+    wanted = f"{sized(asked)} more were asked for, and " if asked else ""
+    samples = spec.batch_size // spec.accumulate
+    fits = int(samples * free / asked) if asked > free else samples // 2
+    if fits:
+        remedy = f"take batch_size={fits}, or accumulate={-(-spec.batch_size // fits)}, if that grows with the batch"
+    else:
+        remedy = "no batch is small enough for it, so make the layer or the tensor smaller"
+    return f"out of memory: {wanted}{there}; {remedy}"
+
+
+def memory_left() -> tuple[int, int]:
+    """Bytes of memory that are free, and those that there are, for this machine or the container that we are in."""
+    import psutil
+
+    machine = psutil.virtual_memory()
+    free, total = machine.available, machine.total
+    for limit, used in CGROUPS:
+        with contextlib.suppress(OSError, ValueError):
+            most = int(Path("/sys/fs/cgroup", limit).read_text())
+            if most < total:
+                free, total = min(free, max(0, most - int(Path("/sys/fs/cgroup", used).read_text()))), most
+    return free, total
+
+
+def disk_full(folder: Path) -> str:
+    """Which disk is full, and what is free on it."""
+    usage = shutil.disk_usage(folder)
+    return (
+        f"no space left on the disk of {str(folder)!r}: {sized(usage.free)} of {sized(usage.total)} are free; "
+        "make room, then resume: what was saved is safe"
+    )
+
+
+def sized(count: float) -> str:
+    """A number of bytes for people."""
+    power = 0
+    while count >= 1024 and power < len(UNITS) - 1:
+        count, power = count / 1024, power + 1
+    return f"{count:.0f} {UNITS[power]}" if power == 0 else f"{count:.3g} {UNITS[power]}"
+
+
+def reserve(folder: RunFolder) -> None:
+    """
+    Take some place on the disk for what is to be written when it is full.
+
+    Raises
+    ------
+    LabError
+        If there is no such place.
+    """
+    size = ROOM * (folder.spec.world + 1)
+    path = folder.path / RESERVE
+    try:
+        with path.open("wb") as file:
+            file.write(bytes(size))  # written, since a hole takes no place
+    except OSError as error:
+        path.unlink(missing_ok=True)
+        if error.errno in FULL:
+            raise LabError(disk_full(folder.path)) from None
+        raise
+
+
+def pressed(folder: Path, write: Callable[[], None]) -> None:
+    """Do what writes to a run's folder; where the disk is full, once more in the place kept for it."""
+    try:
+        write()
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        free(folder)
+        write()
+
+
+def free(folder: Path) -> None:
+    """Give up the place that was kept."""
+    with contextlib.suppress(OSError):
+        (folder / RESERVE).unlink()

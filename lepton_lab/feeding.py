@@ -55,6 +55,7 @@ class Feed:
             self.dataset = part
             self.n = len(part)
         self._tokens = data.vocabulary > 0
+        self._dtype = _weights(strategy)
         self._scale = _scaling(data, self.device)
         micro = -(-spec.batch_size // spec.accumulate)
         elements = max(math.prod(data.shape) * max(data.vocabulary, 1), 1)
@@ -130,15 +131,23 @@ class Feed:
         """Inputs and targets as model and loss take them."""
         if self._tokens:
             return x.long(), y if y.is_floating_point() else y.long()
-        return self._scaled(x), y
+        return self._scaled(x), y.to(self._dtype) if y.is_floating_point() else y
 
     def _scaled(self, x: Tensor) -> Tensor:
         import torch
 
         if x.dtype == torch.uint8:
             scale, shift = self._scale
-            return x.to(torch.float32).mul_(scale).sub_(shift)
-        return x.float() if x.dtype == torch.float64 else x  # what NumPy makes by default, and weights are not
+            return x.to(self._dtype).mul_(scale).sub_(shift)
+        return x.to(self._dtype) if x.is_floating_point() else x  # NumPy makes float64, which weights seldom are
+
+
+def _weights(strategy: Single) -> torch.dtype:
+    """What floats the model's weights are."""
+    import torch
+
+    parameters = strategy.module.parameters() if hasattr(strategy, "module") else ()
+    return next((p.dtype for p in parameters if p.is_floating_point()), torch.float32)
 
 
 def labels(y: Tensor) -> Tensor:
@@ -146,6 +155,17 @@ def labels(y: Tensor) -> Tensor:
     if y.is_floating_point():
         return y.float()
     return y.long().squeeze(1) if y.dim() == 2 and y.shape[1] == 1 else y.long()
+
+
+def alone(spec: Spec, n: int, parts: int) -> bool:
+    """Whether one of `parts` ranks gets a batch of a single sample, in a step over some of `n` samples."""
+    full = spec.optimizer == "gd"
+    batch = n if full else min(spec.batch_size, n)
+    for step in (batch, n % batch or batch):
+        size = spec.batch_size if full else -(-step // spec.accumulate)
+        if any(0 < micro < 2 * parts for micro in (min(size, step), step % size)):
+            return True
+    return False
 
 
 def cores() -> int:

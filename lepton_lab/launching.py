@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import compressing, datasets, shipping, trained
+from . import compressing, datasets, shipping, trained, trials
 from .compressors import rehearse
 from .compressors.chain import plan
+from .feeding import alone
 from .folders import RunFolder, data_root, find
 from .losses import ignored
 from .run import Run
@@ -88,6 +90,8 @@ def create(spec: Spec, model: Any = None, data: Any = None, loss: Any = None, st
         return _child(spec.replace(parent=find(spec.parent).id), parts)
     suit(spec, parts.get("data"))
     fit(spec, model, parts.get("data"))
+    if data is not None:
+        agree(spec, model, parts["data"], loss is None)
     if parts:
         return RunFolder.create(spec, lambda draft: shipping.pack(draft, parts))
     return RunFolder.create(spec)
@@ -116,20 +120,47 @@ def fit(spec: Spec, model: Any = None, data: Data | None = None) -> None:
         return
     if model is None and not spec.options.get("sequence_parallel"):  # names and options have told all
         return
-    import copy
-
-    import torch  # after all that, since a kernel that only launches needs none of it
-
     data = data or load_data(spec)
-    x = torch.empty((1, *data.shape), dtype=torch.long if data.vocabulary else torch.float32, device="meta")
+    if (module := _bare(spec, model, data)) is None:  # the ranks will see
+        return
     try:
-        with torch.random.fork_rng(devices=[]), torch.device("meta"), torch.no_grad():
-            own = copy.deepcopy(model) if isinstance(model, torch.nn.Module) else model
-            strategy(spec, **spec.options_of(strategy)).fits(make_model(spec, own, data).to("meta"), x)
+        strategy(spec, **spec.options_of(strategy)).fits(module, trials.samples(data, 1))
     except SpecError:
         raise
     except Exception:
-        return  # a model that needs numbers to be made, or to compute: the ranks will see
+        return  # a model that needs numbers to compute
+
+
+def agree(spec: Spec, model: Any, data: Data, usual: bool) -> None:
+    """
+    Refuse in the cell what a user's own model can't do with the user's own data.
+
+    Parameters
+    ----------
+    usual
+        Whether no loss of the user's own is given.
+    """
+    if usual:
+        datasets.usual(data)
+    if model is None:
+        return
+    strategy = STRATEGIES.get(spec.strategy, Single)
+    begin, end = strategy(spec, **spec.options_of(strategy)).holds(0, spec.world)["batch"]
+    parts = round(1 / (end - begin))
+    n = len(data.train[0]) if isinstance(data.train, tuple) else len(data.train)  # type: ignore[arg-type]
+    doubtful = usual and trials.labelled(data)
+    if (doubtful or alone(spec, n, parts)) and (module := _bare(spec, model, data)) is not None:
+        trials.normalises(module, data, spec, parts)
+        if doubtful:
+            trials.answers(module, data)
+
+
+def _bare(spec: Spec, model: Any, data: Data) -> nn.Module | None:
+    """The model without memory; None where it can't be made so."""
+    import copy
+
+    own = model if inspect.isroutine(model) or isinstance(model, type) else copy.deepcopy(model)
+    return trials.bare(lambda: make_model(spec, own, data))
 
 
 def compress(run: Run | str, chain: Any, data: Any = None, **changes: Any) -> Run:

@@ -108,7 +108,7 @@ def load(
                     batch = next(source)
                 except StopIteration:
                     return
-                except RuntimeError as error:  # the loader's own: a process that ended, or is late
+                except (RuntimeError, OSError, EOFError) as error:  # the loader's own: a process that ended, or is late
                     if not workers:
                         raise
                     raise LoadError(_lost(error, notes.fileno(), timeout)) from None
@@ -227,7 +227,7 @@ def _begin(notes: int, worker: int) -> None:
     faulthandler.register(signal.SIGUSR1, notes, all_threads=False)
 
 
-def _lost(error: RuntimeError, notes: int, timeout: float) -> Fault:
+def _lost(error: Exception, notes: int, timeout: float) -> Fault:
     """What is known of a loading process that ended, or gave nothing in time."""
     message = " ".join(str(error).split())
     text = "".join(traceback.format_exception(error))

@@ -229,6 +229,11 @@ def token_loss(output: Tensor, target: Tensor, reduction: str = "mean") -> Tenso
 
 def squared_error(output: Tensor, target: Tensor) -> Tensor:
     """Mean squared error, taking an output (B, 1) for a target (B,) too, which would broadcast to (B, B)."""
+    if output.numel() != target.numel():
+        raise SpecError(
+            f"the model gives {tuple(output.shape)} for targets {tuple(target.shape)} of floats, which a regression "
+            "compares one by one: give y as whole numbers if they are labels, or loss=..."
+        )
     return (output.reshape(target.shape) - target).square().mean()
 
 

@@ -111,7 +111,8 @@ class Run(Labelled):
             )
         if state in ("starting", "running") and (stood := stall(self._folder)):
             return stood
-        return (reason if state == "stopped" else "") or self.facts.get("skipped") or ""
+        doubts = "; ".join(self.facts.get("doubts", {}).values())
+        return (reason if state == "stopped" else "") or self.facts.get("skipped") or doubts
 
     @property
     def resumable(self) -> bool:

@@ -119,7 +119,9 @@ def check(model: Any = None, data: Any = None, loss: Any = None, strategy: Any =
         raise SpecError(
             f"model={model!r} is no torch.nn.Module and nothing that makes one; names go into Spec(model=...)"
         )
-    if model is not None and not isinstance(model, nn.Module):
+    if isinstance(model, nn.Module):
+        trainable(model, name(model))
+    elif model is not None:
         _arguments(model)
     if strategy is not None and not (isinstance(strategy, type) and issubclass(strategy, Single)):
         raise SpecError(
@@ -136,6 +138,24 @@ def check(model: Any = None, data: Any = None, loss: Any = None, strategy: Any =
             f"loss={name(loss)} has parameters of its own, which nobody would train: put them into the model"
         )
     terms(loss)
+
+
+def trainable(model: nn.Module, called: str) -> None:
+    """
+    Refuse a model that nothing in can be trained.
+
+    Raises
+    ------
+    SpecError
+        If it has no parameters, or all are frozen.
+    """
+    parameters = list(model.parameters())
+    if not parameters:
+        raise SpecError(f"model={called} has no parameters, so that there is nothing to train")
+    if not any(parameter.requires_grad for parameter in parameters):
+        raise SpecError(
+            f"model={called} has {len(parameters)} parameters, all frozen (requires_grad=False): leave some trainable"
+        )
 
 
 def build(maker: Any, shape: tuple[int, ...], classes: int, vocabulary: int = 0) -> nn.Module:
@@ -155,13 +175,37 @@ def build(maker: Any, shape: tuple[int, ...], classes: int, vocabulary: int = 0)
     """
     from torch import nn
 
-    if isinstance(maker, nn.Module):
-        return maker
+    model = maker
     offered = {"shape": shape, "classes": classes, "vocabulary": vocabulary}
-    model = maker(**{argument: offered[argument] for argument in _arguments(maker)})
+    if not isinstance(maker, nn.Module):
+        model = maker(**{argument: offered[argument] for argument in _arguments(maker)})
     if not isinstance(model, nn.Module):
         raise SpecError(f"model={name(maker)} made a {type(model).__name__}, not a torch.nn.Module")
+    _sized(model, shape, vocabulary)
     return model
+
+
+def _sized(model: nn.Module, shape: tuple[int, ...], vocabulary: int) -> None:
+    """Let lazy layers learn their sizes from two samples of zeros, without training anything."""
+    import torch
+    from torch.nn.parameter import is_lazy
+
+    if not any(is_lazy(tensor) for tensor in (*model.parameters(), *model.buffers())):
+        return
+    x = torch.zeros((2, *shape), dtype=torch.long if vocabulary else torch.float32)
+    training = model.training
+    try:
+        with torch.no_grad():
+            model.eval()(x)
+    except Exception as error:
+        why = " ".join(str(error).split())
+        raise SpecError(
+            f"model={name(model)} has lazy layers, whose sizes can't be had from a batch of shape {tuple(x.shape)} "
+            f"({why}); give the layers their sizes"
+        ) from error
+    model.train(training)
+    if any(is_lazy(tensor) for tensor in (*model.parameters(), *model.buffers())):
+        raise SpecError(f"model={name(model)} has lazy layers that a batch does not reach; give them their sizes")
 
 
 def _arguments(maker: Any) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -180,9 +181,19 @@ class Fit:
         self.figures[split] = figures
         self.log.rest(seconds := time.perf_counter() - start)
         if self.strategy.rank == 0:
+            self._doubt(split, feed, figures["loss"])
             self.folder.note(evaluating=False)
             figures |= self._bits(split, figures["loss"])
             self.log.evaluation(split, self.now.step, max(self.now.epoch - 1, 0), **figures, seconds=round(seconds, 4))
+
+    def _doubt(self, split: str, feed: Feed, loss: float) -> None:
+        """Say that an evaluation's loss is no number, and why where that is known."""
+        doubts = self.folder.facts.get("doubts", {})
+        if not math.isfinite(loss):
+            why = "" if feed.unsound is None else f": sample {feed.unsound} of its data holds such"
+            self.folder.note(doubts={**doubts, split: f"the loss of the {split} set is NaN or infinite{why}"})
+        elif split in doubts:
+            self.folder.note(doubts={name: text for name, text in doubts.items() if name != split})
 
     def _bits(self, split: str, loss: float) -> dict[str, float]:
         return {"bits_per_byte": loss * self.bits[split]} if split in self.bits else {}
@@ -258,6 +269,9 @@ class Fit:
         self.log.flush()
         if self.log.nonfinite is not None:
             step = self.log.nonfinite
+            if self.train.unsound is not None:
+                why = f"the loss is NaN or infinite, since sample {self.train.unsound} of the training data holds such"
+                raise NonFinite(why, 0)
             if step == 1:
                 why = "the first loss is NaN or infinite, before anything was learned: look into the data and the loss"
                 raise NonFinite(why, 0)

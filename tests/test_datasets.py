@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset
 
 from lepton_lab import datasets
-from lepton_lab.datasets import DATASETS, SOURCES, Data, bits_per_byte, check, cifar, files, from_user, idx, text
+from lepton_lab.datasets import DATASETS, SOURCES, Data, bits_per_byte, check, cifar, files, from_user, idx, text, usual
 from lepton_lab.spec import Spec, SpecError
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
@@ -689,6 +689,50 @@ def test_own_numbers_that_are_no_tokens(x):
     assert from_user((x, torch.arange(30) % 2), 0).vocabulary == 0
 
 
+def ragged():
+    data = Squares()
+    data.targets = [[1] * (i % 3) for i in range(30)]
+    return data
+
+
+class Mapped(Squares):
+    def __getitem__(self, i):
+        return dict(zip(("image", "label"), super().__getitem__(i), strict=True))
+
+
+def nan_at(row):
+    """x with NaN in two rows, and y with infinity in one."""
+    x, y = torch.ones(9, 2), torch.ones(9, 2)
+    x[row, 1] = x[8, 0] = torch.nan
+    y[3] = -torch.inf
+    return x, y
+
+
+def test_own_types_of_numbers_become_such_as_models_take():
+    y = torch.arange(30) % 3
+    for kind in (torch.float16, torch.bfloat16, torch.float64):
+        assert from_user((torch.ones(30, 2, dtype=kind), y), 0).train[0].dtype == torch.float32
+    pictures = torch.full((30, 1, 2, 2), 65535, dtype=torch.int32).to(torch.uint16)
+    assert torch.equal(from_user((pictures, y), 0).train[0], torch.ones(27, 1, 2, 2))
+    huge = torch.full((30, 2), 3e38)  # whose sum is infinite
+    assert from_user((huge, y), 0).shape == (2,)
+
+
+@pytest.mark.parametrize(
+    ("y", "refused"),
+    [
+        (torch.eye(3).repeat(10, 1).long(), True),
+        (torch.eye(3).repeat(10, 1).bool(), True),
+        (torch.eye(3).repeat(10, 1), False),
+        (torch.ones(30, 2).long(), False),  # one a step of x
+    ],
+)
+def test_own_rows_of_zeros_and_ones_are_no_labels_for_the_usual_loss(y, refused):
+    data = from_user((torch.rand(30, 2, 5), y), 0)
+    with pytest.raises(SpecError, match=r"y.argmax\(1\)") if refused else contextlib.nullcontext():
+        usual(data)
+
+
 @pytest.mark.parametrize(
     ("data", "said"),
     [
@@ -708,9 +752,29 @@ def test_own_numbers_that_are_no_tokens(x):
         (7, "train is a int"),
         ({"train": 1}, "train is a dict"),
         (([1, 2, 3], Squares()), "not a pair (x, y)"),
+        ((torch.eye(9).to_sparse(), torch.ones(9)), "x is a sparse tensor (sparse_coo), which"),
+        (lambda: (torch.eye(9).to_sparse_csr(), torch.ones(9)), "x is a sparse tensor (sparse_csr), which"),
+        (Squares(x=lambda i: torch.eye(3).to_sparse()), "train[0]'s x is a sparse tensor"),
+        ((torch.ones(9, 2, dtype=torch.cfloat), torch.ones(9)), "train x is complex"),
+        ((torch.ones(9, 2), torch.ones(9, dtype=torch.cfloat)), "train y is complex"),
+        ((np.ones((9, 2)), np.ones(9, dtype=complex)), "train y is complex"),
+        (Squares(y=lambda i: 1j), "train[0] has a complex as y"),
+        (lambda: (torch.nested.nested_tensor([torch.ones(3), torch.ones(5)]), torch.ones(2)), "x is a nested tensor"),
+        (lambda: (torch.quantize_per_tensor(torch.ones(9, 2), 0.1, 0, torch.quint8), torch.ones(9)), "is a quantized"),
+        (ragged(), "train has targets of different shapes"),
+        (Squares(y=lambda i: [0] * i), "train[0] has a list as y; make it a tensor"),
+        (Squares(None), "train has no length that len() can tell"),
+        (Mapped(), "train[0] is a dict ('image', 'label'), not a pair"),
+        (Squares(y=lambda i: "cat"), "train[0] has a str as y; number the labels 0, 1, ..."),
+        (Squares(y=lambda i: "cat" if i else 0), "train has <U21 as y; number the labels"),
+        ((torch.ones(9, 2, dtype=torch.uint16), torch.ones(9)), "x is uint16, which may be tokens or numbers"),
+        (nan_at(4), "train x holds NaN in row 4 and in 1 more; fill such rows"),
+        ((pair(), pair(), (nan_at(4)[1], torch.arange(9) % 3)), "test x holds infinity in row 3"),
+        ((pair(), (torch.ones(9, 2), nan_at(0)[0][:, 1]), pair()), "val y holds NaN in row 0"),
     ],
 )
+@pytest.mark.filterwarnings("ignore")  # of torch's, that such tensors are prototypes
 def test_own_data_that_does_not_fit(data, said):
     with pytest.raises(SpecError) as error:
-        from_user(data, 0)
+        from_user(data() if callable(data) else data, 0)
     assert said in sentence(error)

@@ -31,7 +31,7 @@ LAYERS = [
     {"loading", "shipping", "injection", "naming", "labels"},
     {"feeding"},
     {"checkpoints", "provenance", "tracing", "artifacts"},
-    {"evaluation", "progress"},
+    {"evaluation", "progress", "trials"},
     {"training", "trained", "costs"},
     {"meters", "latency"},
     {"sizes"},

@@ -128,3 +128,17 @@ def test_a_run_whose_loading_process_fails_ends_and_says_where(fault, kind, said
     if line:
         number = 1 + Path(__file__).read_text().splitlines().index(f"    {line}")
         assert run.failure.where == f"{__file__}, line {number}"
+
+
+@pytest.mark.parametrize("bad", ["train", "val"])
+def test_nan_in_a_sample_of_a_dataset_is_named(bad):
+    sick = Faulty(lambda: (torch.full((8,), torch.nan), 0))
+    well = Faulty(lambda: (torch.ones(8), 0))
+    data = (sick, well, well) if bad == "train" else (well, sick, well)
+    run = lab.launch(lab.Spec(epochs=2, batch_size=16), model=lambda: nn.Linear(8, 4), data=data)
+    if bad == "train":
+        assert run.wait(60) == "failed" and not run.remedy
+        assert run.failure.message == "the loss is NaN or infinite, since sample 40 of the training data holds such"
+    else:
+        assert run.wait(60) == "done"
+        assert run.remark == "the loss of the val set is NaN or infinite: sample 40 of its data holds such"

@@ -10,11 +10,11 @@ from .base import Data, Split
 from .cifar import cifar10
 from .files import SOURCES, find, require
 from .idx import fashion_mnist, mnist
-from .own import from_user
+from .own import from_user, usual
 from .small import blobs, digits
 from .text import bits_per_byte, pydocs, tinyshakespeare
 
-__all__ = ["DATASETS", "SOURCES", "Data", "Split", "bits_per_byte", "check", "from_user"]
+__all__ = ["DATASETS", "SOURCES", "Data", "Split", "bits_per_byte", "check", "from_user", "usual"]
 
 DATASETS: dict[str, Callable[..., Data]] = {
     "digits": digits,

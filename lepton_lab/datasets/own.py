@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..spec import SpecError
 from .base import HELD_OUT, Data, Split, shuffled
+from .values import finite, numbers, plain
 
 if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
 NAMES = {1: ("train",), 2: ("train", "test"), 3: ("train", "val", "test")}
+TENSOR = "make it a tensor (for images: transform=ToTensor())"
+LABELS = "number the labels 0, 1, ..., and keep their names in the Dataset's `classes`"
 FORMS = "give (train, test), (train, val, test) or train alone, each a map-style Dataset or a pair (x, y) of arrays"
 
 
@@ -23,9 +27,10 @@ def from_user(data: Any, seed: int, ignored: int = -100) -> Data:
     ----------
     data
         `(train, test)`, `(train, val, test)` or `train` alone. Each is a map-style Dataset of samples (x, y), or a
-        pair (x, y) of tensors or arrays with one row a sample. float64 x becomes float32; uint8 x is divided by 255 in
-        training; other rows of integers in x are tokens; any other x is used as it is. Integer y are labels, one a
-        sample, or one a token: then y are tokens too. Float y are targets of a regression (as float32).
+        pair (x, y) of tensors or arrays with one row a sample. x of any float type becomes float32, and in training
+        what the model's weights are; uint8 x is divided by 255 in training, pictures in uint16 by 65,535; other rows of
+        integers in x are tokens; any other x is used as it is. Integer y are labels, one a sample, or one a token: then
+        y are tokens too. Float y are targets of a regression (as float32).
     seed
         Seed of the validation set, a tenth of the training samples, where none is given; fewer than ten are all kept
         for training.
@@ -41,7 +46,8 @@ def from_user(data: Any, seed: int, ignored: int = -100) -> Data:
     Raises
     ------
     SpecError
-        If a part is empty, can't be indexed, is no pair, or does not fit the other parts.
+        If a part is empty, can't be indexed, is no pair, does not fit the other parts, or holds what can't be trained
+        on, such as NaN, complex numbers or text.
     """
     parts = _parts(data)
     splits = {name: _split(part, f"data: {name}") for name, part in parts.items()}
@@ -78,7 +84,7 @@ def _parts(data: Any) -> dict[str, Any]:
 
 
 def _is_pair(part: Any) -> bool:
-    return isinstance(part, (tuple, list)) and len(part) == 2 and all(hasattr(a, "shape") for a in part)
+    return isinstance(part, (tuple, list)) and len(part) == 2 and all(hasattr(type(a), "shape") for a in part)
 
 
 def _split(part: Any, name: str) -> Split:
@@ -92,7 +98,11 @@ def _split(part: Any, name: str) -> Split:
         return _tensors(part, name)
     if not hasattr(part, "__getitem__") or not hasattr(part, "__len__") or isinstance(part, (tuple, dict, str)):
         raise SpecError(f"{name} is a {type(part).__name__}; {FORMS}")
-    if len(part) == 0:
+    try:
+        count = len(part)
+    except TypeError as error:
+        raise SpecError(f"{name} has no length that len() can tell ({error}); its __len__ must give a number") from None
+    if count == 0:
         raise SpecError(f"{name} is empty; it needs at least one sample")
     held = _held(part)
     return _tensors(held, name) if held else part
@@ -112,15 +122,14 @@ def _held(dataset: Any) -> tuple[Tensor, Tensor] | None:
 
 def _tensors(pair: Any, name: str) -> tuple[Tensor, Tensor]:
     """A pair as CPU tensors: x (N, ...) and y (N, ...), float64 as float32, integer y as int64."""
-    import torch
-
     x, y = _tensor(pair[0], f"{name} x"), _tensor(pair[1], f"{name} y")
     if len(x) != len(y):
         raise SpecError(f"{name} has {len(x)} samples in x and {len(y)} in y; they must be as many")
     if len(x) == 0:
         raise SpecError(f"{name} is empty; it needs at least one sample")
-    if x.dtype == torch.float64:
-        x = x.float()
+    x = numbers(x, f"{name} x")
+    for values, part in ((x, "x"), (y, "y")):
+        finite(values, f"{name} {part}")
     if y.is_floating_point():
         return x, y.float()
     return x, y.long().squeeze(1) if y.ndim == 2 and y.shape[1] == 1 else y.long()  # a column of labels is labels
@@ -138,11 +147,25 @@ def _tensor(values: Any, name: str) -> Tensor:
             values = torch.from_numpy(array)
         except (TypeError, ValueError):
             raise SpecError(f"{name} is an array of {array.dtype}; numbers are needed") from None
+    plain(values, name)
     if values.ndim == 0:
         raise SpecError(f"{name} is a single number; it needs one row a sample")
     values = values.detach().cpu()
     # A view would be shipped with all that it is a view of.
     return values.clone() if values.untyped_storage().nbytes() > values.nbytes else values
+
+
+def _sample(split: Any, name: str) -> tuple[Any, Any]:
+    """The first sample of a Dataset."""
+    sample = split[0]
+    if isinstance(sample, Mapping):
+        keys = ", ".join(map(repr, list(sample)[:5]))
+        raise SpecError(f"{name}[0] is a dict ({keys}), not a pair (x, y); wrap the Dataset in one that gives pairs")
+    try:
+        x, y = sample
+    except (TypeError, ValueError):
+        raise SpecError(f"{name}[0] is a {type(sample).__name__}, not a pair (x, y); {FORMS}") from None
+    return x, y
 
 
 def _shape(split: Split, name: str) -> tuple[int, ...]:
@@ -152,13 +175,15 @@ def _shape(split: Split, name: str) -> tuple[int, ...]:
 
     if isinstance(split, tuple):
         return tuple(split[0].shape[1:])
-    sample = split[0]
-    try:
-        x, _ = sample
-    except (TypeError, ValueError):
-        raise SpecError(f"{name}[0] is a {type(sample).__name__}, not a pair (x, y); {FORMS}") from None
-    if not isinstance(x, (torch.Tensor, np.ndarray, np.generic, int, float)):
-        raise SpecError(f"{name}[0] has a {type(x).__name__} as x; make it a tensor (for images: transform=ToTensor())")
+    x, y = _sample(split, name)
+    for value, part in ((x, "x"), (y, "y")):
+        if isinstance(value, torch.Tensor):
+            plain(value, f"{name}[0]'s {part}")
+        elif not isinstance(value, (np.ndarray, np.generic, int, float)):
+            ready = LABELS if isinstance(value, str) and part == "y" else TENSOR
+            raise SpecError(f"{name}[0] has a {type(value).__name__} as {part}; {ready}")
+        elif np.asarray(value).dtype.kind not in "iufb":
+            raise SpecError(f"{name}[0] has {np.asarray(value).dtype} as {part}; numbers are needed")
     return tuple(np.shape(x))
 
 
@@ -169,8 +194,8 @@ def _classes(splits: dict[str, Split], train: Any, ignored: int) -> list[str]:
         return [str(name) for name in named]
     count = 0
     for name, split in splits.items():
-        y = _labels(split)
-        if y.dtype.kind not in "iub":
+        y = _labels(split, f"data: {name}")
+        if y.dtype.kind == "f":
             return []
         y = y[y != ignored]
         if not y.size:
@@ -212,16 +237,41 @@ def _own(dataset: Any, name: str) -> Any:
     return _own(dataset.dataset, name) if found is None and hasattr(dataset, "dataset") else found
 
 
-def _labels(split: Split) -> np.ndarray:
+def _labels(split: Split, name: str) -> np.ndarray:
     """Every y of a split; a Dataset without `classes` or `targets` is read whole once to know them."""
     import numpy as np
 
     if isinstance(split, tuple):
         return split[1].numpy()
     targets = getattr(split, "targets", None)
-    if targets is None:
-        targets = [split[i][1] for i in range(len(split))]
-    return np.asarray(targets)
+    try:
+        if targets is not None and (held := np.asarray(targets)).dtype.kind in "iufb":
+            return held
+        y = np.asarray([split[i][1] for i in range(len(split))])
+    except ValueError:
+        raise SpecError(f"{name} has targets of different shapes; those of a batch must be alike: pad them") from None
+    if y.dtype.kind not in "iufb":
+        raise SpecError(f"{name} has {y.dtype} as y; {LABELS}")
+    return y
+
+
+def usual(data: Data) -> None:
+    """
+    Refuse targets that none of the usual losses takes.
+
+    Raises
+    ------
+    SpecError
+        For several labels a sample, all 0 or 1, that go with neither tokens nor steps of x.
+    """
+    if not isinstance(data.train, tuple) or not data.classes:
+        return
+    y = data.train[1]
+    if y.ndim == 2 and y.shape[1:] != data.shape[:1] and len(data.classes) <= 2:
+        raise SpecError(
+            f"data: train y are rows of {y.shape[1]} zeros and ones: give y.argmax(1) where each sample has one label, "
+            "or y.float() and loss=nn.BCEWithLogitsLoss() where it has several"
+        )
 
 
 def _hold_out(train: Split, seed: int) -> tuple[Split, Split | None]:

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .. import operations, shipping
+from .. import operations, shipping, trials
 from ..checkpoints import NonFinite, seed_all
 from ..events import Log
 from ..feeding import cores
@@ -66,11 +66,13 @@ def main(path: str, rank: int, cwd: str, modules: list[str], gpu: str | None) ->
         code = next(code for code, name in OUTCOMES.items() if name == outcome)
         log.close()
     except BaseException as error:  # SystemExit of a user's code too
+        with contextlib.suppress(OSError):  # a full disk is often why we are here
+            log.flush()
         # Training may be some steps past the one whose loss was found to be NaN.
         step = error.step if isinstance(error, NonFinite) else log.step
         with contextlib.suppress(OSError):
             failures.report(folder, rank, error, step, log.waits)
-        with contextlib.suppress(OSError):  # a full disk is often why we are here
+        with contextlib.suppress(OSError):
             log.close()
         with contextlib.suppress(OSError):
             print(failures.text(error), file=sys.stderr)
@@ -115,6 +117,8 @@ def _train(folder: RunFolder, rank: int, gpu: str | None, log: Log) -> str:
     if not spec.compress:
         optimizer = pick(table("optimizer"), spec.optimizer, "optimizer")
         model = make_model(spec, shipped.get("model"), data)
+        shipping.trainable(model, spec.model)
+        trials.normalises(model, data, spec, strategy.parts)
         strategy.setup(model, lambda parameters: optimizer(parameters, spec))
         seed_all(spec.seed, strategy.stream)
     log.know(strategy.report, **facts)

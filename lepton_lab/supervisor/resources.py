@@ -12,6 +12,7 @@ from pathlib import Path
 from ..folders import RunFolder
 from ..loading import Fault
 from ..spec import LabError, Spec
+from .remedies import remedied
 
 # What says how much was asked: torch on the CPU, torch on a GPU, NumPy, and a file mapped.
 ASKED = re.compile(
@@ -37,12 +38,12 @@ CGROUPS = (
 
 
 def explained(fault: Fault, spec: Spec, folder: Path) -> tuple[str, str]:
-    """Type and message of an error; where memory or disk ended, in a sentence that has how much there was."""
+    """Type and message of an error: with what to do, and how much there was where memory or disk ended."""
     if fault.type in ("MemoryError", "OutOfMemoryError", "_ArrayMemoryError") or MEMORY.search(fault.message):
         return "OutOfMemory", out_of_memory(fault.message, spec)
     if WRITING.search(fault.message):
         return "DiskFull", disk_full(folder)
-    return fault.type, fault.message
+    return fault.type, remedied(fault.message)
 
 
 def out_of_memory(message: str, spec: Spec) -> str:

@@ -1,0 +1,109 @@
+"""What can be seen of a model before its first step, on a copy of it without memory: torch's meta device."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from .feeding import alone
+from .spec import Spec, SpecError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from .datasets import Data
+
+
+def bare(make: Callable[[], nn.Module]) -> nn.Module | None:
+    """What is made, without memory; None of a model that needs numbers to be made."""
+    import torch
+
+    try:
+        with torch.random.fork_rng(devices=[]), torch.device("meta"), torch.no_grad():
+            return make().to("meta")
+    except SpecError:
+        raise
+    except Exception:  # a user's code may raise anything
+        return None
+
+
+def samples(data: Data, count: int) -> Tensor:
+    """Inputs of so many samples, without memory."""
+    import torch
+
+    kind = torch.long if data.vocabulary else torch.float32
+    return torch.empty((count, *data.shape), dtype=kind, device="meta")
+
+
+def normalises(model: nn.Module, data: Data, spec: Spec, parts: int) -> None:
+    """
+    Refuse a batch size that leaves a sample alone, where the model's batch normalisation can't take one alone.
+
+    Parameters
+    ----------
+    model
+        It stays as it is.
+    parts
+        Into how many parts ranks cut each batch.
+
+    Raises
+    ------
+    SpecError
+        One sentence with a batch size to take.
+    """
+    from torch.nn.modules.batchnorm import _BatchNorm
+
+    n = len(data.train[0]) if isinstance(data.train, tuple) else len(data.train)  # type: ignore[arg-type]
+    if not alone(spec, n, parts) or not any(isinstance(layer, _BatchNorm) for layer in model.modules()):
+        return
+    try:
+        _output(model, data, 1)
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            return
+    except Exception:
+        return
+    else:
+        return
+    sizes = sorted(range(2, max(n, spec.batch_size) + 1), key=lambda size: abs(size - spec.batch_size))
+    fits = next((size for size in sizes if not alone(spec.replace(batch_size=size), n, parts)), None)
+    remedy = f"take batch_size={fits}" if fits else "give more samples, or take fewer ranks"
+    raise SpecError(
+        f"batch_size={spec.batch_size}: with {n} training samples a rank gets a batch of one, which the model's batch "
+        f"normalisation can't take; {remedy}"
+    )
+
+
+def labelled(data: Data) -> bool:
+    """Whether targets of a regression look like labels: one whole number a sample."""
+    y = data.train[1] if isinstance(data.train, tuple) else None
+    return y is not None and y.is_floating_point() and y[0].numel() == 1 and bool((y == y.round()).all())
+
+
+def answers(model: nn.Module, data: Data) -> None:
+    """
+    Refuse labels that were given as floats, and so are targets of a regression, where the model scores classes.
+
+    Raises
+    ------
+    SpecError
+        One sentence that says how to give labels.
+    """
+    try:
+        output = _output(model, data, 2)
+    except Exception:
+        return
+    if getattr(output, "ndim", 0) == 2 and output.shape[1] > 1:
+        raise SpecError(
+            f"data: train y are floats, one a sample, and the model gives {output.shape[1]} numbers: give y.long() if "
+            "they are labels, or a loss=... that compares the two"
+        )
+
+
+def _output(model: nn.Module, data: Data, count: int) -> Any:
+    """What a copy gives for so many samples, in training and without memory."""
+    import torch
+
+    with torch.random.fork_rng(devices=[]), torch.device("meta"), torch.no_grad():
+        return copy.deepcopy(model).to("meta").train()(samples(data, count))

@@ -38,13 +38,33 @@ def home() -> Path:
     """Folder of runs and data: LEPTON_LAB_HOME, else the platform's place for user data."""
     import platformdirs
 
-    named = os.environ.get("LEPTON_LAB_HOME") or platformdirs.user_data_dir("lepton-lab", appauthor=False)
-    return Path(named).expanduser().absolute()
+    if named := os.environ.get("LEPTON_LAB_HOME"):
+        return absolute(named, "LEPTON_LAB_HOME")
+    return absolute(platformdirs.user_data_dir("lepton-lab", appauthor=False), "home")
 
 
 def data_root() -> Path:
     """Folder of data sets: LEPTON_LAB_DATA, else `data` in `home()`."""
-    return Path(os.environ.get("LEPTON_LAB_DATA") or home() / "data").expanduser().absolute()
+    named = os.environ.get("LEPTON_LAB_DATA")
+    return absolute(named, "LEPTON_LAB_DATA") if named else home() / "data"
+
+
+def absolute(path: str | Path, name: str) -> Path:
+    """
+    A path in full, where `~` may stand for a home folder.
+
+    Raises
+    ------
+    LabError
+        If there is no such home folder; the sentence names what the path is of.
+    """
+    try:
+        return Path(path).expanduser().absolute()
+    except RuntimeError:
+        user = str(path).split("/")[0]
+        whose = "this account has no home folder" if user == "~" else f"no user's home folder is {user!r}"
+        remedy = "set HOME, or LEPTON_LAB_HOME" if user == "~" else "give the folder in full"
+        raise LabError(f"{name}={str(path)!r}: {whose}; {remedy}") from None
 
 
 def write_json(path: Path, value: Any, indent: int | None = 1) -> None:
@@ -229,12 +249,26 @@ class RunFolder:
 
         Tried for `patience` seconds. The lock belongs to the open file: handed to the supervisor and inherited by its
         ranks, it frees when the last of them is dead, whatever killed them.
+
+        Raises
+        ------
+        LabError
+            If the file system knows no locks.
         """
         descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o644)
         deadline = time.monotonic() + patience  # at least, since a reader of `alive` may hold it for an instant
         while True:
-            with contextlib.suppress(BlockingIOError):
+            try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                pass
+            except OSError as error:
+                os.close(descriptor)
+                raise LabError(
+                    f"the file system of {str(self.path.parent)!r} locks no files ({error.strerror}): set "
+                    "LEPTON_LAB_HOME to a folder on a disk of this machine"
+                ) from None
+            else:
                 return descriptor
             if time.monotonic() > deadline:
                 break
@@ -253,6 +287,8 @@ class RunFolder:
             fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
             return True
+        except OSError:  # a file system without locks, where no run can be live
+            return False
         finally:
             os.close(descriptor)
         return False

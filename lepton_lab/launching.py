@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import os
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -82,6 +83,7 @@ def create(spec: Spec, model: Any = None, data: Any = None, loss: Any = None, st
     if strategy is not None and (why := strategy.refuse(spec)):
         raise SpecError(why)
     devices.choose(spec)
+    devices.start_method()
     if data is not None:
         parts["data"] = datasets.from_user(data, spec.seed, ignored(loss))
     elif "dataset" not in spec.own:
@@ -330,6 +332,9 @@ def start(*folders: RunFolder) -> list[Run]:
     except BaseException as error:
         for _, lock in submitted:
             os.close(lock)
+        if isinstance(error, LabError):  # locks can't be had there, now or later
+            for folder in folders:
+                shutil.rmtree(folder.path, ignore_errors=True)
         if isinstance(error, OSError):
             raise LabError(
                 f"the run folder {str(folder.path)!r} can't be written ({error.strerror}): make room, then go on with "

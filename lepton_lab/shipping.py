@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import inspect
 import linecache
 import sys
@@ -43,11 +45,12 @@ def pack(folder: Path, parts: dict[str, Any]) -> None:
 
     shipped: list[Any] = []
     options = torch.serialization.get_crc32_options, torch.serialization.set_crc32_options
-    with switched(*options, False):  # a third of the time, and it guards nothing on one machine's disk
+    # Without check sums: a third of the time, and they guard nothing on one machine's disk.
+    with switched(*options, False), _pickling(shipped) as pickler:
         for part, value in parts.items():
             try:
                 # torch.save, so that tensors land in the file as they are, and are read back wherever ranks compute.
-                torch.save(value, folder / f"{part}.pkl", pickle_module=_pickler(shipped))
+                torch.save(value, folder / f"{part}.pkl", pickle_module=pickler)
             except Exception as error:
                 why = _culprit(value, error)
                 raise SpecError(f"{part}={name(value)} can't be shipped to another process: {why}") from None
@@ -72,8 +75,8 @@ def keep(value: Any, path: Path) -> None:
     """Write an object as `pack` does, in one step: the file is whole, or not there."""
     import torch
 
-    with replacing(path) as draft:
-        torch.save(value, draft, pickle_module=_pickler([]))
+    with replacing(path) as draft, _pickling([]) as pickler:
+        torch.save(value, draft, pickle_module=pickler)
 
 
 def kept(path: Path) -> Any:
@@ -229,36 +232,79 @@ def name(value: Any) -> str:
     return getattr(value, "__name__", None) or type(value).__name__
 
 
-def _pickler(shipped: list[Any]) -> Any:
-    """What torch.save takes as a pickle module; notes the classes and functions that travel by value."""
+@contextlib.contextmanager
+def _pickling(shipped: list[Any]) -> Iterator[Any]:
+    """
+    What torch.save takes as a pickle module; notes the classes and functions that travel by value.
+
+    So do, whole, the modules that a rank could not import: loaded by their path, or from a folder that was left.
+    """
     import cloudpickle
+
+    loose: list[types.ModuleType] = []
 
     class Pickler(cloudpickle.Pickler):
         def reducer_override(self, obj: Any) -> Any:
             if isinstance(obj, (type, types.FunctionType)) and obj.__module__ == "__main__" and obj not in shipped:
                 shipped.append(obj)
+            if isinstance(obj, (type, types.FunctionType, types.ModuleType)) and (module := _loose(obj)):
+                cloudpickle.register_pickle_by_value(module)
+                loose.append(module)
+            if isinstance(obj, CACHED):  # by its name, which no rank has
+                return functools.lru_cache(**obj.cache_parameters()), (obj.__wrapped__,)
             return super().reducer_override(obj)
 
-    return types.SimpleNamespace(Pickler=Pickler, dumps=cloudpickle.dumps, __name__="cloudpickle")
+    try:
+        yield types.SimpleNamespace(Pickler=Pickler, dumps=cloudpickle.dumps, __name__="cloudpickle")
+    finally:
+        for module in loose:
+            cloudpickle.unregister_pickle_by_value(module)
+
+
+CACHED = type(functools.lru_cache(len))
+
+
+def _loose(item: Any) -> types.ModuleType | None:
+    """The module of a class or function, or the module itself, if it comes from a file that no import leads to."""
+    import cloudpickle
+
+    module = item if isinstance(item, types.ModuleType) else sys.modules.get(item.__module__ or "")
+    file = getattr(module, "__file__", None)
+    if module is None or not file or sys.modules.get(module.__name__) is not module or module.__name__ == "__main__":
+        return None
+    top = module.__name__.partition(".")[0]
+    if top in cloudpickle.list_registry_pickle_by_value() or top in sys.stdlib_module_names:
+        return None
+    for finder in sys.meta_path:
+        spec = finder.find_spec(top, None) if hasattr(finder, "find_spec") else None
+        if spec is not None:
+            single = top == module.__name__ and not hasattr(module, "__path__")
+            return module if single and spec.origin != file else None
+    return module
 
 
 def _culprit(value: Any, error: Exception) -> str:
     """The innermost part of an object that can't be pickled, by its path from the object, and why."""
     import cloudpickle
 
-    path = ""
+    path: list[str] = []
+    seen: set[int] = set()
     while True:
+        seen.add(id(value))
         for name, part in _parts(value):
+            if id(part) in seen:  # an object may hold itself, as a method does its class
+                continue
             try:
                 cloudpickle.dumps(part)
             except Exception as inner:
-                if len(path) < 200:  # an object may hold itself
-                    path, value, error = f"{path}.{name}".lstrip("."), part, inner
-                    break
+                value, error = part, inner
+                path.append(name)
+                break
         else:
-            return f"{path + ': ' if path else ''}{str(error).splitlines()[0] if str(error) else type(error).__name__}"
-        if len(path) >= 200:
-            return f"{path}: {error}"
+            why = " ".join(str(error).split()) or type(error).__name__
+            if "parametrized modules" in why:  # spectral_norm and its like
+                why = "a parametrized module travels only as a function that makes it: pass model=lambda: ..."
+            return f"{'.'.join(path)}{': ' * bool(path)}{why[:300]}"
 
 
 def _parts(value: Any) -> Iterator[tuple[str, Any]]:
@@ -271,6 +317,7 @@ def _parts(value: Any) -> Iterator[tuple[str, Any]]:
         code = inspect.getclosurevars(value) if value.__module__ == "__main__" else None
         if code:
             yield from {**code.nonlocals, **code.globals}.items()
+        yield from vars(value).items()
     elif isinstance(value, type):
         if value.__module__ == "__main__":
             yield from (

@@ -1,5 +1,7 @@
 """Run folders: atomic, tailed to the last newline, rewound, never read wrong after a crash."""
 
+import errno
+import fcntl
 import json
 import os
 import re
@@ -9,7 +11,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lepton_lab.folders import Failure, RunFolder, find, folders, replacing, write_json, write_text
+import lepton_lab as lab
+from lepton_lab.folders import (
+    Failure,
+    RunFolder,
+    data_root,
+    find,
+    folders,
+    replacing,
+    write_json,
+    write_text,
+)
 from lepton_lab.spec import LabError, Spec
 from lepton_lab.tails import Tail, parse, rewound
 
@@ -176,3 +188,39 @@ def test_a_write_that_ends_half_way_leaves_the_older_file_and_no_draft(tmp_path,
     assert path.read_text() == "older" and list(tmp_path.iterdir()) == [path]
     write_text(path, "newer")
     assert path.read_text() == "newer" and list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("code", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_is_named_and_no_half_made_run_stays(home, monkeypatch, code):
+    """As flock answers on such a file system; none can be mounted here."""
+    before = RunFolder.create(lab.Spec())
+
+    def flock(descriptor, how):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with pytest.raises(LabError) as error:
+        lab.launch(lab.Spec(epochs=1))
+    message = f"the file system of {str(home / 'runs')!r} locks no files ({os.strerror(code)}): set LEPTON_LAB_HOME to"
+    assert str(error.value).startswith(message)
+    assert [run.id for run in lab.runs()] == [before.id] and "interrupted" in repr(lab.attach())
+
+
+def test_a_home_that_no_user_has_is_one_sentence(monkeypatch, tmp_path):
+    for name in ("LEPTON_LAB_HOME", "LEPTON_LAB_DATA"):
+        with monkeypatch.context() as own:
+            own.setenv(name, "~nosuchuser/lab")
+            with pytest.raises(LabError, match=f"{name}='~nosuchuser/lab': no user's home folder is '~nosuchuser'"):
+                data_root()
+    for name in ("LEPTON_LAB_HOME", "LEPTON_LAB_DATA", "HOME", "XDG_DATA_HOME"):
+        monkeypatch.delenv(name, raising=False)
+
+    def nobody(uid):
+        raise KeyError(uid)
+
+    monkeypatch.setattr("pwd.getpwuid", nobody)
+    with pytest.raises(LabError, match="this account has no home folder; set HOME, or LEPTON_LAB_HOME"):
+        data_root()
+    monkeypatch.setenv("LEPTON_LAB_HOME", str(tmp_path))
+    with pytest.raises(LabError, match="HOME='~': this account has no home folder"):
+        lab.report(RunFolder.create(lab.Spec()).id, tmp_path / "never.html")

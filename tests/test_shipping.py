@@ -1,6 +1,9 @@
 """Code of cells travels by value: launched from a real notebook kernel, with its source kept and its errors placed."""
 
+import functools
 import json
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -144,3 +147,71 @@ def test_the_report_of_an_error_is_plain_json(tiny):
     assert run.wait(60) == "failed"
     error = json.loads((run.folder / "errors" / "rank0.json").read_text())
     assert error["type"] == "ZeroDivisionError" and error["message"] == "division by zero"
+
+
+CACHED = """
+import functools, importlib.util, os, sys, torch, lepton_lab as lab
+from torch import nn
+torch.manual_seed(0)
+x, y = torch.randn(64, 4), torch.arange(64) % 2
+
+@functools.lru_cache(maxsize=3)
+def scale(width):
+    return width / 8
+
+class Helped(nn.Linear):
+    def __init__(self):
+        super().__init__(4, 2)
+
+    def forward(self, x):
+        return super().forward(x) * scale(x.shape[1]) + by_path.shift(x) + LEFT(x)
+
+left = sys.path[:]
+os.chdir(FOLDER)
+sys.path.insert(0, "")
+from left_behind import LEFT
+os.chdir("/")
+spec = importlib.util.spec_from_file_location("by_path", FOLDER + "/elsewhere/by_path.py")
+by_path = importlib.util.module_from_spec(spec)
+sys.modules["by_path"] = by_path
+spec.loader.exec_module(by_path)
+run = lab.launch(lab.Spec(epochs=1, world=2), model=Helped, data=(x, y))
+print(run.wait(60), run.failure)
+import cloudpickle
+print(cloudpickle.list_registry_pickle_by_value())
+"""
+
+
+def test_helpers_that_no_rank_can_import_travel_by_value(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    helper = "def shift(x):\n    return other(x) * 0\n\ndef other(x):\n    return x.sum()\n"
+    (tmp_path / "elsewhere" / "by_path.py").write_text(helper)
+    (tmp_path / "left_behind.py").write_text("STEP = 0.5\n\ndef LEFT(x):\n    return STEP\n")
+    script = f"FOLDER = {str(tmp_path)!r}\n{CACHED}"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=False)
+    assert done.stdout.splitlines() == ["done None", "set()"], done
+
+
+def test_the_part_that_can_t_travel_is_named_not_a_circle():
+    data = (torch.zeros(9, 4), torch.zeros(9, dtype=torch.long))
+    namespace = {"__name__": "__main__", "functools": functools, "nn": nn}
+    exec(
+        "@functools.singledispatch\ndef area(shape):\n    return 0\n\nclass Net(nn.Linear):\n    def __init__(self):\n"
+        "        super().__init__(4, 2)\n    def forward(self, x):\n        return super().forward(x) * area(x)\n",
+        namespace,
+    )
+    with pytest.raises(lab.SpecError) as error:
+        lab.launch(lab.Spec(), model=namespace["Net"], data=data)
+    message = str(error.value)
+    assert "forward.area" in message and "__class__" not in message and len(message) < 300, message
+    with pytest.raises(lab.SpecError, match=r"a parametrized module travels only as a .* model=lambda: \.\.\."):
+        lab.launch(lab.Spec(), model=nn.utils.parametrizations.weight_norm(nn.Linear(4, 2)), data=data)
+
+
+def test_a_way_of_starting_ranks_that_there_is_not_is_refused_and_a_cluster_s_interface_is_not_taken(monkeypatch):
+    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "bond1")
+    run = lab.launch(lab.Spec(dataset="digits", model="mlp", epochs=1, world=2))
+    assert run.wait(60) == "done", run.failure
+    monkeypatch.setenv("LEPTON_LAB_START_METHOD", "thread")
+    with pytest.raises(lab.SpecError, match="LEPTON_LAB_START_METHOD='thread': must be 'fork' or 'spawn'; or unset it"):
+        lab.launch(lab.Spec(epochs=1))

@@ -15,7 +15,7 @@ from typing import Any
 
 from .. import control
 from ..charts import number, read
-from ..folders import ENDED, write_json
+from ..folders import ENDED, absolute, write_json
 from ..launching import launch
 from ..reports import report
 from ..reports.index import Entry, write
@@ -52,7 +52,7 @@ class Execution:
 
     def __init__(self, grid: Grid, out: str | os.PathLike[str], say: Callable[[str], None]) -> None:
         self.grid, self.say = grid, say
-        self.out = writable(Path(out).expanduser().absolute())
+        self.out = writable(absolute(out, "out"))
         self.records: dict[str, dict[str, Any]] = {}
         self.asked = 0
         self._runs: dict[str, Run] = {}  # by digest, as all below

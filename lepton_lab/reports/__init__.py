@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..folders import replacing
+from ..folders import absolute, replacing
 from ..naming import labels
 from ..run import Run, attach
 from ..spec import LabError
@@ -66,7 +66,7 @@ def report(runs: Runs, out: str | os.PathLike[str] = "report.html") -> Page:
     chosen = _listed(runs)
     if not chosen:
         raise LabError("a report needs at least one run: lab.report(lab.runs(), out) takes all there are")
-    path = Page(Path(out).expanduser().absolute())
+    path = Page(absolute(out, "out"))
     if path.is_dir():
         raise LabError(f"the report {str(path)!r} can't be written: it is a folder; name a file such as report.html")
     try:
@@ -112,6 +112,8 @@ def _executed(ids: list[str]) -> NotebookNode:
     import papermill
     from jupyter_client import AsyncKernelManager
     from papermill.exceptions import PapermillExecutionError
+
+    absolute("~", "HOME")  # where Jupyter looks for its settings
 
     class Kernel(AsyncKernelManager):
         """A kernel with the same lepton_lab as ours, installed or not, that says nothing on our terminal."""

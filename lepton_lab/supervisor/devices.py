@@ -10,6 +10,8 @@ from importlib import metadata
 from ..feeding import cores
 from ..spec import Spec, SpecError, table
 
+METHODS = ("fork", "spawn")  # ways of starting ranks
+
 
 def gpus() -> list[str]:
     """
@@ -100,3 +102,18 @@ def choose(spec: Spec) -> str:
 def slots(device: str) -> list[str]:
     """Names of what can be leased: each GPU; on the CPU room for two full runs, so that a long one blocks nobody."""
     return [f"gpu{name}" for name in gpus()] if device == "cuda" else [f"cpu{i}" for i in range(2 * workers())]
+
+
+def start_method(safe: bool = True) -> str:
+    """
+    How ranks are started: as LEPTON_LAB_START_METHOD says, else by fork where that is safe.
+
+    Raises
+    ------
+    SpecError
+        If the variable names no such way.
+    """
+    named = os.environ.get("LEPTON_LAB_START_METHOD")
+    if named and named not in METHODS:
+        raise SpecError(f"LEPTON_LAB_START_METHOD={named!r}: must be {' or '.join(map(repr, METHODS))}; or unset it")
+    return named or METHODS[not safe]

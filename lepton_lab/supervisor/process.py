@@ -131,7 +131,7 @@ class Supervision:
 
     def _start(self, device: str, slots: list[str]) -> None:
         """Fork the ranks from this thread (PDEATHSIG follows the forking thread), or spawn where a fork is unsafe."""
-        method = os.environ.get("LEPTON_LAB_START_METHOD") or ("fork" if self.safe else "spawn")
+        method = devices.start_method(self.safe)
         self.log.write("note", text=f"ranks start by {method}", method=method)
         context = torch.multiprocessing.get_context(method)
         rendezvous = self.folder.path / "rendezvous"

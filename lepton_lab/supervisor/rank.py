@@ -97,7 +97,8 @@ def _train(folder: RunFolder, rank: int, gpu: str | None, log: Log) -> str:
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
     if sys.platform == "linux":
-        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # loopback only, whatever the host's name resolves to
+        # Loopback only, whatever the host's name resolves to, and a cluster's settings say of other machines.
+        os.environ["GLOO_SOCKET_IFNAME"] = os.environ["NCCL_SOCKET_IFNAME"] = "lo"
     strategy = shipping.unpack(folder, ("strategy",)).get("strategy")
     strategy = strategy or pick(table("strategy"), spec.strategy, "strategy")
     strategy = strategy(spec, **spec.options_of(strategy))

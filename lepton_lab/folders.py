@@ -40,7 +40,8 @@ def home() -> Path:
 
     if named := os.environ.get("LEPTON_LAB_HOME"):
         return absolute(named, "LEPTON_LAB_HOME")
-    return absolute(platformdirs.user_data_dir("lepton-lab", appauthor=False), "home")
+    absolute("~", "HOME")
+    return Path(platformdirs.user_data_dir("lepton-lab", appauthor=False)).absolute()
 
 
 def data_root() -> Path:

@@ -285,26 +285,30 @@ def _loose(item: Any) -> types.ModuleType | None:
 
 def _culprit(value: Any, error: Exception) -> str:
     """The innermost part of an object that can't be pickled, by its path from the object, and why."""
+    path, error = _innermost(value, error, set()) or ([], error)
+    why = " ".join(str(error).split()) or type(error).__name__
+    if "parametrized modules" in why:  # spectral_norm and its like
+        why = "a parametrized module travels only as a function that makes it: pass model=lambda: ..."
+    return f"{'.'.join(path)}{': ' * bool(path)}{why[:300]}"
+
+
+def _innermost(value: Any, error: Exception, seen: set[int]) -> tuple[list[str], Exception] | None:
+    """Path to the part to blame, and its error; None where only a part that was seen before is to blame."""
     import cloudpickle
 
-    path: list[str] = []
-    seen: set[int] = set()
-    while True:
-        seen.add(id(value))
-        for name, part in _parts(value):
-            if id(part) in seen:  # an object may hold itself, as a method does its class
-                continue
-            try:
-                cloudpickle.dumps(part)
-            except Exception as inner:
-                value, error = part, inner
-                path.append(name)
-                break
-        else:
-            why = " ".join(str(error).split()) or type(error).__name__
-            if "parametrized modules" in why:  # spectral_norm and its like
-                why = "a parametrized module travels only as a function that makes it: pass model=lambda: ..."
-            return f"{'.'.join(path)}{': ' * bool(path)}{why[:300]}"
+    seen.add(id(value))
+    circle = False
+    for name, part in _parts(value):
+        if id(part) in seen:  # an object may hold itself, as a method does its class
+            circle = True
+            continue
+        try:
+            cloudpickle.dumps(part)
+        except Exception as inner:
+            if deeper := _innermost(part, inner, seen):
+                return [name, *deeper[0]], deeper[1]
+            circle = True
+    return None if circle else ([], error)
 
 
 def _parts(value: Any) -> Iterator[tuple[str, Any]]:

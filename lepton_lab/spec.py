@@ -89,7 +89,7 @@ class Spec(BaseModel):
     checkpoint_every: int = Field(1, ge=0)
     """Epochs between checkpoints, 0 or more; 0 saves only at the end and on a stop."""
     timeout: float = Field(300.0, gt=0)
-    """Seconds that a rank waits for another before the run fails, above 0."""
+    """Seconds that a rank waits for another, or for a process that loads its data, before the run fails; above 0."""
     name: str = Field("", max_length=80)
     """A name of your own for the run, at most 80 characters."""
     options: dict[str, bool | int | float | str] = Field(default_factory=FrozenDict)

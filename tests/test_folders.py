@@ -209,6 +209,7 @@ def test_a_file_system_without_locks_is_named_and_no_half_made_run_stays(home, m
 def test_a_home_that_no_user_has_is_one_sentence(monkeypatch, tmp_path):
     for name in ("LEPTON_LAB_HOME", "LEPTON_LAB_DATA"):
         with monkeypatch.context() as own:
+            own.delenv("LEPTON_LAB_DATA", raising=False)
             own.setenv(name, "~nosuchuser/lab")
             with pytest.raises(LabError, match=f"{name}='~nosuchuser/lab': no user's home folder is '~nosuchuser'"):
                 data_root()

@@ -28,7 +28,7 @@ FAR = 5.0  # most seconds between looks of a run far behind in the queue
 STOPS = 0.5  # most seconds between its looks for a stop
 GRACE = 2.0  # seconds that the other ranks have to report after one failed
 LAST = 10.0  # seconds that the other ranks have to end after one is done
-ASK = 5.0  # seconds that a single rank has to reach the end of a step when told to stop; then the step is broken off
+ASK = 20.0  # seconds that a single rank has to reach the end of a step when told to stop; then the step is broken off
 STOP = 60.0  # seconds that ranks have to reach the end of a step when told to stop
 
 
@@ -66,12 +66,13 @@ class Supervision:
         self.log = Log(self.folder.path / "events" / "supervisor.jsonl", -1)
         self.ranks: list[Any] = []
         self.killed: set[int] = set()
-        self.asked = False  # whether a rank was told to break its step off
+        self.asked = 0.0  # when a rank was last told to break its step off
         self.ended: dict[int, tuple[int, float]] = {}  # rank -> exit code, time
 
     def run(self) -> None:
         """Lease devices, fork the ranks, watch them, and write how it ended; the run's lock is freed last."""
         signal.signal(signal.SIGTERM, lambda *_: control.send(self.folder.path, "stop"))
+        signal.signal(rank.BREAK_OFF, signal.SIG_IGN)  # inherited by ranks, until they have a step to break off
         queue = None
         try:
             resources.reserve(self.folder)
@@ -159,7 +160,8 @@ class Supervision:
                     deadline = min(deadline or now + grace, now + grace)
             if told is None and control.stopping(self.folder.path):
                 told = now
-            if told is not None and now > told + ASK and not self._busy():
+            if told is not None and now > max(told, self.asked) + ASK and not self._busy():
+                self.asked = now
                 self._break_off()
             late = told is not None and now > told + STOP and not self._busy()
             if late or (deadline is not None and now > deadline):
@@ -169,8 +171,7 @@ class Supervision:
 
     def _break_off(self) -> None:
         """Have a rank that stands still in a user's code leave its step; several could not do so at the same one."""
-        if len(self.ranks) == 1 and not self.asked and self.ranks[0].is_alive():
-            self.asked = True
+        if len(self.ranks) == 1 and self.ranks[0].is_alive():
             os.kill(self.ranks[0].pid, rank.BREAK_OFF)
 
     def _kill(self, ranks: Any) -> None:

@@ -17,7 +17,7 @@ import torch
 from .. import control, provenance
 from ..events import Log
 from ..folders import Failure, RunFolder
-from . import failures, rank, resources
+from . import devices, failures, rank, resources
 from .leases import Queue
 
 if TYPE_CHECKING:

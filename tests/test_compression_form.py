@@ -34,6 +34,15 @@ def test_it_shows_an_estimate_at_once_and_follows_its_controls(form, parent):
     assert f"lab.compress(lab.attach('{parent.id}'), " in form._repeat.value.replace("&#x27;", "'")
 
 
+def test_an_older_estimate_can_t_come_after_a_newer(form, monkeypatch):
+    tell, alone = form._tell, []
+    monkeypatch.setattr(form, "_tell", lambda: alone.append(form._lock.locked()) or tell())
+    form._ranges["prune"].value = 0.25
+    until(lambda: alone and not form._busy)
+    assert all(alone), "another wish could be taken before this one was shown"
+    assert "Removes channels" in form._about.value and "Link 2" in form._about.value
+
+
 def test_more_is_not_called_less():
     assert [_times(less) for less in (2.5, 1.001, 0.5)] == ["2.5x less", "as before", "2x more"]
 

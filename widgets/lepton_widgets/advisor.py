@@ -147,23 +147,23 @@ def cost(spec: Spec, own: dict[str, Any]) -> str:
     if row.cost is None:
         return f"<span>{escape(row.why)}</span>"
     parts = ", ".join(f"{name} {shown(row.predicted[name])}" for name in PARTS)
+    seconds, source = duration(spec)
     figures = {
         "Memory a rank": shown(row.cost.memory),
         "Sent a step": shown(row.cost.sent),
         "Idle": f"{row.cost.idle:.0%}",
-        "The run": duration(spec),
+        "The run": f"about {seconds:.2g} s" if seconds else "not known",
     }
     items = "".join(f"<div><dt>{name}</dt><dd>{escape(text)}</dd></div>" for name, text in figures.items())
-    return f"<dl class='ll-figures'>{items}</dl><span>{escape(parts)}: {escape(row.why)}.</span>"
+    return f"<dl class='ll-figures'>{items}</dl><span>{escape(f'{parts}: {row.why}. Duration: {source}.')}</span>"
 
 
-def duration(spec: Spec) -> str:
-    """How long a run of a spec may take, judged by the newest that was like it; "not known" where none was."""
+def duration(spec: Spec) -> tuple[float, str]:
+    """Seconds that a run of a spec may take, and the newest run like it, by which they are judged; 0 where none was."""
     for run in runs()[:LOOKED_AT]:
         if all(getattr(run.spec, field) == getattr(spec, field) for field in ALIKE) and run.state == "done":
-            seconds = run.summary()["seconds"] * spec.epochs / run.spec.epochs
-            return f"about {seconds:.2g} s, as {run.spec.name or run.id} took"
-    return "not known: none like it has run"
+            return run.summary()["seconds"] * spec.epochs / run.spec.epochs, f"as {run.spec.name or run.id} took"
+    return 0.0, "none like it has run"
 
 
 def refusals(values: dict[str, Any]) -> dict[str, str]:

@@ -230,8 +230,9 @@ class Compression(Shown, ipw.VBox):
     def _tell(self) -> None:
         with contextlib.suppress(LabError):
             self._figures.value = self._table()
-            links = [(name, table("compressor")[name]) for link in self.chain for name in link]
-            self._about.value = f"<dl class='ll-choices'>{''.join(item('Link', *link) for link in links)}</dl>"
+            names = enumerate((name for link in self.chain for name in link), 1)
+            links = [item(f"Link {i}", name, table("compressor")[name]) for i, name in names]
+            self._about.value = f"<dl class='ll-choices'>{''.join(links)}</dl>"
             told = f"lab.compress(lab.attach({self.parent.id!r}), {self.chain!r})"
             code = f"<div><dt>Python</dt><dd><code>{escape(told)}</code></dd></div>"
             self._repeat.value = f"<dl class='ll-repeat'>{code}</dl>"

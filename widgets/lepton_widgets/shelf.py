@@ -187,7 +187,8 @@ class Shelf(Shown, ipw.VBox):
     def still(self, picture: bool = True) -> dict[str, str]:
         """The newest runs as a table, and what is overlaid."""
         overlay = self.live.still(picture)["text/html"] if self.live else ""
-        return {"text/html": listed(self.table.ordered()) + overlay, "text/plain": repr(self)}
+        rows = [row for row in self.table.ordered() if not row["archived"]]
+        return {"text/html": listed(rows) + overlay, "text/plain": repr(self)}
 
     def going(self) -> bool:
         """Whether a run has not ended."""

@@ -44,6 +44,8 @@ class Queue:
     ----------
     ahead : int
         Tickets before ours, as `acquire` last saw them.
+    others : int
+        Slots that others held when we got ours.
     """
 
     def __init__(self, kind: str, place: str = "", since: int = 0, label: dict[str, Any] | None = None) -> None:
@@ -52,7 +54,7 @@ class Queue:
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         if top.stat().st_uid != os.getuid():  # whoever holds its locks could hold up our runs
             raise LabError(f"{str(top)!r} belongs to another user: set XDG_RUNTIME_DIR to a folder of your own")
-        self.ahead = 0
+        self.ahead = self.others = 0
         self._label = label or {}
         self._held: dict[str, int] = {}
         self._ticket = self.folder / f"{since or time.time_ns():020d}-{os.getpid()}"
@@ -77,6 +79,7 @@ class Queue:
                     os.pwrite(descriptor, json.dumps({"pid": os.getpid(), **self._label}).encode(), 0)
         if len(self._held) < count:
             return None
+        self.others = sum(_held_text(self.folder / slot) != "" for slot in slots if slot not in self._held)
         self._leave()
         return sorted(self._held)
 
@@ -145,7 +148,7 @@ def holders(folder: Path) -> list[dict[str, Any]]:
 
 def _held_text(path: Path) -> str:
     """The text of a locked file; "" of one that nobody holds."""
-    with path.open() as file:
+    with contextlib.suppress(FileNotFoundError), path.open() as file:
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:

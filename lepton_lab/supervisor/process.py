@@ -87,7 +87,7 @@ class Supervision:
                 return
             self._as_asked()
             self._state("starting", attempt=self.folder.facts.get("attempt", 0) + 1, device=device, reason=None)
-            self._start(device, slots)
+            self._start(device, slots, self.wanted["world"] + queue.others)
             # Beside the watch, since git may take seconds in a large repository.
             about = threading.Thread(target=provenance.write, args=(self.folder, device, self.order["cwd"]))
             about.start()
@@ -130,7 +130,7 @@ class Supervision:
             self.folder.note(reason=None)
         return slots
 
-    def _start(self, device: str, slots: list[str]) -> None:
+    def _start(self, device: str, slots: list[str], sharing: int) -> None:
         """Fork the ranks from this thread (PDEATHSIG follows the forking thread), or spawn where a fork is unsafe."""
         method = devices.start_method(self.safe)
         self.log.write("note", text=f"ranks start by {method}", method=method)
@@ -141,7 +141,7 @@ class Supervision:
             path.unlink()
         for i in range(self.wanted["world"]):
             gpu = slots[i].removeprefix("gpu") if device == "cuda" else None
-            arguments = (str(self.folder.path), i, self.order["cwd"], self.order["path"], gpu)
+            arguments = (str(self.folder.path), i, self.order["cwd"], self.order["path"], gpu, sharing)
             process = context.Process(target=rank.main, args=arguments, name=f"lepton-lab-rank{i}")
             process.start()
             self.ranks.append(process)

@@ -35,7 +35,7 @@ class BrokenOff(BaseException):
     """Raised wherever a user's code stands, so that no `except Exception` of it stops a stop."""
 
 
-def main(path: str, rank: int, cwd: str, modules: list[str], gpu: str | None) -> None:
+def main(path: str, rank: int, cwd: str, modules: list[str], gpu: str | None, sharing: int) -> None:
     """
     Train as one rank of a run; never returns.
 
@@ -49,6 +49,8 @@ def main(path: str, rank: int, cwd: str, modules: list[str], gpu: str | None) ->
         Working directory and sys.path of the launching process.
     gpu
         The GPU leased for this rank as CUDA_VISIBLE_DEVICES names it, or None for the CPU.
+    sharing
+        Ranks that share the cores, those of other runs too: more threads than cores wait for each other.
     """
     die_with_parent()
     entitle(f"lepton-rank{rank}")
@@ -62,7 +64,7 @@ def main(path: str, rank: int, cwd: str, modules: list[str], gpu: str | None) ->
     try:
         os.chdir(cwd)
         sys.path[:] = modules
-        outcome = _train(folder, rank, gpu, log)
+        outcome = _train(folder, rank, gpu, sharing, log)
         code = next(code for code, name in OUTCOMES.items() if name == outcome)
         log.close()
     except BaseException as error:  # SystemExit of a user's code too
@@ -84,7 +86,7 @@ def main(path: str, rank: int, cwd: str, modules: list[str], gpu: str | None) ->
     os._exit(code)
 
 
-def _train(folder: RunFolder, rank: int, gpu: str | None, log: Log) -> str:
+def _train(folder: RunFolder, rank: int, gpu: str | None, sharing: int, log: Log) -> str:
     import numpy as np
     import torch
 
@@ -102,7 +104,7 @@ def _train(folder: RunFolder, rank: int, gpu: str | None, log: Log) -> str:
     strategy = shipping.unpack(folder, ("strategy",)).get("strategy")
     strategy = strategy or pick(table("strategy"), spec.strategy, "strategy")
     strategy = strategy(spec, **spec.options_of(strategy))
-    torch.set_num_threads(threads := strategy.threads or max(1, cores() // spec.world))
+    torch.set_num_threads(threads := strategy.threads or max(1, cores() // sharing))
     device = torch.device("cpu" if gpu is None else "cuda:0")
     strategy.start(rank, spec.world, folder.path / "rendezvous", device)
     random.seed(spec.seed)

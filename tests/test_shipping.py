@@ -85,9 +85,10 @@ def test_what_a_cell_defines_is_launched_as_it_is_twice_and_side_by_side():
     assert "samples/s" not in out[4]
     assert "['done', 'done'] [None, None]" in out[2]
     assert "done\nMyNet cell:MyNet cell:Points ['below', 'above']" in out[3]
-    source = (lab.attach().folder / "code" / "source.py").read_text()
+    third = next(run for run in lab.runs() if run.spec.model == "cell:MyNet")
+    source = (third.folder / "code" / "source.py").read_text()
     assert "class MyNet" in source and "class Block" in source and "class Points" in source and "# cell 2" in source
-    repeated = lab.repeat(lab.attach(), epochs=1)  # in a process that never saw the code
+    repeated = lab.repeat(third, epochs=1)  # in a process that never saw the code
     assert repeated.wait(60) == "done" and repeated.spec.epochs == 1
 
 

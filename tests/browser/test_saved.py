@@ -29,8 +29,8 @@ def test_opened_again(notebook, tmp_path):
     page.locator(".ll-live").first.get_by_role("button", name="Stop").click()
     book.wait_state("stopped", index=0)
     page.locator(".ll-shelf .ll-badge[data-state=stopped]").first.wait_for()
-    wait_for(lambda: page.get_by_role("cell", name="stopped", exact=True, include_hidden=True).count() >= 3, 20,
-             "the end is not written into the notebook")  # fmt: skip
+    cells = lambda state: page.get_by_role("cell", name=state, exact=True, include_hidden=True).count()  # noqa: E731
+    wait_for(lambda: cells("stopped") >= 3 and not cells("running"), 30, "the end is not written into the notebook")
     run = book.run("print(run.id)").strip()
     accuracy = float(book.run("print(run.rows('eval')[-1]['accuracy'])"))
     assert page.locator(".ll-live").first.is_visible(), "the picture stands in place of the living view"

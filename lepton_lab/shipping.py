@@ -185,6 +185,26 @@ def build(maker: Any, shape: tuple[int, ...], classes: int, vocabulary: int = 0)
     if not isinstance(model, nn.Module):
         raise SpecError(f"model={name(maker)} made a {type(model).__name__}, not a torch.nn.Module")
     _sized(model, shape, vocabulary)
+    return _dense(model)
+
+
+def _dense(model: nn.Module) -> nn.Module:
+    """
+    The model, with every parameter and buffer in memory of its own without gaps.
+
+    An expanded buffer, whose rows are one in memory, can't be written to, as a resume and other ranks must; a part of
+    a larger tensor would be taken for all of it.
+    """
+    from torch._prims_common import is_non_overlapping_and_dense_or_false as dense
+    from torch.nn.parameter import is_lazy
+
+    for module in model.modules():
+        for buffer_name, buffer in module._buffers.items():
+            if buffer is not None and not is_lazy(buffer) and not dense(buffer):
+                module._buffers[buffer_name] = buffer.contiguous()
+        for parameter in module._parameters.values():
+            if parameter is not None and not is_lazy(parameter) and not dense(parameter):
+                parameter.data = parameter.data.contiguous()
     return model
 
 

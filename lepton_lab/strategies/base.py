@@ -108,6 +108,7 @@ class Single:
         self.model = self._wrap(self.module)  # before the optimizer, since it may put others in the parameters' place
         self.parameters = [p for p in self.module.parameters() if p.requires_grad]
         self.optimizer = make_optimizer(self.parameters)
+        self._first = True  # whether no step was made yet
         self.scaler = torch.amp.GradScaler(self.device.type) if self.spec.precision == "fp16" else None
         if self.spec.compile:
             self.model = torch.compile(self.model)
@@ -224,6 +225,9 @@ class Single:
         (self.scaler.scale(loss) if self.scaler else loss).backward()
 
     def _update(self, clip: float) -> None:
+        if self._first:
+            self._first = False
+            unfuse_if_sparse(self.optimizer)
         if clip:
             if self.scaler:
                 self.scaler.unscale_(self.optimizer)
@@ -238,6 +242,13 @@ class Single:
         import torch
 
         torch.nn.utils.clip_grad_norm_(self.parameters, clip)
+
+
+def unfuse_if_sparse(optimizer: Optimizer) -> None:
+    """Have an optimizer take torch's plain loop where a gradient is sparse, for which fused kernels are not made."""
+    if any(p.grad is not None and p.grad.is_sparse for group in optimizer.param_groups for p in group["params"]):
+        for group in optimizer.param_groups:
+            group["fused"] = None
 
 
 def begin(model: nn.Module) -> None:

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field
 
 from ..spec import Spec
-from .group import Group
+from .group import Group, equalize
 from .work import all_reduce, broadcast, shown
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
     from .compression import Feedback, Half
@@ -106,6 +107,10 @@ class DDP(Group):
             return model
         from torch.nn.parallel import DistributedDataParallel
 
+        odd = {name: buffer for name, buffer in model.named_buffers() if buffer.dtype not in _known()}
+        for buffer in odd.values():  # that torch's own broadcast doesn't take
+            equalize(buffer)
+        DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(model, list(odd))
         ids = [self.device] if self.device.type == "cuda" else None
         wrapped = DistributedDataParallel(
             model,
@@ -122,3 +127,11 @@ class DDP(Group):
 
     def _before_last(self) -> contextlib.AbstractContextManager[Any]:
         return self.model.no_sync() if self.world > 1 else contextlib.nullcontext()
+
+
+def _known() -> set[torch.dtype]:
+    """Types of buffers that DDP can send."""
+    import torch
+
+    real = {torch.float64, torch.float32, torch.float16, torch.bfloat16}
+    return real | {torch.int64, torch.int32, torch.int8, torch.uint8, torch.bool}

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..spec import Spec
-from .shards import Gathered, as_plain, check_rows, named_state, sharded
+from .shards import Gathered, as_plain, check_rows, named_state, sharded, sharing
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -141,10 +141,8 @@ def units(model: nn.Module) -> list[nn.Module]:
 
     blocks = getattr(model, "blocks", None)
     found = list(blocks) if isinstance(blocks, nn.Sequential) else list(_large_layers(model))
-    times: dict[nn.Parameter, int] = {}
-    for _, parameter in model.named_parameters(remove_duplicate=False):
-        times[parameter] = times.get(parameter, 0) + 1
-    return [unit for unit in found if all(times[p] == 1 for p in unit.parameters())]
+    shared = sharing(model)
+    return [unit for unit in found if shared.isdisjoint(unit.parameters())]
 
 
 def _large_layers(model: nn.Module) -> Iterator[nn.Module]:

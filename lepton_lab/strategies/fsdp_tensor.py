@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field
 
 from ..spec import Spec
-from .shards import Gathered, check_rows, sharded
+from .shards import Gathered, check_rows, sharded, sharing
 from .tensor import TensorParallel
 
 if TYPE_CHECKING:
@@ -126,7 +126,9 @@ class FsdpTensor(Gathered, TensorParallel):
             from ..models.blocks import Block
 
             model.register_forward_hook(_no_view)
-            for block in [module for module in model.modules() if isinstance(module, Block)]:
+            shared = sharing(model)
+            blocks = [module for module in model.modules() if isinstance(module, Block)]
+            for block in [block for block in blocks if shared.isdisjoint(block.parameters())]:
                 fully_shard(block, mesh=self.mesh["data"])  # gathered one by one
             fully_shard(model, mesh=self.mesh["data"])
         return model

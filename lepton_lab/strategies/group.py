@@ -115,8 +115,17 @@ class Group(Single):
     def aligned(self) -> Iterator[nn.Module]:
         """The model, with the buffers (batch norm's) of rank 0 on every rank."""
         if self.world > 1:
-            import torch.distributed as dist
-
             for buffer in self.module.buffers():
-                dist.broadcast(buffer, 0)
+                equalize(buffer)
         yield self.module
+
+
+def equalize(tensor: Tensor) -> None:
+    """Give every rank rank 0's values: as bytes, since gloo knows few types, and without gaps, which it relies on."""
+    import torch
+    import torch.distributed as dist
+
+    whole = tensor.detach().contiguous()
+    dist.broadcast(whole.reshape(-1).view(torch.uint8), 0)
+    if not tensor.is_contiguous():
+        tensor.detach().copy_(whole)

@@ -139,7 +139,7 @@ class LocalSGD(Group):
         import torch
         import torch.distributed as dist
 
-        for dtype in {value.dtype: None for value in values if value.is_floating_point()}:
+        for dtype in {value.dtype: None for value in values if value.is_floating_point() or value.is_complex()}:
             alike = [value for value in values if value.dtype == dtype]
             flat = torch.cat([value.reshape(-1).to(self.device) for value in alike])
             dist.all_reduce(flat)

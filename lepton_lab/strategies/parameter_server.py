@@ -110,7 +110,8 @@ class ParameterServer(Asynchronous):
 
         if clip and self.staleness:
             torch.nn.utils.clip_grad_norm_(self.parameters, clip)
-        gradient = flat([torch.zeros_like(p) if p.grad is None else p.grad for p in self.parameters])
+        gradients = (torch.zeros_like(p) if p.grad is None else p.grad for p in self.parameters)
+        gradient = flat([g.to_dense() if g.is_sparse else g for g in gradients])
         if self.rank == 0:
             self.server.clip = 0.0 if self.staleness else clip
             values = self.server.push(0, gradient)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
@@ -65,6 +65,12 @@ class Gathered(Group):
         self.module.set_requires_gradient_sync(False)
         yield
         self.module.set_requires_gradient_sync(True)
+
+
+def sharing(model: nn.Module) -> set[nn.Parameter]:
+    """Parameters that have more than one name: of several modules, or of one that stands in several places."""
+    counts = Counter(parameter for _, parameter in model.named_parameters(remove_duplicate=False))
+    return {parameter for parameter, count in counts.items() if count > 1}
 
 
 def named_state(module: nn.Module, optimizer: Optimizer) -> dict[str, Any]:

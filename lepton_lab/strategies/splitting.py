@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
@@ -19,6 +20,7 @@ from torch.nn import functional
 
 from ..models.blocks import MLP, Attention, Block
 from ..spec import SpecError
+from .shards import sharing
 from .work import BACKWARD, FORWARD, all_gather, all_reduce, reduce_scatter
 
 if TYPE_CHECKING:
@@ -85,13 +87,12 @@ class SlicedDropout(nn.Dropout):
 def divisible(model: nn.Module) -> list[tuple[str, int]]:
     """What the layers of a model that can be cut are made of: kind and number ("heads", 4), one for each layer."""
     found = []
-    for module in model.modules():
+    for module, pairs in _cuttable(model):
         if isinstance(module, Attention):
             found.append(("heads", module.q.out_features // module.head_size))
         elif isinstance(module, MLP):
             found.append(("units", module.up.out_features))
-        else:
-            found += [("units", up.out_features) for up, _, _ in _pairs(module)]
+        found += [("units", up.out_features) for up, _, _ in pairs]
     return found
 
 
@@ -99,13 +100,13 @@ def chains(model: nn.Module) -> list[tuple[list[str], list[str], str]]:
     """Each cut part of a model, by paths: layers cut by columns, what stands between, and the layer cut by rows."""
     names = {module: path for path, module in model.named_modules()}
     found = []
-    for module in names:
+    for module, pairs in _cuttable(model):
         if type(module) in PLAN:
             columns = [module.get_submodule(n) for n, style in PLAN[type(module)].items() if style is ColwiseParallel]
             (row,) = (module.get_submodule(n) for n, style in PLAN[type(module)].items() if style is RowwiseParallel)
             between = [part for part in module.modules() if part not in (*columns, row)]
             found.append(([names[c] for c in columns], [names[part] for part in between], names[row]))
-        for up, within, down in _pairs(module):
+        for up, within, down in pairs:
             found.append(([names[up]], [names[part] for part in within], names[down]))
     return found
 
@@ -158,11 +159,11 @@ def split(model: nn.Module, mesh: DeviceMesh, sequence: bool) -> None:
         If `sequence` is asked for and blocks are not in a row.
     """
     cut: dict[type, list[nn.Module]] = {kind: [] for kind in PLAN}
-    for module in list(model.modules()):
+    for module, pairs in list(_cuttable(model)):
         for kind in PLAN:
             if isinstance(module, kind):
                 cut[kind].append(module)
-        for up, between, down in _pairs(module):
+        for up, between, down in pairs:
             parallelize_module(up, mesh, ColwiseParallel(), src_data_rank=None)
             parallelize_module(down, mesh, RowwiseParallel(), src_data_rank=None)
             for layer in (layer for layer in between if isinstance(layer, nn.Dropout)):
@@ -217,6 +218,12 @@ def rows_of_tokens(model: nn.Module, ranks: int) -> list[nn.Sequential]:
     """
     rows = [row for row in model.modules() if isinstance(row, nn.Sequential) and len(row) and _all_blocks(row)]
     blocks = [block for block in model.modules() if isinstance(block, Block)]
+    shared = sharing(model)
+    if any(not shared.isdisjoint(block.parameters()) for block in blocks):
+        raise SpecError(
+            "options={'sequence_parallel': True}: cuts the tokens between Blocks, and here some share parameters and "
+            "so stay whole; take sequence_parallel=False"
+        )
     if not blocks or len(blocks) != sum(len(row) for row in rows):
         raise SpecError(
             "options={'sequence_parallel': True}: cuts the tokens of an nn.Sequential of Blocks, which this model is "
@@ -249,15 +256,30 @@ def _slice_dropout(parent: nn.Module, layer: nn.Dropout, dim: int, mesh: DeviceM
             setattr(parent, name, SlicedDropout(layer.p, dim, mesh.get_local_rank(), mesh.size()))
 
 
-def _pairs(module: nn.Module) -> list[Pair]:
+def _cuttable(model: nn.Module) -> Iterator[tuple[nn.Module, list[Pair]]]:
+    """
+    The modules of PLAN, and the rows with pairs of layers that can be cut.
+
+    A layer that shares a parameter stays whole: cut for one of its places, it would be wrong in the others.
+    """
+    shared = sharing(model)
+    for module in model.modules():
+        if isinstance(module, tuple(PLAN)) and shared.isdisjoint(module.parameters()):
+            yield module, []
+        elif pairs := _pairs(module, shared):
+            yield module, pairs
+
+
+def _pairs(module: nn.Module, shared: set[nn.Parameter]) -> list[Pair]:
     """Pairs of linear layers of an nn.Sequential with nothing but element by element functions between them."""
     pairs: list[Pair] = []
     first: nn.Linear | None = None
     between: list[nn.Module] = []
     for layer in module if isinstance(module, nn.Sequential) else ():
+        whole = isinstance(layer, nn.Linear) and shared.isdisjoint(layer.parameters())
         if first is None:
-            first = layer if isinstance(layer, nn.Linear) else None
-        elif isinstance(layer, nn.Linear):
+            first = layer if whole else None
+        elif whole:
             pairs.append((first, between, layer))
             first, between = None, []
         elif isinstance(layer, ELEMENTWISE):

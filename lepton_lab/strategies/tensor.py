@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..spec import CELL, Spec, SpecError
-from .group import Group
+from .group import Group, equalize
 from .shards import as_plain, named_state
 from .work import Cost
 
@@ -140,13 +140,12 @@ class TensorParallel(Group):
 
     def _split(self, model: nn.Module, mesh: DeviceMesh) -> None:
         """Cut what can be cut between the ranks of a mesh; a model where nothing can is refused."""
-        import torch.distributed as dist
 
         from . import splitting
 
         self._check(model, mesh.size())
         for tensor in (*model.parameters(), *model.buffers()):
-            dist.broadcast(tensor.detach(), 0)  # a model of a user's own may start from chance
+            equalize(tensor)  # a model of a user's own may start from chance
         if mesh.size() > 1:
             splitting.split(model, mesh, self.sequence_parallel)
 

@@ -67,6 +67,7 @@ def save(folder: RunFolder, strategy: Single, step: int, progress: dict[str, Any
         dcp.save(strategy.state_dict(), storage_writer=writer, planner=planner, no_dist=strategy.alone)
     own = {"ranks": _ranks(strategy), "progress": progress}
     own |= {"random": random_state(strategy.device), "local": strategy.local_state()}
+    own["memory"] = memory(strategy.running)
     with (draft / f"rank{strategy.rank}.pt").open("wb") as file:
         torch.save(own, file)
         os.fsync(file.fileno())
@@ -111,6 +112,7 @@ def load(folder: RunFolder, strategy: Single, tell: Callable[[str], None] = str)
                 _skip(folder, step, str(error), tell)
         else:
             set_random_state(own["random"], strategy.device)
+            recall(strategy.running, own["memory"])
             if own["ranks"] == _ranks(strategy):
                 strategy.load_local_state(own["local"])
                 return own["progress"]
@@ -151,7 +153,7 @@ def newest(folder: RunFolder, module: nn.Module) -> None:
     steps = folder.checkpoints()
     for step in reversed(steps):
         try:
-            return load_tensors(folder.checkpoint(step), module)
+            return load_module(folder.checkpoint(step), module)
         except Unreadable as error:
             if step == steps[0]:
                 raise
@@ -163,6 +165,80 @@ def clear(folder: RunFolder) -> None:
     for path in (folder.path / "checkpoints").glob("step-*"):
         (path / MARKER).unlink(missing_ok=True)  # first: a half-removed one must not be taken for whole
         shutil.rmtree(path, ignore_errors=True)
+
+
+def load_module(path: Path, module: nn.Module) -> None:
+    """Read what a checkpoint has of a module: its tensors, and what it keeps beside them, as rank 0 had it."""
+    load_tensors(path, module)
+    for file in sorted(path.glob("rank*.pt"), reverse=True):  # each rank of a pipeline has other layers
+        recall(module, read(file)["memory"])
+
+
+def memory(module: nn.Module) -> dict[str, dict[str, Any]]:
+    """
+    What modules remember beside their state_dict, by path and name.
+
+    That is buffers that are not persistent; and attributes that are numbers, texts, tensors, generators of random
+    numbers, or lists, tuples and dicts of numbers and texts. Other objects can't be kept.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for path, part in module.named_modules():
+        buffers = {name: part._buffers[name] for name in part._non_persistent_buffers_set}
+        own = {name: value for name, value in vars(part).items() if name not in _internal()}
+        values = {name: _packed(value) for name, value in (own | buffers).items()}
+        found[path] = {name: value for name, value in values.items() if value is not None}
+    return found
+
+
+def recall(module: nn.Module, kept: dict[str, dict[str, Any]]) -> None:
+    """Give modules back what `memory` found in them; what they no longer have is left out."""
+    for path, part in module.named_modules():
+        for name, (kind, value) in kept.get(path, {}).items():
+            present = getattr(part, name, None)
+            if kind == "generator" and present is not None:
+                present.set_state(value)
+            elif kind == "random" and present is not None:
+                present.setstate(value)
+            elif kind == "numpy" and present is not None:
+                present.bit_generator.state = value
+            elif kind == "tensor":
+                setattr(part, name, value.to(present.device) if hasattr(present, "device") else value)
+            elif kind == "plain":
+                setattr(part, name, value)
+
+
+def _packed(value: Any) -> tuple[str, Any] | None:
+    """A value's kind, and what a file of numbers and tensors can hold of it; None if that is nothing."""
+    import numpy as np
+    import torch
+
+    if isinstance(value, torch.Tensor):
+        kept = not isinstance(value, torch.nn.Parameter) and type(value) is torch.Tensor
+        return ("tensor", value.detach().cpu().clone()) if kept else None
+    if isinstance(value, torch.Generator):
+        return "generator", value.get_state()
+    if isinstance(value, random.Random):
+        return "random", value.getstate()
+    if isinstance(value, np.random.Generator):
+        state = value.bit_generator.state
+        return ("numpy", state) if _plain(state) else None
+    return ("plain", value) if _plain(value) else None
+
+
+def _plain(value: Any) -> bool:
+    """Whether a value is a number or a text, or a list, tuple or dict of such."""
+    if type(value) in (list, tuple):
+        return all(map(_plain, value))
+    if type(value) is dict:
+        return all(type(key) in (str, int) and _plain(item) for key, item in value.items())
+    return value is None or type(value) in (int, float, bool, complex, str)
+
+
+def _internal() -> frozenset[str]:
+    """Attributes that torch gives every module."""
+    from torch import nn
+
+    return frozenset(vars(nn.Module()))
 
 
 def _ranks(strategy: Single) -> list[Any]:

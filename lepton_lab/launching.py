@@ -48,7 +48,10 @@ def launch(
         What to train and how.
     model
         Instead of a name: a module, or a class or function that makes one; it may ask for `shape` (of one sample),
-        `classes` (their number) and `vocabulary` (kinds of tokens) by name. May be defined in a cell.
+        `classes` (their number) and `vocabulary` (kinds of tokens) by name. May be defined in a cell. Parts of it that
+        were set to eval(), such as a frozen batch norm, stay so in training. A resume goes on with its parameters and
+        buffers, and with attributes of its modules that are numbers, texts, tensors or generators of random numbers;
+        what else they keep, such as objects of a class of your own, begins anew.
     data
         Instead of a name: (train, test), (train, val, test) or train; each a map-style Dataset or a pair (x, y) of
         tensors or arrays. Without `val` a tenth of train is held out by the spec's seed.

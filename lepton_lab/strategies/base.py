@@ -60,6 +60,11 @@ class Single:
         """Which random numbers a rank draws for dropout: ranks that compute the same of the same samples share one."""
         return self.part
 
+    @property
+    def running(self) -> nn.Module:
+        """The module that computes on this rank, whose counters and generators move."""
+        return self.module
+
     @classmethod
     def refuse(cls, spec: Spec) -> str:
         """Why this strategy can't do what a spec asks for, as one sentence; "" where it can. Imports no torch."""

@@ -51,6 +51,7 @@ class ParameterServer(Asynchronous):
     def __init__(self, spec: Spec, *, staleness: Annotated[int, Field(ge=0)] = 0) -> None:
         super().__init__(spec, staleness)
         self.exact = staleness == 0
+        self._worker: nn.Module | None = None
 
     @classmethod
     def refuse(cls, spec: Spec) -> str:
@@ -86,11 +87,16 @@ class ParameterServer(Asynchronous):
             limits = self.staleness, self.spec.timeout
             self.server = Server(self.parameters, self.optimizer, self.world, *limits, self.ages)
             buffers = {id(buffer): buffer for buffer in self.module.buffers()}  # these are shared
-            self.model = copy.deepcopy(self.module, memo=buffers)
+            self.model = self._worker = copy.deepcopy(self.module, memo=buffers)
             self.parameters = [p for p in self.model.parameters() if p.requires_grad]
             if self.spec.compile:
                 self.model = torch.compile(self.model)
         return self.model, self.optimizer
+
+    @property
+    def running(self) -> nn.Module:
+        """Of rank 0, its worker's copy."""
+        return self._worker or self.module
 
     def _begin(self) -> None:
         if self.rank > 0:

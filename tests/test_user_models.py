@@ -192,7 +192,9 @@ class Remembering(nn.Module):
 def test_a_checkpoint_has_all_that_modules_remember(tmp_path):
     spec, part = lab.Spec(epochs=6, batch_size=32, optimizer="sgd", lr=0.1), samples(64)
     whole = lab.launch(spec, model=Remembering, data=(part, part))
-    parted = lab.launch(spec.replace(epochs=100_000, eval_every=0, checkpoint_every=0), model=Remembering, data=part)
+    parted = lab.launch(
+        spec.replace(epochs=100_000, eval_every=0, checkpoint_every=0), model=Remembering, data=(part, part)
+    )
     assert whole.wait(90) == "done", whole.failure
     model = whole.model()
     assert model.calls == 12 and model.seen == [9, 10, 11, 12] and model.mean.any()
@@ -207,3 +209,8 @@ def test_a_checkpoint_has_all_that_modules_remember(tmp_path):
         torch.randn(32, 8, generator=again.noise), again.chance.random(), again.dice.random()
     assert fresh.noise.get_state().equal(again.noise.get_state())
     assert fresh.chance.random() == again.chance.random() and fresh.dice.random() == again.dice.random()
+    parted.resume()
+    until(lambda: parted.rows("train")[-1]["step"] > steps)
+    parted.stop()
+    assert parted.wait(60) == "stopped", parted.failure
+    assert parted.model().calls == parted.facts["checkpoint"] > steps

@@ -193,7 +193,7 @@ def test_a_checkpoint_has_all_that_modules_remember(tmp_path):
     spec, part = lab.Spec(epochs=6, batch_size=32, optimizer="sgd", lr=0.1), samples(64)
     whole = lab.launch(spec, model=Remembering, data=(part, part, part))
     parted = lab.launch(
-        spec.replace(epochs=100_000, eval_every=0, checkpoint_every=0), model=Remembering, data=(part, part)
+        spec.replace(epochs=100_000, eval_every=0, checkpoint_every=0), model=Remembering, data=(part, part, part)
     )
     assert whole.wait(90) == "done", whole.failure
     model = whole.model()

@@ -151,7 +151,7 @@ def mounted(page, home):
             folder.set_state("done" if state == "running" else state)
             runs.append(lab.Run(folder))
         live = Live(*runs, **options)
-        names = ["header", "snapshot", "smoothing", "log_scale", "by_rank"]
+        names = ["header", "snapshot", "smoothing", "log_scale", "by_rank", "steered"]
         data = live.get_state(names)
         live.close()
         data["snapshot"] = base64.b64encode(data["snapshot"]).decode()
@@ -253,7 +253,7 @@ def test_drag_zooms_and_double_click_takes_it_back(mounted):
 
 def test_legend_by_keyboard(mounted):
     page = mounted(both(20), both(30))
-    key = page.get_by_role("group", name="Curves shown").get_by_role("button", name="run 1")
+    key = page.get_by_role("table", name="Runs of this view").get_by_role("button", name="run 1")
     assert key.get_attribute("aria-pressed") == "true"
     assert "run 1" in page.get_by_role("img").first.get_attribute("aria-label")
     key.focus()
@@ -333,9 +333,10 @@ def test_controls_send_commands(mounted):
         assert f'"{wrong}": must be a number above 0' in page.locator(".ll-message").text_content()
     rate.fill(" 3e-4 ")
     page.keyboard.press("Enter")
+    run = page.evaluate("state.header.runs[0].id")
     assert page.evaluate("sent") == [
-        {"command": "pause", "values": {}},
-        {"command": "set", "values": {"lr": 3e-4}},
+        {"command": "pause", "values": {}, "run": run},
+        {"command": "set", "values": {"lr": 3e-4}, "run": run},
     ]
     page.evaluate("fire({type: 'refused', command: 'set', text: 'no such thing'})")
     assert page.locator(".ll-message.ll-error").text_content() == "no such thing"
@@ -353,7 +354,8 @@ def test_an_edit_of_the_rate_that_is_left_is_dropped(mounted):
     page.keyboard.press("Tab")  # to the button of the same form
     page.evaluate(faster)
     assert rate.input_value() == "7", "what was being edited was taken away"
-    page.keyboard.press("Tab")
+    for _ in range(3):  # over Pause and Stop, and out of the controls
+        page.keyboard.press("Tab")
     assert rate.input_value() == "0.5"
     assert page.evaluate("sent") == []
 

@@ -139,6 +139,8 @@ class Feed:
         if x.dtype == torch.uint8:
             scale, shift = self._scale
             return x.to(self._dtype).mul_(scale).sub_(shift)
+        if x.dtype == torch.uint16:  # pictures of a Dataset
+            return x.to(self._dtype).div_(65535)
         return x.to(self._dtype) if x.is_floating_point() else x  # NumPy makes float64, which weights seldom are
 
 

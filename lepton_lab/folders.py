@@ -26,7 +26,11 @@ AT_WORK = ("starting", "running", "stopping")
 """States whose seconds count as the run's own."""
 ENDED = ("done", "stopped", "failed", "interrupted")
 BUGS = ("AssertionError", "AttributeError", "IndexError", "KeyError", "NameError", "TypeError", "ValueError")
-WANT = re.compile(r"memory|alloc|OSError|Connection|No space|timed? ?out", re.IGNORECASE)
+WANT = re.compile(
+    r"memory|alloc|OSError|Connection|No space|timed? ?out|FileNotFoundError|No such file|PermissionError|"
+    r"ModuleNotFoundError|No module named",
+    re.IGNORECASE,
+)
 """What a failure tells that lacked something of the machine, which may be there another time."""
 SHOWN = 5  # runs listed in a sentence
 MEASURES = "measures.json"
@@ -144,11 +148,11 @@ class Failure:
 
     @property
     def certain(self) -> bool:
-        """Whether the same code can only fail the same way: before the first step, of no want that may pass."""
+        """Whether the same code can only fail the same way: before its very first step, of no want that may pass."""
         if self.type == "SpecError":
             return True
         wants = WANT.search(f"{self.type} {self.message}")
-        return not self.step and not wants and bool(self.where or self.type in BUGS)
+        return not self.step and self.checkpoint is None and not wants and bool(self.where or self.type in BUGS)
 
     def where_others(self) -> str:
         """The step that each other rank had come to, and what it waited in."""
@@ -426,7 +430,7 @@ def folders() -> list[RunFolder]:
     """All run folders under `home()/runs`, newest first; those that this version can't read are left out."""
     found = []
     for path in sorted((home() / "runs").glob("[!.]*"), reverse=True):
-        with contextlib.suppress(LabError, OSError, ValueError, KeyError):
+        with contextlib.suppress(LabError, OSError, ValueError, KeyError, TypeError):
             found.append(RunFolder(path))
     return sorted(found, key=lambda folder: folder.created, reverse=True)
 

@@ -113,6 +113,7 @@ class Fit:
         self._saved = self.now.step if saved and not steered else None
         self._lr = 0.0
         self._ranked = False  # whether answers can be right or wrong
+        self._bears = False  # whether its loss was finite over samples with NaN, which a model of its own may take
 
     def run(self) -> str:
         """Train to the end, or until a stop; returns "done" or "stopped"."""
@@ -267,15 +268,17 @@ class Fit:
     def _check(self) -> None:
         """Fail if any loss so far was not finite."""
         self.log.flush()
-        if self.log.nonfinite is not None:
-            step = self.log.nonfinite
-            if self.train.unsound is not None:
-                why = f"the loss is NaN or infinite, since sample {self.train.unsound} of the training data holds such"
-                raise NonFinite(why, 0)
-            if step == 1:
-                why = "the first loss is NaN or infinite, before anything was learned: look into the data and the loss"
-                raise NonFinite(why, 0)
-            raise NonFinite(f"the loss became NaN or infinite at step {step}: lower lr, or set clip", step)
+        if self.log.nonfinite is None:
+            self._bears |= self.train.unsound is not None
+            return
+        step = self.log.nonfinite
+        if self.train.unsound is not None and not self._bears:
+            why = f"the loss is NaN or infinite, since sample {self.train.unsound} of the training data holds such"
+            raise NonFinite(why, 0)
+        if step == 1:
+            why = "the first loss is NaN or infinite, before anything was learned: look into the data and the loss"
+            raise NonFinite(why, 0)
+        raise NonFinite(f"the loss became NaN or infinite at step {step}: lower lr, or set clip", step)
 
     def _tell(self, text: str) -> None:
         self.log.write("note", text=text)

@@ -66,8 +66,10 @@ def normalises(model: nn.Module, data: Data, spec: Spec, parts: int) -> None:
         return
     else:
         return
-    sizes = sorted(range(2, max(n, spec.batch_size) + 1), key=lambda size: abs(size - spec.batch_size))
-    fits = next((size for size in sizes if not alone(spec.replace(batch_size=size), n, parts)), None)
+    smallest = max(2, spec.world * spec.accumulate)  # that a Spec takes
+    sizes = sorted(range(smallest, max(n, spec.batch_size) + 1), key=lambda size: abs(size - spec.batch_size))
+    copies = (spec.model_copy(update={"batch_size": size}) for size in sizes if spec.optimizer != "gd")
+    fits = next((one.batch_size for one in copies if not alone(one, n, parts)), None)
     remedy = f"take batch_size={fits}" if fits else "give more samples, or take fewer ranks"
     raise SpecError(
         f"batch_size={spec.batch_size}: with {n} training samples a rank gets a batch of one, which the model's batch "

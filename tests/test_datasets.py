@@ -714,6 +714,7 @@ def test_own_types_of_numbers_become_such_as_models_take():
         assert from_user((torch.ones(30, 2, dtype=kind), y), 0).train[0].dtype == torch.float32
     pictures = torch.full((30, 1, 2, 2), 65535, dtype=torch.int32).to(torch.uint16)
     assert torch.equal(from_user((pictures, y), 0).train[0], torch.ones(27, 1, 2, 2))
+    assert from_user((torch.ones(30, 2), y.to(torch.float8_e5m2)), 0).train[1].dtype == torch.float32
     huge = torch.full((30, 2), 3e38)  # whose sum is infinite
     assert from_user((huge, y), 0).shape == (2,)
 
@@ -768,6 +769,10 @@ def test_own_rows_of_zeros_and_ones_are_no_labels_for_the_usual_loss(y, refused)
         (Squares(y=lambda i: "cat"), "train[0] has a str as y; number the labels 0, 1, ..."),
         (Squares(y=lambda i: "cat" if i else 0), "train has <U21 as y; number the labels"),
         ((torch.ones(9, 2, dtype=torch.uint16), torch.ones(9)), "x is uint16, which may be tokens or numbers"),
+        (Squares(x=lambda i: np.ones(3, np.uint16)), "train[0]'s x is uint16, which may be tokens or numbers"),
+        (Squares(x=lambda i: torch.ones(3, dtype=torch.uint32)), "train[0]'s x is uint32, which may be tokens"),
+        ((torch.ones(9, 2, device="meta"), torch.ones(9)), "x is a tensor of the device meta"),
+        ((torch.ones(9, 2), torch.full((9,), 1e300, dtype=torch.float64)), "train y holds infinity in row 0"),
         (nan_at(4), "train x holds NaN in row 4 and in 1 more; fill such rows"),
         ((pair(), pair(), (nan_at(4)[1], torch.arange(9) % 3)), "test x holds infinity in row 3"),
         ((pair(), (torch.ones(9, 2), nan_at(0)[0][:, 1]), pair()), "val y holds NaN in row 0"),

@@ -124,8 +124,9 @@ def test_what_is_no_run_is_left_out_of_the_list(home):
     folder = RunFolder.create(Spec())
     (home / "runs" / "notes").mkdir()
     (home / "runs" / "broken").mkdir()
-    (home / "runs" / "broken" / "spec.json").write_text("{")
-    assert [f.id for f in folders()] == [folder.id]
+    for text in ("{", "[]", '"spec"'):
+        (home / "runs" / "broken" / "spec.json").write_text(text)
+        assert [f.id for f in folders()] == [folder.id]
     with pytest.raises(LabError, match="not a run folder"):
         RunFolder(home / "runs" / "notes")
 
@@ -149,6 +150,9 @@ def test_a_run_whose_model_is_no_longer_in_the_table_can_be_read():
         (Failure(0, "RuntimeError", "DefaultCPUAllocator: can't allocate memory", "cell 4, line 11", 0), False),
         (Failure(1, "SIGKILL", "the process was killed by SIGKILL", step=0), False),
         (Failure(0, "OSError", "[Errno 28] No space left on device", "cell 4, line 11", 0), False),
+        (Failure(0, "FileNotFoundError", "[Errno 2] No such file: 'x.npy'", "cell 4, line 11", 0), False),
+        (Failure(0, "ModuleNotFoundError", "No module named 'timm'", "cell 4, line 11", 0), False),
+        (Failure(0, "KeyError", "'images'", "cell 4, line 11", 0, checkpoint=300), False),  # it came further before
     ],
 )
 def test_what_can_only_fail_the_same_way_is_known(failure, certain):

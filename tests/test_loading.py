@@ -36,13 +36,13 @@ class Faulty(Dataset):
     classes = ("a", "b", "c", "d")
 
     def __init__(self, fault, bad=40):
-        self.fault, self.bad = fault, bad
+        self.fault, self.bad, self.sample = fault, bad, torch.ones(8)
 
     def __len__(self):
         return 64
 
     def __getitem__(self, i):
-        return self.fault() if i == self.bad else Sample(torch.ones(8), i % 4)
+        return self.fault() if i == self.bad else Sample(self.sample, i % 4)
 
 
 def raises():
@@ -110,6 +110,37 @@ def test_nan_in_a_sample_is_seen():
 
 def dies():
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Deep(nn.Sequential):
+    def forward(self, x):
+        assert x.dtype == torch.float32 and x.max() == 1.0, "pixels of 16 bits from 0 to 1"
+        return super().forward(x)
+
+
+def test_pictures_of_16_bits_are_scaled_as_those_of_arrays_are():
+    deep = Faulty(None, bad=-1)
+    deep.sample = torch.full((1, 2, 2), 65535, dtype=torch.int32).to(torch.uint16)
+    run = lab.launch(lab.Spec(epochs=1, strategy="single"), model=Deep(nn.Flatten(), nn.Linear(4, 4)), data=deep)
+    assert run.wait(60) == "done", run.failure
+
+
+class Filling(nn.Linear):
+    """Takes samples with NaN; diverges in its third epoch by another's fault."""
+
+    steps = 0
+
+    def forward(self, x):
+        self.steps += self.training
+        return super().forward(x.nan_to_num()) * (torch.nan if self.steps > 2 * 64 // 16 + 1 else 1.0)
+
+
+def test_a_sample_with_nan_that_a_model_takes_is_not_blamed_for_what_comes_later():
+    sick = Faulty(lambda: (torch.full((8,), torch.nan), 0))
+    spec = lab.Spec(epochs=4, batch_size=16, strategy="single")
+    run = lab.launch(spec, model=lambda: Filling(8, 4), data=(sick, sick, sick))
+    assert run.wait(60) == "failed" and run.failure.message.startswith("the loss became NaN or infinite at step 1")
+    assert run.remedy
 
 
 @needs_cores

@@ -19,7 +19,7 @@ from torch import nn
 
 import lepton_lab as lab
 from lepton_lab import cli, control
-from lepton_lab.folders import RunFolder
+from lepton_lab.folders import RunFolder, write_json
 from lepton_lab.supervisor import client, failures, warm
 from lepton_lab.supervisor.failures import VICTIM
 from lepton_lab.supervisor.zygote import Inbox
@@ -305,6 +305,15 @@ def test_a_run_whose_ranks_stand_still_says_so_and_is_ended_by_stop(endless, mon
     assert run.wait(30) == "stopped"
     assert "did not reach the end of a step" in run.facts["reason"]
     assert gone(ranks)
+
+
+def test_a_resumed_run_does_not_stand_still_since_its_life_before():
+    folder = RunFolder.create(lab.Spec())
+    (folder.path / "events" / "rank0.jsonl").write_text('{"kind": "system", "t": 1.0, "rank": 0, "step": 7}\n')
+    facts = folder.set_state("starting")
+    assert failures.stall(folder) == ""
+    write_json(folder.path / "state.json", {"state": "starting", "t": facts["t"] - 60})
+    assert "(60 s): rank 0 in an unknown place, saying nothing" in failures.stall(folder)
 
 
 class Loops(nn.Linear):

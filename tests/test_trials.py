@@ -5,9 +5,11 @@ import torch
 from torch import nn
 
 import lepton_lab as lab
+from lepton_lab.datasets import from_user
 from lepton_lab.feeding import alone
 from lepton_lab.spec import SpecError
 from lepton_lab.supervisor.remedies import remedied
+from lepton_lab.trials import normalises
 
 X, Y = torch.randn(129, 8), torch.arange(129) % 4
 
@@ -41,6 +43,20 @@ def test_a_sample_that_batch_normalisation_can_t_take_alone_is_refused_in_the_ce
     with pytest.raises(SpecError, match=r"batch_size=64: with 129 training samples a rank gets a batch of one, .*=63"):
         lab.launch(spec, model=model, data=((X, Y), (X, Y), (X, Y)))
     assert not list((home / "runs").glob("*"))
+
+
+@pytest.mark.parametrize(
+    ("n", "fields", "remedy"),
+    [
+        (40, {"world": 4, "batch_size": 4}, "take batch_size=8"),
+        (40, {"world": 2, "batch_size": 5, "accumulate": 2}, "take batch_size=8"),
+        (41, {"world": 41, "batch_size": 41, "optimizer": "gd"}, "give more samples, or take fewer ranks"),
+    ],
+)
+def test_the_batch_size_to_take_is_one_that_the_ranks_can_share(n, fields, remedy):
+    data = from_user(((X[:n], Y[:n]),) * 3, 0)
+    with pytest.raises(SpecError, match=f"batch_size={fields['batch_size']}: with {n} .*; {remedy}"):
+        normalises(net(), data, lab.Spec(**fields), fields["world"])
 
 
 def test_with_no_cell_to_refuse_in_the_rank_does_before_the_first_step():
@@ -151,6 +167,24 @@ def test_whole_numbers_that_are_no_tokens_are_named():
     run = lab.launch(lab.Spec(epochs=1), model=lambda: nn.Linear(8, 4), data=((X * 9).short(), Y))
     assert run.wait(60) == "failed" and "numbers of two types meet" in run.failure.message, run.failure
     assert "make such x float32" in run.failure.message
+
+
+@pytest.mark.parametrize(
+    ("mistake", "said"),
+    [
+        (lambda: nn.Conv2d(1, 1, 1)(torch.ones(1, 1, 2, 2).int()), "make such x float32"),
+        (lambda: torch.ones(2, 2) @ torch.ones(2, 2).long(), "make such x float32"),
+        (lambda: nn.Linear(2, 2)(torch.ones(2, 2).bfloat16()), "give all weights one type"),
+        (lambda: nn.Conv2d(1, 1, 1)(torch.ones(1, 1, 2, 2).bfloat16()), "give all weights one type"),
+        (lambda: nn.functional.cross_entropy(torch.ones(4, 3), torch.ones(4)), "y are floats: give y.long()"),
+        (lambda: nn.functional.binary_cross_entropy(torch.ones(4), torch.ones(4).long()), "give y.float()"),
+    ],
+)
+def test_what_to_do_where_types_meet_depends_on_the_types(mistake, said):
+    with pytest.raises(RuntimeError) as error:
+        mistake()
+    told = remedied(str(error.value))
+    assert said in told and ("integers" in told) == (said == "make such x float32")
 
 
 class Partly(nn.Module):

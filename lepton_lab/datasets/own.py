@@ -127,11 +127,11 @@ def _tensors(pair: Any, name: str) -> tuple[Tensor, Tensor]:
         raise SpecError(f"{name} has {len(x)} samples in x and {len(y)} in y; they must be as many")
     if len(x) == 0:
         raise SpecError(f"{name} is empty; it needs at least one sample")
-    x = numbers(x, f"{name} x")
+    x, y = numbers(x, f"{name} x"), y.float() if y.is_floating_point() else y
     for values, part in ((x, "x"), (y, "y")):
         finite(values, f"{name} {part}")
     if y.is_floating_point():
-        return x, y.float()
+        return x, y
     return x, y.long().squeeze(1) if y.ndim == 2 and y.shape[1] == 1 else y.long()  # a column of labels is labels
 
 
@@ -184,6 +184,7 @@ def _shape(split: Split, name: str) -> tuple[int, ...]:
             raise SpecError(f"{name}[0] has a {type(value).__name__} as {part}; {ready}")
         elif np.asarray(value).dtype.kind not in "iufb":
             raise SpecError(f"{name}[0] has {np.asarray(value).dtype} as {part}; numbers are needed")
+    numbers(torch.as_tensor(x)[None], f"{name}[0]'s x")
     return tuple(np.shape(x))
 
 

@@ -14,6 +14,8 @@ def plain(values: Tensor, name: str) -> None:
     """Refuse the kinds of tensors that can't be cut into batches, or compared with a loss."""
     import torch
 
+    if values.is_meta:
+        raise SpecError(f"{name} is a tensor of the device meta, which holds no numbers; give one of the CPU")
     if values.is_nested:
         raise SpecError(f"{name} is a nested tensor; pad it: values.to_padded_tensor(0.0)")
     if values.layout != torch.strided:

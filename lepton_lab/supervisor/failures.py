@@ -79,7 +79,8 @@ def standing(folder: RunFolder) -> str:
 def stall(folder: RunFolder) -> str:
     """Since when no step was done, and where each rank is, as a sentence; "" where the last one is not long ago."""
     newest = {rank: (folder.latest(rank, NEWEST) or [{}])[-1] for rank in range(folder.spec.world)}
-    since = max((row.get("since", row["t"]) for row in newest.values() if row), default=time.time())
+    began = folder.facts["t"]  # its state: rows before it are of another life, or of before a pause
+    since = max([began, *(row.get("since", row["t"]) for row in newest.values() if row)])
     seconds = time.time() - since
     if seconds < STILL:
         return ""

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import re
 
+WHOLE = r"(?:torch\.)?(?:unsigned )?(?:long int|long|int|short|char|bool|Long|Int|Short|Char|Byte|Bool)(?:Tensor)?"
+REAL = r"(?:torch\.|c10::)?(?:float|double|half|Float|Double|Half|BFloat16)(?:Tensor)?"
 TYPES = (
-    r"must have the same dtype, but got (\w+) and (\w+)|expected scalar type (\w+) but found (\w+)|"
-    r"Input type \((?:torch\.)?(\w+)\) and (?:bias|weight) type \((?:torch\.)?(\w+)\)"
+    r"must have the same dtype, but got (?:({0}) and ({1})|({1}) and ({0}))|"
+    r"expected m1 and m2 to have the same dtype, but got: (?:({0}) != ({1})|({1}) != ({0}))|"
+    r"expected scalar type ({1}) but found ({0})|Input type \(({0})\) and (?:bias|weight) type \(({1})\)"
 )
 NO_TENSOR = (
     r"argument 'input' \(position 1\) must be Tensor, not (\w+)|"
@@ -31,11 +34,19 @@ REMEDIES = {
     NO_TENSOR: (
         "the model gives a {0}, and the usual loss takes a tensor: give loss=..., a function of (output, target)"
     ),
-    TYPES: (
+    TYPES.format(WHOLE, REAL): (
         "numbers of two types meet, {0} and {1}: the model's weights are of one, and x of integers reaches it as it "
         "is, so make such x float32"
     ),
-    r"result type Float can't be cast to the desired output type Long|Expected floating point type for target": (
+    TYPES.format(REAL, REAL): (
+        "numbers of two types meet, {0} and {1}: x comes in the type of the model's first weights, so give all weights "
+        "one type, and make what the model adds of it too, such as torch.zeros(..., dtype=x.dtype)"
+    ),
+    r"expected target dtype to be Long or Byte, but got Float|expected scalar type Long but found Float": (
+        "the loss takes class numbers as targets, and y are floats: give y.long()"
+    ),
+    r"result type Float can't be cast to the desired output type Long|Expected floating point type for target|"
+    r"Found dtype Long but expected Float": (
         "the loss takes targets of floats, and y are whole numbers: give y.float(), or y.argmax(1) where each row "
         "marks one class"
     ),

@@ -34,8 +34,9 @@ WANT = re.compile(
 """What a failure tells that lacked something of the machine, which may be there another time."""
 SHOWN = 5  # runs listed in a sentence
 MEASURES = "measures.json"
-LABELS = "labels.json"
 """In the folder of a run of a chain: what was measured of its file, and of the dense control."""
+LABELS = "labels.json"
+"""In the folder of a run: what people call it."""
 
 
 def home() -> Path:
@@ -95,6 +96,8 @@ def replacing(path: Path) -> Iterator[Path]:
 
     Whatever goes wrong in the block, a full disk or an interrupt, leaves the older file whole and no draft.
     """
+    if not path.name:  # "." or "/"
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     draft = path.with_name(f".{path.name[:200]}.{os.getpid()}.{secrets.token_hex(2)}")
     try:
         yield draft
@@ -258,8 +261,9 @@ class RunFolder:
         Raises
         ------
         LabError
-            If the file system knows no locks.
+            If the file system knows no locks, or the run was deleted.
         """
+        self.require()
         descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o644)
         deadline = time.monotonic() + patience  # at least, since a reader of `alive` may hold it for an instant
         while True:
@@ -305,7 +309,24 @@ class RunFolder:
 
     def label(self, **labels: Any) -> None:
         """Change labels."""
-        write_json(self.path / LABELS, {**self.labels, **labels})
+        self.require()
+        try:
+            write_json(self.path / LABELS, {**self.labels, **labels})
+        except OSError as error:
+            raise LabError(
+                f"the labels of run {self.id!r} can't be written ({error.strerror}) and stay as they were: see that "
+                f"{str(self.path)!r} can, then do it again"
+            ) from None
+
+    @property
+    def gone(self) -> bool:
+        """Whether the run was deleted."""
+        return not self.path.is_dir()
+
+    def require(self) -> None:
+        """Refuse what needs the folder of a run that was deleted."""
+        if self.gone:
+            raise LabError(f"run {self.id!r} was deleted: `lepton-lab list` shows those there are")
 
     def remove(self) -> None:
         """Remove the folder of a run that has ended, all at once: nobody sees a part of it."""
@@ -313,9 +334,15 @@ class RunFolder:
         if lock is None:
             raise LabError(f"run {self.id!r} is {self.state}: stop it first, then delete it")
         doomed = self.path.with_name(f".{self.id}.deleted")
-        self.path.rename(doomed)
-        os.close(lock)
-        shutil.rmtree(doomed)
+        try:
+            self.path.rename(doomed)
+            shutil.rmtree(doomed)
+        except OSError as error:
+            raise LabError(
+                f"run {self.id!r} can't be deleted whole: {error.filename!r} can't be removed ({error.strerror})"
+            ) from None
+        finally:
+            os.close(lock)
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -445,7 +472,7 @@ def find(id: str | None = None) -> RunFolder:
         If there is none, or are several; the sentence names the nearest, or those that are meant.
     """
     root = home() / "runs"
-    if isinstance(id, str) and id and Path(id).name == id and (root / id).is_dir():
+    if isinstance(id, str) and id and Path(id).name == id and _there(root / id):
         return RunFolder(root / id)
     known = folders()
     if id is None:
@@ -465,6 +492,13 @@ def find(id: str | None = None) -> RunFolder:
     hint = f"did you mean {near[0]!r}? " if near else ""
     there = f"`lepton-lab list` shows the {len(known)} there are" if known else "there are no runs yet"
     raise LabError(f"run {id!r} does not exist under {str(root)!r}; {hint}{there}")
+
+
+def _there(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # a name longer than any file has
+        return False
 
 
 def _meant(text: str, known: list[RunFolder]) -> list[RunFolder]:

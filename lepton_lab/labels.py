@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .folders import RunFolder
+from .refusals import visible
 from .spec import Spec, SpecError
 
 
@@ -50,16 +51,30 @@ class Labelled:
         self._folder.label(name=self.spec.replace(name=name).name)
 
     def tag(self, *tags: str) -> None:
-        """Let these be its tags, in place of those it had."""
+        """
+        Let these be its tags, in place of those it had.
+
+        Raises
+        ------
+        SpecError
+            If one is no text, empty, or has a comma or characters that can't be seen.
+        """
         if wrong := [tag for tag in tags if not isinstance(tag, str) or not tag.strip() or "," in tag]:
             raise SpecError(f"tag {wrong[0]!r}: must be a text without a comma, such as run.tag('baseline', 'paper')")
-        self._folder.label(tags=list(dict.fromkeys(tag.strip() for tag in tags)))
+        self._folder.label(tags=list(dict.fromkeys(visible("tag", tag.strip()) for tag in tags)))
 
     def annotate(self, note: str) -> None:
-        """Write down something about it, in place of what was written before; "" for nothing."""
+        """
+        Write down something about it, in place of what was written before; "" for nothing.
+
+        Raises
+        ------
+        SpecError
+            If it is no text, or has characters that can't be seen but the ends of lines.
+        """
         if not isinstance(note, str):
             raise SpecError(f"note={note!r}: must be a text")
-        self._folder.label(note=note)
+        self._folder.label(note=visible("note", note, but="\n\t"))
 
     def archive(self, archived: bool = True) -> None:
         """Put it out of sight on the shelf, or with False back; nothing of it is removed."""

@@ -313,6 +313,7 @@ def repeat(run: Run, **changes: Any) -> Run:
 
 def copy(source: Path, spec: Spec) -> RunFolder:
     """The folder of a run that is not started yet, with the code that was shipped with another."""
+    RunFolder(source)  # refused where there is none, and so no code
     devices.choose(spec)
     replaced = {name for name, field in OWN.items() if field not in spec.own}
     if "data" in replaced:

@@ -40,6 +40,8 @@ def table(of: Iterable[Run | str] | None = None) -> pd.DataFrame:
 
     if isinstance(of, (str, Run)):
         of = [of]
+    if not isinstance(of, Iterable | None):
+        of = [of]  # refused below
     found = [_run(one) for one in of] if of is not None else runs(archived=False)
     rows = []
     for run, apart in zip(found, differing([run.spec for run in found]), strict=True):

@@ -197,9 +197,9 @@ def bar(run: Run, stream: TextIO, lines_too: bool = False) -> Iterator[Show]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    console = Console(file=stream)
+    console = Console(file=stream, emoji=False)
     columns = [
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),  # it holds a name, which may have any brackets
         BarColumn(max(8, min(40, console.width - 62))),
         MofNCompleteColumn(),
         TimeRemainingColumn(compact=True),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import unicodedata
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, get_args
 
@@ -34,6 +35,7 @@ KINDS = {
     "list": "a list",
     "tuple": "a list",
 }
+INVISIBLE = ("Cc", "Cf", "Cs")  # Unicode's categories of control and direction characters, and halves of characters
 LONGEST = 100  # characters of a value that are shown
 FINITE = ConfigDict(allow_inf_nan=False)
 
@@ -48,6 +50,13 @@ class LabError(Exception):
 
 class SpecError(LabError, ValueError):
     """A value was refused before anything started."""
+
+
+def visible(field: str, text: str, but: str = "") -> str:
+    """The text, refused where characters in it, `but` these, can't be seen, or would steer a terminal."""
+    if hidden := [c for c in text if unicodedata.category(c) in INVISIBLE and c not in but]:
+        raise SpecError(f"{field}={text!a}: must have no control or other invisible characters, such as {hidden[0]!a}")
+    return text
 
 
 def shown(value: Any) -> str:

@@ -98,6 +98,8 @@ class Run(Labelled):
         state, reason = self.state, self.facts.get("reason") or ""
         if state == "queued" and reason:
             return reason + self._holders()
+        if self._folder.gone:
+            return "it was deleted"
         if state == "interrupted":
             gone = "its processes are gone (the machine restarted, or they were killed)"
             return f"{gone}; resume goes on from {self._last_good}"
@@ -119,14 +121,14 @@ class Run(Labelled):
         """
         Whether `resume()`, with nothing changed, can lead on.
 
-        Not for a run that is queued, at work or done, nor for one that can only fail the same way: its loss became
-        NaN, its model does not fit its data, its code failed before the first step, or it failed twice alike. Its
-        `remark` then says why, and its `remedy` what to change, where something is known to help.
+        Not for a run that is queued, at work, done or deleted, nor for one that can only fail the same way: its loss
+        became NaN, its model does not fit its data, its code failed before the first step, or it failed twice alike.
+        Its `remark` then says why, and its `remedy` what to change, where something is known to help.
         """
         failure = self.failure
         if failure is not None:
             return not (failure.certain or failure.type == NONFINITE or self._fails_alike)
-        return self.state in ("paused", "stopped", "interrupted", "failed")
+        return self.state in ("paused", "stopped", "interrupted", "failed") and not self._folder.gone
 
     @property
     def remedy(self) -> dict[str, float]:
@@ -326,6 +328,7 @@ class Run(Labelled):
         LabError
             If it has ended.
         """
+        self._folder.require()
         if self.state in ENDED:
             raise LabError(
                 f"run {self.id!r} has ended ({self.state}) and takes no more steps to save; its last checkpoint is of "
@@ -365,10 +368,11 @@ class Run(Labelled):
         Raises
         ------
         LabError
-            If there is no checkpoint yet.
+            If there is no checkpoint yet, or the run was deleted.
         """
         from . import trained
 
+        self._folder.require()
         return trained.model(self._folder)
 
     def costs(self) -> list[dict[str, Any]]:

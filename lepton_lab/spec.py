@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import json
 import os
-import unicodedata
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -22,7 +21,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from .frozen import FrozenDict, FrozenList, frozen
-from .refusals import LabError, SpecError, fitted, must, shown, unknown
+from .refusals import LabError, SpecError, fitted, must, shown, unknown, visible
 from .tables import LISTED, TABLES, keywords, pick, table
 
 __all__ = ["CELL", "LISTED", "OWN", "TABLES", "LabError", "Spec", "SpecError", "keywords", "parsed", "pick", "table"]
@@ -30,7 +29,6 @@ __all__ = ["CELL", "LISTED", "OWN", "TABLES", "LabError", "Spec", "SpecError", "
 CELL = "cell:"  # prefix of the name of what a user defined, e.g. "cell:MyNet"
 OWN = {"model": "model", "data": "dataset", "strategy": "strategy"}
 """What `launch` takes of a user's own, and the field that then names it."""
-INVISIBLE = ("Cc", "Cf")  # Unicode's categories of control and direction characters
 
 
 class Spec(BaseModel):
@@ -150,9 +148,7 @@ class Spec(BaseModel):
     @field_validator("name")
     @classmethod
     def _visible(cls, name: str) -> str:
-        if hidden := [c for c in name if unicodedata.category(c) in INVISIBLE]:
-            raise SpecError(f"name={name!a}: must have no control or other invisible characters, such as {hidden[0]!a}")
-        return name
+        return visible("name", name)
 
     @field_validator("options")
     @classmethod

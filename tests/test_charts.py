@@ -7,6 +7,7 @@ import html
 import io
 import json
 import re
+import resource
 import sys
 
 import pytest
@@ -170,6 +171,18 @@ def test_a_chart_is_saved_as_its_ending_says(tmp_path):
         chart.save(tmp_path / "a.gif")
     with pytest.raises(lab.LabError, match="can't be written: No such file"):
         chart.save(tmp_path / "none" / "a.png")
+
+
+def test_a_full_disk_leaves_the_chart_that_stood_there(tmp_path):
+    path = curves("Names", {"a": [1.0, 2.0]}, y="loss").save(tmp_path / "a.svg")
+    older, limits = path.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        with pytest.raises(lab.LabError, match="can't be written: File too large"):
+            curves("Others", {"b": [2.0, 1.0]}, y="loss").save(path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert path.read_bytes() == older and list(tmp_path.iterdir()) == [path]
 
 
 def test_a_single_point_is_drawn_and_no_accuracy_above_one():

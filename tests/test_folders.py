@@ -5,7 +5,9 @@ import fcntl
 import json
 import os
 import re
+import resource
 import threading
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -22,6 +24,8 @@ from lepton_lab.folders import (
     write_json,
     write_text,
 )
+from lepton_lab.launching import repeat
+from lepton_lab.run import Run
 from lepton_lab.spec import LabError, Spec
 from lepton_lab.tails import Tail, parse, rewound
 
@@ -178,8 +182,44 @@ def test_a_run_is_found_by_name_and_by_what_begins_it():
     assert find("twic").id == exact  # a whole name goes before the beginning of others
     with pytest.raises(LabError, match="run 'wade' does not exist .* did you mean 'wide'"):
         find("wade")
-    with pytest.raises(LabError, match="run '' does not exist"):
-        find("")
+    for odd in ("", "x" * 300, "a\0b"):
+        with pytest.raises(LabError, match="does not exist"):
+            find(odd)
+
+
+def test_a_run_that_was_deleted_says_so():
+    ours = [RunFolder.create(Spec()) for _ in range(2)]
+    other = Run(ours[0])
+    Run(find(ours[0].id)).delete()
+    assert (other.state, other.remark, other.resumable) == ("interrupted", "it was deleted", False)
+    for act in (
+        other.resume,
+        other.delete,
+        other.archive,
+        other.checkpoint,
+        other.model,
+        lambda: other.rename("a"),
+        lambda: other.tag("a"),
+        lambda: other.annotate("a"),
+    ):
+        with pytest.raises(LabError, match=f"run '{other.id}' was deleted"):
+            act()
+    with pytest.raises(LabError, match="is not a run folder"):
+        repeat(other)
+    assert not other.folder.exists()
+
+
+def test_a_full_disk_leaves_the_labels_as_they_were():
+    run = Run(RunFolder.create(Spec()))
+    run.tag("a")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1, limits[1]))
+    try:
+        with pytest.raises(LabError, match="labels of run .* can't be written .File too large. and stay as they were"):
+            run.tag("b")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert run.tags == ["a"]
 
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt(), ValueError()])
@@ -192,6 +232,8 @@ def test_a_write_that_ends_half_way_leaves_the_older_file_and_no_draft(tmp_path,
     assert path.read_text() == "older" and list(tmp_path.iterdir()) == [path]
     write_text(path, "newer")
     assert path.read_text() == "newer" and list(tmp_path.iterdir()) == [path]
+    with pytest.raises(IsADirectoryError):
+        write_text(Path(), "a file without a name")
 
 
 @pytest.mark.parametrize("code", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])

@@ -41,6 +41,8 @@ def test_a_table_shows_what_runs_differ_in_and_nothing_that_they_share(three):
     assert isinstance(lab.table([]), pd.DataFrame) and len(lab.table([])) == 0
     with pytest.raises(SpecError, match="table takes runs or their ids, not a int"):
         lab.table([3])
+    with pytest.raises(SpecError, match="table takes runs or their ids, not a int"):
+        lab.table(3)
 
 
 def test_figures_stand_in_the_table_and_an_ended_run_saves_no_more(tiny):
@@ -63,6 +65,19 @@ def test_runs_are_found_by_label(three):
     assert lab.runs("paper", archived=False) == [three[0]]
 
 
+def test_labels_that_would_steer_a_terminal_are_refused_and_the_others_stay(three):
+    run = three[0]
+    run.tag("paper")
+    run.annotate("two\n\tlines")
+    for wrong in ("\x1b[31mred", "half \ud83d", "a\u202eb"):
+        for act in (run.rename, run.tag, run.annotate):
+            with pytest.raises(SpecError, match="must (have no control or other invisible characters|be text)"):
+                act(wrong)
+    with pytest.raises(SpecError, match="such as '.n'"):
+        run.tag("a\nb")
+    assert (run.name, run.tags, run.note) == ("", ["paper"], "two\n\tlines")
+
+
 def test_the_command_line_labels_lists_and_deletes(three):
     first, second, third = (run.id for run in three)
     assert call("rename", first, "wide net") == f"{first}  wide net\n"
@@ -72,7 +87,9 @@ def test_the_command_line_labels_lists_and_deletes(three):
     shown = call("list")
     assert "wide net" in shown and second not in shown and third in shown
     assert second in call("list", "--archived") and third not in call("list", "--tag", "paper")
-    assert "no runs with tag 'none'" in call("list", "--tag", "none")
+    shown = call("show", first)
+    assert f"{first}  wide net  interrupted" in shown and "Tags: paper, x" in shown and "as in the talk" in shown
+    assert "no runs with tag 'none' outside the archive." in call("list", "--tag", "none")
     assert call("archive", second, "--undo") == f"{second}  not archived\n"
     assert call("tag", first) == f"{first}  has no tags\n" and call("rename", first, "") == f"{first}  has no name\n"
     call("delete", second, typed="n\n", status=1)
@@ -81,7 +98,10 @@ def test_the_command_line_labels_lists_and_deletes(three):
     assert "deleted" in call("delete", third, typed="y\n") and set(lab.runs()) == {three[0]}
     assert "Missing argument" in call("delete", status=2)
     lock = RunFolder(three[0].folder).lock()
-    assert "stop it first, then delete it" in call("delete", first, "--yes", status=2)
+    assert "stop it first, then delete it" in call("delete", first, status=2), "it asked before it refused"
+    assert "No run is archived." in call("list", "--archived")
+    three[0].archive()
+    assert "All runs are archived: lepton-lab list --archived" in call("list")
     os.close(lock)
 
 

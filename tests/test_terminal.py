@@ -28,7 +28,7 @@ import torch, lepton_lab as lab
 if __name__ == "__main__":
     x = torch.randn(400, 6)
     model = torch.nn.Linear(6, 2)
-    trainer = lab.Trainer(lr=0.01, name="two lines")
+    trainer = lab.Trainer(lr=0.01, name="two [/lines] :x:")
     print(trainer)
     print(trainer.fit(model, (x, (x[:, 0] > 0).long()), batch_size=50, epochs=3))
     run = lab.launch(lab.Spec(model="mlp", epochs=2, batch_size=256))
@@ -68,9 +68,10 @@ def test_a_script_shows_progress_on_stderr_and_nothing_on_stdout(tmp_path):
     file.write_text(SCRIPT)
     done = subprocess.run([sys.executable, file], capture_output=True, text=True, timeout=300)
     first, second, third = done.stdout.splitlines()
-    assert first == "<Trainer(num_nodes=1, lr=0.01, name='two lines'): not fitted yet>"
+    assert first == "<Trainer(num_nodes=1, lr=0.01, name='two [/lines] :x:'): not fitted yet>"
     assert (
-        second.startswith("<Trainer(num_nodes=1, lr=0.01, name='two lines'): run 2") and ", done, train_loss" in second
+        second.startswith("<Trainer(num_nodes=1, lr=0.01, name='two [/lines] :x:'): run 2")
+        and ", done, train_loss" in second
     )
     assert third == "done done done"
     heads, *lines = done.stderr.splitlines()
@@ -84,7 +85,7 @@ def test_a_script_on_a_terminal_has_one_line_that_is_drawn_again(tmp_path):
     text, piped = terminal(sys.executable, str(file), both=False)
     assert len(piped.splitlines()) == 3
     shown = click.unstyle(text)
-    assert "two lines done" in shown and "1/3" not in shown
+    assert "two [/lines] :x: done" in shown and "1/3" not in shown
     assert shown.count("\n") == 1  # one line, that stays
     assert all(len(line) <= 80 for part in shown.splitlines() for line in part.split("\r"))
 

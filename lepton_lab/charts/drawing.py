@@ -97,13 +97,14 @@ class Chart:
         LabError
             If the file can't be written.
         """
+        from ..folders import absolute, write_bytes
         from ..spec import LabError, SpecError
 
-        file = Path(path)
+        file = absolute(path, "path")
         if file.suffix not in SAVED:
             raise SpecError(f"path={str(path)!r}: must end in {', '.join(SAVED)}")
         try:
-            file.write_bytes(getattr(self, SAVED[file.suffix])())
+            write_bytes(file, getattr(self, SAVED[file.suffix])())
         except OSError as error:
             raise LabError(f"the chart {str(path)!r} can't be written: {error.strerror}") from None
         return file

@@ -146,8 +146,7 @@ def list_runs(tag: str | None, archived: bool, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps([run.summary() for run in found], indent=1))
     elif not found:
-        such = f" with tag {tag!r}" if tag else " in the archive" if archived else ""
-        click.echo(f"There are no runs{such} yet under {home() / 'runs'}: lepton-lab demo makes one.")
+        click.echo(_none(tag, archived))
     else:
         show_table([run.summary() for run in found])
         for run in (run for run in found if run.state == "running" and run.remark):
@@ -236,6 +235,15 @@ def demo(out: Path | None) -> None:
     status = foreground(launched, as_json=False)
     click.echo(f"Report: {write(launched, out or launched.folder / 'report.html')}")
     raise SystemExit(status)
+
+
+def _none(tag: str | None, archived: bool) -> str:
+    """Why a list is empty."""
+    if not runs():
+        return f"There are no runs yet under {home() / 'runs'}: lepton-lab demo makes one."
+    if tag:
+        return f"There are no runs with tag {tag!r}{' in' if archived else ' outside'} the archive."
+    return "No run is archived." if archived else "All runs are archived: lepton-lab list --archived shows them."
 
 
 def _after(run: Run, as_json: bool, effective: Callable[[], bool]) -> None:

@@ -47,7 +47,9 @@ def record(run: Run) -> dict[str, Any]:
 def described(run: Run) -> str:
     """A run as people read it: state, figures, failure, spec, and how to repeat it."""
     summary = run.summary()
-    lines = [click.style(f"{run.id}  {run.state}", bold=True), *filter(None, [run.remark]), ""]
+    head = "  ".join(filter(None, [run.id, run.name, run.state, "archived" * run.archived]))
+    labels = [f"Tags: {', '.join(run.tags)}" * bool(run.tags), run.note]
+    lines = [click.style(head, bold=True), *filter(None, [run.remark, *labels]), ""]
     figures = {"step": f"{summary['step']} of {summary['steps'] or '?'}", "time": f"{summary['seconds']:.1f} s"}
     figures |= {told: number(summary[name]) for name, told in FIGURES.items() if summary[name] is not None}
     lines += [f"  {name:<20} {value}" for name, value in figures.items()]

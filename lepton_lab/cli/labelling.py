@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from ..folders import ENDED
 from ..run import attach
 
 run_id = click.argument("id")
@@ -55,7 +56,7 @@ def archive(id: str, undo: bool) -> None:
 def delete(id: str, yes: bool) -> None:
     """Remove a run for good: curves, checkpoints, artifacts, logs."""
     run = attach(id)
-    if not yes:
+    if not yes and run.state in ENDED:  # else it is refused below, and nothing is to be asked
         click.confirm(f"Remove {run!r} and all that is in {run.folder}?", abort=True)
     run.delete()
     click.echo(f"{run.id}  deleted")

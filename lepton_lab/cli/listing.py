@@ -57,8 +57,8 @@ def _console() -> Console:
     """Standard output; a file or a pipe wraps nothing."""
     from rich.console import Console
 
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=400)
+    console = Console(highlight=False, emoji=False)
+    return console if console.is_terminal else Console(highlight=False, emoji=False, width=400)
 
 
 def _cells(row: dict[str, Any]) -> dict[str, str]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from .folders import write_json
+from .spec import LabError
 
 POLL = 0.02  # seconds between looks for new commands, in a thread of rank 0
 COMMANDS = ("stop", "pause", "resume", "checkpoint", "set")
@@ -22,9 +23,21 @@ KEPT = 50  # announcements that stay in the file
 
 
 def send(folder: Path, command: str, **values: Any) -> None:
-    """Leave a command in a run folder; names sort by time and end in the command."""
+    """
+    Leave a command in a run folder; names sort by time and end in the command.
+
+    Raises
+    ------
+    LabError
+        If it can't be written there.
+    """
+    place = folder / "control"
     name = f"{time.time_ns():020d}-{secrets.token_hex(2)}-{command}.json"
-    write_json(folder / "control" / name, {"command": command, **values})
+    try:
+        write_json(place / name, {"command": command, **values})
+    except OSError as error:
+        why = f"{str(place)!r} can't be written ({error.strerror})"
+        raise LabError(f"run {folder.name!r} can't be told to {command}: {why}; make room, then do it again") from None
 
 
 def stopping(folder: Path) -> bool:

@@ -48,7 +48,7 @@ def evaluate(strategy: Single, feed: Feed, loss: Loss, confusion: bool = False) 
             ranked = hits is not None
             if share:  # not borrowed
                 found = (loss.sum(output, y), loss.weight(y), hits if ranked else sums[2] * 0, loss.answers(y))
-                sums += torch.stack([*(value.double() for value in found), sums.new_tensor(len(y))])
+                sums += torch.stack([*(value.double().reshape(()) for value in found), sums.new_tensor(len(y))])
             if ranked and confusion and y.dim() == 1:
                 k = output.shape[1]  # a model may tell more classes apart than the data has
                 known = (y >= 0) & (y < k) if share else y < 0  # what is ignored is none of them

@@ -171,7 +171,13 @@ class Terms(NamedTuple):
         counted = target != self.ignored
         if self.weight is None:
             return counted.sum().double()
-        return (self.weight.to(target.device).double()[target.where(counted, 0)] * counted).sum()
+        try:
+            return (self.weight.to(target.device).double()[target.where(counted, 0)] * counted).sum()
+        except IndexError:
+            raise SpecError(
+                f"loss: weight has {len(self.weight)} numbers, and a label is {int(target.max())}; give one for each "
+                "class, counted from 0"
+            ) from None
 
 
 def terms(loss: Loss) -> Terms | None:

@@ -257,6 +257,7 @@ class Run(Labelled):
             resources.reserve(self._folder)
             self._queue(spec, {name: getattr(spec, name) for name in STEERED if name in changes})
         except BaseException as error:
+            resources.free(self.folder)
             os.close(lock)
             if isinstance(error, OSError):
                 raise LabError(

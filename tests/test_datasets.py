@@ -773,6 +773,7 @@ def test_own_rows_of_zeros_and_ones_are_no_labels_for_the_usual_loss(y, refused)
         (Squares(x=lambda i: torch.ones(3, dtype=torch.uint32)), "train[0]'s x is uint32, which may be tokens"),
         ((torch.ones(9, 2, device="meta"), torch.ones(9)), "x is a tensor of the device meta"),
         ((torch.ones(9, 2), torch.full((9,), 1e300, dtype=torch.float64)), "train y holds infinity in row 0"),
+        ((torch.ones(9, 2), torch.full((9,), -100)), "all labels are -100, which the loss leaves out"),
         (nan_at(4), "train x holds NaN in row 4 and in 1 more; fill such rows"),
         ((pair(), pair(), (nan_at(4)[1], torch.arange(9) % 3)), "test x holds infinity in row 3"),
         ((pair(), (torch.ones(9, 2), nan_at(0)[0][:, 1]), pair()), "val y holds NaN in row 0"),

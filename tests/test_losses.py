@@ -100,6 +100,21 @@ def test_a_loss_that_is_no_number_is_refused_and_ignored_labels_are_no_classes()
         from_user((x, y), 0, 255)
 
 
+def test_a_weight_of_too_few_classes_is_named():
+    with pytest.raises(SpecError, match="weight has 3 numbers, and a label is 3; give one for each class"):
+        Criterion(nn.CrossEntropyLoss(weight=WEIGHTS[:3])).weight(torch.tensor([0, 3]))
+
+
+def test_a_loss_of_one_number_in_a_row_is_one():
+    run = lab.launch(
+        lab.Spec(epochs=1, strategy="single"),
+        model=net,
+        data=(samples(),) * 3,
+        loss=lambda output, target: functional.cross_entropy(output, target).reshape(1),
+    )
+    assert run.wait(60) == "done", run.failure
+
+
 def test_chances_of_classes_weigh_alike():
     x = torch.randn(6, 4, 3)
     y = torch.randn(6, 4, 3).softmax(1)

@@ -1,6 +1,7 @@
 """A real disk that is full, and memory that is not there: said in a sentence, with nothing lost."""
 
 import os
+import shutil
 import subprocess
 
 import pytest
@@ -8,6 +9,7 @@ import torch
 from torch import nn
 
 import lepton_lab as lab
+from lepton_lab import control
 from lepton_lab.folders import RunFolder
 from lepton_lab.spec import LabError
 from lepton_lab.supervisor import resources
@@ -118,6 +120,22 @@ GPU = (
 )
 def test_what_fits_is_told_from_what_was_asked(message, said):
     assert said in resources.out_of_memory(message, lab.Spec(batch_size=64))
+
+
+def test_a_batch_that_ranks_can_t_share_is_not_told_to_fit():
+    said = resources.out_of_memory(GPU, lab.Spec(batch_size=64, world=32))
+    assert said.endswith("no batch is small enough for it, so make the layer or the tensor smaller")
+
+
+def test_what_can_t_be_written_into_a_run_s_folder_is_a_sentence_and_keeps_no_place():
+    run = lab.Run(RunFolder.create(lab.Spec()))
+    (run.folder / "control" / "a-folder").mkdir()  # which no clearing of commands removes
+    with pytest.raises(lab.LabError, match=f"run '{run.id}' can't be resumed: its folder .* can't be written"):
+        run.resume()
+    assert not (run.folder / resources.RESERVE).exists()
+    shutil.rmtree(run.folder / "control")
+    with pytest.raises(lab.LabError, match=f"run '{run.id}' can't be told to stop: .* can't be written"):
+        control.send(run.folder, "stop")
 
 
 def test_a_message_of_megabytes_is_kept_short():

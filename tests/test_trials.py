@@ -178,9 +178,11 @@ def test_whole_numbers_that_are_no_tokens_are_named():
         (lambda: nn.Conv2d(1, 1, 1)(torch.ones(1, 1, 2, 2).bfloat16()), "give all weights one type"),
         (lambda: nn.functional.cross_entropy(torch.ones(4, 3), torch.ones(4)), "y are floats: give y.long()"),
         (lambda: nn.functional.binary_cross_entropy(torch.ones(4), torch.ones(4).long()), "give y.float()"),
+        (lambda: (torch.ones(3, requires_grad=True) * 2).backward(), "give their mean"),
+        (lambda: torch.ones(1).backward(), "depends on no weight that is trained"),
     ],
 )
-def test_what_to_do_where_types_meet_depends_on_the_types(mistake, said):
+def test_what_torch_says_of_types_and_losses_comes_with_what_to_do(mistake, said):
     with pytest.raises(RuntimeError) as error:
         mistake()
     told = remedied(str(error.value))

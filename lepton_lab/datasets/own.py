@@ -204,6 +204,8 @@ def _classes(splits: dict[str, Split], train: Any, ignored: int) -> list[str]:
         if y.min() < 0:
             raise SpecError(f"data: {name} has the label {y.min()}; labels are integers from 0 up")
         count = max(count, int(y.max()) + 1)
+    if not count:
+        raise SpecError(f"data: all labels are {ignored}, which the loss leaves out; give some that count")
     return [str(label) for label in range(count)]
 
 

@@ -27,6 +27,12 @@ REMEDIES = {
     r"Expected to have finished reduction in the prior iteration": (
         "a parameter had no part in the loss of a step: give options={{'find_unused_parameters': True}}"
     ),
+    r"grad can be implicitly created only for scalar outputs": (
+        "the loss gives several numbers, and a step needs one: give their mean"
+    ),
+    r"does not require grad and does not have a grad_fn": (
+        "the loss depends on no weight that is trained: it, or the model, must not detach, nor compute under no_grad"
+    ),
     r"marked as ready twice|mark a variable ready only once": (
         "a parameter was computed with twice in one step, as by reentrant activation checkpointing: checkpoint with "
         "use_reentrant=False"

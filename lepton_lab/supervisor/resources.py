@@ -60,7 +60,7 @@ def out_of_memory(message: str, spec: Spec) -> str:
     wanted = f"{sized(asked)} more were asked for, and " if asked else ""
     samples = spec.batch_size // spec.accumulate
     fits = int(samples * free / asked) if asked > free else samples // 2
-    if fits:
+    if fits >= spec.world:
         remedy = f"take batch_size={fits}, or accumulate={-(-spec.batch_size // fits)}, if that grows with the batch"
     else:
         remedy = "no batch is small enough for it, so make the layer or the tensor smaller"

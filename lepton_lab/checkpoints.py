@@ -112,7 +112,7 @@ def load(folder: RunFolder, strategy: Single, tell: Callable[[str], None] = str)
                 _skip(folder, step, str(error), tell)
         else:
             set_random_state(own["random"], strategy.device)
-            recall(strategy.running, own["memory"])
+            recall(strategy.running, own.get("memory", {}))  # older ones have none
             if own["ranks"] == _ranks(strategy):
                 strategy.load_local_state(own["local"])
                 return own["progress"]
@@ -171,7 +171,7 @@ def load_module(path: Path, module: nn.Module) -> None:
     """Read what a checkpoint has of a module: its tensors, and what it keeps beside them, as rank 0 had it."""
     load_tensors(path, module)
     for file in sorted(path.glob("rank*.pt"), reverse=True):  # each rank of a pipeline has other layers
-        recall(module, read(file)["memory"])
+        recall(module, read(file).get("memory", {}))
 
 
 def memory(module: nn.Module) -> dict[str, dict[str, Any]]:

@@ -14,7 +14,7 @@ from .folders import ENDED, RunFolder, find
 from .naming import labels
 from .refusals import shown, unknown
 from .run import Run
-from .spec import LabError, SpecError
+from .spec import CELL, LabError, SpecError
 from .strategies.base import Single
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ def _ranks(values: Tensor) -> Tensor:
 def _models(run: Run) -> tuple[dict[str, nn.Module], nn.Module | None]:
     """The models to explain by name; and of a run that compressed the control, to compare with."""
     if not run.spec.compress:
-        return {run.spec.model: run.model()}, None
+        return {run.spec.model.removeprefix(CELL): run.model()}, None
     if (state := run.state) != "done":
         remedy = "resume it" if state in ENDED else "wait for its end with run.wait()"
         raise LabError(f"run {run.id!r} is {state}: explain compares what its whole chain made; {remedy} first")

@@ -13,6 +13,7 @@ from .charts.sweep import Sweep
 from .folders import ENDED, data_root
 from .launching import changed, launch
 from .losses import ignored
+from .naming import title
 from .optimizers import RANGE_TEST
 from .run import POLL, Run
 from .spec import LabError, Spec, SpecError
@@ -217,10 +218,10 @@ class RateTest:
         if self.diverged is not None:
             marks.append((self.diverged, "diverges"))
         spec = self.run.spec
-        title = f"Learning-rate test: {spec.model} on {spec.dataset}, {spec.optimizer}, batch {spec.batch_size}"
-        text = f"{title}. {self.sentence}"
+        heading = f"Learning-rate test: {title(spec)}, {spec.optimizer}, batch {spec.batch_size}"
+        text = f"{heading}. {self.sentence}"
         series = tuple(self.rates), tuple(self.losses), tuple(self.smoothed)
-        return Sweep(title, text, self.sentence, *series, marks=tuple(marks))
+        return Sweep(heading, text, self.sentence, *series, marks=tuple(marks))
 
     def __repr__(self) -> str:
         return f"<RateTest of {self.run.id}: {self.sentence}>"

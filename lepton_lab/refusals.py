@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import unicodedata
 from collections.abc import Iterable, Mapping
+from numbers import Integral
 from typing import Annotated, Any, get_args
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -57,6 +58,12 @@ def visible(field: str, text: str, but: str = "") -> str:
     if hidden := [c for c in text if unicodedata.category(c) in INVISIBLE and c not in but]:
         raise SpecError(f"{field}={text!a}: must have no control or other invisible characters, such as {hidden[0]!a}")
     return text
+
+
+def whole(field: str, value: Any, least: int) -> None:
+    """Refuse what is no whole number of at least `least`."""
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
+        raise SpecError(f"{field}={value!r}: must be a whole number, at least {least}")
 
 
 def shown(value: Any) -> str:

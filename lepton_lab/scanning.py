@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import shipping
+from . import refusals, shipping
 from .charts import Chart
 from .charts.heat import Heat
 from .folders import RunFolder, find
@@ -105,7 +106,7 @@ class Sensitivity:
 
 def sensitivity(
     run: Run | str,
-    ratios: Sequence[float] = RATIOS,
+    ratios: Iterable[float] = RATIOS,
     *,
     importance: str = "magnitude",
     int8: bool = True,
@@ -140,13 +141,12 @@ def sensitivity(
     from .compressors.layers import unparametrized
 
     run = run if isinstance(run, Run) else Run(find(run))
-    for ratio in ratios:
-        if not 0 < ratio < 1:
-            raise SpecError(f"ratios: {ratio!r} must be between 0 and 1, a fraction of a layer")
+    ratios = [*ratios] if isinstance(ratios, Iterable) else ratios
+    if not isinstance(ratios, list) or not all(isinstance(ratio, Real) and 0 < ratio < 1 for ratio in ratios):
+        raise SpecError(f"ratios={ratios!r}: must be a list of fractions of a layer, each between 0 and 1")
     if importance not in ("magnitude", "random"):
         raise SpecError(f"importance={importance!r}: must be 'magnitude' or 'random', which need no training data")
-    if samples < 1:
-        raise SpecError(f"samples={samples!r}: must be at least 1")
+    refusals.whole("samples", samples, 1)
     module, (x, y), spec = unparametrized(run.model()), _some(run, samples), run.spec
     if y.is_floating_point():
         raise SpecError(f"run {run.id!r} is a regression: its answers are not right or wrong, so nothing is scanned")

@@ -12,8 +12,8 @@ from .compressors.chain import chain_name
 from .control import send
 from .estimates import Estimate, estimate, measured
 from .folders import ENDED, find
-from .launching import compress
-from .refusals import unknown
+from .launching import EPOCHS, changed, compress
+from .refusals import unknown, whole
 from .reports.sections import NONE, Section, table
 from .run import Run
 from .spec import LabError, SpecError
@@ -95,17 +95,19 @@ def search(
     for name, limit in budget.items():
         if name not in BUDGET:
             raise SpecError(f"budget={{{name!r}: {limit!r}}}: {unknown('limit', str(name), BUDGET)}")
-        low = 0.0 if name == "accuracy_drop" else 1e-12
-        if isinstance(limit, bool) or not isinstance(limit, (int, float)) or not low <= limit < float("inf"):
-            raise SpecError(f"budget={{{name!r}: {limit!r}}}: must be a number above 0 ({BUDGET[name]})")
-    if trials < 1:
-        raise SpecError(f"trials={trials!r}: must be at least 1")
+        low, high, range = (0.0, 1.0, "from 0 to 1") if name == "accuracy_drop" else (1e-12, 1e300, "above 0")
+        if isinstance(limit, bool) or not isinstance(limit, (int, float)) or not low <= limit <= high:
+            raise SpecError(f"budget={{{name!r}: {limit!r}}}: must be a number {range} ({BUDGET[name]})")
+    whole("trials", trials, 1)
+    whole("seed", seed, 0)
     for name in links:
         if name not in LINKS:
             raise SpecError(f"links: {name!r}: {unknown('link', name, LINKS)}")
     if not links:
         raise SpecError(f"links=(): must hold at least one of {', '.join(LINKS)}")
     estimate(parent)  # refuses what has no model yet
+    first = {"epochs": EPOCHS, **changes, "parent": parent.id, "compress": list(links[:1])}
+    changed(parent.spec, first).check_strategy()  # refused here, since each chain would be
     if "accuracy_drop" in budget and not parent.facts.get("classes"):
         raise SpecError(
             f"budget={{'accuracy_drop': {budget['accuracy_drop']!r}}}: run {parent.id!r} is a regression, whose "

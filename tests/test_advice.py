@@ -220,6 +220,8 @@ def test_what_cannot_be_meant_is_refused_in_a_sentence():
         (({"model": "mlp"},), "advise takes a Spec or a Run, not a dict"),
         (("latest",), "advise takes a Spec or a Run, not a str"),
         ((spec(), 2), "^worlds=2: must be a list of numbers"),
+        ((spec(), [0, 2]), "^worlds=0: must be a whole number, at least 1"),
+        ((spec(), ["a"]), "^worlds='a': must be a whole number, at least 1"),
         ((spec(), "24"), "^worlds='24': must be a list of numbers"),
         ((spec(), [2], "ddp"), "^strategies='ddp': must be a list"),
         ((spec(), [2], [("ddp", 3)]), "^options=3: must be pairs"),

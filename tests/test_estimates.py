@@ -208,9 +208,12 @@ def test_sensitivity_compresses_one_layer_at_a_time(parent):
     chart = found.figure()
     assert layer in chart.text and chart.png().startswith(b"\x89PNG") and chart.figure().data
     for values_, said in (
-        ({"ratios": (1.0,)}, "ratios"),
+        ({"ratios": (1.0,)}, r"^ratios=\[1.0\]: must be a list of fractions"),
+        ({"ratios": 0.5}, "^ratios=0.5: must be a list of fractions"),
+        ({"ratios": ["a"]}, "^ratios=.* each between 0 and 1$"),
         ({"importance": "taylor"}, "importance"),
-        ({"samples": 0}, "s"),
+        ({"samples": 0}, "^samples=0: must be a whole number, at least 1"),
+        ({"samples": 2.5}, "^samples=2.5: must be a whole number"),
     ):
         with pytest.raises(lab.SpecError, match=said):
             lab.sensitivity(parent, **values_)
@@ -283,7 +286,8 @@ def test_budgets_that_are_none_are_refused(parent):
         ({}, "at least one"),
         ({"byte": 1}, "bytes"),
         ({"bytes": -1}, "above 0"),
-        ({"bytes": "x"}, "n"),
+        ({"bytes": "x"}, "must be a number above 0"),
+        ({"accuracy_drop": 5}, "must be a number from 0 to 1"),
     ):
         with pytest.raises(lab.SpecError, match=said):
             lab.search(parent, budget)
@@ -291,6 +295,13 @@ def test_budgets_that_are_none_are_refused(parent):
         lab.search(parent, {"bytes": 1}, trials=0)
     with pytest.raises(lab.SpecError, match="links"):
         lab.search(parent, {"bytes": 1}, links=("prun",))
+    for arguments, said in (
+        ({"epochs": 0}, "^epochs=0"),
+        ({"strategy": "pipeline"}, "pipeline"),
+        ({"seed": "a"}, "seed"),
+    ):
+        with pytest.raises(lab.SpecError, match=said):
+            lab.search(parent, {"bytes": 1e9}, **arguments)  # each chain would be refused
 
 
 def test_a_regression_has_no_accuracy_to_lose(tiny):

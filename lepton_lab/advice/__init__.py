@@ -14,6 +14,7 @@ from ..datasets import from_user
 from ..folders import RunFolder
 from ..launching import fit, named
 from ..losses import ignored
+from ..refusals import whole
 from ..reports.sections import NONE, Section, table
 from ..run import Run
 from ..spec import Spec, SpecError
@@ -185,8 +186,10 @@ def _rows(
     """Strategies and worlds to look at; where one process is among them, it stands for all with one rank."""
     if isinstance(worlds, str) or not isinstance(worlds, Iterable):
         raise SpecError(f"worlds={worlds!r}: must be a list of numbers of ranks, such as {list(WORLDS)}")
+    for world in (worlds := list(worlds)):
+        whole("worlds", world, 1)
     asked = [(fields(spec, one), isinstance(one, Mapping) and "world" in one) for one in entries(strategies)]
-    stands = 1 in (worlds := list(worlds)) and any(one["strategy"] == "single" for one, _ in asked)
+    stands = 1 in worlds and any(one["strategy"] == "single" for one, _ in asked)
     kept = []
     for one, placed in asked:
         alone = one["strategy"] == "single"

@@ -190,13 +190,13 @@ def _point(name: str, kind: str, group: list[tuple[Run, Mapping[str, Any]]], onl
     """One point; `only`: whether no other has its name."""
     from ..folders import find
     from ..provenance import command
-    from ..spec import LabError
+    from ..spec import CELL, LabError
 
     run = group[0][0]
     accuracy, costs = tuple(told["accuracy"] for _, told in group), tuple(_costs(told for _, told in group))
     if not only:
         length = "" if kind == DENSE else f", {epochs(run.spec)} epochs"
-        name = f"{name} ({run.spec.model} {run.spec.parent[-4:]}{length})"
+        name = f"{name} ({run.spec.model.removeprefix(CELL)} {run.spec.parent[-4:]}{length})"
     if not kind:
         return Point(name, run.command, accuracy, costs)
     try:

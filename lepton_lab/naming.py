@@ -41,7 +41,8 @@ def labels(runs: Sequence[Run]) -> list[str]:
     found = []
     for name, run, fields in zip(named, runs, apart, strict=True):
         twin = not name or named.count(name) > 1
-        parts = [_part(field, value) for field, value in fields.items() if value is not None] if twin else []
+        told = sorted(fields.items(), key=lambda item: item[0] != "compress")  # which says the most
+        parts = [_part(field, value) for field, value in told if value not in (None, [])] if twin else []
         found.append(_joined([*([name] if name else []), *parts]) or title(run.spec)[:LABEL])
     return [_told_apart(found, runs, i) for i in range(len(runs))]
 
@@ -55,8 +56,9 @@ def _told_apart(found: list[str], runs: Sequence[Run], i: int) -> str:
 
 
 def _part(field: str, value: Any) -> str:
-    told = chain_name(value) if field == "compress" else str(value).replace(CELL, "")
-    return f"{field.removeprefix('options.')}={told}"
+    if field == "compress":
+        return chain_name(value)
+    return f"{field.removeprefix('options.')}={str(value).replace(CELL, '')}"
 
 
 def _joined(parts: list[str]) -> str:

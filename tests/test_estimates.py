@@ -2,6 +2,7 @@
 
 import json
 import time
+from itertools import pairwise
 
 import pytest
 import torch
@@ -195,6 +196,16 @@ def test_pareto_s_line_joins_what_nothing_beats():
     (trace,) = [t for t in data if t["mode"] == "markers" and t["xaxis"] == "x"]
     assert trace["x"] == [2.0] and trace["error_y"]["array"][0] == pytest.approx(0.0707, abs=1e-4)
     assert chain_name([{"prune": {"ratio": 0.5, "rounds": 2}}, {"distill": {}}]) == "prune 0.5 (rounds=2), distill"
+
+
+@pytest.mark.parametrize("high", [0.0205, 0.05, 0.15, 0.3, 4.0])
+def test_pareto_s_ticks_have_room(high):
+    points = tuple(Point(f"at {x}", "it", (0.9,), ((x,),) * 3) for x in (0.0168, high))
+    for axes in Pareto("title", "text", points)._drawn(100).figure.axes:
+        low, high = axes.get_xlim()
+        ticks = zip(axes.get_xticks(), axes.get_xticklabels(), strict=True)
+        boxes = [label.get_window_extent() for at, label in ticks if low <= at <= high]
+        assert len(boxes) > 1 and all(a.x1 + 3 < b.x0 for a, b in pairwise(boxes)), boxes
 
 
 def test_sensitivity_compresses_one_layer_at_a_time(parent):

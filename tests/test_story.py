@@ -127,8 +127,9 @@ def figures(tmp_path_factory):
 def test_every_view_tells_the_same_time_and_speed(figures):
     head, summary, shelf = figures["head"], figures["summary"], figures["shelf"]
     assert summary == shelf
-    for name in ("seconds", "samples_per_s", "epoch", "step", "steps", "title", "name", "seconds_left"):
+    for name in ("seconds", "samples_per_s", "epoch", "step", "steps", "title", "seconds_left"):
         assert head[name] == summary[name], name
+    assert head["label"] == (summary["name"] or summary["title"])
     assert 0 < summary["seconds"] < figures["wall"] - 1.4, "the pause counts"
     assert f"{summary['seconds']:.1f} s" in figures["show"] and f"in {summary['seconds']:.3g} s" in figures["report"]
     ranks = sum(rank["samples_per_s"] for rank in head["ranks"])
@@ -160,6 +161,14 @@ def test_labels_say_what_sets_runs_apart():
     assert labels([*runs, Named("d-0004", lr=0.01)]) == [told[0], "lr=0.01, 0002", told[2], "lr=0.01, 0004"]
     assert labels([Named("a-0001", "demo"), Named("b-0002", "demo", lr=0.01)]) == ["demo, lr=0.001", "demo, lr=0.01"]
     assert labels([Named("a-0001", "demo"), Named("b-0001", "demo")]) == ["a-0001", "b-0001"]
+    chained = {"parent": "a-0001", "model": "mlp", "lr": 0.01, "epochs": 1}
+    small = [Named(f"b-{i}", compress=[link], **chained) for i, link in enumerate((("prune", 0.5), "distill"))]
+    rest = "model=mlp, lr=0.01, epochs=1"
+    assert labels([Named("a-0001"), *small]) == [
+        "model=cnn, lr=0.001, epochs=5",
+        f"prune 0.5, {rest}",
+        f"distill, {rest}",
+    ]
     assert labels([Named("a-0001", model="cell:A"), Named("b-0002", model="cell:B")]) == ["model=A", "model=B"]
     long = Named("e-0005", dataset="mnist", model="gpt", optimizer="adamw", strategy="fsdp", world=4, seed=9)
     assert all(len(label) <= 50 for label in labels([runs[0], long]))

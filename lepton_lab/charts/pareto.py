@@ -42,7 +42,12 @@ class Point:
     @property
     def dense(self) -> bool:
         """Whether it is a model before compression: drawn as a ring."""
-        return self.name.startswith(DENSE) and not self.name.startswith(CONTROL)
+        return self.name.startswith(DENSE) and not self.control
+
+    @property
+    def control(self) -> bool:
+        """Whether it is one that only trained on: drawn hollow, since what is distilled is as large."""
+        return self.name.startswith(CONTROL)
 
 
 @dataclass(frozen=True)
@@ -64,7 +69,7 @@ class Pareto(Chart):
             key, wide = str(i + 1) if i else "", 1 / len(self.axes)
             domain = (i * wide + (0.03 if i else 0.0), (i + 1) * wide - 0.01)
             described[f"xaxis{key}"] = axis | {"title": {"text": label}, "type": "log", "domain": domain}
-            described[f"xaxis{key}"] |= {"anchor": f"y{key}", "dtick": "D1", "minor": {"showgrid": False}}
+            described[f"xaxis{key}"] |= {"anchor": f"y{key}", "nticks": 3, "minor": {"showgrid": False}}
             described[f"yaxis{key}"] = up | {"anchor": f"x{key}", "tickformat": ".1%"}
             described[f"yaxis{key}"] |= {"title": {"text": "" if i else "accuracy"}, "showticklabels": not i}
             described[f"yaxis{key}"] |= {"matches": "y"} if i else {}
@@ -88,8 +93,7 @@ class Pareto(Chart):
             "yaxis": f"y{key}",
             "error_x": {"array": [across], "visible": bool(across), "thickness": 1},
             "error_y": {"array": [up], "visible": bool(up), "thickness": 1},
-            "marker": {"size": 10, "color": _color(index), "symbol": MARKERS[index % len(MARKERS)][1]}
-            | ({"size": 15, "symbol": "circle-open", "line": {"width": 2}} if point.dense else {}),
+            "marker": {"color": _color(index), **_symbol(point, index)},
             "name": html.escape(point.name),
             "legendgroup": str(index),
             "showlegend": axis == 0,
@@ -119,7 +123,7 @@ class Pareto(Chart):
         head(figure, self.title)
 
     def _panel(self, axes: Axes, axis: int) -> None:
-        from matplotlib.ticker import FuncFormatter, LogLocator, PercentFormatter
+        from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, PercentFormatter
 
         axes.set_xscale("log")
         axes.step(*self._front(axis), where="post", color=GREY, lw=1, ls=":", zorder=1)
@@ -129,11 +133,17 @@ class Pareto(Chart):
                 bars = {"xerr": across or None, "yerr": up or None, "elinewidth": 0.9, "capsize": 2, "ms": 6}
                 shape = MARKERS[j % len(MARKERS)][0]
                 bars |= {"fmt": shape, "color": _color(j), "mec": "white", "mew": 0.6}
-                if point.dense:  # its control, of the same costs, stands within
-                    bars |= {"fmt": "o", "ms": 9.5, "mfc": "none", "mec": _color(j), "mew": 1.4}
+                if point.dense or point.control:  # what has the same costs stands within
+                    bars |= {"ms": 10.5 if point.dense else 8, "mfc": "none", "mec": _color(j), "mew": 1.4}
+                if point.dense:
+                    bars["fmt"] = "o"
                 axes.errorbar(x, y, label=plain(point.name), **bars)
         axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=1))
-        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=6))
+        low, high = axes.get_xlim()
+        subs = (1, 2, 5) if high < 100 * low else (1,)
+        # Within a decade the labels of a log scale would be one, or all.
+        narrow = MaxNLocator(3, steps=[1, 2, 5, 10]) if high < 10 * low else None
+        axes.xaxis.set_major_locator(narrow or LogLocator(subs=subs, numticks=6))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.xaxis.set_minor_formatter(FuncFormatter(lambda *_: ""))
 
@@ -167,6 +177,8 @@ def points(runs: Iterable[Run]) -> list[Point]:
         # Several children of one parent measure the dense models again and again: once is enough.
         keys = (DENSE, origin, parent), (CONTROL, f"{origin} {epochs(run.spec)}", parent), ("", _key(run.spec), run.id)
         for name, (kind, key, once) in zip(("dense", "control", "artifact"), keys, strict=True):
+            if name == "control" and not epochs(run.spec):
+                continue  # it is the dense model
             if (told.get(name) or {}).get("accuracy") is not None:
                 groups.setdefault((kind, key), {})[once] = (run, told[name])
     ranked = sorted(groups.items(), key=lambda item: (DENSE, CONTROL, "").index(item[0][0]))
@@ -195,7 +207,8 @@ def _point(name: str, kind: str, group: list[tuple[Run, Mapping[str, Any]]], onl
     run = group[0][0]
     accuracy, costs = tuple(told["accuracy"] for _, told in group), tuple(_costs(told for _, told in group))
     if not only:
-        length = "" if kind == DENSE else f", {epochs(run.spec)} epochs"
+        count = epochs(run.spec)
+        length = "" if kind == DENSE else f", {count} epoch{'s' * (count != 1)}"
         name = f"{name} ({run.spec.model.removeprefix(CELL)} {run.spec.parent[-4:]}{length})"
     if not kind:
         return Point(name, run.command, accuracy, costs)
@@ -233,6 +246,16 @@ def spread(values: tuple[float, ...]) -> tuple[float, float]:
 
 def _key(spec: Spec) -> str:
     return str({name: value for name, value in spec.to_dict().items() if name not in OF_SEED})
+
+
+def _symbol(point: Point, index: int) -> dict[str, Any]:
+    """Shape and size of a point of plotly's."""
+    shape = MARKERS[index % len(MARKERS)][1]
+    if point.dense:
+        return {"size": 17, "symbol": "circle-open", "line": {"width": 2}}
+    return (
+        {"size": 13, "symbol": f"{shape}-open", "line": {"width": 2}} if point.control else {"size": 9, "symbol": shape}
+    )
 
 
 def _color(index: int) -> str:

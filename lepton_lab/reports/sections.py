@@ -10,6 +10,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from ..charts import number, read, size
+from ..compressors.chain import chain_name
 from ..folders import ENDED
 from ..naming import labels, title
 
@@ -250,6 +251,8 @@ def _field(name: str, differs: bool) -> str:
 
 
 def _value(value: Any) -> str:
+    if isinstance(value, list):
+        return chain_name(value) or NONE
     if isinstance(value, dict):
         return ", ".join(f"{name}={item}" for name, item in value.items()) or NONE
     return {"": NONE, True: "yes", False: "no"}.get(value, str(value)) if isinstance(value, str | bool) else str(value)

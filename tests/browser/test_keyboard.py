@@ -111,3 +111,7 @@ def test_the_focus_is_seen_on_every_control_in_every_theme(book):
         assert len(found) > 50
         assert [why for why in found if why] == [], f"{theme}, forced colours {colors}"
     book.shoot("focus", ".ll-workbench")
+    look = """([launch, select]) => [getComputedStyle(launch).color !== getComputedStyle(launch).backgroundColor,
+      getComputedStyle(select).appearance !== "none"]"""
+    controls = [page.query_selector(selector) for selector in (".ll-launch", ".ll-form select")]
+    assert page.evaluate(look, controls) == [True, True], "in forced colours a word or an arrow is not drawn"

@@ -66,6 +66,9 @@ def test_a_slider_draws_a_new_curve_beside_the_old(notebook):
     assert page.get_by_role("slider", name="Momentum").is_disabled()
     assert trail.first.inner_text().startswith("adam, rate 0.001")
     assert book.run("print(learner.spec.optimizer, learner.spec.lr)") == "adam 0.001\n"
+    lines = page.locator(".ll-trail .ll-swatch line")
+    colours = lines.evaluate_all("(all) => all.map((line) => line.getAttribute('stroke'))")
+    assert len(set(colours)) == 4, "the list does not say which curve is whose"
     book.reload()
     whole(page, 4)
     assert book.complaints == []

@@ -54,7 +54,7 @@ class Learner(Shown, anywidget.AnyWidget):
         If a value is refused.
     """
 
-    _esm = static("base.js", "chart.js", "store.js", "learner.js")
+    _esm = static("base.js", "chart.js", "store.js", "lines.js", "learner.js")
     _css = static("lepton.css")
 
     controls = traitlets.List().tag(sync=True)

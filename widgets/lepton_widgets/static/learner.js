@@ -1,10 +1,10 @@
 // A playground of one small run: a slider for each of its fields, and the curve that it changes beside those before.
-// Served after base.js, chart.js and store.js in one module. Python: learner.py.
+// Served after base.js, chart.js, store.js and lines.js in one module. Python: learner.py.
 
 const FADES = [1, 0.5, 0.4, 0.32, 0.26, 0.2]; // of the newest curve, the one before it, and so on
 const SMOOTHING = 0.9; // of the training curve: weight of the past
 const TRAINING = { label: "training", quiet: true, alpha: 0.5, loose: true }; // it does not set the scale
-const CEILING = 1.5; // times the loss at the start: where a curve leaves the picture
+const CEILING = 4; // times the loss at the start: where a curve leaves the picture
 
 class Learner {
   constructor(store, model, root) {
@@ -51,10 +51,10 @@ class Learner {
     this.trail = h("ol", { class: "ll-trail", "aria-label": "Curves shown, the newest first" });
     this.code = h("code");
     this.figures = [h("div", { class: "ll-chart" }), h("div", { class: "ll-chart" })];
-    const panes = ["Loss", "Accuracy"].map((title, i) => {
-      const note = h("span", { class: "ll-note" }, "strong: validation; thin: training, smoothed");
-      return h("section", { class: "ll-pane" }, h("h4", {}, title, note), this.figures[i]);
-    });
+    this.notes = this.figures.map(() => h("span", { class: "ll-note" }));
+    const panes = ["Loss", "Accuracy"].map((title, i) =>
+      h("section", { class: "ll-pane" }, h("h4", {}, title, this.notes[i]), this.figures[i]),
+    );
     this.root.replaceChildren(
       h("div", { class: "ll-knobs", role: "group", "aria-label": "What to change" }, ...this.knobs.map(({ label }) => label)),
       this.message,
@@ -118,9 +118,10 @@ class Learner {
   showTrail() {
     const { palette } = this.theme;
     const items = this.store.runs.toReversed().map((run, age) => {
-      const swatch = h("i", { class: "ll-swatch", style: `--ll-color:${colorOf(run, palette)};opacity:${FADES[age]}` });
+      const line = swatch({ color: colorOf(run, palette) });
+      line.style.opacity = FADES[age];
       const now = age === 0 ? "true" : null;
-      return h("li", { "aria-current": now, title: run.id }, swatch, h("span", {}, run.label), h("b", {}, outcome(run)));
+      return h("li", { "aria-current": now, title: run.id }, line, h("span", {}, run.label), h("b", {}, outcome(run)));
     });
     this.trail.replaceChildren(...items);
   }
@@ -172,8 +173,17 @@ class Learner {
       chart.lines = this.linesOf(i ? "accuracy" : "loss");
       chart.draw(this.theme);
       this.figures[i].setAttribute("aria-label", chart.summary());
+      setText(this.notes[i], this.note(chart));
     });
     this.report();
+  }
+
+  // The looks of the lines, and which of them leave the picture of the loss, whose scale is logarithmic.
+  note({ lines, y1 }) {
+    const leaves = ({ series }) => (series.extent(0, series.n), Math.log10(series.hi) > y1);
+    const above = lines.filter(leaves).map(({ label }) => label);
+    const beyond = above.length ? `above the picture: ${above.join(", ")}; ` : "";
+    return `${beyond}strong: validation; thin: training, smoothed`;
   }
 
   // How far the newest curve is drawn, in epochs; for tests and benchmarks.

@@ -17,9 +17,10 @@ const lookOf = (palette, pick) => ({
   dash: DASHES[Math.floor(pick / palette.length) % DASHES.length],
 });
 
-// A piece of a line, as the legend shows it.
-const swatch = ({ color, dash, width = 3 }) => {
+// A piece of a line, or its only point, as the legend shows it.
+const swatch = ({ color, dash, width = 3, single }) => {
   const piece = { viewBox: "0 0 22 6", "aria-hidden": "true", class: "ll-swatch" };
+  if (single) return vector("svg", piece, vector("circle", { cx: 11, cy: 3, r: 3, fill: color }));
   const line = { x1: 1, x2: 21, y1: 3, y2: 3, stroke: color, "stroke-width": width, "stroke-dasharray": dash?.join(" ") };
   return vector("svg", piece, vector("line", line));
 };

@@ -318,7 +318,7 @@ class Panel {
     const palette = this.theme?.palette ?? PALETTE.light;
     const look = pick == null ? { color: "currentColor", width: id === "train" ? 1.25 : 3 } : lookOf(palette, pick);
     const chip = { class: "ll-chip ll-key", type: "button", "data-id": id, onclick: () => this.flip(id) };
-    return h("button", chip, swatch(look), label);
+    return h("button", chip, swatch({ ...look, single: id === "test" }), label);
   }
 
   flip(id) {

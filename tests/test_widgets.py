@@ -449,9 +449,11 @@ class TestShelf:
         until(lambda: (row()["name"], row()["tags"], row()["note"]) == ("better", ["a", "b"], "keep"), 10)
         ask(action="archive", ids=[ended.id], archived=True)
         until(lambda: row()["archived"], 10)
-        shelf.table.selected = [ended.id]
+        shelf.table.selected = [ended.id, run.id]
         ask(action="delete", ids=[run.id])
         assert sent[-1] == {"refused": f"run {run.id!r} is running: stop it first, then delete it"}
+        assert shelf.table.selected == [ended.id, run.id], "a run that stays leaves the overlay"
+        shelf.table.selected = [ended.id]
         ask(action="delete", ids=[ended.id])
         until(lambda: ended.id not in shelf.table.catalogue.rows, 10)
         assert not ended.path.exists() and shelf.table.selected == [] and shelf.live is None

@@ -136,7 +136,8 @@ class Table(anywidget.AnyWidget):
         elif action == "archive":
             run.archive(content["archived"])
         elif action == "delete":
-            self.selected = [name for name in self.selected if name != run.id]
+            if run.state in TERMINAL:  # else it is refused, and stays where it is
+                self.selected = [name for name in self.selected if name != run.id]
             run.delete()
 
     def ordered(self) -> list[dict[str, Any]]:

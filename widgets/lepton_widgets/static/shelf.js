@@ -211,11 +211,11 @@ class Shelf {
   }
 
   buildForm({ row }) {
-    const field = (label, value, hint) => {
-      const input = h("input", { class: "ll-input", type: "text", value, placeholder: hint ?? "" });
+    const field = (label, value, hint, maxlength) => {
+      const input = h("input", { class: "ll-input", type: "text", value, placeholder: hint ?? "", maxlength });
       return [h("label", {}, label, input), input];
     };
-    const [name, nameInput] = field("Name", row.name, row.title);
+    const [name, nameInput] = field("Name", row.name, row.title, 80);
     const [tags, tagsInput] = field("Tags", row.tags.join(", "), "separated by commas");
     const [note, noteInput] = field("Note", row.note ?? "");
     const save = (event) => {

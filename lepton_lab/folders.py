@@ -362,8 +362,9 @@ class RunFolder:
         """Write the state, keeping facts known before; returns it as an event (without `rank`)."""
         before, now = self.facts, time.time()
         # Who queues a run that was at work resumes one whose processes died, at about the time of its last event.
-        worked = self._worked(before, self._last_event(before) if state == "queued" else now)
-        write_json(self.path / "state.json", {**before, "state": state, "t": now, "worked": worked, **facts})
+        died = state == "queued" and before["state"] in AT_WORK
+        worked = self._worked(before, self._last_event(before) if died else now)
+        self._write_facts({**before, "state": state, "t": now, "worked": worked, **facts})
         return {"kind": "state", "t": now, "state": state, **facts}
 
     @property

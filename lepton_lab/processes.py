@@ -26,7 +26,7 @@ def die_with_parent() -> None:
 def entitle(name: str) -> None:
     """Give this process a name of at most 15 bytes, by which `ps` and `top` tell it from others of its program."""
     with contextlib.suppress(OSError):
-        Path("/proc/self/comm").write_text(name)
+        Path("/proc/self/comm").write_bytes(name.encode())
 
 
 def threads() -> int:

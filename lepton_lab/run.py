@@ -254,7 +254,7 @@ class Run(Labelled):
             if self._folder.facts["state"] == "done":  # by another's hand, meanwhile
                 os.close(lock)
                 return
-            resources.reserve(self._folder)
+            resources.reserve(self.folder, spec.world)
             self._queue(spec, {name: getattr(spec, name) for name in STEERED if name in changes})
         except BaseException as error:
             resources.free(self.folder)

@@ -76,7 +76,7 @@ def test_a_full_disk_is_named_and_what_was_saved_is_safe(small_disk):
 
 def test_a_state_is_written_in_the_place_kept_for_it(small_disk):
     folder = RunFolder.create(lab.Spec())
-    resources.reserve(folder)
+    resources.reserve(folder.path, 1)
     fill(small_disk / "filled")
     with pytest.raises(OSError, match="No space left"):
         folder.set_state("failed", reason="x" * 10_000)

@@ -75,7 +75,7 @@ class Supervision:
         signal.signal(rank.BREAK_OFF, signal.SIG_IGN)  # inherited by ranks, until they have a step to break off
         queue = None
         try:
-            resources.reserve(self.folder)
+            resources.reserve(self.folder.path, self.wanted["world"])
             if control.called_off(self.folder.path):
                 self._state("stopped", reason="stopped before it began")
                 return

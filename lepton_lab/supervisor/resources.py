@@ -9,7 +9,6 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from ..folders import RunFolder
 from ..loading import Fault
 from ..spec import LabError, Spec
 from .remedies import remedied
@@ -98,24 +97,23 @@ def sized(count: float) -> str:
     return f"{count:.0f} {UNITS[power]}" if power == 0 else f"{count:.3g} {UNITS[power]}"
 
 
-def reserve(folder: RunFolder) -> None:
+def reserve(folder: Path, world: int) -> None:
     """
-    Take some place on the disk for what is to be written when it is full.
+    Take some place on the disk of a run's folder for what its ranks are to write when it is full.
 
     Raises
     ------
     LabError
         If there is no such place.
     """
-    size = ROOM * (folder.spec.world + 1)
-    path = folder.path / RESERVE
+    path = folder / RESERVE
     try:
         with path.open("wb") as file:
-            file.write(bytes(size))  # written, since a hole takes no place
+            file.write(bytes(ROOM * (world + 1)))  # written, since a hole takes no place
     except OSError as error:
         path.unlink(missing_ok=True)
         if error.errno in FULL:
-            raise LabError(disk_full(folder.path)) from None
+            raise LabError(disk_full(folder)) from None
         raise
 
 

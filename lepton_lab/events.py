@@ -48,7 +48,8 @@ class Log:
         self.away = False
         """Whether the rank does steps that another log tells of, so that it does not stand still."""
         self._file = path.open("ab", buffering=0)
-        if torn(path):  # by a crash of an earlier life: the next line must not be read as part of it
+        # By a crash of an earlier life: the next line must not be read as part of it.
+        if self._file.tell() and torn(path):
             self._file.write(b"\n")
         self._unwritten = bytearray()  # what a full disk did not take; the next write goes on from there
         self._silent: set[str] = set()  # what raised when it was asked, and is asked no more

@@ -7,7 +7,6 @@ import ctypes
 import os
 import signal
 import sys
-from pathlib import Path
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
@@ -26,7 +25,9 @@ def die_with_parent() -> None:
 def entitle(name: str) -> None:
     """Give this process a name of at most 15 bytes, by which `ps` and `top` tell it from others of its program."""
     with contextlib.suppress(OSError):
-        Path("/proc/self/comm").write_bytes(name.encode())
+        comm = os.open("/proc/self/comm", os.O_WRONLY)
+        os.write(comm, name.encode())
+        os.close(comm)
 
 
 def threads() -> int:

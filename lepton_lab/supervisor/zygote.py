@@ -179,13 +179,14 @@ class Inbox:
 
 def serve(inbox: Inbox, stay: bool, files: tuple[int, int]) -> None:
     """Fork a supervisor for whatever comes, until the kernel is gone, or no run is left and we are not to stay."""
+    process = importlib.import_module("lepton_lab.supervisor.process")  # once: each page that a fork touches is copied
     supervisors: dict[int, int] = {}  # pidfd -> pid
     while True:
         while inbox.orders:
             order = inbox.orders.popleft()
             safe = threads() == 1
             if (pid := os.fork()) == 0:
-                _supervise(order, inbox, safe, files, supervisors)
+                _supervise(process, order, inbox, safe, files, supervisors)
             order.drop()
             supervisors[os.pidfd_open(pid)] = pid
         if inbox.ended:
@@ -198,17 +199,15 @@ def serve(inbox: Inbox, stay: bool, files: tuple[int, int]) -> None:
             os.close(ended)
 
 
-def _supervise(order: Order, inbox: Inbox, safe: bool, files: tuple[int, int], others: Any) -> None:
+def _supervise(process: Any, order: Order, inbox: Inbox, safe: bool, files: tuple[int, int], others: Any) -> None:
     """Be the supervisor of some runs: in a session of our own, so that nobody's end is ours. Never returns."""
     try:
-        from .process import supervise
-
         os.setsid()
         entitle("lepton-super")
         inbox.leave(order)
         for other in others:
             os.close(other)
         resource.setrlimit(resource.RLIMIT_NOFILE, files)
-        supervise(order, safe)
+        process.supervise(order, safe)
     finally:
         os._exit(0)

@@ -145,11 +145,12 @@ class Feed:
 
 
 def _weights(strategy: Single) -> torch.dtype:
-    """What floats the model's weights are."""
+    """What floats the model's weights are; float32 where they are of several types."""
     import torch
 
     parameters = strategy.module.parameters() if hasattr(strategy, "module") else ()
-    return next((p.dtype for p in parameters if p.is_floating_point()), torch.float32)
+    kinds = {p.dtype for p in parameters if p.is_floating_point()}
+    return kinds.pop() if len(kinds) == 1 else torch.float32
 
 
 def labels(y: Tensor) -> Tensor:

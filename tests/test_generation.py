@@ -138,10 +138,11 @@ def test_a_model_of_ones_own_learns_and_writes(spec):
     assert len(lab.generate(run, "The ", 20)) == 24
 
 
-def test_what_does_not_fit_fails_with_the_sentence():
+def test_what_does_not_fit_is_refused_with_the_sentence():
     for dataset, model, nearest in (("pydocs", "cnn", "gpt"), ("digits", "gpt", "transformer")):
-        run = lab.launch(lab.Spec(dataset=dataset, model=model))
-        assert run.wait(60) == "failed" and run.failure.message.endswith(f"take model={nearest!r}")
+        with pytest.raises(lab.SpecError, match=f"take model={nearest!r}"):
+            lab.launch(lab.Spec(dataset=dataset, model=model))
+    assert not lab.runs()
 
 
 # --- writing ----------------------------------------------------------------------------------------------------------

@@ -45,8 +45,8 @@ REMEDIES = {
         "is, so make such x float32"
     ),
     TYPES.format(REAL, REAL): (
-        "numbers of two types meet, {0} and {1}: x comes in the type of the model's first weights, so give all weights "
-        "one type, and make what the model adds of it too, such as torch.zeros(..., dtype=x.dtype)"
+        "numbers of two types meet, {0} and {1}: x comes in the type of the model's weights where they have one type, "
+        "else as float32; so give all weights one type, and what the model adds too: torch.zeros(..., dtype=x.dtype)"
     ),
     r"expected target dtype to be Long or Byte, but got Float|expected scalar type Long but found Float": (
         "the loss takes class numbers as targets, and y are floats: give y.long()"

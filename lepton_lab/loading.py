@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     # x (B, ...), y (B, ...), and the index of a sample with NaN or infinity in it, or -1.
     Loaded = tuple[Tensor, Tensor, int]
 
+ENDED = re.compile(r"DataLoader worker \(pid.*\) (is killed by signal|exited unexpectedly)")
 STACK = re.compile(r'File "(.+)", line (\d+) in')  # as faulthandler writes it, the innermost first
 LONGEST = 1e6  # seconds that a queue can wait
 ANSWER = 1.0  # seconds that a loading process that stands still has to say where
@@ -46,6 +47,8 @@ class Fault:
         """What an exception says; that of a loading process says what was said there."""
         if isinstance(error, LoadError):
             return error.fault
+        if ENDED.match(str(error)):  # torch raises it at the signal, wherever the rank is at that moment
+            return _ended(error)
         frames = tuple((frame.filename, frame.lineno or 0) for frame in traceback.extract_tb(error.__traceback__))
         return cls(type(error).__name__, str(error), frames, "".join(traceback.format_exception(error)))
 
@@ -229,16 +232,20 @@ def _begin(notes: int, worker: int) -> None:
 
 def _lost(error: Exception, notes: int, timeout: float) -> Fault:
     """What is known of a loading process that ended, or gave nothing in time."""
-    message = " ".join(str(error).split())
+    if "timed out" not in str(error):
+        return _ended(error)
     text = "".join(traceback.format_exception(error))
-    if "timed out" not in message:
-        cause = "out of memory, killed, or a crash in native code"
-        if "Bus error" in message:
-            free = shutil.disk_usage("/dev/shm").free
-            cause = f"/dev/shm, through which batches pass, is full: {free // 2**20:,} MiB are free"
-        return Fault("LoadError", f"a process that loads the data ended unasked ({cause})", (), text)
-    frames = _stands(notes)
-    return Fault("Stuck", f"the data gave no batch for {timeout:g} s (timeout={timeout:g})", frames, text)
+    return Fault("Stuck", f"the data gave no batch for {timeout:g} s (timeout={timeout:g})", _stands(notes), text)
+
+
+def _ended(error: BaseException) -> Fault:
+    """What is known of a loading process that ended."""
+    cause = "out of memory, killed, or a crash in native code"
+    if "Bus error" in str(error):
+        free = shutil.disk_usage("/dev/shm").free
+        cause = f"/dev/shm, through which batches pass, is full: {free // 2**20:,} MiB are free"
+    text = "".join(traceback.format_exception(error))
+    return Fault("LoadError", f"a process that loads the data ended unasked ({cause})", (), text)
 
 
 def _stands(notes: int) -> tuple[tuple[str, int], ...]:

@@ -13,6 +13,7 @@ from torch.utils.data import Dataset, Subset
 
 import lepton_lab as lab
 from lepton_lab import feeding, loading
+from lepton_lab.loading import Fault
 from lepton_lab.spec import SpecError
 
 
@@ -159,6 +160,12 @@ def test_a_run_whose_loading_process_fails_ends_and_says_where(fault, kind, said
     if line:
         number = 1 + Path(__file__).read_text().splitlines().index(f"    {line}")
         assert run.failure.where == f"{__file__}, line {number}"
+
+
+def test_a_loading_process_that_ends_while_the_rank_computes_is_said_too():
+    torchs = RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. ")  # from its handler of the signal
+    fault = Fault.of(torchs)
+    assert fault.type == "LoadError" and fault.message.startswith("a process that loads the data ended unasked")
 
 
 @pytest.mark.parametrize("bad", ["train", "val"])

@@ -69,7 +69,8 @@ class FsdpTensor(Gathered, TensorParallel):
 
     def holds(self, rank: int, world: int) -> dict[str, tuple[float, float]]:
         """A slice of the batch by its place in the data dimension, and a slice of the model by both."""
-        groups, group = world // self.tensor, rank // self.tensor
+        tensor = self.tensor if world > 1 else 1
+        groups, group = world // tensor, rank // tensor
         return super().holds(rank, world) | {"batch": (group / groups, (group + 1) / groups)}
 
     def start(self, rank: int, world: int, rendezvous: Path, device: torch.device) -> torch.device:

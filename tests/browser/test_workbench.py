@@ -228,12 +228,11 @@ def test_start_here(notebook):
     assert book.complaints == []
 
 
-SHELF = """import time
+SHELF = """import os
 import lepton_lab as lab
-from lepton_lab.folders import RunFolder
+from lepton_lab.folders import RunFolder, home
 from lepton_widgets import Shelf
-for run in lab.runs():  # of the tests before
-    run.delete()
+os.environ["LEPTON_LAB_HOME"] = str(home() / "shelf")  # without the runs of the tests before
 for i in range(500):
     folder = RunFolder.create(lab.Spec(model="mlp" if i % 2 else "cnn", lr=(i + 1) / 1000, name=f"many-{i}"))
     folder.set_state("done")

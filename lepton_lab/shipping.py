@@ -193,18 +193,24 @@ def _dense(model: nn.Module) -> nn.Module:
     The model, with every parameter and buffer in memory of its own without gaps.
 
     An expanded buffer, whose rows are one in memory, can't be written to, as a resume and other ranks must; a part of
-    a larger tensor would be taken for all of it.
+    a larger tensor would be taken for all of it. DDP's broadcast fails on an axis of one with an odd stride.
     """
-    from torch._prims_common import is_non_overlapping_and_dense_or_false as dense
+    import torch
+    from torch._prims_common import is_non_overlapping_and_dense_or_false
     from torch.nn.parameter import is_lazy
+
+    def dense(tensor: torch.Tensor) -> bool:
+        usual = torch.empty(tensor.shape, device="meta").stride()
+        odd = tensor.is_contiguous() and tensor.stride() != usual
+        return is_non_overlapping_and_dense_or_false(tensor) and not odd
 
     for module in model.modules():
         for buffer_name, buffer in module._buffers.items():
             if buffer is not None and not is_lazy(buffer) and not dense(buffer):
-                module._buffers[buffer_name] = buffer.contiguous()
+                module._buffers[buffer_name] = buffer.clone(memory_format=torch.contiguous_format)
         for parameter in module._parameters.values():
             if parameter is not None and not is_lazy(parameter) and not dense(parameter):
-                parameter.data = parameter.data.contiguous()
+                parameter.data = parameter.data.clone(memory_format=torch.contiguous_format)
     return model
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from . import latency, sizes
+from . import latency, refusals, sizes
 from .artifacts import About, schemes
 from .folders import MEASURES, find, read_json
 from .launching import EPOCHS, changed
@@ -134,10 +134,11 @@ def estimate(run: Run | str, chain: Any = (), *, batches: Sequence[int] = BATCHE
     SpecError, LabError
         What `compress` would refuse, in the same sentence.
     """
+    chosen = refusals.sizes("batches", batches)
     parent = run if isinstance(run, Run) else Run(find(run))
     module, shape, classes, vocabulary, tokens = _parent(parent.id, _version(parent))
     about = _about(parent.spec.model, shape, classes, vocabulary, tokens)
-    dense = _figures(module, about, [], "fp32", (), tuple(batches))
+    dense = _figures(module, about, [], "fp32", (), chosen)
     if not chain:
         return dense
     from .compressors import rehearse
@@ -146,7 +147,7 @@ def estimate(run: Run | str, chain: Any = (), *, batches: Sequence[int] = BATCHE
     made = rehearse(module, spec, shape, len(classes), vocabulary)
     scheme, keep = _ending(spec)
     told = About(**{**vars(about), "chain": spec.compress, "parent": parent.id})
-    return _figures(made, told, spec.compress, scheme, keep, tuple(batches), dense)
+    return _figures(made, told, spec.compress, scheme, keep, chosen, dense)
 
 
 def estimated(child: Run) -> Estimate | None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import ast
 import os
 from collections.abc import Iterable, Mapping
-from types import SimpleNamespace, UnionType
-from typing import Annotated, Any, Union, get_origin, get_type_hints
+from types import NoneType, SimpleNamespace, UnionType
+from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
@@ -121,9 +121,12 @@ def _fitted(name: str, value: Any, rule: FieldInfo, told: str) -> Any:
     try:
         return TypeAdapter(kind, config=FINITE).validate_python(given)
     except ValidationError as error:
-        first = error.errors()[0]
+        errors = error.errors()
     if get_origin(rule.annotation) in (Union, UnionType):
-        raise SpecError(f"{name}={shown(value)}: must be {rule.annotation} ({told})")
+        kinds = dict.fromkeys(must(each, rule).removeprefix("must be ") for each in errors)
+        kinds |= {"None": None} if NoneType in get_args(rule.annotation) else {}
+        raise SpecError(f"{name}={shown(value)}: must be {' or '.join(kinds)} ({told})")
+    first = errors[0]
     place = "".join(f"[{part!r}]" for part in first["loc"])
     what = first["input"] if place else value
     kept = f"; `papermill -r {name} TEXT` keeps text as it is" if first["type"] == "string_type" else ""

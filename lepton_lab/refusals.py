@@ -66,6 +66,15 @@ def whole(field: str, value: Any, least: int) -> None:
         raise SpecError(f"{field}={value!r}: must be a whole number, at least {least}")
 
 
+def sizes(field: str, values: Any) -> tuple[int, ...]:
+    """Batch sizes as a tuple; refused where they are no list of whole numbers of at least 1."""
+    if isinstance(values, str) or not isinstance(values, Iterable) or not (found := tuple(values)):
+        raise SpecError(f"{field}={shown(values)}: must be a list of whole numbers, each at least 1, such as (1, 64)")
+    for value in found:
+        whole(field, value, 1)
+    return found
+
+
 def shown(value: Any) -> str:
     """A value as Python writes it, cut where it is long."""
     text = repr(value)
@@ -126,9 +135,8 @@ def must(error: Mapping[str, Any], field: FieldInfo) -> str:
         bounds = _range(field)  # none where the value is a part of what the field holds
         return f"must be {bounds}" if bounds else error["msg"].replace("Input should", "must")
     if kind == "literal_error":
-        *others, last = map(repr, get_args(field.annotation))
-        allowed = f"{', '.join(others)} or {last}" if others else last
-        return f"must be {allowed}{nearest(str(error['input']), get_args(field.annotation))}"
+        names = [name for name in get_args(field.annotation) if isinstance(name, str)]
+        return f"must be {error['ctx']['expected']}{nearest(str(error['input']), names)}"
     if kind == "string_too_long":
         return f"must have at most {error['ctx']['max_length']} characters, not {len(error['input'])}"
     return f"must be {KINDS.get(kind.split('_')[0], error['msg'])}"

@@ -61,8 +61,7 @@ class Sensitivity:
 
         Layers that bear none of the ratios are left out.
         """
-        if not 0 <= drop <= 1:
-            raise SpecError(f"drop={drop!r}: must be from 0 to 1, a fraction of right answers")
+        _fraction(drop)
         borne = {
             layer: max((ratio for ratio, accuracy in found.items() if self.whole - accuracy <= drop), default=0.0)
             for layer, found in self.pruned.items()
@@ -71,6 +70,7 @@ class Sensitivity:
 
     def worst(self, drop: float = 0.01) -> list[str]:
         """Layers that lose more than `drop` of accuracy in int8, the worst first: for `quantize`'s `keep`."""
+        _fraction(drop)
         ranked = sorted(self.rounded.items(), key=lambda item: item[1])
         return [layer for layer, accuracy in ranked if self.whole - accuracy > drop]
 
@@ -102,6 +102,12 @@ class Sensitivity:
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> Any:
         return self.figure()._repr_mimebundle_(include, exclude)
+
+
+def _fraction(drop: Any) -> None:
+    """Refuse what is no fraction of right answers."""
+    if isinstance(drop, bool) or not isinstance(drop, Real) or not 0 <= drop <= 1:
+        raise SpecError(f"drop={drop!r}: must be from 0 to 1, a fraction of right answers")
 
 
 def sensitivity(

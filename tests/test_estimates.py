@@ -228,6 +228,13 @@ def test_sensitivity_compresses_one_layer_at_a_time(parent):
     ):
         with pytest.raises(lab.SpecError, match=said):
             lab.sensitivity(parent, **values_)
+    for ask in (found.worst, found.ratios):
+        for drop in ("a", None, True, -1):
+            with pytest.raises(lab.SpecError, match=f"^drop={drop!r}: must be from 0 to 1"):
+                ask(drop)
+    for batches, said in ((0, "batches=0: must be a list"), ((), r"batches=\(\): must be a"), (["a"], "batches='a'")):
+        with pytest.raises(lab.SpecError, match=f"^{said}"):
+            lab.estimate(parent, batches=batches)
 
 
 def test_sensitivity_tells_what_a_model_s_code_can_t_do_without(tiny):

@@ -94,7 +94,10 @@ def test_any_text_is_taken_or_refused_in_a_sentence(hint, text):
         (list, 3, "given=3: must be a list"),
         (dict, "[1]", "must be pairs of name and value"),
         (Literal["sum", "mean"], "men", "must be 'sum' or 'mean'; did you mean 'mean'?"),
-        (float | None, "x", "must be float | None"),
+        (float | None, "x", "given='x': must be a number or None (a parameter"),
+        (float | None, math.inf, "given=inf: must be a finite number or None"),  # as papermill passes `-p given inf`
+        (list[float] | int, "inf", "must be a list or a whole number"),
+        (Literal["sum", "mean"] | None, "men", "must be 'sum' or 'mean' or None"),
         (Annotated[int, Field(ge=1, lt=9)], 9, "must be at least 1 and less than 9"),
     ],
 )

@@ -264,8 +264,10 @@ def test_a_compiled_peer_takes_its_turn(monkeypatch):
     ("model", "given", "says"),
     [
         (nn.Linear(6, 3), {}, "data=None: of a module"),
-        (nn.Linear(6, 3), {"about": SIX, "batches": (0,)}, "batches=0: must be at least 1"),
-        (nn.Linear(6, 3), {"about": SIX, "repeats": 0}, "repeats=0: must be at least 1"),
+        (nn.Linear(6, 3), {"about": SIX, "batches": (0,)}, "batches=0: must be a whole number, at least 1"),
+        (nn.Linear(6, 3), {"about": SIX, "batches": 0}, "batches=0: must be a list of whole numbers"),
+        (nn.Linear(6, 3), {"about": SIX, "repeats": "a"}, "repeats='a': must be a whole number, at least 1"),
+        (nn.Linear(6, 3), {"about": SIX, "repeats": 0}, "repeats=0: must be a whole number, at least 1"),
         (nn.Linear(6, 3), {"about": SIX, "data": [1]}, r"data: must be a Data or \(x, y\), not list"),
         (nn.Linear(6, 3), {"about": SIX, "data": (torch.zeros(2, 6), [0])}, "2 samples and 1 answers"),
         (nn.Linear(6, 3), {"about": SIX, "data": (torch.zeros(2, 5), [0, 1])}, r"samples of shape \(2, 5\)"),

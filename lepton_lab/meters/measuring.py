@@ -10,7 +10,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .. import provenance
+from .. import provenance, refusals
 from ..answers import class_axis
 from ..artifacts import About, Artifact, load
 from ..artifacts.checking import checked
@@ -83,7 +83,9 @@ def measure(
     SpecError, LabError
         In one sentence, before anything is timed.
     """
-    _positive(repeats=repeats, threads=threads, **{"batches": min(batches, default=0)})
+    batches = refusals.sizes("batches", batches)
+    refusals.whole("repeats", repeats, 1)
+    refusals.whole("threads", threads, 1)
     name = ""
     if getattr(getattr(model, "spec", None), "compress", None):
         name = getattr(model, "name", "")
@@ -262,12 +264,6 @@ def _right(one: Candidate, x: Any, y: Any, batch: int, tokens: bool) -> tuple[in
         right += int((scores.argmax(axis) == answers).sum())
         n += int((answers >= 0).sum())  # what is below is a label that losses ignore
     return right, n
-
-
-def _positive(**values: int) -> None:
-    for name, value in values.items():
-        if value < 1:
-            raise SpecError(f"{name}={value}: must be at least 1")
 
 
 @contextmanager

@@ -214,11 +214,19 @@ class Chain:
 
         module = self._once(here / BEGUN, begun)
         self._agree(module, here.name)
+        trained.freeze(module, self._frozen(here.name, number))
         optimizer = pick(table("optimizer"), self.spec.optimizer, "optimizer")
         self.strategy.setup(module, lambda parameters: optimizer(parameters, self.spec))
         part = dataclasses.replace(part, objective=objective(self.strategy.module))
         checkpoints.seed_all(self.spec.seed, self.strategy.stream, number)
         return Fit(self.folder, self.strategy, self.data, self.loss, log, part)
+
+    def _frozen(self, name: str, number: int) -> list[str]:
+        """Names of the parts of a round's module that stay in evaluation, as in the parent; of a student none."""
+        before = [] if name == CONTROL else self.rounds[: number + 1]
+        if any(isinstance(c := item.compressor(), Distill) and c.student for item in before):
+            return []
+        return read_json(self.folder.path / trained.LINKS / f"{PARENT}.json").get("frozen", [])
 
     def _trained(self, here: Path, fit: Fit) -> nn.Module:
         """What a round's last checkpoint holds, on the CPU, whatever the strategy made of it."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from . import compressing, datasets, shipping, trained, trials
 from .compressors import rehearse
 from .compressors.chain import plan
+from .disks import remedy, why
 from .feeding import alone
 from .folders import RunFolder, data_root, find
 from .losses import ignored
@@ -268,10 +269,11 @@ def _parent(spec: Spec) -> tuple[Path, tuple[nn.Module, dict[str, Any]]]:
     from .compressors.layers import parametrized, unparametrized
 
     folder = find(spec.parent)
-    module, facts = trained.model(folder), folder.facts
+    module, facts = trained.made(folder), folder.facts
     kept = ("shape", "classes", "vocabulary", "mean", "std")
     told = {name: facts[name] for name in kept if name in facts}
-    return folder.path, (unparametrized(module), told | {"parametrized": parametrized(module)})
+    told |= {"parametrized": parametrized(module), "frozen": trained.frozen(folder, module)}
+    return folder.path, (unparametrized(module.eval()), told)
 
 
 def _alike(given: Data, told: dict[str, Any]) -> Data:
@@ -341,8 +343,8 @@ def start(*folders: RunFolder) -> list[Run]:
                 shutil.rmtree(folder.path, ignore_errors=True)
         if isinstance(error, OSError):
             raise LabError(
-                f"the run folder {str(folder.path)!r} can't be written ({error.strerror}): make room, then go on with "
-                f"lab.attach({folder.id!r}).resume()"
+                f"the run folder {str(folder.path)!r} can't be written ({why(error, folder.path)}): "
+                f"{remedy(error)}, then go on with lab.attach({folder.id!r}).resume()"
             ) from None
         raise
     submit(*submitted)

@@ -44,10 +44,15 @@ def model(folder: RunFolder) -> nn.Module:
     LabError
         If there is none yet.
     """
+    return made(folder).eval()
+
+
+def made(folder: RunFolder) -> nn.Module:
+    """As `model`, with the parts that its maker set to evaluation alone so, where it was not compressed yet."""
     if not trained(folder):
         raise LabError(f"run {folder.id!r} has no checkpoint yet: run.checkpoint() saves one")
     if folder.spec.compress:
-        return _chained(folder).eval()
+        return _chained(folder)
     facts = folder.facts
     told = (tuple(facts["shape"]), len(facts["classes"]), facts.get("vocabulary", 0))
     shipped = shipping.unpack(folder, ("model",))
@@ -57,7 +62,30 @@ def model(folder: RunFolder) -> nn.Module:
         maker = models.MODELS[folder.spec.model]
         module = maker(*told, **folder.spec.options_of(maker))
     checkpoints.newest(folder, module)
-    return module.eval()
+    return module
+
+
+def frozen(folder: RunFolder, module: nn.Module) -> list[str]:
+    """
+    Names of the parts of a run's module that its maker set to evaluation, such as a frozen batch norm.
+
+    Parameters
+    ----------
+    module
+        Of the run, as `made` gives it.
+    """
+    if folder.spec.compress:
+        held = adopted(folder.path)
+        return held[1].get("frozen", []) if held else []
+    return [name for name, part in module.named_modules() if not part.training] if module.training else []
+
+
+def freeze(module: nn.Module, names: list[str]) -> None:
+    """Set a module to training but for the parts of these names, and what a compressor put in their place."""
+    module.train()
+    for name, part in module.named_modules():
+        if any(name == other or name.startswith(f"{other}.") for other in names):
+            part.training = False
 
 
 def _chained(folder: RunFolder) -> nn.Module:

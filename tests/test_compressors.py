@@ -576,6 +576,14 @@ class TestDistill:
         objective.watched = []
         assert more > objective(student(x), y)
 
+    @pytest.mark.parametrize("cut", [{"world": 2}, {"accumulate": 2}])
+    def test_features_of_parts_of_a_batch_are_refused(self, cut):
+        chain = [{"distill": {"features": True}}]
+        with pytest.raises(SpecError, match="compares all samples of a batch .* take (world|accumulate)=1, or leave"):
+            Spec(parent="x", compress=chain, **cut)
+        assert Spec(parent="x", compress=chain).compress == chain
+        assert Spec(parent="x", compress=["distill"], **cut).compress
+
 
 class TestQuantize:
     def test_rounded_weights_are_those_of_int8(self):

@@ -9,8 +9,10 @@ from conftest import until
 from torch import nn
 
 import lepton_lab as lab
+from lepton_lab.folders import RunFolder
 from lepton_lab.models import MODELS
 from lepton_lab.strategies.base import takes_channels_last
+from lepton_lab.trained import peers
 
 
 def samples(n=128, *shape, classes=4):
@@ -151,6 +153,34 @@ def test_a_sum_over_ranks_of_local_sgd_has_complex_weights_too():
     assert torch.allclose(weights(run), weights(alone), atol=2e-6)
 
 
+class Counting(nn.Module):
+    """Its forward pass puts new tensors in the place of its buffers, and counts in an attribute."""
+
+    def __init__(self):
+        super().__init__()
+        self.out, self.calls = nn.Linear(8, 4), 0
+        self.register_buffer("count", torch.zeros(()))
+        self.register_buffer("hidden", torch.zeros(()), persistent=False)
+
+    def forward(self, x):
+        if self.training:
+            self.count, self.hidden, self.calls = self.count + 1, self.hidden + 2, self.calls + 1
+        return self.out(x) * (1 + self.count + self.hidden + self.calls)
+
+
+@pytest.mark.parametrize("options", [{}, {"staleness": 2}])
+def test_a_parameter_server_evaluates_and_saves_the_buffers_that_its_worker_made(options):
+    part = samples(64)
+    spec = lab.Spec(strategy="parameter_server", world=2, epochs=2, batch_size=32, options=options)
+    run = lab.launch(spec, model=Counting, data=(part, part, part))
+    assert run.wait(90) == "done", run.failure
+    model = run.model()
+    assert (model.count, model.hidden, model.calls) == (4, 8, 4)
+    with torch.no_grad():
+        loss = nn.functional.cross_entropy(model(part[0]), part[1])
+    assert run.rows("eval")[-1]["loss"] == pytest.approx(float(loss), rel=1e-5)
+
+
 def test_a_batch_norm_set_to_evaluation_stays_so_and_others_train():
     part = samples(64)
     run = lab.launch(lab.Spec(epochs=2, batch_size=32), model=Frozen, data=(part, part, part))
@@ -158,6 +188,15 @@ def test_a_batch_norm_set_to_evaluation_stays_so_and_others_train():
     model = run.model()
     assert model.still.num_batches_tracked == 0 and not model.still.running_mean.any()
     assert model.moving.num_batches_tracked == 4 and model.moving.running_mean.mean() > 1
+    child = lab.compress(run, ["distill", ("quantize", {"aware": True})], epochs=1)
+    assert child.wait(120) == "done", child.failure
+    grandchild = lab.compress(child, ["distill"], epochs=1)
+    assert grandchild.wait(90) == "done", grandchild.failure
+    for made, batches in ((child, 8), (grandchild, 10)):
+        model = made.model()
+        assert model.still.num_batches_tracked == 0 and model.moving.num_batches_tracked == batches
+    control = peers(RunFolder(child.folder))[1]
+    assert control.still.num_batches_tracked == 0 and control.moving.num_batches_tracked == 8
 
 
 def test_a_model_in_evaluation_as_a_whole_trains():

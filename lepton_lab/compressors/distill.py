@@ -29,7 +29,8 @@ class Distill(Compressor):
     temperature T, and (1 - alpha) x the usual loss; without `labels` the teacher's answers are all there is, and the
     training data's labels are never looked at, so that there need not be any: `((x, None), val, test)`. Answers are
     chances of the classes; or of yes and no, each by itself, under nn.BCEWithLogitsLoss and its kin; or else numbers,
-    whose divergence is the squared error, without a temperature.
+    whose divergence is the squared error, without a temperature. With `features`, student and teacher are also to find
+    the same samples of a batch alike: that needs all of them in one place, so world=1 and accumulate=1.
     """
 
     def __init__(
@@ -50,8 +51,15 @@ class Distill(Compressor):
 
     @classmethod
     def refuse(cls, options: dict[str, Any], before: list[tuple[str, dict[str, Any]]], spec: Spec) -> str:
-        """A student that nobody can make, or that would throw away what came before."""
-        student = cls(**options).student
+        """A student that nobody can make or that would throw away what came before; features of parts of a batch."""
+        made = cls(**options)
+        for name in ("world", "accumulate") if made.features else ():
+            if (parts := getattr(spec, name)) > 1:
+                return (
+                    f"compress={{'distill': {{'features': True}}}}: compares all samples of a batch with each other, "
+                    f"and {name}={parts} cuts it into parts; take {name}=1, or leave features out"
+                )
+        student = made.student
         said = f"compress={{'distill': {{'student': {student}}}}}"
         if not student:
             return ""

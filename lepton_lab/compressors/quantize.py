@@ -80,7 +80,9 @@ class Quantize(Compressor):
                 model = Rounded(layer)
         if work.draw is not None:
             with torch.no_grad():
-                model.train()
+                model.eval()
+                for layer in (part for part in model.modules() if isinstance(part, Rounded)):
+                    layer.train()  # it follows the range of its inputs
                 for x, _ in work.draw(4):
                     model(x)
         return model

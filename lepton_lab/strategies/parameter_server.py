@@ -139,7 +139,8 @@ class ParameterServer(Asynchronous):
 
     @contextlib.contextmanager
     def aligned(self) -> Iterator[nn.Module]:
-        """The server's parameters and buffers, on every rank; those of the workers may have been older."""
+        """The server's parameters and rank 0's buffers, on every rank; those of the workers may have been older."""
+        self._take_buffers()
         with super().aligned() as module:
             if self.world > 1 and self.staleness:
                 import torch.distributed as dist
@@ -149,7 +150,13 @@ class ParameterServer(Asynchronous):
                 fill(self.parameters, values)
                 if self.rank == 0:
                     self.server.seen = [self.server.version] * self.world
-            yield module
+            yield self.running  # which also has what its forward pass counted
+
+    def _take_buffers(self) -> None:
+        """Rank 0's worker may have others by now: a forward pass can put a new tensor in a buffer's place."""
+        if self._worker is not None:
+            for part, own in zip(self.module.modules(), self._worker.modules(), strict=True):
+                part._buffers.update(own._buffers)
 
     def cost(self, work: Workload) -> Cost:
         """Rank 0's: its worker computes with a copy, and it sends each other worker the parameters."""
@@ -162,7 +169,8 @@ class ParameterServer(Asynchronous):
         return dataclasses.replace(whole, parameters=whole.parameters + row, activations=rows)
 
     def state_dict(self) -> dict[str, dict[str, Any]]:
-        """The server's; the others have nothing of their own."""
+        """The server's, with the buffers of its worker; the others have nothing of their own."""
+        self._take_buffers()
         return super().state_dict() if self.rank == 0 else {}
 
 

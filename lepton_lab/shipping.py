@@ -193,7 +193,8 @@ def _dense(model: nn.Module) -> nn.Module:
     The model, with every parameter and buffer in memory of its own without gaps.
 
     An expanded buffer, whose rows are one in memory, can't be written to, as a resume and other ranks must; a part of
-    a larger tensor would be taken for all of it. DDP's broadcast fails on an axis of one with an odd stride.
+    a larger tensor would be taken for all of it. DDP's broadcast fails on an axis of one with an odd stride. What
+    several names or tensors share, they share after it too.
     """
     import torch
     from torch._prims_common import is_non_overlapping_and_dense_or_false
@@ -204,13 +205,14 @@ def _dense(model: nn.Module) -> nn.Module:
         odd = tensor.is_contiguous() and tensor.stride() != usual
         return is_non_overlapping_and_dense_or_false(tensor) and not odd
 
-    for module in model.modules():
-        for buffer_name, buffer in module._buffers.items():
-            if buffer is not None and not is_lazy(buffer) and not dense(buffer):
-                module._buffers[buffer_name] = buffer.clone(memory_format=torch.contiguous_format)
-        for parameter in module._parameters.values():
-            if parameter is not None and not is_lazy(parameter) and not dense(parameter):
-                parameter.data = parameter.data.clone(memory_format=torch.contiguous_format)
+    made: dict[Any, torch.Tensor] = {}  # by what tells one view of memory from another
+    for tensor in (*model.parameters(), *model.buffers()):
+        if is_lazy(tensor) or dense(tensor):
+            continue
+        view = tensor.device, tensor.dtype, tensor.data_ptr(), tuple(tensor.shape), tensor.stride()
+        if view not in made or tensor.is_meta:
+            made[view] = tensor.detach().clone(memory_format=torch.contiguous_format)
+        tensor.data = made[view]
     return model
 
 

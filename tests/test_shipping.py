@@ -15,6 +15,7 @@ from torch import nn
 
 import lepton_lab as lab
 from lepton_lab.cli import main
+from lepton_lab.shipping import build
 
 DEFINE = """
 import torch
@@ -216,3 +217,23 @@ def test_a_way_of_starting_ranks_that_there_is_not_is_refused_and_a_cluster_s_in
     monkeypatch.setenv("LEPTON_LAB_START_METHOD", "thread")
     with pytest.raises(lab.SpecError, match="LEPTON_LAB_START_METHOD='thread': must be 'fork' or 'spawn'; or unset it"):
         lab.launch(lab.Spec(epochs=1))
+
+
+class Shared(nn.Module):
+    """One expanded buffer under two names, beside another tensor of the same memory and an attribute."""
+
+    def __init__(self):
+        super().__init__()
+        row = torch.ones(1, 8)
+        self.register_buffer("a", row.expand(4, 8))
+        self.b = nn.Module()
+        self.b.register_buffer("a", self.a)
+        self.register_buffer("c", row.expand(4, 8))
+        self.held = [self.a]
+
+
+def test_what_shares_memory_does_so_after_it_was_laid_out_anew():
+    model = build(Shared, (8,), 4)
+    assert model.a is model.b.a is model.held[0] and model.a.is_contiguous()
+    model.a[0, 0] = 5
+    assert model.c[0, 0] == 5 and model.a.sum() == 36 and list(model.state_dict()) == ["a", "c", "b.a"]

@@ -261,9 +261,15 @@ class Explodes(nn.Module):
         raise ValueError("a wheel came off")
 
 
-class Leaves(Explodes):
-    def explode(self):
-        os._exit(0)
+class Leaves(nn.Module):
+    """Each rank exits by itself in its first batch."""
+
+    def __init__(self, code):
+        super().__init__()
+        self.layer, self.code = nn.Linear(64, 10), code
+
+    def forward(self, x):
+        os._exit(self.code)
 
 
 class Hangs(Explodes):
@@ -282,10 +288,11 @@ def test_an_exception_names_rank_type_message_place_and_the_others_step(endless)
     assert "rank 1: ValueError: a wheel came off" in str(failure)
 
 
-def test_a_rank_that_exits_by_itself_is_not_taken_for_done(endless):
-    run = lab.launch(endless, model=Leaves)
+@pytest.mark.parametrize("code", [0, 20, 21])
+def test_ranks_that_exit_by_themselves_are_not_taken_for_done(endless, code):
+    run = lab.launch(endless, model=Leaves(code))
     assert run.wait(60) == "failed"
-    assert run.failure.rank == 1 and "exit code 0" in run.failure.message
+    assert f"the process ended by itself with exit code {code}" in run.failure.message
 
 
 def test_a_run_whose_ranks_stand_still_says_so_and_is_ended_by_stop(endless, monkeypatch):

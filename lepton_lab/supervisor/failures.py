@@ -7,7 +7,7 @@ import signal
 import sysconfig
 import time
 import traceback
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -126,7 +126,9 @@ def calls(folder: RunFolder, failure: Failure, most: int = 4) -> tuple[str, list
     return "" if own is None else texts[own], [texts[i] for i in range(len(told)) if i != own][-most:]
 
 
-def first(folder: RunFolder, ended: dict[int, tuple[int, float]], killed: set[int]) -> Failure:
+def first(
+    folder: RunFolder, ended: dict[int, tuple[int, float]], killed: set[int], orderly: Collection[int] = ()
+) -> Failure:
     """
     The failure to show for a run whose ranks ended otherwise than as done.
 
@@ -136,6 +138,8 @@ def first(folder: RunFolder, ended: dict[int, tuple[int, float]], killed: set[in
         Exit code and time by rank.
     killed
         Ranks that the supervisor itself killed.
+    orderly
+        Ranks that ended as they should, which are not to blame.
     """
     candidates, waits = [], {}
     for rank, (code, t) in ended.items():
@@ -146,7 +150,7 @@ def first(folder: RunFolder, ended: dict[int, tuple[int, float]], killed: set[in
             candidates.append(error)
         if seen := (error or {}).get("waits") or _waits(folder, rank):
             waits[rank] = seen
-    cause = min(candidates, key=lambda e: (bool(VICTIM.search(e["message"])), e["t"]))
+    cause = min(candidates, key=lambda e: (e["rank"] in orderly, bool(VICTIM.search(e["message"])), e["t"]))
     steps = {rank: _last_step(folder, rank) for rank in ended}
     if killed and VICTIM.search(cause["message"]):
         # All who spoke had waited for another in vain, and we had to kill that one: it is the one to blame.

@@ -65,6 +65,10 @@ class Supervision:
         self.wanted, self.lock, self.order, self.safe = wanted, lock, order, safe
         self.log = Log(self.folder.path / "events" / "supervisor.jsonl", -1)
         self.ranks: list[Any] = []
+        self.ends: list[connection.Connection] = []
+        """Where each rank that ends in order says how."""
+        self.outcomes: dict[int, str] = {}
+        """Rank -> done or stopped, or "" of one that ended without a word."""
         self.killed: set[int] = set()
         self.asked = 0.0  # when a rank was last told to break its step off
         self.ended: dict[int, tuple[int, float]] = {}  # rank -> exit code, time
@@ -141,10 +145,13 @@ class Supervision:
             path.unlink()
         for i in range(self.wanted["world"]):
             gpu = slots[i].removeprefix("gpu") if device == "cuda" else None
-            arguments = (str(self.folder.path), i, self.order["cwd"], self.order["path"], gpu, sharing)
+            end, sender = context.Pipe(duplex=False)
+            arguments = (str(self.folder.path), i, self.order["cwd"], self.order["path"], gpu, sharing, sender)
             process = context.Process(target=rank.main, args=arguments, name=f"lepton-lab-rank{i}")
             process.start()
+            sender.close()
             self.ranks.append(process)
+            self.ends.append(end)
 
     def _watch(self) -> None:
         """Until the last rank is dead: note exits, and end those that a failure or a stop leaves behind."""
@@ -156,7 +163,8 @@ class Supervision:
             for i in alive:
                 if not self.ranks[i].is_alive():
                     self.ended[i] = (self.ranks[i].exitcode, time.time())
-                    grace = LAST if self.ranks[i].exitcode in rank.OUTCOMES else GRACE
+                    self.outcomes[i] = _said(self.ends[i])
+                    grace = LAST if self.outcomes[i] else GRACE
                     deadline = min(deadline or now + grace, now + grace)
             if told is None and control.stopping(self.folder.path):
                 told = now
@@ -185,9 +193,9 @@ class Supervision:
         if not self.folder.path.exists():
             return
         (self.folder.path / "rendezvous").unlink(missing_ok=True)
-        own = {i: code for i, (code, _) in self.ended.items() if i not in self.killed}
-        outcomes = set(own.values())
-        if own and len(outcomes) == 1 and (outcome := rank.OUTCOMES.get(outcomes.pop())):
+        own = self.ended.keys() - self.killed
+        outcomes = {self.outcomes[i] for i in own}
+        if len(outcomes) == 1 and (outcome := outcomes.pop()):
             self._state(outcome)
         elif not own:
             saved = self.folder.checkpoints()
@@ -195,7 +203,7 @@ class Supervision:
             text = f"did not reach the end of a step within {STOP:.0f} s of the stop: killed{safe}"
             self._state("stopped", reason=text)
         else:
-            self._fail(failures.first(self.folder, self.ended, self.killed))
+            self._fail(failures.first(self.folder, self.ended, self.killed, {i for i in own if self.outcomes[i]}))
 
     def _fail(self, failure: Failure) -> None:
         from dataclasses import asdict
@@ -213,3 +221,11 @@ class Supervision:
         resources.pressed(self.folder.path, lambda: self.folder.set_state(state, **facts))
         with contextlib.suppress(OSError):  # a full disk: the state itself is what counts
             self.log.write("state", state=state, **facts)
+
+
+def _said(end: connection.Connection) -> str:
+    """What a rank that is dead said of its end; "" if nothing."""
+    try:
+        return end.recv_bytes().decode() if end.poll() else ""
+    except (EOFError, OSError):
+        return ""

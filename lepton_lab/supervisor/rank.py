@@ -24,10 +24,10 @@ from ..trust import OTHERS
 from . import failures
 
 if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+
     from ..datasets import Data
 
-# Exit codes of our own, so that a stray exit(0) in a user's code is not taken for the end of training.
-OUTCOMES = {20: "done", 21: "stopped"}
 BREAK_OFF = signal.SIGUSR1  # that the supervisor sends to a rank whose step does not end, after a stop
 
 
@@ -35,7 +35,9 @@ class BrokenOff(BaseException):
     """Raised wherever a user's code stands, so that no `except Exception` of it stops a stop."""
 
 
-def main(path: str, rank: int, cwd: str, modules: list[str], gpu: str | None, sharing: int) -> None:
+def main(
+    path: str, rank: int, cwd: str, modules: list[str], gpu: str | None, sharing: int, outcomes: Connection
+) -> None:
     """
     Train as one rank of a run; never returns.
 
@@ -51,6 +53,8 @@ def main(path: str, rank: int, cwd: str, modules: list[str], gpu: str | None, sh
         The GPU leased for this rank as CUDA_VISIBLE_DEVICES names it, or None for the CPU.
     sharing
         Ranks that share the cores, those of other runs too: more threads than cores wait for each other.
+    outcomes
+        Takes "done" or "stopped" at the end; an exit code alone could be one that a user's code exits with.
     """
     die_with_parent()
     entitle(f"lepton-rank{rank}")
@@ -65,8 +69,9 @@ def main(path: str, rank: int, cwd: str, modules: list[str], gpu: str | None, sh
         os.chdir(cwd)
         sys.path[:] = modules
         outcome = _train(folder, rank, gpu, sharing, log)
-        code = next(code for code, name in OUTCOMES.items() if name == outcome)
         log.close()
+        outcomes.send_bytes(outcome.encode())
+        code = 0
     except BaseException as error:  # SystemExit of a user's code too
         with contextlib.suppress(OSError):  # a full disk is often why we are here
             log.flush()

@@ -57,13 +57,18 @@ def by_hand(loss, x, y, lr):
     return model, rows
 
 
-@pytest.mark.parametrize("name", LOSSES)
+SPLITS = {"ddp": (2, 1), "single": (1, 4), "pipeline": (2, 1), "fsdp": (2, 2)}  # strategy -> world, accumulate
+QUICK = [("partial", "ddp"), ("ignored", "ddp"), ("sum", "ddp"), ("smoothed", "single"), ("smoothed", "pipeline")]
+QUICK += [("ignored", "fsdp")]
+OTHERS = [("weights", "ddp"), ("smoothed", "ddp"), ("smoothed", "fsdp"), ("ignored", "pipeline")]
+OTHERS += [(name, "single") for name in LOSSES if name != "smoothed"]
+
+
 @pytest.mark.parametrize(
-    ("strategy", "world", "accumulate"), [("ddp", 2, 1), ("single", 1, 4), ("pipeline", 2, 1), ("fsdp", 2, 2)]
+    ("name", "strategy"), QUICK + [pytest.param(*other, marks=pytest.mark.slow) for other in OTHERS]
 )
-def test_ranks_and_micro_batches_make_up_one_batch(name, strategy, world, accumulate):
-    if strategy in ("pipeline", "fsdp") and name not in ("smoothed", "ignored"):
-        return  # one of each kind there
+def test_ranks_and_micro_batches_make_up_one_batch(name, strategy):
+    world, accumulate = SPLITS[strategy]
     loss = LOSSES[name] or functional.cross_entropy
     part = x, y = samples(name == "ignored")
     lr = 0.01 if name == "sum" else 0.2

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import json
 import os
 import platform
 import sys
@@ -12,6 +11,8 @@ import tempfile
 import time
 import traceback
 from pathlib import Path
+
+from lepton_lab.folders import write_json
 
 from .processes import cores
 from .rows import Row, markdown
@@ -52,8 +53,7 @@ def main() -> int:
             print(f"## {module.TITLE}\n\n{table}\n\n{topic}: {seconds:.0f} s\n", flush=True)
     if asked.json:
         tables = {topic: [row.to_dict() for row in rows] for topic, rows in results.items()}
-        text = json.dumps({"machine": machine, "quick": asked.quick, "topics": tables}, indent=1)
-        asked.json.write_text(text + "\n")
+        write_json(asked.json, {"machine": machine, "quick": asked.quick, "topics": tables})
     return int(len(results) < len(topics))
 
 

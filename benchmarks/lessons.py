@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lepton_lab.folders import write_text
 from tests.browser.jupyter import TOKEN, Jupyter
 
 from .limits import ROLES, Limit
@@ -207,7 +208,7 @@ def clock(path: Path, seconds: float) -> None:
         cell["source"] = card.sub(rf"\g<1>{seconds:.0f} s of computing", "".join(cell["source"])).splitlines(
             keepends=True
         )
-    landing.write_text(json.dumps(book, indent=1, ensure_ascii=False) + "\n")
+    write_text(landing, json.dumps(book, indent=1, ensure_ascii=False) + "\n")
 
 
 def main() -> int:
@@ -229,7 +230,7 @@ def main() -> int:
             except Refused as refusal:
                 failed += 1
                 print(refusal, flush=True)
-    PAGE.write_text(update(PAGE.read_text(), rows))
+    write_text(PAGE, update(PAGE.read_text(), rows))
     return int(failed > 0)
 
 

@@ -14,6 +14,7 @@ from collections import deque
 from pathlib import Path
 from typing import Any
 
+from .disks import remedy, why
 from .folders import write_json
 from .spec import LabError
 
@@ -36,8 +37,10 @@ def send(folder: Path, command: str, **values: Any) -> None:
     try:
         write_json(place / name, {"command": command, **values})
     except OSError as error:
-        why = f"{str(place)!r} can't be written ({error.strerror})"
-        raise LabError(f"run {folder.name!r} can't be told to {command}: {why}; make room, then do it again") from None
+        reason = f"{str(place)!r} can't be written ({why(error, place)})"
+        raise LabError(
+            f"run {folder.name!r} can't be told to {command}: {reason}; {remedy(error)}, then do it again"
+        ) from None
 
 
 def stopping(folder: Path) -> bool:

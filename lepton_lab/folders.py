@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from .disks import remedy, why
 from .spec import LabError, Spec, SpecError
 from .tails import Tail, parse, rewound
 from .trust import close_to_others
@@ -181,7 +182,10 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.id = path.name
-        record = read_json(path / "spec.json")
+        try:
+            record = read_json(path / "spec.json")
+        except OSError as error:
+            raise LabError(f"run {self.id!r} can't be read ({why(error, path)}): ask whose it is") from None
         if record is None:
             raise LabError(f"{str(path)!r} is not a run folder: it has no spec.json")
         if record["format"] > FORMAT:
@@ -240,7 +244,7 @@ class RunFolder:
             path = _settle(draft, root)
         except OSError as error:
             raise LabError(
-                f"the run root {str(root)!r} can't be written ({error.strerror}): "
+                f"the run root {str(root)!r} can't be written ({why(error, root)}): "
                 "set LEPTON_LAB_HOME to a folder that can"
             ) from None
         finally:
@@ -261,10 +265,17 @@ class RunFolder:
         Raises
         ------
         LabError
-            If the file system knows no locks, or the run was deleted.
+            If the file system knows no locks, the folder can't be written, or the run was deleted.
         """
         self.require()
-        descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:  # another user's, or a disk that may only be read
+            raise LabError(
+                f"run {self.id!r} can't be changed: its folder {str(self.path)!r} can't be written by you "
+                f"({why(error, self.path)}); make a copy of your own, and take that: cp -r {str(self.path)!r} into "
+                "your LEPTON_LAB_HOME's runs"
+            ) from None
         deadline = time.monotonic() + patience  # at least, since a reader of `alive` may hold it for an instant
         while True:
             try:
@@ -308,14 +319,15 @@ class RunFolder:
         return read_json(self.path / LABELS) or {}
 
     def label(self, **labels: Any) -> None:
-        """Change labels."""
+        """Change labels; another process that changes some at the same time waits."""
         self.require()
         try:
-            write_json(self.path / LABELS, {**self.labels, **labels})
+            with _alone(self.path / f".{LABELS}.lock"):
+                write_json(self.path / LABELS, {**self.labels, **labels})
         except OSError as error:
             raise LabError(
-                f"the labels of run {self.id!r} can't be written ({error.strerror}) and stay as they were: see that "
-                f"{str(self.path)!r} can, then do it again"
+                f"the labels of run {self.id!r} can't be written ({why(error, self.path)}) and stay as they were: "
+                f"{remedy(error)}, then do it again"
             ) from None
 
     @property
@@ -430,6 +442,15 @@ class RunFolder:
                 return file.read()
         except FileNotFoundError:
             return b""
+
+
+@contextlib.contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """One process at a time in a block that reads a file and writes it again."""
+    with path.open("w") as file:
+        with contextlib.suppress(OSError):  # a file system without locks, where no run can be live
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def _settle(draft: Path, root: Path) -> Path:

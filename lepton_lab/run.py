@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import control, costs, provenance, story
 from .compressors.chain import chain_name, epochs
+from .disks import remedy, why
 from .folders import ENDED, Failure, RunFolder, find, folders, read_json
 from .labels import Labelled
 from .naming import title
@@ -262,7 +263,7 @@ class Run(Labelled):
             if isinstance(error, OSError):
                 raise LabError(
                     f"run {self.id!r} can't be resumed: its folder {str(self.folder)!r} can't be written "
-                    f"({error.strerror}); make room, then resume it again"
+                    f"({why(error, self.folder)}); {remedy(error)}, then resume it again"
                 ) from None
             raise
         submit((self._folder, lock))

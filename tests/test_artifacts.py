@@ -29,6 +29,7 @@ import lepton_lab as lab
 from lepton_lab.artifacts import About, container, onnx_graph, write
 from lepton_lab.artifacts.preparing import Prepared, traced
 from lepton_lab.artifacts.schemes import SCHEMES, grow, shrink
+from lepton_lab.folders import RunFolder
 from lepton_lab.models import MODELS
 
 DIGITS = [str(i) for i in range(10)]
@@ -318,7 +319,16 @@ def test_refuses_what_is_no_artifact(tmp_path):
     refusal(tmp_path / "empty.lepton", "is no artifact")
     torch.save(nn.Linear(2, 2).state_dict(), tmp_path / "torch.pt")
     refusal(tmp_path / "torch.pt", "without a manifest")
-    refusal(tmp_path, "there is no such file")
+    refusal(tmp_path, "is a folder, not a file: name the file in it, .*empty.lepton")
+    run = lab.Run(RunFolder.create(lab.Spec()))
+    refusal(run.folder, r"is a folder.* run.model\(\) gives the module, lab.export\(run, 'model.lepton'\)")
+    for given, says in (
+        (run, rf"run '{run.id}' is no file: it holds no artifact; run.model\(\) gives the module"),
+        (None, "path=None: must be the path of a file"),
+        (3, "path=3: must be the path of a file"),
+    ):
+        with pytest.raises(lab.SpecError, match=says):
+            lab.load(given)
 
 
 @pytest.mark.parametrize("runtime", ["torch", "onnxruntime"])
@@ -805,15 +815,18 @@ class FFT(nn.Module):
 # Exported
 
 
-@pytest.mark.parametrize("form", ["lepton", "onnx", "torch"])
-def test_an_export_that_fails_half_way_leaves_the_older_file(tmp_path, form):
+@pytest.mark.parametrize(
+    ("form", "scheme"),
+    [("lepton", "fp32"), ("onnx", "fp32"), ("torch", "fp32"), ("onnx", "int8_static"), ("lepton", "int8_dynamic")],
+)
+def test_an_export_that_fails_half_way_leaves_the_older_file(tmp_path, form, scheme):
     about, path = About("net", (64,)), tmp_path / "m"
     lab.export(nn.Linear(64, 4), path, form, about=about)
     before, limits = path.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, limits[1]))  # as a disk that is full
     try:
-        with pytest.raises(lab.LabError, match="can't be written: File too large") as error:
-            lab.export(nn.Linear(64, 2000), path, form, about=about)
+        with pytest.raises(lab.LabError, match=r"can't be written \(no file may be larger than 195 KiB") as error:
+            lab.export(nn.Linear(64, 2000), path, form, scheme=scheme, about=about, calibration=about.samples(8))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     said(error)

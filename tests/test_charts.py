@@ -169,7 +169,7 @@ def test_a_chart_is_saved_as_its_ending_says(tmp_path):
     assert "Plotly.newPlot" in page and 'src="http' not in page, "it would need the network"
     with pytest.raises(lab.SpecError, match=r"a.gif'?: must end in .png, .svg, .html"):
         chart.save(tmp_path / "a.gif")
-    with pytest.raises(lab.LabError, match="can't be written: No such file"):
+    with pytest.raises(lab.LabError, match=r"can't be written \(No such file"):
         chart.save(tmp_path / "none" / "a.png")
 
 
@@ -178,7 +178,7 @@ def test_a_full_disk_leaves_the_chart_that_stood_there(tmp_path):
     older, limits = path.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
     try:
-        with pytest.raises(lab.LabError, match="can't be written: File too large"):
+        with pytest.raises(lab.LabError, match=r"can't be written \(no file may be larger than 1000 bytes"):
             curves("Others", {"b": [2.0, 1.0]}, y="loss").save(path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)

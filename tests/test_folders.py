@@ -215,11 +215,29 @@ def test_a_full_disk_leaves_the_labels_as_they_were():
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1, limits[1]))
     try:
-        with pytest.raises(LabError, match="labels of run .* can't be written .File too large. and stay as they were"):
+        with pytest.raises(
+            LabError,
+            match="can't be written .no file may be larger than 1 bytes, .* and stay as they were: raise",
+        ):
             run.tag("b")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert run.tags == ["a"]
+
+
+def test_labels_that_several_give_at_once_are_all_kept():
+    folder = RunFolder.create(Spec())
+
+    def give(name):
+        for i in range(25):
+            RunFolder(folder.path).label(**{f"{name}{i}": i})
+
+    threads = [threading.Thread(target=give, args=(name,)) for name in "abcd"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert folder.labels == {f"{name}{i}": i for name in "abcd" for i in range(25)}
 
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt(), ValueError()])

@@ -176,7 +176,10 @@ def test_another_object_sees_what_a_resume_changed(stopped):
 
 
 def test_a_resume_that_fails_half_way_leaves_the_run_as_it_was(stopped):
-    with full_disk(), pytest.raises(LabError, match="no space left on the disk of .* make room, then resume"):
+    with (
+        full_disk(),
+        pytest.raises(LabError, match="no file may be larger than 0 bytes, .* raise that limit .* then resume"),
+    ):
         stopped.resume(lr=0.5)
     other = RunFolder(stopped.folder)
     assert not other.alive and stopped.state == "stopped" and stopped.spec.lr == 1e-3

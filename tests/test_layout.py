@@ -20,7 +20,7 @@ README = (ROOT / "README.md").read_text()
 # From the ground up; a module may import from the layers below its own, and from its own package.
 LAYERS = [
     {"refusals", "uncertainty", "answers"},
-    {"frozen", "tables"},
+    {"frozen", "tables", "disks"},
     {"spec"},
     {"tails", "processes", "trust", "switches", "story"},
     {"folders"},

@@ -1,12 +1,15 @@
 """Lessons within the limits of a small Binder: 2 GB for all processes together, two cores, its environment."""
 
+import json
+import resource
 import subprocess
 import sys
 
 import psutil
 import pytest
 
-from benchmarks import lessons
+from benchmarks import lessons, logs
+from benchmarks.__main__ import main
 from benchmarks.limits import Limit
 
 HOG = "import time; held = bytearray(b'x') * 300_000_000; print('held', flush=True); time.sleep(60)"
@@ -111,3 +114,19 @@ def test_a_card_tells_the_seconds_that_were_measured(tmp_path, monkeypatch):
     after = (tmp_path / lessons.LANDING).read_text()
     changed = [line.strip() for line in after.splitlines() if line not in before.splitlines()]
     assert changed == [r'"<br><small>1000 s of computing on two cores</small>\n",']
+
+
+def test_figures_that_can_t_be_written_leave_the_older_ones(tmp_path, monkeypatch):
+    path = tmp_path / "figures.json"
+    monkeypatch.setenv("LEPTON_LAB_HOME", str(tmp_path))  # which it sets, to be put back
+    monkeypatch.setattr(logs, "measure", lambda quick: [])
+    monkeypatch.setattr(sys, "argv", ["benchmarks", "--only", "logs", "--json", str(path)])
+    assert main() == 0 and json.loads(older := path.read_text())["topics"] == {"logs": []}
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            main()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert path.read_text() == older

@@ -1,15 +1,18 @@
 """A real disk that is full, and memory that is not there: said in a sentence, with nothing lost."""
 
 import os
+import resource
 import shutil
 import subprocess
+import tempfile
 
 import pytest
 import torch
 from torch import nn
 
 import lepton_lab as lab
-from lepton_lab import control
+from lepton_lab import control, disks
+from lepton_lab.artifacts import About
 from lepton_lab.folders import RunFolder
 from lepton_lab.spec import LabError
 from lepton_lab.supervisor import resources
@@ -100,7 +103,7 @@ def test_memory_that_is_not_there_is_said_with_how_much_there_is():
     free, total = resources.memory_left()
     assert 0 < free < total
     said = run.failure.message
-    assert said.startswith("out of memory: 1 PiB more were asked for, and ") and resources.sized(total) in said
+    assert said.startswith("out of memory: 1 PiB more were asked for, and ") and disks.sized(total) in said
     assert said.endswith("no batch is small enough for it, so make the layer or the tensor smaller")
 
 
@@ -108,6 +111,63 @@ GPU = (
     "CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has a total capacity of 79.11 GiB of which 5.00 GiB is "
     "free. Including non-PyTorch memory, this process has 74.10 GiB memory in use."
 )
+
+
+def test_int8_is_made_on_a_disk_with_room_or_says_which_is_full(small_disk, tmp_path, monkeypatch):
+    about, net = About("net", (64,)), nn.Linear(64, 4)
+    older = small_disk / "model.onnx"
+    older.write_bytes(b"older")
+    fill(small_disk / "filled")
+    full = rf"\(no space left on the disk of '{small_disk}': 0 bytes of 4 MiB are free\): make room, "
+    with pytest.raises(LabError, match=f"file '{older}' can't be written {full}then do it again; what stood there"):
+        lab.export(net, older, "onnx", about=about)
+    monkeypatch.setattr(tempfile, "tempdir", str(small_disk))
+    for form, scheme in (("onnx", "int8_static"), ("lepton", "int8_dynamic")):
+        with pytest.raises(
+            LabError, match=f"^int8 is made in '{small_disk}', which can't be written {full}or set TMPD"
+        ):
+            lab.export(net, tmp_path / "m", form, scheme=scheme, about=about, calibration=about.samples(8))
+    assert older.read_bytes() == b"older" and not (tmp_path / "m").exists()
+
+
+class Limited(nn.Module):
+    """No file of its rank may grow beyond 100 KiB from its seventh batch on."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer, self.out, self.seen = nn.Linear(64, 1000), nn.Linear(1000, 10), 0
+
+    def forward(self, x):
+        self.seen += 1
+        if self.seen == 7:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (102_400, resource.RLIM_INFINITY))
+        return self.out(self.layer(x.flatten(1)))
+
+
+def test_a_limit_on_files_is_not_told_as_a_full_disk():
+    spec = lab.Spec(epochs=3, batch_size=300, strategy="single", checkpoint_every=1)
+    run = lab.launch(spec, model=Limited)
+    assert run.wait(60) == "failed"
+    assert run.failure.type == "FileSizeLimit", run.failure
+    said = (
+        "no file may be larger than 100 KiB, the limit of `ulimit -f`; raise that limit where Jupyter is started, then"
+    )
+    assert run.failure.message.startswith(said) and run.failure.checkpoint == 5 and run.resumable
+
+
+def test_a_run_on_a_disk_that_can_only_be_read_is_a_sentence(small_disk):
+    folder = RunFolder.create(lab.Spec())
+    folder.set_state("stopped")
+    run = lab.Run(folder)
+    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
+    for change in (run.resume, run.delete):
+        with pytest.raises(
+            LabError, match=f"run '{run.id}' can't be changed: .* \\(Read-only file system\\); make a copy"
+        ):
+            change()
+    with pytest.raises(LabError, match=r"labels of run .* \(Read-only file system\) and stay as they were"):
+        run.tag("a")
+    assert run.state == "stopped" and not run.tags
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import zlib
 from pathlib import Path
 from typing import Any
 
+from ..disks import remedy, why
 from ..folders import replacing
 from ..spec import LabError
 
@@ -47,7 +48,7 @@ def pack(path: Path, manifest: dict[str, Any], graph: bytes, weights: bytes) -> 
                 how = zipfile.ZIP_STORED if name == WEIGHTS else zipfile.ZIP_DEFLATED
                 file.writestr(info, body, how, 9)
     except OSError as error:
-        raise LabError(f"artifact {str(path)!r} can't be written: {error.strerror or error}") from None
+        raise unwritten("artifact", path, error) from None
 
 
 def unpack(path: Path) -> tuple[dict[str, Any], bytes, bytes]:
@@ -59,6 +60,8 @@ def unpack(path: Path) -> tuple[dict[str, Any], bytes, bytes]:
     LabError
         In one sentence: not there, no artifact, truncated, changed, or newer than this library.
     """
+    if path.is_dir():
+        raise LabError(f"artifact {str(path)!r} is a folder, not a file: {instead(path)}")
     if not path.is_file():
         raise LabError(f"artifact {str(path)!r}: there is no such file; name one that lab.export wrote")
     try:
@@ -84,11 +87,26 @@ def unpack(path: Path) -> tuple[dict[str, Any], bytes, bytes]:
     return manifest, bodies[graph], bodies[WEIGHTS]
 
 
+def instead(folder: Path) -> str:
+    """What to load where a run, or a folder, is given in place of a file."""
+    if files := sorted(folder.glob("*.lepton")):
+        return f"name the file in it, {str(files[0])!r}"
+    if (folder / "spec.json").is_file():
+        return "it holds no artifact; run.model() gives the module, lab.export(run, 'model.lepton') writes a file"
+    return "name a file that lab.export wrote"
+
+
 def annotate(path: Path, **facts: Any) -> None:
     """Add facts such as `measured` to an artifact's manifest; all else stays as it is."""
     manifest, graph, weights = unpack(path)
     kept = {k: v for k, v in manifest.items() if k not in ("format", "sha256", "digest")}
     pack(path, {**kept, **facts}, graph, weights)
+
+
+def unwritten(what: str, path: Path, error: OSError) -> LabError:
+    """The sentence on a file that is not written; one that stood there is whole."""
+    told = f"{what} {str(path)!r} can't be written ({why(error, path)})"
+    return LabError(f"{told}: {remedy(error)}, then do it again; what stood there is as it was")
 
 
 def refused(path: Path, why: str) -> LabError:

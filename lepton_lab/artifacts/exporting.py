@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..folders import write_bytes
-from ..spec import LabError, SpecError, pick
+from ..spec import SpecError, pick
 from . import schemes
 from .about import About
+from .container import unwritten
 from .quiet import quiet
 from .sources import some, source
 from .writing import calibrated, onnx_of, write
@@ -145,7 +146,7 @@ def _write(path: Path, body: bytes) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_bytes(path, body)
     except OSError as error:
-        raise LabError(f"path={str(path)!r} can't be written: {error.strerror or error}") from None
+        raise unwritten("file", path, error) from None
 
 
 FORMATS: dict[str, tuple[Callable[..., float], tuple[str, ...]]] = {

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..answers import named
-from ..spec import LabError
+from ..refusals import shown
+from ..spec import LabError, SpecError
 from . import container, schemes
 from . import manifest as manifests
 from .about import made_up
 from .checking import checked
 
 if TYPE_CHECKING:
-    import os
-
     import numpy as np
 
 
@@ -40,11 +40,22 @@ def load(path: str | os.PathLike[str], *, threads: int = 0) -> Artifact:
 
     Raises
     ------
+    SpecError
+        If it is no path, such as a run.
     LabError
         In one sentence, if the file is no artifact, is truncated or changed, is newer than this library, names an
         operator that is not allowed, or needs a runtime that is not installed.
     """
-    return Artifact.read(Path(path), threads)
+    return Artifact.read(_file(path), threads)
+
+
+def _file(given: Any) -> Path:
+    """The path of a file; refused where something else is given."""
+    if isinstance(given, (str, os.PathLike)):
+        return Path(given)
+    if (folder := getattr(given, "folder", None)) is not None:  # a run
+        raise SpecError(f"run {given.id!r} is no file: {container.instead(folder)}")
+    raise SpecError(f"path={shown(given)}: must be the path of a file that lab.export or lab.compress wrote")
 
 
 class Artifact:

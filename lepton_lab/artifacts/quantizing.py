@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..spec import SpecError
+from ..disks import remedy, why
+from ..spec import LabError, SpecError
 from .onnx_graph import INPUT, OUTPUT, SCOPES, drop_unused
 from .quiet import quiet
 
@@ -61,8 +64,7 @@ def static(
         options["OpTypesToExcludeOutputQuantization"] = PRODUCTS
     model = _preprocessed(_named(model))
     excluded = _excluded(model, keep) + _shallow(model, elsewhere)
-    with quiet(), tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "model.onnx"
+    with quiet(), _scratch() as path:
         quantize_static(
             model,
             path,
@@ -88,8 +90,7 @@ def dynamic(model: onnx.ModelProto, keep: Iterable[str] = ()) -> tuple[onnx.Mode
 
     model = _preprocessed(_named(model))
     excluded = _excluded(model, keep)
-    with quiet(), tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "model.onnx"
+    with quiet(), _scratch() as path:
         quantize_dynamic(
             model,
             path,
@@ -111,6 +112,20 @@ class _Reader:
     def get_next(self) -> dict[str, np.ndarray] | None:
         batch = next(self.batches, None)
         return None if batch is None else {INPUT: batch}
+
+
+@contextlib.contextmanager
+def _scratch() -> Iterator[Path]:
+    """A file for a while, since the quantizer writes what it makes."""
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            yield Path(folder) / "model.onnx"
+    except OSError as error:
+        place = Path(tempfile.tempdir or os.environ.get("TMPDIR") or "/tmp")  # it may be that none can be had
+        raise LabError(
+            f"int8 is made in {str(place)!r}, which can't be written ({why(error, place)}): {remedy(error)}, or set "
+            "TMPDIR to another folder; nothing was written"
+        ) from None
 
 
 def _read(path: Path) -> onnx.ModelProto:
@@ -138,10 +153,11 @@ def _preprocessed(model: onnx.ModelProto) -> onnx.ModelProto:
     """The graph with constants folded and shapes known, which the quantizer wants."""
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    with quiet(), tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "model.onnx"
+    with quiet(), _scratch() as path:
         try:
             quant_pre_process(model, path)
+        except OSError:
+            raise
         except Exception:  # it can't follow some shapes; the rest of its work is still of use
             quant_pre_process(model, path, skip_symbolic_shape=True)
         return _read(path)

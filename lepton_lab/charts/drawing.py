@@ -97,6 +97,7 @@ class Chart:
         LabError
             If the file can't be written.
         """
+        from ..disks import why
         from ..folders import absolute, write_bytes
         from ..spec import LabError, SpecError
 
@@ -106,7 +107,9 @@ class Chart:
         try:
             write_bytes(file, getattr(self, SAVED[file.suffix])())
         except OSError as error:
-            raise LabError(f"the chart {str(path)!r} can't be written: {error.strerror}") from None
+            raise LabError(
+                f"the chart {str(path)!r} can't be written ({why(error, file)}): name another file"
+            ) from None
         return file
 
     def _svg(self) -> bytes:

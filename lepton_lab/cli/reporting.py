@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from ..charts import CHARTS
+from ..disks import why
 from ..folders import write_bytes
 from ..refusals import SpecError
 from ..run import attach
@@ -71,7 +72,7 @@ def _grid(file: Path, out: Path | None) -> int:
             summary = execution.run()
     except OSError as error:  # a disk that is full by now: the folder could be written when this began
         again = "once that is put right, the same command writes what is missing; runs are kept"
-        click.echo(f"Error: the pages in {str(out)!r} can't be written ({error.strerror}): {again}", err=True)
+        click.echo(f"Error: the pages in {str(out)!r} can't be written ({why(error, out)}): {again}", err=True)
         return 1
     click.echo(f"{summary['status']}: {execution.out / summary['index']}")
     return summary["exit"]
@@ -81,7 +82,7 @@ def _picture(png: bytes, out: Path) -> Path:
     try:
         write_bytes(out, png)
     except OSError as error:
-        raise LabError(f"the figure {str(out)!r} can't be written ({error.strerror}): name another file") from None
+        raise LabError(f"the figure {str(out)!r} can't be written ({why(error, out)}): name another file") from None
     return out.absolute()
 
 

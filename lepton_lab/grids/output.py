@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from ..disks import why
 from ..folders import read_json, write_json
 from ..spec import LabError
 
@@ -25,7 +26,7 @@ def writable(out: Path) -> Path:
         (draft := out / f".{os.getpid()}").touch()
         draft.unlink()
     except OSError as error:
-        raise LabError(f"out={str(out)!r}: can't be written ({error.strerror}); name another folder") from None
+        raise LabError(f"out={str(out)!r}: can't be written ({why(error, out)}); name another folder") from None
     return out
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..disks import why
 from ..folders import absolute, replacing
 from ..naming import labels
 from ..run import Run, attach
@@ -75,7 +76,7 @@ def report(runs: Runs, out: str | os.PathLike[str] = "report.html") -> Page:
             draft.touch()  # refused before the work rather than after it
             draft.write_text(_html(_executed([run.id for run in chosen]), chosen), encoding="utf-8")
     except OSError as error:
-        raise LabError(f"the report {str(path)!r} can't be written ({error.strerror}): name another file") from None
+        raise LabError(f"the report {str(path)!r} can't be written ({why(error, path)}): name another file") from None
     return path
 
 

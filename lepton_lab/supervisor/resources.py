@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import errno
 import re
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from ..disks import FULL, UNITS, met, remedy, sized, why
 from ..loading import Fault
 from ..spec import LabError, Spec
 from .remedies import remedied
@@ -21,12 +21,6 @@ ASKED = re.compile(
 )
 MEMORY = re.compile(r"not enough memory|can't allocate memory|CUDA out of memory|Cannot allocate memory", re.IGNORECASE)
 GPU = re.compile(r"total capacity of ([\d.]+ [KMGT]iB) of which ([\d.]+) ([KMGT]iB) is free")
-UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-# Of these torch tells the text alone.
-WRITING = re.compile(
-    r"No space left on device|Disk quota exceeded|File too large|file write failed|failed writing file"
-)
 RESERVE = "reserve"
 """File in a live run's folder whose place is given up when the disk is full, so that this can be written down."""
 ROOM = 96 * 1024  # bytes of it for each rank and for the supervisor: an error's report has at most half of that
@@ -40,8 +34,8 @@ def explained(fault: Fault, spec: Spec, folder: Path) -> tuple[str, str]:
     """Type and message of an error: with what to do, and how much there was where memory or disk ended."""
     if fault.type in ("MemoryError", "OutOfMemoryError", "_ArrayMemoryError") or MEMORY.search(fault.message):
         return "OutOfMemory", out_of_memory(fault.message, spec)
-    if WRITING.search(fault.message):
-        return "DiskFull", disk_full(folder)
+    if (error := met(fault.message, folder)) is not None:
+        return ("FileSizeLimit" if error.errno == errno.EFBIG else "DiskFull"), saved(error, folder)
     return fault.type, remedied(fault.message)
 
 
@@ -80,21 +74,9 @@ def memory_left() -> tuple[int, int]:
     return free, total
 
 
-def disk_full(folder: Path) -> str:
-    """Which disk is full, and what is free on it."""
-    usage = shutil.disk_usage(folder)
-    return (
-        f"no space left on the disk of {str(folder)!r}: {sized(usage.free)} of {sized(usage.total)} are free; "
-        "make room, then resume: what was saved is safe"
-    )
-
-
-def sized(count: float) -> str:
-    """A number of bytes for people."""
-    power = 0
-    while count >= 1024 and power < len(UNITS) - 1:
-        count, power = count / 1024, power + 1
-    return f"{count:.0f} {UNITS[power]}" if power == 0 else f"{count:.3g} {UNITS[power]}"
+def saved(error: OSError, folder: Path) -> str:
+    """Why a run's folder took no more, and that what is in it stays."""
+    return f"{why(error, folder)}; {remedy(error)}, then resume: what was saved is safe"
 
 
 def reserve(folder: Path, world: int) -> None:
@@ -113,7 +95,7 @@ def reserve(folder: Path, world: int) -> None:
     except OSError as error:
         path.unlink(missing_ok=True)
         if error.errno in FULL:
-            raise LabError(disk_full(folder)) from None
+            raise LabError(saved(error, folder)) from None
         raise
 
 

@@ -175,7 +175,8 @@ def compress(run: Run | str, chain: Any, data: Any = None, **changes: Any) -> Ru
 
     Its chain of compressors is applied to the parent's model link after link, each fine-tuned as a run is trained: it
     streams events, can be watched, steered, stopped and resumed. It ends in a file that loads by itself. Weights that
-    are parametrized, as by weight or spectral norm, are computed once and are plain weights from there on.
+    are parametrized, as by weight or spectral norm, are computed once and are plain weights from there on. Parts of the
+    parent's model that were set to eval(), such as a frozen batch norm, stay so.
 
     Parameters
     ----------

@@ -229,7 +229,7 @@ class Run(Labelled):
         Raises
         ------
         LabError
-            If it is done, is still stopping, or the disk is full.
+            If it is done, is still stopping, the disk is full, or its folder can't be written by this account.
         SpecError
             If a change is refused.
         """

@@ -142,13 +142,14 @@ class ParameterServer(Asynchronous):
         """The server's parameters and rank 0's buffers, on every rank; those of the workers may have been older."""
         self._take_buffers()
         with super().aligned() as module:
-            if self.world > 1 and self.staleness:
+            if self.world > 1:
                 import torch.distributed as dist
 
                 values = flat([p for p in module.parameters() if p.requires_grad])
-                dist.broadcast(values, 0)
-                fill(self.parameters, values)
-                if self.rank == 0:
+                if self.staleness:
+                    dist.broadcast(values, 0)
+                fill(self.parameters, values)  # rank 0's worker may not have had them yet, as after a resume
+                if self.staleness and self.rank == 0:
                     self.server.seen = [self.server.version] * self.world
             yield self.running  # which also has what its forward pass counted
 

@@ -153,7 +153,12 @@ def test_a_teacher_of_yes_and_no_teaches_each_answer_by_itself():
     objective = taught(nn.BCEWithLogitsLoss(), teacher, x)
     target = (teacher(x) > 0).float()
     assert objective(teacher(x), target).item() == pytest.approx(0, abs=1e-6)
-    assert objective(teacher(x) + 3, target) > 0.5  # a softmax would see no difference
+    chances = (teacher(x) / 2).sigmoid()  # at the temperature
+    ours, theirs = (
+        functional.binary_cross_entropy_with_logits(scores / 2, chances) for scores in (teacher(x) + 3, teacher(x))
+    )
+    # A softmax would see no difference; it is no squared error either, which is 9.
+    assert objective(teacher(x) + 3, target).item() == pytest.approx(4 * (ours - theirs).item(), rel=1e-4)
 
 
 def test_a_teacher_of_pictures_teaches_the_classes_of_each_pixel():

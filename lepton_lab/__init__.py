@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from .explaining import explain
     from .folders import Failure
     from .generation import generate
-    from .injection import parameters
     from .launching import compress, launch, repeat
     from .meters import Measured, measure
+    from .notebook import parameters
     from .overview import table
     from .races import Race, race
     from .rates import RateTest, find_lr
@@ -41,7 +41,7 @@ _HOMES = {
     "SpecError": "spec",
     "Failure": "folders",
     "Run": "run",
-    "parameters": "injection",
+    "parameters": "notebook",
     "launch": "launching",
     "compress": "launching",
     "repeat": "launching",

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from .charts import Chart, number, read
 from .charts.arms import Arm, Arms
 from .charts.pareto import OF_SEED
+from .errors import LabError, SpecError, shown, unknown
 from .folders import ENDED, MEASURES, find, read_json
-from .refusals import LabError, SpecError, shown, unknown
 from .reports.sections import NONE, Section, table
 from .run import Run
-from .uncertainty import LEVEL, Interval, interval
+from .stats import LEVEL, Interval, interval
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from .charts import contestant
+from .errors import shown
 from .launching import fit
-from .refusals import shown
 from .run import MOVED
 from .spec import Spec, SpecError, keywords, pick, table
 from .supervisor import devices

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from . import latency, refusals, sizes
+from . import errors, latency, sizes
 from .artifacts import About, schemes
 from .folders import MEASURES, find, read_json
 from .launching import EPOCHS, changed
@@ -134,7 +134,7 @@ def estimate(run: Run | str, chain: Any = (), *, batches: Sequence[int] = BATCHE
     SpecError, LabError
         What `compress` would refuse, in the same sentence.
     """
-    chosen = refusals.sizes("batches", batches)
+    chosen = errors.sizes("batches", batches)
     parent = run if isinstance(run, Run) else Run(find(run))
     module, shape, classes, vocabulary, tokens = _parent(parent.id, _version(parent))
     about = _about(parent.spec.model, shape, classes, vocabulary, tokens)

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 from . import trained
 from .artifacts.sources import run_data
 from .charts.maps import Maps, Sample
+from .errors import shown, unknown
 from .feeding import Feed
 from .folders import ENDED, RunFolder, find
 from .naming import labels
-from .refusals import shown, unknown
 from .run import Run
 from .spec import CELL, LabError, SpecError
 from .strategies.base import Single

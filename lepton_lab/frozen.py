@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
-from .refusals import SpecError
+from .errors import SpecError
 
 
 def _refuse(self: Any, *given: Any, **named: Any) -> NoReturn:

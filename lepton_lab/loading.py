@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from .processes import die_with_parent
+from .host import die_with_parent
 from .spec import LabError, SpecError
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from .answers import matches, right_answers
-from .refusals import SpecError
+from .errors import SpecError
 
 if TYPE_CHECKING:
     from torch import Tensor

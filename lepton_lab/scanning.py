@@ -9,7 +9,7 @@ from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import refusals, shipping
+from . import errors, shipping
 from .charts import Chart
 from .charts.heat import Heat
 from .folders import RunFolder, find
@@ -152,7 +152,7 @@ def sensitivity(
         raise SpecError(f"ratios={ratios!r}: must be a list of fractions of a layer, each between 0 and 1")
     if importance not in ("magnitude", "random"):
         raise SpecError(f"importance={importance!r}: must be 'magnitude' or 'random', which need no training data")
-    refusals.whole("samples", samples, 1)
+    errors.whole("samples", samples, 1)
     module, (x, y), spec = unparametrized(run.model()), _some(run, samples), run.spec
     if y.is_floating_point():
         raise SpecError(f"run {run.id!r} is a regression: its answers are not right or wrong, so nothing is scanned")

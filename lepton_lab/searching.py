@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 from .charts import CHARTS, Chart
 from .compressors.chain import chain_name
 from .control import send
+from .errors import unknown, whole
 from .estimates import Estimate, estimate, measured
 from .folders import ENDED, find
 from .launching import EPOCHS, changed, compress
-from .refusals import unknown, whole
 from .reports.sections import NONE, Section, table
 from .run import Run
 from .spec import LabError, SpecError

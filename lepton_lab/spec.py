@@ -20,8 +20,8 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from .errors import LabError, SpecError, fitted, must, shown, unknown, visible
 from .frozen import FrozenDict, FrozenList, frozen
-from .refusals import LabError, SpecError, fitted, must, shown, unknown, visible
 from .tables import LISTED, TABLES, keywords, pick, table
 
 __all__ = ["CELL", "LISTED", "OWN", "TABLES", "LabError", "Spec", "SpecError", "keywords", "parsed", "pick", "table"]

@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic.fields import FieldInfo
 
-from .refusals import SpecError, unknown
+from .errors import SpecError, unknown
 
 # The tables stand above this module, and Spec must check names against them: they are found by name when first
 # needed, so that nothing here imports upwards.

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from pydantic import Field
 
 import lepton_lab as lab
-from lepton_lab.injection import PROFILE
+from lepton_lab.notebook import PROFILE
 
 TEXT = st.text(string.printable + "éλ—")
 SIMPLE = [

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 from .. import shipping
 from ..contenders import entries, fields
 from ..datasets import from_user
+from ..errors import whole
 from ..folders import RunFolder
 from ..launching import fit, named
 from ..losses import ignored
-from ..refusals import whole
 from ..reports.sections import NONE, Section, table
 from ..run import Run
 from ..spec import Spec, SpecError

@@ -16,9 +16,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from ..errors import shown
 from ..feeding import Feed
 from ..losses import usual_loss
-from ..refusals import shown
 from ..spec import Spec, SpecError, pick, table
 from ..strategies.base import Single, takes_channels_last
 from ..strategies.work import BACKWARD, FORWARD, GRADIENT, KEPT, LOSS, PASSING, Amount, Event, Held, Workload

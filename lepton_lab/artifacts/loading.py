@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..answers import named
-from ..refusals import shown
+from ..errors import shown
 from ..spec import LabError, SpecError
 from . import container, schemes
 from . import manifest as manifests

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from ..uncertainty import Interval
+    from ..stats import Interval
 
 BELOW = 0.24  # rows that the single seeds stand below the mean of their arm
 SEEDS = "rgba(128,128,128,0.45)"

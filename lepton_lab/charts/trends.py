@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..uncertainty import Interval, interval
+from ..stats import Interval, interval
 from .drawing import COLORS, CONFIG, INK, MARKERS, Chart, Nothing, dress, head, layout, plain
 from .series import number
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from ..refusals import SYNONYMS
+from ..errors import SYNONYMS
 from ..spec import TABLES, Spec, SpecError, keywords, table
 
 FIELDS = [name for name in Spec.model_fields if name != "options"]

@@ -12,8 +12,8 @@ import click
 
 from ..charts import CHARTS
 from ..disks import why
+from ..errors import SpecError
 from ..folders import write_bytes
-from ..refusals import SpecError
 from ..run import attach
 from ..spec import LabError
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..refusals import SpecError, fitted, shown, unknown
+from ..errors import SpecError, fitted, shown, unknown
 from ..spec import keywords, parsed, table
 from .base import Compressor, Work
 

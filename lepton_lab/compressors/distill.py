@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field
 
 from ..answers import class_axis
+from ..errors import SpecError, unknown
 from ..losses import Criterion, Objective
-from ..refusals import SpecError, unknown
 from ..spec import keywords, table
 from .base import Compressor, Epochs, Work
 

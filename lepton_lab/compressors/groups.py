@@ -13,8 +13,8 @@ import torch
 import torch_pruning as tp
 from torch import Tensor, nn
 
+from ..errors import SpecError
 from ..models.blocks import Attention
-from ..refusals import SpecError
 
 WIDTH = "is the width that several layers add to"
 SCORES = "gives the model's answers"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
-from ..refusals import SpecError
+from ..errors import SpecError
 from .base import Compressor, Epochs, Work
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
-from ..refusals import SpecError, unknown
+from ..errors import SpecError, unknown
 from .base import Compressor, Epochs, Work
 
 if TYPE_CHECKING:

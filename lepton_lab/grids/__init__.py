@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from ..datasets import check
+from ..errors import shown, unknown
 from ..folders import data_root, find
 from ..launching import named
-from ..refusals import shown, unknown
 from ..reports.index import label
 from ..spec import LabError, Spec, SpecError
 from ..supervisor import devices

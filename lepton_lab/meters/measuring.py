@@ -10,7 +10,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .. import provenance, refusals
+from .. import errors, provenance
 from ..answers import class_axis
 from ..artifacts import About, Artifact, load
 from ..artifacts.checking import checked
@@ -83,9 +83,9 @@ def measure(
     SpecError, LabError
         In one sentence, before anything is timed.
     """
-    batches = refusals.sizes("batches", batches)
-    refusals.whole("repeats", repeats, 1)
-    refusals.whole("threads", threads, 1)
+    batches = errors.sizes("batches", batches)
+    errors.whole("repeats", repeats, 1)
+    errors.whole("threads", threads, 1)
     name = ""
     if getattr(getattr(model, "spec", None), "compress", None):
         name = getattr(model, "name", "")

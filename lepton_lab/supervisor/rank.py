@@ -17,8 +17,8 @@ from ..checkpoints import NonFinite, seed_all
 from ..events import Log
 from ..feeding import cores
 from ..folders import RunFolder, data_root
+from ..host import die_with_parent, entitle, keep_memory
 from ..optimizers import RANGE_TEST
-from ..processes import die_with_parent, entitle, keep_memory
 from ..spec import Spec, pick, table
 from ..trust import OTHERS
 from . import failures

@@ -16,7 +16,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Any
 
-from ..processes import entitle, threads
+from ..host import entitle, threads
 
 WARM = (
     "cloudpickle",

@@ -12,7 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
 from .compressors.chain import canonical
-from .refusals import FINITE, SpecError, must, nearest, shown, unknown
+from .errors import FINITE, SpecError, must, nearest, shown, unknown
 from .spec import CELL, TABLES, Spec, parsed, pick, table
 
 PROFILE = "LEPTON_LAB_PROFILE"

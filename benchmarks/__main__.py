@@ -12,7 +12,7 @@ import time
 import traceback
 from pathlib import Path
 
-from lepton_lab.folders import write_json
+from lepton_lab.store.folder import write_json
 
 from .processes import cores
 from .rows import Row, markdown

@@ -23,8 +23,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import psutil
 from playwright.sync_api import sync_playwright
 
-from lepton_lab.folders import RunFolder
 from lepton_lab.spec import Spec
+from lepton_lab.store.folder import RunFolder
 from tests.browser.jupyter import QUIET, Jupyter, Notebook, chromium_path, wait_for, write_notebook
 
 CELLS = """import lepton_lab as lab
@@ -67,7 +67,7 @@ def stream(folder: RunFolder, step: int, hz: float, seconds: float) -> dict[int,
     """Append `hz` steps a second through a rank's log; returns when each event happened, unix seconds."""
     import torch
 
-    from lepton_lab.events import Log
+    from lepton_lab.store.log import Log
 
     log, happened = Log(folder.path / "events" / "rank0.jsonl", 0), {}
     log.know(dict, device="cpu", threads=1)

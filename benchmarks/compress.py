@@ -176,8 +176,8 @@ def in_bf16(child: Run, parent: Run, path: Path, quick: bool) -> Measured:
     """The module that a chain made, in bfloat16 in place of its own scheme."""
     import lepton_lab as lab
     from lepton_lab.artifacts.sources import run_data
-    from lepton_lab.folders import RunFolder
-    from lepton_lab.trained import peers
+    from lepton_lab.store.folder import RunFolder
+    from lepton_lab.store.trained import peers
 
     lab.export(child, path, scheme="bf16")
     control = peers(RunFolder(child.folder))[1]

@@ -91,7 +91,8 @@ def main() -> None:
     import torch
 
     import lepton_lab as lab
-    from lepton_lab import latency, provenance
+    from lepton_lab import latency
+    from lepton_lab.store import provenance
 
     torch.set_num_threads(1)
     digits = [str(digit) for digit in range(10)]

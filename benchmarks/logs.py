@@ -29,7 +29,7 @@ def one(events: int, pace: float) -> tuple[float, float, float]:
     """Write train events with `pace` seconds between; ns a scalar in the loop, and in all, and events/s in the file."""
     import torch
 
-    from lepton_lab.events import Log
+    from lepton_lab.store.log import Log
 
     loss, correct = torch.tensor(0.5), torch.tensor(50)
     events = min(events, round(2 / pace)) if pace else events

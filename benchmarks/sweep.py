@@ -31,7 +31,7 @@ def main(count: str) -> dict[str, Any]:
     import psutil
 
     import lepton_lab as lab
-    from lepton_lab.events import memory
+    from lepton_lab.store.log import memory
     from lepton_lab.supervisor import client, devices
     from lepton_lab.supervisor.leases import Queue
 

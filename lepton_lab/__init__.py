@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from .comparing import Comparison, compare
     from .estimates import Estimate, estimate
     from .explaining import explain
-    from .folders import Failure
     from .generation import generate
     from .launching import compress, launch, repeat
     from .meters import Measured, measure
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from .searching import Search, search
     from .serving import Client, Server, serve
     from .spec import LabError, Spec, SpecError
+    from .store.folder import Failure
     from .strategies.base import Single
     from .strategies.group import Group
     from .trainer import Trainer
@@ -39,7 +39,7 @@ _HOMES = {
     "Spec": "spec",
     "LabError": "spec",
     "SpecError": "spec",
-    "Failure": "folders",
+    "Failure": "store.folder",
     "Run": "run",
     "parameters": "notebook",
     "launch": "launching",

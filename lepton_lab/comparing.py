@@ -11,10 +11,10 @@ from .charts import Chart, number, read
 from .charts.arms import Arm, Arms
 from .charts.pareto import OF_SEED
 from .errors import LabError, SpecError, shown, unknown
-from .folders import ENDED, MEASURES, find, read_json
 from .reports.sections import NONE, Section, table
 from .run import Run
 from .stats import LEVEL, Interval, interval
+from .store.folder import ENDED, MEASURES, find, read_json
 
 if TYPE_CHECKING:
     import pandas as pd

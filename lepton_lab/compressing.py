@@ -12,22 +12,23 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import checkpoints, operations, shipping, trained
+from . import operations
 from .compressors import Round, Work, plan
 from .compressors.chain import example
 from .compressors.distill import Distill
-from .control import Control
 from .delivery import deliver, rehearse
 from .evaluation import evaluate
-from .events import Log
 from .feeding import Feed
-from .folders import MEASURES, RunFolder, read_json, write_json
 from .losses import Criterion
 from .spec import LabError, Spec, SpecError, pick, table
+from .store import checkpoints, shipping, trained
+from .store.control import Control
+from .store.folder import MEASURES, RunFolder, read_json, write_json
+from .store.log import Log
+from .store.trained import ARTIFACT, BEGUN, CONTROL, DONE, PARENT, place
+from .store.trust import require_own
 from .strategies.base import Single
-from .trained import ARTIFACT, BEGUN, CONTROL, DONE, PARENT, place
 from .training import Fit, Part, rewind
-from .trust import require_own
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -7,7 +7,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from .folders import RunFolder, read_json
+from .store.folder import RunFolder, read_json
 from .tracing.recording import cut, subtract, union
 
 Span = dict[str, Any]

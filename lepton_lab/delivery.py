@@ -7,14 +7,15 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import artifacts, shipping
+from . import artifacts
 from .compressors import Round
 from .compressors.distill import Distill
 from .compressors.quantize import Quantize
-from .folders import RunFolder
 from .meters import TRAINED_ON, measure
 from .spec import CELL, LabError
-from .trained import ARTIFACT, DONE, peers, place
+from .store import shipping
+from .store.folder import RunFolder
+from .store.trained import ARTIFACT, DONE, peers, place
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

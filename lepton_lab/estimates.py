@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from . import errors, latency, sizes
 from .artifacts import About, schemes
-from .folders import MEASURES, find, read_json
 from .launching import EPOCHS, changed
 from .run import Run
 from .spec import Spec, table
+from .store.folder import MEASURES, find, read_json
 
 if TYPE_CHECKING:
     from torch import nn
@@ -153,7 +153,7 @@ def estimate(run: Run | str, chain: Any = (), *, batches: Sequence[int] = BATCHE
 def estimated(child: Run) -> Estimate | None:
     """What `estimate` tells of the chain of a run that compresses; None where its parent is gone."""
     from .compressors import rehearse
-    from .trained import adopted
+    from .store.trained import adopted
 
     if not child.spec.compress or (held := adopted(child.folder)) is None:
         return None

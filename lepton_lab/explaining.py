@@ -6,15 +6,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import trained
 from .artifacts.sources import run_data
 from .charts.maps import Maps, Sample
 from .errors import shown, unknown
 from .feeding import Feed
-from .folders import ENDED, RunFolder, find
 from .naming import labels
 from .run import Run
 from .spec import CELL, LabError, SpecError
+from .store import trained
+from .store.folder import ENDED, RunFolder, find
 from .strategies.base import Single
 
 if TYPE_CHECKING:

@@ -9,15 +9,16 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import compressing, datasets, shipping, trained, trials
+from . import compressing, datasets, trials
 from .compressors import rehearse
 from .compressors.chain import plan
 from .disks import remedy, why
 from .feeding import alone
-from .folders import RunFolder, data_root, find
 from .losses import ignored
 from .run import Run
 from .spec import CELL, OWN, TABLES, LabError, Spec, SpecError, keywords, pick, table
+from .store import shipping, trained
+from .store.folder import RunFolder, data_root, find
 from .strategies import STRATEGIES
 from .strategies.base import Single
 from .supervisor import devices, submit

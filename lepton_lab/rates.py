@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 from . import datasets
 from .charts import number, read
 from .charts.sweep import Sweep
-from .folders import ENDED, data_root
 from .launching import changed, launch
 from .losses import ignored
 from .naming import title
 from .optimizers import RANGE_TEST
 from .run import POLL, Run
 from .spec import LabError, Spec, SpecError
+from .store.folder import ENDED, data_root
 from .supervisor.rank import load_data
 
 if TYPE_CHECKING:

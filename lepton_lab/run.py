@@ -9,17 +9,18 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import control, costs, provenance, story
+from . import costs
 from .compressors.chain import chain_name, epochs
 from .disks import remedy, why
-from .folders import ENDED, Failure, RunFolder, find, folders, read_json
-from .labels import Labelled
 from .naming import title
 from .progress import waiting
 from .spec import CELL, LabError, Spec, SpecError, keywords, pick, table
+from .store import control, provenance, story
+from .store.folder import ENDED, Failure, RunFolder, find, folders, read_json
+from .store.labels import Labelled
+from .store.tail import Tail
 from .supervisor import devices, leases, reap, resources, submit
 from .supervisor.failures import stall
-from .tails import Tail
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -372,7 +373,7 @@ class Run(Labelled):
         LabError
             If there is no checkpoint yet, or the run was deleted.
         """
-        from . import trained
+        from .store import trained
 
         self._folder.require()
         return trained.model(self._folder)

@@ -9,13 +9,14 @@ from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import errors, shipping
+from . import errors
 from .charts import Chart
 from .charts.heat import Heat
-from .folders import RunFolder, find
 from .losses import Criterion
 from .run import Run
 from .spec import SpecError
+from .store import shipping
+from .store.folder import RunFolder, find
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

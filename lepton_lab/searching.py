@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from .charts import CHARTS, Chart
 from .compressors.chain import chain_name
-from .control import send
 from .errors import unknown, whole
 from .estimates import Estimate, estimate, measured
-from .folders import ENDED, find
 from .launching import EPOCHS, changed, compress
 from .reports.sections import NONE, Section, table
 from .run import Run
 from .spec import LabError, SpecError
+from .store.control import send
+from .store.folder import ENDED, find
 
 if TYPE_CHECKING:
     import optuna

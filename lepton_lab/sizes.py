@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, Any
 
-from . import provenance
 from .artifacts import container, manifest, schemes
 from .artifacts.onnx_graph import LARGE
 from .meters import Latency, Measured
+from .store import provenance
 
 if TYPE_CHECKING:
     from torch import nn

@@ -7,16 +7,16 @@ import time
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from . import checkpoints
-from .checkpoints import NonFinite
-from .control import Control
 from .datasets import bits_per_byte
 from .evaluation import evaluate
-from .events import Log
 from .feeding import Feed
-from .folders import RunFolder
 from .losses import Criterion, token_loss
 from .optimizers import factor
+from .store import checkpoints
+from .store.checkpoints import NonFinite
+from .store.control import Control
+from .store.folder import RunFolder
+from .store.log import Log
 from .tracing import Tracer
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, settings
 
 import lepton_lab as lab
 from lepton_lab.costs import ASKED
-from lepton_lab.folders import ENDED, write_json
+from lepton_lab.store.folder import ENDED, write_json
 from lepton_lab.supervisor import client
 
 SET_BY_OTHERS = ("PYTEST_CURRENT_TEST", "TORCHINDUCTOR_CACHE_DIR", "_TORCHINDUCTOR_PYOBJECT_TENSOR_DATA_PTR")

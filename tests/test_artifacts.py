@@ -29,8 +29,8 @@ import lepton_lab as lab
 from lepton_lab.artifacts import About, container, onnx_graph, write
 from lepton_lab.artifacts.preparing import Prepared, traced
 from lepton_lab.artifacts.schemes import SCHEMES, grow, shrink
-from lepton_lab.folders import RunFolder
 from lepton_lab.models import MODELS
+from lepton_lab.store.folder import RunFolder
 
 DIGITS = [str(i) for i in range(10)]
 IMAGES = {"shape": (1, 28, 28), "dtype": "uint8", "labels": DIGITS, "mean": (0.1307,), "std": (0.3081,)}

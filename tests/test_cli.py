@@ -216,7 +216,7 @@ def test_list_is_a_table():
 
 @pytest.mark.parametrize("width", [40, 60, 79, 80])
 def test_list_never_cuts_an_id(width, monkeypatch):
-    from lepton_lab.folders import RunFolder
+    from lepton_lab.store.folder import RunFolder
 
     run = lab.attach(RunFolder.create(Spec(name="a name that is longer than there is room for")).id)
     monkeypatch.setenv("COLUMNS", str(width))
@@ -249,7 +249,7 @@ def test_a_reader_that_goes_ends_other_commands_in_silence():
 
 
 def test_an_interrupted_run_says_how_to_go_on():
-    from lepton_lab.folders import RunFolder
+    from lepton_lab.store.folder import RunFolder
 
     run = lab.attach(RunFolder.create(Spec()).id)  # that nobody has
     head, remark, *_ = call("show")[0].splitlines()

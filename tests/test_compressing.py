@@ -18,10 +18,10 @@ import lepton_lab as lab
 from lepton_lab.compressing import digest
 from lepton_lab.compressors import COMPRESSORS
 from lepton_lab.compressors.chain import STRATEGIES
-from lepton_lab.folders import RunFolder, read_json
 from lepton_lab.models import MODELS
 from lepton_lab.spec import SpecError
-from lepton_lab.trained import peers
+from lepton_lab.store.folder import RunFolder, read_json
+from lepton_lab.store.trained import peers
 
 pytestmark = pytest.mark.usefixtures("no_compiler")
 

@@ -13,12 +13,12 @@ from conftest import until
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lepton_lab import control
-from lepton_lab.control import Control
-from lepton_lab.events import Log
+from lepton_lab.store import control
+from lepton_lab.store.control import Control
+from lepton_lab.store.log import Log
+from lepton_lab.store.tail import parse
 from lepton_lab.supervisor.devices import visible
 from lepton_lab.supervisor.leases import Queue, holders, root
-from lepton_lab.tails import parse
 
 
 def obey(rank, step):

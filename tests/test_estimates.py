@@ -17,10 +17,10 @@ from lepton_lab.charts import CHARTS
 from lepton_lab.charts.pareto import Pareto, Point, chain_name, front
 from lepton_lab.compressors import rehearse
 from lepton_lab.estimates import estimated, measured
-from lepton_lab.folders import write_json
 from lepton_lab.models import MODELS
 from lepton_lab.reports import compressions
 from lepton_lab.searching import values
+from lepton_lab.store.folder import write_json
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning", "ignore::DeprecationWarning")
 SHAPE, CLASSES = (1, 28, 28), [str(i) for i in range(10)]

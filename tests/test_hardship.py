@@ -16,13 +16,13 @@ import torch
 from conftest import until
 
 import lepton_lab as lab
-from lepton_lab import checkpoints, control, folders, shipping, trust
-from lepton_lab.control import Control
-from lepton_lab.events import Log
-from lepton_lab.folders import RunFolder
 from lepton_lab.spec import LabError
+from lepton_lab.store import checkpoints, control, folder, shipping, trust
+from lepton_lab.store.control import Control
+from lepton_lab.store.folder import RunFolder
+from lepton_lab.store.log import Log
+from lepton_lab.store.tail import parse
 from lepton_lab.switches import switched
-from lepton_lab.tails import parse
 
 
 @contextmanager
@@ -48,7 +48,7 @@ class Talkative(lab.Single):
 
 
 def test_a_report_that_raises_is_noted_once_and_hurts_no_run(tmp_path, monkeypatch):
-    monkeypatch.setattr("lepton_lab.events.SYSTEM", 0.05)
+    monkeypatch.setattr("lepton_lab.store.log.SYSTEM", 0.05)
     log, path, strategy = Log(tmp_path / "rank0.jsonl", 0), tmp_path / "rank0.jsonl", Talkative(lab.Spec())
 
     def waiting():
@@ -218,7 +218,7 @@ def test_a_checkpoint_that_can_t_be_read_is_passed_over_for_the_one_before(stopp
     before, last = RunFolder(stopped.folder).checkpoints()
     damage(stopped, last, name)
     stopped.resume()
-    until(lambda: stopped.state in ("running", *folders.ENDED), 60)
+    until(lambda: stopped.state in ("running", *folder.ENDED), 60)
     told = [row for row in stopped.rows("note") if "the one before it is taken" in row.get("text", "")]
     rewinds = {row["rewind"] for row in stopped.rows("note") if "rewind" in row}
     stopped.stop()
@@ -255,8 +255,8 @@ def test_the_marker_comes_after_the_data(stopped, monkeypatch):
 
 def test_two_runs_that_draw_one_id_get_two(tiny, monkeypatch):
     drawn = iter(["a1a1", "a1a1", "b2b2"])
-    token = folders.secrets.token_hex
-    monkeypatch.setattr(folders.secrets, "token_hex", lambda n: next(drawn) if n == 2 and next_is_id() else token(n))
+    token = folder.secrets.token_hex
+    monkeypatch.setattr(folder.secrets, "token_hex", lambda n: next(drawn) if n == 2 and next_is_id() else token(n))
     monkeypatch.setattr(time, "strftime", lambda *_: "20260101-000000")
 
     def next_is_id():

@@ -18,7 +18,7 @@ from click.testing import CliRunner
 import lepton_lab as lab
 from lepton_lab import reports
 from lepton_lab.cli import main
-from lepton_lab.folders import ENDED
+from lepton_lab.store.folder import ENDED
 
 NOTEBOOK = Path(__file__).parents[1] / "notebooks" / "report.ipynb"
 
@@ -189,7 +189,7 @@ def test_a_run_that_goes_on_is_reported_as_that(tiny):
 
 
 def test_a_run_without_events_is_reported(home):
-    from lepton_lab.folders import RunFolder
+    from lepton_lab.store.folder import RunFolder
 
     run = lab.attach(RunFolder.create(lab.Spec()).id)
     for section in (

@@ -11,10 +11,11 @@ import torch
 from torch import nn
 
 import lepton_lab as lab
-from lepton_lab import control, disks
+from lepton_lab import disks
 from lepton_lab.artifacts import About
-from lepton_lab.folders import RunFolder
 from lepton_lab.spec import LabError
+from lepton_lab.store import control
+from lepton_lab.store.folder import RunFolder
 from lepton_lab.supervisor import resources
 
 

@@ -16,8 +16,8 @@ from conftest import ranks_of, until
 from torch import nn
 
 import lepton_lab as lab
-from lepton_lab import checkpoints
-from lepton_lab.folders import RunFolder
+from lepton_lab.store import checkpoints
+from lepton_lab.store.folder import RunFolder
 
 
 def test_launch_returns_at_once_and_the_run_ends_as_done(tiny):

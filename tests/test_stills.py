@@ -10,7 +10,7 @@ from lepton_widgets.frame import VIEW, Frame
 from nbclient import NotebookClient
 
 import lepton_lab as lab
-from lepton_lab.folders import ENDED
+from lepton_lab.store.folder import ENDED
 
 CELLS = """
 import lepton_lab as lab

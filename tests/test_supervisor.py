@@ -18,8 +18,9 @@ from conftest import numbered, ranks_of, until
 from torch import nn
 
 import lepton_lab as lab
-from lepton_lab import cli, control
-from lepton_lab.folders import RunFolder, write_json
+from lepton_lab import cli
+from lepton_lab.store import control
+from lepton_lab.store.folder import RunFolder, write_json
 from lepton_lab.supervisor import client, failures, warm
 from lepton_lab.supervisor.failures import VICTIM
 from lepton_lab.supervisor.zygote import Inbox

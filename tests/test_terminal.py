@@ -19,8 +19,8 @@ from torch import nn
 
 import lepton_lab as lab
 from lepton_lab.cli.listing import show_figures
-from lepton_lab.folders import RunFolder
 from lepton_lab.spec import Spec
+from lepton_lab.store.folder import RunFolder
 from lepton_lab.supervisor import client
 
 SCRIPT = """

@@ -16,7 +16,7 @@ from torch import nn
 import lepton_lab as lab
 from lepton_lab.advice import measured
 from lepton_lab.charts import footprint
-from lepton_lab.folders import RunFolder
+from lepton_lab.store.folder import RunFolder
 from lepton_lab.tracing.recording import MARK, Recording, cut, subtract, union
 
 US = 1000

@@ -19,9 +19,9 @@ from lepton_widgets.shelf import Catalogue
 from lepton_widgets.status import Status
 
 import lepton_lab as lab
-from lepton_lab.folders import Failure, RunFolder
 from lepton_lab.spec import Spec
-from lepton_lab.tails import rewound
+from lepton_lab.store.folder import Failure, RunFolder
+from lepton_lab.store.tail import rewound
 
 
 def train(step, rank=0, loss=1.0, samples=32, t=None, **more):

@@ -8,17 +8,17 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from .. import shipping
 from ..contenders import entries, fields
 from ..datasets import from_user
 from ..errors import whole
-from ..folders import RunFolder
 from ..launching import fit, named
 from ..losses import ignored
 from ..reports.sections import NONE, Section, table
 from ..run import Run
 from ..spec import Spec, SpecError
 from ..spec import table as family
+from ..store import shipping
+from ..store.folder import RunFolder
 from ..strategies.work import Cost, shown
 from ..supervisor.rank import load_data
 

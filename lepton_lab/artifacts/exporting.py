@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..folders import write_bytes
 from ..spec import SpecError, pick
+from ..store.folder import write_bytes
 from . import schemes
 from .about import About
 from .container import unwritten

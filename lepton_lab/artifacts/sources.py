@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .. import shipping
-from ..folders import RunFolder, data_root
 from ..spec import LabError, pick, table
+from ..store import shipping
+from ..store.folder import RunFolder, data_root
 from .about import About
 
 if TYPE_CHECKING:

@@ -164,7 +164,7 @@ def pareto(runs: list[Run]) -> Chart:
 
 def points(runs: Iterable[Run]) -> list[Point]:
     """Runs that measured what they made, those that differ in nothing but the seed as one; the dense models first."""
-    from ..folders import MEASURES, read_json
+    from ..store.folder import MEASURES, read_json
 
     groups: dict[tuple[str, str], dict[str, tuple[Run, Mapping[str, Any]]]] = {}
     for run in runs:
@@ -189,8 +189,8 @@ def points(runs: Iterable[Run]) -> list[Point]:
 
 def _origin(run: Run) -> str:
     """What the parents of runs have in common that began with the same model but for the seed."""
-    from ..folders import find
     from ..spec import LabError
+    from ..store.folder import find
 
     try:
         return _key(find(run.spec.parent).spec)
@@ -200,9 +200,9 @@ def _origin(run: Run) -> str:
 
 def _point(name: str, kind: str, group: list[tuple[Run, Mapping[str, Any]]], only: bool) -> Point:
     """One point; `only`: whether no other has its name."""
-    from ..folders import find
-    from ..provenance import command
     from ..spec import CELL, LabError
+    from ..store.folder import find
+    from ..store.provenance import command
 
     run = group[0][0]
     accuracy, costs = tuple(told["accuracy"] for _, told in group), tuple(_costs(told for _, told in group))

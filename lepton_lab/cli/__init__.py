@@ -11,10 +11,10 @@ from typing import Any
 
 import click
 
-from ..folders import ENDED, home
 from ..launching import launch, repeat
 from ..run import Run, attach, runs
 from ..spec import LabError, Spec, SpecError
+from ..store.folder import ENDED, home
 from .advising import advise
 from .artifacts import export, load_test, measure
 from .compressing import command as compressing

@@ -159,7 +159,7 @@ def _is_file(what: str | None) -> bool:
 def _data(name: str | None) -> Any:
     if name is None:
         return None
-    from ..folders import data_root
     from ..spec import pick, table
+    from ..store.folder import data_root
 
     return pick(table("dataset"), name, "dataset")(data_root(), 0)

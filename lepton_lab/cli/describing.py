@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..charts import number
-from ..folders import RunFolder
+from ..store.folder import RunFolder
 
 if TYPE_CHECKING:
-    from ..folders import Failure
     from ..run import Run
+    from ..store.folder import Failure
 
 FIGURES = {
     "loss": "training loss",

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
-from ..folders import ENDED
 from ..run import attach
+from ..store.folder import ENDED
 
 run_id = click.argument("id")
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..folders import ENDED
 from ..progress import EVERY, Epochs, Show, bar, plain, width
+from ..store.folder import ENDED
 from .describing import record
 
 if TYPE_CHECKING:

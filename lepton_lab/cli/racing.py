@@ -11,10 +11,10 @@ import click
 from ..charts import contestant
 from ..contenders import contenders
 from ..equality import DIFFERS
-from ..folders import ENDED
 from ..races import COLUMNS, Race
 from ..races import race as start
 from ..spec import Spec, SpecError
+from ..store.folder import ENDED
 from .listing import show_figures
 from .options import CHAIN, SpecCommand, as_json, chosen, option_help, pair, spec_options, split
 from .progress import follow

@@ -13,9 +13,9 @@ import click
 from ..charts import CHARTS
 from ..disks import why
 from ..errors import SpecError
-from ..folders import write_bytes
 from ..run import attach
 from ..spec import LabError
+from ..store.folder import write_bytes
 
 EXAMPLES = """
 \b

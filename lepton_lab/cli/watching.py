@@ -8,10 +8,10 @@ from pathlib import Path
 
 import click
 
-from ..folders import ENDED
 from ..progress import EVERY
 from ..run import Run, attach
 from ..spec import SpecError
+from ..store.folder import ENDED
 from .options import as_json
 from .progress import EXIT, foreground
 

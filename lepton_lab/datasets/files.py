@@ -17,8 +17,8 @@ from http.client import HTTPException
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from ..folders import write_bytes
 from ..spec import SpecError
+from ..store.folder import write_bytes
 
 TIMEOUT = 30  # seconds that a mirror may stay silent
 CHUNK = 1 << 20  # bytes

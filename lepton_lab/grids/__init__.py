@@ -14,10 +14,10 @@ from typing import Any
 
 from ..datasets import check
 from ..errors import shown, unknown
-from ..folders import data_root, find
 from ..launching import named
 from ..reports.index import label
 from ..spec import LabError, Spec, SpecError
+from ..store.folder import data_root, find
 from ..supervisor import devices
 
 KEYS = ("base", "axes", "seeds")

@@ -13,14 +13,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from .. import control
 from ..charts import number, read
-from ..folders import ENDED, absolute, write_json
 from ..launching import launch
 from ..reports import report
 from ..reports.index import Entry, write
 from ..run import Run, attach
 from ..spec import LabError
+from ..store import control
+from ..store.folder import ENDED, absolute, write_json
 from ..supervisor import devices
 from . import Cell, Grid
 from .output import FORMAT, claimed, read_records, writable, write_records

@@ -10,19 +10,20 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .. import errors, provenance
+from .. import errors
 from ..answers import class_axis
 from ..artifacts import About, Artifact, load
 from ..artifacts.checking import checked
 from ..artifacts.sources import run_data, source
 from ..datasets import Data
 from ..feeding import labels
-from ..folders import RunFolder
 from ..progress import line
 from ..spec import LabError, SpecError
+from ..store import provenance
+from ..store.folder import RunFolder
+from ..store.trained import ARTIFACT
+from ..store.trained import peers as kept_peers
 from ..switches import switched
-from ..trained import ARTIFACT
-from ..trained import peers as kept_peers
 from . import candidates, clocks
 from .candidates import Candidate
 from .figures import Latency, Measured, wilson

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..disks import why
-from ..folders import absolute, replacing
 from ..naming import labels
 from ..run import Run, attach
 from ..spec import LabError
+from ..store.folder import absolute, replacing
 from .compression import compressions
 from .pictures import picture
 from .sections import Section, costs, failures, figures, heading, provenance, spec, timings

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ..charts import number, read
 from ..charts.drawing import Nothing
 from ..compressors.chain import chain_name
-from ..folders import ENDED, write_text
+from ..store.folder import ENDED, write_text
 from .overviews import curves, trade
 from .pictures import Picture, picture
 from .sections import NONE, badge, seconds

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from ..charts import number, read, size
 from ..compressors.chain import chain_name
-from ..folders import ENDED
 from ..naming import labels, title
+from ..store.folder import ENDED
 
 if TYPE_CHECKING:
-    from ..folders import Failure
     from ..run import Run
+    from ..store.folder import Failure
 
 NONE = "–"
 LONG = 40  # characters from which a cell is a sentence, which notebooks must not align to the right

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ..folders import Failure, RunFolder
+from ..store.folder import Failure, RunFolder
 from . import devices, leases
 
 CODE = "from lepton_lab.supervisor.zygote import main; main()"

@@ -11,9 +11,10 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
-from .. import operations, shipping
-from ..folders import Failure, RunFolder, read_json, write_json
+from .. import operations
 from ..loading import Fault
+from ..store import shipping
+from ..store.folder import Failure, RunFolder, read_json, write_json
 from . import resources
 
 STILL = 10.0  # seconds without a step after which that is said

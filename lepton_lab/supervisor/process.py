@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from .. import control, provenance
-from ..events import Log
-from ..folders import Failure, RunFolder
+from ..store import control, provenance
+from ..store.folder import Failure, RunFolder
+from ..store.log import Log
 from . import devices, failures, rank, resources
 from .leases import Queue
 

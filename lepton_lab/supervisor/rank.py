@@ -12,15 +12,16 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .. import operations, shipping, trials
-from ..checkpoints import NonFinite, seed_all
-from ..events import Log
+from .. import operations, trials
 from ..feeding import cores
-from ..folders import RunFolder, data_root
 from ..host import die_with_parent, entitle, keep_memory
 from ..optimizers import RANGE_TEST
 from ..spec import Spec, pick, table
-from ..trust import OTHERS
+from ..store import shipping
+from ..store.checkpoints import NonFinite, seed_all
+from ..store.folder import RunFolder, data_root
+from ..store.log import Log
+from ..store.trust import OTHERS
 from . import failures
 
 if TYPE_CHECKING:

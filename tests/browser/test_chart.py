@@ -10,8 +10,8 @@ from lepton_widgets.curves import Curves, pack
 from lepton_widgets.live import static
 
 import lepton_lab as lab
-from lepton_lab.folders import RunFolder
 from lepton_lab.spec import Spec
+from lepton_lab.store.folder import RunFolder
 
 pytestmark = pytest.mark.browser
 

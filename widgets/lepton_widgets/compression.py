@@ -13,8 +13,8 @@ import traitlets
 
 import lepton_lab as lab
 from lepton_lab.estimates import Estimate, label, measured, shown
-from lepton_lab.folders import ENDED
 from lepton_lab.spec import LabError, table
+from lepton_lab.store.folder import ENDED
 
 from .form import item
 from .frame import Shown, static

@@ -13,8 +13,8 @@ import traitlets
 
 import lepton_lab as lab
 from lepton_lab import supervisor
-from lepton_lab.folders import ENDED
 from lepton_lab.spec import LabError, Spec, SpecError, pick
+from lepton_lab.store.folder import ENDED
 
 from .curves import Key, Mark, pack
 from .form import code

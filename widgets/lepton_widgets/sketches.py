@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from lepton_lab import Run
-from lepton_lab.folders import ENDED, RunFolder, home
 from lepton_lab.spec import Spec
+from lepton_lab.store.folder import ENDED, RunFolder, home
 
 from .curves import Curves, Row
 from .feed import Feed

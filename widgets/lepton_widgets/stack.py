@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipywidgets as ipw
 
 from lepton_lab import Run, runs
-from lepton_lab.folders import ENDED
+from lepton_lab.store.folder import ENDED
 
 from .frame import Shown
 from .live import Live

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from lepton_lab import story
 from lepton_lab.charts.series import begun
 from lepton_lab.compressors.chain import epochs
 from lepton_lab.naming import title
+from lepton_lab.store import story
 
 TERMINAL = frozenset({"done", "stopped", "failed", "interrupted"})
 

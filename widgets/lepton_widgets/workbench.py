@@ -12,9 +12,10 @@ from typing import Any
 import ipywidgets as ipw
 
 import lepton_lab as lab
-from lepton_lab import provenance, shipping, supervisor
+from lepton_lab import supervisor
 from lepton_lab.datasets import from_user
 from lepton_lab.spec import CELL, OWN, LabError, Spec, SpecError
+from lepton_lab.store import provenance, shipping
 
 from .advisor import Advisor
 from .form import MAIN, MORE, Form, code, describe, preview

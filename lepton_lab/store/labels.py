@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .errors import visible
-from .folders import RunFolder
-from .spec import Spec, SpecError
+from ..errors import visible
+from ..spec import Spec, SpecError
+from .folder import RunFolder
 
 
 class Labelled:

@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .folders import RunFolder, read_json, replacing, write_json
-from .losses import terms
-from .spec import SpecError
-from .switches import switched
+from ..losses import terms
+from ..spec import SpecError
+from ..switches import switched
+from .folder import RunFolder, read_json, replacing, write_json
 from .trust import require_own
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def check(model: Any = None, data: Any = None, loss: Any = None, strategy: Any =
     """
     from torch import nn
 
-    from .strategies.base import Single
+    from ..strategies.base import Single
 
     if model is not None and not callable(model):
         raise SpecError(

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import checkpoints, models, shipping
-from .folders import RunFolder, read_json, write_json
-from .spec import LabError
+from .. import models
+from ..spec import LabError
+from . import checkpoints, shipping
+from .folder import RunFolder, read_json, write_json
 
 if TYPE_CHECKING:
     from torch import nn

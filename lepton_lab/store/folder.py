@@ -16,9 +16,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .disks import remedy, why
-from .spec import LabError, Spec, SpecError
-from .tails import Tail, parse, rewound
+from ..disks import remedy, why
+from ..spec import LabError, Spec, SpecError
+from .tail import Tail, parse, rewound
 from .trust import close_to_others
 
 FORMAT = 1

@@ -11,15 +11,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .folders import RunFolder
-from .spec import LabError
+from ..spec import LabError
+from .folder import RunFolder
 from .trust import require_own
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
     from torch.optim import Optimizer
 
-    from .strategies.base import Single
+    from ..strategies.base import Single
 
 TENSORS = "tensors"  # folder in a checkpoint, written by torch.distributed.checkpoint
 MARKER = "complete"  # an empty file, written when all else is on the disk

@@ -11,9 +11,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from .feeding import cores
-from .folders import RunFolder, write_json
-from .spec import Spec
+from ..feeding import cores
+from ..spec import Spec
+from .folder import RunFolder, write_json
 
 PACKAGES = ("lepton-lab", "torch", "numpy", "pydantic", "cloudpickle", "scikit-learn")
 

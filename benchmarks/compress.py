@@ -16,7 +16,7 @@ from .rows import Row
 if TYPE_CHECKING:
     from lepton_lab import Run, Spec
     from lepton_lab.estimates import Estimate
-    from lepton_lab.meters import Measured
+    from lepton_lab.measures import Measured
 
 TITLE = "Compression on MNIST, latency at batch 64 on one thread: means over seeds (least to most)"
 SEEDS = 3
@@ -50,7 +50,7 @@ class Case:
 
     def rows(self, smaller: float, faster: float, lost: float, rival: str = "") -> list[Row]:
         """Bytes, latency and accuracy; `rival`: what it must be faster than, in place of the best peer."""
-        from lepton_lab.meters import TRAINED_ON
+        from lepton_lab.measures import TRAINED_ON
 
         rivals = [peer(one, rival) if rival else one.best_peer(BATCH) for one in self.measured]
         named = " or ".join(sorted({one.name for one in rivals}))

@@ -1,5 +1,5 @@
 """
-The constants of `lepton_lab.latency`, fitted on this machine: `python -m benchmarks.latency`, some minutes.
+The constants of `lepton_lab.measures.latency`, fitted on this machine: `python -m benchmarks.latency`, some minutes.
 
 Models of all kinds, dense, pruned and of low rank, are written in every scheme and timed in turn, in rounds: of what
 disturbs a machine a few rounds are free. Times are those of the thread, so that others' processes count less.
@@ -61,7 +61,8 @@ def written(folder: Path, about: About) -> Iterator[tuple[str, str, list[list[fl
     """Model, scheme and runtime, features by batch size, and file."""
     import torch
 
-    from lepton_lab import artifacts, latency
+    from lepton_lab import artifacts
+    from lepton_lab.measures import latency
 
     for i, (name, module) in enumerate(models()):
         work = latency.work(module, torch.zeros(1, 1, 28, 28))
@@ -91,7 +92,7 @@ def main() -> None:
     import torch
 
     import lepton_lab as lab
-    from lepton_lab import latency
+    from lepton_lab.measures import latency
     from lepton_lab.store import provenance
 
     torch.set_num_threads(1)

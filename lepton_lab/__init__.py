@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .explaining import explain
     from .generation import generate
     from .launching import compress, launch, repeat
-    from .meters import Measured, measure
+    from .measures import Measured, measure
     from .notebook import parameters
     from .overview import table
     from .races import Race, race
@@ -64,8 +64,8 @@ _HOMES = {
     "Artifact": "artifacts",
     "export": "artifacts",
     "load": "artifacts",
-    "measure": "meters",
-    "Measured": "meters",
+    "measure": "measures",
+    "Measured": "measures",
     "Estimate": "estimates",
     "estimate": "estimates",
     "explain": "explaining",

@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from . import errors, latency, sizes
+from . import errors
 from .artifacts import About, schemes
 from .launching import EPOCHS, changed
+from .measures import latency, sizes
 from .run import Run
 from .spec import Spec, table
 from .store.folder import MEASURES, find, read_json
@@ -43,7 +44,7 @@ class Estimate:
     bytes : int
         Of the artifact.
     latency : dict
-        Batch size -> seconds of a forward pass by one thread: a prediction, see `lepton_lab.latency`.
+        Batch size -> seconds of a forward pass by one thread: a prediction, see `lepton_lab.measures.latency`.
     dense : Estimate or None
         The same of the model as it is.
     """

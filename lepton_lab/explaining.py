@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from .artifacts.sources import run_data
 from .charts.maps import Maps, Sample
+from .engine.feed import Feed
 from .errors import shown, unknown
-from .feeding import Feed
 from .naming import labels
 from .run import Run
 from .spec import CELL, LabError, SpecError

@@ -9,11 +9,12 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import compressing, datasets, trials
+from . import datasets
 from .compressors import rehearse
 from .compressors.chain import plan
 from .disks import remedy, why
-from .feeding import alone
+from .engine import chain, trials
+from .engine.feed import alone
 from .losses import ignored
 from .run import Run
 from .spec import CELL, OWN, TABLES, LabError, Spec, SpecError, keywords, pick, table
@@ -252,7 +253,7 @@ def _child(spec: Spec, parts: dict[str, Any], like: Path | None = None) -> RunFo
     source, (module, told) = (like, adopted) if like and adopted else _parent(spec)
     if "data" in parts:
         given = parts["data"]
-        compressing.refuse(told, spec, given.shape, len(given.classes), given.vocabulary)
+        chain.refuse(told, spec, given.shape, len(given.classes), given.vocabulary)
         parts["data"] = _alike(given, told)
     rehearse(module, spec, tuple(told["shape"]), len(told["classes"]), told.get("vocabulary", 0))
     replaced = {"model", *parts} | {name for name, field in OWN.items() if field not in spec.own}

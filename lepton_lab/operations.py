@@ -18,7 +18,7 @@ KEPT = 1024  # operations that the recorder remembers, the oldest dropped: more 
 WAITING = ("lepton_lab/strategies/", "torch/distributed/")  # files whose functions wait for other ranks
 # Files whose functions wait on behalf of others.
 PASSED = (sysconfig.get_paths()["stdlib"], "torch/futures/", "torch/multiprocessing/", "torch/utils/data/")
-LOADING = "lepton_lab/loading.py"
+LOADING = "lepton_lab/engine/loading.py"
 SIZES = {"Double": 8, "Long": 8, "Half": 2, "BFloat16": 2, "Byte": 1, "Char": 1, "Bool": 1}  # else 4 bytes a number
 # Bytes that a rank of a ring of n sends for each byte that it puts in (nccl's documentation).
 FACTORS: dict[str, Callable[[int], float]] = {

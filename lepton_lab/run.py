@@ -9,9 +9,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import costs
 from .compressors.chain import chain_name, epochs
 from .disks import remedy, why
+from .engine.tracing import costs
 from .naming import title
 from .progress import waiting
 from .spec import CELL, LabError, Spec, SpecError, keywords, pick, table

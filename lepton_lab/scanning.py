@@ -228,7 +228,7 @@ def _some(run: Run, count: int) -> tuple[Tensor, Tensor]:
     import torch
 
     from .artifacts.sources import run_data
-    from .feeding import Feed
+    from .engine.feed import Feed
     from .strategies.base import Single
 
     data = run_data(run)

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 import lepton_lab as lab
-from lepton_lab.costs import ASKED
+from lepton_lab.engine.tracing.costs import ASKED
 from lepton_lab.store.folder import ENDED, write_json
 from lepton_lab.supervisor import client
 

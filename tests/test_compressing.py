@@ -15,9 +15,9 @@ from test_compressors import SHAPES
 from torch import nn
 
 import lepton_lab as lab
-from lepton_lab.compressing import digest
 from lepton_lab.compressors import COMPRESSORS
 from lepton_lab.compressors.chain import STRATEGIES
+from lepton_lab.engine.chain import digest
 from lepton_lab.models import MODELS
 from lepton_lab.spec import SpecError
 from lepton_lab.store.folder import RunFolder, read_json

@@ -11,8 +11,8 @@ from torch import nn
 import lepton_lab as lab
 from lepton_lab.answers import right_answers
 from lepton_lab.datasets import DATASETS
-from lepton_lab.evaluation import evaluate
-from lepton_lab.feeding import Feed
+from lepton_lab.engine.evaluation import evaluate
+from lepton_lab.engine.feed import Feed
 from lepton_lab.losses import token_loss
 from lepton_lab.models import MODELS
 from lepton_lab.store.folder import data_root

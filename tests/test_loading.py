@@ -12,8 +12,8 @@ from torch import nn
 from torch.utils.data import Dataset, Subset
 
 import lepton_lab as lab
-from lepton_lab import feeding, loading
-from lepton_lab.loading import Fault
+from lepton_lab.engine import feed, loading
+from lepton_lab.engine.loading import Fault
 from lepton_lab.spec import SpecError
 
 
@@ -58,7 +58,7 @@ def ragged():
     return torch.ones(9), 0
 
 
-needs_cores = pytest.mark.skipif(feeding.cores() < 2, reason="one core: ranks read the data themselves")
+needs_cores = pytest.mark.skipif(feed.cores() < 2, reason="one core: ranks read the data themselves")
 # As classes of a cell are in a rank: no process can import them by name.
 for unknown in (Sample, Tagged, Broken):
     unknown.__qualname__ = f"Gone.{unknown.__qualname__}"

@@ -18,7 +18,7 @@ import lepton_lab as lab
 from lepton_lab import progress
 from lepton_lab.artifacts import About, counting, write
 from lepton_lab.datasets import Data
-from lepton_lab.meters import Latency, Measured, candidates, clocks, wilson
+from lepton_lab.measures import Latency, Measured, candidates, clocks, wilson
 from lepton_lab.models import MODELS
 
 SIX = About("net", (6,), "float32", ["a", "b", "c"])

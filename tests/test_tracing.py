@@ -16,8 +16,8 @@ from torch import nn
 import lepton_lab as lab
 from lepton_lab.advice import measured
 from lepton_lab.charts import footprint
+from lepton_lab.engine.tracing.recording import MARK, Recording, cut, subtract, union
 from lepton_lab.store.folder import RunFolder
-from lepton_lab.tracing.recording import MARK, Recording, cut, subtract, union
 
 US = 1000
 

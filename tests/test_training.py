@@ -11,7 +11,7 @@ from torch.nn import functional
 
 import lepton_lab as lab
 from lepton_lab.datasets import DATASETS
-from lepton_lab.feeding import Feed
+from lepton_lab.engine.feed import Feed
 from lepton_lab.models import MODELS
 from lepton_lab.optimizers import OPTIMIZERS
 from lepton_lab.store.folder import data_root

@@ -6,10 +6,10 @@ from torch import nn
 
 import lepton_lab as lab
 from lepton_lab.datasets import from_user
-from lepton_lab.feeding import alone
+from lepton_lab.engine.feed import alone
+from lepton_lab.engine.trials import normalises
 from lepton_lab.spec import SpecError
 from lepton_lab.supervisor.remedies import remedied
-from lepton_lab.trials import normalises
 
 X, Y = torch.randn(129, 8), torch.arange(129) % 4
 

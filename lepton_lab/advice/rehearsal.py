@@ -16,8 +16,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from ..engine.feed import Feed
 from ..errors import shown
-from ..feeding import Feed
 from ..losses import usual_loss
 from ..spec import Spec, SpecError, pick, table
 from ..strategies.base import Single, takes_channels_last

@@ -68,7 +68,7 @@ def measure(
     as_json: bool,
 ) -> None:
     """Measure a file or a run's model, beside fair peers."""
-    from ..meters import measure as meter
+    from ..measures import measure as meter
 
     model = Path(what) if _is_file(what) else attach(what)
     found = meter(

@@ -11,7 +11,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from ..feeding import cores
+from ..engine.feed import cores
 from ..spec import Spec
 from .folder import RunFolder, write_json
 

@@ -7,7 +7,7 @@ import os
 import sys
 from importlib import metadata
 
-from ..feeding import cores
+from ..engine.feed import cores
 from ..spec import Spec, SpecError, table
 
 METHODS = ("fork", "spawn")  # ways of starting ranks

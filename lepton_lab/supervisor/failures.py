@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import operations
-from ..loading import Fault
+from ..engine.loading import Fault
 from ..store import shipping
 from ..store.folder import Failure, RunFolder, read_json, write_json
 from . import resources

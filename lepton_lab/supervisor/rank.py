@@ -12,8 +12,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .. import operations, trials
-from ..feeding import cores
+from .. import operations
+from ..engine import trials
+from ..engine.feed import cores
 from ..host import die_with_parent, entitle, keep_memory
 from ..optimizers import RANGE_TEST
 from ..spec import Spec, pick, table
@@ -96,9 +97,9 @@ def _train(folder: RunFolder, rank: int, gpu: str | None, sharing: int, log: Log
     import numpy as np
     import torch
 
-    from ..compressing import Chain
+    from ..engine.chain import Chain
+    from ..engine.loop import Fit, rewind
     from ..losses import Criterion, usual_loss
-    from ..training import Fit, rewind
 
     log.start(partial(failures.standing, folder))  # now, since a user's code may stand still in its first line
     spec = folder.spec

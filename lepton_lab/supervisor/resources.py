@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..disks import FULL, UNITS, met, remedy, sized, why
-from ..loading import Fault
+from ..engine.loading import Fault
 from ..spec import LabError, Spec
 from .remedies import remedied
 

@@ -26,12 +26,12 @@ WARM = (
     "torch.distributed.pipelining",
     "torch.nn.parallel",
     "torch.utils.data",
-    "lepton_lab.compressing",
+    "lepton_lab.engine.chain",
     "lepton_lab.datasets",
     "lepton_lab.models",
     "lepton_lab.optimizers",
     "lepton_lab.supervisor.process",
-    "lepton_lab.training",
+    "lepton_lab.engine.loop",
 )
 FILES = 65536  # descriptors that it may hold: each run that waits for the imports to end takes one
 

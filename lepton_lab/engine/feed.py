@@ -7,16 +7,16 @@ import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from ..spec import Spec
 from .loading import load
-from .spec import Spec
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from .datasets import Data
-    from .losses import Batch
-    from .strategies.base import Single
+    from ..datasets import Data
+    from ..losses import Batch
+    from ..strategies.base import Single
 
 EVAL_ELEMENTS = 2**18  # inputs of an evaluation batch hold about this many numbers; for tokens, their scores do
 

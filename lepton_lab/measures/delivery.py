@@ -7,20 +7,20 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import artifacts
-from .compressors import Round
-from .compressors.distill import Distill
-from .compressors.quantize import Quantize
-from .meters import TRAINED_ON, measure
-from .spec import CELL, LabError
-from .store import shipping
-from .store.folder import RunFolder
-from .store.trained import ARTIFACT, DONE, peers, place
+from .. import artifacts
+from ..compressors import Round
+from ..compressors.distill import Distill
+from ..compressors.quantize import Quantize
+from ..spec import CELL, LabError
+from ..store import shipping
+from ..store.folder import RunFolder
+from ..store.trained import ARTIFACT, DONE, peers, place
+from . import TRAINED_ON, measure
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from .datasets import Data
+    from ..datasets import Data
 
 
 def deliver(folder: RunFolder, rounds: list[Round], data: Data) -> dict[str, Any]:

@@ -9,16 +9,16 @@ from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from .. import operations
-from ..store.folder import RunFolder, write_json
-from ..store.log import Log
+from ... import operations
+from ...store.folder import RunFolder, write_json
+from ...store.log import Log
 from .links import Links
 from .recording import MARK, Recording
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..strategies.base import Single
+    from ...strategies.base import Single
 
 __all__ = ["Tracer"]
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .store.folder import home, read_json, write_json
+from ..store.folder import home, read_json, write_json
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -73,7 +73,7 @@ def work(module: nn.Module, sample: Tensor) -> Work:
     """
     import torch
 
-    from .artifacts.counting import unfused
+    from ..artifacts.counting import unfused
 
     counter = _counter()
     hooks = [

@@ -7,22 +7,22 @@ import time
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from .datasets import bits_per_byte
+from ..datasets import bits_per_byte
+from ..losses import Criterion, token_loss
+from ..optimizers import factor
+from ..store import checkpoints
+from ..store.checkpoints import NonFinite
+from ..store.control import Control
+from ..store.folder import RunFolder
+from ..store.log import Log
 from .evaluation import evaluate
-from .feeding import Feed
-from .losses import Criterion, token_loss
-from .optimizers import factor
-from .store import checkpoints
-from .store.checkpoints import NonFinite
-from .store.control import Control
-from .store.folder import RunFolder
-from .store.log import Log
+from .feed import Feed
 from .tracing import Tracer
 
 if TYPE_CHECKING:
-    from .datasets import Data
-    from .losses import Objective
-    from .strategies.base import Single
+    from ..datasets import Data
+    from ..losses import Objective
+    from ..strategies.base import Single
 
 WAIT = 0.02  # seconds between looks while paused
 CONFUSED = 200  # classes up to which a confusion matrix is of use

@@ -6,13 +6,13 @@ import copy
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from .feeding import alone
-from .spec import Spec, SpecError
+from ..spec import Spec, SpecError
+from .feed import alone
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from .datasets import Data
+    from ..datasets import Data
 
 
 def bare(make: Callable[[], nn.Module]) -> nn.Module | None:

@@ -16,7 +16,7 @@ from ..artifacts import About, Artifact, load
 from ..artifacts.checking import checked
 from ..artifacts.sources import run_data, source
 from ..datasets import Data
-from ..feeding import labels
+from ..engine.feed import labels
 from ..progress import line
 from ..spec import LabError, SpecError
 from ..store import provenance

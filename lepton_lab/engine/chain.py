@@ -12,28 +12,28 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import operations
-from .compressors import Round, Work, plan
-from .compressors.chain import example
-from .compressors.distill import Distill
-from .delivery import deliver, rehearse
+from .. import operations
+from ..compressors import Round, Work, plan
+from ..compressors.chain import example
+from ..compressors.distill import Distill
+from ..losses import Criterion
+from ..measures.delivery import deliver, rehearse
+from ..spec import LabError, Spec, SpecError, pick, table
+from ..store import checkpoints, shipping, trained
+from ..store.control import Control
+from ..store.folder import MEASURES, RunFolder, read_json, write_json
+from ..store.log import Log
+from ..store.trained import ARTIFACT, BEGUN, CONTROL, DONE, PARENT, place
+from ..store.trust import require_own
+from ..strategies.base import Single
 from .evaluation import evaluate
-from .feeding import Feed
-from .losses import Criterion
-from .spec import LabError, Spec, SpecError, pick, table
-from .store import checkpoints, shipping, trained
-from .store.control import Control
-from .store.folder import MEASURES, RunFolder, read_json, write_json
-from .store.log import Log
-from .store.trained import ARTIFACT, BEGUN, CONTROL, DONE, PARENT, place
-from .store.trust import require_own
-from .strategies.base import Single
-from .training import Fit, Part, rewind
+from .feed import Feed
+from .loop import Fit, Part, rewind
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from .datasets import Data
+    from ..datasets import Data
 
 FIGURES = "done.json"  # what a round ended with, beside its module
 OF_RUN = ("compress", "name", "timeout", "checkpoint_every", "eval_every", "strategy", "world", "device")

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from .feeding import Feed
-from .losses import Criterion
-from .strategies.base import evaluating
+from ..losses import Criterion
+from ..strategies.base import evaluating
+from .feed import Feed
 
 if TYPE_CHECKING:
-    from .losses import Loss
-    from .strategies.base import Single
+    from ..losses import Loss
+    from ..strategies.base import Single
 
 
 def evaluate(strategy: Single, feed: Feed, loss: Loss, confusion: bool = False) -> dict[str, Any]:

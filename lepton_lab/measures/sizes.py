@@ -14,15 +14,15 @@ from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, Any
 
-from .artifacts import container, manifest, schemes
-from .artifacts.onnx_graph import LARGE
-from .meters import Latency, Measured
-from .store import provenance
+from ..artifacts import container, manifest, schemes
+from ..artifacts.onnx_graph import LARGE
+from ..store import provenance
+from . import Latency, Measured
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from .artifacts import About
+    from ..artifacts import About
     from .latency import Work
 
 SHALLOW = 64

@@ -7,8 +7,8 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from .store.folder import RunFolder, read_json
-from .tracing.recording import cut, subtract, union
+from ...store.folder import RunFolder, read_json
+from .recording import cut, subtract, union
 
 Span = dict[str, Any]
 

@@ -15,7 +15,7 @@ BATCH, EPOCHS = 32, 8
 
 def measure(quick: bool) -> list[Row]:
     """Tokens per second after the first steps, which compile; nothing where there is no GPU."""
-    from lepton_lab.supervisor.devices import gpus
+    from lepton_lab.launchers.devices import gpus
 
     return compare("cuda", SIZES, BATCH, EPOCHS, 1 if quick else 5) if gpus() else []
 

@@ -38,8 +38,8 @@ def main(standby: str, repeats: str) -> dict[str, Any]:
     """Launch as often, one after the other, and look when each returned and when its first step was done."""
     os.environ["LEPTON_LAB_STANDBY"] = str(int(standby == "standby"))
     import lepton_lab as lab
+    from lepton_lab.launchers.local import client
     from lepton_lab.store.folder import find
-    from lepton_lab.supervisor import client
 
     spec = lab.Spec(dataset="digits", model="cnn", strategy="ddp", world=2, epochs=1)
     client.warm()

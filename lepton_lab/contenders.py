@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from .charts import contestant
 from .errors import shown
+from .launchers import devices
 from .launching import fit
 from .run import MOVED
 from .spec import Spec, SpecError, keywords, pick, table
-from .supervisor import devices
 
 if TYPE_CHECKING:
     from .datasets import Data

@@ -15,6 +15,9 @@ from .compressors.chain import plan
 from .disks import remedy, why
 from .engine import chain, trials
 from .engine.feed import alone
+from .launchers import devices
+from .launchers.local import submit
+from .launchers.rank import load_data, make_model
 from .losses import ignored
 from .run import Run
 from .spec import CELL, OWN, TABLES, LabError, Spec, SpecError, keywords, pick, table
@@ -22,8 +25,6 @@ from .store import shipping, trained
 from .store.folder import RunFolder, data_root, find
 from .strategies import STRATEGIES
 from .strategies.base import Single
-from .supervisor import devices, submit
-from .supervisor.rank import load_data, make_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from . import datasets
 from .charts import number, read
 from .charts.sweep import Sweep
+from .launchers.rank import load_data
 from .launching import changed, launch
 from .losses import ignored
 from .naming import title
@@ -17,7 +18,6 @@ from .optimizers import RANGE_TEST
 from .run import POLL, Run
 from .spec import LabError, Spec, SpecError
 from .store.folder import ENDED, data_root
-from .supervisor.rank import load_data
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING, Any
 from .compressors.chain import chain_name, epochs
 from .disks import remedy, why
 from .engine.tracing import costs
+from .launchers import devices, resources
+from .launchers.failures import stall
+from .launchers.local import leases, reap, submit
 from .naming import title
 from .progress import waiting
 from .spec import CELL, LabError, Spec, SpecError, keywords, pick, table
@@ -19,8 +22,6 @@ from .store import control, provenance, story
 from .store.folder import ENDED, Failure, RunFolder, find, folders, read_json
 from .store.labels import Labelled
 from .store.tail import Tail
-from .supervisor import devices, leases, reap, resources, submit
-from .supervisor.failures import stall
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -13,12 +13,12 @@ from conftest import until
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from lepton_lab.launchers.devices import visible
+from lepton_lab.launchers.local.leases import Queue, holders, root
 from lepton_lab.store import control
 from lepton_lab.store.control import Control
 from lepton_lab.store.log import Log
 from lepton_lab.store.tail import parse
-from lepton_lab.supervisor.devices import visible
-from lepton_lab.supervisor.leases import Queue, holders, root
 
 
 def obey(rank, step):
@@ -193,7 +193,7 @@ def test_a_line_that_a_crash_cut_off_does_not_swallow_the_next(tmp_path):
 
 HOLD = """
 import sys, time
-from lepton_lab.supervisor.leases import Queue
+from lepton_lab.launchers.local.leases import Queue
 queue = Queue("cpu")
 print("queued", flush=True)
 while not queue.acquire(["cpu0", "cpu1"], int(sys.argv[1])):

@@ -3,8 +3,8 @@
 import pytest
 
 import lepton_lab as lab
+from lepton_lab.launchers import devices
 from lepton_lab.strategies import STRATEGIES
-from lepton_lab.supervisor import devices
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not devices.gpus(), reason="no CUDA device")]
 

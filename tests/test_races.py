@@ -17,9 +17,9 @@ from torch import nn
 
 import lepton_lab as lab
 from lepton_lab.equality import DIFFERS, exact, tolerances
+from lepton_lab.launchers.local import client
 from lepton_lab.races import among
 from lepton_lab.spec import SpecError
-from lepton_lab.supervisor import client
 
 UNUSED = ("ddp", {"find_unused_parameters": True})
 

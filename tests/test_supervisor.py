@@ -19,11 +19,12 @@ from torch import nn
 
 import lepton_lab as lab
 from lepton_lab import cli
+from lepton_lab.launchers import failures
+from lepton_lab.launchers.failures import VICTIM
+from lepton_lab.launchers.local import client, warm
+from lepton_lab.launchers.local.zygote import Inbox
 from lepton_lab.store import control
 from lepton_lab.store.folder import RunFolder, write_json
-from lepton_lab.supervisor import client, failures, warm
-from lepton_lab.supervisor.failures import VICTIM
-from lepton_lab.supervisor.zygote import Inbox
 
 
 def gone(processes):
@@ -83,7 +84,7 @@ def test_a_kernel_that_dies_right_after_launch_loses_no_run(delay):
 @pytest.mark.parametrize(("idle", "reaped"), [(True, True), (True, False), (False, True)])
 def test_a_warm_process_ends_with_its_kernel_even_if_a_child_holds_its_socket(idle, reaped):
     child = kernel(
-        "from lepton_lab.supervisor import client, warm; warm(); import os, subprocess\n"
+        "from lepton_lab.launchers.local import client, warm; warm(); import os, subprocess\n"
         "os.set_inheritable(client._warm.channel.fileno(), True)\n"
         "sleeper = subprocess.Popen(['sleep', '60'], close_fds=False)\n"
         "print(sleeper.pid, client._warm.process.pid, flush=True)"
@@ -173,7 +174,7 @@ def test_a_run_that_no_process_takes_fails_with_a_sentence(tiny, monkeypatch):
 
 def test_a_child_that_the_kernel_forked_launches_by_itself():
     child = kernel(
-        f"{SHORT}; import os\nfrom lepton_lab.supervisor import client\npid = client._warm.process.pid\n"
+        f"{SHORT}; import os\nfrom lepton_lab.launchers.local import client\npid = client._warm.process.pid\n"
         f"if not os.fork():\n    {SHORT}\n"
         "    print(run.wait(60), pid == client._warm.process.pid, flush=True); os._exit(0)\n"
         "os.wait(); print(run.wait(60), pid == client._warm.process.pid, flush=True)"
@@ -300,7 +301,7 @@ def test_a_run_whose_ranks_stand_still_says_so_and_is_ended_by_stop(endless, mon
     client.close()
     # The supervisor's patience, shortened in a process of its own.
     monkeypatch.setenv("LEPTON_LAB_STANDBY", "0")
-    monkeypatch.setattr(client, "CODE", "import lepton_lab.supervisor.process as p; p.STOP = 1.0; " + client.CODE)
+    monkeypatch.setattr(client, "CODE", "import lepton_lab.launchers.local.supervisor as p; p.STOP = 1.0; " + client.CODE)
     monkeypatch.setattr(failures, "STILL", 3.0)
     run = lab.launch(endless, model=Hangs)
     ranks = started(run, 3)
@@ -339,7 +340,7 @@ class Loops(nn.Linear):
 def test_a_stop_saves_what_there_is_where_a_step_never_ends(endless, monkeypatch):
     client.close()
     monkeypatch.setenv("LEPTON_LAB_STANDBY", "0")
-    monkeypatch.setattr(client, "CODE", "import lepton_lab.supervisor.process as p; p.ASK = 0.5; " + client.CODE)
+    monkeypatch.setattr(client, "CODE", "import lepton_lab.launchers.local.supervisor as p; p.ASK = 0.5; " + client.CODE)
     run = lab.launch(endless.replace(world=1, strategy="single"), model=Loops)
     until(lambda: len(run.rows("train")) == 5)
     run.stop()
@@ -391,7 +392,7 @@ def test_ranks_start_by_spawn_where_a_fork_is_unsafe(tiny, monkeypatch):
 
 
 def test_the_warm_process_forks_with_one_thread(tiny):
-    code = "from lepton_lab.supervisor.zygote import preload, threads\npreload()\nprint(threads())"
+    code = "from lepton_lab.launchers.local.zygote import preload, threads\npreload()\nprint(threads())"
     done = subprocess.run(
         [sys.executable, "-c", code],
         capture_output=True,

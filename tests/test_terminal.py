@@ -19,9 +19,9 @@ from torch import nn
 
 import lepton_lab as lab
 from lepton_lab.cli.listing import show_figures
+from lepton_lab.launchers.local import client
 from lepton_lab.spec import Spec
 from lepton_lab.store.folder import RunFolder
-from lepton_lab.supervisor import client
 
 SCRIPT = """
 import torch, lepton_lab as lab

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..contenders import entries, fields
 from ..datasets import from_user
 from ..errors import whole
+from ..launchers.rank import load_data
 from ..launching import fit, named
 from ..losses import ignored
 from ..reports.sections import NONE, Section, table
@@ -20,7 +21,6 @@ from ..spec import table as family
 from ..store import shipping
 from ..store.folder import RunFolder
 from ..strategies.work import Cost, shown
-from ..supervisor.rank import load_data
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -18,11 +18,11 @@ from torch.utils._pytree import tree_leaves
 
 from ..engine.feed import Feed
 from ..errors import shown
+from ..launchers.rank import make_model
 from ..losses import usual_loss
 from ..spec import Spec, SpecError, pick, table
 from ..strategies.base import Single, takes_channels_last
 from ..strategies.work import BACKWARD, FORWARD, GRADIENT, KEPT, LOSS, PASSING, Amount, Event, Held, Workload
-from ..supervisor.rank import make_model
 
 if TYPE_CHECKING:
     from ..datasets import Data

@@ -226,8 +226,8 @@ main.add_command(report)
 @click.option("--out", type=click.Path(path_type=Path), help="File to write.  [report.html in the run's folder]")
 def demo(out: Path | None) -> None:
     """Train the CNN on digits over two processes, and report on it."""
+    from ..launchers.devices import workers
     from ..reports import report as write
-    from ..supervisor.devices import workers
 
     world = min(2, workers())
     launched = launch(Spec(dataset="digits", model="cnn", strategy="ddp", world=world, epochs=5, name="demo"))

@@ -62,7 +62,7 @@ def described(run: Run) -> str:
 
 def _calls(run: Run, failure: Failure) -> list[str]:
     """The user's own line, then the last calls; nothing where no traceback is known."""
-    from ..supervisor.failures import calls
+    from ..launchers.failures import calls
 
     own, last = calls(RunFolder(run.folder), failure)
     lines = [own] if own else []

@@ -14,11 +14,11 @@ from typing import Any
 
 from ..datasets import check
 from ..errors import shown, unknown
+from ..launchers import devices
 from ..launching import named
 from ..reports.index import label
 from ..spec import LabError, Spec, SpecError
 from ..store.folder import data_root, find
-from ..supervisor import devices
 
 KEYS = ("base", "axes", "seeds")
 MOST = 1000  # runs of a grid

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..charts import number, read
+from ..launchers import devices
 from ..launching import launch
 from ..reports import report
 from ..reports.index import Entry, write
@@ -21,7 +22,6 @@ from ..run import Run, attach
 from ..spec import LabError
 from ..store import control
 from ..store.folder import ENDED, absolute, write_json
-from ..supervisor import devices
 from . import Cell, Grid
 from .output import FORMAT, claimed, read_records, writable, write_records
 

@@ -12,7 +12,7 @@ import anywidget
 import traitlets
 
 import lepton_lab as lab
-from lepton_lab import supervisor
+from lepton_lab.launchers import local
 from lepton_lab.spec import LabError, Spec, SpecError, pick
 from lepton_lab.store.folder import ENDED
 
@@ -79,7 +79,7 @@ class Learner(Shown, anywidget.AnyWidget):
             raise SpecError(f"Learner takes a Spec, not a {type(spec).__name__}: Learner(lab.Spec(...))")
         start = changed(spec or Spec(**START), fields)
         super().__init__()
-        supervisor.warm()
+        local.warm()
         self.spec = start
         self.on_msg(self._on_message)
         self._thread = threading.Thread(target=self._work, name="lepton-learner", daemon=True)

@@ -12,8 +12,8 @@ from typing import Any
 import ipywidgets as ipw
 
 import lepton_lab as lab
-from lepton_lab import supervisor
 from lepton_lab.datasets import from_user
+from lepton_lab.launchers import local
 from lepton_lab.spec import CELL, OWN, LabError, Spec, SpecError
 from lepton_lab.store import provenance, shipping
 
@@ -99,7 +99,7 @@ class Workbench(Shown, ipw.VBox):
         self._ready = True
         self._refresh()
         self._slot.find()
-        supervisor.warm()
+        local.warm()
 
     @property
     def run(self) -> lab.Run | None:

@@ -14,10 +14,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ..store.folder import Failure, RunFolder
-from . import devices, leases
+from ...store.folder import Failure, RunFolder
+from .. import devices
+from . import leases
 
-CODE = "from lepton_lab.supervisor.zygote import main; main()"
+CODE = "from lepton_lab.launchers.local.zygote import main; main()"
 Runs = tuple[tuple[RunFolder, int], ...]  # to be done one after the other, each with our lock on it
 MOST = 200  # descriptors in a message; Linux takes 253
 
@@ -42,7 +43,7 @@ class Warm:
         self._listener: threading.Thread | None = None
         self._output = os.memfd_create("lepton-lab-output")
         self.channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        package = Path(__file__).parents[2]  # the same lepton_lab as ours, installed or not
+        package = Path(__file__).parents[3]  # the same lepton_lab as ours, installed or not
         environment = {
             **os.environ,
             "PYTHONPATH": os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), str(package)])),

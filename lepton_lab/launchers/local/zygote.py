@@ -16,7 +16,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Any
 
-from ..host import entitle, threads
+from ...host import entitle, threads
 
 WARM = (
     "cloudpickle",
@@ -30,7 +30,7 @@ WARM = (
     "lepton_lab.datasets",
     "lepton_lab.models",
     "lepton_lab.optimizers",
-    "lepton_lab.supervisor.process",
+    "lepton_lab.launchers.local.supervisor",
     "lepton_lab.engine.loop",
 )
 FILES = 65536  # descriptors that it may hold: each run that waits for the imports to end takes one
@@ -179,7 +179,7 @@ class Inbox:
 
 def serve(inbox: Inbox, stay: bool, files: tuple[int, int]) -> None:
     """Fork a supervisor for whatever comes, until the kernel is gone, or no run is left and we are not to stay."""
-    process = importlib.import_module("lepton_lab.supervisor.process")  # once: each page that a fork touches is copied
+    process = importlib.import_module("lepton_lab.launchers.local.supervisor")  # once: each page that a fork touches is copied
     supervisors: dict[int, int] = {}  # pidfd -> pid
     while True:
         while inbox.orders:

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ..store import control, provenance
-from ..store.folder import Failure, RunFolder
-from ..store.log import Log
-from . import devices, failures, rank, resources
+from ...store import control, provenance
+from ...store.folder import Failure, RunFolder
+from ...store.log import Log
+from .. import devices, failures, rank, resources
 from .leases import Queue
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ from .rows import Row
 
 if TYPE_CHECKING:
     from lepton_lab import Run, Spec
-    from lepton_lab.estimates import Estimate
     from lepton_lab.measures import Measured
+    from lepton_lab.run.estimates import Estimate
 
 TITLE = "Compression on MNIST, latency at batch 64 on one thread: means over seeds (least to most)"
 SEEDS = 3
@@ -175,7 +175,7 @@ def trained(seed: int, dataset: str) -> dict[str, Run]:
 def in_bf16(child: Run, parent: Run, path: Path, quick: bool) -> Measured:
     """The module that a chain made, in bfloat16 in place of its own scheme."""
     import lepton_lab as lab
-    from lepton_lab.artifacts.sources import run_data
+    from lepton_lab.run.sources import run_data
     from lepton_lab.store.folder import RunFolder
     from lepton_lab.store.trained import peers
 

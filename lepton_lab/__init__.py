@@ -14,17 +14,18 @@ if TYPE_CHECKING:
     from .advice import advise
     from .artifacts import About, Artifact, export, load
     from .comparing import Comparison, compare
-    from .estimates import Estimate, estimate
     from .explaining import explain
-    from .generation import generate
-    from .launching import compress, launch, repeat
     from .measures import Measured, measure
     from .notebook import parameters
-    from .overview import table
     from .races import Race, race
     from .rates import RateTest, find_lr
     from .reports import report
-    from .run import Run, attach, runs
+    from .run.estimates import Estimate, estimate
+    from .run.generation import generate
+    from .run.handle import Run, attach, runs
+    from .run.launching import compress, launch, repeat
+    from .run.overview import table
+    from .run.trainer import Trainer
     from .scanning import Sensitivity, sensitivity
     from .searching import Search, search
     from .serving import Client, Server, serve
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from .store.folder import Failure
     from .strategies.base import Single
     from .strategies.group import Group
-    from .trainer import Trainer
 
 # Public name -> module. Imported when first asked for: `import lepton_lab` does no work.
 _HOMES = {
@@ -40,22 +40,22 @@ _HOMES = {
     "LabError": "spec",
     "SpecError": "spec",
     "Failure": "store.folder",
-    "Run": "run",
+    "Run": "run.handle",
     "parameters": "notebook",
-    "launch": "launching",
-    "compress": "launching",
-    "repeat": "launching",
-    "attach": "run",
-    "runs": "run",
-    "generate": "generation",
+    "launch": "run.launching",
+    "compress": "run.launching",
+    "repeat": "run.launching",
+    "attach": "run.handle",
+    "runs": "run.handle",
+    "generate": "run.generation",
     "Single": "strategies.base",
     "Group": "strategies.group",
-    "Trainer": "trainer",
+    "Trainer": "run.trainer",
     "Comparison": "comparing",
     "compare": "comparing",
     "Race": "races",
     "race": "races",
-    "table": "overview",
+    "table": "run.overview",
     "RateTest": "rates",
     "find_lr": "rates",
     "advise": "advice",
@@ -66,8 +66,8 @@ _HOMES = {
     "load": "artifacts",
     "measure": "measures",
     "Measured": "measures",
-    "Estimate": "estimates",
-    "estimate": "estimates",
+    "Estimate": "run.estimates",
+    "estimate": "run.estimates",
     "explain": "explaining",
     "sensitivity": "scanning",
     "Sensitivity": "scanning",

@@ -12,7 +12,7 @@ from .charts.arms import Arm, Arms
 from .charts.pareto import OF_SEED
 from .errors import LabError, SpecError, shown, unknown
 from .reports.sections import NONE, Section, table
-from .run import Run
+from .run.handle import Run
 from .stats import LEVEL, Interval, interval
 from .store.folder import ENDED, MEASURES, find, read_json
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from .charts import contestant
 from .errors import shown
 from .launchers import devices
-from .launching import fit
-from .run import MOVED
+from .run.handle import MOVED
+from .run.launching import fit
 from .spec import Spec, SpecError, keywords, pick, table
 
 if TYPE_CHECKING:

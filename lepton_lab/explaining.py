@@ -6,12 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .artifacts.sources import run_data
 from .charts.maps import Maps, Sample
 from .engine.feed import Feed
 from .errors import shown, unknown
-from .naming import labels
-from .run import Run
+from .run.handle import Run
+from .run.naming import labels
+from .run.sources import run_data
 from .spec import CELL, LabError, SpecError
 from .store import trained
 from .store.folder import ENDED, RunFolder, find

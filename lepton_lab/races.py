@@ -12,11 +12,11 @@ from .charts import CHARTS, Curve, contestants, footprint, number, read
 from .contenders import contenders, options_of_strategy
 from .datasets import from_user
 from .equality import Equality, compare, exact
-from .launching import copy, create, named, start
 from .losses import ignored
 from .reports.pictures import picture
 from .reports.sections import NONE, Section, table
-from .run import MOVED, POLL, Run
+from .run.handle import MOVED, POLL, Run
+from .run.launching import copy, create, named, start
 from .spec import Spec, SpecError
 from .store.folder import ENDED
 

@@ -11,11 +11,11 @@ from . import datasets
 from .charts import number, read
 from .charts.sweep import Sweep
 from .launchers.rank import load_data
-from .launching import changed, launch
 from .losses import ignored
-from .naming import title
 from .optimizers import RANGE_TEST
-from .run import POLL, Run
+from .run.handle import POLL, Run
+from .run.launching import changed, launch
+from .run.naming import title
 from .spec import LabError, Spec, SpecError
 from .store.folder import ENDED, data_root
 

@@ -13,7 +13,7 @@ from . import errors
 from .charts import Chart
 from .charts.heat import Heat
 from .losses import Criterion
-from .run import Run
+from .run.handle import Run
 from .spec import SpecError
 from .store import shipping
 from .store.folder import RunFolder, find
@@ -227,8 +227,8 @@ def _some(run: Run, count: int) -> tuple[Tensor, Tensor]:
     """Samples (N, *shape) as the model takes them, and their labels, of the validation set."""
     import torch
 
-    from .artifacts.sources import run_data
     from .engine.feed import Feed
+    from .run.sources import run_data
     from .strategies.base import Single
 
     data = run_data(run)

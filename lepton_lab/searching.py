@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 from .charts import CHARTS, Chart
 from .compressors.chain import chain_name
 from .errors import unknown, whole
-from .estimates import Estimate, estimate, measured
-from .launching import EPOCHS, changed, compress
 from .reports.sections import NONE, Section, table
-from .run import Run
+from .run.estimates import Estimate, estimate, measured
+from .run.handle import Run
+from .run.launching import EPOCHS, changed, compress
 from .spec import LabError, SpecError
 from .store.control import send
 from .store.folder import ENDED, find

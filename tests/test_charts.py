@@ -32,7 +32,7 @@ from lepton_lab.charts import (
 from lepton_lab.charts.drawing import COLORS
 from lepton_lab.charts.matrix import Matrix
 from lepton_lab.charts.series import clock, throughput
-from lepton_lab.naming import labels
+from lepton_lab.run.naming import labels
 from lepton_lab.spec import SpecError
 from lepton_lab.store.folder import RunFolder, write_json
 

@@ -17,7 +17,7 @@ from conftest import until
 import lepton_lab as lab
 from lepton_lab.cli import main
 from lepton_lab.cli.options import FIELDS
-from lepton_lab.progress import COLUMNS, Epochs
+from lepton_lab.run.progress import COLUMNS, Epochs
 from lepton_lab.spec import TABLES, Spec, table
 
 TINY = ["run", "--model", "mlp", "--epochs", "1"]

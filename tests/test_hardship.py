@@ -202,7 +202,7 @@ def test_a_start_that_fails_half_way_frees_its_locks(tiny):
     for folder in made:
         os.close(folder.lock())
     with full_disk(), pytest.raises(LabError, match=r"can't be written .*attach"):
-        from lepton_lab.launching import start
+        from lepton_lab.run.launching import start
 
         start(*made)
     assert not any(folder.alive for folder in made)

@@ -15,11 +15,11 @@ import torch._dynamo  # sets an environment variable of its own when first neede
 from torch import nn
 
 import lepton_lab as lab
-from lepton_lab import progress
 from lepton_lab.artifacts import About, counting, write
 from lepton_lab.datasets import Data
 from lepton_lab.measures import Latency, Measured, candidates, clocks, wilson
 from lepton_lab.models import MODELS
+from lepton_lab.run.handle import progress
 
 SIX = About("net", (6,), "float32", ["a", "b", "c"])
 

@@ -12,10 +12,10 @@ from ..contenders import entries, fields
 from ..datasets import from_user
 from ..errors import whole
 from ..launchers.rank import load_data
-from ..launching import fit, named
 from ..losses import ignored
 from ..reports.sections import NONE, Section, table
-from ..run import Run
+from ..run.handle import Run
+from ..run.launching import fit, named
 from ..spec import Spec, SpecError
 from ..spec import table as family
 from ..store import shipping

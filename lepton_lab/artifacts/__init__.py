@@ -6,9 +6,9 @@ A zip of three members, all of them data: manifest.json, weights.safetensors, an
 
 from __future__ import annotations
 
+from ..run.exporting import export
 from .about import About
 from .container import annotate
-from .exporting import export
 from .loading import Artifact, load
 from .schemes import SCHEMES
 from .writing import write

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from ..naming import labels
+from ..run.naming import labels
 from .descent import Descent, descent
 from .drawing import Chart, Nothing
 from .lines import SPREAD, Line, Lines, curves
@@ -19,7 +19,7 @@ from .timeline import Timeline, size
 from .trends import trends
 
 if TYPE_CHECKING:
-    from ..run import Run
+    from ..run.handle import Run
     from ..spec import Spec
 
 __all__ = ["CHARTS", "Chart", "Curve", "Descent", "Lines", "Matrix", "Panels", "Pareto", "Placement", "Timeline"]

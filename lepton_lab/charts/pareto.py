@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from ..run import Run
+    from ..run.handle import Run
     from ..spec import Spec
 
 BATCH = "64"

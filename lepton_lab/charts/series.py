@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ..spec import Spec, table
 
 if TYPE_CHECKING:
-    from ..run import Run
+    from ..run.handle import Run
 
 Row = Mapping[str, Any]
 COLUMNS = 600  # of a reduced curve: what a chart of a page's width can show

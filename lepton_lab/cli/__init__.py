@@ -11,8 +11,8 @@ from typing import Any
 
 import click
 
-from ..launching import launch, repeat
-from ..run import Run, attach, runs
+from ..run.handle import Run, attach, runs
+from ..run.launching import launch, repeat
 from ..spec import LabError, Spec, SpecError
 from ..store.folder import ENDED, home
 from .advising import advise

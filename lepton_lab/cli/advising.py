@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ..run import attach
+from ..run.handle import attach
 from ..spec import Spec, SpecError
 from .options import CHAIN, SpecCommand, as_json, chosen, option_help, spec_options
 from .racing import STRATEGY, parsed

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from ..run import attach
+from ..run.handle import attach
 from ..spec import LabError, SpecError
 from .listing import show_figures
 from .options import as_json

@@ -8,8 +8,8 @@ from typing import Any
 
 import click
 
-from ..launching import compress as start
-from ..run import Run, attach
+from ..run.handle import Run, attach
+from ..run.launching import compress as start
 from ..spec import SpecError, keywords, table
 from .options import CHAIN, SpecCommand, as_json, chosen, option_help, pair, spec_options, split, value
 

@@ -13,7 +13,7 @@ from ..charts import number
 from ..store.folder import RunFolder
 
 if TYPE_CHECKING:
-    from ..run import Run
+    from ..run.handle import Run
     from ..store.folder import Failure
 
 FIGURES = {

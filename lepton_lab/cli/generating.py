@@ -6,7 +6,7 @@ import json
 
 import click
 
-from ..run import attach
+from ..run.handle import attach
 from .options import as_json
 
 EXAMPLES = """
@@ -34,7 +34,7 @@ A run that is still going answers from its last checkpoint. Exit status: 0; 2 re
 @as_json
 def generate(prompt: str, id: str | None, count: int, temperature: float, seed: int, as_json: bool) -> None:
     """Let a run's model continue a text."""
-    from ..generation import generate as continued
+    from ..run.generation import generate as continued
 
     run = attach(id)
     text = continued(run, prompt, count, temperature=temperature, seed=seed)

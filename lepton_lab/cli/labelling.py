@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from ..run import attach
+from ..run.handle import attach
 from ..store.folder import ENDED
 
 run_id = click.argument("id")

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..progress import EVERY, Epochs, Show, bar, plain, width
+from ..run.progress import EVERY, Epochs, Show, bar, plain, width
 from ..store.folder import ENDED
 from .describing import record
 
 if TYPE_CHECKING:
-    from ..run import Run
+    from ..run.handle import Run
 
 EXIT = {"done": 0, "stopped": 130}  # any other end is 1
 ATTACH = 'lepton-lab watch {id}, or from Python: lepton_lab.attach("{id}")'

@@ -13,7 +13,7 @@ import click
 from ..charts import CHARTS
 from ..disks import why
 from ..errors import SpecError
-from ..run import attach
+from ..run.handle import attach
 from ..spec import LabError
 from ..store.folder import write_bytes
 

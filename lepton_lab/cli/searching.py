@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..run import attach
+from ..run.handle import attach
 from .compressing import LINK, known, link
 from .listing import show_figures
 from .options import CHAIN, SpecCommand, as_json, chosen, option_help, spec_options
@@ -47,8 +47,8 @@ def estimate(
     chain: tuple[str, ...], parent: str | None, pairs: tuple[str, ...], as_json: bool, **given: str | None
 ) -> None:
     """Predict what a chain would make of a run's model: parameters, multiply-adds, bytes, latency."""
-    from ..estimates import HEADS, NOTE
-    from ..estimates import estimate as predict
+    from ..run.estimates import HEADS, NOTE
+    from ..run.estimates import estimate as predict
 
     run = attach(parent)
     found = predict(run, [link(text) for text in chain], **chosen(given, pairs, run.spec))

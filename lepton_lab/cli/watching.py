@@ -8,8 +8,8 @@ from pathlib import Path
 
 import click
 
-from ..progress import EVERY
-from ..run import Run, attach
+from ..run.handle import Run, attach
+from ..run.progress import EVERY
 from ..spec import SpecError
 from ..store.folder import ENDED
 from .options import as_json

@@ -15,8 +15,8 @@ from typing import Any
 from ..datasets import check
 from ..errors import shown, unknown
 from ..launchers import devices
-from ..launching import named
 from ..reports.index import label
+from ..run.launching import named
 from ..spec import LabError, Spec, SpecError
 from ..store.folder import data_root, find
 

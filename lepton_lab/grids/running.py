@@ -15,10 +15,10 @@ from typing import Any
 
 from ..charts import number, read
 from ..launchers import devices
-from ..launching import launch
 from ..reports import report
 from ..reports.index import Entry, write
-from ..run import Run, attach
+from ..run.handle import Run, attach
+from ..run.launching import launch
 from ..spec import LabError
 from ..store import control
 from ..store.folder import ENDED, absolute, write_json

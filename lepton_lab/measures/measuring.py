@@ -14,10 +14,10 @@ from .. import errors
 from ..answers import class_axis
 from ..artifacts import About, Artifact, load
 from ..artifacts.checking import checked
-from ..artifacts.sources import run_data, source
 from ..datasets import Data
 from ..engine.feed import labels
-from ..progress import line
+from ..run.progress import line
+from ..run.sources import run_data, source
 from ..spec import LabError, SpecError
 from ..store import provenance
 from ..store.folder import RunFolder

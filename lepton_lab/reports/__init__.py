@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..disks import why
-from ..naming import labels
-from ..run import Run, attach
+from ..run.handle import Run, attach
+from ..run.naming import labels
 from ..spec import LabError
 from ..store.folder import absolute, replacing
 from .compression import compressions

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..compressors.chain import chain_name
-from ..estimates import estimated, label, measured, shown
+from ..run.estimates import estimated, label, measured, shown
 from ..spec import LabError
 from .sections import NONE, Section, table
 
 if TYPE_CHECKING:
-    from ..run import Run
+    from ..run.handle import Run
 
 COLUMNS = ["", "dense", "estimate", "measured", "error of the estimate", "less than dense"]
 NOTE = (

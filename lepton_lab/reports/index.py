@@ -19,7 +19,7 @@ from .pictures import Picture, picture
 from .sections import NONE, badge, seconds
 
 if TYPE_CHECKING:
-    from ..run import Run
+    from ..run.handle import Run
 
 STYLE, SCRIPT = (Path(__file__).with_name(name) for name in ("style.css", "sort.js"))
 FIGURES = {

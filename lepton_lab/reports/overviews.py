@@ -12,7 +12,7 @@ from ..charts.lines import Line
 from ..charts.pareto import Point, spread
 
 if TYPE_CHECKING:
-    from ..run import Run
+    from ..run.handle import Run
 
 Groups = Mapping[str, list["Run"]]
 """Runs by what sets them apart but the seed, in a few words."""

@@ -12,7 +12,7 @@ from ..charts import CHARTS
 
 if TYPE_CHECKING:
     from ..charts import Chart
-    from ..run import Run
+    from ..run.handle import Run
 
 
 @dataclass(frozen=True)

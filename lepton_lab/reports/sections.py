@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from ..charts import number, read, size
 from ..compressors.chain import chain_name
-from ..naming import labels, title
+from ..run.naming import labels, title
 from ..store.folder import ENDED
 
 if TYPE_CHECKING:
-    from ..run import Run
+    from ..run.handle import Run
     from ..store.folder import Failure
 
 NONE = "–"

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..artifacts import container
-from ..run import Run
+from ..run.handle import Run
 from ..spec import LabError, SpecError
 from .client import Client
 from .process import PATIENCE, READY

@@ -12,7 +12,7 @@ import ipywidgets as ipw
 import traitlets
 
 import lepton_lab as lab
-from lepton_lab.estimates import Estimate, label, measured, shown
+from lepton_lab.run.estimates import Estimate, label, measured, shown
 from lepton_lab.spec import LabError, table
 from lepton_lab.store.folder import ENDED
 

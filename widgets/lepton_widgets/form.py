@@ -13,8 +13,8 @@ from typing import Any
 import ipywidgets as ipw
 
 from lepton_lab.launchers import devices
-from lepton_lab.launching import suit
 from lepton_lab.optimizers import factor
+from lepton_lab.run.launching import suit
 from lepton_lab.spec import CELL, OWN, TABLES, Spec, SpecError, table
 
 from .advisor import brief, refusals

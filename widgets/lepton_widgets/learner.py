@@ -63,7 +63,7 @@ class Learner(Shown, anywidget.AnyWidget):
     snapshot = traitlets.Bytes().tag(sync=True, to_json=lambda _, learner: learner._snapshot())
 
     def __init__(self, spec: Spec | None = None, **fields: Any) -> None:
-        from lepton_lab.launching import changed
+        from lepton_lab.run.launching import changed
 
         self._closed, self._moved = threading.Event(), threading.Event()
         self._thread: threading.Thread | None = None

@@ -10,7 +10,7 @@ from typing import Any
 import anywidget
 import traitlets
 
-from lepton_lab.run import Run
+from lepton_lab.run.handle import Run
 from lepton_lab.spec import SpecError
 
 from .feed import Feed

@@ -8,7 +8,7 @@ from typing import Any
 
 from lepton_lab.charts.series import begun
 from lepton_lab.compressors.chain import epochs
-from lepton_lab.naming import title
+from lepton_lab.run.naming import title
 from lepton_lab.store import story
 
 TERMINAL = frozenset({"done", "stopped", "failed", "interrupted"})

@@ -9,19 +9,19 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .compressors.chain import chain_name, epochs
-from .disks import remedy, why
-from .engine.tracing import costs
-from .launchers import devices, resources
-from .launchers.failures import stall
-from .launchers.local import leases, reap, submit
+from ..compressors.chain import chain_name, epochs
+from ..disks import remedy, why
+from ..engine.tracing import costs
+from ..launchers import devices, resources
+from ..launchers.failures import stall
+from ..launchers.local import leases, reap, submit
+from ..spec import CELL, LabError, Spec, SpecError, keywords, pick, table
+from ..store import control, provenance, story
+from ..store.folder import ENDED, Failure, RunFolder, find, folders, read_json
+from ..store.labels import Labelled
+from ..store.tail import Tail
 from .naming import title
 from .progress import waiting
-from .spec import CELL, LabError, Spec, SpecError, keywords, pick, table
-from .store import control, provenance, story
-from .store.folder import ENDED, Failure, RunFolder, find, folders, read_json
-from .store.labels import Labelled
-from .store.tail import Tail
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -374,7 +374,7 @@ class Run(Labelled):
         LabError
             If there is no checkpoint yet, or the run was deleted.
         """
-        from .store import trained
+        from ..store import trained
 
         self._folder.require()
         return trained.model(self._folder)

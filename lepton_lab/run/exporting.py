@@ -6,14 +6,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..artifacts import schemes
+from ..artifacts.about import About
+from ..artifacts.container import unwritten
+from ..artifacts.quiet import quiet
+from ..artifacts.writing import calibrated, onnx_of, write
 from ..spec import SpecError, pick
 from ..store.folder import write_bytes
-from . import schemes
-from .about import About
-from .container import unwritten
-from .quiet import quiet
 from .sources import some, source
-from .writing import calibrated, onnx_of, write
 
 if TYPE_CHECKING:
     import os
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import nn
 
-    from .preparing import Prepared
+    from ..artifacts.preparing import Prepared
 
 BATCHES = (1, 3)  # that every exported file is checked with
 CALIBRATION = 256  # samples that a run brings
@@ -85,7 +85,7 @@ def export(
 
 
 def _lepton(path: Path, module: nn.Module, about: About, *how: Any) -> float:
-    from .preparing import Prepared
+    from ..artifacts.preparing import Prepared
 
     scheme, calibration, keep, runtime = how
     artifact = write(path, module, about, scheme, calibration, keep, runtime)
@@ -95,8 +95,8 @@ def _lepton(path: Path, module: nn.Module, about: About, *how: Any) -> float:
 def _onnx(path: Path, module: nn.Module, about: About, *how: Any) -> float:
     import onnxruntime
 
-    from . import onnx_graph
-    from .preparing import Prepared, floats, traced
+    from ..artifacts import onnx_graph
+    from ..artifacts.preparing import Prepared, floats, traced
 
     scheme, calibration, keep, _ = how
     samples = calibrated(calibration, about) if scheme == "int8_static" else None
@@ -116,7 +116,7 @@ def _torch(path: Path, module: nn.Module, about: About, *how: Any) -> float:
 
     import torch
 
-    from .preparing import HELD, Prepared, floats, hold, traced
+    from ..artifacts.preparing import HELD, Prepared, floats, hold, traced
 
     buffer = io.BytesIO()
     with torch.no_grad(), quiet():

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from ..spec import SpecError
+from .handle import Run, attach, runs
 from .naming import differing
-from .run import Run, attach, runs
-from .spec import SpecError
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from .compressors.chain import chain_name
-from .spec import CELL, Spec
+from ..compressors.chain import chain_name
+from ..spec import CELL, Spec
 
 if TYPE_CHECKING:
-    from .run import Run
+    from .handle import Run
 
 LABEL = 44  # characters of a label, at most
 UNSAID = ("name", "parent")

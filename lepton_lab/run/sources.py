@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ..artifacts.about import About
 from ..spec import LabError, pick, table
 from ..store import shipping
 from ..store.folder import RunFolder, data_root
-from .about import About
 
 if TYPE_CHECKING:
     from torch import nn

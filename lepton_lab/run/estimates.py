@@ -8,13 +8,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from . import errors
-from .artifacts import About, schemes
+from .. import errors
+from ..artifacts import About, schemes
+from ..measures import latency, sizes
+from ..spec import Spec, table
+from ..store.folder import MEASURES, find, read_json
+from .handle import Run
 from .launching import EPOCHS, changed
-from .measures import latency, sizes
-from .run import Run
-from .spec import Spec, table
-from .store.folder import MEASURES, find, read_json
 
 if TYPE_CHECKING:
     from torch import nn
@@ -142,7 +142,7 @@ def estimate(run: Run | str, chain: Any = (), *, batches: Sequence[int] = BATCHE
     dense = _figures(module, about, [], "fp32", (), chosen)
     if not chain:
         return dense
-    from .compressors import rehearse
+    from ..compressors import rehearse
 
     spec = changed(parent.spec, {"epochs": EPOCHS, **changes, "parent": parent.id, "compress": chain})
     made = rehearse(module, spec, shape, len(classes), vocabulary)
@@ -153,8 +153,8 @@ def estimate(run: Run | str, chain: Any = (), *, batches: Sequence[int] = BATCHE
 
 def estimated(child: Run) -> Estimate | None:
     """What `estimate` tells of the chain of a run that compresses; None where its parent is gone."""
-    from .compressors import rehearse
-    from .store.trained import adopted
+    from ..compressors import rehearse
+    from ..store.trained import adopted
 
     if not child.spec.compress or (held := adopted(child.folder)) is None:
         return None
@@ -194,7 +194,7 @@ def _figures(
     batches: tuple[int, ...],
     dense: Estimate | None = None,
 ) -> Estimate:
-    from .compressors.chain import example
+    from ..compressors.chain import example
 
     runtime = schemes.SCHEMES[scheme].runtimes[0]
     found = latency.work(module, example(module, about.shape, about.vocabulary)[:1])
@@ -230,7 +230,7 @@ def _version(run: Run) -> str:
 @functools.lru_cache(maxsize=4)
 def _parent(id: str, version: str) -> tuple[nn.Module, tuple[int, ...], list[str], int, str]:
     """A run's module and what it was told of its data; kept, since a form asks again and again."""
-    from .compressors.layers import unparametrized
+    from ..compressors.layers import unparametrized
 
     run = Run(find(id))
     module, facts = unparametrized(run.model()), run.facts

@@ -9,29 +9,29 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import datasets
-from .compressors import rehearse
-from .compressors.chain import plan
-from .disks import remedy, why
-from .engine import chain, trials
-from .engine.feed import alone
-from .launchers import devices
-from .launchers.local import submit
-from .launchers.rank import load_data, make_model
-from .losses import ignored
-from .run import Run
-from .spec import CELL, OWN, TABLES, LabError, Spec, SpecError, keywords, pick, table
-from .store import shipping, trained
-from .store.folder import RunFolder, data_root, find
-from .strategies import STRATEGIES
-from .strategies.base import Single
+from .. import datasets
+from ..compressors import rehearse
+from ..compressors.chain import plan
+from ..disks import remedy, why
+from ..engine import chain, trials
+from ..engine.feed import alone
+from ..launchers import devices
+from ..launchers.local import submit
+from ..launchers.rank import load_data, make_model
+from ..losses import ignored
+from ..spec import CELL, OWN, TABLES, LabError, Spec, SpecError, keywords, pick, table
+from ..store import shipping, trained
+from ..store.folder import RunFolder, data_root, find
+from ..strategies import STRATEGIES
+from ..strategies.base import Single
+from .handle import Run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from torch import Tensor, nn
 
-    from .datasets import Data
+    from ..datasets import Data
 
 EPOCHS = 2  # of fine-tuning after each link of a chain
 
@@ -270,7 +270,7 @@ def _child(spec: Spec, parts: dict[str, Any], like: Path | None = None) -> RunFo
 
 def _parent(spec: Spec) -> tuple[Path, tuple[nn.Module, dict[str, Any]]]:
     """The parent's folder, its module with plain weights, and what that was told of its data."""
-    from .compressors.layers import parametrized, unparametrized
+    from ..compressors.layers import parametrized, unparametrized
 
     folder = find(spec.parent)
     module, facts = trained.made(folder), folder.facts

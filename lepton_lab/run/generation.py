@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .spec import LabError
+from ..spec import LabError
 
 if TYPE_CHECKING:
-    from .run import Run
+    from .handle import Run
 
 
 def generate(run: Run, prompt: str, count: int = 200, *, temperature: float = 0.8, seed: int = 0) -> str:
@@ -39,7 +39,7 @@ def generate(run: Run, prompt: str, count: int = 200, *, temperature: float = 0.
     """
     import torch
 
-    from .models import sample
+    from ..models import sample
 
     if not prompt:
         raise LabError("prompt='': must be at least one character, for the model to continue")

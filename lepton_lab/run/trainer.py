@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ..spec import LabError, Spec, SpecError
 from .launching import launch
 from .progress import display
-from .spec import LabError, Spec, SpecError
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from .run import Run
+    from .handle import Run
 
 
 class Trainer:

@@ -10,10 +10,10 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, TextIO
 
-from .compressors.chain import epochs
+from ..compressors.chain import epochs
 
 if TYPE_CHECKING:
-    from .run import Run
+    from .handle import Run
 
 EVERY = 0.1  # seconds between looks at the events
 COLUMNS = {

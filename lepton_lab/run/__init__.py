@@ -1,0 +1,1 @@
+"""Runs as a person holds them: launched, found again, watched, steered, compressed, exported."""

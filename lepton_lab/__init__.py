@@ -11,14 +11,9 @@ from typing import TYPE_CHECKING, Any
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
-    from .advice import advise
     from .artifacts import About, Artifact, export, load
-    from .comparing import Comparison, compare
-    from .explaining import explain
     from .measures import Measured, measure
     from .notebook import parameters
-    from .races import Race, race
-    from .rates import RateTest, find_lr
     from .reports import report
     from .run.estimates import Estimate, estimate
     from .run.generation import generate
@@ -26,13 +21,18 @@ if TYPE_CHECKING:
     from .run.launching import compress, launch, repeat
     from .run.overview import table
     from .run.trainer import Trainer
-    from .scanning import Sensitivity, sensitivity
-    from .searching import Search, search
     from .serving import Client, Server, serve
     from .spec import LabError, Spec, SpecError
     from .store.folder import Failure
     from .strategies.base import Single
     from .strategies.group import Group
+    from .studies.advice import advise
+    from .studies.comparing import Comparison, compare
+    from .studies.explanation import explain
+    from .studies.races import Race, race
+    from .studies.rates import RateTest, find_lr
+    from .studies.searching import Search, search
+    from .studies.sensitivity import Sensitivity, sensitivity
 
 # Public name -> module. Imported when first asked for: `import lepton_lab` does no work.
 _HOMES = {
@@ -51,14 +51,14 @@ _HOMES = {
     "Single": "strategies.base",
     "Group": "strategies.group",
     "Trainer": "run.trainer",
-    "Comparison": "comparing",
-    "compare": "comparing",
-    "Race": "races",
-    "race": "races",
+    "Comparison": "studies.comparing",
+    "compare": "studies.comparing",
+    "Race": "studies.races",
+    "race": "studies.races",
     "table": "run.overview",
-    "RateTest": "rates",
-    "find_lr": "rates",
-    "advise": "advice",
+    "RateTest": "studies.rates",
+    "find_lr": "studies.rates",
+    "advise": "studies.advice",
     "report": "reports",
     "About": "artifacts",
     "Artifact": "artifacts",
@@ -68,11 +68,11 @@ _HOMES = {
     "Measured": "measures",
     "Estimate": "run.estimates",
     "estimate": "run.estimates",
-    "explain": "explaining",
-    "sensitivity": "scanning",
-    "Sensitivity": "scanning",
-    "Search": "searching",
-    "search": "searching",
+    "explain": "studies.explanation",
+    "sensitivity": "studies.sensitivity",
+    "Sensitivity": "studies.sensitivity",
+    "Search": "studies.searching",
+    "search": "studies.searching",
     "Client": "serving",
     "Server": "serving",
     "serve": "serving",

@@ -8,7 +8,6 @@ from click.testing import CliRunner
 from conftest import ours, until
 
 import lepton_lab as lab
-from lepton_lab.advice import LIMITS, advise, rehearsed
 from lepton_lab.cli import main
 from lepton_lab.models import MODELS
 from lepton_lab.optimizers import OPTIMIZERS
@@ -17,6 +16,7 @@ from lepton_lab.store.folder import ENDED
 from lepton_lab.strategies import STRATEGIES
 from lepton_lab.strategies.timetable import PIPELINES, highest
 from lepton_lab.strategies.work import all_reduce, dealt, shown
+from lepton_lab.studies.advice import LIMITS, advise, rehearsed
 
 
 @pytest.fixture(autouse=True)

@@ -13,9 +13,9 @@ from scipy import stats
 
 import lepton_lab as lab
 from lepton_lab.charts import trends
-from lepton_lab.comparing import FIGURES, check_seeds
 from lepton_lab.spec import LabError
 from lepton_lab.stats import interval
+from lepton_lab.studies.comparing import FIGURES, check_seeds
 
 VALUES = st.lists(st.floats(-1e6, 1e6).map(lambda value: round(value, 3)), min_size=2, max_size=12)
 EXAMPLES = settings(deadline=None, max_examples=60)

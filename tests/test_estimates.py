@@ -20,8 +20,8 @@ from lepton_lab.measures import latency, sizes
 from lepton_lab.models import MODELS
 from lepton_lab.reports import compressions
 from lepton_lab.run.estimates import estimated, measured
-from lepton_lab.searching import values
 from lepton_lab.store.folder import write_json
+from lepton_lab.studies.searching import values
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning", "ignore::DeprecationWarning")
 SHAPE, CLASSES = (1, 28, 28), [str(i) for i in range(10)]

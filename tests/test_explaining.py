@@ -8,9 +8,9 @@ import pytest
 import torch
 
 import lepton_lab as lab
-from lepton_lab.explaining import METHODS, MOST, STEPS, alike
 from lepton_lab.store import trained
 from lepton_lab.store.folder import RunFolder
+from lepton_lab.studies.explanation import METHODS, MOST, STEPS, alike
 
 pytestmark = pytest.mark.usefixtures("no_compiler")
 

@@ -16,10 +16,10 @@ from conftest import until
 from test_reports import Page
 
 import lepton_lab as lab
-from lepton_lab import grids
 from lepton_lab.cli import main
-from lepton_lab.grids.output import RECORDS
-from lepton_lab.grids.running import Execution
+from lepton_lab.reports import grids
+from lepton_lab.reports.grids.output import RECORDS
+from lepton_lab.reports.grids.running import Execution
 from lepton_lab.store.folder import ENDED, RunFolder
 
 TINY = "base: {dataset: digits, model: mlp, epochs: 1, batch_size: 256}\n"

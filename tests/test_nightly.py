@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 import lepton_lab as lab
-from lepton_lab import grids
+from lepton_lab.reports import grids
 
 PAGE = (Path(__file__).parents[1] / "docs" / "nightly.md").read_text()
 BIN = Path(sys.executable).parent

@@ -15,9 +15,9 @@ from torch import nn
 
 import lepton_lab as lab
 from lepton_lab.optimizers import SCHEDULES
-from lepton_lab.rates import RateTest, smooth
 from lepton_lab.spec import LabError, SpecError
 from lepton_lab.store.folder import RunFolder
+from lepton_lab.studies.rates import RateTest, smooth
 
 SPEC = lab.Spec(dataset="digits", model="mlp", strategy="single", batch_size=64)
 

@@ -14,7 +14,7 @@ from .options import CHAIN, SpecCommand, as_json, chosen, option_help, spec_opti
 from .racing import STRATEGY, parsed
 
 if TYPE_CHECKING:
-    from ..advice import Advice
+    from ..studies.advice import Advice
 
 EXAMPLES = """
 \b
@@ -47,8 +47,8 @@ def advise(
     **given: str | None,
 ) -> None:
     """Predict what a step costs under each strategy."""
-    from ..advice import WORLDS
-    from ..advice import advise as predict
+    from ..studies.advice import WORLDS
+    from ..studies.advice import advise as predict
 
     fields = chosen(given, pairs)
     if like and (fields or file):

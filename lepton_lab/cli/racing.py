@@ -9,12 +9,12 @@ from typing import Any
 import click
 
 from ..charts import contestant
-from ..contenders import contenders
-from ..equality import DIFFERS
-from ..races import COLUMNS, Race
-from ..races import race as start
 from ..spec import Spec, SpecError
 from ..store.folder import ENDED
+from ..studies.contenders import contenders
+from ..studies.equality import DIFFERS
+from ..studies.races import COLUMNS, Race
+from ..studies.races import race as start
 from .listing import show_figures
 from .options import CHAIN, SpecCommand, as_json, chosen, option_help, pair, spec_options, split
 from .progress import follow

@@ -43,7 +43,7 @@ def find_lr(
     **given: str | None,
 ) -> None:
     """Suggest a learning rate, from a run whose rate rises until the loss diverges."""
-    from ..rates import find_lr as find
+    from ..studies.rates import find_lr as find
 
     base = Spec.load(file) if file else Spec()
     spec = base.replace(**chosen(given, pairs, base))

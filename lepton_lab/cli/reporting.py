@@ -61,8 +61,8 @@ def report(ids: tuple[str, ...], out: Path | None, figure: str | None, grid: Pat
 
 def _grid(file: Path, out: Path | None) -> int:
     """Do a grid; returns the exit status."""
-    from ..grids import read
-    from ..grids.running import Execution
+    from ..reports.grids import read
+    from ..reports.grids.running import Execution
 
     if out is None:
         raise SpecError("--grid needs a folder for its pages, such as --out reports/")

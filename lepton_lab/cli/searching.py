@@ -14,7 +14,7 @@ from .options import CHAIN, SpecCommand, as_json, chosen, option_help, spec_opti
 from .progress import EXIT
 
 if TYPE_CHECKING:
-    from ..searching import Search
+    from ..studies.searching import Search
 
 ESTIMATE_EXAMPLES = """
 \b
@@ -85,7 +85,7 @@ def search(
     **given: str | None,
 ) -> None:
     """Look for a chain of compressors that meets a budget; give at least one limit."""
-    from ..searching import search as look
+    from ..studies.searching import search as look
 
     limits = {"bytes": size, "latency": latency, "latency_1": latency_1, "accuracy_drop": accuracy_drop}
     budget = {name: limit for name, limit in limits.items() if limit is not None}

@@ -10,13 +10,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..charts.pictures import picture
 from ..disks import why
 from ..run.handle import Run, attach
 from ..run.naming import labels
 from ..spec import LabError
 from ..store.folder import absolute, replacing
 from .compression import compressions
-from .pictures import picture
 from .sections import Section, costs, failures, figures, heading, provenance, spec, timings
 
 if TYPE_CHECKING:

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from ..charts import number, read
 from ..charts.drawing import Nothing
+from ..charts.pictures import Picture, picture
 from ..compressors.chain import chain_name
 from ..store.folder import ENDED, write_text
 from .overviews import curves, trade
-from .pictures import Picture, picture
 from .sections import NONE, badge, seconds
 
 if TYPE_CHECKING:

@@ -118,9 +118,9 @@ def _chosen(spec: Spec, own: dict[str, Any]) -> dict[str, Any]:
 
 def fault(spec: Spec, own: dict[str, Any]) -> str:
     """Why a spec with the user's own model, data or loss would fail in its first step; "" where it would not."""
-    from lepton_lab.advice import rehearsed
-    from lepton_lab.advice.rehearsal import Unknown
     from lepton_lab.datasets import from_user
+    from lepton_lab.studies.advice import rehearsed
+    from lepton_lab.studies.advice.rehearsal import Unknown
 
     parts = _chosen(spec, own)
     try:
@@ -136,8 +136,8 @@ def fault(spec: Spec, own: dict[str, Any]) -> str:
 
 def cost(spec: Spec, own: dict[str, Any]) -> str:
     """HTML of what a step of a spec is predicted to cost."""
-    from lepton_lab.advice import PARTS, advise
     from lepton_lab.strategies.work import shown
+    from lepton_lab.studies.advice import PARTS, advise
 
     try:
         chosen = _chosen(spec, own)

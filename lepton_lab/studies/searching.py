@@ -7,16 +7,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from .charts import CHARTS, Chart
-from .compressors.chain import chain_name
-from .errors import unknown, whole
-from .reports.sections import NONE, Section, table
-from .run.estimates import Estimate, estimate, measured
-from .run.handle import Run
-from .run.launching import EPOCHS, changed, compress
-from .spec import LabError, SpecError
-from .store.control import send
-from .store.folder import ENDED, find
+from ..charts import CHARTS, Chart
+from ..compressors.chain import chain_name
+from ..errors import unknown, whole
+from ..reports.sections import NONE, Section, table
+from ..run.estimates import Estimate, estimate, measured
+from ..run.handle import Run
+from ..run.launching import EPOCHS, changed, compress
+from ..spec import LabError, SpecError
+from ..store.control import send
+from ..store.folder import ENDED, find
 
 if TYPE_CHECKING:
     import optuna

@@ -6,13 +6,13 @@ import math
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
-from .charts import read
-from .spec import Spec, table
+from ..charts import read
+from ..spec import Spec, table
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from .run.handle import Run
+    from ..run.handle import Run
 
 FIRST = 10  # steps over which losses are held to each other: rounding has not grown yet
 # Of losses, relative; seen between one process and two on the models here: 7e-7 in fp32 on the CPU.

@@ -8,22 +8,22 @@ from itertools import pairwise
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from .charts import CHARTS, Curve, contestants, footprint, number, read
+from ..charts import CHARTS, Curve, contestants, footprint, number, read
+from ..charts.pictures import picture
+from ..datasets import from_user
+from ..losses import ignored
+from ..reports.sections import NONE, Section, table
+from ..run.handle import MOVED, POLL, Run
+from ..run.launching import copy, create, named, start
+from ..spec import Spec, SpecError
+from ..store.folder import ENDED
 from .contenders import contenders, options_of_strategy
-from .datasets import from_user
 from .equality import Equality, compare, exact
-from .losses import ignored
-from .reports.pictures import picture
-from .reports.sections import NONE, Section, table
-from .run.handle import MOVED, POLL, Run
-from .run.launching import copy, create, named, start
-from .spec import Spec, SpecError
-from .store.folder import ENDED
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from .charts import Chart
+    from ..charts import Chart
 
 REACHED = 1e-3  # relative: a loss this near to the reference's last one counts as reached
 

@@ -12,13 +12,13 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from ..datasets import check
-from ..errors import shown, unknown
-from ..launchers import devices
-from ..reports.index import label
-from ..run.launching import named
-from ..spec import LabError, Spec, SpecError
-from ..store.folder import data_root, find
+from ...datasets import check
+from ...errors import shown, unknown
+from ...launchers import devices
+from ...run.launching import named
+from ...spec import LabError, Spec, SpecError
+from ...store.folder import data_root, find
+from ..index import label
 
 KEYS = ("base", "axes", "seeds")
 MOST = 1000  # runs of a grid

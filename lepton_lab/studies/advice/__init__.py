@@ -8,25 +8,25 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from ...datasets import from_user
+from ...errors import whole
+from ...launchers.rank import load_data
+from ...losses import ignored
+from ...reports.sections import NONE, Section, table
+from ...run.handle import Run
+from ...run.launching import fit, named
+from ...spec import Spec, SpecError
+from ...spec import table as family
+from ...store import shipping
+from ...store.folder import RunFolder
+from ...strategies.work import Cost, shown
 from ..contenders import entries, fields
-from ..datasets import from_user
-from ..errors import whole
-from ..launchers.rank import load_data
-from ..losses import ignored
-from ..reports.sections import NONE, Section, table
-from ..run.handle import Run
-from ..run.launching import fit, named
-from ..spec import Spec, SpecError
-from ..spec import table as family
-from ..store import shipping
-from ..store.folder import RunFolder
-from ..strategies.work import Cost, shown
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from ..strategies.base import Single
-    from ..strategies.work import Workload
+    from ...strategies.base import Single
+    from ...strategies.work import Workload
 
 WORLDS = (1, 2, 4)
 PARTS = ("parameters", "gradients", "optimizer", "activations")

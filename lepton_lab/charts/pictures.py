@@ -8,11 +8,11 @@ import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..charts import CHARTS
+from . import CHARTS
 
 if TYPE_CHECKING:
-    from ..charts import Chart
     from ..run.handle import Run
+    from . import Chart
 
 
 @dataclass(frozen=True)

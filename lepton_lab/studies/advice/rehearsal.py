@@ -16,16 +16,16 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from ..engine.feed import Feed
-from ..errors import shown
-from ..launchers.rank import make_model
-from ..losses import usual_loss
-from ..spec import Spec, SpecError, pick, table
-from ..strategies.base import Single, takes_channels_last
-from ..strategies.work import BACKWARD, FORWARD, GRADIENT, KEPT, LOSS, PASSING, Amount, Event, Held, Workload
+from ...engine.feed import Feed
+from ...errors import shown
+from ...launchers.rank import make_model
+from ...losses import usual_loss
+from ...spec import Spec, SpecError, pick, table
+from ...strategies.base import Single, takes_channels_last
+from ...strategies.work import BACKWARD, FORWARD, GRADIENT, KEPT, LOSS, PASSING, Amount, Event, Held, Workload
 
 if TYPE_CHECKING:
-    from ..datasets import Data
+    from ...datasets import Data
 
 FEW, MORE = 4, 8  # samples of two rehearsals, between which memory is taken to grow evenly
 LARGEST = 2**30  # bytes of a model that is tried on real samples where it can't be rehearsed

@@ -13,15 +13,15 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from ..charts import number, read
-from ..launchers import devices
-from ..reports import report
-from ..reports.index import Entry, write
-from ..run.handle import Run, attach
-from ..run.launching import launch
-from ..spec import LabError
-from ..store import control
-from ..store.folder import ENDED, absolute, write_json
+from ...charts import number, read
+from ...launchers import devices
+from ...run.handle import Run, attach
+from ...run.launching import launch
+from ...spec import LabError
+from ...store import control
+from ...store.folder import ENDED, absolute, write_json
+from .. import report
+from ..index import Entry, write
 from . import Cell, Grid
 from .output import FORMAT, claimed, read_records, writable, write_records
 

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ..disks import why
-from ..spec import LabError
-from ..store.folder import read_json, write_json
+from ...disks import why
+from ...spec import LabError
+from ...store.folder import read_json, write_json
 
 RECORDS = "runs.json"
 FORMAT = 1

@@ -6,22 +6,22 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .charts.maps import Maps, Sample
-from .engine.feed import Feed
-from .errors import shown, unknown
-from .run.handle import Run
-from .run.naming import labels
-from .run.sources import run_data
-from .spec import CELL, LabError, SpecError
-from .store import trained
-from .store.folder import ENDED, RunFolder, find
-from .strategies.base import Single
+from ..charts.maps import Maps, Sample
+from ..engine.feed import Feed
+from ..errors import shown, unknown
+from ..run.handle import Run
+from ..run.naming import labels
+from ..run.sources import run_data
+from ..spec import CELL, LabError, SpecError
+from ..store import trained
+from ..store.folder import ENDED, RunFolder, find
+from ..strategies.base import Single
 
 if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor, nn
 
-    from .datasets import Data
+    from ..datasets import Data
 
     Attribute = Callable[[nn.Module, Tensor, Tensor, Tensor], Tensor]
 

@@ -7,17 +7,17 @@ import time
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from . import datasets
-from .charts import number, read
-from .charts.sweep import Sweep
-from .launchers.rank import load_data
-from .losses import ignored
-from .optimizers import RANGE_TEST
-from .run.handle import POLL, Run
-from .run.launching import changed, launch
-from .run.naming import title
-from .spec import LabError, Spec, SpecError
-from .store.folder import ENDED, data_root
+from .. import datasets
+from ..charts import number, read
+from ..charts.sweep import Sweep
+from ..launchers.rank import load_data
+from ..losses import ignored
+from ..optimizers import RANGE_TEST
+from ..run.handle import POLL, Run
+from ..run.launching import changed, launch
+from ..run.naming import title
+from ..spec import LabError, Spec, SpecError
+from ..store.folder import ENDED, data_root
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -9,14 +9,14 @@ from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import errors
-from .charts import Chart
-from .charts.heat import Heat
-from .losses import Criterion
-from .run.handle import Run
-from .spec import SpecError
-from .store import shipping
-from .store.folder import RunFolder, find
+from .. import errors
+from ..charts import Chart
+from ..charts.heat import Heat
+from ..losses import Criterion
+from ..run.handle import Run
+from ..spec import SpecError
+from ..store import shipping
+from ..store.folder import RunFolder, find
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -143,9 +143,9 @@ def sensitivity(
     import torch
     from torch.nn.functional import cross_entropy
 
-    from .compressors import Prune, Work
-    from .compressors.groups import Structure
-    from .compressors.layers import unparametrized
+    from ..compressors import Prune, Work
+    from ..compressors.groups import Structure
+    from ..compressors.layers import unparametrized
 
     run = run if isinstance(run, Run) else Run(find(run))
     ratios = [*ratios] if isinstance(ratios, Iterable) else ratios
@@ -207,7 +207,7 @@ def _rounded(module: nn.Module, x: Tensor, y: Tensor, criterion: Criterion) -> d
     """Accuracy with each layer alone computing with the numbers that int8 leaves."""
     import torch
 
-    from .compressors.layers import Rounded, replace, shared, weighted
+    from ..compressors.layers import Rounded, replace, shared, weighted
 
     found, left = {}, shared(module)
     for name, _ in weighted(module):
@@ -227,9 +227,9 @@ def _some(run: Run, count: int) -> tuple[Tensor, Tensor]:
     """Samples (N, *shape) as the model takes them, and their labels, of the validation set."""
     import torch
 
-    from .engine.feed import Feed
-    from .run.sources import run_data
-    from .strategies.base import Single
+    from ..engine.feed import Feed
+    from ..run.sources import run_data
+    from ..strategies.base import Single
 
     data = run_data(run)
     part = data.val if data.val is not None else data.test

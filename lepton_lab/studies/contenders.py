@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from .charts import contestant
-from .errors import shown
-from .launchers import devices
-from .run.handle import MOVED
-from .run.launching import fit
-from .spec import Spec, SpecError, keywords, pick, table
+from ..charts import contestant
+from ..errors import shown
+from ..launchers import devices
+from ..run.handle import MOVED
+from ..run.launching import fit
+from ..spec import Spec, SpecError, keywords, pick, table
 
 if TYPE_CHECKING:
-    from .datasets import Data
+    from ..datasets import Data
 
 
 def contenders(

@@ -7,14 +7,14 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .charts import Chart, number, read
-from .charts.arms import Arm, Arms
-from .charts.pareto import OF_SEED
-from .errors import LabError, SpecError, shown, unknown
-from .reports.sections import NONE, Section, table
-from .run.handle import Run
-from .stats import LEVEL, Interval, interval
-from .store.folder import ENDED, MEASURES, find, read_json
+from ..charts import Chart, number, read
+from ..charts.arms import Arm, Arms
+from ..charts.pareto import OF_SEED
+from ..errors import LabError, SpecError, shown, unknown
+from ..reports.sections import NONE, Section, table
+from ..run.handle import Run
+from ..stats import LEVEL, Interval, interval
+from ..store.folder import ENDED, MEASURES, find, read_json
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -9,8 +9,8 @@ import torch
 from torch.nn import functional as F
 
 from lepton_lab.datasets import DATASETS
+from lepton_lab.files import data_root
 from lepton_lab.models import MODELS
-from lepton_lab.store.folder import data_root
 
 from .ours import SKIPPED
 

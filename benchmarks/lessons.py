@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lepton_lab.store.folder import write_text
+from lepton_lab.files import write_text
 from tests.browser.jupyter import TOKEN, Jupyter
 
 from .limits import ROLES, Limit

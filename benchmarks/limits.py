@@ -9,7 +9,7 @@ from typing import Any
 
 import psutil
 
-from lepton_lab.store.log import memory
+from lepton_lab.host import memory
 
 EVERY = 0.2  # seconds between two looks
 ROLES = ("server", "kernels", "supervisor", "ranks", "others")

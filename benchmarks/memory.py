@@ -38,7 +38,7 @@ def measure(quick: bool) -> list[Row]:
 
 def watch(cell: str, repeats: int) -> tuple[list[float], list[float], float]:
     """MB of the kernel, and of its children, each second of a run; and of all of them after it."""
-    from lepton_lab.store.log import memory
+    from lepton_lab.host import memory
 
     def children() -> float:
         return sum(memory(pid) for pid in kernel.children()) / 1e6

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
 from lepton_lab.datasets import DATASETS
-from lepton_lab.store.folder import data_root
+from lepton_lab.files import data_root
 
 from .ours import SKIPPED
 from .processes import cores

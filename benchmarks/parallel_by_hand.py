@@ -16,8 +16,8 @@ from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
 from lepton_lab.datasets import DATASETS
+from lepton_lab.files import data_root
 from lepton_lab.models import MODELS
-from lepton_lab.store.folder import data_root
 
 from .ours import SKIPPED
 from .processes import cores

@@ -65,7 +65,7 @@ def installed(package: str) -> bool:
 def image_data() -> str:
     """MNIST where the data root has it, else the embedded digits; nothing is downloaded."""
     from lepton_lab.datasets.files import SOURCES, find
-    from lepton_lab.store.folder import data_root
+    from lepton_lab.files import data_root
 
     there = all(find("mnist", data_root(), file) for file in SOURCES["mnist"].files())
     return "mnist" if there else "digits"

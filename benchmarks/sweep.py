@@ -31,10 +31,10 @@ def main(count: str) -> dict[str, Any]:
     import psutil
 
     import lepton_lab as lab
+    from lepton_lab.host import memory
     from lepton_lab.launchers import devices
     from lepton_lab.launchers.local import client
     from lepton_lab.launchers.local.leases import Queue
-    from lepton_lab.store.log import memory
 
     def taken() -> tuple[float, float]:
         """Bytes and seconds of CPU of all that we started."""

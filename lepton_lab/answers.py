@@ -93,3 +93,10 @@ def named(scores: np.ndarray, labels: list[str], shape: Sequence[int], *, tokens
     axis = len(shape) if axis is None else axis
     names = np.asarray(labels, dtype=object)[scores.argmax(axis - (scores.ndim == len(shape)))]
     return names.tolist() if isinstance(names, np.ndarray) else names
+
+
+def labels(y: Tensor) -> Tensor:
+    """Targets as losses want them: whole numbers as int64 (B,), others as float32."""
+    if y.is_floating_point():
+        return y.float()
+    return y.long().squeeze(1) if y.dim() == 2 and y.shape[1] == 1 else y.long()

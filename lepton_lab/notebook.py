@@ -11,9 +11,11 @@ from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 from pydantic import TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
-from .compressors.chain import canonical
+from .chains import canonical
 from .errors import FINITE, SpecError, must, nearest, shown, unknown
-from .spec import CELL, TABLES, Spec, parsed, pick, table
+from .spec import CELL, Spec
+from .tables import TABLES, pick, table
+from .values import parsed
 
 PROFILE = "LEPTON_LAB_PROFILE"
 PROFILES = ("full", "smoke")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import json
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -20,11 +18,10 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from .errors import LabError, SpecError, fitted, must, shown, unknown, visible
-from .frozen import FrozenDict, FrozenList, frozen
-from .tables import LISTED, TABLES, keywords, pick, table
-
-__all__ = ["CELL", "LISTED", "OWN", "TABLES", "LabError", "Spec", "SpecError", "keywords", "parsed", "pick", "table"]
+from . import chains
+from .errors import SpecError, fitted, must, shown, unknown, visible
+from .tables import TABLES, keywords, pick, table
+from .values import FrozenDict, FrozenList, frozen, parsed
 
 CELL = "cell:"  # prefix of the name of what a user defined, e.g. "cell:MyNet"
 OWN = {"model": "model", "data": "dataset", "strategy": "strategy"}
@@ -178,7 +175,7 @@ class Spec(BaseModel):
     @field_validator("compress", mode="before")
     @classmethod
     def _chained(cls, chain: Any) -> list[dict[str, dict[str, Any]]]:
-        return [] if chain in ("", "[]") or not chain else _chain().canonical(chain)
+        return [] if chain in ("", "[]") or not chain else chains.canonical(chain)
 
     @field_validator("compress")
     @classmethod
@@ -191,7 +188,7 @@ class Spec(BaseModel):
         # whether it was named: a spec that was written out and read back names every field.
         usual = self.model == Spec.model_fields["model"].default
         (self.model_copy(update={"model": CELL}) if usual else self).check_strategy()
-        if (self.parent or self.compress) and (why := _chain().refuse(self)):
+        if (self.parent or self.compress) and (why := chains.refuse(self)):
             raise SpecError(why)
         return self
 
@@ -285,32 +282,6 @@ class Spec(BaseModel):
         if not isinstance(values, dict):
             raise SpecError(f"the spec must be lines of `field: value`, not {text.strip()[:60]!r}")
         return cls(**{str(name): value for name, value in values.items()})
-
-
-def parsed(text: str) -> Any:
-    """
-    The value of JSON text, or else of YAML: YAML takes 1e-3 for text, and JSON's escapes of an emoji for two letters.
-
-    Raises
-    ------
-    ValueError
-        If it is neither.
-    """
-    import yaml
-
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        pass
-    try:
-        return yaml.safe_load(text)
-    except (yaml.YAMLError, RecursionError) as error:
-        raise ValueError(str(error)) from None
-
-
-def _chain() -> Any:
-    """What knows the form of a chain; above this module, as the tables are."""
-    return importlib.import_module(".compressors.chain", __package__)
 
 
 def _pair(option: str, value: Any) -> str:

@@ -15,8 +15,9 @@ from hypothesis import HealthCheck, settings
 
 import lepton_lab as lab
 from lepton_lab.engine.tracing.costs import ASKED
+from lepton_lab.files import write_json
 from lepton_lab.launchers.local import client
-from lepton_lab.store.folder import ENDED, write_json
+from lepton_lab.store.folder import ENDED
 
 SET_BY_OTHERS = ("PYTEST_CURRENT_TEST", "TORCHINDUCTOR_CACHE_DIR", "_TORCHINDUCTOR_PYOBJECT_TENSOR_DATA_PTR")
 SHARED = Path(__file__).parents[2] / "shared" / "data"

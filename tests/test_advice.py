@@ -9,9 +9,9 @@ from conftest import ours, until
 
 import lepton_lab as lab
 from lepton_lab.cli import main
+from lepton_lab.errors import SpecError
 from lepton_lab.models import MODELS
 from lepton_lab.optimizers import OPTIMIZERS
-from lepton_lab.spec import SpecError
 from lepton_lab.store.folder import ENDED
 from lepton_lab.strategies import STRATEGIES
 from lepton_lab.strategies.timetable import PIPELINES, highest

@@ -8,7 +8,7 @@ from test_supervisor import gone, numbered, started
 from torch import nn
 
 import lepton_lab as lab
-from lepton_lab.spec import SpecError
+from lepton_lab.errors import SpecError
 
 ASYNCHRONOUS = {"parameter_server": {"staleness": 3}, "hogwild": {"staleness": 3}}
 SERVED = {**ASYNCHRONOUS, "parameter_server, synchronous": {}}

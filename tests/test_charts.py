@@ -32,9 +32,10 @@ from lepton_lab.charts import (
 from lepton_lab.charts.drawing import COLORS
 from lepton_lab.charts.matrix import Matrix
 from lepton_lab.charts.series import clock, throughput
+from lepton_lab.errors import SpecError
+from lepton_lab.files import write_json
 from lepton_lab.run.naming import labels
-from lepton_lab.spec import SpecError
-from lepton_lab.store.folder import RunFolder, write_json
+from lepton_lab.store.folder import RunFolder
 
 
 def train(step, loss=1.0, *, rank=0, t=None, epoch=0, samples=10, **values):

@@ -18,7 +18,8 @@ import lepton_lab as lab
 from lepton_lab.cli import main
 from lepton_lab.cli.options import FIELDS
 from lepton_lab.run.progress import COLUMNS, Epochs
-from lepton_lab.spec import TABLES, Spec, table
+from lepton_lab.spec import Spec
+from lepton_lab.tables import TABLES, table
 
 TINY = ["run", "--model", "mlp", "--epochs", "1"]
 FILES = ["compress", "measure", "export", "load-test", "generate", "find-lr", "estimate", "search"]

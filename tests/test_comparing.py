@@ -13,7 +13,7 @@ from scipy import stats
 
 import lepton_lab as lab
 from lepton_lab.charts import trends
-from lepton_lab.spec import LabError
+from lepton_lab.errors import LabError
 from lepton_lab.stats import interval
 from lepton_lab.studies.comparing import FIGURES, check_seeds
 

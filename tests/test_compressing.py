@@ -15,12 +15,13 @@ from test_compressors import SHAPES
 from torch import nn
 
 import lepton_lab as lab
+from lepton_lab.chains import STRATEGIES
 from lepton_lab.compressors import COMPRESSORS
-from lepton_lab.compressors.chain import STRATEGIES
 from lepton_lab.engine.chain import digest
+from lepton_lab.errors import SpecError
+from lepton_lab.files import read_json
 from lepton_lab.models import MODELS
-from lepton_lab.spec import SpecError
-from lepton_lab.store.folder import RunFolder, read_json
+from lepton_lab.store.folder import RunFolder
 from lepton_lab.store.trained import peers
 
 pytestmark = pytest.mark.usefixtures("no_compiler")

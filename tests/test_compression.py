@@ -9,7 +9,7 @@ from conftest import until
 from torch import nn
 
 import lepton_lab as lab
-from lepton_lab.spec import SpecError
+from lepton_lab.errors import SpecError
 
 LOSSY = ["fp16", "bf16", "powersgd", "topk"]
 

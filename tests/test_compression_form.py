@@ -6,6 +6,7 @@ from lepton_widgets import Compression
 from lepton_widgets.compression import _times
 
 import lepton_lab as lab
+from lepton_lab.run.estimates import measured
 
 
 @pytest.fixture
@@ -67,7 +68,7 @@ def test_after_the_run_the_measured_stands_beside_the_estimate(form):
     assert run is not None, form._error.value
     assert run.wait() == "done"
     until(lambda: "accuracy" in form._figures.value)
-    told = lab.estimates.measured(run)["artifact"]
+    told = measured(run)["artifact"]
     assert f"{told['bytes']:,}" in form._figures.value and "%" in form._figures.value
 
 

@@ -8,11 +8,13 @@ import torch
 from torch import nn
 
 from lepton_lab.compressors import COMPRESSORS, Work, layers, plan, rehearse
-from lepton_lab.compressors.chain import example
 from lepton_lab.compressors.layers import rounded
 from lepton_lab.compressors.masks import LABEL
+from lepton_lab.compressors.rehearsal import example
+from lepton_lab.errors import SpecError
 from lepton_lab.models import MODELS
-from lepton_lab.spec import Spec, SpecError, keywords
+from lepton_lab.spec import Spec
+from lepton_lab.tables import keywords
 
 SHAPES = {"mlp": ((1, 8, 8), 10, 0), "cnn": ((1, 8, 8), 10, 0), "mnist_cnn": ((1, 28, 28), 10, 0)}
 SHAPES |= {"transformer": ((1, 8, 8), 10, 0), "gpt": ((16,), 50, 50)}

@@ -22,7 +22,8 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, Tenso
 
 from lepton_lab import datasets
 from lepton_lab.datasets import DATASETS, SOURCES, Data, bits_per_byte, check, cifar, files, from_user, idx, text, usual
-from lepton_lab.spec import Spec, SpecError
+from lepton_lab.errors import SpecError
+from lepton_lab.spec import Spec
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 needs_mnist = pytest.mark.skipif(not (SHARED / "MNIST" / "raw").is_dir(), reason="no MNIST in ../shared/data")

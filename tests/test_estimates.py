@@ -16,11 +16,11 @@ from lepton_lab.artifacts.schemes import SCHEMES
 from lepton_lab.charts import CHARTS
 from lepton_lab.charts.pareto import Pareto, Point, chain_name, front
 from lepton_lab.compressors import rehearse
+from lepton_lab.files import write_json
 from lepton_lab.measures import latency, sizes
 from lepton_lab.models import MODELS
 from lepton_lab.reports import compressions
 from lepton_lab.run.estimates import estimated, measured
-from lepton_lab.store.folder import write_json
 from lepton_lab.studies.searching import values
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning", "ignore::DeprecationWarning")

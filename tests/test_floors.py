@@ -5,7 +5,7 @@ import torch
 
 import lepton_lab as lab
 from lepton_lab.datasets import DATASETS, bits_per_byte
-from lepton_lab.store.folder import data_root
+from lepton_lab.files import data_root
 
 
 def test_the_digits_cnn_learns():

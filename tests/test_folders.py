@@ -14,10 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import lepton_lab as lab
+from lepton_lab.errors import LabError
+from lepton_lab.files import data_root, replacing, write_json, write_text
 from lepton_lab.run.handle import Run
 from lepton_lab.run.launching import repeat
-from lepton_lab.spec import LabError, Spec
-from lepton_lab.store.folder import Failure, RunFolder, data_root, find, folders, replacing, write_json, write_text
+from lepton_lab.spec import Spec
+from lepton_lab.store.folder import Failure, RunFolder, find, folders
 from lepton_lab.store.tail import Tail, parse, rewound
 
 events = st.lists(

@@ -16,8 +16,9 @@ import torch
 from conftest import until
 
 import lepton_lab as lab
-from lepton_lab.spec import LabError
-from lepton_lab.store import checkpoints, control, folder, shipping, trust
+from lepton_lab.errors import LabError
+from lepton_lab.store import checkpoints, control, shipping, trust
+from lepton_lab.store import folder as folders
 from lepton_lab.store.control import Control
 from lepton_lab.store.folder import RunFolder
 from lepton_lab.store.log import Log
@@ -218,7 +219,7 @@ def test_a_checkpoint_that_can_t_be_read_is_passed_over_for_the_one_before(stopp
     before, last = RunFolder(stopped.folder).checkpoints()
     damage(stopped, last, name)
     stopped.resume()
-    until(lambda: stopped.state in ("running", *folder.ENDED), 60)
+    until(lambda: stopped.state in ("running", *folders.ENDED), 60)
     told = [row for row in stopped.rows("note") if "the one before it is taken" in row.get("text", "")]
     rewinds = {row["rewind"] for row in stopped.rows("note") if "rewind" in row}
     stopped.stop()
@@ -255,8 +256,8 @@ def test_the_marker_comes_after_the_data(stopped, monkeypatch):
 
 def test_two_runs_that_draw_one_id_get_two(tiny, monkeypatch):
     drawn = iter(["a1a1", "a1a1", "b2b2"])
-    token = folder.secrets.token_hex
-    monkeypatch.setattr(folder.secrets, "token_hex", lambda n: next(drawn) if n == 2 and next_is_id() else token(n))
+    token = folders.secrets.token_hex
+    monkeypatch.setattr(folders.secrets, "token_hex", lambda n: next(drawn) if n == 2 and next_is_id() else token(n))
     monkeypatch.setattr(time, "strftime", lambda *_: "20260101-000000")
 
     def next_is_id():

@@ -11,8 +11,8 @@ from test_supervisor import started
 from torch import nn
 
 import lepton_lab as lab
+from lepton_lab.errors import SpecError
 from lepton_lab.launchers import devices
-from lepton_lab.spec import SpecError
 
 
 def test_all_ranks_write_into_the_same_weights():

@@ -11,7 +11,7 @@ from lepton_widgets import Learner, learner, sketches
 from lepton_widgets.sketches import Passes, labels, tidy
 
 import lepton_lab as lab
-from lepton_lab.spec import SpecError
+from lepton_lab.errors import SpecError
 
 FAST = {"epochs": 2, "batch_size": 512}
 

@@ -13,8 +13,8 @@ from lepton_widgets.exercises import EXERCISES
 from nbclient import NotebookClient
 
 from lepton_lab.charts import number
+from lepton_lab.errors import SpecError
 from lepton_lab.reports import NOTEBOOKS
-from lepton_lab.spec import SpecError
 
 LESSONS = ["00_start_here", "01_optimizers", "02_strategies", "03_compression"]
 

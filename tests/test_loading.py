@@ -14,7 +14,7 @@ from torch.utils.data import Dataset, Subset
 import lepton_lab as lab
 from lepton_lab.engine import feed, loading
 from lepton_lab.engine.loading import Fault
-from lepton_lab.spec import SpecError
+from lepton_lab.errors import SpecError
 
 
 class Sample(typing.NamedTuple):

@@ -8,8 +8,8 @@ from torch.nn import functional
 
 import lepton_lab as lab
 from lepton_lab.datasets import DATASETS
-from lepton_lab.spec import SpecError
-from lepton_lab.store.folder import data_root
+from lepton_lab.errors import SpecError
+from lepton_lab.files import data_root
 
 APART = ["local_sgd", "diloco"]
 AS_AVERAGE = {"outer_lr": 1.0, "outer_momentum": 0.0}  # what makes diloco local_sgd

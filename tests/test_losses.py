@@ -10,8 +10,8 @@ from torch.nn import functional
 import lepton_lab as lab
 from lepton_lab.compressors.distill import Taught
 from lepton_lab.datasets import from_user
+from lepton_lab.errors import SpecError
 from lepton_lab.losses import Criterion, token_loss
-from lepton_lab.spec import SpecError
 
 WEIGHTS = torch.tensor([0.1, 5.0, 5.0, 5.0])
 LOSSES = {

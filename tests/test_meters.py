@@ -15,11 +15,11 @@ import torch._dynamo  # sets an environment variable of its own when first neede
 from torch import nn
 
 import lepton_lab as lab
+from lepton_lab import output
 from lepton_lab.artifacts import About, counting, write
 from lepton_lab.datasets import Data
 from lepton_lab.measures import Latency, Measured, candidates, clocks, wilson
 from lepton_lab.models import MODELS
-from lepton_lab.run.handle import progress
 
 SIX = About("net", (6,), "float32", ["a", "b", "c"])
 
@@ -194,7 +194,7 @@ def test_measuring_shows_how_far_it_is_where_somebody_looks(monkeypatch, capsys,
     artifact = write(tmp_path / "a.lepton", nn.Linear(6, 3), SIX, runtime="torch")
     found = lab.measure(artifact, repeats=2)
     assert capsys.readouterr().err == "" and found.name == f"{SIX.model}, fp32 under torch"
-    monkeypatch.setattr(progress, "EVERY", 0)
+    monkeypatch.setattr(output, "EVERY", 0)
     monkeypatch.setattr(sys, "stderr", Terminal())
     lab.measure(artifact, repeats=2, warmup=1)
     shown = sys.stderr.getvalue().split("\r\x1b[K")

@@ -7,9 +7,11 @@ import torch
 import torch._dynamo  # sets an environment variable of its own when first needed, which a test would seem to leak
 from torch import nn
 
+from lepton_lab.errors import SpecError
 from lepton_lab.losses import token_loss
 from lepton_lab.models import MODELS, cnn, mlp, mnist_cnn
-from lepton_lab.spec import Spec, SpecError, keywords, table
+from lepton_lab.spec import Spec
+from lepton_lab.tables import keywords, table
 
 # What a model is told of data: shape of a sample, classes, kinds of tokens.
 TOLD = {

@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from lepton_lab.errors import SpecError
 from lepton_lab.optimizers import OPTIMIZERS, SCHEDULES, factor
 from lepton_lab.optimizers.muon import Muon, hidden_first, orthogonal
-from lepton_lab.spec import Spec, SpecError
+from lepton_lab.spec import Spec
 
 
 @pytest.fixture(autouse=True)

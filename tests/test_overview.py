@@ -11,7 +11,7 @@ from lepton_lab.cli import main
 from lepton_lab.cli.compressing import link
 from lepton_lab.cli.racing import parsed
 from lepton_lab.datasets import SOURCES, check
-from lepton_lab.spec import LabError, SpecError
+from lepton_lab.errors import LabError, SpecError
 from lepton_lab.store.folder import RunFolder
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 import lepton_lab as lab
-from lepton_lab.spec import SpecError
+from lepton_lab.errors import SpecError
 from lepton_lab.strategies.parameter_server import Server
 
 

@@ -11,8 +11,8 @@ from test_strategies import alone, figures, trained
 from torch import nn
 
 import lepton_lab as lab
+from lepton_lab.errors import SpecError
 from lepton_lab.models import MODELS
-from lepton_lab.spec import SpecError
 from lepton_lab.strategies import stages
 from lepton_lab.strategies.pipeline import LAYERS
 from lepton_lab.strategies.timetable import PIPELINES, UNITS, bubble, order, timeline

@@ -16,8 +16,8 @@ from conftest import ranks_of, until
 from torch import nn
 
 import lepton_lab as lab
+from lepton_lab.errors import SpecError
 from lepton_lab.launchers.local import client
-from lepton_lab.spec import SpecError
 from lepton_lab.studies.equality import DIFFERS, exact, tolerances
 from lepton_lab.studies.races import among
 

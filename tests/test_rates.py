@@ -14,8 +14,8 @@ from test_cli import call
 from torch import nn
 
 import lepton_lab as lab
+from lepton_lab.errors import LabError, SpecError
 from lepton_lab.optimizers import SCHEDULES
-from lepton_lab.spec import LabError, SpecError
 from lepton_lab.store.folder import RunFolder
 from lepton_lab.studies.rates import RateTest, smooth
 

@@ -13,8 +13,8 @@ from torch import nn
 import lepton_lab as lab
 from lepton_lab import disks
 from lepton_lab.artifacts import About
+from lepton_lab.errors import LabError
 from lepton_lab.launchers import resources
-from lepton_lab.spec import LabError
 from lepton_lab.store import control
 from lepton_lab.store.folder import RunFolder
 

@@ -8,10 +8,10 @@ import torch._dynamo  # sets an environment variable of its own when first neede
 from torch import nn
 from torch.nn import functional
 
+from lepton_lab.errors import SpecError
 from lepton_lab.models import MODELS, sample
 from lepton_lab.models.blocks import MLP, Attention, Rotary
 from lepton_lab.models.transformer import Patches
-from lepton_lab.spec import SpecError
 
 
 @pytest.fixture(autouse=True)

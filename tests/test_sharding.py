@@ -10,9 +10,9 @@ from torch import nn
 
 import lepton_lab as lab
 from lepton_lab.datasets import DATASETS
+from lepton_lab.errors import SpecError
+from lepton_lab.files import data_root
 from lepton_lab.models import MODELS
-from lepton_lab.spec import SpecError
-from lepton_lab.store.folder import data_root
 from lepton_lab.strategies import fsdp, zero
 
 SHARDED = ("zero", "fsdp", "hybrid")

@@ -14,9 +14,11 @@ from papermill.translators import PythonTranslator
 
 from lepton_lab.cli import main
 from lepton_lab.cli.options import chosen
+from lepton_lab.errors import LabError, SpecError
 from lepton_lab.notebook import INJECTED, parameters
-from lepton_lab.spec import TABLES, LabError, Spec, SpecError, keywords, table
+from lepton_lab.spec import Spec
 from lepton_lab.store.provenance import command
+from lepton_lab.tables import TABLES, keywords, table
 
 CHAINS = [
     [],

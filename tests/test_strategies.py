@@ -8,9 +8,9 @@ from conftest import until
 
 import lepton_lab as lab
 from lepton_lab.datasets import DATASETS
+from lepton_lab.errors import SpecError
+from lepton_lab.files import data_root
 from lepton_lab.models import MODELS
-from lepton_lab.spec import SpecError
-from lepton_lab.store.folder import data_root
 from lepton_lab.strategies import STRATEGIES
 
 SMALL = {"transformer": {"width": 32, "depth": 4}, "gpt": {"width": 32, "depth": 4}}

@@ -19,12 +19,13 @@ from torch import nn
 
 import lepton_lab as lab
 from lepton_lab import cli
+from lepton_lab.files import write_json
 from lepton_lab.launchers import failures
 from lepton_lab.launchers.failures import VICTIM
 from lepton_lab.launchers.local import client, warm
 from lepton_lab.launchers.local.zygote import Inbox
 from lepton_lab.store import control
-from lepton_lab.store.folder import RunFolder, write_json
+from lepton_lab.store.folder import RunFolder
 
 
 def gone(processes):
@@ -301,7 +302,8 @@ def test_a_run_whose_ranks_stand_still_says_so_and_is_ended_by_stop(endless, mon
     client.close()
     # The supervisor's patience, shortened in a process of its own.
     monkeypatch.setenv("LEPTON_LAB_STANDBY", "0")
-    monkeypatch.setattr(client, "CODE", "import lepton_lab.launchers.local.supervisor as p; p.STOP = 1.0; " + client.CODE)
+    sooner = "import lepton_lab.launchers.local.supervisor as p; p.STOP = 1.0; "
+    monkeypatch.setattr(client, "CODE", sooner + client.CODE)
     monkeypatch.setattr(failures, "STILL", 3.0)
     run = lab.launch(endless, model=Hangs)
     ranks = started(run, 3)
@@ -340,7 +342,8 @@ class Loops(nn.Linear):
 def test_a_stop_saves_what_there_is_where_a_step_never_ends(endless, monkeypatch):
     client.close()
     monkeypatch.setenv("LEPTON_LAB_STANDBY", "0")
-    monkeypatch.setattr(client, "CODE", "import lepton_lab.launchers.local.supervisor as p; p.ASK = 0.5; " + client.CODE)
+    sooner = "import lepton_lab.launchers.local.supervisor as p; p.ASK = 0.5; "
+    monkeypatch.setattr(client, "CODE", sooner + client.CODE)
     run = lab.launch(endless.replace(world=1, strategy="single"), model=Loops)
     until(lambda: len(run.rows("train")) == 5)
     run.stop()

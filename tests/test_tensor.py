@@ -6,7 +6,7 @@ from conftest import until
 from torch import nn
 
 import lepton_lab as lab
-from lepton_lab.spec import SpecError
+from lepton_lab.errors import SpecError
 
 SMALL = {"width": 32, "depth": 2}
 FIELDS = {"dataset": "digits", "model": "transformer", "optimizer": "momentum", "lr": 0.01, "clip": 1.0}

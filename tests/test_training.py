@@ -12,9 +12,9 @@ from torch.nn import functional
 import lepton_lab as lab
 from lepton_lab.datasets import DATASETS
 from lepton_lab.engine.feed import Feed
+from lepton_lab.files import data_root
 from lepton_lab.models import MODELS
 from lepton_lab.optimizers import OPTIMIZERS
-from lepton_lab.store.folder import data_root
 from lepton_lab.strategies import STRATEGIES
 
 

@@ -8,8 +8,8 @@ import lepton_lab as lab
 from lepton_lab.datasets import from_user
 from lepton_lab.engine.feed import alone
 from lepton_lab.engine.trials import normalises
+from lepton_lab.errors import SpecError
 from lepton_lab.launchers.remedies import remedied
-from lepton_lab.spec import SpecError
 
 X, Y = torch.randn(129, 8), torch.arange(129) % 4
 

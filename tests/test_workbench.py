@@ -12,7 +12,9 @@ from lepton_widgets.form import LABELS, code, describe, preview
 from test_widgets import unpack
 
 import lepton_lab as lab
-from lepton_lab.spec import TABLES, LabError, Spec, SpecError, keywords, table
+from lepton_lab.errors import LabError, SpecError
+from lepton_lab.spec import Spec
+from lepton_lab.tables import TABLES, keywords, table
 
 
 @pytest.fixture

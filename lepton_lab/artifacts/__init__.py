@@ -6,11 +6,10 @@ A zip of three members, all of them data: manifest.json, weights.safetensors, an
 
 from __future__ import annotations
 
-from ..run.exporting import export
 from .about import About
 from .container import annotate
 from .loading import Artifact, load
 from .schemes import SCHEMES
 from .writing import write
 
-__all__ = ["SCHEMES", "About", "Artifact", "annotate", "export", "load", "write"]
+__all__ = ["SCHEMES", "About", "Artifact", "annotate", "load", "write"]

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from math import prod
 from typing import TYPE_CHECKING, Any
 
-from ..spec import SpecError
+from ..errors import SpecError
 
 if TYPE_CHECKING:
     import numpy as np

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
-from ..spec import SpecError
+from ..errors import SpecError
 
 if TYPE_CHECKING:
     import numpy as np

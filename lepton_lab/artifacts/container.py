@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from ..disks import remedy, why
-from ..spec import LabError
-from ..store.folder import replacing
+from ..errors import LabError
+from ..files import replacing
 
 FORMAT = 1
 MANIFEST, WEIGHTS = "manifest.json", "weights.safetensors"

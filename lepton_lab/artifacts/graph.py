@@ -16,7 +16,7 @@ import operator
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from ..spec import LabError
+from ..errors import LabError
 from .operators import ATEN, WHOLE, find
 from .quiet import quiet
 

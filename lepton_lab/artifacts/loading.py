@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..answers import named
-from ..errors import shown
-from ..spec import LabError, SpecError
+from ..errors import LabError, shown
+from ..spec import SpecError
 from . import container, schemes
 from . import manifest as manifests
 from .about import made_up

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from ..spec import LabError
+from ..errors import LabError
 from .quiet import ERRORS, quiet
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import operator
 from collections.abc import Callable
 from typing import Any
 
-from ..spec import LabError
+from ..errors import LabError
 
 # Of torch.ops.aten, with any overload that returns new tensors. What reads files (from_file), gives memory that holds
 # what was there before (empty), looks past a tensor's own elements (as_strided), skips the check of an index

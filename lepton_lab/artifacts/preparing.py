@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..compressors.layers import copied, parametrized, unparametrized
-from ..spec import LabError, SpecError
+from ..errors import LabError, SpecError
 from ..switches import no_fastpath
 from .quiet import quiet
 

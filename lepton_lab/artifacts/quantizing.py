@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..disks import remedy, why
-from ..spec import LabError, SpecError
+from ..errors import LabError, SpecError
 from .onnx_graph import INPUT, OUTPUT, SCOPES, drop_unused
 from .quiet import quiet
 

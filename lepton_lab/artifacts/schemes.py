@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..spec import SpecError, pick
+from ..errors import SpecError
+from ..tables import pick
 
 if TYPE_CHECKING:
     import numpy as np

@@ -59,7 +59,7 @@ def trial(path: Path, calls: int, batch: int, threads: int) -> dict[str, Any]:
 
 def main(words: list[str]) -> None:
     """Print what came of it, or the sentence on why it was refused, as JSON."""
-    from ..spec import LabError
+    from ..errors import LabError
 
     try:
         told = trial(Path(words[0]), *map(int, words[1:]))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..answers import class_axis
-from ..spec import LabError, SpecError
+from ..errors import LabError, SpecError
 from . import container, manifest, schemes
 from .about import About
 

@@ -103,7 +103,7 @@ def timeline(runs: list[Run]) -> Chart:
 
 def placement(spec: Spec) -> Chart:
     """Who holds what under the strategy of a spec: the batch, parameters, gradients and optimizer state."""
-    from ..spec import SpecError
+    from ..errors import SpecError
     from ..strategies import STRATEGIES
     from ..strategies.base import Single
 

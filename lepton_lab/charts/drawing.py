@@ -98,8 +98,8 @@ class Chart:
             If the file can't be written.
         """
         from ..disks import why
-        from ..spec import LabError, SpecError
-        from ..store.folder import absolute, write_bytes
+        from ..errors import LabError, SpecError
+        from ..files import absolute, write_bytes
 
         file = absolute(path, "path")
         if file.suffix not in SAVED:

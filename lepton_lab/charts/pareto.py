@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from statistics import mean, stdev
 from typing import TYPE_CHECKING, Any
 
-from ..compressors.chain import chain_name, epochs
+from ..chains import chain_name, epochs
 from .drawing import COLORS, CONFIG, GREY, INK, MARKERS, Chart, Nothing, dress, head, layout, plain
 from .series import number
 
@@ -164,7 +164,8 @@ def pareto(runs: list[Run]) -> Chart:
 
 def points(runs: Iterable[Run]) -> list[Point]:
     """Runs that measured what they made, those that differ in nothing but the seed as one; the dense models first."""
-    from ..store.folder import MEASURES, read_json
+    from ..files import read_json
+    from ..store.folder import MEASURES
 
     groups: dict[tuple[str, str], dict[str, tuple[Run, Mapping[str, Any]]]] = {}
     for run in runs:
@@ -189,7 +190,7 @@ def points(runs: Iterable[Run]) -> list[Point]:
 
 def _origin(run: Run) -> str:
     """What the parents of runs have in common that began with the same model but for the seed."""
-    from ..spec import LabError
+    from ..errors import LabError
     from ..store.folder import find
 
     try:
@@ -200,7 +201,8 @@ def _origin(run: Run) -> str:
 
 def _point(name: str, kind: str, group: list[tuple[Run, Mapping[str, Any]]], only: bool) -> Point:
     """One point; `only`: whether no other has its name."""
-    from ..spec import CELL, LabError
+    from ..errors import LabError
+    from ..spec import CELL
     from ..store.folder import find
     from ..store.provenance import command
 

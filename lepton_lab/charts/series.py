@@ -10,7 +10,8 @@ from itertools import accumulate, pairwise
 from statistics import median
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..spec import Spec, table
+from ..spec import Spec
+from ..tables import table
 
 if TYPE_CHECKING:
     from ..run.handle import Run

@@ -11,10 +11,12 @@ from typing import Any
 
 import click
 
+from ..errors import LabError, SpecError
+from ..files import home
 from ..run.handle import Run, attach, runs
 from ..run.launching import launch, repeat
-from ..spec import LabError, Spec, SpecError
-from ..store.folder import ENDED, home
+from ..spec import Spec
+from ..store.folder import ENDED
 from .advising import advise
 from .artifacts import export, load_test, measure
 from .compressing import command as compressing

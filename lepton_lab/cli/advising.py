@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ..errors import SpecError
 from ..run.handle import attach
-from ..spec import Spec, SpecError
+from ..spec import Spec
 from .options import CHAIN, SpecCommand, as_json, chosen, option_help, spec_options
 from .racing import STRATEGY, parsed
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import click
 
+from ..errors import LabError, SpecError
 from ..run.handle import attach
-from ..spec import LabError, SpecError
 from .listing import show_figures
 from .options import as_json
 
@@ -101,7 +101,7 @@ def measure(
 @as_json
 def export(id: str, path: Path, form: str, scheme: str, keep: tuple[str, ...], runtime: str, as_json: bool) -> None:
     """Write a run's model to a file that needs none of its code."""
-    from ..artifacts import export as write
+    from ..run.exporting import export as write
 
     told = write(attach(id), path, form, scheme=scheme, keep=keep, runtime=runtime)
     if as_json:
@@ -159,7 +159,7 @@ def _is_file(what: str | None) -> bool:
 def _data(name: str | None) -> Any:
     if name is None:
         return None
-    from ..spec import pick, table
-    from ..store.folder import data_root
+    from ..files import data_root
+    from ..tables import pick, table
 
     return pick(table("dataset"), name, "dataset")(data_root(), 0)

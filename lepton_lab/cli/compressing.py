@@ -8,9 +8,10 @@ from typing import Any
 
 import click
 
+from ..errors import SpecError
 from ..run.handle import Run, attach
 from ..run.launching import compress as start
-from ..spec import SpecError, keywords, table
+from ..tables import keywords, table
 from .options import CHAIN, SpecCommand, as_json, chosen, option_help, pair, spec_options, split, value
 
 EXAMPLES = """

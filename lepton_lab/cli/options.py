@@ -8,8 +8,9 @@ from typing import Any
 
 import click
 
-from ..errors import SYNONYMS
-from ..spec import TABLES, Spec, SpecError, keywords, table
+from ..errors import SYNONYMS, SpecError
+from ..spec import Spec
+from ..tables import TABLES, keywords, table
 
 FIELDS = [name for name in Spec.model_fields if name != "options"]
 CHAIN = ("parent", "compress")  # fields of a run that compresses another's model

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..run.progress import EVERY, Epochs, Show, bar, plain, width
+from ..output import EVERY, width
+from ..run.progress import Epochs, Show, bar, plain
 from ..store.folder import ENDED
 from .describing import record
 

@@ -9,7 +9,8 @@ from typing import Any
 import click
 
 from ..charts import contestant
-from ..spec import Spec, SpecError
+from ..errors import SpecError
+from ..spec import Spec
 from ..store.folder import ENDED
 from ..studies.contenders import contenders
 from ..studies.equality import DIFFERS

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import click
 
-from ..spec import LabError, Spec, SpecError
+from ..errors import LabError, SpecError
+from ..spec import Spec
 from .options import CHAIN, SpecCommand, as_json, chosen, option_help, spec_options
 from .progress import EXIT
 

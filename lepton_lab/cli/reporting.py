@@ -12,10 +12,9 @@ import click
 
 from ..charts import CHARTS
 from ..disks import why
-from ..errors import SpecError
+from ..errors import LabError, SpecError
+from ..files import write_bytes
 from ..run.handle import attach
-from ..spec import LabError
-from ..store.folder import write_bytes
 
 EXAMPLES = """
 \b

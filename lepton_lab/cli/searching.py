@@ -103,7 +103,7 @@ def search(
 
 def _follow(found: Search) -> bool:
     """Name each run as it begins, on stderr; returns whether it was stopped."""
-    from ..compressors.chain import chain_name
+    from ..chains import chain_name
 
     told, stopped = 0, False
     while found.going or told < len(found.trials):

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import click
 
+from ..errors import SpecError
+from ..output import EVERY
 from ..run.handle import Run, attach
-from ..run.progress import EVERY
-from ..spec import SpecError
 from ..store.folder import ENDED
 from .options import as_json
 from .progress import EXIT, foreground

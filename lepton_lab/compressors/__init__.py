@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from ..chains import Round, plan
 from .base import Compressor, Work
-from .chain import Round, plan, rehearse
 from .distill import Distill
 from .lora import Lora
 from .low_rank import LowRank
 from .masks import Mask
 from .prune import Prune
 from .quantize import Quantize
+from .rehearsal import rehearse
 
 __all__ = ["COMPRESSORS", "Compressor", "Round", "Work", "plan", "rehearse"]
 

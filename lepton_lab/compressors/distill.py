@@ -9,7 +9,7 @@ from pydantic import Field
 from ..answers import class_axis
 from ..errors import SpecError, unknown
 from ..losses import Criterion, Objective
-from ..spec import keywords, table
+from ..tables import keywords, table
 from .base import Compressor, Epochs, Work
 
 if TYPE_CHECKING:

@@ -14,7 +14,6 @@ import torch_pruning as tp
 from torch import Tensor, nn
 
 from ..errors import SpecError
-from ..models.blocks import Attention
 
 WIDTH = "is the width that several layers add to"
 SCORES = "gives the model's answers"
@@ -60,7 +59,7 @@ class Structure:
         self.left: dict[str, str] = {}
         self.graph = graph = traced(model, example)
         names = {module: name for name, module in model.named_modules()}
-        heads = {a.q: a for a in model.modules() if isinstance(a, Attention)}
+        heads = {a.q: a for a in _attentions(model)}
         seen = set()
         for root, group in _groups(graph):
             if group is None:
@@ -81,6 +80,12 @@ class Structure:
         order = list(names.values())
         self.units.sort(key=lambda unit: order.index(unit.name))
         self.left |= _unseen(model, seen)
+
+
+def _attentions(model: nn.Module) -> list[Any]:
+    """Modules whose class says that its queries, keys and values can be cut, in heads."""
+    found = [m for m in model.modules() if getattr(type(m), "cut_by_columns", None)]
+    return [module for module in found if hasattr(module, "head_size")]
 
 
 def _unseen(model: nn.Module, seen: set[str]) -> dict[str, str]:
@@ -166,7 +171,7 @@ def traced(model: nn.Module, example: Tensor) -> Any:
 @contextlib.contextmanager
 def _untwisted(model: nn.Module) -> Iterator[None]:
     """Without rotary positions, which no removal of heads touches, but whose halves a trace can't follow."""
-    turned = {a: a.rotary for a in model.modules() if isinstance(a, Attention) and a.rotary is not None}
+    turned = {a: a.rotary for a in _attentions(model) if a.rotary is not None}
     for attention in turned:
         attention.rotary = None
     try:

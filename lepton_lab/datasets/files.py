@@ -17,8 +17,8 @@ from http.client import HTTPException
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from ..spec import SpecError
-from ..store.folder import write_bytes
+from ..errors import SpecError
+from ..files import write_bytes
 
 TIMEOUT = 30  # seconds that a mirror may stay silent
 CHUNK = 1 << 20  # bytes
@@ -43,8 +43,8 @@ class Source:
     """URLs to which an archive's name is appended, tried in this order."""
     archives: dict[str, dict[str, str]]
     """Archive name (or the file's own) -> name of each file in it -> MD5 of that file's contents, unpacked."""
-    glance: str
-    """`module.function` of this folder that refuses a damaged file, or archive, from little of it."""
+    format: str
+    """Of its files, by the name of the module that reads them."""
 
     def files(self) -> dict[str, str]:
         """Name of each file -> name of the archive that it is published in."""
@@ -69,7 +69,7 @@ SOURCES = {
             "2646ac647ad5339dbf082846283269ea",
             "27ae3e4e09519cfbb04c329615203637",
         ),
-        glance="idx.published",
+        format="idx",
     ),
     "fashion_mnist": Source(
         folder="FashionMNIST/raw",
@@ -84,7 +84,7 @@ SOURCES = {
             "8181f5470baa50b63fa0f6fddb340f0a",
             "15d484375f8d13e6eb1aabb0c3f46965",
         ),
-        glance="idx.published",
+        format="idx",
     ),
     "cifar10": Source(
         folder="cifar-10-batches-py",
@@ -100,14 +100,14 @@ SOURCES = {
                 "test_batch": "40351d587109b95175f43aff81a1287e",
             }
         },
-        glance="cifar.glance",
+        format="cifar",
     ),
     "tinyshakespeare": Source(
         folder="tinyshakespeare",
         packed="tinyshakespeare",
         mirrors=("https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/",),
         archives={"input.txt": {"input.txt": "6fb458f1232090904fb40fe944165e91"}},
-        glance="text.read",
+        format="text",
     ),
 }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ..spec import SpecError
+from ..errors import SpecError
 from .base import HELD_OUT, Data, Split, shuffled
 from .values import finite, numbers, plain
 

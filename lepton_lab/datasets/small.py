@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from ..spec import SpecError
+from ..errors import SpecError
 from .base import Data, holds, shuffled, take
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from ..spec import SpecError
+from ..errors import SpecError
 from .base import HELD_OUT, Data, holds
 from .files import SOURCES, damaged, fetch, unlike
 

@@ -10,22 +10,25 @@ import time
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from .. import operations
 from ..compressors import Round, Work, plan
-from ..compressors.chain import example
 from ..compressors.distill import Distill
+from ..compressors.rehearsal import example
+from ..errors import LabError, SpecError
+from ..files import read_json, write_json
 from ..losses import Criterion
-from ..measures.delivery import deliver, rehearse
-from ..spec import LabError, Spec, SpecError, pick, table
+from ..spec import Spec
 from ..store import checkpoints, shipping, trained
 from ..store.control import Control
-from ..store.folder import MEASURES, RunFolder, read_json, write_json
+from ..store.folder import MEASURES, RunFolder
 from ..store.log import Log
 from ..store.trained import ARTIFACT, BEGUN, CONTROL, DONE, PARENT, place
 from ..store.trust import require_own
 from ..strategies.base import Single
+from ..tables import pick, table
 from .evaluation import evaluate
 from .feed import Feed
 from .loop import Fit, Part, rewind
@@ -60,12 +63,23 @@ class Chain:
         As `Fit` takes them.
     facts
         What each system event tells: threads, device.
+    delivery
+        What writes the file that the chain ends in and measures it, of `measures`, which stands beside the engine:
+        `rehearse` and `deliver` of (folder, rounds, data).
     """
 
     def __init__(
-        self, folder: RunFolder, strategy: Single, data: Data, loss: Criterion, log: Log, facts: dict[str, Any]
+        self,
+        folder: RunFolder,
+        strategy: Single,
+        data: Data,
+        loss: Criterion,
+        log: Log,
+        facts: dict[str, Any],
+        delivery: ModuleType,
     ) -> None:
         self.folder, self.strategy, self.data, self.loss, self.log = folder, strategy, data, loss, log
+        self.delivery = delivery
         self.spec = folder.spec
         self.rounds = plan(self.spec)
         self.epochs = sum(item.epochs for item in self.rounds)
@@ -76,7 +90,7 @@ class Chain:
         """Do what is not done yet; returns "done" or "stopped"."""
         self._fits()
         if self.strategy.rank == 0 and not self.resumed:
-            rehearse(self.folder, self.rounds, self.data)
+            self.delivery.rehearse(self.folder, self.rounds, self.data)
         self.each = Feed(self.data.train, self.data, self.spec, self.strategy).steps
         self.control = Control(self.folder.path, self.strategy.rank, self.strategy.world, self.strategy.lead)
         try:
@@ -188,7 +202,7 @@ class Chain:
         path = self.folder.path / MEASURES
         if self.strategy.rank == 0 and not path.exists():
             self.folder.note(evaluating=True)
-            told = deliver(self.folder, self.rounds, self.data)
+            told = self.delivery.deliver(self.folder, self.rounds, self.data)
             told["control"] = read_json(place(self.folder, CONTROL) / FIGURES)
             kept = {name: told["artifact"][name] for name in ("bytes", "parameters", "accuracy")}
             text = f"{ARTIFACT}: {kept['bytes']:,} bytes"

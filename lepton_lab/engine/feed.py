@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from ..answers import labels
+from ..host import cores
 from ..spec import Spec
 from .loading import load
 
@@ -153,13 +154,6 @@ def _weights(strategy: Single) -> torch.dtype:
     return kinds.pop() if len(kinds) == 1 else torch.float32
 
 
-def labels(y: Tensor) -> Tensor:
-    """Targets as losses want them: whole numbers as int64 (B,), others as float32."""
-    if y.is_floating_point():
-        return y.float()
-    return y.long().squeeze(1) if y.dim() == 2 and y.shape[1] == 1 else y.long()
-
-
 def alone(spec: Spec, n: int, parts: int) -> bool:
     """Whether one of `parts` ranks gets a batch of a single sample, in a step over some of `n` samples."""
     full = spec.optimizer == "gd"
@@ -169,11 +163,6 @@ def alone(spec: Spec, n: int, parts: int) -> bool:
         if any(0 < micro < 2 * parts for micro in (min(size, step), step % size)):
             return True
     return False
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _scaling(data: Data, device: torch.device) -> tuple[Any, Any]:

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from ..errors import LabError, SpecError
 from ..host import die_with_parent
-from ..spec import LabError, SpecError
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -6,7 +6,8 @@ import copy
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from ..spec import Spec, SpecError
+from ..errors import SpecError
+from ..spec import Spec
 from .feed import alone
 
 if TYPE_CHECKING:

@@ -7,8 +7,10 @@ import os
 import sys
 from importlib import metadata
 
-from ..engine.feed import cores
-from ..spec import Spec, SpecError, table
+from ..errors import SpecError
+from ..host import cores
+from ..spec import Spec
+from ..tables import table
 
 METHODS = ("fork", "spawn")  # ways of starting ranks
 

@@ -13,8 +13,9 @@ from typing import Any
 
 from .. import operations
 from ..engine.loading import Fault
+from ..files import read_json, write_json
 from ..store import shipping
-from ..store.folder import Failure, RunFolder, read_json, write_json
+from ..store.folder import Failure, RunFolder
 from . import resources
 
 STILL = 10.0  # seconds without a step after which that is said

@@ -14,15 +14,16 @@ from typing import TYPE_CHECKING, Any
 
 from .. import operations
 from ..engine import trials
-from ..engine.feed import cores
-from ..host import die_with_parent, entitle, keep_memory
+from ..files import data_root
+from ..host import cores, die_with_parent, entitle, keep_memory
 from ..optimizers import RANGE_TEST
-from ..spec import Spec, pick, table
+from ..spec import Spec
 from ..store import shipping
 from ..store.checkpoints import NonFinite, seed_all
-from ..store.folder import RunFolder, data_root
+from ..store.folder import RunFolder
 from ..store.log import Log
 from ..store.trust import OTHERS
+from ..tables import pick, table
 from . import failures
 
 if TYPE_CHECKING:
@@ -144,7 +145,9 @@ def _train(folder: RunFolder, rank: int, gpu: str | None, sharing: int, log: Log
             device_name=_name(device),
         )
     if spec.compress:
-        return Chain(folder, strategy, data, loss, log, facts).run()
+        from ..measures import delivery
+
+        return Chain(folder, strategy, data, loss, log, facts, delivery).run()
     fit = Fit(folder, strategy, data, loss, log)
     if folder.facts.get("attempt", 1) > 1:
         rewind(folder, log, fit.now.step)

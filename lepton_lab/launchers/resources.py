@@ -10,7 +10,8 @@ from pathlib import Path
 
 from ..disks import FULL, UNITS, met, remedy, sized, why
 from ..engine.loading import Fault
-from ..spec import LabError, Spec
+from ..errors import LabError
+from ..spec import Spec
 from .remedies import remedied
 
 # What says how much was asked: torch on the CPU, torch on a GPU, NumPy, and a file mapped.

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..artifacts import About, Artifact, write
-from ..spec import LabError
+from ..errors import LabError
 
 if TYPE_CHECKING:
     import numpy as np

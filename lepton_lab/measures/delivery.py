@@ -11,7 +11,8 @@ from .. import artifacts
 from ..compressors import Round
 from ..compressors.distill import Distill
 from ..compressors.quantize import Quantize
-from ..spec import CELL, LabError
+from ..errors import LabError
+from ..spec import CELL
 from ..store import shipping
 from ..store.folder import RunFolder
 from ..store.trained import ARTIFACT, DONE, peers, place

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..store.folder import home, read_json, write_json
+from ..files import home, read_json, write_json
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

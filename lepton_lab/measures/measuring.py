@@ -11,14 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import errors
-from ..answers import class_axis
+from ..answers import class_axis, labels
 from ..artifacts import About, Artifact, load
 from ..artifacts.checking import checked
 from ..datasets import Data
-from ..engine.feed import labels
-from ..run.progress import line
-from ..run.sources import run_data, source
-from ..spec import LabError, SpecError
+from ..errors import LabError, SpecError
+from ..output import line
 from ..store import provenance
 from ..store.folder import RunFolder
 from ..store.trained import ARTIFACT
@@ -27,6 +25,7 @@ from ..switches import switched
 from . import candidates, clocks
 from .candidates import Candidate
 from .figures import Latency, Measured, wilson
+from .sources import run_data, source
 
 if TYPE_CHECKING:
     import numpy as np

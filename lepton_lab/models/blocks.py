@@ -21,6 +21,9 @@ class Block(nn.Module):
     arXiv:2002.04745).
     """
 
+    tokenwise = ("norm1", "norm2", "dropout")
+    """What treats each token by itself, so that ranks may cut it by tokens."""
+
     def __init__(self, width: int, heads: int, dropout: float, causal: bool, rotary: int = 0) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(width)
@@ -51,6 +54,9 @@ class Attention(nn.Module):
     rotary
         Tokens that rotary positions are laid out for; 0 has none.
     """
+
+    cut_by_columns, cut_by_rows = ("q", "k", "v"), "out"
+    """Layers that ranks may cut by their outputs, and the layer that is then cut by its inputs and summed."""
 
     def __init__(self, width: int, heads: int, causal: bool, rotary: int = 0) -> None:
         super().__init__()
@@ -101,6 +107,9 @@ class Rotary(nn.Module):
 
 class MLP(nn.Module):
     """Each token by itself: up to four times the width, a smooth ReLU, and down again."""
+
+    cut_by_columns, cut_by_rows = ("up",), "down"
+    """As of Attention."""
 
     def __init__(self, width: int) -> None:
         super().__init__()

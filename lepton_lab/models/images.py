@@ -9,7 +9,7 @@ from __future__ import annotations
 from math import prod
 from typing import TYPE_CHECKING
 
-from ..spec import SpecError
+from ..errors import SpecError
 from .fitting import Dropout, Size, check, images, takes
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..spec import SpecError
+from ..errors import SpecError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

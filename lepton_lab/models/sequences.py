@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from ..spec import SpecError
+from ..errors import SpecError
 from .fitting import Dropout, Size, check, images, takes, texts
 
 if TYPE_CHECKING:

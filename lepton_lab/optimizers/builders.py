@@ -12,7 +12,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from ..spec import Spec, SpecError
+from ..errors import SpecError
+from ..spec import Spec
 
 if TYPE_CHECKING:
     from torch import nn

@@ -14,7 +14,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from ..spec import Spec, pick
+from ..spec import Spec
+from ..tables import pick
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 RANGE_TEST = "range_test"

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from ..charts.pictures import picture
 from ..disks import why
+from ..errors import LabError
+from ..files import absolute, replacing
 from ..run.handle import Run, attach
 from ..run.naming import labels
-from ..spec import LabError
-from ..store.folder import absolute, replacing
+from ..section import Section
 from .compression import compressions
-from .sections import Section, costs, failures, figures, heading, provenance, spec, timings
+from .sections import costs, failures, figures, heading, provenance, spec, timings
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode

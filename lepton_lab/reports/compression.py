@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ..compressors.chain import chain_name
+from ..chains import chain_name
+from ..errors import LabError
 from ..run.estimates import estimated, label, measured, shown
-from ..spec import LabError
-from .sections import NONE, Section, table
+from ..section import NONE, Section, escaped, table
 
 if TYPE_CHECKING:
     from ..run.handle import Run
@@ -39,9 +39,9 @@ def compression(run: Run) -> Section:
     found = table(title, COLUMNS, rows(run), f"{NOTE} {_how(told['artifact'])}", numeric=True)
     peers = told["artifact"].get("peers") or []
     if not peers:
-        return Section(f"<h3>{_escaped(title)}</h3>{found.html}", found.text)
+        return Section(f"<h3>{escaped(title)}</h3>{found.html}", found.text)
     below = _peers(told["artifact"], peers)
-    return Section(f"<h3>{_escaped(title)}</h3>{found.html}{below.html}", f"{found.text}\n{below.text}")
+    return Section(f"<h3>{escaped(title)}</h3>{found.html}{below.html}", f"{found.text}\n{below.text}")
 
 
 def rows(run: Run) -> list[list[str]]:
@@ -112,9 +112,3 @@ def _how(told: Mapping[str, Any]) -> str:
         return ""
     threads = f"{found['threads']} thread{'s' if found['threads'] != 1 else ''}"
     return f"Latency: median of {found['repeats']} repeats after {found['warmup']}, {threads} of {found['device']}."
-
-
-def _escaped(text: str) -> str:
-    import html
-
-    return html.escape(text)

@@ -10,13 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..chains import chain_name
 from ..charts import number, read
 from ..charts.drawing import Nothing
 from ..charts.pictures import Picture, picture
-from ..compressors.chain import chain_name
-from ..store.folder import ENDED, write_text
+from ..files import write_text
+from ..section import NONE
+from ..store.folder import ENDED
 from .overviews import curves, trade
-from .sections import NONE, badge, seconds
+from .sections import badge, seconds
 
 if TYPE_CHECKING:
     from ..run.handle import Run

@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import html
 import time
-from collections.abc import Iterable
-from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from ..chains import chain_name
 from ..charts import number, read, size
-from ..compressors.chain import chain_name
 from ..run.naming import labels, title
+from ..section import NONE, Section, escaped, table
 from ..store.folder import ENDED
 
 if TYPE_CHECKING:
     from ..run.handle import Run
     from ..store.folder import Failure
-
-NONE = "–"
-LONG = 40  # characters from which a cell is a sentence, which notebooks must not align to the right
-PROSE = ' style="text-align: left; min-width: 18em"'
-
 MEASURED = (
     "Training: mean over the batches of the last whole epoch, as they were while the model changed. Validation: the "
     "whole set, at the last evaluation. Test: the whole set, at the end. Accuracies are fractions."
@@ -41,28 +34,17 @@ COSTS = (
 )
 
 
-@dataclass(frozen=True)
-class Section:
-    """A piece of a report: HTML where it can be shown, text elsewhere."""
-
-    html: str
-    text: str
-
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
-        return {"text/html": self.html, "text/plain": self.text}
-
-
 def heading(runs: list[Run]) -> Section:
     """Title, date, and each run's state, figures and folder in a line."""
     heading = f"Report on {labels(runs)[0]}" if len(runs) == 1 else f"Report on {len(runs)} runs"
     made = time.strftime("%d %B %Y, %H:%M %Z")
     lines = [(run, label, _progress(run)) for run, label in zip(runs, labels(runs), strict=True)]
     items = "".join(
-        f"<li>{badge(run.state)} <strong>{_escape(label)}</strong>{_id(run, label)}: {_escape(told)}</li>"
+        f"<li>{badge(run.state)} <strong>{escaped(label)}</strong>{_id(run, label)}: {escaped(told)}</li>"
         for run, label, told in lines
     )
     text = "\n".join([heading, *(f"{run.id} ({run.state}) {label}: {told}" for run, label, told in lines)])
-    return Section(f'<h1>{_escape(heading)}</h1><p class="made">Made {made}</p><ul class="runs">{items}</ul>', text)
+    return Section(f'<h1>{escaped(heading)}</h1><p class="made">Made {made}</p><ul class="runs">{items}</ul>', text)
 
 
 def failures(runs: list[Run]) -> Section:
@@ -126,7 +108,7 @@ def provenance(runs: list[Run]) -> Section:
     names = list(dict.fromkeys(name for column in columns for name in column))
     rows = [[name, *(column.get(name, NONE) for column in columns)] for name in names]
     commands = "".join(
-        f"<p>{_escape(label)}, again:</p><pre><code>{_escape(run.command)}</code></pre>"
+        f"<p>{escaped(label)}, again:</p><pre><code>{escaped(run.command)}</code></pre>"
         for run, label in zip(runs, labels(runs), strict=True)
     )
     shown = table("Provenance", ["", *labels(runs)], rows)
@@ -156,11 +138,11 @@ def _card(run: Run, label: str, failure: Failure) -> str:
         "last good checkpoint": f"step {failure.checkpoint}" if failure.checkpoint is not None else "none",
         "other ranks": failure.where_others(),
     }
-    items = "".join(f"<dt>{k}</dt><dd>{_escape(v)}</dd>" for k, v in facts.items() if v not in ("", None))
-    trace = f"<details><summary>Traceback</summary><pre>{_escape(failure.traceback.strip())}</pre></details>"
+    items = "".join(f"<dt>{k}</dt><dd>{escaped(v)}</dd>" for k, v in facts.items() if v not in ("", None))
+    trace = f"<details><summary>Traceback</summary><pre>{escaped(failure.traceback.strip())}</pre></details>"
     return (
-        f'<section class="failure"><h2>{_escape(label)} failed{_id(run, label)}</h2>'
-        f"<p><strong>{_escape(failure.type)}</strong>: {_escape(failure.message)}</p><dl>{items}</dl>"
+        f'<section class="failure"><h2>{escaped(label)} failed{_id(run, label)}</h2>'
+        f"<p><strong>{escaped(failure.type)}</strong>: {escaped(failure.message)}</p><dl>{items}</dl>"
         f"{trace if failure.traceback else ''}</section>"
     )
 
@@ -223,29 +205,6 @@ def _of(run: Run, accuracy: str | None) -> str:
     return f"{accuracy} of {row['samples']} samples" if row and accuracy else NONE
 
 
-def table(
-    title: str, columns: list[str], rows: list[list[str]], note: str = "", numeric: bool = False, marked: str = ""
-) -> Section:
-    """A table whose first column names its rows; `marked` rows begin with that sign."""
-    head = "".join(f'<th scope="col">{_escape(column)}</th>' for column in columns)
-    body = ""
-    for first, *rest in rows:
-        kind = ' class="marked"' if marked and first.startswith(marked) else ""
-        cells = "".join(f"<td{PROSE * (len(cell) > LONG)}>{_escape(cell)}</td>" for cell in rest)
-        body += f'<tr{kind}><th scope="row">{_escape(first)}</th>{cells}</tr>'
-    below = f'<p class="note">{_escape(note)}</p>' if note else ""
-    region = f'<div class="scroll" tabindex="0" role="region" aria-label="{_escape(title)}">'
-    told = f"<table{' class=numeric' * numeric}><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-    return Section(
-        f"{region}{told}</div>{below}",
-        "\n".join([title, *(_row(row) for row in [columns, *rows]), *([note] if note else [])]),
-    )
-
-
-def _row(cells: Iterable[str]) -> str:
-    return "  ".join(f"{cell:<22}" for cell in cells).rstrip()
-
-
 def _field(name: str, differs: bool) -> str:
     return f"≠ {name}" if differs else name
 
@@ -277,7 +236,3 @@ def badge(state: str) -> str:
 
 def _id(run: Run, label: str) -> str:
     return f" <code>{run.id}</code>" if label != run.id else ""
-
-
-def _escape(value: Any) -> str:
-    return html.escape(str(value))

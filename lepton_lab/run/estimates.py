@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from .. import errors
 from ..artifacts import About, schemes
+from ..files import read_json
 from ..measures import latency, sizes
-from ..spec import Spec, table
-from ..store.folder import MEASURES, find, read_json
+from ..spec import Spec
+from ..store.folder import MEASURES, find
+from ..tables import table
 from .handle import Run
 from .launching import EPOCHS, changed
 
@@ -194,7 +196,7 @@ def _figures(
     batches: tuple[int, ...],
     dense: Estimate | None = None,
 ) -> Estimate:
-    from ..compressors.chain import example
+    from ..compressors.rehearsal import example
 
     runtime = schemes.SCHEMES[scheme].runtimes[0]
     found = latency.work(module, example(module, about.shape, about.vocabulary)[:1])

@@ -11,9 +11,10 @@ from ..artifacts.about import About
 from ..artifacts.container import unwritten
 from ..artifacts.quiet import quiet
 from ..artifacts.writing import calibrated, onnx_of, write
-from ..spec import SpecError, pick
-from ..store.folder import write_bytes
-from .sources import some, source
+from ..errors import SpecError
+from ..files import write_bytes
+from ..measures.sources import some, source
+from ..tables import pick
 
 if TYPE_CHECKING:
     import os

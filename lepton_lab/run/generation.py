@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..spec import LabError
+from ..errors import LabError
 
 if TYPE_CHECKING:
     from .handle import Run

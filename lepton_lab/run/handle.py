@@ -9,17 +9,20 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..compressors.chain import chain_name, epochs
+from ..chains import chain_name, epochs
 from ..disks import remedy, why
 from ..engine.tracing import costs
+from ..errors import LabError, SpecError
+from ..files import read_json
 from ..launchers import devices, resources
 from ..launchers.failures import stall
 from ..launchers.local import leases, reap, submit
-from ..spec import CELL, LabError, Spec, SpecError, keywords, pick, table
+from ..spec import CELL, Spec
 from ..store import control, provenance, story
-from ..store.folder import ENDED, Failure, RunFolder, find, folders, read_json
+from ..store.folder import ENDED, Failure, RunFolder, find, folders
 from ..store.labels import Labelled
 from ..store.tail import Tail
+from ..tables import keywords, pick, table
 from .naming import title
 from .progress import waiting
 

@@ -10,20 +10,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import datasets
+from ..chains import plan
 from ..compressors import rehearse
-from ..compressors.chain import plan
 from ..disks import remedy, why
 from ..engine import chain, trials
 from ..engine.feed import alone
+from ..errors import LabError, SpecError
+from ..files import data_root
 from ..launchers import devices
 from ..launchers.local import submit
 from ..launchers.rank import load_data, make_model
 from ..losses import ignored
-from ..spec import CELL, OWN, TABLES, LabError, Spec, SpecError, keywords, pick, table
+from ..spec import CELL, OWN, Spec
 from ..store import shipping, trained
-from ..store.folder import RunFolder, data_root, find
+from ..store.folder import RunFolder, find
 from ..strategies import STRATEGIES
 from ..strategies.base import Single
+from ..tables import TABLES, keywords, pick, table
 from .handle import Run
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..compressors.chain import chain_name
+from ..chains import chain_name
 from ..spec import CELL, Spec
 
 if TYPE_CHECKING:

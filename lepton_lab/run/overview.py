@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from ..spec import SpecError
+from ..errors import SpecError
 from .handle import Run, attach, runs
 from .naming import differing
 

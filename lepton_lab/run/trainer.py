@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ..spec import LabError, Spec, SpecError
+from ..errors import LabError, SpecError
+from ..spec import Spec
 from .launching import launch
 from .progress import display
 

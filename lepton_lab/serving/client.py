@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from ..answers import named
-from ..spec import LabError, SpecError
+from ..errors import LabError, SpecError
 from .reading import BINARY, DTYPE, KINDS, SHAPE
 
 if TYPE_CHECKING:

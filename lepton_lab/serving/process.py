@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..spec import LabError
+from ..errors import LabError
 
 if TYPE_CHECKING:
     from fastapi import FastAPI

@@ -7,7 +7,7 @@ from math import prod
 from typing import TYPE_CHECKING, Any
 
 from ..artifacts.checking import checked
-from ..spec import SpecError
+from ..errors import SpecError
 
 if TYPE_CHECKING:
     import numpy as np

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..artifacts import container
+from ..errors import LabError, SpecError
 from ..run.handle import Run
-from ..spec import LabError, SpecError
 from .client import Client
 from .process import PATIENCE, READY
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..spec import LabError
+from ..errors import LabError
 from .folder import RunFolder
 from .trust import require_own
 

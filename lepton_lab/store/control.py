@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from ..disks import remedy, why
-from ..spec import LabError
-from .folder import write_json
+from ..errors import LabError
+from ..files import write_json
 
 POLL = 0.02  # seconds between looks for new commands, in a thread of rank 0
 COMMANDS = ("stop", "pause", "resume", "checkpoint", "set")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..errors import visible
-from ..spec import Spec, SpecError
+from ..errors import SpecError, visible
+from ..spec import Spec
 from .folder import RunFolder
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..host import memory
 from .story import Pace
 
 if TYPE_CHECKING:
@@ -234,14 +235,3 @@ def torn(path: Path) -> bool:
         size = file.seek(0, os.SEEK_END)
         file.seek(max(0, size - 1))
         return file.read(1) not in (b"", b"\n")
-
-
-def memory(pid: int | None = None) -> int:
-    """Memory of a process in bytes: its proportional set size (shared pages by their share), else its resident size."""
-    try:
-        text = Path(f"/proc/{pid or os.getpid()}/smaps_rollup").read_text()
-        return next(int(line.split()[1]) * 1024 for line in text.splitlines() if line.startswith("Pss:"))
-    except (OSError, StopIteration):
-        import psutil
-
-        return psutil.Process(pid).memory_info().rss

@@ -11,9 +11,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from ..engine.feed import cores
+from ..files import write_json
+from ..host import cores
 from ..spec import Spec
-from .folder import RunFolder, write_json
+from .folder import RunFolder
 
 PACKAGES = ("lepton-lab", "torch", "numpy", "pydantic", "cloudpickle", "scikit-learn")
 

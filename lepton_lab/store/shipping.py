@@ -12,10 +12,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..errors import SpecError
+from ..files import read_json, replacing, write_json
 from ..losses import terms
-from ..spec import SpecError
 from ..switches import switched
-from .folder import RunFolder, read_json, replacing, write_json
+from .folder import RunFolder
 from .trust import require_own
 
 if TYPE_CHECKING:

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import models
-from ..spec import LabError
+from ..errors import LabError
+from ..files import read_json, write_json
 from . import checkpoints, shipping
-from .folder import RunFolder, read_json, write_json
+from .folder import RunFolder
 
 if TYPE_CHECKING:
     from torch import nn

@@ -6,7 +6,7 @@ import os
 import pwd
 from pathlib import Path
 
-from ..spec import LabError
+from ..errors import LabError
 
 OTHERS = 0o022  # that the group, and that everybody may write
 

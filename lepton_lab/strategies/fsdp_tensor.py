@@ -89,14 +89,14 @@ class FsdpTensor(Gathered, TensorParallel):
         n = self._ranks(self.spec)
         if self.spec.world == 1:
             return super().cost(work)
-        from ..models.blocks import Block
         from . import splitting
 
         check_rows(work.model, self.spec.strategy)
         self._check(work.model, n)
         groups = self.spec.world // n
         shares = splitting.fractions(work.model, n, False)
-        blocks = [path for path, module in work.model.named_modules() if isinstance(module, Block)]
+        names = {module: path for path, module in work.model.named_modules()}
+        blocks = [names[block] for block in splitting.blocks(work.model)]
         cost = sharded(work, blocks, groups, groups, shares=shares)
         sent = self.spec.accumulate * splitting.told(work, n, work.micro(groups), False)
         why = f"{groups} x {n} ranks, layers cut between {n}; of its piece {cost.why}"
@@ -124,12 +124,11 @@ class FsdpTensor(Gathered, TensorParallel):
         if self.world > 1:
             from torch.distributed.fsdp import fully_shard
 
-            from ..models.blocks import Block
+            from . import splitting
 
             model.register_forward_hook(_no_view)
             shared = sharing(model)
-            blocks = [module for module in model.modules() if isinstance(module, Block)]
-            for block in [block for block in blocks if shared.isdisjoint(block.parameters())]:
+            for block in [block for block in splitting.blocks(model) if shared.isdisjoint(block.parameters())]:
                 fully_shard(block, mesh=self.mesh["data"])  # gathered one by one
             fully_shard(model, mesh=self.mesh["data"])
         return model

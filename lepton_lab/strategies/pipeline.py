@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field
 
 from ..answers import right_answers
+from ..errors import SpecError
 from ..losses import Objective
-from ..spec import Spec, SpecError, table
+from ..spec import Spec
+from ..tables import table
 from .base import begin, evaluating, takes_channels_last
 from .group import Group
 from .timetable import PIPELINES

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
-from ..spec import SpecError
+from ..errors import SpecError
 from .group import Group
 from .work import Cost, Workload, all_gather, reduce_scatter, shown, within
 

@@ -18,8 +18,7 @@ from torch.distributed.tensor.parallel import (
 )
 from torch.nn import functional
 
-from ..models.blocks import MLP, Attention, Block
-from ..spec import SpecError
+from ..errors import SpecError
 from .shards import sharing
 from .work import BACKWARD, FORWARD, all_gather, all_reduce, reduce_scatter
 
@@ -48,11 +47,20 @@ ELEMENTWISE = (
 )
 """What may stand between two layers of a pair: each unit by itself, so that a rank needs its own units only."""
 
-PLAN: dict[type, dict[str, type[ParallelStyle]]] = {
-    Attention: {"q": ColwiseParallel, "k": ColwiseParallel, "v": ColwiseParallel, "out": RowwiseParallel},
-    MLP: {"up": ColwiseParallel, "down": RowwiseParallel},
-}
-"""A layer cut by columns (output units) leads to one cut by rows (inputs), whose sum over ranks is the whole."""
+
+def cut(module: nn.Module) -> tuple[list[str], str] | None:
+    """
+    Children that are cut by columns (outputs), and the one cut by rows (inputs), whose sum over ranks is the whole.
+
+    A module's class says so of itself, as `lepton_lab.models.blocks` does; None where it says nothing.
+    """
+    columns = getattr(type(module), "cut_by_columns", None)
+    return None if columns is None else (list(columns), type(module).cut_by_rows)
+
+
+def blocks(model: nn.Module) -> list[nn.Module]:
+    """Modules with parts that treat each token by itself, as their classes say."""
+    return [module for module in model.modules() if hasattr(type(module), "tokenwise")]
 
 
 class SlicedDropout(nn.Dropout):
@@ -88,10 +96,10 @@ def divisible(model: nn.Module) -> list[tuple[str, int]]:
     """What the layers of a model that can be cut are made of: kind and number ("heads", 4), one for each layer."""
     found = []
     for module, pairs in _cuttable(model):
-        if isinstance(module, Attention):
-            found.append(("heads", module.q.out_features // module.head_size))
-        elif isinstance(module, MLP):
-            found.append(("units", module.up.out_features))
+        if names := cut(module):
+            units = module.get_submodule(names[0][0]).out_features
+            size = getattr(module, "head_size", 0)
+            found.append(("heads", units // size) if size else ("units", units))
         found += [("units", up.out_features) for up, _, _ in pairs]
     return found
 
@@ -101,9 +109,8 @@ def chains(model: nn.Module) -> list[tuple[list[str], list[str], str]]:
     names = {module: path for path, module in model.named_modules()}
     found = []
     for module, pairs in _cuttable(model):
-        if type(module) in PLAN:
-            columns = [module.get_submodule(n) for n, style in PLAN[type(module)].items() if style is ColwiseParallel]
-            (row,) = (module.get_submodule(n) for n, style in PLAN[type(module)].items() if style is RowwiseParallel)
+        if children := cut(module):
+            columns, row = [module.get_submodule(name) for name in children[0]], module.get_submodule(children[1])
             between = [part for part in module.modules() if part not in (*columns, row)]
             found.append(([names[c] for c in columns], [names[part] for part in between], names[row]))
         for up, within, down in pairs:
@@ -113,16 +120,16 @@ def chains(model: nn.Module) -> list[tuple[list[str], list[str], str]]:
 
 def fractions(model: nn.Module, ranks: int, sequence: bool) -> dict[str, float]:
     """What a rank has of parameters that are cut (by name), and of what modules take (by an event's owner)."""
-    cut: list[str] = []
+    parts: list[str] = []
     for columns, between, row in chains(model):
-        cut += [f"{path}.{kind}" for path in columns for kind in ("weight", "bias")]
-        cut += [f"{row}.weight", *between, row]
-        cut += [FORWARD + path for path in (*columns, *between)] + [BACKWARD + path for path in (row, *between)]
-    for path, module in model.named_modules():
-        if sequence and isinstance(module, Block):
-            own = [path, f"{path}.norm1", f"{path}.norm2", f"{path}.dropout"]
-            cut += [way + part for part in own for way in ("", FORWARD, BACKWARD)]
-    return dict.fromkeys(cut, 1 / ranks)
+        parts += [f"{path}.{kind}" for path in columns for kind in ("weight", "bias")]
+        parts += [f"{row}.weight", *between, row]
+        parts += [FORWARD + path for path in (*columns, *between)] + [BACKWARD + path for path in (row, *between)]
+    names = {module: path for path, module in model.named_modules()}
+    for block in blocks(model) if sequence else ():
+        own = [names[block], *(f"{names[block]}.{part}" for part in type(block).tokenwise)]
+        parts += [way + part for part in own for way in ("", FORWARD, BACKWARD)]
+    return dict.fromkeys(parts, 1 / ranks)
 
 
 def told(work: Workload, ranks: int, samples: int, sequence: bool) -> float:
@@ -158,11 +165,10 @@ def split(model: nn.Module, mesh: DeviceMesh, sequence: bool) -> None:
     SpecError
         If `sequence` is asked for and blocks are not in a row.
     """
-    cut: dict[type, list[nn.Module]] = {kind: [] for kind in PLAN}
+    parts = []
     for module, pairs in list(_cuttable(model)):
-        for kind in PLAN:
-            if isinstance(module, kind):
-                cut[kind].append(module)
+        if cut(module):
+            parts.append(module)
         for up, between, down in pairs:
             parallelize_module(up, mesh, ColwiseParallel(), src_data_rank=None)
             parallelize_module(down, mesh, RowwiseParallel(), src_data_rank=None)
@@ -171,22 +177,18 @@ def split(model: nn.Module, mesh: DeviceMesh, sequence: bool) -> None:
     tokens = Shard(1) if sequence else Replicate()
     if sequence:
         _cut_tokens(model, mesh)
-    for attention in cut[Attention]:
-        # The input is gathered, and its gradient summed, once for all three.
-        once = PrepareModuleInput(input_layouts=tokens, desired_input_layouts=Replicate())
-        _apply(attention, mesh, {"": once, **_styles(Attention, tokens)})
-    for mlp in cut[MLP]:
-        _apply(mlp, mesh, _styles(MLP, tokens))
+    for module in parts:
+        _apply(module, mesh, _styles(module, tokens))
 
 
-def _styles(kind: type, tokens: Shard | Replicate) -> dict[str, ParallelStyle]:
-    found: dict[str, ParallelStyle] = {}
-    for name, style in PLAN[kind].items():
-        if style is RowwiseParallel:
-            found[name] = RowwiseParallel(output_layouts=tokens)
-        else:
-            found[name] = ColwiseParallel(input_layouts=tokens if kind is MLP else Replicate())
-    return found
+def _styles(module: nn.Module, tokens: Shard | Replicate) -> dict[str, ParallelStyle]:
+    columns, row = cut(module)
+    styles: dict[str, ParallelStyle] = {}
+    if len(columns) > 1:  # their input is gathered, and its gradient summed, once for all
+        styles[""] = PrepareModuleInput(input_layouts=tokens, desired_input_layouts=Replicate())
+    entry = Replicate() if len(columns) > 1 else tokens
+    styles |= {name: ColwiseParallel(input_layouts=entry) for name in columns}
+    return styles | {row: RowwiseParallel(output_layouts=tokens)}
 
 
 def _apply(module: nn.Module, mesh: DeviceMesh, styles: dict[str, ParallelStyle]) -> None:
@@ -217,14 +219,13 @@ def rows_of_tokens(model: nn.Module, ranks: int) -> list[nn.Sequential]:
         If a Block is in no such row.
     """
     rows = [row for row in model.modules() if isinstance(row, nn.Sequential) and len(row) and _all_blocks(row)]
-    blocks = [block for block in model.modules() if isinstance(block, Block)]
-    shared = sharing(model)
-    if any(not shared.isdisjoint(block.parameters()) for block in blocks):
+    shared, found = sharing(model), blocks(model)
+    if any(not shared.isdisjoint(block.parameters()) for block in found):
         raise SpecError(
             "options={'sequence_parallel': True}: cuts the tokens between Blocks, and here some share parameters and "
             "so stay whole; take sequence_parallel=False"
         )
-    if not blocks or len(blocks) != sum(len(row) for row in rows):
+    if not found or len(found) != sum(len(row) for row in rows):
         raise SpecError(
             "options={'sequence_parallel': True}: cuts the tokens of an nn.Sequential of Blocks, which this model is "
             "not made of; take model='transformer' or 'gpt', or sequence_parallel=False"
@@ -247,7 +248,7 @@ def _norm() -> ParallelStyle:
 
 
 def _all_blocks(row: nn.Sequential) -> bool:
-    return all(isinstance(layer, Block) for layer in row)
+    return all(hasattr(type(layer), "tokenwise") for layer in row)
 
 
 def _slice_dropout(parent: nn.Module, layer: nn.Dropout, dim: int, mesh: DeviceMesh) -> None:
@@ -258,13 +259,13 @@ def _slice_dropout(parent: nn.Module, layer: nn.Dropout, dim: int, mesh: DeviceM
 
 def _cuttable(model: nn.Module) -> Iterator[tuple[nn.Module, list[Pair]]]:
     """
-    The modules of PLAN, and the rows with pairs of layers that can be cut.
+    Modules whose class says how they are cut, and the rows with pairs of layers that can be cut.
 
     A layer that shares a parameter stays whole: cut for one of its places, it would be wrong in the others.
     """
     shared = sharing(model)
     for module in model.modules():
-        if isinstance(module, tuple(PLAN)) and shared.isdisjoint(module.parameters()):
+        if cut(module) and shared.isdisjoint(module.parameters()):
             yield module, []
         elif pairs := _pairs(module, shared):
             yield module, pairs

@@ -17,7 +17,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from ..spec import SpecError
+from ..errors import SpecError
 from .timetable import PIPELINES, bubble, highest
 from .work import HEADER, LOSS, Cost, Workload, all_reduce, within
 

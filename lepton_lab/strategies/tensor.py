@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..spec import CELL, Spec, SpecError
+from ..errors import SpecError
+from ..spec import CELL, Spec
 from .group import Group, equalize
 from .shards import as_plain, named_state
 from .work import Cost

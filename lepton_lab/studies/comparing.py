@@ -11,10 +11,11 @@ from ..charts import Chart, number, read
 from ..charts.arms import Arm, Arms
 from ..charts.pareto import OF_SEED
 from ..errors import LabError, SpecError, shown, unknown
-from ..reports.sections import NONE, Section, table
+from ..files import read_json
 from ..run.handle import Run
+from ..section import NONE, Section, table
 from ..stats import LEVEL, Interval, interval
-from ..store.folder import ENDED, MEASURES, find, read_json
+from ..store.folder import ENDED, MEASURES, find
 
 if TYPE_CHECKING:
     import pandas as pd

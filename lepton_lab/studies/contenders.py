@@ -6,11 +6,12 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..charts import contestant
-from ..errors import shown
+from ..errors import SpecError, shown
 from ..launchers import devices
 from ..run.handle import MOVED
 from ..run.launching import fit
-from ..spec import Spec, SpecError, keywords, pick, table
+from ..spec import Spec
+from ..tables import keywords, pick, table
 
 if TYPE_CHECKING:
     from ..datasets import Data

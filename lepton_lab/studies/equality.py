@@ -7,7 +7,8 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..charts import read
-from ..spec import Spec, table
+from ..spec import Spec
+from ..tables import table
 
 if TYPE_CHECKING:
     from torch import nn

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from ..charts.maps import Maps, Sample
 from ..engine.feed import Feed
-from ..errors import shown, unknown
+from ..errors import LabError, SpecError, shown, unknown
+from ..measures.sources import run_data
 from ..run.handle import Run
 from ..run.naming import labels
-from ..run.sources import run_data
-from ..spec import CELL, LabError, SpecError
+from ..spec import CELL
 from ..store import trained
 from ..store.folder import ENDED, RunFolder, find
 from ..strategies.base import Single

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 from ..charts import CHARTS, Curve, contestants, footprint, number, read
 from ..charts.pictures import picture
 from ..datasets import from_user
+from ..errors import SpecError
 from ..losses import ignored
-from ..reports.sections import NONE, Section, table
 from ..run.handle import MOVED, POLL, Run
 from ..run.launching import copy, create, named, start
-from ..spec import Spec, SpecError
+from ..section import NONE, Section, table
+from ..spec import Spec
 from ..store.folder import ENDED
 from .contenders import contenders, options_of_strategy
 from .equality import Equality, compare, exact

@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING, Any
 from .. import datasets
 from ..charts import number, read
 from ..charts.sweep import Sweep
+from ..errors import LabError, SpecError
+from ..files import data_root
 from ..launchers.rank import load_data
 from ..losses import ignored
 from ..optimizers import RANGE_TEST
 from ..run.handle import POLL, Run
 from ..run.launching import changed, launch
 from ..run.naming import title
-from ..spec import LabError, Spec, SpecError
-from ..store.folder import ENDED, data_root
+from ..spec import Spec
+from ..store.folder import ENDED
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

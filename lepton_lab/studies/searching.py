@@ -7,14 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from ..chains import chain_name
 from ..charts import CHARTS, Chart
-from ..compressors.chain import chain_name
-from ..errors import unknown, whole
-from ..reports.sections import NONE, Section, table
+from ..errors import LabError, SpecError, unknown, whole
 from ..run.estimates import Estimate, estimate, measured
 from ..run.handle import Run
 from ..run.launching import EPOCHS, changed, compress
-from ..spec import LabError, SpecError
+from ..section import NONE, Section, table
 from ..store.control import send
 from ..store.folder import ENDED, find
 

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 from .. import errors
 from ..charts import Chart
 from ..charts.heat import Heat
+from ..errors import SpecError
 from ..losses import Criterion
 from ..run.handle import Run
-from ..spec import SpecError
 from ..store import shipping
 from ..store.folder import RunFolder, find
 
@@ -228,7 +228,7 @@ def _some(run: Run, count: int) -> tuple[Tensor, Tensor]:
     import torch
 
     from ..engine.feed import Feed
-    from ..run.sources import run_data
+    from ..measures.sources import run_data
     from ..strategies.base import Single
 
     data = run_data(run)

@@ -11,7 +11,9 @@ from typing import Any
 import ipywidgets as ipw
 
 from lepton_lab import runs
-from lepton_lab.spec import OWN, LabError, Spec, SpecError, keywords, table
+from lepton_lab.errors import LabError, SpecError
+from lepton_lab.spec import OWN, Spec
+from lepton_lab.tables import keywords, table
 
 PAIR = re.compile(r"(\w+)=('[^']*'|[\w.]+)")
 CHECKED = ("dataset", "model", "optimizer", "precision", "options")

@@ -12,9 +12,10 @@ import ipywidgets as ipw
 import traitlets
 
 import lepton_lab as lab
+from lepton_lab.errors import LabError
 from lepton_lab.run.estimates import Estimate, label, measured, shown
-from lepton_lab.spec import LabError, table
 from lepton_lab.store.folder import ENDED
+from lepton_lab.tables import table
 
 from .form import item
 from .frame import Shown, static

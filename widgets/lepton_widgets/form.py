@@ -12,10 +12,12 @@ from typing import Any
 
 import ipywidgets as ipw
 
+from lepton_lab.errors import SpecError
 from lepton_lab.launchers import devices
 from lepton_lab.optimizers import factor
 from lepton_lab.run.launching import suit
-from lepton_lab.spec import CELL, OWN, TABLES, Spec, SpecError, table
+from lepton_lab.spec import CELL, OWN, Spec
+from lepton_lab.tables import TABLES, table
 
 from .advisor import brief, refusals
 from .options import Options

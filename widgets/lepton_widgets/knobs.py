@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from lepton_lab.spec import Spec, keywords, table
+from lepton_lab.spec import Spec
+from lepton_lab.tables import keywords, table
 
 from .form import LABELS
 from .sketches import text

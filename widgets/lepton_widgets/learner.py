@@ -12,9 +12,11 @@ import anywidget
 import traitlets
 
 import lepton_lab as lab
+from lepton_lab.errors import LabError, SpecError
 from lepton_lab.launchers import local
-from lepton_lab.spec import LabError, Spec, SpecError, pick
+from lepton_lab.spec import Spec
 from lepton_lab.store.folder import ENDED
+from lepton_lab.tables import pick
 
 from .curves import Key, Mark, pack
 from .form import code

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from lepton_lab.charts import number
 from lepton_lab.charts.drawing import PICTURE
 from lepton_lab.errors import SpecError, unknown
-from lepton_lab.spec import pick
+from lepton_lab.tables import pick
 
 from .exercises import EXERCISES
 

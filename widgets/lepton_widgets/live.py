@@ -10,8 +10,8 @@ from typing import Any
 import anywidget
 import traitlets
 
+from lepton_lab.errors import SpecError
 from lepton_lab.run.handle import Run
-from lepton_lab.spec import SpecError
 
 from .feed import Feed
 from .frame import Shown, static

@@ -9,7 +9,8 @@ from typing import Any
 
 import ipywidgets as ipw
 
-from lepton_lab.spec import CELL, TABLES, keywords, table
+from lepton_lab.spec import CELL
+from lepton_lab.tables import TABLES, keywords, table
 
 
 class Options(ipw.VBox):

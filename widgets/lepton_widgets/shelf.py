@@ -13,8 +13,9 @@ import ipywidgets as ipw
 import traitlets
 
 from lepton_lab import Run
-from lepton_lab.spec import LabError
-from lepton_lab.store.folder import LABELS, RunFolder, home
+from lepton_lab.errors import LabError
+from lepton_lab.files import home
+from lepton_lab.store.folder import LABELS, RunFolder
 
 from .frame import Shown, static
 from .live import Live

@@ -8,8 +8,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from lepton_lab import Run
+from lepton_lab.files import home
 from lepton_lab.spec import Spec
-from lepton_lab.store.folder import ENDED, RunFolder, home
+from lepton_lab.store.folder import ENDED, RunFolder
 
 from .curves import Curves, Row
 from .feed import Feed

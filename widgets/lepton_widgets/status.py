@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
 
+from lepton_lab.chains import epochs
 from lepton_lab.charts.series import begun
-from lepton_lab.compressors.chain import epochs
 from lepton_lab.run.naming import title
 from lepton_lab.store import story
 

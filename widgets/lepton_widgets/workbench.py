@@ -13,8 +13,9 @@ import ipywidgets as ipw
 
 import lepton_lab as lab
 from lepton_lab.datasets import from_user
+from lepton_lab.errors import LabError, SpecError
 from lepton_lab.launchers import local
-from lepton_lab.spec import CELL, OWN, LabError, Spec, SpecError
+from lepton_lab.spec import CELL, OWN, Spec
 from lepton_lab.store import provenance, shipping
 
 from .advisor import Advisor

@@ -10,7 +10,8 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from ... import operations
-from ...store.folder import RunFolder, write_json
+from ...files import write_json
+from ...store.folder import RunFolder
 from ...store.log import Log
 from .links import Links
 from .recording import MARK, Recording

@@ -7,7 +7,8 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from ...store.folder import RunFolder, read_json
+from ...files import read_json
+from ...store.folder import RunFolder
 from .recording import cut, subtract, union
 
 Span = dict[str, Any]

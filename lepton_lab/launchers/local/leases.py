@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ...spec import LabError
+from ...errors import LabError
 
 
 def root() -> Path:

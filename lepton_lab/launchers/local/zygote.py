@@ -179,14 +179,15 @@ class Inbox:
 
 def serve(inbox: Inbox, stay: bool, files: tuple[int, int]) -> None:
     """Fork a supervisor for whatever comes, until the kernel is gone, or no run is left and we are not to stay."""
-    process = importlib.import_module("lepton_lab.launchers.local.supervisor")  # once: each page that a fork touches is copied
+    from . import supervisor  # here, once: each page that a fork touches is copied
+
     supervisors: dict[int, int] = {}  # pidfd -> pid
     while True:
         while inbox.orders:
             order = inbox.orders.popleft()
             safe = threads() == 1
             if (pid := os.fork()) == 0:
-                _supervise(process, order, inbox, safe, files, supervisors)
+                _supervise(supervisor, order, inbox, safe, files, supervisors)
             order.drop()
             supervisors[os.pidfd_open(pid)] = pid
         if inbox.ended:

@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from ...datasets import check
-from ...errors import shown, unknown
+from ...errors import LabError, SpecError, shown, unknown
+from ...files import data_root
 from ...launchers import devices
 from ...run.launching import named
-from ...spec import LabError, Spec, SpecError
-from ...store.folder import data_root, find
+from ...spec import Spec
+from ...store.folder import find
 from ..index import label
 
 KEYS = ("base", "axes", "seeds")

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from ...disks import why
-from ...spec import LabError
-from ...store.folder import read_json, write_json
+from ...errors import LabError
+from ...files import read_json, write_json
 
 RECORDS = "runs.json"
 FORMAT = 1

@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from ...charts import number, read
+from ...errors import LabError
+from ...files import absolute, write_json
 from ...launchers import devices
 from ...run.handle import Run, attach
 from ...run.launching import launch
-from ...spec import LabError
 from ...store import control
-from ...store.folder import ENDED, absolute, write_json
+from ...store.folder import ENDED
 from .. import report
 from ..index import Entry, write
 from . import Cell, Grid

@@ -9,17 +9,17 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from ...datasets import from_user
-from ...errors import whole
+from ...errors import SpecError, whole
 from ...launchers.rank import load_data
 from ...losses import ignored
-from ...reports.sections import NONE, Section, table
 from ...run.handle import Run
 from ...run.launching import fit, named
-from ...spec import Spec, SpecError
-from ...spec import table as family
+from ...section import NONE, Section, table
+from ...spec import Spec
 from ...store import shipping
 from ...store.folder import RunFolder
 from ...strategies.work import Cost, shown
+from ...tables import table as family
 from ..contenders import entries, fields
 
 if TYPE_CHECKING:

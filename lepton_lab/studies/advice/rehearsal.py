@@ -17,12 +17,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from ...engine.feed import Feed
-from ...errors import shown
+from ...errors import SpecError, shown
 from ...launchers.rank import make_model
 from ...losses import usual_loss
-from ...spec import Spec, SpecError, pick, table
+from ...spec import Spec
 from ...strategies.base import Single, takes_channels_last
 from ...strategies.work import BACKWARD, FORWARD, GRADIENT, KEPT, LOSS, PASSING, Amount, Event, Held, Workload
+from ...tables import pick, table
 
 if TYPE_CHECKING:
     from ...datasets import Data

@@ -1,7 +1,8 @@
-"""Mappings and lists that stay as they are, as a Spec holds them."""
+"""Values as a Spec holds them: mappings and lists that stay as they are, and what a line of YAML stands for."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
@@ -42,3 +43,24 @@ def frozen(value: Any) -> Any:
     if isinstance(value, Mapping):
         return FrozenDict({name: frozen(item) for name, item in value.items()})
     return FrozenList(map(frozen, value)) if isinstance(value, (list, tuple)) else value
+
+
+def parsed(text: str) -> Any:
+    """
+    The value of JSON text, or else of YAML: YAML takes 1e-3 for text, and JSON's escapes of an emoji for two letters.
+
+    Raises
+    ------
+    ValueError
+        If it is neither.
+    """
+    import yaml
+
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        pass
+    try:
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, RecursionError) as error:
+        raise ValueError(str(error)) from None

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..artifacts.about import About
-from ..spec import LabError, pick, table
+from ..errors import LabError
+from ..files import data_root
 from ..store import shipping
-from ..store.folder import RunFolder, data_root
+from ..store.folder import RunFolder
+from ..tables import pick, table
 
 if TYPE_CHECKING:
     from torch import nn

@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..errors import SpecError, fitted, shown, unknown
-from ..spec import keywords, parsed, table
-from .base import Compressor, Work
+from .errors import SpecError, fitted, shown, unknown
+from .tables import keywords, table
+from .values import parsed
 
 if TYPE_CHECKING:
-    from torch import nn
 
-    from ..spec import Spec
+    from .compressors.base import Compressor
+    from .spec import Spec
 
     Link = dict[str, dict[str, Any]]
 
@@ -177,67 +177,3 @@ def plan(spec: Spec) -> list[Round]:
 def epochs(spec: Spec) -> int:
     """Epochs that a run trains for: those of all links, where it has a chain."""
     return sum(item.epochs for item in plan(spec)) if spec.compress else spec.epochs
-
-
-def rehearse(model: nn.Module, spec: Spec, shape: tuple[int, ...], classes: int, vocabulary: int) -> nn.Module:
-    """
-    What a spec's chain makes of a module, in shapes alone: no sample is read and nothing is trained.
-
-    Parameters
-    ----------
-    model
-        On the CPU; it is copied, not changed.
-    shape, classes, vocabulary
-        What the data are, as every model is told.
-
-    Raises
-    ------
-    SpecError
-        If a link can't do its part, in the sentence that the run would end with.
-    """
-    import copy
-
-    model = copy.deepcopy(model).eval()
-    scores = _scores(model, example(model, shape, vocabulary))
-    firsts: dict[int, nn.Module] = {}
-    for item in plan(spec):
-        first = firsts.setdefault(item.link, copy.deepcopy(model))
-        work = Work(
-            spec,
-            shape,
-            classes,
-            vocabulary,
-            example(model, shape, vocabulary),
-            before=lambda first=first: first,
-            round=item.round,
-        )
-        compressor = item.compressor()
-        model = compressor.apply(model, work).eval()
-        if scores != (found := _scores(model, work.example)):
-            raise SpecError(
-                f"compress={item.name!r}: does not suit this model, which after it gives {found}, not {scores}; leave "
-                "the link out, or have the model's code call its layers and not use their parameters or sizes itself"
-            )
-        model = compressor.finish(model).eval()
-    return model
-
-
-def _scores(model: nn.Module, sample: Any) -> str:
-    """What comes out of a module, in words."""
-    import torch
-
-    try:
-        with torch.no_grad():
-            return f"scores of shape {tuple(model(sample).shape)}"
-    except Exception as error:  # of the user's code
-        return f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
-
-
-def example(model: nn.Module, shape: tuple[int, ...], vocabulary: int) -> Any:
-    """Two samples that a module takes, (2, *shape): tokens, or numbers of its own kind."""
-    import torch
-
-    if vocabulary:
-        return torch.zeros(2, *shape, dtype=torch.long)
-    dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
-    return torch.zeros(2, *shape, dtype=dtype)

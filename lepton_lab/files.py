@@ -1,0 +1,90 @@
+"""Files and folders of ours: where they lie, and how one is written whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from .errors import LabError
+
+
+def home() -> Path:
+    """Folder of runs and data: LEPTON_LAB_HOME, else the platform's place for user data."""
+    import platformdirs
+
+    if named := os.environ.get("LEPTON_LAB_HOME"):
+        return absolute(named, "LEPTON_LAB_HOME")
+    absolute("~", "HOME")
+    return Path(platformdirs.user_data_dir("lepton-lab", appauthor=False)).absolute()
+
+
+def data_root() -> Path:
+    """Folder of data sets: LEPTON_LAB_DATA, else `data` in `home()`."""
+    named = os.environ.get("LEPTON_LAB_DATA")
+    return absolute(named, "LEPTON_LAB_DATA") if named else home() / "data"
+
+
+def absolute(path: str | Path, name: str) -> Path:
+    """
+    A path in full, where `~` may stand for a home folder.
+
+    Raises
+    ------
+    LabError
+        If there is no such home folder; the sentence names what the path is of.
+    """
+    try:
+        return Path(path).expanduser().absolute()
+    except RuntimeError:
+        user = str(path).split("/")[0]
+        whose = "this account has no home folder" if user == "~" else f"no user's home folder is {user!r}"
+        remedy = "set HOME, or LEPTON_LAB_HOME" if user == "~" else "give the folder in full"
+        raise LabError(f"{name}={str(path)!r}: {whose}; {remedy}") from None
+
+
+def write_json(path: Path, value: Any, indent: int | None = 1) -> None:
+    """Replace a JSON file in one step."""
+    write_text(path, json.dumps(value, indent=indent) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace a file in one step: a reader sees the old or the new text, never a part."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, body: bytes) -> None:
+    """As `write_text`."""
+    with replacing(path) as draft:
+        draft.write_bytes(body)
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """
+    A draft beside a file, for the block to write, which then takes the file's place in one step.
+
+    Whatever goes wrong in the block, a full disk or an interrupt, leaves the older file whole and no draft.
+    """
+    if not path.name:  # "." or "/"
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    draft = path.with_name(f".{path.name[:200]}.{os.getpid()}.{secrets.token_hex(2)}")
+    try:
+        yield draft
+        draft.replace(path)
+    finally:
+        with contextlib.suppress(OSError):  # of the first error, which is the one to tell
+            draft.unlink(missing_ok=True)
+
+
+def read_json(path: Path) -> Any:
+    """The value in a JSON file, or None if there is no such file, or a crash of the machine left it torn."""
+    try:
+        return json.loads(path.read_text())
+    except (FileNotFoundError, ValueError):
+        return None

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 NONE = "–"
+MANY = 5  # columns: where there are more, their names stand upright on paper
 LONG = 40  # characters from which a cell is a sentence, which notebooks must not align to the right
 PROSE = ' style="text-align: left; min-width: 18em"'
 
@@ -35,7 +36,8 @@ def table(
         body += f'<tr{kind}><th scope="row">{escaped(first)}</th>{cells}</tr>'
     below = f'<p class="note">{escaped(note)}</p>' if note else ""
     region = f'<div class="scroll" tabindex="0" role="region" aria-label="{escaped(title)}">'
-    told = f"<table{' class=numeric' * numeric}><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    kind = " class=numeric" if numeric else " class=many" if len(columns) > MANY else ""
+    told = f"<table{kind}><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
     return Section(
         f"{region}{told}</div>{below}",
         "\n".join([title, *(_row(row) for row in [columns, *rows]), *([note] if note else [])]),

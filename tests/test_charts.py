@@ -9,6 +9,7 @@ import json
 import re
 import resource
 import sys
+from pathlib import Path
 
 import pytest
 from conftest import recorded
@@ -31,9 +32,10 @@ from lepton_lab.charts import (
 )
 from lepton_lab.charts.drawing import COLORS
 from lepton_lab.charts.matrix import Matrix
-from lepton_lab.charts.series import clock, throughput
+from lepton_lab.charts.series import HIGHER, clock, diverged, throughput
 from lepton_lab.errors import SpecError
 from lepton_lab.files import write_json
+from lepton_lab.reports import overviews
 from lepton_lab.run.naming import labels
 from lepton_lab.store.folder import RunFolder
 
@@ -245,6 +247,32 @@ def test_loss_has_a_log_scale_where_it_falls_far():
     assert "log" in CHARTS["loss"]([trained(steps=300)]).y
     assert "log" not in CHARTS["loss"]([trained(steps=20)]).y
     assert "log" not in CHARTS["accuracy"]([trained(steps=300)]).y
+
+
+def test_a_run_that_diverged_leaves_the_shape_of_the_others():
+    """On both scales, in plotly and in the picture, in the chart of a report, of an index and of a race."""
+    bad = written([train(i, 10.0**i) for i in range(1, 9)], lab.Spec(model="mlp", name="bad"))
+    waits = written([], lab.Spec(model="mlp", name="waits"))
+    for steps, log in ((20, False), (300, True)):
+        good = trained(lab.Spec(model="mlp", name="good"), steps)
+        index = overviews.curves({"good": [good], "bad": [bad]}, "loss", "Loss", "loss")
+        for chart in (CHARTS["loss"]([good, waits, bad]), index, CHARTS["race"]([good, bad])):
+            assert chart.log is log and chart.span == pytest.approx((2 / steps, 2))
+            low, high = chart.plotly()["layout"]["yaxis"]["range"]
+            assert (10**low < 2 / steps and 2 < 10**high < 3) if log else (-1 < low < 2 / steps and 2 < high < 3)
+            figure = chart._drawn(50).figure
+            assert 2 < figure.axes[0].get_ylim()[1] < 3
+            assert "Above the picture: " in chart.title and chart.text.count("Above the picture: ") == 1
+    assert CHARTS["loss"]([bad]).span is None and CHARTS["loss"]([good, waits]).span is None
+    assert CHARTS["accuracy"]([trained(steps=20), bad]).span is None
+
+
+def test_the_live_view_and_the_charts_agree_on_what_diverged():
+    source = (Path(__file__).parents[1] / "widgets" / "lepton_widgets" / "static" / "chart.js").read_text()
+    assert f"const HIGHER = {HIGHER};" in source
+    assert diverged([[1, 2], [16.1], [], [3]]) == []
+    assert diverged([[1, 2], [], [25], [3]]) == [2]
+    assert diverged([]) == diverged([[]]) == []
 
 
 def test_interventions_are_marked_on_a_run_shown_alone():

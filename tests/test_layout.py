@@ -111,7 +111,9 @@ def test_a_wheel_holds_what_the_library_reads(tmp_path):
     }
     books = [*ROOT.glob("notebooks/0*.ipynb"), ROOT / "notebooks" / "report.ipynb"]
     lessons = {f"lepton_lab/notebooks/{book.name}" for book in books}
-    assert names == code | lessons | {"lepton_lab-0.1.0.data/data/etc/ipython/ipython_kernel_config.py"}
+    shared = ["etc/ipython/ipython_kernel_config.py"]
+    shared += [f"share/jupyter/labextensions/lepton-lab/{name}" for name in ("package.json", "static/pictures.js")]
+    assert names == code | lessons | {f"lepton_lab-0.1.0.data/data/{name}" for name in shared}
 
 
 def test_the_readme_lists_every_member_of_every_family():

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 from ..run.naming import labels
 from .descent import Descent, descent
 from .drawing import Chart, Nothing
-from .lines import SPREAD, Line, Lines, curves
+from .lines import SPREAD, Line, Lines, Marks, curves, leaving, losses
 from .matrix import Matrix
 from .panels import Panels, Racer
 from .pareto import Pareto, pareto
 from .placement import Placement
-from .series import Curve, begun, contestant, contestants, footprint, intervals, number, read, reduce, series
+from .series import Curve, begun, contestant, contestants, diverged, footprint, intervals, number, read, reduce, series
 from .timeline import Timeline, size
 from .trends import trends
 
@@ -40,7 +40,6 @@ __all__ += [
 ]
 
 MARKS = 8  # interventions shown in a chart, at most
-Marks = tuple[tuple[float, str], ...]
 TRAINING = {"loss": ("Loss", "loss", None), "accuracy": ("Accuracy", "accuracy (fraction)", 1.0)}
 """Of what is followed while training: title, label of the y axis, and its highest value."""
 
@@ -137,12 +136,16 @@ def race(runs: list[Run]) -> Chart:
         )
     if not any(racer.steps.x for racer in racers):
         return Nothing(title, f"{title}: no run has any step yet ({', '.join(run.id for run in runs)}).")
-    values = [value for racer in racers for value in racer.steps.y]
-    log = min(values) > 0 and max(values) / min(values) > SPREAD
+    above = diverged(racer.steps.y for racer in racers)
+    values = [value for i, racer in enumerate(racers) if i not in above for value in racer.steps.y]
+    low, high = min(values), max(values)
+    log = low > 0 and high / low > SPREAD
     text = f"{title}: training loss by optimizer step and by seconds of training. {'. '.join(words)}."
+    if above:
+        title, text = leaving(title, text, [racers[i].name for i in above])
     y = "training loss" + (" (log scale)" if log else "")
     kind = "MB of tensors, largest rank" if tensors else "MB of memory, largest rank's process"
-    return Panels(title, text, y, kind, tuple(racers), log)
+    return Panels(title, text, y, kind, tuple(racers), log, (low, high) if above else None)
 
 
 CHARTS: dict[str, Callable[[list[Run]], Chart]] = {
@@ -185,12 +188,11 @@ def training(name: str, names: list[str], curves: list[dict[str, Curve]], marks:
     if not lines:
         return Nothing(title, f"{title}: no run has any yet ({', '.join(names)}).")
     lines.sort(key=lambda line: line.strong)
-    low, high = (f(v for line in lines for v in line.curve.y) for f in (min, max))
-    log = name == "loss" and low > 0 and high / low > SPREAD
     heading = f"{title}, {names[0]}" if alone else f"{title} (strong: validation; thin: training)"
     text = f"{title} by optimizer step. {'. '.join(words)}."
-    y += " (log scale)" if log else ""
-    return Lines(heading, text, y, tuple(lines), log, highest=highest, marks=marks)
+    if name == "loss":
+        return losses(heading, text, lines, names, marks)
+    return Lines(heading, text, y, tuple(lines), highest=highest, marks=marks)
 
 
 def _of(runs: list[Run], name: str) -> Chart:
@@ -222,7 +224,7 @@ def _told(kind: str, curve: Curve) -> str:
     return f"{span} (lowest {number(low)}, highest {number(high)})"
 
 
-def _marks(runs: list[Run]) -> tuple[tuple[float, str], ...]:
+def _marks(runs: list[Run]) -> Marks:
     """What was done to a run that is shown alone, and where each link of its chain begins."""
     told: dict[float, str] = {}
     for row in read(runs[0]).rows if len(runs) == 1 else []:

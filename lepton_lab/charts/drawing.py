@@ -28,7 +28,9 @@ DPI = 200
 LETTER = 0.62  # width of a bold letter, of its size
 WIDTH = 120  # CSS pixels an inch of PNG is shown at
 PAGE = 912  # CSS pixels of a figure that takes a page's width
-PICTURE = "lepton-picture"  # which a lesson turns dark with the page
+PICTURE = "lepton-picture"
+DARK = f'<style>[data-jp-theme-light="false"] .{PICTURE} {{ filter: invert(0.92) hue-rotate(180deg) }}</style>'
+"""A picture is drawn on white; on a dark page of JupyterLab or nbconvert it is turned over, with its hues kept."""
 MARKERS = (("o", "circle"), ("s", "square"), ("^", "triangle-up"), ("D", "diamond"), ("v", "triangle-down"))
 SAVED = {".png": "png", ".svg": "_svg", ".html": "_page"}
 """Ending of a file -> what makes it."""
@@ -141,7 +143,7 @@ class Chart:
         """The chart in HTML, `width` CSS pixels wide: a PNG within, and its words as the alternative text."""
         picture = base64.b64encode(self.png(dpi)).decode()
         source = f"data:image/png;base64,{picture}"
-        return f'<img class="{PICTURE}" width="{width}" alt="{html.escape(self.text)}" src="{source}">'
+        return f'{DARK}<img class="{PICTURE}" width="{width}" alt="{html.escape(self.text)}" src="{source}">'
 
     def _size(self) -> tuple[float, float]:
         """Width and height in inches."""

@@ -23,15 +23,19 @@ from .drawing import (
     log_axis,
     plain,
 )
-from .series import Curve, number, reduce
+from .series import Curve, diverged, number, reduce
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SPREAD = 100  # from this ratio of highest to lowest value on, a log scale shows more
 FEW = 40  # points that can still be told apart
+ROOM = 0.04  # of the y axis, beyond both ends of the curves
 MARGIN = 0.02  # above the highest value there can be, for the width of a line
 EDGE = 0.04  # of the steps: the name of a mark before it stands on its other side
+
+Marks = tuple[tuple[float, str], ...]
+"""Places on the x axis, and what is to be said there."""
 
 
 @dataclass(frozen=True)
@@ -63,16 +67,18 @@ class Lines(Chart):
     """Curves, over optimizer steps if nothing else is said."""
 
     y: str
-    """Label of the upright axis, with its unit."""
+    """Label of the y axis, with its unit."""
     lines: tuple[Line, ...]
     log: bool = False
     x: str = "optimizer steps"
-    """Label of the level axis."""
+    """Label of the x axis."""
     lowest: float | None = None
     highest: float | None = None
-    """Ends of the upright axis, where the values have them."""
-    marks: tuple[tuple[float, str], ...] = ()
+    """Ends of the y axis, where the values have them."""
+    marks: Marks = ()
     """Steps at which someone intervened, and what they did; or at which a link of a chain begins."""
+    span: tuple[float, float] | None = None
+    """Lowest and highest value to be seen, if curves that diverged leave the picture."""
 
     def plotly(self) -> dict[str, Any]:
         """The chart as plotly.js takes it."""
@@ -83,6 +89,8 @@ class Lines(Chart):
             described["yaxis"]["rangemode"] = "tozero"
         if self.highest is not None:
             described["yaxis"]["autorangeoptions"] = {"maxallowed": self.highest + MARGIN}
+        if self.span:
+            described["yaxis"]["range"] = [math.log10(end) if self.log else end for end in roomy(*self.span, self.log)]
         described["hovermode"] = "x unified"
         for step, what in self.marks:
             place = {"x": step, "xref": "x", "yref": "paper", "xanchor": "left" if self._first(step) else "right"}
@@ -97,7 +105,7 @@ class Lines(Chart):
         return {"data": [_trace(line) for line in self.lines], "layout": described, "config": CONFIG}
 
     def _first(self, step: float) -> bool:
-        """Whether a mark stands too near to the upright axis for its name to fit between."""
+        """Whether a mark stands too near to the y axis for its name to fit between."""
         return step < EDGE * max(line.curve.x[-1] for line in self.lines)
 
     def _size(self) -> tuple[float, float]:
@@ -122,6 +130,8 @@ class Lines(Chart):
             axes.plot(x, y, zorder=3 if line.strong else 2, **_style(line))
         if self.log:
             log_axis(axes)
+        if self.span:
+            axes.set_ylim(*roomy(*self.span, self.log))
         high = axes.get_ylim()[1]
         if self.lowest is not None:
             axes.set_ylim(bottom=self.lowest)
@@ -154,6 +164,47 @@ class Lines(Chart):
         )
 
 
+def losses(title: str, text: str, lines: Sequence[Line], names: Sequence[str], marks: Marks = ()) -> Lines:
+    """
+    Losses of one or several runs; a curve that diverged leaves the picture, so that the others keep their shape.
+
+    Parameters
+    ----------
+    title, text
+        Of the chart; both say which runs leave it.
+    lines
+        The curves, each with the index of its run.
+    names
+        Of the runs.
+    marks
+        Steps at which something happened, and what.
+    """
+    values = [[v for line in lines if line.index == i for v in line.curve.y] for i in range(len(names))]
+    above = diverged(values)
+    drawn = [v for i, each in enumerate(values) if i not in above for v in each]
+    low, top = min(drawn), max(drawn)
+    log = low > 0 and top / low > SPREAD
+    if above:
+        title, text = leaving(title, text, [names[i] for i in above])
+    y = "loss" + (" (log scale)" if log else "")
+    return Lines(title, text, y, tuple(lines), log, marks=marks, span=(low, top) if above else None)
+
+
+def leaving(title: str, text: str, names: Sequence[str]) -> tuple[str, str]:
+    """Title and text of a chart that the curves of some runs leave at the top."""
+    few = ", ".join(names) if len(names) < 3 else f"{len(names)} runs"
+    return f"{title}\nAbove the picture: {few}", f"{text} Above the picture: {', '.join(names)}."
+
+
+def roomy(low: float, high: float, log: bool) -> tuple[float, float]:
+    """Ends of an axis a little beyond the values on it."""
+    if log:
+        room = (high / low) ** ROOM
+        return low / room, high * room
+    room = ROOM * (high - low)
+    return low - room, high + room
+
+
 def curves(
     title: str,
     values: Mapping[str, Sequence[float]],
@@ -161,7 +212,7 @@ def curves(
     x: str = "steps",
     at: Sequence[float] | None = None,
     log: bool | None = None,
-    marks: tuple[tuple[float, str], ...] = (),
+    marks: Marks = (),
 ) -> Chart:
     """
     Curves of one's own numbers, in the look of all charts; a curve ends where it is no longer a finite number.
@@ -175,11 +226,11 @@ def curves(
     y, x
         Labels of the axes, with units.
     at
-        Where on the level axis the values stand, ascending from 0 or more; else they are counted from 0.
+        Where on the x axis the values stand, ascending from 0 or more; else they are counted from 0.
     log
-        Whether the upright axis has a log scale; None: where the values fall or rise far.
+        Whether the y axis has a log scale; None: where the values fall or rise far.
     marks
-        Places on the level axis, and what is to be said there.
+        Places on the x axis, and what is to be said there.
     """
     lines, words = [], []
     for i, (name, numbers) in enumerate(values.items()):

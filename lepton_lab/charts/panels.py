@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import html
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from .drawing import COLORS, CONFIG, INK, MARKERS, WIDTH, Chart, dress, head, layout, log_axis, plain
+from .lines import roomy
 from .series import Curve, number, reduce
 
 if TYPE_CHECKING:
@@ -43,6 +45,8 @@ class Panels(Chart):
     """What memory is, with its unit."""
     racers: tuple[Racer, ...]
     log: bool = False
+    span: tuple[float, float] | None = None
+    """Lowest and highest loss to be seen, if curves that diverged leave the picture."""
 
     def plotly(self) -> dict[str, Any]:
         """The chart as plotly.js takes it."""
@@ -62,6 +66,9 @@ class Panels(Chart):
             described[f"xaxis{key}"] |= {"rangemode": "tozero", "anchor": f"y{key}"}
             described[f"yaxis{key}"] = axis[1] | {"title": {"text": y}, "domain": up, "anchor": f"x{key}"}
         described["yaxis2"]["matches"] = "y"
+        if self.span:
+            ends = [math.log10(end) if self.log else end for end in roomy(*self.span, self.log)]
+            described["yaxis"]["range"] = ends
         if self.log:
             described["yaxis"] |= {"type": "log", "dtick": 1}
             described["yaxis2"] |= {"type": "log", "dtick": 1}
@@ -137,6 +144,8 @@ class Panels(Chart):
             axes.set_xlim(left=0)
             if self.log:
                 log_axis(axes)
+            if self.span:
+                axes.set_ylim(*roomy(*self.span, self.log))
             dress(axes, label, y)
         self._stack(memory, [racer.memory for racer in self.racers], self.memory)
         memory.set_yticks(range(n), [plain(racer.name).replace(", ", ",\n") for racer in self.racers])

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 Row = Mapping[str, Any]
 COLUMNS = 600  # of a reduced curve: what a chart of a page's width can show
 STRETCHES = 40  # at most, of a throughput curve
+HIGHER = 8  # times the median of the runs' highest losses: one that diverged would flatten the others (as in chart.js)
 
 
 class Curve(NamedTuple):
@@ -193,6 +194,13 @@ def reduce(curve: Curve, columns: int = COLUMNS) -> Curve:
             highs[column] = i
     kept = sorted({0, len(x) - 1, *lows.values(), *highs.values()})
     return Curve([x[i] for i in kept], [y[i] for i in kept])
+
+
+def diverged(losses: Iterable[Iterable[float]]) -> list[int]:
+    """Which of several runs, each with its losses, left the others so far below that they are not drawn to scale."""
+    tops = {i: max(values) for i, values in enumerate(map(list, losses)) if values}
+    usual = sorted(tops.values())[(len(tops) - 1) // 2] if tops else 0.0
+    return [i for i, top in tops.items() if top > HIGHER * usual > 0]
 
 
 def begun(row: Row) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..charts import Chart, Curve, Lines, Pareto, footprint, number, read
 from ..charts.drawing import Nothing
-from ..charts.lines import Line
+from ..charts.lines import Line, losses
 from ..charts.pareto import Point, spread
 
 if TYPE_CHECKING:
@@ -46,10 +46,7 @@ def curves(groups: Groups, name: str, title: str, y: str, best: str = "lowest") 
     title += f", the {FEW} best of {len(found)}" if len(found) > FEW else ""
     words = [f"{label}: {number(found[label].y[0])} to {number(found[label].y[-1])}" for label in kept]
     text = f"{title}, by optimizer step. {best.capitalize()} at the end: {ranked[0]}. {'. '.join(words)}."
-    values = [value for line in lines for value in line.curve.y]
-    log = best == "lowest" and min(values) > 0 and max(values) / min(values) > 100
-    y += " (log scale)" if log else ""
-    return Lines(title, text, y, lines, log, highest=1.0 if best == "highest" else None)
+    return losses(title, text, lines, kept) if best == "lowest" else Lines(title, text, y, lines, highest=1.0)
 
 
 def trade(groups: Groups) -> Chart:

@@ -16,6 +16,7 @@ from unittest.mock import patch
 import psutil
 
 TOKEN = "browser-test"
+WIDGETS = Path(__file__).parents[2] / "widgets"
 QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]
 QUIET += ["--disable-background-networking", "--disable-component-update"]
 # Lab's own sign of an idle kernel comes while the session is still being made, and a "run all" sent then is lost.
@@ -82,6 +83,7 @@ class Jupyter:
             "HOME": str(self.folder),
             "LEPTON_LAB_HOME": str(self.home),
             "LEPTON_LAB_DATA": str(self.folder / "data-sets"),
+            "JUPYTER_PATH": str(WIDGETS),  # whatever of ours the environment has installed
         }
         Path(environment["LEPTON_LAB_DATA"]).mkdir(exist_ok=True)
         return {**os.environ, **environment}

@@ -13,6 +13,8 @@ import lepton_lab as lab
 from lepton_lab.spec import Spec
 from lepton_lab.store.folder import RunFolder
 
+from .jupyter import keep
+
 pytestmark = pytest.mark.browser
 
 CORE = static("base.js", "chart.js")
@@ -320,6 +322,35 @@ def test_theme_is_read_again(mounted):
     assert page.locator(".ll-live").get_attribute("data-theme") == "light"
     page.evaluate("(theme) => document.body.setAttribute('style', theme)", DARK)
     page.wait_for_function("() => document.querySelector('.ll-live').dataset.theme === 'dark'")
+
+
+def test_ranks_fit_a_narrow_page(mounted):
+    """Each rank is a block of named values where the columns have no room."""
+    page = mounted(both(50))
+    table = page.locator(".ll-ranks")
+    assert table.locator("tbody tr").count() == 2
+    named = "(cell) => getComputedStyle(cell, '::before').content"
+    memory = table.locator("tbody td[data-name=Memory]").first
+    box = page.locator(".ll-scroll:has(.ll-ranks)")
+    wide = "(box) => box.scrollWidth - box.clientWidth"
+    for width in (1280, 900, 600, 390):
+        page.set_viewport_size({"width": width, "height": 1200})
+        assert box.evaluate(wide) <= 0, f"one has to scroll sideways at {width} pixels"
+        assert memory.evaluate(named) == ("none" if width == 1280 else '"Memory"')
+        assert table.get_by_text("communication").is_visible(), "nobody knows what the colours mean"
+        keep(page.locator(".ll-live"), f"ranks-{width}")
+
+
+def test_what_is_pressed_shows_in_high_contrast(mounted):
+    page = mounted(both(50))
+    page.emulate_media(forced_colors="active")
+    chip = page.get_by_role("button", name="Log loss")
+    colors = "(chip) => [getComputedStyle(chip).backgroundColor, getComputedStyle(chip).color]"
+    before = chip.evaluate(colors)
+    chip.click()
+    after = chip.evaluate(colors)
+    assert after != before and after[0] != after[1], "it looks as it did before it was pressed"
+    keep(page.locator(".ll-live"), "live-high-contrast")
 
 
 def test_controls_send_commands(mounted):

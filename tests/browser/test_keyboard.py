@@ -111,7 +111,12 @@ def test_the_focus_is_seen_on_every_control_in_every_theme(book):
         assert len(found) > 50
         assert [why for why in found if why] == [], f"{theme}, forced colours {colors}"
     book.shoot("focus", ".ll-workbench")
-    look = """([launch, select]) => [getComputedStyle(launch).color !== getComputedStyle(launch).backgroundColor,
-      getComputedStyle(select).appearance !== "none"]"""
-    controls = [page.query_selector(selector) for selector in (".ll-launch", ".ll-form select")]
-    assert page.evaluate(look, controls) == [True, True], "in forced colours a word or an arrow is not drawn"
+    look = """([launch, more, select]) => {
+      const [first, second] = [getComputedStyle(launch), getComputedStyle(more)];
+      return [first.color !== first.backgroundColor, first.backgroundColor !== second.backgroundColor,
+        getComputedStyle(select).appearance !== "none"];
+    }"""
+    controls = [page.query_selector(selector) for selector in (".ll-launch", ".ll-more", ".ll-form select")]
+    assert page.evaluate(look, controls) == [True] * 3, (
+        "in forced colours a word, Launch's ground or an arrow is not drawn"
+    )

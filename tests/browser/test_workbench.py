@@ -282,12 +282,28 @@ def test_shelf(notebook):
 
 
 def test_a_chart_survives_a_change_of_theme(notebook):
-    """What is pointed at keeps its place and size, and another theme does not fold it up."""
+    """A picture fits a narrow page and a dark theme; what is pointed at keeps its place and size."""
     book = notebook("from lepton_lab import charts\ncharts.curves('A loss', {'it': [3.0, 2.0, 1.0]}, y='loss')")
     page = book.page
     book.run_all()
     picture = page.locator(".plot-img")
+    look = lambda: picture.evaluate("(picture) => getComputedStyle(picture).filter")  # noqa: E731
     before = picture.bounding_box()
+    assert before["width"] == 720 and look() == "none"
+    book.command("apputils:change-theme", theme="JupyterLab Dark")
+    wait_for(lambda: "invert" in look(), 10, "a picture stays white on a dark page")
+    book.command("application:toggle-left-area")
+    page.set_viewport_size({"width": 600, "height": 1800})
+    cell = page.locator(".jp-RenderedPlotly")
+    right = lambda box: box["x"] + box["width"]  # noqa: E731
+    wait_for(lambda: right(picture.bounding_box()) <= right(cell.bounding_box()) < 600, 10, "a picture is cut off")
+    shape = picture.bounding_box()
+    assert abs(shape["height"] / shape["width"] - before["height"] / before["width"]) < 0.01, "it is squeezed"
+    book.shoot("chart-dark-narrow", ".jp-RenderedPlotly")
+    book.command("application:toggle-left-area")
+    page.set_viewport_size({"width": 1280, "height": 1800})
+    book.command("apputils:change-theme", theme="JupyterLab Light")
+    wait_for(lambda: picture.bounding_box() == before and look() == "none", 10, "the picture did not come back")
     page.mouse.move(before["x"] + 300, before["y"] + 150)  # hover() would wait for the picture, which goes
     plot = page.locator(".js-plotly-plot .main-svg").first
     plot.wait_for()

@@ -12,7 +12,6 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lepton_lab.charts import number
-from lepton_lab.charts.drawing import PICTURE
 from lepton_lab.errors import SpecError, unknown
 from lepton_lab.tables import pick
 
@@ -26,12 +25,6 @@ if TYPE_CHECKING:
 ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth")
 EXACT = 1e-9  # of what is right: how far off floats may be that mean the number itself
 ALIKE = 0.6  # of a cell's text, from which on it is a cell of the lesson that the reader has changed
-
-# Lab shows a chart's PNG, on white, until someone points at it: here it fits page and theme.
-PICTURES = f"""<style>
-.jp-RenderedPlotly .plot-img {{ max-width: 100%; height: auto; }}
-[data-jp-theme-light="false"] :is(.plot-img, .{PICTURE}) {{ filter: invert(0.92) hue-rotate(180deg); }}
-</style>"""
 
 
 class Cell(NamedTuple):
@@ -57,8 +50,7 @@ def begin(lesson: str) -> None:
     """
     Begin a lesson: from here on, a cell that is run too early says in one sentence which cell it needs.
 
-    Called in a lesson's first cell; it also lets pictures fit the page and its theme. Outside of IPython there are no
-    cells, and nothing is done.
+    Called in a lesson's first cell. Outside of IPython there are no cells, and nothing is done.
 
     Parameters
     ----------
@@ -71,12 +63,10 @@ def begin(lesson: str) -> None:
         If there is no such lesson.
     """
     from IPython import get_ipython
-    from IPython.display import display
 
     cells = read(lesson)
     if shell := get_ipython():
         _help(shell, cells)
-        display({"text/html": PICTURES, "text/plain": ""}, raw=True)
 
 
 def load_ipython_extension(shell: InteractiveShell) -> None:

@@ -51,7 +51,7 @@ class RankTable {
     while (rows.length > ranks.length) this.body.deleteRow(-1);
     ranks.forEach((rank, i) => {
       const cells = cellsOf(rank);
-      if (i >= rows.length) this.body.append(h("tr", {}, h("th", { scope: "row" }), ...cells.slice(1).map(() => h("td"))));
+      if (i >= rows.length) this.body.append(this.row());
       cells.forEach((text, column) => {
         const cell = rows[i].cells[column];
         if (column === STATE) cell.textContent !== text && cell.replaceChildren(badge(text));
@@ -62,6 +62,12 @@ class RankTable {
         }
       });
     });
+  }
+
+  // Each cell has the name of its column, for a page that has no room for columns.
+  row() {
+    const [rank, ...others] = RANK_COLUMNS.map((name) => ({ "data-name": name }));
+    return h("tr", {}, h("th", { scope: "row", ...rank }), ...others.map((name) => h("td", name)));
   }
 }
 

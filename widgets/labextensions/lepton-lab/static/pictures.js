@@ -6,6 +6,9 @@ const STYLE = `
 [data-jp-theme-light="false"] .jp-RenderedPlotly .plot-img { filter: invert(0.92) hue-rotate(180deg); }
 `;
 
-const addStyle = () => document.head.append(Object.assign(document.createElement("style"), { textContent: STYLE }));
+const load = () => {
+  document.head.append(Object.assign(document.createElement("style"), { textContent: STYLE }));
+  return {}; // a module, as JupyterLab wants one
+};
 
-(window._JUPYTERLAB ??= {})["lepton-lab"] = { init() {}, get: async () => addStyle };
+(window._JUPYTERLAB ??= {})["lepton-lab"] = { init() {}, get: async () => load };

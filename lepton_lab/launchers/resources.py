@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -91,8 +92,8 @@ def reserve(folder: Path, world: int) -> None:
     """
     path = folder / RESERVE
     try:
-        with path.open("wb") as file:
-            file.write(bytes(ROOM * (world + 1)))  # written, since a hole takes no place
+        with path.open("wb", buffering=0) as file:
+            os.posix_fallocate(file.fileno(), 0, ROOM * (world + 1))  # since a hole takes no place
     except OSError as error:
         path.unlink(missing_ok=True)
         if error.errno in FULL:

@@ -11,7 +11,6 @@ from .tables import keywords, table
 from .values import parsed
 
 if TYPE_CHECKING:
-
     from .compressors.base import Compressor
     from .spec import Spec
 

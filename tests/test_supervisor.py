@@ -55,6 +55,40 @@ def kernel(code, **env):
 
 ENDLESS = "lab.launch(lab.Spec(model='mlp', epochs=100000, batch_size=32, world=2, eval_every=0, checkpoint_every=0))"
 SHORT = "run = lab.launch(lab.Spec(model='mlp', epochs=3, batch_size=128, world=2))"
+ONE = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # thread, as in the warm process
+WARMED = """
+import os, signal, tempfile, threading
+from lepton_lab.host import fork_alone, threads
+from lepton_lab.launchers.local import supervisor
+from lepton_lab.store.folder import RunFolder
+
+states, write = [], RunFolder.set_state
+RunFolder.set_state = lambda folder, *state, **facts: states.append((*state, facts)) or write(folder, *state, **facts)
+before = len(os.listdir("/proc/self/fd"))
+supervisor.rehearse()
+assert states == [("stopped", {"reason": "stopped before it began"})], states
+left = len(os.listdir("/proc/self/fd")) - before, threads() - 1, os.listdir(tempfile.gettempdir())
+assert left == (0, 0, []), left
+assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+tempfile.tempdir = "/nowhere"
+supervisor.rehearse()  # no place for it
+
+if (pid := fork_alone()) == 0:
+    thread = threading.Thread(target=os.sched_yield)
+    thread.start()
+    thread.join()
+    if (rank := os.fork()) == 0:
+        os._exit(7)
+    os._exit(os.waitstatus_to_exitcode(os.waitpid(rank, 0)[1]))
+assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
+"""
+
+
+def test_a_rehearsal_leaves_nothing_and_a_process_forked_alone_has_threads_and_children(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", WARMED], env={**ONE, "TMPDIR": str(tmp_path)}, capture_output=True, text=True
+    )
+    assert done.returncode == 0 and not done.stderr, done.stderr
 
 
 def test_a_run_outlives_its_kernel_and_is_attached_to_again():
@@ -401,7 +435,7 @@ def test_the_warm_process_forks_with_one_thread(tiny):
         capture_output=True,
         text=True,
         check=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+        env=ONE,
     )
     assert done.stdout.strip() == "1"
     run = lab.launch(tiny)

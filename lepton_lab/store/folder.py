@@ -140,9 +140,9 @@ class RunFolder:
             return None
 
     @classmethod
-    def create(cls, spec: Spec, prepare: Callable[[Path], None] | None = None) -> RunFolder:
+    def create(cls, spec: Spec, prepare: Callable[[Path], None] | None = None, root: Path | None = None) -> RunFolder:
         """
-        A fresh run folder under `home()/runs`.
+        A fresh run folder.
 
         Parameters
         ----------
@@ -150,13 +150,15 @@ class RunFolder:
             Written into it.
         prepare
             Called with the folder before anyone can see it; if it raises, nothing is left.
+        root
+            Where it will lie, `home()/runs` if not given.
 
         Raises
         ------
         LabError
             If the root can't be written.
         """
-        root = home() / "runs"
+        root = root or home() / "runs"
         draft = root / f".{secrets.token_hex(8)}"  # a name that nobody lists
         try:
             for part in ("events", "control", "checkpoints", "errors", "logs"):

@@ -22,23 +22,53 @@ FLUSH = 0.05  # seconds between flushes: what a kill -9 can lose, and half of wh
 SYSTEM = 1.0  # seconds between system events
 
 
-class Log:
+class Journal:
     """
-    Append-only events of one rank (or, as rank -1, of the supervisor).
+    Append-only events of one writer; each is in the file when `write` returns.
 
-    `train` costs a list append, well under a microsecond a scalar; tensors in it are read by the flushing thread, so
-    that the loop never waits for the device.
+    All that a supervisor needs, and small, since a hundred of them may wait.
 
     Parameters
     ----------
     path
         File that events are appended to.
     rank
-        Rank written into every event.
+        Rank written into every event, -1 for the supervisor.
     """
 
     def __init__(self, path: Path, rank: int) -> None:
         self.rank = rank
+        self._file = path.open("ab", buffering=0)
+        # By a crash of an earlier life: the next line must not be read as part of it.
+        if self._file.tell() and torn(path):
+            self._file.write(b"\n")
+        self._unwritten = bytearray()  # what a full disk did not take; the next write goes on from there
+
+    def write(self, kind: str, **values: Any) -> None:
+        """Write an event now."""
+        self._write([json.dumps({"kind": kind, "t": time.time(), "rank": self.rank, **values})])
+
+    def close(self) -> None:
+        """Write nothing more."""
+        self._file.close()
+
+    def _write(self, lines: list[str]) -> None:
+        # One write call: O_APPEND keeps lines whole even if two processes ever shared the file.
+        self._unwritten += ("\n".join(lines) + "\n").encode()
+        while self._unwritten:
+            del self._unwritten[: self._file.write(self._unwritten)]
+
+
+class Log(Journal):
+    """
+    The journal of one rank, with a hot path and a thread that flushes it.
+
+    `train` costs a list append, well under a microsecond a scalar; tensors in it are read by the flushing thread, so
+    that the loop never waits for the device.
+    """
+
+    def __init__(self, path: Path, rank: int) -> None:
+        super().__init__(path, rank)
         self.nonfinite: int | None = None
         """Step whose loss was NaN or infinite, as soon as the thread has seen it."""
         self.step = 0
@@ -48,11 +78,6 @@ class Log:
         """What the rank was seen to wait in, if it stands still."""
         self.away = False
         """Whether the rank does steps that another log tells of, so that it does not stand still."""
-        self._file = path.open("ab", buffering=0)
-        # By a crash of an earlier life: the next line must not be read as part of it.
-        if self._file.tell() and torn(path):
-            self._file.write(b"\n")
-        self._unwritten = bytearray()  # what a full disk did not take; the next write goes on from there
         self._silent: set[str] = set()  # what raised when it was asked, and is asked no more
         self._pending: list[tuple[Any, ...]] = []
         self._last: dict[str, Any] = {}  # latest figures, repeated in each system event for readers of the file's end
@@ -96,7 +121,7 @@ class Log:
     def write(self, kind: str, **values: Any) -> None:
         """Write an event now, after all that came before it."""
         self.flush()
-        self._write([json.dumps({"kind": kind, "t": time.time(), "rank": self.rank, **values})])
+        super().write(kind, **values)
 
     def evaluation(self, split: str, step: int, epoch: int, **values: Any) -> None:
         """Write an eval event of a split: "train", "val" or "test"."""
@@ -122,7 +147,7 @@ class Log:
             self._thread.join()
             self.flush()
             self._system()
-        self._file.close()
+        super().close()
 
     def _lines(self, pending: list[tuple[Any, ...]]) -> list[str]:
         import torch
@@ -180,12 +205,6 @@ class Log:
     def _hush(self, name: str, error: Exception) -> None:
         self._silent.add(name)
         self.write("note", step=self.step, text=f"{name}() raised {type(error).__name__}: {error}; it is asked no more")
-
-    def _write(self, lines: list[str]) -> None:
-        # One write call: O_APPEND keeps lines whole even if two processes ever shared the file.
-        self._unwritten += ("\n".join(lines) + "\n").encode()
-        while self._unwritten:
-            del self._unwritten[: self._file.write(self._unwritten)]
 
     def _run(self) -> None:
         while not self._closing.wait(FLUSH):

@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import sys
+import tempfile
 import threading
 import time
 from multiprocessing import connection
@@ -14,9 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from ...errors import LabError
+from ...spec import Spec
 from ...store import control, provenance
 from ...store.folder import Failure, RunFolder
-from ...store.log import Log
+from ...store.log import Journal
 from .. import devices, failures, rank, resources
 from .leases import Queue
 
@@ -30,6 +33,22 @@ GRACE = 2.0  # seconds that the other ranks have to report after one failed
 LAST = 10.0  # seconds that the other ranks have to end after one is done
 ASK = 20.0  # seconds that a single rank has to reach the end of a step when told to stop; then the step is broken off
 STOP = 60.0  # seconds that ranks have to reach the end of a step when told to stop
+
+
+def rehearse() -> None:
+    """
+    Supervise a run that is called off at once, in a temporary folder, before any supervisor is forked.
+
+    At first calls the interpreter changes what all supervisors share: it makes code faster, and notes the names of
+    attributes. A supervisor that is forked after that copies 0.4 MB less.
+    """
+    with contextlib.suppress(OSError, LabError), tempfile.TemporaryDirectory() as place:  # no room: then without
+        folder = RunFolder.create(Spec(), root=Path(place) / "runs")
+        control.send(folder.path, "stop")
+        queue = Queue("cpu", place)
+        queue.acquire([], 1)
+        queue.release()
+        Supervision({"folder": str(folder.path), "world": 1}, os.open(place, os.O_RDONLY), {}, safe=True).run()
 
 
 def supervise(order: Order, safe: bool) -> None:
@@ -63,7 +82,7 @@ class Supervision:
     def __init__(self, wanted: dict[str, Any], lock: int, order: dict[str, Any], safe: bool) -> None:
         self.folder = RunFolder(Path(wanted["folder"]))
         self.wanted, self.lock, self.order, self.safe = wanted, lock, order, safe
-        self.log = Log(self.folder.path / "events" / "supervisor.jsonl", -1)
+        self.log = Journal(self.folder.path / "events" / "supervisor.jsonl", -1)
         self.ranks: list[Any] = []
         self.ends: list[connection.Connection] = []
         """Where each rank that ends in order says how."""

@@ -16,7 +16,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Any
 
-from ...host import entitle, threads
+from ...host import entitle, fork_alone, threads
 
 WARM = (
     "cloudpickle",
@@ -50,7 +50,7 @@ def main() -> None:
 
 
 def preload() -> None:
-    """Import all that a first step imports lazily, and start no thread: what ranks get for nothing when forked."""
+    """Import all that a first step imports lazily, and start no thread: what forked processes get for nothing."""
     import gc
 
     import torch
@@ -58,6 +58,7 @@ def preload() -> None:
     torch.set_num_threads(1)  # first of all: one parallel operation here and children with threads would hang
     for name in WARM:
         importlib.import_module(name)
+    importlib.import_module("lepton_lab.launchers.local.supervisor").rehearse()
     gc.collect()
     gc.freeze()  # or a full collection in a rank would copy every page that it shares with us
 
@@ -186,7 +187,7 @@ def serve(inbox: Inbox, stay: bool, files: tuple[int, int]) -> None:
         while inbox.orders:
             order = inbox.orders.popleft()
             safe = threads() == 1
-            if (pid := os.fork()) == 0:
+            if (pid := fork_alone() if safe else os.fork()) == 0:
                 _supervise(supervisor, order, inbox, safe, files, supervisors)
             order.drop()
             supervisors[os.pidfd_open(pid)] = pid

@@ -39,7 +39,7 @@ def main(standby: str, repeats: str) -> dict[str, Any]:
     os.environ["LEPTON_LAB_STANDBY"] = str(int(standby == "standby"))
     import lepton_lab as lab
     from lepton_lab.launchers.local import client
-    from lepton_lab.store.folder import find
+    from lepton_lab.store.finding import find
 
     spec = lab.Spec(dataset="digits", model="cnn", strategy="ddp", world=2, epochs=1)
     client.warm()

@@ -25,7 +25,7 @@ from .serving import Client as Client
 from .serving import Server as Server
 from .serving import serve as serve
 from .spec import Spec as Spec
-from .store.folder import Failure as Failure
+from .store.failure import Failure as Failure
 from .strategies.base import Single as Single
 from .strategies.group import Group as Group
 from .studies.advice import advise as advise

@@ -19,7 +19,9 @@ from lepton_lab.files import data_root, replacing, write_json, write_text
 from lepton_lab.run.handle import Run
 from lepton_lab.run.launching import repeat
 from lepton_lab.spec import Spec
-from lepton_lab.store.folder import Failure, RunFolder, find, folders
+from lepton_lab.store.failure import Failure
+from lepton_lab.store.finding import find, folders
+from lepton_lab.store.folder import RunFolder
 from lepton_lab.store.tail import Tail, parse, rewound
 
 events = st.lists(

@@ -20,7 +20,8 @@ from lepton_widgets.status import Status
 
 import lepton_lab as lab
 from lepton_lab.spec import Spec
-from lepton_lab.store.folder import Failure, RunFolder
+from lepton_lab.store.failure import Failure
+from lepton_lab.store.folder import RunFolder
 from lepton_lab.store.tail import rewound
 
 

@@ -191,7 +191,7 @@ def points(runs: Iterable[Run]) -> list[Point]:
 def _origin(run: Run) -> str:
     """What the parents of runs have in common that began with the same model but for the seed."""
     from ..errors import LabError
-    from ..store.folder import find
+    from ..store.finding import find
 
     try:
         return _key(find(run.spec.parent).spec)
@@ -203,7 +203,7 @@ def _point(name: str, kind: str, group: list[tuple[Run, Mapping[str, Any]]], onl
     """One point; `only`: whether no other has its name."""
     from ..errors import LabError
     from ..spec import CELL
-    from ..store.folder import find
+    from ..store.finding import find
     from ..store.provenance import command
 
     run = group[0][0]

@@ -14,7 +14,7 @@ from ..store.folder import RunFolder
 
 if TYPE_CHECKING:
     from ..run.handle import Run
-    from ..store.folder import Failure
+    from ..store.failure import Failure
 
 FIGURES = {
     "loss": "training loss",

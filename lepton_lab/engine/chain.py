@@ -25,6 +25,7 @@ from ..store import checkpoints, shipping, trained
 from ..store.control import Control
 from ..store.folder import MEASURES, RunFolder
 from ..store.log import Log
+from ..store.states import seed_all
 from ..store.trained import ARTIFACT, BEGUN, CONTROL, DONE, PARENT, place
 from ..store.trust import require_own
 from ..strategies.base import Single
@@ -233,7 +234,7 @@ class Chain:
         optimizer = pick(table("optimizer"), self.spec.optimizer, "optimizer")
         self.strategy.setup(module, lambda parameters: optimizer(parameters, self.spec))
         part = dataclasses.replace(part, objective=objective(self.strategy.module))
-        checkpoints.seed_all(self.spec.seed, self.strategy.stream, number)
+        seed_all(self.spec.seed, self.strategy.stream, number)
         return Fit(self.folder, self.strategy, self.data, self.loss, log, part)
 
     def _frozen(self, name: str, number: int) -> list[str]:

@@ -15,7 +15,8 @@ from .. import operations
 from ..engine.loading import Fault
 from ..files import read_json, write_json
 from ..store import shipping
-from ..store.folder import Failure, RunFolder
+from ..store.failure import Failure
+from ..store.folder import RunFolder
 from . import resources
 
 STILL = 10.0  # seconds without a step after which that is said

@@ -19,9 +19,10 @@ from ..host import cores, die_with_parent, entitle, keep_memory
 from ..optimizers import RANGE_TEST
 from ..spec import Spec
 from ..store import shipping
-from ..store.checkpoints import NonFinite, seed_all
+from ..store.checkpoints import NonFinite
 from ..store.folder import RunFolder
 from ..store.log import Log
+from ..store.states import seed_all
 from ..store.trust import OTHERS
 from ..tables import pick, table
 from . import failures

@@ -14,7 +14,7 @@ from ..store.folder import ENDED
 
 if TYPE_CHECKING:
     from ..run.handle import Run
-    from ..store.folder import Failure
+    from ..store.failure import Failure
 MEASURED = (
     "Training: mean over the batches of the last whole epoch, as they were while the model changed. Validation: the "
     "whole set, at the last evaluation. Test: the whole set, at the end. Accuracies are fractions."

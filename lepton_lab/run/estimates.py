@@ -13,7 +13,8 @@ from ..artifacts import About, schemes
 from ..files import read_json
 from ..measures import latency, sizes
 from ..spec import Spec
-from ..store.folder import MEASURES, find
+from ..store.finding import find
+from ..store.folder import MEASURES
 from ..tables import table
 from .handle import Run
 from .launching import EPOCHS, changed

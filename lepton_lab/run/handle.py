@@ -19,7 +19,9 @@ from ..launchers.failures import stall
 from ..launchers.local import leases, reap, submit
 from ..spec import CELL, Spec
 from ..store import control, provenance, story
-from ..store.folder import ENDED, Failure, RunFolder, find, folders
+from ..store.failure import Failure
+from ..store.finding import find, folders
+from ..store.folder import ENDED, RunFolder
 from ..store.labels import Labelled
 from ..store.tail import Tail
 from ..tables import keywords, pick, table

@@ -23,7 +23,8 @@ from ..launchers.rank import load_data, make_model
 from ..losses import ignored
 from ..spec import CELL, OWN, Spec
 from ..store import shipping, trained
-from ..store.folder import RunFolder, find
+from ..store.finding import find
+from ..store.folder import RunFolder
 from ..strategies import STRATEGIES
 from ..strategies.base import Single
 from ..tables import TABLES, keywords, pick, table

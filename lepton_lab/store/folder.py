@@ -6,12 +6,10 @@ import contextlib
 import errno
 import fcntl
 import os
-import re
 import secrets
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +17,7 @@ from ..disks import remedy, why
 from ..errors import LabError, SpecError
 from ..files import home, read_json, write_json
 from ..spec import Spec
+from .failure import Failure
 from .tail import Tail, parse, rewound
 from .trust import close_to_others
 
@@ -27,66 +26,10 @@ LIVE = ("queued", "starting", "running", "paused", "stopping")
 AT_WORK = ("starting", "running", "stopping")
 """States whose seconds count as the run's own."""
 ENDED = ("done", "stopped", "failed", "interrupted")
-BUGS = ("AssertionError", "AttributeError", "IndexError", "KeyError", "NameError", "TypeError", "ValueError")
-WANT = re.compile(
-    r"memory|alloc|OSError|Connection|No space|timed? ?out|FileNotFoundError|No such file|PermissionError|"
-    r"ModuleNotFoundError|No module named",
-    re.IGNORECASE,
-)
-"""What a failure tells that lacked something of the machine, which may be there another time."""
-SHOWN = 5  # runs listed in a sentence
 MEASURES = "measures.json"
 """In the folder of a run of a chain: what was measured of its file, and of the dense control."""
 LABELS = "labels.json"
 """In the folder of a run: what people call it."""
-
-
-@dataclass(frozen=True)
-class Failure:
-    """Why a run failed: the first rank that did, not a victim of it."""
-
-    rank: int
-    """Rank that failed first, or -1 if the supervisor could not start."""
-    type: str
-    """Name of the exception, or of the signal that killed the rank."""
-    message: str
-    where: str = ""
-    """Cell or file, and line, of the user's code nearest to the error."""
-    step: int | None = None
-    """Optimizer steps that the failing rank had done."""
-    checkpoint: int | None = None
-    """Step of the last good checkpoint, from which `run.resume()` goes on."""
-    others: dict[str, int] = field(default_factory=dict)
-    """The other ranks' last step, by rank."""
-    waits: dict[str, str] = field(default_factory=dict)
-    """The operation that other ranks waited in, by rank, where it is known."""
-    traceback: str = ""
-
-    def __str__(self) -> str:
-        who = f"rank {self.rank}" if self.rank >= 0 else "the supervisor"
-        parts = [f"{who}: {self.type}: {self.message}"]
-        if self.where:
-            parts.append(f"at {self.where}")
-        if self.step is not None:
-            parts.append(f"after step {self.step}")
-        if self.others:
-            parts.append(f"other ranks: {self.where_others()}")
-        if self.checkpoint is not None:
-            parts.append(f"last good checkpoint: step {self.checkpoint}")
-        return "; ".join(parts)
-
-    @property
-    def certain(self) -> bool:
-        """Whether the same code can only fail the same way: before its very first step, of no want that may pass."""
-        if self.type == "SpecError":
-            return True
-        wants = WANT.search(f"{self.type} {self.message}")
-        return not self.step and self.checkpoint is None and not wants and bool(self.where or self.type in BUGS)
-
-    def where_others(self) -> str:
-        """The step that each other rank had come to, and what it waited in."""
-        waited = {rank: f" in {what}" for rank, what in self.waits.items()}
-        return ", ".join(f"rank {rank} at step {step}{waited.get(rank, '')}" for rank, step in self.others.items())
 
 
 class RunFolder:
@@ -400,62 +343,3 @@ def _spec(fields: dict[str, Any]) -> Spec:
 
 def _write_spec(path: Path, spec: Spec, created: float) -> None:
     write_json(path / "spec.json", {"format": FORMAT, "created": created, "spec": spec.to_dict()})
-
-
-def folders() -> list[RunFolder]:
-    """All run folders under `home()/runs`, newest first; those that this version can't read are left out."""
-    found = []
-    for path in sorted((home() / "runs").glob("[!.]*"), reverse=True):
-        with contextlib.suppress(LabError, OSError, ValueError, KeyError, TypeError):
-            found.append(RunFolder(path))
-    return sorted(found, key=lambda folder: folder.created, reverse=True)
-
-
-def find(id: str | None = None) -> RunFolder:
-    """
-    The run folder of an id or a name, or of the beginning of either where it fits one run alone; None is the latest.
-
-    Raises
-    ------
-    LabError
-        If there is none, or are several; the sentence names the nearest, or those that are meant.
-    """
-    root = home() / "runs"
-    if isinstance(id, str) and id and Path(id).name == id and _there(root / id):
-        return RunFolder(root / id)
-    known = folders()
-    if id is None:
-        if not known:
-            raise LabError(f"there are no runs yet under {str(root)!r}: start one with lab.launch(lab.Spec())")
-        return known[0]
-    meant = _meant(str(id), known)
-    if len(meant) == 1:
-        return meant[0]
-    if meant:
-        listed = ", ".join(" ".join(_names(folder)) for folder in meant[:SHOWN])
-        rest = f", and {len(meant) - SHOWN} more" if len(meant) > SHOWN else ""
-        raise LabError(f"run {id!r} may be any of {len(meant)}, newest first: {listed}{rest}; give more of an id")
-    import difflib
-
-    near = difflib.get_close_matches(str(id), [name for folder in known for name in _names(folder)], 1, 0.5)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    there = f"`lepton-lab list` shows the {len(known)} there are" if known else "there are no runs yet"
-    raise LabError(f"run {id!r} does not exist under {str(root)!r}; {hint}{there}")
-
-
-def _there(path: Path) -> bool:
-    try:
-        return path.is_dir()
-    except OSError:  # a name longer than any file has
-        return False
-
-
-def _meant(text: str, known: list[RunFolder]) -> list[RunFolder]:
-    """The runs of a name; else those whose id or name begins so."""
-    named = [folder for folder in known if text and text in _names(folder)[1:]]
-    return named or [folder for folder in known if text and any(name.startswith(text) for name in _names(folder))]
-
-
-def _names(folder: RunFolder) -> list[str]:
-    """What a run may be called by."""
-    return [folder.id, *filter(None, [folder.labels.get("name", folder.spec.name)])]

@@ -15,7 +15,8 @@ from ..files import read_json
 from ..run.handle import Run
 from ..section import NONE, Section, table
 from ..stats import LEVEL, Interval, interval
-from ..store.folder import ENDED, MEASURES, find
+from ..store.finding import find
+from ..store.folder import ENDED, MEASURES
 
 if TYPE_CHECKING:
     import pandas as pd

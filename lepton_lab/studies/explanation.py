@@ -14,7 +14,8 @@ from ..run.handle import Run
 from ..run.naming import labels
 from ..spec import CELL
 from ..store import trained
-from ..store.folder import ENDED, RunFolder, find
+from ..store.finding import find
+from ..store.folder import ENDED, RunFolder
 from ..strategies.base import Single
 
 if TYPE_CHECKING:

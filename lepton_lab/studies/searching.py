@@ -15,7 +15,8 @@ from ..run.handle import Run
 from ..run.launching import EPOCHS, changed, compress
 from ..section import NONE, Section, table
 from ..store.control import send
-from ..store.folder import ENDED, find
+from ..store.finding import find
+from ..store.folder import ENDED
 
 if TYPE_CHECKING:
     import optuna

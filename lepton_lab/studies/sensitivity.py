@@ -16,7 +16,8 @@ from ..errors import SpecError
 from ..losses import Criterion
 from ..run.handle import Run
 from ..store import shipping
-from ..store.folder import RunFolder, find
+from ..store.finding import find
+from ..store.folder import RunFolder
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

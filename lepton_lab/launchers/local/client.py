@@ -14,7 +14,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ...store.folder import Failure, RunFolder
+from ...store.failure import Failure
+from ...store.folder import RunFolder
 from .. import devices
 from . import leases
 

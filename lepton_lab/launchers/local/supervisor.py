@@ -18,7 +18,8 @@ import torch
 from ...errors import LabError
 from ...spec import Spec
 from ...store import control, provenance
-from ...store.folder import Failure, RunFolder
+from ...store.failure import Failure
+from ...store.folder import RunFolder
 from ...store.log import Journal
 from .. import devices, failures, rank, resources
 from .leases import Queue

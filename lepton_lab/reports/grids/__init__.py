@@ -18,7 +18,7 @@ from ...files import data_root
 from ...launchers import devices
 from ...run.launching import named
 from ...spec import Spec
-from ...store.folder import find
+from ...store.finding import find
 from ..index import label
 
 KEYS = ("base", "axes", "seeds")

@@ -1,0 +1,71 @@
+"""The runs under the root: all of them, and the one that an id or a name means."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+from ..errors import LabError
+from ..files import home
+from .folder import RunFolder
+
+SHOWN = 5  # runs listed in a sentence
+
+
+def folders() -> list[RunFolder]:
+    """All run folders under `home()/runs`, newest first; those that this version can't read are left out."""
+    found = []
+    for path in sorted((home() / "runs").glob("[!.]*"), reverse=True):
+        with contextlib.suppress(LabError, OSError, ValueError, KeyError, TypeError):
+            found.append(RunFolder(path))
+    return sorted(found, key=lambda folder: folder.created, reverse=True)
+
+
+def find(id: str | None = None) -> RunFolder:
+    """
+    The run folder of an id or a name, or of the beginning of either where it fits one run alone; None is the latest.
+
+    Raises
+    ------
+    LabError
+        If there is none, or are several; the sentence names the nearest, or those that are meant.
+    """
+    root = home() / "runs"
+    if isinstance(id, str) and id and Path(id).name == id and _there(root / id):
+        return RunFolder(root / id)
+    known = folders()
+    if id is None:
+        if not known:
+            raise LabError(f"there are no runs yet under {str(root)!r}: start one with lab.launch(lab.Spec())")
+        return known[0]
+    meant = _meant(str(id), known)
+    if len(meant) == 1:
+        return meant[0]
+    if meant:
+        listed = ", ".join(" ".join(_names(folder)) for folder in meant[:SHOWN])
+        rest = f", and {len(meant) - SHOWN} more" if len(meant) > SHOWN else ""
+        raise LabError(f"run {id!r} may be any of {len(meant)}, newest first: {listed}{rest}; give more of an id")
+    import difflib
+
+    near = difflib.get_close_matches(str(id), [name for folder in known for name in _names(folder)], 1, 0.5)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    there = f"`lepton-lab list` shows the {len(known)} there are" if known else "there are no runs yet"
+    raise LabError(f"run {id!r} does not exist under {str(root)!r}; {hint}{there}")
+
+
+def _there(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # a name longer than any file has
+        return False
+
+
+def _meant(text: str, known: list[RunFolder]) -> list[RunFolder]:
+    """The runs of a name; else those whose id or name begins so."""
+    named = [folder for folder in known if text and text in _names(folder)[1:]]
+    return named or [folder for folder in known if text and any(name.startswith(text) for name in _names(folder))]
+
+
+def _names(folder: RunFolder) -> list[str]:
+    """What a run may be called by."""
+    return [folder.id, *filter(None, [folder.labels.get("name", folder.spec.name)])]

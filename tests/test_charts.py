@@ -36,8 +36,8 @@ from lepton_lab.charts.series import HIGHER, clock, diverged, throughput
 from lepton_lab.errors import SpecError
 from lepton_lab.files import write_json
 from lepton_lab.reports import overviews
-from lepton_lab.run.naming import labels
 from lepton_lab.store.folder import RunFolder
+from lepton_lab.store.naming import labels
 
 
 def train(step, loss=1.0, *, rank=0, t=None, epoch=0, samples=10, **values):

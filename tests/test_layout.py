@@ -26,9 +26,9 @@ FLOORS = (
     {"store", "artifacts"},
     {"engine", "measures"},
     {"launchers"},
-    {"run"},
-    {"charts", "serving"},
-    {"studies", "reports"},
+    {"run", "charts"},
+    {"serving", "studies"},
+    {"reports"},
     {"cli"},
 )
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from ..run.naming import labels
+from ..store.naming import labels
 from .descent import Descent, descent
 from .drawing import Chart, Nothing
 from .lines import SPREAD, Line, Lines, Marks, curves, leaving, losses

@@ -169,8 +169,13 @@ class Chart:
 class Nothing(Chart):
     """A chart with nothing to draw yet: `text` says why."""
 
+    @property
+    def html(self) -> str:
+        """The sentence."""
+        return f'<p class="nothing">{html.escape(self.text)}</p>'
+
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> tuple[dict[str, Any], dict[str, Any]]:
-        return {"text/html": f'<p class="nothing">{html.escape(self.text)}</p>', "text/plain": self.text}, {}
+        return {"text/html": self.html, "text/plain": self.text}, {}
 
     def plotly(self) -> dict[str, Any]:
         """An empty figure with the sentence as its title."""

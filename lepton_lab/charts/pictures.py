@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import base64
 import html
 import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from . import CHARTS
+from .drawing import Nothing
 
 if TYPE_CHECKING:
     from ..run.handle import Run
@@ -24,15 +24,13 @@ class Picture:
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> tuple[dict[str, Any], dict[str, Any]]:
         data, metadata = self.chart._repr_mimebundle_(include, exclude)
-        if "image/png" in metadata:
-            del data["text/html"]  # a report has a figure of its own for the picture
-            metadata["image/png"]["again"] = self.again
-            data["image/png"] = base64.b64encode(self.chart.png()).decode()  # sharper, for paper
-        return data, metadata
+        return {**data, "text/html": self.html}, metadata
 
     @property
     def html(self) -> str:
-        """As a page has it: a PNG within, its words, and the command."""
+        """As a page has it: a PNG within, its words, and the command; of a chart with nothing to draw, its sentence."""
+        if isinstance(self.chart, Nothing):
+            return self.chart.html
         below = f"<figcaption>Again: <code>{html.escape(self.again)}</code></figcaption>"
         return f'<figure style="margin: 0">{self.chart.html}{below}</figure>'
 

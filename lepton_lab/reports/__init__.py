@@ -1,34 +1,27 @@
-"""Reports: runs go through notebooks/report.ipynb, by papermill, into one HTML file that needs nothing else."""
+"""Reports: runs as one HTML file that needs nothing else; a grid's runs, each with such a page, and their index."""
 
 from __future__ import annotations
 
 import html
 import os
-import subprocess
 import urllib.parse
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..charts.pictures import picture
 from ..disks import why
 from ..errors import LabError
 from ..files import absolute, replacing
 from ..run.handle import Run, attach
-from ..run.naming import labels
 from ..section import Section
+from ..store.naming import labels
 from .compression import compressions
+from .page import page, parts
 from .sections import costs, failures, figures, heading, provenance, spec, timings
-
-if TYPE_CHECKING:
-    from nbformat import NotebookNode
 
 __all__ = ["Section", "compressions", "costs", "failures", "figures", "find", "heading", "picture", "provenance"]
 __all__ += ["report", "spec", "timings"]
-
-PACKAGE = Path(__file__).parents[1]
-NOTEBOOKS = (PACKAGE.parent / "notebooks", PACKAGE / "notebooks")  # of a checkout, of an installed wheel
-PAGE, STYLE = (Path(__file__).with_name(name) for name in ("page.html.j2", "style.css"))
 
 Runs = Run | str | Iterable[Run | str]
 
@@ -75,7 +68,8 @@ def report(runs: Runs, out: str | os.PathLike[str] = "report.html") -> Page:
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as draft:
             draft.touch()  # refused before the work rather than after it
-            draft.write_text(_html(_executed([run.id for run in chosen]), chosen), encoding="utf-8")
+            title = f"Report: {', '.join(labels(chosen))}"
+            draft.write_text(page(title, parts(chosen)), encoding="utf-8")
     except OSError as error:
         raise LabError(f"the report {str(path)!r} can't be written ({why(error, path)}): name another file") from None
     return path
@@ -107,56 +101,3 @@ def _listed(runs: Runs) -> list[Run]:
     several = [runs] if isinstance(runs, Run | str) else runs
     found = [run if isinstance(run, Run) else attach(str(run)) for run in several]
     return list(dict.fromkeys(found))
-
-
-def _executed(ids: list[str]) -> NotebookNode:
-    """The report's notebook, executed for these runs in a kernel of its own."""
-    import papermill
-    from jupyter_client import AsyncKernelManager
-    from papermill.exceptions import PapermillExecutionError
-
-    absolute("~", "HOME")  # where Jupyter looks for its settings
-
-    class Kernel(AsyncKernelManager):
-        """A kernel with the same lepton_lab as ours, installed or not, that says nothing on our terminal."""
-
-        def start_kernel(self, **options: Any) -> Any:
-            paths = [str(PACKAGE.parent), os.environ.get("PYTHONPATH")]
-            env = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths)), "MPLBACKEND": "agg"}
-            return super().start_kernel(env=env, stderr=subprocess.DEVNULL, **options)
-
-    notebook = next((root / "report.ipynb" for root in NOTEBOOKS if (root / "report.ipynb").exists()), None)
-    if notebook is None:
-        raise LabError(f"report.ipynb is missing from {str(NOTEBOOKS[-1])!r}: install lepton-lab again")
-    try:
-        return papermill.execute_notebook(
-            str(notebook),
-            None,
-            parameters={"run_ids": ids},
-            kernel_name="python3",
-            progress_bar=False,
-            kernel_manager_class=Kernel,
-        )
-    except PapermillExecutionError as error:
-        raise LabError(f"the report's notebook failed with {error.ename}: {error.evalue}") from None
-
-
-def _html(notebook: NotebookNode, runs: list[Run]) -> str:
-    """An executed notebook as a page: no code, no prompts, pictures within, styles of our own."""
-    from nbconvert import HTMLExporter
-
-    for cell in notebook.cells:
-        if "outputs" in cell:  # a library's warning is none of the reader's business
-            cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
-    exporter = HTMLExporter(
-        template_name="basic",
-        template_file=str(PAGE),
-        exclude_input=True,
-        exclude_input_prompt=True,
-        exclude_output_prompt=True,
-        anchor_link_text="",
-    )
-    notebook.metadata["title"] = f"Report: {', '.join(labels(runs))}"
-    notebook.metadata["style"] = STYLE.read_text(encoding="utf-8")
-    body, _ = exporter.from_notebook_node(notebook)
-    return body

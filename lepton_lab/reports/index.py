@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -12,18 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 from ..chains import chain_name
 from ..charts import number, read
-from ..charts.drawing import Nothing
 from ..charts.pictures import Picture, picture
 from ..files import write_text
-from ..section import NONE
+from ..section import NONE, escaped
 from ..store.folder import ENDED
 from .overviews import curves, trade
+from .page import Part, page
 from .sections import badge, seconds
 
 if TYPE_CHECKING:
     from ..run.handle import Run
 
-STYLE, SCRIPT = (Path(__file__).with_name(name) for name in ("style.css", "sort.js"))
+SCRIPT = Path(__file__).with_name("sort.js")
 FIGURES = {
     "step": "steps",
     "val_loss": "validation loss",
@@ -69,17 +68,11 @@ def write(path: Path, name: str, entries: list[Entry], again: str, source: str) 
     source
         The grid as it was given.
     """
-    body = [_head(name, entries), _table(entries), *_charts(entries, again)]
-    body.append(f"<h2>Again</h2><pre><code>{html.escape(again)}</code></pre>")
-    body.append(f"<p>with this grid:</p><pre><code>{html.escape(source.strip())}</code></pre>")
-    write_text(
-        path,
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>Grid: {html.escape(name)}</title>\n<style>\n{STYLE.read_text()}</style>\n</head>\n<body>\n<main>\n"
-        + "\n".join(body)
-        + f"\n</main>\n<script>\n{SCRIPT.read_text()}</script>\n</body>\n</html>\n",
-    )
+    repeated = f"<pre><code>{escaped(again)}</code></pre><p>with this grid:</p>"
+    repeated += f"<pre><code>{escaped(source.strip())}</code></pre>"
+    parts = [Part("", [_head(name, entries)]), Part("Runs", [_table(entries)]), *_charts(entries, again)]
+    parts.append(Part("Again", [repeated]))
+    write_text(path, page(f"Grid: {name}", parts, SCRIPT.read_text(encoding="utf-8")))
 
 
 def _head(name: str, entries: list[Entry]) -> str:
@@ -93,15 +86,15 @@ def _head(name: str, entries: list[Entry]) -> str:
     if any(entry.state != "done" for entry in entries):
         words.append("What is not done is tried again by the command below.")
     made = time.strftime("%d %B %Y, %H:%M %Z")
-    title = f"<h1>Grid: {html.escape(name)}</h1>"
-    return f'{title}<p class="made">Made {made}</p><p>{html.escape(" ".join(words))}</p>{_problems(entries)}'
+    title = f"<h1>Grid: {escaped(name)}</h1>"
+    return f'{title}<p class="made">Made {made}</p><p>{escaped(" ".join(words))}</p>{_problems(entries)}'
 
 
 def _problems(entries: list[Entry]) -> str:
     """A card for each run that came to no good end."""
     return "".join(
-        f'<section class="failure"><h2>{html.escape(label(entry.values))}: {entry.state}</h2>'
-        f"<p>{html.escape(entry.problem)}</p></section>"
+        f'<section class="failure"><h2>{escaped(label(entry.values))}: {entry.state}</h2>'
+        f"<p>{escaped(entry.problem)}</p></section>"
         for entry in entries
         if entry.problem
     )
@@ -111,17 +104,17 @@ def _table(entries: list[Entry]) -> str:
     """A line for each run, that links to its report."""
     fields = list(entries[0].values)
     heads = ["run", *fields, "state", *FIGURES.values()]
-    head = "".join(f'<th scope="col">{html.escape(title)}</th>' for title in heads)
+    head = "".join(f'<th scope="col">{escaped(title)}</th>' for title in heads)
     rows = "".join(_line(i, entry) for i, entry in enumerate(entries, 1))
     region = '<div class="scroll" tabindex="0" role="region" aria-label="Runs">'
     table = f'<table class="numeric sortable"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
-    return f'<h2>Runs</h2>{region}{table}</div><p class="note">{NOTE}</p>'
+    return f'{region}{table}</div><p class="note">{NOTE}</p>'
 
 
 def _line(place: int, entry: Entry) -> str:
     link = f"Run {place}"
     if entry.report:
-        link = f'<a href="{html.escape(entry.report)}" title="{html.escape(label(entry.values))}">{link}</a>'
+        link = f'<a href="{escaped(entry.report)}" title="{escaped(label(entry.values))}">{link}</a>'
     cells = [_cell(_value(value), value) for value in entry.values.values()]
     cells.append(f'<td data-key="{entry.state}">{badge(entry.state)}</td>')
     figures = _told(entry)
@@ -134,10 +127,10 @@ def _line(place: int, entry: Entry) -> str:
 
 def _cell(shown: str, key: Any) -> str:
     key = "" if key is None else key if isinstance(key, int | float) else shown
-    return f'<td data-key="{html.escape(str(key))}">{html.escape(shown)}</td>'
+    return f'<td data-key="{escaped(key)}">{escaped(shown)}</td>'
 
 
-def _charts(entries: list[Entry], again: str) -> list[str]:
+def _charts(entries: list[Entry], again: str) -> list[Part]:
     """The curves over one another, and accuracy against cost."""
     groups: dict[str, list[Run]] = {}
     for entry in entries:
@@ -150,18 +143,13 @@ def _charts(entries: list[Entry], again: str) -> list[str]:
         curves(groups, f"{split}_loss", f"{title} loss", "loss"),
         curves(groups, f"{split}_accuracy", f"{title} accuracy", "accuracy (fraction)", best="highest"),
     ]
-    pairs = "".join(_shown(Picture(chart, again)) for chart in charts)
-    found = [f'<h2>Curves</h2><div class="celltag_charts">{pairs}</div>', "<h2>What it cost</h2>"]
-    found.append(_shown(Picture(trade(groups), again)))
+    costs = [Picture(trade(groups), again)]
     compressed = [entry.run for entry in entries if entry.run and entry.run.spec.compress]
-    if compressed:
-        found.append(_shown(picture("pareto", compressed)))
-    return found
-
-
-def _shown(picture: Picture) -> str:
-    nothing = isinstance(picture.chart, Nothing)
-    return f'<p class="nothing">{html.escape(picture.chart.text)}</p>' if nothing else picture.html
+    costs += [picture("pareto", compressed)] if compressed else []
+    return [
+        Part("Curves", [Picture(chart, again).html for chart in charts], charts=True),
+        Part("What it cost", [cost.html for cost in costs]),
+    ]
 
 
 def _told(entry: Entry) -> dict[str, Any]:

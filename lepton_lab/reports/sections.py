@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from ..chains import chain_name
 from ..charts import number, read, size
-from ..run.naming import labels, title
 from ..section import NONE, Section, escaped, table
 from ..store.folder import ENDED
+from ..store.naming import labels, title
 
 if TYPE_CHECKING:
     from ..run.handle import Run

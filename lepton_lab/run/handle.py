@@ -23,9 +23,9 @@ from ..store.failure import Failure
 from ..store.finding import find, folders
 from ..store.folder import ENDED, RunFolder
 from ..store.labels import Labelled
+from ..store.naming import title
 from ..store.tail import Tail
 from ..tables import keywords, pick, table
-from .naming import title
 from .progress import waiting
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from ..errors import SpecError
+from ..store.naming import differing
 from .handle import Run, attach, runs
-from .naming import differing
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -11,11 +11,11 @@ from ..engine.feed import Feed
 from ..errors import LabError, SpecError, shown, unknown
 from ..measures.sources import run_data
 from ..run.handle import Run
-from ..run.naming import labels
 from ..spec import CELL
 from ..store import trained
 from ..store.finding import find
 from ..store.folder import ENDED, RunFolder
+from ..store.naming import labels
 from ..strategies.base import Single
 
 if TYPE_CHECKING:

@@ -164,9 +164,14 @@ class Race:
             {**blank, "name": name, "state": "refused", "problem": why} for name, why in self.refused.items()
         ]
 
+    @property
+    def html(self) -> str:
+        """The figure and the table."""
+        return f"{picture('race', self.runs).html}{self._section().html}"
+
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
-        shown, told = picture("race", self.runs), self._section()
-        return {"text/html": f"{shown.html}{told.html}", "text/plain": f"{shown.chart.text}\n\n{told.text}"}
+        text = f"{self.figure().text}\n\n{self._section().text}"
+        return {"text/html": self.html, "text/plain": text}
 
     def _section(self) -> Section:
         """The table as people read it, as HTML and as text."""

@@ -17,9 +17,9 @@ from ..losses import ignored
 from ..optimizers import RANGE_TEST
 from ..run.handle import POLL, Run
 from ..run.launching import changed, launch
-from ..run.naming import title
 from ..spec import Spec
 from ..store.folder import ENDED
+from ..store.naming import title
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from lepton_lab.run.naming import labels
+from lepton_lab.store.naming import labels
 
 from .curves import Curves, Key, Mark, pack
 from .status import TERMINAL, Status

@@ -8,8 +8,8 @@ from typing import Any
 
 from lepton_lab.chains import epochs
 from lepton_lab.charts.series import begun
-from lepton_lab.run.naming import title
 from lepton_lab.store import story
+from lepton_lab.store.naming import title
 
 TERMINAL = frozenset({"done", "stopped", "failed", "interrupted"})
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import os
 import re
 import time
@@ -162,12 +160,12 @@ class Execution:
         before = "reused, " if cell.digest in self._reused else ""
         self._told(cell, before + run.state, _figures(run))
         if self._page(cell.digest) is None and not (self.asked and run.state == "stopped"):
-            self._pages[cell.digest] = pool.submit(_render, run, self.out / self._file(cell))
+            self._pages[cell.digest] = pool.submit(report, run, self.out / self._file(cell))
 
     def _rendered(self, digest: str, page: Future[Path]) -> None:
         try:
             self._record(digest, report=page.result().name, ended=self._runs[digest].facts["t"])
-        except Exception as error:  # a kernel that died, say: one page must not cost the night
+        except Exception as error:  # one page must not cost the night
             told = str(error) if isinstance(error, LabError) else f"its page failed: {type(error).__name__}: {error}"
             self._problems[digest] = told
             self.say(told)
@@ -230,15 +228,6 @@ class Execution:
             return Entry(cell.values, "refused" if problem else "not run", problem=problem)
         problem = problem or (str(run.failure) if run.failure else run.remark)
         return Entry(cell.values, run.state, run, self._page(cell.digest), problem)
-
-
-def _render(run: Run, path: Path) -> Path:
-    """Write a run's report, in a thread: papermill would take our signals for its own in the main one."""
-    try:
-        return report(run, path)
-    finally:
-        with contextlib.suppress(RuntimeError):  # where it came to nothing there is none
-            asyncio.get_event_loop().close()  # papermill's, which it leaves to the thread
 
 
 def _row(cell: Cell, entry: Entry) -> dict[str, Any]:

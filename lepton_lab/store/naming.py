@@ -9,7 +9,7 @@ from ..chains import chain_name
 from ..spec import CELL, Spec
 
 if TYPE_CHECKING:
-    from .handle import Run
+    from ..run.handle import Run
 
 LABEL = 44  # characters of a label, at most
 UNSAID = ("name", "parent")

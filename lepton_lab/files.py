@@ -13,6 +13,9 @@ from typing import Any
 
 from .errors import LabError
 
+PACKAGE = Path(__file__).parent
+NOTEBOOKS = (PACKAGE.parent / "notebooks", PACKAGE / "notebooks")  # of a checkout, of an installed wheel
+
 
 def home() -> Path:
     """Folder of runs and data: LEPTON_LAB_HOME, else the platform's place for user data."""

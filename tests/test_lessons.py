@@ -14,7 +14,7 @@ from nbclient import NotebookClient
 
 from lepton_lab.charts import number
 from lepton_lab.errors import SpecError
-from lepton_lab.reports import NOTEBOOKS
+from lepton_lab.files import NOTEBOOKS
 
 LESSONS = ["00_start_here", "01_optimizers", "02_strategies", "03_compression"]
 

@@ -143,7 +143,7 @@ def read(lesson: str) -> list[Cell]:
     SpecError
         If there is no such lesson.
     """
-    from lepton_lab.reports import NOTEBOOKS
+    from lepton_lab.files import NOTEBOOKS
 
     known = {path.stem: path for root in reversed(NOTEBOOKS) for path in root.glob("*.ipynb")}
     if lesson not in known:

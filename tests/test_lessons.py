@@ -61,7 +61,7 @@ def error(outputs):
 
 
 def test_a_cell_run_too_early_names_the_cell_it_needs(said):
-    assert [list(output["data"]) for output in said["begin"]] == [["text/html", "text/plain"]]  # a style, no words
+    assert said["begin"] == []
     found = error(said["too early"])
     assert found["ename"] == "NameError"
     assert found["evalue"].startswith(

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Callable, Iterable, Iterator
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from .answers import matches, right_answers
@@ -36,6 +37,13 @@ class Objective:
     """
 
     x: Tensor
+    counted: Sequence[Callable[[Tensor, Tensor], Tensor | None]] = ()
+    """What metrics find in a micro-batch's outputs and targets beside the loss: `Metric.share` of each."""
+
+    @property
+    def criterion(self) -> Criterion:
+        """The loss of labels, which says which targets count."""
+        raise NotImplementedError
 
     def __call__(self, output: Tensor, target: Tensor) -> Tensor:
         """The loss of a micro-batch."""
@@ -47,9 +55,15 @@ class Objective:
             self.x = x
             yield x, y, share
 
-    def right(self, output: Tensor, target: Tensor) -> Tensor | None:
-        """Right answers of a micro-batch, as many as samples if all are; None where that has no meaning."""
-        raise NotImplementedError
+    def counts(self, output: Tensor, target: Tensor) -> Tensor | None:
+        """What `counted` finds in a micro-batch, (M,) or one number; NaN, or None, where that has no meaning."""
+        import torch
+
+        found = [count(output.detach(), target) for count in self.counted]
+        if len(found) < 2:
+            return found[0] if found else None
+        none = torch.tensor(math.nan, device=output.device)
+        return torch.stack([(none if value is None else value).double().reshape(()) for value in found])
 
 
 class Criterion(Objective):
@@ -82,6 +96,11 @@ class Criterion(Objective):
         """Whether each output is a score of its own for yes or no."""
         self._mean_weight: Tensor | None = None  # of a sample of the step at hand
         self._mean_answers: Tensor | None = None
+
+    @property
+    def criterion(self) -> Criterion:
+        """Itself."""
+        return self
 
     def __call__(self, output: Tensor, target: Tensor) -> Tensor:
         """What a micro-batch adds to its step's loss, as a mean over its samples; of a batch by itself, its loss."""

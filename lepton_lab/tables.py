@@ -23,8 +23,8 @@ TABLES = {
     "schedule": "optimizers.SCHEDULES",
     "strategy": "strategies.STRATEGIES",
 }
-LISTED = {"compressor": "compressors.COMPRESSORS"}
-"""Families that no field of their own names: `compress` lists several of one."""
+LISTED = {"compressor": "compressors.COMPRESSORS", "metric": "metrics.METRICS"}
+"""Families that no field of their own names: `compress` lists several of one, and all metrics are counted."""
 
 
 def table(field: str) -> dict[str, Any]:

@@ -21,8 +21,9 @@ from hypothesis import strategies as st
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset
 
 from lepton_lab import datasets
-from lepton_lab.datasets import DATASETS, SOURCES, Data, bits_per_byte, check, cifar, files, from_user, idx, text, usual
+from lepton_lab.datasets import DATASETS, SOURCES, Data, check, cifar, files, from_user, idx, text, usual
 from lepton_lab.errors import SpecError
+from lepton_lab.metrics.bits import bits_per_byte
 from lepton_lab.spec import Spec
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"

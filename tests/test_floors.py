@@ -4,8 +4,9 @@ import pytest
 import torch
 
 import lepton_lab as lab
-from lepton_lab.datasets import DATASETS, bits_per_byte
+from lepton_lab.datasets import DATASETS
 from lepton_lab.files import data_root
+from lepton_lab.metrics.bits import bits_per_byte
 
 
 def test_the_digits_cnn_learns():

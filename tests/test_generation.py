@@ -9,12 +9,13 @@ from test_cli import call
 from torch import nn
 
 import lepton_lab as lab
+from lepton_lab import metrics
 from lepton_lab.answers import right_answers
 from lepton_lab.datasets import DATASETS
 from lepton_lab.engine.evaluation import evaluate
 from lepton_lab.engine.feed import Feed
 from lepton_lab.files import data_root
-from lepton_lab.losses import token_loss
+from lepton_lab.losses import Criterion, token_loss
 from lepton_lab.models import MODELS
 from lepton_lab.strategies import STRATEGIES
 
@@ -106,7 +107,8 @@ def test_evaluation_counts_pairs_only_where_a_sample_has_one_label():
     kinds = data.vocabulary
     strategy.setup(MODELS["gpt"](data.shape, kinds, kinds, depth=1, width=8, heads=2), lambda parameters: None)
     feed = Feed((data.test[0][:9], data.test[1][:9]), data, spec, strategy)
-    assert "confusion" not in evaluate(strategy, feed, token_loss, len(data.classes))
+    figures = evaluate(strategy, feed, metrics.of(data, Criterion(token_loss, data)), "test")
+    assert set(figures) == {"loss", "accuracy", "bits_per_byte", "samples"} and figures["samples"] == 9
 
 
 def test_phrases_with_a_label_each():

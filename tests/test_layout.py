@@ -22,7 +22,7 @@ README = (ROOT / "README.md").read_text()
 # neighbours. The modules of the root are the first floor.
 FLOORS = (
     {""},
-    {"datasets", "models", "optimizers", "strategies", "compressors"},
+    {"datasets", "models", "metrics", "optimizers", "strategies", "compressors"},
     {"store", "artifacts"},
     {"engine", "measures"},
     {"launchers"},

@@ -151,9 +151,10 @@ class Taught(Objective):
         """Each micro-batch, seen by the loss of labels too."""
         return super().over(self.loss.over(batches))
 
-    def right(self, output: Tensor, target: Tensor) -> Tensor | None:
-        """As without a teacher."""
-        return self.loss.right(output, target)
+    @property
+    def criterion(self) -> Criterion:
+        """The loss of labels."""
+        return self.loss
 
     def __call__(self, output: Tensor, target: Tensor) -> Tensor:
         """Outputs (B, ...) and targets -> mean (scalar)."""

@@ -12,9 +12,9 @@ from .files import SOURCES, find, require
 from .idx import fashion_mnist, mnist
 from .own import from_user, usual
 from .small import blobs, digits
-from .text import bits_per_byte, pydocs, tinyshakespeare
+from .text import pydocs, tinyshakespeare
 
-__all__ = ["DATASETS", "SOURCES", "Data", "Split", "bits_per_byte", "check", "from_user", "usual"]
+__all__ = ["DATASETS", "SOURCES", "Data", "Split", "check", "from_user", "usual"]
 
 DATASETS: dict[str, Callable[..., Data]] = {
     "digits": digits,

@@ -6,7 +6,6 @@ Legend of the shape comments: N windows, T tokens of a window.
 
 from __future__ import annotations
 
-import math
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -136,29 +135,6 @@ def windows(text: str, context: int, tokens: Tokens) -> Data:
     cuts = [0, len(stream) - 2 * held, len(stream) - held, len(stream)]
     train, val, test = (_pairs(stream[start:end], context) for start, end in pairwise(cuts))
     return Data(train, val, test, (context,), classes, vocabulary=len(classes), tokens=tokens)
-
-
-def bits_per_byte(data: Data, targets: Tensor) -> float:
-    """
-    What a loss of 1 (natural logarithm, mean over `targets`) is in bits for each byte of the text.
-
-    1 / ln 2 where tokens are bytes. Where they are characters, times the characters a byte of the targets' own text,
-    so that both can be compared.
-
-    Parameters
-    ----------
-    data
-        Says what tokens are.
-    targets
-        Whole numbers (N, T).
-    """
-    import torch
-
-    if data.tokens == "bytes":
-        return 1 / math.log(2)
-    counts = torch.bincount(targets.flatten(), minlength=len(data.classes))
-    sizes = torch.tensor([len(name.encode()) for name in data.classes])
-    return targets.numel() / (counts * sizes).sum().item() / math.log(2)
 
 
 def _encode(text: str, tokens: str) -> tuple[np.ndarray, list[str]]:

@@ -20,6 +20,7 @@ from ..compressors.rehearsal import example
 from ..errors import LabError, SpecError
 from ..files import read_json, write_json
 from ..losses import Criterion
+from ..metrics import curves
 from ..spec import Spec
 from ..store import checkpoints, shipping, trained
 from ..store.control import Control
@@ -135,9 +136,9 @@ class Chain:
             self.resumed = False
             rewind(self.folder, self.log, fit.now.step, f" in {item.name}")
         if item.epochs and fit.fresh and fit.val.n:
-            raw = evaluate(self.strategy, fit.val, self.loss)
+            raw = evaluate(self.strategy, fit.val, fit.metrics, "val")
             if self.strategy.rank == 0:
-                self._note(item, "before fine-tuning", val={k: raw[k] for k in ("loss", "accuracy") if k in raw})
+                self._note(item, "before fine-tuning", val={name: raw[name] for name in curves() if name in raw})
         if fit.run() == "stopped":
             return "stopped"
 
@@ -355,9 +356,9 @@ def _batches(data: Data, spec: Spec, count: int) -> Iterator[tuple[Tensor, Tenso
 
 
 def _figures(fit: Fit) -> dict[str, Any]:
-    """Loss and accuracy of a finished part on what it was not trained on."""
-    kept = ("loss", "accuracy", "samples")
-    return {split: {k: told[k] for k in kept if k in told} for split, told in fit.figures.items()}
+    """Figures of a finished part on what it was not trained on."""
+    names = (*curves(), "samples")
+    return {split: {name: row[name] for name in names if name in row} for split, row in fit.figures.items()}
 
 
 def _content(folder: RunFolder) -> dict[str, Any]:

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ..losses import Criterion
+from ..metrics import with_following
 from ..strategies.base import evaluating
 from .feed import Feed
 
 if TYPE_CHECKING:
-    from ..losses import Loss
+    from torch import Tensor
+
+    from ..metrics import Metric
     from ..strategies.base import Single
 
 
-def evaluate(strategy: Single, feed: Feed, loss: Loss, confusion: bool = False) -> dict[str, Any]:
+def evaluate(strategy: Single, feed: Feed, metrics: Mapping[str, Metric], split: str) -> dict[str, Any]:
     """
-    Loss and accuracy of the model on a split, over all ranks.
+    Figures of the model on a split, over all ranks.
 
     Parameters
     ----------
@@ -24,42 +26,31 @@ def evaluate(strategy: Single, feed: Feed, loss: Loss, confusion: bool = False) 
         Holds the model; every rank calls this.
     feed
         The split's batches.
-    loss
-        As in training.
-    confusion
-        Whether to count (true, predicted) pairs too, where each sample has one label.
+    metrics
+        By name, as `metrics.of` gives them.
+    split
+        "train", "val" or "test".
 
     Returns
     -------
     dict
-        loss (mean over what it weighs), accuracy (fraction of the targets that count, if it has a meaning), samples,
-        confusion (counts, K x K).
+        The figure of each metric that has a meaning for the split and the model's outputs, and samples.
     """
     import torch
 
-    loss = loss if isinstance(loss, Criterion) else Criterion(loss)
-    sums = torch.zeros(5, dtype=torch.float64, device=strategy.device)  # loss, its weight, right, answers, samples
-    counts = None
-    ranked = False
+    wanted = {name: metric for name, metric in metrics.items() if split in metric.splits}
+    sums: dict[str, Tensor] = {}
+    samples = 0
     with strategy.aligned() as model, torch.no_grad(), strategy.autocast(), evaluating(model):
         for x, y, share in feed.whole():
             output = model(x)
-            hits = loss.hits(output, y)
-            ranked = hits is not None
-            if share:  # not borrowed
-                found = (loss.sum(output, y), loss.weight(y), hits if ranked else sums[2] * 0, loss.answers(y))
-                sums += torch.stack([*(value.double().reshape(()) for value in found), sums.new_tensor(len(y))])
-            if ranked and confusion and y.dim() == 1:
-                k = output.shape[1]  # a model may tell more classes apart than the data has
-                known = (y >= 0) & (y < k) if share else y < 0  # what is ignored is none of them
-                pairs = torch.bincount(y[known].long() * k + output[known].argmax(1), minlength=k * k)
-                counts = pairs if counts is None else counts + pairs
-    total, weight, right, answers, samples = strategy.total(sums).tolist()
-    weight = 1.0 if loss.summed else weight
-    figures: dict[str, Any] = {"loss": total / weight if weight else math.nan, "samples": int(samples)}
-    if ranked:
-        figures["accuracy"] = right / max(answers, 1)
-        if counts is not None:
-            k = math.isqrt(len(counts))
-            figures["confusion"] = strategy.total(counts).view(k, k).tolist()
-    return figures
+            for name, metric in wanted.items():
+                if (added := metric.update(output, y)) is not None:
+                    # A rank without samples has borrowed one, which does not count.
+                    sums[name] = sums.get(name, 0) + (added if share else torch.zeros_like(added))
+            samples += len(y) if share else 0
+    count = torch.tensor([samples], dtype=torch.float64, device=strategy.device)
+    parts = [*sums.values(), count]
+    *found, count = strategy.total(torch.cat(parts)).cpu().split([len(part) for part in parts])
+    figures = {name: wanted[name].finish(part) for name, part in zip(sums, found, strict=True)}
+    return with_following(wanted, split, figures) | {"samples": int(count)}

@@ -7,8 +7,8 @@ import time
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ..datasets import bits_per_byte
-from ..losses import Criterion, token_loss
+from .. import metrics
+from ..losses import Criterion
 from ..optimizers import factor
 from ..store import checkpoints
 from ..store.checkpoints import NonFinite
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from ..strategies.base import Single
 
 WAIT = 0.02  # seconds between looks while paused
-CONFUSED = 200  # classes up to which a confusion matrix is of use
 
 
 @dataclass
@@ -39,9 +38,9 @@ class Progress:
     epoch: int = 0
     position: int = 0
     """Steps done in the epoch."""
-    sums: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0])
-    """The epoch's loss x samples, right answers and samples of this rank so far."""
-    totals: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0])
+    sums: list[float] = field(default_factory=list)
+    """The epoch's figures x samples of this rank so far, in the order of `metrics.steps`, and its samples."""
+    totals: list[float] = field(default_factory=list)
     """The same over all ranks, as of the last checkpoint."""
 
 
@@ -95,29 +94,33 @@ class Fit:
             Feed(part, data, spec, strategy) for part in (data.train, data.val, data.test)
         )
         self.control = part.control or Control(folder.path, strategy.rank, strategy.world, strategy.lead)
-        self.classes = len(data.classes)
-        self.bits = _bits(data) if loss.loss is token_loss else {}  # by split: bits per byte at a loss of 1
+        self.data, self.metrics = data, metrics.of(data, loss)
         self.steps = part.epochs * self.train.steps
         self.now = Progress(spec.lr, spec.clip, spec.weight_decay, part.step, part.epoch)
         self._steered = steered = folder.facts.get("steered") or {}  # by `run.resume`; no checkpoint holds it yet
         self.figures: dict[str, dict[str, Any]] = {}
         if (saved := checkpoints.load(folder, strategy, self._tell)) is not None:
             self.now = Progress(**saved)
-            log.sums = list(self.now.sums)
             log.step = self.now.step
             self._steer(steered)
             self._set_weight_decay()
         self.fresh = saved is None
-        """Whether it begins at its beginning."""
+        """Whether no step of it was made yet."""
+        self._names = metrics.steps()
+        if len(self.now.sums) != len(self._names) + 1:  # also of a checkpoint when other metrics were counted
+            self._begin_sums()
+        self.nonfinite: int | None = None
+        """Step whose loss was NaN or infinite, as soon as the log has read it."""
+        log.read = self._sum
         # Step of the last checkpoint that holds all of `now`, the same on every rank.
         self._saved = self.now.step if saved and not steered else None
         self._lr = 0.0
-        self._ranked = False  # whether answers can be right or wrong
         self._bears = False  # whether its loss was finite over samples with NaN, which a model of its own may take
 
     def run(self) -> str:
         """Train to the end, or until a stop; returns "done" or "stopped"."""
-        now, log, part, objective = self.now, self.log, self.part, self.part.objective or self.loss
+        now, log, part = self.now, self.log, self.part
+        objective = metrics.counted(self.data, part.objective or self.loss)
         tracer = Tracer(self.folder, self.strategy, log, now.step)
         steps = part.steps or self.steps
         known = {"samples": self.train.n, "parts": self.strategy.parts, "base_lr": now.lr}
@@ -132,12 +135,11 @@ class Fit:
                         return self.stop()
                 lr = self._set_lr()
                 batches = objective.over(batches)
-                loss, correct, samples = tracer.step(now.step, batches, count, objective, now.clip)
+                loss, counts, samples = tracer.step(now.step, batches, count, objective, now.clip)
                 now.step += 1
                 now.position += 1
-                self._ranked = correct is not None
-                log.train(now.step, now.epoch, loss, correct, samples, lr)
-                if log.nonfinite is not None:
+                log.train(now.step, now.epoch, loss, counts, samples, lr)
+                if self.nonfinite is not None:
                     self._check()
             now.epoch += 1
             now.position = 0
@@ -145,7 +147,7 @@ class Fit:
         if not part.epochs or not self.spec.eval_every or now.epoch % self.spec.eval_every:
             self._evaluate("val", self.val)
         self._save()
-        self._evaluate("test", self.test, confusion=True)
+        self._evaluate("test", self.test)
         return "done"
 
     def _epoch_ends(self) -> None:
@@ -157,34 +159,46 @@ class Fit:
             self._save()
 
     def _epoch_figures(self) -> None:
-        """The epoch's training loss and accuracy, over all ranks, as they were while the model changed."""
+        """The epoch's figures of training, over all ranks, as they were while the model changed."""
         self._check()
-        loss, correct, n = self._totals()
-        self.log.sums = [0.0, 0.0, 0.0]
+        *sums, n = self._totals()
+        self._begin_sums()
         if self.strategy.rank == 0 and n:
-            accuracy = {"accuracy": correct / n} if self._ranked else {}
-            figures = {"loss": loss / n, **accuracy, **self._bits("train", loss / n), "samples": int(n)}
-            self.log.evaluation("train", self.now.step, self.now.epoch - 1, **figures)
+            figures = {name: value / n for name, value in zip(self._names, sums, strict=True) if not math.isnan(value)}
+            figures = metrics.with_following(self.metrics, "train", figures)
+            self.log.evaluation("train", self.now.step, self.now.epoch - 1, **figures, samples=int(n))
+
+    def _begin_sums(self) -> None:
+        self.now.sums = [0.0] * (len(self._names) + 1)
+
+    def _sum(self, step: int, loss: float, counts: list[float], samples: int) -> None:
+        """Add a step to the epoch's sums; NaN is the sum of what has no meaning."""
+        sums = self.now.sums
+        if math.isfinite(loss):
+            sums[0] += loss * samples
+        else:
+            self.nonfinite = self.nonfinite or step
+        for i in range(1, len(sums) - 1):
+            sums[i] += counts[i - 1] if counts else math.nan
+        sums[-1] += samples
 
     def _totals(self) -> list[float]:
         import torch
 
-        sums = torch.tensor(self.log.sums, dtype=torch.float64, device=self.strategy.device)
+        sums = torch.tensor(self.now.sums, dtype=torch.float64, device=self.strategy.device)
         return self.strategy.total(sums).tolist()
 
-    def _evaluate(self, split: str, feed: Feed, confusion: bool = False) -> None:
+    def _evaluate(self, split: str, feed: Feed) -> None:
         if not feed.n:
             return
         start = time.perf_counter()
         if self.strategy.rank == 0:
             self.folder.note(evaluating=True)  # so that a stop waits for its end
-        figures = evaluate(self.strategy, feed, self.loss, confusion and self.classes <= CONFUSED)
-        self.figures[split] = figures
+        self.figures[split] = figures = evaluate(self.strategy, feed, self.metrics, split)
         self.log.rest(seconds := time.perf_counter() - start)
         if self.strategy.rank == 0:
-            self._doubt(split, feed, figures["loss"])
+            self._doubt(split, feed, figures[self._names[0]])
             self.folder.note(evaluating=False)
-            figures |= self._bits(split, figures["loss"])
             self.log.evaluation(split, self.now.step, max(self.now.epoch - 1, 0), **figures, seconds=round(seconds, 4))
 
     def _doubt(self, split: str, feed: Feed, loss: float) -> None:
@@ -195,9 +209,6 @@ class Fit:
             self.folder.note(doubts={**doubts, split: f"the loss of the {split} set is NaN or infinite{why}"})
         elif split in doubts:
             self.folder.note(doubts={name: text for name, text in doubts.items() if name != split})
-
-    def _bits(self, split: str, loss: float) -> dict[str, float]:
-        return {"bits_per_byte": loss * self.bits[split]} if split in self.bits else {}
 
     def _set_lr(self) -> float:
         lr = self.now.lr * factor(self.spec, self.now.step - self.part.step, self.steps)
@@ -260,7 +271,7 @@ class Fit:
         self._check()
         if self._saved != self.now.step:
             start = time.perf_counter()
-            self.now.sums, self.now.totals = list(self.log.sums), self._totals()
+            self.now.totals = self._totals()
             checkpoints.save(self.folder, self.strategy, self.now.step, asdict(self.now))
             self._saved = self.now.step
             self.log.rest(time.perf_counter() - start)
@@ -268,10 +279,10 @@ class Fit:
     def _check(self) -> None:
         """Fail if any loss so far was not finite."""
         self.log.flush()
-        if self.log.nonfinite is None:
+        step = self.nonfinite
+        if step is None:
             self._bears |= self.train.unsound is not None
             return
-        step = self.log.nonfinite
         if self.train.unsound is not None and not self._bears:
             why = f"the loss is NaN or infinite, since sample {self.train.unsound} of the training data holds such"
             raise NonFinite(why, 0)
@@ -304,9 +315,3 @@ def rewind(folder: RunFolder, log: Log, step: int, where: str = "") -> None:
             gone = Log(path, other)
             gone.write("note", rewind=step, text=f"{text} without this rank")
             gone.close()
-
-
-def _bits(data: Data) -> dict[str, float]:
-    """What turns a loss into bits per byte, for each split of a text."""
-    splits = {"train": data.train, "val": data.val, "test": data.test} if data.tokens else {}
-    return {name: bits_per_byte(data, split[1]) for name, split in splits.items() if isinstance(split, tuple)}

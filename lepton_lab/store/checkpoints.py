@@ -120,7 +120,7 @@ def load(folder: RunFolder, strategy: Single, tell: Callable[[str], None] = str)
             progress = own["progress"]
             if strategy.stream:
                 seed_all(strategy.spec.seed, strategy.stream, progress["step"])
-            return progress | {"sums": progress["totals"] if strategy.part == 0 else [0.0, 0.0, 0.0]}
+            return progress | {"sums": [total * (strategy.part == 0) for total in progress["totals"]]}
     return None
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..host import memory
+from ..metrics import METRICS, curves, steps
 from .story import Pace
 
 if TYPE_CHECKING:
@@ -69,11 +70,9 @@ class Log(Journal):
 
     def __init__(self, path: Path, rank: int) -> None:
         super().__init__(path, rank)
-        self.nonfinite: int | None = None
-        """Step whose loss was NaN or infinite, as soon as the thread has seen it."""
         self.step = 0
-        self.sums = [0.0, 0.0, 0.0]
-        """Loss x samples, right answers and samples since the loop last cleared it: the epoch's training figures."""
+        self.read: Callable[[int, float, list[float], int], object] = lambda step, loss, counts, samples: None
+        """Is given what each step noted, as soon as it is read from the device; called by the flushing thread."""
         self.waits = ""
         """What the rank was seen to wait in, if it stands still."""
         self.away = False
@@ -108,9 +107,9 @@ class Log(Journal):
         """From now on write the strategy's own figures, and `facts` (threads, device), into each system event."""
         self._report, self._facts = report, facts
 
-    def train(self, step: int, epoch: int, loss: Tensor, correct: Tensor | None, samples: int, lr: float) -> None:
-        """Note one optimizer step: the mean `loss` over this rank's `samples`, and how many answers were `correct`."""
-        self._pending.append((time.time(), step, epoch, loss, correct, samples, lr))
+    def train(self, step: int, epoch: int, loss: Tensor, counts: Tensor | None, samples: int, lr: float) -> None:
+        """Note one optimizer step: the mean `loss` over this rank's `samples`, and what was counted of them."""
+        self._pending.append((time.time(), step, epoch, loss, counts, samples, lr))
 
     def rest(self, seconds: float | None) -> None:
         """Note that something else than training took so many seconds since the last step; None: that it begins."""
@@ -126,13 +125,11 @@ class Log(Journal):
     def evaluation(self, split: str, step: int, epoch: int, **values: Any) -> None:
         """Write an eval event of a split: "train", "val" or "test"."""
         values = _finite(values)
-        for name in ("loss", "accuracy"):
-            if name in values:
-                self._last[f"{split}_{name}"] = values[name]
+        self._last |= {f"{split}_{name}": values[name] for name in curves() if name in values}
         self.write("eval", step=step, epoch=epoch, split=split, **values)
 
     def flush(self) -> None:
-        """Write what `train` noted; sets `nonfinite` if a loss was not a number."""
+        """Write what `train` noted."""
         with self._lock:
             n = len(self._pending)  # the loop may append at any moment, so the list stays the same one
             pending = self._pending[:n]
@@ -152,34 +149,28 @@ class Log(Journal):
     def _lines(self, pending: list[tuple[Any, ...]]) -> list[str]:
         import torch
 
-        losses = (
-            torch.stack([row[3] for row in pending]).flatten().tolist()
-        )  # one transfer for all, off the loop's thread
-        rights = None
+        minimised, *names = steps()
+        formats = [f'"{name}": {{:.{METRICS[name].digits}g}}, ' for name in (minimised, *names)]
+        # One transfer for all, off the loop's thread.
+        losses = torch.stack([row[3] for row in pending]).flatten().tolist()
+        counts: list[list[float]] = [[] for _ in pending]
         if pending[0][4] is not None:
-            rights = torch.stack([row[4] for row in pending]).tolist()
+            counts = torch.stack([row[4] for row in pending]).reshape(len(pending), -1).tolist()
         lines = []
-        for i, (t, step, epoch, _, _, samples, lr) in enumerate(pending):
-            loss = losses[i]
+        for (t, step, epoch, _, _, samples, lr), loss, sums in zip(pending, losses, counts, strict=True):
+            values = [loss, *(value / max(samples, 1) for value in sums)]
+            figures = [form.format(value) for form, value in zip(formats, values, strict=False) if math.isfinite(value)]
             if not math.isfinite(loss):
-                self.nonfinite = self.nonfinite or step
-                loss = None
-            else:
-                self.sums[0] += loss * samples
-            accuracy = "" if rights is None else f'"accuracy": {rights[i] / max(samples, 1):.6g}, '
+                figures.insert(0, f'"{minimised}": null, ')
             lines.append(
                 f'{{"kind": "train", "t": {t:.6f}, "rank": {self.rank}, "step": {step}, "epoch": {epoch}, '
-                f'"loss": {"null" if loss is None else f"{loss:.7g}"}, {accuracy}"samples": {samples}, "lr": {lr:.7g}}}'
+                f'{"".join(figures)}"samples": {samples}, "lr": {lr:.7g}}}'
             )
-            if rights is not None:
-                self.sums[1] += rights[i]
-            self.sums[2] += samples
+            self.read(step, loss, sums, samples)
             self._pace.step(t, samples)
         self.step, self._stepped = step, t
-        self._last["loss"] = loss
-        if rights is not None:
-            self._last["accuracy"] = rights[-1] / max(samples, 1)
-        self._last["epoch"] = epoch
+        known = {name: value for name, value in zip(names, values[1:], strict=False) if math.isfinite(value)}
+        self._last |= _finite({minimised: loss}) | known | {"epoch": epoch}
         return lines
 
     def report(self) -> dict[str, Any]:

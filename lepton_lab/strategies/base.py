@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
-from ..answers import right_answers
 from ..losses import Objective
 from ..spec import Spec
 
@@ -126,13 +125,13 @@ class Single:
         Returns
         -------
         tuple
-            Mean loss and number of right answers over this rank's samples (tensors on the device: reading them is
-            left to others, since it would wait for the device), and the number of its samples.
+            Mean loss over this rank's samples, sums over them of what the objective counts (M,), or None (tensors on
+            the device: reading them is left to others, since it would wait for the device), and their number.
         """
         for parameter in self.parameters:
             parameter.grad = None
-        count_right = loss.right if isinstance(loss, Objective) else right_answers
-        total = correct = None
+        objective = loss if isinstance(loss, Objective) else Objective()
+        total = sums = None
         samples = 0
         for i, (x, y, share) in enumerate(batches, 1):
             with self._last_of_step() if i == count else self._before_last():
@@ -142,15 +141,15 @@ class Single:
                 self._backward(value if share == 1.0 else value * share)
             # A rank without a sample in the last, short batch has borrowed one, whose share is nothing.
             n = len(y) if share else 0
-            value, right = value.detach(), count_right(output, y)
-            if not share and right is not None:
-                right = right * 0
+            value, counts = value.detach(), objective.counts(output, y)
+            if not share and counts is not None:
+                counts = counts * 0
             if count > 1:
                 value = value * n
-                value, right = (value, right) if total is None else (total + value, _sum(correct, right))
-            total, correct, samples = value, right, samples + n
+                value, counts = (value, counts) if total is None else (total + value, _sum(sums, counts))
+            total, sums, samples = value, counts, samples + n
         self._update(clip)
-        return total if count == 1 else total / max(samples, 1), correct, samples
+        return total if count == 1 else total / max(samples, 1), sums, samples
 
     def total(self, values: Tensor) -> Tensor:
         """Sum over the parts of the batch of values that each rank holds for its own; all ranks wait for each other."""

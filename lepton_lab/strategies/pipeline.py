@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
-from ..answers import right_answers
 from ..errors import SpecError
 from ..losses import Objective
 from ..spec import Spec
@@ -62,7 +61,6 @@ class Pipeline(Group):
         self.schedule, self.kind = pipeline_schedule, PIPELINES[pipeline_schedule]
         self.microbatches = microbatches or _usual(spec)
         self._schedules: dict[torch.Size, Any] = {}  # by shape of a micro-batch's inputs
-        self._ranked: bool | None = None  # whether answers can be right or wrong, once known
 
     @property
     def stream(self) -> int:
@@ -122,7 +120,7 @@ class Pipeline(Group):
         return result
 
     def step(self, batches: Iterable[Batch], count: int, loss: Loss, clip: float) -> tuple[Tensor, Tensor | None, int]:
-        """One step over the micro-batches of a batch; loss and right answers are the same on every rank."""
+        """One step over the micro-batches of a batch; its figures are the same on every rank."""
         if self.world == 1:
             return super().step(batches, count, loss, clip)
         import torch
@@ -134,21 +132,20 @@ class Pipeline(Group):
             parameter.grad = None
         scores = Scores(loss, len(y), self.autocast)
         self._run(x, y, scores)
-        told = torch.zeros(3, dtype=torch.float64, device=self.device)  # loss, right answers, squares of the gradient
+        # Loss, squares of the gradient, and what is counted.
+        sums = torch.zeros(2 + len(scores.objective.counted), dtype=torch.float64, device=self.device)
         if scores.loss is not None:
-            told[0] = scores.loss
-            told[1] = -1 if scores.right is None else scores.right
+            sums[0] = scores.loss
+            sums[2:] = torch.nan if scores.counts is None else scores.counts
         gradients = [p.grad for p in self.parameters if p.grad is not None]
         if clip:
-            told[2] = torch.nn.utils.get_total_norm(gradients).double().square()
-        dist.all_reduce(told)  # the others add nothing to the last stage's loss
+            sums[1] = torch.nn.utils.get_total_norm(gradients).double().square()
+        dist.all_reduce(sums)  # the others add nothing to the last stage's loss
         if clip:
-            torch.nn.utils.clip_grads_with_norm_(self.parameters, clip, told[2].sqrt())
+            torch.nn.utils.clip_grads_with_norm_(self.parameters, clip, sums[1].sqrt())
         self.optimizer.step()
         self._keep_pace()
-        if self._ranked is None:
-            self._ranked = told[1].item() >= 0
-        return told[0], told[1] if self._ranked else None, len(y)
+        return sums[0], sums[2:] if len(sums) > 2 else None, len(y)
 
     def fits(self, model: nn.Module, x: Tensor) -> None:
         """Refuse a model that can't be cut into stages, or whose layers give each other more than a tensor."""
@@ -243,12 +240,12 @@ class Scores:
         self, loss: Loss, samples: int, autocast: Callable[[], contextlib.AbstractContextManager[Any]]
     ) -> None:
         self._function, self._autocast = loss, autocast
-        self._count_right = loss.right if isinstance(loss, Objective) else right_answers
+        self.objective = loss if isinstance(loss, Objective) else Objective()
         self._samples = self._left = samples
         self.loss: Tensor | None = None
         """Mean over the samples so far; None where this rank has not the last stage."""
-        self.right: Tensor | None = None
-        """Right answers among them; None where that has no meaning."""
+        self.counts: Tensor | None = None
+        """What is counted of them, summed up; None where nothing has a meaning."""
 
     def __call__(self, output: Tensor, target: Tensor) -> Tensor:
         """Outputs (B, ...) and targets (B, ...) of a micro-batch -> their part of the batch's mean."""
@@ -259,9 +256,9 @@ class Scores:
         with self._autocast():
             value = self._function(output, target) * (n / self._samples)
         self.loss = value.detach() if self.loss is None else self.loss + value.detach()
-        right = self._count_right(output.detach(), target)
-        if right is not None and n:
-            self.right = right if self.right is None else self.right + right
+        counts = self.objective.counts(output, target)
+        if counts is not None and n:
+            self.counts = counts if self.counts is None else self.counts + counts
         return value
 
 

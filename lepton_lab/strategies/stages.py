@@ -23,7 +23,7 @@ from .work import HEADER, LOSS, Cost, Workload, all_reduce, within
 
 Layer = tuple[str, nn.Module]  # path in the model, and what is there
 PARTS = ["embed", "blocks", "head"]
-TOLD = 24  # bytes that ranks sum up at a step's end: loss, right answers, squares of the gradient
+TOLD = 24  # bytes that ranks sum up at a step's end: loss, squares of the gradient, what is counted
 HOOKS = ("_forward_pre_hooks", "_forward_pre_hooks_with_kwargs")
 
 

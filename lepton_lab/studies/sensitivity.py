@@ -14,6 +14,7 @@ from ..charts import Chart
 from ..charts.heat import Heat
 from ..errors import SpecError
 from ..losses import Criterion
+from ..metrics import METRICS, main
 from ..run.handle import Run
 from ..store import shipping
 from ..store.finding import find
@@ -21,6 +22,9 @@ from ..store.folder import RunFolder
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+    from ..datasets import Data
+    from ..metrics import Metric
 
 RATIOS = (0.25, 0.5, 0.75)
 INT8 = "int8"
@@ -155,12 +159,13 @@ def sensitivity(
     if importance not in ("magnitude", "random"):
         raise SpecError(f"importance={importance!r}: must be 'magnitude' or 'random', which need no training data")
     errors.whole("samples", samples, 1)
-    module, (x, y), spec = unparametrized(run.model()), _some(run, samples), run.spec
+    module, (x, y, data), spec = unparametrized(run.model()), _some(run, samples), run.spec
     if y.is_floating_point():
         raise SpecError(f"run {run.id!r} is a regression: its answers are not right or wrong, so nothing is scanned")
     example = x[:2].clone()
     criterion = Criterion(shipping.unpack(RunFolder(run.folder), ("loss",)).get("loss") or cross_entropy)
-    whole = accuracy(module, x, y, criterion)
+    metric = METRICS[main()](data, criterion)
+    whole = judged(module, x, y, metric)
     structure = Structure(copy.deepcopy(module), example)
     facts = run.facts
     work = Work(spec, tuple(facts["shape"]), len(facts["classes"]), facts.get("vocabulary", 0), example)
@@ -170,13 +175,13 @@ def sensitivity(
         for ratio in sorted(ratios):
             link = Prune(ratios={unit.name: ratio}, importance=importance)  # type: ignore[arg-type]
             try:
-                found[ratio] = accuracy(link.apply(copy.deepcopy(module), work).eval(), x, y, criterion)
+                found[ratio] = judged(link.apply(copy.deepcopy(module), work).eval(), x, y, metric)
             except SpecError as error:  # the model's own code can't do without a part of it
                 structure.left[unit.name] = str(error).partition("can't be pruned: ")[2] or str(error)
                 break
         else:
             pruned[unit.name] = found
-    rounded = _rounded(module, x, y, criterion) if int8 else {}
+    rounded = _rounded(module, x, y, metric) if int8 else {}
     with torch.no_grad():
         kinds = {name: _kind(layer) for name, layer in module.named_modules()}
         return Sensitivity(run.id, whole, len(y), pruned, rounded, dict(structure.left), kinds)
@@ -190,21 +195,20 @@ def _kind(layer: nn.Module) -> str:
     return type(layer).__name__
 
 
-def accuracy(module: nn.Module, x: Tensor, y: Tensor, criterion: Criterion) -> float:
-    """Fraction of right answers to samples as the model takes them, of those that count for the loss."""
+def judged(module: nn.Module, x: Tensor, y: Tensor, metric: Metric) -> float:
+    """A metric's figure of samples as the model takes them."""
     import torch
 
-    right, n = 0.0, 0.0
+    total: Any = 0
     with torch.no_grad():
         for part, targets in zip(x.split(BATCH), y.split(BATCH), strict=True):
-            if (hits := criterion.hits(module(part), targets)) is None:
+            if (sums := metric.update(module(part), targets)) is None:
                 raise SpecError("sensitivity: the model's answers are not right or wrong, so nothing is scanned")
-            right += float(hits)
-            n += float(criterion.answers(targets))
-    return right / max(n, 1)
+            total = total + sums
+    return metric.finish(total)
 
 
-def _rounded(module: nn.Module, x: Tensor, y: Tensor, criterion: Criterion) -> dict[str, float]:
+def _rounded(module: nn.Module, x: Tensor, y: Tensor, metric: Metric) -> dict[str, float]:
     """Accuracy with each layer alone computing with the numbers that int8 leaves."""
     import torch
 
@@ -220,12 +224,12 @@ def _rounded(module: nn.Module, x: Tensor, y: Tensor, criterion: Criterion) -> d
         layer.train()  # it follows the range of its inputs
         with torch.no_grad():
             other(x[:BATCH])
-        found[name] = accuracy(other.eval(), x, y, criterion)
+        found[name] = judged(other.eval(), x, y, metric)
     return found
 
 
-def _some(run: Run, count: int) -> tuple[Tensor, Tensor]:
-    """Samples (N, *shape) as the model takes them, and their labels, of the validation set."""
+def _some(run: Run, count: int) -> tuple[Tensor, Tensor, Data]:
+    """Samples (N, *shape) as the model takes them, and their labels, of the validation set; and all the data."""
     import torch
 
     from ..engine.feed import Feed
@@ -245,4 +249,4 @@ def _some(run: Run, count: int) -> tuple[Tensor, Tensor]:
         n += len(x)
         if n >= count:
             break
-    return torch.cat(xs)[:count], torch.cat(ys)[:count]
+    return torch.cat(xs)[:count], torch.cat(ys)[:count], data

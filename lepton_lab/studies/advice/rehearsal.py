@@ -19,7 +19,8 @@ from torch.utils._pytree import tree_leaves
 from ...engine.feed import Feed
 from ...errors import SpecError, shown
 from ...launchers.rank import make_model
-from ...losses import usual_loss
+from ...losses import Criterion, usual_loss
+from ...metrics import counted
 from ...spec import Spec
 from ...strategies.base import Single, takes_channels_last
 from ...strategies.work import BACKWARD, FORWARD, GRADIENT, KEPT, LOSS, PASSING, Amount, Event, Held, Workload
@@ -149,7 +150,8 @@ def _set_up(strategy: Single, data: Data, model: Any) -> None:
 def _step(strategy: Single, data: Data, part: tuple[Tensor, Tensor], loss: Any) -> None:
     """One step of all samples of a part."""
     feed = Feed(part, data, strategy.spec.replace(batch_size=len(part[0])), strategy)
-    strategy.step(*next(feed.epoch(0)), loss or usual_loss(data), strategy.spec.clip)
+    objective = counted(data, Criterion(loss or usual_loss(data), data))
+    strategy.step(*next(feed.epoch(0)), objective, strategy.spec.clip)
 
 
 def _some_of(split: Any) -> tuple[Tensor, Tensor]:

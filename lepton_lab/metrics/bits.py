@@ -1,0 +1,61 @@
+"""Bits that a model needs for each byte of a text."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from ..losses import token_loss
+from .base import Metric
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..datasets import Data
+    from ..losses import Criterion
+
+
+class BitsPerByte(Metric):
+    """Bits for each byte of a text, by which models compare whatever their tokens; it follows from the loss."""
+
+    title = "Bits per byte"
+    short = "bits"
+    axis = "bits per byte"
+    higher = False
+
+    def __init__(self, data: Data, criterion: Criterion) -> None:
+        super().__init__(data, criterion)
+        splits = {"train": data.train, "val": data.val, "test": data.test}
+        self._bits = {name: bits_per_byte(data, part[1]) for name, part in splits.items() if isinstance(part, tuple)}
+
+    @classmethod
+    def of(cls, data: Data, criterion: Criterion) -> BitsPerByte | None:
+        """Of texts whose loss is the mean over tokens."""
+        return cls(data, criterion) if data.tokens and criterion.loss is token_loss else None
+
+    def follow(self, split: str, figures: dict[str, Any]) -> float | None:
+        """The loss in other units."""
+        return figures["loss"] * self._bits[split] if split in self._bits else None
+
+
+def bits_per_byte(data: Data, targets: Tensor) -> float:
+    """
+    What a loss of 1 (natural logarithm, mean over `targets`) is in bits for each byte of the text.
+
+    1 / ln 2 where tokens are bytes. Where they are characters, times the characters a byte of the targets' own text,
+    so that both can be compared.
+
+    Parameters
+    ----------
+    data
+        Says what tokens are.
+    targets
+        Whole numbers (N, T).
+    """
+    import torch
+
+    if data.tokens == "bytes":
+        return 1 / math.log(2)
+    counts = torch.bincount(targets.flatten(), minlength=len(data.classes))
+    sizes = torch.tensor([len(name.encode()) for name in data.classes])
+    return targets.numel() / (counts * sizes).sum().item() / math.log(2)

@@ -1,0 +1,50 @@
+"""Which classes are taken for which."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from .base import Metric
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..datasets import Data
+    from ..losses import Criterion
+
+CLASSES = 200  # up to which a matrix is of use
+
+
+class Confusion(Metric):
+    """How many samples of each class (rows) were taken for each (columns), where a sample has one label."""
+
+    title = "Confusion"
+    short = "confusion"
+    axis = "samples"
+    form = "d"
+    splits = ("test",)
+    curve = False
+
+    @classmethod
+    def of(cls, data: Data, criterion: Criterion) -> Confusion | None:
+        """Of few enough classes."""
+        return cls(data, criterion) if len(data.classes) <= CLASSES else None
+
+    def update(self, output: Tensor, target: Tensor) -> Tensor | None:
+        """Pairs (true, predicted) of a batch, counted: (K * K,), of as many classes as the model tells apart."""
+        import torch
+
+        if target.dim() != 1 or self.criterion.hits(output, target) is None:
+            return None
+        k = output.shape[1]
+        known = (target >= 0) & (target < k)  # what is ignored is none of them
+        pairs = (target.long() * k + output.argmax(1)).where(known, k * k)
+        counts = torch.zeros(k * k + 1, dtype=torch.float64, device=target.device)
+        # No bincount, for whose size the host would wait.
+        return counts.index_add_(0, pairs, counts.new_ones(len(pairs)))[:-1]
+
+    def finish(self, sums: Tensor) -> list[list[int]]:
+        """The counts (K, K)."""
+        k = math.isqrt(len(sums))
+        return sums.long().view(k, k).tolist()

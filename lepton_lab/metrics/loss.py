@@ -1,0 +1,35 @@
+"""What training minimises, found for each split as its sum over its weight."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from .base import Metric
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Loss(Metric):
+    """The loss of labels: its sum over what its targets weigh (see `losses.Criterion`)."""
+
+    title = "Loss"
+    short = "loss"
+    axis = "loss"
+    higher = False
+    digits = 7
+    training = True
+
+    def update(self, output: Tensor, target: Tensor) -> Tensor:
+        """Sum and weight of a batch."""
+        import torch
+
+        parts = self.criterion.sum(output, target), self.criterion.weight(target)
+        return torch.stack([part.double().reshape(()) for part in parts])
+
+    def finish(self, sums: Tensor) -> float:
+        """The mean; NaN where nothing weighs."""
+        total, weight = sums.tolist()
+        weight = 1.0 if self.criterion.summed else weight
+        return total / weight if weight else math.nan

@@ -2,7 +2,6 @@
 PYTHON ?= python3
 BIN := .venv/bin
 WORKERS := $(shell expr $$(nproc) \* 3 / 2)  # of the tests, which wait for processes of their own much of the time
-ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)  # in a container one is root, which Jupyter wants to be told
 
 .PHONY: help run lab app test lint bench bench-compress clean
 .DEFAULT_GOAL := help
@@ -22,7 +21,7 @@ run: .venv/ready  ## Train the CNN on the digits over two processes and write a 
 	@$(BIN)/lepton-lab demo
 
 lab: .venv/ready  ## Open JupyterLab on its first page
-	@$(BIN)/jupyter lab $(ROOT) notebooks/index.ipynb
+	@$(BIN)/lepton-lab lab notebooks
 
 app: .venv/ready  ## Open the workbench as a page of its own, without code
 	@JUPYTER_PATH=widgets $(BIN)/voila --template=lepton notebooks/app.ipynb

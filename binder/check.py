@@ -9,7 +9,7 @@ from packaging.requirements import Requirement
 
 MOST = 2.0e9
 """Bytes on disk of all that `postBuild` installs."""
-INSTALLED = "lepton-lab[app,explain]"
+INSTALLED = "lepton-lab[app,compress,explain,search]"
 
 
 def closure(requirement: str) -> set[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import importlib.util
 import unicodedata
 from collections.abc import Iterable, Mapping
 from numbers import Integral
@@ -39,6 +40,25 @@ KINDS = {
 INVISIBLE = ("Cc", "Cf", "Cs")  # Unicode's categories of control and direction characters, and halves of characters
 LONGEST = 100  # characters of a value that are shown
 FINITE = ConfigDict(allow_inf_nan=False)
+EXTRAS = {
+    "IPython": "notebook",
+    "anywidget": "notebook",
+    "ipywidgets": "notebook",
+    "jupyterlab": "notebook",
+    "jinja2": "report",
+    "matplotlib": "report",
+    "plotly": "report",
+    "onnx": "compress",
+    "onnxruntime": "compress",
+    "onnxscript": "compress",
+    "torch_pruning": "compress",
+    "fastapi": "deploy",
+    "uvicorn": "deploy",
+    "captum": "explain",
+    "peft": "nlp",
+    "optuna": "search",
+}
+"""What only some need: the library as it is imported, and the extra of lepton-lab that brings it."""
 
 
 class LabError(Exception):
@@ -51,6 +71,24 @@ class LabError(Exception):
 
 class SpecError(LabError, ValueError):
     """A value was refused before anything started."""
+
+
+class Missing(LabError, ImportError):
+    """A library that an extra brings is not installed."""
+
+
+def needs(what: str, *libraries: str) -> None:
+    """
+    Refuse `what` in one sentence where one of the libraries, names of EXTRAS, is not installed.
+
+    Raises
+    ------
+    Missing
+        With the extra that brings it.
+    """
+    if absent := next((name for name in libraries if importlib.util.find_spec(name) is None), ""):
+        remedy = f"pip install 'lepton-lab[{EXTRAS[absent]}]'"
+        raise Missing(f"{what} needs {absent}, which is not installed: {remedy}", name=absent)
 
 
 def visible(field: str, text: str, but: str = "") -> str:

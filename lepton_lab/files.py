@@ -13,8 +13,9 @@ from typing import Any
 
 from .errors import LabError
 
-PACKAGE = Path(__file__).parent
-NOTEBOOKS = (PACKAGE.parent / "notebooks", PACKAGE / "notebooks")  # of a checkout, of an installed wheel
+_WITHIN = Path(__file__).with_name("notebooks")
+NOTEBOOKS = _WITHIN if _WITHIN.is_dir() else _WITHIN.parents[1] / "notebooks"
+"""Folder of the lessons and of the report's notebook: within an installed wheel, or a checkout's."""
 
 
 def home() -> Path:

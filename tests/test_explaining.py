@@ -123,7 +123,7 @@ def test_what_can_t_be_explained_is_said_in_one_sentence(tiny, endless, monkeypa
     )
     with pytest.raises(lab.LabError, match="is on tokens"):
         lab.explain(spoken)
-    monkeypatch.setitem(sys.modules, "captum.attr", None)
+    monkeypatch.setitem(sys.modules, "captum", None)
     with pytest.raises(lab.LabError, match=r"pip install 'lepton-lab\[explain\]'"):
         lab.explain(parent)
 

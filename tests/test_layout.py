@@ -5,8 +5,6 @@ import graphlib
 import re
 import runpy
 import subprocess
-import sys
-import zipfile
 from pathlib import Path
 
 import pytest
@@ -96,24 +94,6 @@ def test_nothing_is_imported_by_a_name_in_a_string():
 def test_no_module_hides_a_public_name():
     for name in lab.__all__:
         assert not (PACKAGE / name).exists() and not (PACKAGE / f"{name}.py").exists(), name
-
-
-def test_a_wheel_holds_what_the_library_reads(tmp_path):
-    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
-    subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
-    (wheel,) = tmp_path.glob("*.whl")
-    names = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
-    code = {
-        path.relative_to(root).as_posix()
-        for root, package in ((ROOT, "lepton_lab"), (ROOT / "widgets", "lepton_widgets"))
-        for path in (root / package).rglob("*.*")
-        if "__pycache__" not in path.parts
-    }
-    books = [*ROOT.glob("notebooks/0*.ipynb"), ROOT / "notebooks" / "report.ipynb"]
-    lessons = {f"lepton_lab/notebooks/{book.name}" for book in books}
-    shared = ["etc/ipython/ipython_kernel_config.py"]
-    shared += [f"share/jupyter/labextensions/lepton-lab/{name}" for name in ("package.json", "static/pictures.js")]
-    assert names == code | lessons | {f"lepton_lab-0.1.0.data/data/{name}" for name in shared}
 
 
 def test_the_readme_lists_every_member_of_every_family():

@@ -20,7 +20,7 @@ LESSONS = ["00_start_here", "01_optimizers", "02_strategies", "03_compression"]
 
 
 def cells_of(lesson):
-    cells = json.loads((NOTEBOOKS[0] / f"{lesson}.ipynb").read_text())["cells"]
+    cells = json.loads((NOTEBOOKS / f"{lesson}.ipynb").read_text())["cells"]
     return ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
 
 
@@ -201,7 +201,7 @@ def test_outside_of_a_notebook_nothing_is_done():
 
 @pytest.mark.parametrize("lesson", LESSONS)
 def test_every_lesson_begins_itself_and_says_how_long_it_takes(lesson):
-    cells = json.loads((NOTEBOOKS[0] / f"{lesson}.ipynb").read_text())["cells"]
+    cells = json.loads((NOTEBOOKS / f"{lesson}.ipynb").read_text())["cells"]
     assert f'lessons.begin("{lesson}")' in cells_of(lesson)[0]
     assert "lab.parameters(globals()" in cells_of(lesson)[2]
     assert "on two cores" in "".join(cells[0]["source"])

@@ -99,9 +99,6 @@ class Artifact:
             return cls(path, manifest, graph, weights, threads)
         except LabError as error:
             raise container.refused(path, f"is not run: {error}") from None
-        except ImportError as error:
-            name = error.name or manifest["runtime"]
-            raise container.refused(path, f"needs {name}, which is not installed: pip install {name}") from None
         except (KeyError, TypeError, ValueError, RecursionError) as error:
             raise container.refused(path, f"can't be read ({type(error).__name__}: {str(error)[:80]})") from None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from ..errors import LabError
+from ..errors import LabError, needs
 from .quiet import ERRORS, quiet
 
 if TYPE_CHECKING:
@@ -133,6 +133,7 @@ def session(graph: bytes, weights: dict[str, np.ndarray], threads: int = 0) -> A
     LabError
         If the graph holds what an artifact may not, or ONNX Runtime refuses it.
     """
+    needs("runtime='onnxruntime'", "onnxruntime", "onnx")
     import onnx
     import onnxruntime
     from google.protobuf.message import DecodeError

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from ..errors import SpecError
+from ..errors import SpecError, needs
 from ..tables import pick
 
 if TYPE_CHECKING:
@@ -43,13 +44,16 @@ def check(scheme: str, runtime: str) -> str:
 
     Raises
     ------
-    SpecError
-        If there is no such scheme, or the runtime can't run it.
+    SpecError, Missing
+        If there is no such scheme, the runtime can't run it, or it is not installed.
     """
     able = pick(SCHEMES, scheme, "scheme").runtimes
     if runtime and runtime not in able:
         raise SpecError(f"runtime={runtime!r}: scheme={scheme!r} runs under {' or '.join(map(repr, able))}")
-    return runtime or able[0]
+    chosen = runtime or next((name for name in able if find_spec(name)), able[0])
+    if chosen == "onnxruntime":
+        needs(f"scheme={scheme!r}", "onnxruntime", "onnx", "onnxscript")
+    return chosen
 
 
 def shrink(weights: dict[str, np.ndarray], axes: dict[str, int] | None = None) -> dict[str, np.ndarray]:

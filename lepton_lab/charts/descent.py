@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ..errors import needs
 from .drawing import COLORS, CONFIG, GREY_ANYWHERE, INK, Chart, dress, head, layout, plain
 from .series import number
 
@@ -81,7 +82,8 @@ class Descent(Chart):
 
     def _contours(self) -> dict[str, Any]:
         """Contour lines as one plain line with gaps: plotly drops contours of its own while it plays."""
-        from contourpy import contour_generator
+        needs("a chart of a descent", "matplotlib")
+        from contourpy import contour_generator  # which matplotlib brings
 
         generator = contour_generator(self.a, self.b, self.heights)
         x: list[float | None] = []
@@ -106,6 +108,7 @@ class Descent(Chart):
 
     def _frames(self, dpi: int) -> list[Image]:
         """Pictures from the start to the end, in the same few colours."""
+        needs("a chart of a descent", "matplotlib")
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
         from PIL import Image

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..errors import needs
+
 if TYPE_CHECKING:
     import plotly.graph_objects as go
     from matplotlib.axes import Axes
@@ -62,6 +64,7 @@ class Chart:
 
     def figure(self) -> go.Figure:
         """The chart as a plotly figure, to change or to save as one likes."""
+        needs("a chart to point at", "plotly")
         import plotly.graph_objects as go
 
         described = self.plotly()
@@ -73,9 +76,9 @@ class Chart:
 
     def png(self, dpi: int = DPI) -> bytes:
         """The chart as a PNG on white; as it comes, for paper and screens of high density."""
-        from PIL import Image
-
         canvas = self._drawn(dpi)
+        from PIL import Image  # which matplotlib brings
+
         image = Image.frombuffer("RGBA", canvas.get_width_height(), canvas.buffer_rgba()).convert("RGB")
         image = image.quantize(255, dither=Image.Dither.NONE)
         file = io.BytesIO()
@@ -123,6 +126,7 @@ class Chart:
         return self.figure().to_html(include_plotlyjs=True, config=CONFIG).encode()
 
     def _drawn(self, dpi: int) -> FigureCanvasAgg:
+        needs("a chart as a picture", "matplotlib")
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from ..errors import LabError, SpecError
+from ..errors import LabError, SpecError, needs
 from ..files import home
 from ..run.handle import Run, attach, runs
 from ..run.launching import launch, repeat
@@ -23,6 +23,7 @@ from .compressing import command as compressing
 from .describing import described, tell
 from .generating import generate
 from .labelling import COMMANDS as labelling
+from .lessons import lab
 from .listing import show_table
 from .options import SpecCommand, as_json, chosen, option_help, spec_options
 from .progress import foreground
@@ -53,6 +54,7 @@ Examples:
   lepton-lab report --grid grid.yaml --out reports/
   lepton-lab export ID model.lepton --scheme int8_static
   lepton-lab measure model.lepton --data mnist
+  lepton-lab lab ~/lessons             the lessons in JupyterLab
 
 An ID may be a run's name, or the beginning of either where it fits one run
 alone; no ID is the latest run. Runs are kept under LEPTON_LAB_HOME, data under
@@ -134,7 +136,7 @@ def run(
 
 main.add_command(race)
 main.add_command(advise)
-for command in (watch, logs, measure, export, load_test, serve, generate, find_lr, estimate, search):
+for command in (watch, logs, measure, export, load_test, serve, generate, find_lr, estimate, search, lab):
     main.add_command(command)
 
 
@@ -231,6 +233,7 @@ def demo(out: Path | None) -> None:
     from ..launchers.devices import workers
     from ..reports import report as write
 
+    needs("the demo's report", "jinja2", "matplotlib")
     world = min(2, workers())
     launched = launch(Spec(dataset="digits", model="cnn", strategy="ddp", world=world, epochs=5, name="demo"))
     click.echo(f"The CNN on digits over {world} {'processes' if world > 1 else 'process'}; run {launched.id}.")

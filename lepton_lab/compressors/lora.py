@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
-from ..errors import SpecError
+from ..errors import SpecError, needs
 from .base import Compressor, Epochs, Work
 
 if TYPE_CHECKING:
@@ -90,11 +90,9 @@ def by_peft(body: nn.Module, rank: int, alpha: float, seed: int) -> nn.Module:
     """A model of Hugging Face's with peft's adapters beside all its layers, the last one too: labels may be new."""
     import torch
 
-    try:
-        from peft import LoraConfig, get_peft_model
-    except ImportError:
-        kind = type(body).__name__
-        raise SpecError(f"compress='lora': {kind} needs peft; install it with: pip install 'lepton-lab[nlp]'") from None
+    needs(f"compress='lora': {type(body).__name__}", "peft")
+    from peft import LoraConfig, get_peft_model
+
     from .layers import shared
 
     kinds, tied = ("Linear", "Conv1D", "Conv2d"), shared(body)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
-from ..errors import SpecError, unknown
+from ..errors import SpecError, needs, unknown
 from .base import Compressor, Epochs, Work
 
 if TYPE_CHECKING:
@@ -65,6 +65,7 @@ class Prune(Compressor):
 
     def apply(self, model: nn.Module, work: Work) -> nn.Module:
         """Score, choose and remove; layers that can't be pruned are told with the reason."""
+        needs("compress='prune'", "torch_pruning")
         from .groups import Structure, remove
 
         structure = Structure(model, work.example)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
-from ..errors import SpecError, unknown
+from ..errors import SpecError, needs, unknown
 from .base import Compressor, Epochs, Work
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from ..spec import Spec
 
-STATIC = "int8_static"
+STATIC, DYNAMIC = "int8_static", "int8_dynamic"
 
 
 class Quantize(Compressor):
@@ -51,7 +51,7 @@ class Quantize(Compressor):
         said = f"compress={{'quantize': {options}}}"
         if made.scheme == STATIC and not made.calibration:
             return f"{said}: int8_static measures ranges on training samples; give calibration=256, or int8_dynamic"
-        if made.keep and made.scheme not in (STATIC, "int8_dynamic"):
+        if made.keep and made.scheme not in (STATIC, DYNAMIC):
             return f"{said}: keep names layers that int8 leaves in floats, and {made.scheme} computes in floats anyway"
         if made.aware and made.scheme != STATIC:
             return f"{said}: aware=True trains for int8_static, whose rounding is known; leave it out for {made.scheme}"
@@ -61,6 +61,8 @@ class Quantize(Compressor):
 
     def apply(self, model: nn.Module, work: Work) -> nn.Module:
         """With `aware`, each layer rounded as int8 rounds it; the ranges start from some batches."""
+        if self.scheme in (STATIC, DYNAMIC):
+            needs(f"scheme={self.scheme!r}", "onnxruntime", "onnx", "onnxscript")
         import torch
 
         from .layers import Rounded, replace, shared, weighted

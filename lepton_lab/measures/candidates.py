@@ -108,7 +108,7 @@ def peers(dense: nn.Module, about: About, threads: int, control: nn.Module | Non
         with tempfile.TemporaryDirectory() as folder:
             artifact = write(Path(folder) / "dense.lepton", dense, about, runtime="onnxruntime")
             found.append(of_artifact(artifact, threads, "dense under ONNX Runtime"))
-    except LabError:  # an operator that does not export: then that peer can't be had
+    except LabError:  # an operator that does not export, or no such runtime: then that peer can't be had
         pass
     if control is not None:
         found.append(of_module(control, about, TRAINED_ON))

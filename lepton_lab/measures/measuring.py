@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -114,7 +115,7 @@ def measure(
     conditions = {
         "threads": threads,
         "device": provenance.processor(),
-        "versions": {name: metadata.version(name) for name in ("torch", "onnxruntime")},
+        "versions": {name: metadata.version(name) for name in ("torch", "onnxruntime") if find_spec(name)},
         "warmup": warmup,
         "repeats": repeats,
         "watts": watts,

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..charts.pictures import picture
 from ..disks import why
-from ..errors import LabError
+from ..errors import LabError, needs
 from ..files import absolute, replacing
 from ..run.handle import Run, attach
 from ..section import Section
@@ -58,6 +58,7 @@ def report(runs: Runs, out: str | os.PathLike[str] = "report.html") -> Page:
     LabError
         If there is no such run, or the file can't be written.
     """
+    needs("a report", "jinja2", "matplotlib")
     chosen = _listed(runs)
     if not chosen:
         raise LabError("a report needs at least one run: lab.report(lab.runs(), out) takes all there are")

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-import jinja2
-
 from ..charts.pictures import picture
 from ..section import escaped
 from ..studies import races
@@ -89,6 +87,8 @@ def page(title: str, parts: list[Part], script: str = "") -> str:
     script
         JavaScript that the page runs; it shows all without it.
     """
+    import jinja2
+
     loader = jinja2.FileSystemLoader(HERE)
     template = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True).get_template("page.html.j2")
     style = (HERE / "style.css").read_text(encoding="utf-8")

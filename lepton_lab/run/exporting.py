@@ -11,7 +11,7 @@ from ..artifacts.about import About
 from ..artifacts.container import unwritten
 from ..artifacts.quiet import quiet
 from ..artifacts.writing import calibrated, onnx_of, write
-from ..errors import SpecError
+from ..errors import SpecError, needs
 from ..files import write_bytes
 from ..measures.sources import some, source
 from ..tables import pick
@@ -94,6 +94,7 @@ def _lepton(path: Path, module: nn.Module, about: About, *how: Any) -> float:
 
 
 def _onnx(path: Path, module: nn.Module, about: About, *how: Any) -> float:
+    needs("format='onnx'", "onnxruntime", "onnx", "onnxscript")
     import onnxruntime
 
     from ..artifacts import onnx_graph

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ..chains import chain_name, epochs
 from ..disks import remedy, why
 from ..engine.tracing import costs
-from ..errors import LabError, SpecError
+from ..errors import LabError, Missing, SpecError
 from ..files import read_json
 from ..launchers import devices, resources
 from ..launchers.failures import stall
@@ -69,7 +69,8 @@ class Run(Labelled):
     def _ipython_display_(self) -> None:
         """In a notebook: the live view, where one is installed."""
         for view in metadata.entry_points(group="lepton_lab.view"):
-            return view.load()(self)
+            with contextlib.suppress(Missing):
+                return view.load()(self)
         raise NotImplementedError  # IPython then shows the text
 
     @property

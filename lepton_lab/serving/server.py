@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import html
-import importlib.util
 import json
 import os
 import secrets
@@ -18,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..artifacts import container
-from ..errors import LabError, SpecError
+from ..errors import LabError, SpecError, needs
 from ..run.handle import Run
 from .client import Client
 from .process import PATIENCE, READY
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
 CODE = "from lepton_lab.serving.process import main; main()"
 ARTIFACT = "artifact.lepton"
 """The file in the folder of a run that was compressed."""
-NEEDED = ("fastapi", "uvicorn")
 QUEUE = 4096
 """Connections that wait before they are taken; the kernel may allow fewer."""
 
@@ -243,9 +241,7 @@ def find(artifact: Any) -> Path:
             f"artifact={artifact!r}: must be an artifact, its file, or a compressed run; lab.export makes one"
         )
     container.unpack(path)
-    for name in NEEDED:
-        if importlib.util.find_spec(name) is None:
-            raise LabError(f"serving needs {name}, which is not installed: pip install 'lepton-lab[deploy]'")
+    needs("serving", "fastapi", "uvicorn")
     return path
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..charts.maps import Maps, Sample
 from ..engine.feed import Feed
-from ..errors import LabError, SpecError, shown, unknown
+from ..errors import LabError, SpecError, needs, shown, unknown
 from ..measures.sources import run_data
 from ..run.handle import Run
 from ..spec import CELL
@@ -143,10 +143,8 @@ def _models(run: Run) -> tuple[dict[str, nn.Module], nn.Module | None]:
 
 def _captum(method: str) -> Attribute:
     """The method as a function of a module, pictures (N, *shape), their classes and a black picture."""
-    try:
-        from captum.attr import IntegratedGradients, Saliency
-    except ModuleNotFoundError as error:
-        raise LabError("explain needs captum, which is not installed: pip install 'lepton-lab[explain]'") from error
+    needs("explain", "captum")
+    from captum.attr import IntegratedGradients, Saliency
 
     def gradients(module: nn.Module, x: Tensor, target: Tensor, black: Tensor) -> Tensor:
         found = IntegratedGradients(module).attribute(x, black, target, n_steps=STEPS)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..chains import chain_name
 from ..charts import CHARTS, Chart
-from ..errors import LabError, SpecError, unknown, whole
+from ..errors import LabError, SpecError, needs, unknown, whole
 from ..run.estimates import Estimate, estimate, measured
 from ..run.handle import Run
 from ..run.launching import EPOCHS, changed, compress
@@ -89,6 +89,7 @@ def search(
     SpecError, LabError
         If a limit is refused, or the parent has no model.
     """
+    needs("search", "optuna")
     parent = run if isinstance(run, Run) else Run(find(run))
     if not isinstance(budget, Mapping) or not budget:
         raise SpecError(f"budget={budget!r}: must hold at least one of {', '.join(BUDGET)}")

@@ -1,5 +1,9 @@
 """Widgets for Jupyter: `Workbench` (form and all), `Live`, `Shelf` (all runs), `Compression`, `Learner`."""
 
+from lepton_lab.errors import needs
+
+needs("lepton_widgets", "anywidget", "ipywidgets")
+
 from .compression import Compression
 from .learner import Learner
 from .live import Live

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lepton_lab.charts import number
 from lepton_lab.errors import SpecError, unknown
+from lepton_lab.files import NOTEBOOKS
 from lepton_lab.tables import pick
 
 from .exercises import EXERCISES
@@ -143,9 +144,7 @@ def read(lesson: str) -> list[Cell]:
     SpecError
         If there is no such lesson.
     """
-    from lepton_lab.files import NOTEBOOKS
-
-    known = {path.stem: path for root in reversed(NOTEBOOKS) for path in root.glob("*.ipynb")}
+    known = {path.stem: path for path in NOTEBOOKS.glob("*.ipynb")}
     if lesson not in known:
         raise SpecError(f"lesson={lesson!r}: {unknown('lesson', lesson, known)}")
     sections: list[tuple[str, list[str]]] = [(lesson, [])]

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ...charts import number, read
-from ...errors import LabError
+from ...errors import LabError, needs
 from ...files import absolute, write_json
 from ...launchers import devices
 from ...run.handle import Run, attach
@@ -50,6 +50,7 @@ class Execution:
     """
 
     def __init__(self, grid: Grid, out: str | os.PathLike[str], say: Callable[[str], None]) -> None:
+        needs("a grid's reports", "jinja2", "matplotlib")
         self.grid, self.say = grid, say
         self.out = writable(absolute(out, "out"))
         self.records: dict[str, dict[str, Any]] = {}

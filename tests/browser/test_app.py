@@ -113,6 +113,8 @@ def test_dark_and_narrow(app, page):
     page.get_by_role("button", name="Launch", exact=True).wait_for(timeout=60_000)
     page.get_by_role("textbox", name="Epochs").fill("2")
     page.keyboard.press("Enter")
+    accent = "e => getComputedStyle(e).backgroundColor"
+    assert page.get_by_role("button", name="Launch", exact=True).evaluate(accent) == "rgb(110, 168, 255)"
     page.get_by_role("button", name="Launch", exact=True).click()
     wait_for(lambda: state(page) == "done", 60, "the run did not end")
     wait_for(lambda: points(page), 20, "nothing was drawn")

@@ -2,8 +2,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 WORKERS := $(shell expr $$(nproc) \* 3 / 2)  # of the tests, which wait for processes of their own much of the time
+PYTEST = $(BIN)/python -m pytest --numprocesses $(WORKERS) --maxprocesses 4 --dist loadfile --no-loadscope-reorder -rfE
 
-.PHONY: help run lab app test lint bench bench-compress clean
+.PHONY: help run lab app test test-slow lint bench bench-compress clean
 .DEFAULT_GOAL := help
 
 help:  ## Show what can be made
@@ -28,7 +29,10 @@ app: .venv/ready  ## Open the workbench as a page of its own, without code
 
 test: .venv/ready  ## Run every test but the slow extras
 	@$(BIN)/ruff check --quiet
-	@$(BIN)/python -m pytest --numprocesses $(WORKERS) --maxprocesses 4 --dist loadfile --no-loadscope-reorder --reruns 1 -rfER
+	@$(PYTEST)
+
+test-slow: .venv/ready  ## Run the slow extras, which take hours
+	@$(PYTEST) -m slow
 
 bench: .venv/ready  ## Measure speed and memory side by side with peers
 	@$(BIN)/python -m benchmarks

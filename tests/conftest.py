@@ -9,18 +9,18 @@ import threading
 import time
 from pathlib import Path
 
-import psutil
 import pytest
+from helpers import ROOT, ours, until
 from hypothesis import HealthCheck, settings
 
 import lepton_lab as lab
-from lepton_lab.engine.tracing.costs import ASKED
-from lepton_lab.files import write_json
 from lepton_lab.launchers.local import client
 from lepton_lab.store.folder import ENDED
 
 SET_BY_OTHERS = ("PYTEST_CURRENT_TEST", "TORCHINDUCTOR_CACHE_DIR", "_TORCHINDUCTOR_PYOBJECT_TENSOR_DATA_PTR")
-SHARED = Path(__file__).parents[2] / "shared" / "data"
+SHARED = ROOT.parent / "shared" / "data"
+# What takes longest begins first, or one process would be left with it at the end.
+LONGEST = ("test_notebooks.py", "browser", "test_compressing.py", "test_artifacts.py", "test_strategies.py")
 
 # How long an example takes depends on what else the machine does.
 settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -34,8 +34,20 @@ def pytest_configure(config):
 
 
 def pytest_collection_modifyitems(items):
-    """The longest file first, or one process would be left with it at the end."""
-    items.sort(key=lambda item: item.path.name != "test_notebooks.py")
+    rank = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: min(rank.get(part, len(rank)) for part in item.path.parts))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """A file at a time, but the browser's files together: one process starts JupyterLab and Chromium for them all."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduler(LoadFileScheduling):
+        def _split_scope(self, nodeid):
+            return "browser" if nodeid.startswith("tests/browser/") else super()._split_scope(nodeid)
+
+    return Scheduler(config, log) if config.getvalue("dist") == "loadfile" else None
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -67,6 +79,43 @@ def home(standby):
     assert not live, f"runs left live: {live}"
     assert not left, f"processes left: {left}"
     assert not started, f"threads left: {started}"
+
+
+@pytest.fixture(scope="session")
+def _stock(tmp_path_factory):
+    """Folders of runs that were made once, by who made them and of what."""
+    return tmp_path_factory.mktemp("stock"), {}
+
+
+@pytest.fixture
+def once(home, _stock):
+    """
+    Function that gives the run that `make(*values)` returns, made by the first test that asks.
+
+    Every test gets a copy in its own root, with the runs it descends from: it may change what it likes.
+    """
+    folder, made = _stock
+
+    def once(make, *values):
+        key = f"{make.__module__}.{make.__qualname__}{values}"
+        if key not in made:
+            run = make(*values)
+            until(lambda: not run._folder.alive)  # its last process may be writing
+            made[key] = [run.id, *_ancestors(run)]
+            for id in made[key]:
+                shutil.copytree(home / "runs" / id, folder / id, dirs_exist_ok=True)
+        for id in made[key]:
+            if not (home / "runs" / id).exists():
+                shutil.copytree(folder / id, home / "runs" / id)
+        return lab.attach(made[key][0])
+
+    return once
+
+
+def _ancestors(run):
+    while run.spec.parent:
+        run = lab.attach(run.spec.parent)
+        yield run.id
 
 
 def _stays(root):
@@ -116,63 +165,7 @@ def endless():
     )
 
 
-def ours():
-    """Live processes that this one started, and theirs."""
-    found = []
-    for process in psutil.Process().children(recursive=True):
-        try:
-            if process.status() != psutil.STATUS_ZOMBIE and "lepton_lab" in " ".join(process.cmdline()):
-                found.append(process)
-        except psutil.NoSuchProcess:
-            pass
-    return found
-
-
 def _warm():
     return client._warm.process.pid if client._warm else None
 
 
-def until(condition, seconds=30):
-    """Wait for a condition to hold and return its value."""
-    deadline = time.monotonic() + seconds
-    while not (value := condition()):
-        assert time.monotonic() < deadline, "it never held"
-        time.sleep(0.01)
-    return value
-
-
-def ranks_of(run):
-    """Processes of a run's ranks, found by its folder's open log."""
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if any(str(run.folder / "logs" / "rank") in f.path for f in process.open_files()):
-                found.append(process)
-        except (psutil.Error, OSError):
-            pass
-    return found
-
-
-def numbered(ranks):
-    """The processes of `ranks_of` by rank."""
-    return {int(next(f.path for f in p.open_files() if "logs" in f.path)[-5]): p for p in ranks}
-
-
-def recorded(run, *ranks):
-    """Give a run what its ranks recorded: of each the begin of its all_reduce, in ms, in a step of 10 ms."""
-    for rank, begin in enumerate(ranks):
-        ms = 1_000_000
-        spans = [
-            {"kind": "compute", "name": "forward", "begin": 0, "end": begin * ms},
-            {"kind": "communication", "name": "all_reduce", "begin": begin * ms, "end": 9 * ms}
-            | {"numbers": 250, "bytes": 1000},
-            {"kind": "compute", "name": "update", "begin": 9 * ms, "end": 10 * ms},
-        ]
-        window = {"t": 0.0, "rank": rank, "parts": len(ranks), "step": 13, "seconds": 0.01}
-        window |= {name: run.spec.to_dict()[name] for name in ASKED}
-        window |= {"samples": 5, "bytes": 1000, "counted": "kernel", "memory": {"peak": 10}, "spans": spans}
-        window |= {"steps": [[0, 10 * ms]], "links": [[7000 + rank, 7001 - rank, 1000]]}
-        place = run.folder / "timeline" / "step-00000013"
-        place.mkdir(parents=True, exist_ok=True)
-        write_json(place / f"rank{rank}.json", window)
-    return run

@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 from click.testing import CliRunner
-from conftest import ours, until
+from helpers import ours, until
 
 import lepton_lab as lab
 from lepton_lab.cli import main

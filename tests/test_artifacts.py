@@ -871,7 +871,7 @@ def test_exports_that_are_refused(tmp_path, given, says):
 
 
 def test_a_run_of_a_model_from_a_cell_becomes_a_file_and_commands_know_it(tmp_path, tiny):
-    from test_cli import call
+    from helpers import call
 
     class Cell(nn.Module):
         def __init__(self, shape, classes):

@@ -3,8 +3,7 @@
 import time
 
 import pytest
-from conftest import until
-from test_supervisor import gone, numbered, started
+from helpers import gone, numbered, started, until
 from torch import nn
 
 import lepton_lab as lab

@@ -9,10 +9,9 @@ import json
 import re
 import resource
 import sys
-from pathlib import Path
 
 import pytest
-from conftest import recorded
+from helpers import ROOT, recorded
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -268,7 +267,7 @@ def test_a_run_that_diverged_leaves_the_shape_of_the_others():
 
 
 def test_the_live_view_and_the_charts_agree_on_what_diverged():
-    source = (Path(__file__).parents[1] / "widgets" / "lepton_widgets" / "static" / "chart.js").read_text()
+    source = (ROOT / "widgets" / "lepton_widgets" / "static" / "chart.js").read_text()
     assert f"const HIGHER = {HIGHER};" in source
     assert diverged([[1, 2], [16.1], [], [3]]) == []
     assert diverged([[1, 2], [], [25], [3]]) == [2]

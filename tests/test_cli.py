@@ -11,11 +11,9 @@ import sys
 import click
 import pytest
 import yaml
-from click.testing import CliRunner
-from conftest import until
+from helpers import ENDLESS, call, start, until
 
 import lepton_lab as lab
-from lepton_lab.cli import main
 from lepton_lab.cli.options import FIELDS
 from lepton_lab.run.progress import COLUMNS, Epochs
 from lepton_lab.spec import Spec
@@ -23,19 +21,6 @@ from lepton_lab.tables import TABLES, table
 
 TINY = ["run", "--model", "mlp", "--epochs", "1"]
 FILES = ["compress", "measure", "export", "load-test", "generate", "find-lr", "estimate", "search"]
-ENDLESS = ["run", "--model", "mlp", "--epochs", "100000", "--eval-every", "0", "--checkpoint-every", "0"]
-
-
-def call(*words, code=0):
-    """What a command prints: (stdout, stderr)."""
-    result = CliRunner().invoke(main, [str(word) for word in words], prog_name="lepton-lab", terminal_width=80)
-    assert result.exit_code == code, result.output
-    return result.stdout, result.stderr
-
-
-def start(*words):
-    command = [sys.executable, "-m", "lepton_lab", *words]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 @pytest.fixture

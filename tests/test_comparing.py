@@ -6,7 +6,7 @@ import math
 import random
 
 import pytest
-from conftest import until
+from helpers import until
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy import stats

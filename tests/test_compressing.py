@@ -10,8 +10,7 @@ import warnings
 
 import pytest
 import torch
-from conftest import numbered, ranks_of, until
-from test_compressors import SHAPES
+from helpers import SHAPES, numbered, ranks_of, until
 from torch import nn
 
 import lepton_lab as lab
@@ -31,9 +30,9 @@ LINKS = {"low_rank": {"rank": 0.2}, "quantize": {"aware": True}}
 
 
 @pytest.fixture
-def parent(tiny):
+def parent(tiny, once):
     """A trained MLP on the digits."""
-    return trained(tiny.replace(lr=3e-3, seed=1))
+    return once(trained, tiny.replace(lr=3e-3, seed=1))
 
 
 def trained(spec, **parts):

@@ -5,7 +5,7 @@ import math
 
 import pytest
 import torch
-from conftest import until
+from helpers import until
 from torch import nn
 
 import lepton_lab as lab

@@ -1,7 +1,7 @@
 """The form of a compression without a browser: its estimate at once, a launch, and what was measured beside it."""
 
 import pytest
-from conftest import until
+from helpers import until
 from lepton_widgets import Compression
 from lepton_widgets.compression import _times
 

@@ -5,6 +5,7 @@ import dataclasses
 
 import pytest
 import torch
+from helpers import SHAPES
 from torch import nn
 
 from lepton_lab.compressors import COMPRESSORS, Work, layers, plan, rehearse
@@ -16,8 +17,6 @@ from lepton_lab.models import MODELS
 from lepton_lab.spec import Spec
 from lepton_lab.tables import keywords
 
-SHAPES = {"mlp": ((1, 8, 8), 10, 0), "cnn": ((1, 8, 8), 10, 0), "mnist_cnn": ((1, 28, 28), 10, 0)}
-SHAPES |= {"transformer": ((1, 8, 8), 10, 0), "gpt": ((16,), 50, 50)}
 PARENT = "20261122-000000-0000"
 
 

@@ -10,7 +10,7 @@ import time
 
 import pytest
 import torch
-from conftest import until
+from helpers import until
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset
@@ -26,7 +27,7 @@ from lepton_lab.errors import SpecError
 from lepton_lab.metrics.bits import bits_per_byte
 from lepton_lab.spec import Spec
 
-SHARED = Path(__file__).parents[2] / "shared" / "data"
+SHARED = ROOT.parent / "shared" / "data"
 needs_mnist = pytest.mark.skipif(not (SHARED / "MNIST" / "raw").is_dir(), reason="no MNIST in ../shared/data")
 
 
@@ -154,7 +155,7 @@ def test_split_is_by_seed_and_complete(name, root):
 
 def test_importing_and_listing_costs_no_torch():
     code = "import sys; from lepton_lab import datasets, models, optimizers; assert 'torch' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[1])
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 
 def test_digits_are_the_published_ones():

@@ -6,8 +6,7 @@ from itertools import pairwise
 
 import pytest
 import torch
-from conftest import until
-from test_cli import call
+from helpers import call, until
 
 import lepton_lab as lab
 from lepton_lab import artifacts
@@ -28,18 +27,26 @@ SHAPE, CLASSES = (1, 28, 28), [str(i) for i in range(10)]
 CHAINS = {"as it is": [], "pruned": [("prune", 0.5)], "thin": [("low_rank", 0.25)]}
 
 
-@pytest.fixture
-def parent(tiny):
-    run = lab.launch(tiny)
-    assert run.wait() == "done"
+def trained(spec):
+    run = lab.launch(spec)
+    assert run.wait() == "done", run.failure
     return run
 
 
-@pytest.fixture
-def child(parent):
+def compressed(parent):
     run = lab.compress(parent, [("prune", 0.5), ("quantize", "int8")], epochs=1)
     assert run.wait() == "done", run.failure
     return run
+
+
+@pytest.fixture
+def parent(tiny, once):
+    return once(trained, tiny)
+
+
+@pytest.fixture
+def child(parent, once):
+    return once(compressed, parent)
 
 
 def made(name, chain, **options):
@@ -170,7 +177,7 @@ def test_pareto_joins_seeds_and_says_the_command(child):
     assert dense.name == "as trained" and "on for as long" in control.name and point.name == "prune 0.5, quantize int8"
     assert point.command == child.command
     hover = " ".join(trace.get("hovertemplate", "") for trace in chart.plotly()["data"])
-    assert child.spec.parent in hover or "lepton-lab" in hover
+    assert "lepton-lab run --model mlp" in hover and f"parent={child.spec.parent}" in hover.replace(" ", "=")
     assert chart.png().startswith(b"\x89PNG") and chart.figure().data and "accuracy" in chart.text
     assert "no run here" in CHARTS["pareto"]([]).text
 

@@ -9,10 +9,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from helpers import ROOT
 
 import lepton_lab as lab
 
-FOLDER = Path(__file__).parents[1] / "notebooks" / "experiments"
+FOLDER = ROOT / "notebooks" / "experiments"
 BOOKS = sorted(FOLDER.glob("*.ipynb"))
 PARAMETER = re.compile(r"(\w+): [\w\[\]]+ = .+  # .{10,}")
 

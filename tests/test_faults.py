@@ -5,7 +5,7 @@ import signal
 import psutil
 import pytest
 import torch
-from conftest import numbered, ranks_of, until
+from helpers import numbered, ranks_of, until
 
 import lepton_lab as lab
 from lepton_lab.strategies import STRATEGIES

@@ -5,7 +5,7 @@ import math
 
 import pytest
 import torch
-from test_cli import call
+from helpers import call
 from torch import nn
 
 import lepton_lab as lab

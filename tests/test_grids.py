@@ -12,8 +12,7 @@ from shutil import rmtree
 
 import pytest
 from click.testing import CliRunner
-from conftest import until
-from test_reports import Page
+from helpers import Page, until
 
 import lepton_lab as lab
 from lepton_lab.cli import main

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import until
+from helpers import until
 
 import lepton_lab as lab
 from lepton_lab.errors import LabError

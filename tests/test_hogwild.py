@@ -5,9 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import until
-from test_parameter_server import Slope, height
-from test_supervisor import started
+from helpers import Slope, height, started, until
 from torch import nn
 
 import lepton_lab as lab

@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 import nbformat
 import pytest
 import yaml
-from conftest import ours
+from helpers import ours
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import Field

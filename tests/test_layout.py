@@ -5,15 +5,14 @@ import graphlib
 import re
 import runpy
 import subprocess
-from pathlib import Path
 
 import pytest
+from helpers import ROOT
 
 import lepton_lab as lab
 from lepton_lab import tables
 from lepton_lab.strategies import STRATEGIES
 
-ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 
 # From the ground up, by folder: a room imports from the floors below its own and from itself, and not from its

@@ -6,7 +6,7 @@ from array import array
 from types import SimpleNamespace
 
 import pytest
-from conftest import until
+from helpers import until
 from lepton_widgets import Learner, learner, sketches
 from lepton_widgets.sketches import Passes, labels, tidy
 
@@ -164,7 +164,7 @@ def test_a_refused_spec_is_refused_in_the_cell(home):
 
 def test_sliders_follow_the_model(home, learn):
     fields = {control["field"]: control for control in learn(model="mlp").controls}
-    assert fields["hidden"]["tooltip"] or fields["hidden"]["label"] == "Hidden units"
+    assert fields["hidden"]["label"] == "Hidden units" and fields["hidden"]["tooltip"]
     assert fields["momentum"]["needs"] == {"field": "optimizer", "among": ["momentum", "nesterov", "muon"]}
     other = {control["field"] for control in learn(lab.Spec(model="transformer", device="cpu")).controls}
     assert "hidden" not in other and {"lr", "batch_size"} <= other

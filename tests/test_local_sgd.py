@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from conftest import numbered, ranks_of, until
+from helpers import numbered, ranks_of, until
 from torch import nn
 from torch.nn import functional
 

@@ -12,9 +12,8 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from conftest import until
+from helpers import ROOT, until
 
-ROOT = Path(__file__).parents[1]
 ROUND = """
 import lepton_lab as lab, torch
 from click.testing import CliRunner

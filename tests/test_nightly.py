@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 import yaml
+from helpers import ROOT
 
 import lepton_lab as lab
 from lepton_lab.reports import grids
 
-PAGE = (Path(__file__).parents[1] / "docs" / "nightly.md").read_text()
+PAGE = (ROOT / "docs" / "nightly.md").read_text()
 BIN = Path(sys.executable).parent
 
 

@@ -7,6 +7,7 @@ from collections import Counter
 
 import pytest
 import torch
+from helpers import Slope, height
 from torch import nn
 
 import lepton_lab as lab
@@ -60,21 +61,6 @@ def test_who_waits_in_vain_says_for_whom(staleness):
         server.push(0, torch.ones(1))
     with pytest.raises(TimeoutError, match=f"gradient of rank 1, with rank 0 {staleness + 1} steps ahead"):
         server.push(0, torch.ones(1))
-
-
-class Slope(nn.Module):
-    """A model whose loss falls by the same whatever the weights: each gradient of the weight is 1."""
-
-    def __init__(self):
-        super().__init__()
-        self.weight = nn.Parameter(torch.zeros(1, dtype=torch.float64))
-
-    def forward(self, x):
-        return self.weight.expand(len(x))
-
-
-def height(output, target):
-    return output.mean()
 
 
 def test_every_gradient_of_a_run_is_applied_once():

@@ -6,8 +6,8 @@ from itertools import pairwise
 import psutil
 import pytest
 import torch
-from conftest import numbered, ranks_of, until
-from test_strategies import alone, figures, trained
+from helpers import numbered, ranks_of, until
+from reference import alone, figures, trained
 from torch import nn
 
 import lepton_lab as lab

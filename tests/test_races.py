@@ -12,7 +12,7 @@ from itertools import pairwise
 
 import pytest
 import torch
-from conftest import ranks_of, until
+from helpers import ranks_of, until
 from torch import nn
 
 import lepton_lab as lab

@@ -10,7 +10,7 @@ import time
 
 import pytest
 import torch
-from test_cli import call
+from helpers import call
 from torch import nn
 
 import lepton_lab as lab

@@ -9,37 +9,18 @@ import re
 import shlex
 import subprocess
 import sys
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from helpers import ROOT, Page
 
 import lepton_lab as lab
 from lepton_lab import reports
 from lepton_lab.cli import main
 from lepton_lab.store.folder import ENDED
 
-NOTEBOOK = Path(__file__).parents[1] / "notebooks" / "report.ipynb"
-
-
-class Page(HTMLParser):
-    """Tags, attributes and text of a page."""
-
-    def __init__(self, path):
-        super().__init__()
-        self.tags, self.text = [], ""
-        self.source = path.read_text()
-        self.feed(self.source)
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_data(self, data):
-        self.text += data
-
-    def all(self, tag):
-        return [attrs for name, attrs in self.tags if name == tag]
+NOTEBOOK = ROOT / "notebooks" / "report.ipynb"
 
 
 @pytest.fixture(scope="module")

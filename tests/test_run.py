@@ -12,7 +12,7 @@ import threading
 import numpy as np
 import pytest
 import torch
-from conftest import ranks_of, until
+from helpers import ranks_of, until
 from torch import nn
 
 import lepton_lab as lab
@@ -39,9 +39,9 @@ def test_launch_returns_at_once_and_the_run_ends_as_done(tiny):
 
 def test_frame_holds_the_rows(tiny):
     run = lab.launch(tiny)
-    run.wait(60)
+    assert run.wait(60) == "done"
     frame = run.frame()
-    assert len(frame) == len(run.rows())
+    assert len(frame) == len(run.rows()) and frame["state"].iloc[-1] == "done"
     assert {"kind", "t", "rank", "step", "epoch", "loss", "accuracy"} <= set(frame.columns)
     assert run.frame("train")["loss"].notna().all()
 

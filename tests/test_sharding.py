@@ -5,7 +5,7 @@ import pickle
 
 import pytest
 import torch
-from conftest import numbered, ranks_of, until
+from helpers import numbered, ranks_of, until
 from torch import nn
 
 import lepton_lab as lab

@@ -5,7 +5,7 @@ import os
 import time
 
 import pytest
-from conftest import until
+from helpers import until
 from hypothesis import example, given
 from hypothesis import strategies as st
 from lepton_widgets import Live

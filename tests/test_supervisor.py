@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 from click.testing import CliRunner
-from conftest import numbered, ranks_of, until
+from helpers import gone, numbered, started, until
 from torch import nn
 
 import lepton_lab as lab
@@ -26,22 +26,6 @@ from lepton_lab.launchers.local import client, warm
 from lepton_lab.launchers.local.zygote import Inbox
 from lepton_lab.store import control
 from lepton_lab.store.folder import RunFolder
-
-
-def gone(processes):
-    return not any(alive(p) for p in processes)
-
-
-def alive(process):
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:  # it went between the two questions
-        return False
-
-
-def started(run, steps=5):
-    until(lambda: len(run.rows("train")) > steps, 60)
-    return ranks_of(run)
 
 
 def kernel(code, **env):
@@ -401,7 +385,8 @@ def test_a_rank_that_stands_still_is_named_and_not_the_one_that_waited(endless):
 def test_a_run_whose_folder_is_deleted_ends(endless):
     run = lab.launch(endless)
     ranks = started(run)
-    shutil.rmtree(run.folder)
+    # Ranks write meanwhile, so that a folder may get a file between a look into it and its removal.
+    until(lambda: shutil.rmtree(run.folder, ignore_errors=True) or not run.folder.exists())
     until(lambda: gone(ranks), 10)
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from conftest import until
+from helpers import until
 from torch import nn
 
 import lepton_lab as lab

@@ -13,8 +13,7 @@ import termios
 
 import click
 import pytest
-from conftest import until
-from test_cli import ENDLESS, call, start
+from helpers import ENDLESS, call, start, until
 from torch import nn
 
 import lepton_lab as lab

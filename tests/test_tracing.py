@@ -8,7 +8,7 @@ from itertools import pairwise
 from types import SimpleNamespace
 
 import pytest
-from conftest import recorded, until
+from helpers import recorded, until
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
@@ -85,6 +85,18 @@ def test_work_is_told_by_the_part_of_the_step():
         ("compute", "backward", 200, 500),
         ("compute", "update", 500, 900),
     ]
+
+
+def test_steps_that_are_shorter_than_what_counts_as_work_between_operators_keep_their_parts():
+    events = []
+    for begin in (0, 300, 600):
+        events += [event(MARK, begin, 290), event("aten::mm", begin, 100)]
+        events += [event("autograd::engine::evaluate_function: MmBackward0", begin + 100, 80)]
+        events += [event("aten::mm", begin + 100, 80), event("Optimizer.step#SGD.step", begin + 180, 100)]
+        events += [event("aten::add_", begin + 180, 100)]
+    one = [("compute", "forward", 0, 100), ("compute", "backward", 100, 180), ("compute", "update", 180, 280)]
+    found = [(*span[:2], span[2] % 300, span[2] // 300) for span in spans(*events, first=1)]
+    assert found == [(*span[:3], step) for step in (1, 2) for span in one]
 
 
 def test_what_is_outside_the_steps_or_on_other_threads_does_not_count():

@@ -5,7 +5,7 @@ import random
 import numpy as np
 import pytest
 import torch
-from conftest import until
+from helpers import until
 from torch import nn
 
 import lepton_lab as lab
@@ -132,7 +132,9 @@ def weights(run):
 )
 def test_odd_parts_train_as_in_one_process(model, strategies, optimizer):
     x, y = samples(128)
-    part = (torch.randint(0, 50, (128, 6)) if model is Looked else x, y)
+    # The same numbers each time: Adagrad's first step is as long for a gradient that is nothing but rounding.
+    words = torch.randint(0, 50, (128, 6), generator=torch.Generator().manual_seed(1))
+    part = (words if model is Looked else x, y)
     spec = lab.Spec(epochs=1, optimizer=optimizer, lr=0.05, batch_size=32)
     alone = lab.launch(spec, model=model, data=part)
     assert alone.wait(90) == "done", alone.failure

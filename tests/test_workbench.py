@@ -5,11 +5,10 @@ import re
 from types import SimpleNamespace
 
 import pytest
-from conftest import until
+from helpers import unpack, until
 from lepton_widgets import Workbench
 from lepton_widgets.curves import ALL
 from lepton_widgets.form import LABELS, code, describe, preview
-from test_widgets import unpack
 
 import lepton_lab as lab
 from lepton_lab.errors import LabError, SpecError

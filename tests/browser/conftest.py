@@ -1,10 +1,11 @@
-"""A real JupyterLab and a real Chromium, each in fresh folders; nothing of them is left behind."""
+"""One real JupyterLab and one real Chromium for all tests here, in fresh folders; nothing of them is left behind."""
 
 import shutil
 import time
 from pathlib import Path
 
 import pytest
+from helpers import ROOT
 
 try:
     from playwright.sync_api import sync_playwright
@@ -14,7 +15,8 @@ except ImportError:
 from .jupyter import QUIET, Notebook, chromium_path, serving, write_notebook
 
 
-@pytest.fixture(scope="session")
+# Of the package, not of the session: while Playwright runs, no other test of the process could use asyncio.
+@pytest.fixture(scope="package")
 def chromium():
     """Path of a Chromium; without one the browser tests are skipped."""
     if sync_playwright is None:
@@ -25,22 +27,24 @@ def chromium():
     return path
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def playwright(chromium):
     with sync_playwright() as running:
         yield running
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def browser(playwright, chromium):
     launched = playwright.chromium.launch(executable_path=chromium, args=QUIET)
     yield launched
     launched.close()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def jupyter(tmp_path_factory):
-    with serving(tmp_path_factory.mktemp("jupyter")) as server:
+    """A server as on Binder, with the notebooks."""
+    with serving(tmp_path_factory.mktemp("jupyter"), JUPYTER_CONFIG_PATH=ROOT / "binder") as server:
+        shutil.copytree(ROOT / "notebooks", server.work / "notebooks")
         yield server
 
 
@@ -61,6 +65,4 @@ def notebook(browser, jupyter):
     yield open_notebook
     for context in contexts:
         context.close()
-    jupyter.stop_runs()
-    for session in jupyter.ask("sessions") or []:
-        jupyter.ask(f"sessions/{session['id']}", "DELETE")
+    jupyter.clear()

@@ -15,6 +15,8 @@ from unittest.mock import patch
 
 import psutil
 
+import lepton_lab as lab
+
 TOKEN = "browser-test"
 WIDGETS = Path(__file__).parents[2] / "widgets"
 QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]
@@ -55,10 +57,7 @@ class Jupyter:
     def __init__(self, folder: Path) -> None:
         self.folder, self.work, self.home = folder, folder / "work", folder / "home"
         self.work.mkdir(parents=True)
-        for name, values in SETTINGS.items():
-            file = folder / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(json.dumps(values))
+        self._settle()
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
@@ -72,6 +71,15 @@ class Jupyter:
             env=self._environment(), stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log, start_new_session=True,
         )  # fmt: skip
         wait_for(lambda: self.ask("status"), 60, "JupyterLab did not start")
+
+    def _settle(self) -> None:
+        """Our settings in place of what pages have changed, as their theme, and no memory of what was open."""
+        for name in ("settings", "workspaces"):
+            shutil.rmtree(self.folder / name, ignore_errors=True)
+        for name, values in SETTINGS.items():
+            file = self.folder / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(json.dumps(values))
 
     def _environment(self) -> dict[str, str]:
         below = {"CONFIG_DIR": "config", "DATA_DIR": "data", "RUNTIME_DIR": "runtime"}
@@ -106,14 +114,22 @@ class Jupyter:
 
     def stop_runs(self) -> None:
         """Ask every run that still goes to stop, and wait for it."""
-        code = "import lepton_lab as lab\nfor run in lab.runs():\n    run.stop(); run.wait(30)"
-        subprocess.run([sys.executable, "-c", code], env=self._environment(), check=True, timeout=120)
+        with patch.dict(os.environ, {"LEPTON_LAB_HOME": str(self.home)}):
+            for run in lab.runs():
+                run.stop()
+                run.wait(30)
+
+    def clear(self) -> None:
+        """As it was before a test: nothing runs, neither a run nor a kernel, and no setting is changed."""
+        self.stop_runs()
+        for kind in ("sessions", "kernels"):
+            for each in self.ask(kind) or []:
+                self.ask(f"{kind}/{each['id']}", "DELETE")
+        self._settle()
 
     def close(self) -> None:
         """End the server; fails if a process outlives it by ten seconds, after ending that too."""
-        self.stop_runs()
-        for session in self.ask("sessions") or []:
-            self.ask(f"sessions/{session['id']}", "DELETE")
+        self.clear()
         self.process.send_signal(signal.SIGTERM)
         self.process.wait(20)
         self.log.close()

@@ -1,30 +1,18 @@
 """The workbench as an app: Voila serves it without a cell, by itself and beside JupyterLab."""
 
 import re
-import shutil
 import signal
 import socket
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from helpers import ROOT
 
-from .jupyter import TOKEN, keep, serving, wait_for
-
-ROOT = Path(__file__).parents[2]
-APP = ROOT / "notebooks" / "app.ipynb"
+from .jupyter import TOKEN, keep, wait_for
 
 pytestmark = pytest.mark.browser
 pytest.importorskip("voila", reason="Voila is not installed (pip install -e '.[app]')")
-
-
-@pytest.fixture(scope="module")
-def jupyter(tmp_path_factory):
-    """A server as on Binder."""
-    as_on_binder = {"JUPYTER_CONFIG_PATH": ROOT / "binder", "JUPYTER_PATH": ROOT / "widgets"}
-    with serving(tmp_path_factory.mktemp("jupyter"), **as_on_binder) as server:
-        yield server
 
 
 @pytest.fixture
@@ -68,10 +56,8 @@ def page(browser, jupyter):
     page.on("request", lambda request: "127.0.0.1" in request.url or request.url.startswith(("data:", "blob:"))
             or page.complaints.append(request.url))  # fmt: skip
     yield page
-    jupyter.stop_runs()
     context.close()
-    for kernel in jupyter.ask("kernels") or []:
-        jupyter.ask(f"kernels/{kernel['id']}", "DELETE")
+    jupyter.clear()
 
 
 def state(page):
@@ -127,8 +113,6 @@ def test_dark_and_narrow(app, page):
 
 
 def test_beside_jupyterlab_as_on_binder(jupyter, page):
-    (jupyter.work / "notebooks").mkdir(exist_ok=True)
-    shutil.copy(APP, jupyter.work / "notebooks")
     page.goto(f"{jupyter.url}/voila/render/notebooks/app.ipynb?token={TOKEN}")
     page.get_by_role("button", name="Launch", exact=True).wait_for(timeout=60_000)
     assert page.complaints == []  # nor a request to another host

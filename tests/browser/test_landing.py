@@ -1,25 +1,15 @@
 """The page that JupyterLab opens on: cards that lead to the lessons, in light, dark and narrow."""
 
 import re
-import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from helpers import ROOT
 
-from .jupyter import READY, TOKEN, Notebook, keep, serving, wait_for, write_notebook
+from .jupyter import READY, TOKEN, Notebook, keep, wait_for, write_notebook
 
-ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.browser
-
-
-@pytest.fixture(scope="module")
-def jupyter(tmp_path_factory):
-    """A server with the notebooks, and Binder's configuration."""
-    with serving(tmp_path_factory.mktemp("jupyter"), JUPYTER_CONFIG_PATH=ROOT / "binder") as server:
-        shutil.copytree(ROOT / "notebooks", server.work / "notebooks")
-        yield server
 
 
 @pytest.fixture
@@ -27,8 +17,7 @@ def page(browser, jupyter):
     context = browser.new_context(viewport={"width": 1280, "height": 1000})
     yield context.new_page()
     context.close()
-    for session in jupyter.ask("sessions") or []:
-        jupyter.ask(f"sessions/{session['id']}", "DELETE")
+    jupyter.clear()
 
 
 CARD = ".jp-RenderedMarkdown div[style] > div"

@@ -3,15 +3,15 @@
 import ast
 import json
 import re
-from pathlib import Path
 
 import pytest
+from helpers import ROOT
 
-from .jupyter import wait_for
+from .jupyter import serving, wait_for
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(600)]
 
-NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
+NOTEBOOKS = ROOT / "notebooks"
 LESSONS = [path for number in ("00", "01", "02") for path in NOTEBOOKS.glob(f"{number}_*.ipynb")]
 GUIDED = [path for path in LESSONS if "lessons.begin" in path.read_text()]
 RUN = """async (index) => {
@@ -25,12 +25,11 @@ WRITE = """([index, source]) =>
   window.jupyterapp.shell.currentWidget.content.widgets[index].model.sharedModel.setSource(source)"""
 
 
-@pytest.fixture(scope="module", autouse=True)
-def smoke():
-    """Small sizes for the server's kernels, as in the suite's other walk through the notebooks."""
-    with pytest.MonkeyPatch.context() as own:
-        own.setenv("LEPTON_LAB_PROFILE", "smoke")
-        yield
+@pytest.fixture(scope="module")
+def jupyter(tmp_path_factory):
+    """A server whose kernels take small sizes, as in the suite's other walk through the notebooks."""
+    with serving(tmp_path_factory.mktemp("jupyter"), LEPTON_LAB_PROFILE="smoke") as server:
+        yield server
 
 
 def cells(path):

@@ -1,16 +1,16 @@
 """The workbench as a person uses it: a real JupyterLab in a real browser."""
 
 import re
-from pathlib import Path
 
 import pytest
+from helpers import ROOT
 
 from .jupyter import wait_for
 
 pytestmark = pytest.mark.browser
 
 FORM = "from lepton_widgets import Workbench\nbench = Workbench(world=2, epochs=400)\nbench"
-START_HERE = Path(__file__).parents[2] / "notebooks" / "00_start_here.ipynb"
+START_HERE = ROOT / "notebooks" / "00_start_here.ipynb"
 
 
 def last_step(page) -> int:

@@ -89,10 +89,12 @@ class Recording:
         """Work by part of a step; what comes after the last of backward prepares the update."""
         if self._gpu:
             return {"kernels": work}
-        backward, update = (union(self._phases[name], GAP) for name in ("backward", "update"))
-        for begin, end in steps:
-            if last := cut(backward, [(begin, end)]):
-                update.append((last[-1][1], end))
+        backward: list[Span] = []
+        update: list[Span] = []
+        for step in steps:  # each by itself, since whole steps of a small model are closer to each other than GAP
+            parts = [union(cut(union(self._phases[name]), [step]), GAP) for name in ("backward", "update")]
+            backward += parts[0]
+            update += parts[1] + [(end, step[1]) for _, end in parts[0][-1:]]
         update = subtract(union(update), backward)
         forward = subtract(subtract(work, backward), update)
         return {"forward": forward, "backward": cut(work, backward), "update": cut(work, update)}

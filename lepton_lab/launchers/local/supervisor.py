@@ -238,9 +238,10 @@ class Supervision:
     def _state(self, state: str, **facts: Any) -> None:
         if not self.folder.path.exists():
             return
-        resources.pressed(self.folder.path, lambda: self.folder.set_state(state, **facts))
+        # The event first, so that who sees the end of a run reads all of its events.
         with contextlib.suppress(OSError):  # a full disk: the state itself is what counts
             self.log.write("state", state=state, **facts)
+        resources.pressed(self.folder.path, lambda: self.folder.set_state(state, **facts))
 
 
 def _said(end: connection.Connection) -> str:

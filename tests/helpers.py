@@ -1,0 +1,161 @@
+"""What several files of tests use: waiting, processes of runs, the command line in this process, small models."""
+
+from __future__ import annotations
+
+import json
+import struct
+import subprocess
+import sys
+import time
+from array import array
+from html.parser import HTMLParser
+from pathlib import Path
+
+import psutil
+import torch
+from click.testing import CliRunner
+from torch import nn
+
+from lepton_lab.cli import main
+from lepton_lab.engine.tracing.costs import ASKED
+from lepton_lab.files import write_json
+
+ROOT = Path(__file__).parents[1]  # of the checkout
+# Of each model of the table: the shape of a sample, classes, and the vocabulary of tokens.
+SHAPES = {"mlp": ((1, 8, 8), 10, 0), "cnn": ((1, 8, 8), 10, 0), "mnist_cnn": ((1, 28, 28), 10, 0)}
+SHAPES |= {"transformer": ((1, 8, 8), 10, 0), "gpt": ((16,), 50, 50)}
+ENDLESS = ["run", "--model", "mlp", "--epochs", "100000", "--eval-every", "0", "--checkpoint-every", "0"]
+
+
+def ours():
+    """Live processes that this one started, and theirs."""
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        try:
+            if process.status() != psutil.STATUS_ZOMBIE and "lepton_lab" in " ".join(process.cmdline()):
+                found.append(process)
+        except psutil.NoSuchProcess:
+            pass
+    return found
+
+
+def until(condition, seconds=30):
+    """Wait for a condition to hold and return its value."""
+    deadline = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < deadline, "it never held"
+        time.sleep(0.01)
+    return value
+
+
+def ranks_of(run):
+    """Processes of a run's ranks, found by its folder's open log."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if any(str(run.folder / "logs" / "rank") in f.path for f in process.open_files()):
+                found.append(process)
+        except (psutil.Error, OSError):
+            pass
+    return found
+
+
+def numbered(ranks):
+    """The processes of `ranks_of` by rank."""
+    return {int(next(f.path for f in p.open_files() if "logs" in f.path)[-5]): p for p in ranks}
+
+
+def recorded(run, *ranks):
+    """Give a run what its ranks recorded: of each the begin of its all_reduce, in ms, in a step of 10 ms."""
+    for rank, begin in enumerate(ranks):
+        ms = 1_000_000
+        spans = [
+            {"kind": "compute", "name": "forward", "begin": 0, "end": begin * ms},
+            {"kind": "communication", "name": "all_reduce", "begin": begin * ms, "end": 9 * ms}
+            | {"numbers": 250, "bytes": 1000},
+            {"kind": "compute", "name": "update", "begin": 9 * ms, "end": 10 * ms},
+        ]
+        window = {"t": 0.0, "rank": rank, "parts": len(ranks), "step": 13, "seconds": 0.01}
+        window |= {name: run.spec.to_dict()[name] for name in ASKED}
+        window |= {"samples": 5, "bytes": 1000, "counted": "kernel", "memory": {"peak": 10}, "spans": spans}
+        window |= {"steps": [[0, 10 * ms]], "links": [[7000 + rank, 7001 - rank, 1000]]}
+        place = run.folder / "timeline" / "step-00000013"
+        place.mkdir(parents=True, exist_ok=True)
+        write_json(place / f"rank{rank}.json", window)
+    return run
+
+
+def gone(processes):
+    return not any(alive(p) for p in processes)
+
+
+def alive(process):
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:  # it went between the two questions
+        return False
+
+
+def started(run, steps=5):
+    until(lambda: len(run.rows("train")) > steps, 60)
+    return ranks_of(run)
+
+
+def call(*words, code=0):
+    """What a command prints: (stdout, stderr)."""
+    result = CliRunner().invoke(main, [str(word) for word in words], prog_name="lepton-lab", terminal_width=80)
+    assert result.exit_code == code, result.output
+    return result.stdout, result.stderr
+
+
+def start(*words):
+    command = [sys.executable, "-m", "lepton_lab", *words]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def unpack(block):
+    """What `pack` packed: {(run, metric, split, rank): (version, start, steps, values)}."""
+    if not block:
+        return {}
+    (size,) = struct.unpack_from("<I", block)
+    at, found = 4 + size, {}
+    for run, metric, split, rank, version, start, count in json.loads(block[4:at]):
+        x, y = array("d", block[at : at + 8 * count]), array("d", block[at + 8 * count : at + 16 * count])
+        found[run, metric, split, rank] = version, start, list(x), list(y)
+        at += 16 * count
+    assert at == len(block)
+    return found
+
+
+class Page(HTMLParser):
+    """Tags, attributes and text of a page."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.tags, self.text = [], ""
+        self.source = path.read_text()
+        self.feed(self.source)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data):
+        self.text += data
+
+    def all(self, tag):
+        return [attrs for name, attrs in self.tags if name == tag]
+
+
+class Slope(nn.Module):
+    """A model whose loss falls by the same whatever the weights: each gradient of the weight is 1."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1, dtype=torch.float64))
+
+    def forward(self, x):
+        return self.weight.expand(len(x))
+
+
+def height(output, target):
+    return output.mean()

@@ -176,3 +176,27 @@ def plan(spec: Spec) -> list[Round]:
 def epochs(spec: Spec) -> int:
     """Epochs that a run trains for: those of all links, where it has a chain."""
     return sum(item.epochs for item in plan(spec)) if spec.compress else spec.epochs
+
+
+def mismatch(parent: dict[str, Any], spec: Spec, shape: tuple[int, ...], classes: int, vocabulary: int) -> None:
+    """
+    Refuse data on which the parent has no say.
+
+    Parameters
+    ----------
+    parent
+        Shape, classes (their names) and vocabulary of the parent's data.
+
+    Raises
+    ------
+    SpecError
+        One sentence that names the difference.
+    """
+    start = f"dataset={spec.dataset!r}: run {spec.parent!r}, which is compressed and teaches,"
+    if tuple(parent["shape"]) != tuple(shape):
+        wanted = tuple(parent["shape"])
+        raise SpecError(f"{start} takes samples of shape {wanted}, not {tuple(shape)}; take data like its own")
+    if (n := len(parent["classes"])) != classes:
+        raise SpecError(f"{start} tells {n} classes apart, and the data have {classes}; take data of as many")
+    if parent.get("vocabulary", 0) != vocabulary:
+        raise SpecError(f"{start} knows {parent.get('vocabulary', 0)} kinds of tokens, and the data have {vocabulary}")

@@ -1,4 +1,4 @@
-"""Values as a Spec holds them: mappings and lists that stay as they are, and what a line of YAML stands for."""
+"""Values as a Spec holds them: frozen mappings and lists, what a line of YAML stands for, and what to call one."""
 
 from __future__ import annotations
 
@@ -64,3 +64,10 @@ def parsed(text: str) -> Any:
         return yaml.safe_load(text)
     except (yaml.YAMLError, RecursionError) as error:
         raise ValueError(str(error)) from None
+
+
+def called(value: Any) -> str:
+    """What to call an object that a user passed: its own name, else its class's."""
+    while isinstance(value, tuple):  # (train, test), (x, y)
+        value = value[0]
+    return getattr(value, "__name__", None) or type(value).__name__

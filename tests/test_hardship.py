@@ -205,7 +205,7 @@ def test_a_start_that_fails_half_way_frees_its_locks(tiny):
     with full_disk(), pytest.raises(LabError, match=r"can't be written .*attach"):
         from lepton_lab.run.launching import start
 
-        start(*made)
+        start(*((folder, "cpu") for folder in made))
     assert not any(folder.alive for folder in made)
 
 

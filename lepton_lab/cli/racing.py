@@ -9,13 +9,11 @@ from typing import Any
 import click
 
 from ..charts import contestant
-from ..errors import SpecError
+from ..run.checks import Own
 from ..spec import Spec
 from ..store.folder import ENDED
-from ..studies.contenders import contenders
 from ..studies.equality import DIFFERS
-from ..studies.races import COLUMNS, Race
-from ..studies.races import race as start
+from ..studies.races import COLUMNS, Race, entered
 from .listing import show_figures
 from .options import CHAIN, SpecCommand, as_json, chosen, option_help, pair, spec_options, split
 from .progress import follow
@@ -58,9 +56,7 @@ def race(
     base = Spec.load(file) if file else Spec()
     spec = base.replace(**chosen(given, pairs, base))
     asked = [parsed(text) for text in strategy]
-    if asked and (refused := contenders(spec, asked)[1]):
-        raise SpecError("\n".join(refused.values()))  # what was named is to be run
-    found = start(spec, asked or None)
+    found = entered(spec, asked or None, Own(), strict=bool(asked))
     if not _follow(found, as_json):
         raise SystemExit(STOPPED)
     rows = found.rows()

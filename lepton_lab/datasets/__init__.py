@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from ..files import data_root
+from ..tables import pick
 from . import cifar, idx, text
 from .base import Data, Split
 from .cifar import cifar10
@@ -14,7 +17,10 @@ from .own import from_user, usual
 from .small import blobs, digits
 from .text import pydocs, tinyshakespeare
 
-__all__ = ["DATASETS", "SOURCES", "Data", "Split", "check", "from_user", "usual"]
+if TYPE_CHECKING:
+    from ..spec import Spec
+
+__all__ = ["DATASETS", "SOURCES", "Data", "Split", "check", "from_user", "load", "usual"]
 
 DATASETS: dict[str, Callable[..., Data]] = {
     "digits": digits,
@@ -46,3 +52,16 @@ def check(name: str, root: Path) -> None:
     require(root)
     for path in {find(name, root, file) for file in SOURCES[name].files()} - {None}:
         GLANCES[SOURCES[name].format](path)
+
+
+def load(spec: Spec) -> Data:
+    """
+    The splits of a spec's data set, one of DATASETS, downloaded where they are not there yet.
+
+    Raises
+    ------
+    SpecError, LabError
+        If it can't be had, or its files are damaged.
+    """
+    dataset = pick(DATASETS, spec.dataset, "dataset")
+    return dataset(data_root(), spec.seed, **spec.options_of(dataset))

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from torch.utils.data import Dataset
 
 Split: TypeAlias = Union["tuple[Tensor, Tensor]", "Dataset"]
+Sample: TypeAlias = tuple[tuple[int, ...], int, int]
 
 HELD_OUT = 0.1
 """Fraction of the training samples that becomes the validation set where none is published."""
@@ -45,6 +46,11 @@ class Data:
     """
     tokens: str = ""
     """What a token is where x are text: "bytes" (of UTF-8) or "characters" (the names in `classes`)."""
+
+    @property
+    def sample(self) -> Sample:
+        """What models are told: the shape of one sample, the number of classes, and kinds of tokens."""
+        return self.shape, len(self.classes), self.vocabulary
 
 
 def holds(shape: tuple[int, ...], classes: int, vocabulary: int = 0) -> Callable[[Any], Any]:

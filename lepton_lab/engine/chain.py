@@ -14,6 +14,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from .. import operations
+from ..chains import mismatch
 from ..compressors import Round, Work, plan
 from ..compressors.distill import Distill
 from ..compressors.rehearsal import example
@@ -109,7 +110,7 @@ class Chain:
     def _fits(self) -> None:
         """Refuse data that the parent's module can't take, before time is spent on it; tell what became of it."""
         told, data = read_json(self.folder.path / trained.LINKS / f"{PARENT}.json"), self.data
-        refuse(told, self.spec, data.shape, len(data.classes), data.vocabulary)
+        mismatch(told, self.spec, *data.sample)
         if (names := told.get("parametrized")) and self.strategy.rank == 0 and not self.resumed:
             text = f"weights of {', '.join(names)} were parametrized, as by weight norm: from here on they are plain"
             self.log.write("note", step=0, text=text)
@@ -295,30 +296,6 @@ class Chain:
             named["round"] = item.round
         step = sum(other.epochs for other in self.rounds[: item.number + (text == "done")]) * self.each
         self.log.write("note", step=step, **named, text=f"{item.name}: {text}", **values)
-
-
-def refuse(told: dict[str, Any], spec: Spec, shape: tuple[int, ...], classes: int, vocabulary: int) -> None:
-    """
-    Refuse data on which the parent has no say.
-
-    Parameters
-    ----------
-    told
-        Shape, classes (their names) and vocabulary of the parent's data.
-
-    Raises
-    ------
-    SpecError
-        One sentence that names the difference.
-    """
-    said = f"dataset={spec.dataset!r}: run {spec.parent!r}, which is compressed and teaches,"
-    if tuple(told["shape"]) != tuple(shape):
-        wanted = tuple(told["shape"])
-        raise SpecError(f"{said} takes samples of shape {wanted}, not {tuple(shape)}; take data like its own")
-    if (n := len(told["classes"])) != classes:
-        raise SpecError(f"{said} tells {n} classes apart, and the data have {classes}; take data of as many")
-    if told.get("vocabulary", 0) != vocabulary:
-        raise SpecError(f"{said} knows {told.get('vocabulary', 0)} kinds of tokens, and the data have {vocabulary}")
 
 
 def parameters(module: nn.Module) -> int:

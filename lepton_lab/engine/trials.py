@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
+import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..errors import SpecError
 from ..spec import Spec
@@ -15,18 +16,47 @@ if TYPE_CHECKING:
 
     from ..datasets import Data
 
+T = TypeVar("T")
+NUMBERLESS = (RuntimeError, TypeError)
+"""What torch raises where a tensor without memory is asked for its numbers; the second where NumPy is."""
+log = logging.getLogger(__name__)
+
 
 def bare(make: Callable[[], nn.Module]) -> nn.Module | None:
     """What is made, without memory; None of a model that needs numbers to be made."""
-    import torch
+    return tried(lambda: _without_memory(lambda: make().to("meta")))
 
+
+def tried(act: Callable[[], T]) -> T | None:
+    """
+    What an act on tensors without memory gives; None where it can't be done so, which says nothing of a real one.
+
+    Raises
+    ------
+    SpecError
+        As the act does.
+    """
     try:
-        with torch.random.fork_rng(devices=[]), torch.device("meta"), torch.no_grad():
-            return make().to("meta")
+        return act()
     except SpecError:
         raise
-    except Exception:  # a user's code may raise anything
+    except NUMBERLESS:
         return None
+    except Exception:  # a user's code may raise anything, and then does so in a rank again
+        log.info("a model can't be tried without memory", exc_info=True)
+        return None
+
+
+def _without_memory(act: Callable[[], T]) -> T:
+    import torch
+
+    with torch.random.fork_rng(devices=[]), torch.device("meta"), torch.no_grad():
+        return act()
+
+
+def length(data: Data) -> int:
+    """Number of training samples."""
+    return len(data.train[0]) if isinstance(data.train, tuple) else len(data.train)  # type: ignore[arg-type]
 
 
 def samples(data: Data, count: int) -> Tensor:
@@ -55,17 +85,10 @@ def normalises(model: nn.Module, data: Data, spec: Spec, parts: int) -> None:
     """
     from torch.nn.modules.batchnorm import _BatchNorm
 
-    n = len(data.train[0]) if isinstance(data.train, tuple) else len(data.train)  # type: ignore[arg-type]
+    n = length(data)
     if not alone(spec, n, parts) or not any(isinstance(layer, _BatchNorm) for layer in model.modules()):
         return
-    try:
-        _output(model, data, 1)
-    except ValueError as error:
-        if "more than 1 value per channel" not in str(error):
-            return
-    except Exception:
-        return
-    else:
+    if not tried(lambda: _refuses_one(model, data)):
         return
     smallest = max(2, spec.world * spec.accumulate)  # that a Spec takes
     sizes = sorted(range(smallest, max(n, spec.batch_size) + 1), key=lambda size: abs(size - spec.batch_size))
@@ -93,10 +116,7 @@ def answers(model: nn.Module, data: Data) -> None:
     SpecError
         One sentence that says how to give labels.
     """
-    try:
-        output = _output(model, data, 2)
-    except Exception:
-        return
+    output = tried(lambda: _output(model, data, 2))
     if getattr(output, "ndim", 0) == 2 and output.shape[1] > 1:
         raise SpecError(
             f"data: train y are floats, one a sample, and the model gives {output.shape[1]} numbers: give y.long() if "
@@ -104,9 +124,15 @@ def answers(model: nn.Module, data: Data) -> None:
         )
 
 
+def _refuses_one(model: nn.Module, data: Data) -> bool:
+    """Whether batch normalisation refuses a sample alone."""
+    try:
+        _output(model, data, 1)
+    except ValueError as error:
+        return "more than 1 value per channel" in str(error)
+    return False
+
+
 def _output(model: nn.Module, data: Data, count: int) -> Any:
     """What a copy gives for so many samples, in training and without memory."""
-    import torch
-
-    with torch.random.fork_rng(devices=[]), torch.device("meta"), torch.no_grad():
-        return copy.deepcopy(model).to("meta").train()(samples(data, count))
+    return _without_memory(lambda: copy.deepcopy(model).to("meta").train()(samples(data, count)))

@@ -12,12 +12,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .. import operations
+from .. import datasets, models, operations
 from ..engine import trials
-from ..files import data_root
 from ..host import cores, die_with_parent, entitle, keep_memory
 from ..optimizers import RANGE_TEST
-from ..spec import Spec
 from ..store import shipping
 from ..store.checkpoints import NonFinite
 from ..store.folder import RunFolder
@@ -30,7 +28,6 @@ from . import failures
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
-    from ..datasets import Data
 
 BREAK_OFF = signal.SIGUSR1  # that the supervisor sends to a rank whose step does not end, after a stop
 
@@ -120,7 +117,7 @@ def _train(folder: RunFolder, rank: int, gpu: str | None, sharing: int, log: Log
     np.random.seed(spec.seed)
     torch.manual_seed(spec.seed)  # the same weights on every rank
     shipped = shipping.unpack(folder, ("model", "data", "loss"))
-    data = shipped.get("data") or load_data(spec)
+    data = shipped.get("data") or datasets.load(spec)
     loss = shipped.get("loss") or usual_loss(data)
     if isinstance(loss, torch.nn.Module):
         loss = loss.to(device)
@@ -128,8 +125,8 @@ def _train(folder: RunFolder, rank: int, gpu: str | None, sharing: int, log: Log
     facts = {"threads": threads, "device": _name(device)}
     if not spec.compress:
         optimizer = pick(table("optimizer"), spec.optimizer, "optimizer")
-        model = make_model(spec, shipped.get("model"), data)
-        shipping.trainable(model, spec.model)
+        model = models.make(spec, data.sample, shipped.get("model"))
+        models.trainable(model, spec.model)
         trials.normalises(model, data, spec, strategy.parts)
         strategy.setup(model, lambda parameters: optimizer(parameters, spec))
         seed_all(spec.seed, strategy.stream)
@@ -184,20 +181,6 @@ def _breakable(folder: RunFolder) -> Iterator[None]:
         yield
     finally:
         signal.signal(BREAK_OFF, before)
-
-
-def load_data(spec: Spec) -> Data:
-    """The splits of a data set of the table."""
-    dataset = pick(table("dataset"), spec.dataset, "dataset")
-    return dataset(data_root(), spec.seed, **spec.options_of(dataset))
-
-
-def make_model(spec: Spec, own: Any, data: Data) -> Any:
-    """The model for some data: the user's own as it was passed, or the spec's if that is None."""
-    if own is not None:
-        return shipping.build(own, data.shape, len(data.classes), data.vocabulary)
-    maker = pick(table("model"), spec.model, "model")
-    return maker(data.shape, len(data.classes), data.vocabulary, **spec.options_of(maker))
 
 
 def _name(device: Any) -> str:

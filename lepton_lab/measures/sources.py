@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from .. import datasets
 from ..artifacts.about import About
 from ..errors import LabError
-from ..files import data_root
 from ..store import shipping
 from ..store.folder import RunFolder
-from ..tables import pick, table
 
 if TYPE_CHECKING:
     from torch import nn
@@ -53,11 +52,7 @@ def source(model: Any) -> Source:
 def run_data(run: Any) -> Data:
     """The data that a run was trained on."""
     folder, spec = RunFolder(run.folder), run.spec
-    shipped = shipping.unpack(folder, ("data",)).get("data")
-    if shipped is not None:
-        return shipped
-    dataset = pick(table("dataset"), spec.dataset, "dataset")
-    return dataset(data_root(), spec.seed, **spec.options_of(dataset))
+    return shipping.unpack(folder, ("data",)).get("data") or datasets.load(spec)
 
 
 def some(split: Any, count: int, seed: int = 0) -> Any:

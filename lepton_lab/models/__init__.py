@@ -7,16 +7,20 @@ Adding one: write it here, in a file of its own or beside its kin, and add a lin
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from ..tables import pick
 from . import sequences
 from .images import cnn, mlp, mnist_cnn
+from .own import arguments, build, trainable
 from .sampling import sample
 
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["MODELS", "cnn", "mlp", "mnist_cnn", "sample"]
+    from ..spec import Spec
+
+__all__ = ["MODELS", "arguments", "cnn", "make", "mlp", "mnist_cnn", "sample", "trainable"]
 
 # `gpt` and `transformer` stay names of modules here, whose code is the lesson.
 MODELS: dict[str, Callable[..., nn.Module]] = {
@@ -26,3 +30,27 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "transformer": sequences.transformer,
     "gpt": sequences.gpt,
 }
+
+
+def make(spec: Spec, sample: tuple[tuple[int, ...], int, int], own: Any = None) -> nn.Module:
+    """
+    The fresh model of a spec.
+
+    Parameters
+    ----------
+    spec
+        Names one of MODELS, and its options.
+    sample
+        Shape of one sample, number of classes and kinds of tokens of the data: `data.sample`.
+    own
+        What the user passed instead: a module, which is taken itself, or what makes one.
+
+    Raises
+    ------
+    SpecError
+        If it can make nothing of the samples.
+    """
+    if own is not None:
+        return build(own, *sample)
+    maker = pick(MODELS, spec.model, "model")
+    return maker(*sample, **spec.options_of(maker))

@@ -14,9 +14,9 @@ from ..disks import remedy, why
 from ..engine.tracing import costs
 from ..errors import LabError, Missing, SpecError
 from ..files import read_json
-from ..launchers import devices, resources
+from ..launchers import LAUNCHERS, Ready, resources
 from ..launchers.failures import stall
-from ..launchers.local import leases, reap, submit
+from ..launchers.local import leases
 from ..spec import CELL, Spec
 from ..store import control, provenance, story
 from ..store.failure import Failure
@@ -26,6 +26,7 @@ from ..store.labels import Labelled
 from ..store.naming import title
 from ..store.tail import Tail
 from ..tables import keywords, pick, table
+from .checks import Own, splits
 from .progress import waiting
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 
+LAUNCHER = LAUNCHERS["local"]
 NONFINITE = "NonFinite"  # type of the failure of a run whose loss or weights became NaN or infinite
 MOVED = ("strategy", "world", "device", "options", "timeout")  # what can change when an ended run goes on
 STEERED = ("lr", "clip", "weight_decay")  # what `set` can change in a running job, and `resume` in an ended one
@@ -81,7 +83,7 @@ class Run(Labelled):
     @property
     def state(self) -> str:
         """queued, starting, running, paused, stopping; or ended: done, stopped, failed, interrupted."""
-        return self._folder.state
+        return LAUNCHER.state(self._folder)
 
     @property
     def failure(self) -> Failure | None:
@@ -211,13 +213,13 @@ class Run(Labelled):
                 show(state)
                 time.sleep(POLL)
             show(state)
-        reap()
+        LAUNCHER.collect()
         return state
 
     def stop(self) -> None:
         """Save a checkpoint at the next step and end; an ended run is left as it is."""
         if self.state not in ENDED:
-            control.send(self.folder, "stop")
+            LAUNCHER.signal(self.folder, "stop")
 
     def pause(self) -> None:
         """Stand still at the next step, with everything held in memory."""
@@ -252,10 +254,10 @@ class Run(Labelled):
                 raise LabError(f"run {self.id!r} is {state}: stop it first, to go on with {', '.join(changes)} changed")
             if control.stopping(self.folder):
                 raise LabError(f"run {self.id!r} is stopping: wait for it with run.wait(), then resume")
-            control.send(self.folder, "resume")
+            LAUNCHER.signal(self.folder, "resume")
             return
         spec = self._moved(changes)
-        devices.choose(spec)
+        device = splits(spec, Own())
         lock = self._folder.lock(patience=5.0)  # its supervisor may still be on the way out
         if lock is None:
             raise LabError(f"run {self.id!r} is being resumed by another process")
@@ -274,7 +276,7 @@ class Run(Labelled):
                     f"({why(error, self.folder)}); {remedy(error)}, then resume it again"
                 ) from None
             raise
-        submit((self._folder, lock))
+        LAUNCHER.start(Ready(self._folder, lock, device))
 
     def _queue(self, spec: Spec, steered: dict[str, float]) -> None:
         """Make its folder ready for another life under a spec; if that fails, it is left as it was."""
@@ -349,7 +351,7 @@ class Run(Labelled):
     def _command(self, name: str, **values: Any) -> None:
         if (state := self.state) in ENDED:
             raise LabError(f"run {self.id!r} has ended ({state}): {name} needs a live one")
-        control.send(self.folder, name, **values)
+        LAUNCHER.signal(self.folder, name, **values)
 
     def tail(self) -> Tail:
         """A reader of new events from the first one on; each `read()` returns those since the last."""

@@ -2,32 +2,21 @@
 
 from __future__ import annotations
 
-import dataclasses
-import inspect
 import os
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .. import datasets
 from ..chains import plan
-from ..compressors import rehearse
 from ..disks import remedy, why
-from ..engine import chain, trials
-from ..engine.feed import alone
 from ..errors import LabError, SpecError
-from ..files import data_root
-from ..launchers import devices
-from ..launchers.local import submit
-from ..launchers.rank import load_data, make_model
-from ..losses import ignored
-from ..spec import CELL, OWN, Spec
+from ..launchers import LAUNCHERS, Ready
+from ..spec import OWN, Spec
 from ..store import shipping, trained
 from ..store.finding import find
 from ..store.folder import RunFolder
-from ..strategies import STRATEGIES
-from ..strategies.base import Single
 from ..tables import TABLES, keywords, pick, table
+from .checks import Allowed, Own, checks
 from .handle import Run
 
 if TYPE_CHECKING:
@@ -35,7 +24,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-    from ..datasets import Data
+    from ..strategies.base import Single
 
 EPOCHS = 2  # of fine-tuning after each link of a chain
 
@@ -78,102 +67,25 @@ def launch(
     SpecError, LabError
         Before anything starts: what can't be shipped, done on this machine, or written.
     """
-    return start(create(spec, model, data, loss, strategy))[0]
+    return start(make(checks(spec, Own(model, data, loss, strategy))))[0]
 
 
-def create(spec: Spec, model: Any = None, data: Any = None, loss: Any = None, strategy: Any = None) -> RunFolder:
-    """The folder of a run that is not started yet, with what was shipped; takes and raises what `launch` does."""
-    if not isinstance(spec, Spec):
-        raise SpecError(f"launch takes a Spec, not a {type(spec).__name__}: lab.launch(lab.Spec(...))")
-    parts = {"model": model, "data": data, "loss": loss, "strategy": strategy}
-    parts = {name: part for name, part in parts.items() if part is not None}
-    if parts:
-        shipping.check(**parts)
-    spec = named(spec, parts)
-    spec.check_strategy()
-    if strategy is not None and (why := strategy.refuse(spec)):
-        raise SpecError(why)
-    devices.choose(spec)
-    devices.start_method()
-    if data is not None:
-        parts["data"] = datasets.from_user(data, spec.seed, ignored(loss))
-    elif "dataset" not in spec.own:
-        datasets.check(spec.dataset, data_root())
-    if spec.parent:
-        return _child(spec.replace(parent=find(spec.parent).id), parts)
-    suit(spec, parts.get("data"))
-    fit(spec, model, parts.get("data"))
-    if data is not None:
-        agree(spec, model, parts["data"], loss is None)
-    if parts:
-        return RunFolder.create(spec, lambda draft: shipping.pack(draft, parts))
-    return RunFolder.create(spec)
+def make(allowed: Allowed) -> tuple[RunFolder, str]:
+    """The folder of a run that is not started yet, with what is shipped and a copy of its parent; and its device."""
+    parent = allowed.parent
+    replaced = {*allowed.parts} | {name for name, field in OWN.items() if field not in allowed.spec.own}
+    replaced |= {"model"} if parent else set()
+    source = parent.folder if parent else allowed.like
 
+    def prepare(draft: Path) -> None:
+        if source:
+            shipping.carry(source, draft, replaced)
+        if allowed.parts:
+            shipping.pack(draft, allowed.parts)
+        if parent:  # so that it may go
+            trained.adopt(draft, parent.module, parent.facts)
 
-def suit(spec: Spec, data: Data | None = None) -> None:
-    """
-    Refuse a model of the table that can make nothing of the samples; no data set is read, and no torch needed.
-
-    Raises
-    ------
-    SpecError
-        In one sentence, that says which model would suit.
-    """
-    if spec.parent or "model" in spec.own or (data is None and "dataset" in spec.own):
-        return
-    sample = table("dataset")[spec.dataset].sample if data is None else (data.shape, len(data.classes), data.vocabulary)
-    if why := table("model")[spec.model].refuse(*sample):
-        raise SpecError(why)
-
-
-def fit(spec: Spec, model: Any = None, data: Data | None = None) -> None:
-    """Refuse in the cell what the strategy can't split, as a copy without memory tells."""
-    strategy = STRATEGIES.get(spec.strategy, Single)
-    if spec.world == 1 or strategy.fits is Single.fits:
-        return
-    if model is None and not spec.options.get("sequence_parallel"):  # names and options have told all
-        return
-    data = data or load_data(spec)
-    if (module := _bare(spec, model, data)) is None:  # the ranks will see
-        return
-    try:
-        strategy(spec, **spec.options_of(strategy)).fits(module, trials.samples(data, 1))
-    except SpecError:
-        raise
-    except Exception:
-        return  # a model that needs numbers to compute
-
-
-def agree(spec: Spec, model: Any, data: Data, usual: bool) -> None:
-    """
-    Refuse in the cell what a user's own model can't do with the user's own data.
-
-    Parameters
-    ----------
-    usual
-        Whether no loss of the user's own is given.
-    """
-    if usual:
-        datasets.usual(data)
-    if model is None:
-        return
-    strategy = STRATEGIES.get(spec.strategy, Single)
-    begin, end = strategy(spec, **spec.options_of(strategy)).holds(0, spec.world)["batch"]
-    parts = round(1 / (end - begin))
-    n = len(data.train[0]) if isinstance(data.train, tuple) else len(data.train)  # type: ignore[arg-type]
-    doubtful = usual and trials.labelled(data)
-    if (doubtful or alone(spec, n, parts)) and (module := _bare(spec, model, data)) is not None:
-        trials.normalises(module, data, spec, parts)
-        if doubtful:
-            trials.answers(module, data)
-
-
-def _bare(spec: Spec, model: Any, data: Data) -> nn.Module | None:
-    """The model without memory; None where it can't be made so."""
-    import copy
-
-    own = model if inspect.isroutine(model) or isinstance(model, type) else copy.deepcopy(model)
-    return trials.bare(lambda: make_model(spec, own, data))
+    return RunFolder.create(allowed.spec, prepare), allowed.device
 
 
 def compress(run: Run | str, chain: Any, data: Any = None, **changes: Any) -> Run:
@@ -240,75 +152,6 @@ def changed(spec: Spec, changes: dict[str, Any]) -> Spec:
     return spec.replace(**changes)
 
 
-def _child(spec: Spec, parts: dict[str, Any], like: Path | None = None) -> RunFolder:
-    """
-    The folder of a run that compresses another's model, with a copy of it, so that the parent may go.
-
-    Parameters
-    ----------
-    parts
-        What is shipped with it.
-    like
-        Folder of another child of the same parent, whose code and copy are taken.
-    """
-    if "model" in parts:
-        given = shipping.name(parts["model"])
-        raise SpecError(f"model={given}: the model is that of parent={spec.parent!r}; leave it out")
-    adopted = trained.adopted(like) if like else None
-    source, (module, told) = (like, adopted) if like and adopted else _parent(spec)
-    if "data" in parts:
-        given = parts["data"]
-        chain.refuse(told, spec, given.shape, len(given.classes), given.vocabulary)
-        parts["data"] = _alike(given, told)
-    rehearse(module, spec, tuple(told["shape"]), len(told["classes"]), told.get("vocabulary", 0))
-    replaced = {"model", *parts} | {name for name, field in OWN.items() if field not in spec.own}
-
-    def prepare(draft: Path) -> None:
-        shipping.carry(source, draft, replaced)
-        if parts:
-            shipping.pack(draft, parts)
-        trained.adopt(draft, module, told)
-
-    return RunFolder.create(spec, prepare)
-
-
-def _parent(spec: Spec) -> tuple[Path, tuple[nn.Module, dict[str, Any]]]:
-    """The parent's folder, its module with plain weights, and what that was told of its data."""
-    from ..compressors.layers import parametrized, unparametrized
-
-    folder = find(spec.parent)
-    module, facts = trained.made(folder), folder.facts
-    kept = ("shape", "classes", "vocabulary", "mean", "std")
-    told = {name: facts[name] for name in kept if name in facts}
-    told |= {"parametrized": parametrized(module), "frozen": trained.frozen(folder, module)}
-    return folder.path, (unparametrized(module.eval()), told)
-
-
-def _alike(given: Data, told: dict[str, Any]) -> Data:
-    """A user's own data as the parent knows its own: pixels scaled as those were, and labels by the same names."""
-    numbered = given.classes == [str(i) for i in range(len(given.classes))]
-    return dataclasses.replace(
-        given,
-        mean=tuple(told.get("mean", ())),
-        std=tuple(told.get("std", ())),
-        classes=told["classes"] if numbered else given.classes,
-    )
-
-
-def named(spec: Spec, parts: dict[str, Any]) -> Spec:
-    """The spec with the names of the user's own model, data and strategy in it; one that lacks them is refused."""
-    for name, field in OWN.items():
-        value = getattr(spec, field)
-        if name in parts:
-            spec = spec.replace(**{field: CELL + shipping.name(parts[name])})
-        elif value.startswith(CELL) and not spec.parent:
-            raise SpecError(
-                f"{field}={value!r} was defined in a notebook: pass it again as lab.launch(spec, {name}=...), or "
-                "repeat its run with `lepton-lab run --like RUN_ID`"
-            )
-    return spec
-
-
 def repeat(run: Run, **changes: Any) -> Run:
     """
     Launch a run like another, with the code that was shipped with it; `changes` are Spec fields.
@@ -318,36 +161,24 @@ def repeat(run: Run, **changes: Any) -> Run:
     SpecError
         If a change is refused.
     """
-    return start(copy(run.folder, run.spec.replace(**changes)))[0]
+    return start(make(checks(run.spec.replace(**changes), like=run.folder)))[0]
 
 
-def copy(source: Path, spec: Spec) -> RunFolder:
-    """The folder of a run that is not started yet, with the code that was shipped with another."""
-    RunFolder(source)  # refused where there is none, and so no code
-    devices.choose(spec)
-    replaced = {name for name, field in OWN.items() if field not in spec.own}
-    if "data" in replaced:
-        datasets.check(spec.dataset, data_root())
-    if spec.parent:
-        return _child(spec, {}, source)
-    return RunFolder.create(spec, lambda draft: shipping.carry(source, draft, replaced))
-
-
-def start(*folders: RunFolder) -> list[Run]:
-    """Start fresh runs, one after the other, and return at once; the kernel may go, they need it no more."""
-    submitted: list[tuple[RunFolder, int]] = []
+def start(*made: tuple[RunFolder, str]) -> list[Run]:
+    """Start fresh runs on their devices, one after the other, and return at once; the kernel may go."""
+    ready: list[Ready] = []
     try:
-        for folder in folders:
+        for folder, device in made:
             lock = folder.lock()
             assert lock is not None, "a fresh folder has no other owner"
-            submitted.append((folder, lock))
-        for folder in folders[1:]:
+            ready.append(Ready(folder, lock, device))
+        for folder, _ in made[1:]:
             folder.note(reason="waits for its turn")
     except BaseException as error:
-        for _, lock in submitted:
-            os.close(lock)
+        for run in ready:
+            os.close(run.lock)
         if isinstance(error, LabError):  # locks can't be had there, now or later
-            for folder in folders:
+            for folder, _ in made:
                 shutil.rmtree(folder.path, ignore_errors=True)
         if isinstance(error, OSError):
             raise LabError(
@@ -355,5 +186,5 @@ def start(*folders: RunFolder) -> list[Run]:
                 f"{remedy(error)}, then go on with lab.attach({folder.id!r}).resume()"
             ) from None
         raise
-    submit(*submitted)
-    return [Run(folder) for folder in folders]
+    LAUNCHERS["local"].start(*ready)
+    return [Run(folder) for folder, _ in made]

@@ -10,22 +10,16 @@ import sys
 import types
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..errors import SpecError
 from ..files import read_json, replacing, write_json
-from ..losses import terms
 from ..switches import switched
+from ..values import called
 from .folder import RunFolder
 from .trust import require_own
 
-if TYPE_CHECKING:
-    from torch import nn
-
 PARTS = ("model", "data", "loss", "strategy")
-OFFERED = ("shape", "classes", "vocabulary")  # what a maker of a model may ask for
-
-
 def pack(folder: Path, parts: dict[str, Any]) -> None:
     """
     Write objects into a run's folder: tensors as tensors, code by value, and its source text for people.
@@ -54,7 +48,7 @@ def pack(folder: Path, parts: dict[str, Any]) -> None:
                 torch.save(value, folder / f"{part}.pkl", pickle_module=pickler)
             except Exception as error:
                 why = _culprit(value, error)
-                raise SpecError(f"{part}={name(value)} can't be shipped to another process: {why}") from None
+                raise SpecError(f"{part}={called(value)} can't be shipped to another process: {why}") from None
     _keep_sources(folder / "code", shipped, parts)
 
 
@@ -104,161 +98,6 @@ def carry(source: Path, target: Path, but: set[str]) -> None:
             shutil.copy2(source / f"{name}.pkl", target)
     if (source / "code").exists():
         shutil.copytree(source / "code", target / "code")
-
-
-def check(model: Any = None, data: Any = None, loss: Any = None, strategy: Any = None) -> None:
-    """
-    Refuse at once what can be seen to be no model, no data, no loss or no strategy.
-
-    Raises
-    ------
-    SpecError
-        One sentence that names it.
-    """
-    from torch import nn
-
-    from ..strategies.base import Single
-
-    if model is not None and not callable(model):
-        raise SpecError(
-            f"model={model!r} is no torch.nn.Module and nothing that makes one; names go into Spec(model=...)"
-        )
-    if isinstance(model, nn.Module):
-        trainable(model, name(model))
-    elif model is not None:
-        _arguments(model)
-    if strategy is not None and not (isinstance(strategy, type) and issubclass(strategy, Single)):
-        raise SpecError(
-            f"strategy={strategy!r} is no subclass of lab.Single or lab.Group; names go into Spec(strategy=...)"
-        )
-    if isinstance(data, tuple) and not data:
-        raise SpecError("data=() is empty: give (train, test), (train, val, test) or train")
-    if loss is None:
-        return
-    if isinstance(loss, type) or not callable(loss):
-        raise SpecError(f"loss={name(loss)} can't be called with (output, target); give a function, or nn.MSELoss()")
-    if isinstance(loss, nn.Module) and any(p.requires_grad for p in loss.parameters()):
-        raise SpecError(
-            f"loss={name(loss)} has parameters of its own, which nobody would train: put them into the model"
-        )
-    terms(loss)
-
-
-def trainable(model: nn.Module, called: str) -> None:
-    """
-    Refuse a model that nothing in can be trained.
-
-    Raises
-    ------
-    SpecError
-        If it has no parameters, or all are frozen.
-    """
-    parameters = list(model.parameters())
-    if not parameters:
-        raise SpecError(f"model={called} has no parameters, so that there is nothing to train")
-    if not any(parameter.requires_grad for parameter in parameters):
-        raise SpecError(
-            f"model={called} has {len(parameters)} parameters, all frozen (requires_grad=False): leave some trainable"
-        )
-
-
-def build(maker: Any, shape: tuple[int, ...], classes: int, vocabulary: int = 0) -> nn.Module:
-    """
-    A module from what a user passed as `model`: a module, or a class or function that makes one.
-
-    Parameters
-    ----------
-    maker
-        Called with `shape` (of one sample), `classes` (their number) and `vocabulary` (kinds of tokens, or 0), by name,
-        as far as it asks for them.
-
-    Raises
-    ------
-    SpecError
-        If it asks for something else, or what it makes is no module.
-    """
-    from torch import nn
-
-    model = maker
-    offered = {"shape": shape, "classes": classes, "vocabulary": vocabulary}
-    if not isinstance(maker, nn.Module):
-        model = maker(**{argument: offered[argument] for argument in _arguments(maker)})
-    if not isinstance(model, nn.Module):
-        raise SpecError(f"model={name(maker)} made a {type(model).__name__}, not a torch.nn.Module")
-    _sized(model, shape, vocabulary)
-    return _dense(model)
-
-
-def _dense(model: nn.Module) -> nn.Module:
-    """
-    The model, with every parameter and buffer in memory of its own without gaps.
-
-    An expanded buffer, whose rows are one in memory, can't be written to, as a resume and other ranks must; a part of
-    a larger tensor would be taken for all of it. DDP's broadcast fails on an axis of one with an odd stride. What
-    several names or tensors share, they share after it too.
-    """
-    import torch
-    from torch._prims_common import is_non_overlapping_and_dense_or_false
-    from torch.nn.parameter import is_lazy
-
-    def dense(tensor: torch.Tensor) -> bool:
-        usual = torch.empty(tensor.shape, device="meta").stride()
-        odd = tensor.is_contiguous() and tensor.stride() != usual
-        return is_non_overlapping_and_dense_or_false(tensor) and not odd
-
-    made: dict[Any, torch.Tensor] = {}  # by what tells one view of memory from another
-    for tensor in (*model.parameters(), *model.buffers()):
-        if is_lazy(tensor) or dense(tensor):
-            continue
-        view = tensor.device, tensor.dtype, tensor.data_ptr(), tuple(tensor.shape), tensor.stride()
-        if view not in made or tensor.is_meta:
-            made[view] = tensor.detach().clone(memory_format=torch.contiguous_format)
-        tensor.data = made[view]
-    return model
-
-
-def _sized(model: nn.Module, shape: tuple[int, ...], vocabulary: int) -> None:
-    """Let lazy layers learn their sizes from two samples of zeros, without training anything."""
-    import torch
-    from torch.nn.parameter import is_lazy
-
-    if not any(is_lazy(tensor) for tensor in (*model.parameters(), *model.buffers())):
-        return
-    x = torch.zeros((2, *shape), dtype=torch.long if vocabulary else torch.float32)
-    training = model.training
-    try:
-        with torch.no_grad():
-            model.eval()(x)
-    except Exception as error:
-        why = " ".join(str(error).split())
-        raise SpecError(
-            f"model={name(model)} has lazy layers, whose sizes can't be had from a batch of shape {tuple(x.shape)} "
-            f"({why}); give the layers their sizes"
-        ) from error
-    model.train(training)
-    if any(is_lazy(tensor) for tensor in (*model.parameters(), *model.buffers())):
-        raise SpecError(f"model={name(model)} has lazy layers that a batch does not reach; give them their sizes")
-
-
-def _arguments(maker: Any) -> list[str]:
-    """Which of OFFERED a maker asks for."""
-    wanted = [
-        p for p in inspect.signature(maker).parameters.values() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
-    ]
-    for p in wanted:
-        if p.name not in OFFERED and p.default is p.empty:
-            raise SpecError(
-                f"model={name(maker)} needs {p.name!r}, which nobody gives it: only `shape`, `classes` and "
-                f"`vocabulary` are passed; give it a default, or pass model=lambda: {name(maker)}(...)"
-            )
-    return [p.name for p in wanted if p.name in OFFERED]
-
-
-def name(value: Any) -> str:
-    """What to call an object that a user passed: its own name, else its class's."""
-    while isinstance(value, tuple):  # (train, test), (x, y)
-        value = value[0]
-    return getattr(value, "__name__", None) or type(value).__name__
 
 
 @contextlib.contextmanager

@@ -56,13 +56,9 @@ def made(folder: RunFolder) -> nn.Module:
     if folder.spec.compress:
         return _chained(folder)
     facts = folder.facts
-    told = (tuple(facts["shape"]), len(facts["classes"]), facts.get("vocabulary", 0))
+    sample = (tuple(facts["shape"]), len(facts["classes"]), facts.get("vocabulary", 0))
     shipped = shipping.unpack(folder, ("model",))
-    if "model" in shipped:
-        module = shipping.build(shipped["model"], *told)
-    else:
-        maker = models.MODELS[folder.spec.model]
-        module = maker(*told, **folder.spec.options_of(maker))
+    module = models.make(folder.spec, sample, shipped.get("model"))
     checkpoints.newest(folder, module)
     return module
 

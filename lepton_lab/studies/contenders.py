@@ -3,48 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..charts import contestant
 from ..errors import SpecError, shown
-from ..launchers import devices
+from ..run.checks import Own, splits
 from ..run.handle import MOVED
-from ..run.launching import fit
 from ..spec import Spec
 from ..tables import keywords, pick, table
 
-if TYPE_CHECKING:
-    from ..datasets import Data
-
 
 def contenders(
-    spec: Spec, strategies: Iterable[Any] | None, model: Any = None, data: Data | None = None
-) -> tuple[list[Spec], dict[str, str]]:
+    spec: Spec, strategies: Iterable[Any] | None, own: Own | None = None
+) -> tuple[list[tuple[Spec, str]], dict[str, str]]:
     """
-    A spec under several strategies, as `race` takes them, for a model and data of the user's own where there are.
+    A spec under several strategies, as `race` takes them, for what the user brings.
 
     Returns
     -------
     tuple
-        The specs of those that can do it here, in order; and of the others, by name, why not, as `launch` says it.
+        Spec and device of those that can do it here, in order; of the others, by name, why not, as `launch` says it.
 
     Raises
     ------
     SpecError
         If an entry is not what `race` takes, or its strategy is unknown.
     """
-    specs: list[Spec] = []
+    able: list[tuple[Spec, str]] = []
     refused: dict[str, str] = {}
     for changed in [fields(spec, one) for one in entries(strategies)]:
         try:
             contender = spec.replace(**changed)
-            contender.check_strategy()
-            fit(contender, model, data)
-            devices.choose(contender)
-            specs.append(contender)
+            able.append((contender, splits(contender, own or Own())))
         except SpecError as error:
             refused[contestant(spec.model_copy(update=changed))] = str(error)
-    return specs, refused
+    return able, refused
 
 
 def entries(strategies: Iterable[Any] | None) -> list[Any]:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from ..charts import CHARTS, Curve, contestants, footprint, number, read
 from ..charts.pictures import picture
-from ..datasets import from_user
 from ..errors import SpecError
-from ..losses import ignored
+from ..run.checks import Allowed, Own, named, trains
 from ..run.handle import MOVED, POLL, Run
-from ..run.launching import copy, create, named, start
+from ..run.launching import make, start
 from ..section import NONE, Section, table
 from ..spec import Spec
 from ..store.folder import ENDED
@@ -67,15 +68,29 @@ def race(
     """
     if not isinstance(spec, Spec):
         raise SpecError(f"race takes a Spec, not a {type(spec).__name__}: lab.race(lab.Spec(...), ['single', 'ddp'])")
-    parts = {"model": model, "data": data, "loss": loss}
-    spec = named(spec, {name: part for name, part in parts.items() if part is not None})
-    own = None if data is None else from_user(data, spec.seed, ignored(loss))
-    specs, refused = contenders(spec, strategies, model, own)
-    if not specs:
+    return entered(spec, strategies, Own(model, data, loss))
+
+
+def entered(spec: Spec, strategies: Iterable[Any] | None, own: Own, strict: bool = False) -> Race:
+    """The race of those that can do the spec; `strict`: of all that are named, or of none."""
+    spec = named(spec, own.parts)
+    own.splits(spec)  # what is wrong with the data is no strategy's word
+    able, refused = contenders(spec, strategies, own)
+    if strict and refused:
+        raise SpecError("\n".join(refused.values()))
+    if not able:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in refused.items())
         raise SpecError(f"strategies={strategies!r}: none can do this spec ({reasons or 'none was given'})")
-    first = create(specs[0], **parts)
-    return Race(start(first, *(copy(first.path, other) for other in specs[1:])), refused)
+    first = trains(*able[0], own)
+    folder, device = make(first)
+    others = [make(_like(first, folder.path, *other)) for other in able[1:]]
+    return Race(start((folder, device), *others), refused)
+
+
+def _like(first: Allowed, path: Path, spec: Spec, device: str) -> Allowed:
+    """Another contender, which takes the code that was shipped with the first."""
+    parent = first.parent and replace(first.parent, folder=path)
+    return Allowed(spec.replace(parent=first.spec.parent), device, {}, parent, path)
 
 
 class Race:

@@ -11,12 +11,10 @@ from .. import datasets
 from ..charts import number, read
 from ..charts.sweep import Sweep
 from ..errors import LabError, SpecError
-from ..files import data_root
-from ..launchers.rank import load_data
-from ..losses import ignored
 from ..optimizers import RANGE_TEST
+from ..run.checks import Own, checks
 from ..run.handle import POLL, Run
-from ..run.launching import changed, launch
+from ..run.launching import changed, make, start
 from ..spec import Spec
 from ..store.folder import ENDED
 from ..store.naming import title
@@ -67,7 +65,8 @@ def find_lr(
     if not isinstance(spec, Spec):
         raise SpecError(f"find_lr takes a Spec, not a {type(spec).__name__}: lab.find_lr(lab.Spec(...))")
     _check(spec, lowest, highest, steps)
-    run = launch(_rising(spec, data, loss, lowest, highest, steps), model=model, data=data, loss=loss)
+    own = Own(model, data, loss)
+    (run,) = start(make(checks(_rising(spec, own, lowest, highest, steps), own)))
     try:
         _follow(run, steps)
     except BaseException:  # an interrupted cell too: nobody waits for it any more
@@ -88,13 +87,10 @@ def _check(spec: Spec, lowest: float, highest: float, steps: int) -> None:
         raise SpecError(f"parent={spec.parent!r}: a rate is sought for a fresh model; leave out parent and compress")
 
 
-def _rising(spec: Spec, data: Any, loss: Any, lowest: float, highest: float, steps: int) -> Spec:
+def _rising(spec: Spec, own: Own, lowest: float, highest: float, steps: int) -> Spec:
     """The spec of the run: as many epochs as the steps need, without evaluations and checkpoints between."""
-    own = datasets.from_user(data, spec.seed, ignored(loss)) if data is not None else None
-    if own is None and "dataset" not in spec.own:
-        datasets.check(spec.dataset, data_root())
-        own = load_data(spec)
-    n = _samples(own.train) if own else 1
+    data = own.splits(spec) or (None if "dataset" in spec.own else datasets.load(spec))
+    n = _samples(data.train) if data else 1
     batch = n if spec.optimizer == "gd" else min(spec.batch_size, n)
     epochs = -(-steps // -(-n // batch))
     found = changed(spec, {"schedule": RANGE_TEST, "lr": float(highest), "warmup": 0, "epochs": epochs, "name": NAME})

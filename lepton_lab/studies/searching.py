@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..chains import chain_name
 from ..charts import CHARTS, Chart
 from ..errors import LabError, SpecError, needs, unknown, whole
+from ..run.checks import Own, splits
 from ..run.estimates import Estimate, estimate, measured
 from ..run.handle import Run
 from ..run.launching import EPOCHS, changed, compress
@@ -108,7 +109,7 @@ def search(
         raise SpecError(f"links=(): must hold at least one of {', '.join(LINKS)}")
     estimate(parent)  # refuses what has no model yet
     first = {"epochs": EPOCHS, **changes, "parent": parent.id, "compress": list(links[:1])}
-    changed(parent.spec, first).check_strategy()  # refused here, since each chain would be
+    splits(changed(parent.spec, first), Own())  # refused here, since each chain would be
     if "accuracy_drop" in budget and not parent.facts.get("classes"):
         raise SpecError(
             f"budget={{'accuracy_drop': {budget['accuracy_drop']!r}}}: run {parent.id!r} is a regression, whose "

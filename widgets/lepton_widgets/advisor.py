@@ -120,15 +120,12 @@ def _chosen(spec: Spec, own: dict[str, Any]) -> dict[str, Any]:
 
 def fault(spec: Spec, own: dict[str, Any]) -> str:
     """Why a spec with the user's own model, data or loss would fail in its first step; "" where it would not."""
-    from lepton_lab.datasets import from_user
+    from lepton_lab.run.checks import Own
     from lepton_lab.studies.advice import rehearsed
     from lepton_lab.studies.advice.rehearsal import Unknown
 
-    parts = _chosen(spec, own)
     try:
-        if "data" in parts:
-            parts["data"] = from_user(parts["data"], spec.seed)
-        rehearsed(spec, **parts)
+        rehearsed(spec, Own(**_chosen(spec, own)))
     except Unknown:
         return ""
     except SpecError as error:

@@ -13,9 +13,8 @@ from typing import Any
 import ipywidgets as ipw
 
 from lepton_lab.errors import SpecError
-from lepton_lab.launchers import devices
 from lepton_lab.optimizers import factor
-from lepton_lab.run.launching import suit
+from lepton_lab.run.checks import glance
 from lepton_lab.spec import CELL, OWN, Spec
 from lepton_lab.tables import TABLES, table
 
@@ -103,9 +102,7 @@ class Form:
         specs = []
         for chosen in itertools.product(*axes.values()):
             specs.append(Spec(**_with(values, dict(zip(axes, chosen, strict=True)))))
-            specs[-1].check_strategy()
-            devices.choose(specs[-1])
-            suit(specs[-1], self._data if specs[-1].dataset == self._own.get("dataset") else None)
+            glance(specs[-1], self._data if specs[-1].dataset == self._own.get("dataset") else None)
         return specs
 
     def _values(self) -> tuple[dict[str, Any], dict[str, list[str]]]:
@@ -139,7 +136,7 @@ class Form:
         if own and self._data is None:
             return []
         data = self._data
-        sample = (data.shape, len(data.classes), data.vocabulary) if own else table("dataset")[values["dataset"]].sample
+        sample = data.sample if own else table("dataset")[values["dataset"]].sample
         return [name for name, maker in table("model").items() if maker.refuse(*sample)]
 
     def _tell(self, field: str, obstacles: Mapping[str, str]) -> None:

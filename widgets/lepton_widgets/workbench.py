@@ -16,7 +16,8 @@ from lepton_lab.datasets import from_user
 from lepton_lab.errors import LabError, SpecError
 from lepton_lab.launchers import local
 from lepton_lab.spec import CELL, OWN, Spec
-from lepton_lab.store import provenance, shipping
+from lepton_lab.store import provenance
+from lepton_lab.values import called
 
 from .advisor import Advisor
 from .form import MAIN, MORE, Form, code, describe, preview
@@ -86,7 +87,7 @@ class Workbench(Shown, ipw.VBox):
             if isinstance(own[part], str):
                 fields[part] = own.pop(part)
         self._own = {part: value for part, value in own.items() if value is not None}
-        names = {OWN[part]: CELL + shipping.name(self._own[part]) for part in OWN if part in self._own}
+        names = {OWN[part]: CELL + called(self._own[part]) for part in OWN if part in self._own}
         chosen = (spec or Spec()).replace(**fields, **names)
         self._names = names
         self._preview = ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from .client import reap, submit, warm
+from ...store.control import send as signal
+from .client import collect, start, state, warm
 
-__all__ = ["reap", "submit", "warm"]
+__all__ = ["collect", "signal", "start", "state", "warm"]

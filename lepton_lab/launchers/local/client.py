@@ -11,12 +11,14 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ...store.failure import Failure
 from ...store.folder import RunFolder
 from .. import devices
+from ..base import Ready
 from . import leases
 
 CODE = "from lepton_lab.launchers.local.zygote import main; main()"
@@ -158,24 +160,29 @@ def warm() -> None:
     there is a run, and none after.
     """
     with _lock:
-        reap()
+        collect()
         if _stays():
             _get()
 
 
-def submit(*runs: tuple[RunFolder, int]) -> None:
+def start(*runs: Ready) -> None:
     """
     Hand runs, each with our lock on it, to one supervisor; ours no more. Returns without waiting.
 
     It does them one after the other, and holds the locks of those to come.
     """
     with _lock:
-        reap()
+        collect()
         try:
-            _hand(_order(runs), runs)
+            _hand(_order(runs), tuple((run.folder, run.lock) for run in runs))
         finally:
-            for _, lock in runs:
-                os.close(lock)
+            for run in runs:
+                os.close(run.lock)
+
+
+def state(folder: RunFolder) -> str:
+    """How a run stands: one of LIVE or ENDED; ours are dead once nobody holds the lock on their folder."""
+    return folder.state
 
 
 def close() -> None:
@@ -188,10 +195,10 @@ def close() -> None:
     if gone:
         with contextlib.suppress(subprocess.TimeoutExpired):
             gone.process.wait(30)
-    reap()
+    collect()
 
 
-def reap() -> None:
+def collect() -> None:
     """Drop a warm process that has ended, so that it does not stay a zombie."""
     global _warm
     with _lock:
@@ -213,10 +220,10 @@ def _stays() -> bool:
     return os.environ.get("LEPTON_LAB_STANDBY") != "0"
 
 
-def _order(runs: Runs) -> dict[str, Any]:
+def _order(runs: Sequence[Ready]) -> dict[str, Any]:
     """What a supervisor must know of its runs, and of the launching process."""
     return {
-        "runs": {str(folder.path): _wanted(folder) for folder, _ in runs},
+        "runs": {str(run.folder.path): _wanted(run) for run in runs},
         "since": time.time_ns(),
         "queues": str(leases.root()),
         "env": dict(os.environ),
@@ -226,11 +233,10 @@ def _order(runs: Runs) -> dict[str, Any]:
     }
 
 
-def _wanted(folder: RunFolder) -> dict[str, Any]:
+def _wanted(run: Ready) -> dict[str, Any]:
     """What a run needs: found out here, so that a supervisor that waits does little, and so takes little memory."""
-    device = devices.choose(folder.spec)
-    wanted = {"device": device, "slots": devices.slots(device), "world": folder.spec.world}
-    return {"folder": str(folder.path), **wanted}
+    wanted = {"device": run.device, "slots": devices.slots(run.device), "world": run.folder.spec.world}
+    return {"folder": str(run.folder.path), **wanted}
 
 
 def _hand(order: dict[str, Any], runs: Runs, again: bool = False) -> None:

@@ -12,13 +12,9 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from ...datasets import check
 from ...errors import LabError, SpecError, shown, unknown
-from ...files import data_root
-from ...launchers import devices
-from ...run.launching import named
+from ...run.checks import glance, named
 from ...spec import Spec
-from ...store.finding import find
 from ..index import label
 
 KEYS = ("base", "axes", "seeds")
@@ -164,11 +160,7 @@ def _cells(base: Mapping[str, Any], axes: Mapping[str, list[Any]]) -> tuple[Cell
 
 def _spec(base: Mapping[str, Any], given: Mapping[str, Any]) -> Spec:
     """The spec of a combination, named by what sets it apart; refused where this machine can't run it."""
-    spec = named(Spec(**{str(name): value for name, value in {**base, **given}.items()}), {})
-    devices.choose(spec)
-    if spec.parent:
-        spec = spec.replace(parent=find(spec.parent).id)
-    check(spec.dataset, data_root())
+    spec = glance(named(Spec(**{str(name): value for name, value in {**base, **given}.items()}), {}))
     apart = Cell(spec, tuple(given)).label if given else ""
     name = f"{spec.name}: {apart}" if spec.name and apart else spec.name or apart
     longest = next(rule.max_length for rule in Spec.model_fields["name"].metadata if hasattr(rule, "max_length"))

@@ -8,15 +8,12 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from ...datasets import from_user
+from ...datasets import load
 from ...errors import SpecError, whole
-from ...launchers.rank import load_data
-from ...losses import ignored
+from ...run.checks import Own, named, splits
 from ...run.handle import Run
-from ...run.launching import fit, named
 from ...section import NONE, Section, table
 from ...spec import Spec
-from ...store import shipping
 from ...store.folder import RunFolder
 from ...strategies.work import Cost, shown
 from ...tables import table as family
@@ -25,7 +22,6 @@ from ..contenders import entries, fields
 if TYPE_CHECKING:
     import pandas as pd
 
-    from ...strategies.base import Single
     from ...strategies.work import Workload
 
 WORLDS = (1, 2, 4)
@@ -164,25 +160,19 @@ def advise(
     """
     if isinstance(spec, Run):
         run, spec = spec, spec.spec
-        parts = shipping.unpack(RunFolder(run.folder))
-        strategy = parts.pop("strategy", None)
-        work = rehearsed(spec, **parts)
-        rows = [row(spec, work, kind=strategy), *_rows(spec, work, worlds, strategies, parts)]
+        own = Own.shipped(RunFolder(run.folder))
+        work = rehearsed(spec, own)
+        rows = [row(spec, work, {}, own), *_rows(spec, work, worlds, strategies, own)]
         rows[0].measured = measured(run) if rows[0].cost else {}
         return Advice(rows)
     if not isinstance(spec, Spec):
         raise SpecError(f"advise takes a Spec or a Run, not a {type(spec).__name__}: lab.advise(lab.Spec(...))")
-    parts = {"model": model, "data": data, "loss": loss}
-    parts = {name: part for name, part in parts.items() if part is not None}
-    spec = named(spec, parts)
-    if data is not None:
-        parts["data"] = from_user(data, spec.seed, ignored(loss))
-    return Advice(_rows(spec, rehearsed(spec, **parts), worlds, strategies, parts))
+    own = Own(model, data, loss)
+    spec = named(spec, own.parts)
+    return Advice(_rows(spec, rehearsed(spec, own), worlds, strategies, own))
 
 
-def _rows(
-    spec: Spec, work: Workload, worlds: Iterable[int], strategies: Iterable[Any] | None, own: Mapping[str, Any]
-) -> list[Row]:
+def _rows(spec: Spec, work: Workload, worlds: Iterable[int], strategies: Iterable[Any] | None, own: Own) -> list[Row]:
     """Strategies and worlds to look at; where one process is among them, it stands for all with one rank."""
     if isinstance(worlds, str) or not isinstance(worlds, Iterable):
         raise SpecError(f"worlds={worlds!r}: must be a list of numbers of ranks, such as {list(WORLDS)}")
@@ -194,16 +184,10 @@ def _rows(
     for one, placed in asked:
         alone = one["strategy"] == "single"
         kept += [one] if placed else [{**one, "world": n} for n in worlds if not stands or alone == (n == 1)]
-    return [row(spec, work, changes, own=own) for changes in kept]
+    return [row(spec, work, changes, own) for changes in kept]
 
 
-def row(
-    spec: Spec,
-    work: Workload,
-    changes: dict[str, Any] | None = None,
-    kind: type[Single] | None = None,
-    own: Mapping[str, Any] = {},
-) -> Row:
+def row(spec: Spec, work: Workload, changes: dict[str, Any], own: Own) -> Row:
     """
     What a spec would cost with its strategy, world and options changed.
 
@@ -213,18 +197,14 @@ def row(
         What to train, and what `rehearsed` gave for it.
     changes
         Fields of the spec.
-    kind
-        The user's own strategy, where the spec names one.
     own
-        The user's own model and data.
+        What the user brings.
     """
-    changes = changes or {}
     name, world = (changes.get(name, getattr(spec, name)) for name in ("strategy", "world"))
     try:
         asked = spec.replace(**changes)
-        asked.check_strategy()  # as at a launch, where no other model can come any more
-        fit(asked, own.get("model"), own.get("data"))
-        kind = kind or family("strategy")[name]
+        splits(asked, own, here=False)
+        kind = own.strategy if "strategy" in asked.own else family("strategy")[name]
         cut = asked.model_copy(update={"accumulate": work.spec.accumulate})
         cost = kind(cut, **asked.options_of(kind)).cost(work)
     except SpecError as error:
@@ -232,14 +212,16 @@ def row(
     return Row(name, world, cost, cost.why)
 
 
-def rehearsed(spec: Spec, model: Any = None, data: Any = None, loss: Any = None) -> Workload:
+def rehearsed(spec: Spec, own: Own | None = None) -> Workload:
     """One process's step of a spec, however it is split; what was rehearsed last is remembered, but for users' own."""
     alone = spec.replace(**fields(spec, "single"), name="")
-    if model is None and data is None and loss is None:
+    own = own or Own()
+    data = own.splits(spec)
+    if own.model is None and data is None and own.loss is None:
         return _rehearsed(json.dumps(alone.to_dict(), sort_keys=True))
     from .rehearsal import rehearse
 
-    return rehearse(alone, data or load_data(spec), model, loss)
+    return rehearse(alone, data or load(spec), own.model, own.loss)
 
 
 @lru_cache(maxsize=8)
@@ -247,7 +229,7 @@ def _rehearsed(spec: str) -> Workload:
     from .rehearsal import rehearse
 
     alone = Spec(**json.loads(spec))
-    return rehearse(alone, load_data(alone))
+    return rehearse(alone, load(alone))
 
 
 def measured(run: Run) -> dict[str, float]:

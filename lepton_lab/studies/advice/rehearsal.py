@@ -18,9 +18,9 @@ from torch.utils._pytree import tree_leaves
 
 from ...engine.feed import Feed
 from ...errors import SpecError, shown
-from ...launchers.rank import make_model
 from ...losses import Criterion, usual_loss
 from ...metrics import counted
+from ...models import make
 from ...spec import Spec
 from ...strategies.base import Single, takes_channels_last
 from ...strategies.work import BACKWARD, FORWARD, GRADIENT, KEPT, LOSS, PASSING, Amount, Event, Held, Workload
@@ -144,7 +144,7 @@ def _set_up(strategy: Single, data: Data, model: Any) -> None:
     spec = strategy.spec
     own = copy.deepcopy(model) if isinstance(model, nn.Module) else model
     optimizer = pick(table("optimizer"), spec.optimizer, "optimizer")
-    strategy.setup(make_model(spec, own, data), lambda parameters: optimizer(parameters, spec))
+    strategy.setup(make(spec, data.sample, own), lambda parameters: optimizer(parameters, spec))
 
 
 def _step(strategy: Single, data: Data, part: tuple[Tensor, Tensor], loss: Any) -> None:

@@ -1,0 +1,327 @@
+"""
+May this run? Asked once, before anything starts: of spec, strategy, devices, data, chain and model, in this order.
+
+Each refuses in a sentence of its own. A new rule goes into the function of what it concerns; launch, compress, race,
+advise, grids, searches and the form then have it.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import inspect
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .. import datasets, models
+from ..chains import mismatch
+from ..compressors import rehearse
+from ..engine import trials
+from ..engine.feed import alone
+from ..errors import SpecError
+from ..files import data_root
+from ..launchers import devices
+from ..losses import ignored, terms
+from ..spec import CELL, OWN, Spec
+from ..store import shipping, trained
+from ..store.finding import find
+from ..store.folder import RunFolder
+from ..strategies import STRATEGIES
+from ..strategies.base import Single
+from ..tables import table
+from ..values import called
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import Tensor, nn
+
+    from ..datasets import Data
+
+
+@dataclass
+class Own:
+    """
+    What a user brings in place of names, as `launch` takes it; None where the spec's names tell.
+
+    Raises
+    ------
+    SpecError
+        If one can be seen to be no model, no data, no loss or no strategy.
+    """
+
+    model: nn.Module | Callable[..., nn.Module] | None = None
+    data: Any = None
+    loss: Callable[[Tensor, Tensor], Tensor] | None = None
+    strategy: type[Single] | None = None
+
+    def __post_init__(self) -> None:
+        self._read: Data | None = None
+        if self.model is not None:
+            _is_model(self.model)
+        kind = self.strategy
+        if kind is not None and not (isinstance(kind, type) and issubclass(kind, Single)):
+            raise SpecError(
+                f"strategy={kind!r} is no subclass of lab.Single or lab.Group; names go into Spec(strategy=...)"
+            )
+        if isinstance(self.data, tuple) and not self.data:
+            raise SpecError("data=() is empty: give (train, test), (train, val, test) or train")
+        if self.loss is not None:
+            _is_loss(self.loss)
+
+    @classmethod
+    def shipped(cls, folder: RunFolder) -> Own:
+        """What was shipped with a run."""
+        parts = shipping.unpack(folder)
+        data = parts.pop("data", None)
+        own = cls(**parts)
+        own._read = data
+        return own
+
+    @property
+    def parts(self) -> dict[str, Any]:
+        """What there is, by name."""
+        return {name: part for name, part in vars(self).items() if name != "_read" and part is not None}
+
+    def splits(self, spec: Spec) -> Data | None:
+        """The user's data as splits, made when first asked for; None where they are those that the spec names."""
+        if self._read is None and self.data is not None:
+            self._read = datasets.from_user(self.data, spec.seed, ignored(self.loss))
+        return self._read
+
+
+@dataclass(frozen=True)
+class Parent:
+    """The run whose model a chain begins with."""
+
+    folder: Path
+    """Where its code is."""
+    module: nn.Module
+    """With plain weights, on the CPU."""
+    facts: dict[str, Any]
+    """What is known of its data, and of its parts."""
+
+
+@dataclass(frozen=True)
+class Allowed:
+    """A run that may be, with what was found out on the way."""
+
+    spec: Spec
+    """With the names of what is the user's own, and its parent's id."""
+    device: str
+    """"cuda" or "cpu"."""
+    parts: dict[str, Any]
+    """What is shipped with it: the user's own, data as splits."""
+    parent: Parent | None = None
+    like: Path | None = None
+    """Folder of another run, whose shipped code it takes."""
+
+
+def checks(spec: Spec, own: Own | None = None, like: Path | None = None) -> Allowed:
+    """
+    Refuse what can be seen to fail, before anything starts.
+
+    Parameters
+    ----------
+    spec
+        What to train and how.
+    own
+        What the user brings.
+    like
+        Folder of another run, with whose shipped code this one is to train.
+
+    Raises
+    ------
+    SpecError, LabError
+        In one sentence that says what would do.
+    """
+    own = own or Own()
+    if like is not None:
+        RunFolder(like)  # refused where there is none, and so no code
+    spec = named(spec, own.parts, like is not None)
+    return trains(spec, splits(spec, own), own, like)
+
+
+def named(spec: Spec, parts: dict[str, Any], shipped: bool = False) -> Spec:
+    """The spec with the names of the user's own in it; one that lacks them is refused, but where they are shipped."""
+    if not isinstance(spec, Spec):
+        raise SpecError(f"launch takes a Spec, not a {type(spec).__name__}: lab.launch(lab.Spec(...))")
+    for name, field in OWN.items():
+        value = getattr(spec, field)
+        if name in parts:
+            spec = spec.replace(**{field: CELL + called(parts[name])})
+        elif value.startswith(CELL) and not spec.parent and not shipped:
+            raise SpecError(
+                f"{field}={value!r} was defined in a notebook: pass it again as lab.launch(spec, {name}=...), or "
+                "repeat its run with `lepton-lab run --like RUN_ID`"
+            )
+    return spec
+
+
+def splits(spec: Spec, own: Own, here: bool = True) -> str:
+    """
+    Refuse what the strategy can't split over the spec's ranks; gives the device of each, as `Allowed` has it.
+
+    Of all that `checks` asks it is what differs between strategies.
+
+    Parameters
+    ----------
+    here
+        Whether this machine is to do it; its devices are not asked else.
+    """
+    spec.check_strategy()
+    if own.strategy is not None and "strategy" in spec.own and (why := own.strategy.refuse(spec)):
+        raise SpecError(why)
+    device = ""
+    if here:
+        device = devices.choose(spec)
+        devices.start_method()
+    if not spec.parent:
+        _fits(spec, own)
+    return device
+
+
+def trains(spec: Spec, device: str, own: Own, like: Path | None = None) -> Allowed:
+    """Refuse data and models that don't go together: the rest of `checks`, alike for all strategies."""
+    parts, data = own.parts, own.splits(spec)
+    if data is not None:
+        parts["data"] = data
+    elif "dataset" not in spec.own:
+        datasets.check(spec.dataset, data_root())
+    if spec.parent:
+        return _compresses(spec, own, parts, device, like)
+    suits(spec, data)
+    if data is not None:
+        _agrees(spec, own, data)
+    return Allowed(spec, device, parts, like=like)
+
+
+def glance(spec: Spec, data: Data | None = None) -> Spec:
+    """What of `checks` reads no data and makes no model, for a form, at every change, and for grids; the spec."""
+    spec.check_strategy()
+    devices.choose(spec)
+    if data is None and "dataset" not in spec.own:
+        datasets.check(spec.dataset, data_root())
+    suits(spec, data)
+    return spec.replace(parent=find(spec.parent).id) if spec.parent else spec
+
+
+def suits(spec: Spec, data: Data | None = None) -> None:
+    """
+    Refuse a model of the table that can make nothing of the samples; no data set is read, and no torch needed.
+
+    Raises
+    ------
+    SpecError
+        In one sentence, that says which model would suit.
+    """
+    if spec.parent or "model" in spec.own or (data is None and "dataset" in spec.own):
+        return
+    sample = table("dataset")[spec.dataset].sample if data is None else data.sample
+    if why := table("model")[spec.model].refuse(*sample):
+        raise SpecError(why)
+
+
+def _is_model(model: Any) -> None:
+    """Refuse what is no model, and makes none."""
+    from torch import nn
+
+    if not callable(model):
+        raise SpecError(
+            f"model={model!r} is no torch.nn.Module and nothing that makes one; names go into Spec(model=...)"
+        )
+    if isinstance(model, nn.Module):
+        models.trainable(model, called(model))
+    else:
+        models.arguments(model)
+
+
+def _is_loss(loss: Any) -> None:
+    """Refuse what is no loss, or one that learns."""
+    from torch import nn
+
+    if isinstance(loss, type) or not callable(loss):
+        raise SpecError(f"loss={called(loss)} can't be called with (output, target); give a function, or nn.MSELoss()")
+    if isinstance(loss, nn.Module) and any(p.requires_grad for p in loss.parameters()):
+        raise SpecError(
+            f"loss={called(loss)} has parameters of its own, which nobody would train: put them into the model"
+        )
+    terms(loss)
+
+
+def _fits(spec: Spec, own: Own) -> None:
+    """Refuse a model that the strategy can't split, as a copy without memory tells."""
+    strategy = STRATEGIES.get(spec.strategy, Single)
+    if spec.world == 1 or strategy.fits is Single.fits:
+        return
+    if own.model is None and ("model" in spec.own or not spec.options.get("sequence_parallel")):
+        return  # names and options have told all, or nothing more is at hand
+    data = own.splits(spec) or datasets.load(spec)
+    if (module := _bare(spec, own, data)) is not None:
+        trials.tried(lambda: strategy(spec, **spec.options_of(strategy)).fits(module, trials.samples(data, 1)))
+
+
+def _agrees(spec: Spec, own: Own, data: Data) -> None:
+    """Refuse what the user's own data, model and loss can't do together."""
+    usual = own.loss is None
+    if usual:
+        datasets.usual(data)
+    if own.model is None:
+        return
+    strategy = STRATEGIES.get(spec.strategy, Single)
+    begin, end = strategy(spec, **spec.options_of(strategy)).holds(0, spec.world)["batch"]
+    parts = round(1 / (end - begin))
+    doubtful = usual and trials.labelled(data)
+    if (doubtful or alone(spec, trials.length(data), parts)) and (module := _bare(spec, own, data)) is not None:
+        trials.normalises(module, data, spec, parts)
+        if doubtful:
+            trials.answers(module, data)
+
+
+def _bare(spec: Spec, own: Own, data: Data) -> nn.Module | None:
+    """The model without memory; None where it can't be made so."""
+    maker = inspect.isroutine(own.model) or isinstance(own.model, type)
+    model = own.model if maker else copy.deepcopy(own.model)
+    return trials.bare(lambda: models.make(spec, data.sample, model))
+
+
+def _compresses(spec: Spec, own: Own, parts: dict[str, Any], device: str, like: Path | None) -> Allowed:
+    """Refuse a chain that can't be applied to its parent's model, and data of which that knows nothing."""
+    if own.model is not None:
+        raise SpecError(f"model={called(own.model)}: the model is that of parent={spec.parent!r}; leave it out")
+    parent = _adopted(like) or _parent(spec := spec.replace(parent=find(spec.parent).id))
+    if (data := parts.get("data")) is not None:
+        mismatch(parent.facts, spec, *data.sample)
+        parts["data"] = _alike(data, parent.facts)
+    sample = tuple(parent.facts["shape"]), len(parent.facts["classes"]), parent.facts.get("vocabulary", 0)
+    rehearse(parent.module, spec, *sample)
+    return Allowed(spec, device, parts, parent, like)
+
+
+def _adopted(like: Path | None) -> Parent | None:
+    """The parent as another child of it has it, since it may be gone."""
+    adopted = trained.adopted(like) if like else None
+    return Parent(like, *adopted) if like and adopted else None
+
+
+def _parent(spec: Spec) -> Parent:
+    """The parent, with plain weights."""
+    from ..compressors.layers import parametrized, unparametrized
+
+    folder = find(spec.parent)
+    module, facts = trained.made(folder), folder.facts
+    known = {name: facts[name] for name in ("shape", "classes", "vocabulary", "mean", "std") if name in facts}
+    known |= {"parametrized": parametrized(module), "frozen": trained.frozen(folder, module)}
+    return Parent(folder.path, unparametrized(module.eval()), known)
+
+
+def _alike(data: Data, facts: dict[str, Any]) -> Data:
+    """A user's own data as the parent knows its own: pixels scaled as those were, and labels by the same names."""
+    numbered = data.classes == [str(i) for i in range(len(data.classes))]
+    return dataclasses.replace(
+        data,
+        mean=tuple(facts.get("mean", ())),
+        std=tuple(facts.get("std", ())),
+        classes=facts["classes"] if numbered else data.classes,
+    )

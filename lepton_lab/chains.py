@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
     Link = dict[str, dict[str, Any]]
 
-STRATEGIES = ("single", "ddp", "zero", "fsdp", "hybrid", "local_sgd", "diloco")
-"""Those that split no layer and no chain of layers, so that they train whatever module a compressor makes."""
 FORMS = 'a name, such as "quantize"; a pair, such as ("prune", 0.5); or {"prune": {"ratio": 0.5, "rounds": 2}}'
 
 
@@ -118,29 +116,21 @@ def refuse(spec: Spec) -> str:
             f"compress={shown(spec.compress)}: needs parent=..., the id of the run whose model is compressed; "
             "lab.compress(run, chain) names it"
         )
-    if "strategy" not in spec.own and spec.strategy not in STRATEGIES:
+    able = [name for name, strategy in table("strategy").items() if strategy.trains_any_module]
+    if "strategy" not in spec.own and spec.strategy not in able:
         return (
             f"strategy={spec.strategy!r}: can't train what a compressor makes, since it cuts models that it knows; "
-            f"take one of {', '.join(STRATEGIES)}"
+            f"take one of {', '.join(able)}"
         )
     before: list[tuple[str, dict[str, Any]]] = []
     for name, options in links(spec):
-        if why := _misplaced(name, options, before) or table("compressor")[name].refuse(options, before, spec):
+        compressor = table("compressor")[name](**options)
+        for other, given in before:
+            if why := table("compressor")[other](**given).bears(compressor):
+                return f"compress: {name!r} after {other!r}: {why}"
+        if why := compressor.refuse(options, before, spec):
             return why
         before.append((name, options))
-    return ""
-
-
-def _misplaced(name: str, options: dict[str, Any], before: list[tuple[str, dict[str, Any]]]) -> str:
-    """Orders that can't work, whatever the compressor."""
-    for other, given in before:
-        said = f"compress: {name!r} after {other!r}"
-        if other == "quantize":
-            return f"{said}: quantize must be the last link, since what comes after it would change its numbers"
-        if other == "mask" and (name != "quantize" or options.get("aware")):
-            return f"{said}: it would undo the mask, whose zeros hold only while mask itself trains; put mask after it"
-        if other == "lora" and not given.get("merge", True) and name != "quantize":
-            return f"{said}: adapters that are not merged must be the last to train; take merge=True"
     return ""
 
 

@@ -33,6 +33,11 @@ def table(field: str) -> dict[str, Any]:
     return getattr(importlib.import_module(f".{module}", __package__), name)
 
 
+def trait(field: str, name: str, what: str) -> Any:
+    """What an entry of a family says of itself, as an attribute; None where it says nothing, or is a user's own."""
+    return getattr(table(field).get(name), what, None)
+
+
 def pick(table: Mapping[str, Any], name: str, field: str) -> Any:
     """
     The entry of a table; an unknown name lists the known ones and the nearest.

@@ -15,7 +15,7 @@ from torch import nn
 
 import lepton_lab as lab
 from lepton_lab.cli import main
-from lepton_lab.store.shipping import build
+from lepton_lab.models import build
 
 DEFINE = """
 import torch

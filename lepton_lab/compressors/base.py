@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field
 
@@ -17,6 +17,21 @@ if TYPE_CHECKING:
 
 Epochs = Annotated[int | None, Field(ge=0)]
 """Passes over the training data after a compressor was applied; None takes the spec's `epochs`, 0 has none."""
+
+
+@dataclass(frozen=True)
+class Knob:
+    """The option of a compressor that matters most: one of several names, a fraction, or none but to have it or not."""
+
+    title: str
+    about: str = ""
+    option: str = ""
+    """Its name; "" where there is only the choice to have the link or not."""
+    low: float = 0.0
+    high: float = 0.0
+    """Fractions between which a search tries it."""
+    choices: Mapping[str, str] = field(default_factory=dict)
+    """What each of its names means, in words."""
 
 
 @dataclass(frozen=True)
@@ -56,9 +71,26 @@ class Compressor:
     """
     A module goes in, and one of the same inputs and outputs comes out that is to need less.
 
-    The others override what they change of `refuse`, `apply`, `objective` and `finish`. An instance is made for each
-    link of a chain and process; all that has to survive is in the module.
+    The others override what they change of `refuse`, `bears`, `apply`, `objective` and `finish`, and of the attributes.
+    An instance is made for each link of a chain and process; all that has to survive is in the module.
     """
+
+    knob: ClassVar[Knob | None] = None
+    """What of it a search tries and a form shows; None of one that makes nothing smaller."""
+    last = False
+    """Whether it can only end a chain."""
+    keeps_zeros = False
+    """Whether weights that are zero stay so in it, and in the fine-tuning after it."""
+    labels = True
+    """Whether the fine-tuning after it looks at the labels."""
+    student: Mapping[str, Any] = {}
+    """The model, by its name and options, that it puts in place of the chain's; empty where it keeps that."""
+    scheme = "fp32"
+    """How the file of a chain that it ends stores numbers and computes, a name of SCHEMES."""
+    calibration = 0
+    """Training samples on which the file's scheme measures the ranges of activations."""
+    keep: Sequence[str] = ()
+    """Layers that the file's scheme leaves in floats."""
 
     def __init__(self, *, epochs: Epochs = None) -> None:
         self.epochs = epochs
@@ -89,6 +121,10 @@ class Compressor:
         spec
             What the whole run is asked to do.
         """
+        return ""
+
+    def bears(self, after: Compressor) -> str:
+        """Why another link can't come after this one, as the end of a sentence; "" where it can."""
         return ""
 
     def apply(self, model: nn.Module, work: Work) -> nn.Module:

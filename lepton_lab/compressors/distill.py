@@ -10,7 +10,7 @@ from ..answers import class_axis
 from ..errors import SpecError, unknown
 from ..losses import Criterion, Objective
 from ..tables import keywords, table
-from .base import Compressor, Epochs, Work
+from .base import Compressor, Epochs, Knob, Work
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -32,6 +32,8 @@ class Distill(Compressor):
     whose divergence is the squared error, without a temperature. With `features`, student and teacher are also to find
     the same samples of a batch alike: that needs all of them in one place, so world=1 and accumulate=1.
     """
+
+    knob = Knob("Distill: the parent teaches it")
 
     def __init__(
         self,

@@ -36,6 +36,12 @@ class Lora(Compressor):
         super().__init__(epochs=epochs)
         self.rank, self.alpha, self.merge = rank, alpha, merge  # alpha / rank scales what is added
 
+    def bears(self, after: Compressor) -> str:
+        """What trains after it would find thin layers beside the others."""
+        if self.merge or after.last:
+            return ""
+        return "adapters that are not merged must be the last to train; take merge=True"
+
     def apply(self, model: nn.Module, work: Work) -> nn.Module:
         """Everything frozen, and an adapter beside each layer."""
         import torch

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field
 
 from ..errors import SpecError
-from .base import Compressor, Epochs, Work
+from .base import Compressor, Epochs, Knob, Work
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -23,6 +23,8 @@ class LowRank(Compressor):
     convolution of k x k becomes one of k x k to r channels, and one of 1 x 1 from them (Zhang and others,
     arXiv:1505.06798).
     """
+
+    knob = Knob("Low rank", "Rank to keep, of the full one; 0 leaves the layers whole", "rank", 0.1, 0.6)
 
     def __init__(
         self,

@@ -55,6 +55,12 @@ class Mask(Compressor):
             )
         return ""
 
+    def bears(self, after: Compressor) -> str:
+        """What trains after it would lose its zeros."""
+        if after.keeps_zeros:
+            return ""
+        return "it would undo the mask, whose zeros hold only while mask itself trains; put mask after it"
+
     def apply(self, model: nn.Module, work: Work) -> nn.Module:
         """Each layer behind a mask, chosen by the size of its weights."""
         from .layers import Masked, replace, shared, weighted

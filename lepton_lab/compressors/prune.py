@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field
 
 from ..errors import SpecError, needs, unknown
-from .base import Compressor, Epochs, Work
+from .base import Compressor, Epochs, Knob, Work
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -29,6 +29,8 @@ class Prune(Compressor):
     several `rounds` the ratio grows as 1 - (1 - r / rounds)^3 of it (Zhu and Gupta, arXiv:1710.01878), with a share of
     the epochs after each.
     """
+
+    knob = Knob("Prune", "Channels, neurons and heads to remove; 0 prunes nothing", "ratio", 0.1, 0.9)
 
     def __init__(
         self,

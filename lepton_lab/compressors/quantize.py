@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field
 
 from ..errors import SpecError, needs, unknown
-from .base import Compressor, Epochs, Work
+from .base import Compressor, Epochs, Knob, Work
 
 if TYPE_CHECKING:
     from torch import nn
@@ -25,6 +25,19 @@ class Quantize(Compressor):
     computes with the numbers that int8 leaves, so that int8_static loses less.
     """
 
+    knob = Knob(
+        "Arithmetic",
+        "How the file computes",
+        "scheme",
+        choices={
+            "int8": "int8, calibrated",
+            "int8_dynamic": "int8, dynamic",
+            "int8_weights": "int8 weights only",
+            "bf16": "bfloat16",
+        },
+    )
+    last = True
+
     def __init__(
         self,
         *,
@@ -38,11 +51,16 @@ class Quantize(Compressor):
         self.scheme = STATIC if scheme == "int8" else scheme
         self.calibration = calibration if self.scheme == STATIC else 0  # training samples that ranges are measured on
         self.keep, self.aware = list(keep), aware  # layers that stay in float; whether to train with rounding
+        self.keeps_zeros = not aware  # zero is a number of every scheme, and training moves it
 
     @property
     def trains(self) -> bool:
         """Only if it is to be aware of the rounding."""
         return self.aware
+
+    def bears(self, after: Compressor) -> str:
+        """Nothing comes after it."""
+        return "quantize must be the last link, since what comes after it would change its numbers"
 
     @classmethod
     def refuse(cls, options: dict[str, Any], before: list[tuple[str, dict[str, Any]]], spec: Spec) -> str:

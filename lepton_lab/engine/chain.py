@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 from .. import operations
 from ..chains import mismatch
 from ..compressors import Round, Work, plan
-from ..compressors.distill import Distill
 from ..compressors.rehearsal import example
 from ..errors import LabError, SpecError
 from ..files import read_json, write_json
@@ -157,7 +156,7 @@ class Chain:
         """Train the parent on for as many epochs as the chain did, in the same order; or take it from another run."""
         here = place(self.folder, CONTROL)
         here.mkdir(parents=True, exist_ok=True)
-        unlabelled = any(isinstance(c := item.compressor(), Distill) and not c.labels for item in self.rounds)
+        unlabelled = any(not item.compressor().labels for item in self.rounds)
         epochs = 0 if unlabelled else self.epochs
         if self.strategy.rank == 0 and not (here / "looked").exists():  # once: other ranks rely on what it found
             key = self.spec.to_dict() | {"epochs": epochs, "chain": None}
@@ -242,7 +241,7 @@ class Chain:
     def _frozen(self, name: str, number: int) -> list[str]:
         """Names of the parts of a round's module that stay in evaluation, as in the parent; of a student none."""
         before = [] if name == CONTROL else self.rounds[: number + 1]
-        if any(isinstance(c := item.compressor(), Distill) and c.student for item in before):
+        if any(item.compressor().student for item in before):
             return []
         return read_json(self.folder.path / trained.LINKS / f"{PARENT}.json").get("frozen", [])
 

@@ -9,17 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 from .. import artifacts
 from ..compressors import Round
-from ..compressors.distill import Distill
-from ..compressors.quantize import Quantize
 from ..errors import LabError
 from ..spec import CELL
 from ..store import shipping
 from ..store.folder import RunFolder
 from ..store.trained import ARTIFACT, DONE, peers, place
 from . import TRAINED_ON, measure
+from .sources import some
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
     from ..datasets import Data
 
@@ -41,13 +40,12 @@ def deliver(folder: RunFolder, rounds: list[Round], data: Data) -> dict[str, Any
     """
     spec, path = folder.spec, folder.path / ARTIFACT
     made = [item.compressor() for item in rounds]
-    student = next((c.student["model"] for c in made if isinstance(c, Distill) and "model" in c.student), spec.model)
+    student = next((c.student["model"] for c in made if "model" in c.student), spec.model)
     about = artifacts.About.of(data, student, chain=spec.compress, parent=spec.parent)
-    how: dict[str, Any] = {}
-    if isinstance(last := made[-1], Quantize):
-        samples = raw(data, last.calibration, spec.seed) if last.calibration else None
-        how = {"scheme": last.scheme, "calibration": samples, "keep": last.keep}
-    file = _written(path, shipping.kept(place(folder, rounds[-1].number) / DONE), about, **how)
+    last = made[-1]
+    samples = some(data.train, last.calibration, spec.seed) if last.calibration else None
+    module = shipping.kept(place(folder, rounds[-1].number) / DONE)
+    file = _written(path, module, about, last.scheme, calibration=samples, keep=last.keep)
     dense, control = peers(folder)
     found = measure(file, data, peers=True, dense=dense, control=control)
     largest = max(found.latency)
@@ -72,9 +70,9 @@ def rehearse(folder: RunFolder, rounds: list[Round], data: Data) -> None:
         What `deliver` would raise.
     """
     made = [item.compressor() for item in rounds]
-    if not folder.spec.model.startswith(CELL) or any(isinstance(c, Distill) and c.student for c in made):
+    if not folder.spec.model.startswith(CELL) or any(c.student for c in made):
         return
-    scheme = made[-1].scheme if isinstance(made[-1], Quantize) else "fp32"
+    scheme = made[-1].scheme
     runtimes = artifacts.SCHEMES[scheme].runtimes
     scheme = "fp32" if artifacts.SCHEMES[scheme].calibrated else scheme
     with tempfile.TemporaryDirectory() as draft:
@@ -93,14 +91,3 @@ def _written(
             with contextlib.suppress(LabError):
                 return artifacts.write(path, module, about, scheme, runtime=runtime, **how)
         raise error
-
-
-def raw(data: Data, count: int, seed: int) -> Tensor:
-    """Up to so many training samples as the data hold them, drawn at random: (count, *shape)."""
-    import torch
-
-    n = len(data.train[0]) if isinstance(data.train, tuple) else len(data.train)
-    chosen = torch.randperm(n, generator=torch.Generator().manual_seed(seed))[:count]
-    if isinstance(data.train, tuple):
-        return data.train[0][chosen]
-    return torch.stack([torch.as_tensor(data.train[i][0]) for i in chosen.tolist()])

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from ..spec import Spec
 
-__all__ = ["MODELS", "arguments", "cnn", "make", "mlp", "mnist_cnn", "sample", "trainable"]
+__all__ = ["MODELS", "arguments", "build", "cnn", "make", "mlp", "mnist_cnn", "sample", "trainable"]
 
 # `gpt` and `transformer` stay names of modules here, whose code is the lesson.
 MODELS: dict[str, Callable[..., nn.Module]] = {

@@ -34,7 +34,9 @@ def misfit(name: str, takes: str, shape: tuple[int, ...], classes: int, vocabula
     return SpecError(f"model={name!r}: takes {takes}, but the samples are {found}; take model={fits!r}")
 
 
-def takes(words: str, fits: Callable[[tuple[int, ...], int, int], bool]) -> Callable[[Any], Any]:
+def takes(
+    words: str, fits: Callable[[tuple[int, ...], int, int], bool], *, layers: int = 0, dealt: str = ""
+) -> Callable[[Any], Any]:
     """
     Say of a model's maker which samples it takes, so that others are refused before anything is made of them.
 
@@ -47,6 +49,10 @@ def takes(words: str, fits: Callable[[tuple[int, ...], int, int], bool]) -> Call
         What it takes, in words.
     fits
         Whether it takes samples of a shape, a number of classes, and a vocabulary.
+    layers
+        Layers with weights, between which a pipeline can cut it; 0 where its option `depth` tells.
+    dealt
+        The option of which tensor parallel ranks get equal numbers; "" where its layers can't be cut.
     """
 
     def mark(maker: Any) -> Any:
@@ -54,7 +60,7 @@ def takes(words: str, fits: Callable[[tuple[int, ...], int, int], bool]) -> Call
             fit = fits(shape, classes, vocabulary)
             return "" if fit else str(misfit(maker.__name__, words, shape, classes, vocabulary))
 
-        maker.refuse = refuse
+        maker.refuse, maker.layers, maker.dealt = refuse, layers, dealt
         return maker
 
     return mark

@@ -20,7 +20,7 @@ UNPADDED = 18  # pixels: smaller images would vanish in three unpadded convoluti
 POOLABLE = 5  # pixels: smaller images are worth more than the time that pooling them would save
 
 
-@takes("numbers", lambda shape, classes, vocabulary: not vocabulary)
+@takes("numbers", lambda shape, classes, vocabulary: not vocabulary, layers=2, dealt="hidden")
 def mlp(
     shape: tuple[int, ...], classes: int, vocabulary: int = 0, *, hidden: Size = 128, dropout: Dropout = 0.0
 ) -> nn.Module:
@@ -61,7 +61,7 @@ def mlp(
     )
 
 
-@takes(IMAGES, images)
+@takes(IMAGES, images, layers=5)
 def cnn(
     shape: tuple[int, ...], classes: int, vocabulary: int = 0, *, hidden: Size = 64, dropout: Dropout = 0.0
 ) -> nn.Module:
@@ -93,7 +93,7 @@ def cnn(
     return _convolutional(shape, classes, (32, 64, 64), hidden, dropout)
 
 
-@takes(IMAGES, images)
+@takes(IMAGES, images, layers=4)
 def mnist_cnn(
     shape: tuple[int, ...], classes: int, vocabulary: int = 0, *, hidden: Size = 128, dropout: Dropout = 0.25
 ) -> nn.Module:

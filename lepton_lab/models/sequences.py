@@ -20,6 +20,7 @@ PATCHES = 8  # a side, about, that an image is cut into by default
     lambda shape, classes, vocabulary: (
         images(shape, classes, vocabulary) or bool(vocabulary and len(shape) == 1 and vocabulary != classes)
     ),
+    dealt="heads",
 )
 def transformer(
     shape: tuple[int, ...],
@@ -74,7 +75,7 @@ def transformer(
     return Transformer(embed, max(classes, 1), width, heads, depth, dropout)
 
 
-@takes("texts: tokens, each to be predicted from those before it", texts)
+@takes("texts: tokens, each to be predicted from those before it", texts, dealt="heads")
 def gpt(
     shape: tuple[int, ...],
     classes: int,

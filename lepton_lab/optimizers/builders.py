@@ -10,7 +10,7 @@ and sparse gradients have no fused kernel, and take torch's own choice too.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import SpecError
 from ..spec import Spec
@@ -22,6 +22,28 @@ if TYPE_CHECKING:
     Params = list[nn.Parameter]
 
 
+def traits(*, additive: bool = False, momentum: bool = False, whole_matrices: bool = False) -> Callable[[Any], Any]:
+    """
+    Say of an optimizer what others must know of it; where nothing is said, it is none of these.
+
+    Parameters
+    ----------
+    additive
+        Whether its steps are as small as its gradients, since it does not scale each value's by their history.
+    momentum
+        Whether it looks at the spec's `momentum`.
+    whole_matrices
+        Whether it needs whole matrices, so that no rank can update a part of one.
+    """
+
+    def mark(build: Any) -> Any:
+        build.additive, build.momentum, build.whole_matrices = additive, momentum, whole_matrices
+        return build
+
+    return mark
+
+
+@traits(additive=True)
 def sgd(params: Params, spec: Spec) -> Optimizer:
     """
     Stochastic gradient descent, without momentum.
@@ -33,6 +55,7 @@ def sgd(params: Params, spec: Spec) -> Optimizer:
     return torch.optim.SGD(params, spec.lr, weight_decay=spec.weight_decay, fused=_real(params))
 
 
+@traits(additive=True)
 def gd(params: Params, spec: Spec) -> Optimizer:
     """
     Full-batch gradient descent: one step an epoch, over all training samples.
@@ -42,6 +65,7 @@ def gd(params: Params, spec: Spec) -> Optimizer:
     return sgd(params, spec)
 
 
+@traits(additive=True, momentum=True)
 def momentum(params: Params, spec: Spec) -> Optimizer:
     """
     Gradient descent with momentum (heavy ball).
@@ -53,6 +77,7 @@ def momentum(params: Params, spec: Spec) -> Optimizer:
     return torch.optim.SGD(params, spec.lr, momentum=spec.momentum, weight_decay=spec.weight_decay, fused=_real(params))
 
 
+@traits(additive=True, momentum=True)
 def nesterov(params: Params, spec: Spec) -> Optimizer:
     """
     Gradient descent with Nesterov's accelerated momentum.
@@ -143,6 +168,7 @@ def nadam(params: Params, spec: Spec) -> Optimizer:
     return torch.optim.NAdam(params, spec.lr, weight_decay=spec.weight_decay)
 
 
+@traits(momentum=True, whole_matrices=True)
 def muon(params: Params, spec: Spec) -> Optimizer:
     """
     Muon: momentum made orthogonal for hidden weights and kernels, AdamW for the rest.

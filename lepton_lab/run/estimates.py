@@ -210,8 +210,6 @@ def _figures(
 def _ending(spec: Spec) -> tuple[str, tuple[str, ...]]:
     """The scheme of the artifact that a chain ends with, and the layers that it leaves in floats."""
     name, options = next(iter(spec.compress[-1].items()))
-    if name != "quantize":
-        return "fp32", ()
     made = table("compressor")[name](**options)
     return made.scheme, tuple(made.keep)
 

@@ -131,7 +131,7 @@ def _labelled(data: Any, spec: Spec) -> Any:
     if len(data) != 3:
         raise SpecError("data: train has no labels: give ((x, None), val, test), since what is held out needs some")
     for item in (item for item in plan(spec) if item.epochs):
-        if item.name != "distill" or item.options.get("labels", True):
+        if item.compressor().labels:
             told = "the only link that trains without is {'distill': {'labels': False}}"
             raise SpecError(f"data: train has no labels, and {item.name!r} trains with them; {told}")
     import torch

@@ -20,6 +20,8 @@ from .folder import RunFolder
 from .trust import require_own
 
 PARTS = ("model", "data", "loss", "strategy")
+
+
 def pack(folder: Path, parts: dict[str, Any]) -> None:
     """
     Write objects into a run's folder: tensors as tensors, code by value, and its source text for people.

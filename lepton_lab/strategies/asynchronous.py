@@ -29,6 +29,7 @@ class Asynchronous(Group):
     """
 
     exact = False
+    trains_any_module = False
 
     def __init__(self, spec: Spec, staleness: int) -> None:
         super().__init__(spec)

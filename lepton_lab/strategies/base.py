@@ -42,6 +42,8 @@ class Single:
     """Name of an option other than whose default it computes something else."""
     gpus = True
     """Whether its ranks can compute on GPUs."""
+    trains_any_module = True
+    """Whether it splits no layer and no chain of layers, so that it trains whatever module a compressor makes."""
 
     def __init__(self, spec: Spec, *, threads: Annotated[int, Field(ge=0)] = 0) -> None:
         self.spec = spec

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..spec import Spec
+from ..tables import trait
 from .shards import Gathered, as_plain, check_rows, named_state, sharded, sharing
 
 if TYPE_CHECKING:
@@ -46,10 +47,10 @@ class FSDP(Gathered):
         name = spec.strategy
         if spec.world == 1:
             return ""
-        if spec.optimizer == "muon":
+        if trait("optimizer", spec.optimizer, "whole_matrices"):
             return (
-                f"optimizer='muon': it needs whole matrices, and strategy={name!r} gives each rank a part of them; "
-                "take optimizer='adamw', or strategy='zero'"
+                f"optimizer={spec.optimizer!r}: it needs whole matrices, and strategy={name!r} gives each rank a part "
+                "of them; take optimizer='adamw', or strategy='zero'"
             )
         if spec.precision == "fp16":
             return (

@@ -13,7 +13,7 @@ from pydantic import Field
 from ..errors import SpecError
 from ..losses import Objective
 from ..spec import Spec
-from ..tables import table
+from ..tables import table, trait
 from .base import begin, evaluating, takes_channels_last
 from .group import Group
 from .timetable import PIPELINES
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from .work import Cost, Workload
 
 SPAN = 4  # micro-batches for each rank by default: enough to keep most of the line busy (Huang, section 2.3)
-LAYERS = {"mlp": 2, "cnn": 5, "mnist_cnn": 4}  # layers with weights, between which these models can be cut
 ENDS = 2  # the embedding and the head, beside the blocks of the others
 
 
@@ -49,6 +48,8 @@ class Pipeline(Group):
     microbatches
         Parts that each batch is split into, at least one for each rank; 0 takes four for each.
     """
+
+    trains_any_module = False
 
     def __init__(
         self,
@@ -277,10 +278,10 @@ def _unfit(spec: Spec) -> str:
         return "precision='fp16': strategy='pipeline' does not scale losses over its stages; take precision='bf16'"
     if spec.compile:
         return "compile=True: strategy='pipeline' runs its stages piece by piece; take compile=False"
-    if spec.optimizer == "muon":
+    if trait("optimizer", spec.optimizer, "whole_matrices"):
         return (
-            "optimizer='muon': it treats the model's last layer apart, and strategy='pipeline' shows each rank only "
-            "its own; take optimizer='adamw'"
+            f"optimizer={spec.optimizer!r}: it treats the model's last layer apart, and strategy='pipeline' shows each "
+            "rank only its own; take optimizer='adamw'"
         )
     return ""
 
@@ -313,7 +314,7 @@ def _cuttable(spec: Spec) -> int:
     """Layers that a model of the table can be cut between; 0 where only the model itself can tell."""
     if depth := _default_depth(spec):
         return int(spec.options.get("depth", depth)) + ENDS
-    return LAYERS.get(spec.model, 0)
+    return trait("model", spec.model, "layers") or 0
 
 
 def _too_few(spec: Spec, schedule: str, layers: int) -> str:

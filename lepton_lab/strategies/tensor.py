@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import SpecError
 from ..spec import CELL, Spec
+from ..tables import table, trait
 from .group import Group, equalize
 from .shards import as_plain, named_state
 from .work import Cost
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
     from .work import Workload
 
-DEALT = {"transformer": "heads", "gpt": "heads", "mlp": "hidden"}  # model -> option: what ranks get equal numbers of
 UNITS = {"hidden": "hidden units"}  # what an option counts, where its name alone does not say it
 
 
@@ -37,6 +37,8 @@ class TensorParallel(Group):
         Cut what is between attention and MLP by tokens, which saves memory.
     """
 
+    trains_any_module = False
+
     def __init__(self, spec: Spec, *, sequence_parallel: bool = False) -> None:
         super().__init__(spec)
         self.sequence_parallel = sequence_parallel
@@ -48,21 +50,21 @@ class TensorParallel(Group):
         if spec.world == 1:
             return ""
         if ranks > 1 and not spec.model.startswith(CELL):
-            if spec.model not in DEALT:
+            dealt = table("model")[spec.model].dealt
+            if not dealt:
                 return (
                     f"{strategy}: model={spec.model!r} is made of convolutions, which it can't cut between ranks; take "
                     "model='transformer', 'gpt' or 'mlp', or strategy='ddp'"
                 )
-            count = (spec.known_options() | spec.options)[DEALT[spec.model]]
-            if why := cls._uneven(spec, DEALT[spec.model], count):
+            if why := cls._uneven(spec, dealt, spec.known_options()[dealt]):
                 return why
-            if spec.model == "mlp" and spec.options.get("sequence_parallel"):
+            if dealt != "heads" and spec.options.get("sequence_parallel"):
                 return (
-                    "options={'sequence_parallel': True}: model='mlp' reads no sequence of tokens; take "
+                    f"options={{'sequence_parallel': True}}: model={spec.model!r} reads no sequence of tokens; take "
                     "model='transformer' or 'gpt', or sequence_parallel=False"
                 )
-        if spec.optimizer == "muon":
-            return f"optimizer='muon': needs whole matrices, which {strategy} cuts; take optimizer='adamw'"
+        if trait("optimizer", spec.optimizer, "whole_matrices"):
+            return f"optimizer={spec.optimizer!r}: needs whole matrices, which {strategy} cuts; take optimizer='adamw'"
         if spec.precision == "fp16":
             return f"precision='fp16': {strategy} has no common scale of the loss for all ranks; take precision='bf16'"
         return ""

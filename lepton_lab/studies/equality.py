@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ..charts import read
 from ..spec import Spec
-from ..tables import table
+from ..tables import table, trait
 
 if TYPE_CHECKING:
     from torch import nn
@@ -19,7 +19,6 @@ FIRST = 10  # steps over which losses are held to each other: rounding has not g
 # Of losses, relative; seen between one process and two on the models here: 7e-7 in fp32 on the CPU.
 TOLERANCE = {"fp32": 1e-5, "fp16": 5e-3, "bf16": 5e-2}
 TF32 = 5e-3  # of fp32 on a GPU, where convolutions multiply with ten bits
-ADDITIVE = ("gd", "sgd", "momentum", "nesterov")  # their steps are as small as their gradients
 
 DIFFERS = "DIFFERS"
 
@@ -74,7 +73,7 @@ def tolerances(spec: Spec, steps: int, gpu: bool) -> tuple[float, float]:
     """
     losses = TF32 if gpu and spec.precision == "fp32" else TOLERANCE[spec.precision]
     values = losses * max(1.0, steps / FIRST)
-    return losses, values if spec.optimizer in ADDITIVE else max(values, spec.lr * math.sqrt(steps))
+    return losses, values if trait("optimizer", spec.optimizer, "additive") else max(values, spec.lr * math.sqrt(steps))
 
 
 def _drawn(run: Run) -> tuple[int, int]:

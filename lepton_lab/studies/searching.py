@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..chains import chain_name
 from ..charts import CHARTS, Chart
+from ..compressors import COMPRESSORS
 from ..errors import LabError, SpecError, needs, unknown, whole
 from ..run.checks import Own, splits
 from ..run.estimates import Estimate, estimate, measured
@@ -28,8 +29,8 @@ BUDGET = {
     "latency_1": "seconds for a batch of 1",
     "accuracy_drop": "accuracy below the dense control's, fraction",
 }
-LINKS = ("prune", "low_rank", "distill", "quantize")
-SCHEMES = ("none", "int8", "int8_dynamic", "int8_weights", "bf16")
+LINKS = tuple(name for name, compressor in COMPRESSORS.items() if compressor.knob)
+NONE_OF = "none"  # of a link's choices: a chain without it
 STEP = 0.05
 """Of the ratios that are tried: what lies between is alike."""
 PEEKS = 40
@@ -258,18 +259,17 @@ class Search:
             self.failure = error
 
     def _chain(self, trial: optuna.Trial) -> list[dict[str, Any]]:
-        """A chain as Optuna suggests it, in the one order that works."""
+        """A chain as Optuna suggests it, in the table's order, which is the one that works."""
         chain: list[dict[str, Any]] = []
-        if "prune" in self._links and trial.suggest_categorical("prune", [True, False]):
-            chain.append({"prune": {"ratio": round(trial.suggest_float("ratio", 0.1, 0.9, step=STEP), 2)}})
-        if "low_rank" in self._links and trial.suggest_categorical("low_rank", [False, True]):
-            chain.append({"low_rank": {"rank": round(trial.suggest_float("rank", 0.1, 0.6, step=STEP), 2)}})
-        if "distill" in self._links and trial.suggest_categorical("distill", [True, False]):
-            chain.append({"distill": {}})
-        if "quantize" in self._links:
-            scheme = trial.suggest_categorical("scheme", SCHEMES)
-            if scheme != "none":
-                chain.append({"quantize": {"scheme": scheme}})
+        for name, compressor in COMPRESSORS.items():
+            if (knob := compressor.knob) is None or name not in self._links:
+                continue
+            if knob.choices:
+                if (choice := trial.suggest_categorical(knob.option, (NONE_OF, *knob.choices))) != NONE_OF:
+                    chain.append({name: {knob.option: choice}})
+            elif trial.suggest_categorical(name, [True, False]):
+                fraction = knob.option and round(trial.suggest_float(knob.option, knob.low, knob.high, step=STEP), 2)
+                chain.append({name: {knob.option: fraction} if knob.option else {}})
         return chain
 
     def _value(self, chain: list[dict[str, Any]]) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from html import escape
-from typing import Any, ClassVar
+from typing import Any
 
 import anywidget
 import ipywidgets as ipw
@@ -25,13 +25,6 @@ from .stack import Stack
 POLL = 0.3
 """Seconds between looks for what a run measured."""
 HEADS = ("", "dense", "estimate", "measured", "error")
-SCHEMES = (
-    ("32-bit floats", ""),
-    ("int8, calibrated", "int8"),
-    ("int8, dynamic", "int8_dynamic"),
-    ("int8 weights only", "int8_weights"),
-    ("bfloat16", "bf16"),
-)
 IMPORTANCE = (("Magnitude", "magnitude"), ("Taylor", "taylor"), ("Random", "random"))
 NOTE = "Estimates run nothing: parameters and multiply-adds are counted, and latency is a prediction, of one thread."
 
@@ -76,11 +69,6 @@ class Compression(Shown, ipw.VBox):
     SpecError, LabError
         If the chain is refused, or the run has no model yet.
     """
-
-    FIELDS: ClassVar[dict[str, tuple[str, str]]] = {
-        "prune": ("Prune", "Channels, neurons and heads to remove; 0 prunes nothing"),
-        "low_rank": ("Low rank", "Rank to keep, of the full one; 0 leaves the layers whole"),
-    }
 
     def __init__(self, run: lab.Run | str, chain: Any = (("prune", 0.5), ("quantize", "int8")), **changes: Any) -> None:
         self._closed = threading.Event()  # first of all, since an object that is refused is closed too
@@ -153,12 +141,15 @@ class Compression(Shown, ipw.VBox):
         return f"Compression of {self.parent.id}: {self.chain}\n{told}\n{NOTE}"
 
     def _build(self) -> None:
+        knobs = {name: compressor.knob for name, compressor in table("compressor").items() if compressor.knob}
         self._ranges = {
-            name: Range(description=title, tooltip=tooltip) for name, (title, tooltip) in self.FIELDS.items()
+            name: Range(description=knob.title, tooltip=knob.about) for name, knob in knobs.items() if knob.high
         }
         self._importance = ipw.Dropdown(options=IMPORTANCE, description="Keep what matters by", tooltip="Importance")
-        self._distill = ipw.Checkbox(description="Distill: the parent teaches it", indent=False)
-        self._scheme = ipw.Dropdown(options=SCHEMES, description="Arithmetic", tooltip="How the file computes")
+        self._distill = ipw.Checkbox(description=knobs["distill"].title, indent=False)
+        knob = knobs["quantize"]
+        schemes = [("32-bit floats", ""), *((words, name) for name, words in knob.choices.items())]
+        self._scheme = ipw.Dropdown(options=schemes, description=knob.title, tooltip=knob.about)
         self._choices = (self._importance, self._distill, self._scheme)
         form = ipw.Box([self._ranges["prune"], self._importance, self._ranges["low_rank"], self._distill, self._scheme])
         form.add_class("ll-form")

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lepton_lab.spec import Spec
-from lepton_lab.tables import keywords, table
+from lepton_lab.tables import keywords, table, trait
 
 from .form import LABELS
 from .sketches import text
@@ -33,8 +33,6 @@ VALUES: dict[str, tuple[Any, ...]] = {
 }
 """Where a slider can stand: fields of Spec, and options of models."""
 NAMES = LABELS | {"hidden": "Hidden units", "dropout": "Dropout", "weight_decay": "L2 (weight decay)"}
-NEEDS = {"momentum": {"field": "optimizer", "among": ["momentum", "nesterov", "muon"]}}
-"""Fields that only some choices of another know."""
 
 
 class Knobs:
@@ -90,13 +88,20 @@ class Knobs:
                 "texts": [text(value) for value in stops],
                 "ordered": field in VALUES,
                 "tooltip": (Spec.model_fields.get(field) or self._option(field)).description or "",
-                "needs": NEEDS.get(field),
+                "needs": _needs(field),
             }
             for field, stops in self.stops.items()
         ]
 
     def _option(self, field: str) -> Any:
         return keywords(table("model")[self.base.model])[field]
+
+
+def _needs(field: str) -> dict[str, Any] | None:
+    """Which choices of another field know this one, where not all do."""
+    if field != "momentum":
+        return None
+    return {"field": "optimizer", "among": [name for name in table("optimizer") if trait("optimizer", name, field)]}
 
 
 def everything(spec: Spec) -> dict[str, Any]:

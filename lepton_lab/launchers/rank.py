@@ -8,6 +8,7 @@ import random
 import signal
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,11 @@ from . import failures
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
+
+    from ..datasets import Data
+    from ..engine.loop import Fit
+    from ..losses import Criterion
+    from ..strategies.base import Single
 
 
 BREAK_OFF = signal.SIGUSR1  # that the supervisor sends to a rank whose step does not end, after a stop
@@ -69,7 +75,8 @@ def main(
     try:
         os.chdir(cwd)
         sys.path[:] = modules
-        outcome = _train(folder, rank, gpu, sharing, log)
+        job = prepare(folder, rank, gpu, sharing, log)
+        outcome = job.chain() if folder.spec.compress else job.train()
         log.close()
         outcomes.send_bytes(outcome.encode())
         code = 0
@@ -92,79 +99,124 @@ def main(
     os._exit(code)
 
 
-def _train(folder: RunFolder, rank: int, gpu: str | None, sharing: int, log: Log) -> str:
+@dataclass
+class Job:
+    """What a rank does, of a run that trains a model or one that compresses another's."""
+
+    folder: RunFolder
+    log: Log
+    strategy: Single
+    """Started, and not set up."""
+    data: Data
+    loss: Criterion
+    model: Any
+    """The user's own as it was shipped, or None."""
+    facts: dict[str, Any]
+    """What each system event tells: threads, device."""
+
+    def train(self) -> str:
+        """Train the spec's model; returns "done" or "stopped"."""
+        from ..engine.loop import Fit, rewind
+
+        self._set_up()
+        self._tell()
+        fit = Fit(self.folder, self.strategy, self.data, self.loss, self.log)
+        if self.folder.facts.get("attempt", 1) > 1:
+            rewind(self.folder, self.log, fit.now.step)
+        try:
+            outcome = self._run(fit)
+        finally:
+            fit.control.close()
+        if figures := self.log.report():
+            self.log.write("note", step=fit.now.step, **figures)
+        return outcome
+
+    def chain(self) -> str:
+        """Apply the spec's chain to the parent's model; returns "done" or "stopped"."""
+        from ..engine.chain import Chain
+        from ..measures import delivery
+
+        self._tell()
+        return Chain(self.folder, self.strategy, self.data, self.loss, self.log, self.facts, delivery).run()
+
+    def _set_up(self) -> None:
+        """Make the model, alike on every rank; then let each stream of samples draw its own numbers."""
+        spec, strategy = self.folder.spec, self.strategy
+        optimizer = pick(table("optimizer"), spec.optimizer, "optimizer")
+        model = models.make(spec, self.data.sample, self.model)
+        models.trainable(model, spec.model)
+        trials.normalises(model, self.data, spec, strategy.parts)
+        strategy.setup(model, lambda parameters: optimizer(parameters, spec))
+        seed_all(spec.seed, strategy.stream)
+
+    def _run(self, fit: Fit) -> str:
+        """The loop, and what may end it early."""
+        try:
+            with _breakable(self.folder):
+                return fit.run()
+        except BrokenOff as stood:
+            outcome = fit.stop()
+            reason = f"its step did not end, and was broken off in {stood}; saved as of step {fit.now.step}"
+        except NonFinite as error:
+            if self.folder.spec.schedule != RANGE_TEST:
+                raise
+            outcome, reason = "stopped", f"the loss diverged at step {error.step}, where a range test ends"
+        self.folder.note(reason=reason)
+        return outcome
+
+    def _tell(self) -> None:
+        """Note what views and artifacts ask for."""
+        self.log.know(self.strategy.report, **self.facts)
+        if self.strategy.rank == 0:
+            fields = ("classes", "vocabulary", "tokens")
+            self.folder.note(
+                shape=list(self.data.shape),
+                **{name: getattr(self.data, name) for name in fields},
+                mean=list(self.data.mean),
+                std=list(self.data.std),
+                threads=self.facts["threads"],
+                device_name=self.facts["device"],
+            )
+
+
+def prepare(folder: RunFolder, rank: int, gpu: str | None, sharing: int, log: Log) -> Job:
+    """
+    Make what a rank works with, in the one order that gives the same weights for every world.
+
+    The strategy starts first, since that may draw numbers and chooses the device. Then every rank begins its generators
+    with the spec's seed, and takes up data and loss; its model is made after that (`Job.train`), from the same numbers.
+    """
     import numpy as np
     import torch
 
-    from ..engine.chain import Chain
-    from ..engine.loop import Fit, rewind
     from ..losses import Criterion, usual_loss
 
     log.start(partial(failures.standing, folder))  # now, since a user's code may stand still in its first line
     spec = folder.spec
-    if gpu is not None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = gpu
-    if sys.platform == "linux":
-        # Loopback only, whatever the host's name resolves to, and a cluster's settings say of other machines.
-        os.environ["GLOO_SOCKET_IFNAME"] = os.environ["NCCL_SOCKET_IFNAME"] = "lo"
-    strategy = shipping.unpack(folder, ("strategy",)).get("strategy")
-    strategy = strategy or pick(table("strategy"), spec.strategy, "strategy")
-    strategy = strategy(spec, **spec.options_of(strategy))
+    _environment(gpu)
+    kind = shipping.unpack(folder, ("strategy",)).get("strategy") or pick(table("strategy"), spec.strategy, "strategy")
+    strategy = kind(spec, **spec.options_of(kind))
     torch.set_num_threads(threads := strategy.threads or max(1, cores() // sharing))
     device = torch.device("cpu" if gpu is None else "cuda:0")
     strategy.start(rank, spec.world, folder.path / "rendezvous", device)
-    random.seed(spec.seed)
-    np.random.seed(spec.seed)
-    torch.manual_seed(spec.seed)  # the same weights on every rank
+    for begin in (random.seed, np.random.seed, torch.manual_seed):
+        begin(spec.seed)
     shipped = shipping.unpack(folder, ("model", "data", "loss"))
     data = shipped.get("data") or datasets.load(spec)
     loss = shipped.get("loss") or usual_loss(data)
     if isinstance(loss, torch.nn.Module):
         loss = loss.to(device)
-    loss = Criterion(loss, data, strategy.step_total)
     facts = {"threads": threads, "device": _name(device)}
-    if not spec.compress:
-        optimizer = pick(table("optimizer"), spec.optimizer, "optimizer")
-        model = models.make(spec, data.sample, shipped.get("model"))
-        models.trainable(model, spec.model)
-        trials.normalises(model, data, spec, strategy.parts)
-        strategy.setup(model, lambda parameters: optimizer(parameters, spec))
-        seed_all(spec.seed, strategy.stream)
-    log.know(strategy.report, **facts)
-    if rank == 0:
-        folder.note(
-            shape=list(data.shape),
-            classes=data.classes,
-            vocabulary=data.vocabulary,
-            tokens=data.tokens,
-            mean=list(data.mean),
-            std=list(data.std),
-            threads=threads,
-            device_name=_name(device),
-        )
-    if spec.compress:
-        from ..measures import delivery
+    return Job(folder, log, strategy, data, Criterion(loss, data, strategy.step_total), shipped.get("model"), facts)
 
-        return Chain(folder, strategy, data, loss, log, facts, delivery).run()
-    fit = Fit(folder, strategy, data, loss, log)
-    if folder.facts.get("attempt", 1) > 1:
-        rewind(folder, log, fit.now.step)
-    try:
-        with _breakable(folder):
-            outcome = fit.run()
-    except BrokenOff as stood:
-        outcome = fit.stop()
-        folder.note(reason=f"its step did not end, and was broken off in {stood}; saved as of step {fit.now.step}")
-    except NonFinite as error:
-        if spec.schedule != RANGE_TEST:
-            raise
-        outcome = "stopped"
-        folder.note(reason=f"the loss diverged at step {error.step}, where a range test ends")
-    finally:
-        fit.control.close()
-    if figures := log.report():
-        log.write("note", step=fit.now.step, **figures)
-    return outcome
+
+def _environment(gpu: str | None) -> None:
+    """Variables that CUDA and the ranks' channels look at when they start."""
+    if gpu is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpu
+    if sys.platform == "linux":
+        # Loopback only, whatever the host's name resolves to, and a cluster's settings say of other machines.
+        os.environ["GLOO_SOCKET_IFNAME"] = os.environ["NCCL_SOCKET_IFNAME"] = "lo"
 
 
 @contextlib.contextmanager

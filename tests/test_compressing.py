@@ -16,7 +16,7 @@ from torch import nn
 import lepton_lab as lab
 from lepton_lab.chains import STRATEGIES
 from lepton_lab.compressors import COMPRESSORS
-from lepton_lab.engine.chain import digest
+from lepton_lab.engine.baseline import digest
 from lepton_lab.errors import SpecError
 from lepton_lab.files import read_json
 from lepton_lab.models import MODELS

@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import re
-import shutil
-import time
-import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from .. import operations
 from ..chains import mismatch
 from ..compressors import Round, Work, plan
 from ..compressors.rehearsal import example
-from ..errors import LabError, SpecError
+from ..errors import SpecError
 from ..files import read_json, write_json
 from ..losses import Criterion
 from ..metrics import curves
@@ -28,9 +21,10 @@ from ..store.folder import MEASURES, RunFolder
 from ..store.log import Log
 from ..store.states import seed_all
 from ..store.trained import ARTIFACT, BEGUN, CONTROL, DONE, PARENT, place
-from ..store.trust import require_own
 from ..strategies.base import Single
 from ..tables import pick, table
+from . import baseline
+from .baseline import FIGURES, digest, figures, wait
 from .evaluation import evaluate
 from .feed import Feed
 from .loop import Fit, Part, rewind
@@ -39,13 +33,6 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from ..datasets import Data
-
-FIGURES = "done.json"  # what a round ended with, beside its module
-OF_RUN = ("compress", "name", "timeout", "checkpoint_every", "eval_every", "strategy", "world", "device")
-"""Fields of a spec that leave the control as it is."""
-ADDRESS = re.compile(r" at 0x[0-9a-f]+")
-"""Of an object that a module tells of: another in each process."""
-POLL = 0.02  # seconds between looks for what rank 0 makes
 
 
 class Chain:
@@ -99,7 +86,7 @@ class Chain:
             for item in self.rounds:
                 if not (place(self.folder, item.number) / DONE).exists() and self._link(item) == "stopped":
                     return "stopped"
-            if not (place(self.folder, CONTROL) / DONE).exists() and self._control() == "stopped":
+            if not (place(self.folder, CONTROL) / DONE).exists() and baseline.control(self) == "stopped":
                 return "stopped"
         finally:
             self.control.close()
@@ -131,7 +118,7 @@ class Chain:
 
         epoch = sum(other.epochs for other in self.rounds[: item.number])
         part = Part(item.epochs, epoch * self.each, epoch, self.epochs * self.each, control=self.control)
-        fit = self._fit(here, applied, part, self.log, item.number, lambda module: compressor.objective(module, work))
+        fit = self.fit(here, applied, part, self.log, item.number, lambda module: compressor.objective(module, work))
         if self.resumed:
             self.resumed = False
             rewind(self.folder, self.log, fit.now.step, f" in {item.name}")
@@ -143,60 +130,13 @@ class Chain:
             return "stopped"
 
         def finished() -> nn.Module:
-            module = compressor.finish(self._trained(here, fit))
-            figures = _figures(fit) | {"parameters": parameters(module)}
-            write_json(here / FIGURES, figures)
-            self._note(item, "done", **figures)
+            module = compressor.finish(self.result(here, fit))
+            ended = figures(fit) | {"parameters": parameters(module)}
+            write_json(here / FIGURES, ended)
+            self._note(item, "done", **ended)
             return module
 
-        self._once(here / DONE, finished)
-        return "done"
-
-    def _control(self) -> str:
-        """Train the parent on for as many epochs as the chain did, in the same order; or take it from another run."""
-        here = place(self.folder, CONTROL)
-        here.mkdir(parents=True, exist_ok=True)
-        unlabelled = any(not item.compressor().labels for item in self.rounds)
-        epochs = 0 if unlabelled else self.epochs
-        if self.strategy.rank == 0 and not (here / "looked").exists():  # once: other ranks rely on what it found
-            key = self.spec.to_dict() | {"epochs": epochs, "chain": None}
-            key = {name: value for name, value in key.items() if name not in OF_RUN} | _content(self.folder)
-            if not self.strategy.exact:
-                key |= {"strategy": self.spec.strategy, "world": self.spec.world}
-            told, figures = f"dense control: trains the parent on for {epochs} epochs, to compare with", {}
-            if epochs < self.epochs:
-                told = "dense control: the parent as it is, since labels are not to be looked at"
-            if found := _done_before(self.folder, key):
-                told = f"dense control: taken from run {found.parents[1].name}"
-                shutil.copy2(found / FIGURES, here)
-                figures = read_json(here / FIGURES)
-                shipping.keep(shipping.kept(found / DONE), here / DONE)
-            write_json(here / "key.json", key)
-            self.log.write("note", step=self.epochs * self.each, link=CONTROL, text=told, **figures)
-            (here / "looked").touch()
-        _wait(here / "looked")
-        if (here / DONE).exists():
-            return "done"
-        log = Log(here / f"rank{self.strategy.rank}.jsonl", self.strategy.rank)
-        log.know(dict, **self.facts)
-        log.start(operations.waiting)
-        self.log.away = True
-        try:
-            begin = self.epochs * self.each
-            part = Part(epochs, begin, 0, begin, control=self.control)  # the run's steps are done
-            fit = self._fit(here, lambda: shipping.kept(here.with_name(f"{PARENT}.pt")), part, log, 0)
-            if fit.run() == "stopped":
-                return "stopped"
-        finally:
-            self.log.away = False
-            log.close()
-
-        def finished() -> nn.Module:
-            write_json(here / FIGURES, _figures(fit))
-            self.log.write("note", step=begin, link=CONTROL, text="dense control: done", **_figures(fit))
-            return self._trained(here, fit)
-
-        self._once(here / DONE, finished)
+        self.once(here / DONE, finished)
         return "done"
 
     def _deliver(self) -> None:
@@ -204,16 +144,16 @@ class Chain:
         path = self.folder.path / MEASURES
         if self.strategy.rank == 0 and not path.exists():
             self.folder.note(evaluating=True)
-            told = self.delivery.deliver(self.folder, self.rounds, self.data)
-            told["control"] = read_json(place(self.folder, CONTROL) / FIGURES)
-            kept = {name: told["artifact"][name] for name in ("bytes", "parameters", "accuracy")}
-            text = f"{ARTIFACT}: {kept['bytes']:,} bytes"
-            self.log.write("note", step=self.epochs * self.each, text=text, artifact=kept)
-            write_json(path, told)
+            measures = self.delivery.deliver(self.folder, self.rounds, self.data)
+            measures["control"] = read_json(place(self.folder, CONTROL) / FIGURES)
+            artifact = {name: measures["artifact"][name] for name in ("bytes", "parameters", "accuracy")}
+            text = f"{ARTIFACT}: {artifact['bytes']:,} bytes"
+            self.log.write("note", step=self.epochs * self.each, text=text, artifact=artifact)
+            write_json(path, measures)
             self.folder.note(evaluating=False)
-        _wait(path)
+        wait(path)
 
-    def _fit(
+    def fit(
         self,
         here: Path,
         make: Callable[[], nn.Module],
@@ -229,7 +169,7 @@ class Chain:
             checkpoints.clear(self.folder)  # of the round before: its module is kept
             return make()
 
-        module = self._once(here / BEGUN, begun)
+        module = self.once(here / BEGUN, begun)
         self._agree(module, here.name)
         trained.freeze(module, self._frozen(here.name, number))
         optimizer = pick(table("optimizer"), self.spec.optimizer, "optimizer")
@@ -245,19 +185,19 @@ class Chain:
             return []
         return read_json(self.folder.path / trained.LINKS / f"{PARENT}.json").get("frozen", [])
 
-    def _trained(self, here: Path, fit: Fit) -> nn.Module:
+    def result(self, here: Path, fit: Fit) -> nn.Module:
         """What a round's last checkpoint holds, on the CPU, whatever the strategy made of it."""
         module = shipping.kept(here / BEGUN)
         checkpoints.load_tensors(self.folder.checkpoint(fit.now.step), module)
         return module.eval()
 
-    def _once(self, path: Path, make: Callable[[], nn.Module]) -> nn.Module:
+    def once(self, path: Path, make: Callable[[], nn.Module]) -> nn.Module:
         """A module that rank 0 makes and writes, if it is not there yet, and all ranks read."""
         if self.strategy.rank == 0 and not path.exists():
             self.folder.note(evaluating=True)  # so that a stop waits for its end
             shipping.keep(make(), path)
             self.folder.note(evaluating=False)
-        _wait(path)
+        wait(path)
         return shipping.kept(path)
 
     def _agree(self, module: nn.Module, what: str) -> None:
@@ -302,21 +242,6 @@ def parameters(module: nn.Module) -> int:
     return sum(p.numel() for p in module.parameters())
 
 
-def digest(module: nn.Module) -> int:
-    """24 bits that tell modules apart: of their structure, weights and buffers."""
-    found = zlib.crc32(ADDRESS.sub("", str(module)).encode())
-    for name, value in module.state_dict().items():
-        found = zlib.crc32(name.encode(), found)
-        found = zlib.crc32(value.detach().cpu().contiguous().flatten().view(_bytes()).numpy(), found)
-    return found & 0xFFFFFF
-
-
-def _bytes() -> Any:
-    import torch
-
-    return torch.uint8
-
-
 def _batches(data: Data, spec: Spec, count: int) -> Iterator[tuple[Tensor, Tensor]]:
     """The first training batches of an epoch, whole and on the CPU."""
     import torch
@@ -329,34 +254,3 @@ def _batches(data: Data, spec: Spec, count: int) -> Iterator[tuple[Tensor, Tenso
             return
         for x, y, _share in batches:
             yield x, y
-
-
-def _figures(fit: Fit) -> dict[str, Any]:
-    """Figures of a finished part on what it was not trained on."""
-    names = (*curves(), "samples")
-    return {split: {name: row[name] for name in names if name in row} for split, row in fit.figures.items()}
-
-
-def _content(folder: RunFolder) -> dict[str, Any]:
-    """What the control is made of beside the spec: the parent's weights, which may have gone on, and shipped data."""
-    told: dict[str, Any] = {"weights": digest(shipping.kept(folder.path / trained.LINKS / f"{PARENT}.pt"))}
-    for name in ("data", "loss"):
-        if (path := folder.path / f"{name}.pkl").exists():
-            with path.open("rb") as file:
-                told[name] = hashlib.file_digest(file, "sha256").hexdigest()
-    return told
-
-
-def _done_before(folder: RunFolder, key: dict[str, Any]) -> Path | None:
-    """The same control in another run's folder."""
-    for path in sorted(folder.path.parent.glob(f"*/{trained.LINKS}/{CONTROL}/{DONE}")):
-        if path.parents[2] != folder.path and read_json(path.with_name("key.json")) == key:
-            with contextlib.suppress(LabError):  # another user's, in a root that several share
-                require_own(path)
-                return path.parent
-    return None
-
-
-def _wait(path: Path) -> None:
-    while not path.exists():
-        time.sleep(POLL)

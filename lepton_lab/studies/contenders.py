@@ -8,7 +8,7 @@ from typing import Any
 from ..charts import contestant
 from ..errors import SpecError, shown
 from ..run.checks import Own, splits
-from ..run.handle import MOVED
+from ..run.steering import MOVED
 from ..spec import Spec
 from ..tables import keywords, pick, table
 

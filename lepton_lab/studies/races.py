@@ -14,8 +14,9 @@ from ..charts import CHARTS, Curve, contestants, footprint, number, read
 from ..charts.pictures import picture
 from ..errors import SpecError
 from ..run.checks import Allowed, Own, named, trains
-from ..run.handle import MOVED, POLL, Run
+from ..run.handle import POLL, Run
 from ..run.launching import make, start
+from ..run.steering import MOVED
 from ..section import NONE, Section, table
 from ..spec import Spec
 from ..store.folder import ENDED

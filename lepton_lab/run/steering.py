@@ -1,0 +1,167 @@
+"""What a person asks of a run: to stop, pause, go on, change a value, save."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import Any
+
+from ..disks import remedy, why
+from ..errors import LabError, SpecError
+from ..launchers import LAUNCHERS, Ready, resources
+from ..spec import CELL, Spec
+from ..store import control
+from ..store.folder import ENDED
+from ..tables import keywords, pick, table
+from .checks import Own, splits
+from .standing import Standing
+
+LAUNCHER = LAUNCHERS["local"]
+MOVED = ("strategy", "world", "device", "options", "timeout")  # what can change when an ended run goes on
+STEERED = ("lr", "clip", "weight_decay")  # what `set` can change in a running job, and `resume` in an ended one
+
+
+class Steered(Standing):
+    """Commands to a run; they go through its folder, and take effect on all ranks at the same step."""
+
+    def stop(self) -> None:
+        """Save a checkpoint at the next step and end; an ended run is left as it is."""
+        if self.state not in ENDED:
+            LAUNCHER.signal(self.folder, "stop")
+
+    def pause(self) -> None:
+        """Stand still at the next step, with everything held in memory."""
+        self._command("pause")
+
+    def resume(self, **changes: Any) -> None:
+        """
+        Go on: at once if paused, else from the last checkpoint, as if never interrupted.
+
+        Parameters
+        ----------
+        **changes
+            For a run that has ended: `strategy`, `world`, `device` or `timeout` to go on with, and `options` of the
+            strategy, which are put over those it had. Exact strategies compute the same; see their table. `lr`, `clip`
+            and `weight_decay` hold from the step on from which it goes on, and are noted on the curve.
+
+        Raises
+        ------
+        LabError
+            If it is done, is still stopping, the disk is full, or its folder can't be written by this account.
+        SpecError
+            If a change is refused.
+        """
+        for name in changes:
+            if name not in (known := (*MOVED, *STEERED)):
+                raise SpecError(f"{name}={changes[name]!r}: only {', '.join(known)} can change when a run goes on")
+        state = self.state
+        if state == "done":
+            raise LabError(f"run {self.id!r} is done: there is nothing to resume; launch another with more epochs")
+        if state not in ENDED:
+            if changes:
+                raise LabError(f"run {self.id!r} is {state}: stop it first, to go on with {', '.join(changes)} changed")
+            if control.stopping(self.folder):
+                raise LabError(f"run {self.id!r} is stopping: wait for it with run.wait(), then resume")
+            LAUNCHER.signal(self.folder, "resume")
+            return
+        spec = self._moved(changes)
+        device = splits(spec, Own())
+        lock = self._folder.lock(patience=5.0)  # its supervisor may still be on the way out
+        if lock is None:
+            raise LabError(f"run {self.id!r} is being resumed by another process")
+        try:
+            if self._folder.facts["state"] == "done":  # by another's hand, meanwhile
+                os.close(lock)
+                return
+            resources.reserve(self.folder, spec.world)
+            self._queue(spec, {name: getattr(spec, name) for name in STEERED if name in changes})
+        except BaseException as error:
+            resources.free(self.folder)
+            os.close(lock)
+            if isinstance(error, OSError):
+                raise LabError(
+                    f"run {self.id!r} can't be resumed: its folder {str(self.folder)!r} can't be written "
+                    f"({why(error, self.folder)}); {remedy(error)}, then resume it again"
+                ) from None
+            raise
+        LAUNCHER.start(Ready(self._folder, lock, device))
+
+    def _queue(self, spec: Spec, steered: dict[str, float]) -> None:
+        """Make its folder ready for another life under a spec; if that fails, it is left as it was."""
+        before, facts = self.spec, self._folder.facts
+        control.clear(self.folder)
+        try:
+            self._folder.rewrite(spec)
+            self._folder.set_state(
+                "queued",
+                failure=None,
+                failed_before=facts.get("failure"),
+                steered={**facts.get("steered", {}), **steered},
+                reason=None,
+                evaluating=False,
+            )
+        except OSError:
+            with contextlib.suppress(OSError):
+                self._folder.rewrite(before)
+            raise
+
+    def _moved(self, changes: dict[str, Any]) -> Spec:
+        """The spec with changes; options of a strategy that is left are dropped, those of model and data stay."""
+        if not changes:
+            return self.spec
+        spec, given = self.spec, changes.get("options", {})
+        old, new = spec.strategy, changes.get("strategy", spec.strategy)
+        takes = {name: set(_options(name)) for name in (old, new)}
+        holds = spec.known_options()
+        for name, value in given.items() if isinstance(given, dict) else ():
+            if name not in takes[new] and name in holds and value != holds[name]:
+                raise SpecError(
+                    f"options={{{name!r}: {value!r}}}: is no option of strategy={new!r}, and only those can change "
+                    "when a run goes on; launch another run for it"
+                )
+        kept = {k: v for k, v in spec.options.items() if k not in takes[old] - takes[new]}
+        return spec.replace(**{**changes, "options": {**kept, **given} if isinstance(given, dict) else given})
+
+    def set(self, **values: float) -> None:
+        """
+        Change `lr`, `clip` or `weight_decay` from the next step on; noted on the curve.
+
+        Raises
+        ------
+        SpecError
+            If a value is refused.
+        """
+        for name in values:
+            if name not in STEERED:
+                raise SpecError(f"{name}={values[name]!r}: only {', '.join(STEERED)} can change in a running job")
+        checked = self.spec.replace(**values)
+        self._command("set", **{name: getattr(checked, name) for name in values})
+
+    def checkpoint(self) -> None:
+        """
+        Save a checkpoint after the step at hand of a live run, beside those that `checkpoint_every` asks for.
+
+        What an ended run saved last is in `model()`, and the step of it in `facts["checkpoint"]`.
+
+        Raises
+        ------
+        LabError
+            If it has ended.
+        """
+        self._folder.require()
+        if self.state in ENDED:
+            raise LabError(
+                f"run {self.id!r} has ended ({self.state}) and takes no more steps to save; its last checkpoint is of "
+                f"{self._last_good}: run.model() gives the model, run.resume() goes on where more is to be done"
+            )
+        self._command("checkpoint")
+
+    def _command(self, name: str, **values: Any) -> None:
+        if (state := self.state) in ENDED:
+            raise LabError(f"run {self.id!r} has ended ({state}): {name} needs a live one")
+        LAUNCHER.signal(self.folder, name, **values)
+
+
+def _options(strategy: str) -> dict[str, Any]:
+    """Options of a strategy by its name; none of a user's own."""
+    return {} if strategy.startswith(CELL) else keywords(pick(table("strategy"), strategy, "strategy"))

@@ -14,6 +14,7 @@ from ..disks import remedy, why
 from ..errors import LabError, SpecError
 from .onnx_graph import INPUT, OUTPUT, SCOPES, drop_unused
 from .quiet import quiet
+from .schemes import SHALLOW
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 # results go on as floats: what lies between (norms, attention, GELU) has no integer kernel on a CPU.
 PRODUCTS = ["Gemm", "MatMul"]
 HEAVY = [*PRODUCTS, "Conv", "ConvTranspose"]
-SHALLOW = 64  # products that each output of a convolution adds up: below it, floats are faster
 BETWEEN = ["MaxPool", "AveragePool", "GlobalAveragePool", "Add", "Relu", "Reshape", "Flatten"]
 
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 RUNTIMES = ("torch", "onnxruntime")
 SCALE = ":scale"  # after the name of a weight that is stored as int8: the tensor that gives its values back
+SHALLOW = 64  # products that each output of a convolution adds up: below it, int8_static leaves it in floats
 WORTH = 256  # numbers: a smaller weight saves nothing that its scales don't take again
 
 

@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from ..artifacts import About
     from .latency import Work
 
-SHALLOW = 64
-"""Products that an output of a convolution adds up, below which int8_static leaves it in floats."""
 WORDS = {"F32": 4, "BF16": 2, "I8": 1}
 ENTRY = 30 + 46
 """Bytes of a zip file for each member, beside its name twice."""
@@ -145,7 +143,7 @@ def _shallow(module: nn.Module) -> set[nn.Module]:
     leaves = [layer for layer in module.modules() if not next(layer.children(), None)]
     found = set()
     for i, layer in enumerate(leaves):
-        if isinstance(layer, nn.Conv2d) and layer.weight[0].numel() < SHALLOW:
+        if isinstance(layer, nn.Conv2d) and layer.weight[0].numel() < schemes.SHALLOW:
             rest = itertools.takewhile(lambda after: isinstance(after, (nn.ReLU, nn.MaxPool2d)), leaves[i + 1 :])
             if {type(after) for after in rest} == {nn.ReLU, nn.MaxPool2d}:
                 found.add(layer)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from ..artifacts import container
 from ..errors import LabError, SpecError, needs
 from ..run.handle import Run
+from ..store.trained import ARTIFACT
 from .client import Client
 from .process import PATIENCE, READY
 
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
     from ..artifacts import Artifact
 
 CODE = "from lepton_lab.serving.process import main; main()"
-ARTIFACT = "artifact.lepton"
-"""The file in the folder of a run that was compressed."""
 QUEUE = 4096
 """Connections that wait before they are taken; the kernel may allow fewer."""
 

@@ -18,7 +18,7 @@ from ..metrics import curves
 from ..store import shipping, trained
 from ..store.folder import RunFolder
 from ..store.log import Log
-from ..store.trained import CONTROL, DONE, PARENT, place
+from ..store.trained import CONTROL, DONE, place
 from ..store.trust import require_own
 from .loop import Fit, Part
 
@@ -76,7 +76,7 @@ def _train(chain: Chain, here: Path, epochs: int) -> str:
     try:
         begin = chain.epochs * chain.each
         part = Part(epochs, begin, 0, begin, control=chain.control)  # the run's steps are done
-        fit = chain.fit(here, lambda: shipping.kept(here.with_name(f"{PARENT}.pt")), part, log, 0)
+        fit = chain.fit(here, lambda: shipping.kept(trained.parent(chain.folder.path)), part, log, 0)
         if fit.run() == "stopped":
             return "stopped"
     finally:
@@ -99,7 +99,7 @@ def _note(chain: Chain, message: str, ended: dict[str, Any]) -> None:
 
 def _content(folder: RunFolder) -> dict[str, Any]:
     """What the control is made of beside the spec: the parent's weights, which may have gone on, and shipped data."""
-    content: dict[str, Any] = {"weights": digest(shipping.kept(folder.path / trained.LINKS / f"{PARENT}.pt"))}
+    content: dict[str, Any] = {"weights": digest(shipping.kept(trained.parent(folder.path)))}
     for name in ("data", "loss"):
         if (path := folder.path / f"{name}.pkl").exists():
             with path.open("rb") as file:

@@ -20,7 +20,7 @@ from ..store.control import Control
 from ..store.folder import MEASURES, RunFolder
 from ..store.log import Log
 from ..store.states import seed_all
-from ..store.trained import ARTIFACT, BEGUN, CONTROL, DONE, PARENT, place
+from ..store.trained import ARTIFACT, BEGUN, CONTROL, DONE, place
 from ..strategies.base import Single
 from ..tables import pick, table
 from . import baseline
@@ -95,9 +95,9 @@ class Chain:
 
     def _fits(self) -> None:
         """Refuse data that the parent's module can't take, before time is spent on it; tell what became of it."""
-        told, data = read_json(self.folder.path / trained.LINKS / f"{PARENT}.json"), self.data
-        mismatch(told, self.spec, *data.sample)
-        if (names := told.get("parametrized")) and self.strategy.rank == 0 and not self.resumed:
+        facts, data = trained.parent_facts(self.folder.path), self.data
+        mismatch(facts, self.spec, *data.sample)
+        if (names := facts.get("parametrized")) and self.strategy.rank == 0 and not self.resumed:
             text = f"weights of {', '.join(names)} were parametrized, as by weight norm: from here on they are plain"
             self.log.write("note", step=0, text=text)
 
@@ -106,7 +106,7 @@ class Chain:
         here = place(self.folder, item.number)
         here.mkdir(parents=True, exist_ok=True)
         compressor, work = item.compressor(), self._work(item)
-        last = here.with_name(str(item.number - 1)) / DONE if item.number else here.with_name(f"{PARENT}.pt")
+        last = self._before(item.number)
 
         def applied() -> nn.Module:
             module = shipping.kept(last)
@@ -183,7 +183,7 @@ class Chain:
         before = [] if name == CONTROL else self.rounds[: number + 1]
         if any(item.compressor().student for item in before):
             return []
-        return read_json(self.folder.path / trained.LINKS / f"{PARENT}.json").get("frozen", [])
+        return trained.parent_facts(self.folder.path).get("frozen", [])
 
     def result(self, here: Path, fit: Fit) -> nn.Module:
         """What a round's last checkpoint holds, on the CPU, whatever the strategy made of it."""
@@ -212,9 +212,8 @@ class Chain:
 
     def _work(self, item: Round) -> Work:
         spec, data = self.spec, self.data
-        parent = self.folder.path / trained.LINKS / f"{PARENT}.pt"
         first = next(other for other in self.rounds if other.link == item.link)
-        before = place(self.folder, first.number - 1) / DONE if first.number else parent
+        parent, before = trained.parent(self.folder.path), self._before(first.number)
         return Work(
             spec,
             data.shape,
@@ -228,6 +227,10 @@ class Chain:
             round=item.round,
             device=self.strategy.device,
         )
+
+    def _before(self, number: int) -> Path:
+        """The module that a round begins with."""
+        return place(self.folder, number - 1) / DONE if number else trained.parent(self.folder.path)
 
     def _note(self, item: Round, text: str, **values: Any) -> None:
         named = {"link": item.name, "number": item.link + 1, "links": self.rounds[-1].link + 1}

@@ -73,8 +73,7 @@ def frozen(folder: RunFolder, module: nn.Module) -> list[str]:
         Of the run, as `made` gives it.
     """
     if folder.spec.compress:
-        held = adopted(folder.path)
-        return held[1].get("frozen", []) if held else []
+        return parent_facts(folder.path).get("frozen", [])
     return [name for name, part in module.named_modules() if not part.training] if module.training else []
 
 
@@ -101,26 +100,35 @@ def _chained(folder: RunFolder) -> nn.Module:
 def peers(folder: RunFolder) -> tuple[nn.Module, nn.Module | None]:
     """What a chain's artifact is compared with: the parent's module, and the control where there is one by now."""
     control = place(folder, CONTROL) / DONE
-    dense = shipping.kept(folder.path / LINKS / f"{PARENT}.pt").eval()
+    dense = shipping.kept(parent(folder.path)).eval()
     return dense, shipping.kept(control).eval() if control.exists() else None
 
 
-def adopt(folder: Path, module: nn.Module, told: dict[str, Any]) -> None:
+def parent(folder: Path) -> Path:
+    """The file in a run's folder with a copy of its parent's module."""
+    return folder / LINKS / f"{PARENT}.pt"
+
+
+def parent_facts(folder: Path) -> dict[str, Any]:
+    """What is known of the data and the parts of a run's parent; {} for a run without one."""
+    return read_json(parent(folder).with_suffix(".json")) or {}
+
+
+def adopt(folder: Path, module: nn.Module, facts: dict[str, Any]) -> None:
     """
     Put the parent's module into the folder of a run that is being made.
 
     Parameters
     ----------
-    told
+    facts
         Shape, classes (their names) and vocabulary of the parent's data.
     """
-    (links := folder / LINKS).mkdir()
-    shipping.keep(module, links / f"{PARENT}.pt")
-    write_json(links / f"{PARENT}.json", told)
+    (folder / LINKS).mkdir()
+    shipping.keep(module, parent(folder))
+    write_json(parent(folder).with_suffix(".json"), facts)
 
 
 def adopted(folder: Path) -> tuple[nn.Module, dict[str, Any]] | None:
     """What `adopt` put into a run's folder, or None."""
-    links = folder / LINKS
-    told = read_json(links / f"{PARENT}.json")
-    return (shipping.kept(links / f"{PARENT}.pt"), told) if told else None
+    facts = parent_facts(folder)
+    return (shipping.kept(parent(folder)), facts) if facts else None

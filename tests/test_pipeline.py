@@ -14,7 +14,6 @@ import lepton_lab as lab
 from lepton_lab.errors import SpecError
 from lepton_lab.models import MODELS
 from lepton_lab.strategies import stages
-from lepton_lab.strategies.pipeline import LAYERS
 from lepton_lab.strategies.timetable import PIPELINES, UNITS, bubble, order, timeline
 
 FIT = [  # schedules and models with a layer for every stage of two ranks
@@ -213,7 +212,7 @@ def test_ranks_compute_in_the_order_of_the_timetable(tiny, schedule):
 @pytest.mark.parametrize("model", MODELS)
 def test_layers_of_the_models_of_the_table_are_counted_right(model):
     shape, classes, vocabulary = ((8,), 256, 256) if model == "gpt" else ((1, 28, 28), 10, 0)
-    assert len(stages.layers(MODELS[model](shape, classes, vocabulary))) == LAYERS.get(model, 6)
+    assert len(stages.layers(MODELS[model](shape, classes, vocabulary))) == (MODELS[model].layers or 6)
 
 
 def test_cuts_balance_the_cost_and_keep_names():

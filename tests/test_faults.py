@@ -10,7 +10,10 @@ from helpers import numbered, ranks_of, until
 import lepton_lab as lab
 from lepton_lab.strategies import STRATEGIES
 
-SEVERAL = sorted(set(STRATEGIES) - {"single"})
+# One for each way in which ranks wait for each other; the others' ways are among these.
+SOON = ("ddp", "fsdp", "hogwild", "local_sgd", "parameter_server", "pipeline", "tensor")
+EVERY = sorted(set(STRATEGIES) - {"single"})
+SEVERAL = [name if name in SOON else pytest.param(name, marks=pytest.mark.slow) for name in EVERY]
 LOCAL = ("local_sgd", "diloco")
 
 

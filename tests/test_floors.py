@@ -15,6 +15,7 @@ def test_the_digits_cnn_learns():
     assert run.rows("eval")[-1]["accuracy"] >= 0.97
 
 
+@pytest.mark.slow  # the digits tell the same sooner
 def test_the_gpt_learns_python_s_reference():
     """One pass over 400,000 characters, a few seconds: far below what counting characters gives, 4.5 bits a byte."""
     data = DATASETS["pydocs"](data_root(), 0)

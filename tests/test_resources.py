@@ -156,6 +156,21 @@ def test_a_limit_on_files_is_not_told_as_a_full_disk():
     assert run.failure.message.startswith(said) and run.failure.checkpoint == 5 and run.resumable
 
 
+def test_what_a_report_and_an_export_can_t_write_is_a_sentence_and_what_stood_there_stays(small_disk):
+    run, about = lab.Run(RunFolder.create(lab.Spec())), About("m", (2,), "float32", ["a", "b"])
+    page, file = small_disk / "page.html", small_disk / "m.lepton"
+    for path in (page, file):
+        path.write_text("older")
+    fill(small_disk / "filled")
+    for why in ("no space left on the disk", "Read-only file system"):
+        with pytest.raises(LabError, match=rf"the report '{page}' can't be written \({why}.*\): name another file"):
+            lab.report(run, page)
+        with pytest.raises(LabError, match=rf"artifact '{file}' can't be written \({why}.* is as it was"):
+            lab.export(nn.Linear(2, 2), file, about=about)
+        subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
+    assert page.read_text() == file.read_text() == "older"
+
+
 def test_a_run_on_a_disk_that_can_only_be_read_is_a_sentence(small_disk):
     folder = RunFolder.create(lab.Spec())
     folder.set_state("stopped")

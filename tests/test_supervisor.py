@@ -400,7 +400,7 @@ def test_sigterm_to_the_supervisor_is_a_stop(endless):
 
 def test_a_run_that_ends_never_hangs_in_teardown(tiny):
     """Destroying the process group under a live DDP model hung 6 of 40 times in a prototype."""
-    for _ in range(12):
+    for _ in range(6):
         run = lab.launch(tiny.replace(world=2, epochs=1, batch_size=512))
         assert run.wait(30) == "done"
         until(lambda run=run: not run._folder.alive, 5)

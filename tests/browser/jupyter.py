@@ -120,11 +120,12 @@ class Jupyter:
                 run.wait(30)
 
     def clear(self) -> None:
-        """As it was before a test: nothing runs, neither a run nor a kernel, and no setting is changed."""
+        """As it was before a test: no run is there, no kernel runs, and no setting is changed."""
         self.stop_runs()
         for kind in ("sessions", "kernels"):
             for each in self.ask(kind) or []:
                 self.ask(f"{kind}/{each['id']}", "DELETE")
+        shutil.rmtree(self.home / "runs", ignore_errors=True)
         self._settle()
 
     def close(self) -> None:

@@ -230,7 +230,8 @@ def test_start_here(notebook):
 
 SHELF = """import os
 import lepton_lab as lab
-from lepton_lab.store.folder import RunFolder, home
+from lepton_lab.files import home
+from lepton_lab.store.folder import RunFolder
 from lepton_widgets import Shelf
 os.environ["LEPTON_LAB_HOME"] = str(home() / "shelf")  # without the runs of the tests before
 for i in range(500):

@@ -98,7 +98,7 @@ def measure(browser, jupyter: Jupyter, points: int, hz: float, seconds: float) -
         book = Notebook(context.new_page(), jupyter, name)
         began = time.time()
         book.run_all()
-        wait_for(lambda: book.points() >= 2 * points, 180, "the curve did not come")
+        wait_for(lambda: book.points() >= 2 * points, "the curve did not come", 180)
         shown = time.time() - began
         kernel = kernel_process(jupyter)
         time.sleep(4)  # the catch-up messages of a fresh view are not what is measured

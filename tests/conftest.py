@@ -31,6 +31,7 @@ def pytest_configure(config):
     # Real data, where a data root is named or lies beside the checkout.
     if "LEPTON_LAB_DATA" not in os.environ and SHARED.is_dir():
         os.environ["LEPTON_LAB_DATA"] = str(SHARED)
+    os.environ["CXX"] = "no-compiler"  # compiling takes half a minute for each model
 
 
 def pytest_collection_modifyitems(items):
@@ -146,9 +147,9 @@ def data_root():
 
 
 @pytest.fixture
-def no_compiler(monkeypatch):
-    """Without the peer that torch.compile makes, which takes seconds each time."""
-    monkeypatch.setenv("CXX", "no-compiler")
+def compiler(home, monkeypatch):
+    """With the peer that torch.compile makes of each model that is measured."""
+    monkeypatch.delenv("CXX")
 
 
 @pytest.fixture

@@ -217,7 +217,7 @@ def test_every_figure_of_a_training_run_is_known(arms, figure):
 
 
 @pytest.mark.slow
-def test_the_file_of_a_chain_is_compared(home, no_compiler):
+def test_the_file_of_a_chain_is_compared(home):
     spec = lab.Spec(dataset="digits", model="mlp", epochs=1, strategy="single")
     arms = {"bf16": [], "int8": []}
     for seed in (0, 1):

@@ -23,8 +23,6 @@ from lepton_lab.store.folder import RunFolder
 from lepton_lab.store.trained import peers
 from lepton_lab.strategies import STRATEGIES
 
-pytestmark = pytest.mark.usefixtures("no_compiler")
-
 SMALL = {"transformer": {"width": 32, "depth": 2}, "gpt": {"width": 32, "depth": 2}, "mlp": {"hidden": 32}}
 LINKS = {"low_rank": {"rank": 0.2}, "quantize": {"aware": True}}
 

@@ -63,7 +63,7 @@ def test_bad_parameters_are_refused_before_any_run(home, tmp_path, arguments, se
 
 @pytest.mark.slow
 @pytest.mark.parametrize("path", BOOKS, ids=lambda path: path.stem)
-def test_an_experiment_ends_in_an_answer_and_the_command_that_repeats_it(home, path, tmp_path, no_compiler):
+def test_an_experiment_ends_in_an_answer_and_the_command_that_repeats_it(home, path, tmp_path):
     done = papermill(path, tmp_path / "out.ipynb")
     assert done.returncode == 0, done.stderr[-2000:]
     *cells, answer, again = code(tmp_path / "out.ipynb")

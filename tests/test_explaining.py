@@ -12,8 +12,6 @@ from lepton_lab.store import trained
 from lepton_lab.store.folder import RunFolder
 from lepton_lab.studies.explanation import METHODS, MOST, STEPS, alike
 
-pytestmark = pytest.mark.usefixtures("no_compiler")
-
 
 def done(run):
     assert run.wait(120) == "done", run.failure

@@ -18,7 +18,7 @@ def test_a_rank_on_a_gpu_trains_and_is_evaluated(strategy):
     assert run.summary()["test_accuracy"] > 0.5
 
 
-def test_bf16_and_compile_on_a_gpu():
+def test_bf16_and_compile_on_a_gpu(compiler):
     spec = lab.Spec(dataset="pydocs", model="gpt", strategy="single", device="cuda", precision="bf16", compile=True)
     run = lab.launch(spec.replace(epochs=1, options={"width": 64, "depth": 2}))
     assert run.wait(300) == "done", run.failure

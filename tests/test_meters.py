@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import shutil
 import sys
 import time
 
@@ -206,13 +205,7 @@ def test_times_stand_in_columns_of_their_own():
     assert float(row["ms, batch 64"]) <= float(row["p95 ms, batch 64"])
 
 
-@pytest.fixture
-def uncompiled(monkeypatch):
-    """No C++ compiler: compiling takes half a minute."""
-    monkeypatch.setattr(shutil, "which", lambda name: None)
-
-
-def test_peers_take_turns_and_the_best_of_them_is_what_counts(uncompiled, monkeypatch):
+def test_peers_take_turns_and_the_best_of_them_is_what_counts(monkeypatch):
     monkeypatch.setattr(candidates, "has_bf16", lambda: True)
     model = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3))
     found = lab.measure(model, (SIX.samples(9), torch.zeros(9, dtype=torch.long)), repeats=3, peers=True, control=model)
@@ -232,7 +225,7 @@ class Fussy(nn.Module):
         return x @ torch.ones(6, 3)
 
 
-def test_a_peer_that_can_t_be_had_is_left_out_with_the_reason(uncompiled, monkeypatch):
+def test_a_peer_that_can_t_be_had_is_left_out_with_the_reason(monkeypatch):
     monkeypatch.setattr(candidates, "has_bf16", lambda: True)
     module = nn.Sequential(nn.Linear(6, 6), Fussy())
     found = lab.measure(module, (SIX.samples(9), torch.zeros(9, dtype=torch.long)), repeats=1, peers=True)
@@ -252,7 +245,7 @@ def test_speed_up_is_against_the_fastest():
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is deprecated:DeprecationWarning")  # inductor's own
-def test_a_compiled_peer_takes_its_turn(monkeypatch):
+def test_a_compiled_peer_takes_its_turn(compiler, monkeypatch):
     monkeypatch.setattr("tqdm.std.tqdm.monitor_interval", 0)  # inductor would leave tqdm's thread
     model = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3))
     found = lab.measure(model, (SIX.samples(9), torch.zeros(9, dtype=torch.long)), repeats=3, peers=True)
@@ -282,7 +275,7 @@ def test_refuses_in_a_sentence(model, given, says):
     assert "\n" not in str(error.value)
 
 
-def test_an_artifact_needs_to_be_told_its_dense_peer(tmp_path, uncompiled):
+def test_an_artifact_needs_to_be_told_its_dense_peer(tmp_path):
     artifact = write(tmp_path / "a.lepton", nn.Linear(6, 3), SIX, runtime="torch")
     with pytest.raises(lab.SpecError, match="dense=None"):
         lab.measure(artifact, peers=True, repeats=1)

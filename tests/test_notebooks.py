@@ -48,7 +48,7 @@ def first(outputs, folder):
 
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
-def test_every_notebook_runs(path, tiny, tmp_path, no_compiler, monkeypatch):
+def test_every_notebook_runs(path, tiny, tmp_path, monkeypatch):
     monkeypatch.setenv("LEPTON_LAB_PROFILE", "smoke")
     if path.stem == "00_start_here":
         first(execute(path, tmp_path, model="mlp", epochs=2), tmp_path)

@@ -262,7 +262,7 @@ def test_a_mesh_of_two_by_two_goes_on_as_one_by_four():
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("strategy", ["tensor", "fsdp_tensor"])
-def test_a_compiled_model_computes_the_same(strategy):
+def test_a_compiled_model_computes_the_same(compiler, strategy):
     one = finished(strategy="single", options=SMALL, **SHORT)
     run = lab.launch(lab.Spec(strategy=strategy, world=2, compile=True, options=SMALL, **SHORT))
     assert run.wait(800) == "done", run.failure

@@ -70,7 +70,7 @@ class Jupyter:
              "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"],
             env=self._environment(), stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log, start_new_session=True,
         )  # fmt: skip
-        wait_for(lambda: self.ask("status"), 60, "JupyterLab did not start")
+        wait_for(lambda: self.ask("status"), "JupyterLab did not start")
 
     def _settle(self) -> None:
         """Our settings in place of what pages have changed, as their theme, and no memory of what was open."""
@@ -129,13 +129,13 @@ class Jupyter:
         self._settle()
 
     def close(self) -> None:
-        """End the server; fails if a process outlives it by ten seconds, after ending that too."""
+        """End the server; fails if a process outlives it by a minute, after ending that too."""
         self.clear()
         self.process.send_signal(signal.SIGTERM)
         self.process.wait(20)
         self.log.close()
         try:
-            wait_for(lambda: not self.processes(), 10, "")
+            wait_for(lambda: not self.processes(), "")
         except AssertionError:
             left = self.processes()
             names = [" ".join(process.cmdline())[:120] for process in left]
@@ -150,8 +150,8 @@ def chromium_path() -> str | None:
     return next(filter(None, map(shutil.which, names)), None)
 
 
-def wait_for(condition, seconds: float, otherwise: str) -> object:
-    """The first true value of `condition`, looked at ten times a second."""
+def wait_for(condition, otherwise: str, seconds: float = 60) -> object:
+    """The first true value of `condition`, looked at ten times a second; beside other work a moment may be long."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if value := condition():
@@ -243,7 +243,7 @@ class Notebook:
         views = self.page.locator(".ll-live")
         wait_for(
             lambda: views.count() and views.nth(index % views.count()).get_attribute("data-state") == state,
-            seconds, f"no live view came to the state {state!r}",
+            f"no live view came to the state {state!r}", seconds,
         )  # fmt: skip
 
     def shoot(self, name: str, selector: str | None = None) -> None:

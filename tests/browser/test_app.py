@@ -28,7 +28,7 @@ def app(jupyter):
     process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
     url = f"http://127.0.0.1:{port}"
     try:
-        wait_for(lambda: answers(url), 60, "Voila did not start")
+        wait_for(lambda: answers(url), "Voila did not start")
         yield url
     finally:
         process.send_signal(signal.SIGINT)
@@ -78,14 +78,14 @@ def test_form_launch_and_live_curve(app, page):
     page.get_by_role("textbox", name="Workers").fill("2")
     page.keyboard.press("Enter")
     page.get_by_role("button", name="Launch", exact=True).click()
-    wait_for(lambda: state(page) == "running", 60, "no run started")
-    seen = wait_for(lambda: points(page), 20, "no point was drawn")
-    wait_for(lambda: points(page) > seen, 20, "the curve does not grow")
+    wait_for(lambda: state(page) == "running", "no run started")
+    seen = wait_for(lambda: points(page), "no point was drawn")
+    wait_for(lambda: points(page) > seen, "the curve does not grow")
     keep(page, "app-light")
     page.get_by_role("textbox", name="Learning rate of the running job").fill("5e-4")
     page.get_by_role("button", name="Set the learning rate").click()
     page.get_by_role("button", name="Stop").click()
-    wait_for(lambda: state(page) == "stopped", 60, "Stop did not stop it")
+    wait_for(lambda: state(page) == "stopped", "Stop did not stop it")
     page.get_by_role("checkbox", name="Overlay run").first.wait_for()
     assert page.complaints == []
 
@@ -102,8 +102,8 @@ def test_dark_and_narrow(app, page):
     accent = "e => getComputedStyle(e).backgroundColor"
     assert page.get_by_role("button", name="Launch", exact=True).evaluate(accent) == "rgb(110, 168, 255)"
     page.get_by_role("button", name="Launch", exact=True).click()
-    wait_for(lambda: state(page) == "done", 60, "the run did not end")
-    wait_for(lambda: points(page), 20, "nothing was drawn")
+    wait_for(lambda: state(page) == "done", "the run did not end")
+    wait_for(lambda: points(page), "nothing was drawn")
     assert page.locator(".ll-live").first.get_attribute("data-theme") == "dark"
     state_of = page.locator(".ll-shelf tbody .ll-badge").first
     assert state_of.bounding_box()["x"] + state_of.bounding_box()["width"] < 390, "one has to scroll for the state"

@@ -24,16 +24,16 @@ def test_a_slider_estimates_and_launch_measures(notebook):
     before = table.inner_text()
     slider.focus()
     slider.press("ArrowRight")
-    wait_for(lambda: slider.get_attribute("aria-valuetext") == "55 %", 5, "an arrow does not move the slider")
-    wait_for(lambda: table.inner_text() != before, 20, "the estimate does not follow the slider")
+    wait_for(lambda: slider.get_attribute("aria-valuetext") == "55 %", "an arrow does not move the slider")
+    wait_for(lambda: table.inner_text() != before, "the estimate does not follow the slider")
     assert page.get_by_label("Arithmetic").is_visible()
     page.get_by_role("button", name="Launch", exact=True).click()
-    wait_for(lambda: "accuracy" in table.inner_text(), 60, "nothing measured is shown")
+    wait_for(lambda: "accuracy" in table.inner_text(), "nothing measured is shown")
     book.command("application:toggle-left-area")
     page.set_viewport_size({"width": 520, "height": 900})
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
     inside = """table => table.getBoundingClientRect().right <= table.closest(".ll-panel").getBoundingClientRect().right
       && table.scrollWidth > table.clientWidth"""
-    wait_for(lambda: table.evaluate(inside), 5, "the table does not scroll in its own box")
+    wait_for(lambda: table.evaluate(inside), "the table does not scroll in its own box")
     book.shoot("compression-narrow")
     assert book.complaints == []

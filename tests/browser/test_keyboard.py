@@ -29,7 +29,7 @@ def book(notebook):
     opened.page.locator(".ll-table tbody tr").first.wait_for()
     opened.page.get_by_role("button", name="More settings").click()
     opened.page.get_by_role("checkbox", name="Overlay run").first.check()
-    wait_for(lambda: opened.page.locator(".ll-live").count() == 2, 20, "no overlay came")
+    wait_for(lambda: opened.page.locator(".ll-live").count() == 2, "no overlay came")
     return opened
 
 
@@ -80,11 +80,11 @@ def test_a_key_on_a_control_is_no_command_to_the_cell(book):
     model.focus()
     page.keyboard.press("Control+s")
     clean = "() => !window.jupyterapp.shell.currentWidget.context.model.dirty"
-    wait_for(lambda: page.evaluate(clean), 10, "the notebook can't be saved from a control")
+    wait_for(lambda: page.evaluate(clean), "the notebook can't be saved from a control")
     page.keyboard.press("Escape")
     assert page.evaluate("() => document.activeElement.matches('.jp-Cell')"), "Escape leads nowhere"
     page.keyboard.press("b")
-    wait_for(lambda: len(cells(page)[0]) == len(CELLS) + 1, 5, "the cell takes no commands any more")
+    wait_for(lambda: len(cells(page)[0]) == len(CELLS) + 1, "the cell takes no commands any more")
 
 
 def test_the_focus_is_seen_on_every_control_in_every_theme(book):

@@ -44,13 +44,13 @@ def test_jupyterlab_opens_on_the_cards(jupyter, page):
     cards = (ROOT / "notebooks" / "index.ipynb").read_text().count("<a href")
     # All in one look, since JupyterLab lays a notebook out more than once while it opens.
     page.wait_for_function("([card, count]) => document.querySelectorAll(card).length === count", arg=[CARD, cards])
-    left = wait_for(lambda: page.evaluate(LEFT_EDGES, CARD), 30, "the cards were not laid out")
+    left = wait_for(lambda: page.evaluate(LEFT_EDGES, CARD), "the cards were not laid out")
     assert len(set(left)) > 1, "cards stand one below the other on a wide page"
     border = page.locator(CARD).first.evaluate("(card) => getComputedStyle(card).borderTopWidth")
     assert border == "1px", "a card has no frame"
     keep(page, "index-light")
     page.set_viewport_size({"width": 600, "height": 1000})  # half a screen, with the side bar open
-    wait_for(lambda: page.evaluate(OVERHANG, CARD) == 0, 10, "a card is cut off on a narrow page")
+    wait_for(lambda: page.evaluate(OVERHANG, CARD) == 0, "a card is cut off on a narrow page")
     keep(page, "index-narrow")
     page.set_viewport_size({"width": 1280, "height": 1000})
     page.locator(f"{CARD} a[href*='/files/']").first.click()  # JupyterLab has made it a link of its own by then

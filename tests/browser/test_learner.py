@@ -17,7 +17,7 @@ def whole(page, runs):
         ends = data.get("last") == data.get("epochs") and data.get("drawn") == data.get("run")
         return data if int(data.get("runs", 0)) == runs and ends and data["state"] == "done" else None
 
-    return wait_for(drawn, 60, f"curve {runs} is not whole")
+    return wait_for(drawn, f"curve {runs} is not whole")
 
 
 def ink(page, index):
@@ -93,7 +93,7 @@ def test_looks(notebook):
         if role in {"combobox", "slider", "img", "group", "list"}:
             assert '"' in line, f"without a name: {line}"
     book.command("apputils:change-theme", theme="JupyterLab Dark")
-    wait_for(lambda: page.locator(".ll-learner").get_attribute("data-theme") == "dark", 10, "the theme was not read")
+    wait_for(lambda: page.locator(".ll-learner").get_attribute("data-theme") == "dark", "the theme was not read")
     page.wait_for_timeout(500)
     book.shoot("learner-dark", ".ll-learner")
     book.command("application:toggle-left-area")

@@ -68,8 +68,8 @@ def test_a_student_goes_through(path, notebook):
     assert exercises >= (2 if path.name[:2] in ("01", "02") else 0)
     views = book.page.locator(".ll-live")
     for index in range(views.count()):
-        wait_for(lambda index=index: views.nth(index).get_attribute("data-state") != "running", 60, "a run goes on")
-        wait_for(lambda index=index: book.points(index), 20, f"view {index} of {views.count()} drew nothing")
+        wait_for(lambda index=index: views.nth(index).get_attribute("data-state") != "running", "a run goes on")
+        wait_for(lambda index=index: book.points(index), f"view {index} of {views.count()} drew nothing")
     look(book, path.stem)
     assert book.complaints == []
 

@@ -26,11 +26,11 @@ def test_overlay(notebook, tmp_path):
     assert [name.strip() for name in names] == [
         "lr=0.001, epochs=2", "lr=0.01, epochs=2", "lr=1000000.0, epochs=2", "lr=0.003, epochs=4000",
     ]  # fmt: skip
-    wait_for(lambda: "best" in table.inner_text(), 20, "the best is not marked")
+    wait_for(lambda: "best" in table.inner_text(), "the best is not marked")
     rows = table.locator("tbody tr")
     assert [row.locator(".ll-badge").inner_text() for row in rows.all()][:3] == ["done"] * 3
     assert "%" in rows.nth(2).inner_text() and "best" not in rows.nth(2).inner_text()
-    wait_for(lambda: "above the picture: lr=1000000.0" in page.locator(".ll-pane").first.inner_text(), 20,
+    wait_for(lambda: "above the picture: lr=1000000.0" in page.locator(".ll-pane").first.inner_text(),
              "the run that diverged flattens the others")  # fmt: skip
     assert page.get_by_role("button", name="Stop").count() == 0, "the first run is done: nothing to stop"
     page.get_by_role("radio", name="Steer lr=0.003, epochs=4000").check()
@@ -39,7 +39,7 @@ def test_overlay(notebook, tmp_path):
     assert book.run("print(live.steered, runs[3].wait(30))") == "3 stopped\n"
     page.locator(".ll-live").get_by_role("button", name="lr=0.01, epochs=2").click()
     wait_for(
-        lambda: "lr=0.01" not in page.locator(".ll-chart").first.get_attribute("aria-label"), 10, "it is still drawn"
+        lambda: "lr=0.01" not in page.locator(".ll-chart").first.get_attribute("aria-label"), "it is still drawn"
     )
     with page.expect_download() as download:
         page.get_by_role("button", name="Save the loss as a picture").click()
@@ -65,7 +65,7 @@ def test_an_ended_run_goes_on_with_another_rate(notebook):
     book.wait_state("running", index=0)
     book.wait_state("failed", index=2)
     assert third.locator("input.ll-input").is_hidden() and third.get_by_role("button", name="Resume").count() == 0
-    wait_for(lambda: "Failed before the first step" in third.locator(".ll-chart").first.get_attribute("aria-label"), 10,
+    wait_for(lambda: "Failed before the first step" in third.locator(".ll-chart").first.get_attribute("aria-label"),
              "the chart waits for a step that never comes")  # fmt: skip
     rate = first.get_by_role("textbox")
     top = first.locator(".ll-chart").first.bounding_box()["y"]
@@ -87,6 +87,6 @@ def test_an_ended_run_goes_on_with_another_rate(notebook):
     book.wait_state("failed", index=1)
     assert second.get_by_role("button", name="Resume").is_hidden(), "the same would fail again"
     second.get_by_role("button", name="Again with lr 1e8").click()
-    wait_for(lambda: book.run("print(nan.spec.lr)") == "100000000.0\n", 20, "it did not go on with the lower rate")
+    wait_for(lambda: book.run("print(nan.spec.lr)") == "100000000.0\n", "it did not go on with the lower rate")
     book.run("nan.wait(60)")
     assert book.complaints == []

@@ -21,16 +21,16 @@ def test_opened_again(notebook, tmp_path):
     page = book.page
     book.run_all()
     book.wait_state("running", index=0)
-    wait_for(lambda: book.points(0) > 100, 20, "the curve does not grow")
+    wait_for(lambda: book.points(0) > 100, "the curve does not grow")
     book.reload()
     book.wait_state("running", index=0)
-    seen = wait_for(lambda: book.points(0), 20, "the view did not come back after the reload")
-    wait_for(lambda: book.points(0) > seen, 20, "the curve does not go on after the reload")
+    seen = wait_for(lambda: book.points(0), "the view did not come back after the reload")
+    wait_for(lambda: book.points(0) > seen, "the curve does not go on after the reload")
     page.locator(".ll-live").first.get_by_role("button", name="Stop").click()
     book.wait_state("stopped", index=0)
     page.locator(".ll-shelf .ll-badge[data-state=stopped]").first.wait_for()
     cells = lambda state: page.get_by_role("cell", name=state, exact=True, include_hidden=True).count()  # noqa: E731
-    wait_for(lambda: cells("stopped") >= 3 and not cells("running"), 30, "the end is not written into the notebook")
+    wait_for(lambda: cells("stopped") >= 3 and not cells("running"), "the end is not written into the notebook")
     run = book.run("print(run.id)").strip()
     accuracy = float(book.run("print(run.rows('eval')[-1]['accuracy'])"))
     assert page.locator(".ll-live").first.is_visible(), "the picture stands in place of the living view"

@@ -107,8 +107,8 @@ def test_the_focus_is_seen_on_every_control_in_every_theme(book):
         book.command("apputils:change-theme", theme=theme)
         page.emulate_media(forced_colors=colors)
         page.wait_for_timeout(500)
-        found = page.evaluate(look, CONTROLS)
-        assert len(found) > 50
+        all_drawn = lambda: len(drawn := page.evaluate(look, CONTROLS)) > 50 and drawn  # noqa: E731
+        found = wait_for(all_drawn, "the controls were not drawn")
         assert [why for why in found if why] == [], f"{theme}, forced colours {colors}"
     book.shoot("focus", ".ll-workbench")
     look = """([launch, more, select]) => {

@@ -26,7 +26,7 @@ from ..tables import pick, table
 from . import baseline
 from .baseline import FIGURES, digest, figures, wait
 from .evaluation import evaluate
-from .feed import Feed
+from .feed import Feed, by_itself
 from .loop import Fit, Part, rewind
 
 if TYPE_CHECKING:
@@ -247,12 +247,7 @@ def parameters(module: nn.Module) -> int:
 
 def _batches(data: Data, spec: Spec, count: int) -> Iterator[tuple[Tensor, Tensor]]:
     """The first training batches of an epoch, whole and on the CPU."""
-    import torch
-
-    alone = Single(spec)
-    alone.start(0, 1, Path(), torch.device("cpu"))
-    feed = Feed(data.train, data, spec.replace(accumulate=1), alone)
-    for i, (batches, _) in enumerate(feed.epoch(0)):
+    for i, (batches, _) in enumerate(by_itself(data.train, data, spec).epoch(0)):
         if i == count:
             return
         for x, y, _share in batches:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..answers import labels
@@ -143,6 +144,18 @@ class Feed:
         if x.dtype == torch.uint16:  # pictures of a Dataset
             return x.to(self._dtype).div_(65535)
         return x.to(self._dtype) if x.is_floating_point() else x  # NumPy makes float64, which weights seldom are
+
+
+def by_itself(part: Any, data: Data, spec: Spec) -> Feed:
+    """The batches of a part as one process has them on the CPU, for who looks at samples outside of training."""
+    import torch
+
+    from ..strategies.base import Single
+
+    # A copy, since the options of another strategy stay with the spec.
+    one = Single(spec.model_copy(update={"accumulate": 1, "world": 1}))
+    one.start(0, 1, Path(), torch.device("cpu"))
+    return Feed(part, data, one.spec, one)
 
 
 def _weights(strategy: Single) -> torch.dtype:

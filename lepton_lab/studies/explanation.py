@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..charts.maps import Maps, Sample
-from ..engine.feed import Feed
+from ..engine.feed import by_itself
 from ..errors import LabError, SpecError, needs, shown, unknown
 from ..measures.sources import run_data
 from ..run.handle import Run
@@ -16,7 +15,6 @@ from ..store import trained
 from ..store.finding import find
 from ..store.folder import ENDED, RunFolder
 from ..store.naming import labels
-from ..strategies.base import Single
 
 if TYPE_CHECKING:
     import numpy as np
@@ -188,11 +186,9 @@ def _samples(run: Run, data: Data, count: int, seed: int) -> tuple[list[int], Te
     else:
         both = [split[int(i)] for i in drawn]
         raw, y = torch.stack([torch.as_tensor(x) for x, _ in both]), torch.tensor([int(y) for _, y in both])
-    alone = Single(spec := run.spec.replace(accumulate=1, world=1, strategy="single"))
-    alone.start(0, 1, Path(), torch.device("cpu"))
     black = torch.zeros_like(raw[:1])
     x, y, black = (
-        torch.cat([part[k] for part in Feed((a, b), data, spec, alone).whole()])
+        torch.cat([part[k] for part in by_itself((a, b), data, run.spec).whole()])
         for a, b, k in ((raw, y, 0), (raw, y, 1), (black, y[:1], 0))
     )
     return drawn.tolist(), raw, x, y, black

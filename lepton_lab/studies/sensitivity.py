@@ -6,7 +6,6 @@ import copy
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from numbers import Real
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import errors
@@ -232,18 +231,15 @@ def _some(run: Run, count: int) -> tuple[Tensor, Tensor, Data]:
     """Samples (N, *shape) as the model takes them, and their labels, of the validation set; and all the data."""
     import torch
 
-    from ..engine.feed import Feed
+    from ..engine.feed import by_itself
     from ..measures.sources import run_data
-    from ..strategies.base import Single
 
     data = run_data(run)
     part = data.val if data.val is not None else data.test
     if part is None:
         raise SpecError(f"run {run.id!r} has neither validation nor test samples: accuracy can't be measured")
-    alone = Single(spec := run.spec.replace(accumulate=1, world=1, strategy="single"))
-    alone.start(0, 1, Path(), torch.device("cpu"))
     xs, ys, n = [], [], 0
-    for x, y, _ in Feed(part, data, spec, alone).whole():
+    for x, y, _ in by_itself(part, data, run.spec).whole():
         xs.append(x)
         ys.append(y)
         n += len(x)

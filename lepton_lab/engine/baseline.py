@@ -125,11 +125,11 @@ def figures(fit: Fit) -> dict[str, Any]:
 
 def digest(module: nn.Module) -> int:
     """24 bits that tell modules apart: of their structure, weights and buffers."""
-    found = zlib.crc32(ADDRESS.sub("", str(module)).encode())
+    checksum = zlib.crc32(ADDRESS.sub("", str(module)).encode())
     for name, value in module.state_dict().items():
-        found = zlib.crc32(name.encode(), found)
-        found = zlib.crc32(value.detach().cpu().contiguous().flatten().view(_bytes()).numpy(), found)
-    return found & 0xFFFFFF
+        checksum = zlib.crc32(name.encode(), checksum)
+        checksum = zlib.crc32(value.detach().cpu().contiguous().flatten().view(_bytes()).numpy(), checksum)
+    return checksum & 0xFFFFFF
 
 
 def _bytes() -> Any:

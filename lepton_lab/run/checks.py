@@ -311,9 +311,9 @@ def _parent(spec: Spec) -> Parent:
 
     folder = find(spec.parent)
     module, facts = trained.made(folder), folder.facts
-    known = {name: facts[name] for name in ("shape", "classes", "vocabulary", "mean", "std") if name in facts}
-    known |= {"parametrized": parametrized(module), "frozen": trained.frozen(folder, module)}
-    return Parent(folder.path, unparametrized(module.eval()), known)
+    inherited = {name: facts[name] for name in ("shape", "classes", "vocabulary", "mean", "std") if name in facts}
+    inherited |= {"parametrized": parametrized(module), "frozen": trained.frozen(folder, module)}
+    return Parent(folder.path, unparametrized(module.eval()), inherited)
 
 
 def _alike(data: Data, facts: dict[str, Any]) -> Data:

@@ -132,8 +132,8 @@ def _labelled(data: Any, spec: Spec) -> Any:
         raise SpecError("data: train has no labels: give ((x, None), val, test), since what is held out needs some")
     for item in (item for item in plan(spec) if item.epochs):
         if item.compressor().labels:
-            told = "the only link that trains without is {'distill': {'labels': False}}"
-            raise SpecError(f"data: train has no labels, and {item.name!r} trains with them; {told}")
+            only = "the only link that trains without is {'distill': {'labels': False}}"
+            raise SpecError(f"data: train has no labels, and {item.name!r} trains with them; {only}")
     import torch
 
     return ((train[0], torch.zeros(len(train[0]), dtype=torch.long)), *data[1:])

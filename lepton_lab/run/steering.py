@@ -52,8 +52,8 @@ class Steered(Standing):
             If a change is refused.
         """
         for name in changes:
-            if name not in (known := (*MOVED, *STEERED)):
-                raise SpecError(f"{name}={changes[name]!r}: only {', '.join(known)} can change when a run goes on")
+            if name not in (changeable := (*MOVED, *STEERED)):
+                raise SpecError(f"{name}={changes[name]!r}: only {', '.join(changeable)} can change when a run goes on")
         state = self.state
         if state == "done":
             raise LabError(f"run {self.id!r} is done: there is nothing to resume; launch another with more epochs")
@@ -119,8 +119,8 @@ class Steered(Standing):
                     f"options={{{name!r}: {value!r}}}: is no option of strategy={new!r}, and only those can change "
                     "when a run goes on; launch another run for it"
                 )
-        kept = {k: v for k, v in spec.options.items() if k not in takes[old] - takes[new]}
-        return spec.replace(**{**changes, "options": {**kept, **given} if isinstance(given, dict) else given})
+        options = {k: v for k, v in spec.options.items() if k not in takes[old] - takes[new]}
+        return spec.replace(**{**changes, "options": {**options, **given} if isinstance(given, dict) else given})
 
     def set(self, **values: float) -> None:
         """

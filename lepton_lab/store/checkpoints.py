@@ -235,9 +235,9 @@ def _room(saved: dict[str, Any], module: nn.Module, optimizer: Optimizer) -> dic
     for parameter in (p for group in optimizer.param_groups for p in group["params"]):
         prefix = f"optimizer.{names[parameter]}."
         for key in (key for key in saved if key.startswith(prefix)):
-            told, dtype = saved[key], saved[key].properties.dtype
-            like = torch.zeros_like(parameter, dtype=dtype) if told.size == parameter.shape else None
-            room[key.removeprefix("optimizer.")] = torch.zeros(told.size, dtype=dtype) if like is None else like
+            entry, dtype = saved[key], saved[key].properties.dtype
+            like = torch.zeros_like(parameter, dtype=dtype) if entry.size == parameter.shape else None
+            room[key.removeprefix("optimizer.")] = torch.zeros(entry.size, dtype=dtype) if like is None else like
     return room
 
 
@@ -269,8 +269,8 @@ def _readable(path: Path) -> Iterator[None]:
     except (Exception, CheckpointException) as error:  # damaged bytes raise whatever they are taken for
         if isinstance(error, LabError):
             raise
-        said = next(iter(str(error).splitlines()), type(error).__name__)
-        raise Unreadable(f"checkpoint {str(path)!r} can't be read: {said}") from None
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise Unreadable(f"checkpoint {str(path)!r} can't be read: {reason}") from None
 
 
 @contextlib.contextmanager

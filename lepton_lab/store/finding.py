@@ -14,11 +14,11 @@ SHOWN = 5  # runs listed in a sentence
 
 def folders() -> list[RunFolder]:
     """All run folders under `home()/runs`, newest first; those that this version can't read are left out."""
-    found = []
+    readable = []
     for path in sorted((home() / "runs").glob("[!.]*"), reverse=True):
         with contextlib.suppress(LabError, OSError, ValueError, KeyError, TypeError):
-            found.append(RunFolder(path))
-    return sorted(found, key=lambda folder: folder.created, reverse=True)
+            readable.append(RunFolder(path))
+    return sorted(readable, key=lambda folder: folder.created, reverse=True)
 
 
 def find(id: str | None = None) -> RunFolder:
@@ -33,12 +33,12 @@ def find(id: str | None = None) -> RunFolder:
     root = home() / "runs"
     if isinstance(id, str) and id and Path(id).name == id and _there(root / id):
         return RunFolder(root / id)
-    known = folders()
+    there = folders()
     if id is None:
-        if not known:
+        if not there:
             raise LabError(f"there are no runs yet under {str(root)!r}: start one with lab.launch(lab.Spec())")
-        return known[0]
-    meant = _meant(str(id), known)
+        return there[0]
+    meant = _meant(str(id), there)
     if len(meant) == 1:
         return meant[0]
     if meant:
@@ -47,10 +47,10 @@ def find(id: str | None = None) -> RunFolder:
         raise LabError(f"run {id!r} may be any of {len(meant)}, newest first: {listed}{rest}; give more of an id")
     import difflib
 
-    near = difflib.get_close_matches(str(id), [name for folder in known for name in _names(folder)], 1, 0.5)
+    near = difflib.get_close_matches(str(id), [name for folder in there for name in _names(folder)], 1, 0.5)
     hint = f"did you mean {near[0]!r}? " if near else ""
-    there = f"`lepton-lab list` shows the {len(known)} there are" if known else "there are no runs yet"
-    raise LabError(f"run {id!r} does not exist under {str(root)!r}; {hint}{there}")
+    others = f"`lepton-lab list` shows the {len(there)} there are" if there else "there are no runs yet"
+    raise LabError(f"run {id!r} does not exist under {str(root)!r}; {hint}{others}")
 
 
 def _there(path: Path) -> bool:
@@ -60,10 +60,10 @@ def _there(path: Path) -> bool:
         return False
 
 
-def _meant(text: str, known: list[RunFolder]) -> list[RunFolder]:
+def _meant(text: str, candidates: list[RunFolder]) -> list[RunFolder]:
     """The runs of a name; else those whose id or name begins so."""
-    named = [folder for folder in known if text and text in _names(folder)[1:]]
-    return named or [folder for folder in known if text and any(name.startswith(text) for name in _names(folder))]
+    named = [folder for folder in candidates if text and text in _names(folder)[1:]]
+    return named or [folder for folder in candidates if text and any(name.startswith(text) for name in _names(folder))]
 
 
 def _names(folder: RunFolder) -> list[str]:

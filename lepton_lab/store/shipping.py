@@ -59,13 +59,13 @@ def unpack(folder: RunFolder, parts: tuple[str, ...] = PARTS) -> dict[str, Any]:
     import torch
 
     _load_cells(folder.path / "code")
-    found = {}
+    shipped = {}
     for name in parts:
         path = folder.path / f"{name}.pkl"
         if path.exists():
             require_own(path)
-            found[name] = torch.load(path, map_location="cpu", weights_only=False, mmap=True)
-    return found
+            shipped[name] = torch.load(path, map_location="cpu", weights_only=False, mmap=True)
+    return shipped
 
 
 def keep(value: Any, path: Path) -> None:

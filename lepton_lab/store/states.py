@@ -16,19 +16,19 @@ def memory(module: nn.Module) -> dict[str, dict[str, Any]]:
     That is buffers that are not persistent; and attributes that are numbers, texts, tensors, generators of random
     numbers, or lists, tuples and dicts of numbers and texts. Other objects can't be kept.
     """
-    found: dict[str, dict[str, Any]] = {}
+    remembered: dict[str, dict[str, Any]] = {}
     for path, part in module.named_modules():
         buffers = {name: part._buffers[name] for name in part._non_persistent_buffers_set}
         own = {name: value for name, value in vars(part).items() if name not in _internal()}
         values = {name: _packed(value) for name, value in (own | buffers).items()}
-        found[path] = {name: value for name, value in values.items() if value is not None}
-    return found
+        remembered[path] = {name: value for name, value in values.items() if value is not None}
+    return remembered
 
 
-def recall(module: nn.Module, kept: dict[str, dict[str, Any]]) -> None:
+def recall(module: nn.Module, remembered: dict[str, dict[str, Any]]) -> None:
     """Give modules back what `memory` found in them; what they no longer have is left out."""
     for path, part in module.named_modules():
-        for name, (kind, value) in kept.get(path, {}).items():
+        for name, (kind, value) in remembered.get(path, {}).items():
             present = getattr(part, name, None)
             if kind == "generator" and present is not None:
                 present.set_state(value)
@@ -48,8 +48,8 @@ def _packed(value: Any) -> tuple[str, Any] | None:
     import torch
 
     if isinstance(value, torch.Tensor):
-        kept = not isinstance(value, torch.nn.Parameter) and type(value) is torch.Tensor
-        return ("tensor", value.detach().cpu().clone()) if kept else None
+        plain = not isinstance(value, torch.nn.Parameter) and type(value) is torch.Tensor
+        return ("tensor", value.detach().cpu().clone()) if plain else None
     if isinstance(value, torch.Generator):
         return "generator", value.get_state()
     if isinstance(value, random.Random):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -218,17 +217,16 @@ def rehearsed(spec: Spec, own: Own | None = None) -> Workload:
     own = own or Own()
     data = own.splits(spec)
     if own.model is None and data is None and own.loss is None:
-        return _rehearsed(json.dumps(alone.to_dict(), sort_keys=True))
+        return _rehearsed(alone)
     from .rehearsal import rehearse
 
     return rehearse(alone, data or load(spec), own.model, own.loss)
 
 
 @lru_cache(maxsize=8)
-def _rehearsed(spec: str) -> Workload:
+def _rehearsed(alone: Spec) -> Workload:
     from .rehearsal import rehearse
 
-    alone = Spec(**json.loads(spec))
     return rehearse(alone, load(alone))
 
 

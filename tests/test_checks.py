@@ -1,0 +1,86 @@
+"""May this run? The same answer in the same words, wherever it is asked; what can't be told is passed over."""
+
+import inspect
+import logging
+
+import pytest
+import torch
+
+import lepton_lab as lab
+from lepton_lab.errors import SpecError
+from lepton_lab.launchers import LAUNCHERS, Launcher
+from lepton_lab.reports.grids import read
+from lepton_lab.run.checks import Own, checks, glance
+from lepton_lab.store.folder import RunFolder
+
+X, Y = torch.randn(40, 8), torch.arange(40) % 3
+
+
+def refusal(ask, *args, **kwargs):
+    with pytest.raises(SpecError) as error:
+        ask(*args, **kwargs)
+    return str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        ({"strategy": "tensor", "world": 2}, "model='cnn' is made of convolutions"),
+        ({"world": 64}, "world=64: at most"),
+        ({"dataset": "tinyshakespeare", "model": "mlp"}, "model='mlp': takes numbers"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else next(iter(value)),
+)
+def test_a_refusal_is_the_same_wherever_it_is_asked(fields, sentence, tmp_path):
+    spec = lab.Spec(**fields)
+    said = refusal(lab.launch, spec)
+    assert sentence in said
+    assert refusal(glance, spec) == said
+    grid = tmp_path / "grid.yaml"
+    grid.write_text(lab.Spec(**fields).to_yaml().replace("\n", "\n  ").join(["base:\n  ", "\n"]))
+    assert said in refusal(read, grid)
+    form = pytest.importorskip("lepton_widgets.form")
+    assert refusal(form.Form(spec, {}, lambda: None).read) == said
+    if "dataset" not in fields:  # what depends on the strategy, or on the machine
+        assert said in refusal(lab.race, spec, [fields.get("strategy", "ddp")])
+
+
+def test_a_run_goes_on_only_under_what_a_launch_would_take():
+    run = lab.Run(RunFolder.create(lab.Spec()))
+    assert run.state == "interrupted"
+    assert "model='cnn' is made of convolutions" in refusal(run.resume, strategy="tensor", world=2)
+    assert "world=64: at most" in refusal(run.resume, world=64)
+    assert refusal(lab.repeat, run, strategy="tensor", world=2) == refusal(run.resume, strategy="tensor", world=2)
+
+
+class Odd(torch.nn.Module):
+    """Batch norm that would refuse a sample alone, behind what can't be tried without memory."""
+
+    def __init__(self, raises):
+        super().__init__()
+        self.layer, self.norm, self.raises = torch.nn.Linear(8, 3), torch.nn.BatchNorm1d(3), raises
+
+    def forward(self, x):
+        if x.is_meta and self.raises is not None:
+            raise self.raises
+        return self.norm(self.layer(x))
+
+
+@pytest.mark.parametrize(
+    ("raises", "noted"),
+    [(NotImplementedError("no data"), False), (TypeError("to NumPy"), False), (KeyError("x"), True)],
+)
+def test_what_can_t_be_tried_without_memory_is_passed_over_and_a_fault_of_code_is_noted(raises, noted, caplog):
+    spec = lab.Spec(batch_size=35, strategy="single")  # 36 samples to train on: the last is alone
+    assert "batch of one" in refusal(checks, spec, Own(Odd(None), (X, Y)))
+    with caplog.at_level(logging.INFO, "lepton_lab"):
+        assert checks(spec, Own(Odd(raises), (X, Y))).device == "cpu"
+    assert ("can't be tried" in caplog.text) == noted == ("KeyError" in caplog.text)
+
+
+@pytest.mark.parametrize("name", LAUNCHERS)
+def test_a_launcher_has_what_the_contract_says(name):
+    for function in ("start", "state", "signal", "collect"):
+        asked = [*inspect.signature(getattr(Launcher, function)).parameters.values()][1:]
+        given = inspect.signature(getattr(LAUNCHERS[name], function)).parameters.values()
+        assert [(p.kind, p.default) for p in given] == [(p.kind, p.default) for p in asked]

@@ -118,7 +118,7 @@ def test_the_law_finds_the_constants_that_made_its_data():
 def test_constants_of_this_machine_take_the_place_of_ours(home):
     found = latency.work(made("mlp", []), torch.zeros(1, *SHAPE))
     before = latency.predict(found, "fp32", "onnxruntime", 64)
-    assert before > 0 and latency.place() == latency.PLACE
+    assert before > 0 and latency.place().startswith("Intel")
     latency.keep("here", {"fp32 onnxruntime": [1.0] + [0.0] * (len(latency.NAMES) - 1)})
     assert latency.predict(found, "fp32", "onnxruntime", 64) == 1.0 and latency.place() == "here"
 

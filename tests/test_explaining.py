@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import lepton_lab as lab
+from lepton_lab.measures.sources import run_data
 from lepton_lab.store import trained
 from lepton_lab.store.folder import RunFolder
 from lepton_lab.studies.explanation import METHODS, MOST, STEPS, alike
@@ -32,7 +33,7 @@ def test_both_models_are_explained_on_the_same_pictures(tiny):
     child = done(lab.compress(parent, [("prune", 0.5), ("quantize", "int8")], epochs=1))
     chart = lab.explain(child, samples=2)
     assert chart.heads == ("dense", "compressed") and len(chart.samples) == 2
-    data = lab.artifacts.sources.run_data(child)
+    data = run_data(child)
     dense, _ = trained.peers(RunFolder(child.folder))
     for sample in chart.samples:
         raw, y = data.test[0][sample.number], int(data.test[1][sample.number])

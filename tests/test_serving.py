@@ -2,6 +2,7 @@
 
 import asyncio
 import http.client
+import io
 import json
 import os
 import signal
@@ -23,7 +24,7 @@ from torch import nn
 import lepton_lab as lab
 from lepton_lab import artifacts
 from lepton_lab.serving.batching import MOST_WAITING, Batcher, Full
-from lepton_lab.serving.reading import LARGEST
+from lepton_lab.serving.reading import LARGEST, to_npy
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")  # torch.export's own, while an artifact is written
 LABELS = ["zero", "one", "two"]
@@ -131,8 +132,8 @@ def test_json_is_taken_and_given(server, artifact, samples):
     assert status == 200
     np.testing.assert_allclose(answer["scores"], artifact(samples), rtol=1e-5)
     assert answer["labels"] == artifact.predict(samples)
-    plain = {"Content_Type": "application/octet-stream"}
-    status, told, _ = ask(server, body=samples.tobytes(), **plain)  # as curl --data-binary sends a file
+    binary = {"Content_Type": "application/octet-stream"}
+    status, told, _ = ask(server, body=to_npy(samples), **binary)  # as curl --data-binary sends a file
     assert status == 200 and json.loads(told)["labels"] == answer["labels"]
 
 
@@ -191,16 +192,18 @@ def test_what_does_not_fit_is_refused_in_a_sentence(server, body, status, said):
 
 def test_binary_that_does_not_fit_is_refused_in_a_sentence(server):
     binary = {"Content_Type": "application/octet-stream"}
-    assert refusal(server, b"12345", **binary)[0] == 422
-    assert "not x-shape 2,1,4,4" in refusal(server, bytes(16), **binary, X_Shape="2,1,4,4")[1]
-    assert "whole numbers" in refusal(server, bytes(16), **binary, X_Shape="a")[1]
-    assert refusal(server, bytes(16), **binary, X_Shape="-1,1,4,4")[0] == 422
-    assert refusal(server, bytes(16), **binary, X_Shape="9" * 400)[0] == 422
-    for shape in ("1," * 70 + "1,4,4", "0,99999999999999999999"):
-        body = bytes(0 if shape.startswith("0") else 16)
-        assert "no shape" in refusal(server, body, **binary, X_Shape=shape)[1]
-    assert "must be one of" in refusal(server, bytes(16), **binary, X_Dtype="object")[1]
-    assert refusal(server, b"", **binary)[0] == 422
+    whole, objects = to_npy(np.zeros((1, 1, 4, 4), np.uint8)), io.BytesIO()
+    np.save(objects, np.array([print], object), allow_pickle=True)
+    for other in ("(1, 1, 4, 5)", "(99999999999, 9)", f"({'9' * 40},)", "(-1, 1, 4, 4)", "((((((((((((", "'a'", "None"):
+        header = f"{other}, }}".ljust(55).encode()  # as long as what it replaces
+        assert "no .npy file" in refusal(server, whole.replace(b"(1, 1, 4, 4), }".ljust(55), header), **binary)[1]
+    for body in (b"", b"12345", whole[:-1], objects.getvalue(), b"PK\x03\x04" + whole):
+        assert refusal(server, body, **binary)[0] == 422
+    for kind in (bytes, complex, "datetime64[s]"):
+        assert "are no numbers" in refusal(server, to_npy(np.zeros((1, 1, 4, 4), kind)), **binary)[1]
+    for kind in (">i8", "<i2", "F"):
+        array = np.full((1, 1, 4, 4), 7, np.uint8, order="F") if kind == "F" else np.full((1, 1, 4, 4), 7, kind)
+        assert ask(server, body=to_npy(array), **binary)[0] == 200
     assert refusal(server, b"<x/>", Content_Type="text/xml")[0] == 415
     client = server.client()
     for wrong in (np.zeros((2, 3)), np.full((1, 4, 4), 0.5), np.array(["a"]), np.full((1, 4, 4), 300), [[1], [2, 3]]):

@@ -31,7 +31,7 @@ def checked(samples: Any, shape: tuple[int, ...], dtype: str, vocabulary: int = 
     """
     import numpy as np
 
-    array, sizes = _array(samples), ", ".join(map(str, shape))
+    array, sizes = to_array(samples), ", ".join(map(str, shape))
     if array.dtype == object or array.dtype.kind not in "biuf":
         raise SpecError(f"samples of {array.dtype} are no numbers: give {TAKES[dtype]} of shape (batch, {sizes})")
     alone = array.shape == shape
@@ -59,7 +59,8 @@ def checked(samples: Any, shape: tuple[int, ...], dtype: str, vocabulary: int = 
     return array.astype(dtype, copy=False), alone
 
 
-def _array(samples: Any) -> np.ndarray:
+def to_array(samples: Any) -> np.ndarray:
+    """Samples as NumPy has them, whether they came as an array, a torch tensor or nested lists."""
     import numpy as np
 
     torch = sys.modules.get("torch")

@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from math import prod
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode
 
 from ..switches import no_fastpath
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+
+def _of_matrix(matrix: Sequence[int], *_: Any, **__: Any) -> int:
+    return 2 * prod(matrix)
+
+
+aten = torch.ops.aten
+OF_VECTORS = {aten.mv: _of_matrix, aten.dot: _of_matrix, aten.addmv: lambda _, *shapes, **__: _of_matrix(*shapes)}
+"""Products that torch's counter leaves out: floating-point operations from the shapes of what is multiplied."""
 
 
 def parameters(module: nn.Module) -> int:
@@ -36,10 +45,10 @@ def multiply_adds(module: nn.Module, sample: Tensor) -> int:
     sample
         Input (1, *shape).
     """
-    counter = _Counter()
+    counter = FlopCounterMode(display=False, custom_mapping=OF_VECTORS)
     with unfused(), counter:
         module(sample)
-    return counter.count
+    return counter.get_total_flops() // 2
 
 
 @contextmanager
@@ -50,29 +59,3 @@ def unfused() -> Iterator[None]:
         warnings.simplefilter("ignore")  # of another flag of it, which stays as it is
         with torch.backends.mkldnn.flags(enabled=False):
             yield
-
-
-class _Counter(TorchDispatchMode):
-    """Sees every operator that a forward pass comes down to."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.count = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        output = func(*args, **(kwargs or {}))
-        name = func._schema.name.removeprefix("aten::")
-        if name in PRODUCTS:
-            self.count += output.numel() * args[PRODUCTS[name]].shape[-1]
-        elif name in ("convolution", "_convolution", "mkldnn_convolution", "convolution_overrideable"):
-            transposed = args[6] if name != "mkldnn_convolution" else False
-            weight = args[1]
-            # Of each output (or, transposed, each input): the kernel over the channels of its group.
-            self.count += (args[0] if transposed else output).numel() * prod(weight.shape[1:])
-        elif name.startswith("_scaled_dot_product"):
-            q, k, v = args[:3]
-            self.count += q.numel() * k.shape[-2] + q[..., 0].numel() * k.shape[-2] * v.shape[-1]
-        return output
-
-
-PRODUCTS = {"mm": 0, "bmm": 0, "addmm": 1, "baddbmm": 1, "mv": 0, "addmv": 1, "dot": 0}

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from ..errors import LabError, needs
-from .quiet import ERRORS, quiet
+from ..switches import ERRORS, quiet
 
 if TYPE_CHECKING:
     import numpy as np

@@ -9,8 +9,7 @@ from torch import Tensor, nn
 
 from ..compressors.layers import copied, parametrized, unparametrized
 from ..errors import LabError, SpecError
-from ..switches import no_fastpath
-from .quiet import quiet
+from ..switches import no_fastpath, quiet
 
 if TYPE_CHECKING:
     import numpy as np

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..disks import remedy, why
 from ..errors import LabError, SpecError
+from ..switches import quiet
 from .onnx_graph import INPUT, OUTPUT, SCOPES, drop_unused
-from .quiet import quiet
 from .schemes import SHALLOW
 
 if TYPE_CHECKING:

@@ -28,6 +28,8 @@ class Scheme:
     """What can run it, the usual one first."""
     calibrated: bool = False
     """Whether it needs samples to see how large activations get."""
+    computes: str = ""
+    """The scheme that computes as this one does, where it differs in what it stores alone."""
 
 
 SCHEMES: dict[str, Scheme] = {
@@ -35,7 +37,7 @@ SCHEMES: dict[str, Scheme] = {
     "bf16": Scheme("16-bit floats (bfloat16), stored and computed", ("torch",)),
     "int8_static": Scheme("8-bit integers, activations scaled by what calibration saw", ("onnxruntime",), True),
     "int8_dynamic": Scheme("8-bit integers in matrix products, activations scaled batch by batch", ("onnxruntime",)),
-    "int8_weights": Scheme("8-bit weights, computed in 32-bit floats", ("onnxruntime", "torch")),
+    "int8_weights": Scheme("8-bit weights, computed in 32-bit floats", ("onnxruntime", "torch"), computes="fp32"),
 }
 
 

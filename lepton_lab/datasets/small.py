@@ -68,9 +68,8 @@ def _read_digits() -> tuple[np.ndarray, np.ndarray]:
         raise SpecError("dataset='digits': comes with scikit-learn, which is not installed; pip install scikit-learn")
     path = Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz"
     try:
-        text = zlib.decompress(path.read_bytes(), wbits=31).decode()
-        table = np.loadtxt(text.splitlines(), delimiter=",", dtype=np.uint8)
-    except (OSError, zlib.error, ValueError):
+        table = np.loadtxt(path, delimiter=",", dtype=np.uint8)
+    except (OSError, EOFError, zlib.error, ValueError):
         table = np.empty((0, 0), np.uint8)
     if table.shape != (DIGITS_ROWS, DIGITS_COLUMNS):
         raise SpecError(f"dataset='digits': {path} is missing or damaged; pip install --force-reinstall scikit-learn")

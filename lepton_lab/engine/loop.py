@@ -215,7 +215,7 @@ class Fit:
         if lr != self._lr:
             self._lr = lr
             for group in self.strategy.optimizer.param_groups:
-                group["lr"] = lr * group.get("lr_scale", 1.0)
+                group["lr"] = lr
         return lr
 
     def _set_weight_decay(self) -> None:

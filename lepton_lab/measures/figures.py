@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import html
-import math
 from dataclasses import asdict, dataclass, field
+from statistics import median
 from typing import Any
-
-Z95 = 1.959963984540054  # standard deviations on either side that hold 95 % of a normal distribution
 
 
 @dataclass(frozen=True)
@@ -23,10 +21,10 @@ class Latency:
     @classmethod
     def of(cls, seconds: list[float]) -> Latency:
         """From single times; p95 is the time that 95 % of them do not exceed."""
-        ranked = sorted(seconds)
-        n = len(ranked)
-        middle = (ranked[(n - 1) // 2] + ranked[n // 2]) / 2
-        return cls(middle, ranked[math.ceil(0.95 * n) - 1], ranked[0], ranked[-1], n)
+        import numpy as np
+
+        p95 = float(np.percentile(seconds, 95, method="inverted_cdf"))
+        return cls(median(seconds), p95, min(seconds), max(seconds), len(seconds))
 
 
 @dataclass
@@ -120,32 +118,6 @@ class Measured:
             "<tr>" + "".join(f"<td>{html.escape(value)}</td>" for value in row.values()) + "</tr>" for row in rows
         )
         return f"<table><tr>{head}</tr>{body}</table><p>{html.escape(self.how())}</p>"
-
-
-def wilson(right: float, n: int, z: float = Z95) -> tuple[float, float]:
-    """
-    Interval of a fraction: where the true one lies, at 95 % by default.
-
-    Wilson, Probable inference, the law of succession, and statistical inference, 1927.
-
-    Parameters
-    ----------
-    right
-        Successes.
-    n
-        Trials, at least 1.
-    z
-        Standard deviations on either side.
-
-    Returns
-    -------
-    tuple of float
-        Lower and upper end, within 0 to 1.
-    """
-    p = right / n
-    middle = (p + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def _row(measured: Measured, speedup: Any) -> dict[str, str]:

@@ -6,8 +6,8 @@ A pass at batch B of operators o takes about
     t = start + sum over o of (call + B * multiply-adds * c + B * numbers * n + weights * w)
 
 where multiply-adds are those of whole vectors, with constants of their own for convolutions and products, and for light
-and heavy work between them (ReLU; softmax). Those here were fitted to times taken on `PLACE`; `python -m
-benchmarks.latency` fits them to the machine at hand.
+and heavy work between them (ReLU; softmax). Those in `latency.json` were fitted to times taken on its `place`, as that
+machine names itself; `python -m benchmarks.latency` fits them to the machine at hand.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..artifacts.schemes import SCHEMES
 from ..files import home, read_json, write_json
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ FREE += ("detach", "split", "unbind", "_unsafe_view", "arange", "as_strided", "l
 NAMES = ("start", "convolutions", "products", "light", "heavy", "conv_work", "narrow_work")
 NAMES += ("ragged_work", "product_work", "conv_numbers", "light_numbers", "heavy_numbers", "weights")
 FILE = "latency.json"
+OURS = Path(__file__).with_name(FILE)
 
 
 @dataclass
@@ -50,8 +52,6 @@ class Work:
     """Numbers read and written."""
     weights: float = 0.0
     """Numbers in the matrices of products, read once a pass."""
-    deep: set[str] = field(default_factory=set)
-    """Linear layers that see more than one position of a sample."""
 
     def features(self, batch: int) -> list[float]:
         """What each of NAMES is multiplied with, at a batch size."""
@@ -71,34 +71,18 @@ def work(module: nn.Module, sample: Tensor) -> Work:
     module
         On the CPU, in eval mode.
     """
-    import torch
-
     from ..artifacts.counting import unfused
 
     counter = _counter()
-    hooks = [
-        layer.register_forward_pre_hook(functools.partial(_look, counter.work.deep, name))
-        for name, layer in module.named_modules()
-        if isinstance(layer, torch.nn.Linear)
-    ]
-    try:
-        with unfused(), counter:
-            module(sample)
-    finally:
-        for hook in hooks:
-            hook.remove()
+    with unfused(), counter:
+        module(sample)
     return counter.work
 
 
-def _look(deep: set[str], name: str, _: nn.Module, given: tuple[Any, ...]) -> None:
-    if given[0].dim() > 2:
-        deep.add(name)
-
-
-def predict(found: Work, scheme: str, runtime: str, batch: int) -> float:
-    """Seconds of a forward pass at a batch size, by one thread."""
-    constants = laws().get(f"{scheme} {runtime}") or laws()[f"fp32 {runtime}"]
-    return sum(c * value for c, value in zip(constants, found.features(batch), strict=True))
+def predict(counts: Work, scheme: str, runtime: str, batch: int) -> float | None:
+    """Seconds of a forward pass at a batch size, by one thread; None where no law was fitted to a scheme."""
+    law = laws().get(f"{SCHEMES[scheme].computes or scheme} {runtime}")
+    return sum(c * value for c, value in zip(law, counts.features(batch), strict=True)) if law else None
 
 
 def laws() -> dict[str, list[float]]:
@@ -109,12 +93,12 @@ def laws() -> dict[str, list[float]]:
 
 def place() -> str:
     """The machine that the constants belong to."""
-    return (read_json(home() / FILE) or {"place": PLACE})["place"]
+    return (read_json(home() / FILE) or read_json(OURS))["place"]
 
 
 @functools.lru_cache(maxsize=4)
 def _laws(path: str, changed: int) -> dict[str, list[float]]:
-    return LAWS | (read_json(Path(path)) or {"laws": {}})["laws"]
+    return read_json(OURS)["laws"] | (read_json(Path(path)) or {"laws": {}})["laws"]
 
 
 def fit(rows: list[tuple[list[float], float]]) -> list[float]:
@@ -132,8 +116,8 @@ def fit(rows: list[tuple[list[float], float]]) -> list[float]:
     features, seconds = np.array([f for f, _ in rows]), np.array([s for _, s in rows])
     scaled = features / seconds[:, None]
     sizes = np.maximum(scaled.max(0), 1e-30)  # of columns whose units differ by twelve orders
-    found, _ = nnls(scaled / sizes, np.ones(len(rows)))
-    return [float(f"{value:.5g}") for value in found / sizes]
+    constants, _ = nnls(scaled / sizes, np.ones(len(rows)))
+    return [float(f"{value:.5g}") for value in constants / sizes]
 
 
 def keep(place: str, laws: dict[str, list[float]]) -> None:
@@ -175,96 +159,30 @@ def _counter() -> Any:
     return Counter()
 
 
-def _product(found: Work, left: Tensor, right: Tensor, output: Tensor, batched: bool) -> None:
+def _product(counts: Work, left: Tensor, right: Tensor, output: Tensor, batched: bool) -> None:
     """(.., M, K) x (.., K, N)."""
     k, n = right.shape[-2:]
     rows = left.numel() // k
-    found.calls["product"] += 1
-    found.multiply_adds += rows * k * n
-    found.padded["product"] += rows * _whole(k, SHORT) * _whole(n, VECTOR)
-    found.numbers["light"] += output.numel()
+    counts.calls["product"] += 1
+    counts.multiply_adds += rows * k * n
+    counts.padded["product"] += rows * _whole(k, SHORT) * _whole(n, VECTOR)
+    counts.numbers["light"] += output.numel()
     if not batched:
-        found.weights += right.numel()
+        counts.weights += right.numel()
 
 
-def _convolution(found: Work, x: Tensor, weight: Tensor, output: Tensor, each: int) -> None:
+def _convolution(counts: Work, x: Tensor, weight: Tensor, output: Tensor, each: int) -> None:
     """`each`: multiply-adds of one output."""
     outputs, inputs = weight.shape[:2]
     taps = each // inputs
     positions = output.numel() / output.shape[1]
-    found.calls["conv"] += 1
-    found.multiply_adds += output.numel() * each
+    counts.calls["conv"] += 1
+    counts.multiply_adds += output.numel() * each
     # ONNX Runtime computes in blocks of channels: fewer inputs have slower kernels, and a rest has none at all.
     kind = "narrow" if inputs < VECTOR else "ragged" if inputs % SHORT else "conv"
-    found.padded[kind] += positions * _whole(outputs, VECTOR) * _whole(inputs * taps, SHORT)
-    found.numbers["conv"] += x.numel() + output.numel()
+    counts.padded[kind] += positions * _whole(outputs, VECTOR) * _whole(inputs * taps, SHORT)
+    counts.numbers["conv"] += x.numel() + output.numel()
 
 
 def _whole(count: int, step: int) -> int:
     return -(-count // step) * step
-
-
-PLACE = "Intel(R) Xeon(R) Processor with AVX-512 and AMX"
-"""Where benchmarks/latency.py fitted the constants, as it names itself; clock and generation it does not tell."""
-LAWS: dict[str, list[float]] = {
-    "fp32 onnxruntime": [
-        5.8709e-06,
-        0.0,
-        0.0,
-        8.0936e-08,
-        1.5723e-06,
-        4.9053e-12,
-        2.6151e-11,
-        2.7149e-11,
-        1.2587e-11,
-        4.1502e-10,
-        0.0,
-        1.5986e-09,
-        5.7524e-11,
-    ],
-    "int8_static onnxruntime": [
-        6.3623e-06,
-        0.0,
-        2.7469e-06,
-        0.0,
-        0.0,
-        0.0,
-        1.7786e-11,
-        6.5469e-12,
-        2.2016e-12,
-        4.0849e-10,
-        1.5955e-10,
-        1.9962e-09,
-        1.4005e-11,
-    ],
-    "bf16 torch": [
-        5.5573e-05,
-        7.0397e-05,
-        1.0548e-05,
-        0.0,
-        4.541e-05,
-        7.6302e-12,
-        1.3973e-11,
-        1.0301e-11,
-        1.881e-12,
-        2.2533e-09,
-        8.3282e-10,
-        0.0,
-        1.9175e-10,
-    ],
-    "int8_dynamic onnxruntime": [
-        8.2313e-06,
-        0.0,
-        1.5022e-06,
-        0.0,
-        0.0,
-        4.448e-12,
-        2.5132e-11,
-        2.5659e-11,
-        1.6508e-12,
-        2.9116e-11,
-        4.5618e-10,
-        1.0296e-09,
-        1.2522e-11,
-    ],
-}

@@ -25,7 +25,7 @@ from ..store.trained import peers as kept_peers
 from ..switches import switched
 from . import candidates, clocks
 from .candidates import Candidate
-from .figures import Latency, Measured, wilson
+from .figures import Latency, Measured
 from .sources import run_data, source
 
 if TYPE_CHECKING:
@@ -84,6 +84,8 @@ def measure(
     SpecError, LabError
         In one sentence, before anything is timed.
     """
+    from scipy.stats import binomtest
+
     batches = errors.sizes("batches", batches)
     errors.whole("repeats", repeats, 1)
     errors.whole("threads", threads, 1)
@@ -111,7 +113,8 @@ def measure(
                 show(f"measure: accuracy of {one.name}")
                 right, n = _right(one, x, y, max(batches), about.vocabulary > 0)
                 if n:
-                    result.accuracy, result.interval, result.samples = right / n, wilson(right, n), n
+                    low, high = binomtest(right, n).proportion_ci(method="wilson")
+                    result.accuracy, result.interval, result.samples = right / n, (float(low), float(high)), n
     conditions = {
         "threads": threads,
         "device": provenance.processor(),

@@ -1,8 +1,8 @@
 """
 How many bytes an artifact will have, told from the shapes of a module without writing one.
 
-Weights and their headers are counted as `artifacts` writes them; only what the compressed graph takes is a rule of
-thumb, with a few bytes for each operator, fitted to artifacts of the models here.
+Numbers are counted by the width that a scheme stores them in. What stands around them (the compressed graph and
+manifest, the names of tensors) is a rule of thumb, fitted to artifacts of the models here.
 """
 
 from __future__ import annotations
@@ -10,14 +10,12 @@ from __future__ import annotations
 import itertools
 import json
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
-from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from ..artifacts import container, manifest, schemes
+from ..artifacts import manifest, schemes
 from ..artifacts.onnx_graph import LARGE
-from ..store import provenance
-from . import Latency, Measured
 
 if TYPE_CHECKING:
     from torch import nn
@@ -25,10 +23,6 @@ if TYPE_CHECKING:
     from ..artifacts import About
     from .latency import Work
 
-WORDS = {"F32": 4, "BF16": 2, "I8": 1}
-ENTRY = 30 + 46
-"""Bytes of a zip file for each member, beside its name twice."""
-END = 22
 GRAPH: dict[str, tuple[float, ...]] = {
     "fp32 onnxruntime": (384.0, 12.0, 47.0, 28.0, 0.0),
     "int8_static onnxruntime": (363.0, 69.0, 118.0, 20.0, 0.0),
@@ -37,28 +31,29 @@ GRAPH: dict[str, tuple[float, ...]] = {
     "bf16 torch": (221.0, 6.0, 10.0, 9.0, 22.0),
 }
 """Deflated bytes of a graph: its start, and for each convolution, product, light and heavy operator; by scheme."""
+FRAME = 340
+"""Bytes of a zip file of three members, without what is in them."""
+HEADER = {"onnxruntime": 84, "torch": 72}
+"""Bytes of a tensor's name, kind, shape and place in a safetensors file."""
+HASHES, SCORE, MEASURED = 162, 6, 360
+"""Deflated bytes of a manifest's hashes; of a score to check by; and of what a run that compressed measures."""
 
 
 @dataclass(frozen=True)
 class Stored:
     """A tensor in a file."""
 
-    name: str
-    kind: str
-    shape: tuple[int, ...]
-
-    @property
-    def count(self) -> int:
-        """Numbers."""
-        return prod(self.shape)
-
-    @property
-    def bytes(self) -> int:
-        """Bytes, without its header."""
-        return self.count * WORDS[self.kind]
+    count: int
+    """Numbers."""
+    width: int
+    """Bytes of each."""
+    alone: bool
+    """Whether it is among the weights, and not in the graph."""
 
 
-def predict(module: nn.Module, about: About, scheme: str, runtime: str, found: Work, keep: tuple[str, ...] = ()) -> int:
+def predict(
+    module: nn.Module, about: About, scheme: str, runtime: str, counts: Work, keep: tuple[str, ...] = ()
+) -> int:
     """
     Bytes of the artifact of a module.
 
@@ -68,63 +63,46 @@ def predict(module: nn.Module, about: About, scheme: str, runtime: str, found: W
         Of the right shapes; its values don't matter.
     about
         What the file will say of it.
-    found
-        What it computes; `deep` names its layers of more than one position.
+    counts
+        What it computes.
     keep
         Layers that stay in floats.
     """
-    tensors = stored(module, scheme, runtime, found.deep, keep)
-    within = [t for t in tensors if runtime == "onnxruntime" and t.count < LARGE and not t.name.endswith(schemes.SCALE)]
-    outside = [t for t in tensors if t not in within]
-    weights = sum(t.bytes for t in outside)
-    name = container.GRAPHS[runtime]
-    names = (container.MANIFEST, container.WEIGHTS, name)
-    frame = END + sum(ENTRY + 2 * len(member) for member in names)
-    small = sum(t.bytes for t in within if not t.name.endswith("zero_point"))  # zeros, which deflate to nothing
-    told = _manifest(about, scheme, runtime, keep, found, name)
-    return frame + told + _header(outside) + weights + graph(scheme, runtime, found, small)
+    tensors = list(stored(module, scheme, runtime, keep))
+    weights = sum(t.count * t.width + HEADER[runtime] * t.alone for t in tensors)
+    calls = [1, *(counts.calls[kind] for kind in ("conv", "product", "light", "heavy"))]
+    graph = sum(c * n for c, n in zip(GRAPH[f"{scheme} {runtime}"], calls, strict=True))
+    return round(FRAME + _manifest(about, scheme, runtime, keep, counts) + weights + graph)
 
 
-def graph(scheme: str, runtime: str, found: Work, small: float) -> int:
-    """Deflated bytes of the graph, with the small tensors in it."""
-    constants = GRAPH.get(f"{scheme} {runtime}") or GRAPH[f"fp32 {runtime}"]
-    return round(sum(c * value for c, value in zip(constants, operators(found), strict=True)) + small)
-
-
-def operators(found: Work) -> list[float]:
-    """What the constants of GRAPH are multiplied with."""
-    calls = found.calls
-    return [1.0, *(float(calls[kind]) for kind in ("conv", "product", "light", "heavy"))]
-
-
-def stored(module: nn.Module, scheme: str, runtime: str, deep: set[str], keep: tuple[str, ...]) -> list[Stored]:
+def stored(module: nn.Module, scheme: str, runtime: str, keep: tuple[str, ...]) -> Iterator[Stored]:
     """What an artifact holds of a module, tensor by tensor."""
     from torch import nn
 
-    tensors: list[Stored] = []
-    seen: set[int] = set()
     onnx = runtime == "onnxruntime"
     shallow = _shallow(module) if scheme == "int8_static" else set()
+    seen: set[int] = set()
     for name, layer in module.named_modules():
-        kept = layer in shallow or any(name == k or name.startswith(f"{k}.") for k in keep)
-        integers = not kept and _integers(layer, scheme)
+        floats = layer in shallow or any(name == k or name.startswith(f"{k}.") for k in keep)
         norm = isinstance(layer, nn.modules.batchnorm._BatchNorm) and onnx
         values = [*layer.named_parameters(recurse=False), *layer.named_buffers(recurse=False)]
         for own, value in values[:1] if norm else values:  # a norm becomes a bias of the convolution before it
             if value.data_ptr() in seen or not value.is_floating_point():
                 continue
             seen.add(value.data_ptr())
-            shape, title = tuple(value.shape), f"{'module.' if onnx else ''}{name}{'.' if name else ''}{own}"
-            matrix = isinstance(layer, nn.Linear) and own == "weight"
-            turned = matrix and onnx and (name in deep or scheme == "int8_dynamic")
-            if turned:
-                shape = shape[::-1]  # a product takes it the other way round, as a constant without a name
-                title = "val_100" if name in deep else title
-            how = "integers" if integers and own == "weight" else "scheme"
-            if own == "weight" and kept:
-                how = "floats"
-            tensors += _forms(title, shape, scheme, how, -1 if turned else 0)
-    return tensors
+            count, outputs, weight = value.numel(), len(value) if value.dim() else 1, own == "weight"
+            alone = count >= LARGE or not onnx
+            if scheme == "bf16":
+                yield Stored(count, 2, alone)
+            elif weight and not floats and _integers(layer, scheme):
+                yield Stored(count, 1, alone)
+                yield Stored(outputs, 4, outputs >= LARGE)  # scales
+                yield Stored(outputs, int(outputs >= LARGE), outputs >= LARGE)  # zeros: in a graph, deflated to nothing
+            elif scheme.startswith("int8") and not (weight and floats) and value.dim() > 1 and count >= schemes.WORTH:
+                yield Stored(count, 1, alone)
+                yield Stored(outputs, 4, True)
+            else:
+                yield Stored(count, 4, alone)
 
 
 def _integers(layer: nn.Module, scheme: str) -> bool:
@@ -141,68 +119,21 @@ def _shallow(module: nn.Module) -> set[nn.Module]:
     from torch import nn
 
     leaves = [layer for layer in module.modules() if not next(layer.children(), None)]
-    found = set()
+    shallow = set()
     for i, layer in enumerate(leaves):
         if isinstance(layer, nn.Conv2d) and layer.weight[0].numel() < schemes.SHALLOW:
             rest = itertools.takewhile(lambda after: isinstance(after, (nn.ReLU, nn.MaxPool2d)), leaves[i + 1 :])
             if {type(after) for after in rest} == {nn.ReLU, nn.MaxPool2d}:
-                found.add(layer)
-    return found
+                shallow.add(layer)
+    return shallow
 
 
-def _forms(title: str, shape: tuple[int, ...], scheme: str, how: str, axis: int) -> list[Stored]:
-    """A tensor as it is stored, with the scales of its outputs, which lie along an axis."""
-    outputs = shape[axis] if shape else 1
-    if scheme == "bf16":
-        return [Stored(title, "BF16", shape)]
-    if how == "integers":
-        held = [Stored(f"{title}_quantized", "I8", shape), Stored(f"{title}_scale", "F32", (outputs,))]
-        return [*held, Stored(f"{title}_zero_point", "I8", (outputs,))]
-    if how == "scheme" and scheme.startswith("int8") and len(shape) > 1 and prod(shape) >= schemes.WORTH:
-        ones = [1] * (len(shape) - 1)
-        scales = (*ones, outputs) if axis else (outputs, *ones)
-        return [Stored(title, "I8", shape), Stored(f"{title}{schemes.SCALE}", "F32", scales)]
-    return [Stored(title, "F32", shape)]
-
-
-def _header(tensors: list[Stored]) -> int:
-    """Bytes of the header of a safetensors file."""
-    told, at = {}, 0
-    for t in tensors:
-        told[t.name if t.name not in told else f"{t.name[:-3]}{len(told):03}"] = {
-            "dtype": t.kind,
-            "shape": list(t.shape),
-            "data_offsets": [at, at + t.bytes],
-        }
-        at += t.bytes
-    return 8 + -(-len(json.dumps(told, separators=(",", ":"))) // 8) * 8
-
-
-def _manifest(about: About, scheme: str, runtime: str, keep: tuple[str, ...], found: Work, name: str) -> int:
-    """Deflated bytes of a manifest like the one to come: hashes, scores and what will be measured are made up."""
-    import hashlib
-
+def _manifest(about: About, scheme: str, runtime: str, keep: tuple[str, ...], counts: Work) -> int:
+    """Deflated bytes of the manifest to come."""
     import numpy as np
 
-    random = np.random.default_rng(0)
-    scores = random.standard_normal((1, max(1, len(about.labels)))).astype(np.float32)
-    figures: dict[str, Any] = {"parameters": 123456, "multiply_adds": found.multiply_adds}
-    told = manifest.build(about, scheme, runtime, keep, figures, scores, 1.23e-6)
-    made = [hashlib.sha256(bytes([i])).hexdigest() for i in range(3)]
-    told |= {"format": 1, "digest": made[0], "sha256": {name: made[1], container.WEIGHTS: made[2]}}
-    if about.chain:
-        told["measured"] = _measured(scheme, runtime, random)
-    packer = zlib.compressobj(9, zlib.DEFLATED, -15)
-    return len(packer.compress(json.dumps(told, separators=(",", ":"), sort_keys=True).encode()) + packer.flush())
-
-
-def _measured(scheme: str, runtime: str, random: Any) -> dict[str, Any]:
-    """What a run that compressed will have measured of its file, in digits that mean nothing."""
-    times = {batch: Latency(*(float(value) for value in random.random(4) / 1e3), repeats=30) for batch in (1, 64)}
-    conditions = {"threads": 1, "device": provenance.processor(), "warmup": 5, "repeats": 30, "watts": 10.0}
-    conditions["versions"] = {"torch": "2.13.0", "onnxruntime": "1.23.2"}
-    conditions["missing"] = {}
-    accuracy, low, high, joules = (float(value) for value in random.random(4))
-    name = f"{scheme} under {runtime}"
-    figures = Measured(name, 123456, 0, 1234567, times, 1234567, accuracy, (low, high), 10_000, joules, conditions)
-    return {key: value for key, value in figures.to_dict().items() if key != "bytes"}
+    outputs = max(1, len(about.labels))
+    figures = {"parameters": 0, "multiply_adds": counts.multiply_adds}
+    scores = np.zeros((1, outputs), np.float32)
+    text = json.dumps(manifest.build(about, scheme, runtime, keep, figures, scores, 0.0), separators=(",", ":"))
+    return len(zlib.compress(text.encode(), 9)) + HASHES + SCORE * min(outputs, 32) + MEASURED * bool(about.chain)

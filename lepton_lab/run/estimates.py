@@ -200,11 +200,12 @@ def _figures(
     from ..compressors.rehearsal import example
 
     runtime = schemes.SCHEMES[scheme].runtimes[0]
-    found = latency.work(module, example(module, about.shape, about.vocabulary)[:1])
+    counts = latency.work(module, example(module, about.shape, about.vocabulary)[:1])
     parameters = sum(p.numel() for p in module.parameters())
-    size = sizes.predict(module, about, scheme, runtime, found, keep)
-    times = {batch: latency.predict(found, scheme, runtime, batch) for batch in batches}
-    return Estimate(chain, scheme, runtime, parameters, found.multiply_adds, size, times, dense)
+    size = sizes.predict(module, about, scheme, runtime, counts, keep)
+    predicted = {batch: latency.predict(counts, scheme, runtime, batch) for batch in batches}
+    times = {batch: seconds for batch, seconds in predicted.items() if seconds is not None}
+    return Estimate(chain, scheme, runtime, parameters, counts.multiply_adds, size, times, dense)
 
 
 def _ending(spec: Spec) -> tuple[str, tuple[str, ...]]:

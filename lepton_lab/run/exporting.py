@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 from ..artifacts import schemes
 from ..artifacts.about import About
 from ..artifacts.container import unwritten
-from ..artifacts.quiet import quiet
 from ..artifacts.writing import calibrated, onnx_of, write
 from ..errors import SpecError, needs
 from ..files import write_bytes
 from ..measures.sources import some, source
+from ..switches import quiet
 from ..tables import pick
 
 if TYPE_CHECKING:

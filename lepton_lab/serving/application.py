@@ -17,7 +17,7 @@ from starlette.exceptions import HTTPException
 
 from ..answers import class_axis, named
 from .batching import Batcher, Full
-from .reading import BINARY, DTYPE, JSON, LARGEST, SHAPE, Unreadable, read
+from .reading import BINARY, JSON, LARGEST, Unreadable, read, to_npy
 
 if TYPE_CHECKING:
     from ..artifacts import Artifact
@@ -103,9 +103,7 @@ def application(artifact: Artifact, token: str, most: int = 64, wait: float = 0.
             said = str(error).splitlines()[0][:200] if str(error) else ""
             return JSONResponse({"error": f"the model failed with {type(error).__name__}: {said}"}, 500)
         if request.headers.get("accept") == BINARY:
-            scores = scores[0] if alone else scores
-            told = {SHAPE: ",".join(map(str, scores.shape)), DTYPE: "float32"}
-            return Response(np.ascontiguousarray(scores, "<f4").tobytes(), media_type=BINARY, headers=told)
+            return Response(to_npy(scores[0] if alone else scores), media_type=BINARY)
         return JSONResponse(_answer(scores, manifest))
 
     @app.get("/docs", include_in_schema=False)
@@ -172,9 +170,8 @@ def _request(manifest: dict[str, Any]) -> dict[str, Any]:
         item = {"type": "array", "minItems": size, "maxItems": size, "items": item}
     samples = {"type": "array", "minItems": 1, "items": item, "description": "a batch; one sample alone is taken too"}
     schema = {"type": "object", "required": ["samples"], "properties": {"samples": samples}}
-    shape = ",".join(map(str, takes["shape"]))
-    plain = f"the numbers alone, little-endian; headers {SHAPE} (such as 64,{shape}) and {DTYPE} tell of others"
-    body = {JSON: {"schema": schema}, BINARY: {"schema": {"type": "string", "format": "binary", "description": plain}}}
+    array = {"type": "string", "format": "binary", "description": "a .npy file, as numpy.save writes it"}
+    body = {JSON: {"schema": schema}, BINARY: {"schema": array}}
     return {"requestBody": {"required": True, "content": body}}
 
 

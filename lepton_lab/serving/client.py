@@ -6,15 +6,13 @@ import contextlib
 import http.client
 import json
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlsplit
 
 from ..answers import named
+from ..artifacts.checking import to_array
 from ..errors import LabError, SpecError
-from .reading import BINARY, DTYPE, KINDS, SHAPE
-
-if TYPE_CHECKING:
-    import numpy as np
+from .reading import BINARY, from_npy, to_npy
 
 REFUSED = (400, 413, 415, 422)
 
@@ -81,15 +79,15 @@ class Client:
         LabError
             If it does not answer, or the token is wrong.
         """
-        import numpy as np
-
-        array = _array(samples)
-        headers = {"Content-Type": BINARY, "Accept": BINARY, DTYPE: str(array.dtype), SHAPE: _shape(array)}
-        body, told = self._ask("POST", "/predict", _little(array), headers)
-        if SHAPE not in told:
-            raise _refusal(self.url, 200, body)
-        shape = tuple(int(size) for size in told[SHAPE].split(",") if size)
-        scores = np.frombuffer(body, "<f4").astype(np.float32).reshape(shape)
+        try:
+            array = to_npy(to_array(samples))
+        except ValueError:
+            raise SpecError("samples that hold something other than numbers: give an array of numbers") from None
+        body = self._ask("POST", "/predict", array, {"Content-Type": BINARY, "Accept": BINARY})
+        try:
+            scores = from_npy(body)
+        except ValueError:
+            raise _refusal(self.url, 200, body) from None
         torch = sys.modules.get("torch")
         return torch.from_numpy(scores) if torch is not None and isinstance(samples, torch.Tensor) else scores
 
@@ -97,34 +95,32 @@ class Client:
         """Label names of raw samples, as `Artifact.predict` gives them; the scores of a model without labels."""
         import numpy as np
 
-        scores, told = np.asarray(self(samples)), self.manifest
-        if not told["labels"]:
+        scores, manifest = np.asarray(self(samples)), self.manifest
+        if not (labels := manifest["labels"]):
             return scores
-        return named(scores, told["labels"], told["output"]["shape"], tokens=told["input"]["dtype"] == "int64")
+        return named(scores, labels, manifest["output"]["shape"], tokens=manifest["input"]["dtype"] == "int64")
 
     @property
     def manifest(self) -> dict[str, Any]:
         """All that the served artifact says of itself; asked for once."""
         if not hasattr(self, "_manifest"):
-            self._manifest: dict[str, Any] = json.loads(self._ask("GET", "/manifest")[0])
+            self._manifest: dict[str, Any] = json.loads(self._ask("GET", "/manifest"))
         return self._manifest
 
     def health(self) -> dict[str, Any]:
         """Status, and requests, samples and calls of the model since the server started."""
-        return json.loads(self._ask("GET", "/health")[0])
+        return json.loads(self._ask("GET", "/health"))
 
-    def _ask(
-        self, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None
-    ) -> tuple[bytes, Any]:
-        """The answer's body and headers, or what the server says as an error."""
+    def _ask(self, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None) -> bytes:
+        """The answer's body, or what the server says as an error."""
         connection = self._connect()
-        given = {"Authorization": f"Bearer {self.token}", **(headers or {})}
+        headers = {"Authorization": f"Bearer {self.token}", **(headers or {})}
         try:
             # A server that refuses before it has read the body closes the connection; its answer is there all the same.
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-                connection.request(method, self._path + path, body, given)
+                connection.request(method, self._path + path, body, headers)
             answer = connection.getresponse()
-            told = answer.read()
+            content = answer.read()
         except TimeoutError:
             raise LabError(f"server {self.url} gave no answer within {self.timeout:g} s: is it busy?") from None
         except (OSError, http.client.HTTPException) as error:
@@ -133,40 +129,13 @@ class Client:
         finally:
             connection.close()
         if answer.status == 200:
-            return told, answer.headers
-        raise _refusal(self.url, answer.status, told)
+            return content
+        raise _refusal(self.url, answer.status, content)
 
 
 def _refusal(url: str, status: int, body: bytes) -> LabError:
     try:
-        said = json.loads(body)["error"]
+        sentence = json.loads(body)["error"]
     except (ValueError, KeyError, TypeError):
-        said = f"something that is no answer of a Lepton Lab server: {body[:60]!r}"
-    return (SpecError if status in REFUSED else LabError)(f"server {url} answered {status}: {said}")
-
-
-def _array(samples: Any) -> np.ndarray:
-    """What is sent: an array of numbers of a kind that the server reads."""
-    import numpy as np
-
-    torch = sys.modules.get("torch")
-    if torch is not None and isinstance(samples, torch.Tensor):
-        samples = samples.detach().cpu()
-        samples = (samples.float() if samples.dtype == torch.bfloat16 else samples).numpy()
-    try:
-        array = np.asarray(samples)
-    except ValueError as error:
-        raise SpecError(f"samples that are no array: {str(error)[:100]}") from None
-    if str(array.dtype) not in KINDS:
-        raise SpecError(f"samples of {array.dtype}: must be numbers ({', '.join(KINDS)})")
-    return array
-
-
-def _little(array: np.ndarray) -> bytes:
-    import numpy as np
-
-    return np.ascontiguousarray(array, array.dtype.newbyteorder("<")).tobytes()
-
-
-def _shape(array: np.ndarray) -> str:
-    return ",".join(map(str, array.shape))
+        sentence = f"something that is no answer of a Lepton Lab server: {body[:60]!r}"
+    return (SpecError if status in REFUSED else LabError)(f"server {url} answered {status}: {sentence}")

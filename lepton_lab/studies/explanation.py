@@ -112,20 +112,13 @@ def alike(a: Tensor, b: Tensor) -> float | None:
 
     None where it is not defined: a map in which all of these count the same, or fewer than three of them.
     """
-    import torch
+    from scipy.stats import spearmanr
 
     counts = (a != 0) | (b != 0)
-    if int(counts.sum()) < 3:
+    a, b = a[counts], b[counts]
+    if len(a) < 3 or bool((a == a[0]).all()) or bool((b == b[0]).all()):
         return None
-    ranks = torch.stack([_ranks(a[counts]), _ranks(b[counts])])
-    if bool((ranks == ranks[:, :1]).all(1).any()):
-        return None
-    return float(torch.corrcoef(ranks)[0, 1])
-
-
-def _ranks(values: Tensor) -> Tensor:
-    _, places, counts = values.unique(return_inverse=True, return_counts=True)
-    return (counts.cumsum(0) - (counts - 1) / 2).double()[places]
+    return float(spearmanr(a.numpy(), b.numpy()).statistic)
 
 
 def _models(run: Run) -> tuple[dict[str, nn.Module], nn.Module | None]:

@@ -76,7 +76,7 @@ class About:
         """
         first = data.train[0] if isinstance(data.train, tuple) else data.train[0][0]
         number = "uint8" if str(getattr(first, "dtype", "")).endswith("uint8") else "float32"
-        told: dict[str, Any] = {
+        fields: dict[str, Any] = {
             "model": spec if isinstance(spec, str) else spec.model,
             "shape": tuple(data.shape),
             "dtype": "int64" if data.vocabulary else number,
@@ -86,7 +86,7 @@ class About:
             "mean": tuple(data.mean),
             "std": tuple(data.std),
         }
-        return cls(**{**told, **more})
+        return cls(**{**fields, **more})
 
     def samples(self, count: int) -> Tensor:
         """Raw samples (count, *shape), made up (see `made_up`)."""

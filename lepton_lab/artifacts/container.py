@@ -99,14 +99,14 @@ def instead(folder: Path) -> str:
 def annotate(path: Path, **facts: Any) -> None:
     """Add facts such as `measured` to an artifact's manifest; all else stays as it is."""
     manifest, graph, weights = unpack(path)
-    kept = {k: v for k, v in manifest.items() if k not in ("format", "sha256", "digest")}
-    pack(path, {**kept, **facts}, graph, weights)
+    content = {k: v for k, v in manifest.items() if k not in ("format", "sha256", "digest")}
+    pack(path, {**content, **facts}, graph, weights)
 
 
 def unwritten(what: str, path: Path, error: OSError) -> LabError:
     """The sentence on a file that is not written; one that stood there is whole."""
-    told = f"{what} {str(path)!r} can't be written ({why(error, path)})"
-    return LabError(f"{told}: {remedy(error)}, then do it again; what stood there is as it was")
+    problem = f"{what} {str(path)!r} can't be written ({why(error, path)})"
+    return LabError(f"{problem}: {remedy(error)}, then do it again; what stood there is as it was")
 
 
 def refused(path: Path, why: str) -> LabError:

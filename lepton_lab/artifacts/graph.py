@@ -197,7 +197,7 @@ class Graph:
 
     Parameters
     ----------
-    told
+    content
         As `to_json` wrote it; nothing in it is trusted.
     weights
         Tensors by name.
@@ -208,11 +208,11 @@ class Graph:
         If it is not such a graph, or an operator or argument in it is not allowed.
     """
 
-    def __init__(self, told: Any, weights: dict[str, Tensor]) -> None:
+    def __init__(self, content: Any, weights: dict[str, Tensor]) -> None:
         import torch
 
         try:
-            titles, nodes, output = told["weights"], told["nodes"], told["output"]
+            titles, nodes, output = content["weights"], content["nodes"], content["output"]
             self._held = [weights[title] for title in titles]
             count = 1 + len(titles)
             if len(nodes) > MOST:
@@ -259,13 +259,13 @@ class _Parts(list):
 class _Reader:
     """Arguments of one node: values must have been given before it."""
 
-    def __init__(self, known: int, torch: Any) -> None:
-        self.known, self.torch, self.seen = known, torch, set()
+    def __init__(self, count: int, torch: Any) -> None:
+        self.count, self.torch, self.seen = count, torch, set()
 
     def read(self, given: Any) -> Any:
         if isinstance(given, str):
             index = int(given.removeprefix("%"))
-            if not given.startswith("%") or not 0 <= index < self.known:
+            if not given.startswith("%") or not 0 <= index < self.count:
                 raise LabError(f"its graph uses a value {given[:20]!r} that is not there yet")
             self.seen.add(index)
             return _Value(index)
@@ -285,10 +285,10 @@ class _Reader:
         if kind == "device":
             return self.torch.device("cpu")
         types = {"dtype": self.torch.dtype, "layout": self.torch.layout, "format": self.torch.memory_format}
-        found = vars(self.torch).get(name)
-        if kind not in types or not isinstance(found, types[kind]):
+        value = vars(self.torch).get(name)
+        if kind not in types or not isinstance(value, types[kind]):
             raise LabError(f"its graph holds {kind}={name!r}, which is no word of it")
-        return found
+        return value
 
 
 def _filled(argument: Any, values: list[Any]) -> Any:

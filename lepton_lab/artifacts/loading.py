@@ -80,9 +80,9 @@ class Artifact:
         self.path, self.manifest, self.threads = path, manifest, threads
         self._body = graph, weights
         manifests.check(manifest)
-        told = manifest["input"]
-        self.input_shape: tuple[int, ...] = tuple(told["shape"])
-        self.dtype, self.vocabulary = str(told["dtype"]), int(told["vocabulary"])
+        takes = manifest["input"]
+        self.input_shape: tuple[int, ...] = tuple(takes["shape"])
+        self.dtype, self.vocabulary = str(takes["dtype"]), int(takes["vocabulary"])
         self.labels: list[str] = list(manifest["labels"])
         self.scheme, self.runtime = str(manifest["scheme"]), str(manifest["runtime"])
         self._run = _RUNTIMES[self.runtime](graph, weights, threads)
@@ -104,8 +104,8 @@ class Artifact:
 
     def __repr__(self) -> str:
         shape = "x".join(map(str, self.input_shape))
-        told = f"{self.manifest['model']}, {self.scheme}, {self.bytes:,} bytes, takes {shape} {self.dtype}"
-        return f"<Artifact {self.path.name}: {told}>"
+        facts = f"{self.manifest['model']}, {self.scheme}, {self.bytes:,} bytes, takes {shape} {self.dtype}"
+        return f"<Artifact {self.path.name}: {facts}>"
 
     @property
     def bytes(self) -> int:
@@ -181,10 +181,10 @@ class _Torch:
             grown = {name: torch.from_numpy(array) for name, array in schemes.grow(arrays).items()}
             tensors = {name: t for name, t in tensors.items() if name not in arrays} | grown
         try:
-            told = json.loads(graph)
+            takes = json.loads(graph)
         except (ValueError, RecursionError):
             raise LabError("its graph is not JSON") from None
-        self._graph, self._torch = Graph(told, tensors), torch
+        self._graph, self._torch = Graph(takes, tensors), torch
 
     def __call__(self, batch: np.ndarray) -> np.ndarray:
         if not batch.flags.writeable:

@@ -44,15 +44,15 @@ def from_program(program: ExportedProgram, model: str) -> onnx.ModelProto:
 
 def _why(error: BaseException, model: str) -> str:
     """The sentence on a model that does not export, with the operator's name."""
-    told, seen = "", error
-    while seen is not None and not told:
-        found = re.search(r"No ONNX function found for <OpOverload\(op='([\w.]+)'", str(seen))
-        told = found[1] if found else ""
+    operator, seen = "", error
+    while seen is not None and not operator:
+        match = re.search(r"No ONNX function found for <OpOverload\(op='([\w.]+)'", str(seen))
+        operator = match[1] if match else ""
         seen = seen.__cause__
-    if told:
+    if operator:
         return (
-            f"model={model!r}: operator {told} has no counterpart in ONNX; write it with runtime='torch' (or export it "
-            "with format='torch'), or compute the same from other operators"
+            f"model={model!r}: operator {operator} has no counterpart in ONNX; write it with runtime='torch' (or "
+            "export it with format='torch'), or compute the same from other operators"
         )
     first = next(filter(None, map(str.strip, str(error.__cause__ or error).splitlines())), type(error).__name__)
     return f"model={model!r}: does not export to ONNX ({first[:160].rstrip('.')}); write it with runtime='torch'"
@@ -69,12 +69,12 @@ def slim(model: onnx.ModelProto) -> None:
     """Take out what running does not need: names as long as paths, stack traces, shapes on the way."""
     graph = model.graph
     assert not any(a.HasField("g") or a.graphs for n in graph.node for a in n.attribute), "names of subgraphs"
-    kept = {v.name for v in (*graph.input, *graph.output)}
-    kept |= {t.name for t in graph.initializer if _count(t) >= LARGE}
+    public = {v.name for v in (*graph.input, *graph.output)}
+    public |= {t.name for t in graph.initializer if _count(t) >= LARGE}
     names: dict[str, str] = {"": ""}
 
     def short(name: str) -> str:
-        return name if name in kept else names.setdefault(name, f"{len(names)}")
+        return name if name in public else names.setdefault(name, f"{len(names)}")
 
     for node in graph.node:
         node.input[:], node.output[:] = map(short, node.input), map(short, node.output)

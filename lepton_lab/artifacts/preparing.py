@@ -184,11 +184,11 @@ def hold(got: np.ndarray, own: Prepared, about: About, what: str, dtype: torch.d
     """
     close = max(rounding(own.module), 32 * torch.finfo(dtype).eps if dtype else 0.0)
     expected = scores(own, about).numpy()
-    if told := far(got, expected, close):
+    if distance := far(got, expected, close):
         hint = "take another scheme, runtime or format"
         if far(scores(own, about).numpy(), expected, close):
             hint = "its forward draws random numbers in eval mode; give dropout training=self.training"
-        raise LabError(f"model={about.model!r}: {what} computes something else, {told}; {hint}")
+        raise LabError(f"model={about.model!r}: {what} computes something else, {distance}; {hint}")
 
 
 def traced(module: Prepared, about: About) -> torch.export.ExportedProgram:

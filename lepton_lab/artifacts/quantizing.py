@@ -174,13 +174,13 @@ def _excluded(model: onnx.ModelProto, keep: Iterable[str]) -> list[str]:
     """
     heavy = [n for n in model.graph.node if n.op_type in HEAVY and _has_weights(n, model)]
     layers = list(dict.fromkeys(n.name.split("/")[0] for n in heavy))
-    found = []
+    nodes = []
     for name in keep:
         of = [n.name for n in heavy if n.name.split("/")[0] == name or n.name.startswith(f"{name}.")]
         if not of:
             raise SpecError(f"keep={name!r}: is no layer that is quantized (known: {', '.join(layers)})")
-        found += of
-    return found + [f"{name}_MatMul" for name in found]  # what the dynamic quantizer makes of Gemm
+        nodes += of
+    return nodes + [f"{name}_MatMul" for name in nodes]  # what the dynamic quantizer makes of Gemm
 
 
 def _shallow(model: onnx.ModelProto, elsewhere: bool) -> list[str]:
@@ -200,21 +200,21 @@ def _shallow(model: onnx.ModelProto, elsewhere: bool) -> list[str]:
 
     graph = model.graph
     sizes = {tensor.name: prod(tensor.dims[1:]) for tensor in graph.initializer}
-    found: list[str] = []
+    names: list[str] = []
     for conv in [node for node in graph.node if node.op_type == "Conv" and sizes.get(node.input[1], SHALLOW) < SHALLOW]:
         chain = [conv]
         while (after := _only_user(graph, chain[-1])) is not None and after.op_type in ("Relu", "MaxPool"):
             chain.append(after)
         if chain[-1].op_type == "MaxPool" and any(node.op_type == "Relu" for node in chain):
-            found += [node.name for node in chain]
+            names += [node.name for node in chain]
             if elsewhere:
                 last = chain[-1]
                 inner = f"{last.name}/pooled"
-                found.append(f"{last.name}/stop")
-                stop = helper.make_node("Abs", [inner], list(last.output), name=found[-1])
+                names.append(f"{last.name}/stop")
+                stop = helper.make_node("Abs", [inner], list(last.output), name=names[-1])
                 last.output[0] = inner
                 graph.node.insert(list(graph.node).index(last) + 1, stop)
-    return found
+    return names
 
 
 def _only_user(graph: onnx.GraphProto, node: onnx.NodeProto) -> onnx.NodeProto | None:
@@ -263,7 +263,7 @@ def _integer_samples(model: onnx.ModelProto, about: About) -> None:
     if about.dtype != "uint8":
         return
     graph = model.graph
-    known = {tensor.name: tensor for tensor in graph.initializer}
+    constants = {tensor.name: tensor for tensor in graph.initializer}
     path, name = [], INPUT
     scale = shift = 0.0
     while not path or path[-1].op_type != "QuantizeLinear":
@@ -276,9 +276,9 @@ def _integer_samples(model: onnx.ModelProto, about: About) -> None:
                 return
             scale = 1.0
         elif node.op_type != "QuantizeLinear":  # what the model itself does to its inputs counts too
-            if node.input[0] != name or node.input[1] not in known or prod(known[node.input[1]].dims) != 1:
+            if node.input[0] != name or node.input[1] not in constants or prod(constants[node.input[1]].dims) != 1:
                 return
-            value = numpy_helper.to_array(known[node.input[1]]).item()
+            value = numpy_helper.to_array(constants[node.input[1]]).item()
             scale, shift = (scale * value, shift * value) if node.op_type == "Mul" else (scale, shift + value)
         path.append(node)
         name = node.output[0]

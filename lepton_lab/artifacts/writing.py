@@ -97,8 +97,8 @@ def write(
         coarse = torch.bfloat16 if scheme == "bf16" else None
         hold(got, own if coarse else plain, about, f"{scheme} under {chosen}", coarse)
     error = float(abs(got - expected).max())
-    told = manifest.build(about, scheme, chosen, tuple(keep), figures, got, error)
-    container.pack(path, told, graph, weights)
+    content = manifest.build(about, scheme, chosen, tuple(keep), figures, got, error)
+    container.pack(path, content, graph, weights)
     return Artifact.read(path)
 
 
@@ -114,7 +114,7 @@ def _torch(program: Any, scheme: str, about: About) -> tuple[bytes, bytes]:
 
     from . import graph
 
-    told, tensors = graph.to_json(program, about.model)
+    calls, tensors = graph.to_json(program, about.model)
     weights = {name: tensor.contiguous().clone() for name, tensor in tensors.items()}
     if scheme == "int8_weights":
         import torch
@@ -122,7 +122,7 @@ def _torch(program: Any, scheme: str, about: About) -> tuple[bytes, bytes]:
         arrays = {name: t.numpy() for name, t in weights.items() if t.dtype == torch.float32}
         shrunk = {name: torch.from_numpy(array).contiguous() for name, array in schemes.shrink(arrays).items()}
         weights = {name: t for name, t in weights.items() if name not in arrays} | shrunk
-    return json.dumps(told, separators=(",", ":")).encode(), save(weights)
+    return json.dumps(calls, separators=(",", ":")).encode(), save(weights)
 
 
 def _onnx(
@@ -137,8 +137,8 @@ def _onnx(
     onnx_graph.slim(model)
     graph, weights, axes = onnx_graph.split(model)
     if scheme != "fp32":  # what is not computed in integers, such as an embedding, is still stored as such
-        kept = {name: weights.pop(name) for name in floats & weights.keys()}
-        weights = schemes.shrink(weights, axes) | kept
+        in_floats = {name: weights.pop(name) for name in floats & weights.keys()}
+        weights = schemes.shrink(weights, axes) | in_floats
     return graph, save({name: np.ascontiguousarray(array) for name, array in weights.items()})
 
 

@@ -62,31 +62,31 @@ class Distill(Compressor):
                     f"and {name}={parts} cuts it into parts; take {name}=1, or leave features out"
                 )
         student = made.student
-        said = f"compress={{'distill': {{'student': {student}}}}}"
+        link = f"compress={{'distill': {{'student': {student}}}}}"
         if not student:
             return ""
         if before:
             return (
-                f"{said}: a fresh student after {before[-1][0]!r} would throw that away; put distill first, or leave "
+                f"{link}: a fresh student after {before[-1][0]!r} would throw that away; put distill first, or leave "
                 "student out, so that the parent teaches what the chain made"
             )
         for name in student:
             if name not in ("model", "options"):
-                return f"{said}: {unknown('field', name, ('model', 'options'))}"
+                return f"{link}: {unknown('field', name, ('model', 'options'))}"
         name = student.get("model", spec.model)
-        known = table("model")
-        if name not in known:
-            return f"{said}: {unknown('model', name, known)}"
+        models = table("model")
+        if name not in models:
+            return f"{link}: {unknown('model', name, models)}"
         given = student.get("options", {})
         if not isinstance(given, dict):
-            return f"{said}: options must be pairs of name and value"
+            return f"{link}: options must be pairs of name and value"
         own = {name: value for name, value in spec.to_dict().items() if name in ("dataset", "epochs", "batch_size")}
         if str(own["dataset"]).startswith("cell:"):
             own["dataset"] = "digits"
         try:
             type(spec)(**own, model=name, options=given)
         except SpecError as error:
-            return f"{said}: {str(error).splitlines()[0]}"
+            return f"{link}: {str(error).splitlines()[0]}"
         return ""
 
     def apply(self, model: nn.Module, work: Work) -> nn.Module:
@@ -101,10 +101,10 @@ class Distill(Compressor):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(work.spec.seed)
             student = maker(work.shape, work.classes, work.vocabulary, **taken)
-        if (said := _scores(student, work.example)) != scores:
+        if (answered := _scores(student, work.example)) != scores:
             raise SpecError(
-                f"compress={{'distill': {{'student': {self.student}}}}}: it answers {said} numbers a sample, and its "
-                f"teacher {scores}; they must tell the same classes apart"
+                f"compress={{'distill': {{'student': {self.student}}}}}: it answers {answered} numbers a sample, and "
+                f"its teacher {scores}; they must tell the same classes apart"
             )
         return student
 

@@ -84,20 +84,20 @@ class Structure:
 
 def _attentions(model: nn.Module) -> list[Any]:
     """Modules whose class says that its queries, keys and values can be cut, in heads."""
-    found = [m for m in model.modules() if getattr(type(m), "cut_by_columns", None)]
-    return [module for module in found if hasattr(module, "head_size")]
+    modules = [m for m in model.modules() if getattr(type(m), "cut_by_columns", None)]
+    return [module for module in modules if hasattr(module, "head_size")]
 
 
 def _unseen(model: nn.Module, seen: set[str]) -> dict[str, str]:
     """Why layers that no group has are left alone."""
-    found = {}
+    reasons = {}
     parts = {f"{name}.out_proj": name for name, m in model.named_modules() if isinstance(m, nn.MultiheadAttention)}
     for name, module in model.named_modules():
         if isinstance(module, (nn.Linear, nn.Conv2d, nn.Conv1d)) and name not in seen:
-            found[name] = "is of no use for the outputs, as far as a forward pass shows"
+            reasons[name] = "is of no use for the outputs, as far as a forward pass shows"
             if name in parts:
-                found[name] = f"is cut along with {parts[name]}, of whose width it is"
-    return found
+                reasons[name] = f"is cut along with {parts[name]}, of whose width it is"
+    return reasons
 
 
 def _groups(graph: Any) -> Iterator[tuple[nn.Module, Any]]:
@@ -121,11 +121,11 @@ def _recurrent(model: nn.Module) -> dict[Any, str]:
     """Recurrent layers and their parameters, each with the sentence on what feeds them."""
     kinds = (nn.RNNBase, nn.RNNCellBase)
     layers = {name: module for name, module in model.named_modules() if isinstance(module, kinds)}
-    told = {
+    reasons = {
         module: f"feeds {name}, a recurrent {type(module).__name__}, whose width stays"
         for name, module in layers.items()
     }
-    return told | {p: told[module] for module in layers.values() for p in module.parameters()}
+    return reasons | {p: reasons[module] for module in layers.values() for p in module.parameters()}
 
 
 def _ends(writers: list[Any]) -> list[Any]:
@@ -136,21 +136,21 @@ def _fed(node: Any, recurrent: dict[Any, str]) -> str:
     """The sentence on a recurrent layer that a layer's outputs come to before any other; "" where there is none."""
     waiting, seen = list(node.outputs), set()
     while waiting:
-        if (found := waiting.pop()) in seen:
+        if (source := waiting.pop()) in seen:
             continue
-        seen.add(found)
-        near = [found.module, *(other.module for other in found.inputs)]
-        if told := next((recurrent[module] for module in near if module in recurrent), ""):
-            return told
-        if not isinstance(found.module, (CONV, LINEAR)):
-            waiting += found.outputs
+        seen.add(source)
+        near = [source.module, *(other.module for other in source.inputs)]
+        if reason := next((recurrent[module] for module in near if module in recurrent), ""):
+            return reason
+        if not isinstance(source.module, (CONV, LINEAR)):
+            waiting += source.outputs
     return ""
 
 
 def _obstacle(graph: Any, group: Any, writers: list[Any], written: int, recurrent: dict[Any, str]) -> str:
     """Why a group must stay whole; "" where it need not."""
-    if told := next((recurrent[dep.target.module] for dep, _ in group if dep.target.module in recurrent), ""):
-        return told
+    if reason := next((recurrent[dep.target.module] for dep, _ in group if dep.target.module in recurrent), ""):
+        return reason
     if any(isinstance(m, (nn.Parameter, nn.Embedding)) for m in writers):
         return WIDTH
     if written > 1 and any(isinstance(m, nn.LayerNorm) for m in writers):

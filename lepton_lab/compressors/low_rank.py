@@ -83,8 +83,8 @@ class LowRank(Compressor):
 
         if not self.energy:
             return max(1, round(self.rank * min(matrix.shape)))
-        kept = torch.linalg.svdvals(matrix.double()).square().cumsum(0)
-        return int((kept < self.energy * kept[-1]).sum()) + 1
+        energy = torch.linalg.svdvals(matrix.double()).square().cumsum(0)
+        return int((energy < self.energy * energy[-1]).sum()) + 1
 
 
 def _pair(layer: nn.Linear | nn.Conv2d, rank: int, rehearsal: bool) -> nn.Module:

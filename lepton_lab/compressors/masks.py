@@ -42,16 +42,16 @@ class Mask(Compressor):
         pattern = options.get("pattern", "unstructured")
         if pattern == "unstructured":
             return ""
-        found = PATTERN.fullmatch(pattern)
-        if not found or int(found[1]) >= int(found[2]):
+        match = PATTERN.fullmatch(pattern)
+        if not match or int(match[1]) >= int(match[2]):
             return (
                 f"compress={{'mask': {{'pattern': {pattern!r}}}}}: must be unstructured, or N:M such as 2:4, N below M"
             )
-        ratio = 1 - int(found[1]) / int(found[2])
+        ratio = 1 - int(match[1]) / int(match[2])
         if abs(options.get("ratio", ratio) - ratio) > 1e-6:
             return (
-                f"compress={{'mask': {{'ratio': {options['ratio']}}}}}: pattern={pattern!r} leaves {found[1]} of "
-                f"{found[2]}, which is ratio={ratio:g}; leave one of the two out"
+                f"compress={{'mask': {{'ratio': {options['ratio']}}}}}: pattern={pattern!r} leaves {match[1]} of "
+                f"{match[2]}, which is ratio={ratio:g}; leave one of the two out"
             )
         return ""
 

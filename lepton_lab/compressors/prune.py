@@ -74,14 +74,14 @@ class Prune(Compressor):
         self._named(structure)
         for unit in structure.units:
             unit.score = self._score(unit, structure, model, work)
-        kept = self._kept(structure, model, work)
+        counts = self._kept(structure, model, work)
         chosen = {
-            unit.name: sorted(unit.score.argsort(stable=True)[: unit.count - kept[unit.name]].tolist())
+            unit.name: sorted(unit.score.argsort(stable=True)[: unit.count - counts[unit.name]].tolist())
             for unit in structure.units
         }
         model = remove(model, work.example, structure, chosen)
         self._named(structure)  # again: what the model's own code can't do without is known only now
-        widths = {unit.name: [unit.count, kept[unit.name]] for unit in structure.units}
+        widths = {unit.name: [unit.count, counts[unit.name]] for unit in structure.units}
         self.told = {"kept": widths, "left": structure.left}
         return model
 
@@ -89,11 +89,11 @@ class Prune(Compressor):
         """Refuse layers that are not there, or can't be pruned."""
         names = [unit.name for unit in structure.units]
         for name in self.ratios:
-            said = f"compress={{'prune': {{'ratios': {{{name!r}: {self.ratios[name]}}}}}}}"
+            option = f"compress={{'prune': {{'ratios': {{{name!r}: {self.ratios[name]}}}}}}}"
             if name in structure.left:
-                raise SpecError(f"{said}: this layer can't be pruned: {structure.left[name]}")
+                raise SpecError(f"{option}: this layer can't be pruned: {structure.left[name]}")
             if name not in names:
-                raise SpecError(f"{said}: {unknown('layer', name, names)}")
+                raise SpecError(f"{option}: {unknown('layer', name, names)}")
         if not names:
             why = "; ".join(f"{name}: {reason}" for name, reason in structure.left.items()) or "it has no such layer"
             raise SpecError(f"compress='prune': the model has nothing that can be removed ({why})")
@@ -113,14 +113,14 @@ class Prune(Compressor):
         gone = sum(n * widths[name] for name, n in counts.items()) * self.ratio * done
         gone -= sum((counts[u.name] - u.count) * u.width for u in structure.units)
         ranked = sorted((float(s), u.name) for u in structure.units for s in u.score / u.score.mean().clamp(min=1e-12))
-        kept = {unit.name: unit.count for unit in structure.units}
+        left = {unit.name: unit.count for unit in structure.units}
         for _, name in ranked:
             if gone < widths[name] / 2:
                 break
-            if kept[name] > max(1, round(LEAST * counts[name])):
-                kept[name] -= 1
+            if left[name] > max(1, round(LEAST * counts[name])):
+                left[name] -= 1
                 gone -= widths[name]
-        return kept
+        return left
 
     def _score(self, unit: Unit, structure: Structure, model: nn.Module, work: Work) -> Tensor:
         """How much each part of a unit matters (count,)."""

@@ -66,15 +66,15 @@ class Quantize(Compressor):
     def refuse(cls, options: dict[str, Any], before: list[tuple[str, dict[str, Any]]], spec: Spec) -> str:
         """Options that the scheme has no use for."""
         made = cls(**options)
-        said = f"compress={{'quantize': {options}}}"
+        link = f"compress={{'quantize': {options}}}"
         if made.scheme == STATIC and not made.calibration:
-            return f"{said}: int8_static measures ranges on training samples; give calibration=256, or int8_dynamic"
+            return f"{link}: int8_static measures ranges on training samples; give calibration=256, or int8_dynamic"
         if made.keep and made.scheme not in (STATIC, DYNAMIC):
-            return f"{said}: keep names layers that int8 leaves in floats, and {made.scheme} computes in floats anyway"
+            return f"{link}: keep names layers that int8 leaves in floats, and {made.scheme} computes in floats anyway"
         if made.aware and made.scheme != STATIC:
-            return f"{said}: aware=True trains for int8_static, whose rounding is known; leave it out for {made.scheme}"
+            return f"{link}: aware=True trains for int8_static, whose rounding is known; leave it out for {made.scheme}"
         if made.epochs and not made.aware:
-            return f"{said}: nothing is trained unless aware=True; leave epochs out"
+            return f"{link}: nothing is trained unless aware=True; leave epochs out"
         return ""
 
     def apply(self, model: nn.Module, work: Work) -> nn.Module:

@@ -48,9 +48,9 @@ def rehearse(model: nn.Module, spec: Spec, shape: tuple[int, ...], classes: int,
         )
         compressor = item.compressor()
         model = compressor.apply(model, work).eval()
-        if scores != (found := _scores(model, work.example)):
+        if scores != (after := _scores(model, work.example)):
             raise SpecError(
-                f"compress={item.name!r}: does not suit this model, which after it gives {found}, not {scores}; leave "
+                f"compress={item.name!r}: does not suit this model, which after it gives {after}, not {scores}; leave "
                 "the link out, or have the model's code call its layers and not use their parameters or sizes itself"
             )
         model = compressor.finish(model).eval()

@@ -102,9 +102,9 @@ def images(
     """Data from published training and test images, uint8 (N, C, H, W), with validation cut from training."""
     import torch
 
-    kept, held = shuffled(len(train[0]), seed, HELD_OUT)
+    rest, held = shuffled(len(train[0]), seed, HELD_OUT)
     return Data(
-        train=take(*train, kept),
+        train=take(*train, rest),
         val=take(*train, held),
         test=take(*test, torch.arange(len(test[0]))),
         shape=tuple(train[0].shape[1:]),

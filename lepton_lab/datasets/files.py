@@ -198,25 +198,25 @@ def _download(name: str, archive: str, folder: Path, root: Path) -> None:
 
 def _copy(url: str, handle: IO[bytes], label: str) -> None:
     with urllib.request.urlopen(url, timeout=TIMEOUT) as reply:
-        total, done, told = int(reply.headers.get("Content-Length") or 0), 0, -1
+        total, done, shown = int(reply.headers.get("Content-Length") or 0), 0, -1
         while chunk := reply.read(CHUNK):
             handle.write(chunk)
             done += len(chunk)
             tenth = 10 * done // total if total else done // (10 * CHUNK)
-            if tenth != told:
+            if tenth != shown:
                 print(f"{label}: {done / 1e6:.1f} of {total / 1e6:.1f} MB", file=sys.stderr, flush=True)
-                told = tenth
+                shown = tenth
     handle.seek(0)
 
 
 def _members(handle: IO[bytes], archive: str, files: dict[str, str]) -> Iterator[tuple[str, bytes]]:
     """Each wanted file of an archive with its contents, once their MD5 is right."""
     if archive.endswith(".tar.gz"):
-        found = untar(handle, set(files))
+        members = untar(handle, set(files))
     else:
         whole = handle.read()
-        found = iter([(next(iter(files)), zlib.decompress(whole, wbits=31) if archive.endswith(".gz") else whole)])
-    for file, contents in found:
+        members = iter([(next(iter(files)), zlib.decompress(whole, wbits=31) if archive.endswith(".gz") else whole)])
+    for file, contents in members:
         if wrong := unlike(contents, files[file]):
             raise OSError(f"{file} {wrong}")
         yield file, contents
@@ -224,8 +224,8 @@ def _members(handle: IO[bytes], archive: str, files: dict[str, str]) -> Iterator
 
 def unlike(contents: bytes, md5: str) -> str:
     """Why contents are not the published ones, or nothing."""
-    found = hashlib.md5(contents, usedforsecurity=False).hexdigest()
-    return "" if found == md5 else f"has MD5 {found}, not the published {md5}"
+    actual = hashlib.md5(contents, usedforsecurity=False).hexdigest()
+    return "" if actual == md5 else f"has MD5 {actual}, not the published {md5}"
 
 
 def untar(handle: IO[bytes], files: set[str]) -> Iterator[tuple[str, bytes]]:

@@ -236,8 +236,8 @@ def _next(split: Split) -> bool:
 
 def _own(dataset: Any, name: str) -> Any:
     """An attribute of a Dataset, or of the one that a Subset shows a part of."""
-    found = getattr(dataset, name, None)
-    return _own(dataset.dataset, name) if found is None and hasattr(dataset, "dataset") else found
+    value = getattr(dataset, name, None)
+    return _own(dataset.dataset, name) if value is None and hasattr(dataset, "dataset") else value
 
 
 def _labels(split: Split, name: str) -> np.ndarray:
@@ -280,10 +280,10 @@ def usual(data: Data) -> None:
 def _hold_out(train: Split, seed: int) -> tuple[Split, Split | None]:
     from torch.utils.data import Subset
 
-    kept, held = shuffled(len(train[0]) if isinstance(train, tuple) else len(train), seed, HELD_OUT)
+    rest, held = shuffled(len(train[0]) if isinstance(train, tuple) else len(train), seed, HELD_OUT)
     if not len(held):
         return train, None
     if isinstance(train, tuple):
         x, y = train
-        return (x.index_select(0, kept), y.index_select(0, kept)), (x.index_select(0, held), y.index_select(0, held))
-    return Subset(train, kept.tolist()), Subset(train, held.tolist())
+        return (x.index_select(0, rest), y.index_select(0, rest)), (x.index_select(0, held), y.index_select(0, held))
+    return Subset(train, rest.tolist()), Subset(train, held.tolist())

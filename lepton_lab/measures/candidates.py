@@ -99,20 +99,20 @@ def peers(dense: nn.Module, about: About, threads: int, control: nn.Module | Non
     control
         The dense model trained on for as long as the compressed one was.
     """
-    found = [of_module(dense, about, "dense, eager")]
+    candidates = [of_module(dense, about, "dense, eager")]
     if shutil.which(os.environ.get("CXX", "g++")):  # as torch.compile looks for it
-        found.append(of_module(dense, about, "dense, compiled", "compiled"))
+        candidates.append(of_module(dense, about, "dense, compiled", "compiled"))
     if has_bf16():
-        found.append(of_module(dense, about, "dense, bf16", "bf16"))
+        candidates.append(of_module(dense, about, "dense, bf16", "bf16"))
     try:
         with tempfile.TemporaryDirectory() as folder:
             artifact = write(Path(folder) / "dense.lepton", dense, about, runtime="onnxruntime")
-            found.append(of_artifact(artifact, threads, "dense under ONNX Runtime"))
+            candidates.append(of_artifact(artifact, threads, "dense under ONNX Runtime"))
     except LabError:  # an operator that does not export, or no such runtime: then that peer can't be had
         pass
     if control is not None:
-        found.append(of_module(control, about, TRAINED_ON))
-    return found
+        candidates.append(of_module(control, about, TRAINED_ON))
+    return candidates
 
 
 def has_bf16() -> bool:

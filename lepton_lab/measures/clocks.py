@@ -72,10 +72,10 @@ def peak_memory(call: Callable[[], object]) -> int | None:
 
 
 def _status(name: str) -> int:
-    found = re.search(rf"^{name}:\s+(\d+) kB", STATUS.read_text(), re.M)
-    if not found:
+    match = re.search(rf"^{name}:\s+(\d+) kB", STATUS.read_text(), re.M)
+    if not match:
         raise OSError(f"no {name}")
-    return int(found[1]) * 1024
+    return int(match[1]) * 1024
 
 
 @contextmanager

@@ -47,15 +47,15 @@ def deliver(folder: RunFolder, rounds: list[Round], data: Data) -> dict[str, Any
     module = shipping.kept(place(folder, rounds[-1].number) / DONE)
     file = _written(path, module, about, last.scheme, calibration=samples, keep=last.keep)
     dense, control = peers(folder)
-    found = measure(file, data, peers=True, dense=dense, control=control)
-    largest = max(found.latency)
-    others = [peer for peer in found.peers if peer.name != TRAINED_ON]
+    measured = measure(file, data, peers=True, dense=dense, control=control)
+    largest = max(measured.latency)
+    others = [peer for peer in measured.peers if peer.name != TRAINED_ON]
     fastest = min(others, key=lambda peer: peer.latency[largest].median)
-    told = {"artifact": found.to_dict(), "dense": fastest.to_dict()}
-    kept = {k: v for k, v in told["artifact"].items() if k not in ("bytes", "peers")}
-    artifacts.annotate(path, measured=kept)
-    told["artifact"]["bytes"] = path.stat().st_size  # with these figures in it
-    return told
+    figures = {"artifact": measured.to_dict(), "dense": fastest.to_dict()}
+    in_file = {k: v for k, v in figures["artifact"].items() if k not in ("bytes", "peers")}
+    artifacts.annotate(path, measured=in_file)
+    figures["artifact"]["bytes"] = path.stat().st_size  # with these figures in it
+    return figures
 
 
 def rehearse(folder: RunFolder, rounds: list[Round], data: Data) -> None:

@@ -79,12 +79,12 @@ class Measured:
 
     def to_dict(self) -> dict[str, Any]:
         """All of it as plain values, as JSON takes them."""
-        told = asdict(self)
-        told["latency"] = {str(batch): asdict(latency) for batch, latency in self.latency.items()}
-        told["interval"] = list(self.interval) if self.interval else None
-        told["speedup"] = {str(batch): self.speedup(batch) for batch in self.latency} if self.peers else {}
-        told["peers"] = [peer.to_dict() for peer in self.peers]
-        return told
+        values = asdict(self)
+        values["latency"] = {str(batch): asdict(latency) for batch, latency in self.latency.items()}
+        values["interval"] = list(self.interval) if self.interval else None
+        values["speedup"] = {str(batch): self.speedup(batch) for batch in self.latency} if self.peers else {}
+        values["peers"] = [peer.to_dict() for peer in self.peers]
+        return values
 
     def rows(self) -> list[dict[str, str]]:
         """A line for it and each peer, in words; the first has the speed-up against the best peer."""

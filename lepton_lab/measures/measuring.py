@@ -94,9 +94,9 @@ def measure(
         name = getattr(model, "name", "")
         model, data, dense, control = _delivered(model, data, dense, control)
     with _threads(threads), line() as show:
-        found, about, data = _taken(model, data, about, threads, name)
+        candidate, about, data = _taken(model, data, about, threads, name)
         x, y = _split(data, about)
-        everyone = [found]
+        everyone = [candidate]
         if peers:
             show("measure: makes the peers")
             base = dense if dense is not None else None if isinstance(model, (str, os.PathLike, Artifact)) else model
@@ -148,31 +148,31 @@ def _taken(model: Any, data: Any, about: About | None, threads: int, name: str) 
         model = load(Path(model))
     if isinstance(model, Artifact):
         return candidates.of_artifact(model, threads, of=name), _about(model), data
-    found = source(model)
-    data = found.data if data is None else data
-    about = about or found.about
+    origin = source(model)
+    data = origin.data if data is None else data
+    about = about or origin.about
     if about is None and isinstance(data, Data):
-        about = About.of(data, found.name)
+        about = About.of(data, origin.name)
     if about is None and data is not None:
         x = torch.as_tensor(data[0])
         kind = "float32" if x.is_floating_point() else "uint8" if x.dtype == torch.uint8 else "int64"
         vocabulary = int(x.max()) + 1 if kind == "int64" else 0
-        about = About(found.name, tuple(x.shape[1:]), kind, ["?"], vocabulary)
+        about = About(origin.name, tuple(x.shape[1:]), kind, ["?"], vocabulary)
     if about is None:
         raise SpecError("data=None: of a module, give data=(x, y), or say what samples are: about=lab.About(...)")
-    return candidates.of_module(found.module, about, f"{found.name}, eager"), about, data
+    return candidates.of_module(origin.module, about, f"{origin.name}, eager"), about, data
 
 
 def _about(artifact: Artifact) -> About:
-    told = artifact.manifest
-    steps = told["preprocessing"]
+    manifest = artifact.manifest
+    steps = manifest["preprocessing"]
     return About(
-        told["model"],
+        manifest["model"],
         artifact.input_shape,
         artifact.dtype,
         artifact.labels,
         artifact.vocabulary,
-        told["tokens"],
+        manifest["tokens"],
         tuple(steps.get("mean", ())),
         tuple(steps.get("std", ())),
     )
@@ -204,15 +204,15 @@ def _split(data: Any, about: About) -> tuple[np.ndarray | None, np.ndarray | Non
 
 def _unable(peers: list[Candidate], batch: np.ndarray, show: Callable[[str], object]) -> dict[str, str]:
     """Peers that can't be had of this model, such as one whose code has no bf16, with the reason."""
-    found = {}
+    reasons = {}
     for one in peers:
         show(f"measure: {one.name} is made ready")
         try:
             one.forward(batch)
         except Exception as error:  # of the user's code, or a compiler's
-            told = " ".join(str(error).split())
-            found[one.name] = f"{type(error).__name__}: {told[:120]}"
-    return found
+            message = " ".join(str(error).split())
+            reasons[one.name] = f"{type(error).__name__}: {message[:120]}"
+    return reasons
 
 
 def _clocked(

@@ -27,11 +27,11 @@ def misfit(name: str, takes: str, shape: tuple[int, ...], classes: int, vocabula
     if vocabulary:
         texts = vocabulary == classes
         fits = "gpt" if texts else "transformer"
-        found = f"tokens (whole numbers) of shape {shape}" + (", each to be predicted" if texts else "")
+        samples = f"tokens (whole numbers) of shape {shape}" + (", each to be predicted" if texts else "")
     else:
         fits = "transformer" if len(shape) == 3 and 0 not in shape else "mlp"
-        found = f"numbers of shape {shape}"
-    return SpecError(f"model={name!r}: takes {takes}, but the samples are {found}; take model={fits!r}")
+        samples = f"numbers of shape {shape}"
+    return SpecError(f"model={name!r}: takes {takes}, but the samples are {samples}; take model={fits!r}")
 
 
 def takes(

@@ -181,8 +181,8 @@ def factor(spec: Spec, step: int, total: int) -> float:
         If the schedule is unknown.
     """
     schedule = pick(SCHEDULES, spec.schedule, "schedule")
-    known = schedule.__kwdefaults__ or ()  # spec.options_of reads the signature, too slow for every step
-    return schedule(step, total, spec.warmup, **{k: v for k, v in spec.options.items() if k in known})
+    options = schedule.__kwdefaults__ or ()  # spec.options_of reads the signature, too slow for every step
+    return schedule(step, total, spec.warmup, **{k: v for k, v in spec.options.items() if k in options})
 
 
 def _ramp(step: int, warmup: int) -> float:

@@ -72,8 +72,8 @@ def application(artifact: Artifact, token: str, most: int = 64, wait: float = 0.
 
     @app.exception_handler(HTTPException)
     async def missing(request: Request, error: HTTPException) -> Response:
-        said = SENTENCES.get(error.status_code, str(error.detail))
-        return JSONResponse({"error": f"{request.method} {request.url.path}: {said}"}, error.status_code, error.headers)
+        why = SENTENCES.get(error.status_code, str(error.detail))
+        return JSONResponse({"error": f"{request.method} {request.url.path}: {why}"}, error.status_code, error.headers)
 
     @app.get("/health", summary="Whether the server answers, and what it has done so far")
     async def health() -> dict[str, Any]:
@@ -100,8 +100,8 @@ def application(artifact: Artifact, token: str, most: int = 64, wait: float = 0.
         except Full:
             return JSONResponse({"error": "too many requests wait: try again"}, 503, {"Retry-After": "1"})
         except Exception as error:
-            said = str(error).splitlines()[0][:200] if str(error) else ""
-            return JSONResponse({"error": f"the model failed with {type(error).__name__}: {said}"}, 500)
+            message = str(error).splitlines()[0][:200] if str(error) else ""
+            return JSONResponse({"error": f"the model failed with {type(error).__name__}: {message}"}, 500)
         if request.headers.get("accept") == BINARY:
             return Response(to_npy(scores[0] if alone else scores), media_type=BINARY)
         return JSONResponse(_answer(scores, manifest))
@@ -122,8 +122,8 @@ def application(artifact: Artifact, token: str, most: int = 64, wait: float = 0.
 
 async def _body(request: Request) -> bytes:
     """The body, refused as soon as it is too large."""
-    told = request.headers.get("content-length", "0")
-    parts, count = [], int(told) if told.isdecimal() else 0
+    announced = request.headers.get("content-length", "0")
+    parts, count = [], int(announced) if announced.isdecimal() else 0
     if count <= LARGEST:
         count = 0
         async for part in request.stream():
@@ -138,11 +138,11 @@ async def _body(request: Request) -> bytes:
 
 def _answer(scores: np.ndarray, manifest: dict[str, Any]) -> dict[str, Any]:
     """What JSON tells: the scores (B, K, ...), and the name of the highest where outputs have names."""
-    told: dict[str, Any] = {"scores": _numbers(scores)}
+    answer: dict[str, Any] = {"scores": _numbers(scores)}
     if labels := manifest["labels"]:
         texts = manifest["input"]["dtype"] == "int64"
-        told["labels"] = named(scores, labels, manifest["output"]["shape"], tokens=texts)
-    return told
+        answer["labels"] = named(scores, labels, manifest["output"]["shape"], tokens=texts)
+    return answer
 
 
 def _numbers(values: Any) -> Any:
@@ -186,14 +186,19 @@ def _responses(manifest: dict[str, Any]) -> dict[int | str, dict[str, Any]]:
         503: "too many requests wait",
     }
     shape, labels = manifest["output"]["shape"], manifest["labels"]
-    told: dict[str, Any] = {"scores": _nested({"type": "number"}, shape)}
+    properties: dict[str, Any] = {"scores": _nested({"type": "number"}, shape)}
     if labels:
         texts = manifest["input"]["dtype"] == "int64"
         axis = class_axis((1, *shape), classes=len(labels), tokens=texts) or len(shape)
-        told["labels"] = _nested({"type": "string", "enum": labels}, shape[: axis - 1] + shape[axis:])
-    error = {JSON: {"schema": {"type": "object", "properties": {"error": {"type": "string"}}}}}
-    scores = {"description": "scores, and names", "content": {JSON: {"schema": {"type": "object", "properties": told}}}}
+        properties["labels"] = _nested({"type": "string", "enum": labels}, shape[: axis - 1] + shape[axis:])
+    scores = {"description": "scores, and names", "content": _json(properties)}
+    error = _json({"error": {"type": "string"}})
     return {200: scores, **{code: {"description": text, "content": error} for code, text in refused.items()}}
+
+
+def _json(properties: dict[str, Any]) -> dict[str, Any]:
+    """What OpenAPI says of a body in JSON."""
+    return {JSON: {"schema": {"type": "object", "properties": properties}}}
 
 
 def _nested(item: dict[str, Any], shape: list[int]) -> dict[str, Any]:

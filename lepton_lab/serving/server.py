@@ -201,11 +201,11 @@ class Server:
         if self._channel.fileno() < 0 or self._ready or self._failure:
             return
         if select.select([self._channel], [], [], seconds)[0]:
-            told = self._channel.recv(2**16)
-            self._ready = told == READY
+            message = self._channel.recv(2**16)
+            self._ready = message == READY
             if not self._ready:
-                self._failure = told.decode()
-                if not told:  # its end of the channel is closed: it is on its way out
+                self._failure = message.decode()
+                if not message:  # its end of the channel is closed: it is on its way out
                     self._process.wait(PATIENCE)
 
     def _last_words(self) -> str:

@@ -190,8 +190,8 @@ class Single:
         """
         names = {parameter: name for name, parameter in self.module.named_parameters()}
         states = self.optimizer.state.items()
-        kept = {f"{names[p]}.{key}": value for p, state in states for key, value in state.items()}
-        return {"model": self.module.state_dict(), "optimizer": kept}
+        optimizer = {f"{names[p]}.{key}": value for p, state in states for key, value in state.items()}
+        return {"model": self.module.state_dict(), "optimizer": optimizer}
 
     def local_state(self) -> dict[str, Any]:
         """What only this rank has and another strategy has no use for; needed for a bit-exact resume."""

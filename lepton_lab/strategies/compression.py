@@ -91,8 +91,8 @@ class Feedback:
         """Remember what `state` gave."""
         self.left = self._placed(state["left"])
 
-    def _placed(self, kept: dict[str, Tensor]) -> dict[str, Tensor]:
-        return {name: kept[name].to(p.device) for p, name in self.names.items() if name in kept}
+    def _placed(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {name: tensors[name].to(p.device) for p, name in self.names.items() if name in tensors}
 
 
 class PowerSGD(Feedback):
@@ -192,13 +192,13 @@ class TopK(Feedback):
             buffer.index_add_(0, p, v, alpha=1 / dist.get_world_size())
 
 
-def cost(work: Workload, compress: str, ranks: int, rank: int, kept: float) -> tuple[float, float]:
+def cost(work: Workload, compress: str, ranks: int, rank: int, fraction: float) -> tuple[float, float]:
     """Bytes that a rank sends, and what it remembers of them, a step; options as `HOOKS` takes them."""
     if compress in ("fp16", "bf16"):
         return all_reduce(work.gradients / 2, ranks), 0.0
     trained = [(p, work.held[name].gradient) for name, p in work.model.named_parameters() if p.requires_grad]
     if compress == "topk":
-        sent = sum(math.ceil(kept * p.numel()) for p, _ in trained) * ranks  # numbers of 4 bytes, and as many places
+        sent = ranks * sum(math.ceil(fraction * p.numel()) for p, _ in trained)  # numbers of 4 bytes, and their places
         return 2 * all_gather(4 * sent, ranks), work.gradients
     p_sizes = q_sizes = whole = left = 0.0
     for parameter, size in trained:

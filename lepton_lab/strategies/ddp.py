@@ -89,16 +89,16 @@ class DDP(Group):
 
     def cost(self, work: Workload) -> Cost:
         """Gradients go around a ring, as they are or compressed; rank 0's buffers, if there are any, to all."""
-        n, told = self.spec.world, shown(work.gradients)
+        n, size = self.spec.world, shown(work.gradients)
         sent, remembered = all_reduce(work.gradients, n), 0.0
         if n > 1 and self.compress != "none":
             from . import compression
 
             sent, remembered = compression.cost(work, self.compress, n, self.powersgd_rank, self.topk)
-            told += f", sent as {self.compress}"
+            size += f", sent as {self.compress}"
         why = "one rank holds and computes all"
         if n > 1:
-            why = f"each rank holds all and computes 1/{n} of the batch; gradients ({told}) are averaged"
+            why = f"each rank holds all and computes 1/{n} of the batch; gradients ({size}) are averaged"
         whole = work.replica(n, why, sent + broadcast(work.buffers, n), stay=n > 1)
         return dataclasses.replace(whole, optimizer=whole.optimizer + remembered)
 

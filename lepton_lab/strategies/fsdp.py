@@ -141,9 +141,9 @@ def units(model: nn.Module) -> list[nn.Module]:
     from torch import nn
 
     blocks = getattr(model, "blocks", None)
-    found = list(blocks) if isinstance(blocks, nn.Sequential) else list(_large_layers(model))
+    modules = list(blocks) if isinstance(blocks, nn.Sequential) else list(_large_layers(model))
     shared = sharing(model)
-    return [unit for unit in found if shared.isdisjoint(unit.parameters())]
+    return [unit for unit in modules if shared.isdisjoint(unit.parameters())]
 
 
 def _large_layers(model: nn.Module) -> Iterator[nn.Module]:

@@ -98,7 +98,7 @@ class FsdpTensor(Gathered, TensorParallel):
         names = {module: path for path, module in work.model.named_modules()}
         blocks = [names[block] for block in splitting.blocks(work.model)]
         cost = sharded(work, blocks, groups, groups, shares=shares)
-        sent = self.spec.accumulate * splitting.told(work, n, work.micro(groups), False)
+        sent = self.spec.accumulate * splitting.sent_bytes(work, n, work.micro(groups), False)
         why = f"{groups} x {n} ranks, layers cut between {n}; of its piece {cost.why}"
         return dataclasses.replace(cost, sent=cost.sent + sent, why=why)
 

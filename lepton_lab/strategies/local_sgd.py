@@ -74,7 +74,7 @@ class LocalSGD(Group):
     def state_dict(self) -> dict[str, dict[str, Any]]:
         """The mean over ranks of weights, buffers and optimizer state, which any strategy can go on with."""
         state = super().state_dict()
-        state = {part: {name: value.clone() for name, value in kept.items()} for part, kept in state.items()}
+        state = {part: {name: value.clone() for name, value in tensors.items()} for part, tensors in state.items()}
         held = self._held()
         optimizer = [value for name, value in state["optimizer"].items() if name.rpartition(".")[0] in held]
         self._average([*state["model"].values(), *optimizer])
@@ -105,8 +105,8 @@ class LocalSGD(Group):
         self._average(self._shared())
         with super().aligned() as model:
             yield model
-        for value, kept in zip(self._shared(), own, strict=True):
-            value.copy_(kept)
+        for value, before in zip(self._shared(), own, strict=True):
+            value.copy_(before)
 
     def _update(self, clip: float) -> None:
         super()._update(clip)

@@ -290,14 +290,16 @@ def _microbatches(spec: Spec, schedule: str) -> str:
     n = int(spec.options.get("microbatches", 0))
     if not n:
         return ""
-    told = f"options={{'microbatches': {n}}}: "
+    given = f"options={{'microbatches': {n}}}: "
     if n < spec.world:
-        return f"{told}must be at least world={spec.world}, or ranks would only wait (0 takes {_usual(spec)})"
+        return f"{given}must be at least world={spec.world}, or ranks would only wait (0 takes {_usual(spec)})"
     if n > spec.batch_size:
-        return f"{told}must be at most batch_size={spec.batch_size}, since each needs a sample (0 takes {_usual(spec)})"
+        return (
+            f"{given}must be at most batch_size={spec.batch_size}, since each needs a sample (0 takes {_usual(spec)})"
+        )
     if PIPELINES[schedule].rounds and n % spec.world:
         return (
-            f"{told}pipeline_schedule={schedule!r} takes a multiple of world={spec.world}, such as "
+            f"{given}pipeline_schedule={schedule!r} takes a multiple of world={spec.world}, such as "
             f"{n // spec.world * spec.world}"
         )
     return ""
@@ -306,8 +308,8 @@ def _microbatches(spec: Spec, schedule: str) -> str:
 def _default_depth(spec: Spec) -> int:
     """Blocks of a model of the table by default; 0 where it has no such option."""
     maker = table("model").get(spec.model)
-    known = inspect.signature(maker).parameters if maker else {}
-    return int(known["depth"].default) if "depth" in known else 0
+    parameters = inspect.signature(maker).parameters if maker else {}
+    return int(parameters["depth"].default) if "depth" in parameters else 0
 
 
 def _cuttable(spec: Spec) -> int:

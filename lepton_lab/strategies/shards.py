@@ -40,8 +40,8 @@ def as_plain(optimizer: Optimizer) -> Iterator[None]:
     yield
     for group, params in zip(optimizer.param_groups, whole, strict=True):
         group["params"] = params
-    kept = {parameter: optimizer.state[shard] for parameter, shard in plain.items() if shard in optimizer.state}
-    optimizer.state = defaultdict(dict, kept)
+    after = {parameter: optimizer.state[shard] for parameter, shard in plain.items() if shard in optimizer.state}
+    optimizer.state = defaultdict(dict, after)
     for shard in plain.values():
         shard.grad = None  # or it would be held until the next step
 
@@ -149,8 +149,8 @@ def _rise(work: Workload, whole: dict[str, float], micro: int, narrow: float, sh
     before it is on its way already; or at its end, when its gradients are whole, and once more to be sent.
     """
     highest = narrow * (work.rise(micro, True, shares) - work.part(shares).gradient + whole[""])
-    kept = (amount.of(micro) * shares.get(path, 1.0) for path, amount in work.saved.items())
-    ends = [0.0, *accumulate(narrow * size for size in kept)]
+    sizes = (amount.of(micro) * shares.get(path, 1.0) for path, amount in work.saved.items())
+    ends = [0.0, *accumulate(narrow * size for size in sizes)]
     before = 0.0
     for path, size in whole.items():
         places = [i for i, own in enumerate(work.saved) if within(own, [path])]

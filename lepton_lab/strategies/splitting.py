@@ -94,28 +94,28 @@ class SlicedDropout(nn.Dropout):
 
 def divisible(model: nn.Module) -> list[tuple[str, int]]:
     """What the layers of a model that can be cut are made of: kind and number ("heads", 4), one for each layer."""
-    found = []
+    layers = []
     for module, pairs in _cuttable(model):
         if names := cut(module):
             units = module.get_submodule(names[0][0]).out_features
             size = getattr(module, "head_size", 0)
-            found.append(("heads", units // size) if size else ("units", units))
-        found += [("units", up.out_features) for up, _, _ in pairs]
-    return found
+            layers.append(("heads", units // size) if size else ("units", units))
+        layers += [("units", up.out_features) for up, _, _ in pairs]
+    return layers
 
 
 def chains(model: nn.Module) -> list[tuple[list[str], list[str], str]]:
     """Each cut part of a model, by paths: layers cut by columns, what stands between, and the layer cut by rows."""
     names = {module: path for path, module in model.named_modules()}
-    found = []
+    parts = []
     for module, pairs in _cuttable(model):
         if children := cut(module):
             columns, row = [module.get_submodule(name) for name in children[0]], module.get_submodule(children[1])
             between = [part for part in module.modules() if part not in (*columns, row)]
-            found.append(([names[c] for c in columns], [names[part] for part in between], names[row]))
+            parts.append(([names[c] for c in columns], [names[part] for part in between], names[row]))
         for up, within, down in pairs:
-            found.append(([names[up]], [names[part] for part in within], names[down]))
-    return found
+            parts.append(([names[up]], [names[part] for part in within], names[down]))
+    return parts
 
 
 def fractions(model: nn.Module, ranks: int, sequence: bool) -> dict[str, float]:
@@ -132,7 +132,7 @@ def fractions(model: nn.Module, ranks: int, sequence: bool) -> dict[str, float]:
     return dict.fromkeys(parts, 1 / ranks)
 
 
-def told(work: Workload, ranks: int, samples: int, sequence: bool) -> float:
+def sent_bytes(work: Workload, ranks: int, samples: int, sequence: bool) -> float:
     """Bytes that a rank sends its group for a micro-batch."""
     sent = 0.0
     first = next(iter(work.model.named_parameters()))[0]
@@ -219,13 +219,13 @@ def rows_of_tokens(model: nn.Module, ranks: int) -> list[nn.Sequential]:
         If a Block is in no such row.
     """
     rows = [row for row in model.modules() if isinstance(row, nn.Sequential) and len(row) and _all_blocks(row)]
-    shared, found = sharing(model), blocks(model)
-    if any(not shared.isdisjoint(block.parameters()) for block in found):
+    shared, every = sharing(model), blocks(model)
+    if any(not shared.isdisjoint(block.parameters()) for block in every):
         raise SpecError(
             "options={'sequence_parallel': True}: cuts the tokens between Blocks, and here some share parameters and "
             "so stay whole; take sequence_parallel=False"
         )
-    if not found or len(found) != sum(len(row) for row in rows):
+    if not every or len(every) != sum(len(row) for row in rows):
         raise SpecError(
             "options={'sequence_parallel': True}: cuts the tokens of an nn.Sequential of Blocks, which this model is "
             "not made of; take model='transformer' or 'gpt', or sequence_parallel=False"

@@ -94,20 +94,20 @@ def cost(work: Workload, runs: list[list[Layer]], schedule: str, microbatches: i
     gives = [work.outputs[run[-1][0]].of(micro) for run in runs]
     paths = [[path for path, _ in run] for run in runs]
     paths[-1].append(LOSS)
-    kept = [sum(size.of(micro) for name, size in work.saved.items() if within(name, stage)) for stage in paths]
-    under_way = highest(schedule, world, microbatches, [a + b for a, b in zip(kept, gives, strict=True)])
-    found, sent = [], [all_reduce(TOLD, world)] * world
+    saved = [sum(size.of(micro) for name, size in work.saved.items() if within(name, stage)) for stage in paths]
+    under_way = highest(schedule, world, microbatches, [a + b for a, b in zip(saved, gives, strict=True)])
+    costs, sent = [], [all_reduce(TOLD, world)] * world
     for rank in range(world):
         mine = [path for stage in paths[rank::world] for path in stage]
         held = [own for name, own in work.held.items() if within(name, mine)]
         sizes = (sum(own[i] for own in held) for i in range(3))
-        found.append(Cost(*sizes, under_way[rank] + work.passing(micro, mine), ""))
+        costs.append(Cost(*sizes, under_way[rank] + work.passing(micro, mine), ""))
     for stage, size in enumerate(gives[:-1]):
         for rank in (stage % world, (stage + 1) % world):  # forward, and the gradient back
             sent[rank] += microbatches * (size + HEADER)
-    largest = max(found, key=lambda cost: cost.memory)
+    largest = max(costs, key=lambda cost: cost.memory)
     why = (
-        f"rank {found.index(largest)} holds most; {microbatches} micro-batches of {micro} pass through "
+        f"rank {costs.index(largest)} holds most; {microbatches} micro-batches of {micro} pass through "
         f"{len(runs)} stages as {schedule} orders them, and ranks idle while it fills and drains"
     )
     return dataclasses.replace(largest, why=why, sent=max(sent), idle=bubble(schedule, world, microbatches))
@@ -239,6 +239,6 @@ class Relay(nn.Module):
 
     def _told(self, what: Any, owner: int) -> Any:
         """What the owner of a stage knows, on every rank."""
-        told = [what]
-        dist.broadcast_object_list(told, owner, device=self.device)
-        return told[0]
+        shared = [what]
+        dist.broadcast_object_list(shared, owner, device=self.device)
+        return shared[0]

@@ -126,7 +126,7 @@ class TensorParallel(Group):
         held, micro = work.part(shares), work.micro()
         rise = work.rise(micro, self.spec.accumulate > 1, shares)
         why = f"each rank has 1/{n} of each layer that can be cut, and the whole batch; what layers give is summed"
-        sent = self.spec.accumulate * splitting.told(work, n, micro, self.sequence_parallel)
+        sent = self.spec.accumulate * splitting.sent_bytes(work, n, micro, self.sequence_parallel)
         return Cost(held.size, held.gradient, held.state, rise - held.gradient, why, sent)
 
     def state_dict(self) -> dict[str, dict[str, Any]]:
@@ -158,13 +158,13 @@ class TensorParallel(Group):
 
         if ranks == 1:
             return
-        if not (found := splitting.divisible(model)):
+        if not (layers := splitting.divisible(model)):
             raise SpecError(
                 f"strategy={self.spec.strategy!r}: model={self.spec.model!r} has no layers that it can cut between "
                 "ranks (Attention and MLP of lepton_lab.models.blocks, or pairs of nn.Linear in an nn.Sequential); "
                 "take model='transformer', 'gpt' or 'mlp', or strategy='ddp'"
             )
-        for kind, count in found:
+        for kind, count in layers:
             if why := self._uneven(self.spec, kind, count):
                 raise SpecError(why)
 

@@ -58,7 +58,7 @@ def order(schedule: str, world: int, microbatches: int) -> list[list[tuple[str, 
     kind = PIPELINES[schedule]
     rounds = max(1, microbatches // world)
     # What the methods below read of a schedule that runs; an actual one needs ranks.
-    told = SimpleNamespace(
+    facts = SimpleNamespace(
         pp_group_size=world,
         n_local_stages=kind.stages,
         number_of_rounds=rounds,
@@ -66,7 +66,7 @@ def order(schedule: str, world: int, microbatches: int) -> list[list[tuple[str, 
         _n_microbatches=microbatches,
     )
     table = getattr(pipelining, kind.name)._calculate_single_rank_operations
-    rows = [[action for action in table(told, rank) if action is not None] for rank in range(world)]
+    rows = [[action for action in table(facts, rank) if action is not None] for rank in range(world)]
     return [[(PARTS[a.computation_type.name], a.stage_index, a.microbatch_index) for a in row] for row in rows]
 
 
@@ -105,7 +105,7 @@ def bubble(schedule: str, world: int, microbatches: int) -> float:
     return 1 - busy / (world * max(slot.end for slot in slots))
 
 
-def highest(schedule: str, world: int, microbatches: int, kept: list[float]) -> list[float]:
+def highest(schedule: str, world: int, microbatches: int, saved: list[float]) -> list[float]:
     """
     Most that each rank holds at once for backward passes to come.
 
@@ -113,13 +113,13 @@ def highest(schedule: str, world: int, microbatches: int, kept: list[float]) -> 
     ----------
     schedule, world, microbatches
         As for `timeline`.
-    kept
+    saved
         What a micro-batch leaves in each stage, from its forward to the end of its backward; WAITS of it again are
         the gradients that wait for W after I.
     """
     moves: list[list[tuple[float, float]]] = [[] for _ in range(world)]
     for slot in timeline(schedule, world, microbatches):
-        size = kept[slot.stage]
+        size = saved[slot.stage]
         moves[slot.rank] += {
             "F": [(slot.start, size)],
             "B": [(slot.end, -size)],

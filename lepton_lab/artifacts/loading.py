@@ -181,10 +181,10 @@ class _Torch:
             grown = {name: torch.from_numpy(array) for name, array in schemes.grow(arrays).items()}
             tensors = {name: t for name, t in tensors.items() if name not in arrays} | grown
         try:
-            takes = json.loads(graph)
+            content = json.loads(graph)
         except (ValueError, RecursionError):
             raise LabError("its graph is not JSON") from None
-        self._graph, self._torch = Graph(takes, tensors), torch
+        self._graph, self._torch = Graph(content, tensors), torch
 
     def __call__(self, batch: np.ndarray) -> np.ndarray:
         if not batch.flags.writeable:

@@ -40,8 +40,10 @@ def shared(model: nn.Module) -> dict[str, str]:
     return {name: next(o for o in names if o != name) for names in owners.values() if len(names) > 1 for name in names}
 
 
-def replace(model: nn.Module, name: str, layer: nn.Module) -> None:
-    """Put another layer in the place of the one of that name, and wherever else the model has it."""
+def replace(model: nn.Module, name: str, layer: nn.Module) -> nn.Module:
+    """A model with another layer in the place of the one of that name, and wherever else it has it; "" is the model."""
+    if not name:
+        return layer
     old = model.get_submodule(name)
     for parent in list(model.modules()):
         for last in [last for last, child in parent._modules.items() if child is old]:
@@ -50,15 +52,14 @@ def replace(model: nn.Module, name: str, layer: nn.Module) -> None:
                 parent.activation_relu_or_gelu = 0  # else in eval mode it calls a kernel with its layers' own weights
         if isinstance(parent, nn.TransformerEncoder):
             parent.use_nested_tensor = False  # the same
+    return model
 
 
-def swap(model: nn.Module, kind: type[nn.Module], make: Callable[[nn.Module], nn.Module]) -> nn.Module:
-    """Every layer of a kind replaced by what is made of it; returns the module, or what became of it itself."""
-    if isinstance(model, kind):
-        return make(model)
+def settled(model: nn.Module, kind: type[Masked | Adapted | Rounded]) -> nn.Module:
+    """A model with plain layers, which have what was learned, in the place of all of a kind."""
     for name, layer in list(model.named_modules()):
         if isinstance(layer, kind):
-            replace(model, name, make(layer))
+            model = replace(model, name, layer.plain())
     return model
 
 

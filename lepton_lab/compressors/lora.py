@@ -58,11 +58,7 @@ class Lora(Compressor):
             if getattr(layer, "groups", 1) > 1:
                 left[name] = "a convolution in groups"
                 continue
-            beside = Adapted(layer, self.rank, self.alpha, generator)
-            if name:
-                replace(model, name, beside)
-            else:
-                model = beside
+            model = replace(model, name, Adapted(layer, self.rank, self.alpha, generator))
         for name, body in bodies.items():
             replace(model, name, by_peft(body, self.rank, self.alpha, work.spec.seed))
         trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
@@ -73,10 +69,10 @@ class Lora(Compressor):
 
     def finish(self, model: nn.Module) -> nn.Module:
         """The layers themselves with what was learned in them, free to train again; or as it is, if not to merge."""
-        from .layers import Adapted, replace, swap
+        from .layers import Adapted, replace, settled
 
         if self.merge:
-            model = swap(model, Adapted, lambda layer: layer.plain())
+            model = settled(model, Adapted)
             for name, body in list(foreign(model, ADAPTED)):
                 replace(model, name, body.merge_and_unload())
         return model.requires_grad_(True)

@@ -66,11 +66,7 @@ class LowRank(Compressor):
                 left[name] = f"rank {rank} saves nothing of {m} x {n}: below {-(-m * n // (m + n))} it would"
                 continue
             ranks[name] = rank
-            pair = _pair(layer, rank, work.rehearsal)
-            if name:
-                replace(model, name, pair)
-            else:
-                model = pair
+            model = replace(model, name, _pair(layer, rank, work.rehearsal))
         if not ranks:
             asked = f"'energy': {self.energy}" if self.energy else f"'rank': {self.rank}"
             why = "; ".join(f"{name}: {reason}" for name, reason in left.items()) or "it has no Linear or Conv2d layer"

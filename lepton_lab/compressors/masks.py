@@ -75,11 +75,7 @@ class Mask(Compressor):
             if why:
                 left[name] = why
             zeros, total = zeros + int((mask == 0).sum()), total + mask.numel()
-            masked = Masked(layer, mask)
-            if name:
-                replace(model, name, masked)
-            else:
-                model = masked
+            model = replace(model, name, Masked(layer, mask))
         self.told = {"label": LABEL, "zeros": zeros / total, "left": left}
         return model
 
@@ -102,6 +98,6 @@ class Mask(Compressor):
 
     def finish(self, model: nn.Module) -> nn.Module:
         """The layers themselves, with zeros for good."""
-        from .layers import Masked, swap
+        from .layers import Masked, settled
 
-        return swap(model, Masked, lambda layer: layer.plain())
+        return settled(model, Masked)

@@ -94,10 +94,8 @@ class Quantize(Compressor):
             return model
         left = shared(model)
         for name, layer in list(weighted(model)):
-            if name and name not in left and name not in self.keep:
-                replace(model, name, Rounded(layer))
-            elif not name:
-                model = Rounded(layer)
+            if name not in left and name not in self.keep:
+                model = replace(model, name, Rounded(layer))
         if work.draw is not None:
             with torch.no_grad():
                 model.eval()
@@ -109,6 +107,6 @@ class Quantize(Compressor):
 
     def finish(self, model: nn.Module) -> nn.Module:
         """The layers themselves, whose weights have learned to be rounded."""
-        from .layers import Rounded, swap
+        from .layers import Rounded, settled
 
-        return swap(model, Rounded, lambda layer: layer.plain())
+        return settled(model, Rounded)

@@ -32,7 +32,7 @@ DATASETS: dict[str, Callable[..., Data]] = {
     "tinyshakespeare": tinyshakespeare,
 }
 
-GLANCES = {"cifar": cifar.glance, "idx": idx.published, "text": text.read}
+GLANCES = {"cifar": cifar.glance, "idx": idx.glance, "text": text.read}
 """By the format of published files: what refuses a damaged one from little of it."""
 
 

@@ -104,13 +104,9 @@ def read_idx(path: Path, shape: tuple[int, ...]) -> np.ndarray:
     return raw[start:].reshape(sizes)
 
 
-def published(path: Path) -> None:
-    """Refuse a published file of images or labels, which its name tells, by little of it (see `glance`)."""
-    glance(path, PIXELS if "images" in path.name else ())
-
-
-def glance(path: Path, shape: tuple[int, ...]) -> None:
-    """Refuse an IDX file by its header and its length alone, in well under a millisecond."""
+def glance(path: Path) -> None:
+    """Refuse a published file of images or labels by its header and its length alone, in well under a millisecond."""
+    shape = PIXELS if "images" in path.name else ()
     start = 8 + 4 * len(shape)
     end = start + prod(_sizes(_first(path, start).tobytes(), path, shape))
     length = path.stat().st_size

@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..artifacts import About, Artifact, write
 from ..errors import LabError
@@ -122,8 +122,3 @@ def has_bf16() -> bool:
     except (OSError, StopIteration):
         return False
     return any(name in flags.split() for name in BF16)
-
-
-def forwarded(call: Any, batch: np.ndarray) -> Callable[[], object]:
-    """A forward pass as a call without arguments."""
-    return lambda: call(batch)

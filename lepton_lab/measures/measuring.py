@@ -229,7 +229,7 @@ def _clocked(
     for batch in sorted(batches):
         given = _batch(samples, batch)
         rounds = f"measure: {len(everyone)} in turn, batch {batch}: round"
-        calls = [candidates.forwarded(c.forward, given) for c in everyone]
+        calls = [functools.partial(c.forward, given) for c in everyone]
         done = functools.partial(_tell, show, rounds, warmup + repeats)
         timed = clocks.in_turn(calls, repeats, warmup, done)
         for result, (seconds, busy) in zip(results, timed, strict=True):
@@ -237,7 +237,7 @@ def _clocked(
             result.joules = busy / (repeats * batch) * watts
     for one, result in zip(everyone, results, strict=True):
         call = one.fresh() if one.fresh else one.forward
-        result.memory = clocks.peak_memory(candidates.forwarded(call, given))
+        result.memory = clocks.peak_memory(functools.partial(call, given))
     return results
 
 

@@ -166,9 +166,7 @@ def _request(manifest: dict[str, Any]) -> dict[str, Any]:
     if takes["dtype"] != "float32":
         most = 255 if takes["dtype"] == "uint8" else takes["vocabulary"] - 1
         item = {"type": "integer", "minimum": 0, "maximum": most}
-    for size in reversed(takes["shape"]):
-        item = {"type": "array", "minItems": size, "maxItems": size, "items": item}
-    samples = {"type": "array", "minItems": 1, "items": item, "description": "a batch; one sample alone is taken too"}
+    samples = _nested(item, takes["shape"]) | {"minItems": 1, "description": "a batch; one sample alone is taken too"}
     schema = {"type": "object", "required": ["samples"], "properties": {"samples": samples}}
     array = {"type": "string", "format": "binary", "description": "a .npy file, as numpy.save writes it"}
     body = {JSON: {"schema": schema}, BINARY: {"schema": array}}

@@ -38,11 +38,6 @@ class Asynchronous(Group):
         """Gradients by their age: updates of other ranks between the read of the parameters and the write."""
         self._begun = False
 
-    @classmethod
-    def refuse(cls, spec: Spec) -> str:
-        """Nothing: any number of ranks may each go at its own pace."""
-        return ""
-
     def start(self, rank: int, world: int, rendezvous: Path, device: torch.device) -> torch.device:
         """Join the process group; commands are announced as many steps ahead as ranks can be apart."""
         device = super().start(rank, world, rendezvous, device)

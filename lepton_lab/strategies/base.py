@@ -190,7 +190,7 @@ class Single:
         """
         names = {parameter: name for name, parameter in self.module.named_parameters()}
         states = self.optimizer.state.items()
-        optimizer = {f"{names[p]}.{key}": value for p, state in states for key, value in state.items()}
+        optimizer = {f"{names[p]}.{key}": split_like(p, value) for p, state in states for key, value in state.items()}
         return {"model": self.module.state_dict(), "optimizer": optimizer}
 
     def local_state(self) -> dict[str, Any]:
@@ -248,6 +248,18 @@ class Single:
         import torch
 
         torch.nn.utils.clip_grad_norm_(self.parameters, clip)
+
+
+def split_like(parameter: Tensor, value: Any) -> Any:
+    """A rank's part of a state as a DTensor split like its parameter; what is no part, a count of steps, stays."""
+    if not hasattr(parameter, "placements") or hasattr(value, "placements"):
+        return value
+    if value.shape != parameter.to_local().shape:
+        return value
+    from torch.distributed.tensor import DTensor
+
+    split = {"shape": parameter.shape, "stride": parameter.stride(), "run_check": False}
+    return DTensor.from_local(value, parameter.device_mesh, parameter.placements, **split)
 
 
 def unfuse_if_sparse(optimizer: Optimizer) -> None:

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.distributed.algorithms.ddp_comm_hooks import default_hooks
 from torch.futures import Future
 
+from .group import average
 from .work import Workload, all_gather, all_reduce
 
 WHOLE = 10  # first steps, whose gradients PowerSGD sends whole: they are large, and change fast
@@ -124,13 +125,13 @@ class PowerSGD(Feedback):
         compressed = {name: g.flatten(1) for name, g in gradients.items() if self.steps >= WHOLE and pays(g, self.rank)}
         whole = [g for name, g in gradients.items() if name not in compressed]
         ps = [matrix @ self._start(name, matrix) for name, matrix in compressed.items()]  # each (R, K)
-        average([*ps, *whole])
+        average([*ps, *whole], bucket.buffer().device)
         ps = [torch.linalg.qr(p).Q for p in ps]
         qs = [matrix.T @ p for matrix, p in zip(compressed.values(), ps, strict=True)]  # each (S, K)
         for (name, matrix), p, q in zip(compressed.items(), ps, qs, strict=True):
             # Against the rank's own part of the product: against the mean, what ranks differ by would add up for ever.
             self.left[name] = (matrix - p @ q.T).view(gradients[name].shape)
-        average(qs)
+        average(qs, bucket.buffer().device)
         for (name, matrix), p, q in zip(compressed.items(), ps, qs, strict=True):
             self.q[name] = q
             torch.matmul(p, q.T, out=matrix)
@@ -217,16 +218,6 @@ def pays(gradient: Tensor, rank: int) -> bool:
         return False
     rows, columns = gradient.flatten(1).shape
     return (rows + columns) * rank * GAIN < rows * columns
-
-
-def average(values: list[Tensor]) -> None:
-    """The mean over ranks of contiguous tensors of one kind, in place, in one message."""
-    if values:
-        flat = torch.cat([value.view(-1) for value in values])
-        dist.all_reduce(flat)
-        flat /= dist.get_world_size()
-        for value, mean in zip(values, flat.split([value.numel() for value in values]), strict=True):
-            value.copy_(mean.view(value.shape))
 
 
 def gathered(value: Tensor) -> Tensor:

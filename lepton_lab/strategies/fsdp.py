@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from ..spec import Spec
 from ..tables import trait
-from .shards import Gathered, as_plain, check_rows, named_state, sharded, sharing
+from .shards import Gathered, as_plain, check_rows, sharded, sharing
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -124,10 +124,6 @@ class FSDP(Gathered):
         square = torch.nn.utils.get_total_norm([p.grad for p in shards]).square()
         dist.all_reduce(square, group=self.mesh["shard"].get_group())  # whose ranks hold the whole gradient
         torch.nn.utils.clip_grads_with_norm_(shards, clip, square.sqrt())
-
-    def state_dict(self) -> dict[str, dict[str, Any]]:
-        """This rank's shards, as DTensors."""
-        return {"model": self.module.state_dict(), "optimizer": named_state(self.module, self.optimizer)}
 
 
 def units(model: nn.Module) -> list[nn.Module]:

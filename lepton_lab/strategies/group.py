@@ -129,3 +129,28 @@ def equalize(tensor: Tensor) -> None:
     dist.broadcast(whole.reshape(-1).view(torch.uint8), 0)
     if not tensor.is_contiguous():
         tensor.detach().copy_(whole)
+
+
+def average(values: list[Tensor], device: torch.device) -> None:
+    """
+    The mean over ranks, in place, of all that is not a whole number; one message for each kind of number.
+
+    Parameters
+    ----------
+    values
+        Of the same shapes and kinds on every rank; some may be elsewhere than on `device`.
+    device
+        Where the process group communicates.
+    """
+    import torch
+    import torch.distributed as dist
+
+    if not dist.is_initialized():  # one rank
+        return
+    for dtype in dict.fromkeys(value.dtype for value in values if value.is_floating_point() or value.is_complex()):
+        alike = [value for value in values if value.dtype == dtype]
+        flat = torch.cat([value.reshape(-1).to(device) for value in alike])
+        dist.all_reduce(flat)
+        flat /= dist.get_world_size()
+        for value, mean in zip(alike, flat.split([value.numel() for value in alike]), strict=True):
+            value.copy_(mean.view(value.shape))

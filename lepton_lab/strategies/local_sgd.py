@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field
 
 from ..spec import Spec
-from .group import Group
+from .group import Group, average
 from .work import all_reduce, shown
 
 if TYPE_CHECKING:
@@ -45,11 +45,6 @@ class LocalSGD(Group):
         self.apart = 0
         """Steps since the last average, the same on every rank."""
 
-    @classmethod
-    def refuse(cls, spec: Spec) -> str:
-        """Nothing: any number of ranks may train apart."""
-        return ""
-
     def start(self, rank: int, world: int, rendezvous: Path, device: torch.device) -> torch.device:
         """Join the other ranks; a command is announced so early that none of them is past it."""
         super().start(rank, world, rendezvous, device)
@@ -77,7 +72,7 @@ class LocalSGD(Group):
         state = {part: {name: value.clone() for name, value in tensors.items()} for part, tensors in state.items()}
         held = self._held()
         optimizer = [value for name, value in state["optimizer"].items() if name.rpartition(".")[0] in held]
-        self._average([*state["model"].values(), *optimizer])
+        average([*state["model"].values(), *optimizer], self.device)
         return state
 
     def local_state(self) -> dict[str, Any]:
@@ -102,7 +97,7 @@ class LocalSGD(Group):
     def aligned(self) -> Iterator[nn.Module]:
         """The mean of the ranks' models, for as long as it is evaluated."""
         own = [value.clone() for value in self._shared()]
-        self._average(self._shared())
+        average(self._shared(), self.device)
         with super().aligned() as model:
             yield model
         for value, before in zip(self._shared(), own, strict=True):
@@ -117,7 +112,7 @@ class LocalSGD(Group):
 
     def _meet(self) -> None:
         """All ranks go on from the mean of their weights and buffers."""
-        self._average(self._shared())
+        average(self._shared(), self.device)
 
     def _held(self) -> set[str]:
         """Names of the parameters of which every rank holds optimizer state: all have had a gradient for them."""
@@ -131,18 +126,3 @@ class LocalSGD(Group):
     def _shared(self) -> list[Tensor]:
         """Weights and buffers (batch norm's), which are to be the same on every rank."""
         return [p.data for p in self.parameters] + list(self.module.buffers())
-
-    def _average(self, values: list[Tensor]) -> None:
-        """The mean over ranks, in place, of all that is not a whole number; one message for each kind of number."""
-        if self.world == 1:
-            return
-        import torch
-        import torch.distributed as dist
-
-        for dtype in {value.dtype: None for value in values if value.is_floating_point() or value.is_complex()}:
-            alike = [value for value in values if value.dtype == dtype]
-            flat = torch.cat([value.reshape(-1).to(self.device) for value in alike])
-            dist.all_reduce(flat)
-            flat /= self.world
-            for value, mean in zip(alike, flat.split([value.numel() for value in alike]), strict=True):
-                value.copy_(mean.view(value.shape))

@@ -73,13 +73,6 @@ def sharing(model: nn.Module) -> set[nn.Parameter]:
     return {parameter for parameter, count in counts.items() if count > 1}
 
 
-def named_state(module: nn.Module, optimizer: Optimizer) -> dict[str, Any]:
-    """The optimizer's state by name and key, as DTensors split like the parameters."""
-    names = {parameter: name for name, parameter in module.named_parameters()}
-    states = optimizer.state.items()
-    return {f"{names[p]}.{key}": _like(p, value) for p, state in states for key, value in state.items()}
-
-
 def check_rows(model: nn.Module, strategy: str) -> None:
     """Refuse a model with a parameter that has no rows to deal out."""
     for name, parameter in model.named_parameters():
@@ -164,13 +157,3 @@ def _rise(work: Workload, whole: dict[str, float], micro: int, narrow: float, sh
 
 def _local(value: Any) -> Any:
     return value.to_local() if hasattr(value, "to_local") else value
-
-
-def _like(parameter: Tensor, value: Any) -> Any:
-    """A rank's part of a state as a DTensor split like its parameter; what is no part, a count of steps, stays."""
-    from torch.distributed.tensor import DTensor
-
-    if not isinstance(parameter, DTensor) or isinstance(value, DTensor) or value.shape != _local(parameter).shape:
-        return value
-    split = {"shape": parameter.shape, "stride": parameter.stride(), "run_check": False}
-    return DTensor.from_local(value, parameter.device_mesh, parameter.placements, **split)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..errors import SpecError
 from ..spec import CELL, Spec
 from ..tables import table, trait
 from .group import Group, equalize
-from .shards import as_plain, named_state
+from .shards import as_plain
 from .work import Cost
 
 if TYPE_CHECKING:
@@ -128,10 +128,6 @@ class TensorParallel(Group):
         why = f"each rank has 1/{n} of each layer that can be cut, and the whole batch; what layers give is summed"
         sent = self.spec.accumulate * splitting.sent_bytes(work, n, micro, self.sequence_parallel)
         return Cost(held.size, held.gradient, held.state, rise - held.gradient, why, sent)
-
-    def state_dict(self) -> dict[str, dict[str, Any]]:
-        """What this rank holds: its slices as DTensors, and what all ranks have."""
-        return {"model": self.module.state_dict(), "optimizer": named_state(self.module, self.optimizer)}
 
     def _place(self, model: nn.Module) -> nn.Module:
         model = super()._place(model)

@@ -99,7 +99,7 @@ class DDP(Group):
         why = "one rank holds and computes all"
         if n > 1:
             why = f"each rank holds all and computes 1/{n} of the batch; gradients ({size}) are averaged"
-        whole = work.replica(n, why, sent + broadcast(work.buffers, n), stay=n > 1)
+        whole = work.replica(n, why, sent + broadcast(work.buffers, n), resident=n > 1)
         return dataclasses.replace(whole, optimizer=whole.optimizer + remembered)
 
     def _wrap(self, model: nn.Module) -> nn.Module:

@@ -102,8 +102,8 @@ class FSDP(Gathered):
         check_rows(work.model, self.spec.strategy)
         ranks = self._sharing()
         paths = [path for path, module in work.model.named_modules() if module in set(units(work.model))]
-        narrow = 0.5 if self.gather == "bf16" else 1.0
-        return sharded(work, paths, ranks, self.spec.world, again=self.reshard_after_forward, narrow=narrow)
+        ratio = 0.5 if self.gather == "bf16" else 1.0
+        return sharded(work, paths, ranks, self.spec.world, regather=self.reshard_after_forward, ratio=ratio)
 
     def _sharing(self) -> int:
         """Ranks that a parameter is split between."""

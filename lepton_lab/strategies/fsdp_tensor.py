@@ -94,10 +94,10 @@ class FsdpTensor(Gathered, TensorParallel):
         check_rows(work.model, self.spec.strategy)
         self._check(work.model, n)
         groups = self.spec.world // n
-        shares = splitting.fractions(work.model, n, False)
+        fractions = splitting.fractions(work.model, n, False)
         names = {module: path for path, module in work.model.named_modules()}
         blocks = [names[block] for block in splitting.blocks(work.model)]
-        cost = sharded(work, blocks, groups, groups, shares=shares)
+        cost = sharded(work, blocks, groups, groups, fractions=fractions)
         sent = self.spec.accumulate * splitting.sent_bytes(work, n, work.micro(groups), False)
         why = f"{groups} x {n} ranks, layers cut between {n}; of its piece {cost.why}"
         return dataclasses.replace(cost, sent=cost.sent + sent, why=why)

@@ -88,9 +88,9 @@ def sharded(
     paths: list[str],
     ranks: int,
     parts: int,
-    again: bool = True,
-    narrow: float = 1.0,
-    shares: Mapping[str, float] = {},
+    regather: bool = True,
+    ratio: float = 1.0,
+    fractions: Mapping[str, float] = {},
 ) -> Cost:
     """
     What FSDP2 is predicted to cost.
@@ -103,11 +103,11 @@ def sharded(
         The modules that are gathered one at a time; the rest of the model is gathered with the whole.
     ranks, parts
         Ranks that each parameter is split between, and slices of a batch.
-    again
+    regather
         Whether a unit is gathered again for its backward pass.
-    narrow
+    ratio
         Bytes gathered for each byte held, and computed with for each byte of one process.
-    shares
+    fractions
         Fraction that a rank has before it is sharded: of a parameter by name, of what a module keeps by path; else all.
     """
     k = work.spec.accumulate
@@ -115,41 +115,42 @@ def sharded(
     parameters, gradients, optimizer = float(work.buffers), 0.0, 0.0
     for name, p in work.model.named_parameters():
         held, rows = work.held[name], p.shape[0]
-        each = -(-rows // ranks) / rows * shares.get(name, 1.0)  # every rank gets as many rows, some of them empty
+        each = -(-rows // ranks) / rows * fractions.get(name, 1.0)  # every rank gets as many rows, some of them empty
         whole[next((path for path in paths if within(name, [path])), "")] += ranks * each * held.size
         parameters += each * held.size
         gradients += each * held.gradient
         optimizer += each * held.state
-    times = {path: 1 if path == "" or not again else 2 for path in whole}
-    sent = sum(k * n * all_gather(narrow * whole[path], ranks) for path, n in times.items())
+    times = {path: 1 if path == "" or not regather else 2 for path in whole}
+    sent = sum(k * n * all_gather(ratio * whole[path], ranks) for path, n in times.items())
     sent += sum(reduce_scatter(size, ranks) for size in whole.values())
-    rise = _rise(work, whole, work.micro(parts), narrow, shares) - gradients
+    peak = _peak(work, whole, work.micro(parts), ratio, fractions) - gradients
     if k > 1:
-        rise += ranks * gradients  # until the last micro-batch gradients stay whole
+        peak += ranks * gradients  # until the last micro-batch gradients stay whole
     state = f"1/{ranks} of all state" if ranks > 1 else "all state"
     why = (
         f"each rank holds {state}; a unit's parameters (at most {shown(max(whole.values()))}) are gathered for forward"
-        f"{' and again for backward' if again else ''}, its gradients summed and dealt out"
+        f"{' and again for backward' if regather else ''}, its gradients summed and dealt out"
     )
-    return Cost(parameters, gradients, optimizer, max(rise, 0.0), why, sent, work.idle(parts))
+    return Cost(parameters, gradients, optimizer, max(peak, 0.0), why, sent, work.idle(parts))
 
 
-def _rise(work: Workload, whole: dict[str, float], micro: int, narrow: float, shares: Mapping[str, float]) -> float:
+def _peak(work: Workload, whole: dict[str, float], micro: int, ratio: float, fractions: Mapping[str, float]) -> float:
     """
     Highest bytes of a step beside a rank's shards.
 
     At the loss, where what is gathered is the outermost; or in some unit's backward pass: at its begin, when the unit
     before it is on its way already; or at its end, when its gradients are whole, and once more to be sent.
     """
-    highest = narrow * (work.rise(micro, True, shares) - work.part(shares).gradient + whole[""])
-    sizes = (amount.of(micro) * shares.get(path, 1.0) for path, amount in work.saved.items())
-    ends = [0.0, *accumulate(narrow * size for size in sizes)]
+    above_shards = work.peak_above_state(micro, True, fractions) - work.held_by_rank(fractions).gradient
+    highest = ratio * (above_shards + whole[""])
+    sizes = (amount.of(micro) * fractions.get(path, 1.0) for path, amount in work.saved.items())
+    ends = [0.0, *accumulate(ratio * size for size in sizes)]
     before = 0.0
     for path, size in whole.items():
         places = [i for i, own in enumerate(work.saved) if within(own, [path])]
         around = size + before + (whole[""] if path else 0.0)
         if places:
-            begin, end = ends[places[-1] + 1] + narrow * work.passing(micro, [path]), ends[places[0]] + 2 * size
+            begin, end = ends[places[-1] + 1] + ratio * work.transient_peak(micro, [path]), ends[places[0]] + 2 * size
             highest = max(highest, begin + around, end + around)
         before = size
     return highest

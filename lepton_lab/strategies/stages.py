@@ -101,7 +101,7 @@ def cost(work: Workload, runs: list[list[Layer]], schedule: str, microbatches: i
         mine = [path for stage in paths[rank::world] for path in stage]
         held = [own for name, own in work.held.items() if within(name, mine)]
         sizes = (sum(own[i] for own in held) for i in range(3))
-        costs.append(Cost(*sizes, under_way[rank] + work.passing(micro, mine), ""))
+        costs.append(Cost(*sizes, under_way[rank] + work.transient_peak(micro, mine), ""))
     for stage, size in enumerate(gives[:-1]):
         for rank in (stage % world, (stage + 1) % world):  # forward, and the gradient back
             sent[rank] += microbatches * (size + HEADER)

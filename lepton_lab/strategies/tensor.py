@@ -122,12 +122,12 @@ class TensorParallel(Group):
         from . import splitting
 
         self._check(work.model, n)
-        shares = splitting.fractions(work.model, n, self.sequence_parallel)
-        held, micro = work.part(shares), work.micro()
-        rise = work.rise(micro, self.spec.accumulate > 1, shares)
+        fractions = splitting.fractions(work.model, n, self.sequence_parallel)
+        held, micro = work.held_by_rank(fractions), work.micro()
+        peak = work.peak_above_state(micro, self.spec.accumulate > 1, fractions)
         why = f"each rank has 1/{n} of each layer that can be cut, and the whole batch; what layers give is summed"
         sent = self.spec.accumulate * splitting.sent_bytes(work, n, micro, self.sequence_parallel)
-        return Cost(held.size, held.gradient, held.state, rise - held.gradient, why, sent)
+        return Cost(held.size, held.gradient, held.state, peak - held.gradient, why, sent)
 
     def _place(self, model: nn.Module) -> nn.Module:
         model = super()._place(model)

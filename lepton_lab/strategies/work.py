@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
 
 class Amount(NamedTuple):
-    """Bytes that grow with the samples: so many, and so many more for each."""
+    """Bytes that grow with the samples: a fixed part, and a part for each sample."""
 
-    base: float
-    each: float
+    fixed: float
+    per_sample: float
 
     def of(self, samples: float) -> float:
         """Bytes for so many samples."""
-        return self.base + self.each * samples
+        return self.fixed + self.per_sample * samples
 
 
 class Event(NamedTuple):
@@ -134,7 +134,7 @@ class Workload:
         """Bytes that forward keeps for backward."""
         return sum(amount.of(samples) for amount in self.saved.values())
 
-    def rise(self, samples: float, stay: bool = False, shares: Mapping[str, float] = {}) -> float:
+    def peak_above_state(self, samples: float, resident: bool = False, fractions: Mapping[str, float] = {}) -> float:
         """
         Highest bytes of a step beside parameters and the optimizer's state, gradients among them.
 
@@ -142,49 +142,50 @@ class Workload:
         ----------
         samples
             Of a micro-batch.
-        stay
+        resident
             Whether gradients have a place of their own all the time (in buckets, or from the micro-batch before), so
             that each is there twice for a moment; else they come when activations go.
-        shares
+        fractions
             Fraction that a rank holds of what an event's owner does; else all.
         """
-        live = highest = new = 0.0
-        for event in self.events:
-            size = event.size.of(samples) * shares.get(event.owner, 1.0)
-            if stay and event.kind == GRADIENT:
-                live, new = live + size - new, size
-            else:
-                live += size
-            highest = max(highest, live)
-        gradients = self.part(shares).gradient
-        return highest + gradients if stay else max(highest, gradients)
+        highest = _highest(
+            (event.size.of(samples) * fractions.get(event.owner, 1.0), resident and event.kind == GRADIENT)
+            for event in self.events
+        )
+        gradients = self.held_by_rank(fractions).gradient
+        return highest + gradients if resident else max(highest, gradients)
 
-    def part(self, shares: Mapping[str, float]) -> Held:
+    def held_by_rank(self, fractions: Mapping[str, float]) -> Held:
         """All parameters and buffers together, of which a rank holds a fraction (by name), else all."""
-        parts = [(shares.get(name, 1.0), held) for name, held in self.held.items()]
+        parts = [(fractions.get(name, 1.0), held) for name, held in self.held.items()]
         return Held(*(sum(share * held[i] for share, held in parts) for i in range(3)))
 
-    def passing(self, samples: float, paths: Sequence[str] = ("",)) -> float:
+    def transient_peak(self, samples: float, paths: Sequence[str] = ("",)) -> float:
         """Highest bytes of what some modules neither keep for backward nor give away: one's own, and a gradient."""
-        live = highest = new = 0.0
-        for event in self.events:
-            if event.kind == KEPT or not within(event.owner.lstrip(FORWARD + BACKWARD), paths):
-                continue
-            size = event.size.of(samples)
-            if event.kind == GRADIENT:
-                live, new = live + size - new, size
-            else:
-                live += size
-            highest = max(highest, live)
-        return highest
+        return _highest(
+            (event.size.of(samples), event.kind == GRADIENT)
+            for event in self.events
+            if event.kind != KEPT and within(event.owner.lstrip(FORWARD + BACKWARD), paths)
+        )
 
-    def replica(self, parts: int, why: str, sent: float = 0.0, stay: bool = False) -> Cost:
-        """The cost where each of so many ranks holds all, and computes its part of every batch; `stay` as of `rise`."""
+    def replica(self, parts: int, why: str, sent: float = 0.0, resident: bool = False) -> Cost:
+        """Of so many ranks, each holds all and computes a part of every batch; `resident` as of `peak_above_state`."""
         several = self.spec.accumulate > 1
-        rise = self.rise(self.micro(parts), stay or several) - self.gradients
-        if stay and several:
-            rise += self.gradients  # what the micro-batches before gave lies beside the buckets until the last
-        return Cost(self.parameters, self.gradients, self.optimizer, rise, why, sent, self.idle(parts))
+        peak = self.peak_above_state(self.micro(parts), resident or several) - self.gradients
+        if resident and several:
+            peak += self.gradients  # what the micro-batches before gave lies beside the buckets until the last
+        return Cost(self.parameters, self.gradients, self.optimizer, peak, why, sent, self.idle(parts))
+
+
+def _highest(moves: Iterable[tuple[float, bool]]) -> float:
+    """Most bytes at once, of moves up and down; one that is marked takes the place of the marked one before it."""
+    live = highest = marked = 0.0
+    for size, takes_place in moves:
+        live += size
+        if takes_place:
+            live, marked = live - marked, size
+        highest = max(highest, live)
+    return highest
 
 
 def within(name: str, paths: Iterable[str]) -> bool:

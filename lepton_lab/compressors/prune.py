@@ -100,11 +100,11 @@ class Prune(Compressor):
 
     def _kept(self, structure: Structure, model: nn.Module, work: Work) -> dict[str, int]:
         """How many of each unit stay after this round."""
-        from .groups import Structure as Told
+        from .groups import Structure
 
         counts = {unit.name: unit.count for unit in structure.units}
         if self.times > 1 and work.before is not None:
-            counts |= {u.name: u.count for u in Told(work.before(), work.example).units if u.name in counts}
+            counts |= {u.name: u.count for u in Structure(work.before(), work.example).units if u.name in counts}
         done = 1 - (1 - work.round / self.times) ** 3
         if self.scope == "layer":
             shares = {name: self.ratios.get(name, 0.0 if self.ratios else self.ratio) for name in counts}

@@ -119,7 +119,7 @@ def _shallow(module: nn.Module) -> set[nn.Module]:
     from torch import nn
 
     leaves = [layer for layer in module.modules() if not next(layer.children(), None)]
-    shallow = set()
+    shallow: set[nn.Module] = set()
     for i, layer in enumerate(leaves):
         if isinstance(layer, nn.Conv2d) and layer.weight[0].numel() < schemes.SHALLOW:
             rest = itertools.takewhile(lambda after: isinstance(after, (nn.ReLU, nn.MaxPool2d)), leaves[i + 1 :])

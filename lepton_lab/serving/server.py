@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..artifacts import container
 from ..errors import LabError, SpecError, needs
+from ..host import environment
 from ..run.handle import Run
 from ..store.trained import ARTIFACT
 from .client import Client
@@ -111,9 +112,6 @@ class Server:
         self._ready = False
         self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         numbers = [theirs.fileno(), listening.fileno()]
-        package = Path(__file__).parents[2]  # the same lepton_lab as ours, installed or not
-        environment = dict(os.environ)
-        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), str(package)]))
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (read when it has ended)
         with theirs:
             self._process = subprocess.Popen(
@@ -121,7 +119,7 @@ class Server:
                 stdin=subprocess.DEVNULL,
                 stdout=self._errors,
                 stderr=self._errors,
-                env=environment,
+                env=environment(),
                 pass_fds=numbers,
                 start_new_session=True,  # Jupyter's interrupt is not meant for it
             )

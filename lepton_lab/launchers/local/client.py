@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ... import host
 from ...store.failure import Failure
 from ...store.folder import RunFolder
 from .. import devices
@@ -46,10 +47,8 @@ class Warm:
         self._listener: threading.Thread | None = None
         self._output = os.memfd_create("lepton-lab-output")
         self.channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        package = Path(__file__).parents[3]  # the same lepton_lab as ours, installed or not
         environment = {
-            **os.environ,
-            "PYTHONPATH": os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), str(package)])),
+            **host.environment(),
             # Threads that a library starts at import would not survive the forks.
             "OMP_NUM_THREADS": "1",
             "OPENBLAS_NUM_THREADS": "1",

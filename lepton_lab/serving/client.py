@@ -79,11 +79,10 @@ class Client:
         LabError
             If it does not answer, or the token is wrong.
         """
-        try:
-            array = to_npy(to_array(samples))
-        except ValueError:
-            raise SpecError("samples that hold something other than numbers: give an array of numbers") from None
-        body = self._ask("POST", "/predict", array, {"Content-Type": BINARY, "Accept": BINARY})
+        array = to_array(samples)
+        if array.dtype == object:
+            raise SpecError("samples that hold something other than numbers: give an array of numbers")
+        body = self._ask("POST", "/predict", to_npy(array), {"Content-Type": BINARY, "Accept": BINARY})
         try:
             scores = from_npy(body)
         except ValueError:

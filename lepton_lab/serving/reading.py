@@ -81,14 +81,7 @@ def _from_json(body: bytes, dtype: str) -> np.ndarray:
 
 
 def to_npy(array: np.ndarray) -> bytes:
-    """
-    An array as the bytes of a .npy file.
-
-    Raises
-    ------
-    ValueError
-        If it holds objects.
-    """
+    """An array of numbers as the bytes of a .npy file."""
     import numpy as np
 
     file = io.BytesIO()

@@ -20,7 +20,7 @@ from pydantic_core import PydanticCustomError
 
 from . import chains
 from .errors import SpecError, fitted, must, shown, unknown, visible
-from .tables import TABLES, keywords, pick, table
+from .tables import TABLES, entry_options, keywords, pick, table
 from .values import FrozenDict, FrozenList, frozen, parsed
 
 CELL = "cell:"  # prefix of the name of what a user defined, e.g. "cell:MyNet"
@@ -155,8 +155,7 @@ class Spec(BaseModel):
         known = {
             option: (rule, f"{field}={name!r}")
             for field, name in chosen.items()
-            if not name.startswith(CELL)
-            for option, rule in keywords(table(field)[name]).items()
+            for option, rule in entry_options(field, name).items()
         }
         taken, refused = dict(options), []
         for option, value in options.items():
@@ -211,10 +210,14 @@ class Spec(BaseModel):
 
     def known_options(self) -> dict[str, Any]:
         """Option names of the chosen table entries, with the values that hold: those given, else the defaults."""
-        names = ((field, getattr(self, field)) for field in TABLES)
-        entries = (table(field)[name] for field, name in names if not name.startswith(CELL))
-        defaults = {option: rule.default for entry in entries for option, rule in keywords(entry).items()}
-        return defaults | self.options
+        entries = (entry_options(field, getattr(self, field)) for field in TABLES)
+        return {option: rule.default for entry in entries for option, rule in entry.items()} | self.options
+
+    def options_after(self, **names: str) -> dict[str, Any]:
+        """The options, less those of an entry that is left for one which does not take them: `strategy="ddp"`."""
+        left = {option for field in names for option in entry_options(field, getattr(self, field))}
+        left -= {option for field, name in names.items() for option in entry_options(field, name)}
+        return {option: value for option, value in self.options.items() if option not in left}
 
     def options_of(self, entry: Callable[..., Any]) -> dict[str, Any]:
         """The part of `options` that a table's entry takes."""

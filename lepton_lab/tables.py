@@ -72,6 +72,12 @@ def keywords(entry: Callable[..., Any]) -> dict[str, FieldInfo]:
     return found
 
 
+def entry_options(field: str, name: str) -> dict[str, FieldInfo]:
+    """Options of an entry, by the field and the name that choose it; none of a user's own."""
+    entry = table(field).get(name)
+    return keywords(entry) if entry else {}
+
+
 @lru_cache(maxsize=256)
 def _meanings(entry: Callable[..., Any]) -> dict[str, str]:
     """What a docstring's section Parameters says, by name."""

@@ -15,7 +15,7 @@ from ..spec import OWN, Spec
 from ..store import shipping, trained
 from ..store.finding import find
 from ..store.folder import RunFolder
-from ..tables import TABLES, keywords, pick, table
+from ..tables import TABLES, pick, table
 from .checks import Allowed, Own, checks
 from .handle import Run
 
@@ -141,15 +141,10 @@ def _labelled(data: Any, spec: Spec) -> Any:
 
 def changed(spec: Spec, changes: dict[str, Any]) -> Spec:
     """The spec with changes; options of an entry that is left for another are dropped."""
-    if "options" not in changes:
-        left: set[str] = set()
-        for field in (field for field in TABLES if field in changes):
-            pick(table(field), changes[field], field)
-            left |= set() if field in spec.own else set(keywords(table(field)[getattr(spec, field)]))
-            left -= set(keywords(table(field)[changes[field]]))
-        if left:
-            changes = {**changes, "options": {k: v for k, v in spec.options.items() if k not in left}}
-    return spec.replace(**changes)
+    entries = {field: changes[field] for field in TABLES if field in changes}
+    for field, name in entries.items():
+        pick(table(field), name, field)
+    return spec.replace(**{"options": spec.options_after(**entries), **changes})
 
 
 def repeat(run: Run, **changes: Any) -> Run:

@@ -9,10 +9,10 @@ from typing import Any
 from ..disks import remedy, why
 from ..errors import LabError, SpecError
 from ..launchers import LAUNCHERS, Ready, resources
-from ..spec import CELL, Spec
+from ..spec import Spec
 from ..store import control
 from ..store.folder import ENDED
-from ..tables import keywords, pick, table
+from ..tables import entry_options
 from .checks import Own, splits
 from .standing import Standing
 
@@ -110,16 +110,15 @@ class Steered(Standing):
         if not changes:
             return self.spec
         spec, given = self.spec, changes.get("options", {})
-        old, new = spec.strategy, changes.get("strategy", spec.strategy)
-        takes = {name: set(_options(name)) for name in (old, new)}
-        holds = spec.known_options()
+        new = changes.get("strategy", spec.strategy)
+        takes, holds = entry_options("strategy", new), spec.known_options()
         for name, value in given.items() if isinstance(given, dict) else ():
-            if name not in takes[new] and name in holds and value != holds[name]:
+            if name not in takes and name in holds and value != holds[name]:
                 raise SpecError(
                     f"options={{{name!r}: {value!r}}}: is no option of strategy={new!r}, and only those can change "
                     "when a run goes on; launch another run for it"
                 )
-        options = {k: v for k, v in spec.options.items() if k not in takes[old] - takes[new]}
+        options = spec.options_after(strategy=new)
         return spec.replace(**{**changes, "options": {**options, **given} if isinstance(given, dict) else given})
 
     def set(self, **values: float) -> None:
@@ -160,8 +159,3 @@ class Steered(Standing):
         if (state := self.state) in ENDED:
             raise LabError(f"run {self.id!r} has ended ({state}): {name} needs a live one")
         LAUNCHER.signal(self.folder, name, **values)
-
-
-def _options(strategy: str) -> dict[str, Any]:
-    """Options of a strategy by its name; none of a user's own."""
-    return {} if strategy.startswith(CELL) else keywords(pick(table("strategy"), strategy, "strategy"))

@@ -10,7 +10,7 @@ from ..errors import SpecError, shown
 from ..run.checks import Own, splits
 from ..run.steering import MOVED
 from ..spec import Spec
-from ..tables import keywords, pick, table
+from ..tables import pick, table
 
 
 def contenders(
@@ -60,14 +60,7 @@ def fields(spec: Spec, one: Any) -> dict[str, Any]:
     for name in one:
         if name not in MOVED:
             raise SpecError(f"strategies=[{dict(one)!r}]: {name!r} can't differ in a race, only {', '.join(MOVED)} can")
-    entry = pick(table("strategy"), one["strategy"], "strategy")
-    left = options_of_strategy(spec) - set(keywords(entry))
-    options = {name: value for name, value in spec.options.items() if name not in left} | dict(one.get("options", {}))
+    pick(table("strategy"), one["strategy"], "strategy")
+    options = spec.options_after(strategy=one["strategy"]) | dict(one.get("options", {}))
     world = 1 if one["strategy"] == "single" else spec.world
     return {"world": world, **one, "options": options}
-
-
-def options_of_strategy(spec: Spec) -> set[str]:
-    """Names of the options of its strategy; of a user's own none are known."""
-    entry = table("strategy").get(spec.strategy)
-    return set(keywords(entry)) if entry else set()

@@ -20,7 +20,8 @@ from ..run.steering import MOVED
 from ..section import NONE, Section, table
 from ..spec import Spec
 from ..store.folder import ENDED
-from .contenders import contenders, options_of_strategy
+from ..tables import entry_options
+from .contenders import contenders
 from .equality import Equality, compare, exact
 
 if TYPE_CHECKING:
@@ -213,7 +214,7 @@ def among(runs: list[Run]) -> Race | Section:
 
 def _training(spec: Spec) -> dict[str, Any]:
     """What all runs of a race have in common."""
-    own = options_of_strategy(spec)
+    own = entry_options("strategy", spec.strategy)
     options = {name: value for name, value in spec.options.items() if name not in own}
     return {k: v for k, v in spec.to_dict().items() if k not in (*MOVED, "name")} | {"options": options}
 
@@ -221,6 +222,7 @@ def _training(spec: Spec) -> dict[str, Any]:
 def _row(run: Run, reference: Run | None) -> dict[str, Any]:
     """What a run came to, see `Race.table`."""
     spec, state, story, found = run.spec, run.state, read(run), footprint(run)
+    own = entry_options("strategy", spec.strategy)
     took = [after - before for before, after in pairwise(story.clock.y)]
     seconds = median(took) if took else None
     known = compare(run, reference) if reference and state == "done" else None
@@ -228,7 +230,7 @@ def _row(run: Run, reference: Run | None) -> dict[str, Any]:
     return {
         "strategy": spec.strategy,
         "world": spec.world,
-        "options": {name: value for name, value in spec.options.items() if name in options_of_strategy(spec)},
+        "options": {name: value for name, value in spec.options.items() if name in own},
         "run": run.id,
         "state": state,
         "exact": exact(spec),

@@ -13,7 +13,7 @@ import ipywidgets as ipw
 from lepton_lab import runs
 from lepton_lab.errors import LabError, SpecError
 from lepton_lab.spec import OWN, Spec
-from lepton_lab.tables import keywords, table
+from lepton_lab.tables import entry_options, table
 
 PAIR = re.compile(r"(\w+)=('[^']*'|[\w.]+)")
 CHECKED = ("dataset", "model", "optimizer", "precision", "options")
@@ -174,11 +174,11 @@ def refusals(values: dict[str, Any]) -> dict[str, str]:
         Fields of a Spec, not checked yet.
     """
     strategies = table("strategy")
-    options = {name: set(keywords(kind)) for name, kind in strategies.items()}
-    chosen = options.get(values["strategy"], set())
+    chosen = entry_options("strategy", values["strategy"])
     refused = {}
     for name in strategies:
-        kept = {k: v for k, v in values["options"].items() if k not in chosen or k in options[name]}
+        left = chosen.keys() - entry_options("strategy", name)
+        kept = {option: value for option, value in values["options"].items() if option not in left}
         try:
             Spec(**{**values, "strategy": name, "options": kept}).check_strategy()
         except SpecError as error:

@@ -22,21 +22,20 @@ from lepton_lab.charts import (
     contestants,
     curves,
     descent,
-    intervals,
     number,
     placement,
     reduce,
-    series,
     training,
 )
 from lepton_lab.charts.drawing import COLORS
 from lepton_lab.charts.matrix import Matrix
-from lepton_lab.charts.series import HIGHER, clock, diverged, throughput
+from lepton_lab.charts.series import HIGHER, diverged
 from lepton_lab.errors import SpecError
 from lepton_lab.files import write_json
 from lepton_lab.reports import overviews
 from lepton_lab.store.folder import RunFolder
 from lepton_lab.store.naming import labels
+from lepton_lab.store.story import Story
 
 
 def train(step, loss=1.0, *, rank=0, t=None, epoch=0, samples=10, **values):
@@ -77,26 +76,27 @@ def trained(spec=None, steps=30):
 
 def test_training_is_merged_over_ranks_by_their_samples():
     rows = [train(1, 1.0, samples=30, accuracy=0.5), train(1, 2.0, rank=1, samples=10, accuracy=0.1), train(2, 3.0)]
-    curves = series(rows)
-    assert curves["loss"] == ([1, 2], [1.25, 3.0])
+    curves = Story().add(rows).curves
+    assert curves["loss"] == ([1], [1.25])  # the other rank has not told of the second step
     assert curves["accuracy"].y == [pytest.approx(0.4)]
     assert curves["loss rank 0"] == ([1, 2], [1.0, 3.0])
     assert curves["loss rank 1"] == ([1], [2.0])
 
 
 def test_one_rank_has_no_curve_beside_the_merged_one():
-    assert set(series([train(1)])) == {"loss", "lr"}
+    assert set(Story().add([train(1)]).curves) == {"loss", "lr"}
 
 
 def test_what_is_not_a_number_or_has_no_samples_is_left_out():
-    curves = series([train(1, 1.0), train(2, None), train(3, 9.0, samples=0), train(4, 2.0)])
+    curves = Story().add([train(1, 1.0), train(2, None), train(3, 9.0, samples=0), train(4, 2.0)]).curves
     assert curves["loss"] == ([1, 4], [1.0, 2.0])
 
 
 def test_evaluations_are_curves_of_their_own():
-    curves = series(
+    story = Story().add(
         [evaluation(5, loss=0.5, accuracy=0.9), evaluation(5, "train", loss=0.7), evaluation(9, "test", loss=0.4)]
     )
+    curves = story.curves
     assert curves["val_loss"] == ([5], [0.5])
     assert curves["val_accuracy"] == ([5], [0.9])
     assert curves["train_loss"] == ([5], [0.7])
@@ -105,25 +105,33 @@ def test_evaluations_are_curves_of_their_own():
 
 
 def test_nothing_gives_no_curve():
-    assert series([]) == {}
+    assert Story().curves == {}
 
 
 def test_throughput_counts_all_ranks_and_leaves_out_pauses_and_epoch_ends():
     rows = [train(i, t=i * 0.5, rank=r) for i in range(1, 5) for r in (0, 1)]
     rows.append({"kind": "state", "t": 2.1, "rank": 0, "state": "paused"})
+    rows += [{"kind": "note", "t": 50.0, "rank": r, "rewind": 4, "world": 1, "text": "goes on"} for r in (0, 1)]
     rows += [train(5, t=60.0), train(6, t=60.5), train(7, t=90.0, epoch=1), train(8, t=90.5, epoch=1)]
-    assert [(step, samples) for step, samples, _ in intervals(rows)] == [(2, 20), (3, 20), (4, 20), (6, 10), (8, 10)]
-    assert throughput(rows) == ([8], [pytest.approx(80 / 2.5)])
+    taken = [(each.step, each.samples) for each in Story().add(rows).intervals]
+    assert taken == [
+        (2, 20),
+        (3, 20),
+        (4, 20),
+        (6, 10),
+        (8, 10),
+    ]
+    assert Story().add(rows).curves["samples_per_s"] == ([8], [pytest.approx(80 / 2.5)])
 
 
 def test_the_clock_runs_in_training_only():
     rows = [{"kind": "state", "t": 10.0, "rank": 0, "state": "running", "steps": 6}]
     rows += [train(1, t=12.0), train(2, t=12.5), train(3, t=13.0)]
     rows += [train(4, t=60.0, epoch=1), train(5, t=60.5, epoch=1), train(5, t=60.6, epoch=1, rank=1)]
-    steps, seconds = clock(rows)
+    steps, seconds = Story().add(rows).clock
     assert steps == [1, 2, 3, 4, 5]
     assert seconds == pytest.approx([2.0, 2.5, 3.0, 3.5, 4.1])  # a first step whole, an epoch's first as the others
-    assert clock([]) == ([], [])
+    assert Story().clock == ([], [])
 
 
 def test_contestants_are_named_by_strategy_ranks_and_options():
@@ -136,7 +144,8 @@ def test_contestants_are_named_by_strategy_ranks_and_options():
 
 
 def test_throughput_of_a_long_run_is_a_curve():
-    curve = throughput([train(i, t=i * (0.1 if i < 500 else 0.2)) for i in range(1, 1001)])
+    rows = [train(i, t=i * (0.1 if i < 500 else 0.2)) for i in range(1, 1001)]
+    curve = Story().add(rows).curves["samples_per_s"]
     assert len(curve.x) == 40
     assert curve.y[0] == pytest.approx(100)
     assert curve.y[-1] == pytest.approx(50)
@@ -350,8 +359,8 @@ def test_a_transfer_is_an_arrow():
 def test_a_step_that_is_an_epoch_has_its_time_without_evaluations():
     rows = [train(step, 1.0, epoch=step - 1, t=float(step), samples=100) for step in range(1, 4)]
     rows += [evaluation(step, loss=1.0, seconds=0.25, t=step + 0.5) for step in range(1, 4)]
-    assert intervals(rows) == [(2, 100, 0.75), (3, 100, 0.75)]
-    assert clock(rows).y == [0.75, 1.5, 2.25]
+    assert Story().add(rows).intervals == [(2, 100, 0.75), (3, 100, 0.75)]
+    assert Story().add(rows).clock.y == [0.75, 1.5, 2.25]
 
 
 def test_placement_of_one_rank_and_of_no_strategy_that_is_known():

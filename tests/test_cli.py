@@ -372,7 +372,7 @@ def test_an_epoch_with_a_pause_has_no_rate():
     assert line(
         [pause, resume, event("eval", split="train", epoch=1, step=4, loss=0.5, accuracy=0.75, samples=50)]
     ) == [["2/2", "4", "0.5", "0.75", "-", "-", "-"]]
-    assert epochs.steps == 4
+    assert epochs.story.steps == 4
 
 
 @pytest.mark.parametrize(("width", "named"), [(80, 7), (74, 7), (60, 5), (40, 3)])

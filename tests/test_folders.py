@@ -22,7 +22,8 @@ from lepton_lab.spec import Spec
 from lepton_lab.store.failure import Failure
 from lepton_lab.store.finding import find, folders
 from lepton_lab.store.folder import RunFolder
-from lepton_lab.store.tail import Tail, parse, rewound
+from lepton_lab.store.story import rewound
+from lepton_lab.store.tail import Tail, parse
 
 events = st.lists(
     st.fixed_dictionaries({"kind": st.sampled_from(["train", "eval", "note"]), "step": st.integers(0, 99)})
@@ -43,7 +44,7 @@ def test_a_tail_yields_every_event_once_however_the_file_grew(rows, cuts, most):
             with path.open("ab") as file:
                 file.write(text[start:cut])
             start = cut
-            while some := tail.read(most):
+            while some := [row for rows in tail.portions(most) for row in rows]:
                 seen += some
         assert seen == rows
 

@@ -8,10 +8,12 @@ from types import SimpleNamespace
 import pytest
 from helpers import until
 from lepton_widgets import Learner, learner, sketches
-from lepton_widgets.sketches import Passes, labels, tidy
+from lepton_widgets.curves import pack, passes
+from lepton_widgets.sketches import labels, tidy
 
 import lepton_lab as lab
 from lepton_lab.errors import SpecError
+from lepton_lab.store.story import Story
 
 FAST = {"epochs": 2, "batch_size": 512}
 
@@ -190,11 +192,11 @@ def test_its_thread_and_its_run_end_with_it(home):
 
 
 def test_passes_are_steps_over_the_steps_of_an_epoch():
-    curves = Passes(1, epochs=4)
+    story = Story(1, epochs=4)
     train = {"kind": "train", "t": 0, "rank": 0, "loss": 1.0, "samples": 8}
-    curves.add([{"kind": "state", "t": 0, "rank": 0, "state": "running", "steps": 40, "step": 0}])
-    curves.add([train | {"step": step} for step in (1, 10, 40)])
-    assert list(curves.series["loss", "train", -1].x) == [0.1, 1.0, 4.0]
+    story.add([{"kind": "state", "t": 0, "rank": 0, "state": "running", "steps": 40, "step": 0}])
+    story.add([train | {"step": step} for step in (1, 10, 40)])
+    assert array("d", [0.1, 1.0, 4.0]).tobytes() in pack([story], unit=passes)
 
 
 def test_labels_say_what_differs():

@@ -365,7 +365,7 @@ def test_ranks_draw_dropout_of_their_own_after_a_change_of_strategy(endless):
         until(lambda: any(row["step"] > run.facts.get("checkpoint", 0) for row in run.rows("train")))
         run.stop()
         assert run.wait(30) == "stopped", run.failure
-    place = run._folder.checkpoint(run.facts["checkpoint"])
+    place = run.store.checkpoint(run.facts["checkpoint"])
     one, two = (checkpoints.read(place / f"rank{rank}.pt")["random"]["torch"] for rank in (0, 1))
     assert not torch.equal(one, two)
 
@@ -396,7 +396,7 @@ def test_a_loss_that_is_not_a_number_fails_the_run_at_its_step_and_a_lower_rate_
     assert run.wait(60) == "failed"
     assert run.failure.type == "NonFinite"
     assert re.search("(at|after) step ([0-9]+)", run.failure.message)[2] == str(run.failure.step)
-    assert run.failure.checkpoint == (run._folder.checkpoints() or [None])[-1]
+    assert run.failure.checkpoint == (run.store.checkpoints() or [None])[-1]
     assert all(row["loss"] is None or math.isfinite(row["loss"]) for row in run.rows("train"))
     assert not run.resumable and run.remedy == {"lr": 1e5}
     assert "run.resume(lr=100000) goes on from" in run.remark

@@ -82,7 +82,7 @@ def test_muon_under_zero_takes_the_same_matrices_as_in_one_process(tiny):
 @pytest.mark.parametrize("strategy", SHARDED)
 def test_each_rank_writes_its_own_share_of_the_optimizers_state(strategy, tiny):
     run = done(tiny.replace(strategy=strategy, world=2, optimizer="adam"))
-    path = run._folder.checkpoint(run.facts["checkpoint"]) / "tensors" / ".metadata"
+    path = run.store.checkpoint(run.facts["checkpoint"]) / "tensors" / ".metadata"
     saved = pickle.loads(path.read_bytes())
     held = {0: 0, 1: 0}
     for index, place in saved.storage_data.items():

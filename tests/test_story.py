@@ -15,7 +15,7 @@ import lepton_lab as lab
 from lepton_lab.cli import main
 from lepton_lab.store.folder import RunFolder
 from lepton_lab.store.naming import differing, labels, title
-from lepton_lab.store.story import WINDOW, Pace, epoch, seconds_left, speed
+from lepton_lab.store.pace import WINDOW, Pace, epoch, seconds_left, speed
 
 
 @given(

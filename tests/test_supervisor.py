@@ -97,7 +97,7 @@ def test_a_kernel_that_dies_right_after_launch_loses_no_run(delay):
     child.communicate()
     run = lab.attach()
     assert run.wait(60) == "done"
-    until(lambda: not run._folder.alive)
+    until(lambda: not run.store.alive)
 
 
 @pytest.mark.parametrize(("idle", "reaped"), [(True, True), (True, False), (False, True)])
@@ -188,7 +188,7 @@ def test_a_run_that_no_process_takes_fails_with_a_sentence(tiny, monkeypatch):
     run = lab.launch(tiny)
     until(lambda: run.state == "failed", 30)
     assert "does not take it: torch is broken" in run.failure.message
-    until(lambda: not run._folder.alive)
+    until(lambda: not run.store.alive)
 
 
 def test_a_child_that_the_kernel_forked_launches_by_itself():
@@ -403,7 +403,7 @@ def test_a_run_that_ends_never_hangs_in_teardown(tiny):
     for _ in range(6):
         run = lab.launch(tiny.replace(world=2, epochs=1, batch_size=512))
         assert run.wait(30) == "done"
-        until(lambda run=run: not run._folder.alive, 5)
+        until(lambda run=run: not run.store.alive, 5)
 
 
 def test_ranks_start_by_spawn_where_a_fork_is_unsafe(tiny, monkeypatch):

@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 from helpers import recorded, unpack, until
 from lepton_widgets import Compression, Learner, Live, Shelf, Workbench
-from lepton_widgets.curves import ALL, Curves, pack
+from lepton_widgets.curves import ALL, pack, series
 from lepton_widgets.feed import Feed
 from lepton_widgets.frame import STATIC, VIEW
 from lepton_widgets.shelf import Catalogue
@@ -21,7 +21,7 @@ import lepton_lab as lab
 from lepton_lab.spec import Spec
 from lepton_lab.store.failure import Failure
 from lepton_lab.store.folder import RunFolder
-from lepton_lab.store.tail import rewound
+from lepton_lab.store.story import Story, rewound
 
 
 def train(step, rank=0, loss=1.0, samples=32, t=None, **more):
@@ -37,10 +37,9 @@ def train(step, rank=0, loss=1.0, samples=32, t=None, **more):
     }
 
 
-def points(curves, metric="loss", split="train", rank=ALL):
+def points(story, metric="loss", split="train", rank=ALL):
     """(step, value) pairs of a series."""
-    series = curves.series[metric, split, rank]
-    return list(zip(series.x, series.y, strict=True))
+    return list(zip(*dict(series(story))[metric, split, rank].points(metric), strict=True))
 
 
 class View:
@@ -64,31 +63,31 @@ class View:
 
 class TestCurves:
     def test_merged_value_is_weighted_mean_once_all_ranks_reported(self):
-        curves = Curves(world=2)
-        curves.add([train(1, 0, 1.0, samples=30), train(2, 0, 5.0), train(1, 1, 4.0, samples=10)])
-        assert points(curves) == [(1, (1.0 * 30 + 4.0 * 10) / 40)]
-        assert points(curves, rank=0) == [(1, 1.0), (2, 5.0)]
-        assert points(curves, rank=1) == [(1, 4.0)]
+        story = Story(world=2)
+        story.add([train(1, 0, 1.0, samples=30), train(2, 0, 5.0), train(1, 1, 4.0, samples=10)])
+        assert points(story) == [(1, (1.0 * 30 + 4.0 * 10) / 40)]
+        assert points(story, rank=0) == [(1, 1.0), (2, 5.0)]
+        assert points(story, rank=1) == [(1, 4.0)]
 
     def test_one_rank_is_its_own_mean(self):
-        curves = Curves()
-        curves.add([train(1, loss=2.0, accuracy=0.5), train(2, loss=1.0)])
-        assert points(curves) == [(1, 2.0), (2, 1.0)]
-        assert points(curves, "accuracy") == [(1, 0.5)]
-        assert ("loss", "train", 0) not in curves.series
+        story = Story()
+        story.add([train(1, loss=2.0, accuracy=0.5), train(2, loss=1.0)])
+        assert points(story) == [(1, 2.0), (2, 1.0)]
+        assert points(story, "accuracy") == [(1, 0.5)]
+        assert ("loss", "train", 0) not in dict(series(story))
 
     def test_loss_that_is_no_number_is_left_out(self):
-        curves = Curves(world=2)
-        curves.add([train(1, 0), train(1, 1, loss=None), train(2, 0), train(2, 1)])
-        assert points(curves) == [(2, 1.0)]
+        story = Story(world=2)
+        story.add([train(1, 0), train(1, 1, loss=None), train(2, 0), train(2, 1)])
+        assert points(story) == [(2, 1.0)]
 
     def test_validation_and_test_but_not_the_epochs_training_mean(self):
         evals = [
             {"kind": "eval", "t": 1, "rank": 0, "step": 5, "split": s, "loss": 0.1} for s in ("train", "val", "test")
         ]
-        curves = Curves(world=2)
-        curves.add(evals)
-        assert set(curves.series) == {("loss", "val", ALL), ("loss", "test", ALL)}
+        story = Story(world=2)
+        story.add(evals)
+        assert set(dict(series(story))) == {("loss", "val", ALL), ("loss", "test", ALL)}
 
     def test_rewind_equals_what_the_folder_says(self):
         # Each rank voids its own rows, also rows that the other rank never answered.
@@ -96,7 +95,7 @@ class TestCurves:
         rows = [train(s, r, loss=10 * r + s, t=s) for s in (1, 2, 3) for r in (0, 1)] + [train(4, 1, loss=99, t=4)]
         rows += [{**note, "t": 10, "rank": 0}, train(3, 0, loss=0.3, t=11), {**note, "t": 11.5, "rank": 1}]
         rows += [train(4, 0, loss=0.4, t=12), train(3, 1, loss=0.5, t=12.5), train(4, 1, loss=0.6, t=13)]
-        live, after = Curves(world=2), Curves(world=2)
+        live, after = Story(world=2), Story(world=2)
         for row in rows:
             live.add([row])
         after.add(rewound(rows))
@@ -104,33 +103,33 @@ class TestCurves:
         assert points(live, rank=1) == points(after, rank=1)
 
     def test_deltas_add_up_to_the_snapshot(self):
-        curves, given, view = Curves(world=2), [{}], View()
+        story, given, view = Story(world=2), [{}], View()
         for step in range(1, 40):
-            curves.add([train(step, rank, loss=step + rank, accuracy=0.5) for rank in (0, 1)])
+            story.add([train(step, rank, loss=step + rank, accuracy=0.5) for rank in (0, 1)])
             if step % 7 == 0:
-                view.take(pack([curves], given))
+                view.take(pack([story], given))
             if step == 20:
-                curves.add([{"kind": "note", "t": 0, "rank": rank, "rewind": 12} for rank in (0, 1)])
-        view.take(pack([curves], given))
+                story.add([{"kind": "note", "t": 0, "rank": rank, "rewind": 12} for rank in (0, 1)])
+        view.take(pack([story], given))
         whole = View()
-        whole.take(pack([curves]))
+        whole.take(pack([story]))
         assert view.series == whole.series
-        assert pack([curves], given) == b""
+        assert pack([story], given) == b""
 
     def test_repeated_points_are_skipped(self):
-        curves, given, view = Curves(), [{}], View()
-        curves.add([train(1), train(2)])
+        story, given, view = Story(), [{}], View()
+        story.add([train(1), train(2)])
         early = [dict(given[0])]
-        view.take(pack([curves], given))
-        curves.add([train(3)])
-        view.take(pack([curves], early))
-        view.take(pack([curves], given))
+        view.take(pack([story], given))
+        story.add([train(3)])
+        view.take(pack([story], early))
+        view.take(pack([story], given))
         assert view.series[0, "loss", "train", ALL][1] == [1, 2, 3]
 
     def test_values_are_aligned(self):
-        curves = Curves()
-        curves.add([train(1)])
-        block = pack([curves])
+        story = Story()
+        story.add([train(1)])
+        block = pack([story])
         assert (4 + struct.unpack_from("<I", block)[0]) % 8 == 0
 
 
@@ -160,10 +159,10 @@ def write(run, *rows):
 class TestStatus:
     def test_progress_speed_and_time_left(self, run):
         status = Status(run)
-        status.add([{"kind": "state", "t": 0, "rank": 0, "state": "running", "steps": 100, "parts": 2}])
-        status.add([train(s, t=s * 0.1, lr=1e-3) for s in range(1, 51)])
+        status.story.add([{"kind": "state", "t": 0, "rank": 0, "state": "running", "steps": 100, "parts": 2}])
+        status.story.add([train(s, t=s * 0.1, lr=1e-3) for s in range(1, 51)])
         rates = {"kind": "system", "t": 5.0, "steps_per_s": 10.0}
-        status.add([rates | {"rank": rank, "samples_per_s": rate} for rank, rate in enumerate((310.0, 330.0))])
+        status.story.add([rates | {"rank": rank, "samples_per_s": rate} for rank, rate in enumerate((310.0, 330.0))])
         head = status.head()
         assert head["remark"] == run.remark == ""
         assert (head["epoch"], head["step"], head["steps"]) == (2, 50, 100)
@@ -175,8 +174,8 @@ class TestStatus:
     @pytest.mark.parametrize("state", ["queued", "starting", "paused", "stopping"])
     def test_no_speed_is_claimed_of_a_run_that_rests(self, run, state):
         status = Status(run)
-        status.add([train(s, t=s * 0.1) for s in range(1, 11)])
-        status.add([{"kind": "system", "t": 2.0, "rank": 1, "samples_per_s": 320.0, "memory": 5}])
+        status.story.add([train(s, t=s * 0.1) for s in range(1, 11)])
+        status.story.add([{"kind": "system", "t": 2.0, "rank": 1, "samples_per_s": 320.0, "memory": 5}])
         head = status.head()
         assert head["samples_per_s"] and head["ranks"][1]["samples_per_s"] == 320.0
         run.end(state)
@@ -188,29 +187,31 @@ class TestStatus:
 
     def test_commands_become_marks_and_rewind_takes_them_back(self, run):
         status = Status(run)
-        status.add([{"kind": "note", "t": 1, "rank": 0, "command": "set", "step": 5, "lr": 5e-4}])
-        status.add([{"kind": "note", "t": 2, "rank": 0, "command": "stop", "step": 9}])
+        status.story.add([{"kind": "note", "t": 1, "rank": 0, "command": "set", "step": 5, "lr": 5e-4}])
+        status.story.add([{"kind": "note", "t": 2, "rank": 0, "command": "stop", "step": 9}])
         assert status.marks == [{"step": 5, "text": "lr 0.0005"}, {"step": 9, "text": "stop"}]
         assert status.head()["base_lr"] == 5e-4
-        status.add([{"kind": "note", "t": 3, "rank": 0, "rewind": 6}])
+        status.story.add([{"kind": "note", "t": 3, "rank": 0, "rewind": 6}])
         assert [mark["step"] for mark in status.marks] == [5]
 
     def test_links_become_marks_and_the_one_at_hand_is_told(self, run):
         status = Status(run)
         note = {"kind": "note", "t": 1, "rank": 0, "links": 2}
-        status.add([note | {"link": "prune", "number": 1, "step": 0, "text": "prune: begins", "parameters": 5}])
+        status.story.add([note | {"link": "prune", "number": 1, "step": 0, "text": "prune: begins", "parameters": 5}])
         assert status.head()["link"] == "prune, link 1 of 2" and "prune, link 1 of 2" in str(status)
-        status.add([note | {"link": "prune", "number": 1, "step": 8, "text": "prune: done", "t": 2}])
-        status.add([note | {"link": "mask", "number": 2, "round": 1, "step": 8, "text": "mask: begins", "t": 3}])
-        status.add([{"kind": "note", "t": 4, "rank": 0, "command": "set", "step": 8, "lr": 5e-4}])
+        status.story.add([note | {"link": "prune", "number": 1, "step": 8, "text": "prune: done", "t": 2}])
+        status.story.add([note | {"link": "mask", "number": 2, "round": 1, "step": 8, "text": "mask: begins", "t": 3}])
+        status.story.add([{"kind": "note", "t": 4, "rank": 0, "command": "set", "step": 8, "lr": 5e-4}])
         assert status.head()["link"] == "mask 1, link 2 of 2"
         assert status.marks == [{"step": 0, "text": "prune"}, {"step": 8, "text": "mask 1, lr 0.0005"}]
         control = {"kind": "note", "t": 5, "rank": 0, "step": 9, "link": "control"}
-        status.add([control | {"text": "dense control: trains the parent on for 2 epochs, to compare with"}])
+        status.story.add([control | {"text": "dense control: trains the parent on for 2 epochs, to compare with"}])
         assert status.head()["link"] == "dense control"
-        status.add([control | {"t": 6, "text": "dense control: done"}])
+        status.story.add([control | {"t": 6, "text": "dense control: done"}])
         assert status.head()["link"] == "measuring"
-        status.add([{"kind": "note", "t": 7, "rank": 0, "step": 9, "text": "artifact.lepton: 5 bytes", "artifact": {}}])
+        status.story.add(
+            [{"kind": "note", "t": 7, "rank": 0, "step": 9, "text": "artifact.lepton: 5 bytes", "artifact": {}}]
+        )
         assert status.head()["link"] == ""
 
     def test_epochs_are_those_of_all_links(self, run):
@@ -231,13 +232,13 @@ class TestStatus:
     def test_costs_and_waits_stand_with_their_rank(self, run):
         status = Status(run)
         recorded(run, 4, 7)
-        status.add([{"kind": "cost", "t": 1, "rank": 1, "step": 13}])
+        status.story.add([{"kind": "cost", "t": 1, "rank": 1, "step": 13}])
         system = {"kind": "system", "t": 2, "rank": 0, "step": 13, "memory": 1}
-        status.add([system | {"waits": "all_reduce of 250 numbers"}])
+        status.story.add([system | {"waits": "all_reduce of 250 numbers"}])
         first, second = status.head()["ranks"]
         assert first["cost"]["idle"] == pytest.approx(0.003) and second["cost"]["behind"] == pytest.approx(0.003)
         assert first["waits"] == "all_reduce of 250 numbers"
-        status.add([system | {"t": 3}])
+        status.story.add([system | {"t": 3}])
         assert status.head()["ranks"][0]["waits"] is None
 
 

@@ -1,12 +1,14 @@
-"""Finished figures: CHARTS maps a name to a function `(runs) -> Chart`; `series` is what they draw."""
+"""Finished figures: CHARTS maps a name to a function `(runs) -> Chart`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from ..store.naming import labels
+from ..store.story import begun
+from ..store.tracks import Curve
 from .descent import Descent, descent
 from .drawing import Chart, Nothing
 from .lines import SPREAD, Line, Lines, Marks, curves, leaving, losses
@@ -14,7 +16,7 @@ from .matrix import Matrix
 from .panels import Panels, Racer
 from .pareto import Pareto, pareto
 from .placement import Placement
-from .series import Curve, begun, contestant, contestants, diverged, footprint, intervals, number, read, reduce, series
+from .series import contestant, contestants, diverged, footprint, number, read, reduce
 from .timeline import Timeline, size
 from .trends import trends
 
@@ -29,11 +31,9 @@ __all__ += [
     "curves",
     "descent",
     "footprint",
-    "intervals",
     "number",
     "read",
     "reduce",
-    "series",
     "size",
     "training",
     "trends",
@@ -69,7 +69,7 @@ def confusion(runs: list[Run]) -> Chart:
     run = runs[0]
     label = labels([run])[0]
     label += "" if label == run.id else f", {run.id}"
-    row = next((row for row in reversed(read(run).rows) if row.get("confusion")), None)
+    row = next((row for row in read(run).evaluated.values() if row.get("confusion")), None)
     if row is None:
         return Nothing("Confusion", f"{label}: no confusion matrix, since no test set with classes was evaluated.")
     counts = row["confusion"]
@@ -169,7 +169,7 @@ def training(name: str, names: list[str], curves: list[dict[str, Curve]], marks:
     name
         loss or accuracy.
     names, curves
-        Of each run a label, and its curves by name (see `series`).
+        Of each run a label, and its curves by name (see `Story.learning`).
     marks
         Steps at which something happened, and what.
     """
@@ -227,8 +227,8 @@ def _told(kind: str, curve: Curve) -> str:
 def _marks(runs: list[Run]) -> Marks:
     """What was done to a run that is shown alone, and where each link of its chain begins."""
     told: dict[float, str] = {}
-    for row in read(runs[0]).rows if len(runs) == 1 else []:
-        if what := begun(row) or (_deed(row) if row["kind"] == "note" and "command" in row else ""):
+    for row in read(runs[0]).notes if len(runs) == 1 else []:
+        if what := begun(row) or (_deed(row) if "command" in row else ""):
             step = float(row["step"])
             told[step] = f"{told[step]}, {what}" if step in told else what
     return tuple(told.items())[:MARKS]
@@ -238,6 +238,6 @@ def _mega(count: float | None) -> float | None:
     return None if count is None else count / 1e6
 
 
-def _deed(row: dict[str, Any]) -> str:
+def _deed(row: Mapping[str, Any]) -> str:
     values = {k: v for k, v in row.items() if k in ("lr", "clip", "weight_decay")}
     return ", ".join(f"{name}={value:g}" for name, value in values.items()) or row["command"]

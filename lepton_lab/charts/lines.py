@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ..store.tracks import Curve
 from .drawing import (
     COLORS,
     CONFIG,
@@ -23,7 +24,7 @@ from .drawing import (
     log_axis,
     plain,
 )
-from .series import Curve, diverged, number, reduce
+from .series import diverged, number, reduce
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

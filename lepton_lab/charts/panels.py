@@ -7,9 +7,10 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ..store.tracks import Curve
 from .drawing import COLORS, CONFIG, INK, MARKERS, WIDTH, Chart, dress, head, layout, log_axis, plain
 from .lines import roomy
-from .series import Curve, number, reduce
+from .series import number, reduce
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

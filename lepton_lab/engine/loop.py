@@ -306,12 +306,12 @@ def rewind(folder: RunFolder, log: Log, step: int, where: str = "") -> None:
 
     Rank 0 does so for the ranks beyond the present world, too, when the run had more of them.
     """
-    text = f"goes on from step {step}{where}"
-    log.write("note", rewind=step, text=text)
+    text, world = f"goes on from step {step}{where}", folder.spec.world
+    log.write("note", rewind=step, world=world, text=text)
     if log.rank:
         return
     for path in (folder.path / "events").glob("rank*.jsonl"):
-        if (other := int(path.stem.removeprefix("rank"))) >= folder.spec.world:
+        if (other := int(path.stem.removeprefix("rank"))) >= world:
             gone = Log(path, other)
-            gone.write("note", rewind=step, text=f"{text} without this rank")
+            gone.write("note", rewind=step, world=world, text=f"{text} without this rank")
             gone.close()

@@ -88,4 +88,4 @@ def _accuracies(runs: list[Run]) -> list[tuple[float, Run]]:
 def _costs(run: Run) -> tuple[float | None, ...]:
     """What training cost, in the order of COSTS; None or 0 where it is not known, or nothing."""
     found = footprint(run)
-    return read(run).training, (found.memory or 0) / 1e6, (found.sent or 0) / 1e6
+    return read(run).seconds, (found.memory or 0) / 1e6, (found.sent or 0) / 1e6

@@ -149,14 +149,14 @@ def _card(run: Run, label: str, failure: Failure) -> str:
 
 def _timing(run: Run) -> list[str]:
     story, summary = read(run), run.summary()
-    evaluation = sum(row.get("seconds", 0.0) for row in story.rows if row["kind"] == "eval")
+    evaluation = sum(story.evaluating.values())
     rate = story.curves.get("samples_per_s")
-    starts = (row["t"] for row in story.rows if row.get("state") == "starting" and row["t"] <= (story.first or 0))
+    starts = (row["t"] for row in story.states if row["state"] == "starting" and row["t"] <= (story.first or 0))
     began = max(starts, default=summary["created"])
-    memory = max((row["memory"] for row in story.rows if row["kind"] == "system"), default=None)
+    memory = max((rank.peaks["memory"] for rank in story.ranks.values() if rank.peaks), default=None)
     return [
         seconds(story.first - began) if story.first else NONE,
-        seconds(story.training) if story.training else NONE,
+        seconds(story.seconds) if story.seconds else NONE,
         seconds(evaluation) if evaluation else NONE,
         seconds(summary["seconds"]),
         number(median(rate.y)) if rate else NONE,
@@ -201,7 +201,7 @@ def _origin(run: Run) -> dict[str, str]:
 
 
 def _of(run: Run, accuracy: str | None) -> str:
-    row = next((row for row in reversed(read(run).rows) if row.get("split") == "test"), None)
+    row = read(run).evaluated.get("test")
     return f"{accuracy} of {row['samples']} samples" if row and accuracy else NONE
 
 

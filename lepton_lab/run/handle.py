@@ -7,16 +7,17 @@ import time
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
-from ..chains import chain_name, epochs
+from ..chains import chain_name
 from ..engine.tracing import costs
 from ..errors import Missing
 from ..files import read_json
 from ..launchers import LAUNCHERS
-from ..store import provenance, story
+from ..store import provenance
 from ..store.finding import find, folders
 from ..store.folder import ENDED, RunFolder
 from ..store.labels import Labelled
 from ..store.naming import title
+from ..store.pace import RESTING
 from ..store.tail import Tail
 from .progress import waiting
 from .steering import Steered
@@ -39,10 +40,12 @@ class Run(Labelled, Steered):
         Name of its folder; sorts by time of launch.
     folder : pathlib.Path
         Where all of it is kept.
+    store : RunFolder
+        What reads and writes that folder.
     """
 
     def __init__(self, folder: RunFolder) -> None:
-        self._folder = folder
+        self.store = folder
         self.id, self.folder = folder.id, folder.path
 
     def __repr__(self) -> str:
@@ -68,7 +71,7 @@ class Run(Labelled, Steered):
 
         Time in the queue, in pauses, and between an end and a resume does not count.
         """
-        return self._folder.worked
+        return self.store.worked
 
     @property
     def provenance(self) -> dict[str, Any]:
@@ -116,7 +119,7 @@ class Run(Labelled, Steered):
         `loss` and `accuracy` (fraction, 0 to 1); a train row is one rank's mean over its `samples` of that step;
         a cost row is what one rank alone knows of what `costs` tells.
         """
-        return self._folder.rows(kind)
+        return self.store.rows(kind)
 
     def frame(self, kind: str | None = None) -> pd.DataFrame:
         """The rows as a pandas table."""
@@ -135,8 +138,8 @@ class Run(Labelled, Steered):
         """
         from ..store import trained
 
-        self._folder.require()
-        return trained.model(self._folder)
+        self.store.require()
+        return trained.model(self.store)
 
     def costs(self) -> list[dict[str, Any]]:
         """What a step costs each rank, as the latest steps recorded tell (see `costs.costs`); empty before the 13th."""
@@ -148,13 +151,8 @@ class Run(Labelled, Steered):
 
     def summary(self) -> dict[str, Any]:
         """One line of a table of runs: who, what, how far (epochs from 1), how well; None where not known."""
-        spec, facts, state = self.spec, self.facts, self.state
-        latest = self._folder.latest()
-        system = [self._folder.system(rank) for rank in range(spec.world)]
-        steps, step = facts.get("steps"), max((row.get("step", 0) for row in latest), default=0)
-        evals = {f"{r['split']}_{k}": r.get(k) for r in latest if r["kind"] == "eval" for k in ("loss", "accuracy")}
-        known = {**system[0], **evals}
-        rates = [row.get("samples_per_s") for row in system]
+        spec, facts, state, story = self.spec, self.facts, self.state, self.store.glance()
+        metrics = {**self.store.system(0), **story.figures}
         return {
             "id": self.id,
             "name": self.name,
@@ -170,14 +168,14 @@ class Run(Labelled, Steered):
             "lr": facts.get("base_lr", spec.lr),
             "strategy": spec.strategy,
             "world": spec.world,
-            "step": step,
-            "steps": steps,
-            "epoch": story.epoch(step, steps, epochs(spec)) or None,
-            "epochs": epochs(spec),
-            **{name: known.get(name) for name in ("loss", "accuracy", "val_loss", "val_accuracy", "test_accuracy")},
-            "samples_per_s": None if state in story.RESTING else story.speed(rates, facts.get("parts", 1)),
-            "seconds_left": story.seconds_left(step, steps, known.get("steps_per_s")) if state == "running" else None,
-            "created": self._folder.created,
+            "step": story.step,
+            "steps": story.steps,
+            "epoch": story.epoch or None,
+            "epochs": story.epochs,
+            **{name: metrics.get(name) for name in ("loss", "accuracy", "val_loss", "val_accuracy", "test_accuracy")},
+            "samples_per_s": None if state in RESTING else story.speed,
+            "seconds_left": story.seconds_left if state == "running" else None,
+            "created": self.store.created,
             "seconds": self.seconds,
         }
 

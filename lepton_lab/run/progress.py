@@ -9,8 +9,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, TextIO
 
-from ..chains import epochs
 from ..output import EVERY, kernel, width
+from ..store.story import METRICS, Story
 
 if TYPE_CHECKING:
     from .handle import Run
@@ -46,10 +46,7 @@ class Epochs:
 
     def __init__(self, run: Run, width: int = 80) -> None:
         self.spec = run.spec
-        self.step = 0
-        self.steps: int | None = None
-        self.latest: dict[str, Any] = {}
-        self.epochs = epochs(run.spec)
+        self.story = Story.of(run.spec, timed=False)
         self._train: dict[str, Any] | None = None
         self._since: float | None = None  # when the epoch at hand began
         self._named = False
@@ -67,16 +64,11 @@ class Epochs:
             yield line
 
     def _feed(self, rows: list[dict[str, Any]]) -> Iterator[str]:
+        self.story.add(rows)
         for row in sorted(rows, key=lambda row: row["t"]):
             kind = row["kind"]
-            if kind == "train":
-                self.step, self.latest = max(self.step, row["step"]), row
-            elif kind == "state":
-                self.steps = row.get("steps", self.steps)
-                if row["state"] == "running":
-                    self._since = row["t"] if "steps" in row else None  # after a pause the time would be wrong
-            elif kind == "note" and "rewind" in row:
-                self.step = row["rewind"]
+            if kind == "state" and row["state"] == "running":
+                self._since = row["t"] if "steps" in row else None  # after a pause the time would be wrong
             elif kind == "eval" and row["split"] == "train":
                 self._train = {**row, "samples_per_s": self._rate(row)}
                 if not (self.spec.eval_every and (row["epoch"] + 1) % self.spec.eval_every == 0):
@@ -94,7 +86,7 @@ class Epochs:
         figures |= {f"val_{name}": (val or {}).get(name) for name in ("loss", "accuracy")}
         cells = {name: "-" if figure is None else f"{figure:.4g}" for name, figure in figures.items()}
         rate = train["samples_per_s"]
-        cells |= {"epoch": f"{train['epoch'] + 1}/{self.epochs}", "step": str(train["step"])}
+        cells |= {"epoch": f"{train['epoch'] + 1}/{self.story.epochs}", "step": str(train["step"])}
         return self._line(cells | {"rate": "-" if rate is None else f"{rate:,.0f}"})
 
     def _line(self, cells: dict[str, str]) -> str:
@@ -112,7 +104,7 @@ def waiting(run: Run) -> Iterator[Callable[[str], object]]:
     if kernel() or multiprocessing.parent_process():
         yield lambda state: None
         return
-    tail, told = run.tail(), Epochs(run, width(sys.stderr))
+    tail, epochs = run.tail(), Epochs(run, width(sys.stderr))
     with bar(run, sys.stderr) if sys.stderr.isatty() else plain(sys.stderr) as show:
         last, looked = "", 0.0
 
@@ -120,7 +112,7 @@ def waiting(run: Run) -> Iterator[Callable[[str], object]]:
             nonlocal last, looked
             if state != last or time.monotonic() - looked >= EVERY:
                 last, looked = state, time.monotonic()
-                show(told, list(told.feed(tail.read())), state)
+                show(epochs, list(epochs.feed(tail.read())), state)
 
         yield look
 
@@ -134,7 +126,7 @@ def display(run: Run) -> None:
 @contextlib.contextmanager
 def plain(stream: TextIO) -> Iterator[Show]:
     """Lines alone."""
-    yield lambda told, lines, state: [print(line, file=stream, flush=True) for line in lines]
+    yield lambda epochs, lines, state: [print(line, file=stream, flush=True) for line in lines]
 
 
 @contextlib.contextmanager
@@ -164,16 +156,17 @@ def bar(run: Run, stream: TextIO, lines_too: bool = False) -> Iterator[Show]:
         name = "" if lines_too else f"{run.name or run.id} "
         task = progress.add_task(f"{name}{run.state}", total=None, now="")
 
-        def show(told: Epochs, lines: list[str], state: str) -> None:
+        def show(epochs: Epochs, lines: list[str], state: str) -> None:
             for line in lines if lines_too else ():
                 console.print(line, markup=False, highlight=False)
-            figures = {"completed": told.step, "total": told.steps, "now": _now(told.latest)}
+            story = epochs.story
+            figures = {"completed": story.step, "total": story.steps, "now": _now(story)}
             progress.update(task, description=f"{name}{state}", **figures)
 
         yield show
 
 
-def _now(row: dict[str, Any]) -> str:
-    loss, accuracy = row.get("loss"), row.get("accuracy")
+def _now(story: Story) -> str:
+    loss, accuracy = map(story.training.latest, METRICS)
     text = "" if loss is None else f"loss {loss:<7.4g}"
     return text + ("" if accuracy is None else f" acc {accuracy:.3f}")

@@ -20,29 +20,29 @@ HELD = 3  # runs that a remark names as those that hold devices
 class Standing:
     """What a run's folder, its queue and its ranks' last words come to."""
 
-    _folder: RunFolder
+    store: RunFolder
     id: str
     folder: Path
 
     @property
     def spec(self) -> Spec:
         """What it is asked to do, by now: whoever resumed it may have changed that."""
-        return self._folder.spec
+        return self.store.spec
 
     @property
     def facts(self) -> dict[str, Any]:
         """Small facts that became known on the way: steps, samples, shape, classes, threads, checkpoint."""
-        return self._folder.facts
+        return self.store.facts
 
     @property
     def state(self) -> str:
         """queued, starting, running, paused, stopping; or ended: done, stopped, failed, interrupted."""
-        return LAUNCHERS["local"].state(self._folder)
+        return LAUNCHERS["local"].state(self.store)
 
     @property
     def failure(self) -> Failure | None:
         """Why it failed: rank, type, message, where, step, others; None if it did not."""
-        return self._folder.failure
+        return self.store.failure
 
     @property
     def remark(self) -> str:
@@ -54,7 +54,7 @@ class Standing:
         state, reason = self.state, self.facts.get("reason") or ""
         if state == "queued" and reason:
             return reason + self._holders()
-        if self._folder.gone:
+        if self.store.gone:
             return "it was deleted"
         if state == "interrupted":
             gone = "its processes are gone (the machine restarted, or they were killed)"
@@ -67,7 +67,7 @@ class Standing:
                 "going on would fail the same way, since a run keeps the code, data and values that it was launched "
                 "with; put it right, and launch another"
             )
-        if state in ("starting", "running") and (stood := stall(self._folder)):
+        if state in ("starting", "running") and (stood := stall(self.store)):
             return stood
         doubts = "; ".join(self.facts.get("doubts", {}).values())
         return (reason if state == "stopped" else "") or self.facts.get("skipped") or doubts
@@ -84,7 +84,7 @@ class Standing:
         failure = self.failure
         if failure is not None:
             return not (failure.certain or failure.type == NONFINITE or self._fails_alike)
-        return self.state in ("paused", "stopped", "interrupted", "failed") and not self._folder.gone
+        return self.state in ("paused", "stopped", "interrupted", "failed") and not self.store.gone
 
     @property
     def remedy(self) -> dict[str, float]:
@@ -96,7 +96,7 @@ class Standing:
         failure = self.failure
         if failure is None or failure.type != NONFINITE or not failure.step or self._fails_alike:
             return {}
-        rates = [row["lr"] for row in self._folder.rows("note") if "lr" in row]
+        rates = [row["lr"] for row in self.store.rows("note") if "lr" in row]
         return {"lr": float(f"{(rates[-1] if rates else self.spec.lr) / LOWER:.3g}")}
 
     @property
@@ -109,7 +109,7 @@ class Standing:
 
     @property
     def _last_good(self) -> str:
-        saved = self._folder.checkpoints()
+        saved = self.store.checkpoints()
         return f"step {saved[-1]}" if saved else "the start"
 
     def _holders(self) -> str:

@@ -66,11 +66,11 @@ class Steered(Standing):
             return
         spec = self._moved(changes)
         device = splits(spec, Own())
-        lock = self._folder.lock(patience=5.0)  # its supervisor may still be on the way out
+        lock = self.store.lock(patience=5.0)  # its supervisor may still be on the way out
         if lock is None:
             raise LabError(f"run {self.id!r} is being resumed by another process")
         try:
-            if self._folder.facts["state"] == "done":  # by another's hand, meanwhile
+            if self.store.facts["state"] == "done":  # by another's hand, meanwhile
                 os.close(lock)
                 return
             resources.reserve(self.folder, spec.world)
@@ -84,15 +84,15 @@ class Steered(Standing):
                     f"({why(error, self.folder)}); {remedy(error)}, then resume it again"
                 ) from None
             raise
-        LAUNCHER.start(Ready(self._folder, lock, device))
+        LAUNCHER.start(Ready(self.store, lock, device))
 
     def _queue(self, spec: Spec, steered: dict[str, float]) -> None:
         """Make its folder ready for another life under a spec; if that fails, it is left as it was."""
-        before, facts = self.spec, self._folder.facts
+        before, facts = self.spec, self.store.facts
         control.clear(self.folder)
         try:
-            self._folder.rewrite(spec)
-            self._folder.set_state(
+            self.store.rewrite(spec)
+            self.store.set_state(
                 "queued",
                 failure=None,
                 failed_before=facts.get("failure"),
@@ -102,7 +102,7 @@ class Steered(Standing):
             )
         except OSError:
             with contextlib.suppress(OSError):
-                self._folder.rewrite(before)
+                self.store.rewrite(before)
             raise
 
     def _moved(self, changes: dict[str, Any]) -> Spec:
@@ -147,7 +147,7 @@ class Steered(Standing):
         LabError
             If it has ended.
         """
-        self._folder.require()
+        self.store.require()
         if self.state in ENDED:
             raise LabError(
                 f"run {self.id!r} has ended ({self.state}) and takes no more steps to save; its last checkpoint is of "

@@ -18,7 +18,8 @@ from ..errors import LabError, SpecError
 from ..files import home, read_json, write_json
 from ..spec import Spec
 from .failure import Failure
-from .tail import Tail, parse, rewound
+from .story import Story, rewound
+from .tail import Tail, parse
 from .trust import close_to_others
 
 FORMAT = 1
@@ -294,6 +295,22 @@ class RunFolder:
         """All events, or those of a kind, in order of time, without what a resumed run repeated."""
         rows = sorted(rewound(Tail(self.path).read()), key=lambda row: row["t"])
         return [row for row in rows if kind is None or row["kind"] == kind]
+
+    def story(self) -> Story:
+        """What the run did up to now."""
+        story, tail, fresh = Story.of(self.spec), Tail(self.path), True
+        while fresh:
+            fresh = False
+            for rows in tail.portions():
+                story.add(rows)
+                fresh = True
+        return story
+
+    def glance(self) -> Story:
+        """How the run stands, from its state and the end of each rank's file: cheap however long the run."""
+        story = Story.of(self.spec).add(parse(self._end(0)))
+        story.add([row for rank in range(story.world) if (row := self.system(rank))])
+        return story.add([{**self.facts, "kind": "state", "rank": 0}])
 
     def system(self, rank: int) -> dict[str, Any]:
         """The newest system event of a rank, or {} where the end of its file has none."""

@@ -12,7 +12,7 @@ from .folder import RunFolder
 class Labelled:
     """The labels of a run, kept in a file of its folder; its spec stays what was asked."""
 
-    _folder: RunFolder
+    store: RunFolder
     if TYPE_CHECKING:
 
         @property
@@ -22,22 +22,22 @@ class Labelled:
     @property
     def name(self) -> str:
         """A name of its own, or ""; `rename` changes it."""
-        return str(self._folder.labels.get("name", self.spec.name))
+        return str(self.store.labels.get("name", self.spec.name))
 
     @property
     def tags(self) -> list[str]:
         """Words to find it by; `tag` changes them."""
-        return list(self._folder.labels.get("tags", []))
+        return list(self.store.labels.get("tags", []))
 
     @property
     def note(self) -> str:
         """What was written down about it, or ""; `annotate` changes it."""
-        return str(self._folder.labels.get("note", ""))
+        return str(self.store.labels.get("note", ""))
 
     @property
     def archived(self) -> bool:
         """Whether it was put out of sight; `archive` changes it."""
-        return bool(self._folder.labels.get("archived"))
+        return bool(self.store.labels.get("archived"))
 
     def rename(self, name: str) -> None:
         """
@@ -48,7 +48,7 @@ class Labelled:
         SpecError
             If it is no text, too long, or has characters that can't be seen.
         """
-        self._folder.label(name=self.spec.replace(name=name).name)
+        self.store.label(name=self.spec.replace(name=name).name)
 
     def tag(self, *tags: str) -> None:
         """
@@ -61,7 +61,7 @@ class Labelled:
         """
         if wrong := [tag for tag in tags if not isinstance(tag, str) or not tag.strip() or "," in tag]:
             raise SpecError(f"tag {wrong[0]!r}: must be a text without a comma, such as run.tag('baseline', 'paper')")
-        self._folder.label(tags=list(dict.fromkeys(visible("tag", tag.strip()) for tag in tags)))
+        self.store.label(tags=list(dict.fromkeys(visible("tag", tag.strip()) for tag in tags)))
 
     def annotate(self, note: str) -> None:
         """
@@ -74,11 +74,11 @@ class Labelled:
         """
         if not isinstance(note, str):
             raise SpecError(f"note={note!r}: must be a text")
-        self._folder.label(note=visible("note", note, but="\n\t"))
+        self.store.label(note=visible("note", note, but="\n\t"))
 
     def archive(self, archived: bool = True) -> None:
         """Put it out of sight on the shelf, or with False back; nothing of it is removed."""
-        self._folder.label(archived=bool(archived))
+        self.store.label(archived=bool(archived))
 
     def delete(self) -> None:
         """
@@ -89,4 +89,4 @@ class Labelled:
         LabError
             If it has not ended.
         """
-        self._folder.remove()
+        self.store.remove()

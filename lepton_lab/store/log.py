@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..host import memory
 from ..metrics import METRICS, curves, steps
-from .story import Pace
+from .pace import Pace
 
 if TYPE_CHECKING:
     from torch import Tensor

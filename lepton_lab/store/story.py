@@ -1,70 +1,366 @@
-"""What the events of a run mean: how fast it is and how far; every view takes these figures from here."""
+"""What the rows of a run mean, said once: charts, live views, terminal, reports and tables are views of it."""
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterable
+import math
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
-WINDOW = 10.0
-"""Seconds of training over which a speed is measured."""
-RESTING = frozenset({"queued", "starting", "paused", "stopping"})
-"""States in which no step is made: a speed measured before them says nothing of now."""
+from ..chains import epochs
+from . import pace
+from .tracks import Curve, Track
+
+if TYPE_CHECKING:
+    from ..spec import Spec
+
+METRICS = ("loss", "accuracy")
+SPLITS = ("train", "val", "test")
+AROUND = ("t", "epoch", "lr", "samples")
+"""What a row of a training step tells beside its metrics."""
+STANDING = ("memory", "gpu_memory", "samples_per_s", "steps_per_s", "device", "threads")
+"""What a rank tells of itself now and then; the latest holds."""
+
+Row = Mapping[str, Any]
 
 
-class Pace:
-    """The speed of one rank over its last seconds of training; evaluations, checkpoints and pauses are taken off."""
+class Rank:
+    """What one rank has told."""
 
     def __init__(self) -> None:
-        self._stretches: deque[list[float]] = deque([[0.0, 0, 0]])  # seconds, steps, samples; a hundred at most
-        self._before: float | None = None
-        self._rested = 0.0
-
-    def step(self, t: float, samples: int) -> None:
-        """Note that a step of so many samples was done at `t` (seconds)."""
-        if self._before is not None and (seconds := t - self._before - self._rested) > 0:
-            if self._stretches[-1][0] > WINDOW / 100:
-                self._stretches.append([0.0, 0, 0])
-                while sum(seconds for seconds, *_ in self._stretches) - self._stretches[0][0] > WINDOW:
-                    self._stretches.popleft()
-            last = self._stretches[-1]
-            last[:] = last[0] + seconds, last[1] + 1, last[2] + samples
-        self._before, self._rested = t, 0.0
-
-    def rest(self, seconds: float) -> None:
-        """Take off seconds in which something else was done since the last step."""
-        self._rested += seconds
-
-    def begin(self) -> None:
-        """Count from the next step on: what was before it is no training."""
-        self._before = None
+        self.track = Track()
+        """Its training steps."""
+        self.step = 0
+        """Optimizer steps done, whether it told of each or not."""
+        self.lr: float | None = None
+        """Learning rate of its last step."""
+        self.facts: dict[str, Any] = {}
+        """The latest of STANDING, and under `waits` what it waits in."""
+        self.peaks: dict[str, float] = {}
+        """The most of memory and gpu_memory so far, in bytes."""
+        self.gone = False
+        """Whether the run goes on without it."""
+        self.floor = -1.0
+        """Nothing more can come of it up to this step; -1 before its first rewind."""
+        self.merged = 0
+        """How many steps of its track are merged with those of the other ranks."""
 
     @property
-    def rates(self) -> dict[str, float]:
-        """`samples_per_s` and `steps_per_s` of the rank; empty before its second step."""
-        seconds, steps, samples = map(sum, zip(*self._stretches, strict=True))
-        return {"samples_per_s": samples / seconds, "steps_per_s": steps / seconds} if seconds else {}
+    def next(self) -> float:
+        """The first step that is not merged yet, where there is one."""
+        return self.track.x[self.merged]
+
+    @property
+    def reach(self) -> float:
+        """The step up to which all of it is known."""
+        return math.inf if self.gone else max(self.track.last, self.floor)
 
 
-def speed(rates: Iterable[float | None], parts: int) -> float | None:
+class Story:
     """
-    Samples a second of a run over all ranks, or None if it is not known yet.
+    What a run did, read row by row: from the beginning, or in portions as they come, with the same result.
+
+    Each rank's rows must come in the order of its file; how the ranks' rows are mixed makes no difference.
+
+    - *Ranks merged*: each rank tells of a training step. All ranks together have done it when each rank that was at
+      work then has told of it. Its metrics are means over ranks weighted by their samples; a rank without samples in a
+      short last batch has no say, and a metric that is no number on one rank is none.
+    - *Rewinds*: a run that resumes at step S does again what it had done after its last checkpoint. The note
+      `rewind: S` of a rank voids that rank's training steps, evaluations and notes after S.
+    - *Another world*: such a note says how many ranks there are from then on. A rank beyond them is gone; one that is
+      new has nothing before S.
 
     Parameters
     ----------
-    rates
-        Samples a second of its ranks, as far as they are known.
-    parts
-        Parts that a batch is cut into; ranks that compute the same samples, as `tensor`'s do, count once.
+    world
+        Ranks by now, for runs whose notes do not say it.
+    epochs
+        Epochs of the whole run.
+    timed
+        Whether it keeps when each step was done, without which there are no `intervals` and no `clock`.
     """
-    known = [rate for rate in rates if rate is not None]
-    return parts * sum(known) / len(known) if known else None
+
+    def __init__(self, world: int = 1, epochs: int = 1, timed: bool = True) -> None:
+        self.world, self.epochs = world, epochs
+        self._omitted = {"kind", "rank", "step"} | (set() if timed else {"t", "epoch", "lr"})
+        self.ranks: dict[int, Rank] = {}
+        self.evaluations: dict[str, Track] = {}
+        """By split."""
+        self.evaluated: dict[str, Row] = {}
+        """By split the latest evaluation, with all that it holds."""
+        self.notes: list[Row] = []
+        self.states: list[Row] = []
+        self.steps: int | None = None
+        """Optimizer steps of the whole run, once known."""
+        self.costs = 0
+        """How often ranks have told what a step costs."""
+        self.first: float | None = None
+        """Time of the first training step, unix seconds."""
+        self._parts: list[tuple[int, int]] = []  # (step, parts that a batch is cut into after it)
+        self._breaks: list[float] = []
+        self._merged: Track | None = None  # of several ranks; one rank's own track needs no copy
+
+    @classmethod
+    def of(cls, spec: Spec, timed: bool = True) -> Story:
+        """The story of a run with a spec, before anything is told."""
+        return cls(spec.world, epochs(spec), timed)
+
+    def add(self, rows: Iterable[Row]) -> Story:
+        """Take over rows of every kind; one that it does not know is passed over."""
+        for name in ("curves", "intervals", "clock"):
+            self.__dict__.pop(name, None)  # what was computed of fewer rows
+        take = {
+            "train": self._train,
+            "eval": self._evaluation,
+            "system": self._system,
+            "state": self._state,
+            "note": self._note,
+            "cost": self._cost,
+        }
+        for row in rows:
+            if (kind := row["kind"]) in take:
+                if (rank := self.ranks.get(row["rank"])) is None:
+                    rank = self.ranks[row["rank"]] = Rank()
+                rank.step = max(rank.step, row.get("step") or 0)
+                take[kind](rank, row)
+        return self
+
+    def _train(self, rank: Rank, row: Row) -> None:
+        step = row["step"]
+        if step <= rank.track.last or (self._merged is not None and step <= self._merged.last):
+            self._void(rank, step)
+        if self.first is None or row["t"] < self.first:
+            self.first = row["t"]
+        rank.lr = row.get("lr", rank.lr)
+        names = row if row["samples"] else AROUND
+        rank.track.append(step, {name: row[name] for name in names if name not in self._omitted})
+
+    def _void(self, rank: Rank, step: float) -> None:
+        """Forget what a rank told from a step on, and what was merged of it."""
+        rank.track.cut(step)
+        if self._merged is not None:
+            self._merged.cut(step)
+            for other in self.ranks.values():
+                other.merged = min(other.merged, bisect_left(other.track.x, step))
+
+    def _evaluation(self, rank: Rank, row: Row) -> None:
+        values = {name: value for name, value in row.items() if value is None or isinstance(value, (int, float))}
+        self.evaluations.setdefault(row["split"], Track()).append(row["step"], values)
+        self.evaluated[row["split"]] = row
+
+    def _system(self, rank: Rank, row: Row) -> None:
+        rank.facts |= {name: row[name] for name in STANDING if row.get(name) is not None}
+        rank.facts["waits"] = row.get("waits")
+        for name in ("memory", "gpu_memory"):
+            if row.get(name):
+                rank.peaks[name] = max(row[name], rank.peaks.get(name, 0))
+
+    def _cost(self, rank: Rank, row: Row) -> None:
+        self.costs += 1
+
+    def _state(self, rank: Rank, row: Row) -> None:
+        self._breaks.append(row["t"])
+        self.states.append(row)
+        self.steps = row.get("steps", self.steps)
+        if "parts" in row:
+            self._parts.append((row.get("step", 0), row["parts"]))
+
+    def _note(self, rank: Rank, row: Row) -> None:
+        self._breaks.append(row["t"])
+        if "rewind" in row:
+            self._rewind(rank, row)
+        self.notes.append(row)
+
+    def _rewind(self, rank: Rank, row: Row) -> None:
+        step, number = row["rewind"], row["rank"]
+        self._void(rank, step + 1)
+        rank.step = rank.floor = step
+        rank.gone = row.get("world", self.world) <= number
+        self.notes = [note for note in self.notes if note["rank"] != number or (note.get("step") or 0) <= step]
+        if number == 0:  # which evaluates, and tells of the whole run
+            for track in self.evaluations.values():
+                track.cut(step + 1)
+            self.evaluated = {split: row for split, row in self.evaluated.items() if row["step"] <= step}
+            self._parts = [life for life in self._parts if life[0] <= step]
+
+    @property
+    def training(self) -> Track:
+        """
+        The training steps of all ranks together: t (when the last rank had done it), epoch, lr, samples, metrics.
+
+        Where there are several ranks, `ranks` is how many told of the step.
+        """
+        ranks = [rank for rank in self.ranks.values() if rank.track or rank.floor >= 0]
+        if self._merged is None:
+            if len(ranks) < 2:
+                return ranks[0].track if ranks else Track()
+            self._merged = Track(1 + max(rank.track.version for rank in ranks))
+        reach = min(rank.reach for rank in ranks)
+        while waiting := [rank for rank in ranks if rank.merged < len(rank.track)]:
+            step = min(rank.next for rank in waiting)
+            if step > reach:
+                break
+            telling = [rank for rank in waiting if rank.next == step]
+            end = min((rank.next for rank in waiting if rank.next > step), default=math.inf)
+            count = _together(self._merged, telling, min(reach, end - 1))
+            for rank in telling:
+                rank.merged += count
+        return self._merged
+
+    @property
+    def present(self) -> dict[int, Rank]:
+        """The ranks that the run has now, as far as they are known."""
+        return {number: rank for number, rank in sorted(self.ranks.items()) if number >= 0 and not rank.gone}
+
+    @property
+    def step(self) -> int:
+        """Optimizer steps done."""
+        return self.ranks[0].step if 0 in self.ranks else 0
+
+    @property
+    def epoch(self) -> int:
+        """The epoch at hand, from 1; 0 before the first step."""
+        return pace.epoch(self.step, self.steps, self.epochs)
+
+    @property
+    def speed(self) -> float | None:
+        """Training samples a second over all ranks, or None before it is known."""
+        rates = (rank.facts.get("samples_per_s") for rank in self.present.values())
+        return pace.speed(rates, self._parts[-1][1] if self._parts else 1)
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Seconds of training until the last step, or None before that is known."""
+        rate = self.ranks[0].facts.get("steps_per_s") if 0 in self.ranks else None
+        return pace.seconds_left(self.step, self.steps, rate)
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """The latest of each metric of each split, by names such as `val_loss`."""
+        latest = {
+            f"{split}_{name}": track.latest(name) for split, track in self.evaluations.items() for name in METRICS
+        }
+        return {name: value for name, value in latest.items() if value is not None}
+
+    @property
+    def lr(self) -> float | None:
+        """The base learning rate, as the run said it or as it was set by hand since; None before that is known."""
+        rates = [(row["t"], row["lr"]) for row in self.notes if "lr" in row]
+        rates += [(row["t"], row["base_lr"]) for row in self.states if "base_lr" in row]
+        return max(rates)[1] if rates else None
+
+    @property
+    def evaluating(self) -> dict[float, float]:
+        """Step -> seconds of evaluations after it."""
+        seconds: dict[float, float] = defaultdict(float)
+        for track in self.evaluations.values():
+            for step, value in zip(*track.points("seconds"), strict=True):
+                seconds[step] += value
+        return seconds
+
+    @property
+    def learning(self) -> dict[str, Curve]:
+        """
+        Curves by name of how well it does; a name is missing where there is nothing to show.
+
+        - loss, accuracy: training, at each step, all ranks together;
+          "loss rank 0", "accuracy rank 0" and so on: each rank's own, where there are several;
+        - val_loss, val_accuracy, test_loss, test_accuracy: evaluations;
+        - train_loss, train_accuracy: means over each epoch's training batches;
+        - lr: learning rate.
+        """
+        training = self.training
+        curves = {name: training.curve(name) for name in (*METRICS, "lr")}
+        if self._merged is not None:
+            for number, rank in self.ranks.items():
+                curves |= {f"{name} rank {number}": rank.track.curve(name) for name in METRICS}
+        for split, track in self.evaluations.items():
+            curves |= {f"{split}_{name}": track.curve(name) for name in METRICS}
+        return {name: curve for name, curve in curves.items() if curve.x}
+
+    @cached_property
+    def curves(self) -> dict[str, Curve]:
+        """Those of `learning`, and samples_per_s where it is known: see `pace.throughput`."""
+        speed = pace.throughput(self.intervals)
+        return self.learning | ({"samples_per_s": speed} if speed.x else {})
+
+    @cached_property
+    def intervals(self) -> list[pace.Interval]:
+        """What each training step took, see `pace.intervals`."""
+        return pace.intervals(self.training, self._samples(), self._breaks, self.evaluating)
+
+    @cached_property
+    def clock(self) -> Curve:
+        """Seconds of training until each step, from when the ranks stood ready on, see `pace.clock`."""
+        ready = min((row["t"] for row in self.states if row["state"] == "running"), default=None)
+        return pace.clock(self.training, self.intervals, ready)
+
+    @property
+    def seconds(self) -> float:
+        """Seconds in training steps, see `pace.intervals`."""
+        return sum(interval.seconds for interval in self.intervals)
+
+    def _samples(self) -> list[int]:
+        """Samples of each training step over all ranks; those that several compute, as `tensor`'s do, count once."""
+        track = self.training
+        samples = track.columns.get("samples", ())
+        ranks = track.columns.get("ranks") or [1.0] * len(samples)
+        begins = [step for step, _ in self._parts]
+        counts = []
+        for step, count, several in zip(track.x, samples, ranks, strict=True):
+            life = bisect_left(begins, step)
+            parts = self._parts[life - 1][1] if life else several
+            counts.append(int(count * parts // several))
+        return counts
 
 
-def epoch(step: int, steps: int | None, epochs: int) -> int:
-    """The epoch at hand, from 1, after `step` of `steps` optimizer steps; 0 before the first step."""
-    return -(-step * epochs // steps) if steps else 0
+def _together(merged: Track, ranks: list[Rank], last: float) -> int:
+    """Append the next steps up to `last` that ranks tell of alike; returns how many."""
+    import numpy as np
+
+    begins, length = [rank.merged for rank in ranks], min(len(rank.track) - rank.merged for rank in ranks)
+
+    def told(name: str) -> Any:  # (ranks, steps)
+        columns = [rank.track.x if name == "step" else rank.track.columns.get(name) for rank in ranks]
+        missing = np.full(length, math.nan)
+        return np.array([c[at : at + length] if c else missing for c, at in zip(columns, begins, strict=True)])
+
+    steps = told("step")
+    alike = (steps == steps[0]).all(0) & (steps[0] <= last)
+    count = length if alike.all() else int(alike.argmin())
+    samples = told("samples")
+    total = samples.sum(0)
+    names = {name for rank in ranks for name in rank.track.columns} - {"samples"}
+    columns = {"samples": total, "ranks": np.full(length, len(ranks))} if "t" in names else {}
+    for name in names:
+        values = told(name)
+        if name in AROUND:
+            columns[name] = values.max(0)
+        else:
+            weighed = np.where(samples > 0, values * samples, 0.0).sum(0)
+            columns[name] = np.divide(weighed, total, out=np.full(length, math.nan), where=total > 0)
+    merged.extend(steps[0][:count].tolist(), {name: column[:count].tolist() for name, column in columns.items()})
+    return count
 
 
-def seconds_left(step: int, steps: int | None, steps_per_s: float | None) -> float | None:
-    """Seconds until the last step at this speed, or None if that is not known."""
-    return (steps - step) / steps_per_s if steps and steps_per_s else None
+def begun(note: Row) -> str:
+    """The link of a chain that begins with a note, such as "prune"; "" where none does."""
+    if "number" not in note or not note["text"].endswith(": begins"):
+        return ""
+    return note["link"] + (f" {note['round']}" if "round" in note else "")
+
+
+def rewound(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows without the training steps and evaluations that a rewind voids (see `Story`)."""
+    valid: list[dict[str, Any]] = []
+    for row in rows:
+        if "rewind" in row:
+            valid = [before for before in valid if not _voided(before, row)]
+        valid.append(row)
+    return valid
+
+
+def _voided(row: Row, note: Row) -> bool:
+    return row["kind"] in ("train", "eval") and row["rank"] == note["rank"] and row["step"] > note["rewind"]

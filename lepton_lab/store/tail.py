@@ -1,4 +1,4 @@
-"""Events as files tell them: what is new since the last look, without what a resumed run did again."""
+"""Events as files tell them: what is new since the last look."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+PORTION = 2**20
+"""Bytes of each file read at once: a long run appears bit by bit, and nobody waits for it to be read whole."""
 
 
 class Tail:
@@ -24,13 +27,12 @@ class Tail:
         self._events = folder / "events"
         self._offsets: dict[str, int] = {}
 
-    def read(self, most: int = -1) -> list[dict[str, Any]]:
-        """Events appended since the last call, in each file's order; of `most` bytes a file at a time, if given."""
-        rows: list[dict[str, Any]] = []
+    def portions(self, most: int = PORTION) -> Iterator[list[dict[str, Any]]]:
+        """Events appended since the last call, a file at a time and of each at most about so many bytes."""
         try:
             entries = sorted(os.scandir(self._events), key=lambda entry: entry.name)
         except FileNotFoundError:
-            return rows
+            return
         for entry in entries:
             offset = self._offsets.get(entry.name, 0)
             if entry.name.endswith(".jsonl") and entry.stat().st_size > offset:
@@ -41,8 +43,11 @@ class Tail:
                         text += file.readline()
                 text = text[: text.rfind(b"\n") + 1]
                 self._offsets[entry.name] = offset + len(text)
-                rows.extend(parse(text))
-        return rows
+                yield list(parse(text))
+
+    def read(self) -> list[dict[str, Any]]:
+        """Events appended since the last call, in each file's order."""
+        return [row for rows in self.portions(-1) for row in rows]
 
 
 def parse(text: bytes) -> Iterator[dict[str, Any]]:
@@ -52,22 +57,3 @@ def parse(text: bytes) -> Iterator[dict[str, Any]]:
             row = json.loads(line)
             if isinstance(row, dict):
                 yield row
-
-
-def rewound(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """
-    Rows without what a resumed run did again.
-
-    A run that resumes at step S repeats the steps that it had done after its last checkpoint; the note
-    `rewind: S` of a rank voids that rank's earlier train and eval rows beyond S.
-    """
-    kept: list[dict[str, Any]] = []
-    for row in rows:
-        if "rewind" in row:
-            kept = [r for r in kept if not _voided(r, row)]
-        kept.append(row)
-    return kept
-
-
-def _voided(row: dict[str, Any], note: dict[str, Any]) -> bool:
-    return row["kind"] in ("train", "eval") and row["rank"] == note["rank"] and row["step"] > note["rewind"]

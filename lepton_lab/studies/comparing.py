@@ -70,7 +70,7 @@ FIGURES = {
     "val_loss": Figure("validation loss", _last("val_loss")),
     "test_loss": Figure("test loss", _last("test_loss")),
     "train_loss": Figure("training loss", _last("train_loss")),
-    "seconds": Figure("training time", lambda run: read(run).training or None, "s"),
+    "seconds": Figure("training time", lambda run: read(run).seconds or None, "s"),
     "file_accuracy": Figure("accuracy of the file", _file("accuracy"), "%"),
     "file_bytes": Figure("size of the file", _file("bytes"), "bytes"),
 }

@@ -6,12 +6,13 @@ from itertools import pairwise
 
 import pytest
 from lepton_widgets import Live
-from lepton_widgets.curves import Curves, pack
+from lepton_widgets.curves import pack
 from lepton_widgets.live import static
 
 import lepton_lab as lab
 from lepton_lab.spec import Spec
 from lepton_lab.store.folder import RunFolder
+from lepton_lab.store.story import Story
 
 from .jupyter import keep
 
@@ -182,7 +183,7 @@ def delta(curves, given):
 
 def test_deltas_in_any_order(mounted):
     page = mounted([], world=1)
-    curves, given = Curves(), [{}]
+    curves, given = Story(), [{}]
     blocks = []
     for part in range(3):
         curves.add(rows(10, start=1 + 10 * part))

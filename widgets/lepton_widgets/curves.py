@@ -1,137 +1,70 @@
-"""Rows of events become the series that a chart draws: pure, without a widget or a thread."""
+"""The curves of a run's story as a page takes them: the points that it lacks, in one binary block."""
 
 from __future__ import annotations
 
 import json
 import struct
 from array import array
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
 
-METRICS = ("loss", "accuracy")
+from lepton_lab.store.story import METRICS, Story
+from lepton_lab.store.tracks import Track
+
 SPLITS = ("val", "test")
 ALL = -1
 """The rank of a series that stands for all ranks together."""
 
-Row = Mapping[str, Any]
 Key = tuple[str, str, int]
 """Metric ("loss", "accuracy"), split ("train", "val", "test") and rank of a series."""
 
 
-class Series:
-    """Steps and values of one curve; it grows at the end and a rewind cuts it.
+class Mark(NamedTuple):
+    """What of a series a view has been given."""
 
-    Attributes
-    ----------
-    x, y : array of float64
-        Steps (ascending) and values; a value that is missing is NaN.
-    version : int
-        Counts the cuts, so that a view can tell old points from new ones.
-    """
-
-    __slots__ = ("version", "x", "y")
-
-    def __init__(self) -> None:
-        self.x = array("d")
-        self.y = array("d")
-        self.version = 0
-
-    def __len__(self) -> int:
-        return len(self.x)
-
-    def cut(self, step: int) -> None:
-        """Drop the points after ``step``."""
-        kept = len(self.x)
-        while kept and self.x[kept - 1] > step:
-            kept -= 1
-        if kept < len(self.x):
-            del self.x[kept:], self.y[kept:]
-            self.version += 1
+    version: int
+    """Of its track, see there."""
+    steps: int
+    """Steps of its track that were looked at."""
+    points: int
+    """Points of those steps: steps at which the value is a number."""
 
 
-class Curves:
-    """The series of one run, fed with rows as they come.
-
-    A training step is reported once by each rank. Its merged value is the mean over the ranks,
-    weighted with their samples; it appears when all ranks have reported the step.
-
-    Parameters
-    ----------
-    world : int
-        Number of ranks.
-    """
-
-    def __init__(self, world: int = 1) -> None:
-        self.world = world
-        self.series: dict[Key, Series] = {}
-        self._waiting: dict[int, dict[int, Row]] = {}  # step -> rank -> row, until all ranks have reported it
-
-    def add(self, rows: Iterable[Row]) -> None:
-        """Take over the rows of kind ``train`` and ``eval``, and the notes that rewind."""
-        for row in rows:
-            kind = row["kind"]
-            if kind == "train":
-                self._train(row)
-            elif kind == "eval" and row["split"] in SPLITS:
-                self._append(row["split"], ALL, row["step"], [row.get(metric) for metric in METRICS])
-            elif kind == "note" and "rewind" in row:
-                self._rewind(row["rank"], row["rewind"])
-
-    def _rewind(self, rank: int, step: int) -> None:
-        """Forget what a rank wrote after ``step``: it goes on from a checkpoint made there."""
-        for (_, split, owner), series in self.series.items():
-            if owner == rank or (owner == ALL and (split == "train" or rank == 0)):
-                series.cut(step)
-        for later in [s for s in self._waiting if s > step]:
-            self._waiting[later].pop(rank, None)
-
-    def _train(self, row: Row) -> None:
-        step, values = row["step"], [row.get(metric) for metric in METRICS]
-        if self.world == 1:
-            self._append("train", ALL, step, values)
-            return
-        self._append("train", row["rank"], step, values)
-        ranks = self._waiting.setdefault(step, {})
-        ranks[row["rank"]] = row
-        if len(ranks) == self.world:
-            del self._waiting[step]
-            self._append("train", ALL, step, [_mean(ranks.values(), metric) for metric in METRICS])
-
-    def _append(self, split: str, rank: int, step: int, values: list[float | None]) -> None:
-        for metric, value in zip(METRICS, values, strict=True):
-            if value is None:
-                continue
-            series = self.series.get((metric, split, rank))
-            if series is None:
-                series = self.series[metric, split, rank] = Series()
-            series.x.append(step)
-            series.y.append(value)
+def series(story: Story) -> Iterator[tuple[Key, Track]]:
+    """What a view draws of a run: the series, and the track that holds each."""
+    tracks = [("train", ALL, story.training)]
+    ranks = {number: rank.track for number, rank in sorted(story.ranks.items()) if rank.track}
+    if len(ranks) > 1:
+        tracks += [("train", number, track) for number, track in ranks.items()]
+    tracks += [(split, ALL, story.evaluations[split]) for split in SPLITS if split in story.evaluations]
+    for split, rank, track in tracks:
+        for metric in METRICS:
+            if metric in track.columns:
+                yield (metric, split, rank), track
 
 
-def _mean(rows: Iterable[Row], metric: str) -> float | None:
-    """Mean over ranks weighted with their samples; None if a rank has no value."""
-    weighted, samples = 0.0, 0
-    for row in rows:
-        value = row.get(metric)
-        if value is None:
-            return None
-        weighted += value * row["samples"]
-        samples += row["samples"]
-    return weighted / samples if samples else None
+def steps(story: Story) -> float:
+    """Curves over optimizer steps: what a step counts on the x axis."""
+    return 1.0
 
 
-Mark = tuple[int, int]
-"""Version and length of a series at one moment: what a view has been given."""
+def passes(story: Story) -> float:
+    """Curves over passes through the training data, so that batches of all sizes end at the same place."""
+    return story.epochs / story.steps if story.steps else 1.0
 
 
-def pack(runs: Iterable[Curves], given: list[dict[Key, Mark]] | None = None) -> bytes:
+def pack(
+    stories: Iterable[Story], given: list[dict[Key, Mark]] | None = None, unit: Callable[[Story], float] = steps
+) -> bytes:
     """Points that a view does not have yet, as one binary block.
 
     Parameters
     ----------
-    runs : iterable of Curves
+    stories : iterable of Story
     given : list of dict, optional
         For each run what the view has; brought up to date. Without it all points are packed.
+    unit : callable, optional
+        What a step counts on the x axis: ``steps`` or ``passes``.
 
     Returns
     -------
@@ -141,16 +74,17 @@ def pack(runs: Iterable[Curves], given: list[dict[Key, Mark]] | None = None) -> 
         and ``count`` values as float64. Empty when there is nothing new.
     """
     head, body = [], []
-    for index, curves in enumerate(runs):
-        marks = given[index] if given is not None else {}
-        for key, series in list(curves.series.items()):
-            version, start = marks.get(key, (series.version, 0))
-            if version != series.version:
-                start = 0
-            marks[key] = (series.version, len(series))
-            if start < len(series) or version != series.version:
-                head.append([index, *key, series.version, start, len(series) - start])
-                body += [series.x[start:].tobytes(), series.y[start:].tobytes()]
+    for index, story in enumerate(stories):
+        marks, scale = given[index] if given is not None else {}, unit(story)
+        for key, track in series(story):
+            mark = marks.get(key)
+            if mark is None or mark.version != track.version:
+                mark = Mark(track.version, 0, 0)
+            x, y = track.points(key[0], mark.steps)
+            if len(x) or marks.get(key, mark) != mark:
+                head.append([index, *key, track.version, mark.points, len(x)])
+                body += [(x if scale == 1 else array("d", (step * scale for step in x))).tobytes(), y.tobytes()]
+            marks[key] = Mark(track.version, len(track), mark.points + len(x))
     if not head:
         return b""
     text = json.dumps(head, separators=(",", ":")).encode()

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from lepton_lab.store.naming import labels
+from lepton_lab.store.story import Story
+from lepton_lab.store.tracks import Curve
 
-from .curves import Curves, Key, Mark, pack
+from .curves import Key, Mark, pack, series
 from .status import TERMINAL, Status
-
-PORTION = 2**20
-"""Bytes of each file read at once: a long run appears bit by bit, and nobody waits for it to be read whole."""
 
 
 class Feed:
-    """Curves and status of some runs, brought up to date by :meth:`poll`.
+    """Stories and status of some runs, brought up to date by :meth:`poll`.
 
     Safe to use from several threads: a page that reloads asks for everything while the watching
     thread appends.
@@ -24,15 +23,13 @@ class Feed:
     Parameters
     ----------
     runs : sequence of Run
-    make : callable, optional
-        Makes the curves of a run from its world.
     """
 
-    def __init__(self, runs: Sequence[Any], make: Callable[[int], Curves] = Curves) -> None:
+    def __init__(self, runs: Sequence[Any]) -> None:
         self.runs = list(runs)
-        self.curves = [make(run.spec.world) for run in self.runs]
+        self.stories = [Story.of(run.spec, timed=False) for run in self.runs]
         names = labels(self.runs) if len(self.runs) > 1 else [None]
-        self.statuses = [Status(run, name) for run, name in zip(self.runs, names, strict=True)]
+        self.statuses = [Status(*each) for each in zip(self.runs, names, self.stories, strict=True)]
         self._tails = [run.tail() for run in self.runs]
         self._given: list[dict[Key, Mark]] = [{} for _ in self.runs]
         self._reading = threading.Lock()
@@ -44,24 +41,23 @@ class Feed:
             # The state is read first: what a run wrote before it ended is then read below.
             alive = any(run.state not in TERMINAL for run in self.runs)
             fresh = False
-            for tail, curves, status in zip(self._tails, self.curves, self.statuses, strict=True):
-                rows = sorted(tail.read(PORTION), key=lambda row: row["t"])
-                fresh = fresh or bool(rows)
-                with self._lock:
-                    curves.add(rows)
-                    status.add(rows)
+            for tail, story in zip(self._tails, self.stories, strict=True):
+                for rows in tail.portions():
+                    fresh = fresh or bool(rows)
+                    with self._lock:
+                        story.add(rows)
             return alive or fresh
 
     def delta(self) -> bytes:
         """Points that the view lacks (see :func:`lepton_widgets.curves.pack`)."""
         with self._lock:
-            return pack(self.curves, self._given)
+            return pack(self.stories, self._given)
 
     def snapshot(self) -> tuple[bytes, list[dict[Key, Mark]]]:
         """All points, and the mark from which :meth:`go_back` sends again."""
         with self._lock:
             given: list[dict[Key, Mark]] = [{} for _ in self.runs]
-            return pack(self.curves, given), given
+            return pack(self.stories, given), given
 
     def go_back(self, given: list[dict[Key, Mark]]) -> None:
         """Let the next delta start where the view stood at ``given``; what it has already, it skips."""
@@ -72,3 +68,18 @@ class Feed:
         """For each run everything but the curves, as JSON."""
         with self._lock:
             return [status.head() for status in self.statuses]
+
+    def lines(self) -> list[str]:
+        """For each run a line of text."""
+        with self._lock:
+            return [str(status) for status in self.statuses]
+
+    def learning(self) -> list[dict[str, Curve]]:
+        """For each run its curves by name, as a finished figure takes them."""
+        with self._lock:
+            return [story.learning for story in self.stories]
+
+    def points(self) -> list[tuple[int, int]]:
+        """What changes with the curves: steps and version of each track."""
+        with self._lock:
+            return [(len(track), track.version) for story in self.stories for _, track in series(story)]

@@ -18,7 +18,7 @@ from lepton_lab.spec import Spec
 from lepton_lab.store.folder import ENDED
 from lepton_lab.tables import pick
 
-from .curves import Key, Mark, pack
+from .curves import Key, Mark, pack, passes
 from .form import code
 from .frame import Shown, static
 from .knobs import START, Knobs
@@ -254,10 +254,10 @@ class Learner(Shown, anywidget.AnyWidget):
 
     def _tell(self, whole: bool = False) -> None:
         """Send what the page lacks, or all of it."""
-        message, curves = self._header(), [sketch.curves for sketch in self._sketches]
+        message, stories = self._header(), [sketch.story for sketch in self._sketches]
         if whole:
-            self._given = [{} for _ in curves]
-        block = pack(curves, self._given)
+            self._given = [{} for _ in stories]
+        block = pack(stories, self._given, passes)
         if whole or block or message != self._sent:
             self._sent = message
             self.send({"type": "whole" if whole else "delta", **message}, [block] if block else None)
@@ -276,7 +276,7 @@ class Learner(Shown, anywidget.AnyWidget):
             now = time.monotonic()
             self._again = [now + delay for delay in CATCH_UP]
             self._moved.set()
-            return pack([sketch.curves for sketch in self._sketches])
+            return pack([sketch.story for sketch in self._sketches], unit=passes)
 
     def _on_message(self, _: Any, content: dict[str, Any], buffers: Any) -> None:
         if content.get("type") == "reset":

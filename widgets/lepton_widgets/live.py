@@ -93,15 +93,15 @@ class Live(Shown, anywidget.AnyWidget):
         super().close()
 
     def __repr__(self) -> str:
-        return "\n".join(f"Live: {status}" for status in self._feed.statuses)
+        return "\n".join(f"Live: {line}" for line in self._feed.lines())
 
     def still(self, picture: bool = True) -> dict[str, str]:
         """The runs as a picture and words."""
         heads = self._feed.heads()
         names = [head["label"] for head in heads]
-        points = [(len(series), series.version) for curves in self._feed.curves for series in [*curves.series.values()]]
+        points = self._feed.points()
         if picture and points != self._pictured[0]:
-            self._pictured = points, pictures(self._feed.curves, names)
+            self._pictured = points, pictures(self._feed.learning(), names)
         shown = self._pictured[1] if picture else ""
         return {"text/html": still(heads, shown), "text/plain": repr(self)}
 

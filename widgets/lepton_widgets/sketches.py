@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterable
 from typing import Any
 
 from lepton_lab import Run
@@ -12,7 +11,6 @@ from lepton_lab.files import home
 from lepton_lab.spec import Spec
 from lepton_lab.store.folder import ENDED, RunFolder
 
-from .curves import Curves, Row
 from .feed import Feed
 
 MARK = "learner"
@@ -21,20 +19,6 @@ PATIENCE = 10.0
 """Seconds that a run has to end when another is to take its place."""
 BRIEF = {"lr": "rate", "batch_size": "batch", "weight_decay": "L2", "optimizer": ""}
 """Names of fields in a label, where they differ from the field's."""
-
-
-class Passes(Curves):
-    """Curves over passes through the training data, so that batches of all sizes end at the same place."""
-
-    def __init__(self, world: int, epochs: int) -> None:
-        super().__init__(world)
-        self._epochs, self._steps = epochs, epochs
-
-    def add(self, rows: Iterable[Row]) -> None:
-        """As of Curves, of rows whose steps become epochs."""
-        for row in rows:
-            self._steps = row.get("steps") or self._steps
-            super().add([{**row, "step": row["step"] * self._epochs / self._steps} if "step" in row else row])
 
 
 class Sketch:
@@ -53,8 +37,8 @@ class Sketch:
 
     def __init__(self, run: Run, asked: Spec, values: dict[str, Any], place: int) -> None:
         self.run, self.asked, self.values, self.place = run, asked, values, place
-        self._feed = Feed([run], lambda world: Passes(world, run.spec.epochs))
-        self.curves = self._feed.curves[0]
+        self._feed = Feed([run])
+        self.story = self._feed.stories[0]
         self.state = "starting"
         self._failure = ""
 
@@ -68,10 +52,17 @@ class Sketch:
 
     def head(self, label: str) -> dict[str, Any]:
         """Everything but the curves, as JSON."""
-        figures = self._feed.statuses[0].figures
-        known = {"accuracy": figures.get("val_accuracy"), "loss": figures.get("val_loss"), "failure": self._failure}
-        told = {"id": self.run.id, "label": label, "place": self.place, "state": self.state}
-        return {**told, **known, "epochs": self.run.spec.epochs}
+        figures = self.story.figures
+        return {
+            "id": self.run.id,
+            "label": label,
+            "place": self.place,
+            "state": self.state,
+            "accuracy": figures.get("val_accuracy"),
+            "loss": figures.get("val_loss"),
+            "failure": self._failure,
+            "epochs": self.run.spec.epochs,
+        }
 
     def end(self) -> None:
         """Stop it, if it still goes, and wait until it is gone, or it would take cores from the next."""

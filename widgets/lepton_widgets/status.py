@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from lepton_lab.chains import epochs
-from lepton_lab.charts.series import begun
-from lepton_lab.store import story
+from lepton_lab.store import pace
 from lepton_lab.store.naming import title
+from lepton_lab.store.story import Story, begun
 
 TERMINAL = frozenset({"done", "stopped", "failed", "interrupted"})
 
 
 class Status:
-    """Newest figures of one run, fed with rows as they come.
+    """What the head of a view says of one run, from its story.
 
     Parameters
     ----------
@@ -23,94 +21,60 @@ class Status:
         Read for its spec, and in :meth:`head` for its state and failure.
     label : str, optional
         What the view calls it; its name otherwise, or data set and model.
+    story : Story, optional
+        What the run did; told by whoever holds it.
     """
 
-    def __init__(self, run: Any, label: str | None = None) -> None:
-        self.run = run
+    def __init__(self, run: Any, label: str | None = None, story: Story | None = None) -> None:
+        self.run, self.story = run, story or Story.of(run.spec)
         self._label = label
         self._remedy: tuple[Any, dict[str, float]] = None, {}
-        self.world: int = run.spec.world
-        self.steps: int | None = None
-        self.step = 0
-        self.lr: float | None = None
-        self.base_lr: float = run.spec.lr
-        self.ranks: dict[int, dict[str, Any]] = {rank: {"rank": rank, "step": 0} for rank in range(self.world)}
-        self.epochs: int = epochs(run.spec)
-        self.link = ""  # what of its chain is at hand, and of how many
-        self.marks: list[dict[str, Any]] = []
-        self.figures: dict[str, float] = {}
-        self.parts = 1
-
-    def add(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Take over the rows of every kind."""
-        for row in rows:
-            take = getattr(self, f"_{row['kind']}", None)
-            if take is not None:
-                take(row)
-
-    def _train(self, row: Mapping[str, Any]) -> None:
-        rank, step = self.ranks.setdefault(row["rank"], {"rank": row["rank"]}), row["step"]
-        rank["step"] = step
-        if step <= self.step:
-            return
-        self.step, self.lr = step, row.get("lr", self.lr)
-
-    def _eval(self, row: Mapping[str, Any]) -> None:
-        for metric in ("loss", "accuracy"):
-            if row.get(metric) is not None:
-                self.figures[f"{row['split']}_{metric}"] = row[metric]
-
-    def _system(self, row: Mapping[str, Any]) -> None:
-        rank = self.ranks.setdefault(row["rank"], {"rank": row["rank"], "step": 0})
-        for name in ("memory", "gpu_memory", "samples_per_s", "steps_per_s", "device", "threads"):
-            if row.get(name) is not None:
-                rank[name] = row[name]
-        rank["waits"] = row.get("waits")
-
-    def _cost(self, row: Mapping[str, Any]) -> None:
-        for cost in self.run.costs():  # of the latest steps that all ranks have told of
-            self.ranks.setdefault(cost["rank"], {"rank": cost["rank"], "step": 0})["cost"] = cost
-
-    def _state(self, row: Mapping[str, Any]) -> None:
-        self.steps, self.parts = row.get("steps", self.steps), row.get("parts", self.parts)
-
-    def _note(self, row: Mapping[str, Any]) -> None:
-        if "rewind" in row and row["rank"] == 0:
-            self.step = row["rewind"]
-            self.marks = [mark for mark in self.marks if mark["step"] <= self.step]
-        if "lr" in row:
-            self.base_lr = row["lr"]
-        if link := begun(row):
-            self.link = f"{link}, link {row['number']} of {row['links']}"
-        elif row.get("link") == "control":
-            self.link = "dense control" if "trains" in row["text"] else "measuring"
-        elif "artifact" in row:
-            self.link = ""
-        command = row.get("command")
-        text = link or (f"lr {row['lr']:g}" if "lr" in row else command)
-        if (link or command) and row.get("step") is not None:
-            self._mark(row["step"], text)
-
-    def _mark(self, step: int, text: str) -> None:
-        if self.marks and self.marks[-1]["step"] == step:  # one label tells both
-            self.marks[-1] = {"step": step, "text": f"{self.marks[-1]['text']}, {text}"}
-        else:
-            self.marks.append({"step": step, "text": text})
+        self._costs: tuple[int, dict[int, Any]] = 0, {}  # how often ranks had told theirs, and what they told
 
     @property
-    def epoch(self) -> int:
-        """The epoch at hand, from 1; 0 before the first step."""
-        return story.epoch(self.step, self.steps, self.epochs)
+    def link(self) -> str:
+        """What of its chain is at hand, and of how many links."""
+        for row in reversed(self.story.notes):
+            if link := begun(row):
+                return f"{link}, link {row['number']} of {row['links']}"
+            if row.get("link") == "control":
+                return "dense control" if "trains" in row["text"] else "measuring"
+            if "artifact" in row:
+                return ""
+        return ""
 
     @property
-    def samples_per_s(self) -> float | None:
-        """Training samples a second over all ranks, or None before it is known."""
-        return story.speed((rank.get("samples_per_s") for rank in self.ranks.values()), self.parts)
+    def marks(self) -> list[dict[str, Any]]:
+        """Steps at which something was done to the run, or a link began, and what."""
+        marks: dict[int, str] = {}
+        for row in self.story.notes:
+            link, command, step = begun(row), row.get("command"), row.get("step")
+            if (link or command) and step is not None:
+                text = link or (f"lr {row['lr']:g}" if "lr" in row else command)
+                marks[step] = f"{marks[step]}, {text}" if step in marks else text
+        return [{"step": step, "text": text} for step, text in marks.items()]
+
+    def _ranks(self, world: int, state: str, failure: Any) -> list[dict[str, Any]]:
+        """The ranks that it has now."""
+        if self.story.costs != self._costs[0]:  # of the latest steps that all ranks have told of
+            self._costs = self.story.costs, {cost["rank"]: cost for cost in self.run.costs()}
+        ranks = []
+        for number in range(world):
+            facts: dict[str, Any] = {"rank": number, "step": 0, "state": state}
+            if (rank := self.story.ranks.get(number)) is not None:
+                facts |= {"step": rank.step, **rank.facts}
+            if failure is not None:
+                facts["state"] = "failed" if number == failure.rank else "ended"
+            if state in pace.RESTING:
+                facts["samples_per_s"] = None
+            if number in self._costs[1]:
+                facts["cost"] = self._costs[1][number]
+            ranks.append(facts)
+        return ranks
 
     def head(self) -> dict[str, Any]:
         """Everything but the curves, as JSON."""
-        run, spec, state = self.run, self.run.spec, self.run.state
-        pace = self.ranks[0].get("steps_per_s") if state == "running" else None
+        run, spec, state, story = self.run, self.run.spec, self.run.state, self.story
         failure = run.failure if state == "failed" else None
         if failure != self._remedy[0]:  # read once: it needs the run's notes
             self._remedy = failure, run.remedy if failure else {}
@@ -119,37 +83,32 @@ class Status:
             "label": self._label or run.name or title(spec),
             "title": title(spec),
             "strategy": spec.strategy,
-            "world": self.world,
+            "world": spec.world,
             "state": state,
             "remark": run.remark,
             "resumable": run.resumable,
             "remedy": self._remedy[1],
-            "epoch": self.epoch,
-            "epochs": self.epochs,
+            "epoch": story.epoch,
+            "epochs": story.epochs,
             "link": self.link,
-            "step": self.step,
-            "steps": self.steps,
-            "samples_per_s": None if state in story.RESTING else self.samples_per_s,
-            "seconds_left": story.seconds_left(self.step, self.steps, pace),
+            "step": story.step,
+            "steps": story.steps,
+            "samples_per_s": None if state in pace.RESTING else story.speed,
+            "seconds_left": story.seconds_left if state == "running" else None,
             "seconds": run.seconds,
-            "lr": self.lr,
-            "base_lr": self.base_lr,
-            "figures": dict(self.figures),
-            "ranks": [_rank(self.ranks[rank], state, failure) for rank in sorted(self.ranks)],
+            "lr": story.ranks[0].lr if 0 in story.ranks else None,
+            "base_lr": spec.lr if story.lr is None else story.lr,
+            "figures": story.figures,
+            "ranks": self._ranks(spec.world, state, failure),
             "marks": self.marks[-100:],
             "failure": asdict(failure) if failure else None,
         }
 
     def __str__(self) -> str:
-        total = f" of {self.steps}" if self.steps else ""
-        parts = [self.run.id, self.run.state, f"epoch {self.epoch} of {self.epochs}"]
+        story = self.story
+        total = f" of {story.steps}" if story.steps else ""
+        parts = [self.run.id, self.run.state, f"epoch {story.epoch} of {story.epochs}"]
         parts += [self.link] if self.link else []
-        parts.append(f"step {self.step}{total}")
-        parts += [f"{name.replace('_', ' ')} {value:.4g}" for name, value in self.figures.items()]
+        parts.append(f"step {story.step}{total}")
+        parts += [f"{name.replace('_', ' ')} {value:.4g}" for name, value in story.figures.items()]
         return ", ".join(parts)
-
-
-def _rank(facts: dict[str, Any], state: str, failure: Any) -> dict[str, Any]:
-    if failure is not None:
-        state = "failed" if facts["rank"] == failure.rank else "ended"
-    return facts | {"state": state} | ({"samples_per_s": None} if state in story.RESTING else {})

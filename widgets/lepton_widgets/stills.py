@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from lepton_lab.charts import Curve, training
-
-from .curves import ALL, METRICS, Curves
+from lepton_lab.charts import training
+from lepton_lab.store.story import METRICS
+from lepton_lab.store.tracks import Curve
 
 Head = Mapping[str, Any]
 WIDE, SHARP = 450, 120
@@ -22,11 +22,10 @@ def still(heads: Sequence[Head], pictures: str = "") -> str:
     return "".join([table(heads), *map(_problem, heads), pictures, _again(heads)])
 
 
-def pictures(curves: Sequence[Curves], names: Sequence[str]) -> str:
+def pictures(curves: Sequence[dict[str, Curve]], names: Sequence[str]) -> str:
     """HTML of the runs' loss and accuracy, side by side where there is room; "" before the first step."""
-    known = [_lists(each) for each in curves]
-    wanted = [name for name in METRICS if any(name in found or f"val_{name}" in found for found in known)]
-    return "".join(training(name, list(names), known).image(WIDE, SHARP) for name in wanted)
+    wanted = [name for name in METRICS if any(name in each or f"val_{name}" in each for each in curves)]
+    return "".join(training(name, list(names), list(curves)).image(WIDE, SHARP) for name in wanted)
 
 
 def table(heads: Sequence[Head]) -> str:
@@ -70,14 +69,3 @@ def _again(heads: Sequence[Head]) -> str:
     more = f" and {len(heads) - 8} more" if len(heads) > 8 else ""
     shows = "shows its" if len(heads) == 1 else "show their"
     return f"<p><small>As of {made}. <code>{escape(calls)}</code>{more} {shows} live view.</small></p>"
-
-
-def _lists(curves: Curves) -> dict[str, Curve]:
-    """The series of all ranks together, by the names of ``lepton_lab.charts.series``."""
-    found = {}
-    for (metric, split, rank), series in list(curves.series.items()):
-        points = [(x, y) for x, y in zip(series.x.tolist(), series.y.tolist(), strict=False) if y == y]
-        if rank == ALL and points:
-            x, y = map(list, zip(*points, strict=True))
-            found[metric if split == "train" else f"{split}_{metric}"] = Curve(x, y)
-    return found

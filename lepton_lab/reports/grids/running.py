@@ -244,7 +244,7 @@ def _row(cell: Cell, entry: Entry) -> dict[str, Any]:
         "problem": entry.problem,
         "step": told.get("step"),
         **{name: told.get(name) for name in names},
-        "training_seconds": read(entry.run).training if entry.run else None,
+        "training_seconds": read(entry.run).seconds if entry.run else None,
         "command": entry.run.command if entry.run else None,
         "folder": str(entry.run.folder) if entry.run else None,
     }

@@ -1,0 +1,96 @@
+"""Columns of numbers by optimizer step: how a reader keeps the rows of a long run."""
+
+from __future__ import annotations
+
+import math
+from array import array
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+
+class Curve(NamedTuple):
+    """Optimizer steps, ascending, and a value at each."""
+
+    x: list[float]
+    y: list[float]
+
+
+class Track:
+    """
+    Values by step, which grow at the end and are cut there by a rewind.
+
+    Attributes
+    ----------
+    x
+        Steps, ascending.
+    columns
+        By name a value for each step; NaN where there is none.
+    version
+        Counts the cuts, so that a view can tell old points from new ones.
+    """
+
+    __slots__ = ("columns", "version", "x")
+
+    def __init__(self, version: int = 0) -> None:
+        self.x = array("d")
+        self.columns: dict[str, array[float]] = {}
+        self.version = version
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    @property
+    def last(self) -> float:
+        """The last step; 0 before the first."""
+        return self.x[-1] if self.x else 0.0
+
+    def append(self, step: float, values: Mapping[str, Any]) -> None:
+        """Add a step's numbers; all else in `values` is left out. It replaces what stands from this step on."""
+        if self.x and step <= self.x[-1]:
+            self.cut(step)
+        count = len(self.x)
+        self.x.append(step)
+        for name, value in values.items():
+            if (column := self.columns.get(name)) is None:
+                if not isinstance(value, (int, float)):
+                    continue
+                column = self.columns[name] = array("d", [math.nan]) * count
+            column.append(math.nan if value is None else value)
+        if len(values) != len(self.columns):
+            for column in self.columns.values():
+                if len(column) == count:
+                    column.append(math.nan)
+
+    def extend(self, steps: Sequence[float], columns: Mapping[str, Sequence[float]]) -> None:
+        """Add steps after the last, and their values."""
+        count = len(self.x)
+        self.x.extend(steps)
+        for name in self.columns.keys() | columns.keys():
+            column = self.columns.setdefault(name, array("d", [math.nan]) * count)
+            column.extend(columns.get(name) or [math.nan] * len(steps))
+
+    def cut(self, step: float) -> None:
+        """Drop what stands from a step on."""
+        count = bisect_left(self.x, step)
+        if count < len(self.x):
+            for column in (self.x, *self.columns.values()):
+                del column[count:]
+            self.version += 1
+
+    def points(self, name: str, start: int = 0) -> tuple[array[float], array[float]]:
+        """Steps from place `start` on that have a value of this name, and the values."""
+        x, y = self.x[start:], self.columns.get(name, array("d"))[start:]
+        if not any(map(math.isnan, y)):
+            return x[: len(y)], y
+        known = [(step, value) for step, value in zip(x, y, strict=True) if not math.isnan(value)]
+        return array("d", (step for step, _ in known)), array("d", (value for _, value in known))
+
+    def curve(self, name: str) -> Curve:
+        """The points of a name."""
+        x, y = self.points(name)
+        return Curve(x.tolist(), y.tolist())
+
+    def latest(self, name: str) -> float | None:
+        """The last value of a name, or None."""
+        return next((value for value in reversed(self.columns.get(name, ())) if not math.isnan(value)), None)

@@ -9,6 +9,7 @@ from helpers import until
 from hypothesis import example, given
 from hypothesis import strategies as st
 from lepton_widgets import Live
+from lepton_widgets.feed import Feed
 from lepton_widgets.shelf import Catalogue
 
 import lepton_lab as lab
@@ -16,6 +17,7 @@ from lepton_lab.cli import main
 from lepton_lab.store.folder import RunFolder
 from lepton_lab.store.naming import differing, labels, title
 from lepton_lab.store.pace import WINDOW, Pace, epoch, seconds_left, speed
+from lepton_lab.store.story import Story
 
 
 @given(
@@ -181,3 +183,156 @@ def test_what_differs_is_told_of_options_too():
     specs = [lab.Spec(options={"dropout": 0.5}, name="a"), lab.Spec(lr=0.01, name="b")]
     assert differing(specs) == [{"lr": 0.001, "options.dropout": 0.5}, {"lr": 0.01, "options.dropout": None}]
     assert differing(specs[:1]) == [{}]
+
+
+def row(kind, rank, t, **values):
+    return {"kind": kind, "rank": rank, "t": float(t), **values}
+
+
+@st.composite
+def histories(draw):
+    """Files of ranks, by rank: of a run that was resumed with other worlds, and whose ranks ended each at its step."""
+    files, t, told = {}, 0, draw(st.booleans())  # of an older run, whose notes don't tell the world
+    step, end = 0, 0
+    worlds = draw(st.lists(st.integers(1, 4), min_size=1, max_size=4))
+    for life, world in enumerate(worlds):
+        if life:
+            step = draw(st.integers(0, end))
+            note = {"rewind": step, "text": "goes on", **({"world": world} if told else {})}
+            for rank in {*range(world), *files}:
+                files.setdefault(rank, []).append(row("note", rank, t, **note))
+        last = {rank: step + draw(st.integers(0, 6)) for rank in range(world)}
+        end = min(last.values())
+        files.setdefault(0, []).append(row("state", 0, t, state="running", step=step, steps=99, parts=world))
+        for rank in range(world):
+            for at in range(step + 1, last[rank] + 1):
+                t += 1
+                loss, samples = draw(st.none() | st.floats(-9, 9)), draw(st.integers(0, 3))
+                values = {"epoch": at // 4, "loss": loss, "samples": samples, "lr": 0.1}
+                files.setdefault(rank, []).append(row("train", rank, t, step=at, **values))
+                if rank == 0 and at % 3 == 0:
+                    values = {"loss": float(t), "samples": 5, "seconds": 0.1}
+                    files[0].append(row("eval", 0, t, step=at, epoch=0, split="val", **values))
+                    files[0].append(row("note", 0, t, step=at, command="set", lr=t / 100))
+    return files, worlds[-1]
+
+
+def told_by(files, world):
+    """What `Story` says of rows, written down without a thought of speed."""
+    steps, reach, notes = {}, {}, []
+    for rank, rows in files.items():
+        floor, gone = -1, False
+        for event in rows:
+            if "rewind" in event:
+                floor, gone = event["rewind"], event.get("world", world) <= rank
+                steps = {key: value for key, value in steps.items() if key[0] != rank or key[1] <= floor}
+                notes = [note for note in notes if note["rank"] != rank or note["step"] <= floor]
+            elif event["kind"] == "train":
+                steps[rank, event["step"]] = event
+            elif "command" in event:
+                notes.append(event)
+        mine = [step for owner, step in steps if owner == rank]
+        if mine or floor >= 0:
+            reach[rank] = float("inf") if gone else max([floor, *mine])
+    losses = {}
+    for step in sorted({step for _, step in steps if step <= min(reach.values(), default=0)}):
+        voters = [event for (_, at), event in sorted(steps.items()) if at == step and event["samples"]]
+        if voters and all(event["loss"] is not None for event in voters):
+            weight = sum(event["samples"] for event in voters)
+            losses[step] = sum(event["loss"] * event["samples"] for event in voters) / weight
+    return losses, notes
+
+
+def tellings(story):
+    """All that views take from a story."""
+    notes = sorted((note["t"], note["rank"]) for note in story.notes)
+    figures = (story.step, story.epoch, story.steps, story.first, story.lr, story.figures, story.evaluating)
+    return story.curves, story.intervals, story.clock, notes, figures, sorted(story.present)
+
+
+@given(histories(), st.randoms(use_true_random=False))
+def test_a_story_read_in_any_portions_is_that_of_all_rows_at_once(history, random):
+    files, world = history
+    whole = Story(world, epochs=5)
+    for rows in files.values():
+        whole.add(rows)
+    story, left = Story(world, epochs=5), {rank: list(rows) for rank, rows in files.items()}
+    while left := {rank: rows for rank, rows in left.items() if rows}:
+        rank = random.choice([*left])
+        size = random.choice([1, 1, 2, 5, 99])
+        story.add(left[rank][:size])
+        del left[rank][:size]
+        if random.random() < 0.5:
+            assert list(story.training.x) == sorted({*story.training.x})
+    assert tellings(story) == tellings(whole)
+    losses, notes = told_by(files, world)
+    curve = whole.curves.get("loss", ([], []))
+    assert dict(zip(*curve, strict=True)) == pytest.approx(losses)
+    assert [note for note in whole.notes if "command" in note] == notes
+
+
+@pytest.mark.parametrize("size", [150, 333, 1000, 2**20])
+def test_no_step_is_lost_where_a_portion_ends(size):
+    run = lab.Run(RunFolder.create(lab.Spec(world=2, strategy="ddp")))
+    for rank in (0, 1):
+        step = [row("train", rank, at, step=at, epoch=0, loss=1.0, samples=8, lr=0.1) for at in range(1, 41)]
+        note = row("note", rank, 41, rewind=20, world=2, text="goes on")
+        path = run.folder / "events" / f"rank{rank}.jsonl"
+        path.write_text("".join(json.dumps(event) + "\n" for event in [*step, note, *step[20:]]))
+    story, tail = Story(2), run.tail()
+    while portions := list(tail.portions(size)):
+        for rows in portions:
+            story.add(rows)
+        assert list(story.training.x) == [*range(1, len(story.training) + 1)]
+    assert len(story.training) == 40
+
+
+def test_a_view_follows_a_run_into_other_worlds():
+    """A view that was open all the time, and a fresh one, show each step once, whatever ranks made it."""
+    spec = lab.Spec(dataset="digits", model="mlp", strategy="ddp", world=2, epochs=100_000, eval_every=0)
+    run = lab.launch(spec.replace(checkpoint_every=0))
+    open_view, seen, worlds = Feed([run]), {}, [2, 4, 1]
+    for world in worlds:
+        if world != run.spec.world:
+            run.resume(world=world)
+        begin = open_view.stories[0].step
+
+        def on(begin=begin):
+            open_view.poll()
+            return len(open_view.stories[0].training) >= begin + 20
+
+        until(on, 90)
+        assert len(open_view.heads()[0]["ranks"]) == open_view.heads()[0]["world"] == world
+        run.stop()
+        assert run.wait(60) == "stopped", run.failure
+        seen[world] = run.facts["checkpoint"]
+    while open_view.poll():
+        pass
+    fresh = Feed([run])
+    while fresh.poll():
+        pass
+    curves = run.store.story().curves
+    for feed in (open_view, fresh):
+        assert feed.learning()[0] == {
+            name: curve for name, curve in curves.items() if name not in ("lr", "samples_per_s")
+        }
+        assert list(feed.stories[0].training.x) == [*range(1, seen[1] + 1)]
+    assert curves["loss rank 3"].x == [*range(seen[2] + 1, seen[4] + 1)]
+    assert {each.samples for each in run.store.story().intervals} <= {32, 1437 % 32}
+
+
+def test_samples_a_second_are_those_that_a_step_takes():
+    """Under gd, and where the batch is larger than the data, a step takes all samples there are."""
+    spec = lab.Spec(dataset="digits", model="mlp", epochs=100_000, eval_every=0, checkpoint_every=0)
+    runs = [lab.launch(spec.replace(**fields)) for fields in ({"optimizer": "gd"}, {"batch_size": 9999})]
+    for run in runs:
+        until(lambda run=run: run.summary()["samples_per_s"], 60)
+        run.stop()
+        assert run.wait(60) == "stopped"
+        view, samples = Feed([run]), run.facts["samples"]
+        while view.poll():
+            pass
+        rates = run.store.story().curves["samples_per_s"].y
+        assert samples > 1000 and {event["samples"] for event in run.rows("train")} == {samples}
+        for speed_told in (view.heads()[0]["samples_per_s"], run.summary()["samples_per_s"]):
+            assert min(rates) / 2 < speed_told < 2 * max(rates)

@@ -69,7 +69,7 @@ def confusion(runs: list[Run]) -> Chart:
     run = runs[0]
     label = labels([run])[0]
     label += "" if label == run.id else f", {run.id}"
-    row = next((row for row in read(run).evaluated.values() if row.get("confusion")), None)
+    row = next((row for row in reversed(read(run).detailed) if row.get("confusion")), None)
     if row is None:
         return Nothing("Confusion", f"{label}: no confusion matrix, since no test set with classes was evaluated.")
     counts = row["confusion"]

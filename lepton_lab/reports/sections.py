@@ -201,8 +201,8 @@ def _origin(run: Run) -> dict[str, str]:
 
 
 def _of(run: Run, accuracy: str | None) -> str:
-    row = read(run).evaluated.get("test")
-    return f"{accuracy} of {row['samples']} samples" if row and accuracy else NONE
+    tests = read(run).evaluations.get("test")
+    return f"{accuracy} of {tests.latest('samples'):.0f} samples" if tests and accuracy else NONE
 
 
 def _field(name: str, differs: bool) -> str:

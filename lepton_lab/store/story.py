@@ -88,8 +88,8 @@ class Story:
         self.ranks: dict[int, Rank] = {}
         self.evaluations: dict[str, Track] = {}
         """By split."""
-        self.evaluated: dict[str, Row] = {}
-        """By split the latest evaluation, with all that it holds."""
+        self.detailed: list[Row] = []
+        """Evaluations that hold more than numbers, such as counts by class."""
         self.notes: list[Row] = []
         self.states: list[Row] = []
         self.steps: int | None = None
@@ -148,7 +148,8 @@ class Story:
     def _evaluation(self, rank: Rank, row: Row) -> None:
         values = {name: value for name, value in row.items() if value is None or isinstance(value, (int, float))}
         self.evaluations.setdefault(row["split"], Track()).append(row["step"], values)
-        self.evaluated[row["split"]] = row
+        if any(isinstance(value, (list, dict)) for value in row.values()):
+            self.detailed.append(row)
 
     def _system(self, rank: Rank, row: Row) -> None:
         rank.facts |= {name: row[name] for name in STANDING if row.get(name) is not None}
@@ -182,7 +183,7 @@ class Story:
         if number == 0:  # which evaluates, and tells of the whole run
             for track in self.evaluations.values():
                 track.cut(step + 1)
-            self.evaluated = {split: row for split, row in self.evaluated.items() if row["step"] <= step}
+            self.detailed = [row for row in self.detailed if row["step"] <= step]
             self._parts = [life for life in self._parts if life[0] <= step]
 
     @property
@@ -192,7 +193,7 @@ class Story:
 
         Where there are several ranks, `ranks` is how many told of the step.
         """
-        ranks = [rank for rank in self.ranks.values() if rank.track or rank.floor >= 0]
+        ranks = [rank for _, rank in sorted(self.ranks.items()) if rank.track or rank.floor >= 0]
         if self._merged is None:
             if len(ranks) < 2:
                 return ranks[0].track if ranks else Track()
@@ -331,7 +332,7 @@ def _together(merged: Track, ranks: list[Rank], last: float) -> int:
     alike = (steps == steps[0]).all(0) & (steps[0] <= last)
     count = length if alike.all() else int(alike.argmin())
     samples = told("samples")
-    total = samples.sum(0)
+    total = sum(samples)
     names = {name for rank in ranks for name in rank.track.columns} - {"samples"}
     columns = {"samples": total, "ranks": np.full(length, len(ranks))} if "t" in names else {}
     for name in names:
@@ -339,7 +340,7 @@ def _together(merged: Track, ranks: list[Rank], last: float) -> int:
         if name in AROUND:
             columns[name] = values.max(0)
         else:
-            weighed = np.where(samples > 0, values * samples, 0.0).sum(0)
+            weighed = sum(np.where(samples > 0, values * samples, 0.0))
             columns[name] = np.divide(weighed, total, out=np.full(length, math.nan), where=total > 0)
     merged.extend(steps[0][:count].tolist(), {name: column[:count].tolist() for name, column in columns.items()})
     return count

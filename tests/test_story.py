@@ -287,8 +287,9 @@ def test_no_step_is_lost_where_a_portion_ends(size):
     assert len(story.training) == 40
 
 
-def test_a_view_follows_a_run_into_other_worlds():
+def test_a_view_follows_a_run_into_other_worlds(monkeypatch):
     """A view that was open all the time, and a fresh one, show each step once, whatever ranks made it."""
+    monkeypatch.setenv("LEPTON_LAB_MAX_WORKERS", "4")
     spec = lab.Spec(dataset="digits", model="mlp", strategy="ddp", world=2, epochs=100_000, eval_every=0)
     run = lab.launch(spec.replace(checkpoint_every=0))
     open_view, seen, worlds = Feed([run]), {}, [2, 4, 1]

@@ -176,11 +176,10 @@ def in_bf16(child: Run, parent: Run, path: Path, quick: bool) -> Measured:
     """The module that a chain made, in bfloat16 in place of its own scheme."""
     import lepton_lab as lab
     from lepton_lab.measures.sources import run_data
-    from lepton_lab.store.folder import RunFolder
     from lepton_lab.store.trained import peers
 
     lab.export(child, path, scheme="bf16")
-    control = peers(RunFolder(child.folder))[1]
+    control = peers(child.store)[1]
     return lab.measure(path, run_data(child), peers=True, dense=parent, control=control, repeats=5 if quick else 30)
 
 

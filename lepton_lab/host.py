@@ -6,9 +6,14 @@ import contextlib
 import ctypes
 import os
 import signal
+import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+PACKAGES = Path(__file__).parents[1]
+"""Where this lepton_lab lies, installed or not."""
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
@@ -21,6 +26,24 @@ def die_with_parent() -> None:
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:  # it died before the call
             os.kill(os.getpid(), signal.SIGKILL)
+
+
+def child(words: list[str], environment: Mapping[str, str] = {}, **options: Any) -> subprocess.Popen[Any]:
+    """
+    Start a Python that finds the same lepton_lab as this one, and no module of the user's folder in its place.
+
+    Parameters
+    ----------
+    words
+        What follows `python` on its command line.
+    environment
+        Variables put over those of this process.
+    **options
+        Of `subprocess.Popen`.
+    """
+    paths = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), str(PACKAGES)]))
+    room = {**os.environ, "PYTHONPATH": paths, **environment}
+    return subprocess.Popen([sys.executable, "-P", *words], env=room, **options)
 
 
 def entitle(name: str) -> None:
@@ -69,12 +92,6 @@ def keep_memory() -> None:
         mallopt = ctypes.CDLL(None).mallopt
         mallopt(M_MMAP_THRESHOLD, 2**30)
         mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
-
-
-def environment() -> dict[str, str]:
-    """Of a Python that is to import the same lepton_lab as this one, installed or not."""
-    package = str(Path(__file__).parents[1])
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), package]))}
 
 
 def cores() -> int:

@@ -287,6 +287,11 @@ class Spec(BaseModel):
         return cls(**{str(name): value for name, value in values.items()})
 
 
+def step_samples(spec: Spec, n: int) -> int:
+    """Samples of one optimizer step over all ranks, of `n` that there are; full-batch gradient descent takes all."""
+    return n if spec.optimizer == "gd" else min(spec.batch_size, n)
+
+
 def _pair(option: str, value: Any) -> str:
     return f"options={{{option!r}: {shown(value)}}}"
 

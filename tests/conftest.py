@@ -168,5 +168,3 @@ def endless():
 
 def _warm():
     return client._warm.process.pid if client._warm else None
-
-

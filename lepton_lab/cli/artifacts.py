@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
 from ..errors import LabError, SpecError
+from ..host import PACKAGES, child
 from ..run.handle import attach
 from .listing import show_figures
 from .options import as_json
@@ -124,16 +123,15 @@ def load_test(path: Path, calls: int, batch: int, threads: int, as_json: bool) -
         if value < 1:
             raise SpecError(f"{name}={value}: must be at least 1")
     numbers = [str(calls), str(batch), str(threads)]
-    words = [sys.executable, "-P", "-m", "lepton_lab.artifacts.trial", str(path.absolute()), *numbers]
-    room = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}  # ours, and nothing of the user's
-    done = subprocess.run(words, capture_output=True, text=True, env=room)
-    told = _last(done.stdout)
+    words = ["-m", "lepton_lab.artifacts.trial", str(path.absolute()), *numbers]
+    ours = {"PYTHONPATH": str(PACKAGES)}  # and nothing of the user's
+    with child(words, ours, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        output, errors = process.communicate()
+    told = _last(output)
     if "refused" in told:
         raise LabError(told["refused"])
     if not told:
-        raise LabError(
-            f"artifact {str(path)!r}: its process ended with {done.returncode}: {done.stderr.strip()[-200:]}"
-        )
+        raise LabError(f"artifact {str(path)!r}: its process ended with {process.returncode}: {errors.strip()[-200:]}")
     if as_json:
         click.echo(json.dumps(told))
     else:

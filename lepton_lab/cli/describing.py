@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..charts import number
-from ..store.folder import RunFolder
 
 if TYPE_CHECKING:
     from ..run.handle import Run
@@ -64,7 +63,7 @@ def _calls(run: Run, failure: Failure) -> list[str]:
     """The user's own line, then the last calls; nothing where no traceback is known."""
     from ..launchers.failures import calls
 
-    own, last = calls(RunFolder(run.folder), failure)
+    own, last = calls(run.store, failure)
     lines = [own] if own else []
     if last:
         lines.append("Last calls, the innermost at the end:")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ..files import data_root
 from ..tables import pick
 from . import cifar, idx, text
-from .base import Data, Split
+from .base import Data, Split, length
 from .cifar import cifar10
 from .files import SOURCES, find, require
 from .idx import fashion_mnist, mnist
@@ -20,7 +20,7 @@ from .text import pydocs, tinyshakespeare
 if TYPE_CHECKING:
     from ..spec import Spec
 
-__all__ = ["DATASETS", "SOURCES", "Data", "Split", "check", "from_user", "load", "usual"]
+__all__ = ["DATASETS", "SOURCES", "Data", "Split", "check", "from_user", "length", "load", "usual"]
 
 DATASETS: dict[str, Callable[..., Data]] = {
     "digits": digits,

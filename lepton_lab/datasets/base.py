@@ -53,6 +53,13 @@ class Data:
         return self.shape, len(self.classes), self.vocabulary
 
 
+def length(part: Any) -> int:
+    """How many samples a split of Data holds; 0 for None."""
+    if part is None:
+        return 0
+    return len(part[0]) if isinstance(part, tuple) else len(part)
+
+
 def holds(shape: tuple[int, ...], classes: int, vocabulary: int = 0) -> Callable[[Any], Any]:
     """
     Say of a data set, as its attribute `sample`, what models are told of it, before anything is read or downloaded.

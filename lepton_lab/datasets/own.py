@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..errors import SpecError
-from .base import HELD_OUT, Data, Split, shuffled
+from .base import HELD_OUT, Data, Split, length, shuffled
 from .values import finite, numbers, plain
 
 if TYPE_CHECKING:
@@ -280,7 +280,7 @@ def usual(data: Data) -> None:
 def _hold_out(train: Split, seed: int) -> tuple[Split, Split | None]:
     from torch.utils.data import Subset
 
-    rest, held = shuffled(len(train[0]) if isinstance(train, tuple) else len(train), seed, HELD_OUT)
+    rest, held = shuffled(length(train), seed, HELD_OUT)
     if not len(held):
         return train, None
     if isinstance(train, tuple):

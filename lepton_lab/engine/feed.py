@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..answers import labels
+from ..datasets import length
 from ..host import cores
-from ..spec import Spec
+from ..spec import Spec, step_samples
 from .loading import load
 
 if TYPE_CHECKING:
@@ -48,14 +49,12 @@ class Feed:
         self.spec, self.strategy = spec, strategy
         self.device = strategy.device
         self.tensors: tuple[Tensor, Tensor] | None = None
-        self.n = 0
+        self.n = length(part)
         self.unsound: int | None = None
         if isinstance(part, tuple):
             self.tensors = (part[0].to(self.device), part[1].to(self.device))
-            self.n = len(part[0])
         elif part is not None:
             self.dataset = part
-            self.n = len(part)
         self._tokens = data.vocabulary > 0
         self._dtype = _weights(strategy)
         self._scale = _scaling(data, self.device)
@@ -66,7 +65,7 @@ class Feed:
     @property
     def batch(self) -> int:
         """Samples of one optimizer step over all ranks; all of them for full-batch gradient descent."""
-        return self.n if self.spec.optimizer == "gd" else min(self.spec.batch_size, self.n)
+        return step_samples(self.spec, self.n)
 
     @property
     def steps(self) -> int:
@@ -169,8 +168,7 @@ def _weights(strategy: Single) -> torch.dtype:
 
 def alone(spec: Spec, n: int, parts: int) -> bool:
     """Whether one of `parts` ranks gets a batch of a single sample, in a step over some of `n` samples."""
-    full = spec.optimizer == "gd"
-    batch = n if full else min(spec.batch_size, n)
+    full, batch = spec.optimizer == "gd", step_samples(spec, n)
     for step in (batch, n % batch or batch):
         size = spec.batch_size if full else -(-step // spec.accumulate)
         if any(0 < micro < 2 * parts for micro in (min(size, step), step % size)):

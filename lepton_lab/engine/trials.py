@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from ..datasets import length
 from ..errors import SpecError
 from ..spec import Spec
 from .feed import alone
@@ -54,11 +55,6 @@ def _without_memory(act: Callable[[], T]) -> T:
         return act()
 
 
-def length(data: Data) -> int:
-    """Number of training samples."""
-    return len(data.train[0]) if isinstance(data.train, tuple) else len(data.train)  # type: ignore[arg-type]
-
-
 def samples(data: Data, count: int) -> Tensor:
     """Inputs of so many samples, without memory."""
     import torch
@@ -85,7 +81,7 @@ def normalises(model: nn.Module, data: Data, spec: Spec, parts: int) -> None:
     """
     from torch.nn.modules.batchnorm import _BatchNorm
 
-    n = length(data)
+    n = length(data.train)
     if not alone(spec, n, parts) or not any(isinstance(layer, _BatchNorm) for layer in model.modules()):
         return
     if not tried(lambda: _refuses_one(model, data)):

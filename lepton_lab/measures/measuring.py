@@ -19,7 +19,6 @@ from ..datasets import Data
 from ..errors import LabError, SpecError
 from ..output import line
 from ..store import provenance
-from ..store.folder import RunFolder
 from ..store.trained import ARTIFACT
 from ..store.trained import peers as kept_peers
 from ..switches import switched
@@ -132,7 +131,7 @@ def measure(
 
 def _delivered(run: Any, data: Any, dense: Any, control: Any) -> tuple[Any, Any, Any, Any]:
     """The file that a chain ended in, and what it is compared with where nothing else was given."""
-    folder = RunFolder(run.folder)
+    folder = run.store
     if not (path := folder.path / ARTIFACT).exists():
         raise LabError(f"run {run.id!r} has no artifact yet: it is {folder.state}")
     parent, trained_on = kept_peers(folder)

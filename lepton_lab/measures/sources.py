@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from .. import datasets
 from ..artifacts.about import About
+from ..datasets import length
 from ..errors import LabError
 from ..store import shipping
-from ..store.folder import RunFolder
 
 if TYPE_CHECKING:
     from torch import nn
@@ -51,8 +51,7 @@ def source(model: Any) -> Source:
 
 def run_data(run: Any) -> Data:
     """The data that a run was trained on."""
-    folder, spec = RunFolder(run.folder), run.spec
-    return shipping.unpack(folder, ("data",)).get("data") or datasets.load(spec)
+    return shipping.unpack(run.store, ("data",)).get("data") or datasets.load(run.spec)
 
 
 def some(split: Any, count: int, seed: int = 0) -> Any:
@@ -60,6 +59,5 @@ def some(split: Any, count: int, seed: int = 0) -> Any:
     import torch
 
     pair = isinstance(split, tuple)
-    n = len(split[0] if pair else split)
-    drawn = torch.randperm(n, generator=torch.Generator().manual_seed(seed))[:count]
+    drawn = torch.randperm(length(split), generator=torch.Generator().manual_seed(seed))[:count]
     return split[0][drawn] if pair else torch.stack([torch.as_tensor(split[int(i)][0]) for i in drawn])

@@ -100,5 +100,5 @@ def find(run_ids: Any = ()) -> list[Run]:
 def _listed(runs: Runs) -> list[Run]:
     """The runs meant, each once, in the order given."""
     several = [runs] if isinstance(runs, Run | str) else runs
-    found = [run if isinstance(run, Run) else attach(str(run)) for run in several]
+    found = [attach(run if isinstance(run, Run) else str(run)) for run in several]
     return list(dict.fromkeys(found))

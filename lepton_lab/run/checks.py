@@ -273,7 +273,7 @@ def _agrees(spec: Spec, own: Own, data: Data) -> None:
     begin, end = strategy(spec, **spec.options_of(strategy)).holds(0, spec.world)["batch"]
     parts = round(1 / (end - begin))
     doubtful = usual and trials.labelled(data)
-    if (doubtful or alone(spec, trials.length(data), parts)) and (module := _bare(spec, own, data)) is not None:
+    if (doubtful or alone(spec, datasets.length(data.train), parts)) and (module := _bare(spec, own, data)) is not None:
         trials.normalises(module, data, spec, parts)
         if doubtful:
             trials.answers(module, data)

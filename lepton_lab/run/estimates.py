@@ -13,10 +13,9 @@ from ..artifacts import About, schemes
 from ..files import read_json
 from ..measures import latency, sizes
 from ..spec import Spec
-from ..store.finding import find
 from ..store.folder import MEASURES
 from ..tables import table
-from .handle import Run
+from .handle import Run, attach
 from .launching import EPOCHS, changed
 
 if TYPE_CHECKING:
@@ -139,7 +138,7 @@ def estimate(run: Run | str, chain: Any = (), *, batches: Sequence[int] = BATCHE
         What `compress` would refuse, in the same sentence.
     """
     chosen = errors.sizes("batches", batches)
-    parent = run if isinstance(run, Run) else Run(find(run))
+    parent = attach(run)
     module, shape, classes, vocabulary, tokens = _parent(parent.id, _version(parent))
     about = _about(parent.spec.model, shape, classes, vocabulary, tokens)
     dense = _figures(module, about, [], "fp32", (), chosen)
@@ -234,7 +233,7 @@ def _parent(id: str, version: str) -> tuple[nn.Module, tuple[int, ...], list[str
     """A run's module and what it was told of its data; kept, since a form asks again and again."""
     from ..compressors.layers import unparametrized
 
-    run = Run(find(id))
+    run = attach(id)
     module, facts = unparametrized(run.model()), run.facts
     told = facts if "shape" in facts else read_json(run.folder / "links" / "parent.json") or {}
     return module, tuple(told["shape"]), list(told["classes"]), told.get("vocabulary", 0), told.get("tokens", "")

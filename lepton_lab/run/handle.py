@@ -143,11 +143,11 @@ class Run(Labelled, Steered):
 
     def costs(self) -> list[dict[str, Any]]:
         """What a step costs each rank, as the latest steps recorded tell (see `costs.costs`); empty before the 13th."""
-        return costs.costs(costs.recorded(self.folder))
+        return costs.costs(costs.recorded(self.store))
 
     def timeline(self) -> list[dict[str, Any]]:
         """Who did what, and who sent what to whom, in the latest steps recorded (see `costs.timeline`)."""
-        return costs.timeline(costs.recorded(self.folder))
+        return costs.timeline(costs.recorded(self.store))
 
     def summary(self) -> dict[str, Any]:
         """One line of a table of runs: who, what, how far (epochs from 1), how well; None where not known."""
@@ -180,21 +180,21 @@ class Run(Labelled, Steered):
         }
 
 
-def attach(id: str | None = None) -> Run:
+def attach(id: Run | str | None = None) -> Run:
     """
     A run, or the latest: its whole curve, and control over it, from any process.
 
     Parameters
     ----------
     id
-        Its id or its name, or the beginning of either where it fits one run alone.
+        Its id or its name, or the beginning of either where it fits one run alone; a Run is taken as it is.
 
     Raises
     ------
     LabError
         If there is no such run, or are several.
     """
-    return Run(find(id))
+    return id if isinstance(id, Run) else Run(find(id))
 
 
 def runs(tag: str | None = None, archived: bool | None = None) -> list[Run]:

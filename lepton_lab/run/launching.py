@@ -13,11 +13,10 @@ from ..errors import LabError, SpecError
 from ..launchers import LAUNCHERS, Ready
 from ..spec import OWN, Spec
 from ..store import shipping, trained
-from ..store.finding import find
 from ..store.folder import RunFolder
 from ..tables import TABLES, pick, table
 from .checks import Allowed, Own, checks
-from .handle import Run
+from .handle import Run, attach
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -115,7 +114,7 @@ def compress(run: Run | str, chain: Any, data: Any = None, **changes: Any) -> Ru
     SpecError, LabError
         Before anything starts: a chain that can't work, or a parent without a model.
     """
-    parent = run if isinstance(run, Run) else Run(find(run))
+    parent = attach(run)
     if "model" in changes:
         raise SpecError(f"model={changes['model']!r}: the model is that of the run that is compressed; leave it out")
     changes = {"epochs": EPOCHS, "name": "", **changes}

@@ -55,8 +55,6 @@ def table(of: Iterable[Run | str] | None = None) -> pd.DataFrame:
 
 
 def _run(one: Run | str) -> Run:
-    if isinstance(one, Run):
-        return one
-    if not isinstance(one, str):
+    if not isinstance(one, (Run, str)):
         raise SpecError(f"table takes runs or their ids, not a {type(one).__name__}: lab.table(lab.runs())")
     return attach(one)

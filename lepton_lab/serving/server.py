@@ -10,7 +10,6 @@ import secrets
 import select
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..artifacts import container
 from ..errors import LabError, SpecError, needs
-from ..host import environment
+from ..host import child
 from ..run.handle import Run
 from ..store.trained import ARTIFACT
 from .client import Client
@@ -114,12 +113,11 @@ class Server:
         numbers = [theirs.fileno(), listening.fileno()]
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (read when it has ended)
         with theirs:
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", "-c", CODE, *map(str, numbers), str(0 if detach else self._owner)],
+            self._process = child(
+                ["-c", CODE, *map(str, numbers), str(0 if detach else self._owner)],
                 stdin=subprocess.DEVNULL,
                 stdout=self._errors,
                 stderr=self._errors,
-                env=environment(),
                 pass_fds=numbers,
                 start_new_session=True,  # Jupyter's interrupt is not meant for it
             )

@@ -12,10 +12,9 @@ from ..charts.arms import Arm, Arms
 from ..charts.pareto import OF_SEED
 from ..errors import LabError, SpecError, shown, unknown
 from ..files import read_json
-from ..run.handle import Run
+from ..run.handle import Run, attach
 from ..section import NONE, Section, table
 from ..stats import LEVEL, Interval, interval
-from ..store.finding import find
 from ..store.folder import ENDED, MEASURES
 
 if TYPE_CHECKING:
@@ -262,7 +261,7 @@ def _runs(name: str, arm: Any) -> list[Run]:
     """Runs of an arm, of which each has a seed of its own and is done."""
     if isinstance(arm, (Run, str)):
         arm = [arm]
-    runs = [Run(find(one)) if isinstance(one, str) else one for one in arm] if isinstance(arm, Sequence) else [arm]
+    runs = [attach(one) if isinstance(one, str) else one for one in arm] if isinstance(arm, Sequence) else [arm]
     for one in runs:
         if not isinstance(one, Run):
             raise SpecError(f"arms: {name!r} holds {shown(one)}; it must be runs, or a number for each seed")

@@ -9,11 +9,10 @@ from ..charts.maps import Maps, Sample
 from ..engine.feed import by_itself
 from ..errors import LabError, SpecError, needs, shown, unknown
 from ..measures.sources import run_data
-from ..run.handle import Run
+from ..run.handle import Run, attach
 from ..spec import CELL
 from ..store import trained
-from ..store.finding import find
-from ..store.folder import ENDED, RunFolder
+from ..store.folder import ENDED
 from ..store.naming import labels
 
 if TYPE_CHECKING:
@@ -74,7 +73,7 @@ def explain(run: Run | str, *, samples: int = 4, method: str = "integrated_gradi
         raise SpecError(f"method={shown(method)}: {unknown('method', str(method), METHODS)}")
     if isinstance(samples, bool) or not isinstance(samples, int) or not 1 <= samples <= MOST:
         raise SpecError(f"samples={shown(samples)}: must be a whole number from 1 to {MOST}")
-    run = run if isinstance(run, Run) else Run(find(run))
+    run = attach(run)
     models, control = _models(run)
     attribute = _captum(method)
     data = run_data(run)
@@ -128,7 +127,7 @@ def _models(run: Run) -> tuple[dict[str, nn.Module], nn.Module | None]:
     if (state := run.state) != "done":
         remedy = "resume it" if state in ENDED else "wait for its end with run.wait()"
         raise LabError(f"run {run.id!r} is {state}: explain compares what its whole chain made; {remedy} first")
-    dense, control = trained.peers(RunFolder(run.folder))
+    dense, control = trained.peers(run.store)
     return {"dense": dense, "compressed": run.model()}, control
 
 

@@ -18,7 +18,7 @@ from ..run.handle import POLL, Run
 from ..run.launching import make, start
 from ..run.steering import MOVED
 from ..section import NONE, Section, table
-from ..spec import Spec
+from ..spec import Spec, step_samples
 from ..store.folder import ENDED
 from ..tables import entry_options
 from .contenders import contenders
@@ -238,17 +238,11 @@ def _row(run: Run, reference: Run | None) -> dict[str, Any]:
         **{name: last.get(name) for name in ("val_loss", "test_accuracy")},
         **(known._asdict() if known else dict.fromkeys(Equality._fields)),
         "step_s": seconds,
-        "samples_per_s": _batch(run) / seconds if seconds else None,
+        "samples_per_s": step_samples(spec, run.facts["samples"]) / seconds if seconds else None,
         **found._asdict(),
         "to_loss_s": _reached(run, reference) if reference else None,
         "problem": _problem(run, state),
     }
-
-
-def _batch(run: Run) -> int:
-    """Samples of a step over all ranks."""
-    samples = run.facts["samples"]
-    return samples if run.spec.optimizer == "gd" else min(run.spec.batch_size, samples)
 
 
 def _reached(run: Run, reference: Run) -> float | None:

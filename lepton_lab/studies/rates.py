@@ -15,7 +15,7 @@ from ..optimizers import RANGE_TEST
 from ..run.checks import Own, checks
 from ..run.handle import POLL, Run
 from ..run.launching import changed, make, start
-from ..spec import Spec
+from ..spec import Spec, step_samples
 from ..store.folder import ENDED
 from ..store.naming import title
 
@@ -90,16 +90,11 @@ def _check(spec: Spec, lowest: float, highest: float, steps: int) -> None:
 def _rising(spec: Spec, own: Own, lowest: float, highest: float, steps: int) -> Spec:
     """The spec of the run: as many epochs as the steps need, without evaluations and checkpoints between."""
     data = own.splits(spec) or (None if "dataset" in spec.own else datasets.load(spec))
-    n = _samples(data.train) if data else 1
-    batch = n if spec.optimizer == "gd" else min(spec.batch_size, n)
-    epochs = -(-steps // -(-n // batch))
+    n = datasets.length(data.train) if data else 1
+    epochs = -(-steps // -(-n // step_samples(spec, n)))
     found = changed(spec, {"schedule": RANGE_TEST, "lr": float(highest), "warmup": 0, "epochs": epochs, "name": NAME})
     found = found.replace(eval_every=0, checkpoint_every=0)
     return found.replace(options={**found.options, "low": lowest / highest, "steps": steps})
-
-
-def _samples(part: Any) -> int:
-    return len(part[0]) if isinstance(part, tuple) else len(part)
 
 
 def _follow(run: Run, steps: int) -> None:

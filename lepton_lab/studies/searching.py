@@ -13,11 +13,10 @@ from ..compressors import COMPRESSORS
 from ..errors import LabError, SpecError, needs, unknown, whole
 from ..run.checks import Own, splits
 from ..run.estimates import Estimate, estimate, measured
-from ..run.handle import Run
+from ..run.handle import Run, attach
 from ..run.launching import EPOCHS, changed, compress
 from ..section import NONE, Section, table
 from ..store.control import send
-from ..store.finding import find
 from ..store.folder import ENDED
 
 if TYPE_CHECKING:
@@ -92,7 +91,7 @@ def search(
         If a limit is refused, or the parent has no model.
     """
     needs("search", "optuna")
-    parent = run if isinstance(run, Run) else Run(find(run))
+    parent = attach(run)
     if not isinstance(budget, Mapping) or not budget:
         raise SpecError(f"budget={budget!r}: must hold at least one of {', '.join(BUDGET)}")
     for name, limit in budget.items():

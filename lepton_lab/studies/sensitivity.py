@@ -14,10 +14,8 @@ from ..charts.heat import Heat
 from ..errors import SpecError
 from ..losses import Criterion
 from ..metrics import METRICS, main
-from ..run.handle import Run
+from ..run.handle import Run, attach
 from ..store import shipping
-from ..store.finding import find
-from ..store.folder import RunFolder
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -151,7 +149,7 @@ def sensitivity(
     from ..compressors.groups import Structure
     from ..compressors.layers import unparametrized
 
-    run = run if isinstance(run, Run) else Run(find(run))
+    run = attach(run)
     ratios = [*ratios] if isinstance(ratios, Iterable) else ratios
     if not isinstance(ratios, list) or not all(isinstance(ratio, Real) and 0 < ratio < 1 for ratio in ratios):
         raise SpecError(f"ratios={ratios!r}: must be a list of fractions of a layer, each between 0 and 1")
@@ -162,7 +160,7 @@ def sensitivity(
     if y.is_floating_point():
         raise SpecError(f"run {run.id!r} is a regression: its answers are not right or wrong, so nothing is scanned")
     example = x[:2].clone()
-    criterion = Criterion(shipping.unpack(RunFolder(run.folder), ("loss",)).get("loss") or cross_entropy)
+    criterion = Criterion(shipping.unpack(run.store, ("loss",)).get("loss") or cross_entropy)
     metric = METRICS[main()](data, criterion)
     whole = judged(module, x, y, metric)
     structure = Structure(copy.deepcopy(module), example)

@@ -38,9 +38,7 @@ def test_overlay(notebook, tmp_path):
     book.wait_state("stopped")
     assert book.run("print(live.steered, runs[3].wait(30))") == "3 stopped\n"
     page.locator(".ll-live").get_by_role("button", name="lr=0.01, epochs=2").click()
-    wait_for(
-        lambda: "lr=0.01" not in page.locator(".ll-chart").first.get_attribute("aria-label"), "it is still drawn"
-    )
+    wait_for(lambda: "lr=0.01" not in page.locator(".ll-chart").first.get_attribute("aria-label"), "it is still drawn")
     with page.expect_download() as download:
         page.get_by_role("button", name="Save the loss as a picture").click()
     assert download.value.suggested_filename.endswith("-loss.png")

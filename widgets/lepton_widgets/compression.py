@@ -74,7 +74,7 @@ class Compression(Shown, ipw.VBox):
         self._closed = threading.Event()  # first of all, since an object that is refused is closed too
         self.live: Live | None = None
         self._slot: Stack | None = None
-        self.parent = run if isinstance(run, lab.Run) else lab.attach(run)
+        self.parent = lab.attach(run)
         self.run: lab.Run | None = None
         self.estimate: Estimate | None = None
         self._changes = changes

@@ -66,7 +66,7 @@ class Sketch:
 
     def end(self) -> None:
         """Stop it, if it still goes, and wait until it is gone, or it would take cores from the next."""
-        folder, deadline = RunFolder(self.run.folder), time.monotonic() + PATIENCE
+        folder, deadline = self.run.store, time.monotonic() + PATIENCE
         if folder.state not in ENDED:
             self.run.stop()
         while folder.alive and time.monotonic() < deadline:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from pathlib import Path
 from statistics import mean
 from typing import Any
 
@@ -16,10 +15,10 @@ Span = dict[str, Any]
 ASKED = ("strategy", "world", "options")  # what costs follow from, and may change when a run goes on
 
 
-def recorded(folder: Path) -> list[dict[str, Any]]:
+def recorded(folder: RunFolder) -> list[dict[str, Any]]:
     """What each rank recorded of the latest few steps, in order of rank; none from before a change of ASKED."""
-    spec = RunFolder(folder).spec.to_dict()
-    firsts = [path for place in (folder / "timeline").glob("step-*") if (path := place / "rank0.json").exists()]
+    spec = folder.spec.to_dict()
+    firsts = [path for place in (folder.path / "timeline").glob("step-*") if (path := place / "rank0.json").exists()]
     for first in sorted(firsts, key=lambda path: path.stat().st_mtime_ns, reverse=True):
         found = [read_json(first.with_name(f"rank{rank}.json")) for rank in range(spec["world"])]
         if all(window and all(window.get(name) == spec[name] for name in ASKED) for window in found):

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ... import host
+from ...host import child
 from ...store.failure import Failure
 from ...store.folder import RunFolder
 from .. import devices
@@ -48,7 +48,6 @@ class Warm:
         self._output = os.memfd_create("lepton-lab-output")
         self.channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         environment = {
-            **host.environment(),
             # Threads that a library starts at import would not survive the forks.
             "OMP_NUM_THREADS": "1",
             "OPENBLAS_NUM_THREADS": "1",
@@ -60,13 +59,12 @@ class Warm:
         # Of us, for it to see our end: that of the socket may never come, where a child that we forked holds it open.
         us = os.pidfd_open(os.getpid())
         with theirs:
-            self.process = subprocess.Popen(
-                # -P: no module of the user's folder shadows ours
-                [sys.executable, "-P", "-c", CODE, str(theirs.fileno()), str(us), str(int(stay))],
+            self.process = child(
+                ["-c", CODE, str(theirs.fileno()), str(us), str(int(stay))],
+                environment,
                 stdin=subprocess.DEVNULL,
                 stdout=self._output,
                 stderr=self._output,
-                env=environment,
                 pass_fds=[theirs.fileno(), us],
                 start_new_session=True,
             )

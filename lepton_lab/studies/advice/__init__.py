@@ -13,7 +13,6 @@ from ...run.checks import Own, named, splits
 from ...run.handle import Run
 from ...section import NONE, Section, table
 from ...spec import Spec
-from ...store.folder import RunFolder
 from ...strategies.work import Cost, shown
 from ...tables import table as family
 from ..contenders import entries, fields
@@ -159,7 +158,7 @@ def advise(
     """
     if isinstance(spec, Run):
         run, spec = spec, spec.spec
-        own = Own.shipped(RunFolder(run.folder))
+        own = Own.shipped(run.store)
         work = rehearsed(spec, own)
         rows = [row(spec, work, {}, own), *_rows(spec, work, worlds, strategies, own)]
         rows[0].measured = measured(run) if rows[0].cost else {}

@@ -16,12 +16,13 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from ...datasets import length
 from ...engine.feed import Feed
 from ...errors import SpecError, shown
 from ...losses import Criterion, usual_loss
 from ...metrics import counted
 from ...models import make
-from ...spec import Spec
+from ...spec import Spec, step_samples
 from ...strategies.base import Single, takes_channels_last
 from ...strategies.work import BACKWARD, FORWARD, GRADIENT, KEPT, LOSS, PASSING, Amount, Event, Held, Workload
 from ...tables import pick, table
@@ -71,13 +72,13 @@ def rehearse(spec: Spec, data: Data, model: Any = None, loss: Any = None) -> Wor
         if unknown.size <= LARGEST and (why := _failure(alone, data, model, loss)):
             raise SpecError(f"model={spec.model!r}: a step of a few samples fails: {why}") from unknown
         raise
-    n = len(data.train[0]) if isinstance(data.train, tuple) else len(data.train)
+    n = length(data.train)
     if spec.optimizer == "gd":  # all samples in a step, which Feed cuts by batch_size
         spec = spec.model_copy(update={"accumulate": -(-n // spec.batch_size)})
     return Workload(
         spec=spec,
         model=strategy.module,
-        batch=n if spec.optimizer == "gd" else min(spec.batch_size, n),
+        batch=step_samples(spec, n),
         held=_held(strategy),
         saved=_amounts(few.saved, more.saved),
         outputs=_amounts(few.outputs, more.outputs),

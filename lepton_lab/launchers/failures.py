@@ -17,6 +17,7 @@ from ..files import read_json, write_json
 from ..store import shipping
 from ..store.failure import Failure
 from ..store.folder import RunFolder
+from ..store.story import Story
 from . import resources
 
 STILL = 10.0  # seconds without a step after which that is said
@@ -151,7 +152,7 @@ def first(
             error = {"t": t, "rank": rank, **_exit(code, folder.path / "logs" / f"rank{rank}.log")}
         if error is not None:
             candidates.append(error)
-        if seen := (error or {}).get("waits") or _waits(folder, rank):
+        if seen := (error or {}).get("waits") or folder.system(rank).get("waits"):
             waits[rank] = seen
     cause = min(candidates, key=lambda e: (e["rank"] in orderly, bool(VICTIM.search(e["message"])), e["t"]))
     steps = {rank: _last_step(folder, rank) for rank in ended}
@@ -186,11 +187,6 @@ def _exit(code: int, log: Path) -> dict[str, Any]:
     return {"type": name, "message": f"the process was killed by {name}{hint}"}
 
 
-def _waits(folder: RunFolder, rank: int) -> str:
-    """What a rank that said nothing at its end was waiting in, if it had stood still for a while."""
-    last = next((row for row in reversed(folder.latest(rank)) if row["kind"] == "system"), {})
-    return last.get("waits", "")
-
-
 def _last_step(folder: RunFolder, rank: int) -> int:
-    return max((row["step"] for row in folder.latest(rank) if "step" in row), default=0)
+    told = Story.of(folder.spec).add(folder.latest(rank)).ranks.get(rank)
+    return told.step if told else 0

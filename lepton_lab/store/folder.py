@@ -17,9 +17,8 @@ from ..disks import remedy, why
 from ..errors import LabError, SpecError
 from ..files import home, read_json, write_json
 from ..spec import Spec
+from .events import Events
 from .failure import Failure
-from .story import Story, rewound
-from .tail import Tail, parse
 from .trust import close_to_others
 
 FORMAT = 1
@@ -33,7 +32,7 @@ LABELS = "labels.json"
 """In the folder of a run: what people call it."""
 
 
-class RunFolder:
+class RunFolder(Events):
     """
     Read and write one run folder.
 
@@ -290,45 +289,6 @@ class RunFolder:
     def checkpoint(self, step: int) -> Path:
         """Folder of the checkpoint of a step."""
         return self.path / "checkpoints" / f"step-{step:08d}"
-
-    def rows(self, kind: str | None = None) -> list[dict[str, Any]]:
-        """All events, or those of a kind, in order of time, without what a resumed run repeated."""
-        rows = sorted(rewound(Tail(self.path).read()), key=lambda row: row["t"])
-        return [row for row in rows if kind is None or row["kind"] == kind]
-
-    def story(self) -> Story:
-        """What the run did up to now."""
-        story, tail, fresh = Story.of(self.spec), Tail(self.path), True
-        while fresh:
-            fresh = False
-            for rows in tail.portions():
-                story.add(rows)
-                fresh = True
-        return story
-
-    def glance(self) -> Story:
-        """How the run stands, from its state and the end of each rank's file: cheap however long the run."""
-        story = Story.of(self.spec).add(parse(self._end(0)))
-        story.add([row for rank in range(story.world) if (row := self.system(rank))])
-        return story.add([{**self.facts, "kind": "state", "rank": 0}])
-
-    def system(self, rank: int) -> dict[str, Any]:
-        """The newest system event of a rank, or {} where the end of its file has none."""
-        text = self._end(rank)
-        at = text.rfind(b'{"kind": "system"')
-        return next(parse(text[at:].split(b"\n", 1)[0]), {}) if at >= 0 else {}
-
-    def latest(self, rank: int = 0, size: int = 256 * 1024) -> list[dict[str, Any]]:
-        """The newest events of a rank, from the last `size` bytes: about a second of it, however long the run."""
-        return rewound(list(parse(self._end(rank, size))))
-
-    def _end(self, rank: int, size: int = 256 * 1024) -> bytes:
-        try:
-            with (self.path / "events" / f"rank{rank}.jsonl").open("rb") as file:
-                file.seek(max(0, os.fstat(file.fileno()).st_size - size))
-                return file.read()
-        except FileNotFoundError:
-            return b""
 
 
 @contextlib.contextmanager

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from bisect import bisect_left
+from array import array
+from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from functools import cached_property
@@ -47,10 +48,10 @@ class Rank:
         self.merged = 0
         """How many steps of its track are merged with those of the other ranks."""
 
-    @property
-    def next(self) -> float:
-        """The first step that is not merged yet, where there is one."""
-        return self.track.x[self.merged]
+    def unmerged(self, step: float) -> Track:
+        """Its training steps up to one that were not asked for yet."""
+        begin, self.merged = self.merged, bisect_right(self.track.x, step)
+        return self.track.part(begin, self.merged)
 
     @property
     def reach(self) -> float:
@@ -199,15 +200,9 @@ class Story:
                 return ranks[0].track if ranks else Track()
             self._merged = Track(1 + max(rank.track.version for rank in ranks))
         reach = min(rank.reach for rank in ranks)
-        while waiting := [rank for rank in ranks if rank.merged < len(rank.track)]:
-            step = min(rank.next for rank in waiting)
-            if step > reach:
-                break
-            telling = [rank for rank in waiting if rank.next == step]
-            end = min((rank.next for rank in waiting if rank.next > step), default=math.inf)
-            count = _together(self._merged, telling, min(reach, end - 1))
-            for rank in telling:
-                rank.merged += count
+        pieces = [rank.unmerged(reach) for rank in ranks]
+        if any(pieces):
+            self._merged.extend(_together(pieces))
         return self._merged
 
     @property
@@ -317,33 +312,28 @@ class Story:
         return counts
 
 
-def _together(merged: Track, ranks: list[Rank], last: float) -> int:
-    """Append the next steps up to `last` that ranks tell of alike; returns how many."""
+def _together(tracks: list[Track]) -> Track:
+    """The steps of several ranks as one track."""
     import numpy as np
 
-    begins, length = [rank.merged for rank in ranks], min(len(rank.track) - rank.merged for rank in ranks)
+    def joined(name: str) -> Any:
+        return np.concatenate([track.columns.get(name) or [math.nan] * len(track) for track in tracks])
 
-    def told(name: str) -> Any:  # (ranks, steps)
-        columns = [rank.track.x if name == "step" else rank.track.columns.get(name) for rank in ranks]
-        missing = np.full(length, math.nan)
-        return np.array([c[at : at + length] if c else missing for c, at in zip(columns, begins, strict=True)])
-
-    steps = told("step")
-    alike = (steps == steps[0]).all(0) & (steps[0] <= last)
-    count = length if alike.all() else int(alike.argmin())
-    samples = told("samples")
-    total = sum(samples)
-    names = {name for rank in ranks for name in rank.track.columns} - {"samples"}
-    columns = {"samples": total, "ranks": np.full(length, len(ranks))} if "t" in names else {}
-    for name in names:
-        values = told(name)
+    steps, place = np.unique(np.concatenate([track.x for track in tracks]), return_inverse=True)
+    samples, names = joined("samples"), {name for track in tracks for name in track.columns}
+    total, merged = np.bincount(place, samples), Track()
+    columns = {"samples": total, "ranks": np.bincount(place)} if "t" in names else {}
+    for name in names - {"samples"}:
+        values = joined(name)
         if name in AROUND:
-            columns[name] = values.max(0)
+            columns[name] = np.full(len(steps), -math.inf)
+            np.maximum.at(columns[name], place, values)
         else:
-            weighed = sum(np.where(samples > 0, values * samples, 0.0))
-            columns[name] = np.divide(weighed, total, out=np.full(length, math.nan), where=total > 0)
-    merged.extend(steps[0][:count].tolist(), {name: column[:count].tolist() for name, column in columns.items()})
-    return count
+            with np.errstate(invalid="ignore"):  # of a step without samples
+                columns[name] = np.bincount(place, np.where(samples > 0, values * samples, 0.0)) / total
+    merged.x.extend(steps.tolist())
+    merged.columns = {name: array("d", column.tolist()) for name, column in columns.items()}
+    return merged
 
 
 def begun(note: Row) -> str:

@@ -41,9 +41,9 @@ class Tail:
                     text = file.read(most)
                     if b"\n" not in text:  # a single line longer than `most`
                         text += file.readline()
-                text = text[: text.rfind(b"\n") + 1]
-                self._offsets[entry.name] = offset + len(text)
-                yield list(parse(text))
+                if text := text[: text.rfind(b"\n") + 1]:
+                    self._offsets[entry.name] = offset + len(text)
+                    yield list(parse(text))
 
     def read(self) -> list[dict[str, Any]]:
         """Events appended since the last call, in each file's order."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from array import array
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from itertools import compress
 from typing import Any, NamedTuple
 
 
@@ -62,13 +63,20 @@ class Track:
                 if len(column) == count:
                     column.append(math.nan)
 
-    def extend(self, steps: Sequence[float], columns: Mapping[str, Sequence[float]]) -> None:
-        """Add steps after the last, and their values."""
-        count = len(self.x)
-        self.x.extend(steps)
-        for name in self.columns.keys() | columns.keys():
+    def part(self, begin: int, end: int) -> Track:
+        """A copy of the steps from one place to before another."""
+        track = Track()
+        track.x = self.x[begin:end]
+        track.columns = {name: column[begin:end] for name, column in self.columns.items()}
+        return track
+
+    def extend(self, later: Track) -> None:
+        """Add steps that come after the last."""
+        count = len(self)
+        self.x.extend(later.x)
+        for name in self.columns.keys() | later.columns.keys():
             column = self.columns.setdefault(name, array("d", [math.nan]) * count)
-            column.extend(columns.get(name) or [math.nan] * len(steps))
+            column.extend(later.columns.get(name) or array("d", [math.nan]) * len(later))
 
     def cut(self, step: float) -> None:
         """Drop what stands from a step on."""
@@ -80,11 +88,9 @@ class Track:
 
     def points(self, name: str, start: int = 0) -> tuple[array[float], array[float]]:
         """Steps from place `start` on that have a value of this name, and the values."""
-        x, y = self.x[start:], self.columns.get(name, array("d"))[start:]
-        if not any(map(math.isnan, y)):
-            return x[: len(y)], y
-        known = [(step, value) for step, value in zip(x, y, strict=True) if not math.isnan(value)]
-        return array("d", (step for step, _ in known)), array("d", (value for _, value in known))
+        y = self.columns.get(name, array("d"))[start:]
+        known = [value == value for value in y]
+        return array("d", compress(self.x[start:], known)), array("d", compress(y, known))
 
     def curve(self, name: str) -> Curve:
         """The points of a name."""

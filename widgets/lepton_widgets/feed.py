@@ -43,7 +43,7 @@ class Feed:
             fresh = False
             for tail, story in zip(self._tails, self.stories, strict=True):
                 for rows in tail.portions():
-                    fresh = fresh or bool(rows)
+                    fresh = True
                     with self._lock:
                         story.add(rows)
             return alive or fresh

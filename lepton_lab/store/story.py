@@ -124,19 +124,20 @@ class Story:
             if (kind := row["kind"]) in take:
                 if (rank := self.ranks.get(row["rank"])) is None:
                     rank = self.ranks[row["rank"]] = Rank()
-                rank.step = max(rank.step, row.get("step") or 0)
+                if row.get("step", 0) > rank.step:
+                    rank.step = row["step"]
                 take[kind](rank, row)
         return self
 
     def _train(self, rank: Rank, row: Row) -> None:
-        step = row["step"]
-        if step <= rank.track.last or (self._merged is not None and step <= self._merged.last):
+        step, merged = row["step"], self._merged
+        if step <= rank.track.last or (merged is not None and step <= merged.last):
             self._void(rank, step)
         if self.first is None or row["t"] < self.first:
             self.first = row["t"]
         rank.lr = row.get("lr", rank.lr)
-        names = row if row["samples"] else AROUND
-        rank.track.append(step, {name: row[name] for name in names if name not in self._omitted})
+        values = row if row["samples"] else {name: row[name] for name in AROUND if name in row}
+        rank.track.append(step, values, self._omitted)
 
     def _void(self, rank: Rank, step: float) -> None:
         """Forget what a rank told from a step on, and what was merged of it."""

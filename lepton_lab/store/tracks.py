@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from array import array
 from bisect import bisect_left
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from itertools import compress
 from typing import Any, NamedTuple
 
@@ -46,19 +46,22 @@ class Track:
         """The last step; 0 before the first."""
         return self.x[-1] if self.x else 0.0
 
-    def append(self, step: float, values: Mapping[str, Any]) -> None:
-        """Add a step's numbers; all else in `values` is left out. It replaces what stands from this step on."""
+    def append(self, step: float, values: Mapping[str, Any], omitted: Collection[str] = ()) -> None:
+        """Add a step's numbers, without those `omitted`; they replace what stands from this step on."""
         if self.x and step <= self.x[-1]:
             self.cut(step)
-        count = len(self.x)
+        count, filled = len(self.x), 0
         self.x.append(step)
         for name, value in values.items():
+            if name in omitted:
+                continue
             if (column := self.columns.get(name)) is None:
                 if not isinstance(value, (int, float)):
                     continue
                 column = self.columns[name] = array("d", [math.nan]) * count
             column.append(math.nan if value is None else value)
-        if len(values) != len(self.columns):
+            filled += 1
+        if filled < len(self.columns):
             for column in self.columns.values():
                 if len(column) == count:
                     column.append(math.nan)

@@ -101,7 +101,7 @@ def once(home, _stock):
         key = f"{make.__module__}.{make.__qualname__}{values}"
         if key not in made:
             run = make(*values)
-            until(lambda: not run._folder.alive)  # its last process may be writing
+            until(lambda: not run.store.alive)  # its last process may be writing
             made[key] = [run.id, *_ancestors(run)]
             for id in made[key]:
                 shutil.copytree(home / "runs" / id, folder / id, dirs_exist_ok=True)

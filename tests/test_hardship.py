@@ -153,7 +153,7 @@ def ended(tmp_path_factory):
         run = lab.launch(lab.Spec(dataset="digits", model="mlp", batch_size=64, world=2, epochs=100_000))
         until(lambda: len(run.rows("eval")) > 4, 60)
         run.stop()
-        assert run.wait(60) == "stopped" and len(RunFolder(run.folder).checkpoints()) == 2
+        assert run.wait(60) == "stopped" and len(run.store.checkpoints()) == 2
         yield run.folder
 
 

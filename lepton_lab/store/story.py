@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from array import array
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from functools import cached_property
@@ -12,51 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 from ..chains import epochs
 from . import pace
-from .tracks import Curve, Track
+from .tracks import AROUND, Curve, Rank, Track, together
 
 if TYPE_CHECKING:
     from ..spec import Spec
 
 METRICS = ("loss", "accuracy")
 SPLITS = ("train", "val", "test")
-AROUND = ("t", "epoch", "lr", "samples")
-"""What a row of a training step tells beside its metrics."""
 STANDING = ("memory", "gpu_memory", "samples_per_s", "steps_per_s", "device", "threads")
 """What a rank tells of itself now and then; the latest holds."""
 
 Row = Mapping[str, Any]
-
-
-class Rank:
-    """What one rank has told."""
-
-    def __init__(self) -> None:
-        self.track = Track()
-        """Its training steps."""
-        self.step = 0
-        """Optimizer steps done, whether it told of each or not."""
-        self.lr: float | None = None
-        """Learning rate of its last step."""
-        self.facts: dict[str, Any] = {}
-        """The latest of STANDING, and under `waits` what it waits in."""
-        self.peaks: dict[str, float] = {}
-        """The most of memory and gpu_memory so far, in bytes."""
-        self.gone = False
-        """Whether the run goes on without it."""
-        self.floor = -1.0
-        """Nothing more can come of it up to this step; -1 before its first rewind."""
-        self.merged = 0
-        """How many steps of its track are merged with those of the other ranks."""
-
-    def unmerged(self, step: float) -> Track:
-        """Its training steps up to one that were not asked for yet."""
-        begin, self.merged = self.merged, bisect_right(self.track.x, step)
-        return self.track.part(begin, self.merged)
-
-    @property
-    def reach(self) -> float:
-        """The step up to which all of it is known."""
-        return math.inf if self.gone else max(self.track.last, self.floor)
 
 
 class Story:
@@ -203,7 +167,7 @@ class Story:
         reach = min(rank.reach for rank in ranks)
         pieces = [rank.unmerged(reach) for rank in ranks]
         if any(pieces):
-            self._merged.extend(_together(pieces))
+            self._merged.extend(together(pieces))
         return self._merged
 
     @property
@@ -311,30 +275,6 @@ class Story:
             parts = self._parts[life - 1][1] if life else several
             counts.append(int(count * parts // several))
         return counts
-
-
-def _together(tracks: list[Track]) -> Track:
-    """The steps of several ranks as one track."""
-    import numpy as np
-
-    def joined(name: str) -> Any:
-        return np.concatenate([track.columns.get(name) or [math.nan] * len(track) for track in tracks])
-
-    steps, place = np.unique(np.concatenate([track.x for track in tracks]), return_inverse=True)
-    samples, names = joined("samples"), {name for track in tracks for name in track.columns}
-    total, merged = np.bincount(place, samples), Track()
-    columns = {"samples": total, "ranks": np.bincount(place)} if "t" in names else {}
-    for name in names - {"samples"}:
-        values = joined(name)
-        if name in AROUND:
-            columns[name] = np.full(len(steps), -math.inf)
-            np.maximum.at(columns[name], place, values)
-        else:
-            with np.errstate(invalid="ignore"):  # of a step without samples
-                columns[name] = np.bincount(place, np.where(samples > 0, values * samples, 0.0)) / total
-    merged.x.extend(steps.tolist())
-    merged.columns = {name: array("d", column.tolist()) for name, column in columns.items()}
-    return merged
 
 
 def begun(note: Row) -> str:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 from array import array
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Mapping
 from itertools import compress
 from typing import Any, NamedTuple
+
+AROUND = ("t", "epoch", "lr", "samples")
+"""What a row of a training step tells beside its metrics."""
 
 
 class Curve(NamedTuple):
@@ -103,3 +106,59 @@ class Track:
     def latest(self, name: str) -> float | None:
         """The last value of a name, or None."""
         return next((value for value in reversed(self.columns.get(name, ())) if not math.isnan(value)), None)
+
+
+class Rank:
+    """What one rank has told."""
+
+    def __init__(self) -> None:
+        self.track = Track()
+        """Its training steps."""
+        self.step = 0
+        """Optimizer steps done, whether it told of each or not."""
+        self.lr: float | None = None
+        """Learning rate of its last step."""
+        self.facts: dict[str, Any] = {}
+        """The latest of STANDING, and under `waits` what it waits in."""
+        self.peaks: dict[str, float] = {}
+        """The most of memory and gpu_memory so far, in bytes."""
+        self.gone = False
+        """Whether the run goes on without it."""
+        self.floor = -1.0
+        """Nothing more can come of it up to this step; -1 before its first rewind."""
+        self.merged = 0
+        """How many steps of its track are merged with those of the other ranks."""
+
+    def unmerged(self, step: float) -> Track:
+        """Its training steps up to one that were not asked for yet."""
+        begin, self.merged = self.merged, bisect_right(self.track.x, step)
+        return self.track.part(begin, self.merged)
+
+    @property
+    def reach(self) -> float:
+        """The step up to which all of it is known."""
+        return math.inf if self.gone else max(self.track.last, self.floor)
+
+
+def together(tracks: list[Track]) -> Track:
+    """The steps of several ranks as one track; see `Story` for how they are merged."""
+    import numpy as np
+
+    def joined(name: str) -> Any:
+        return np.concatenate([track.columns.get(name) or [math.nan] * len(track) for track in tracks])
+
+    steps, place = np.unique(np.concatenate([track.x for track in tracks]), return_inverse=True)
+    samples, names = joined("samples"), {name for track in tracks for name in track.columns}
+    total, merged = np.bincount(place, samples), Track()
+    columns = {"samples": total, "ranks": np.bincount(place)} if "t" in names else {}
+    for name in names - {"samples"}:
+        values = joined(name)
+        if name in AROUND:
+            columns[name] = np.full(len(steps), -math.inf)
+            np.maximum.at(columns[name], place, values)
+        else:
+            with np.errstate(invalid="ignore"):  # of a step without samples
+                columns[name] = np.bincount(place, np.where(samples > 0, values * samples, 0.0)) / total
+    merged.x.extend(steps.tolist())
+    merged.columns = {name: array("d", column.tolist()) for name, column in columns.items()}
+    return merged

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import html
 from dataclasses import asdict, dataclass, field
 from statistics import median
 from typing import Any
+
+from ..section import escaped, in_html, in_text
 
 
 @dataclass(frozen=True)
@@ -106,18 +107,11 @@ class Measured:
 
     def __str__(self) -> str:
         rows = self.rows()
-        widths = {name: max(len(name), *(len(row[name]) for row in rows)) for name in rows[0]}
-        lines = ["  ".join(name.ljust(width) for name, width in widths.items())]
-        lines += ["  ".join(row[name].ljust(width) for name, width in widths.items()) for row in rows]
-        return "\n".join([*(line.rstrip() for line in lines), self.how()])
+        return f"{in_text(rows[0], [row.values() for row in rows])}\n{self.how()}"
 
     def _repr_html_(self) -> str:
         rows = self.rows()
-        head = "".join(f"<th>{html.escape(name)}</th>" for name in rows[0])
-        body = "".join(
-            "<tr>" + "".join(f"<td>{html.escape(value)}</td>" for value in row.values()) + "</tr>" for row in rows
-        )
-        return f"<table><tr>{head}</tr>{body}</table><p>{html.escape(self.how())}</p>"
+        return f"{in_html(rows[0], [row.values() for row in rows])}<p>{escaped(self.how())}</p>"
 
 
 def _row(measured: Measured, speedup: Any) -> dict[str, str]:

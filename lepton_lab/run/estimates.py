@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import html
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ from .. import errors
 from ..artifacts import About, schemes
 from ..files import read_json
 from ..measures import latency, sizes
+from ..section import escaped, in_html, in_text
 from ..spec import Spec
 from ..store.folder import MEASURES
 from ..tables import table
@@ -93,18 +93,10 @@ class Estimate:
         ]
 
     def __str__(self) -> str:
-        lines = [HEADS, *self.rows()]
-        told = "\n".join("  ".join(f"{cell:<24}" for cell in line).rstrip() for line in lines)
-        return f"{told}\n{NOTE}"
+        return f"{in_text(HEADS, self.rows())}\n{NOTE}"
 
     def _repr_html_(self) -> str:
-        head = "".join(f"<th scope='col'>{name}</th>" for name in HEADS)
-        body = "".join(
-            f"<tr><th scope='row'>{html.escape(first)}</th>{''.join(f'<td>{html.escape(cell)}</td>' for cell in rest)}"
-            "</tr>"
-            for first, *rest in self.rows()
-        )
-        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table><p>{html.escape(NOTE)}</p>"
+        return f"{in_html(HEADS, self.rows())}<p>{escaped(NOTE)}</p>"
 
 
 HEADS = ("", "as it is", "estimate", "less")

@@ -14,6 +14,7 @@ import traitlets
 import lepton_lab as lab
 from lepton_lab.errors import LabError
 from lepton_lab.run.estimates import Estimate, label, measured, shown
+from lepton_lab.section import in_html
 from lepton_lab.store.folder import ENDED
 from lepton_lab.tables import table
 
@@ -251,15 +252,8 @@ class Compression(Shown, ipw.VBox):
         return lines
 
     def _table(self) -> str:
-        head = "".join(f"<th scope='col'>{name}</th>" for name in HEADS)
-        body = "".join(
-            f"<tr><th scope='row'>{escape(first)}</th>{''.join(f'<td>{escape(cell)}</td>' for cell in rest)}</tr>"
-            for first, *rest in self._rows()
-        )
-        caption = "<caption class='ll-unseen'>Estimate beside what was measured</caption>"
-        table = f"<table class='ll-table'>{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
         region = "<div class='ll-scroll' tabindex='0' role='region' aria-label='Estimate beside what was measured'>"
-        return f"{region}{table}</div><small>{escape(NOTE)}</small>"
+        return f"{region}{in_html(HEADS, self._rows(), 'll-table')}</div><small>{escape(NOTE)}</small>"
 
     def _refuse(self, error: Exception | None) -> None:
         text = "" if error is None else str(error) or type(error).__name__

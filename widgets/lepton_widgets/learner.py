@@ -14,6 +14,7 @@ import traitlets
 import lepton_lab as lab
 from lepton_lab.errors import LabError, SpecError
 from lepton_lab.launchers import local
+from lepton_lab.section import in_html
 from lepton_lab.spec import Spec
 from lepton_lab.store.folder import ENDED
 from lepton_lab.tables import pick
@@ -24,7 +25,6 @@ from .frame import Shown, static
 from .knobs import START, Knobs
 from .live import CATCH_UP, TICK
 from .sketches import PATIENCE, Sketch, adopt, labels, tidy, worded
-from .stills import grid
 
 if TYPE_CHECKING:
     from lepton_lab.charts import Chart
@@ -148,9 +148,9 @@ class Learner(Shown, anywidget.AnyWidget):
 
         with self._lock:
             heads, runs = self._heads(), self.runs
-        rows = [["run", "state", "validation accuracy"], *([h["label"], h["state"], _percent(h)] for h in heads)]
+        table = in_html(["run", "state", "validation accuracy"], [[h["label"], h["state"], _percent(h)] for h in heads])
         drawn = CHARTS["accuracy"](runs).html if picture and runs else ""
-        return {"text/html": grid(rows) + drawn, "text/plain": repr(self)}
+        return {"text/html": table + drawn, "text/plain": repr(self)}
 
     def going(self) -> bool:
         """Whether a curve is still to come or to grow."""

@@ -15,12 +15,13 @@ import traitlets
 from lepton_lab import Run
 from lepton_lab.errors import LabError
 from lepton_lab.files import home
+from lepton_lab.section import in_html
 from lepton_lab.store.folder import LABELS, RunFolder
 
 from .frame import Shown, static
 from .live import Live
 from .status import TERMINAL
-from .stills import figure, grid
+from .stills import figure
 
 EVERY = 1.0
 """Seconds between two looks at the folder of runs."""
@@ -102,7 +103,7 @@ def listed(rows: list[dict[str, Any]]) -> str:
         name = row["name"] or row["title"]
         lines.append([name, row["id"], row["state"], figure("accuracy", row["val_accuracy"])])
     more = f"<p>and {len(rows) - SAVED} older ones</p>" if len(rows) > SAVED else ""
-    return grid([["run", "id", "state", "validation accuracy"], *lines]) + more
+    return in_html(["run", "id", "state", "validation accuracy"], lines) + more
 
 
 class Table(anywidget.AnyWidget):

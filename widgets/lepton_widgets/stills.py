@@ -8,6 +8,7 @@ from html import escape
 from typing import Any
 
 from lepton_lab.charts import training
+from lepton_lab.section import in_html
 from lepton_lab.store.story import METRICS
 from lepton_lab.store.tracks import Curve
 
@@ -36,14 +37,7 @@ def table(heads: Sequence[Head]) -> str:
         steps = f"{head['step']:,} of {head['steps']:,}" if head["steps"] else f"{head['step']:,}"
         figures = [figure(metric, head["figures"].get(metric)) for metric in shown]
         rows.append([head["label"], head["state"], f"{head['epoch']} of {head['epochs']}", steps, *figures])
-    return grid(rows)
-
-
-def grid(rows: Sequence[Sequence[Any]]) -> str:
-    """HTML of a table whose first row holds the names of its columns."""
-    head, *body = ["".join(f"<{tag}>{escape(str(cell))}</{tag}>" for cell in row)
-                   for tag, row in zip(["th"] + ["td"] * len(rows), rows, strict=False)]  # fmt: skip
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(f'<tr>{row}</tr>' for row in body)}</tbody></table>"
+    return in_html(rows[0], rows[1:])
 
 
 def figure(name: str, value: float | None) -> str:

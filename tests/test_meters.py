@@ -250,6 +250,7 @@ def test_speed_up_is_against_the_fastest():
 @pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is deprecated:DeprecationWarning")  # inductor's own
 def test_a_compiled_peer_takes_its_turn(compiler, monkeypatch):
     monkeypatch.setattr("tqdm.std.tqdm.monitor_interval", 0)  # inductor would leave tqdm's thread
+    monkeypatch.setattr("torch._inductor.config.compile_threads", 1)  # and those of its pool
     model = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3))
     found = lab.measure(model, (SIX.samples(9), torch.zeros(9, dtype=torch.long)), repeats=3, peers=True)
     assert "dense, compiled" in [peer.name for peer in found.peers]

@@ -127,7 +127,7 @@ def unknown(kind: str, name: str, known: Iterable[str], where: str = "") -> str:
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """The hint "; did you mean ...?", or nothing if no known name is near."""
-    near = SYNONYMS.get(name) or next(iter(difflib.get_close_matches(name.lower(), known, 1, 0.5)), None)
+    near = SYNONYMS.get(name) or next(iter(difflib.get_close_matches(name.lower(), known, 1, 0.5)), "")
     return f"; did you mean {near!r}?" if near in known else ""
 
 
@@ -152,7 +152,8 @@ def fitted(said: str, value: Any, rule: FieldInfo, entry: str) -> Any:
     # pydantic would take True for 1.
     given = str(value) if isinstance(value, bool) and rule.annotation is not bool else value
     try:
-        return TypeAdapter(Annotated[rule.annotation, rule], config=FINITE).validate_python(given)
+        kind: Any = Annotated[rule.annotation, rule]
+        return TypeAdapter(kind, config=FINITE).validate_python(given)
     except ValidationError as error:
         raise SpecError(f"{said}: {must(error.errors()[0], rule)} ({entry})") from None
 

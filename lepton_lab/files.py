@@ -34,7 +34,7 @@ def data_root() -> Path:
     return absolute(named, "LEPTON_LAB_DATA") if named else home() / "data"
 
 
-def absolute(path: str | Path, name: str) -> Path:
+def absolute(path: str | os.PathLike[str], name: str) -> Path:
     """
     A path in full, where `~` may stand for a home folder.
 

@@ -119,7 +119,7 @@ def _fitted(name: str, value: Any, rule: FieldInfo, told: str) -> Any:
     given = _read(value) if isinstance(value, str) and _collects(rule.annotation) else value
     if isinstance(given, bool) and rule.annotation in (int, float):
         given = str(given)
-    kind = Annotated[(rule.annotation, *rule.metadata)] if rule.metadata else rule.annotation
+    kind: Any = Annotated[(rule.annotation, *rule.metadata)] if rule.metadata else rule.annotation
     try:
         return TypeAdapter(kind, config=FINITE).validate_python(given)
     except ValidationError as error:

@@ -44,7 +44,8 @@ def recorded() -> list[dict[str, Any]]:
     from torch._C import _distributed_c10d as c10d
 
     nccl = distributed.get_backend() == "nccl"
-    entries = json.loads((c10d._dump_nccl_trace_json if nccl else c10d._dump_fr_trace_json)()).get("entries", [])
+    dump = getattr(c10d, "_dump_nccl_trace_json" if nccl else "_dump_fr_trace_json")  # which have no types
+    entries = json.loads(dump()).get("entries", [])
     return sorted(entries, key=lambda entry: entry["record_id"])
 
 

@@ -38,7 +38,8 @@ class Interval(NamedTuple):
 
     def scaled(self, factor: float) -> Interval:
         """The same in another unit; `factor` is above 0."""
-        return Interval(*(value * factor for value in self[:4]), self.n)
+        mean, low, high, deviation = (value * factor for value in self[:4])
+        return Interval(mean, low, high, deviation, self.n)
 
 
 def interval(values: Sequence[float], level: float = LEVEL) -> Interval:

@@ -59,7 +59,7 @@ def keywords(entry: Callable[..., Any]) -> dict[str, FieldInfo]:
     The range is declared in the signature: ``dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0``; the meaning stands
     in the docstring's section Parameters, of a class in its own or an inherited one.
     """
-    made = entry.__init__ if isinstance(entry, type) else entry  # of a class, where its options are written
+    made = entry.__init__ if isinstance(entry, type) else entry  # type: ignore[misc]  # where a class has its options
     names = vars(sys.modules[made.__module__])
     found = {}
     meanings = _meanings(entry)

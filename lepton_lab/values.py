@@ -13,7 +13,7 @@ def _refuse(self: Any, *given: Any, **named: Any) -> NoReturn:
     raise SpecError("a Spec is frozen, and so are its options and its chain: make another with spec.replace(...)")
 
 
-class FrozenDict(dict):
+class FrozenDict(dict[str, Any]):
     """A dictionary that refuses a change; `{**it}`, `it | other` and `it.copy()` give a plain one."""
 
     __setitem__ = __delitem__ = __ior__ = update = setdefault = pop = popitem = clear = _refuse
@@ -25,7 +25,7 @@ class FrozenDict(dict):
         return type(self), (dict(self),)
 
 
-class FrozenList(list):
+class FrozenList(list[Any]):
     """A list that refuses a change; `[*it]` and `it + other` give a plain one."""
 
     __setitem__ = __delitem__ = __iadd__ = __imul__ = append = extend = insert = _refuse

@@ -410,7 +410,7 @@ def test_refuses_other_members_and_weights_that_would_unpack(small):
 def test_refuses_a_runtime_that_is_not_there(small, monkeypatch):
     path = small("onnxruntime").path
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    refusal(path, r"needs onnxruntime, which is not installed: pip install 'lepton-lab[compress]'")
+    refusal(path, r"needs onnxruntime, which is not installed: pip install 'lepton-lab\[compress\]'")
 
 
 HOSTILE = "__import__('os').system('touch {out}')"

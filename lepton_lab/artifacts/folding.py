@@ -27,7 +27,8 @@ def fold_scaling(model: onnx.ModelProto) -> None:
 
     graph = model.graph
     constants = {tensor.name: tensor for tensor in graph.initializer}
-    path, name = [], INPUT
+    path: list[onnx.NodeProto] = []
+    name = INPUT
     scale, shift = np.ones((), np.float64), np.zeros((), np.float64)
     while True:
         users = [node for node in graph.node if name in node.input]

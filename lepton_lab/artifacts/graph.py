@@ -252,7 +252,7 @@ class _Value:
         self.index = index
 
 
-class _Parts(list):
+class _Parts(list[Any]):
     """A list with values in it."""
 
 
@@ -260,7 +260,8 @@ class _Reader:
     """Arguments of one node: values must have been given before it."""
 
     def __init__(self, count: int, torch: Any) -> None:
-        self.count, self.torch, self.seen = count, torch, set()
+        self.count, self.torch = count, torch
+        self.seen: set[int] = set()
 
     def read(self, given: Any) -> Any:
         if isinstance(given, str):

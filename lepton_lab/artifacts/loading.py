@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..answers import named
-from ..errors import LabError, shown
-from ..spec import SpecError
+from ..errors import LabError, SpecError, shown
 from . import container, schemes
 from . import manifest as manifests
 from .about import made_up

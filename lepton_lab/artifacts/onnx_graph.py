@@ -44,7 +44,8 @@ def from_program(program: ExportedProgram, model: str) -> onnx.ModelProto:
 
 def _why(error: BaseException, model: str) -> str:
     """The sentence on a model that does not export, with the operator's name."""
-    operator, seen = "", error
+    operator = ""
+    seen: BaseException | None = error
     while seen is not None and not operator:
         match = re.search(r"No ONNX function found for <OpOverload\(op='([\w.]+)'", str(seen))
         operator = match[1] if match else ""

@@ -264,7 +264,8 @@ def _integer_samples(model: onnx.ModelProto, about: About) -> None:
         return
     graph = model.graph
     constants = {tensor.name: tensor for tensor in graph.initializer}
-    path, name = [], INPUT
+    path: list[onnx.NodeProto] = []
+    name = INPUT
     scale = shift = 0.0
     while not path or path[-1].op_type != "QuantizeLinear":
         users = [node for node in graph.node if name in node.input]

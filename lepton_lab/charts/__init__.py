@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ..store.naming import labels
 from ..store.story import begun
 from ..store.tracks import Curve
+from ..strategies.work import shown as size
 from .descent import Descent, descent
 from .drawing import Chart, Nothing
 from .lines import SPREAD, Line, Lines, Marks, curves, leaving, losses
@@ -17,7 +18,7 @@ from .panels import Panels, Racer
 from .pareto import Pareto, pareto
 from .placement import Placement
 from .series import contestant, contestants, diverged, footprint, number, read, reduce
-from .timeline import Timeline, size
+from .timeline import Timeline
 from .trends import trends
 
 if TYPE_CHECKING:

@@ -130,7 +130,8 @@ class Pareto(Chart):
         for j, point in enumerate(self.points):
             if point.costs[axis]:
                 (x, across), (y, up) = spread(point.costs[axis]), spread(point.accuracy)
-                bars = {"xerr": across or None, "yerr": up or None, "elinewidth": 0.9, "capsize": 2, "ms": 6}
+                bars: dict[str, Any] = {"xerr": across or None, "yerr": up or None}
+                bars |= {"elinewidth": 0.9, "capsize": 2, "ms": 6}
                 shape = MARKERS[j % len(MARKERS)][0]
                 bars |= {"fmt": shape, "color": _color(j), "mec": "white", "mew": 0.6}
                 if point.dense or point.control:  # what has the same costs stands within

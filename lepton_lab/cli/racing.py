@@ -30,7 +30,7 @@ leaves them to themselves. Exit status: 0 all are done, and those that have to
 equal one process do; 1 not so; 2 refused, and nothing was started; 130 stopped.
 """
 STRATEGY = "A strategy, with options of it or a world of its own; may be given several times.  [all there are]"
-SHOWN = ("loss", "loss difference", "parameter difference", "seconds a step", "memory", "sent a step")
+SHOWN: tuple[str, ...] = ("loss", "loss difference", "parameter difference", "seconds a step", "memory", "sent a step")
 SHOWN += ("time to reference loss",)
 STOPPED = 130
 

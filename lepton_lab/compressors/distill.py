@@ -77,7 +77,7 @@ class Distill(Compressor):
         models = table("model")
         if name not in models:
             return f"{link}: {unknown('model', name, models)}"
-        given = student.get("options", {})
+        given: Any = student.get("options", {})
         if not isinstance(given, dict):
             return f"{link}: options must be pairs of name and value"
         own = {name: value for name, value in spec.to_dict().items() if name in ("dataset", "epochs", "batch_size")}

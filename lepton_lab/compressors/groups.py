@@ -195,7 +195,7 @@ def remove(model: nn.Module, example: Tensor, structure: Structure, chosen: dict
     whole = copy.deepcopy(model)
     if not (why := _cut(model, structure, chosen, example)):
         return model
-    refused = {}
+    refused: dict[str, str] = {}
     for name in chosen:
         trial = copy.deepcopy(whole)
         if why := _cut(trial, Structure(trial, example), {name: chosen[name]}, example):

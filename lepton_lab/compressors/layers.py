@@ -98,7 +98,7 @@ def _hooks(layer: nn.Module) -> list[tuple[Any, Callable[[nn.Module, str], Any]]
     return [(hook, remove) for hook in hooks for kind, remove in HOOKED.items() if isinstance(hook, kind)]
 
 
-def _settle(layer: nn.Module) -> None:
+def _settle(layer: Any) -> None:
     """Take a layer's parametrizations off; torch's own way to do so would change the class of its copies too."""
     with torch.no_grad():
         values = {name: getattr(layer, name).clone() for name in layer.parametrizations}
@@ -114,6 +114,8 @@ def _settle(layer: nn.Module) -> None:
 
 class Masked(nn.Module):
     """A layer some of whose weights are held at 0."""
+
+    mask: Tensor
 
     def __init__(self, layer: nn.Linear | nn.Conv2d, mask: Tensor) -> None:
         super().__init__()
@@ -142,11 +144,13 @@ class Adapted(nn.Module):
         super().__init__()
         self.layer = layer.requires_grad_(False)
         self.scale = alpha / rank
-        like = {"device": layer.weight.device, "dtype": layer.weight.dtype}
+        like: dict[str, Any] = {"device": layer.weight.device, "dtype": layer.weight.dtype}
+        self.down: nn.Linear | nn.Conv2d
+        self.up: nn.Linear | nn.Conv2d
         if isinstance(layer, nn.Conv2d):
-            sides = {"stride": layer.stride, "padding": layer.padding, "dilation": layer.dilation}
-            modes = {"padding_mode": layer.padding_mode, "bias": False}
-            self.down = nn.Conv2d(layer.in_channels, rank, layer.kernel_size, **sides, **modes, **like)
+            names = ("kernel_size", "stride", "padding", "dilation", "padding_mode")
+            same: dict[str, Any] = {name: getattr(layer, name) for name in names}
+            self.down = nn.Conv2d(layer.in_channels, rank, bias=False, **same, **like)
             self.up = nn.Conv2d(rank, layer.out_channels, 1, bias=False, **like)
         else:
             self.down = nn.Linear(layer.in_features, rank, bias=False, **like)  # (R, I)

@@ -92,9 +92,9 @@ def _pair(layer: nn.Linear | nn.Conv2d, rank: int, rehearsal: bool) -> nn.Module
     like: dict[str, Any] = {"dtype": weight.dtype}
     first: nn.Linear | nn.Conv2d
     if isinstance(layer, nn.Conv2d):
-        sides = {"stride": layer.stride, "padding": layer.padding, "dilation": layer.dilation}
-        sides |= {"padding_mode": layer.padding_mode}
-        first = nn.Conv2d(layer.in_channels, rank, layer.kernel_size, bias=False, **sides, **like)
+        names = ("kernel_size", "stride", "padding", "dilation", "padding_mode")
+        same: dict[str, Any] = {name: getattr(layer, name) for name in names}
+        first = nn.Conv2d(layer.in_channels, rank, bias=False, **same, **like)
         second: nn.Linear | nn.Conv2d = nn.Conv2d(rank, layer.out_channels, 1, bias=layer.bias is not None, **like)
     else:
         first = nn.Linear(layer.in_features, rank, bias=False, **like)
@@ -105,6 +105,6 @@ def _pair(layer: nn.Linear | nn.Conv2d, rank: int, rehearsal: bool) -> nn.Module
         with torch.no_grad():
             first.weight.copy_((root[:, None] * v[:rank]).view_as(first.weight))
             second.weight.copy_((u[:, :rank] * root).view_as(second.weight))
-            if layer.bias is not None:
+            if layer.bias is not None and second.bias is not None:
                 second.bias.copy_(layer.bias)
     return nn.Sequential(first, second)

@@ -43,7 +43,7 @@ def rehearse(model: nn.Module, spec: Spec, shape: tuple[int, ...], classes: int,
             classes,
             vocabulary,
             example(model, shape, vocabulary),
-            before=lambda first=first: first,
+            before=lambda first=first: first,  # type: ignore[misc]
             round=item.round,
         )
         compressor = item.compressor()

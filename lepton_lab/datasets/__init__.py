@@ -50,8 +50,9 @@ def check(name: str, root: Path) -> None:
     if name not in SOURCES:
         return
     require(root)
-    for path in {find(name, root, file) for file in SOURCES[name].files()} - {None}:
-        GLANCES[SOURCES[name].format](path)
+    for path in {find(name, root, file) for file in SOURCES[name].files()}:
+        if path is not None:
+            GLANCES[SOURCES[name].format](path)
 
 
 def load(spec: Spec) -> Data:

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias, Union
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, Union
 
 if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
-    from torch.utils.data import Dataset
 
-Split: TypeAlias = Union["tuple[Tensor, Tensor]", "Dataset"]
+
+class Samples(Protocol):
+    """A map-style data set: pairs (x, y) by index."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Any: ...
+
+
+Split: TypeAlias = Union["tuple[Tensor, Tensor]", Samples]
 Sample: TypeAlias = tuple[tuple[int, ...], int, int]
 
 HELD_OUT = 0.1

@@ -30,9 +30,10 @@ SHORT = 4
 PRODUCTS = {"mm": 0, "bmm": 0, "addmm": 1, "baddbmm": 1}
 """Operators that multiply matrices, and the place of the first."""
 HEAVY = ("softmax", "gelu", "layer_norm", "tanh", "sigmoid", "exp", "silu", "batch_norm", "rms_norm", "var", "mean")
-FREE = ("view", "reshape", "t", "transpose", "permute", "expand", "slice", "select", "unsqueeze", "squeeze", "alias")
+FREE: tuple[str, ...] = ("view", "reshape", "t", "transpose", "permute", "expand", "slice", "select", "unsqueeze")
+FREE += ("squeeze", "alias")
 FREE += ("detach", "split", "unbind", "_unsafe_view", "arange", "as_strided", "lift_fresh", "chunk", "empty", "full")
-NAMES = ("start", "convolutions", "products", "light", "heavy", "conv_work", "narrow_work")
+NAMES: tuple[str, ...] = ("start", "convolutions", "products", "light", "heavy", "conv_work", "narrow_work")
 NAMES += ("ragged_work", "product_work", "conv_numbers", "light_numbers", "heavy_numbers", "weights")
 FILE = "latency.json"
 OURS = Path(__file__).with_name(FILE)

@@ -90,6 +90,9 @@ class Rotary(nn.Module):
     arXiv:2104.09864).
     """
 
+    cos: Tensor
+    sin: Tensor
+
     def __init__(self, head_size: int, context: int) -> None:
         super().__init__()
         speeds = BASE ** (-torch.arange(0, head_size, 2) / head_size)  # (D / 2,) radians a token

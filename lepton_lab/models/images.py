@@ -165,6 +165,7 @@ def _initialised(model: nn.Sequential) -> nn.Module:
     gain = 1
     for layer in model:
         if isinstance(layer, (nn.Conv2d, nn.Linear)):
+            assert layer.bias is not None
             nn.init.normal_(layer.weight, 0, (gain / layer.weight[0].numel()) ** 0.5)
             nn.init.zeros_(layer.bias)
             gain = 2

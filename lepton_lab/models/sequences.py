@@ -69,7 +69,7 @@ def transformer(
     from .transformer import Patches, Transformer
 
     if images(shape, classes, vocabulary):
-        embed = Patches(shape, _patch(patch, max(shape[1:])), width, dropout)
+        embed: Patches | Embedding = Patches(shape, _patch(patch, max(shape[1:])), width, dropout)
     else:
         embed = Embedding(vocabulary, shape[0], width, dropout)
     return Transformer(embed, max(classes, 1), width, heads, depth, dropout)

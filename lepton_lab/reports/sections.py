@@ -7,10 +7,11 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from ..chains import chain_name
-from ..charts import number, read, size
+from ..charts import number, read
 from ..section import NONE, Section, escaped, table
 from ..store.folder import ENDED
 from ..store.naming import labels, title
+from ..strategies.work import shown as size
 
 if TYPE_CHECKING:
     from ..run.handle import Run

@@ -91,7 +91,8 @@ class Batcher:
 
     def _take(self) -> list[tuple[np.ndarray, asyncio.Future[np.ndarray]]]:
         """The requests of the next call: as many as fit, and at least one."""
-        taken, count = [], 0
+        taken: list[tuple[np.ndarray, asyncio.Future[np.ndarray]]] = []
+        count = 0
         most = 0 if self._apart else self._most
         while self._waiting and (not taken or count + len(self._waiting[0][0]) <= most):
             samples, future = self._waiting.popleft()

@@ -52,7 +52,7 @@ class Client:
         if any(not " " < letter <= "~" for letter in token):
             raise SpecError("token: holds spaces or other letters than a token has; copy it again")
         kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-        self._connect = lambda: kind(parts.hostname, port, timeout=timeout)
+        self._connect = lambda host=parts.hostname: kind(host, port, timeout=timeout)
         self._path = parts.path
 
     def __repr__(self) -> str:

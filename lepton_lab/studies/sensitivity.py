@@ -145,9 +145,10 @@ def sensitivity(
     import torch
     from torch.nn.functional import cross_entropy
 
-    from ..compressors import Prune, Work
+    from ..compressors import Work
     from ..compressors.groups import Structure
     from ..compressors.layers import unparametrized
+    from ..compressors.prune import Prune
 
     run = attach(run)
     ratios = [*ratios] if isinstance(ratios, Iterable) else ratios

@@ -114,7 +114,7 @@ class Tracer:
         }
         place = self._folder.path / "timeline" / f"step-{done:08d}"
         place.mkdir(parents=True, exist_ok=True)
-        who = {"rank": strategy.rank, "world": strategy.world, "parts": strategy.parts}
+        who: dict[str, Any] = {"rank": strategy.rank, "world": strategy.world, "parts": strategy.parts}
         who |= {"strategy": strategy.spec.strategy, "options": strategy.spec.options}
         window = {"t": time.time(), **who, **row, "steps": steps, "links": links, "spans": spans}
         write_json(place / f"rank{strategy.rank}.json", window, indent=None)

@@ -27,6 +27,10 @@ lab: .venv/ready  ## Open JupyterLab on its first page
 app: .venv/ready  ## Open the workbench as a page of its own, without code
 	@JUPYTER_PATH=widgets $(BIN)/voila --template=lepton notebooks/app.ipynb
 
+lint: .venv/ready  ## Check style and types
+	@$(BIN)/ruff check --quiet
+	@$(BIN)/mypy
+
 test: .venv/ready  ## Run every test but the slow extras
 	@$(BIN)/ruff check --quiet
 	@$(PYTEST)
@@ -41,4 +45,4 @@ bench-compress: .venv/ready  ## Measure what compression saves and costs, on MNI
 	@$(BIN)/python -m benchmarks --only compress
 
 clean:  ## Remove the environment and caches
-	rm -rf .venv .pytest_cache .ruff_cache .hypothesis build dist
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist

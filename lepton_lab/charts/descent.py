@@ -89,7 +89,8 @@ class Descent(Chart):
         x: list[float | None] = []
         y: list[float | None] = []
         for level in self.levels:
-            for line in generator.lines(level):
+            lines: Any = generator.lines(level)  # arrays (N, 2), as contourpy gives them unless asked otherwise
+            for line in lines:
                 x += [*(float(f"{a:.4g}") for a, _ in line), None]
                 y += [*(float(f"{b:.4g}") for _, b in line), None]
         style = {"color": "rgba(128,128,128,0.4)", "width": 1}  # seen on white and on black
@@ -186,7 +187,8 @@ def descent(title: str, loss: Callable[[Tensor], Any], ways: Mapping[str, Sequen
     ]
     told = tuple(Way(name, [a for a, _ in way], [b for _, b in way]) for name, way in thin.items())
     heights = [[value - lowest for value in row] for row in rows]
-    return Descent(title, f"{title}: contour lines of a loss, and ways down. {'. '.join(words)}.", *axes, heights, told)
+    text = f"{title}: contour lines of a loss, and ways down. {'. '.join(words)}."
+    return Descent(title, text, axes[0], axes[1], heights, told)
 
 
 def _thinned(way: list[list[float]]) -> list[list[float]]:

@@ -129,7 +129,7 @@ class Maps(Chart):
     def _words(self, row: int) -> list[tuple[str, ...]]:
         """Above each picture of a row: which it is, and what a model says of it."""
         sample = self.samples[row]
-        words = [(f"sample {sample.number}", f"is {_short(sample.label)}")]
+        words: list[tuple[str, ...]] = [(f"sample {sample.number}", f"is {_short(sample.label)}")]
         for name, (said, sure) in zip(self.heads, sample.said, strict=True):
             words.append((name, f"says {_short(said)} ({sure:.0%})"))
         if sample.alike is not None:

@@ -141,13 +141,13 @@ class Panels(Chart):
                 line = axes.plot(x, y, color=_color(i), lw=width, solid_capstyle="butt")[0]
                 line.set_linestyle(_again(i, (0, (3, 1.5)), "-"))
                 axes.plot(x[-1:], y[-1:], MARKERS[i % len(MARKERS)][0], color=_color(i), ms=5, mec="white", mew=0.6)
-        for axes, label, y in ((steps, STEPS, self.y), (seconds, SECONDS, "")):
+        for axes, label, up in ((steps, STEPS, self.y), (seconds, SECONDS, "")):
             axes.set_xlim(left=0)
             if self.log:
                 log_axis(axes)
             if self.span:
                 axes.set_ylim(*roomy(*self.span, self.log))
-            dress(axes, label, y)
+            dress(axes, label, up)
         self._stack(memory, [racer.memory for racer in self.racers], self.memory)
         memory.set_yticks(range(n), [plain(racer.name).replace(", ", ",\n") for racer in self.racers])
         self._stack(sent, [racer.sent for racer in self.racers], self._sent())

@@ -117,7 +117,8 @@ class Timeline(Chart):
         handles = []
         for name, spans in self._groups().items():
             color, hatch = LOOKS[name]
-            style = {"color": color} if not hatch else {"facecolor": color, "edgecolor": "#9aa1a9", "hatch": "////"}
+            striped = {"facecolor": color, "edgecolor": "#9aa1a9", "hatch": "////"}
+            style: dict[str, Any] = striped if hatch else {"color": color}
             for rank in range(self.world):
                 pieces = [(_ms(s["begin"]), _ms(s["end"] - s["begin"])) for s in spans if s["rank"] == rank]
                 axes.broken_barh(pieces, (rank + _top(name), HALF), lw=0, **style)

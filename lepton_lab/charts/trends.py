@@ -95,7 +95,8 @@ class Trends(Chart):
 
         axes = figure.add_subplot()
         for i, (name, line) in enumerate(self.series.items()):
-            style = {"color": COLORS[i % len(COLORS)], "fmt": f"{MARKERS[i % len(MARKERS)][0]}-", "label": plain(name)}
+            style: dict[str, Any] = {"color": COLORS[i % len(COLORS)], "label": plain(name)}
+            style["fmt"] = f"{MARKERS[i % len(MARKERS)][0]}-"
             means = [found.mean for found in line.values()]
             axes.errorbar(
                 self._places(i), means, self._bars(line), **style, lw=1.4, ms=5, mec="white", mew=0.6, capsize=2.5

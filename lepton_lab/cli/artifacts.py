@@ -69,7 +69,7 @@ def measure(
     """Measure a file or a run's model, beside fair peers."""
     from ..measures import measure as meter
 
-    model = Path(what) if _is_file(what) else attach(what)
+    model = Path(what) if what is not None and _is_file(what) else attach(what)
     found = meter(
         model,
         _data(data),
@@ -150,8 +150,8 @@ def _last(text: str) -> dict[str, Any]:
         return {}
 
 
-def _is_file(what: str | None) -> bool:
-    return what is not None and (Path(what).is_file() or what.endswith(".lepton"))
+def _is_file(what: str) -> bool:
+    return Path(what).is_file() or what.endswith(".lepton")
 
 
 def _data(name: str | None) -> Any:

@@ -99,8 +99,8 @@ class Quantize(Compressor):
         if work.draw is not None:
             with torch.no_grad():
                 model.eval()
-                for layer in (part for part in model.modules() if isinstance(part, Rounded)):
-                    layer.train()  # it follows the range of its inputs
+                for rounded in (part for part in model.modules() if isinstance(part, Rounded)):
+                    rounded.train()  # it follows the range of its inputs
                 for x, _ in work.draw(4):
                     model(x)
         return model

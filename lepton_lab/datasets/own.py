@@ -286,4 +286,5 @@ def _hold_out(train: Split, seed: int) -> tuple[Split, Split | None]:
     if isinstance(train, tuple):
         x, y = train
         return (x.index_select(0, rest), y.index_select(0, rest)), (x.index_select(0, held), y.index_select(0, held))
-    return Subset(train, rest.tolist()), Subset(train, held.tolist())
+    split: Any = train
+    return Subset(split, rest.tolist()), Subset(split, held.tolist())

@@ -94,8 +94,9 @@ def load(
         if workers:
             # Forked, so that what a cell defined is there as it is; nothing but tensors and a Fault comes back.
             several = {"timeout": min(timeout, LONGEST), "multiprocessing_context": "fork"}
-        loader = torch.utils.data.DataLoader(
-            Samples(dataset, seed),
+        samples: Any = Samples(dataset, seed)  # all that a DataLoader asks of a Dataset
+        loader: torch.utils.data.DataLoader[Any] = torch.utils.data.DataLoader(
+            samples,
             batch_sampler=batches,
             collate_fn=_as_it_is,
             num_workers=workers,
@@ -130,7 +131,7 @@ class Samples:
     draws for dropout is left alone.
     """
 
-    def __init__(self, dataset: Dataset[Any], seed: int) -> None:
+    def __init__(self, dataset: Any, seed: int) -> None:
         self.dataset, self.seed = dataset, seed
 
     def __len__(self) -> int:

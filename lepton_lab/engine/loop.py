@@ -134,8 +134,8 @@ class Fit:
                     if self._obey(command) == "stop":
                         return self.stop()
                 lr = self._set_lr()
-                batches = objective.over(batches)
-                loss, counts, samples = tracer.step(now.step, batches, count, objective, now.clip)
+                weighed = objective.over(batches)
+                loss, counts, samples = tracer.step(now.step, weighed, count, objective, now.clip)
                 now.step += 1
                 now.position += 1
                 log.train(now.step, now.epoch, loss, counts, samples, lr)

@@ -112,7 +112,7 @@ def answers(model: nn.Module, data: Data) -> None:
     SpecError
         One sentence that says how to give labels.
     """
-    output = tried(lambda: _output(model, data, 2))
+    output: Any = tried(lambda: _output(model, data, 2))
     if getattr(output, "ndim", 0) == 2 and output.shape[1] > 1:
         raise SpecError(
             f"data: train y are floats, one a sample, and the model gives {output.shape[1]} numbers: give y.long() if "

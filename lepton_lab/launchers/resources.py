@@ -101,7 +101,7 @@ def reserve(folder: Path, world: int) -> None:
         raise
 
 
-def pressed(folder: Path, write: Callable[[], None]) -> None:
+def pressed(folder: Path, write: Callable[[], object]) -> None:
     """Do what writes to a run's folder; where the disk is full, once more in the place kept for it."""
     try:
         write()

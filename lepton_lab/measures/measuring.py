@@ -190,8 +190,10 @@ def _split(data: Any, about: About) -> tuple[np.ndarray | None, np.ndarray | Non
             return None, None
         if not isinstance(data, tuple):
             pairs = [data[i] for i in range(len(data))]
-            x, y = (torch.stack([torch.as_tensor(part) for part in parts]) for parts in zip(*pairs, strict=True))
-            data = x, labels(y)
+            samples, targets = (
+                torch.stack([torch.as_tensor(part) for part in parts]) for parts in zip(*pairs, strict=True)
+            )
+            data = samples, labels(targets)
     if not isinstance(data, (tuple, list)) or len(data) != 2:
         raise SpecError(f"data: must be a Data or (x, y), not {type(data).__name__}")
     x, _ = checked(data[0], about.shape, about.dtype, about.vocabulary)

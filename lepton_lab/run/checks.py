@@ -311,7 +311,8 @@ def _parent(spec: Spec) -> Parent:
 
     folder = find(spec.parent)
     module, facts = trained.made(folder), folder.facts
-    inherited = {name: facts[name] for name in ("shape", "classes", "vocabulary", "mean", "std") if name in facts}
+    names: tuple[str, ...] = ("shape", "classes", "vocabulary", "mean", "std")
+    inherited = {name: facts[name] for name in names if name in facts}
     inherited |= {"parametrized": parametrized(module), "frozen": trained.frozen(folder, module)}
     return Parent(folder.path, unparametrized(module.eval()), inherited)
 

@@ -80,7 +80,7 @@ class Estimate:
         measured
             What `Measured.to_dict()` tells.
         """
-        known = {name: measured.get(name) for name in LABELS}
+        known: dict[str, Any] = {name: measured.get(name) for name in LABELS}
         known |= {f"latency {batch}": told["median"] for batch, told in measured.get("latency", {}).items()}
         return {name: value / known[name] - 1 for name, value in self.figures().items() if known.get(name)}
 
@@ -209,7 +209,7 @@ def _ending(spec: Spec) -> tuple[str, tuple[str, ...]]:
 def _about(model: str, shape: tuple[int, ...], classes: list[str], vocabulary: int, tokens: str) -> About:
     """What a manifest will say, as far as its length matters."""
     kind = "int64" if vocabulary else "uint8" if len(shape) == 3 else "float32"
-    scales = {"mean": (0.1307,), "std": (0.3081,)} if kind == "uint8" else {}
+    scales: dict[str, Any] = {"mean": (0.1307,), "std": (0.3081,)} if kind == "uint8" else {}
     return About(model, shape, kind, [str(name) for name in classes], vocabulary, tokens, **scales)
 
 

@@ -160,7 +160,7 @@ def bar(run: Run, stream: TextIO, lines_too: bool = False) -> Iterator[Show]:
             for line in lines if lines_too else ():
                 console.print(line, markup=False, highlight=False)
             story = epochs.story
-            figures = {"completed": story.step, "total": story.steps, "now": _now(story)}
+            figures: dict[str, Any] = {"completed": story.step, "total": story.steps, "now": _now(story)}
             progress.update(task, description=f"{name}{state}", **figures)
 
         yield show

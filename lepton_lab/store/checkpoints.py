@@ -87,7 +87,7 @@ def save(folder: RunFolder, strategy: Single, step: int, progress: dict[str, Any
             shutil.rmtree(folder.checkpoint(step), ignore_errors=True)
 
 
-def load(folder: RunFolder, strategy: Single, tell: Callable[[str], None] = str) -> dict[str, Any] | None:
+def load(folder: RunFolder, strategy: Single, tell: Callable[[str], object] = str) -> dict[str, Any] | None:
     """
     Take up the last complete checkpoint on every rank; returns its progress, or None if there is none.
 

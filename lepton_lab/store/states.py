@@ -37,7 +37,7 @@ def recall(module: nn.Module, remembered: dict[str, dict[str, Any]]) -> None:
             elif kind == "numpy" and present is not None:
                 present.bit_generator.state = value
             elif kind == "tensor":
-                setattr(part, name, value.to(present.device) if hasattr(present, "device") else value)
+                setattr(part, name, value.to(getattr(present, "device", value.device)))
             elif kind == "plain":
                 setattr(part, name, value)
 

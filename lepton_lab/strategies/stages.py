@@ -43,7 +43,7 @@ def layers(model: nn.Module) -> list[list[Layer]]:
             f"model: strategy='pipeline' can't tell how to cut {type(model).__name__}: it takes an nn.Sequential, or "
             "a model of just `embed`, `blocks` (an nn.Sequential) and `head` in that order; take strategy='ddp'"
         )
-    chain = [layer for name in children for layer in _chain(name, model._modules[name])]
+    chain = [layer for name in children for layer in _chain(name, model.get_submodule(name))]
     groups: list[list[Layer]] = [[]]
     for path, layer in chain:
         trained = any(p.requires_grad for p in layer.parameters())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import SpecError
 from ..spec import CELL, Spec
@@ -169,7 +169,8 @@ class TensorParallel(Group):
             super()._update(clip)
             return
         for parameter in self.parameters:
-            gradient, placements = parameter.grad, getattr(parameter, "placements", None)
+            gradient: Any = parameter.grad  # a DTensor, where the parameter is one
+            placements = getattr(parameter, "placements", None)
             if placements and gradient is not None and gradient.placements != placements:
                 # A norm's weights saw this rank's tokens only: their gradient is still to be summed.
                 parameter.grad = gradient.redistribute(placements=placements)
@@ -183,7 +184,7 @@ class TensorParallel(Group):
         import torch
         import torch.distributed as dist
 
-        whole = [p for p in self.parameters if p.grad is not None]
+        whole: list[Any] = [p for p in self.parameters if p.grad is not None]
         with torch.no_grad():
             gradients = [p.grad.to_local() if hasattr(p, "placements") else p.grad for p in whole]
             # What several ranks hold counts once.
@@ -193,7 +194,7 @@ class TensorParallel(Group):
             for g in gradients:
                 g.mul_(factor)
 
-    def _holders(self, parameter: Tensor) -> float:
+    def _holders(self, parameter: Any) -> float:
         """How many ranks hold the same numbers of a parameter."""
         pieces = 1
         for i, placement in enumerate(getattr(parameter, "placements", ())):

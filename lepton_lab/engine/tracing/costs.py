@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable
 from statistics import mean
 from typing import Any
 
@@ -162,5 +163,5 @@ def _receivers(window: dict[str, Any], windows: list[dict[str, Any]]) -> dict[in
     return dict(found)
 
 
-def _length(spans: list[tuple[float, float]]) -> float:
+def _length(spans: Iterable[tuple[float, float]]) -> float:
     return sum(end - begin for begin, end in spans)

@@ -158,7 +158,7 @@ class Supervision:
         """Fork the ranks from this thread (PDEATHSIG follows the forking thread), or spawn where a fork is unsafe."""
         method = devices.start_method(self.safe)
         self.log.write("note", text=f"ranks start by {method}", method=method)
-        context = torch.multiprocessing.get_context(method)
+        context: Any = torch.multiprocessing.get_context(method)
         rendezvous = self.folder.path / "rendezvous"
         rendezvous.unlink(missing_ok=True)
         for path in (self.folder.path / "errors").iterdir():

@@ -202,7 +202,7 @@ def row(spec: Spec, work: Workload, changes: dict[str, Any], own: Own) -> Row:
     try:
         asked = spec.replace(**changes)
         splits(asked, own, here=False)
-        kind = own.strategy if "strategy" in asked.own else family("strategy")[name]
+        kind: Any = own.strategy if "strategy" in asked.own else family("strategy")[name]
         cut = asked.model_copy(update={"accumulate": work.spec.accumulate})
         cost = kind(cut, **asked.options_of(kind)).cost(work)
     except SpecError as error:

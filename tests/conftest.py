@@ -51,12 +51,12 @@ def pytest_xdist_make_scheduler(config, log):
     return Scheduler(config, log) if config.getvalue("dist") == "loadfile" else None
 
 
-@pytest.fixture(autouse=True, scope="module")
+@pytest.fixture(autouse=True, scope="session")
 def standby():
-    """One warm process for a module's launches, so that they don't each pay for a start; gone at its end."""
+    """One warm process for all launches, so that they don't each pay for a start; gone at the end."""
     yield
     client.close()
-    assert not ours(), f"processes left: {ours()}"
+    assert not _linger(ours), f"processes left: {ours()}"
 
 
 @pytest.fixture(autouse=True)

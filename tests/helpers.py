@@ -39,12 +39,12 @@ def ours():
     return found
 
 
-def until(condition, seconds=30):
-    """Wait for a condition to hold and return its value."""
+def until(condition, seconds=60):
+    """Wait for a condition to hold and return its value; beside other work a moment may be long."""
     deadline = time.monotonic() + seconds
     while not (value := condition()):
         assert time.monotonic() < deadline, "it never held"
-        time.sleep(0.01)
+        time.sleep(0.02)
     return value
 
 
@@ -97,7 +97,7 @@ def alive(process):
 
 
 def started(run, steps=5):
-    until(lambda: len(run.rows("train")) > steps, 60)
+    until(lambda: len(run.rows("train")) > steps)
     return ranks_of(run)
 
 

@@ -107,7 +107,7 @@ def test_a_run_goes_on_under_itself_and_under_other_strategies(spec):
     run = lab.launch(spec.replace(epochs=400, eval_every=0, checkpoint_every=0))
     for change in ({}, {"strategy": "single", "world": 1}, {"strategy": spec.strategy, "world": 2}):
         seen = max((row["step"] for row in run.rows("train")), default=0)
-        until(lambda seen=seen: max((row["step"] for row in run.rows("train")), default=0) > seen + 20, 60)
+        until(lambda seen=seen: max((row["step"] for row in run.rows("train")), default=0) > seen + 20)
         run.stop()
         assert run.wait(60) == "stopped", run.failure
         run.resume(**change)

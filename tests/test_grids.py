@@ -241,7 +241,7 @@ def test_ranks_at_once_are_no_more_than_one_run_may_have(write, tmp_path, monkey
     monkeypatch.setenv("LEPTON_LAB_MAX_WORKERS", "1")
     execution = Execution(grids.read(write(TINY + "seeds: [0, 1]")), tmp_path / "out", lambda line: None)
     most = []
-    watch = threading.Thread(target=lambda: until(lambda: _watched(most), 60))
+    watch = threading.Thread(target=lambda: until(lambda: _watched(most)))
     watch.start()
     assert execution.run()["status"] == "done"
     watch.join()

@@ -151,7 +151,7 @@ def ended(tmp_path_factory):
         own.setenv("LEPTON_LAB_HOME", str(root))
         own.setenv("XDG_RUNTIME_DIR", str(root))
         run = lab.launch(lab.Spec(dataset="digits", model="mlp", batch_size=64, world=2, epochs=100_000))
-        until(lambda: len(run.rows("eval")) > 4, 60)
+        until(lambda: len(run.rows("eval")) > 4)
         run.stop()
         assert run.wait(60) == "stopped" and len(run.store.checkpoints()) == 2
         yield run.folder
@@ -219,7 +219,7 @@ def test_a_checkpoint_that_can_t_be_read_is_passed_over_for_the_one_before(stopp
     before, last = RunFolder(stopped.folder).checkpoints()
     damage(stopped, last, name)
     stopped.resume()
-    until(lambda: stopped.state in ("running", *folders.ENDED), 60)
+    until(lambda: stopped.state in ("running", *folders.ENDED))
     told = [row for row in stopped.rows("note") if "the one before it is taken" in row.get("text", "")]
     rewinds = {row["rewind"] for row in stopped.rows("note") if "rewind" in row}
     stopped.stop()

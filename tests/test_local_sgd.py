@@ -120,7 +120,7 @@ def test_stop_and_resume_is_bit_exact_also_between_two_meetings(strategy):
     parted = lab.launch(spec, model=Noisy)
     stops = []
     for least in (5, 30, 60):
-        until(lambda least=least: max((row["step"] for row in parted.rows("train")), default=0) >= least, 60)
+        until(lambda least=least: max((row["step"] for row in parted.rows("train")), default=0) >= least)
         parted.stop()
         if parted.wait(60) == "done":
             break
@@ -150,7 +150,7 @@ def test_ranks_that_step_other_parameters_save_and_go_on():
     spec = lab.Spec(strategy="local_sgd", world=2, epochs=6, batch_size=90, options={"every": 7})
     whole = trained(spec, OneEach)
     parted = lab.launch(spec, model=OneEach)
-    until(lambda: len(parted.rows("train")) > 10, 60)
+    until(lambda: len(parted.rows("train")) > 10)
     parted.stop()
     assert parted.wait(60) == "stopped", parted.failure
     parted.resume()
@@ -174,13 +174,13 @@ def test_evaluation_sees_the_mean_and_leaves_the_ranks_apart(strategy):
 def test_its_checkpoint_is_the_mean_that_others_go_on_from(strategy):
     spec = lab.Spec(strategy=strategy, world=2, epochs=200, batch_size=90, checkpoint_every=0, options={"every": 50})
     run = lab.launch(spec, model=Noisy)
-    until(lambda: len(run.rows("train")) > 10, 60)
+    until(lambda: len(run.rows("train")) > 10)
     for name, world in (("ddp", 2), (strategy, 1), ("single", 1), (strategy, 2)):
         run.stop()
         assert run.wait(60) == "stopped", run.failure
         step = run.facts["checkpoint"]
         run.resume(strategy=name, world=world)
-        until(lambda run=run, step=step: max((row["step"] for row in run.rows("train")), default=0) > step, 60)
+        until(lambda run=run, step=step: max((row["step"] for row in run.rows("train")), default=0) > step)
     run.stop()
     assert run.wait(60) == "stopped", run.failure
 
@@ -189,7 +189,7 @@ def test_its_checkpoint_is_the_mean_that_others_go_on_from(strategy):
 def test_commands_take_effect_at_the_same_step_on_ranks_that_seldom_meet(strategy):
     spec = lab.Spec(strategy=strategy, world=2, epochs=2000, batch_size=90, model="mlp", options={"every": 8})
     run = lab.launch(spec)
-    until(lambda: len(run.rows("train")) > 20, 60)
+    until(lambda: len(run.rows("train")) > 20)
     for i in range(1, 30):
         run.set(lr=i / 1000)
         if i % 7 == 0:
@@ -198,13 +198,13 @@ def test_commands_take_effect_at_the_same_step_on_ranks_that_seldom_meet(strateg
             run.resume()
         if i % 5 == 0:
             run.checkpoint()
-            until(lambda run=run, i=i: run.rows("train")[-1]["lr"] in (i / 1000, i / 2000), 30)
+            until(lambda run=run, i=i: run.rows("train")[-1]["lr"] in (i / 1000, i / 2000))
     run.pause()
-    until(lambda: run.state == "paused", 30)
+    until(lambda: run.state == "paused")
     step = run.facts["step"]
     run.set(lr=0.5)
     run.resume()
-    until(lambda: run.rows("train")[-1]["lr"] == 0.5, 30)
+    until(lambda: run.rows("train")[-1]["lr"] == 0.5)
     run.stop()
     assert run.wait(60) == "stopped", run.failure
     rates = [{row["step"]: row["lr"] for row in run.rows("train") if row["rank"] == rank} for rank in (0, 1)]
@@ -224,12 +224,12 @@ def test_a_killed_or_stopped_rank_is_named(strategy, endless):
     spec = endless.replace(strategy=strategy, options={"every": 500}, timeout=3)
     for signal, kind in (("kill", "SIGKILL"), ("suspend", "Stuck")):
         run = lab.launch(spec)
-        until(lambda run=run: len(run.rows("train")) > 5, 60)
+        until(lambda run=run: len(run.rows("train")) > 5)
         ranks = ranks_of(run)
         getattr(numbered(ranks)[1], signal)()
         assert run.wait(60) == "failed"
         assert (run.failure.rank, run.failure.type) == (1, kind)
-        until(lambda ranks=ranks: not any(rank.is_running() for rank in ranks), 10)
+        until(lambda ranks=ranks: not any(rank.is_running() for rank in ranks))
 
 
 @pytest.mark.parametrize("options", [{"every": 0}, {"outer_lr": 0}, {"outer_momentum": 1}, {"outer_momentum": -0.1}])

@@ -94,7 +94,7 @@ def test_jupyterlab_opens_and_starts_a_kernel_without_a_look_up(watched):
 
     with subprocess.Popen(lab, env=watched, cwd=ROOT, stderr=subprocess.DEVNULL) as server:
         try:
-            assert b"jupyter-config-data" in until(lambda: ask("lab/tree/notebooks/index.ipynb"), 60)
+            assert b"jupyter-config-data" in until(lambda: ask("lab/tree/notebooks/index.ipynb"))
             kernel = json.loads(ask("api/kernels", "POST"))["id"]
             until(lambda: json.loads(ask(f"api/kernels/{kernel}"))["execution_state"] in ("idle", "starting"))
             ask(f"api/kernels/{kernel}", "DELETE")

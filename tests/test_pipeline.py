@@ -124,7 +124,7 @@ def test_bf16_and_batch_norm(tiny, schedule):
 
 def test_pause_steer_stop_and_resume(endless):
     run = lab.launch(endless.replace(strategy="pipeline"))
-    until(lambda: len(run.rows("train")) > 10, 60)
+    until(lambda: len(run.rows("train")) > 10)
     run.pause()
     until(lambda: run.state == "paused")
     run.set(lr=0.125)
@@ -132,7 +132,7 @@ def test_pause_steer_stop_and_resume(endless):
     assert run.wait(60) == "stopped", run.failure
     step = run.facts["checkpoint"]
     run.resume()
-    until(lambda: run.rows("train")[-1]["step"] > step + 5, 60)
+    until(lambda: run.rows("train")[-1]["step"] > step + 5)
     assert run.rows("train")[-1]["lr"] == 0.125
     run.stop()
     assert run.wait(60) == "stopped"
@@ -331,7 +331,7 @@ def test_an_exception_names_rank_type_and_place(endless, victim):
 def test_a_rank_that_dies_or_stands_still_is_named(endless, victim, schedule, fault):
     spec = endless.replace(strategy="pipeline", timeout=3, options=options(schedule))
     run = lab.launch(spec)
-    until(lambda: len(run.rows("train")) > 5, 60)
+    until(lambda: len(run.rows("train")) > 5)
     ranks = ranks_of(run)
     getattr(numbered(ranks)[victim], fault)()
     assert run.wait(60) == "failed"

@@ -59,7 +59,7 @@ def paused(spec):
     """A run that holds its slots and leaves the cores to others."""
     run = lab.launch(spec)
     run.pause()
-    until(lambda: run.state == "paused", 60)
+    until(lambda: run.state == "paused")
     return run
 
 
@@ -187,7 +187,7 @@ def test_launches_from_threads_get_a_supervisor_each(endless):
     for thread in threads:
         thread.join()
     for run in runs:
-        until(lambda run=run: run.state == "running", 60)
+        until(lambda run=run: run.state == "running")
         run.stop()
         run.wait(30)
 

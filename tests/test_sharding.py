@@ -185,9 +185,9 @@ def test_a_scalar_parameter_is_refused_by_name(tiny):
 @pytest.mark.parametrize("strategy", SHARDED)
 def test_a_rank_that_dies_is_named_and_steering_reaches_the_optimizer(strategy, endless):
     run = lab.launch(endless.replace(strategy=strategy))
-    until(lambda: len(run.rows("train")) > 5, 60)
+    until(lambda: len(run.rows("train")) > 5)
     run.set(lr=0.125, weight_decay=0.5)
-    until(lambda: run.rows("train")[-1]["lr"] == 0.125, 60)
+    until(lambda: run.rows("train")[-1]["lr"] == 0.125)
     ranks = numbered(ranks_of(run))
     ranks[1].kill()
     assert run.wait(60) == "failed" and run.failure.rank == 1

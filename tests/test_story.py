@@ -107,7 +107,7 @@ def figures(tmp_path_factory):
         own.setenv("XDG_RUNTIME_DIR", str(root))
         spec = lab.Spec(dataset="digits", model="mlp", batch_size=32, world=2, epochs=100_000, eval_every=0)
         run = lab.launch(spec.replace(checkpoint_every=0))
-        until(lambda: run.summary()["samples_per_s"], 60)
+        until(lambda: run.summary()["samples_per_s"])
         run.pause()
         until(lambda: run.state == "paused")
         time.sleep(1.5)

@@ -128,14 +128,14 @@ def test_a_run_goes_on_under_every_strategy_and_world(strategy, most):
     spec = lab.Spec(strategy=strategy, world=world, optimizer="adamw", clip=1.0, batch_size=16, **fields)
     run = lab.launch(spec, model=maker("transformer"), data=data("transformer"))
     run.pause()
-    until(lambda: run.state == "paused", 60)
+    until(lambda: run.state == "paused")
     ways = [("single", 1), ("ddp", 2), (strategy, world), ("ddp", 1)]
     for name, ranks in ways:
         run.stop()
         assert run.wait(60) == "stopped", run.failure
         run.resume(strategy=name, world=ranks)
         step = run.facts["checkpoint"]
-        until(lambda run=run, step=step: max((row["step"] for row in run.rows("train")), default=0) > step, 60)
+        until(lambda run=run, step=step: max((row["step"] for row in run.rows("train")), default=0) > step)
     assert run.wait(120) == "done", run.failure
     for (name, a), b in zip(weights.items(), run.model().state_dict().values(), strict=True):
         assert (a - b).abs().max() < 1e-10, name

@@ -158,7 +158,7 @@ def test_what_a_warm_process_took_to_its_death_is_done_by_another_once(tiny):
     race = lab.race(tiny, ["single", "ddp"]).runs
     assert [run.state for run in (*runs, *race)] == ["queued"] * 4
     os.kill(first.pid, signal.SIGKILL)
-    until(lambda: all(starts(run) for run in runs), 60)
+    until(lambda: all(starts(run) for run in runs))
     for run in (*runs, *race):
         assert run.wait(60) == "done"
         assert len(starts(run)) == 1 and run.facts["attempt"] == 1
@@ -179,14 +179,14 @@ def test_more_launches_than_a_socket_holds_wait_for_nobody(tiny):
     os.kill(first.process.pid, signal.SIGCONT)
     assert {run.wait(60) for run in runs} <= {"stopped", "done"}
     assert all(len(starts(run)) <= 1 for run in runs)
-    until(lambda: first.process.poll() is not None, 60)  # it is needed no more
+    until(lambda: first.process.poll() is not None)  # it is needed no more
 
 
 def test_a_run_that_no_process_takes_fails_with_a_sentence(tiny, monkeypatch):
     client.close()
     monkeypatch.setattr(client, "CODE", "raise SystemExit('torch is broken')")
     run = lab.launch(tiny)
-    until(lambda: run.state == "failed", 30)
+    until(lambda: run.state == "failed")
     assert "does not take it: torch is broken" in run.failure.message
     until(lambda: not run.store.alive)
 
@@ -237,11 +237,11 @@ def test_killing_the_supervisor_ends_the_ranks_and_the_run_reads_as_interrupted(
     run.checkpoint()
     saved = until(lambda: run.facts.get("checkpoint"))
     os.kill(ranks[0].ppid(), signal.SIGKILL)
-    until(lambda: gone(ranks), 5)
+    until(lambda: gone(ranks))
     assert run.wait(5) == "interrupted"
     assert run.remark.startswith("its processes are gone") and run.remark.endswith(f"goes on from step {saved}")
     run.resume()
-    until(lambda: run.state == "running", 60)
+    until(lambda: run.state == "running")
     until(lambda: run.rows("train")[-1]["step"] > saved + 20)
     run.stop()
     assert run.wait(30) == "stopped"
@@ -326,7 +326,7 @@ def test_a_run_whose_ranks_stand_still_says_so_and_is_ended_by_stop(endless, mon
     run = lab.launch(endless, model=Hangs)
     ranks = started(run, 3)
     line = 1 + Path(__file__).read_text().splitlines().index("        time.sleep(600)")
-    until(lambda: f"rank 1 in {__file__}, line {line}" in run.remark, 20)
+    until(lambda: f"rank 1 in {__file__}, line {line}" in run.remark)
     assert re.match(r"no step since \d\d:\d\d:\d\d \(\d+ s\): rank 0 in all_reduce of ", run.remark), run.remark
     for command in ("list", "show"):
         assert "no step since" in CliRunner().invoke(cli.main, [command]).output
@@ -387,7 +387,7 @@ def test_a_run_whose_folder_is_deleted_ends(endless):
     ranks = started(run)
     # Ranks write meanwhile, so that a folder may get a file between a look into it and its removal.
     until(lambda: shutil.rmtree(run.folder, ignore_errors=True) or not run.folder.exists())
-    until(lambda: gone(ranks), 10)
+    until(lambda: gone(ranks))
 
 
 def test_sigterm_to_the_supervisor_is_a_stop(endless):
@@ -403,7 +403,7 @@ def test_a_run_that_ends_never_hangs_in_teardown(tiny):
     for _ in range(6):
         run = lab.launch(tiny.replace(world=2, epochs=1, batch_size=512))
         assert run.wait(30) == "done"
-        until(lambda run=run: not run.store.alive, 5)
+        until(lambda run=run: not run.store.alive)
 
 
 def test_ranks_start_by_spawn_where_a_fork_is_unsafe(tiny, monkeypatch):
@@ -475,7 +475,7 @@ def test_commands_of_an_earlier_life_are_forgotten(endless):
     run.wait(30)
     control.send(run.folder, "stop")  # one that came too late
     run.resume()
-    until(lambda: run.state == "running", 60)
+    until(lambda: run.state == "running")
     time.sleep(0.2)
     assert run.state == "running"
     run.stop()

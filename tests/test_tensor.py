@@ -247,7 +247,7 @@ def test_a_mesh_of_two_by_two_goes_on_as_one_by_four():
     fields = {**FIELDS, "batch_size": 64, "epochs": 4, "lr": 0.001, "checkpoint_every": 0}
     one = finished(strategy="single", options=SMALL, **fields)
     run = lab.launch(lab.Spec(strategy="fsdp_tensor", world=4, options=SMALL, **fields))
-    until(lambda: len(run.rows("train")) > 8, 60)
+    until(lambda: len(run.rows("train")) > 8)
     run.stop()
     assert run.wait(60) == "stopped", run.failure
     assert run.facts["parts"] == 2

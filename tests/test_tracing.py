@@ -279,12 +279,12 @@ def test_a_short_run_has_nothing_to_tell(tiny):
 
 def test_a_resumed_run_is_recorded_anew(endless):
     run = lab.launch(endless)
-    until(lambda: len(run.rows("cost")) >= 2, 60)
+    until(lambda: len(run.rows("cost")) >= 2)
     run.stop()
     run.wait(30)
     stopped = run.rows("train")[-1]["step"]
     run.resume(world=1, strategy="single")
-    until(lambda: len(run.costs()) == 1, 60)
+    until(lambda: len(run.costs()) == 1)
     assert run.costs()[0]["step"] == stopped + 13
     run.stop()
     assert run.wait(30) == "stopped"

@@ -59,7 +59,7 @@ def test_stop_and_resume_equals_an_uninterrupted_run_bit_for_bit(world, optimize
     assert whole.wait(120) == "done"
     parted = lab.launch(spec, model=Noisy)
     for least in (5, 30):
-        until(lambda least=least: max((row["step"] for row in parted.rows("train")), default=0) >= least, 60)
+        until(lambda least=least: max((row["step"] for row in parted.rows("train")), default=0) >= least)
         parted.stop()
         assert parted.wait(60) == "stopped"
         parted.resume()
@@ -75,7 +75,7 @@ def test_a_crash_after_a_checkpoint_repeats_the_lost_steps_exactly():
     whole = lab.launch(spec, model=Noisy)
     assert whole.wait(120) == "done"
     parted = lab.launch(spec, model=Noisy)
-    until(lambda: parted.facts.get("checkpoint"), 60)
+    until(lambda: parted.facts.get("checkpoint"))
     for rank in ranks_of(parted):
         os.kill(rank.pid, signal.SIGKILL)
     assert parted.wait(60) == "failed"
@@ -182,7 +182,7 @@ def test_random_transforms_are_the_same_for_any_world_and_after_a_resume():
     for world in (1, 2, 2):
         run = lab.launch(spec.replace(world=world), model=linear, data=(Jittered(130), Pairs(40)))
         if len(ends) == 2:
-            until(lambda run=run: len(run.rows("train")) > 20, 60)
+            until(lambda run=run: len(run.rows("train")) > 20)
             run.stop()
             assert run.wait(60) == "stopped"
             run.resume()

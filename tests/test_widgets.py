@@ -299,7 +299,7 @@ class TestLive:
                     view.take(block)
             return view.series[0, "loss", "train", ALL][1] == [1, 2]
 
-        until(arrived, 5)
+        until(arrived)
         assert live.get_state("header")["header"]["runs"][0]["step"] == 2
 
     def test_thread_ends_with_the_view(self, run):
@@ -312,7 +312,7 @@ class TestLive:
         monkeypatch.setattr("lepton_widgets.live.CATCH_UP", ())
         live = views(Live(run))
         run.end("done")
-        until(lambda: not live._thread.is_alive(), 5)
+        until(lambda: not live._thread.is_alive())
 
     def test_buttons_reach_the_run(self, run, views, sent):
         live = views(Live(run))
@@ -409,10 +409,10 @@ class TestShelf:
         assert shelf.table.ordered() == []
         folder = RunFolder.create(tiny)
         folder.set_state("done")
-        until(lambda: [row["id"] for row in shelf.table.ordered()] == [folder.id], 5)
+        until(lambda: [row["id"] for row in shelf.table.ordered()] == [folder.id])
         assert folder.id in repr(shelf)
         folder.path.rename(home / "elsewhere")
-        until(lambda: shelf.table.ordered() == [], 5)
+        until(lambda: shelf.table.ordered() == [])
 
     def test_ticked_runs_are_overlaid_the_live_one_first(self, run, views):
         ended = RunFolder.create(Spec(seed=7))
@@ -433,16 +433,16 @@ class TestShelf:
         ask = lambda **content: shelf.table._handle_custom_msg(content, [])  # noqa: E731
         row = lambda: shelf.table.catalogue.rows[ended.id]  # noqa: E731
         ask(action="describe", ids=[ended.id], name="better", tags=["a", "b"], note="keep")
-        until(lambda: (row()["name"], row()["tags"], row()["note"]) == ("better", ["a", "b"], "keep"), 10)
+        until(lambda: (row()["name"], row()["tags"], row()["note"]) == ("better", ["a", "b"], "keep"))
         ask(action="archive", ids=[ended.id], archived=True)
-        until(lambda: row()["archived"], 10)
+        until(lambda: row()["archived"])
         shelf.table.selected = [ended.id, run.id]
         ask(action="delete", ids=[run.id])
         assert sent[-1] == {"refused": f"run {run.id!r} is running: stop it first, then delete it"}
         assert shelf.table.selected == [ended.id, run.id], "a run that stays leaves the overlay"
         shelf.table.selected = [ended.id]
         ask(action="delete", ids=[ended.id])
-        until(lambda: ended.id not in shelf.table.catalogue.rows, 10)
+        until(lambda: ended.id not in shelf.table.catalogue.rows)
         assert not ended.path.exists() and shelf.table.selected == [] and shelf.live is None
 
     def test_what_is_no_run_is_passed_over(self, home):

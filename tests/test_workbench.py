@@ -30,10 +30,6 @@ def table_options(strategy):
 
 
 class TestWorkbench:
-    @pytest.fixture(autouse=True)
-    def no_standby(self, monkeypatch):
-        monkeypatch.setenv("LEPTON_LAB_STANDBY", "0")
-
     def test_every_field_has_a_named_control(self, views):
         bench = views(Workbench())
         assert set(LABELS) == set(Spec.model_fields)
@@ -94,14 +90,14 @@ class TestWorkbench:
         told, button = bench._advisor._told, bench._advisor.button
         assert told.value == "" and button.description == "Predict its cost"
         button.click()
-        until(lambda: "MB" in told.value or "kB" in told.value, 60)
+        until(lambda: "MB" in told.value or "kB" in told.value)
         assert "gradients (38.4 kB) are averaged" in told.value and "none like it has run" in told.value
         bench._form.controls["strategy"].value = "pipeline"
-        until(lambda: "micro-batches" in told.value, 60)
+        until(lambda: "micro-batches" in told.value)
         bench._form.controls["lr"].value = "-1"
-        until(lambda: told.value == "", 60)
+        until(lambda: told.value == "")
         bench._form.controls["lr"].value = "0.1"
-        until(lambda: "micro-batches" in told.value, 60)
+        until(lambda: "micro-batches" in told.value)
         button.click()
         assert told.value == "" and button.description == "Predict its cost"
 
@@ -159,7 +155,7 @@ class TestWorkbench:
                 return rows + 0 * rows[rows.sum(1) > 0].sum()
 
         bench = views(Workbench(model=Buggy))
-        until(lambda: "cannot be multiplied" in bench._error.value, 60)
+        until(lambda: "cannot be multiplied" in bench._error.value)
         assert bench._button.disabled and "ll-refused" in bench._form.controls["model"]._dom_classes
         bench._form.controls["lr"].value = "0.1"  # what is known is said at once
         assert "cannot be multiplied" in bench._error.value and bench._button.disabled
@@ -167,7 +163,7 @@ class TestWorkbench:
         bench._form.controls["model"].value = "mlp"
         assert bench._error.value == "" and not bench._button.disabled
         sound = views(Workbench(model=Chooser(64, 10)))
-        until(lambda: sound._advisor.known(sound.spec) == "", 60)
+        until(lambda: sound._advisor.known(sound.spec) == "")
         assert sound._error.value == "" and not sound._button.disabled
 
     def test_a_prediction_that_goes_wrong_ends_in_a_sentence(self, views, monkeypatch):
@@ -176,9 +172,9 @@ class TestWorkbench:
         monkeypatch.setattr(advisor, "cost", lambda spec, own: 1 / 0)
         bench = views(Workbench())
         bench._advisor.button.click()
-        until(lambda: "division by zero" in bench._advisor._told.value, 10)
+        until(lambda: "division by zero" in bench._advisor._told.value)
         bench._form.controls["lr"].value = "0.1"
-        until(lambda: not bench._advisor._busy, 10)
+        until(lambda: not bench._advisor._busy)
 
     def test_options_have_fields_of_their_own(self, views):
         bench = views(Workbench(model="cnn"))
@@ -246,7 +242,7 @@ class TestWorkbench:
         bench = views(Workbench(tiny))
         run = bench.launch()
         assert run.wait(60) == "done"
-        until(lambda: bench.live._feed.statuses[0].figures.get("test_accuracy"), 5)
+        until(lambda: bench.live._feed.statuses[0].figures.get("test_accuracy"))
         first = bench.live
         assert bench._slot.children == (first,) and bench.runs == [run] and run.id in repr(bench)
         snapshot = unpack(first.get_state("snapshot")["snapshot"])

@@ -66,14 +66,14 @@ def home(standby):
     with pytest.MonkeyPatch.context() as own:
         own.setenv("LEPTON_LAB_HOME", str(root))
         own.setenv("XDG_RUNTIME_DIR", str(root))  # leases of its own
-        environment, threads = _environment(), set(threading.enumerate())
+        environment, threads, there = _environment(), set(threading.enumerate()), ours()
         yield root
         assert _environment() == environment
         live = [run for run in lab.runs() if run.state not in ENDED]
         for run in live:
             run.stop()
             run.wait(60)
-    left = _linger(lambda: [p for p in ours() if p.pid != _warm()])
+    left = _linger(lambda: [p for p in ours() if p not in there and p.pid != _warm()])
     started = _linger(lambda: [t for t in threading.enumerate() if t not in threads])
     kept = _linger(lambda: _stays(root))  # a supervisor on its way out may be writing still
     assert not kept, f"files left: {kept}"

@@ -205,6 +205,7 @@ def test_failure_card(notebook):
     assert book.complaints == []
 
 
+@pytest.mark.slow  # its cells run in test_notebooks, its form and overlays in the tests around
 def test_start_here(notebook):
     """The notebook that greets a newcomer runs whole, and its form launches a run beside its cells."""
     book = notebook(path=START_HERE)

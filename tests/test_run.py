@@ -392,7 +392,7 @@ def test_a_folder_of_a_newer_version_is_refused_and_the_list_goes_on_without_it(
 
 
 def test_a_loss_that_is_not_a_number_fails_the_run_at_its_step_and_a_lower_rate_leads_on(tiny):
-    run = lab.launch(tiny.replace(optimizer="sgd", lr=1e6, epochs=200, momentum=0))
+    run = lab.launch(tiny.replace(optimizer="sgd", lr=1e6, epochs=20, momentum=0))
     assert run.wait(60) == "failed"
     assert run.failure.type == "NonFinite"
     assert re.search("(at|after) step ([0-9]+)", run.failure.message)[2] == str(run.failure.step)

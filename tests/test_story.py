@@ -328,7 +328,7 @@ def test_samples_a_second_are_those_that_a_step_takes():
     spec = lab.Spec(dataset="digits", model="mlp", epochs=100_000, eval_every=0, checkpoint_every=0)
     runs = [lab.launch(spec.replace(**fields)) for fields in ({"optimizer": "gd"}, {"batch_size": 9999})]
     for run in runs:
-        until(lambda run=run: run.summary()["samples_per_s"], 60)
+        until(lambda run=run: run.summary()["samples_per_s"])
         run.stop()
         assert run.wait(60) == "stopped"
         view, samples = Feed([run]), run.facts["samples"]

@@ -197,14 +197,15 @@ def trains(spec: Spec, device: str, own: Own, like: Path | None = None) -> Allow
     return Allowed(spec, device, parts, like=like)
 
 
-def glance(spec: Spec, data: Data | None = None) -> Spec:
-    """What of `checks` reads no data and makes no model, for a form, at every change, and for grids; the spec."""
+def glance(spec: Spec, data: Data | None = None) -> Allowed:
+    """What of `checks` reads no data and makes no model: for a form, at every change, and for the runs of a grid."""
     spec.check_strategy()
-    devices.choose(spec)
+    device = devices.choose(spec)
     if data is None and "dataset" not in spec.own:
         datasets.check(spec.dataset, data_root())
     suits(spec, data)
-    return spec.replace(parent=find(spec.parent).id) if spec.parent else spec
+    spec = spec.replace(parent=find(spec.parent).id) if spec.parent else spec
+    return Allowed(spec, device, {})
 
 
 def suits(spec: Spec, data: Data | None = None) -> None:

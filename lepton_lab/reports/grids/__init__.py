@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from math import prod
 from pathlib import Path
@@ -29,6 +29,8 @@ class Cell:
     spec: Spec
     fields: tuple[str, ...]
     """Fields that set it apart from the grid's other runs."""
+    device: str
+    """"cuda" or "cpu"."""
 
     @property
     def values(self) -> dict[str, Any]:
@@ -138,13 +140,12 @@ def _cells(base: Mapping[str, Any], axes: Mapping[str, list[Any]]) -> tuple[Cell
     """All combinations, each as a spec that can be launched here."""
     if (count := prod(map(len, axes.values()))) > MOST:
         raise SpecError(f"axes: make {count:,} runs; at most {MOST:,}, so take some values out")
-    fields = tuple(axes)
     cells: dict[str, Cell] = {}
     refused: dict[str, str] = {}
     for values in product(*axes.values()):
-        given = dict(zip(fields, values, strict=True))
+        given = dict(zip(axes, values, strict=True))
         try:
-            cell = Cell(_spec(base, given), fields)
+            cell = _cell(base, given)
         except LabError as error:
             where = ", ".join(f"{name}={value}" for name, value in given.items())
             for line in str(error).splitlines():
@@ -158,13 +159,14 @@ def _cells(base: Mapping[str, Any], axes: Mapping[str, list[Any]]) -> tuple[Cell
     return tuple(cells.values())
 
 
-def _spec(base: Mapping[str, Any], given: Mapping[str, Any]) -> Spec:
-    """The spec of a combination, named by what sets it apart; refused where this machine can't run it."""
-    spec = glance(named(Spec(**{str(name): value for name, value in {**base, **given}.items()}), {}))
-    apart = Cell(spec, tuple(given)).label if given else ""
-    name = f"{spec.name}: {apart}" if spec.name and apart else spec.name or apart
+def _cell(base: Mapping[str, Any], given: Mapping[str, Any]) -> Cell:
+    """The run of a combination, named by what sets it apart; refused where this machine can't run it."""
+    allowed = glance(named(Spec(**{str(name): value for name, value in {**base, **given}.items()}), {}))
+    cell = Cell(allowed.spec, tuple(given), allowed.device)
+    own, apart = cell.spec.name, cell.label if given else ""
+    name = f"{own}: {apart}" if own and apart else own or apart
     longest = next(rule.max_length for rule in Spec.model_fields["name"].metadata if hasattr(rule, "max_length"))
-    return spec.replace(name=name) if len(name) <= longest else spec
+    return replace(cell, spec=cell.spec.replace(name=name)) if len(name) <= longest else cell
 
 
 def _at(line: str, where: str) -> str:

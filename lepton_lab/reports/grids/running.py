@@ -63,7 +63,6 @@ class Execution:
         self._todo: deque[Cell] = deque()
         self._live: list[Cell] = []
         self._room = {"cpu": devices.workers(), "cuda": len(devices.gpus())}
-        self._device = {cell.digest: devices.choose(cell.spec) for cell in grid.cells}
 
     def end(self) -> None:
         """Have it end early: the first time its runs are stopped and waited for, the second time left to themselves."""
@@ -130,9 +129,8 @@ class Execution:
 
     def _fits(self, cell: Cell) -> bool:
         """Whether there is room: ranks up to what one run may have here, so that runs don't take each other's cores."""
-        device = self._device[cell.digest]
-        others = [other.spec.world for other in self._live if self._device[other.digest] == device]
-        return not others or sum(others) + cell.spec.world <= self._room[device]
+        others = [other.spec.world for other in self._live if other.device == cell.device]
+        return not others or sum(others) + cell.spec.world <= self._room[cell.device]
 
     def _begin(self, cell: Cell) -> None:
         """Launch a cell's run, or have the one that ended early go on."""

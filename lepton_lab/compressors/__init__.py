@@ -1,4 +1,9 @@
-"""COMPRESSORS: what makes a trained model smaller or faster, one after the other in a chain."""
+"""
+COMPRESSORS: what makes a trained model smaller or faster, one after the other in a chain.
+
+Adding one: a class in a file of its own, and a line in the table. What chains, searches and the form must know of it
+are attributes and methods of `Compressor`.
+"""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ class Launcher(Protocol):
     def state(self, folder: RunFolder) -> str:
         """How a run stands: one of `store.folder`'s LIVE or ENDED."""
 
-    def signal(self, run: Path, command: str, **values: Any) -> None:
+    def signal(self, folder: Path, command: str, **values: Any) -> None:
         """Tell a run's ranks to stop, pause, resume, checkpoint or set values; returns without waiting."""
 
     def collect(self) -> None:

@@ -1,4 +1,8 @@
-"""STRATEGIES: how the work is split over ranks."""
+"""
+STRATEGIES: how the work is split over ranks.
+
+Adding one: a class in a file of its own, and a line in the table. What it can do and take are attributes of `Single`.
+"""
 
 from __future__ import annotations
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from .. import metrics
+from ..metrics import METRICS, MINIMISED
 from ..store.naming import labels
 from ..store.story import begun
 from ..store.tracks import Curve
@@ -41,18 +44,6 @@ __all__ += [
 ]
 
 MARKS = 8  # interventions shown in a chart, at most
-TRAINING = {"loss": ("Loss", "loss", None), "accuracy": ("Accuracy", "accuracy (fraction)", 1.0)}
-"""Of what is followed while training: title, label of the y axis, and its highest value."""
-
-
-def loss(runs: list[Run]) -> Chart:
-    """Loss by step: training thin, validation strong."""
-    return _of(runs, "loss")
-
-
-def accuracy(runs: list[Run]) -> Chart:
-    """Accuracy by step: training thin, validation strong."""
-    return _of(runs, "accuracy")
 
 
 def learning_rate(runs: list[Run]) -> Chart:
@@ -65,20 +56,21 @@ def throughput(runs: list[Run]) -> Chart:
     return _single(runs, "samples_per_s", "Training throughput, all ranks", "samples/s", lowest=0.0)
 
 
-def confusion(runs: list[Run]) -> Chart:
-    """True against predicted classes of the test set, for the first of the runs."""
-    run = runs[0]
+def matrix(name: str, runs: list[Run]) -> Chart:
+    """A metric that is a table of true against predicted classes, for the first of the runs."""
+    run, title = runs[0], METRICS[name].title
     label = labels([run])[0]
     label += "" if label == run.id else f", {run.id}"
-    row = next((row for row in reversed(read(run).detailed) if row.get("confusion")), None)
+    row = next((row for row in reversed(read(run).detailed) if row.get(name)), None)
     if row is None:
-        return Nothing("Confusion", f"{label}: no confusion matrix, since no test set with classes was evaluated.")
-    counts = row["confusion"]
+        why = "since no test set with classes was evaluated"
+        return Nothing(title, f"{label}: no {title.lower()} matrix, {why}.")
+    counts = row[name]
     classes = [str(name) for name in run.facts.get("classes") or range(len(counts))]
     right, n = sum(counts[i][i] for i in range(len(counts))), sum(map(sum, counts))
     wrong = sorted(((c, i, j) for i, r in enumerate(counts) for j, c in enumerate(r) if c and i != j), reverse=True)
     most = "; ".join(f"{classes[i]} taken for {classes[j]} {c} times" for c, i, j in wrong[:3])
-    text = f"Confusion matrix of {label} on its {row['split']} set: {right} of {n} right."
+    text = f"{title} matrix of {label} on its {row['split']} set: {right} of {n} right."
     text += f" Most often: {most}." if most else ""
     return Matrix(f"{label}\n{right} of {n} right ({row['split']})", text, counts, classes)
 
@@ -127,7 +119,7 @@ def race(runs: list[Run]) -> Chart:
     racers, words = [], []
     for run, name, found in zip(runs, contestants(runs), prints, strict=True):
         story = read(run)
-        curve = story.curves.get("loss", Curve([], []))
+        curve = story.curves.get(MINIMISED, Curve([], []))
         at = dict(zip(*story.clock, strict=True))
         timed = Curve([at[step] for step in curve.x], curve.y)
         memory = found.tensors if tensors else found.memory
@@ -149,18 +141,6 @@ def race(runs: list[Run]) -> Chart:
     return Panels(title, text, y, kind, tuple(racers), log, (low, high) if above else None)
 
 
-CHARTS: dict[str, Callable[[list[Run]], Chart]] = {
-    "loss": loss,
-    "accuracy": accuracy,
-    "learning_rate": learning_rate,
-    "throughput": throughput,
-    "confusion": confusion,
-    "timeline": timeline,
-    "race": race,
-    "pareto": pareto,
-}
-
-
 def training(name: str, names: list[str], curves: list[dict[str, Curve]], marks: Marks = ()) -> Chart:
     """
     Curves of training and validation of one or several runs.
@@ -168,13 +148,14 @@ def training(name: str, names: list[str], curves: list[dict[str, Curve]], marks:
     Parameters
     ----------
     name
-        loss or accuracy.
+        Of a metric.
     names, curves
         Of each run a label, and its curves by name (see `Story.learning`).
     marks
         Steps at which something happened, and what.
     """
-    title, y, highest = TRAINING[name]
+    metric = METRICS[name]
+    title = metric.title
     alone = len(names) == 1
     lines, words = [], []
     for i, (label, known) in enumerate(zip(names, curves, strict=True)):
@@ -191,12 +172,13 @@ def training(name: str, names: list[str], curves: list[dict[str, Curve]], marks:
     lines.sort(key=lambda line: line.strong)
     heading = f"{title}, {names[0]}" if alone else f"{title} (strong: validation; thin: training)"
     text = f"{title} by optimizer step. {'. '.join(words)}."
-    if name == "loss":
-        return losses(heading, text, lines, names, marks)
-    return Lines(heading, text, y, tuple(lines), highest=highest, marks=marks)
+    if not metric.higher:
+        return losses(heading, text, lines, names, metric.axis, marks)
+    return Lines(heading, text, metric.axis, tuple(lines), highest=metric.highest, marks=marks)
 
 
-def _of(runs: list[Run], name: str) -> Chart:
+def followed(name: str, runs: list[Run]) -> Chart:
+    """A metric by step: training thin, validation strong."""
     return training(name, labels(runs), [read(run).curves for run in runs], _marks(runs))
 
 
@@ -242,3 +224,21 @@ def _mega(count: float | None) -> float | None:
 def _deed(row: Mapping[str, Any]) -> str:
     values = {k: v for k, v in row.items() if k in ("lr", "clip", "weight_decay")}
     return ", ".join(f"{name}={value:g}" for name, value in values.items()) or row["command"]
+
+
+CHARTS: dict[str, Callable[[list[Run]], Chart]] = {
+    **{name: partial(followed, name) for name in metrics.shown()},
+    "learning_rate": learning_rate,
+    "throughput": throughput,
+    **{name: partial(matrix, name) for name in metrics.tables()},
+    "timeline": timeline,
+    "race": race,
+    "pareto": pareto,
+}
+
+
+def __getattr__(name: str) -> Callable[[list[Run]], Chart]:
+    """A chart by its name."""
+    if name in CHARTS:
+        return CHARTS[name]
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

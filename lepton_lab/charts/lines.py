@@ -165,9 +165,11 @@ class Lines(Chart):
         )
 
 
-def losses(title: str, text: str, lines: Sequence[Line], names: Sequence[str], marks: Marks = ()) -> Lines:
+def losses(title: str, text: str, lines: Sequence[Line], names: Sequence[str], axis: str, marks: Marks = ()) -> Lines:
     """
-    Losses of one or several runs; a curve that diverged leaves the picture, so that the others keep their shape.
+    What is better the lower it is, of one or several runs.
+
+    A curve that diverged leaves the picture, so that the others keep their shape.
 
     Parameters
     ----------
@@ -177,6 +179,8 @@ def losses(title: str, text: str, lines: Sequence[Line], names: Sequence[str], m
         The curves, each with the index of its run.
     names
         Of the runs.
+    axis
+        What they are.
     marks
         Steps at which something happened, and what.
     """
@@ -187,7 +191,7 @@ def losses(title: str, text: str, lines: Sequence[Line], names: Sequence[str], m
     log = low > 0 and top / low > SPREAD
     if above:
         title, text = leaving(title, text, [names[i] for i in above])
-    y = "loss" + (" (log scale)" if log else "")
+    y = axis + (" (log scale)" if log else "")
     return Lines(title, text, y, tuple(lines), log, marks=marks, span=(low, top) if above else None)
 
 

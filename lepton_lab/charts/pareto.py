@@ -9,6 +9,7 @@ from statistics import mean, stdev
 from typing import TYPE_CHECKING, Any
 
 from ..chains import chain_name, epochs
+from ..metrics import MEASURED
 from .drawing import COLORS, CONFIG, GREY, INK, MARKERS, Chart, Nothing, dress, head, layout, plain
 from .series import number
 
@@ -71,7 +72,7 @@ class Pareto(Chart):
             described[f"xaxis{key}"] = axis | {"title": {"text": label}, "type": "log", "domain": domain}
             described[f"xaxis{key}"] |= {"anchor": f"y{key}", "nticks": 3, "minor": {"showgrid": False}}
             described[f"yaxis{key}"] = up | {"anchor": f"x{key}", "tickformat": ".1%"}
-            described[f"yaxis{key}"] |= {"title": {"text": "" if i else "accuracy"}, "showticklabels": not i}
+            described[f"yaxis{key}"] |= {"title": {"text": "" if i else MEASURED}, "showticklabels": not i}
             described[f"yaxis{key}"] |= {"matches": "y"} if i else {}
             data.append(self._line(i, key))
             data += [self._trace(point, j, i, key) for j, point in enumerate(self.points) if point.costs[i]]
@@ -117,7 +118,7 @@ class Pareto(Chart):
         panels = figure.subplots(1, len(self.axes), sharey=True, squeeze=False)[0]
         for i, (axes, label) in enumerate(zip(panels, self.axes, strict=True)):
             self._panel(axes, i)
-            dress(axes, label, "" if i else "accuracy")
+            dress(axes, label, "" if i else MEASURED)
         handles, names = panels[0].get_legend_handles_labels()
         figure.legend(handles, names, loc="outside lower left", ncols=2, fontsize=7.5, frameon=False, labelcolor=INK)
         head(figure, self.title)
@@ -173,15 +174,15 @@ def points(runs: Iterable[Run]) -> list[Point]:
         told = read_json(run.folder / MEASURES) if run.spec.compress else None
         told = told or {}
         test = (told.get("control") or {}).get("test") or {}
-        if test.get("accuracy") is not None:  # it costs what the dense model costs, to which it is equal in shape
-            told = told | {"control": told["dense"] | {"accuracy": test["accuracy"]}}
+        if test.get(MEASURED) is not None:  # it costs what the dense model costs, to which it is equal in shape
+            told = told | {"control": told["dense"] | {MEASURED: test[MEASURED]}}
         origin, parent = _origin(run), run.spec.parent
         # Several children of one parent measure the dense models again and again: once is enough.
         keys = (DENSE, origin, parent), (CONTROL, f"{origin} {epochs(run.spec)}", parent), ("", _key(run.spec), run.id)
         for name, (kind, key, once) in zip(("dense", "control", "artifact"), keys, strict=True):
             if name == "control" and not epochs(run.spec):
                 continue  # it is the dense model
-            if (told.get(name) or {}).get("accuracy") is not None:
+            if (told.get(name) or {}).get(MEASURED) is not None:
                 groups.setdefault((kind, key), {})[once] = (run, told[name])
     ranked = sorted(groups.items(), key=lambda item: (DENSE, CONTROL, "").index(item[0][0]))
     named = [(kind, list(group.values())) for (kind, _), group in ranked]
@@ -208,7 +209,7 @@ def _point(name: str, kind: str, group: list[tuple[Run, Mapping[str, Any]]], onl
     from ..store.provenance import command
 
     run = group[0][0]
-    accuracy, costs = tuple(told["accuracy"] for _, told in group), tuple(_costs(told for _, told in group))
+    accuracy, costs = tuple(told[MEASURED] for _, told in group), tuple(_costs(told for _, told in group))
     if not only:
         count = epochs(run.spec)
         length = "" if kind == DENSE else f", {count} epoch{'s' * (count != 1)}"

@@ -10,17 +10,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..charts import number
+from ..metrics import summarised
 
 if TYPE_CHECKING:
     from ..run.handle import Run
     from ..store.failure import Failure
 
 FIGURES = {
-    "loss": "training loss",
-    "accuracy": "training accuracy",
-    "val_loss": "validation loss",
-    "val_accuracy": "validation accuracy",
-    "test_accuracy": "test accuracy",
+    **{key: figure.label for key, figure in summarised().items()},
     "samples_per_s": "samples/s",
 }
 

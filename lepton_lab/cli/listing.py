@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from ..metrics import MINIMISED, main, summarised
+
 if TYPE_CHECKING:
     from rich.console import Console
 
-COLUMNS = ("id", "state", "what", "steps", "val loss", "val acc", "test acc")
+FIGURES = {key: figure for key, figure in summarised().items() if figure.split}
 WIDE = 80  # characters that all columns need
-DROPPED = ("steps", "val loss", "val acc")  # on narrower terminals
+NARROW = ("id", "state", "what", f"test_{main()}")
+"""Columns on narrower terminals."""
 
 
 def show_table(rows: list[dict[str, Any]]) -> None:
@@ -18,12 +21,15 @@ def show_table(rows: list[dict[str, Any]]) -> None:
     from rich.table import Table
 
     console = _console()
-    names = COLUMNS if console.width >= WIDE else [name for name in COLUMNS if name not in DROPPED]
+    names: Sequence[str] = NARROW
+    if console.width >= WIDE:
+        names = ["id", "state", "what", "steps", *(key for key in FIGURES if _wanted(key, rows))]
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in names:
         right = name not in ("id", "state", "what")
         whole = max(len(row["id"]) for row in rows) if name == "id" else None  # an id that was cut is of no use
-        table.add_column(name, justify="right" if right else "left", no_wrap=name != "what", min_width=whole)
+        head = f"{FIGURES[name].split} {FIGURES[name].metric.short}" if name in FIGURES else name
+        table.add_column(head, justify="right" if right else "left", no_wrap=name != "what", min_width=whole)
     for row in rows:
         cells = _cells(row)
         table.add_row(*(cells[name] for name in names))
@@ -61,8 +67,13 @@ def _console() -> Console:
     return console if console.is_terminal else Console(highlight=False, emoji=False, width=400)
 
 
+def _wanted(key: str, rows: list[dict[str, Any]]) -> bool:
+    """Whether a figure has a column: what is minimised and the most telling have, others where a run has any."""
+    return FIGURES[key].name in (MINIMISED, main()) or any(row[key] is not None for row in rows)
+
+
 def _cells(row: dict[str, Any]) -> dict[str, str]:
-    figures = {"val loss": row["val_loss"], "val acc": row["val_accuracy"], "test acc": row["test_accuracy"]}
+    figures = {key: row[key] for key in FIGURES}
     return {
         "id": row["id"],
         "state": row["state"],

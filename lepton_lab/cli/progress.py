@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..metrics import Figure, main
 from ..output import EVERY, width
 from ..run.progress import Epochs, Show, bar, plain
 from ..store.folder import ENDED
@@ -96,5 +97,6 @@ def _display(run: Run, quiet: bool) -> contextlib.AbstractContextManager[Show]:
 
 
 def _test(run: Run) -> str:
-    accuracy = run.summary()["test_accuracy"]
-    return "" if accuracy is None else f"  test accuracy {accuracy:.4f}"
+    judge = Figure(main(), "test")
+    value = run.summary()[judge.key]
+    return "" if value is None else f"  {judge.label} {value:.4f}"

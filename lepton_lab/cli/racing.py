@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from ..charts import contestant
+from ..metrics import MINIMISED
 from ..run.checks import Own
 from ..spec import Spec
 from ..store.folder import ENDED
@@ -30,7 +31,14 @@ leaves them to themselves. Exit status: 0 all are done, and those that have to
 equal one process do; 1 not so; 2 refused, and nothing was started; 130 stopped.
 """
 STRATEGY = "A strategy, with options of it or a world of its own; may be given several times.  [all there are]"
-SHOWN: tuple[str, ...] = ("loss", "loss difference", "parameter difference", "seconds a step", "memory", "sent a step")
+SHOWN: tuple[str, ...] = (
+    MINIMISED,
+    f"{MINIMISED} difference",
+    "parameter difference",
+    "seconds a step",
+    "memory",
+    "sent a step",
+)
 SHOWN += ("time to reference loss",)
 STOPPED = 130
 

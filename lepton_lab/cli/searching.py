@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..metrics import MEASURED
 from ..run.handle import attach
 from .compressing import LINK, known, link
 from .listing import show_figures
@@ -121,6 +122,6 @@ def _follow(found: Search) -> bool:
 
 def _records(found: Search) -> list[dict[str, Any]]:
     return [
-        {"id": one.run.id, "chain": one.chain, "accuracy": one.accuracy, "problem": one.problem, **one.values}
+        {"id": one.run.id, "chain": one.chain, MEASURED: one.accuracy, "problem": one.problem, **one.values}
         for one in found.trials
     ]

@@ -13,7 +13,7 @@ from ..compressors.rehearsal import example
 from ..errors import SpecError
 from ..files import read_json, write_json
 from ..losses import Criterion
-from ..metrics import curves
+from ..metrics import MEASURED, curves
 from ..spec import Spec
 from ..store import checkpoints, shipping, trained
 from ..store.control import Control
@@ -146,7 +146,7 @@ class Chain:
             self.folder.note(evaluating=True)
             measures = self.delivery.deliver(self.folder, self.rounds, self.data)
             measures["control"] = read_json(place(self.folder, CONTROL) / FIGURES)
-            artifact = {name: measures["artifact"][name] for name in ("bytes", "parameters", "accuracy")}
+            artifact = {name: measures["artifact"][name] for name in ("bytes", "parameters", MEASURED)}
             text = f"{ARTIFACT}: {artifact['bytes']:,} bytes"
             self.log.write("note", step=self.epochs * self.each, text=text, artifact=artifact)
             write_json(path, measures)

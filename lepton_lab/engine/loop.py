@@ -197,7 +197,7 @@ class Fit:
         self.figures[split] = figures = evaluate(self.strategy, feed, self.metrics, split)
         self.log.rest(seconds := time.perf_counter() - start)
         if self.strategy.rank == 0:
-            self._doubt(split, feed, figures[self._names[0]])
+            self._doubt(split, feed, figures[metrics.MINIMISED])
             self.folder.note(evaluating=False)
             self.log.evaluation(split, self.now.step, max(self.now.epoch - 1, 0), **figures, seconds=round(seconds, 4))
 

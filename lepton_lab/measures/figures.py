@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from statistics import median
 from typing import Any
 
+from ..metrics import MEASURED
 from ..section import escaped, in_html, in_text
 
 
@@ -129,8 +130,8 @@ def _row(measured: Measured, speedup: Any) -> dict[str, str]:
     row["memory, MB"] = "" if measured.memory is None else f"{measured.memory / 1e6:.1f}"
     if measured.accuracy is not None and measured.interval:
         low, high = measured.interval
-        row["accuracy"] = f"{measured.accuracy:.4f} ({low:.4f} to {high:.4f})"
+        row[MEASURED] = f"{measured.accuracy:.4f} ({low:.4f} to {high:.4f})"
     else:
-        row["accuracy"] = ""
+        row[MEASURED] = ""
     row["mJ a sample (estimate)"] = f"{measured.joules * 1e3:.3g}"
     return row

@@ -6,7 +6,7 @@ Nothing else spells a metric's name: rows of events carry it, and every view ask
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .accuracy import Accuracy
 from .base import Metric
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from ..datasets import Data
     from ..losses import Criterion, Objective
 
-__all__ = ["METRICS", "Metric", "counted", "curves", "judges", "main", "of", "steps", "with_following"]
+__all__ = ["MEASURED", "METRICS", "MINIMISED", "SPLITS", "Figure", "Metric", "counted", "curves", "figures", "judges"]
+__all__ += ["main", "of", "shown", "steps", "summarised", "tables", "text", "with_following"]
 
 METRICS: dict[str, type[Metric]] = {
     "loss": Loss,
@@ -28,7 +29,35 @@ METRICS: dict[str, type[Metric]] = {
     "bits_per_byte": BitsPerByte,
     "confusion": Confusion,
 }
-"""The first is what training minimises."""
+MINIMISED = "loss"
+"""What training minimises."""
+MEASURED = "accuracy"
+"""What the answers of a file are judged by: a field of `Measured`, and of what is kept of it."""
+SPLITS = {"train": "training", "val": "validation", "test": "test"}
+"""What people call each split."""
+
+
+class Figure(NamedTuple):
+    """A metric of a split, or of the newest batch."""
+
+    name: str
+    split: str = ""
+    """ "" of the newest batch."""
+
+    @property
+    def key(self) -> str:
+        """What summaries and curves call it, such as `val_loss`."""
+        return f"{self.split}_{self.name}" if self.split else self.name
+
+    @property
+    def metric(self) -> type[Metric]:
+        """What it is a figure of."""
+        return METRICS[self.name]
+
+    @property
+    def label(self) -> str:
+        """What people call it, such as `validation loss`."""
+        return f"{SPLITS[self.split or 'train']} {self.metric.title.lower()}"
 
 
 def of(data: Data, criterion: Criterion) -> dict[str, Metric]:
@@ -39,7 +68,7 @@ def of(data: Data, criterion: Criterion) -> dict[str, Metric]:
 
 def steps() -> list[str]:
     """Names of what each step of training is told in: what is minimised, then what is counted beside it."""
-    return [name for name, member in METRICS.items() if member.training]
+    return [MINIMISED, *(name for name, member in METRICS.items() if member.training and name != MINIMISED)]
 
 
 def counted(data: Data, objective: Objective) -> Objective:
@@ -54,14 +83,41 @@ def curves() -> dict[str, type[Metric]]:
     return {name: member for name, member in METRICS.items() if member.curve}
 
 
+def shown() -> list[str]:
+    """Names of those that views draw over steps, and have a column for."""
+    return [name for name, member in curves().items() if member.shown]
+
+
+def tables() -> list[str]:
+    """Names of those of which a figure is a table."""
+    return [name for name, member in METRICS.items() if not member.curve]
+
+
 def judges() -> list[str]:
     """Names of those that tell which model is better, the most telling first."""
-    return sorted(curves(), key=lambda name: not METRICS[name].higher)
+    return sorted(shown(), key=lambda name: not METRICS[name].higher)
 
 
 def main() -> str:
     """The one that a view with room for one shows: the first of the table of which more is better."""
     return judges()[0]
+
+
+def figures(*splits: str, names: list[str] | None = None) -> dict[str, Figure]:
+    """Figures of some splits by key; of all that are shown, where no names are given."""
+    found = [Figure(name, split) for split in splits for name in (shown() if names is None else names)]
+    return {figure.key: figure for figure in found}
+
+
+def summarised() -> dict[str, Figure]:
+    """What a line of a table of runs holds: the newest batch, the last validation, and of the test what tells most."""
+    newest, telling = steps(), [name for name in shown() if METRICS[name].higher]
+    return figures("", names=newest) | figures("val") | figures("test", names=telling)
+
+
+def text(key: str, figure: float) -> str:
+    """A figure as people read it, by its key."""
+    return figures("", *SPLITS, names=[*curves()])[key].metric.text(figure)
 
 
 def with_following(metrics: dict[str, Metric], split: str, figures: dict[str, Any]) -> dict[str, Any]:

@@ -45,6 +45,8 @@ class Metric:
     """Whether each step of training is told in it, by `share`."""
     curve = True
     """Whether a figure is one number; else it is a table."""
+    shown = True
+    """Whether views show it; else it is in the rows alone."""
 
     def __init__(self, data: Data, criterion: Criterion) -> None:
         self.criterion = criterion
@@ -77,6 +79,11 @@ class Metric:
     def follow(self, split: str, figures: dict[str, Any]) -> Any:
         """The figure of a split where it follows from others, and nothing of its own is counted; else None."""
         return None
+
+    @classmethod
+    def unit(cls) -> str:
+        """ "%" of a fraction that is printed so, else ""."""
+        return "%" if cls.form.endswith("%") else ""
 
     @classmethod
     def text(cls, figure: float) -> str:

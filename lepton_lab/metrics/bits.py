@@ -22,6 +22,7 @@ class BitsPerByte(Metric):
     short = "bits"
     axis = "bits per byte"
     higher = False
+    shown = False
 
     def __init__(self, data: Data, criterion: Criterion) -> None:
         super().__init__(data, criterion)

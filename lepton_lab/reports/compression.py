@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..chains import chain_name
 from ..errors import LabError
+from ..metrics import MEASURED
 from ..run.estimates import estimated, label, measured, shown
 from ..section import NONE, Section, escaped, table
 
@@ -61,9 +62,9 @@ def rows(run: Run) -> list[list[str]]:
         less = f"{was / is_:.3g}x" if is_ and was else NONE
         lines.append([label(name).replace(" (predicted)", ""), shown(name, was), shown(name, value), shown(name, is_)])
         lines[-1] += [error, less]
-    lines.append(["accuracy", _accuracy(dense), NONE, _accuracy(made), NONE, NONE])
-    if "accuracy" in (control.get("test") or {}):
-        lines.append(["accuracy of the control", f"{control['test']['accuracy']:.2%}", NONE, NONE, NONE, NONE])
+    lines.append([MEASURED, _accuracy(dense), NONE, _accuracy(made), NONE, NONE])
+    if MEASURED in (control.get("test") or {}):
+        lines.append(["accuracy of the control", f"{control['test'][MEASURED]:.2%}", NONE, NONE, NONE, NONE])
     memory = [f"{told_['memory'] / 1e6:.1f} MB" if told_.get("memory") else NONE for told_ in (dense, made)]
     lines.append(["memory of a pass", memory[0], NONE, memory[1], NONE, NONE])
     energy = [f"{told_['joules'] * 1e3:.3g}" if told_.get("joules") else NONE for told_ in (dense, made)]
@@ -84,7 +85,7 @@ def _peers(made: Mapping[str, Any], peers: list[Mapping[str, Any]]) -> Section:
             ratio = f" ({best[batch] / median:.2f}x the fastest peer)" if one is made else ""
             cells.append(f"{median * 1e3:.3g} ms{mark}{ratio}")
         lines.append([one["name"], f"{one['bytes']:,}", *cells, _accuracy(one)])
-    heads = ["model", "bytes", *(f"batch {batch}" for batch in batches), "accuracy"]
+    heads = ["model", "bytes", *(f"batch {batch}" for batch in batches), MEASURED]
     return table("Peers", heads, lines, PEERS, numeric=True)
 
 
@@ -100,10 +101,10 @@ def _names(told: Mapping[str, Any]) -> list[str]:
 
 
 def _accuracy(told: Mapping[str, Any]) -> str:
-    if told.get("accuracy") is None:
+    if told.get(MEASURED) is None:
         return NONE
     low, high = told["interval"]
-    return f"{told['accuracy']:.2%} ({low:.2%} to {high:.2%})"
+    return f"{told[MEASURED]:.2%} ({low:.2%} to {high:.2%})"
 
 
 def _how(told: Mapping[str, Any]) -> str:

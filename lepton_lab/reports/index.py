@@ -13,6 +13,7 @@ from ..chains import chain_name
 from ..charts import number, read
 from ..charts.pictures import Picture, picture
 from ..files import write_text
+from ..metrics import MINIMISED, Figure, figures, summarised
 from ..section import NONE, escaped
 from ..store.folder import ENDED
 from .overviews import curves, trade
@@ -25,9 +26,7 @@ if TYPE_CHECKING:
 SCRIPT = Path(__file__).with_name("sort.js")
 FIGURES = {
     "step": "steps",
-    "val_loss": "validation loss",
-    "val_accuracy": "validation accuracy",
-    "test_accuracy": "test accuracy",
+    **{key: figure.label for key, figure in summarised().items() if figure.split},
     "samples_per_s": "samples/s",
     "seconds": "whole run",
 }
@@ -79,10 +78,11 @@ def _head(name: str, entries: list[Entry]) -> str:
     """Title, date, how many runs came to what, and the best of them."""
     counts = ", ".join(f"{count} {state}" for state, count in Counter(entry.state for entry in entries).items())
     words = [f"{len(entries)} runs: {counts}."]
-    known = [(loss, entry) for entry in entries if (loss := _told(entry).get("val_loss")) is not None]
+    judge = Figure(MINIMISED, "val")
+    known = [(value, entry) for entry in entries if (value := _told(entry).get(judge.key)) is not None]
     if known:
-        loss, best = min(known, key=lambda pair: pair[0])
-        words.append(f"Lowest validation loss: {number(loss)} with {label(best.values)}.")
+        value, best = min(known, key=lambda pair: pair[0])
+        words.append(f"Lowest {judge.label}: {number(value)} with {label(best.values)}.")
     if any(entry.state != "done" for entry in entries):
         words.append("What is not done is tried again by the command below.")
     made = time.strftime("%d %B %Y, %H:%M %Z")
@@ -137,12 +137,8 @@ def _charts(entries: list[Entry], again: str) -> list[Part]:
         if entry.run and (entry.run.state in ENDED):
             apart = {name: value for name, value in entry.values.items() if name != "seed"}
             groups.setdefault(label(apart), []).append(entry.run)
-    validated = any("val_loss" in read(run).curves for runs in groups.values() for run in runs)
-    split, title = ("val", "Validation") if validated else ("train", "Training")
-    charts = [
-        curves(groups, f"{split}_loss", f"{title} loss", "loss"),
-        curves(groups, f"{split}_accuracy", f"{title} accuracy", "accuracy (fraction)", best="highest"),
-    ]
+    validated = any(f"val_{MINIMISED}" in read(run).curves for runs in groups.values() for run in runs)
+    charts = [curves(groups, figure) for figure in figures("val" if validated else "train").values()]
     costs = [Picture(trade(groups), again)]
     compressed = [entry.run for entry in entries if entry.run and entry.run.spec.compress]
     costs += [picture("pareto", compressed)] if compressed else []

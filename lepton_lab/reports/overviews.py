@@ -10,6 +10,7 @@ from ..charts import Chart, Curve, Lines, Pareto, footprint, number, read
 from ..charts.drawing import Nothing
 from ..charts.lines import Line, losses
 from ..charts.pareto import Point, spread
+from ..metrics import Figure, main
 
 if TYPE_CHECKING:
     from ..run.handle import Run
@@ -20,7 +21,7 @@ FEW = 12  # lines in a figure
 COSTS = ("seconds of training", "MB of memory, largest rank", "MB sent a step")
 
 
-def curves(groups: Groups, name: str, title: str, y: str, best: str = "lowest") -> Chart:
+def curves(groups: Groups, figure: Figure) -> Chart:
     """
     One curve of each group, as the mean over its seeds.
 
@@ -28,14 +29,12 @@ def curves(groups: Groups, name: str, title: str, y: str, best: str = "lowest") 
     ----------
     groups
         The runs.
-    name
-        Which curve, see `charts.series`.
-    title, y
-        What it is called, and its unit.
-    best
-        "lowest" or "highest": which ends are good. Where there are many groups, the best are shown.
+    figure
+        Which. Where there are many groups, the best are shown.
     """
-    found = {label: curve for label, runs in groups.items() if (curve := _mean(runs, name)).x}
+    title, metric = figure.label.capitalize(), figure.metric
+    best = "highest" if metric.higher else "lowest"
+    found = {label: curve for label, runs in groups.items() if (curve := _mean(runs, figure.key)).x}
     if not found:
         return Nothing(title, f"{title}: no run has any yet.")
     ranked = sorted(found, key=lambda label: found[label].y[-1], reverse=best == "highest")
@@ -46,7 +45,9 @@ def curves(groups: Groups, name: str, title: str, y: str, best: str = "lowest") 
     title += f", the {FEW} best of {len(found)}" if len(found) > FEW else ""
     words = [f"{label}: {number(found[label].y[0])} to {number(found[label].y[-1])}" for label in kept]
     text = f"{title}, by optimizer step. {best.capitalize()} at the end: {ranked[0]}. {'. '.join(words)}."
-    return losses(title, text, lines, kept) if best == "lowest" else Lines(title, text, y, lines, highest=1.0)
+    if not metric.higher:
+        return losses(title, text, lines, kept, metric.axis)
+    return Lines(title, text, metric.axis, lines, highest=metric.highest)
 
 
 def trade(groups: Groups) -> Chart:
@@ -81,7 +82,8 @@ def _mean(runs: list[Run], name: str) -> Curve:
 def _accuracies(runs: list[Run]) -> list[tuple[float, Run]]:
     """Of the test set, else of the last validation; of those runs that measured one."""
     known = [(read(run).curves, run) for run in runs]
-    found = [(curves.get("test_accuracy") or curves.get("val_accuracy"), run) for curves, run in known]
+    name = main()
+    found = [(curves.get(f"test_{name}") or curves.get(f"val_{name}"), run) for curves, run in known]
     return [(curve.y[-1], run) for curve, run in found if curve]
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from .. import metrics
 from ..charts.pictures import picture
 from ..section import escaped
 from ..studies import races
@@ -47,14 +48,14 @@ OUTLINE: tuple[tuple[str, str, bool, Callable[[list[Run]], Iterable[Shown]]], ..
         "Curves",
         "Thin: training, each step, all ranks together. Strong, with points: validation, on the whole validation set.",
         True,
-        lambda runs: [picture("loss", runs), picture("accuracy", runs)],
+        lambda runs: [picture(name, runs) for name in metrics.shown()],
     ),
     (
         "Confusion",
         "Test set. Rows are the true classes, columns what the model said; blue is right, orange is wrong, and the "
         "deeper the larger the share of its row.",
         True,
-        lambda runs: [picture("confusion", [run]) for run in runs],
+        lambda runs: [picture(name, [run]) for name in metrics.tables() for run in runs],
     ),
     ("Timings", "", False, lambda runs: [timings(runs)]),
     ("", "", True, lambda runs: [picture("throughput", runs), picture("learning_rate", runs)]),

@@ -6,6 +6,7 @@ import time
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from .. import metrics
 from ..chains import chain_name
 from ..charts import number, read
 from ..section import NONE, Section, escaped, table
@@ -56,20 +57,22 @@ def failures(runs: list[Run]) -> Section:
 
 
 def figures(runs: list[Run]) -> Section:
-    """Final losses and accuracies, how many samples they were measured on, and the best validation."""
-    columns = ["run", "steps", "training loss", "training accuracy", "validation loss", "validation accuracy"]
-    columns += ["best of these", "test loss", "test accuracy"]
+    """Final figures of each split, how many samples they were measured on, and the best validation."""
+    by_split = [metrics.figures(split) for split in metrics.SPLITS]
+    judge, tested = metrics.main(), f"test_{metrics.main()}"
+    before, validated, after = ([figure.label for figure in found.values()] for found in by_split)
+    columns = ["run", "steps", *before, *validated, "best of these", *after]
     rows = []
     for run, label in zip(runs, labels(runs), strict=True):
         curves = read(run).curves
         summary = run.summary()
         last = {name: number(curve.y[-1]) for name, curve in curves.items()}
-        best = curves.get("val_accuracy")
+        best = curves.get(f"val_{judge}")
         at = max(range(len(best.y)), key=best.y.__getitem__) if best else 0
         cells = [label, f"{summary['step']} of {summary['steps'] or '?'}"]
-        cells += [last.get(name, NONE) for name in ("train_loss", "train_accuracy", "val_loss", "val_accuracy")]
+        cells += [last.get(key, NONE) for key in (*by_split[0], *by_split[1])]
         cells.append(f"{number(best.y[at])} at step {best.x[at]:.0f}" if best else NONE)
-        cells += [last.get("test_loss", NONE), _of(run, last.get("test_accuracy"))]
+        cells += [_of(run, last.get(key)) if key == tested else last.get(key, NONE) for key in by_split[2]]
         rows.append(cells)
     return table("Final figures", columns, rows, MEASURED, numeric=True)
 
@@ -127,8 +130,14 @@ def _progress(run: Run) -> str:
         told += "; it did not run to its end"
     if run.remark:
         told += f" ({run.remark})"
-    accuracy = summary["test_accuracy"]
-    return told if accuracy is None else f"{told}; test accuracy {number(accuracy)}"
+    return "; ".join([told, *tested(summary)])
+
+
+def tested(summary: dict[str, Any]) -> list[str]:
+    """What the test came to, in words; nothing before it."""
+    judge = metrics.Figure(metrics.main(), "test")
+    value = summary[judge.key]
+    return [] if value is None else [f"{judge.label} {number(value)}"]
 
 
 def _card(run: Run, label: str, failure: Failure) -> str:
@@ -201,9 +210,9 @@ def _origin(run: Run) -> dict[str, str]:
     return {**facts, **found.get("versions", {}), "folder": str(run.folder)}
 
 
-def _of(run: Run, accuracy: str | None) -> str:
+def _of(run: Run, figure: str | None) -> str:
     tests = read(run).evaluations.get("test")
-    return f"{accuracy} of {tests.latest('samples'):.0f} samples" if tests and accuracy else NONE
+    return f"{figure} of {tests.latest('samples'):.0f} samples" if tests and figure else NONE
 
 
 def _field(name: str, differs: bool) -> str:

@@ -6,13 +6,14 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from ..errors import SpecError
+from ..metrics import summarised
 from ..store.naming import differing
 from .handle import Run, attach, runs
 
 if TYPE_CHECKING:
     import pandas as pd
 
-FIGURES = ("epoch", "step", "loss", "accuracy", "val_loss", "val_accuracy", "test_accuracy", "samples_per_s", "seconds")
+FIGURES = ("epoch", "step", *summarised(), "samples_per_s", "seconds")
 
 
 def table(of: Iterable[Run | str] | None = None) -> pd.DataFrame:

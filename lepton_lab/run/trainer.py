@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..errors import LabError, SpecError
+from ..metrics import shown
 from ..spec import Spec
 from .launching import launch
 from .progress import display
@@ -79,7 +80,7 @@ class Trainer:
         weights = self.run.model().state_dict()
         model.load_state_dict(weights)
         last = [row for row in self.run.rows("eval") if row["split"] == "train"][-1]
-        self.train_results = {f"train_{name}": last[name] for name in ("loss", "accuracy") if name in last}
+        self.train_results = {f"train_{name}": last[name] for name in shown() if name in last}
         return self
 
 

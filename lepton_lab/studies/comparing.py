@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from .. import metrics
 from ..charts import Chart, number, read
 from ..charts.arms import Arm, Arms
 from ..charts.pareto import OF_SEED
@@ -62,21 +63,27 @@ def _file(name: str) -> Callable[[Run], float | None]:
     return lambda run: ((read_json(run.folder / MEASURES) or {}).get("artifact") or {}).get(name)
 
 
+def _of_metrics() -> dict[str, Figure]:
+    """Those of the metrics, the most telling first."""
+    found = [metrics.figures("val", "test", "train", names=[name]) for name in metrics.judges()]
+    return {
+        key: Figure(figure.label, _last(key), figure.metric.unit())
+        for figures in found
+        for key, figure in figures.items()
+    }
+
+
+MAIN = metrics.main()
 FIGURES = {
-    "val_accuracy": Figure("validation accuracy", _last("val_accuracy"), "%"),
-    "test_accuracy": Figure("test accuracy", _last("test_accuracy"), "%"),
-    "train_accuracy": Figure("training accuracy", _last("train_accuracy"), "%"),
-    "val_loss": Figure("validation loss", _last("val_loss")),
-    "test_loss": Figure("test loss", _last("test_loss")),
-    "train_loss": Figure("training loss", _last("train_loss")),
+    **_of_metrics(),
     "seconds": Figure("training time", lambda run: read(run).seconds or None, "s"),
-    "file_accuracy": Figure("accuracy of the file", _file("accuracy"), "%"),
+    f"file_{MAIN}": Figure(f"{MAIN} of the file", _file(MAIN), metrics.METRICS[MAIN].unit()),
     "file_bytes": Figure("size of the file", _file("bytes"), "bytes"),
 }
 """Figures of a run by name: the last of its curves, seconds in training steps, and what a chain's file measured."""
 
 
-def compare(arms: Mapping[str, Sequence[Run | str] | Mapping[int, float]], figure: str = "val_accuracy") -> Comparison:
+def compare(arms: Mapping[str, Sequence[Run | str] | Mapping[int, float]], figure: str = f"val_{MAIN}") -> Comparison:
     """
     Compare ways to do the same, each over several seeds: the others with the first, seed by seed.
 

@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..charts import read
+from ..metrics import MINIMISED
 from ..spec import Spec
 from ..tables import table, trait
 
@@ -46,7 +47,7 @@ def exact(spec: Spec) -> bool:
 
 def compare(run: Run, reference: Run) -> Equality:
     """Hold a run that is done to another; where its strategy has a model of its own the figures are for information."""
-    ours, theirs = (dict(zip(*read(r).curves["loss"], strict=True)) for r in (run, reference))
+    ours, theirs = (dict(zip(*read(r).curves[MINIMISED], strict=True)) for r in (run, reference))
     apart = {step: abs(ours[step] - theirs[step]) / abs(theirs[step] or 1.0) for step in sorted(ours.keys() & theirs)}
     first = max((apart[step] for step in list(apart)[:FIRST]), default=math.nan)
     parameters, randomness = _parameters(run, reference, *(r.facts.get("checkpoint") for r in (run, reference)))

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ..charts import CHARTS, Curve, contestants, footprint, number, read
 from ..charts.pictures import picture
 from ..errors import SpecError
+from ..metrics import MINIMISED, Figure, main
 from ..run.checks import Allowed, Own, named, trains
 from ..run.handle import POLL, Run
 from ..run.launching import make, start
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
     from ..charts import Chart
 
+VALIDATED = f"val_{MINIMISED}"
 REACHED = 1e-3  # relative: a loss this near to the reference's last one counts as reached
 
 NOTE = (
@@ -234,8 +236,8 @@ def _row(run: Run, reference: Run | None) -> dict[str, Any]:
         "run": run.id,
         "state": state,
         "exact": exact(spec),
-        "loss": last.get("train_loss"),
-        **{name: last.get(name) for name in ("val_loss", "test_accuracy")},
+        MINIMISED: last.get(f"train_{MINIMISED}"),
+        **{name: last.get(name) for name in (VALIDATED, f"test_{main()}")},
         **(known._asdict() if known else dict.fromkeys(Equality._fields)),
         "step_s": seconds,
         "samples_per_s": step_samples(spec, run.facts["samples"]) / seconds if seconds else None,
@@ -288,8 +290,8 @@ def _missing(value: Any) -> bool:
 COLUMNS: dict[str, Callable[[dict[str, Any]], str]] = {
     "state": lambda row: row["state"],
     "check": lambda row: row["problem"] or row["check"] or NONE,
-    "loss": _figure("loss"),
-    "validation loss": _figure("val_loss"),
+    MINIMISED: _figure(MINIMISED),
+    Figure(MINIMISED, "val").label: _figure(VALIDATED),
     "loss difference": _held("loss_difference", "loss_tolerance"),
     "parameter difference": _held("parameter_difference", "parameter_tolerance"),
     "seconds a step": _seconds("step_s"),

@@ -11,6 +11,7 @@ from .. import datasets
 from ..charts import number, read
 from ..charts.sweep import Sweep
 from ..errors import LabError, SpecError
+from ..metrics import MINIMISED
 from ..optimizers import RANGE_TEST
 from ..run.checks import Own, checks
 from ..run.handle import POLL, Run
@@ -103,8 +104,8 @@ def _follow(run: Run, steps: int) -> None:
     while run.state not in ENDED:
         for row in tail.read():
             if row["kind"] == "train" and not told:
-                first = first or row["loss"]
-                if row["step"] > steps or (first and row["loss"] and row["loss"] > DIVERGED * MARGIN * first):
+                first = first or row[MINIMISED]
+                if row["step"] > steps or (first and row[MINIMISED] and row[MINIMISED] > DIVERGED * MARGIN * first):
                     run.stop()
                     told = True
         time.sleep(POLL)
@@ -149,7 +150,7 @@ class RateTest:
         steps = run.spec.options.get("steps") or math.inf
         curves = read(run).curves
         lr = {step: rate for step, rate in zip(*curves.get("lr", ([], [])), strict=True) if step <= steps}
-        loss = {step: y for step, y in zip(*curves.get("loss", ([], [])), strict=True) if step in lr}
+        loss = {step: y for step, y in zip(*curves.get(MINIMISED, ([], [])), strict=True) if step in lr}
         self.rates, self.losses = [lr[step] for step in loss], list(loss.values())
         if len(loss) < FEWEST // 2:
             raise LabError(f"run {run.id!r} tells no rate: it was {run.state} after {len(loss)} steps")

@@ -11,6 +11,7 @@ from ..chains import chain_name
 from ..charts import CHARTS, Chart
 from ..compressors import COMPRESSORS
 from ..errors import LabError, SpecError, needs, unknown, whole
+from ..metrics import MEASURED
 from ..run.checks import Own, splits
 from ..run.estimates import Estimate, estimate, measured
 from ..run.handle import Run, attach
@@ -230,7 +231,7 @@ class Search:
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
         heads = ["chain", *(f"{name} (≤ {shown(name, limit)})" for name, limit in self.budget.items())]
         note = f"{self.verdict} {self.skipped} more chains were not run, since their estimates rule them out."
-        found: Section = table("Search", [*heads, "accuracy", "budget"], self.rows(), note, numeric=True)
+        found: Section = table("Search", [*heads, MEASURED, "budget"], self.rows(), note, numeric=True)
         return found._repr_mimebundle_()
 
     def _told(self, values: Mapping[str, float], names: Sequence[str] = ()) -> str:
@@ -292,7 +293,7 @@ class Search:
         if trial.run.state != "done" or not told:
             trial.problem = str(trial.run.failure or f"it was {trial.run.state}")
             return FAILED
-        trial.accuracy, trial.values = told["artifact"].get("accuracy"), values(told)
+        trial.accuracy, trial.values = told["artifact"].get(MEASURED), values(told)
         return self.violation(trial.values) or -(trial.accuracy or 0.0)
 
     def _wait(self, run: Run) -> None:
@@ -316,9 +317,9 @@ def values(told: Mapping[str, Any]) -> dict[str, float]:
     for name, batch in (("latency", "64"), ("latency_1", "1")):
         if batch in made["latency"]:
             found[name] = made["latency"][batch]["median"]
-    whole = control.get("accuracy", told["dense"].get("accuracy"))
-    if whole is not None and made.get("accuracy") is not None:
-        found["accuracy_drop"] = whole - made["accuracy"]
+    whole = control.get(MEASURED, told["dense"].get(MEASURED))
+    if whole is not None and made.get(MEASURED) is not None:
+        found["accuracy_drop"] = whole - made[MEASURED]
     return found
 
 

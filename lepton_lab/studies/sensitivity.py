@@ -8,12 +8,11 @@ from dataclasses import dataclass, field
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
-from .. import errors
+from .. import errors, metrics
 from ..charts import Chart
 from ..charts.heat import Heat
 from ..errors import SpecError
 from ..losses import Criterion
-from ..metrics import METRICS, main
 from ..run.handle import Run, attach
 from ..store import shipping
 
@@ -80,11 +79,11 @@ class Sensitivity:
     def rows(self) -> list[dict[str, Any]]:
         """A line for each layer and what was done to it: layer, what, accuracy."""
         told = [
-            {"layer": layer, "what": f"prune {ratio:g}", "accuracy": accuracy}
+            {"layer": layer, "what": f"prune {ratio:g}", metrics.main(): figure}
             for layer, found in self.pruned.items()
-            for ratio, accuracy in found.items()
+            for ratio, figure in found.items()
         ]
-        return told + [{"layer": n, "what": INT8, "accuracy": a} for n, a in self.rounded.items()]
+        return told + [{"layer": n, "what": INT8, metrics.main(): a} for n, a in self.rounded.items()]
 
     def figure(self) -> Chart:
         """Layers by ratio as a heat map."""
@@ -96,7 +95,7 @@ class Sensitivity:
         ]
         columns = [f"prune {ratio:g}" for ratio in ratios] + ([INT8] if self.rounded else [])
         title = f"What each layer bears ({self.whole:.2%} as it is, {self.samples:,} samples)"
-        words = [f"{row['layer']} {row['what']}: {row['accuracy']:.2%}" for row in self.rows()]
+        words = [f"{row['layer']} {row['what']}: {row[metrics.main()]:.2%}" for row in self.rows()]
         text = f"{title}, without training after. {'; '.join(words)}."
         if self.left:
             text += f" Not pruned: {'; '.join(f'{name} ({why})' for name, why in self.left.items())}."
@@ -162,7 +161,7 @@ def sensitivity(
         raise SpecError(f"run {run.id!r} is a regression: its answers are not right or wrong, so nothing is scanned")
     example = x[:2].clone()
     criterion = Criterion(shipping.unpack(run.store, ("loss",)).get("loss") or cross_entropy)
-    metric = METRICS[main()](data, criterion)
+    metric = metrics.METRICS[metrics.main()](data, criterion)
     whole = judged(module, x, y, metric)
     structure = Structure(copy.deepcopy(module), example)
     facts = run.facts

@@ -13,6 +13,7 @@ import traitlets
 
 import lepton_lab as lab
 from lepton_lab.errors import LabError
+from lepton_lab.metrics import MEASURED
 from lepton_lab.run.estimates import Estimate, label, measured, shown
 from lepton_lab.section import in_html
 from lepton_lab.store.folder import ENDED
@@ -246,9 +247,9 @@ class Compression(Shown, ipw.VBox):
                 is_ = (made["latency"].get(name.removeprefix("latency ")) or {}).get("median")
             cells = [label(name), shown(name, dense[name]), f"{shown(name, value)} ({_times(dense[name] / value)})"]
             lines.append([*cells, shown(name, is_), f"{errors[name]:+.1%}" if name in errors else "–"])
-        if made.get("accuracy") is not None:
-            whole = told["dense"].get("accuracy")
-            lines.append(["accuracy", "–" if whole is None else f"{whole:.2%}", "–", f"{made['accuracy']:.2%}", "–"])
+        if made.get(MEASURED) is not None:
+            whole = told["dense"].get(MEASURED)
+            lines.append([MEASURED, "–" if whole is None else f"{whole:.2%}", "–", f"{made[MEASURED]:.2%}", "–"])
         return lines
 
     def _table(self) -> str:

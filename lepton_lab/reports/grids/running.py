@@ -11,16 +11,18 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from ...charts import number, read
+from ...charts import read
 from ...errors import LabError, needs
 from ...files import absolute, write_json
 from ...launchers import devices
+from ...metrics import summarised
 from ...run.handle import Run, attach
 from ...run.launching import launch
 from ...store import control
 from ...store.folder import ENDED
 from .. import report
 from ..index import Entry, write
+from ..sections import tested
 from . import Cell, Grid
 from .output import FORMAT, claimed, read_records, writable, write_records
 
@@ -232,7 +234,7 @@ class Execution:
 def _row(cell: Cell, entry: Entry) -> dict[str, Any]:
     """A run as programs read it."""
     told = entry.run.summary() if entry.run else {}
-    names = ("steps", "loss", "accuracy", "val_loss", "val_accuracy", "test_accuracy", "samples_per_s", "seconds")
+    names = ("steps", *summarised(), "samples_per_s", "seconds")
     return {
         "digest": cell.digest,
         "values": cell.values,
@@ -249,6 +251,4 @@ def _row(cell: Cell, entry: Entry) -> dict[str, Any]:
 
 
 def _figures(run: Run) -> str:
-    accuracy = run.summary()["test_accuracy"]
-    told = [f"test accuracy {number(accuracy)}"] if accuracy is not None else []
-    return "; ".join(told + [str(run.failure)] * bool(run.failure))
+    return "; ".join(tested(run.summary()) + [str(run.failure)] * bool(run.failure))

@@ -64,7 +64,7 @@ def matrix(name: str, runs: list[Run]) -> Chart:
     row = next((row for row in reversed(read(run).detailed) if row.get(name)), None)
     if row is None:
         why = "since no test set with classes was evaluated"
-        return Nothing(title, f"{label}: no {title.lower()} matrix, {why}.")
+        return Nothing(title, f"{label}: no {METRICS[name].word()} matrix, {why}.")
     counts = row[name]
     classes = [str(name) for name in run.facts.get("classes") or range(len(counts))]
     right, n = sum(counts[i][i] for i in range(len(counts))), sum(map(sum, counts))

@@ -57,7 +57,7 @@ class Figure(NamedTuple):
     @property
     def label(self) -> str:
         """What people call it, such as `validation loss`."""
-        return f"{SPLITS[self.split or 'train']} {self.metric.title.lower()}"
+        return f"{SPLITS[self.split or 'train']} {self.metric.word()}"
 
 
 def of(data: Data, criterion: Criterion) -> dict[str, Metric]:

@@ -81,6 +81,11 @@ class Metric:
         return None
 
     @classmethod
+    def word(cls) -> str:
+        """The title within a sentence."""
+        return cls.title if cls.title.isupper() else cls.title.lower()
+
+    @classmethod
     def unit(cls) -> str:
         """ "%" of a fraction that is printed so, else ""."""
         return "%" if cls.form.endswith("%") else ""

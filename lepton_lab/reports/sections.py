@@ -58,7 +58,7 @@ def failures(runs: list[Run]) -> Section:
 
 def figures(runs: list[Run]) -> Section:
     """Final figures of each split, how many samples they were measured on, and the best validation."""
-    by_split = [metrics.figures(split) for split in metrics.SPLITS]
+    by_split = [metrics.figures("train", names=metrics.steps()), metrics.figures("val"), metrics.figures("test")]
     judge, tested = metrics.main(), f"test_{metrics.main()}"
     before, validated, after = ([figure.label for figure in found.values()] for found in by_split)
     columns = ["run", "steps", *before, *validated, "best of these", *after]

@@ -12,6 +12,7 @@ from ..engine.tracing import costs
 from ..errors import Missing
 from ..files import read_json
 from ..launchers import LAUNCHERS
+from ..metrics import summarised
 from ..store import provenance
 from ..store.finding import find, folders
 from ..store.folder import ENDED, RunFolder
@@ -152,7 +153,7 @@ class Run(Labelled, Steered):
     def summary(self) -> dict[str, Any]:
         """One line of a table of runs: who, what, how far (epochs from 1), how well; None where not known."""
         spec, facts, state, story = self.spec, self.facts, self.state, self.store.glance()
-        metrics = {**self.store.system(0), **story.figures}
+        figures = {**self.store.system(0), **story.figures}
         return {
             "id": self.id,
             "name": self.name,
@@ -172,7 +173,7 @@ class Run(Labelled, Steered):
             "steps": story.steps,
             "epoch": story.epoch or None,
             "epochs": story.epochs,
-            **{name: metrics.get(name) for name in ("loss", "accuracy", "val_loss", "val_accuracy", "test_accuracy")},
+            **{name: figures.get(name) for name in summarised()},
             "samples_per_s": None if state in RESTING else story.speed,
             "seconds_left": story.seconds_left if state == "running" else None,
             "created": self.store.created,

@@ -9,22 +9,31 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, TextIO
 
+from ..metrics import METRICS, MINIMISED, Figure, figures, steps
 from ..output import EVERY, kernel, width
-from ..store.story import METRICS, Story
+from ..store.story import Story
 
 if TYPE_CHECKING:
     from .handle import Run
+SHOWN = figures("train", names=steps()) | figures("val")
+
+
+def _head(figure: Figure) -> tuple[str, int]:
+    """What people read above a figure, and its width: the first of a split says whose it is."""
+    name = figure.metric.word()
+    head = f"{figure.split} {name}" if figure.name == MINIMISED else name
+    return head, max(len(head) + 1, 10 if figure.name == MINIMISED else 9)
+
+
 COLUMNS = {
     "epoch": ("epoch", 9),
     "step": ("step", 9),
-    "loss": ("train loss", 11),
-    "accuracy": ("accuracy", 9),
-    "val_loss": ("val loss", 10),
-    "val_accuracy": ("accuracy", 9),
+    **{key: _head(figure) for key, figure in SHOWN.items()},
     "rate": ("samples/s", 11),
 }
 """Figure of an epoch -> what people read above it, and its width."""
-DROPPED = ("rate", "step", "val_accuracy", "accuracy")  # in this order, where a terminal is narrower
+DROPPED = ("rate", "step", *(key for key in reversed(SHOWN) if SHOWN[key].name != MINIMISED))
+"""In this order, where a terminal is narrower."""
 
 Show = Callable[["Epochs", list[str], str], object]
 """Shows (epochs, new lines, state)."""
@@ -82,9 +91,8 @@ class Epochs:
     def _epoch(self, val: dict[str, Any] | None) -> str:
         train, self._train = self._train or {}, None
         self._since = (val or train)["t"]
-        figures = {name: train.get(name) for name in ("loss", "accuracy")}
-        figures |= {f"val_{name}": (val or {}).get(name) for name in ("loss", "accuracy")}
-        cells = {name: "-" if figure is None else f"{figure:.4g}" for name, figure in figures.items()}
+        known = {key: (train if split == "train" else val or {}).get(name) for key, (name, split) in SHOWN.items()}
+        cells = {key: "-" if value is None else f"{value:.4g}" for key, value in known.items()}
         rate = train["samples_per_s"]
         cells |= {"epoch": f"{train['epoch'] + 1}/{self.story.epochs}", "step": str(train["step"])}
         return self._line(cells | {"rate": "-" if rate is None else f"{rate:,.0f}"})
@@ -167,6 +175,5 @@ def bar(run: Run, stream: TextIO, lines_too: bool = False) -> Iterator[Show]:
 
 
 def _now(story: Story) -> str:
-    loss, accuracy = map(story.training.latest, METRICS)
-    text = "" if loss is None else f"loss {loss:<7.4g}"
-    return text + ("" if accuracy is None else f" acc {accuracy:.3f}")
+    known = {METRICS[name].short: story.training.latest(name) for name in steps()}
+    return " ".join(f"{short} {value:<7.4g}" for short, value in known.items() if value is not None)

@@ -9,13 +9,13 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from ..chains import epochs
+from ..metrics import shown
 from . import pace
 from .tracks import AROUND, Curve, Rank, Track, together
 
 if TYPE_CHECKING:
     from ..spec import Spec
 
-METRICS = ("loss", "accuracy")
 SPLITS = ("train", "val", "test")
 STANDING = ("memory", "gpu_memory", "samples_per_s", "steps_per_s", "device", "threads")
 """What a rank tells of itself now and then; the latest holds."""
@@ -201,7 +201,7 @@ class Story:
     def figures(self) -> dict[str, float]:
         """The latest of each metric of each split, by names such as `val_loss`."""
         latest = {
-            f"{split}_{name}": track.latest(name) for split, track in self.evaluations.items() for name in METRICS
+            f"{split}_{name}": track.latest(name) for split, track in self.evaluations.items() for name in shown()
         }
         return {name: value for name, value in latest.items() if value is not None}
 
@@ -233,12 +233,12 @@ class Story:
         - lr: learning rate.
         """
         training = self.training
-        curves = {name: training.curve(name) for name in (*METRICS, "lr")}
+        curves = {name: training.curve(name) for name in (*shown(), "lr")}
         if self._merged is not None:
             for number, rank in self.ranks.items():
-                curves |= {f"{name} rank {number}": rank.track.curve(name) for name in METRICS}
+                curves |= {f"{name} rank {number}": rank.track.curve(name) for name in shown()}
         for split, track in self.evaluations.items():
-            curves |= {f"{split}_{name}": track.curve(name) for name in METRICS}
+            curves |= {f"{split}_{name}": track.curve(name) for name in shown()}
         return {name: curve for name, curve in curves.items() if curve.x}
 
     @cached_property

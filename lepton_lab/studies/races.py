@@ -250,7 +250,7 @@ def _row(run: Run, reference: Run | None) -> dict[str, Any]:
 def _reached(run: Run, reference: Run) -> float | None:
     """Seconds of training until the reference's last loss was reached."""
     ours, theirs = read(run), read(reference)
-    name = "val_loss" if "val_loss" in theirs.curves else "train_loss"
+    name = VALIDATED if VALIDATED in theirs.curves else f"train_{MINIMISED}"
     if name not in theirs.curves:
         return None
     goal = theirs.curves[name].y[-1]

@@ -6,9 +6,11 @@ import json
 import struct
 from array import array
 from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from lepton_lab.store.story import METRICS, Story
+from lepton_lab.metrics import METRICS as FAMILY
+from lepton_lab.metrics import MINIMISED, judges, main, shown, summarised
+from lepton_lab.store.story import Story
 from lepton_lab.store.tracks import Track
 
 SPLITS = ("val", "test")
@@ -16,7 +18,7 @@ ALL = -1
 """The rank of a series that stands for all ranks together."""
 
 Key = tuple[str, str, int]
-"""Metric ("loss", "accuracy"), split ("train", "val", "test") and rank of a series."""
+"""Metric (a name of METRICS), split ("train", "val", "test") and rank of a series."""
 
 
 class Mark(NamedTuple):
@@ -38,9 +40,23 @@ def series(story: Story) -> Iterator[tuple[Key, Track]]:
         tracks += [("train", number, track) for number, track in ranks.items()]
     tracks += [(split, ALL, story.evaluations[split]) for split in SPLITS if split in story.evaluations]
     for split, rank, track in tracks:
-        for metric in METRICS:
+        for metric in shown():
             if metric in track.columns:
                 yield (metric, split, rank), track
+
+
+def told() -> dict[str, Any]:
+    """What a page must know of the metrics: those it draws, and the figures that it lists, with names and formats."""
+    drawn = [
+        {"name": name, "title": (of := FAMILY[name]).title, "fraction": bool(of.unit()), "higher": of.higher}
+        | {"highest": of.highest, "first": name == MINIMISED}
+        for name in shown()
+    ]
+    listed = [
+        {"key": key, "label": figure.label, "split": figure.split, "metric": figure.name}
+        for key, figure in summarised().items()
+    ]
+    return {"drawn": drawn, "listed": listed, "judges": judges(), "main": main()}
 
 
 def steps(story: Story) -> float:

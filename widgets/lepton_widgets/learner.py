@@ -14,12 +14,13 @@ import traitlets
 import lepton_lab as lab
 from lepton_lab.errors import LabError, SpecError
 from lepton_lab.launchers import local
+from lepton_lab.metrics import Figure, main
 from lepton_lab.section import in_html
 from lepton_lab.spec import Spec
 from lepton_lab.store.folder import ENDED
 from lepton_lab.tables import pick
 
-from .curves import Key, Mark, pack, passes
+from .curves import Key, Mark, pack, passes, told
 from .form import code
 from .frame import Shown, static
 from .knobs import START, Knobs
@@ -33,6 +34,8 @@ SHOWN = 6
 """Curves side by side; the runs of older ones are removed."""
 DEBOUNCE = 0.1
 """Seconds for which a slider must rest before its run begins."""
+
+JUDGE = Figure(main(), "val")
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +64,7 @@ class Learner(Shown, anywidget.AnyWidget):
 
     controls = traitlets.List().tag(sync=True)
     chosen = traitlets.Dict().tag(sync=True)
+    metrics = traitlets.Dict().tag(sync=True)
     header = traitlets.Dict().tag(sync=True, to_json=lambda _, learner: learner._header())
     snapshot = traitlets.Bytes().tag(sync=True, to_json=lambda _, learner: learner._snapshot())
 
@@ -80,7 +84,7 @@ class Learner(Shown, anywidget.AnyWidget):
         if not isinstance(spec, Spec | None):
             raise SpecError(f"Learner takes a Spec, not a {type(spec).__name__}: Learner(lab.Spec(...))")
         start = changed(spec or Spec(**START), fields)
-        super().__init__()
+        super().__init__(metrics=told())
         local.warm()
         self.spec = start
         self.on_msg(self._on_message)
@@ -120,7 +124,7 @@ class Learner(Shown, anywidget.AnyWidget):
             time.sleep(TICK)
         return not busy
 
-    def figure(self, name: str = "accuracy") -> Chart:
+    def figure(self, name: str = JUDGE.name) -> Chart:
         """The curves as a finished figure, once the newest is whole; ``name`` is one of CHARTS."""
         from lepton_lab.charts import CHARTS
 
@@ -148,8 +152,8 @@ class Learner(Shown, anywidget.AnyWidget):
 
         with self._lock:
             heads, runs = self._heads(), self.runs
-        table = in_html(["run", "state", "validation accuracy"], [[h["label"], h["state"], _percent(h)] for h in heads])
-        drawn = CHARTS["accuracy"](runs).html if picture and runs else ""
+        table = in_html(["run", "state", JUDGE.label], [[h["label"], h["state"], _told(h)] for h in heads])
+        drawn = CHARTS[JUDGE.name](runs).html if picture and runs else ""
         return {"text/html": table + drawn, "text/plain": repr(self)}
 
     def going(self) -> bool:
@@ -159,7 +163,7 @@ class Learner(Shown, anywidget.AnyWidget):
     def __repr__(self) -> str:
         with self._lock:
             heads = self._heads()
-            lines = [f"{head['label']}: {head['state']}, validation accuracy {_percent(head)}\n" for head in heads]
+            lines = [f"{head['label']}: {head['state']}, {JUDGE.label} {_told(head)}\n" for head in heads]
         try:
             chosen = self.spec.to_yaml()
         except LabError as error:
@@ -284,5 +288,7 @@ class Learner(Shown, anywidget.AnyWidget):
                 self._tell(whole=True)
 
 
-def _percent(head: dict[str, Any]) -> str:
-    return "not known" if head["accuracy"] is None else f"{head['accuracy']:.2%}"
+def _told(head: dict[str, Any]) -> str:
+    """The main figure of a run."""
+    name, value = head["figure"] or ("", None)
+    return JUDGE.metric.text(value) if name == JUDGE.name else "not known"

@@ -13,6 +13,7 @@ import traitlets
 from lepton_lab.errors import SpecError
 from lepton_lab.run.handle import Run
 
+from .curves import told
 from .feed import Feed
 from .frame import Shown, static
 from .status import TERMINAL
@@ -61,6 +62,7 @@ class Live(Shown, anywidget.AnyWidget):
     log_scale = traitlets.Bool(False).tag(sync=True)
     by_rank = traitlets.Bool(False).tag(sync=True)
     steered = traitlets.Int(0, min=0).tag(sync=True)
+    metrics = traitlets.Dict().tag(sync=True)
 
     def __init__(self, *runs: Any, **options: Any) -> None:
         self._closed = threading.Event()  # first of all, since an object that is refused is closed too
@@ -80,7 +82,7 @@ class Live(Shown, anywidget.AnyWidget):
         first = threading.Thread(target=self._feed.poll, name="lepton-live-first", daemon=True)
         first.start()
         first.join(FIRST)
-        super().__init__(**options)
+        super().__init__(metrics=told(), **options)
         self.on_msg(self._on_message)
         self._watch()
 

@@ -15,9 +15,11 @@ import traitlets
 from lepton_lab import Run
 from lepton_lab.errors import LabError
 from lepton_lab.files import home
+from lepton_lab.metrics import Figure, main
 from lepton_lab.section import in_html
 from lepton_lab.store.folder import LABELS, RunFolder
 
+from .curves import told
 from .frame import Shown, static
 from .live import Live
 from .status import TERMINAL
@@ -29,6 +31,8 @@ SAVED = 20
 """Runs of which a saved notebook tells."""
 AT_ONCE = 40
 """Runs read in one look; the rest follow in the next, so that a long shelf shows its newest runs at once."""
+
+JUDGE = Figure(main(), "val")
 
 log = logging.getLogger(__name__)
 
@@ -101,9 +105,9 @@ def listed(rows: list[dict[str, Any]]) -> str:
     lines = []
     for row in rows[:SAVED]:
         name = row["name"] or row["title"]
-        lines.append([name, row["id"], row["state"], figure("accuracy", row["val_accuracy"])])
+        lines.append([name, row["id"], row["state"], figure(JUDGE.key, row[JUDGE.key])])
     more = f"<p>and {len(rows) - SAVED} older ones</p>" if len(rows) > SAVED else ""
-    return in_html(["run", "id", "state", "validation accuracy"], lines) + more
+    return in_html(["run", "id", "state", JUDGE.label], lines) + more
 
 
 class Table(anywidget.AnyWidget):
@@ -114,11 +118,12 @@ class Table(anywidget.AnyWidget):
 
     rows = traitlets.List().tag(sync=True, to_json=lambda _, table: table.ordered())
     selected = traitlets.List(traitlets.Unicode()).tag(sync=True)
+    metrics = traitlets.Dict().tag(sync=True)
 
     def __init__(self, catalogue: Catalogue) -> None:
         self.catalogue = catalogue
         self.moved = threading.Event()
-        super().__init__()
+        super().__init__(metrics=told())
         self.on_msg(self._on_message)
 
     def _on_message(self, _: Any, content: dict[str, Any], buffers: Any) -> None:

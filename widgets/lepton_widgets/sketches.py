@@ -8,6 +8,7 @@ from typing import Any
 
 from lepton_lab import Run
 from lepton_lab.files import home
+from lepton_lab.metrics import judges
 from lepton_lab.spec import Spec
 from lepton_lab.store.folder import ENDED, RunFolder
 
@@ -53,13 +54,13 @@ class Sketch:
     def head(self, label: str) -> dict[str, Any]:
         """Everything but the curves, as JSON."""
         figures = self.story.figures
+        known = ((name, figures[key]) for name in judges() if (key := f"val_{name}") in figures)
         return {
             "id": self.run.id,
             "label": label,
             "place": self.place,
             "state": self.state,
-            "accuracy": figures.get("val_accuracy"),
-            "loss": figures.get("val_loss"),
+            "figure": next(known, None),
             "failure": self._failure,
             "epochs": self.run.spec.epochs,
         }

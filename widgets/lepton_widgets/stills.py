@@ -8,14 +8,14 @@ from html import escape
 from typing import Any
 
 from lepton_lab.charts import training
+from lepton_lab.metrics import shown, summarised, text
 from lepton_lab.section import in_html
-from lepton_lab.store.story import METRICS
 from lepton_lab.store.tracks import Curve
 
 Head = Mapping[str, Any]
 WIDE, SHARP = 450, 120
 """CSS pixels of a picture, and its dots an inch."""
-COLUMNS = {"val_loss": "validation loss", "val_accuracy": "validation accuracy", "test_accuracy": "test accuracy"}
+COLUMNS = {key: figure.label for key, figure in summarised().items() if figure.split}
 
 
 def still(heads: Sequence[Head], pictures: str = "") -> str:
@@ -25,26 +25,24 @@ def still(heads: Sequence[Head], pictures: str = "") -> str:
 
 def pictures(curves: Sequence[dict[str, Curve]], names: Sequence[str]) -> str:
     """HTML of the runs' loss and accuracy, side by side where there is room; "" before the first step."""
-    wanted = [name for name in METRICS if any(name in each or f"val_{name}" in each for each in curves)]
+    wanted = [name for name in shown() if any(name in each or f"val_{name}" in each for each in curves)]
     return "".join(training(name, list(names), list(curves)).image(WIDE, SHARP) for name in wanted)
 
 
 def table(heads: Sequence[Head]) -> str:
     """HTML of a line a run: state, how far, how well."""
-    shown = [name for name in COLUMNS if any(head["figures"].get(name) is not None for head in heads)]
-    rows = [["run", "state", "epoch", "step", *(COLUMNS[name] for name in shown)]]
+    columns = [name for name in COLUMNS if any(head["figures"].get(name) is not None for head in heads)]
+    rows = [["run", "state", "epoch", "step", *(COLUMNS[name] for name in columns)]]
     for head in heads:
         steps = f"{head['step']:,} of {head['steps']:,}" if head["steps"] else f"{head['step']:,}"
-        figures = [figure(metric, head["figures"].get(metric)) for metric in shown]
+        figures = [figure(metric, head["figures"].get(metric)) for metric in columns]
         rows.append([head["label"], head["state"], f"{head['epoch']} of {head['epochs']}", steps, *figures])
     return in_html(rows[0], rows[1:])
 
 
-def figure(name: str, value: float | None) -> str:
-    """A metric as people write it."""
-    if value is None:
-        return "–"
-    return f"{value:.2%}" if name.endswith("accuracy") else f"{value:.4g}"
+def figure(key: str, value: float | None) -> str:
+    """A figure as people write it."""
+    return "–" if value is None else text(key, value)
 
 
 def _problem(head: Head) -> str:

@@ -37,6 +37,13 @@ const plain = (value, step) => {
 const decimals = (step) => Math.max(0, Math.min(6, -Math.floor(Math.log10(step) + 1e-9)));
 const percent = (value, step) => `${(100 * value).toFixed(step ? Math.max(0, decimals(step) - 2) : 2)} %`;
 
+// How a metric's figures are written; the heads of columns begin with a capital.
+const formatOf = ({ fraction }) => (fraction ? percent : plain);
+const headOf = ({ label }) => label[0].toUpperCase() + label.slice(1);
+// Figures that a view lists, of some splits, each with its metric.
+const listedOf = ({ drawn, listed }, ...splits) =>
+  listed.filter(({ split }) => splits.includes(split)).map((f) => ({ ...drawn.find(({ name }) => name === f.metric), ...f }));
+
 const duration = (seconds) => {
   if (seconds == null) return "–";
   if (seconds < 9.95) return `${seconds.toFixed(1)} s`;

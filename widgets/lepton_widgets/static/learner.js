@@ -11,12 +11,13 @@ class Learner {
     Object.assign(this, { store, model, root });
     this.view = { range: null, cursor: null, zoom: (range) => this.zoom(range), moved: (spoken) => this.moved(spoken) };
     this.knobs = model.get("controls").map((control) => this.buildKnob(control));
+    this.metrics = store.metrics.drawn;
     this.build();
-    const unit = "epoch";
-    this.charts = [
-      new Chart(this.figures[0], this.view, { title: "Loss", format: plain, log: () => true, unit }),
-      new Chart(this.figures[1], this.view, { title: "Accuracy", format: percent, bounds: [0, 1], unit }),
-    ];
+    this.charts = this.metrics.map((metric, i) => {
+      const { title, highest } = metric;
+      const scale = metric.first ? { log: () => true } : { bounds: highest == null ? null : [0, highest] };
+      return new Chart(this.figures[i], this.view, { title, format: formatOf(metric), unit: "epoch", ...scale });
+    });
     this.listen();
     this.showKnobs();
     this.update(model.get("header"));
@@ -50,9 +51,9 @@ class Learner {
     this.spoken = h("div", { class: "ll-unseen", role: "status", "aria-live": "polite" });
     this.trail = h("ol", { class: "ll-trail", "aria-label": "Curves shown, the newest first" });
     this.code = h("code");
-    this.figures = [h("div", { class: "ll-chart" }), h("div", { class: "ll-chart" })];
+    this.figures = this.metrics.map(() => h("div", { class: "ll-chart" }));
     this.notes = this.figures.map(() => h("span", { class: "ll-note" }));
-    const panes = ["Loss", "Accuracy"].map((title, i) =>
+    const panes = this.metrics.map(({ title }, i) =>
       h("section", { class: "ll-pane" }, h("h4", {}, title, this.notes[i]), this.figures[i]),
     );
     this.root.replaceChildren(
@@ -112,7 +113,7 @@ class Learner {
     const key = `${run.id} ${run.state}`;
     if (this.said === key || !TERMINAL.includes(run.state)) return;
     this.said = key;
-    setText(this.spoken, `${run.label}: ${outcome(run)}`);
+    setText(this.spoken, `${run.label}: ${this.outcome(run)}`);
   }
 
   showTrail() {
@@ -121,7 +122,7 @@ class Learner {
       const line = swatch({ color: colorOf(run, palette) });
       line.style.opacity = FADES[age];
       const now = age === 0 ? "true" : null;
-      return h("li", { "aria-current": now, title: run.id }, line, h("span", {}, run.label), h("b", {}, outcome(run)));
+      return h("li", { "aria-current": now, title: run.id }, line, h("span", {}, run.label), h("b", {}, this.outcome(run)));
     });
     this.trail.replaceChildren(...items);
   }
@@ -143,8 +144,20 @@ class Learner {
 
   // A rate that is too high leaves the picture: it must not press all other curves flat.
   ceiling() {
-    const begun = [...this.store.entries.values()].filter((e) => e.metric === "loss" && e.split === "train" && e.series.n);
+    const begun = [...this.store.entries.values()].filter((e) => e.metric === this.first && e.split === "train" && e.series.n);
     return begun.length ? [0, CEILING * Math.max(...begun.map(({ series }) => series.y[0]))] : null;
+  }
+
+  // The metric that is minimised.
+  get first() {
+    return this.metrics.find(({ first }) => first).name;
+  }
+
+  // What a run has come to, in words.
+  outcome({ state, figure, failure }) {
+    if (failure) return failure;
+    const known = figure ? formatOf(this.metrics.find(({ name }) => name === figure[0]))(figure[1]) : "";
+    return TERMINAL.includes(state) ? known || state : known ? `${known}, training` : state;
   }
 
   zoom(range) {
@@ -168,9 +181,9 @@ class Learner {
   draw() {
     this.theme ??= readTheme(this.root);
     this.showTrail();
-    this.charts[0].bounds = this.ceiling();
     this.charts.forEach((chart, i) => {
-      chart.lines = this.linesOf(i ? "accuracy" : "loss");
+      if (this.metrics[i].first) chart.bounds = this.ceiling();
+      chart.lines = this.linesOf(this.metrics[i].name);
       chart.draw(this.theme);
       this.figures[i].setAttribute("aria-label", chart.summary());
       setText(this.notes[i], this.note(chart));
@@ -190,7 +203,7 @@ class Learner {
   report() {
     const { entries, runs } = this.store;
     const ends = ["train", "val"].map((split) => {
-      const series = entries.get([runs.length - 1, "loss", split, -1].join("|"))?.series;
+      const series = entries.get([runs.length - 1, this.first, split, -1].join("|"))?.series;
       return series?.n ? series.x[series.n - 1] : 0;
     });
     Object.assign(this.root.dataset, { drawn: runs.at(-1)?.id ?? "", last: Math.min(...ends) });
@@ -198,13 +211,6 @@ class Learner {
 }
 
 const colorOf = (run, palette) => palette[run.place % palette.length];
-
-// What a run has come to, in words.
-const outcome = ({ state, accuracy, loss, failure }) => {
-  if (failure) return failure;
-  const known = accuracy != null ? percent(accuracy) : loss != null ? plain(loss) : "";
-  return TERMINAL.includes(state) ? known || state : known ? `${known}, training` : state;
-};
 
 export default () => {
   let store;

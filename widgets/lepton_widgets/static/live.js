@@ -20,11 +20,13 @@ class Panel {
       this.redraw();
     };
     this.view = { range: null, cursor: null, zoom, moved: (spoken) => this.moved(spoken), reach: () => this.reach() };
+    this.metrics = store.metrics.drawn;
     this.build();
-    this.charts = [
-      new Chart(this.figures[0], this.view, { title: "Loss", format: plain, log: () => model.get("log_scale") }),
-      new Chart(this.figures[1], this.view, { title: "Accuracy", format: percent, bounds: [0, 1] }),
-    ];
+    this.charts = this.metrics.map((metric, i) => {
+      const { title, highest } = metric;
+      const scale = metric.first ? { log: () => model.get("log_scale") } : { bounds: highest == null ? null : [0, highest] };
+      return new Chart(this.figures[i], this.view, { title, format: formatOf(metric), ...scale });
+    });
     this.listen();
     this.update({});
   }
@@ -65,12 +67,12 @@ class Panel {
     this.legend = h("div", { class: "ll-legend", role: "group", "aria-label": "Curves shown" });
     this.failure = new FailureCard((remedy) => this.command("resume", remedy));
     this.ranks = new RankTable();
-    this.table = new RunTable((i) => this.save("steered", i), (id) => this.flip(id));
+    this.table = new RunTable(this.store.metrics, (i) => this.save("steered", i), (id) => this.flip(id));
     this.spoken = h("div", { class: "ll-unseen", role: "status", "aria-live": "polite" });
-    this.figures = [h("div", { class: "ll-chart" }), h("div", { class: "ll-chart" })];
+    this.figures = this.metrics.map(() => h("div", { class: "ll-chart" }));
     this.notes = this.figures.map(() => h("span", { class: "ll-note" }));
     for (const figure of this.figures) figure.setAttribute("aria-description", ZOOM);
-    this.panes = ["Loss", "Accuracy"].map((title, i) => {
+    this.panes = this.metrics.map(({ title }, i) => {
       const told = `Save the ${title.toLowerCase()} as a picture`;
       const save = { class: "ll-save", type: "button", title: told, "aria-label": told, onclick: () => this.savePicture(i) };
       const heading = h("h4", { title: ZOOM }, title, this.notes[i], h("button", save, icon(DOWN)));
@@ -126,7 +128,7 @@ class Panel {
     const chip = (label, onclick) => h("button", { class: "ll-chip", type: "button", onclick }, label);
     const toggle = (trait, label) => chip(label, () => this.save(trait, !this.model.get(trait)));
     this.byRank = toggle("by_rank", "By rank");
-    this.logScale = toggle("log_scale", "Log loss");
+    this.logScale = toggle("log_scale", `Log ${this.metrics.find(({ first }) => first).title.toLowerCase()}`);
     this.smoothing = h("input", {
       type: "range", min: 0, max: 0.99, step: 0.01, "aria-label": "Smoothing of the training curves",
       oninput: () => this.save("smoothing", Number(this.smoothing.value)),
@@ -245,10 +247,10 @@ class Panel {
       ["Step", of(run.step, run.steps)],
       ["Samples/s", known(run.samples_per_s, grouped)],
       running ? ["Time left", duration(run.seconds_left)] : ["Time", duration(run.seconds)],
-      ["Validation loss", known(figures.val_loss, plain)],
     );
-    if (figures.val_accuracy != null) items.push(["Validation accuracy", percent(figures.val_accuracy)]);
-    if (figures.test_accuracy != null) items.push(["Test accuracy", percent(figures.test_accuracy)]);
+    for (const figure of listedOf(this.store.metrics, "val", "test"))
+      if (figure.first || figures[figure.key] != null)
+        items.push([headOf(figure), known(figures[figure.key], formatOf(figure))]);
     const list = this.numbers;
     if (list.childElementCount !== items.length || list.dataset.kind !== `${running}`) {
       list.dataset.kind = `${running}`;
@@ -328,14 +330,16 @@ class Panel {
 
   // Changes of state and new validations are spoken, at most every five seconds.
   speak(run) {
-    const key = `${run.state} ${run.link} ${run.figures.val_loss}`;
+    const validated = listedOf(this.store.metrics, "val");
+    const key = JSON.stringify([run.state, run.link, validated.map(({ key }) => run.figures[key])]);
     const wait = run.state === this.said?.state ? 5000 : 0;
     if (key === this.said?.key || (this.said && performance.now() < this.said.at + wait)) return;
     this.said = { key, at: performance.now(), state: run.state };
-    const accuracy = run.figures.val_accuracy == null ? "" : `, validation accuracy ${percent(run.figures.val_accuracy)}`;
+    const main = validated.find(({ name }) => name === this.store.metrics.main), figure = run.figures[main.key];
+    const well = figure == null ? "" : `, ${main.label} ${formatOf(main)(figure)}`;
     const link = run.link ? `${run.link}, ` : "";
     const where = `${link}epoch ${run.epoch} of ${run.epochs}, step ${grouped(run.step)}`;
-    setText(this.spoken, `${run.label}: ${run.state}, ${where}${accuracy}`);
+    setText(this.spoken, `${run.label}: ${run.state}, ${where}${well}`);
   }
 
   moved(spoken) {
@@ -362,11 +366,13 @@ class Panel {
     const smoothing = this.model.get("smoothing");
     const options = { hidden: this.hidden, byRank: this.model.get("by_rank"), smoothing, palette: this.theme.palette };
     const entries = [...this.store.entries.values()];
-    this.panes[1].hidden = entries.length > 0 && !entries.some((entry) => entry.metric === "accuracy");
+    this.metrics.forEach(({ name, first }, i) => {
+      this.panes[i].hidden = !first && entries.length > 0 && !entries.some((entry) => entry.metric === name);
+    });
     const { state } = this.run;
     this.charts.forEach((chart, i) => {
       chart.empty = WAITING[state] ?? "Waiting for the first step";
-      chart.lines = linesOf(this.store, i ? "accuracy" : "loss", options);
+      chart.lines = linesOf(this.store, this.metrics[i].name, options);
       chart.marks = this.store.runs.length === 1 ? this.store.runs[0].marks : [];
       chart.draw(this.theme);
     });

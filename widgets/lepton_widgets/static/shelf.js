@@ -5,20 +5,24 @@ const SHOWN = 100; // rows at most until more are asked for, so that a long shel
 const none = (value, format) => (value == null ? "–" : format(value));
 const nameOf = (row) => row.name || row.title;
 
-// Name of a column, what it shows, and what it is sorted by (where that is not the same).
-const COLUMNS = [
+// Name of a column, what it shows, what it is sorted by (where that is not the same), a hint, and whether more is better.
+const columnsOf = (metrics) => [
   ["Run", nameOf, (row) => nameOf(row).toLowerCase()],
   ["State", (row) => row.state],
   ["Optimizer", (row) => `${row.optimizer} ${plain(row.lr)}`, (row) => row.lr, "Optimizer, and the learning rate it has now"],
   ["Workers", (row) => `${row.strategy} × ${row.world}`],
   ["Step", (row) => grouped(row.step ?? 0) + (row.steps ? ` / ${grouped(row.steps)}` : ""), (row) => row.step ?? 0],
-  ["Training loss", (row) => none(row.loss, plain), (row) => row.loss, "Of the newest batch"],
-  ["Validation accuracy", (row) => none(row.val_accuracy, percent), (row) => row.val_accuracy],
-  ["Test accuracy", (row) => none(row.test_accuracy, percent), (row) => row.test_accuracy],
+  ...listedOf(metrics, "", "val", "test")
+    .filter(({ split, first }) => first === !split)
+    .map((figure) => {
+      const value = (row) => row[figure.key];
+      const hint = figure.split ? undefined : "Of the newest batch";
+      return [headOf(figure), (row) => none(value(row), formatOf(figure)), value, hint, figure.higher];
+    }),
   ["Time", (row) => duration(row.seconds), (row) => row.seconds, "In which its processes worked"],
   ["Begun", (row) => begun(row.created), (row) => row.created],
 ];
-const UP_FIRST = ["Run", "State", "Optimizer", "Workers", "Training loss"]; // others begin with the highest
+const UP_FIRST = ["Run", "State", "Optimizer", "Workers"]; // and what is better the lower; others begin with the highest
 
 const day = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short" });
 const hour = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit" });
@@ -33,8 +37,7 @@ const matches = (row, words) => {
 };
 
 // Values that are missing come last, whatever the direction.
-const sorted = (rows, { column, direction }) => {
-  const [, text, value = text] = COLUMNS[column];
+const sorted = (rows, [, text, value = text], direction) => {
   const order = (a, b) => (a < b ? -1 : a > b ? 1 : 0);
   return rows
     .map((row) => [value(row), row])
@@ -44,8 +47,8 @@ const sorted = (rows, { column, direction }) => {
 
 class Shelf {
   constructor(model, root) {
-    Object.assign(this, { model, root, known: new Map(), elements: new Map(), most: SHOWN });
-    this.order = { column: COLUMNS.length - 1, direction: -1 };
+    Object.assign(this, { model, root, columns: columnsOf(model.get("metrics")), known: new Map(), elements: new Map(), most: SHOWN });
+    this.order = { column: this.columns.length - 1, direction: -1 };
     this.build();
     this.take({ rows: model.get("rows"), order: model.get("rows").map((row) => row.id) });
     this.listeners = {
@@ -81,7 +84,7 @@ class Shelf {
     });
     this.ticked = h("span", { class: "ll-ticked", role: "group", "aria-label": "Ticked runs" });
     const tools = h("div", { class: "ll-options" }, this.search, this.archived);
-    this.heads = COLUMNS.map(([name, , , title], i) => {
+    this.heads = this.columns.map(([name, , , title], i) => {
       const sort = h("button", { class: "ll-sort", type: "button", title, onclick: () => this.sort(i) }, name);
       return h("th", { scope: "col" }, sort);
     });
@@ -111,7 +114,8 @@ class Shelf {
   }
 
   sort(column) {
-    const first = UP_FIRST.includes(COLUMNS[column][0]) ? 1 : -1;
+    const [name, , , , higher] = this.columns[column];
+    const first = UP_FIRST.includes(name) || higher === false ? 1 : -1;
     const direction = this.order.column === column ? -this.order.direction : first;
     this.order = { column, direction };
     this.draw();
@@ -126,7 +130,7 @@ class Shelf {
     const words = this.search.value.toLowerCase().split(/\s+/).filter(Boolean);
     const all = [...this.known.values()];
     const here = all.filter((row) => Boolean(row.archived) === archived);
-    const found = sorted(here.filter((row) => matches(row, words)), this.order);
+    const found = sorted(here.filter((row) => matches(row, words)), this.columns[this.order.column], this.order.direction);
     const shown = found.slice(0, this.most);
     this.show(shown);
     this.heads.forEach((head, i) => {
@@ -168,7 +172,7 @@ class Shelf {
   fill(known, row) {
     if (known.row === row) return;
     known.row = row;
-    COLUMNS.forEach(([name, text], i) => {
+    this.columns.forEach(([name, text], i) => {
       const cell = known.cells[i], value = text(row);
       if (name === "Run") cell.replaceChildren(...this.nameCell(row));
       else if (name !== "State") setText(cell, value);
@@ -192,7 +196,7 @@ class Shelf {
     });
     const edit = h("button", { class: "ll-edit", type: "button", title: "Rename, tag, archive or delete", "aria-expanded": "false" }, "…");
     edit.addEventListener("click", () => this.toggle(id));
-    const cells = COLUMNS.map(([name]) => (name === "Run" ? h("th", { scope: "row" }) : h("td")));
+    const cells = this.columns.map(([name]) => (name === "Run" ? h("th", { scope: "row" }) : h("td")));
     return { box, edit, cells, element: h("tr", { "data-id": id }, h("td", {}, box), ...cells, h("td", {}, edit)) };
   }
 
@@ -240,7 +244,7 @@ class Shelf {
       event.preventDefault();
       event.stopPropagation();
     });
-    return h("tr", { class: "ll-form-row" }, h("td", { colspan: COLUMNS.length + 2 }, form));
+    return h("tr", { class: "ll-form-row" }, h("td", { colspan: this.columns.length + 2 }, form));
   }
 
   // A button that deletes runs once it has been asked for again.

@@ -5,6 +5,7 @@ class Store {
   constructor(model) {
     this.model = model;
     this.entries = new Map();
+    this.metrics = model.get("metrics");
     this.listeners = new Set();
     this.runs = model.get("header").runs;
     this.round = model.get("header").round;

@@ -71,19 +71,22 @@ class RankTable {
   }
 }
 
-const RUN_COLUMNS = [
+// Name of a column, what it shows, and the figure in it.
+const runColumns = (metrics) => [
   ["State", (run) => run.state],
   ["Epoch", (run) => `${grouped(run.epoch)} / ${grouped(run.epochs)}`],
-  ["Validation loss", ({ figures }) => known(figures.val_loss, plain)],
-  ["Validation accuracy", ({ figures }) => known(figures.val_accuracy, percent)],
-  ["Test accuracy", ({ figures }) => known(figures.test_accuracy, percent)],
+  ...listedOf(metrics, "val", "test").map((figure) => [
+    headOf(figure), ({ figures }) => known(figures[figure.key], formatOf(figure)), figure.key,
+  ]),
   ["Time", (run) => duration(run.seconds)],
 ];
 
 // The best by validation: its place, and the column that tells.
-const bestOf = (runs) => {
-  for (const [metric, sign, column] of [["val_accuracy", 1, 3], ["val_loss", -1, 2]]) {
-    const score = runs.map(({ figures }) => sign * (figures[metric] ?? NaN));
+const bestOf = (runs, columns, { drawn, judges }) => {
+  for (const metric of judges) {
+    const key = `val_${metric}`, sign = drawn.find(({ name }) => name === metric).higher ? 1 : -1;
+    const column = columns.findIndex(([, , figure]) => figure === key);
+    const score = runs.map(({ figures }) => sign * (figures[key] ?? NaN));
     const most = Math.max(...score.filter(Number.isFinite));
     if (score.filter(Number.isFinite).length > 1) return [score.indexOf(most), column];
   }
@@ -92,10 +95,10 @@ const bestOf = (runs) => {
 
 // The runs of an overlay: which is steered, its colour and name (which hides it), and how it stands.
 class RunTable {
-  constructor(steer, flip) {
-    Object.assign(this, { steer, flip, group: `ll-steer-${Math.random()}` });
+  constructor(metrics, steer, flip) {
+    Object.assign(this, { metrics, steer, flip, columns: runColumns(metrics), group: `ll-steer-${Math.random()}` });
     this.body = h("tbody");
-    const names = ["Steer", "Run", ...RUN_COLUMNS.map(([name]) => name)].map((name) => h("th", { scope: "col" }, name));
+    const names = ["Steer", "Run", ...this.columns.map(([name]) => name)].map((name) => h("th", { scope: "col" }, name));
     const caption = h("caption", { class: "ll-unseen" }, "Runs of this view");
     const table = h("table", { class: "ll-table ll-runs" }, caption, h("thead", {}, h("tr", {}, ...names)), this.body);
     this.element = h("div", { class: "ll-scroll ll-shelf-rows" }, table);
@@ -106,12 +109,12 @@ class RunTable {
     if (this.element.hidden) return;
     const key = JSON.stringify([runs.map(({ id, label }) => [id, label]), palette]);
     if (this.key !== key) this.build(runs, palette, key);
-    const [best, column] = bestOf(runs);
+    const [best, column] = bestOf(runs, this.columns, this.metrics);
     runs.forEach((run, i) => {
       const { cells } = this.body.rows[i];
       cells[0].firstChild.checked = i === steered;
       cells[1].firstChild.setAttribute("aria-pressed", !hidden.has(`run ${i}`));
-      RUN_COLUMNS.forEach(([name, text], j) => {
+      this.columns.forEach(([name, text], j) => {
         const cell = cells[j + 2], value = text(run) + (i === best && j === column ? " best" : "");
         if (cell.textContent === value) return;
         if (name === "State") return cell.replaceChildren(badge(value));
@@ -127,7 +130,7 @@ class RunTable {
       const steer = { type: "radio", name: this.group, "aria-label": `Steer ${label}`, onchange: () => this.steer(i) };
       const chip = { class: "ll-chip ll-key", type: "button", title: id, onclick: () => this.flip(`run ${i}`) };
       const name = h("button", chip, swatch(lookOf(palette, i)), h("span", {}, label));
-      return h("tr", {}, h("td", {}, h("input", steer)), h("th", { scope: "row" }, name), ...RUN_COLUMNS.map(() => h("td")));
+      return h("tr", {}, h("td", {}, h("input", steer)), h("th", { scope: "row" }, name), ...this.columns.map(() => h("td")));
     };
     this.body.replaceChildren(...runs.map(row));
   }

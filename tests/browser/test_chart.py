@@ -154,7 +154,7 @@ def mounted(page, home):
             folder.set_state("done" if state == "running" else state)
             runs.append(lab.Run(folder))
         live = Live(*runs, **options)
-        names = ["header", "snapshot", "smoothing", "log_scale", "by_rank", "steered"]
+        names = ["header", "metrics", "snapshot", "smoothing", "log_scale", "by_rank", "steered"]
         data = live.get_state(names)
         live.close()
         data["snapshot"] = base64.b64encode(data["snapshot"]).decode()

@@ -8,8 +8,7 @@ from array import array
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
-from lepton_lab.metrics import METRICS as FAMILY
-from lepton_lab.metrics import MINIMISED, judges, main, shown, summarised
+from lepton_lab.metrics import METRICS, MINIMISED, judges, main, shown, summarised
 from lepton_lab.store.story import Story
 from lepton_lab.store.tracks import Track
 
@@ -45,10 +44,10 @@ def series(story: Story) -> Iterator[tuple[Key, Track]]:
                 yield (metric, split, rank), track
 
 
-def told() -> dict[str, Any]:
+def described() -> dict[str, Any]:
     """What a page must know of the metrics: those it draws, and the figures that it lists, with names and formats."""
     drawn = [
-        {"name": name, "title": (of := FAMILY[name]).title, "fraction": bool(of.unit()), "higher": of.higher}
+        {"name": name, "title": (of := METRICS[name]).title, "fraction": bool(of.unit()), "higher": of.higher}
         | {"highest": of.highest, "first": name == MINIMISED}
         for name in shown()
     ]

@@ -20,7 +20,7 @@ from lepton_lab.spec import Spec
 from lepton_lab.store.folder import ENDED
 from lepton_lab.tables import pick
 
-from .curves import Key, Mark, pack, passes, told
+from .curves import Key, Mark, described, pack, passes
 from .form import code
 from .frame import Shown, static
 from .knobs import START, Knobs
@@ -84,7 +84,7 @@ class Learner(Shown, anywidget.AnyWidget):
         if not isinstance(spec, Spec | None):
             raise SpecError(f"Learner takes a Spec, not a {type(spec).__name__}: Learner(lab.Spec(...))")
         start = changed(spec or Spec(**START), fields)
-        super().__init__(metrics=told())
+        super().__init__(metrics=described())
         local.warm()
         self.spec = start
         self.on_msg(self._on_message)
@@ -152,7 +152,7 @@ class Learner(Shown, anywidget.AnyWidget):
 
         with self._lock:
             heads, runs = self._heads(), self.runs
-        table = in_html(["run", "state", JUDGE.label], [[h["label"], h["state"], _told(h)] for h in heads])
+        table = in_html(["run", "state", JUDGE.label], [[h["label"], h["state"], _main(h)] for h in heads])
         drawn = CHARTS[JUDGE.name](runs).html if picture and runs else ""
         return {"text/html": table + drawn, "text/plain": repr(self)}
 
@@ -163,7 +163,7 @@ class Learner(Shown, anywidget.AnyWidget):
     def __repr__(self) -> str:
         with self._lock:
             heads = self._heads()
-            lines = [f"{head['label']}: {head['state']}, {JUDGE.label} {_told(head)}\n" for head in heads]
+            lines = [f"{head['label']}: {head['state']}, {JUDGE.label} {_main(head)}\n" for head in heads]
         try:
             chosen = self.spec.to_yaml()
         except LabError as error:
@@ -288,7 +288,7 @@ class Learner(Shown, anywidget.AnyWidget):
                 self._tell(whole=True)
 
 
-def _told(head: dict[str, Any]) -> str:
+def _main(head: dict[str, Any]) -> str:
     """The main figure of a run."""
     name, value = head["figure"] or ("", None)
     return JUDGE.metric.text(value) if name == JUDGE.name else "not known"

@@ -13,7 +13,7 @@ import traitlets
 from lepton_lab.errors import SpecError
 from lepton_lab.run.handle import Run
 
-from .curves import told
+from .curves import described
 from .feed import Feed
 from .frame import Shown, static
 from .status import TERMINAL
@@ -82,7 +82,7 @@ class Live(Shown, anywidget.AnyWidget):
         first = threading.Thread(target=self._feed.poll, name="lepton-live-first", daemon=True)
         first.start()
         first.join(FIRST)
-        super().__init__(metrics=told(), **options)
+        super().__init__(metrics=described(), **options)
         self.on_msg(self._on_message)
         self._watch()
 

@@ -19,7 +19,7 @@ from lepton_lab.metrics import Figure, main
 from lepton_lab.section import in_html
 from lepton_lab.store.folder import LABELS, RunFolder
 
-from .curves import told
+from .curves import described
 from .frame import Shown, static
 from .live import Live
 from .status import TERMINAL
@@ -123,7 +123,7 @@ class Table(anywidget.AnyWidget):
     def __init__(self, catalogue: Catalogue) -> None:
         self.catalogue = catalogue
         self.moved = threading.Event()
-        super().__init__(metrics=told())
+        super().__init__(metrics=described())
         self.on_msg(self._on_message)
 
     def _on_message(self, _: Any, content: dict[str, Any], buffers: Any) -> None:

@@ -10,7 +10,7 @@ import copy
 import functools
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .answers import matches, right_answers
 from .errors import SpecError
@@ -145,14 +145,16 @@ class Criterion(Objective):
 
         if self.even:
             return torch.tensor(len(target), dtype=torch.float64, device=target.device)
-        return (target != self._terms.ignored).sum().double()
+        assert self._terms is not None  # else all samples weigh alike
+        return target.ne(self._terms.ignored).sum().double()
 
     def hits(self, output: Tensor, target: Tensor) -> Tensor | None:
         """How many of `answers` are right; None where that has no meaning."""
         if self.even:
             return right_answers(output, target, tokens=self._tokens)
         found = matches(output, target, tokens=self._tokens)
-        return None if found is None else (found & (target != self._terms.ignored)).sum()
+        assert self._terms is not None  # else all samples weigh alike
+        return None if found is None else (found & target.ne(self._terms.ignored)).sum()
 
     def right(self, output: Tensor, target: Tensor) -> Tensor | None:
         """Right answers of a micro-batch: as many as its samples, if all those of its step are right."""
@@ -177,9 +179,10 @@ class Terms(NamedTuple):
     def alike(self, data: Data) -> bool:
         """Whether all samples of some data weigh the same; a Dataset's targets are not known."""
         parts = [part for part in (data.train, data.val, data.test) if part is not None]
-        if self.summed or self.weight is not None or not all(isinstance(part, tuple) for part in parts):
+        targets = [part[1] for part in parts if isinstance(part, tuple)]
+        if self.summed or self.weight is not None or len(targets) < len(parts):
             return False
-        return not any(bool((y == self.ignored).any()) for _, y in parts)
+        return not any(bool((y == self.ignored).any()) for y in targets)
 
     def weigh(self, target: Tensor) -> Tensor:
         """What a batch's targets weigh together, in float64."""
@@ -212,8 +215,10 @@ def terms(loss: Loss) -> Terms | None:
     from torch.nn import functional
     from torch.nn.modules.loss import _Loss
 
-    whole = isinstance(loss, functools.partial) and not loss.args
-    function, known = (loss.func, loss.keywords) if whole else (loss, {})
+    function: Any = loss
+    known: dict[str, Any] = {}
+    if isinstance(loss, functools.partial) and not loss.args:
+        function, known = loss.func, loss.keywords
     entropies = (nn.CrossEntropyLoss, nn.NLLLoss)
     if function in (functional.cross_entropy, functional.nll_loss, token_loss):
         _reduced(loss, reduction := known.get("reduction", "mean"))
@@ -223,9 +228,9 @@ def terms(loss: Loss) -> Terms | None:
         return None
     _reduced(loss, loss.reduction)
     if isinstance(loss, entropies) and type(loss).forward in [kind.forward for kind in entropies]:
-        as_sum = copy.copy(loss)
-        as_sum.reduction = "sum"
-        return Terms(as_sum, loss.weight, loss.ignore_index, loss.reduction == "sum")
+        total = copy.copy(loss)
+        total.reduction = "sum"
+        return Terms(total, loss.weight, loss.ignore_index, loss.reduction == "sum")
     return Terms(loss, summed=True) if loss.reduction == "sum" else None
 
 

@@ -213,7 +213,7 @@ class _Onnx:
             raise LabError(f"its graph failed: {str(error).splitlines()[0][:160]}") from error
 
 
-_RUNTIMES = {"torch": _Torch, "onnxruntime": _Onnx}
+_RUNTIMES: dict[str, type[_Torch] | type[_Onnx]] = {"torch": _Torch, "onnxruntime": _Onnx}
 
 
 def _tensors(reader: Any, weights: bytes) -> dict[str, Any]:

@@ -77,7 +77,8 @@ class SpecCommand(click.Command):
         except click.NoSuchOption as error:
             known = SYNONYMS.get(error.option_name.lstrip("-").replace("-", "_"))
             if known:
-                error.possibilities = [f"--{known.replace('_', '-')}"]
+                near = [f"--{known.replace('_', '-')}"]
+                raise click.NoSuchOption(error.option_name, possibilities=near, ctx=error.ctx) from None
             raise
 
 

@@ -102,4 +102,5 @@ def by_peft(body: nn.Module, rank: int, alpha: float, seed: int) -> nn.Module:
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # peft tells which way a layer's weight lies, which it finds out itself
         torch.manual_seed(seed)  # the same adapters in every rank
-        return get_peft_model(body, LoraConfig(r=rank, lora_alpha=alpha, target_modules=names))
+        scale: Any = alpha  # which peft takes as a float too
+        return get_peft_model(body, LoraConfig(r=rank, lora_alpha=scale, target_modules=names))

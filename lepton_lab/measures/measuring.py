@@ -6,6 +6,7 @@ import functools
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
@@ -91,7 +92,9 @@ def measure(
     name = ""
     if getattr(getattr(model, "spec", None), "compress", None):
         name = getattr(model, "name", "")
-        model, data, dense, control = _delivered(model, data, dense, control)
+        delivered = _delivered(model, data, dense, control)
+        model, data = delivered.file, delivered.data
+        dense, control = delivered.dense, delivered.control
     with _threads(threads), line() as show:
         candidate, about, data = _taken(model, data, about, threads, name)
         x, y = _split(data, about)
@@ -129,14 +132,24 @@ def measure(
     return results[0]
 
 
-def _delivered(run: Any, data: Any, dense: Any, control: Any) -> tuple[Any, Any, Any, Any]:
-    """The file that a chain ended in, and what it is compared with where nothing else was given."""
+@dataclass(frozen=True)
+class Delivered:
+    """The file that a chain ended in, and what it is compared with."""
+
+    file: Path
+    data: Any
+    dense: Any
+    control: Any
+
+
+def _delivered(run: Any, data: Any, dense: Any, control: Any) -> Delivered:
+    """What a run that compressed ended in; what was given comes before its own data, parent and control."""
     folder = run.store
     if not (path := folder.path / ARTIFACT).exists():
         raise LabError(f"run {run.id!r} has no artifact yet: it is {folder.state}")
     parent, trained_on = kept_peers(folder)
     data = run_data(run) if data is None else data
-    return path, data, parent if dense is None else dense, trained_on if control is None else control
+    return Delivered(path, data, parent if dense is None else dense, trained_on if control is None else control)
 
 
 def _taken(model: Any, data: Any, about: About | None, threads: int, name: str) -> tuple[Candidate, About, Any]:

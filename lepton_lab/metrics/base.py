@@ -39,7 +39,7 @@ class Metric:
     """The best that can be, where a chart's axis ends."""
     digits = 6
     """Significant digits in a step's row."""
-    splits = ("train", "val", "test")
+    splits: tuple[str, ...] = ("train", "val", "test")
     """Those that it is found for."""
     training = False
     """Whether each step of training is told in it, by `share`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 BATCHES = (1, 64)
-"""What was measured of a child run, in its folder."""
+"""Batch sizes whose latency is predicted."""
 LABELS = {
     "parameters": "parameters",
     "multiply_adds": "multiply-adds",
@@ -106,6 +107,28 @@ NOTE = (
 )
 
 
+@dataclass(frozen=True)
+class Dense:
+    """A model before compression, and what its manifest would say."""
+
+    module: nn.Module
+    about: About
+
+    def figures(self, batches: tuple[int, ...]) -> Estimate:
+        """What it is itself."""
+        return _figures(self.module, self.about, [], "fp32", (), batches)
+
+    def compressed(self, spec: Spec, batches: tuple[int, ...]) -> Estimate:
+        """What a spec's chain would make of it, beside what it is."""
+        from ..compressors import rehearse
+
+        about = self.about
+        made = rehearse(self.module, spec, tuple(about.shape), len(about.labels), about.vocabulary)
+        scheme, keep = _ending(spec)
+        ended = dataclasses.replace(about, chain=spec.compress, parent=spec.parent)
+        return _figures(made, ended, spec.compress, scheme, keep, batches, self.figures(batches))
+
+
 def estimate(run: Run | str, chain: Any = (), *, batches: Sequence[int] = BATCHES, **changes: Any) -> Estimate:
     """
     What a chain would make of a run's model, in milliseconds and without a run.
@@ -131,35 +154,22 @@ def estimate(run: Run | str, chain: Any = (), *, batches: Sequence[int] = BATCHE
     """
     chosen = errors.sizes("batches", batches)
     parent = attach(run)
-    module, shape, classes, vocabulary, tokens = _parent(parent.id, _version(parent))
-    about = _about(parent.spec.model, shape, classes, vocabulary, tokens)
-    dense = _figures(module, about, [], "fp32", (), chosen)
+    dense = _parent(parent.id, _version(parent))
     if not chain:
-        return dense
-    from ..compressors import rehearse
-
+        return dense.figures(chosen)
     spec = changed(parent.spec, {"epochs": EPOCHS, **changes, "parent": parent.id, "compress": chain})
-    made = rehearse(module, spec, shape, len(classes), vocabulary)
-    scheme, keep = _ending(spec)
-    told = About(**{**vars(about), "chain": spec.compress, "parent": parent.id})
-    return _figures(made, told, spec.compress, scheme, keep, chosen, dense)
+    return dense.compressed(spec, chosen)
 
 
 def estimated(child: Run) -> Estimate | None:
     """What `estimate` tells of the chain of a run that compresses; None where its parent is gone."""
-    from ..compressors import rehearse
     from ..store.trained import adopted
 
     if not child.spec.compress or (held := adopted(child.folder)) is None:
         return None
-    module, told = held
-    shape, classes, vocabulary = tuple(told["shape"]), told["classes"], told.get("vocabulary", 0)
-    about = _about(child.spec.model, shape, classes, vocabulary, "")
-    dense = _figures(module.eval(), about, [], "fp32", (), BATCHES)
-    made = rehearse(module, child.spec, shape, len(classes), vocabulary)
-    scheme, keep = _ending(child.spec)
-    about = About(**{**vars(about), "chain": child.spec.compress, "parent": child.spec.parent})
-    return _figures(made, about, child.spec.compress, scheme, keep, BATCHES, dense)
+    module, facts = held
+    about = _about(child.spec.model, facts["shape"], facts["classes"], facts.get("vocabulary", 0), "")
+    return Dense(module.eval(), about).compressed(child.spec, BATCHES)
 
 
 def measured(child: Run) -> dict[str, Any]:
@@ -206,11 +216,11 @@ def _ending(spec: Spec) -> tuple[str, tuple[str, ...]]:
     return made.scheme, tuple(made.keep)
 
 
-def _about(model: str, shape: tuple[int, ...], classes: list[str], vocabulary: int, tokens: str) -> About:
+def _about(model: str, shape: Sequence[int], classes: list[str], vocabulary: int, tokens: str) -> About:
     """What a manifest will say, as far as its length matters."""
     kind = "int64" if vocabulary else "uint8" if len(shape) == 3 else "float32"
     scales: dict[str, Any] = {"mean": (0.1307,), "std": (0.3081,)} if kind == "uint8" else {}
-    return About(model, shape, kind, [str(name) for name in classes], vocabulary, tokens, **scales)
+    return About(model, tuple(shape), kind, [str(name) for name in classes], vocabulary, tokens, **scales)
 
 
 def _version(run: Run) -> str:
@@ -221,11 +231,12 @@ def _version(run: Run) -> str:
 
 
 @functools.lru_cache(maxsize=4)
-def _parent(id: str, version: str) -> tuple[nn.Module, tuple[int, ...], list[str], int, str]:
-    """A run's module and what it was told of its data; kept, since a form asks again and again."""
+def _parent(id: str, version: str) -> Dense:
+    """A run's model and what it was told of its data; kept, since a form asks again and again."""
     from ..compressors.layers import unparametrized
 
     run = attach(id)
     module, facts = unparametrized(run.model()), run.facts
-    told = facts if "shape" in facts else read_json(run.folder / "links" / "parent.json") or {}
-    return module, tuple(told["shape"]), list(told["classes"]), told.get("vocabulary", 0), told.get("tokens", "")
+    data = facts if "shape" in facts else read_json(run.folder / "links" / "parent.json") or {}
+    vocabulary, tokens = data.get("vocabulary", 0), data.get("tokens", "")
+    return Dense(module, _about(run.spec.model, data["shape"], data["classes"], vocabulary, tokens))

@@ -133,7 +133,7 @@ def _own(path: Path, strategy: Single) -> dict[str, Any]:
     return [first, *(read(path / f"rank{rank}.pt") for rank in range(1, strategy.world))][strategy.rank]
 
 
-def _skip(folder: RunFolder, step: int, why: str, tell: Callable[[str], None]) -> None:
+def _skip(folder: RunFolder, step: int, why: str, tell: Callable[[str], object]) -> None:
     """Count a checkpoint no more; it stays on disk, for whoever wants to look."""
     (folder.checkpoint(step) / MARKER).rename(folder.checkpoint(step) / "unreadable")
     text = f"{why}; the one before it is taken, of step {folder.checkpoints()[-1]}"

@@ -66,7 +66,7 @@ class RunFolder(Events):
         self._spec: Spec | None = None  # made when asked for, since many that wait never do
 
     @property
-    def spec(self) -> Spec:
+    def spec(self) -> Spec:  # type: ignore[override]  # read anew, never set
         """What the run is asked to do, as its file tells by now: a resume may change it."""
         stamp = self._stamp()
         if stamp not in (None, self._read[0]) and (record := read_json(self.path / "spec.json")):
@@ -227,7 +227,7 @@ class RunFolder(Events):
             os.close(lock)
 
     @property
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> dict[str, Any]:  # type: ignore[override]
         """What `state.json` holds: state, t, and once known steps, samples, shape, classes, checkpoint, failure."""
         return read_json(self.path / "state.json") or {"state": "interrupted", "t": self.created}
 

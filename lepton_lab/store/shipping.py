@@ -113,7 +113,7 @@ def _pickling(shipped: list[Any]) -> Iterator[Any]:
 
     loose: list[types.ModuleType] = []
 
-    class Pickler(cloudpickle.Pickler):
+    class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # which comes without types
         def reducer_override(self, obj: Any) -> Any:
             if isinstance(obj, (type, types.FunctionType)) and obj.__module__ == "__main__" and obj not in shipped:
                 shipped.append(obj)
@@ -243,8 +243,9 @@ def _filename(item: Any) -> str | None:
         # Not one that the class only took over, such as a wrapper of a decorator.
         if isinstance(function, types.FunctionType) and function.__qualname__.startswith(f"{item.__qualname__}."):
             return function.__code__.co_filename
-    cells = (name for name, entry in linecache.cache.items() if "ipykernel" in name and len(entry) > 2)
-    return next((n for n in cells if f"class {item.__name__}" in "".join(linecache.cache[n][2])), None)
+    cache: dict[str, Any] = linecache.cache  # whose entries have four parts
+    cells = (name for name, entry in cache.items() if "ipykernel" in name and len(entry) > 2)
+    return next((n for n in cells if f"class {item.__name__}" in "".join(cache[n][2])), None)
 
 
 def _cell_number(filename: str) -> int | None:

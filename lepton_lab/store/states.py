@@ -92,7 +92,8 @@ def random_state(device: Any) -> dict[str, Any]:
     import torch
 
     cuda = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
-    name, keys, *rest = np.random.get_state()
+    state: Any = np.random.get_state()
+    name, keys, *rest = state
     return {
         "torch": torch.get_rng_state(),
         "cuda": cuda,

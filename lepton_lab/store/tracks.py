@@ -150,7 +150,7 @@ def together(tracks: list[Track]) -> Track:
     steps, place = np.unique(np.concatenate([track.x for track in tracks]), return_inverse=True)
     samples, names = joined("samples"), {name for track in tracks for name in track.columns}
     total, merged = np.bincount(place, samples), Track()
-    columns = {"samples": total, "ranks": np.bincount(place)} if "t" in names else {}
+    columns: dict[str, Any] = {"samples": total, "ranks": np.bincount(place)} if "t" in names else {}
     for name in names - {"samples"}:
         values = joined(name)
         if name in AROUND:

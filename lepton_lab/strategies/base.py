@@ -110,8 +110,9 @@ class Single:
         import torch
 
         begin(model)
-        self.module = self._place(model)
-        self.model = self._wrap(self.module)  # before the optimizer, since it may put others in the parameters' place
+        self.module: Any = self._place(model)
+        # Before the optimizer, since it may put others in the parameters' place.
+        self.model: Any = self._wrap(self.module)
         self.parameters = [p for p in self.module.parameters() if p.requires_grad]
         self.optimizer = make_optimizer(self.parameters)
         self._first = True  # whether no step was made yet
@@ -133,7 +134,8 @@ class Single:
         for parameter in self.parameters:
             parameter.grad = None
         objective = loss if isinstance(loss, Objective) else Objective()
-        total = sums = None
+        total: Any = None
+        sums: Tensor | None = None
         samples = 0
         for i, (x, y, share) in enumerate(batches, 1):
             with self._last_of_step() if i == count else self._before_last():
@@ -188,7 +190,7 @@ class Single:
         The names are those of the plain model, whatever the strategy, and a tensor that is split between ranks is a
         DTensor: so what one strategy saved another can take up.
         """
-        names = {parameter: name for name, parameter in self.module.named_parameters()}
+        names: dict[Any, str] = {parameter: name for name, parameter in self.module.named_parameters()}
         states = self.optimizer.state.items()
         optimizer = {f"{names[p]}.{key}": split_like(p, value) for p, state in states for key, value in state.items()}
         return {"model": self.module.state_dict(), "optimizer": optimizer}
@@ -214,7 +216,7 @@ class Single:
         import torch
 
         if takes_channels_last(model):
-            model = model.to(memory_format=torch.channels_last)
+            model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return model.to(self.device)
 
     def _wrap(self, model: nn.Module) -> nn.Module:
@@ -250,7 +252,7 @@ class Single:
         torch.nn.utils.clip_grad_norm_(self.parameters, clip)
 
 
-def split_like(parameter: Tensor, value: Any) -> Any:
+def split_like(parameter: Any, value: Any) -> Any:
     """A rank's part of a state as a DTensor split like its parameter; what is no part, a count of steps, stays."""
     if not hasattr(parameter, "placements") or hasattr(value, "placements"):
         return value
@@ -258,8 +260,9 @@ def split_like(parameter: Tensor, value: Any) -> Any:
         return value
     from torch.distributed.tensor import DTensor
 
-    split = {"shape": parameter.shape, "stride": parameter.stride(), "run_check": False}
-    return DTensor.from_local(value, parameter.device_mesh, parameter.placements, **split)
+    mesh, placements = parameter.device_mesh, parameter.placements
+    shape, stride = parameter.shape, parameter.stride()
+    return DTensor.from_local(value, mesh, placements, run_check=False, shape=shape, stride=stride)
 
 
 def unfuse_if_sparse(optimizer: Optimizer) -> None:

@@ -64,7 +64,7 @@ class Feedback:
     """
 
     def __init__(self, model: nn.Module) -> None:
-        self.names = {parameter: name for name, parameter in model.named_parameters()}
+        self.names: dict[Any, str] = {parameter: name for name, parameter in model.named_parameters()}
         self.left: dict[str, Tensor] = {}
         """By name of parameter, what has not been sent yet, in the shape of the gradient in its bucket."""
 

@@ -78,7 +78,8 @@ class FSDP(Gathered):
         if self.world == 1:
             return super()._place(model)
         check_rows(model, self.spec.strategy)
-        return model.to(self.device, memory_format=torch.contiguous_format)  # as FSDP2 wants it: ranks get rows
+        # As FSDP2 wants it: ranks get rows.
+        return model.to(self.device, memory_format=torch.contiguous_format)  # type: ignore[call-overload]
 
     def _wrap(self, model: nn.Module) -> nn.Module:
         if self.world == 1:
@@ -93,7 +94,8 @@ class FSDP(Gathered):
         self.mesh = self._mesh()
         for unit in units(model):
             fully_shard(unit, mesh=self.mesh, reshard_after_forward=self.reshard_after_forward, mp_policy=inner)
-        return fully_shard(model, mesh=self.mesh, mp_policy=outer)
+        fully_shard(model, mesh=self.mesh, mp_policy=outer)  # in place
+        return model
 
     def cost(self, work: Workload) -> Cost:
         """A part of all state; a unit's parameters come for its forward, again for its backward pass, and go."""

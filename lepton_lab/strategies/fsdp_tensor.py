@@ -116,7 +116,8 @@ class FsdpTensor(Gathered, TensorParallel):
         if self.world == 1:
             return super()._place(model)
         check_rows(model, self.spec.strategy)
-        model = model.to(self.device, memory_format=torch.contiguous_format)  # rows are what ranks get
+        # Rows are what ranks get.
+        model = model.to(self.device, memory_format=torch.contiguous_format)  # type: ignore[call-overload]
         self._split(model, self.mesh["tensor"])
         return model
 

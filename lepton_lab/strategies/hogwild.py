@@ -6,7 +6,7 @@ import math
 import os
 import time
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
@@ -103,7 +103,7 @@ class Hogwild(Asynchronous):
             os.ftruncate(file, size)
             path = [f"/proc/{os.getpid()}/fd/{file}"]
         dist.broadcast_object_list(path, 0)
-        memory = torch.UntypedStorage.from_file(path[0], True, size)
+        memory: Any = torch.UntypedStorage.from_file(path[0], True, size)
         self.barrier()
         if self.rank == 0:
             os.close(file)

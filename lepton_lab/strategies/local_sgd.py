@@ -84,7 +84,7 @@ class LocalSGD(Group):
         super().load_local_state(state)
         self.apart = state["apart"]
         self.module.load_state_dict(state["model"])
-        names = {parameter: name for name, parameter in self.module.named_parameters()}
+        names: dict[Any, str] = {parameter: name for name, parameter in self.module.named_parameters()}
         for parameter in list(self.optimizer.state):
             # In place, where the mean was just read to; a parameter that only others have stepped has none here.
             for key, value in self.optimizer.state[parameter].items():
@@ -119,7 +119,7 @@ class LocalSGD(Group):
         import torch
 
         held = torch.tensor([float(p in self.optimizer.state) for p in self.parameters], device=self.device)
-        names = {parameter: name for name, parameter in self.module.named_parameters()}
+        names: dict[Any, str] = {parameter: name for name, parameter in self.module.named_parameters()}
         counts = self.total(held).tolist()
         return {names[p] for p, count in zip(self.parameters, counts, strict=True) if count == self.world}
 

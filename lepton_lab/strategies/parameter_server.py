@@ -132,9 +132,11 @@ class ParameterServer(Asynchronous):
         limit = datetime.timedelta(seconds=self.spec.timeout + LATER)
         values = torch.empty_like(gradient)
         with during("send the server, rank 0, a gradient"):
-            dist.isend(gradient, 0, self.group).wait(limit)
+            sent: Any = dist.isend(gradient, 0, self.group)
+            sent.wait(limit)
         with during("get parameters from the server, rank 0"):
-            dist.irecv(values, 0, self.group).wait(limit)
+            received: Any = dist.irecv(values, 0, self.group)
+            received.wait(limit)
         return values
 
     @contextlib.contextmanager
@@ -234,7 +236,8 @@ class Server:
             else:
                 self.gathered[rank] = gradient.to(self.parameters[0].device)
                 if len(self.gathered) == self.world:
-                    self._apply(sum(self.gathered[i] for i in range(self.world)) / self.world)
+                    total: Any = sum(self.gathered[i] for i in range(self.world))
+                    self._apply(total / self.world)
                     self.gathered.clear()
             self._changed.notify_all()
             self._wait_for_the_slowest(rank)

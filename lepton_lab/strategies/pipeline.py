@@ -71,7 +71,7 @@ class Pipeline(Group):
     @classmethod
     def refuse(cls, spec: Spec) -> str:
         """Why this strategy can't do what a spec asks for, as one sentence; "" where it can. Imports no torch."""
-        schedule = spec.options.get("pipeline_schedule", "1f1b")
+        schedule = str(spec.options.get("pipeline_schedule", "1f1b"))
         if spec.world == 1:
             return ""
         if spec.options.get("tied"):
@@ -104,7 +104,7 @@ class Pipeline(Group):
 
         begin(model)  # what is frozen, and which layout suits, only the whole can tell
         if takes_channels_last(model):
-            model = model.to(memory_format=torch.channels_last)
+            model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         runs = self._cut(model)
         owners = [stage % self.world for stage in range(len(runs))]
         held = [layer for run, owner in zip(runs, owners, strict=True) if owner == self.rank for layer in run]

@@ -55,7 +55,8 @@ class Gathered(Group):
         with super().aligned() as module:
             yield module
         if self.world > 1:
-            module.reshard()
+            sharded: Any = module  # by FSDP2
+            sharded.reshard()
 
     @contextlib.contextmanager
     def _before_last(self) -> Iterator[None]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 from torch.distributed.tensor import Replicate, Shard
@@ -54,8 +54,9 @@ def cut(module: nn.Module) -> tuple[list[str], str] | None:
 
     A module's class says so of itself, as `lepton_lab.models.blocks` does; None where it says nothing.
     """
-    columns = getattr(type(module), "cut_by_columns", None)
-    return None if columns is None else (list(columns), type(module).cut_by_rows)
+    kind: Any = type(module)
+    columns = getattr(kind, "cut_by_columns", None)
+    return None if columns is None else (list(columns), kind.cut_by_rows)
 
 
 def blocks(model: nn.Module) -> list[nn.Module]:
@@ -97,7 +98,7 @@ def divisible(model: nn.Module) -> list[tuple[str, int]]:
     layers = []
     for module, pairs in _cuttable(model):
         if names := cut(module):
-            units = module.get_submodule(names[0][0]).out_features
+            units: Any = module.get_submodule(names[0][0]).out_features
             size = getattr(module, "head_size", 0)
             layers.append(("heads", units // size) if size else ("units", units))
         layers += [("units", up.out_features) for up, _, _ in pairs]
@@ -127,7 +128,8 @@ def fractions(model: nn.Module, ranks: int, sequence: bool) -> dict[str, float]:
         parts += [FORWARD + path for path in (*columns, *between)] + [BACKWARD + path for path in (row, *between)]
     names = {module: path for path, module in model.named_modules()}
     for block in blocks(model) if sequence else ():
-        own = [names[block], *(f"{names[block]}.{part}" for part in type(block).tokenwise)]
+        kind: Any = type(block)
+        own = [names[block], *(f"{names[block]}.{part}" for part in kind.tokenwise)]
         parts += [way + part for part in own for way in ("", FORWARD, BACKWARD)]
     return dict.fromkeys(parts, 1 / ranks)
 
@@ -137,7 +139,7 @@ def sent_bytes(work: Workload, ranks: int, samples: int, sequence: bool) -> floa
     sent = 0.0
     first = next(iter(work.model.named_parameters()))[0]
     for (column, *_), _, row in chains(work.model):
-        layer = work.model.get_submodule(column)
+        layer: Any = work.model.get_submodule(column)
         came = work.outputs[column].of(samples) * layer.in_features / layer.out_features
         gave = work.outputs[row].of(samples)
         if sequence:
@@ -178,11 +180,12 @@ def split(model: nn.Module, mesh: DeviceMesh, sequence: bool) -> None:
     if sequence:
         _cut_tokens(model, mesh)
     for module in parts:
-        _apply(module, mesh, _styles(module, tokens))
+        if children := cut(module):
+            _apply(module, mesh, _styles(children, tokens))
 
 
-def _styles(module: nn.Module, tokens: Shard | Replicate) -> dict[str, ParallelStyle]:
-    columns, row = cut(module)
+def _styles(children: tuple[list[str], str], tokens: Shard | Replicate) -> dict[str, ParallelStyle]:
+    columns, row = children
     styles: dict[str, ParallelStyle] = {}
     if len(columns) > 1:  # their input is gathered, and its gradient summed, once for all
         styles[""] = PrepareModuleInput(input_layouts=tokens, desired_input_layouts=Replicate())
@@ -206,7 +209,8 @@ def _cut_tokens(model: nn.Module, mesh: DeviceMesh) -> None:
         _apply(row, mesh, {"": leave})
         for block in row:
             _apply(block, mesh, {"norm1": _norm(), "norm2": _norm()})
-            _slice_dropout(block, block.dropout, 1, mesh)
+            dropout: Any = block.dropout
+            _slice_dropout(block, dropout, 1, mesh)
 
 
 def rows_of_tokens(model: nn.Module, ranks: int) -> list[nn.Sequential]:
@@ -277,11 +281,11 @@ def _pairs(module: nn.Module, shared: set[nn.Parameter]) -> list[Pair]:
     first: nn.Linear | None = None
     between: list[nn.Module] = []
     for layer in module if isinstance(module, nn.Sequential) else ():
-        whole = isinstance(layer, nn.Linear) and shared.isdisjoint(layer.parameters())
+        whole = layer if isinstance(layer, nn.Linear) and shared.isdisjoint(layer.parameters()) else None
         if first is None:
-            first = layer if whole else None
-        elif whole:
-            pairs.append((first, between, layer))
+            first = whole
+        elif whole is not None:
+            pairs.append((first, between, whole))
             first, between = None, []
         elif isinstance(layer, ELEMENTWISE):
             between = [*between, layer]

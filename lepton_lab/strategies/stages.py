@@ -100,8 +100,8 @@ def cost(work: Workload, runs: list[list[Layer]], schedule: str, microbatches: i
     for rank in range(world):
         mine = [path for stage in paths[rank::world] for path in stage]
         held = [own for name, own in work.held.items() if within(name, mine)]
-        sizes = (sum(own[i] for own in held) for i in range(3))
-        costs.append(Cost(*sizes, under_way[rank] + work.transient_peak(micro, mine), ""))
+        parameters, gradients, state = (sum(own[i] for own in held) for i in range(3))
+        costs.append(Cost(parameters, gradients, state, under_way[rank] + work.transient_peak(micro, mine), ""))
     for stage, size in enumerate(gives[:-1]):
         for rank in (stage % world, (stage + 1) % world):  # forward, and the gradient back
             sent[rank] += microbatches * (size + HEADER)
@@ -122,14 +122,14 @@ def _own(module: nn.Module) -> bool:
     return bool(module._parameters or module._buffers)
 
 
-def _chain(path: str, module: nn.Module) -> list[Layer]:
+def _chain(path: str, module: Any) -> list[Layer]:
     """A module's parts, where it is nothing but a row of them."""
     if _in_a_row(module) and not module._forward_pre_hooks and not module._forward_hooks:
         return [part for name, child in module._modules.items() for part in _chain(f"{path}.{name}", child)]
     return [(path, module)]
 
 
-def _costs(chain: list[nn.Module]) -> list[float]:
+def _costs(chain: list[Any]) -> list[float]:
     """
     Cost of each layer by its weights, times the pixels that a kernel is applied at; looking up a token costs nothing.
 

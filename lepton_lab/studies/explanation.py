@@ -1,8 +1,9 @@
-"""explain(): what in a picture a model's answer hangs on, before and after compression (captum, extra [explain])."""
+"""explain(): what in a picture a model's answer depends on, before and after compression (captum, extra [explain])."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..charts.maps import Maps, Sample
@@ -34,6 +35,22 @@ READ = {
     "integrated_gradients": "Blue speaks for the class that {first} names, orange against it",
     "saliency": "Darker: the score of the class that {first} names moves more with the pixel",
 }
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """The samples that are explained."""
+
+    numbers: list[int]
+    """Their places in the split."""
+    raw: Tensor
+    """(N, *shape), as the data have them."""
+    x: Tensor
+    """(N, *shape), as the model takes them."""
+    y: Tensor
+    """Labels (N,)."""
+    black: Tensor
+    """A black picture (1, *shape), as the model takes it."""
 
 
 def explain(run: Run | str, *, samples: int = 4, method: str = "integrated_gradients", seed: int = 0) -> Maps:
@@ -78,7 +95,8 @@ def explain(run: Run | str, *, samples: int = 4, method: str = "integrated_gradi
     attribute = _captum(method)
     data = run_data(run)
     _telling_images_apart(run, data)
-    numbers, raw, x, y, black = _samples(run, data, samples, seed)
+    pictures = _pictures(run, data, samples, seed)
+    x, black = pictures.x, pictures.black
     with torch.no_grad():
         scores = [module(_like(x, module)).float() for module in models.values()]
     for given in scores:
@@ -90,13 +108,13 @@ def explain(run: Run | str, *, samples: int = 4, method: str = "integrated_gradi
     targets = scores[0].argmax(-1)
     maps = [_maps(attribute, module, x, black, targets) for module in models.values()]
     rows = []
-    for i, number in enumerate(numbers):
+    for i, number in enumerate(pictures.numbers):
         sure = [given[i].softmax(-1) for given in scores]
         said = tuple((data.classes[int(one.argmax())], float(one.max())) for one in sure)
         drawn = tuple(found[i].numpy() for found in maps)
         same = alike(maps[0][i], maps[1][i]) if len(maps) == 2 else None
-        label = data.classes[k] if (k := int(y[i])) >= 0 else "ignored"
-        rows.append(Sample(number, label, _picture(raw[i]), drawn, said, same))
+        label = data.classes[k] if (k := int(pictures.y[i])) >= 0 else "ignored"
+        rows.append(Sample(number, label, _picture(pictures.raw[i]), drawn, said, same))
     held_to = None
     if control is not None:
         pairs = zip(maps[0], _maps(attribute, control, x, black, targets), strict=True)
@@ -163,8 +181,8 @@ def _telling_images_apart(run: Run, data: Data) -> None:
         raise LabError(f"{said} has neither test nor validation samples to explain; launch it with data=(train, test)")
 
 
-def _samples(run: Run, data: Data, count: int, seed: int) -> tuple[list[int], Tensor, Tensor, Tensor, Tensor]:
-    """Numbers, raw pictures, pictures as the model takes them, labels, and a black picture (1, *shape)."""
+def _pictures(run: Run, data: Data, count: int, seed: int) -> Pictures:
+    """So many of the test set, else of the validation set, drawn by `seed`."""
     import torch
 
     split: Any = data.test if data.test is not None else data.val
@@ -178,12 +196,13 @@ def _samples(run: Run, data: Data, count: int, seed: int) -> tuple[list[int], Te
     else:
         both = [split[int(i)] for i in drawn]
         raw, y = torch.stack([torch.as_tensor(x) for x, _ in both]), torch.tensor([int(y) for _, y in both])
-    black = torch.zeros_like(raw[:1])
-    x, y, black = (
-        torch.cat([part[k] for part in by_itself((a, b), data, run.spec).whole()])
-        for a, b, k in ((raw, y, 0), (raw, y, 1), (black, y[:1], 0))
-    )
-    return drawn.tolist(), raw, x, y, black
+
+    def taken(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        batches = list(by_itself((x, y), data, run.spec).whole())
+        return torch.cat([batch[0] for batch in batches]), torch.cat([batch[1] for batch in batches])
+
+    black, _ = taken(torch.zeros_like(raw[:1]), y[:1])
+    return Pictures(drawn.tolist(), raw, *taken(raw, y), black)
 
 
 def _maps(attribute: Attribute, module: nn.Module, x: Tensor, black: Tensor, targets: Tensor) -> Tensor:

@@ -108,7 +108,7 @@ class Sensitivity:
 
 def _fraction(drop: Any) -> None:
     """Refuse what is no fraction of right answers."""
-    if isinstance(drop, bool) or not isinstance(drop, Real) or not 0 <= drop <= 1:
+    if isinstance(drop, bool) or not isinstance(drop, Real) or not 0 <= float(drop) <= 1:
         raise SpecError(f"drop={drop!r}: must be from 0 to 1, a fraction of right answers")
 
 
@@ -151,7 +151,7 @@ def sensitivity(
 
     run = attach(run)
     ratios = [*ratios] if isinstance(ratios, Iterable) else ratios
-    if not isinstance(ratios, list) or not all(isinstance(ratio, Real) and 0 < ratio < 1 for ratio in ratios):
+    if not isinstance(ratios, list) or not all(isinstance(ratio, Real) and 0 < float(ratio) < 1 for ratio in ratios):
         raise SpecError(f"ratios={ratios!r}: must be a list of fractions of a layer, each between 0 and 1")
     if importance not in ("magnitude", "random"):
         raise SpecError(f"importance={importance!r}: must be 'magnitude' or 'random', which need no training data")

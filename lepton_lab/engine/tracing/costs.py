@@ -141,7 +141,7 @@ def _meetings(windows: list[dict[str, Any]]) -> list[tuple[Span, int]]:
                 own = (key, span["name"])
                 met[key, seen[own]].append(span)
                 seen[own] += 1
-    last: dict[int, int] = {}
+    last: dict[int, Any] = {}
     for ((_, together), _), group in met.items():
         if len(group) == len(set(group[0]["ranks"])):
             for span in group:
@@ -150,7 +150,7 @@ def _meetings(windows: list[dict[str, Any]]) -> list[tuple[Span, int]]:
                     span["first"] = min(s["begin"] for s in group)
                 elif span["name"] == "send":  # torch counts it as open until somebody asks for it
                     span["end"] = min(span["end"], *(max(s["end"], span["begin"]) for s in group if s is not span))
-    return [(span, last.get(id(span), span["begin"])) for span in spans]
+    return [(span, last[id(span)] if id(span) in last else span["begin"]) for span in spans]
 
 
 def _receivers(window: dict[str, Any], windows: list[dict[str, Any]]) -> dict[int, float]:

@@ -91,7 +91,7 @@ class TestReading:
 
     def test_no_divergence_is_said(self, home):
         test = RateTest(written(valley(bottom=1.0)))
-        assert test.diverged is None and "diverges nowhere" in test.sentence and test.suggestion > 0
+        assert test.diverged is None and "does not diverge" in test.sentence and test.suggestion > 0
 
     def test_a_loss_that_never_falls_suggests_nothing(self, home):
         test = RateTest(written([2.3 + 0.01 * math.sin(i) for i in range(60)]))

@@ -39,7 +39,7 @@ def write(
     Parameters
     ----------
     path
-        File to write; by custom it ends in .lepton.
+        File to write, usually named .lepton.
     module
         What to write; it is copied, and left as it is.
     about

@@ -1,4 +1,4 @@
-"""What in a picture a model's answer hangs on, as colours; models side by side."""
+"""What in a picture a model's answer depends on, as colours; models side by side."""
 
 from __future__ import annotations
 

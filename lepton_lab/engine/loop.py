@@ -46,7 +46,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Part:
-    """What part of a run is trained: all of it, but in a run that compresses, where one follows each link."""
+    """What is trained at a time: the whole run, or, where it compresses, the epochs after one link of its chain."""
 
     epochs: int
     step: int = 0

@@ -50,7 +50,7 @@ def export(
         File to write.
     format
         "lepton": an artifact (see `lepton_lab.artifacts.write`); "onnx": one ONNX file; "torch": a torch.export
-        program, by custom a .pt2. All take raw samples in a batch of any size, and scale them as training did.
+        program, usually named .pt2. All take raw samples in a batch of any size, and scale them as training did.
     scheme, keep, runtime
         As `write` takes them; "onnx" takes what ONNX Runtime runs but int8_weights, "torch" takes fp32 and bf16.
     about

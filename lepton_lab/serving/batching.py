@@ -36,7 +36,7 @@ class Batcher:
     wait
         Seconds that a call waits for others to join it.
     apart
-        Whether each request has calls of its own: where scores of a sample hang on the others in its call.
+        Whether each request has calls of its own, for models whose scores of a sample depend on the others in its call.
 
     Attributes
     ----------

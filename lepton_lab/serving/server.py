@@ -61,7 +61,7 @@ def serve(
         That requests must bring; "" makes one up.
     batch
         Samples that one call of the artifact computes at most; requests that wait at the same time share a call (but
-        of int8_dynamic, whose scores hang on what else is in a call).
+        of int8_dynamic, whose scores depend on what else is in a call).
     wait
         Seconds that a call waits for others to share it, 0 or more.
     threads

@@ -156,7 +156,7 @@ class Workload:
         return highest + gradients if resident else max(highest, gradients)
 
     def held_by_rank(self, fractions: Mapping[str, float]) -> Held:
-        """All parameters and buffers together, of which a rank holds a fraction (by name), else all."""
+        """Bytes of parameters and buffers on a rank: the given fraction of those named, all of the others."""
         parts = [(fractions.get(name, 1.0), held) for name, held in self.held.items()]
         return Held(*(sum(share * held[i] for share, held in parts) for i in range(3)))
 

@@ -190,7 +190,7 @@ class RateTest:
         """What it comes to, in one sentence."""
         if why := self._nothing():
             return why[0].upper() + why[1:] + "."
-        end = "diverges nowhere up to " + number(self.rates[-1])
+        end = "does not diverge up to " + number(self.rates[-1])
         if self.diverged is not None:
             end = f"diverges from {self.diverged:.2g} on"
         return f"Suggested learning rate: {self.suggestion:g}; the loss {end}, and is lowest at {self._lowest:.2g}."

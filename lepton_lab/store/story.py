@@ -16,7 +16,6 @@ from .tracks import AROUND, Curve, Rank, Track, together
 if TYPE_CHECKING:
     from ..spec import Spec
 
-SPLITS = ("train", "val", "test")
 STANDING = ("memory", "gpu_memory", "samples_per_s", "steps_per_s", "device", "threads")
 """What a rank tells of itself now and then; the latest holds."""
 

@@ -242,7 +242,7 @@ class TestWorkbench:
         bench = views(Workbench(tiny))
         run = bench.launch()
         assert run.wait(60) == "done"
-        until(lambda: bench.live._feed.statuses[0].figures.get("test_accuracy"))
+        until(lambda: bench.live._feed.statuses[0].story.figures.get("test_accuracy"))
         first = bench.live
         assert bench._slot.children == (first,) and bench.runs == [run] and run.id in repr(bench)
         snapshot = unpack(first.get_state("snapshot")["snapshot"])

@@ -308,8 +308,8 @@ def test_a_view_follows_a_run_into_other_worlds(monkeypatch):
         run.stop()
         assert run.wait(60) == "stopped", run.failure
         seen[world] = run.facts["checkpoint"]
-    while open_view.poll():
-        pass
+        while open_view.poll():
+            pass
     fresh = Feed([run])
     while fresh.poll():
         pass

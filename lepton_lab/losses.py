@@ -59,10 +59,11 @@ class Objective:
         """What `counted` finds in a micro-batch, (M,) or one number; NaN, or None, where that has no meaning."""
         import torch
 
-        found = [count(output.detach(), target) for count in self.counted]
+        output = output.detach() if isinstance(output, torch.Tensor) else output  # whatever a user's loss takes
+        found = [count(output, target) for count in self.counted]
         if len(found) < 2:
             return found[0] if found else None
-        none = torch.tensor(math.nan, device=output.device)
+        none = torch.tensor(math.nan, device=target.device)
         return torch.stack([(none if value is None else value).double().reshape(()) for value in found])
 
 

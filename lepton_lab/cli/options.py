@@ -77,8 +77,8 @@ class SpecCommand(click.Command):
         except click.NoSuchOption as error:
             known = SYNONYMS.get(error.option_name.lstrip("-").replace("-", "_"))
             if known:
-                near = [f"--{known.replace('_', '-')}"]
-                raise click.NoSuchOption(error.option_name, possibilities=near, ctx=error.ctx) from None
+                near = f"--{known.replace('_', '-')}"  # not near in its letters, which is all that click looks at
+                raise click.UsageError(f"{error.message} Did you mean {near!r}?", error.ctx) from None
             raise
 
 

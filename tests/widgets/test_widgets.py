@@ -438,12 +438,24 @@ class TestShelf:
         until(lambda: row()["archived"])
         shelf.table.selected = [ended.id, run.id]
         ask(action="delete", ids=[run.id])
-        assert sent[-1] == {"refused": f"run {run.id!r} is running: stop it first, then delete it"}
+        assert {"refused": f"run {run.id!r} is running: stop it first, then delete it"} in sent
         assert shelf.table.selected == [ended.id, run.id], "a run that stays leaves the overlay"
         shelf.table.selected = [ended.id]
         ask(action="delete", ids=[ended.id])
         until(lambda: ended.id not in shelf.table.catalogue.rows)
         assert not ended.path.exists() and shelf.table.selected == [] and shelf.live is None
+
+    def test_a_page_that_begins_to_show_it_gets_every_row(self, home, views, monkeypatch):
+        """What was sent before the page listened is lost."""
+        for seed in range(20):
+            RunFolder.create(Spec(seed=seed)).set_state("done")
+        sent = []
+        monkeypatch.setattr("lepton_widgets.shelf.Table.send", lambda self, content, buffers=None: sent.append(content))
+        shelf = views(Shelf())
+        until(lambda: sent and len(sent[-1]["order"]) == 20)
+        sent.clear()
+        shelf.table._handle_custom_msg({"action": "show"}, [])
+        until(lambda: sent and len(sent[-1]["rows"]) == len(sent[-1]["order"]) == 20)
 
     def test_what_is_no_run_is_passed_over(self, home):
         (home / "runs" / "notes").mkdir(parents=True)

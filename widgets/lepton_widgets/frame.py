@@ -60,22 +60,23 @@ class Frame(anywidget.AnyWidget):
 
     def show(self) -> None:
         """Display it below the cell that runs."""
-        self._display(update=False)
+        self._display(self.still, update=False)
 
     def update(self, still: dict[str, str], final: bool) -> None:
         """Take over what is to be saved from now on; ``final`` where nothing follows soon."""
-        self.still = self._marked(still)
+        still = self._marked(still)
         if self._alone or (final and not self._writes):
-            self._display(update=True)
+            self._display(still, update=True)
+        self.still = still
 
     def _marked(self, still: dict[str, str]) -> dict[str, str]:
         return {**still, "text/html": f'<div class="ll-still-{self._place}">{still["text/html"]}</div>'}
 
-    def _display(self, update: bool) -> None:
+    def _display(self, still: dict[str, str], update: bool) -> None:
         from IPython.display import display
 
         view = {} if self._alone else {VIEW: self.child.get_view_spec()}
-        display({**view, **self.still}, raw=True, display_id=self._place, update=update)
+        display({**view, **still}, raw=True, display_id=self._place, update=update)
 
     def _on_message(self, _: Any, content: dict[str, Any], buffers: Any) -> None:
         self._writes = content.get("writes", self._writes)

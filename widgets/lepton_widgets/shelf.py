@@ -123,12 +123,15 @@ class Table(anywidget.AnyWidget):
     def __init__(self, catalogue: Catalogue) -> None:
         self.catalogue = catalogue
         self.moved = threading.Event()
+        self.shown = False  # a page that begins to show it asks for all rows: what was sent before reached nobody
         super().__init__(metrics=described())
         self.on_msg(self._on_message)
 
     def _on_message(self, _: Any, content: dict[str, Any], buffers: Any) -> None:
         try:
-            for name in content["ids"]:
+            if content["action"] == "show":
+                self.shown = True
+            for name in content.get("ids", ()):
                 self._obey(self.catalogue.run(name), content)
         except Exception as error:  # shown in place: a traceback would go to the log, unseen
             self.send({"refused": str(error) or type(error).__name__})
@@ -214,11 +217,13 @@ class Shelf(Shown, ipw.VBox):
             self.table.moved.clear()
             try:
                 changed = self._catalogue.look()
-                order = [row["id"] for row in self.table.ordered()]
-                if changed or order != self._sent:
-                    self.table.send({"rows": changed, "order": order})
+                rows = self.table.ordered()
+                order = [row["id"] for row in rows]
+                shown, self.table.shown = self.table.shown, False
+                if shown or changed or order != self._sent:
+                    self.table.send({"rows": rows if shown else changed, "order": order})
                     self._sent = order
-                states = {row["id"]: row["state"] for row in self.table.ordered()}
+                states = {row["id"]: row["state"] for row in rows}
                 begun, self._states = states != self._states, states
                 self.keep(now=begun)
             except Exception:  # a view never fails the kernel

@@ -57,6 +57,7 @@ class Shelf {
       "msg:custom": (message) => this.receive(message),
     };
     for (const [event, listener] of Object.entries(this.listeners)) model.on(event, listener);
+    model.send({ action: "show" }); // rows may have come before anyone listened
   }
 
   destroy() {

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from .errors import SpecError, fitted, shown, unknown
 from .tables import keywords, table
-from .values import parsed
+from .values import brief, parsed
 
 if TYPE_CHECKING:
     from .compressors.base import Compressor
@@ -145,8 +145,9 @@ def chain_name(chain: list[Link]) -> str:
     for link in chain:
         name, options = next(iter(link.items()))
         first = next(iter(options.values()), "")
-        links.append(f"{name} {first}".strip() if not isinstance(first, (dict, list)) else name)
-        links[-1] += f" ({', '.join(f'{k}={v}' for k, v in list(options.items())[1:])})" if len(options) > 1 else ""
+        links.append(f"{name} {brief(first)}".strip() if not isinstance(first, (dict, list)) else name)
+        rest = ", ".join(f"{option}={brief(value)}" for option, value in list(options.items())[1:])
+        links[-1] += f" ({rest})" if rest else ""
     return ", ".join(links)
 
 

@@ -20,7 +20,7 @@ from pydantic_core import PydanticCustomError
 
 from . import chains
 from .errors import SpecError, fitted, must, shown, unknown, visible
-from .tables import TABLES, entry_options, keywords, pick, table
+from .tables import TABLES, entry_options, keywords, pick, table, trait
 from .values import FrozenDict, FrozenList, frozen, parsed
 
 CELL = "cell:"  # prefix of the name of what a user defined, e.g. "cell:MyNet"
@@ -126,8 +126,9 @@ class Spec(BaseModel):
     @field_validator("momentum")
     @classmethod
     def _moves(cls, momentum: float, info: ValidationInfo) -> float:
-        if info.data.get("optimizer") == "nesterov" and not momentum:
-            raise SpecError("momentum=0.0: optimizer='nesterov' needs momentum above 0; take 0.9, or optimizer='sgd'")
+        name = info.data.get("optimizer", "")
+        if trait("optimizer", name, "needs_momentum") and not momentum:
+            raise SpecError(f"momentum=0.0: optimizer={name!r} needs momentum above 0; take 0.9, or optimizer='sgd'")
         return momentum
 
     @field_validator("world")

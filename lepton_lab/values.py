@@ -66,6 +66,11 @@ def parsed(text: str) -> Any:
         raise ValueError(str(error)) from None
 
 
+def brief(value: Any) -> str:
+    """A value as names of runs have it: a float with at most 4 significant digits."""
+    return str(float(f"{value:.4g}") if isinstance(value, float) else value)
+
+
 def called(value: Any) -> str:
     """What to call an object that a user passed: its own name, else its class's."""
     while isinstance(value, tuple):  # (train, test), (x, y)

@@ -10,6 +10,7 @@ from ..spec import Spec
 from ..store.story import Story
 from ..store.tracks import Curve
 from ..tables import table
+from ..values import brief
 
 if TYPE_CHECKING:
     from ..run.handle import Run
@@ -66,7 +67,7 @@ def contestant(spec: Spec) -> str:
     """A strategy, its ranks and options in a few words."""
     name = spec.strategy + (f" x {spec.world}" if spec.world != 1 else "")
     own = spec.options_of(table("strategy")[spec.strategy]) if spec.strategy in table("strategy") else {}
-    return ", ".join([name, *(f"{key}={value}" for key, value in own.items())])
+    return ", ".join([name, *(f"{key}={brief(value)}" for key, value in own.items())])
 
 
 class Footprint(NamedTuple):

@@ -32,6 +32,10 @@ class Knob:
     """Fractions between which a search tries it."""
     choices: Mapping[str, str] = field(default_factory=dict)
     """What each of its names means, in words."""
+    without: str = ""
+    """What a form calls it to have none of the choices; "" where one of them always holds."""
+    beside: Knob | None = None
+    """Another option of the same link, which a form shows after this one."""
 
 
 @dataclass(frozen=True)

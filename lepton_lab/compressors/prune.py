@@ -30,7 +30,19 @@ class Prune(Compressor):
     the epochs after each.
     """
 
-    knob = Knob("Prune", "Channels, neurons and heads to remove; 0 prunes nothing", "ratio", 0.1, 0.9)
+    knob = Knob(
+        "Prune",
+        "Channels, neurons and heads to remove; 0 prunes nothing",
+        "ratio",
+        0.1,
+        0.9,
+        beside=Knob(
+            "Keep what matters by",
+            "Importance",
+            "importance",
+            choices={"magnitude": "Magnitude", "taylor": "Taylor", "random": "Random"},
+        ),
+    )
 
     def __init__(
         self,

@@ -35,6 +35,7 @@ class Quantize(Compressor):
             "int8_weights": "int8 weights only",
             "bf16": "bfloat16",
         },
+        without="32-bit floats",
     )
     last = True
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from ..errors import SpecError
 from ..spec import Spec
 
 if TYPE_CHECKING:
@@ -22,7 +21,9 @@ if TYPE_CHECKING:
     Params = list[nn.Parameter]
 
 
-def traits(*, additive: bool = False, momentum: bool = False, whole_matrices: bool = False) -> Callable[[Any], Any]:
+def traits(
+    *, additive: bool = False, momentum: bool = False, needs_momentum: bool = False, whole_matrices: bool = False
+) -> Callable[[Any], Any]:
     """
     Say of an optimizer what others must know of it; where nothing is said, it is none of these.
 
@@ -32,12 +33,15 @@ def traits(*, additive: bool = False, momentum: bool = False, whole_matrices: bo
         Whether its steps are as small as its gradients, since it does not scale each value's by their history.
     momentum
         Whether it looks at the spec's `momentum`.
+    needs_momentum
+        Whether that must be above 0; Spec refuses 0.
     whole_matrices
         Whether it needs whole matrices, so that no rank can update a part of one.
     """
 
     def mark(build: Any) -> Any:
-        build.additive, build.momentum, build.whole_matrices = additive, momentum, whole_matrices
+        build.additive, build.whole_matrices = additive, whole_matrices
+        build.momentum, build.needs_momentum = momentum, needs_momentum
         return build
 
     return mark
@@ -77,22 +81,15 @@ def momentum(params: Params, spec: Spec) -> Optimizer:
     return torch.optim.SGD(params, spec.lr, momentum=spec.momentum, weight_decay=spec.weight_decay, fused=_real(params))
 
 
-@traits(additive=True, momentum=True)
+@traits(additive=True, momentum=True, needs_momentum=True)
 def nesterov(params: Params, spec: Spec) -> Optimizer:
     """
     Gradient descent with Nesterov's accelerated momentum.
 
     b = momentum * b + g; w -= lr * (g + momentum * b) (Sutskever and others, ICML 2013). weight_decay is L2.
-
-    Raises
-    ------
-    SpecError
-        If momentum is 0.
     """
     import torch
 
-    if not spec.momentum:
-        raise SpecError("momentum=0.0: optimizer='nesterov' needs it above 0 (usually 0.9); without it, take 'sgd'")
     return torch.optim.SGD(
         params, spec.lr, momentum=spec.momentum, nesterov=True, weight_decay=spec.weight_decay, fused=_real(params)
     )

@@ -16,6 +16,7 @@ from ..files import write_text
 from ..metrics import MINIMISED, Figure, figures, summarised
 from ..section import NONE, escaped
 from ..store.folder import ENDED
+from ..values import brief
 from .overviews import curves, trade
 from .page import Part, page
 from .sections import badge, seconds
@@ -132,11 +133,7 @@ def _cell(shown: str, key: Any) -> str:
 
 def _charts(entries: list[Entry], again: str) -> list[Part]:
     """The curves over one another, and accuracy against cost."""
-    groups: dict[str, list[Run]] = {}
-    for entry in entries:
-        if entry.run and (entry.run.state in ENDED):
-            apart = {name: value for name, value in entry.values.items() if name != "seed"}
-            groups.setdefault(label(apart), []).append(entry.run)
+    groups = _groups(entries)
     validated = any(f"val_{MINIMISED}" in read(run).curves for runs in groups.values() for run in runs)
     charts = [curves(groups, figure) for figure in figures("val" if validated else "train").values()]
     costs = [Picture(trade(groups), again)]
@@ -148,13 +145,27 @@ def _charts(entries: list[Entry], again: str) -> list[Part]:
     ]
 
 
+def _groups(entries: list[Entry]) -> dict[str, list[Run]]:
+    """Ended runs that differ in nothing but the seed, by what sets them apart: in full where labels are the same."""
+    groups: dict[str, list[Run]] = {}
+    words: dict[str, str] = {}
+    for entry in entries:
+        if entry.run and (entry.run.state in ENDED):
+            apart = {name: value for name, value in entry.values.items() if name != "seed"}
+            groups.setdefault(str(apart), []).append(entry.run)
+            words[str(apart)] = label(apart)
+    alike = Counter(words.values())
+    return {words[key] if alike[words[key]] == 1 else key: runs for key, runs in groups.items()}
+
+
 def _told(entry: Entry) -> dict[str, Any]:
     return entry.run.summary() if entry.run else {}
 
 
 def label(values: Mapping[str, Any]) -> str:
     """What sets a run apart, in a few words, such as `lr=0.001, seed=0`."""
-    return ", ".join(f"{name}={_value(value)}" for name, value in values.items()) or "all runs"
+    words = {name: brief(value) if isinstance(value, float) else _value(value) for name, value in values.items()}
+    return ", ".join(f"{name}={text}" for name, text in words.items()) or "all runs"
 
 
 def _value(value: Any) -> str:

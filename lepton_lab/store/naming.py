@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..chains import chain_name
 from ..spec import CELL, Spec
+from ..values import brief
 
 if TYPE_CHECKING:
     from ..run.handle import Run
@@ -58,7 +59,7 @@ def _told_apart(found: list[str], runs: Sequence[Run], i: int) -> str:
 def _part(field: str, value: Any) -> str:
     if field == "compress":
         return chain_name(value)
-    return f"{field.removeprefix('options.')}={str(value).replace(CELL, '')}"
+    return f"{field.removeprefix('options.')}={brief(value).replace(CELL, '')}"
 
 
 def _joined(parts: list[str]) -> str:

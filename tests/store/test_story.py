@@ -160,6 +160,17 @@ class Named:
         self.id, self.name, self.spec = id, name, lab.Spec(**fields)
 
 
+def test_numbers_in_names_have_at_most_four_digits():
+    lr = 10**-2.5
+    runs = [Named("a-0001", lr=lr), Named("b-0002", lr=1e-05), Named("c-0003", lr=lr + 1e-12)]
+    assert labels(runs) == ["lr=0.003162, 0001", "lr=1e-05", "lr=0.003162, 0003"]
+    assert runs[0].spec.lr == lr
+    chain = [{"prune": {"ratio": 1 / 3, "rounds": 2}}, {"distill": {"alpha": 2 / 3, "temperature": 4.0}}]
+    assert title(lab.Spec(parent="any", compress=chain)).endswith(
+        ", prune 0.3333 (rounds=2), distill 0.6667 (temperature=4.0)"
+    )
+
+
 def test_labels_say_what_sets_runs_apart():
     runs = [Named("a-0001"), Named("b-0002", lr=0.01), Named("c-0003", options={"dropout": 0.5})]
     told = ["lr=0.001", "lr=0.01", "lr=0.001, dropout=0.5"]

@@ -1,5 +1,7 @@
 """The form of a compression without a browser: its estimate at once, a launch, and what was measured beside it."""
 
+import itertools
+
 import pytest
 from helpers import until
 from lepton_widgets import Compression
@@ -28,7 +30,7 @@ def test_it_shows_an_estimate_at_once_and_follows_its_controls(form, parent):
     assert form.chain == [{"prune": {"ratio": 0.5}}, {"quantize": {"scheme": "int8"}}]
     before = form.estimate
     assert f"{before.parameters:,}" in form._figures.value and f"{before.bytes:,}" in repr(form)
-    form._ranges["prune"].value = 0.75
+    form._controls["prune"][0].widget.value = 0.75
     until(lambda: form.estimate is not before and form.estimate.chain == form.chain)
     until(lambda: f"{form.estimate.parameters:,}" in form._figures.value)
     assert form.estimate.parameters < before.parameters
@@ -38,7 +40,7 @@ def test_it_shows_an_estimate_at_once_and_follows_its_controls(form, parent):
 def test_an_older_estimate_can_t_come_after_a_newer(form, monkeypatch):
     tell, alone = form._tell, []
     monkeypatch.setattr(form, "_tell", lambda: alone.append(form._lock.locked()) or tell())
-    form._ranges["prune"].value = 0.25
+    form._controls["prune"][0].widget.value = 0.25
     until(lambda: alone and not form._busy)
     assert all(alone), "another wish could be taken before this one was shown"
     assert "Removes channels" in form._about.value and "Link 2" in form._about.value
@@ -49,17 +51,17 @@ def test_more_is_not_called_less():
 
 
 def test_every_control_has_a_name(form):
-    for control in (*form._ranges.values(), *form._choices):
-        assert control.description
+    for control in itertools.chain(*form._controls.values()):
+        assert control.widget.description
     assert "scope=\"col\"" in form._figures.value and "role='region'" in form._figures.value
 
 
 def test_what_can_t_be_done_is_said_in_place(form):
-    form._ranges["prune"].value = 0.0
-    form._ranges["low_rank"].value = 0.95  # saves nothing
+    form._controls["prune"][0].widget.value = 0.0
+    form._controls["low_rank"][0].widget.value = 0.95  # saves nothing
     until(lambda: "role='alert'" in form._error.value and form._button.disabled)
     until(lambda: "bytes of the file" in form._figures.value and "less" not in form._figures.value)
-    form._ranges["low_rank"].value = 0.0
+    form._controls["low_rank"][0].widget.value = 0.0
     until(lambda: not form._error.value and not form._button.disabled)
 
 
@@ -77,3 +79,22 @@ def test_chains_that_the_form_can_t_show_are_refused(parent):
         Compression(parent, [("prune", {"ratio": 0.5, "rounds": 2})], epochs=2)
     with pytest.raises(lab.SpecError, match="quantize must be the last"):
         Compression(parent, ["quantize", "prune"])
+
+
+def test_every_compressor_with_a_knob_has_its_controls(parent):
+    assert form_of(parent, [("prune", {"ratio": 0.25, "importance": "taylor"}), "distill", ("quantize", "bf16")]) == [
+        {"prune": {"ratio": 0.25, "importance": "taylor"}},
+        {"distill": {}},
+        {"quantize": {"scheme": "bf16"}},
+    ]
+    assert form_of(parent, ["prune", "quantize"]) == [{"prune": {"ratio": 0.5}}, {"quantize": {"scheme": "int8"}}]
+    with pytest.raises(lab.SpecError, match="more than this form shows"):
+        form_of(parent, [("quantize", "int8_static")])
+
+
+def form_of(parent, chain):
+    """The chain that a form shows which is given one."""
+    form = Compression(parent, chain, epochs=1)
+    form.close()
+    until(lambda: not form._busy)
+    return form.chain

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import threading
 from html import escape
-from typing import Any
+from typing import Any, NamedTuple
 
 import anywidget
 import ipywidgets as ipw
 import traitlets
 
 import lepton_lab as lab
+from lepton_lab.compressors.base import Knob
 from lepton_lab.errors import LabError
 from lepton_lab.metrics import MEASURED
 from lepton_lab.run.estimates import Estimate, label, measured, shown
 from lepton_lab.section import in_html
 from lepton_lab.store.folder import ENDED
-from lepton_lab.tables import table
+from lepton_lab.tables import keywords, table
 
 from .form import item
 from .frame import Shown, static
@@ -27,7 +29,6 @@ from .stack import Stack
 POLL = 0.3
 """Seconds between looks for what a run measured."""
 HEADS = ("", "dense", "estimate", "measured", "error")
-IMPORTANCE = (("Magnitude", "magnitude"), ("Taylor", "taylor"), ("Random", "random"))
 NOTE = "Estimates run nothing: parameters and multiply-adds are counted, and latency is a prediction, of one thread."
 
 
@@ -45,6 +46,34 @@ class Range(anywidget.AnyWidget):
     disabled = traitlets.Bool(False).tag(sync=True)
 
 
+class Control(NamedTuple):
+    """An option of a compressor, and the widget that holds its value."""
+
+    knob: Knob
+    widget: ipw.Widget
+
+    @classmethod
+    def of(cls, knob: Knob) -> Control:
+        """A slider of a fraction, a list of names, or a box to tick."""
+        common = {"description": knob.title, "tooltip": knob.about}
+        if knob.high:
+            return cls(knob, Range(**common))
+        if not knob.choices:
+            return cls(knob, ipw.Checkbox(indent=False, **common))
+        choices = [(words, name) for name, words in knob.choices.items()]
+        return cls(knob, ipw.Dropdown(options=[(knob.without, ""), *choices] if knob.without else choices, **common))
+
+    @property
+    def value(self) -> Any:
+        """What is chosen; 0, "" or False is to do without."""
+        return round(self.widget.value, 4) if self.knob.high else self.widget.value
+
+    def show(self, value: Any) -> None:
+        """Choose a value, unless it is none of the list."""
+        if not self.knob.choices or value in self.knob.choices:
+            self.widget.value = value
+
+
 class Compression(Shown, ipw.VBox):
     """Choose a chain for a run's model, see at once what it would save, run it, and see what it did save.
 
@@ -53,7 +82,7 @@ class Compression(Shown, ipw.VBox):
     run : Run or str
         The parent, or its id.
     chain : list, optional
-        What the controls show at first, as ``lab.compress`` takes it: prune, low_rank, distill and quantize.
+        What the controls show at first, as ``lab.compress`` takes it: links of compressors that have a ``knob``.
     **changes
         Fields of the spec to change, as for ``lab.compress``.
 
@@ -86,8 +115,8 @@ class Compression(Shown, ipw.VBox):
         self._busy = False
         self._build()
         self._show_chain(lab.estimate(self.parent, chain, **changes).chain)
-        for control in (*self._ranges.values(), *self._choices):
-            control.observe(lambda _: self._refresh(), names="value")
+        for control in itertools.chain(*self._controls.values()):
+            control.widget.observe(lambda _: self._refresh(), names="value")
         super().__init__([self._panel, self._slot])
         self.add_class("ll-workbench")
         self._refresh(wait=True)
@@ -96,15 +125,12 @@ class Compression(Shown, ipw.VBox):
     def chain(self) -> list[dict[str, Any]]:
         """The chain that the controls show."""
         chain: list[dict[str, Any]] = []
-        if (ratio := round(self._ranges["prune"].value, 4)) > 0:
-            options = {"ratio": ratio}
-            chain.append({"prune": options | ({} if self._importance.value == "magnitude" else self._scored())})
-        if (rank := round(self._ranges["low_rank"].value, 4)) > 0:
-            chain.append({"low_rank": {"rank": rank}})
-        if self._distill.value:
-            chain.append({"distill": {}})
-        if self._scheme.value:
-            chain.append({"quantize": {"scheme": self._scheme.value}})
+        for name, (main, *others) in self._controls.items():
+            if main.value:
+                options = {main.knob.option: main.value} if main.knob.option else {}
+                usual = _defaults(name)
+                changed = (other for other in others if other.value != usual[other.knob.option])
+                chain.append({name: options | {other.knob.option: other.value for other in changed}})
         return chain
 
     def close(self) -> None:
@@ -139,21 +165,15 @@ class Compression(Shown, ipw.VBox):
 
     def __repr__(self) -> str:
         lines = [list(HEADS), *self._rows()]
-        told = "\n".join("  ".join(f"{cell:<16}" for cell in line).rstrip() for line in lines)
-        return f"Compression of {self.parent.id}: {self.chain}\n{told}\n{NOTE}"
+        rows = "\n".join("  ".join(f"{cell:<16}" for cell in line).rstrip() for line in lines)
+        return f"Compression of {self.parent.id}: {self.chain}\n{rows}\n{NOTE}"
 
     def _build(self) -> None:
         knobs = {name: compressor.knob for name, compressor in table("compressor").items() if compressor.knob}
-        self._ranges = {
-            name: Range(description=knob.title, tooltip=knob.about) for name, knob in knobs.items() if knob.high
+        self._controls = {
+            name: [Control.of(each) for each in (knob, knob.beside) if each] for name, knob in knobs.items()
         }
-        self._importance = ipw.Dropdown(options=IMPORTANCE, description="Keep what matters by", tooltip="Importance")
-        self._distill = ipw.Checkbox(description=knobs["distill"].title, indent=False)
-        knob = knobs["quantize"]
-        schemes = [("32-bit floats", ""), *((words, name) for name, words in knob.choices.items())]
-        self._scheme = ipw.Dropdown(options=schemes, description=knob.title, tooltip=knob.about)
-        self._choices = (self._importance, self._distill, self._scheme)
-        form = ipw.Box([self._ranges["prune"], self._importance, self._ranges["low_rank"], self._distill, self._scheme])
+        form = ipw.Box([control.widget for control in itertools.chain(*self._controls.values())])
         form.add_class("ll-form")
         form.add_class("ll-chain")
         self._button = ipw.Button(description="Launch", tooltip="Start this compression; the notebook stays free")
@@ -167,22 +187,14 @@ class Compression(Shown, ipw.VBox):
         self._panel.add_class("ll-panel")
         self._slot = Stack(self)
 
-    def _scored(self) -> dict[str, str]:
-        return {"importance": self._importance.value}
-
     def _show_chain(self, chain: list[dict[str, Any]]) -> None:
         """Set the controls to a chain, refused where they can't show it."""
         for link in chain:
-            name, options = next(iter(link.items()))
-            if name in self._ranges:
-                self._ranges[name].value = options.get("ratio", options.get("rank", 0.5 if name == "prune" else 0.25))
-                self._importance.value = options.get("importance", self._importance.value)
-            elif name == "distill":
-                self._distill.value = True
-            elif name == "quantize":
-                scheme = options.get("scheme", "int8")
-                self._scheme.value = "int8" if scheme == "int8_static" else scheme
-        if self.chain != chain:
+            for name, options in link.items():
+                values = _defaults(name) | options
+                for control in self._controls.get(name, ()):
+                    control.show(values.get(control.knob.option, True))
+        if [*map(_complete, self.chain)] != [*map(_complete, chain)]:
             raise lab.SpecError(f"chain={chain!r}: has more than this form shows; lab.compress(run, chain) takes it")
 
     def _refresh(self, wait: bool = False) -> None:
@@ -201,13 +213,13 @@ class Compression(Shown, ipw.VBox):
         while True:
             wanted = self._wanted
             try:
-                found, error = lab.estimate(self.parent, wanted or (), **self._changes), None
+                estimate, error = lab.estimate(self.parent, wanted or (), **self._changes), None
             except Exception as refused:
-                found, error = None, refused
+                estimate, error = None, refused
             with self._lock:
                 if wanted == self._wanted:  # else the form has changed meanwhile
                     self._busy = False
-                    self.estimate = found  # before the lock is free, or an older one might come last
+                    self.estimate = estimate  # before the lock is free, or an older one might come last
                     self._refuse(error)
                     self._button.disabled = error is not None
                     self._tell()
@@ -227,28 +239,28 @@ class Compression(Shown, ipw.VBox):
             names = enumerate((name for link in self.chain for name in link), 1)
             links = [item(f"Link {i}", name, table("compressor")[name]) for i, name in names]
             self._about.value = f"<dl class='ll-choices'>{''.join(links)}</dl>"
-            told = f"lab.compress(lab.attach({self.parent.id!r}), {self.chain!r})"
-            code = f"<div><dt>Python</dt><dd><code>{escape(told)}</code></dd></div>"
-            self._repeat.value = f"<dl class='ll-repeat'>{code}</dl>"
+            code = f"lab.compress(lab.attach({self.parent.id!r}), {self.chain!r})"
+            row = f"<div><dt>Python</dt><dd><code>{escape(code)}</code></dd></div>"
+            self._repeat.value = f"<dl class='ll-repeat'>{row}</dl>"
 
     def _rows(self) -> list[list[str]]:
         """Lines of the table: figure, dense, estimate (and how many times less), measured, error."""
         guess = self.estimate
         if guess is None:  # refused: what it is compared with stays
             return [[label(name), shown(name, value), "–", "–", "–"] for name, value in self._dense.items()]
-        told = measured(self.run) if self.run is not None and self.run.spec.compress == guess.chain else {}
-        made = told.get("artifact") or {}
+        figures = measured(self.run) if self.run is not None and self.run.spec.compress == guess.chain else {}
+        made = figures.get("artifact") or {}
         errors = guess.errors(made) if made else {}
         self._dense = dense = (guess.dense or guess).figures()
         lines = []
         for name, value in guess.figures().items():
-            is_ = made.get(name)
+            actual = made.get(name)
             if made and name.startswith("latency "):
-                is_ = (made["latency"].get(name.removeprefix("latency ")) or {}).get("median")
+                actual = (made["latency"].get(name.removeprefix("latency ")) or {}).get("median")
             cells = [label(name), shown(name, dense[name]), f"{shown(name, value)} ({_times(dense[name] / value)})"]
-            lines.append([*cells, shown(name, is_), f"{errors[name]:+.1%}" if name in errors else "–"])
+            lines.append([*cells, shown(name, actual), f"{errors[name]:+.1%}" if name in errors else "–"])
         if made.get(MEASURED) is not None:
-            whole = told["dense"].get(MEASURED)
+            whole = figures["dense"].get(MEASURED)
             lines.append([MEASURED, "–" if whole is None else f"{whole:.2%}", "–", f"{made[MEASURED]:.2%}", "–"])
         return lines
 
@@ -259,6 +271,16 @@ class Compression(Shown, ipw.VBox):
     def _refuse(self, error: Exception | None) -> None:
         text = "" if error is None else str(error) or type(error).__name__
         self._error.value = f"<div class='ll-refusal' role='alert'>{escape(text)}</div>" if text else ""
+
+
+def _defaults(name: str) -> dict[str, Any]:
+    """Values of a compressor's options that hold where none are given."""
+    return {option: rule.default for option, rule in keywords(table("compressor")[name]).items()}
+
+
+def _complete(link: dict[str, Any]) -> dict[str, Any]:
+    """A link with the values of all its options."""
+    return {name: _defaults(name) | options for name, options in link.items()}
 
 
 def _times(less: float) -> str:

@@ -52,26 +52,21 @@ def canonical(chain: Any) -> list[Link]:
     SpecError
         One sentence for each link or option that is refused.
     """
-    if isinstance(chain, str):
-        chain = _read(chain)
-    if chain is None:
-        return []
-    if isinstance(chain, (str, Mapping)):
-        chain = [chain]
-    if not isinstance(chain, (list, tuple)):
-        raise SpecError(f"compress={shown(chain)}: must be a list of links, each {FORMS}")
-    return [{name: _options(name, value)} for name, value in map(_pair, chain)]
-
-
-def _read(text: str) -> Any:
     try:
-        return parsed(text)
+        links = parsed(chain) if isinstance(chain, str) else chain
     except ValueError:
-        raise SpecError(f"compress={shown(text)}: must be a list of links, each {FORMS}") from None
+        raise SpecError(f"compress={shown(chain)}: must be a list of links, each {FORMS}") from None
+    if links is None:
+        return []
+    if isinstance(links, (str, Mapping)):
+        links = [links]
+    if not isinstance(links, (list, tuple)):
+        raise SpecError(f"compress={shown(links)}: must be a list of links, each {FORMS}")
+    return [{name: _options(name, value)} for name, value in map(_pair, links)]
 
 
 def _pair(link: Any) -> tuple[str, Any]:
-    """A link as its name and what was given with it."""
+    """Name and options of a link, or the value of its first option."""
     if isinstance(link, str):
         link = (link, {})
     if isinstance(link, Mapping) and len(link) == 1:
@@ -86,23 +81,13 @@ def _pair(link: Any) -> tuple[str, Any]:
 
 def _options(name: str, value: Any) -> dict[str, Any]:
     """A link's options, checked; a value that is no mapping is that of the first option."""
-    known = keywords(table("compressor")[name])
-    if value is None:
-        value = {}
-    if not isinstance(value, Mapping):
-        value = {next(iter(known)): value}
-    taken, refused = {}, []
-    for option, given in value.items():
-        said = f"compress={{{name!r}: {{{option!r}: {shown(given)}}}}}"
-        try:
-            if option not in known:
-                raise SpecError(f"{said}: {unknown('option', str(option), known, f'of {name}')}")
-            taken[option] = fitted(said, given, known[option], f"compressor {name!r}")
-        except SpecError as error:
-            refused.append(str(error))
-    if refused:
-        raise SpecError("\n".join(refused))
-    return taken
+    rules = {option: (rule, f"compressor {name!r}") for option, rule in keywords(table("compressor")[name]).items()}
+    options = {} if value is None else value if isinstance(value, Mapping) else {next(iter(rules)): value}
+
+    def show(option: str, value: Any) -> str:
+        return f"compress={{{name!r}: {{{option!r}: {shown(value)}}}}}"
+
+    return fitted(options, rules, show, f"of {name}")
 
 
 def refuse(spec: Spec) -> str:
@@ -153,15 +138,15 @@ def chain_name(chain: list[Link]) -> str:
 
 def plan(spec: Spec) -> list[Round]:
     """All rounds of a spec's chain, in order; the epochs of a link are shared out among its rounds."""
-    found: list[Round] = []
+    rounds: list[Round] = []
     for i, (name, options) in enumerate(links(spec)):
         compressor = table("compressor")[name](**options)
         usual = spec.epochs if compressor.trains else 0
         epochs = usual if compressor.epochs is None else compressor.epochs
         for r in range(compressor.rounds):
             share = epochs * (r + 1) // compressor.rounds - epochs * r // compressor.rounds
-            found.append(Round(len(found), i, name, options, r + 1, share))
-    return found
+            rounds.append(Round(len(rounds), i, name, options, r + 1, share))
+    return rounds
 
 
 def epochs(spec: Spec) -> int:
@@ -171,12 +156,7 @@ def epochs(spec: Spec) -> int:
 
 def mismatch(parent: dict[str, Any], spec: Spec, shape: tuple[int, ...], classes: int, vocabulary: int) -> None:
     """
-    Refuse data on which the parent has no say.
-
-    Parameters
-    ----------
-    parent
-        Shape, classes (their names) and vocabulary of the parent's data.
+    Refuse data unlike the parent's, of which it tells shape, classes (their names) and vocabulary.
 
     Raises
     ------
@@ -185,8 +165,9 @@ def mismatch(parent: dict[str, Any], spec: Spec, shape: tuple[int, ...], classes
     """
     start = f"dataset={spec.dataset!r}: run {spec.parent!r}, which is compressed and teaches,"
     if tuple(parent["shape"]) != tuple(shape):
-        wanted = tuple(parent["shape"])
-        raise SpecError(f"{start} takes samples of shape {wanted}, not {tuple(shape)}; take data like its own")
+        raise SpecError(
+            f"{start} takes samples of shape {tuple(parent['shape'])}, not {tuple(shape)}; take data like its own"
+        )
     if (n := len(parent["classes"])) != classes:
         raise SpecError(f"{start} tells {n} classes apart, and the data have {classes}; take data of as many")
     if parent.get("vocabulary", 0) != vocabulary:

@@ -3,43 +3,33 @@
 from __future__ import annotations
 
 import errno
+import os
 import re
 import resource
 import shutil
 from pathlib import Path
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-NAMED = {
-    "No space left on device": errno.ENOSPC,
-    "Disk quota exceeded": errno.EDQUOT,
-    "File too large": errno.EFBIG,
-}
+NAMED = {os.strerror(code): code for code in FULL}  # "No space left on device", ...
 # Torch's own words name no reason.
 WRITING = re.compile(rf"{'|'.join(NAMED)}|file write failed|failed writing file|unexpected pos \d+ vs \d+")
 UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 
 
 def why(error: OSError, place: Path) -> str:
-    """
-    Why a file could not be written, as a part of a sentence; `remedy` says what to do about it.
-
-    Parameters
-    ----------
-    place
-        Where it was to be written; it need not be there.
-    """
+    """Why a file could not be written at a place, which need not be there; a part of a sentence, as is `remedy`."""
     if error.errno not in FULL:
         return error.strerror or str(error)
-    there = next(folder for folder in (place.absolute(), *place.absolute().parents) if folder.is_dir())
-    usage = shutil.disk_usage(there)
+    folder = next(folder for folder in (place.absolute(), *place.absolute().parents) if folder.is_dir())
+    disk = f"the disk of {str(folder)!r}"
     if error.errno == errno.EDQUOT:
-        return f"the quota on the disk of {str(there)!r} is used up"
+        return f"the quota on {disk} is used up"
     if error.errno == errno.ENOSPC:
-        free = f"{sized(usage.free)} of {sized(usage.total)} are free"
-        return f"no space left on the disk of {str(there)!r}: {free}"
+        usage = shutil.disk_usage(folder)
+        return f"no space left on {disk}: {sized(usage.free)} of {sized(usage.total)} are free"
     if (limit := _limit()) is not None:
         return f"no file may be larger than {sized(limit)}, the limit of `ulimit -f`"
-    return f"the disk of {str(there)!r} takes no file of that size"
+    return f"{disk} takes no file of that size"
 
 
 def remedy(error: OSError) -> str:
@@ -51,12 +41,12 @@ def remedy(error: OSError) -> str:
 
 def met(message: str, place: Path) -> OSError | None:
     """What ended the writing that an error's message tells of; None if it tells of none."""
-    found = WRITING.search(message)
-    if not found:
+    match = WRITING.search(message)
+    if not match:
         return None
     limit = _limit()
     limited = limit is not None and shutil.disk_usage(place).free > limit
-    return OSError(NAMED.get(found[0], errno.EFBIG if limited else errno.ENOSPC), found[0])
+    return OSError(NAMED.get(match[0], errno.EFBIG if limited else errno.ENOSPC), match[0])
 
 
 def sized(count: float) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib.util
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from numbers import Integral
 from typing import Annotated, Any, get_args
 
@@ -106,11 +106,11 @@ def whole(field: str, value: Any, least: int) -> None:
 
 def sizes(field: str, values: Any) -> tuple[int, ...]:
     """Batch sizes as a tuple; refused where they are no list of whole numbers of at least 1."""
-    if isinstance(values, str) or not isinstance(values, Iterable) or not (found := tuple(values)):
+    if isinstance(values, str) or not isinstance(values, Iterable) or not (counts := tuple(values)):
         raise SpecError(f"{field}={shown(values)}: must be a list of whole numbers, each at least 1, such as (1, 64)")
-    for value in found:
-        whole(field, value, 1)
-    return found
+    for count in counts:
+        whole(field, count, 1)
+    return counts
 
 
 def shown(value: Any) -> str:
@@ -131,44 +131,39 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"; did you mean {near!r}?" if near in known else ""
 
 
-def fitted(said: str, value: Any, rule: FieldInfo, entry: str) -> Any:
+def fitted(
+    options: Mapping[str, Any], rules: Mapping[str, tuple[FieldInfo, str]], show: Callable[[str, Any], str], where: str
+) -> dict[str, Any]:
     """
-    An option's value as its entry takes it.
+    Values of options as their rules take them: type and bounds of each, and whose option it is.
 
-    Parameters
-    ----------
-    said
-        The option with its value, as the sentence begins.
-    rule
-        Type and bounds.
-    entry
-        Whose option it is.
+    `show` gives an option with its value, as a sentence on it begins; `where` says whose options all of them are.
 
     Raises
     ------
     SpecError
-        If it is refused.
+        One sentence for each option that is refused.
     """
-    # pydantic would take True for 1.
-    given = str(value) if isinstance(value, bool) and rule.annotation is not bool else value
-    try:
+    values, refused = {}, []
+    for option, value in options.items():
+        if option not in rules:
+            refused.append(f"{show(option, value)}: {unknown('option', str(option), rules, where)}")
+            continue
+        rule, entry = rules[option]
         kind: Any = Annotated[rule.annotation, rule]
-        return TypeAdapter(kind, config=FINITE).validate_python(given)
-    except ValidationError as error:
-        raise SpecError(f"{said}: {must(error.errors()[0], rule)} ({entry})") from None
+        # pydantic would take True for 1.
+        plain = str(value) if isinstance(value, bool) and rule.annotation is not bool else value
+        try:
+            values[option] = TypeAdapter(kind, config=FINITE).validate_python(plain)
+        except ValidationError as error:
+            refused.append(f"{show(option, value)}: {must(error.errors()[0], rule)} ({entry})")
+    if refused:
+        raise SpecError("\n".join(refused))
+    return values
 
 
 def must(error: Mapping[str, Any], field: FieldInfo) -> str:
-    """
-    What a refused value must be, as the end of a sentence.
-
-    Parameters
-    ----------
-    error
-        One of pydantic's errors.
-    field
-        Type and bounds of what was refused.
-    """
+    """What a refused value must be, as the end of a sentence: of pydantic's error, and the field's type and bounds."""
     kind = error["type"]
     if kind.startswith(("greater_than", "less_than")):
         bounds = _range(field)  # none where the value is a part of what the field holds
@@ -183,5 +178,5 @@ def must(error: Mapping[str, Any], field: FieldInfo) -> str:
 
 def _range(field: FieldInfo) -> str:
     """The bounds of a field: "at least 0 and less than 1"."""
-    found = ((word, getattr(rule, name, None)) for name, word in BOUNDS.items() for rule in field.metadata)
-    return " and ".join(f"{word} {bound}" for word, bound in found if bound is not None)
+    bounds = ((word, getattr(rule, name, None)) for name, word in BOUNDS.items() for rule in field.metadata)
+    return " and ".join(f"{word} {bound}" for word, bound in bounds if bound is not None)

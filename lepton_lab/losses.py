@@ -60,11 +60,11 @@ class Objective:
         import torch
 
         output = output.detach() if isinstance(output, torch.Tensor) else output  # whatever a user's loss takes
-        found = [count(output, target) for count in self.counted]
-        if len(found) < 2:
-            return found[0] if found else None
+        counts = [count(output, target) for count in self.counted]
+        if len(counts) < 2:
+            return counts[0] if counts else None
         none = torch.tensor(math.nan, device=target.device)
-        return torch.stack([(none if value is None else value).double().reshape(()) for value in found])
+        return torch.stack([(none if value is None else value).double().reshape(()) for value in counts])
 
 
 class Criterion(Objective):
@@ -153,9 +153,9 @@ class Criterion(Objective):
         """How many of `answers` are right; None where that has no meaning."""
         if self.even:
             return right_answers(output, target, tokens=self._tokens)
-        found = matches(output, target, tokens=self._tokens)
+        right = matches(output, target, tokens=self._tokens)
         assert self._terms is not None  # else all samples weigh alike
-        return None if found is None else (found & target.ne(self._terms.ignored)).sum()
+        return None if right is None else (right & target.ne(self._terms.ignored)).sum()
 
     def right(self, output: Tensor, target: Tensor) -> Tensor | None:
         """Right answers of a micro-batch: as many as its samples, if all those of its step are right."""
@@ -183,7 +183,7 @@ class Terms(NamedTuple):
         targets = [part[1] for part in parts if isinstance(part, tuple)]
         if self.summed or self.weight is not None or len(targets) < len(parts):
             return False
-        return not any(bool((y == self.ignored).any()) for y in targets)
+        return not any((y == self.ignored).any() for y in targets)
 
     def weigh(self, target: Tensor) -> Tensor:
         """What a batch's targets weigh together, in float64."""
@@ -217,17 +217,17 @@ def terms(loss: Loss) -> Terms | None:
     from torch.nn.modules.loss import _Loss
 
     function: Any = loss
-    known: dict[str, Any] = {}
+    options: dict[str, Any] = {}
     if isinstance(loss, functools.partial) and not loss.args:
-        function, known = loss.func, loss.keywords
-    entropies = (nn.CrossEntropyLoss, nn.NLLLoss)
+        function, options = loss.func, loss.keywords
     if function in (functional.cross_entropy, functional.nll_loss, token_loss):
-        _reduced(loss, reduction := known.get("reduction", "mean"))
-        as_sum = functools.partial(function, **{**known, "reduction": "sum"})
-        return Terms(as_sum, known.get("weight"), known.get("ignore_index", IGNORED), reduction == "sum")
+        _reduced(loss, reduction := options.get("reduction", "mean"))
+        as_sum = functools.partial(function, **{**options, "reduction": "sum"})
+        return Terms(as_sum, options.get("weight"), options.get("ignore_index", IGNORED), reduction == "sum")
     if not isinstance(loss, _Loss):
         return None
     _reduced(loss, loss.reduction)
+    entropies = (nn.CrossEntropyLoss, nn.NLLLoss)
     if isinstance(loss, entropies) and type(loss).forward in [kind.forward for kind in entropies]:
         total = copy.copy(loss)
         total.reduction = "sum"
@@ -239,10 +239,9 @@ def _of_yes_or_no(loss: Loss) -> bool:
     from torch import nn
     from torch.nn import functional
 
-    names = ("binary_cross_entropy_with_logits", "multilabel_soft_margin_loss")
     function = loss.func if isinstance(loss, functools.partial) else loss
-    kinds = (nn.BCEWithLogitsLoss, nn.MultiLabelSoftMarginLoss)
-    return isinstance(loss, kinds) or function in [getattr(functional, name) for name in names]
+    functions = (functional.binary_cross_entropy_with_logits, functional.multilabel_soft_margin_loss)
+    return isinstance(loss, (nn.BCEWithLogitsLoss, nn.MultiLabelSoftMarginLoss)) or function in functions
 
 
 def _reduced(loss: Loss, reduction: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import os
 from collections.abc import Iterable, Mapping
 from types import NoneType, SimpleNamespace, UnionType
@@ -53,10 +54,10 @@ def parameters(namespace: dict[str, Any], smoke: Mapping[str, Any] | None = None
     annotated = SimpleNamespace(__annotations__=dict(namespace.get("__annotations__", {})))
     hints = get_type_hints(annotated, namespace, include_extras=True)
     hints = {name: hint for name, hint in hints.items() if not name.startswith("_")}
-    given = _injected(namespace.get("_ih", ()))
+    injected = _injected(namespace.get("_ih", ()))
     small = dict(smoke or {}) if _profile() == "smoke" else {}
     values = {**{name: namespace[name] for name in hints if name in namespace}, **small}
-    values |= {name: namespace[name] for name in given if name in namespace}
+    values |= {name: namespace[name] for name in injected if name in namespace}
     checked, refused = {}, []
     for name in dict.fromkeys([*hints, *values]):
         try:
@@ -65,9 +66,8 @@ def parameters(namespace: dict[str, Any], smoke: Mapping[str, Any] | None = None
             refused.append(str(error))
     if refused:
         raise SpecError("\n".join(refused))
-    if shrunk := [name for name in small if name not in given]:
-        told = ", ".join(f"{name}={shown(checked[name])}" for name in shrunk)
-        print(f"{PROFILE}=smoke: {told}. Set other values in a cell below this one.")
+    if shrunk := ", ".join(f"{name}={shown(checked[name])}" for name in small if name not in injected):
+        print(f"{PROFILE}=smoke: {shrunk}. Set other values in a cell below this one.")
     namespace.update(checked)
     return checked
 
@@ -89,9 +89,10 @@ def _injected(cells: Iterable[str]) -> list[str]:
                 lines = ast.parse(source).body
             except SyntaxError:  # a cell of the user's own, who saw its error
                 continue
-            targets = [line.targets[0] if isinstance(line, ast.Assign) else None for line in lines]
-            if all(isinstance(target, ast.Name) for target in targets):
-                names = [target.id for target in targets if isinstance(target, ast.Name)]
+            targets = [line.targets[0] for line in lines if isinstance(line, ast.Assign)]
+            assigned = [target.id for target in targets if isinstance(target, ast.Name)]
+            if len(assigned) == len(lines):
+                names = assigned
     return names
 
 
@@ -102,46 +103,37 @@ def _checked(name: str, values: Mapping[str, Any], hints: Mapping[str, Any]) -> 
     if name not in values:
         raise SpecError(f"{name}: has no default, so it must be given: papermill NOTEBOOK OUT -p {name} VALUE")
     field = Spec.model_fields.get(name)
-    told = (field.description or "").rstrip(".") if field else "a parameter of this notebook"
-    value = _fitted(name, values[name], FieldInfo.from_annotation(hints[name]), told)
+    meaning = (field.description or "").rstrip(".") if field else "a parameter of this notebook"
+    value = _fitted(name, values[name], FieldInfo.from_annotation(hints[name]), meaning)
     if field is None:
         return value
     if name == "compress":
         return canonical(value) if value else []
-    value = _fitted(name, value, field, told)
+    value = _fitted(name, value, field, meaning)
     if name in TABLES and not str(value).startswith(CELL):
         pick(table(name), value, name)
     return value
 
 
-def _fitted(name: str, value: Any, rule: FieldInfo, told: str) -> Any:
+def _fitted(name: str, value: Any, rule: FieldInfo, meaning: str) -> Any:
     """A value as a type takes it, by pydantic's rules but that true is no number."""
-    given = _read(value) if isinstance(value, str) and _collects(rule.annotation) else value
-    if isinstance(given, bool) and rule.annotation in (int, float):
-        given = str(given)
+    plain = value
+    if isinstance(value, str) and (get_origin(rule.annotation) or rule.annotation) in COLLECTIONS:
+        with contextlib.suppress(ValueError):  # text that is neither JSON nor YAML stays as it is
+            plain = parsed(value)
+    if isinstance(plain, bool) and rule.annotation in (int, float):
+        plain = str(plain)
     kind: Any = Annotated[(rule.annotation, *rule.metadata)] if rule.metadata else rule.annotation
     try:
-        return TypeAdapter(kind, config=FINITE).validate_python(given)
+        return TypeAdapter(kind, config=FINITE).validate_python(plain)
     except ValidationError as error:
         errors = error.errors()
     if get_origin(rule.annotation) in (Union, UnionType):
         kinds = dict.fromkeys(must(each, rule).removeprefix("must be ") for each in errors)
         kinds |= {"None": None} if NoneType in get_args(rule.annotation) else {}
-        raise SpecError(f"{name}={shown(value)}: must be {' or '.join(kinds)} ({told})")
+        raise SpecError(f"{name}={shown(value)}: must be {' or '.join(kinds)} ({meaning})")
     first = errors[0]
     place = "".join(f"[{part!r}]" for part in first["loc"])
     what = first["input"] if place else value
-    kept = f"; `papermill -r {name} TEXT` keeps text as it is" if first["type"] == "string_type" else ""
-    raise SpecError(f"{name}{place}={shown(what)}: {must(first, rule)} ({told}{kept})")
-
-
-def _collects(hint: Any) -> bool:
-    return (get_origin(hint) or hint) in COLLECTIONS
-
-
-def _read(text: str) -> Any:
-    """Text such as "[0, 1]" as JSON, which knows 1e-3, or else as YAML; text that is neither stays as it is."""
-    try:
-        return parsed(text)
-    except ValueError:
-        return text
+    hint = f"; `papermill -r {name} TEXT` keeps text as it is" if first["type"] == "string_type" else ""
+    raise SpecError(f"{name}{place}={shown(what)}: {must(first, rule)} ({meaning}{hint})")

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -91,7 +92,7 @@ class Spec(BaseModel):
     """Keyword arguments of the chosen data set, model, schedule or strategy, by name, e.g. {"dropout": 0.2}."""
     parent: str = ""
     """Id or name of the run whose model is compressed; "" trains a fresh one."""
-    compress: list[dict[str, dict[str, Any]]] = FrozenList()
+    compress: Annotated[list[dict[str, dict[str, Any]]], AfterValidator(frozen)] = FrozenList()
     """Compressors of the parent's model, in order, e.g. [{"prune": {"ratio": 0.5}}, {"quantize": {}}]."""
 
     def __init__(self, **values: Any) -> None:
@@ -153,34 +154,18 @@ class Spec(BaseModel):
     def _taken(cls, options: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
         """Options as their entries take them; what only a refused entry could know is passed over."""
         chosen = {field: info.data[field] for field in TABLES if field in info.data}
-        known = {
+        rules = {
             option: (rule, f"{field}={name!r}")
             for field, name in chosen.items()
             for option, rule in entry_options(field, name).items()
         }
-        taken, refused = dict(options), []
-        for option, value in options.items():
-            try:
-                if option in known:
-                    taken[option] = fitted(_pair(option, value), value, *known[option])
-                elif len(chosen) == len(TABLES):
-                    where = f"of {', '.join(chosen.values())}"
-                    raise SpecError(f"{_pair(option, value)}: {unknown('option', option, known, where)}")
-            except SpecError as error:
-                refused.append(str(error))
-        if refused:
-            raise SpecError("\n".join(refused))
-        return frozen(taken)
+        sure = {option: value for option, value in options.items() if option in rules or len(chosen) == len(TABLES)}
+        return frozen(options | fitted(sure, rules, _pair, f"of {', '.join(chosen.values())}"))
 
     @field_validator("compress", mode="before")
     @classmethod
     def _chained(cls, chain: Any) -> list[dict[str, dict[str, Any]]]:
         return [] if chain in ("", "[]") or not chain else chains.canonical(chain)
-
-    @field_validator("compress")
-    @classmethod
-    def _kept(cls, chain: list[Any]) -> list[Any]:
-        return frozen(chain)
 
     @model_validator(mode="after")
     def _splits(self) -> Spec:

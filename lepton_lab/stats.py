@@ -38,8 +38,7 @@ class Interval(NamedTuple):
 
     def scaled(self, factor: float) -> Interval:
         """The same in another unit; `factor` is above 0."""
-        mean, low, high, deviation = (value * factor for value in self[:4])
-        return Interval(mean, low, high, deviation, self.n)
+        return Interval(self.mean * factor, self.spread * factor, self.low * factor, self.high * factor, self.n)
 
 
 def interval(values: Sequence[float], level: float = LEVEL) -> Interval:

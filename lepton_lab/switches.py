@@ -19,14 +19,7 @@ _LOCKS: defaultdict[Callable[[Any], Any], threading.RLock] = defaultdict(threadi
 
 @contextmanager
 def switched(get: Callable[[], Any], put: Callable[[Any], Any], value: Any) -> Iterator[None]:
-    """
-    With a switch of the process at another value; other threads that want to throw one wait.
-
-    Parameters
-    ----------
-    get, put
-        Tell what it is at, and set it.
-    """
+    """With a switch of the process, which `get` reads and `put` sets, at another value; other threads wait for it."""
     with _LOCKS[put]:
         before = get()
         put(value)

@@ -59,17 +59,18 @@ def keywords(entry: Callable[..., Any]) -> dict[str, FieldInfo]:
     The range is declared in the signature: ``dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0``; the meaning stands
     in the docstring's section Parameters, of a class in its own or an inherited one.
     """
-    made = entry.__init__ if isinstance(entry, type) else entry  # type: ignore[misc]  # where a class has its options
-    names = vars(sys.modules[made.__module__])
-    found = {}
+    maker = entry.__init__ if isinstance(entry, type) else entry  # type: ignore[misc]  # where a class has its options
+    names = vars(sys.modules[maker.__module__])
+    options = {}
     meanings = _meanings(entry)
     for p in inspect.signature(entry).parameters.values():
         if p.kind is p.KEYWORD_ONLY:
             # Only these: other annotations may name types that are imported for checkers alone.
             kind = eval(p.annotation, names) if isinstance(p.annotation, str) else p.annotation
-            found[p.name] = FieldInfo.from_annotated_attribute(type(p.default) if kind is p.empty else kind, p.default)
-            found[p.name].description = meanings.get(p.name, "")
-    return found
+            rule = FieldInfo.from_annotated_attribute(type(p.default) if kind is p.empty else kind, p.default)
+            rule.description = meanings.get(p.name, "")
+            options[p.name] = rule
+    return options
 
 
 def entry_options(field: str, name: str) -> dict[str, FieldInfo]:
@@ -82,9 +83,9 @@ def entry_options(field: str, name: str) -> dict[str, FieldInfo]:
 def _meanings(entry: Callable[..., Any]) -> dict[str, str]:
     """What a docstring's section Parameters says, by name."""
     meanings: dict[str, str] = {}
-    for made in reversed(entry.__mro__) if isinstance(entry, type) else [entry]:
-        text = inspect.cleandoc(made.__doc__ or "")
+    for documented in reversed(entry.__mro__) if isinstance(entry, type) else [entry]:
+        text = inspect.cleandoc(documented.__doc__ or "")
         section = re.search(r"^Parameters\n-+\n(.*?)(?=\n\n\S|\Z)", text, re.DOTALL | re.MULTILINE)
-        for names, told in re.findall(r"^(\S.*)\n((?:    .*\n?|\n)+)", section[1] if section else "", re.MULTILINE):
-            meanings |= dict.fromkeys(names.split(", "), " ".join(told.split()))
+        for names, meaning in re.findall(r"^(\S.*)\n((?:    .*\n?|\n)+)", section[1] if section else "", re.MULTILINE):
+            meanings |= dict.fromkeys(names.split(", "), " ".join(meaning.split()))
     return meanings

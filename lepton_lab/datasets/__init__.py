@@ -1,4 +1,12 @@
-"""Data sets: DATASETS maps a name to a function `(root, seed, **options) -> Data`."""
+"""
+Data sets: DATASETS maps a name to a function `(root, seed, **options) -> Data`.
+
+`root` is the folder where files are looked for, or downloaded to; `seed` deals samples out where no split is published,
+such as a tenth of the training images for validation. What a user brings is made into Data by `from_user`.
+
+Adding one: write it here, in a file of its own or beside its kin, and add a line to the table; files that it downloads
+are an entry of SOURCES.
+"""
 
 from __future__ import annotations
 

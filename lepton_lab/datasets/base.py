@@ -72,10 +72,7 @@ def holds(shape: tuple[int, ...], classes: int, vocabulary: int = 0) -> Callable
     """
     Say of a data set, as its attribute `sample`, what models are told of it, before anything is read or downloaded.
 
-    Parameters
-    ----------
-    shape, classes, vocabulary
-        As of `Data`, with no options; where these change a number, models that fit one number fit the other.
+    The numbers are those without options; where an option changes one, models that fit one number fit the other.
     """
 
     def mark(dataset: Any) -> Any:
@@ -118,12 +115,5 @@ def images(
     import torch
 
     rest, held = shuffled(len(train[0]), seed, HELD_OUT)
-    return Data(
-        train=take(*train, rest),
-        val=take(*train, held),
-        test=take(*test, torch.arange(len(test[0]))),
-        shape=tuple(train[0].shape[1:]),
-        classes=classes,
-        mean=mean,
-        std=std,
-    )
+    parts = take(*train, rest), take(*train, held), take(*test, torch.arange(len(test[0])))
+    return Data(*parts, shape=train[0].shape[1:], classes=classes, mean=mean, std=std)

@@ -30,13 +30,6 @@ def cifar10(root: Path, seed: int) -> Data:
     Source: A. Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009. Looked for in
     `root/cifar-10-batches-py` (as torchvision lays it) and `root/cifar-10-python.tar.gz`, else downloaded.
 
-    Parameters
-    ----------
-    root
-        Data root.
-    seed
-        Seed of the validation set, 10 % of the training images.
-
     Returns
     -------
     Data
@@ -58,19 +51,9 @@ def cifar10(root: Path, seed: int) -> Data:
 
 def read_batch(contents: bytes, path: Path) -> tuple[np.ndarray, np.ndarray]:
     """
-    Images and labels of one pickled batch.
+    Images, uint8 (N, 3, 32, 32), and labels, int64 (N,), of one pickled batch, which came from a file at `path`.
 
-    Parameters
-    ----------
-    contents
-        The pickle. Only arrays, lists, text and numbers are built from it; anything else is refused unexecuted.
-    path
-        File that it came from, for messages.
-
-    Returns
-    -------
-    tuple
-        uint8 (N, 3, 32, 32) and int64 (N,).
+    Only arrays, lists, text and numbers are built from the pickle; anything else is refused unexecuted.
 
     Raises
     ------

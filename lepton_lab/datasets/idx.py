@@ -27,13 +27,6 @@ def mnist(root: Path, seed: int) -> Data:
     Source: LeCun, Cortes, Burges, The MNIST Database of Handwritten Digits. Files are looked for in
     `root/MNIST/raw`, where torchvision puts them too, and downloaded if they are not there.
 
-    Parameters
-    ----------
-    root
-        Data root.
-    seed
-        Seed of the validation set, 10 % of the training images.
-
     Returns
     -------
     Data
@@ -52,52 +45,23 @@ def fashion_mnist(root: Path, seed: int) -> Data:
     """
     Articles of clothing, 28x28 grey, 60,000 + 10,000 images (Fashion-MNIST).
 
-    Source: Xiao, Rasul, Vollgraf, arXiv:1708.07747. Like `mnist`, in `root/FashionMNIST/raw`.
-
-    Parameters
-    ----------
-    root
-        Data root.
-    seed
-        Seed of the validation set, 10 % of the training images.
-
-    Returns
-    -------
-    Data
-        x uint8 (N, 1, 28, 28); y int64 (N,).
-
-    Raises
-    ------
-    SpecError
-        If a file is damaged, or missing and can't be downloaded.
+    Source: Xiao, Rasul, Vollgraf, arXiv:1708.07747. Looked for in `root/FashionMNIST/raw`; in all else like `mnist`.
     """
     return _read("fashion_mnist", root, seed, FASHION, (0.2860,), (0.3530,))
 
 
 def read_idx(path: Path, shape: tuple[int, ...]) -> np.ndarray:
     """
-    The array in an IDX file of unsigned bytes, gzipped if its name ends in .gz.
+    The array in an IDX file of unsigned bytes, uint8 (N, *shape); `shape` is () for labels.
 
-    Parameters
-    ----------
-    path
-        File to read. An unpacked one is mapped, so that processes share its pages.
-    shape
-        Shape that each sample must have; () for labels.
-
-    Returns
-    -------
-    numpy.ndarray
-        uint8 (N, *shape).
+    A file is gzipped if its name ends in .gz; else it is mapped, so that processes share its pages.
 
     Raises
     ------
     SpecError
         If the file can't be read, is cut short, or holds anything else.
     """
-    start = 8 + 4 * len(shape)
-    sizes = _sizes(_first(path, start).tobytes(), path, shape)
-    end = start + prod(sizes)
+    sizes, start, end = _layout(path, shape)
     raw = _first(path, end + 1)
     if len(raw) != end:
         raise damaged(path, f"it holds {'more' if len(raw) > end else 'less'} than the {sizes} its header says")
@@ -106,9 +70,7 @@ def read_idx(path: Path, shape: tuple[int, ...]) -> np.ndarray:
 
 def glance(path: Path) -> None:
     """Refuse a published file of images or labels by its header and its length alone, in well under a millisecond."""
-    shape = PIXELS if "images" in path.name else ()
-    start = 8 + 4 * len(shape)
-    end = start + prod(_sizes(_first(path, start).tobytes(), path, shape))
+    *_, end = _layout(path, PIXELS if "images" in path.name else ())
     length = path.stat().st_size
     if path.suffix == ".gz":  # the last four bytes of a gzip file: length of what it holds
         with path.open("rb") as handle:
@@ -118,16 +80,22 @@ def glance(path: Path) -> None:
         raise damaged(path, f"it should hold {end:,} bytes, and its end says {length:,}")
 
 
-def _sizes(header: bytes, path: Path, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Dimensions from an IDX header: two zero bytes, type, number of dimensions, then 4 bytes big-endian for each."""
-    if len(header) < 8 + 4 * len(shape):
+def _layout(path: Path, shape: tuple[int, ...]) -> tuple[tuple[int, ...], int, int]:
+    """
+    Dimensions of the array in an IDX file, and the bytes at which it starts and ends.
+
+    The header is two zero bytes, type, number of dimensions, then 4 bytes big-endian for each.
+    """
+    start = 8 + 4 * len(shape)
+    header = _first(path, start).tobytes()
+    if len(header) < start:
         raise damaged(path, f"it ends after {len(header)} bytes, within its header")
     if header[:4] != bytes([0, 0, UBYTE, 1 + len(shape)]):
         raise damaged(path, f"it starts with bytes {header[:4].hex(' ')}, which no such IDX file does")
     sizes = tuple(int.from_bytes(header[i : i + 4], "big") for i in range(4, len(header), 4))
     if sizes[1:] != shape or sizes[0] == 0:
         raise damaged(path, f"its header says {sizes}, not samples of shape {shape}")
-    return sizes
+    return sizes, start, start + prod(sizes)
 
 
 def _first(path: Path, count: int) -> np.ndarray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from ..answers import labels
 from ..errors import SpecError
 from .base import HELD_OUT, Data, Split, length, shuffled
 from .values import finite, numbers, plain
@@ -60,24 +61,15 @@ def from_user(data: Any, seed: int, ignored: int = -100) -> Data:
     if vocabulary and classes and _next(splits["train"]):
         classes += [str(token) for token in range(len(classes), vocabulary)]
         vocabulary = len(classes)
-    val = splits.get("val")
+    train, val = splits["train"], splits.get("val")
     if val is None:
-        splits["train"], val = _hold_out(splits["train"], seed)
-    return Data(
-        train=splits["train"],
-        val=val,
-        test=splits.get("test"),
-        shape=shapes["train"],
-        classes=classes,
-        vocabulary=vocabulary,
-    )
+        train, val = _hold_out(train, seed)
+    return Data(train, val, splits.get("test"), shapes["train"], classes, vocabulary=vocabulary)
 
 
 def _parts(data: Any) -> dict[str, Any]:
     """The named parts of what was given; a tuple of two arrays is one part, not two."""
-    parts = [data]
-    if isinstance(data, (tuple, list)) and not _is_pair(data):
-        parts = list(data)
+    parts = list(data) if isinstance(data, (tuple, list)) and not _is_pair(data) else [data]
     if len(parts) not in NAMES:
         raise SpecError(f"data: a {type(data).__name__} of {len(parts)} is no known form; {FORMS}")
     return dict(zip(NAMES[len(parts)], parts, strict=True))
@@ -104,18 +96,18 @@ def _split(part: Any, name: str) -> Split:
         raise SpecError(f"{name} has no length that len() can tell ({error}); its __len__ must give a number") from None
     if count == 0:
         raise SpecError(f"{name} is empty; it needs at least one sample")
-    held = _held(part)
-    return _tensors(held, name) if held else part
+    pair = _pair_of(part)
+    return _tensors(pair, name) if pair else part
 
 
-def _held(dataset: Any) -> tuple[Tensor, Tensor] | None:
+def _pair_of(dataset: Any) -> tuple[Tensor, Tensor] | None:
     """The pair of tensors that a Dataset is known to hold, for then batches need no loop over samples."""
     from torch.utils.data import Subset, TensorDataset
 
     if type(dataset) is TensorDataset and len(dataset.tensors) == 2:
         return dataset.tensors[0], dataset.tensors[1]
     if type(dataset) is Subset:
-        whole, index = _held(dataset.dataset), list(dataset.indices)
+        whole, index = _pair_of(dataset.dataset), list(dataset.indices)
         return (whole[0][index], whole[1][index]) if whole else None
     return None
 
@@ -127,12 +119,10 @@ def _tensors(pair: Any, name: str) -> tuple[Tensor, Tensor]:
         raise SpecError(f"{name} has {len(x)} samples in x and {len(y)} in y; they must be as many")
     if len(x) == 0:
         raise SpecError(f"{name} is empty; it needs at least one sample")
-    x, y = numbers(x, f"{name} x"), y.float() if y.is_floating_point() else y
-    for values, part in ((x, "x"), (y, "y")):
-        finite(values, f"{name} {part}")
-    if y.is_floating_point():
-        return x, y
-    return x, y.long().squeeze(1) if y.ndim == 2 and y.shape[1] == 1 else y.long()  # a column of labels is labels
+    x, y = numbers(x, f"{name} x"), labels(y)
+    finite(x, f"{name} x")
+    finite(y, f"{name} y")
+    return x, y
 
 
 def _tensor(values: Any, name: str) -> Tensor:
@@ -180,8 +170,8 @@ def _shape(split: Split, name: str) -> tuple[int, ...]:
         if isinstance(value, torch.Tensor):
             plain(value, f"{name}[0]'s {part}")
         elif not isinstance(value, (np.ndarray, np.generic, int, float)):
-            ready = LABELS if isinstance(value, str) and part == "y" else TENSOR
-            raise SpecError(f"{name}[0] has a {type(value).__name__} as {part}; {ready}")
+            remedy = LABELS if isinstance(value, str) and part == "y" else TENSOR
+            raise SpecError(f"{name}[0] has a {type(value).__name__} as {part}; {remedy}")
         elif np.asarray(value).dtype.kind not in "iufb":
             raise SpecError(f"{name}[0] has {np.asarray(value).dtype} as {part}; numbers are needed")
     numbers(torch.as_tensor(x)[None], f"{name}[0]'s x")
@@ -248,8 +238,8 @@ def _labels(split: Split, name: str) -> np.ndarray:
         return split[1].numpy()
     targets = getattr(split, "targets", None)
     try:
-        if targets is not None and (held := np.asarray(targets)).dtype.kind in "iufb":
-            return held
+        if targets is not None and (known := np.asarray(targets)).dtype.kind in "iufb":
+            return known
         y = np.asarray([split[i][1] for i in range(len(split))])
     except ValueError:
         raise SpecError(f"{name} has targets of different shapes; those of a batch must be alike: pad them") from None

@@ -30,13 +30,6 @@ def digits(root: Path, seed: int) -> Data:
     test set: 80 % is for training, 10 % for validation, 10 % for testing. scikit-learn's file is read without
     importing scikit-learn, which would cost a second.
 
-    Parameters
-    ----------
-    root
-        Not used: the file comes with a package.
-    seed
-        Seed of the split.
-
     Returns
     -------
     Data
@@ -48,16 +41,8 @@ def digits(root: Path, seed: int) -> Data:
         If scikit-learn, or its file, is missing or damaged.
     """
     x, y = _read_digits()
-    train, val, test = shuffled(len(x), seed, 0.1, 0.1)
-    return Data(
-        train=take(x, y, train),
-        val=take(x, y, val),
-        test=take(x, y, test),
-        shape=(1, 8, 8),
-        classes=[str(digit) for digit in range(10)],
-        mean=DIGITS_MEAN,
-        std=DIGITS_STD,
-    )
+    train, val, test = (take(x, y, part) for part in shuffled(len(x), seed, 0.1, 0.1))
+    return Data(train, val, test, (1, 8, 8), [str(digit) for digit in range(10)], DIGITS_MEAN, DIGITS_STD)
 
 
 def _read_digits() -> tuple[np.ndarray, np.ndarray]:
@@ -91,10 +76,8 @@ def blobs(
 
     Parameters
     ----------
-    root
-        Not used: nothing is read.
-    seed
-        Seed of the centres, the points and the split.
+    root, seed
+        As of every data set; nothing is read, and centres and points are drawn from the seed too.
     samples
         Points in all, at least 10: 80 % for training, 10 % for validation, 10 % for testing.
     features
@@ -115,12 +98,7 @@ def blobs(
     centres = 5 * torch.randn(classes, features, generator=generator)
     y = torch.arange(samples) % classes
     x = centres[y] + spread * torch.randn(samples, features, generator=generator)  # (samples, features)
-    train, val, test = shuffled(samples, seed, 0.1, 0.1)
-    x = (x - x[train].mean(0)) / x[train].std(0)
-    return Data(
-        train=(x[train], y[train]),
-        val=(x[val], y[val]),
-        test=(x[test], y[test]),
-        shape=(features,),
-        classes=[str(label) for label in range(classes)],
-    )
+    parts = shuffled(samples, seed, 0.1, 0.1)
+    x = (x - x[parts[0]].mean(0)) / x[parts[0]].std(0)
+    train, val, test = ((x[part], y[part]) for part in parts)
+    return Data(train, val, test, (features,), [str(label) for label in range(classes)])

@@ -72,10 +72,8 @@ def tinyshakespeare(root: Path, seed: int, *, context: Context = 64, tokens: Tok
 
     Parameters
     ----------
-    root
-        Data root.
-    seed
-        Not used: the parts are the same for every seed.
+    root, seed
+        As of every data set; the parts are the same for every seed.
     context
         Tokens of a window. Windows follow each other without overlap within each part.
     tokens
@@ -107,21 +105,10 @@ def read(path: Path) -> str:
 
 def windows(text: str, context: int, tokens: Tokens) -> Data:
     """
-    A text's data: its first 80 % for training, the next 10 % for validation, the last 10 % for testing.
+    A text's data: x (N, T) tokens, T = `context` in a window, and y (N, T), the token after each.
 
-    Parameters
-    ----------
-    text
-        The text.
-    context
-        T, tokens of a window; the last tokens of a part, too few for one, are left out.
-    tokens
-        What a token is.
-
-    Returns
-    -------
-    Data
-        x (N, T) tokens, y (N, T) the token after each.
+    The first 80 % of the text are for training, the next 10 % for validation, the last 10 % for testing. The last
+    tokens of a part, too few for a window, are left out.
 
     Raises
     ------

@@ -15,8 +15,6 @@ from .confusion import Confusion
 from .loss import Loss
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from ..datasets import Data
     from ..losses import Criterion, Objective
 
@@ -62,8 +60,8 @@ class Figure(NamedTuple):
 
 def of(data: Data, criterion: Criterion) -> dict[str, Metric]:
     """The metrics that have a meaning for some data and a loss, by name."""
-    made = {name: member.of(data, criterion) for name, member in METRICS.items()}
-    return {name: metric for name, metric in made.items() if metric is not None}
+    metrics = {name: member.of(data, criterion) for name, member in METRICS.items()}
+    return {name: metric for name, metric in metrics.items() if metric is not None}
 
 
 def steps() -> list[str]:
@@ -73,8 +71,8 @@ def steps() -> list[str]:
 
 def counted(data: Data, objective: Objective) -> Objective:
     """An objective that counts, beside its loss, what `steps` names."""
-    made = [METRICS[name].of(data, objective.criterion) for name in steps()[1:]]
-    objective.counted = [_meaningless if metric is None else metric.share for metric in made]
+    metrics = [METRICS[name].of(data, objective.criterion) for name in steps()[1:]]
+    objective.counted = [metric.share if metric else lambda output, target: None for metric in metrics]
     return objective
 
 
@@ -105,8 +103,8 @@ def main() -> str:
 
 def figures(*splits: str, names: list[str] | None = None) -> dict[str, Figure]:
     """Figures of some splits by key; of all that are shown, where no names are given."""
-    found = [Figure(name, split) for split in splits for name in (shown() if names is None else names)]
-    return {figure.key: figure for figure in found}
+    chosen = [Figure(name, split) for split in splits for name in (shown() if names is None else names)]
+    return {figure.key: figure for figure in chosen}
 
 
 def summarised() -> dict[str, Figure]:
@@ -124,7 +122,3 @@ def with_following(metrics: dict[str, Metric], split: str, figures: dict[str, An
     """Figures of a split, and those that follow from them."""
     following = {name: metric.follow(split, figures) for name, metric in metrics.items()}
     return figures | {name: figure for name, figure in following.items() if figure is not None}
-
-
-def _meaningless(output: Tensor, target: Tensor) -> None:
-    """Of data that a metric has no meaning for."""

@@ -38,8 +38,8 @@ class Confusion(Metric):
         if target.dim() != 1 or self.criterion.hits(output, target) is None:
             return None
         k = output.shape[1]
-        known = (target >= 0) & (target < k)  # what is ignored is none of them
-        pairs = (target.long() * k + output.argmax(1)).where(known, k * k)
+        labelled = (target >= 0) & (target < k)  # what is ignored is none of them
+        pairs = (target.long() * k + output.argmax(1)).where(labelled, k * k)
         counts = torch.zeros(k * k + 1, dtype=torch.float64, device=target.device)
         # No bincount, for whose size the host would wait.
         return counts.index_add_(0, pairs, counts.new_ones(len(pairs)))[:-1]

@@ -1,6 +1,9 @@
 """
 Models: MODELS maps a name to a function `(shape, classes, vocabulary, **options) -> nn.Module`, which returns logits.
 
+`shape` is that of one sample, such as (channels, height, width) or (tokens,); `classes` is the number of outputs, where
+0 (a regression) gives one; `vocabulary` is the number of kinds of tokens, 0 where samples are no tokens.
+
 Adding one: write it here, in a file of its own or beside its kin, and add a line to the table.
 """
 

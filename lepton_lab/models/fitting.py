@@ -13,25 +13,16 @@ Size = Annotated[int, Field(ge=1)]
 Dropout = Annotated[float, Field(ge=0, lt=1)]
 
 
-def misfit(name: str, takes: str, shape: tuple[int, ...], classes: int, vocabulary: int) -> SpecError:
-    """
-    The one sentence for a model that can make nothing of the samples; it names one that can.
-
-    Parameters
-    ----------
-    name, takes
-        The model, and what it takes.
-    shape, classes, vocabulary
-        What the data are, as every model is told.
-    """
+def _misfit(name: str, takes: str, shape: tuple[int, ...], classes: int, vocabulary: int) -> str:
+    """The one sentence for a model that can make nothing of the samples; it names one that can."""
     if vocabulary:
         texts = vocabulary == classes
         fits = "gpt" if texts else "transformer"
         samples = f"tokens (whole numbers) of shape {shape}" + (", each to be predicted" if texts else "")
     else:
-        fits = "transformer" if len(shape) == 3 and 0 not in shape else "mlp"
+        fits = "transformer" if images(shape, classes, vocabulary) else "mlp"
         samples = f"numbers of shape {shape}"
-    return SpecError(f"model={name!r}: takes {takes}, but the samples are {samples}; take model={fits!r}")
+    return f"model={name!r}: takes {takes}, but the samples are {samples}; take model={fits!r}"
 
 
 def takes(
@@ -58,7 +49,7 @@ def takes(
     def mark(maker: Any) -> Any:
         def refuse(shape: tuple[int, ...], classes: int, vocabulary: int = 0) -> str:
             fit = fits(shape, classes, vocabulary)
-            return "" if fit else str(misfit(maker.__name__, words, shape, classes, vocabulary))
+            return "" if fit else _misfit(maker.__name__, words, shape, classes, vocabulary)
 
         maker.refuse, maker.layers, maker.dealt = refuse, layers, dealt
         return maker

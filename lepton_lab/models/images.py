@@ -25,16 +25,12 @@ def mlp(
     shape: tuple[int, ...], classes: int, vocabulary: int = 0, *, hidden: Size = 128, dropout: Dropout = 0.0
 ) -> nn.Module:
     """
-    Multilayer perceptron with one hidden layer, for samples of any shape (784-128-10 on MNIST).
+    Multilayer perceptron with one hidden layer, for samples of any shape, which it flattens (784-128-10 on MNIST).
 
     Parameters
     ----------
-    shape
-        Shape of one sample; it is flattened.
-    classes
-        Outputs; 0 (a regression) gives one.
-    vocabulary
-        0: tokens are for other models.
+    shape, classes, vocabulary
+        As of every model, see `lepton_lab.models`.
     hidden
         Units of the hidden layer, at least 1.
     dropout
@@ -73,12 +69,8 @@ def cnn(
 
     Parameters
     ----------
-    shape
-        Shape of one image, (channels, height, width).
-    classes
-        Outputs; 0 (a regression) gives one.
-    vocabulary
-        0: tokens are for other models.
+    shape, classes, vocabulary
+        As of every model, see `lepton_lab.models`.
     hidden
         Units of the dense layer, at least 1.
     dropout
@@ -105,12 +97,8 @@ def mnist_cnn(
 
     Parameters
     ----------
-    shape
-        Shape of one image, (channels, height, width).
-    classes
-        Outputs; 0 (a regression) gives one.
-    vocabulary
-        0: tokens are for other models.
+    shape, classes, vocabulary
+        As of every model, see `lepton_lab.models`.
     hidden
         Units of the dense layer, at least 1.
     dropout

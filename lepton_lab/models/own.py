@@ -16,7 +16,7 @@ OFFERED = ("shape", "classes", "vocabulary")  # what a maker of a model may ask 
 
 def trainable(model: nn.Module, name: str) -> None:
     """
-    Refuse a model that nothing in can be trained.
+    Refuse a model in which nothing can be trained.
 
     Raises
     ------
@@ -50,8 +50,8 @@ def build(maker: Any, shape: tuple[int, ...], classes: int, vocabulary: int = 0)
     from torch import nn
 
     model = maker
-    offered = {"shape": shape, "classes": classes, "vocabulary": vocabulary}
     if not isinstance(maker, nn.Module):
+        offered = dict(zip(OFFERED, (shape, classes, vocabulary), strict=True))
         model = maker(**{argument: offered[argument] for argument in arguments(maker)})
     if not isinstance(model, nn.Module):
         raise SpecError(f"model={called(maker)} made a {type(model).__name__}, not a torch.nn.Module")
@@ -76,23 +76,22 @@ def _dense(model: nn.Module) -> nn.Module:
         odd = tensor.is_contiguous() and tensor.stride() != usual
         return is_non_overlapping_and_dense_or_false(tensor) and not odd
 
-    made: dict[Any, torch.Tensor] = {}  # by what tells one view of memory from another
+    copies: dict[Any, torch.Tensor] = {}  # by what tells one view of memory from another
     for tensor in (*model.parameters(), *model.buffers()):
         if is_lazy(tensor) or dense(tensor):
             continue
         view = tensor.device, tensor.dtype, tensor.data_ptr(), tuple(tensor.shape), tensor.stride()
-        if view not in made or tensor.is_meta:
-            made[view] = tensor.detach().clone(memory_format=torch.contiguous_format)
-        tensor.data = made[view]
+        if view not in copies or tensor.is_meta:
+            copies[view] = tensor.detach().clone(memory_format=torch.contiguous_format)
+        tensor.data = copies[view]
     return model
 
 
 def _sized(model: nn.Module, shape: tuple[int, ...], vocabulary: int) -> None:
     """Let lazy layers learn their sizes from two samples of zeros, without training anything."""
     import torch
-    from torch.nn.parameter import is_lazy
 
-    if not any(is_lazy(tensor) for tensor in (*model.parameters(), *model.buffers())):
+    if not _lazy(model):
         return
     x = torch.zeros((2, *shape), dtype=torch.long if vocabulary else torch.float32)
     training = model.training
@@ -106,19 +105,27 @@ def _sized(model: nn.Module, shape: tuple[int, ...], vocabulary: int) -> None:
             f"({why}); give the layers their sizes"
         ) from error
     model.train(training)
-    if any(is_lazy(tensor) for tensor in (*model.parameters(), *model.buffers())):
+    if _lazy(model):
         raise SpecError(f"model={called(model)} has lazy layers that a batch does not reach; give them their sizes")
+
+
+def _lazy(model: nn.Module) -> bool:
+    from torch.nn.parameter import is_lazy
+
+    return any(is_lazy(tensor) for tensor in (*model.parameters(), *model.buffers()))
 
 
 def arguments(maker: Any) -> list[str]:
     """Which of OFFERED a maker asks for."""
-    wanted = [
-        p for p in inspect.signature(maker).parameters.values() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
-    ]
-    for p in wanted:
-        if p.name not in OFFERED and p.default is p.empty:
+    names = []
+    for p in inspect.signature(maker).parameters.values():
+        if p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD):
+            continue
+        if p.name in OFFERED:
+            names.append(p.name)
+        elif p.default is p.empty:
             raise SpecError(
                 f"model={called(maker)} needs {p.name!r}, which nobody gives it: only `shape`, `classes` and "
                 f"`vocabulary` are passed; give it a default, or pass model=lambda: {called(maker)}(...)"
             )
-    return [p.name for p in wanted if p.name in OFFERED]
+    return names

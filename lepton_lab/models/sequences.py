@@ -18,7 +18,7 @@ PATCHES = 8  # a side, about, that an image is cut into by default
 @takes(
     "images, or sequences of tokens with one label each",
     lambda shape, classes, vocabulary: (
-        images(shape, classes, vocabulary) or bool(vocabulary and len(shape) == 1 and vocabulary != classes)
+        images(shape, classes, vocabulary) or (vocabulary > 0 and len(shape) == 1 and vocabulary != classes)
     ),
     dealt="heads",
 )
@@ -40,12 +40,8 @@ def transformer(
 
     Parameters
     ----------
-    shape
-        Shape of one sample: (channels, height, width), or (tokens,).
-    classes
-        Outputs; 0 (a regression) gives one.
-    vocabulary
-        Kinds of tokens; 0 where samples are images.
+    shape, classes, vocabulary
+        As of every model, see `lepton_lab.models`.
     width
         Numbers that a token is described by.
     heads
@@ -95,10 +91,8 @@ def gpt(
 
     Parameters
     ----------
-    shape
-        (tokens,) that it sees at once.
-    classes, vocabulary
-        Kinds of tokens, both.
+    shape, classes, vocabulary
+        As of every model, see `lepton_lab.models`: (tokens,) that it sees at once, and twice the kinds of tokens.
     width
         Numbers that a token is described by.
     heads

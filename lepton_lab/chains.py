@@ -74,8 +74,8 @@ def _pair(link: Any) -> tuple[str, Any]:
     if not isinstance(link, (list, tuple)) or len(link) not in (1, 2) or not isinstance(link[0], str):
         raise SpecError(f"compress: {shown(link)} is no link; a link is {FORMS}")
     name, value = (*link, {})[:2]
-    if name not in (known := table("compressor")):
-        raise SpecError(f"compress={shown(name)}: {unknown('compressor', name, known)}")
+    if name not in (names := table("compressor")):
+        raise SpecError(f"compress={shown(name)}: {unknown('compressor', name, names)}")
     return name, value
 
 
@@ -110,8 +110,8 @@ def refuse(spec: Spec) -> str:
     before: list[tuple[str, dict[str, Any]]] = []
     for name, options in links(spec):
         compressor = table("compressor")[name](**options)
-        for other, given in before:
-            if why := table("compressor")[other](**given).bears(compressor):
+        for other, theirs in before:
+            if why := table("compressor")[other](**theirs).bears(compressor):
                 return f"compress: {name!r} after {other!r}: {why}"
         if why := compressor.refuse(options, before, spec):
             return why

@@ -14,6 +14,7 @@ import yaml
 from helpers import ROOT
 
 import lepton_lab as lab
+from lepton_lab.errors import EXTRAS
 from lepton_lab.reports import grids
 
 PAGE = (ROOT / "docs" / "nightly.md").read_text()
@@ -46,6 +47,12 @@ def test_the_parameters_are_of_a_notebook():
     exec(cell, namespace)
     exec(call, namespace)
     assert (namespace["lr"], namespace["epochs"]) == (1e-3, 5)
+
+
+def test_the_workflow_installs_what_reports_need():
+    steps = yaml.safe_load(blocks("yaml")[1])["jobs"]["report"]["steps"]
+    [install] = [step["run"] for step in steps if step.get("name") == "Install"]
+    assert EXTRAS["jinja2"] == EXTRAS["matplotlib"] == "report" and "'.[report]'" in install
 
 
 @pytest.mark.slow

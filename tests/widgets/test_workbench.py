@@ -87,19 +87,19 @@ class TestWorkbench:
 
     def test_cost_is_told_once_asked_for_and_follows_the_form(self, views):
         bench = views(Workbench(Spec(model="mlp", world=2)))
-        told, button = bench._advisor._told, bench._advisor.button
-        assert told.value == "" and button.description == "Predict its cost"
+        line, button = bench._advisor._line, bench._advisor.button
+        assert line.value == "" and button.description == "Predict its cost"
         button.click()
-        until(lambda: "MB" in told.value or "kB" in told.value)
-        assert "gradients (38.4 kB) are averaged" in told.value and "none like it has run" in told.value
+        until(lambda: "MB" in line.value or "kB" in line.value)
+        assert "gradients (38.4 kB) are averaged" in line.value and "none like it has run" in line.value
         bench._form.controls["strategy"].value = "pipeline"
-        until(lambda: "micro-batches" in told.value)
+        until(lambda: "micro-batches" in line.value)
         bench._form.controls["lr"].value = "-1"
-        until(lambda: told.value == "")
+        until(lambda: line.value == "")
         bench._form.controls["lr"].value = "0.1"
-        until(lambda: "micro-batches" in told.value)
+        until(lambda: "micro-batches" in line.value)
         button.click()
-        assert told.value == "" and button.description == "Predict its cost"
+        assert line.value == "" and button.description == "Predict its cost"
 
     def test_cost_is_that_of_what_the_form_says(self):
         import torch
@@ -172,7 +172,7 @@ class TestWorkbench:
         monkeypatch.setattr(advisor, "cost", lambda spec, own: 1 / 0)
         bench = views(Workbench())
         bench._advisor.button.click()
-        until(lambda: "division by zero" in bench._advisor._told.value)
+        until(lambda: "division by zero" in bench._advisor._line.value)
         bench._form.controls["lr"].value = "0.1"
         until(lambda: not bench._advisor._busy)
 

@@ -15,6 +15,8 @@ from lepton_lab.errors import LabError, SpecError
 from lepton_lab.spec import OWN, Spec
 from lepton_lab.tables import entry_options, table
 
+from .pieces import button, sentence, styled, terms
+
 PAIR = re.compile(r"(\w+)=('[^']*'|[\w.]+)")
 CHECKED = ("dataset", "model", "optimizer", "precision", "options")
 """Fields on which it depends whether a model of the user's own takes a step."""
@@ -45,17 +47,15 @@ class Advisor(ipw.Box):
     def __init__(self, own: dict[str, Any], refuse: Callable[[str], None]) -> None:
         self._own = {part: own[part] for part in ("model", "data", "loss") if part in own}
         self._refuse = refuse
-        self.button = ipw.Button(tooltip="Memory, bytes sent, idle time and duration")
-        self.button.add_class("ll-more")
-        self.button.on_click(lambda _: self._ask())
-        self._told = ipw.HTML()
+        self.button = button("more", self._ask, tooltip="Memory, bytes sent, idle time and duration")
+        self._line = ipw.HTML()
         self._lock = threading.Lock()
         self._spec: Spec | None = None
         self._known: dict[str, str] = {}
         self._asked = True
         self._busy = False
-        super().__init__([self._told])
-        self.add_class("ll-cost")
+        super().__init__([self._line])
+        styled(self, "cost")
         self._ask()
 
     def show(self, spec: Spec | None) -> None:
@@ -67,7 +67,7 @@ class Advisor(ipw.Box):
                 return
             self._busy = True
         if self._asked:
-            self._told.value = "<span>Predicting \u2026</span>"
+            self._line.value = "<span>Predicting \u2026</span>"
         threading.Thread(target=self._work, name="lepton-lab-advice", daemon=True).start()
 
     def known(self, spec: Spec) -> str | None:
@@ -82,17 +82,17 @@ class Advisor(ipw.Box):
         if self._asked:
             self.show(self._spec)
         else:
-            self._told.value = ""
+            self._line.value = ""
 
     def _work(self) -> None:
         while True:
             spec, asked = self._spec, self._asked
-            told, why = self._advise(spec, asked)
+            line, why = self._advise(spec, asked)
             with self._lock:
                 if spec is not self._spec or asked != self._asked:  # the form has changed meanwhile
                     continue
                 self._busy = False
-                self._told.value = told
+                self._line.value = line
                 if why:
                     self._refuse(why)
                 return
@@ -107,7 +107,7 @@ class Advisor(ipw.Box):
             why = self.known(spec) or ""
             return cost(spec, self._own) if asked and not why else "", why
         except Exception as error:
-            return f"<span>{escape(str(error) or type(error).__name__)}</span>", ""
+            return f"<span>{escape(sentence(error))}</span>", ""
 
 
 def _key(spec: Spec) -> str:
@@ -153,8 +153,8 @@ def cost(spec: Spec, own: dict[str, Any]) -> str:
         "Idle": f"{row.cost.idle:.0%}",
         "The run": f"about {seconds:.2g} s" if seconds else "not known",
     }
-    items = "".join(f"<div><dt>{name}</dt><dd>{escape(text)}</dd></div>" for name, text in figures.items())
-    return f"<dl class='ll-figures'>{items}</dl><span>{escape(f'{parts}: {row.why}. Duration: {source}.')}</span>"
+    shown_figures = terms("figures", ((name, escape(text)) for name, text in figures.items()))
+    return f"{shown_figures}<span>{escape(f'{parts}: {row.why}. Duration: {source}.')}</span>"
 
 
 def duration(spec: Spec) -> tuple[float, str]:
@@ -177,10 +177,10 @@ def refusals(values: dict[str, Any]) -> dict[str, str]:
     chosen = entry_options("strategy", values["strategy"])
     refused = {}
     for name in strategies:
-        left = chosen.keys() - entry_options("strategy", name)
-        kept = {option: value for option, value in values["options"].items() if option not in left}
+        unknown = chosen.keys() - entry_options("strategy", name)
+        options = {option: value for option, value in values["options"].items() if option not in unknown}
         try:
-            Spec(**{**values, "strategy": name, "options": kept}).check_strategy()
+            Spec(**{**values, "strategy": name, "options": options}).check_strategy()
         except SpecError as error:
             refused[name] = str(error)
     return {} if len(refused) == len(strategies) else refused

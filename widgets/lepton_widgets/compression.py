@@ -21,9 +21,10 @@ from lepton_lab.section import in_html
 from lepton_lab.store.folder import ENDED
 from lepton_lab.tables import keywords, table
 
-from .form import item
+from .form import meaning
 from .frame import Shown, static
 from .live import Live
+from .pieces import button, refusal, sentence, styled, terms
 from .stack import Stack
 
 POLL = 0.3
@@ -118,7 +119,7 @@ class Compression(Shown, ipw.VBox):
         for control in itertools.chain(*self._controls.values()):
             control.widget.observe(lambda _: self._refresh(), names="value")
         super().__init__([self._panel, self._slot])
-        self.add_class("ll-workbench")
+        styled(self, "workbench")
         self._refresh(wait=True)
 
     @property
@@ -173,18 +174,13 @@ class Compression(Shown, ipw.VBox):
         self._controls = {
             name: [Control.of(each) for each in (knob, knob.beside) if each] for name, knob in knobs.items()
         }
-        form = ipw.Box([control.widget for control in itertools.chain(*self._controls.values())])
-        form.add_class("ll-form")
-        form.add_class("ll-chain")
-        self._button = ipw.Button(description="Launch", tooltip="Start this compression; the notebook stays free")
-        self._button.add_class("ll-launch")
-        self._button.on_click(lambda _: self.launch())
+        controls = [control.widget for control in itertools.chain(*self._controls.values())]
+        form = styled(ipw.Box(controls), "form", "chain")
+        tooltip = "Start this compression; the notebook stays free"
+        self._button = button("launch", self.launch, description="Launch", tooltip=tooltip)
         self._error, self._about, self._figures, self._repeat = ipw.HTML(), ipw.HTML(), ipw.HTML(), ipw.HTML()
-        actions = ipw.Box([self._button, self._error])
-        actions.add_class("ll-actions")
-        self._panel = ipw.VBox([form, self._about, self._figures, actions, self._repeat])
-        self._panel.add_class("ll-root")
-        self._panel.add_class("ll-panel")
+        actions = styled(ipw.Box([self._button, self._error]), "actions")
+        self._panel = styled(ipw.VBox([form, self._about, self._figures, actions, self._repeat]), "root", "panel")
         self._slot = Stack(self)
 
     def _show_chain(self, chain: list[dict[str, Any]]) -> None:
@@ -237,11 +233,10 @@ class Compression(Shown, ipw.VBox):
         with contextlib.suppress(LabError):
             self._figures.value = self._table()
             names = enumerate((name for link in self.chain for name in link), 1)
-            links = [item(f"Link {i}", name, table("compressor")[name]) for i, name in names]
-            self._about.value = f"<dl class='ll-choices'>{''.join(links)}</dl>"
+            links = ((f"Link {i}", meaning(name, table("compressor")[name])) for i, name in names)
+            self._about.value = terms("choices", links)
             code = f"lab.compress(lab.attach({self.parent.id!r}), {self.chain!r})"
-            row = f"<div><dt>Python</dt><dd><code>{escape(code)}</code></dd></div>"
-            self._repeat.value = f"<dl class='ll-repeat'>{row}</dl>"
+            self._repeat.value = terms("repeat", [("Python", f"<code>{escape(code)}</code>")])
 
     def _rows(self) -> list[list[str]]:
         """Lines of the table: figure, dense, estimate (and how many times less), measured, error."""
@@ -269,8 +264,7 @@ class Compression(Shown, ipw.VBox):
         return f"{region}{in_html(HEADS, self._rows(), 'll-table')}</div><small>{escape(NOTE)}</small>"
 
     def _refuse(self, error: Exception | None) -> None:
-        text = "" if error is None else str(error) or type(error).__name__
-        self._error.value = f"<div class='ll-refusal' role='alert'>{escape(text)}</div>" if text else ""
+        self._error.value = refusal("" if error is None else sentence(error))
 
 
 def _defaults(name: str) -> dict[str, Any]:

@@ -69,14 +69,14 @@ def passes(story: Story) -> float:
 
 
 def pack(
-    stories: Iterable[Story], given: list[dict[Key, Mark]] | None = None, unit: Callable[[Story], float] = steps
+    stories: Iterable[Story], marks: list[dict[Key, Mark]] | None = None, unit: Callable[[Story], float] = steps
 ) -> bytes:
     """Points that a view does not have yet, as one binary block.
 
     Parameters
     ----------
     stories : iterable of Story
-    given : list of dict, optional
+    marks : list of dict, optional
         For each run what the view has; brought up to date. Without it all points are packed.
     unit : callable, optional
         What a step counts on the x axis: ``steps`` or ``passes``.
@@ -90,16 +90,16 @@ def pack(
     """
     head, body = [], []
     for index, story in enumerate(stories):
-        marks, scale = given[index] if given is not None else {}, unit(story)
+        sent, scale = marks[index] if marks is not None else {}, unit(story)
         for key, track in series(story):
-            mark = marks.get(key)
+            mark = sent.get(key)
             if mark is None or mark.version != track.version:
                 mark = Mark(track.version, 0, 0)
             x, y = track.points(key[0], mark.steps)
-            if len(x) or marks.get(key, mark) != mark:
+            if len(x) or sent.get(key, mark) != mark:
                 head.append([index, *key, track.version, mark.points, len(x)])
                 body += [(x if scale == 1 else array("d", (step * scale for step in x))).tobytes(), y.tobytes()]
-            marks[key] = Mark(track.version, len(track), mark.points + len(x))
+            sent[key] = Mark(track.version, len(track), mark.points + len(x))
     if not head:
         return b""
     text = json.dumps(head, separators=(",", ":")).encode()

@@ -31,7 +31,7 @@ class Feed:
         names = labels(self.runs) if len(self.runs) > 1 else [None]
         self.statuses = [Status(*each) for each in zip(self.runs, names, self.stories, strict=True)]
         self._tails = [run.tail() for run in self.runs]
-        self._given: list[dict[Key, Mark]] = [{} for _ in self.runs]
+        self._marks: list[dict[Key, Mark]] = [{} for _ in self.runs]
         self._reading = threading.Lock()
         self._lock = threading.Lock()
 
@@ -51,18 +51,18 @@ class Feed:
     def delta(self) -> bytes:
         """Points that the view lacks (see :func:`lepton_widgets.curves.pack`)."""
         with self._lock:
-            return pack(self.stories, self._given)
+            return pack(self.stories, self._marks)
 
     def snapshot(self) -> tuple[bytes, list[dict[Key, Mark]]]:
         """All points, and the mark from which :meth:`go_back` sends again."""
         with self._lock:
-            given: list[dict[Key, Mark]] = [{} for _ in self.runs]
-            return pack(self.stories, given), given
+            marks: list[dict[Key, Mark]] = [{} for _ in self.runs]
+            return pack(self.stories, marks), marks
 
-    def go_back(self, given: list[dict[Key, Mark]]) -> None:
-        """Let the next delta start where the view stood at ``given``; what it has already, it skips."""
+    def go_back(self, marks: list[dict[Key, Mark]]) -> None:
+        """Let the next delta start where the view stood at ``marks``; what it has already, it skips."""
         with self._lock:
-            self._given = [dict(marks) for marks in given]
+            self._marks = [dict(each) for each in marks]
 
     def heads(self) -> list[dict[str, Any]]:
         """For each run everything but the curves, as JSON."""

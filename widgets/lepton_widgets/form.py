@@ -20,6 +20,7 @@ from lepton_lab.tables import TABLES, table
 
 from .advisor import brief, refusals
 from .options import Options
+from .pieces import terms
 
 LABELS = {
     "dataset": "Data set",
@@ -109,8 +110,8 @@ class Form:
         """What the controls hold, and of the fields with several values, or options, all of them."""
         values = {field: control.value for field, control in self.controls.items()}
         values["compress"] = _parse_chain(values["compress"])
-        given = {field: values[field] for field in SEVERAL} | {f"options.{k}": v for k, v in values["options"].items()}
-        several = {field: [part.strip() for part in str(value).split(",")] for field, value in given.items()}
+        texts = {field: values[field] for field in SEVERAL} | {f"options.{k}": v for k, v in values["options"].items()}
+        several = {field: [part.strip() for part in str(text).split(",")] for field, text in texts.items()}
         axes = {field: parts for field, parts in several.items() if len(parts) > 1}
         return _with(values, {field: parts[0] for field, parts in axes.items()}), axes
 
@@ -121,7 +122,7 @@ class Form:
         return {field: self.controls[field].value for field in DESCRIBED} | {"compress": chain}
 
     def grey(self) -> None:
-        """Offer the options of what is chosen, and say of models and strategies that can't be what stands in the way.
+        """Offer the options of what is chosen, and say beside models and strategies that can't be taken why not.
 
         The stylesheet greys these out, since ipywidgets can't disable a single entry of a list.
         """
@@ -233,17 +234,16 @@ def describe(chosen: Mapping[str, Any]) -> str:
     chosen : mapping
         Names by field, and the chain as ``compress``.
     """
-    items = [item(LABELS[field], chosen[field], table(field).get(chosen[field])) for field in DESCRIBED]
+    rows = [(LABELS[field], meaning(chosen[field], table(field).get(chosen[field]))) for field in DESCRIBED]
     links = [name for link in chosen["compress"] for name in (link if isinstance(link, Mapping) else [str(link)])]
     known = {name: table("compressor")[name] for name in links if name in table("compressor")}
-    items += [item(LABELS["compress"], name, entry) for name, entry in known.items()]
-    return f"<dl class='ll-choices'>{''.join(items)}</dl>"
+    return terms("choices", rows + [(LABELS["compress"], meaning(name, entry)) for name, entry in known.items()])
 
 
-def item(label: str, name: str, entry: Any) -> str:
-    """A line of a list of what entries of tables are; an entry that no table has is the user's own."""
+def meaning(name: str, entry: Any) -> str:
+    """HTML of what an entry of a table is; an entry that no table has is the user's own."""
     text = (entry.__doc__ or "").strip().split("\n")[0] if entry else "Yours, defined in this notebook."
-    return f"<div><dt>{label}</dt><dd><b>{escape(name.removeprefix(CELL))}</b> {escape(text)}</dd></div>"
+    return f"<b>{escape(name.removeprefix(CELL))}</b> {escape(text)}"
 
 
 def preview(spec: Spec, width: int = 300, height: int = 84) -> str:
@@ -287,8 +287,8 @@ def code(*specs: Spec, own: Mapping[str, str] = {}) -> str:
 
 def _distinct(values: Iterable[Any]) -> list[Any]:
     """Values in their order, each once; they need not be hashable."""
-    found: list[Any] = []
+    distinct: list[Any] = []
     for value in values:
-        if value not in found:
-            found.append(value)
-    return found
+        if value not in distinct:
+            distinct.append(value)
+    return distinct

@@ -51,16 +51,16 @@ class Knobs:
 
     def __init__(self, spec: Spec) -> None:
         self.base = spec
-        known = everything(spec)
+        values = everything(spec)
         self.stops: dict[str, list[Any]] = {"optimizer": list(table("optimizer"))}
-        for field in (field for field in VALUES if field in known):
-            self.stops[field] = sorted({*VALUES[field], known[field]})
+        for field in (field for field in VALUES if field in values):
+            self.stops[field] = sorted({*VALUES[field], values[field]})
 
     @property
     def chosen(self) -> dict[str, int]:
         """For each field the index of the value that it has at first."""
-        known = everything(self.base)
-        return {field: stops.index(known[field]) for field, stops in self.stops.items()}
+        values = everything(self.base)
+        return {field: stops.index(values[field]) for field, stops in self.stops.items()}
 
     def spec(self, chosen: Mapping[str, int]) -> Spec:
         """The spec of some positions.
@@ -76,8 +76,8 @@ class Knobs:
 
     def values(self, spec: Spec) -> dict[str, Any]:
         """Of a spec what the sliders stand for."""
-        known = everything(spec)
-        return {field: known[field] for field in self.stops}
+        values = everything(spec)
+        return {field: values[field] for field in self.stops}
 
     def controls(self) -> list[dict[str, Any]]:
         """What the page needs to draw each: a slider, or a list where values have no order."""

@@ -25,6 +25,7 @@ from .form import code
 from .frame import Shown, static
 from .knobs import START, Knobs
 from .live import CATCH_UP, TICK
+from .pieces import sentence
 from .sketches import PATIENCE, Sketch, adopt, labels, tidy, worded
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ class Learner(Shown, anywidget.AnyWidget):
         self._thread: threading.Thread | None = None
         self._lock = threading.RLock()  # of all below, which the page's thread and ours use
         self._sketches: list[Sketch] = []
-        self._given: list[dict[Key, Mark]] = []
+        self._marks: list[dict[Key, Mark]] = []
         self._round = self._made = 0
         self._wanted: Spec | None = None
         self._rests, self._starting, self._message = 0.0, False, ""
@@ -191,8 +192,8 @@ class Learner(Shown, anywidget.AnyWidget):
             self._moved.clear()
             try:
                 following = self._turn()
-                busy, was = self._busy(), busy
-                self.keep(now=was and not busy)
+                busy, before = self._busy(), busy
+                self.keep(now=before and not busy)
             except Exception:  # a view never fails the kernel
                 log.exception("the learner could not go on")
                 following = not self._closed.wait(1.0)
@@ -220,13 +221,13 @@ class Learner(Shown, anywidget.AnyWidget):
                 self._leave(last)
             with self._lock:  # the newest, which may have come meanwhile
                 spec, self._wanted = self._wanted, None
-                known = next((sketch for sketch in self._sketches if sketch.asked == spec), None)
-            if known is not None:  # the same again would be the same curve
-                self._show(known)
+                same = next((sketch for sketch in self._sketches if sketch.asked == spec), None)
+            if same is not None:  # the same again would be the same curve
+                self._show(same)
             elif spec is not None and not self._closed.is_set():
                 self._launch(spec)
         except Exception as error:  # shown in place, as the workbench does
-            self._message = str(error) or type(error).__name__
+            self._message = sentence(error)
         finally:
             self._starting = False
 
@@ -260,8 +261,8 @@ class Learner(Shown, anywidget.AnyWidget):
         """Send what the page lacks, or all of it."""
         message, stories = self._header(), [sketch.story for sketch in self._sketches]
         if whole:
-            self._given = [{} for _ in stories]
-        block = pack(stories, self._given, passes)
+            self._marks = [{} for _ in stories]
+        block = pack(stories, self._marks, passes)
         if whole or block or message != self._sent:
             self._sent = message
             self.send({"type": "whole" if whole else "delta", **message}, [block] if block else None)
@@ -272,8 +273,8 @@ class Learner(Shown, anywidget.AnyWidget):
 
     def _header(self) -> dict[str, Any]:
         with self._lock:
-            told = {"message": self._message, "code": code(self._sketches[-1].asked) if self._sketches else ""}
-            return {"round": self._round, "runs": self._heads(), "told": told}
+            words = {"message": self._message, "code": code(self._sketches[-1].asked) if self._sketches else ""}
+            return {"round": self._round, "runs": self._heads(), "told": words}
 
     def _snapshot(self) -> bytes:
         with self._lock:

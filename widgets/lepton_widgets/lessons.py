@@ -99,7 +99,7 @@ def _help(shell: InteractiveShell, cells: list[Cell]) -> None:
     shell.set_custom_exc((NameError,), explain)
 
 
-def exercise(name: str, answer: Any, **known: float) -> None:
+def exercise(name: str, answer: Any, **facts: float) -> None:
     """
     Say whether an answer is right, and help on where it is not.
 
@@ -109,7 +109,7 @@ def exercise(name: str, answer: Any, **known: float) -> None:
         Lesson and number, a name of EXERCISES, such as "01.2".
     answer
         A number; None, or `...`, as long as nobody has answered.
-    **known
+    **facts
         What the cell knows, and the right answer depends on.
 
     Raises
@@ -121,18 +121,18 @@ def exercise(name: str, answer: Any, **known: float) -> None:
     if answer is None or answer is ...:
         print("Waits for your answer: put it in place of None, and run the cell again.")
         return
-    right = float(truth(**known))
+    right = float(truth(**facts))
     try:
-        given = float(answer)
+        value = float(answer)
     except (TypeError, ValueError, ArithmeticError, RuntimeError):  # RuntimeError: a tensor of several numbers
         print(f"Not yet: {answer!r:.40} is no number. Hint: {hint}")
         return
-    if abs(given - right) <= max(within, EXACT) * abs(right):
+    if abs(value - right) <= max(within, EXACT) * abs(right):
         print(f"Right: {number(right)}.")
-    elif given != given:
+    elif value != value:
         print(f"Not yet: nan is no number. Hint: {hint}")
     else:
-        print(f"Not yet: {number(given)} is {'too much' if given > right else 'too little'}. Hint: {hint}")
+        print(f"Not yet: {number(value)} is {'too much' if value > right else 'too little'}. Hint: {hint}")
 
 
 def read(lesson: str) -> list[Cell]:
@@ -144,11 +144,11 @@ def read(lesson: str) -> list[Cell]:
     SpecError
         If there is no such lesson.
     """
-    known = {path.stem: path for path in NOTEBOOKS.glob("*.ipynb")}
-    if lesson not in known:
-        raise SpecError(f"lesson={lesson!r}: {unknown('lesson', lesson, known)}")
+    lessons = {path.stem: path for path in NOTEBOOKS.glob("*.ipynb")}
+    if lesson not in lessons:
+        raise SpecError(f"lesson={lesson!r}: {unknown('lesson', lesson, lessons)}")
     sections: list[tuple[str, list[str]]] = [(lesson, [])]
-    for cell in json.loads(known[lesson].read_text(encoding="utf-8"))["cells"]:
+    for cell in json.loads(lessons[lesson].read_text(encoding="utf-8"))["cells"]:
         source = "".join(cell["source"])
         if cell["cell_type"] == "code":
             sections[-1][1].append(source)

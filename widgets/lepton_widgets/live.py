@@ -16,6 +16,7 @@ from lepton_lab.run.handle import Run
 from .curves import described
 from .feed import Feed
 from .frame import Shown, static
+from .pieces import sentence
 from .status import TERMINAL
 from .stills import pictures, still
 
@@ -112,9 +113,9 @@ class Live(Shown, anywidget.AnyWidget):
         return any(run.state not in TERMINAL for run in self.runs)
 
     def _snapshot(self) -> bytes:
-        block, given = self._feed.snapshot()
+        block, marks = self._feed.snapshot()
         now = time.monotonic()
-        self._again = [(now + delay, given) for delay in CATCH_UP]
+        self._again = [(now + delay, marks) for delay in CATCH_UP]
         return block
 
     def _watch(self) -> None:
@@ -167,7 +168,7 @@ class Live(Shown, anywidget.AnyWidget):
             getattr(run, command)(**values)
             self.send({"type": "ack", "command": command})
         except Exception as error:
-            self.send({"type": "refused", "command": command, "text": str(error) or type(error).__name__})
+            self.send({"type": "refused", "command": command, "text": sentence(error)})
         self._watch()  # a stopped run that resumes is to be followed again
 
 

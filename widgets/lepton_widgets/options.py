@@ -12,6 +12,8 @@ import ipywidgets as ipw
 from lepton_lab.spec import CELL
 from lepton_lab.tables import TABLES, keywords, table
 
+from .pieces import styled, terms
+
 
 class Options(ipw.VBox):
     """A field for each option that the chosen entries take, and below them what each means.
@@ -35,8 +37,7 @@ class Options(ipw.VBox):
         self.fields: dict[str, ipw.Widget] = {}
         self._changed = changed
         self._offered: list[tuple[str, str, str]] = []
-        self._grid, self._meanings = ipw.Box(), ipw.HTML()
-        self._grid.add_class("ll-form")
+        self._grid, self._meanings = styled(ipw.Box(), "form"), ipw.HTML()
         super().__init__([self._grid, self._meanings])
 
     def offer(self, chosen: dict[str, str]) -> None:
@@ -44,9 +45,9 @@ class Options(ipw.VBox):
         offered = list(_offered(chosen))
         if [item[:3] for item in offered] == self._offered:
             return
-        kept = {item: self.fields[item[2]] for item in self._offered}
+        before = {item: self.fields[item[2]] for item in self._offered}
         self._offered = [item[:3] for item in offered]
-        self.fields = {item[2]: kept.get(item[:3]) or self._field(*item) for item in offered}
+        self.fields = {item[2]: before.get(item[:3]) or self._field(*item) for item in offered}
         self._grid.children = list(self.fields.values())
         self._meanings.value = _meanings(offered)
 
@@ -92,12 +93,11 @@ def _offered(chosen: dict[str, str]) -> Iterator[tuple[str, str, str, Any]]:
 
 
 def _meanings(offered: list[tuple[str, str, str, Any]]) -> str:
-    items = [
-        f"<div><dt>{escape(option.replace('_', ' '))}</dt><dd>{escape(rule.description)} "
-        f"<small>{escape(family)} {escape(name)}, {escape(_text(rule.default))} if left empty</small></dd></div>"
-        for family, name, option, rule in offered
-    ]
-    return f"<dl class='ll-choices'>{''.join(items)}</dl>" if items else ""
+    rows = []
+    for family, name, option, rule in offered:
+        source = escape(f"{family} {name}, {_text(rule.default)} if left empty")
+        rows.append((escape(option.replace("_", " ")), f"{escape(rule.description)} <small>{source}</small>"))
+    return terms("choices", rows)
 
 
 def _text(value: Any) -> str:

@@ -22,6 +22,7 @@ from lepton_lab.store.folder import LABELS, RunFolder
 from .curves import described
 from .frame import Shown, static
 from .live import Live
+from .pieces import sentence
 from .status import TERMINAL
 from .stills import figure
 
@@ -57,8 +58,8 @@ class Catalogue:
     def look(self, limit: int = AT_ONCE) -> list[dict[str, Any]]:
         """Read what has changed, at most ``limit`` runs; returns the rows that differ from before."""
         names = sorted((path.name for path in self.root.glob("[!.]*")), reverse=True) if self.root.is_dir() else []
-        for gone in self.rows.keys() - set(names):
-            self.rows.pop(gone)
+        for name in self.rows.keys() - set(names):
+            self.rows.pop(name)
         changed, unread = [], 0
         for name in names:
             stamp = self._stamp(name)
@@ -134,7 +135,7 @@ class Table(anywidget.AnyWidget):
             for name in content.get("ids", ()):
                 self._obey(self.catalogue.run(name), content)
         except Exception as error:  # shown in place: a traceback would go to the log, unseen
-            self.send({"refused": str(error) or type(error).__name__})
+            self.send({"refused": sentence(error)})
         self.moved.set()
 
     def _obey(self, run: Run, content: dict[str, Any]) -> None:

@@ -54,13 +54,13 @@ class Sketch:
     def head(self, label: str) -> dict[str, Any]:
         """Everything but the curves, as JSON."""
         figures = self.story.figures
-        known = ((name, figures[key]) for name in judges() if (key := f"val_{name}") in figures)
+        judged = ((name, figures[key]) for name in judges() if (key := f"val_{name}") in figures)
         return {
             "id": self.run.id,
             "label": label,
             "place": self.place,
             "state": self.state,
-            "figure": next(known, None),
+            "figure": next(judged, None),
             "failure": self._failure,
             "epochs": self.run.spec.epochs,
         }

@@ -23,6 +23,7 @@ from .advisor import Advisor
 from .form import MAIN, MORE, Form, code, describe, preview
 from .frame import Shown
 from .live import Live
+from .pieces import button, refusal, sentence, styled, terms
 from .shelf import Shelf
 from .stack import Stack
 
@@ -97,7 +98,7 @@ class Workbench(Shown, ipw.VBox):
         self._shelf = Shelf()
         self._shelf.within = self
         super().__init__([self._panel, self._slot, self._shelf])
-        self.add_class("ll-workbench")
+        styled(self, "workbench")
         self._ready = True
         self._refresh()
         self._slot.find()
@@ -165,26 +166,18 @@ class Workbench(Shown, ipw.VBox):
 
     def _build(self) -> None:
         controls = self._form.controls
-        main = ipw.Box([controls[field] for field in MAIN])
-        more = ipw.Box([controls[field] for field in MORE if field != "options"])
-        for box in (main, more):
-            box.add_class("ll-form")
-        self._more = ipw.VBox([controls["options"], more])
-        self._more.add_class("ll-rest")
+        main = styled(ipw.Box([controls[field] for field in MAIN]), "form")
+        more = styled(ipw.Box([controls[field] for field in MORE if field != "options"]), "form")
+        self._more = styled(ipw.VBox([controls["options"], more]), "rest")
         self._more.layout.display = "none"
-        self._button = ipw.Button(description="Launch", tooltip="Start this run; the notebook stays free")
-        self._button.add_class("ll-launch")
-        self._button.on_click(lambda _: self._press())
-        self._toggle = ipw.Button(description="More settings")
-        self._toggle.add_class("ll-more")
-        self._toggle.on_click(lambda _: self._unfold())
+        tooltip = "Start this run; the notebook stays free"
+        self._button = button("launch", self._press, description="Launch", tooltip=tooltip)
+        self._toggle = button("more", self._unfold, description="More settings")
         self._error, self._about, self._repeat = ipw.HTML(), ipw.HTML(), ipw.HTML()
         self._advisor = Advisor(self._own, lambda why: self._refuse(SpecError(why)))
-        actions = ipw.Box([self._button, self._toggle, self._advisor.button, self._error])
-        actions.add_class("ll-actions")
-        self._panel = ipw.VBox([main, self._more, self._about, self._advisor, actions, self._repeat])
-        self._panel.add_class("ll-root")
-        self._panel.add_class("ll-panel")
+        actions = styled(ipw.Box([self._button, self._toggle, self._advisor.button, self._error]), "actions")
+        panel = ipw.VBox([main, self._more, self._about, self._advisor, actions, self._repeat])
+        self._panel = styled(panel, "root", "panel")
         self._slot = Stack(self)
 
     def _unfold(self) -> None:
@@ -225,8 +218,8 @@ class Workbench(Shown, ipw.VBox):
 
     def _refuse(self, error: Exception | None) -> None:
         """Say at the button why the form can't be launched, and mark the fields that it is about."""
-        text = "" if error is None else str(error) or type(error).__name__
-        self._error.value = f"<div class='ll-refusal' role='alert'>{escape(text)}</div>" if text else ""
+        text = "" if error is None else sentence(error)
+        self._error.value = refusal(text)
         if self._form.mark(text) & set(MORE) and self._folded:
             self._unfold()
         self._button.disabled = error is not None
@@ -269,5 +262,4 @@ def repeat(specs: Sequence[Spec], run: lab.Run | None, own: dict[str, str]) -> s
         lines["Command"] = provenance.command(specs[0], "")
     elif own and run is not None:
         lines["Command"] = run.command
-    rows = "".join(f"<div><dt>{name}</dt><dd><code>{escape(text)}</code></dd></div>" for name, text in lines.items())
-    return f"<dl class='ll-repeat'>{rows}</dl>"
+    return terms("repeat", ((name, f"<code>{escape(text)}</code>") for name, text in lines.items()))

@@ -273,9 +273,19 @@ class Spec(BaseModel):
         return cls(**{str(name): value for name, value in values.items()})
 
 
+def full_batch(spec: Spec) -> bool:
+    """Whether each optimizer step takes all training samples."""
+    return bool(trait("optimizer", spec.optimizer, "full_batch"))
+
+
 def step_samples(spec: Spec, n: int) -> int:
-    """Samples of one optimizer step over all ranks, of `n` that there are; full-batch gradient descent takes all."""
-    return n if spec.optimizer == "gd" else min(spec.batch_size, n)
+    """Samples of one optimizer step over all ranks, of `n` that there are."""
+    return n if full_batch(spec) else min(spec.batch_size, n)
+
+
+def micro_samples(spec: Spec, step: int) -> int:
+    """Samples of each micro-batch, over all ranks, of a step of so many; the last may have fewer."""
+    return spec.batch_size if full_batch(spec) else -(-step // spec.accumulate)
 
 
 def _pair(option: str, value: Any) -> str:

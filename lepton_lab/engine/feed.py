@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..answers import labels
 from ..datasets import length
 from ..host import cores
-from ..spec import Spec, step_samples
+from ..spec import Spec, micro_samples, step_samples
 from .loading import load
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ class Feed:
 
         The shares make the mean over ranks, summed over micro-batches, the mean over the global batch.
         """
-        size = self.spec.batch_size if self.spec.optimizer == "gd" else -(-len(step) // self.spec.accumulate)
+        size = micro_samples(self.spec, len(step))
         micros = (step,) if size >= len(step) else step.split(size)
         return [(self._mine(part), self.strategy.parts * len(self.strategy.shard(part)) / len(step)) for part in micros]
 
@@ -168,9 +168,9 @@ def _weights(strategy: Single) -> torch.dtype:
 
 def alone(spec: Spec, n: int, parts: int) -> bool:
     """Whether one of `parts` ranks gets a batch of a single sample, in a step over some of `n` samples."""
-    full, batch = spec.optimizer == "gd", step_samples(spec, n)
+    batch = step_samples(spec, n)
     for step in (batch, n % batch or batch):
-        size = spec.batch_size if full else -(-step // spec.accumulate)
+        size = micro_samples(spec, step)
         if any(0 < micro < 2 * parts for micro in (min(size, step), step % size)):
             return True
     return False

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..datasets import length
 from ..errors import SpecError
-from ..spec import Spec
+from ..spec import Spec, full_batch
 from .feed import alone
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def normalises(model: nn.Module, data: Data, spec: Spec, parts: int) -> None:
         return
     smallest = max(2, spec.world * spec.accumulate)  # that a Spec takes
     sizes = sorted(range(smallest, max(n, spec.batch_size) + 1), key=lambda size: abs(size - spec.batch_size))
-    copies = (spec.model_copy(update={"batch_size": size}) for size in sizes if spec.optimizer != "gd")
+    copies = (spec.model_copy(update={"batch_size": size}) for size in sizes if not full_batch(spec))
     fits = next((one.batch_size for one in copies if not alone(one, n, parts)), None)
     remedy = f"take batch_size={fits}" if fits else "give more samples, or take fewer ranks"
     raise SpecError(

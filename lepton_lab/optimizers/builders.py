@@ -22,7 +22,12 @@ if TYPE_CHECKING:
 
 
 def traits(
-    *, additive: bool = False, momentum: bool = False, needs_momentum: bool = False, whole_matrices: bool = False
+    *,
+    additive: bool = False,
+    full_batch: bool = False,
+    momentum: bool = False,
+    needs_momentum: bool = False,
+    whole_matrices: bool = False,
 ) -> Callable[[Any], Any]:
     """
     Say of an optimizer what others must know of it; where nothing is said, it is none of these.
@@ -31,6 +36,8 @@ def traits(
     ----------
     additive
         Whether its steps are as small as its gradients, since it does not scale each value's by their history.
+    full_batch
+        Whether each step takes all training samples, in micro-batches of the spec's `batch_size`.
     momentum
         Whether it looks at the spec's `momentum`.
     needs_momentum
@@ -40,7 +47,7 @@ def traits(
     """
 
     def mark(build: Any) -> Any:
-        build.additive, build.whole_matrices = additive, whole_matrices
+        build.additive, build.full_batch, build.whole_matrices = additive, full_batch, whole_matrices
         build.momentum, build.needs_momentum = momentum, needs_momentum
         return build
 
@@ -59,7 +66,7 @@ def sgd(params: Params, spec: Spec) -> Optimizer:
     return torch.optim.SGD(params, spec.lr, weight_decay=spec.weight_decay, fused=_real(params))
 
 
-@traits(additive=True)
+@traits(additive=True, full_batch=True)
 def gd(params: Params, spec: Spec) -> Optimizer:
     """
     Full-batch gradient descent: one step an epoch, over all training samples.

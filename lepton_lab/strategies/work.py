@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..spec import Spec
+from ..spec import Spec, micro_samples
 
 if TYPE_CHECKING:
     from torch import nn
@@ -126,9 +126,7 @@ class Workload:
 
     @property
     def _largest(self) -> int:
-        if self.spec.optimizer == "gd":
-            return min(self.spec.batch_size, self.batch)
-        return -(-self.batch // self.spec.accumulate)
+        return min(micro_samples(self.spec, self.batch), self.batch)
 
     def kept(self, samples: float) -> float:
         """Bytes that forward keeps for backward."""

@@ -22,7 +22,7 @@ from ...errors import SpecError, shown
 from ...losses import Criterion, usual_loss
 from ...metrics import counted
 from ...models import make
-from ...spec import Spec, step_samples
+from ...spec import Spec, full_batch, step_samples
 from ...strategies.base import Single, takes_channels_last
 from ...strategies.work import BACKWARD, FORWARD, GRADIENT, KEPT, LOSS, PASSING, Amount, Event, Held, Workload
 from ...tables import pick, table
@@ -73,7 +73,7 @@ def rehearse(spec: Spec, data: Data, model: Any = None, loss: Any = None) -> Wor
             raise SpecError(f"model={spec.model!r}: a step of a few samples fails: {why}") from unknown
         raise
     n = length(data.train)
-    if spec.optimizer == "gd":  # all samples in a step, which Feed cuts by batch_size
+    if full_batch(spec):  # all samples in a step, which Feed cuts by batch_size
         spec = spec.model_copy(update={"accumulate": -(-n // spec.batch_size)})
     return Workload(
         spec=spec,

@@ -96,17 +96,14 @@ class _ArraysOnly(pickle.Unpickler):
 
 def _contents(paths: dict[str, Path]) -> Iterator[tuple[str, bytes]]:
     """Bytes of each batch, from its own file or from the archive, which is read once; one batch in memory at a time."""
-    packed = {file: path for file, path in paths.items() if path.suffix == ".gz"}
-    for file, path in paths.items():
+    for path in dict.fromkeys(paths.values()):
+        files = {file for file, place in paths.items() if place == path}
         try:
-            if file not in packed:
-                yield file, path.read_bytes()
-        except OSError as error:
-            raise damaged(path, str(error)) from None
-    for path in set(packed.values()):
-        try:
-            with path.open("rb") as handle:
-                yield from untar(handle, set(packed))
+            if path.suffix == ".gz":
+                with path.open("rb") as handle:
+                    yield from untar(handle, files)
+            else:
+                yield files.pop(), path.read_bytes()
         except (OSError, EOFError, zlib.error, tarfile.TarError) as error:
             raise damaged(path, str(error)) from None
 

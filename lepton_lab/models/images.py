@@ -44,17 +44,7 @@ def mlp(
     check(mlp, shape, classes, vocabulary)
     if not shape or 0 in shape:
         raise SpecError(f"model='mlp': samples of shape {shape} have no features; make x (N, features)")
-    from torch import nn
-
-    return _initialised(
-        nn.Sequential(
-            nn.Flatten(),  # (N, *shape) -> (N, features)
-            nn.Linear(prod(shape), hidden),
-            nn.ReLU(),
-            nn.Dropout(dropout),
-            nn.Linear(hidden, max(classes, 1)),  # (N, K)
-        )
-    )
+    return _classifier([], prod(shape), classes, hidden, dropout)
 
 
 @takes(IMAGES, images, layers=5)
@@ -128,11 +118,18 @@ def _convolutional(
             layers.append(nn.MaxPool2d(2))
             size = [pixels // 2 for pixels in size]
         before = after
+    return _classifier(layers, before * prod(size), classes, hidden, dropout)
+
+
+def _classifier(layers: list[nn.Module], features: int, classes: int, hidden: int, dropout: float) -> nn.Module:
+    """Layers, and a dense hidden layer over what they make of a sample, (N, ...) -> (N, K)."""
+    from torch import nn
+
     return _initialised(
         nn.Sequential(
             *layers,
-            nn.Flatten(),  # (N, C, H, W) -> (N, C * H * W)
-            nn.Linear(before * prod(size), hidden),
+            nn.Flatten(),  # (N, ...) -> (N, features)
+            nn.Linear(features, hidden),
             nn.ReLU(),
             nn.Dropout(dropout),
             nn.Linear(hidden, max(classes, 1)),  # (N, K)

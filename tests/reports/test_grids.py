@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from shutil import rmtree
+from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
@@ -16,7 +17,7 @@ from helpers import Page, until
 
 import lepton_lab as lab
 from lepton_lab.cli import main
-from lepton_lab.reports import grids
+from lepton_lab.reports import grids, index
 from lepton_lab.reports.grids.output import RECORDS
 from lepton_lab.reports.grids.running import Execution
 from lepton_lab.store.folder import ENDED, RunFolder
@@ -51,6 +52,21 @@ def test_every_combination_is_a_spec_and_seeds_change_fastest(write):
     first = grid.cells[0].spec
     assert first == lab.Spec(model="mlp", lr=1e-3, optimizer="adam", seed=0, name=f"night: {grid.cells[0].label}")
     assert len({cell.digest for cell in grid.cells}) == 4
+
+
+def test_long_numbers_are_short_in_names_and_exact_in_specs(write):
+    lr = 10**-2.5
+    grid = grids.read(write(f"base: {{model: mlp}}\naxes: {{lr: [{lr}, 1e-3]}}\nseeds: [0]"))
+    assert [cell.spec.name for cell in grid.cells] == ["lr=0.003162, seed=0", "lr=0.001, seed=0"]
+    assert grid.cells[0].spec.lr == lr
+
+
+def test_curves_of_numbers_that_look_alike_stay_apart():
+    ended = SimpleNamespace(state="done")
+    rates = (0.12341, 0.12342, 0.12341, 0.5)
+    entries = [index.Entry({"lr": lr, "seed": seed}, "done", ended) for seed, lr in enumerate(rates)]
+    groups = {label: len(runs) for label, runs in index._groups(entries).items()}
+    assert groups == {"{'lr': 0.12341}": 2, "{'lr': 0.12342}": 1, "lr=0.5": 1}
 
 
 def test_a_digest_is_of_what_is_computed(write):

@@ -125,17 +125,13 @@ def figures(fit: Fit) -> dict[str, Any]:
 
 def digest(module: nn.Module) -> int:
     """24 bits that tell modules apart: of their structure, weights and buffers."""
+    import torch
+
     checksum = zlib.crc32(ADDRESS.sub("", str(module)).encode())
     for name, value in module.state_dict().items():
         checksum = zlib.crc32(name.encode(), checksum)
-        checksum = zlib.crc32(value.detach().cpu().contiguous().flatten().view(_bytes()).numpy(), checksum)
+        checksum = zlib.crc32(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy(), checksum)
     return checksum & 0xFFFFFF
-
-
-def _bytes() -> Any:
-    import torch
-
-    return torch.uint8
 
 
 def wait(path: Path) -> None:

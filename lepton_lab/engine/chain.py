@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -35,45 +37,35 @@ if TYPE_CHECKING:
     from ..datasets import Data
 
 
+@dataclass
 class Chain:
     """
     One rank's part in a run that compresses.
 
     What rank 0 makes of a module it writes into the run's folder, where all ranks take it up: so they hold the same,
     and what is made once is never made again, whatever interrupts the run.
-
-    Parameters
-    ----------
-    folder
-        The run's; its spec has a chain.
-    strategy
-        Started, and not set up.
-    data, loss, log
-        As `Fit` takes them.
-    facts
-        What each system event tells: threads, device.
-    delivery
-        What writes the file that the chain ends in and measures it, of `measures`, which stands beside the engine:
-        `rehearse` and `deliver` of (folder, rounds, data).
     """
 
-    def __init__(
-        self,
-        folder: RunFolder,
-        strategy: Single,
-        data: Data,
-        loss: Criterion,
-        log: Log,
-        facts: dict[str, Any],
-        delivery: ModuleType,
-    ) -> None:
-        self.folder, self.strategy, self.data, self.loss, self.log = folder, strategy, data, loss, log
-        self.delivery = delivery
-        self.spec = folder.spec
+    folder: RunFolder
+    """The run's; its spec has a chain."""
+    strategy: Single
+    """Started, and not set up."""
+    data: Data
+    loss: Criterion
+    log: Log
+    facts: dict[str, Any]
+    """What each system event tells: threads, device."""
+    delivery: ModuleType
+    """
+    What writes the file that the chain ends in and measures it, of `measures`, which stands beside the engine:
+    `rehearse` and `deliver` of (folder, rounds, data).
+    """
+
+    def __post_init__(self) -> None:
+        self.spec = self.folder.spec
         self.rounds = plan(self.spec)
         self.epochs = sum(item.epochs for item in self.rounds)
-        self.resumed = folder.facts.get("attempt", 1) > 1
-        self.facts = facts
+        self.resumed = self.folder.facts.get("attempt", 1) > 1
 
     def run(self) -> str:
         """Do what is not done yet; returns "done" or "stopped"."""
@@ -94,7 +86,7 @@ class Chain:
         return "done"
 
     def _fits(self) -> None:
-        """Refuse data that the parent's module can't take, before time is spent on it; tell what became of it."""
+        """Refuse data that the parent's module can't take, before time is spent on it; note what became of it."""
         facts, data = trained.parent_facts(self.folder.path), self.data
         mismatch(facts, self.spec, *data.sample)
         if (names := facts.get("parametrized")) and self.strategy.rank == 0 and not self.resumed:
@@ -163,7 +155,6 @@ class Chain:
         objective: Callable[[nn.Module], Any] = lambda module: None,
     ) -> Fit:
         """The training of a module that rank 0 makes, from its last checkpoint if it has one."""
-        import dataclasses
 
         def begun() -> nn.Module:
             checkpoints.clear(self.folder)  # of the round before: its module is kept
@@ -174,7 +165,7 @@ class Chain:
         trained.freeze(module, self._frozen(here.name, number))
         optimizer = pick(table("optimizer"), self.spec.optimizer, "optimizer")
         self.strategy.setup(module, lambda parameters: optimizer(parameters, self.spec))
-        part = dataclasses.replace(part, objective=objective(self.strategy.module))
+        part = replace(part, objective=objective(self.strategy.module))
         seed_all(self.spec.seed, self.strategy.stream, number)
         return Fit(self.folder, self.strategy, self.data, self.loss, log, part)
 
@@ -247,8 +238,5 @@ def parameters(module: nn.Module) -> int:
 
 def _batches(data: Data, spec: Spec, count: int) -> Iterator[tuple[Tensor, Tensor]]:
     """The first training batches of an epoch, whole and on the CPU."""
-    for i, (batches, _) in enumerate(by_itself(data.train, data, spec).epoch(0)):
-        if i == count:
-            return
-        for x, y, _share in batches:
-            yield x, y
+    for batches, _ in islice(by_itself(data.train, data, spec).epoch(0), count):
+        yield from ((x, y) for x, y, _ in batches)

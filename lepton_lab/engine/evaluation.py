@@ -38,19 +38,19 @@ def evaluate(strategy: Single, feed: Feed, metrics: Mapping[str, Metric], split:
     """
     import torch
 
-    wanted = {name: metric for name, metric in metrics.items() if split in metric.splits}
+    counted = {name: metric for name, metric in metrics.items() if split in metric.splits}
     sums: dict[str, Tensor] = {}
     samples = 0
     with strategy.aligned() as model, torch.no_grad(), strategy.autocast(), evaluating(model):
         for x, y, share in feed.whole():
             output = model(x)
-            for name, metric in wanted.items():
+            for name, metric in counted.items():
                 if (added := metric.update(output, y)) is not None:
                     # A rank without samples has borrowed one, which does not count.
                     sums[name] = sums.get(name, 0) + (added if share else torch.zeros_like(added))
             samples += len(y) if share else 0
     count = torch.tensor([samples], dtype=torch.float64, device=strategy.device)
     parts = [*sums.values(), count]
-    *found, count = strategy.total(torch.cat(parts)).cpu().split([len(part) for part in parts])
-    figures = {name: wanted[name].finish(part) for name, part in zip(sums, found, strict=True)}
-    return with_following(wanted, split, figures) | {"samples": int(count)}
+    *totals, count = strategy.total(torch.cat(parts)).cpu().split([len(part) for part in parts])
+    figures = {name: counted[name].finish(total) for name, total in zip(sums, totals, strict=True)}
+    return with_following(counted, split, figures) | {"samples": int(count)}

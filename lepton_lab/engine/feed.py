@@ -111,22 +111,20 @@ class Feed:
         return mine if len(mine) else part[:1]
 
     def _fetch(self, indices: Iterator[Tensor], seed: int) -> Iterator[tuple[Tensor, Tensor]]:
-        if self.tensors is None:
-            yield from (self._ready(x, y) for x, y in self._load(indices, seed))
+        if self.tensors is not None:
+            x, y = self.tensors
+            for part in indices:
+                part = part.to(self.device, non_blocking=True)
+                yield self._ready(x.index_select(0, part), y.index_select(0, part))
             return
-        x, y = self.tensors
-        for part in indices:
-            part = part.to(self.device, non_blocking=True)
-            yield self._ready(x.index_select(0, part), y.index_select(0, part))
-
-    def _load(self, indices: Iterator[Tensor], seed: int) -> Iterator[tuple[Tensor, Tensor]]:
         workers = min(4, cores() // self.strategy.world - 1) if cores() > self.strategy.world else 0
         batches = [part.tolist() for part in indices]
         pinned = self.device.type == "cuda"
         for x, y, unsound in load(self.dataset, batches, seed, workers, self.spec.timeout, pinned):
             if unsound >= 0:
                 self.unsound = unsound
-            yield x.to(self.device, non_blocking=True), labels(y).to(self.device, non_blocking=True)
+            x, y = x.to(self.device, non_blocking=True), labels(y).to(self.device, non_blocking=True)
+            yield self._ready(x, y)
 
     def _ready(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """Inputs and targets as model and loss take them."""
@@ -162,8 +160,8 @@ def _weights(strategy: Single) -> torch.dtype:
     import torch
 
     parameters = strategy.module.parameters() if hasattr(strategy, "module") else ()
-    kinds = {p.dtype for p in parameters if p.is_floating_point()}
-    return kinds.pop() if len(kinds) == 1 else torch.float32
+    dtypes = {p.dtype for p in parameters if p.is_floating_point()}
+    return dtypes.pop() if len(dtypes) == 1 else torch.float32
 
 
 def alone(spec: Spec, n: int, parts: int) -> bool:

@@ -50,7 +50,7 @@ class Fault:
         if ENDED.match(str(error)):  # torch raises it at the signal, wherever the rank is at that moment
             return _ended(error)
         frames = tuple((frame.filename, frame.lineno or 0) for frame in traceback.extract_tb(error.__traceback__))
-        return cls(type(error).__name__, str(error), frames, "".join(traceback.format_exception(error)))
+        return cls(type(error).__name__, str(error), frames, printed(error))
 
 
 class LoadError(LabError):
@@ -90,35 +90,29 @@ def load(
     import torch
 
     with os.fdopen(os.memfd_create("lepton-lab-loading"), "wb") as notes:
-        several: dict[str, Any] = {}
-        if workers:
-            # Forked, so that what a cell defined is there as it is; nothing but tensors and a Fault comes back.
-            several = {"timeout": min(timeout, LONGEST), "multiprocessing_context": "fork"}
         samples: Any = Samples(dataset, seed)  # all that a DataLoader asks of a Dataset
         loader: torch.utils.data.DataLoader[Any] = torch.utils.data.DataLoader(
             samples,
             batch_sampler=batches,
-            collate_fn=_as_it_is,
+            collate_fn=lambda batch: batch,
             num_workers=workers,
             worker_init_fn=partial(_begin, notes.fileno()),
             pin_memory=pinned,
             generator=torch.Generator().manual_seed(seed),  # draws nothing from the generator that dropout uses
-            **several,
+            timeout=min(timeout, LONGEST) if workers else 0,
+            # Forked, so that what a cell defined is there as it is; nothing but tensors and a Fault comes back.
+            multiprocessing_context="fork" if workers else None,
         )
         source = iter(loader)
         try:
-            while True:
-                try:
-                    batch = next(source)
-                except StopIteration:
-                    return
-                except (RuntimeError, OSError, EOFError) as error:  # the loader's own: a process that ended, or is late
-                    if not workers:
-                        raise
-                    raise LoadError(_lost(error, notes.fileno(), timeout)) from None
+            for batch in source:
                 if isinstance(batch, Fault):
                     raise LoadError(batch)
                 yield batch
+        except (RuntimeError, OSError, EOFError) as error:  # the loader's own: a process that ended, or is late
+            if not workers:
+                raise
+            raise LoadError(_lost(error, notes.fileno(), timeout)) from None
         finally:
             del source  # its processes end now, and not when the traceback is forgotten
 
@@ -134,8 +128,6 @@ class Samples:
     def __init__(self, dataset: Any, seed: int) -> None:
         self.dataset, self.seed = dataset, seed
 
-    def __len__(self) -> int:
-        return len(self.dataset)
 
     def __getitem__(self, index: int) -> Any:
         import numpy as np
@@ -220,10 +212,6 @@ def _unsound(x: Tensor, y: Tensor, numbers: list[int]) -> int:
     return -1
 
 
-def _as_it_is(batch: Any) -> Any:
-    return batch
-
-
 def _begin(notes: int, worker: int) -> None:
     """In a loading process: it must not outlive its rank, however that dies, and says where it stands when asked."""
     die_with_parent()
@@ -235,8 +223,8 @@ def _lost(error: Exception, notes: int, timeout: float) -> Fault:
     """What is known of a loading process that ended, or gave nothing in time."""
     if "timed out" not in str(error):
         return _ended(error)
-    text = "".join(traceback.format_exception(error))
-    return Fault("Stuck", f"the data gave no batch for {timeout:g} s (timeout={timeout:g})", _stands(notes), text)
+    message = f"the data gave no batch for {timeout:g} s (timeout={timeout:g})"
+    return Fault("Stuck", message, _stands(notes), printed(error))
 
 
 def _ended(error: BaseException) -> Fault:
@@ -245,8 +233,12 @@ def _ended(error: BaseException) -> Fault:
     if "Bus error" in str(error):
         free = shutil.disk_usage("/dev/shm").free
         cause = f"/dev/shm, through which batches pass, is full: {free // 2**20:,} MiB are free"
-    text = "".join(traceback.format_exception(error))
-    return Fault("LoadError", f"a process that loads the data ended unasked ({cause})", (), text)
+    return Fault("LoadError", f"a process that loads the data ended unasked ({cause})", (), printed(error))
+
+
+def printed(error: BaseException) -> str:
+    """The traceback as Python prints it."""
+    return "".join(traceback.format_exception(error))
 
 
 def _stands(notes: int) -> tuple[tuple[str, int], ...]:

@@ -14,7 +14,7 @@ from ..store import checkpoints
 from ..store.checkpoints import NonFinite
 from ..store.control import Control
 from ..store.folder import RunFolder
-from ..store.log import Log
+from ..store.log import Journal, Log
 from .evaluation import evaluate
 from .feed import Feed
 from .tracing import Tracer
@@ -99,11 +99,10 @@ class Fit:
         self.now = Progress(spec.lr, spec.clip, spec.weight_decay, part.step, part.epoch)
         self._steered = steered = folder.facts.get("steered") or {}  # by `run.resume`; no checkpoint holds it yet
         self.figures: dict[str, dict[str, Any]] = {}
-        if (saved := checkpoints.load(folder, strategy, self._tell)) is not None:
+        if (saved := checkpoints.load(folder, strategy, lambda text: log.write("note", text=text))) is not None:
             self.now = Progress(**saved)
             log.step = self.now.step
             self._steer(steered)
-            self._set_weight_decay()
         self.fresh = saved is None
         """Whether no step of it was made yet."""
         self._names = metrics.steps()
@@ -114,7 +113,7 @@ class Fit:
         log.read = self._sum
         # Step of the last checkpoint that holds all of `now`, the same on every rank.
         self._saved = self.now.step if saved and not steered else None
-        self._lr = 0.0
+
         self._bears = False  # whether its loss was finite over samples with NaN, which a model of its own may take
 
     def run(self) -> str:
@@ -123,8 +122,8 @@ class Fit:
         objective = metrics.counted(self.data, part.objective or self.loss)
         tracer = Tracer(self.folder, self.strategy, log, now.step)
         steps = part.steps or self.steps
-        known = {"samples": self.train.n, "parts": self.strategy.parts, "base_lr": now.lr}
-        self._state("running", step=now.step, steps=steps, **known)
+        facts = {"samples": self.train.n, "parts": self.strategy.parts, "base_lr": now.lr}
+        self._state("running", step=now.step, steps=steps, **facts)
         log.rest(None)
         if self._steered and self.strategy.rank == 0:
             log.write("note", command="set", step=now.step, **self._steered)
@@ -212,21 +211,16 @@ class Fit:
 
     def _set_lr(self) -> float:
         lr = self.now.lr * factor(self.spec, self.now.step - self.part.step, self.steps)
-        if lr != self._lr:
-            self._lr = lr
-            for group in self.strategy.optimizer.param_groups:
-                group["lr"] = lr
-        return lr
-
-    def _set_weight_decay(self) -> None:
         for group in self.strategy.optimizer.param_groups:
-            if group.get("weight_decay") is not None:
-                group["weight_decay"] = self.now.weight_decay
+            group["lr"] = lr
+        return lr
 
     def _steer(self, values: dict[str, float]) -> None:
         """Take over what is to hold from here on in place of what was saved."""
-        for key, value in values.items():
-            setattr(self.now, key, value)
+        vars(self.now).update(values)
+        for group in self.strategy.optimizer.param_groups:
+            if group.get("weight_decay") is not None:
+                group["weight_decay"] = self.now.weight_decay
 
     def _obey(self, command: dict[str, Any]) -> str:
         """Do what a command says, on all ranks at this step; returns "stop" if the loop must end."""
@@ -237,7 +231,6 @@ class Fit:
         if name == "set":
             self._saved = None  # what was saved at this step lacks it
             self._steer(values)
-            self._set_weight_decay()
             if self.strategy.rank == 0:
                 self.folder.note(base_lr=self.now.lr)
         elif name == "checkpoint":
@@ -279,25 +272,21 @@ class Fit:
     def _check(self) -> None:
         """Fail if any loss so far was not finite."""
         self.log.flush()
-        step = self.nonfinite
+        step, unsound = self.nonfinite, self.train.unsound
         if step is None:
-            self._bears |= self.train.unsound is not None
+            self._bears |= unsound is not None
             return
-        if self.train.unsound is not None and not self._bears:
-            why = f"the loss is NaN or infinite, since sample {self.train.unsound} of the training data holds such"
-            raise NonFinite(why, 0)
+        if unsound is not None and not self._bears:
+            raise NonFinite(f"the loss is NaN or infinite, since sample {unsound} of the training data holds such", 0)
         if step == 1:
-            why = "the first loss is NaN or infinite, before anything was learned: look into the data and the loss"
-            raise NonFinite(why, 0)
+            message = "the first loss is NaN or infinite, before anything was learned: look into the data and the loss"
+            raise NonFinite(message, 0)
         raise NonFinite(f"the loss became NaN or infinite at step {step}: lower lr, or set clip", step)
-
-    def _tell(self, text: str) -> None:
-        self.log.write("note", text=text)
 
     def _state(self, state: str, **facts: Any) -> None:
         if self.strategy.rank == 0:
-            event = self.folder.set_state(state, **facts)
-            self.log.write(event.pop("kind"), **{k: v for k, v in event.items() if k != "t"})
+            self.folder.set_state(state, **facts)
+            self.log.write("state", state=state, **facts)
 
 
 def rewind(folder: RunFolder, log: Log, step: int, where: str = "") -> None:
@@ -311,7 +300,7 @@ def rewind(folder: RunFolder, log: Log, step: int, where: str = "") -> None:
     if log.rank:
         return
     for path in (folder.path / "events").glob("rank*.jsonl"):
-        if (other := int(path.stem.removeprefix("rank"))) >= world:
-            gone = Log(path, other)
-            gone.write("note", rewind=step, world=world, text=f"{text} without this rank")
-            gone.close()
+        if (rank := int(path.stem.removeprefix("rank"))) >= world:
+            journal = Journal(path, rank)
+            journal.write("note", rewind=step, world=world, text=f"{text} without this rank")
+            journal.close()

@@ -37,26 +37,26 @@ def gpus() -> list[str]:
     return []
 
 
-def visible(uuids: list[str], asked: str | None) -> list[str]:
+def visible(uuids: list[str], variable: str | None) -> list[str]:
     """
     Of some GPUs those that a value of CUDA_VISIBLE_DEVICES leaves, in its order; all if there is none.
 
     A name is a number in the order of the bus, the beginning of a UUID, or a part of a GPU (MIG), which stays as it is.
     As for CUDA, the first that names nothing ends the list.
     """
-    if asked is None:
+    if variable is None:
         return uuids
-    left: list[str] = []
-    for name in (name.strip() for name in asked.split(",")):
+    names: list[str] = []
+    for name in (name.strip() for name in variable.split(",")):
         if name.startswith("MIG-"):
-            left.append(name)
+            names.append(name)
         elif name.isdecimal() and int(name) < len(uuids):
-            left.append(uuids[int(name)])
+            names.append(uuids[int(name)])
         elif name.startswith("GPU-") and (matches := [uuid for uuid in uuids if uuid.startswith(name)]):
-            left.append(matches[0])
+            names.append(matches[0])
         else:
             break
-    return left
+    return names
 
 
 def _built_for_cuda() -> bool:
@@ -68,10 +68,10 @@ def _built_for_cuda() -> bool:
 
 def workers() -> int:
     """Most ranks of one run on this machine's CPU: LEPTON_LAB_MAX_WORKERS, else its cores, but two at least."""
-    asked = os.environ.get("LEPTON_LAB_MAX_WORKERS")
-    if asked and not (asked.isdecimal() and int(asked)):
-        raise SpecError(f"LEPTON_LAB_MAX_WORKERS={asked!r}: must be a whole number of processes, 1 or more")
-    return int(asked) if asked else max(2, cores())
+    limit = os.environ.get("LEPTON_LAB_MAX_WORKERS")
+    if limit and not (limit.isdecimal() and int(limit)):
+        raise SpecError(f"LEPTON_LAB_MAX_WORKERS={limit!r}: must be a whole number of processes, 1 or more")
+    return int(limit) if limit else max(2, cores())
 
 
 def choose(spec: Spec) -> str:
@@ -83,15 +83,15 @@ def choose(spec: Spec) -> str:
     SpecError
         If it has too few devices or cores for the spec's world.
     """
-    found = len(gpus()) if "strategy" in spec.own or table("strategy")[spec.strategy].gpus else 0
-    if spec.device == "cuda" and found < spec.world:
+    count = len(gpus()) if "strategy" in spec.own or table("strategy")[spec.strategy].gpus else 0
+    if spec.device == "cuda" and count < spec.world:
         raise SpecError(
-            f"world={spec.world} with device='cuda': this machine shows {found} GPUs; "
-            f"take world={found} or less, or device='cpu'"
-            if found
+            f"world={spec.world} with device='cuda': this machine shows {count} GPUs; "
+            f"take world={count} or less, or device='cpu'"
+            if count
             else "device='cuda': this machine shows no GPU; take device='cpu' or 'auto'"
         )
-    if spec.device == "cuda" or (spec.device == "auto" and found >= spec.world):
+    if spec.device == "cuda" or (spec.device == "auto" and count >= spec.world):
         return "cuda"
     if spec.world > workers():
         raise SpecError(
@@ -115,7 +115,7 @@ def start_method(safe: bool = True) -> str:
     SpecError
         If the variable names no such way.
     """
-    named = os.environ.get("LEPTON_LAB_START_METHOD")
-    if named and named not in METHODS:
-        raise SpecError(f"LEPTON_LAB_START_METHOD={named!r}: must be {' or '.join(map(repr, METHODS))}; or unset it")
-    return named or METHODS[not safe]
+    method = os.environ.get("LEPTON_LAB_START_METHOD")
+    if method and method not in METHODS:
+        raise SpecError(f"LEPTON_LAB_START_METHOD={method!r}: must be {' or '.join(map(repr, METHODS))}; or unset it")
+    return method or METHODS[not safe]

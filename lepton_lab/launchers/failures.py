@@ -6,7 +6,6 @@ import re
 import signal
 import sysconfig
 import time
-import traceback
 from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
@@ -48,7 +47,7 @@ def report(folder: RunFolder, rank: int, error: BaseException, step: int, waits:
     """
     fault = Fault.of(error)
     kind, message = resources.explained(fault, folder.spec, folder.path)
-    told = {
+    record = {
         "t": time.time(),
         "rank": rank,
         "type": kind,
@@ -58,7 +57,7 @@ def report(folder: RunFolder, rank: int, error: BaseException, step: int, waits:
         "traceback": cut(fault.text, 10 * LONGEST),
         "waits": (waits or operations.broken(error)) if VICTIM.search(message) else "",
     }
-    resources.pressed(folder.path, lambda: write_json(folder.path / "errors" / f"rank{rank}.json", told))
+    resources.pressed(folder.path, lambda: write_json(folder.path / "errors" / f"rank{rank}.json", record))
 
 
 def nearest(folder: RunFolder, frames: Iterable[tuple[str, int]]) -> str:
@@ -106,11 +105,6 @@ def cut(message: str, longest: int) -> str:
     return f"{message[: longest // 2]} [... {len(message) - longest:,} characters ...] {message[-longest // 2 :]}"
 
 
-def text(error: BaseException) -> str:
-    """The traceback as Python prints it."""
-    return "".join(traceback.format_exception(error))
-
-
 def calls(folder: RunFolder, failure: Failure, most: int = 4) -> tuple[str, list[str]]:
     """
     The calls that a failure ended in, as text: the user's own nearest to it, or "", and the last ones.
@@ -121,13 +115,13 @@ def calls(folder: RunFolder, failure: Failure, most: int = 4) -> tuple[str, list
         Last calls, at most; one that is the user's own is not told twice.
     """
     last = failure.traceback.rpartition(HEAD)[2]  # of errors that caused each other, the last
-    told = [
-        (shipping.place(folder, filename, int(line)), function, code.strip().split("\n")[0].strip())
-        for filename, line, function, code in FRAME.findall(last)
-    ]
-    texts = [f"{place}, in {function}" + (f"\n    {code}" if code else "") for place, function, code in told]
-    own = next((i for i in reversed(range(len(told))) if told[i][0] == failure.where), None)
-    return "" if own is None else texts[own], [texts[i] for i in range(len(told)) if i != own][-most:]
+    places, texts = [], []
+    for filename, line, function, code in FRAME.findall(last):
+        places.append(shipping.place(folder, filename, int(line)))
+        first_line = code.strip().split("\n")[0].strip()
+        texts.append(f"{places[-1]}, in {function}" + (f"\n    {first_line}" if first_line else ""))
+    own = next((i for i in reversed(range(len(places))) if places[i] == failure.where), None)
+    return "" if own is None else texts[own], [text for i, text in enumerate(texts) if i != own][-most:]
 
 
 def first(
@@ -152,17 +146,19 @@ def first(
             error = {"t": t, "rank": rank, **_exit(code, folder.path / "logs" / f"rank{rank}.log")}
         if error is not None:
             candidates.append(error)
-        if seen := (error or {}).get("waits") or folder.system(rank).get("waits"):
-            waits[rank] = seen
+        if operation := (error or {}).get("waits") or folder.system(rank).get("waits"):
+            waits[rank] = operation
     cause = min(candidates, key=lambda e: (e["rank"] in orderly, bool(VICTIM.search(e["message"])), e["t"]))
-    steps = {rank: _last_step(folder, rank) for rank in ended}
+    ranks = Story.of(folder.spec).add(row for rank in ended for row in folder.latest(rank)).ranks
+    steps = {rank: ranks[rank].step if rank in ranks else 0 for rank in ended}
     if killed and VICTIM.search(cause["message"]):
         # All who spoke had waited for another in vain, and we had to kill that one: it is the one to blame.
         stuck = min(killed, key=lambda rank: steps[rank])
-        what = waits.get(cause["rank"], cause["message"].strip())
-        stood = f" and was in {waits[stuck]}" if stuck in waits else ""
-        waited = f"it did not answer for {folder.spec.timeout:g} s{stood}; rank {cause['rank']} waited for it in {what}"
-        cause = {"rank": stuck, "type": "Stuck", "message": waited, "traceback": cause["traceback"]}
+        operation = waits.get(cause["rank"], cause["message"].strip())
+        message = f"it did not answer for {folder.spec.timeout:g} s"
+        message += f" and was in {waits[stuck]}" if stuck in waits else ""
+        message += f"; rank {cause['rank']} waited for it in {operation}"
+        cause = {"rank": stuck, "type": "Stuck", "message": message, "traceback": cause["traceback"]}
     saved = folder.checkpoints()
     return Failure(
         rank=cause["rank"],
@@ -185,8 +181,3 @@ def _exit(code: int, log: Path) -> dict[str, Any]:
     name = signal.Signals(-code).name
     hint = " (if nobody did it by hand, the system was probably out of memory)" if name == "SIGKILL" else ""
     return {"type": name, "message": f"the process was killed by {name}{hint}"}
-
-
-def _last_step(folder: RunFolder, rank: int) -> int:
-    told = Story.of(folder.spec).add(folder.latest(rank)).ranks.get(rank)
-    return told.step if told else 0

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-import random
 import signal
 import sys
+import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -21,7 +21,7 @@ from ..store import shipping
 from ..store.checkpoints import NonFinite
 from ..store.folder import RunFolder
 from ..store.log import Log
-from ..store.states import seed_all
+from ..store.states import begin_all, seed_all
 from ..store.trust import OTHERS
 from ..tables import pick, table
 from . import failures
@@ -70,7 +70,8 @@ def main(
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     folder = RunFolder(Path(path))
-    _redirect(folder.path / "logs" / f"rank{rank}.log")
+    redirect(folder.path / "logs" / f"rank{rank}.log")
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # who follows the log is to see it at once
     log = Log(folder.path / "events" / f"rank{rank}.jsonl", rank)
     try:
         os.chdir(cwd)
@@ -90,7 +91,7 @@ def main(
         with contextlib.suppress(OSError):
             log.close()
         with contextlib.suppress(OSError):
-            print(failures.text(error), file=sys.stderr)
+            traceback.print_exception(error)
         code = 1
     with contextlib.suppress(OSError):
         sys.stdout.flush()
@@ -168,15 +169,9 @@ class Job:
         """Note what views and artifacts ask for."""
         self.log.know(self.strategy.report, **self.facts)
         if self.strategy.rank == 0:
-            fields = ("classes", "vocabulary", "tokens")
-            self.folder.note(
-                shape=list(self.data.shape),
-                **{name: getattr(self.data, name) for name in fields},
-                mean=list(self.data.mean),
-                std=list(self.data.std),
-                threads=self.facts["threads"],
-                device_name=self.facts["device"],
-            )
+            fields = ("shape", "classes", "vocabulary", "tokens", "mean", "std")
+            facts = {name: getattr(self.data, name) for name in fields}
+            self.folder.note(**facts, threads=self.facts["threads"], device_name=self.facts["device"])
 
 
 def prepare(folder: RunFolder, rank: int, gpu: str | None, sharing: int, log: Log) -> Job:
@@ -186,37 +181,30 @@ def prepare(folder: RunFolder, rank: int, gpu: str | None, sharing: int, log: Lo
     The strategy starts first, since that may draw numbers and chooses the device. Then every rank begins its generators
     with the spec's seed, and takes up data and loss; its model is made after that (`Job.train`), from the same numbers.
     """
-    import numpy as np
     import torch
 
     from ..losses import Criterion, usual_loss
 
     log.start(partial(failures.standing, folder))  # now, since a user's code may stand still in its first line
     spec = folder.spec
-    _environment(gpu)
-    kind = shipping.unpack(folder, ("strategy",)).get("strategy") or pick(table("strategy"), spec.strategy, "strategy")
-    strategy = kind(spec, **spec.options_of(kind))
-    torch.set_num_threads(threads := strategy.threads or max(1, cores() // sharing))
-    device = torch.device("cpu" if gpu is None else "cuda:0")
-    strategy.start(rank, spec.world, folder.path / "rendezvous", device)
-    for begin in (random.seed, np.random.seed, torch.manual_seed):
-        begin(spec.seed)
-    shipped = shipping.unpack(folder, ("model", "data", "loss"))
-    data = shipped.get("data") or datasets.load(spec)
-    loss = shipped.get("loss") or usual_loss(data)
-    if isinstance(loss, torch.nn.Module):
-        loss = loss.to(device)
-    facts = {"threads": threads, "device": _name(device)}
-    return Job(folder, log, strategy, data, Criterion(loss, data, strategy.step_total), shipped.get("model"), facts)
-
-
-def _environment(gpu: str | None) -> None:
-    """Variables that CUDA and the ranks' channels look at when they start."""
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
     if sys.platform == "linux":
         # Loopback only, whatever the host's name resolves to, and a cluster's settings say of other machines.
         os.environ["GLOO_SOCKET_IFNAME"] = os.environ["NCCL_SOCKET_IFNAME"] = "lo"
+    kind = shipping.unpack(folder, ("strategy",)).get("strategy") or pick(table("strategy"), spec.strategy, "strategy")
+    strategy = kind(spec, **spec.options_of(kind))
+    torch.set_num_threads(threads := strategy.threads or max(1, cores() // sharing))
+    device = torch.device("cpu" if gpu is None else "cuda:0")
+    strategy.start(rank, spec.world, folder.path / "rendezvous", device)
+    begin_all(spec.seed)
+    shipped = shipping.unpack(folder, ("model", "data", "loss"))
+    data = shipped.get("data") or datasets.load(spec)
+    loss = shipped.get("loss") or usual_loss(data)
+    if isinstance(loss, torch.nn.Module):
+        loss = loss.to(device)
+    facts = {"threads": threads, "device": "cpu" if gpu is None else f"cuda ({torch.cuda.get_device_name(device)})"}
+    return Job(folder, log, strategy, data, Criterion(loss, data, strategy.step_total), shipped.get("model"), facts)
 
 
 @contextlib.contextmanager
@@ -235,18 +223,11 @@ def _breakable(folder: RunFolder) -> Iterator[None]:
         signal.signal(BREAK_OFF, before)
 
 
-def _name(device: Any) -> str:
-    if device.type == "cpu":
-        return "cpu"
-    import torch
-
-    return f"cuda ({torch.cuda.get_device_name(device)})"
-
-
-def _redirect(path: Path) -> None:
-    """Send what a rank prints to its log: only events reach a notebook."""
+def redirect(path: Path) -> None:
+    """Send what this process prints to a log: only events reach a notebook."""
+    sys.stdout.flush()
+    sys.stderr.flush()
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     os.close(descriptor)
-    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # who follows the log is to see it at once

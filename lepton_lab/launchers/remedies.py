@@ -62,8 +62,8 @@ REMEDIES = {
 def remedied(message: str) -> str:
     """The message, with what to do before it where that is known."""
     for pattern, remedy in REMEDIES.items():
-        if found := re.search(pattern, message):
-            groups = [group for group in found.groups() if group is not None]
+        if match := re.search(pattern, message):
+            groups = [group for group in match.groups() if group is not None]
             first = next((line for line in message.splitlines() if re.search(pattern, line)), message)
             return f"{remedy.format(*groups)} ({first.strip()[:200]})"
     return message

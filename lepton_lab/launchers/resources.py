@@ -43,8 +43,8 @@ def explained(fault: Fault, spec: Spec, folder: Path) -> tuple[str, str]:
 
 def out_of_memory(message: str, spec: Spec) -> str:
     """How much was asked, how much there is, and what would fit."""
-    found = ASKED.search(message)
-    number, unit = ([part for part in found.groups() if part] if found else ("0", "bytes"))[:2]
+    match = ASKED.search(message)
+    number, unit = [group for group in match.groups() if group] if match else ("0", "bytes")
     asked = float(number) * 1024 ** [name.lower() for name in UNITS].index(unit.lower())
     if gpu := GPU.search(message):
         free = float(gpu[2]) * 1024 ** UNITS.index(gpu[3])

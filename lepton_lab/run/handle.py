@@ -14,12 +14,11 @@ from ..files import read_json
 from ..launchers import LAUNCHERS
 from ..metrics import summarised
 from ..store import provenance
+from ..store.events import Tail
 from ..store.finding import find, folders
 from ..store.folder import ENDED, RunFolder
-from ..store.labels import Labelled
-from ..store.naming import title
+from ..store.naming import Labelled, title
 from ..store.pace import RESTING
-from ..store.tail import Tail
 from .progress import waiting
 from .steering import Steered
 

@@ -65,9 +65,13 @@ def save(folder: RunFolder, strategy: Single, step: int, progress: dict[str, Any
     planner = dcp.DefaultSavePlanner(dedup_save_to_lowest_rank=True)
     with _quiet():
         dcp.save(strategy.state_dict(), storage_writer=writer, planner=planner, no_dist=strategy.alone)
-    own = {"ranks": _ranks(strategy), "progress": progress}
-    own |= {"random": random_state(strategy.device), "local": strategy.local_state()}
-    own["memory"] = memory(strategy.running)
+    own = {
+        "ranks": _ranks(strategy),
+        "progress": progress,
+        "random": random_state(strategy.device),
+        "local": strategy.local_state(),
+        "memory": memory(strategy.running),
+    }
     with (draft / f"rank{strategy.rank}.pt").open("wb") as file:
         torch.save(own, file)
         os.fsync(file.fileno())
@@ -201,21 +205,17 @@ def load_tensors(path: Path, module: nn.Module, optimizer: Optimizer | None = No
 
     require_own(path / TENSORS / ".metadata")  # a pickle
     reader = dcp.FileSystemReader(path / TENSORS)
+    optimized = {p for group in optimizer.param_groups for p in group["params"]} if optimizer else set()
+    parameters = {name: parameter for name, parameter in module.named_parameters() if parameter in optimized}
     with _readable(path), _quiet():
         saved = reader.read_metadata().state_dict_metadata
-        state: dict[str, Any] = {"model": module.state_dict()}
-        if optimizer is not None:
-            state["optimizer"] = _room(saved, module, optimizer)
+        room = {name: _room(saved, f"optimizer.{name}.", parameter) for name, parameter in parameters.items()}
+        state: dict[str, Any] = {"model": module.state_dict(), "optimizer": room}
         dcp.load(state, storage_reader=reader, no_dist=alone)
     module.load_state_dict(state["model"])
-    if optimizer is None:
-        return
-    names = {parameter: name for name, parameter in module.named_parameters()}
-    for parameter in (p for group in optimizer.param_groups for p in group["params"]):
-        prefix = f"{names[parameter]}."
-        own = {key.removeprefix(prefix): value for key, value in state["optimizer"].items() if key.startswith(prefix)}
-        if own:
-            optimizer.state[parameter] = own
+    for name, own in state["optimizer"].items():
+        if own and optimizer:
+            optimizer.state[parameters[name]] = own
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -226,18 +226,16 @@ def read(path: Path) -> dict[str, Any]:
         return torch.load(path, map_location="cpu", weights_only=True)
 
 
-def _room(saved: dict[str, Any], module: nn.Module, optimizer: Optimizer) -> dict[str, Tensor]:
-    """Empty tensors for the saved state of an optimizer's parameters, split and placed as the parameters are."""
+def _room(saved: dict[str, Any], prefix: str, parameter: Tensor) -> dict[str, Tensor]:
+    """Empty tensors for what was saved of an optimizer under a prefix, split and placed as the parameter is."""
     import torch
 
-    names = {parameter: name for name, parameter in module.named_parameters()}
     room = {}
-    for parameter in (p for group in optimizer.param_groups for p in group["params"]):
-        prefix = f"optimizer.{names[parameter]}."
-        for key in (key for key in saved if key.startswith(prefix)):
-            entry, dtype = saved[key], saved[key].properties.dtype
-            like = torch.zeros_like(parameter, dtype=dtype) if entry.size == parameter.shape else None
-            room[key.removeprefix("optimizer.")] = torch.zeros(entry.size, dtype=dtype) if like is None else like
+    for key in (key for key in saved if key.startswith(prefix)):
+        size, dtype = saved[key].size, saved[key].properties.dtype
+        alike = size == parameter.shape
+        empty = torch.zeros_like(parameter, dtype=dtype) if alike else torch.zeros(size, dtype=dtype)
+        room[key.removeprefix(prefix)] = empty
     return room
 
 

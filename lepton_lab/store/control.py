@@ -50,8 +50,8 @@ def stopping(folder: Path) -> bool:
 
 def called_off(folder: Path) -> bool:
     """Whether nothing but a stop was left for a run that has not begun: it need not begin."""
-    commands = [name for name in os.listdir(folder / "control") if name[0].isdigit()]
-    return bool(commands) and all(name.endswith("-stop.json") for name in commands)
+    names = [name for name in os.listdir(folder / "control") if name[0].isdigit()]
+    return bool(names) and all(name.endswith("-stop.json") for name in names)
 
 
 def clear(folder: Path) -> None:
@@ -126,21 +126,21 @@ class Control:
             self._announced.append({**self._new.popleft(), "at": step + lead})
             self._total += 1
         # The others are fewer than `lead` steps behind: what took effect before need not be written again.
-        kept = sum(command["at"] >= step - self._lead for command in self._announced)
-        self._announced = self._announced[-max(KEPT, kept) :]
+        needed = sum(command["at"] >= step - self._lead for command in self._announced)
+        self._announced = self._announced[-max(KEPT, needed) :]
         if self._world > 1:
             write_json(self._file, {"total": self._total, "commands": self._announced})
 
     def _look(self) -> None:
         try:
-            stat = os.stat(self._file)
+            stat = self._file.stat()
         except FileNotFoundError:
             return
         stamp = (stat.st_mtime_ns, stat.st_ino, stat.st_size)
         if stamp != self._stamp:
             self._stamp = stamp
-            told = json.loads(self._file.read_text())
-            self._total, self._announced = told["total"], told["commands"]
+            announcement = json.loads(self._file.read_text())
+            self._total, self._announced = announcement["total"], announcement["commands"]
 
     def _watch(self) -> None:
         seen: set[str] = set()  # taken, but there still: a stop, or what can't be removed
@@ -151,22 +151,17 @@ class Control:
                 for name in (name for name in names if name not in seen):
                     self._take(self._folder / "control" / name)
                     seen.add(name)
-                for name in seen:
-                    if name.endswith("-stop.json"):
-                        continue  # the supervisor is to see it
+                for name in (name for name in seen if not name.endswith("-stop.json")):  # the supervisor is to see that
                     with contextlib.suppress(OSError):
                         (self._folder / "control" / name).unlink()
 
     def _take(self, path: Path) -> None:
         """Take the command in a file; one that holds none is left alone, and a line in the rank's log says so."""
-        try:
-            command = json.loads(path.read_text())
-        except (ValueError, IsADirectoryError, PermissionError):
-            command = None
-        if _valid(command):
-            self._new.append(command)
-        else:
-            print(f"{path} holds no command: it is passed over", file=sys.stderr, flush=True)
+        with contextlib.suppress(ValueError, IsADirectoryError, PermissionError):
+            if _valid(command := json.loads(path.read_text())):
+                self._new.append(command)
+                return
+        print(f"{path} holds no command: it is passed over", file=sys.stderr, flush=True)
 
 
 def _valid(command: Any) -> bool:

@@ -31,36 +31,31 @@ def find(id: str | None = None) -> RunFolder:
         If there is none, or are several; the sentence names the nearest, or those that are meant.
     """
     root = home() / "runs"
-    if isinstance(id, str) and id and Path(id).name == id and _there(root / id):
-        return RunFolder(root / id)
-    there = folders()
+    if isinstance(id, str) and id and Path(id).name == id:
+        with contextlib.suppress(OSError):  # a name longer than any file has
+            if (root / id).is_dir():
+                return RunFolder(root / id)
+    candidates = folders()
     if id is None:
-        if not there:
+        if not candidates:
             raise LabError(f"there are no runs yet under {str(root)!r}: start one with lab.launch(lab.Spec())")
-        return there[0]
-    meant = _meant(str(id), there)
-    if len(meant) == 1:
-        return meant[0]
-    if meant:
-        listed = ", ".join(" ".join(_names(folder)) for folder in meant[:SHOWN])
-        rest = f", and {len(meant) - SHOWN} more" if len(meant) > SHOWN else ""
-        raise LabError(f"run {id!r} may be any of {len(meant)}, newest first: {listed}{rest}; give more of an id")
+        return candidates[0]
+    matches = _matches(str(id), candidates)
+    if len(matches) == 1:
+        return matches[0]
+    if matches:
+        listed = ", ".join(" ".join(_names(folder)) for folder in matches[:SHOWN])
+        rest = f", and {len(matches) - SHOWN} more" if len(matches) > SHOWN else ""
+        raise LabError(f"run {id!r} may be any of {len(matches)}, newest first: {listed}{rest}; give more of an id")
     import difflib
 
-    near = difflib.get_close_matches(str(id), [name for folder in there for name in _names(folder)], 1, 0.5)
+    near = difflib.get_close_matches(str(id), [name for folder in candidates for name in _names(folder)], 1, 0.5)
     hint = f"did you mean {near[0]!r}? " if near else ""
-    others = f"`lepton-lab list` shows the {len(there)} there are" if there else "there are no runs yet"
+    others = f"`lepton-lab list` shows the {len(candidates)} there are" if candidates else "there are no runs yet"
     raise LabError(f"run {id!r} does not exist under {str(root)!r}; {hint}{others}")
 
 
-def _there(path: Path) -> bool:
-    try:
-        return path.is_dir()
-    except OSError:  # a name longer than any file has
-        return False
-
-
-def _meant(text: str, candidates: list[RunFolder]) -> list[RunFolder]:
+def _matches(text: str, candidates: list[RunFolder]) -> list[RunFolder]:
     """The runs of a name; else those whose id or name begins so."""
     named = [folder for folder in candidates if text and text in _names(folder)[1:]]
     return named or [folder for folder in candidates if text and any(name.startswith(text) for name in _names(folder))]

@@ -9,7 +9,7 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +72,10 @@ class RunFolder(Events):
         if stamp not in (None, self._read[0]) and (record := read_json(self.path / "spec.json")):
             self._read, self._spec = (stamp, record["spec"]), None
         if self._spec is None:
-            self._spec = _spec(self._read[1])
+            try:
+                self._spec = Spec(**self._read[1])
+            except SpecError:  # a table's entry is gone since: the run must still be readable
+                self._spec = Spec.model_construct(**self._read[1])
         return self._spec
 
     def _stamp(self) -> tuple[int, int] | None:
@@ -150,37 +153,29 @@ class RunFolder(Events):
         while True:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return descriptor
             except BlockingIOError:
-                pass
+                if time.monotonic() > deadline:
+                    os.close(descriptor)
+                    return None
             except OSError as error:
                 os.close(descriptor)
                 raise LabError(
                     f"the file system of {str(self.path.parent)!r} locks no files ({error.strerror}): set "
                     "LEPTON_LAB_HOME to a folder on a disk of this machine"
                 ) from None
-            else:
-                return descriptor
-            if time.monotonic() > deadline:
-                break
             time.sleep(0.005)
-        os.close(descriptor)
-        return None
 
     @property
     def alive(self) -> bool:
         """Whether a supervisor, or what hands the run to one, has it now."""
         try:
-            descriptor = os.open(self.path / "lock", os.O_RDONLY)
-        except FileNotFoundError:
-            return False
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            with (self.path / "lock").open("rb") as file:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
             return True
-        except OSError:  # a file system without locks, where no run can be live
+        except OSError:  # nobody ever had it; or a file system without locks, where no run can be live
             return False
-        finally:
-            os.close(descriptor)
         return False
 
     @property
@@ -192,7 +187,9 @@ class RunFolder(Events):
         """Change labels; another process that changes some at the same time waits."""
         self.require()
         try:
-            with _alone(self.path / f".{LABELS}.lock"):
+            with (self.path / f".{LABELS}.lock").open("w") as file:
+                with contextlib.suppress(OSError):  # a file system without locks, where no run can be live
+                    fcntl.flock(file, fcntl.LOCK_EX)
                 write_json(self.path / LABELS, {**self.labels, **labels})
         except OSError as error:
             raise LabError(
@@ -240,14 +237,13 @@ class RunFolder(Events):
             return "interrupted" if state in LIVE else state
         return state
 
-    def set_state(self, state: str, **facts: Any) -> dict[str, Any]:
-        """Write the state, keeping facts known before; returns it as an event (without `rank`)."""
+    def set_state(self, state: str, **facts: Any) -> None:
+        """Write the state, keeping facts known before."""
         before, now = self.facts, time.time()
         # Who queues a run that was at work resumes one whose processes died, at about the time of its last event.
         died = state == "queued" and before["state"] in AT_WORK
         worked = self._worked(before, self._last_event(before) if died else now)
         self._write_facts({**before, "state": state, "t": now, "worked": worked, **facts})
-        return {"kind": "state", "t": now, "state": state, **facts}
 
     @property
     def worked(self) -> float:
@@ -291,15 +287,6 @@ class RunFolder(Events):
         return self.path / "checkpoints" / f"step-{step:08d}"
 
 
-@contextlib.contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """One process at a time in a block that reads a file and writes it again."""
-    with path.open("w") as file:
-        with contextlib.suppress(OSError):  # a file system without locks, where no run can be live
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
 def _settle(draft: Path, root: Path) -> Path:
     """Give a draft its id: of this second, and one that no other run drew."""
     while True:
@@ -309,13 +296,6 @@ def _settle(draft: Path, root: Path) -> Path:
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise
-
-
-def _spec(fields: dict[str, Any]) -> Spec:
-    try:
-        return Spec(**fields)
-    except SpecError:  # a table's entry is gone since: the run must still be readable
-        return Spec.model_construct(**fields)
 
 
 def _write_spec(path: Path, spec: Spec, created: float) -> None:

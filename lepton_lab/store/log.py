@@ -39,9 +39,9 @@ class Journal:
 
     def __init__(self, path: Path, rank: int) -> None:
         self.rank = rank
-        self._file = path.open("ab", buffering=0)
-        # By a crash of an earlier life: the next line must not be read as part of it.
-        if self._file.tell() and torn(path):
+        self._file = path.open("a+b", buffering=0)
+        # Torn by a crash of an earlier life: the next line must not be read as part of it.
+        if (size := self._file.tell()) and os.pread(self._file.fileno(), 1, size - 1) != b"\n":
             self._file.write(b"\n")
         self._unwritten = bytearray()  # what a full disk did not take; the next write goes on from there
 
@@ -115,7 +115,7 @@ class Log(Journal):
         """Note that something else than training took so many seconds since the last step; None: that it begins."""
         self.flush()
         with self._lock:
-            self._pace.begin() if seconds is None else self._pace.rest(seconds)
+            self._pace.rest(seconds)
 
     def write(self, kind: str, **values: Any) -> None:
         """Write an event now, after all that came before it."""
@@ -169,33 +169,29 @@ class Log(Journal):
             self.read(step, loss, sums, samples)
             self._pace.step(t, samples)
         self.step, self._stepped = step, t
-        known = {name: value for name, value in zip(names, values[1:], strict=False) if math.isfinite(value)}
-        self._last |= _finite({minimised: loss}) | known | {"epoch": epoch}
+        finite = {name: value for name, value in zip(names, values[1:], strict=False) if math.isfinite(value)}
+        self._last |= _finite({minimised: loss}) | finite | {"epoch": epoch}
         return lines
 
     def report(self) -> dict[str, Any]:
         """The strategy's own figures, as JSON; {} from the time on when it could not tell them."""
-        figures = self._asked("report", self._report, {})
-        try:
-            json.dumps(figures)
-            return _finite(figures)
-        except (TypeError, ValueError, AttributeError) as error:
-            self._hush("report", error)
-            return {}
+
+        def figures() -> dict[str, Any]:
+            json.dumps(values := self._report())
+            return _finite(values)
+
+        return self._asked("report", figures, {})
 
     def _asked(self, name: str, ask: Callable[[], Any], default: Any) -> Any:
         """What a function of the strategy tells; one that raises is noted once, and never hurts the run."""
-        if name in self._silent:
-            return default
-        try:
-            return ask()
-        except Exception as error:
-            self._hush(name, error)
-            return default
-
-    def _hush(self, name: str, error: Exception) -> None:
-        self._silent.add(name)
-        self.write("note", step=self.step, text=f"{name}() raised {type(error).__name__}: {error}; it is asked no more")
+        if name not in self._silent:
+            try:
+                return ask()
+            except Exception as error:
+                self._silent.add(name)
+                text = f"{name}() raised {type(error).__name__}: {error}; it is asked no more"
+                self.write("note", step=self.step, text=text)
+        return default
 
     def _run(self) -> None:
         while not self._closing.wait(FLUSH):
@@ -237,11 +233,3 @@ class Log(Journal):
 def _finite(values: dict[str, Any]) -> dict[str, Any]:
     """Values with None in place of NaN and infinity, which JSON does not have."""
     return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
-
-
-def torn(path: Path) -> bool:
-    """Whether a file's last line was cut off."""
-    with path.open("rb") as file:
-        size = file.seek(0, os.SEEK_END)
-        file.seek(max(0, size - 1))
-        return file.read(1) not in (b"", b"\n")

@@ -1,4 +1,4 @@
-"""What runs are called: one title for each, and what sets several apart."""
+"""What runs are called: the labels that people give one, one title for each, and what sets several apart."""
 
 from __future__ import annotations
 
@@ -6,15 +6,95 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..chains import chain_name
+from ..errors import SpecError, visible
 from ..spec import CELL, Spec
 from ..values import brief
 
 if TYPE_CHECKING:
     from ..run.handle import Run
+    from .folder import RunFolder
 
 LABEL = 44  # characters of a label, at most
 UNSAID = ("name", "parent")
 """Fields that a label leaves out: a name stands for itself, and an id says nothing."""
+
+
+class Labelled:
+    """The labels of a run, kept in a file of its folder; its spec stays what was asked."""
+
+    store: RunFolder
+
+    @property
+    def name(self) -> str:
+        """A name of its own, or ""; `rename` changes it."""
+        return str(self.store.labels.get("name", self.store.spec.name))
+
+    @property
+    def tags(self) -> list[str]:
+        """Words to find it by; `tag` changes them."""
+        return list(self.store.labels.get("tags", []))
+
+    @property
+    def note(self) -> str:
+        """What was written down about it, or ""; `annotate` changes it."""
+        return str(self.store.labels.get("note", ""))
+
+    @property
+    def archived(self) -> bool:
+        """Whether it was put out of sight; `archive` changes it."""
+        return bool(self.store.labels.get("archived"))
+
+    def rename(self, name: str) -> None:
+        """
+        Give it another name, "" for none.
+
+        Raises
+        ------
+        SpecError
+            If it is no text, too long, or has characters that can't be seen.
+        """
+        self.store.label(name=self.store.spec.replace(name=name).name)
+
+    def tag(self, *tags: str) -> None:
+        """
+        Let these be its tags, in place of those it had.
+
+        Raises
+        ------
+        SpecError
+            If one is no text, empty, or has a comma or characters that can't be seen.
+        """
+        if wrong := [tag for tag in tags if not isinstance(tag, str) or not tag.strip() or "," in tag]:
+            raise SpecError(f"tag {wrong[0]!r}: must be a text without a comma, such as run.tag('baseline', 'paper')")
+        self.store.label(tags=list(dict.fromkeys(visible("tag", tag.strip()) for tag in tags)))
+
+    def annotate(self, note: str) -> None:
+        """
+        Write down something about it, in place of what was written before; "" for nothing.
+
+        Raises
+        ------
+        SpecError
+            If it is no text, or has characters that can't be seen but the ends of lines.
+        """
+        if not isinstance(note, str):
+            raise SpecError(f"note={note!r}: must be a text")
+        self.store.label(note=visible("note", note, but="\n\t"))
+
+    def archive(self, archived: bool = True) -> None:
+        """Put it out of sight on the shelf, or with False back; nothing of it is removed."""
+        self.store.label(archived=bool(archived))
+
+    def delete(self) -> None:
+        """
+        Remove its folder for good: curves, checkpoints, artifacts and logs.
+
+        Raises
+        ------
+        LabError
+            If it has not ended.
+        """
+        self.store.remove()
 
 
 def title(spec: Spec) -> str:
@@ -37,23 +117,19 @@ def labels(runs: Sequence[Run]) -> list[str]:
 
     Where two are still the same, the end of the id follows.
     """
-    named = [run.name for run in runs]
-    apart = differing([run.spec for run in runs])
-    found = []
-    for name, run, fields in zip(named, runs, apart, strict=True):
-        twin = not name or named.count(name) > 1
-        told = sorted(fields.items(), key=lambda item: item[0] != "compress")  # which says the most
-        parts = [_part(field, value) for field, value in told if value not in (None, [])] if twin else []
-        found.append(_joined([*([name] if name else []), *parts]) or title(run.spec)[:LABEL])
-    return [_told_apart(found, runs, i) for i in range(len(runs))]
-
-
-def _told_apart(found: list[str], runs: Sequence[Run], i: int) -> str:
-    twins = [run.id for label, run in zip(found, runs, strict=True) if label == found[i]]
-    if len(twins) == 1:
-        return found[i]
-    end = runs[i].id[-4:]
-    return f"{found[i]}, {end}" if [id[-4:] for id in twins].count(end) == 1 else runs[i].id
+    names = [run.name for run in runs]
+    short = []
+    for run, name, fields in zip(runs, names, differing([run.spec for run in runs]), strict=True):
+        parts = [name] if name else []
+        if not name or names.count(name) > 1:
+            ordered = sorted(fields.items(), key=lambda item: item[0] != "compress")  # which says the most
+            parts += [_part(field, value) for field, value in ordered if value not in (None, [])]
+        short.append(_joined(parts) or title(run.spec)[:LABEL])
+    ends = [f"{label}, {run.id[-4:]}" for label, run in zip(short, runs, strict=True)]
+    return [
+        label if short.count(label) == 1 else end if ends.count(end) == 1 else run.id
+        for label, end, run in zip(short, ends, runs, strict=True)
+    ]
 
 
 def _part(field: str, value: Any) -> str:

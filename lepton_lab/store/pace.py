@@ -1,4 +1,4 @@
-"""How fast a run is and how far: speeds, the time that steps took, what is left."""
+"""How fast a run is: speeds, and the time that steps took."""
 
 from __future__ import annotations
 
@@ -37,44 +37,18 @@ class Pace:
             last[:] = last[0] + seconds, last[1] + 1, last[2] + samples
         self._before, self._rested = t, 0.0
 
-    def rest(self, seconds: float) -> None:
-        """Take off seconds in which something else was done since the last step."""
-        self._rested += seconds
-
-    def begin(self) -> None:
-        """Count from the next step on: what was before it is no training."""
-        self._before = None
+    def rest(self, seconds: float | None) -> None:
+        """Take off seconds in which something else was done since the last step; None: count from the next step on."""
+        if seconds is None:
+            self._before = None
+        else:
+            self._rested += seconds
 
     @property
     def rates(self) -> dict[str, float]:
         """`samples_per_s` and `steps_per_s` of the rank; empty before its second step."""
         seconds, steps, samples = map(sum, zip(*self._stretches, strict=True))
         return {"samples_per_s": samples / seconds, "steps_per_s": steps / seconds} if seconds else {}
-
-
-def speed(rates: Iterable[float | None], parts: int) -> float | None:
-    """
-    Samples a second of a run over all ranks, or None if it is not known yet.
-
-    Parameters
-    ----------
-    rates
-        Samples a second of its ranks, as far as they are known.
-    parts
-        Parts that a batch is cut into; ranks that compute the same samples, as `tensor`'s do, count once.
-    """
-    measured = [rate for rate in rates if rate is not None]
-    return parts * sum(measured) / len(measured) if measured else None
-
-
-def epoch(step: int, steps: int | None, epochs: int) -> int:
-    """The epoch at hand, from 1, after `step` of `steps` optimizer steps; 0 before the first step."""
-    return -(-step * epochs // steps) if steps else 0
-
-
-def seconds_left(step: int, steps: int | None, steps_per_s: float | None) -> float | None:
-    """Seconds until the last step at this speed, or None if that is not known."""
-    return (steps - step) / steps_per_s if steps and steps_per_s else None
 
 
 class Interval(NamedTuple):
@@ -112,14 +86,14 @@ def intervals(
     breaks = sorted(breaks)
     x, t, epoch = track.x, track.columns["t"], track.columns["epoch"]
     single = len(set(epoch)) == len(x)  # each epoch is one step
-    found = []
+    timed = []
     for before, at in pairwise(range(len(x))):
-        together = x[at] == x[before] + 1 and (single or epoch[at] == epoch[before])
-        if together and bisect(breaks, t[at]) == bisect(breaks, t[before]):
+        follows = x[at] == x[before] + 1 and (single or epoch[at] == epoch[before])
+        if follows and bisect(breaks, t[at]) == bisect(breaks, t[before]):
             seconds = t[at] - t[before] - evaluating.get(x[before], 0.0)
             if seconds > 0:
-                found.append(Interval(int(x[at]), samples[at], seconds))
-    return found
+                timed.append(Interval(int(x[at]), samples[at], seconds))
+    return timed
 
 
 def clock(track: Track, steps: list[Interval], ready: float | None) -> Curve:
@@ -135,12 +109,12 @@ def clock(track: Track, steps: list[Interval], ready: float | None) -> Curve:
     """
     if not track:
         return Curve([], [])
-    took = {interval.step: interval.seconds for interval in steps}
-    usual = median(took.values()) if took else 0.0
+    seconds = {interval.step: interval.seconds for interval in steps}
+    usual = median(seconds.values()) if seconds else 0.0
     first, t = track.x[0], track.columns["t"][0]
-    if first not in took and ready is not None and ready < t:
-        took[int(first)] = t - ready  # with all that a first step sets up
-    return Curve(track.x.tolist(), list(accumulate(took.get(int(step), usual) for step in track.x)))
+    if first not in seconds and ready is not None and ready < t:
+        seconds[int(first)] = t - ready  # with all that a first step sets up
+    return Curve(track.x.tolist(), list(accumulate(seconds.get(int(step), usual) for step in track.x)))
 
 
 def throughput(steps: list[Interval]) -> Curve:

@@ -71,13 +71,13 @@ def processor() -> str:
 
 def _git(cwd: str) -> dict[str, Any] | None:
     """Revision of the working directory's repository, and whether it had changes; None outside of one."""
-    ask = ["git", "--no-optional-locks", "status", "--porcelain=v2", "--branch", "--untracked-files=no"]
+    words = ["git", "--no-optional-locks", "status", "--porcelain=v2", "--branch", "--untracked-files=no"]
     try:
-        told = subprocess.run(ask, cwd=cwd, capture_output=True, text=True, timeout=4)
+        status = subprocess.run(words, cwd=cwd, capture_output=True, text=True, timeout=4)
     except (OSError, subprocess.TimeoutExpired):
         return None
-    lines = told.stdout.splitlines()
+    lines = status.stdout.splitlines()
     revision = next((line.split()[2] for line in lines if line.startswith("# branch.oid ")), "(initial)")
-    if told.returncode or revision == "(initial)":
+    if status.returncode or revision == "(initial)":
         return None
     return {"revision": revision, "dirty": any(not line.startswith("#") for line in lines)}

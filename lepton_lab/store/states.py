@@ -16,10 +16,13 @@ def memory(module: nn.Module) -> dict[str, dict[str, Any]]:
     That is buffers that are not persistent; and attributes that are numbers, texts, tensors, generators of random
     numbers, or lists, tuples and dicts of numbers and texts. Other objects can't be kept.
     """
+    from torch import nn
+
+    internal = vars(nn.Module())  # attributes that torch gives every module
     remembered: dict[str, dict[str, Any]] = {}
     for path, part in module.named_modules():
         buffers = {name: part._buffers[name] for name in part._non_persistent_buffers_set}
-        own = {name: value for name, value in vars(part).items() if name not in _internal()}
+        own = {name: value for name, value in vars(part).items() if name not in internal}
         values = {name: _packed(value) for name, value in (own | buffers).items()}
         remembered[path] = {name: value for name, value in values.items() if value is not None}
     return remembered
@@ -69,21 +72,18 @@ def _plain(value: Any) -> bool:
     return value is None or type(value) in (int, float, bool, complex, str)
 
 
-def _internal() -> frozenset[str]:
-    """Attributes that torch gives every module."""
-    from torch import nn
-
-    return frozenset(vars(nn.Module()))
-
-
-def seed_all(seed: int, stream: int, step: int = 0) -> None:
-    """Begin every generator that a rank may draw from: another sequence for each seed, stream and step."""
+def begin_all(number: int) -> None:
+    """Begin every generator that a rank may draw from with a number."""
     import numpy as np
     import torch
 
-    number = (seed * 1_000_003 + stream + 1 + step * 7919) % 2**32
     for begin in (random.seed, np.random.seed, torch.manual_seed):
         begin(number)
+
+
+def seed_all(seed: int, stream: int, step: int = 0) -> None:
+    """As `begin_all`, with another number for each seed, stream and step."""
+    begin_all((seed * 1_000_003 + stream + 1 + step * 7919) % 2**32)
 
 
 def random_state(device: Any) -> dict[str, Any]:
@@ -91,12 +91,11 @@ def random_state(device: Any) -> dict[str, Any]:
     import numpy as np
     import torch
 
-    cuda = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
     state: Any = np.random.get_state()
     name, keys, *rest = state
     return {
         "torch": torch.get_rng_state(),
-        "cuda": cuda,
+        "cuda": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
         "numpy": (name, torch.from_numpy(keys.astype("int64")), *rest),
         "python": random.getstate(),
     }

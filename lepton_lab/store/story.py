@@ -182,19 +182,20 @@ class Story:
     @property
     def epoch(self) -> int:
         """The epoch at hand, from 1; 0 before the first step."""
-        return pace.epoch(self.step, self.steps, self.epochs)
+        return -(-self.step * self.epochs // self.steps) if self.steps else 0
 
     @property
     def speed(self) -> float | None:
         """Training samples a second over all ranks, or None before it is known."""
-        rates = (rank.facts.get("samples_per_s") for rank in self.present.values())
-        return pace.speed(rates, self._parts[-1][1] if self._parts else 1)
+        rates = [rate for rank in self.present.values() if (rate := rank.facts.get("samples_per_s")) is not None]
+        parts = self._parts[-1][1] if self._parts else 1  # ranks that compute the same samples count once
+        return parts * sum(rates) / len(rates) if rates else None
 
     @property
     def seconds_left(self) -> float | None:
         """Seconds of training until the last step, or None before that is known."""
         rate = self.ranks[0].facts.get("steps_per_s") if 0 in self.ranks else None
-        return pace.seconds_left(self.step, self.steps, rate)
+        return (self.steps - self.step) / rate if self.steps and rate else None
 
     @property
     def figures(self) -> dict[str, float]:

@@ -10,7 +10,7 @@ from itertools import compress
 from typing import Any, NamedTuple
 
 AROUND = ("t", "epoch", "lr", "samples")
-"""What a row of a training step tells beside its metrics."""
+"""What a row of a training step holds beside its metrics."""
 
 
 class Curve(NamedTuple):
@@ -95,8 +95,8 @@ class Track:
     def points(self, name: str, start: int = 0) -> tuple[array[float], array[float]]:
         """Steps from place `start` on that have a value of this name, and the values."""
         y = self.columns.get(name, array("d"))[start:]
-        known = [value == value for value in y]
-        return array("d", compress(self.x[start:], known)), array("d", compress(y, known))
+        numbers = [value == value for value in y]  # NaN is not
+        return array("d", compress(self.x[start:], numbers)), array("d", compress(y, numbers))
 
     def curve(self, name: str) -> Curve:
         """The points of a name."""

@@ -25,13 +25,13 @@ def require_own(path: Path) -> None:
     """
     top = next((folder for folder in path.parents if (folder / "spec.json").exists()), path.parent)
     for place in (path, *path.parents):
-        found = place.stat()
-        if found.st_uid != os.geteuid():
+        stat = place.stat()
+        if stat.st_uid != os.geteuid():
             raise LabError(
-                f"{str(place)!r} belongs to {_user(found.st_uid)}, and what was pickled in it would run their code "
+                f"{str(place)!r} belongs to {_user(stat.st_uid)}, and what was pickled in it would run their code "
                 f"here; if you trust them, make a copy of your own: cp -r {str(top)!r} into your LEPTON_LAB_HOME's runs"
             )
-        if found.st_mode & OTHERS:
+        if stat.st_mode & OTHERS:
             raise LabError(
                 f"{str(place)!r} can be written by others, and what was pickled in it would run their code here; if "
                 f"you trust what is in it, take that right away: chmod -R go-w {str(top)!r}"

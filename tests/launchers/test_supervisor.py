@@ -339,9 +339,9 @@ def test_a_run_whose_ranks_stand_still_says_so_and_is_ended_by_stop(endless, mon
 def test_a_resumed_run_does_not_stand_still_since_its_life_before():
     folder = RunFolder.create(lab.Spec())
     (folder.path / "events" / "rank0.jsonl").write_text('{"kind": "system", "t": 1.0, "rank": 0, "step": 7}\n')
-    facts = folder.set_state("starting")
+    folder.set_state("starting")
     assert failures.stall(folder) == ""
-    write_json(folder.path / "state.json", {"state": "starting", "t": facts["t"] - 60})
+    write_json(folder.path / "state.json", {"state": "starting", "t": folder.facts["t"] - 60})
     assert "(60 s): rank 0 in an unknown place, saying nothing" in failures.stall(folder)
 
 

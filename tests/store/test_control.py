@@ -18,8 +18,8 @@ from lepton_lab.launchers.devices import visible
 from lepton_lab.launchers.local.leases import Queue, holders, root
 from lepton_lab.store import control
 from lepton_lab.store.control import Control
+from lepton_lab.store.events import parse
 from lepton_lab.store.log import Log
-from lepton_lab.store.tail import parse
 
 
 def obey(rank, step):

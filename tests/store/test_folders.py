@@ -19,11 +19,11 @@ from lepton_lab.files import data_root, replacing, write_json, write_text
 from lepton_lab.run.handle import Run
 from lepton_lab.run.launching import repeat
 from lepton_lab.spec import Spec
+from lepton_lab.store.events import Tail, parse
 from lepton_lab.store.failure import Failure
 from lepton_lab.store.finding import find, folders
 from lepton_lab.store.folder import RunFolder
 from lepton_lab.store.story import rewound
-from lepton_lab.store.tail import Tail, parse
 
 events = st.lists(
     st.fixed_dictionaries({"kind": st.sampled_from(["train", "eval", "note"]), "step": st.integers(0, 99)})

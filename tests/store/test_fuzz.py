@@ -16,7 +16,7 @@ from lepton_lab.artifacts import About, container, write
 from lepton_lab.spec import Spec
 from lepton_lab.store import control
 from lepton_lab.store.control import Control
-from lepton_lab.store.tail import Tail
+from lepton_lab.store.events import Tail
 
 RUNTIMES = ["torch", "onnxruntime"]
 quick = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

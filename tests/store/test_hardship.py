@@ -20,9 +20,9 @@ from lepton_lab.errors import LabError
 from lepton_lab.store import checkpoints, control, shipping, trust
 from lepton_lab.store import folder as folders
 from lepton_lab.store.control import Control
+from lepton_lab.store.events import parse
 from lepton_lab.store.folder import RunFolder
 from lepton_lab.store.log import Log
-from lepton_lab.store.tail import parse
 from lepton_lab.switches import switched
 
 

@@ -17,7 +17,7 @@ import lepton_lab as lab
 from lepton_lab.cli import main
 from lepton_lab.store.folder import RunFolder
 from lepton_lab.store.naming import differing, labels, title
-from lepton_lab.store.pace import WINDOW, Pace, epoch, seconds_left, speed
+from lepton_lab.store.pace import WINDOW, Pace
 from lepton_lab.store.story import Story
 
 
@@ -48,18 +48,30 @@ def test_a_pace_is_not_known_before_the_second_step_and_forgets_no_training():
     assert pace.rates == {}
     pace.step(0.5, 5)
     assert pace.rates == {"samples_per_s": 10.0, "steps_per_s": 2.0}
-    pace.begin()  # after a pause of a minute
+    pace.rest(None)  # after a pause of a minute
     pace.step(60.0, 5)
     assert pace.rates == {"samples_per_s": 10.0, "steps_per_s": 2.0}
     pace.step(61.0, 20)
     assert pace.rates["samples_per_s"] == pytest.approx(25 / 1.5)
 
 
+def standing(*speeds, parts=1, step=0, steps=None, steps_per_s=None):
+    """A story of three epochs in which each rank told its speed."""
+    state = {"kind": "state", "rank": 0, "t": 0.0, "state": "running", "parts": parts, "steps": steps}
+    told = {"kind": "system", "t": 1.0, "step": step, "steps_per_s": steps_per_s}
+    story = Story(len(speeds), 3).add([state])
+    return story.add({**told, "rank": rank, "samples_per_s": speed} for rank, speed in enumerate(speeds))
+
+
 def test_progress_in_figures():
-    assert speed([], 2) is None and speed([None, 300.0], 2) == 600.0 and speed([200.0, 300.0], 2) == 500.0
-    assert speed([200.0, 200.0], 1) == 200.0  # ranks that compute the same samples
-    assert [epoch(step, 30, 3) for step in (0, 1, 10, 11, 30)] == [0, 1, 1, 2, 3] and epoch(5, None, 3) == 0
-    assert seconds_left(10, 30, 2.0) == 10.0 and seconds_left(10, None, 2.0) is seconds_left(10, 30, None) is None
+    assert standing(parts=2).speed is None and standing(None, 300.0, parts=2).speed == 600.0
+    assert standing(200.0, 300.0, parts=2).speed == 500.0
+    assert standing(200.0, 200.0).speed == 200.0  # ranks that compute the same samples
+    assert [standing(9.0, step=step, steps=30).epoch for step in (0, 1, 10, 11, 30)] == [0, 1, 1, 2, 3]
+    assert standing(9.0, step=5).epoch == 0
+    assert standing(9.0, step=10, steps=30, steps_per_s=2.0).seconds_left == 10.0
+    assert standing(9.0, step=10, steps_per_s=2.0).seconds_left is None
+    assert standing(9.0, step=10, steps=30).seconds_left is None
 
 
 def test_only_time_at_work_counts():

@@ -6,15 +6,14 @@ import math
 import os
 import time
 from collections import defaultdict, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from ... import operations
 from ...files import write_json
 from ...store.folder import RunFolder
 from ...store.log import Log
-from .links import Links
-from .recording import MARK, Recording
+from .recording import MARK, Links, Recording
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -89,17 +88,17 @@ class Tracer:
             torch.cuda.synchronize()
         self._profile.__exit__(None, None, None)
         try:
-            found = Recording(self._profile.kineto_results.events(), self._strategy.device.type)
-            if len(found.marks) == LENGTH:
-                self._write(done, found)
+            recording = Recording(self._profile.kineto_results.events(), self._strategy.device.type)
+            if len(recording.marks) == LENGTH:
+                self._write(done, recording)
         except Exception as error:  # what is only watched must not end by that
             self._log.write("note", text=f"what steps up to {done} cost is not known: {type(error).__name__}: {error}")
         self._profile = None
 
-    def _write(self, done: int, found: Recording) -> None:
-        strategy, steps = self._strategy, found.marks[COLD:]
-        estimated = self._name_ranks(found.operations) / LENGTH
-        spans = found.spans(COLD)
+    def _write(self, done: int, recording: Recording) -> None:
+        strategy, steps = self._strategy, recording.marks[COLD:]
+        estimated = self._name_ranks(recording.operations) / LENGTH
+        spans = recording.spans(COLD)
         links = [(ours, theirs, sent / LENGTH) for ours, theirs, sent in self._links.sent()]
         counted = strategy.device.type == "cpu"  # else most takes other ways than the kernel's connections
         work = sum(span["end"] - span["begin"] for span in spans if span["kind"] == "compute")
@@ -110,34 +109,45 @@ class Tracer:
             "samples": self._samples / LENGTH,
             "bytes": round(sum(sent for *_, sent in links) if counted else estimated),
             "counted": "kernel" if counted else "sizes",
-            "memory": self._memory(found),
+            "memory": self._memory(recording),
         }
         place = self._folder.path / "timeline" / f"step-{done:08d}"
         place.mkdir(parents=True, exist_ok=True)
-        who: dict[str, Any] = {"rank": strategy.rank, "world": strategy.world, "parts": strategy.parts}
-        who |= {"strategy": strategy.spec.strategy, "options": strategy.spec.options}
-        window = {"t": time.time(), **who, **row, "steps": steps, "links": links, "spans": spans}
+        window = {
+            "t": time.time(),
+            "rank": strategy.rank,
+            "world": strategy.world,
+            "parts": strategy.parts,
+            "strategy": strategy.spec.strategy,
+            "options": strategy.spec.options,
+            **row,
+            "steps": steps,
+            "links": links,
+            "spans": spans,
+        }
         write_json(place / f"rank{strategy.rank}.json", window, indent=None)
         self._log.write("cost", **row)
 
-    def _memory(self, found: Recording) -> dict[str, int]:
+    def _memory(self, recording: Recording) -> dict[str, int]:
         """Bytes at the highest moment of the last step, and of its parts."""
         import torch
+        from torch.utils._pytree import tree_leaves
 
         strategy = self._strategy
         parameters = list(strategy.module.parameters())
-        seen: set[int] = set()
+        # With what else a strategy keeps from step to step, such as the error of a compression.
+        states = tree_leaves([list(strategy.optimizer.state.values()), strategy.local_state()])
+        counted: set[int] = set()
         parts = {
-            "parameters": _bytes([*parameters, *strategy.module.buffers()], seen),
-            "gradients": _bytes((p.grad for p in parameters), seen),
-            # With what else a strategy keeps from step to step, such as the error of a compression.
-            "optimizer": _bytes(_leaves([list(strategy.optimizer.state.values()), strategy.local_state()]), seen),
+            "parameters": _bytes([*parameters, *strategy.module.buffers()], counted),
+            "gradients": _bytes((p.grad for p in parameters), counted),
+            "optimizer": _bytes((state for state in states if isinstance(state, torch.Tensor)), counted),
         }
-        held = sum(parts.values())
-        peak = torch.cuda.max_memory_allocated() if strategy.device.type == "cuda" else held + found.rise()
-        return {**parts, "activations": max(peak - held, 0), "peak": peak}
+        persistent = sum(parts.values())
+        peak = torch.cuda.max_memory_allocated() if strategy.device.type == "cuda" else persistent + recording.rise()
+        return {**parts, "activations": max(peak - persistent, 0), "peak": peak}
 
-    def _name_ranks(self, found: list[dict[str, Any]]) -> float:
+    def _name_ranks(self, collectives: list[dict[str, Any]]) -> float:
         """Give each collective the ranks that take part in it; returns what this rank sent, by the sizes."""
         if self._strategy.alone:
             return 0.0
@@ -145,36 +155,25 @@ class Tracer:
 
         groups = {name: c10d.get_process_group_ranks(group) for group, name in c10d._world.pg_names.items()}
         everyone = list(range(self._strategy.world))
-        told: dict[tuple[str, int], deque[list[int]]] = defaultdict(deque)
+        members: dict[tuple[str, int], deque[list[int]]] = defaultdict(deque)
         sent = 0.0
         for entry in operations.recorded():
             if entry["time_created_ns"] >= self._began:
                 ranks = groups.get(entry["process_group"][0], everyone)
-                told[operations.named(entry)].append(ranks)
+                members[operations.named(entry)].append(ranks)
                 sent += operations.sent(entry, len(ranks))
-        for operation in found:
-            if queue := told.get((operation["name"], operation["numbers"])):
-                operation["ranks"] = queue.popleft()
+        for collective in collectives:
+            if queue := members.get((collective["name"], collective["numbers"])):
+                collective["ranks"] = queue.popleft()
         return sent
 
 
-def _leaves(values: Any) -> Iterator[Tensor]:
-    """Tensors anywhere in lists and dictionaries."""
-    import torch
-
-    if isinstance(values, torch.Tensor):
-        yield values
-    elif isinstance(values, dict | list | tuple):
-        for value in values.values() if isinstance(values, dict) else values:
-            yield from _leaves(value)
-
-
-def _bytes(tensors: Iterable[Tensor | None], seen: set[int]) -> int:
-    """Memory of what this process holds of tensors; what is in `seen` counts no more."""
+def _bytes(tensors: Iterable[Tensor | None], counted: set[int]) -> int:
+    """Memory of what this process holds of tensors; an address in `counted` counts no more."""
     total = 0
     for tensor in tensors:
         local = getattr(tensor, "to_local", lambda tensor=tensor: tensor)()
-        if local is not None and local.device.type != "meta" and local.data_ptr() not in seen:
-            seen.add(local.data_ptr())
+        if local is not None and local.device.type != "meta" and local.data_ptr() not in counted:
+            counted.add(local.data_ptr())
             total += local.numel() * local.element_size()
     return total

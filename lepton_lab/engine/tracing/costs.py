@@ -21,9 +21,9 @@ def recorded(folder: RunFolder) -> list[dict[str, Any]]:
     spec = folder.spec.to_dict()
     firsts = [path for place in (folder.path / "timeline").glob("step-*") if (path := place / "rank0.json").exists()]
     for first in sorted(firsts, key=lambda path: path.stat().st_mtime_ns, reverse=True):
-        found = [read_json(first.with_name(f"rank{rank}.json")) for rank in range(spec["world"])]
-        if all(window and all(window.get(name) == spec[name] for name in ASKED) for window in found):
-            return found
+        windows = [read_json(first.with_name(f"rank{rank}.json")) for rank in range(spec["world"])]
+        if all(window and all(window.get(name) == spec[name] for name in ASKED) for window in windows):
+            return windows
     return []
 
 
@@ -46,7 +46,8 @@ def timeline(windows: list[dict[str, Any]]) -> list[Span]:
     """
     origin = min((window["steps"][0][0] for window in windows), default=0)
     spans = []
-    for span, last in _meetings(windows):
+    for span in _meetings(windows):
+        last = span.pop("last")
         span.pop("first", None)
         if span["kind"] == "compute":
             spans.append(span)
@@ -81,13 +82,13 @@ def costs(windows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         and their sum, peak).
     """
     late: dict[int, list[int]] = defaultdict(list)
-    for span, _ in _meetings(windows):
+    for span in _meetings(windows):
         if span.get("first") is not None:
             late[span["rank"]].append(span["begin"] - span["first"])
     spans = timeline(windows)
     origin = min((window["steps"][0][0] for window in windows), default=0)
     samples = sum(window["samples"] for window in windows)
-    found = []
+    rows = []
     for window in windows:
         rank, n = window["rank"], len(window["steps"])
         steps = union(((begin - origin) / 1e9, (end - origin) / 1e9) for begin, end in window["steps"])
@@ -97,7 +98,7 @@ def costs(windows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         )
         whole, compute = _length(steps), _length(work)
         moving = _length(cut(subtract(moves, work), steps))
-        found.append(
+        rows.append(
             {
                 "rank": rank,
                 "step": window["step"],
@@ -113,23 +114,23 @@ def costs(windows: list[dict[str, Any]]) -> list[dict[str, Any]]:
                 "memory": window["memory"],
             }
         )
-    return found
+    return rows
 
 
-def _meetings(windows: list[dict[str, Any]]) -> list[tuple[Span, int]]:
+def _meetings(windows: list[dict[str, Any]]) -> list[Span]:
     """
-    The spans of all ranks, with the moment when the last rank of each operation had come to it.
+    The spans of all ranks, with `last`: the moment when the last rank of the operation had come to it.
 
     The k-th operation that some ranks do together is the k-th of that name on each of them. A collective's span gets
     `first` too, the moment when the first rank came.
     """
     everyone = tuple(range(len(windows)))
     spans: list[Span] = []
-    met: dict[Any, list[Span]] = defaultdict(list)
+    meetings: dict[Any, list[Span]] = defaultdict(list)
     for window in windows:
-        seen: dict[Any, int] = defaultdict(int)
-        for told in window["spans"]:
-            span = {**told, "rank": window["rank"]}
+        counts: dict[Any, int] = defaultdict(int)
+        for recorded_span in window["spans"]:
+            span = {**recorded_span, "rank": window["rank"], "last": recorded_span["begin"]}
             spans.append(span)
             if span["kind"] == "communication":
                 peer = span.pop("peer", None)
@@ -138,29 +139,27 @@ def _meetings(windows: list[dict[str, Any]]) -> list[tuple[Span, int]]:
                     span["ranks"] = [span["rank"], peer] if span["name"] == "send" else [peer, span["rank"]]
                 ranks = span.setdefault("ranks", list(everyone))
                 key = (span["name"] if together else "send", *ranks), together
-                own = (key, span["name"])
-                met[key, seen[own]].append(span)
-                seen[own] += 1
-    last: dict[int, Any] = {}
-    for ((_, together), _), group in met.items():
+                meetings[key, counts[key, span["name"]]].append(span)
+                counts[key, span["name"]] += 1
+    for ((_, together), _), group in meetings.items():
         if len(group) == len(set(group[0]["ranks"])):
             for span in group:
-                last[id(span)] = max(s["begin"] for s in group)
+                span["last"] = max(s["begin"] for s in group)
                 if together and len(group) > 1:
                     span["first"] = min(s["begin"] for s in group)
                 elif span["name"] == "send":  # torch counts it as open until somebody asks for it
                     span["end"] = min(span["end"], *(max(s["end"], span["begin"]) for s in group if s is not span))
-    return [(span, last[id(span)] if id(span) in last else span["begin"]) for span in spans]
+    return spans
 
 
 def _receivers(window: dict[str, Any], windows: list[dict[str, Any]]) -> dict[int, float]:
     """Bytes a step to each other rank: a connection's two ends know each other by their ports."""
     ends = {(ours, theirs): other["rank"] for other in windows for ours, theirs, _ in other["links"]}
-    found: dict[int, float] = defaultdict(float)
+    received: dict[int, float] = defaultdict(float)
     for ours, theirs, sent in window["links"]:
         if (theirs, ours) in ends and sent:
-            found[ends[theirs, ours]] += sent
-    return dict(found)
+            received[ends[theirs, ours]] += sent
+    return dict(received)
 
 
 def _length(spans: Iterable[tuple[float, float]]) -> float:

@@ -1,8 +1,12 @@
-"""The recorder's events of some steps, reduced to spans of work and of communication, and to a rise of memory."""
+"""What is recorded of some steps: spans of work and of communication, a rise of memory, bytes sent to others."""
 
 from __future__ import annotations
 
+import contextlib
 import math
+import os
+import socket
+import struct
 from bisect import bisect
 from collections import defaultdict, deque
 from collections.abc import Iterable
@@ -17,6 +21,7 @@ PEERS = {"c10d::send": "send", "c10d::recv_": "recv"}  # they know the other ran
 # Bytes of a number; else 4.
 SIZES = {"double": 8, "long int": 8, "c10::Half": 2, "c10::BFloat16": 2}
 SIZES |= {"unsigned char": 1, "signed char": 1, "bool": 1}
+NOT_SENT, SENT = 144, 200  # offsets in struct tcp_info (linux/tcp.h): bytes written but not yet sent, and sent
 
 Span = tuple[int, int]  # begin and end
 
@@ -76,9 +81,9 @@ class Recording:
         """Work and communication within the steps from number `first` on, in order of time."""
         steps = self.marks[first:]
         operators = union(self._work, SHORT)
-        told = union((o["begin"], o["end"]) for o in self.operations)
+        communication = union((o["begin"], o["end"]) for o in self.operations)
         # Between two operators is Python's part of the work, unless the rank waits for an operation there.
-        work = cut(subtract(union(operators, GAP), subtract(told, operators)), steps)
+        work = cut(subtract(union(operators, GAP), subtract(communication, operators)), steps)
         inside = [o for o in self.operations if any(a <= o["begin"] < b for a, b in steps)]
         spans = [{"kind": "communication", **o} for o in inside]
         for name, part in self._phases_of(work, steps).items():
@@ -115,39 +120,89 @@ def _operation(event: Any, name: str, span: Span, peers: dict[str, deque[int | N
     shapes, kinds = event.shapes(), event.dtypes()
     counts = [math.prod(shape) for shape in shapes]
     size = sum(count * SIZES.get(kind, 4) for count, kind in zip(counts, kinds, strict=False))
-    found = {"name": name, "begin": span[0], "end": span[1], "numbers": sum(counts), "bytes": size}
+    operation = {"name": name, "begin": span[0], "end": span[1], "numbers": sum(counts), "bytes": size}
     if peers.get(name):
-        found["peer"] = peers[name].popleft()
-    return found
+        operation["peer"] = peers[name].popleft()
+    return operation
 
 
 def union(spans: Iterable[Span], gap: int = 0) -> list[Span]:
     """The same time as spans apart from each other and in order; those closer than `gap` become one."""
-    found: list[Span] = []
+    joined: list[Span] = []
     for begin, end in sorted(spans):
-        if found and begin <= found[-1][1] + gap:
-            found[-1] = (found[-1][0], max(found[-1][1], end))
+        if joined and begin <= joined[-1][1] + gap:
+            joined[-1] = (joined[-1][0], max(joined[-1][1], end))
         else:
-            found.append((begin, end))
-    return found
+            joined.append((begin, end))
+    return joined
 
 
-def subtract(spans: list[Span], taken: list[Span]) -> list[Span]:
-    """What of `spans` is in none of `taken`; both as `union` gives them."""
-    found = []
+def subtract(spans: list[Span], others: list[Span]) -> list[Span]:
+    """What of `spans` is in none of `others`; both as `union` gives them."""
+    left = []
     for begin, end in spans:
-        i = max(bisect(taken, (begin, begin)) - 1, 0)
-        while i < len(taken) and taken[i][0] < end:
-            if taken[i][1] > begin:
-                if taken[i][0] > begin:
-                    found.append((begin, taken[i][0]))
-                begin = taken[i][1]
+        i = max(bisect(others, (begin, begin)) - 1, 0)
+        while i < len(others) and others[i][0] < end:
+            start, stop = others[i]
+            if begin < start:
+                left.append((begin, start))
+            begin = max(begin, stop)
             i += 1
         if begin < end:
-            found.append((begin, end))
-    return found
+            left.append((begin, end))
+    return left
 
 
 def cut(spans: list[Span], windows: list[Span]) -> list[Span]:
     """What of `spans` is in any of `windows`; both as `union` gives them."""
     return subtract(spans, subtract(spans, windows))
+
+
+class Links:
+    """The TCP connections that are open now, and what is sent on them between `begin` and `end`."""
+
+    def __init__(self) -> None:
+        self._open = _connections()
+        self._sent = dict.fromkeys(self._open, 0)
+
+    def begin(self) -> None:
+        """Count from here on."""
+        self._before = {fd: _sent(fd) for fd in self._open}
+
+    def end(self) -> None:
+        """Up to here; each further `begin` and `end` add to it."""
+        for fd, before in self._before.items():
+            self._sent[fd] += _sent(fd) - before
+
+    def sent(self) -> list[tuple[int, int, int]]:
+        """Of each connection our port, the other's port, and bytes sent."""
+        return [(*self._open[fd], sent) for fd, sent in self._sent.items()]
+
+
+def _connections() -> dict[int, tuple[int, int]]:
+    """Ports at both ends of each connection, by file descriptor."""
+    ports = {}
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):  # not a socket, not connected, or closed meanwhile
+            with _copy(int(name)) as link:
+                if link.family in (socket.AF_INET, socket.AF_INET6) and link.type == socket.SOCK_STREAM:
+                    ports[int(name)] = (link.getsockname()[1], link.getpeername()[1])
+    return ports
+
+
+def _copy(fd: int) -> socket.socket:
+    """A socket of its own on what a file descriptor stands for, which may be closed; OSError if that is no socket."""
+    copy = os.dup(fd)
+    try:
+        return socket.socket(fileno=copy)
+    except OSError:
+        os.close(copy)  # or each look would leave as many descriptors open as there are
+        raise
+
+
+def _sent(fd: int) -> int:
+    with contextlib.suppress(OSError, struct.error):  # closed meanwhile; a kernel before 4.19, which tells less
+        with _copy(fd) as link:
+            info = link.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, SENT + 8)
+        return struct.unpack_from("I", info, NOT_SENT)[0] + struct.unpack_from("Q", info, SENT)[0]
+    return 0

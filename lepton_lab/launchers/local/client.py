@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,6 @@ from ..base import Ready
 from . import leases
 
 CODE = "from lepton_lab.launchers.local.zygote import main; main()"
-Runs = tuple[tuple[RunFolder, int], ...]  # to be done one after the other, each with our lock on it
 MOST = 200  # descriptors in a message; Linux takes 253
 
 
@@ -42,7 +42,7 @@ class Warm:
     """
 
     def __init__(self, stay: bool) -> None:
-        self.untaken: dict[int, tuple[dict[str, Any], list[RunFolder], bool]] = {}  # order, runs, whether it was twice
+        self.untaken: dict[int, tuple[dict[str, Any], Sequence[Ready], bool]] = {}  # order, runs, whether it was twice
         self._number = 0
         self._listener: threading.Thread | None = None
         self._output = os.memfd_create("lepton-lab-output")
@@ -70,28 +70,28 @@ class Warm:
             )
         os.close(us)
 
-    def hand(self, order: dict[str, Any], runs: Runs, again: bool = False) -> OSError | None:
+    def hand(self, order: dict[str, Any], runs: Sequence[Ready], again: bool = False) -> OSError | None:
         """Hand it runs with the locks on their folders; the error if it is dead, or too much waits for it."""
         self._number += 1
         try:
             for begin in range(0, len(runs), MOST):
                 part, more = runs[begin : begin + MOST], begin + MOST < len(runs)
-                wanted = [order["runs"][str(folder.path)] for folder, _ in part]
-                self._send({**order, "number": self._number, "more": more, "runs": wanted}, part)
+                needs = [_needs(run) for run in part]
+                self._send({**order, "number": self._number, "more": more, "runs": needs}, part)
         except OSError as error:
             return error
-        self.untaken[self._number] = order, [folder for folder, _ in runs], again
+        self.untaken[self._number] = order, runs, again
         if self._listener is None:
             self._listener = threading.Thread(target=self._listen, name="lepton-lab-launch", daemon=True)
             self._listener.start()
         return None
 
-    def _send(self, order: dict[str, Any], runs: Runs) -> None:
+    def _send(self, order: dict[str, Any], runs: Sequence[Ready]) -> None:
         # In memory, since a datagram may be too small for the environment and a named file could be read by others.
         with os.fdopen(os.memfd_create("lepton-lab-order"), "wb") as file:
             file.write(json.dumps(order).encode())
             file.flush()
-            descriptors = array.array("i", [file.fileno(), *(lock for _, lock in runs)])
+            descriptors = array.array("i", [file.fileno(), *(run.lock for run in runs)])
             ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptors)]
             self.channel.sendmsg([b"run"], ancillary, socket.MSG_DONTWAIT)
 
@@ -119,20 +119,19 @@ class Warm:
         if _warm is self:
             _warm = None
         lost, self.untaken = self.untaken, {}
-        for order, folders, again in lost.values():
-            held = tuple((folder, lock) for folder in folders if (lock := _retake(folder)) is not None)
+        for order, runs, again in lost.values():
+            held = [replace(run, lock=lock) for run in runs if (lock := _retake(run.folder)) is not None]
             if again:
                 _give_up(held, self.said())
             elif held:
                 _hand(order, held, again=True)
-            for _, lock in held:
-                os.close(lock)
+            for run in held:
+                os.close(run.lock)
 
     def said(self) -> str:
         """The last line that it printed."""
         text = os.pread(self._output, 1 << 20, 0).decode(errors="replace")
-        lines = [line for line in text.splitlines() if line.strip()]
-        return lines[-1] if lines else ""
+        return next((line for line in reversed(text.splitlines()) if line.strip()), "")
 
     def close(self) -> None:
         """Let it end, once it has taken what was handed to it."""
@@ -171,7 +170,7 @@ def start(*runs: Ready) -> None:
     with _lock:
         collect()
         try:
-            _hand(_order(runs), tuple((run.folder, run.lock) for run in runs))
+            _hand(_order(), runs)
         finally:
             for run in runs:
                 os.close(run.lock)
@@ -186,12 +185,12 @@ def close() -> None:
     """End the warm process, if there is one, and wait for that; runs go on."""
     global _warm
     with _lock:
-        gone, _warm = _warm, None
-        if gone:
-            gone.close()
-    if gone:
+        last, _warm = _warm, None
+        if last:
+            last.close()
+    if last:
         with contextlib.suppress(subprocess.TimeoutExpired):
-            gone.process.wait(30)
+            last.process.wait(30)
     collect()
 
 
@@ -217,10 +216,9 @@ def _stays() -> bool:
     return os.environ.get("LEPTON_LAB_STANDBY") != "0"
 
 
-def _order(runs: Sequence[Ready]) -> dict[str, Any]:
-    """What a supervisor must know of its runs, and of the launching process."""
+def _order() -> dict[str, Any]:
+    """What a supervisor must know of the launching process."""
     return {
-        "runs": {str(run.folder.path): _wanted(run) for run in runs},
         "since": time.time_ns(),
         "queues": str(leases.root()),
         "env": dict(os.environ),
@@ -230,39 +228,37 @@ def _order(runs: Sequence[Ready]) -> dict[str, Any]:
     }
 
 
-def _wanted(run: Ready) -> dict[str, Any]:
+def _needs(run: Ready) -> dict[str, Any]:
     """What a run needs: found out here, so that a supervisor that waits does little, and so takes little memory."""
-    wanted = {"device": run.device, "slots": devices.slots(run.device), "world": run.folder.spec.world}
-    return {"folder": str(run.folder.path), **wanted}
+    path, slots = str(run.folder.path), devices.slots(run.device)
+    return {"folder": path, "device": run.device, "slots": slots, "world": run.folder.spec.world}
 
 
-def _hand(order: dict[str, Any], runs: Runs, again: bool = False) -> None:
+def _hand(order: dict[str, Any], runs: Sequence[Ready], again: bool = False) -> None:
     global _warm
-    if _get().hand(order, runs, again) is None:
+    first = _get()
+    if first.hand(order, runs, again) is None:
         return
     # It has died, or does not come to take what waits for it: another one will.
-    old, _warm = _get(), None
-    old.close()
+    _warm = None
+    first.close()
     if (error := _get().hand(order, runs, again)) is not None:
         _give_up(runs, str(error))
 
 
 def _retake(folder: RunFolder) -> int | None:
     """Our lock on a run that nobody has begun, or None."""
-    if not folder.path.exists() or (lock := folder.lock()) is None:
+    lock = None if folder.gone else folder.lock()
+    if lock is not None and folder.facts["state"] != "queued":
+        os.close(lock)
         return None
-    if folder.facts["state"] == "queued":
-        return lock
-    os.close(lock)
-    return None
+    return lock
 
 
-def _give_up(runs: Runs, why: str) -> None:
-    from dataclasses import asdict
-
+def _give_up(runs: Sequence[Ready], why: str) -> None:
     message = f"the process that forks supervisors does not take it{f': {why}' if why else ''}"
-    for folder, _ in runs:
-        folder.set_state("failed", failure=asdict(Failure(-1, "LabError", message)), reason=None)
+    for run in runs:
+        run.folder.set_state("failed", failure=vars(Failure(-1, "LabError", message)), reason=None)
 
 
 def _forget() -> None:

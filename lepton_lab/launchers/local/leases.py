@@ -135,15 +135,15 @@ def holders(folder: Path) -> list[dict[str, Any]]:
 
     What a slot file tells counts only while the file is locked, and the process that wrote it lives.
     """
-    found = []
+    labels = []
     with contextlib.suppress(OSError):
         for slot in sorted(folder.glob("[a-z]*")):
             with contextlib.suppress(OSError, ValueError):
                 label = json.loads(_held_text(slot))
                 os.kill(label["pid"], 0)
-                if label not in found:
-                    found.append(label)
-    return found
+                if label not in labels:
+                    labels.append(label)
+    return labels
 
 
 def _held_text(path: Path) -> str:

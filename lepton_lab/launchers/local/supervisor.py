@@ -5,16 +5,17 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterable
 from multiprocessing import connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from ...engine.loading import printed
 from ...errors import LabError
 from ...spec import Spec
 from ...store import control, provenance
@@ -64,17 +65,8 @@ def supervise(order: Order, safe: bool) -> None:
         Whether ranks may be forked, since this process came of one with a single thread.
     """
     for wanted, lock in zip(order.runs, order.locks, strict=True):
-        _redirect(Path(wanted["folder"]) / "logs" / "supervisor.log")
+        rank.redirect(Path(wanted["folder"]) / "logs" / "supervisor.log")
         Supervision(wanted, lock, order.values, safe).run()
-
-
-def _redirect(path: Path) -> None:
-    sys.stdout.flush()
-    sys.stderr.flush()
-    log = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-    os.dup2(log, 1)
-    os.dup2(log, 2)
-    os.close(log)
 
 
 class Supervision:
@@ -121,7 +113,8 @@ class Supervision:
         except BaseException as error:
             self._kill(range(len(self.ranks)))
             message = failures.cut(str(error), failures.LONGEST)
-            self._fail(Failure(-1, type(error).__name__, message, traceback=failures.text(error)))
+            failure = Failure(-1, type(error).__name__, message, traceback=printed(error))
+            self._state("failed", failure=vars(failure))
         finally:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             if queue is not None:
@@ -138,10 +131,10 @@ class Supervision:
             os.sched_setaffinity(0, self.order["cores"])
 
     def _lease(self, queue: Queue) -> list[str] | None:
-        count, device, said = self.wanted["world"], self.wanted["device"], False
+        count, device, waits = self.wanted["world"], self.wanted["device"], False
         while (slots := queue.acquire(self.wanted["slots"], count)) is None:
-            if not said:
-                said = True
+            if not waits:
+                waits = True
                 reason = f"waits for {count} free {device} slot{'s' if count > 1 else ''}"
                 self._state("queued", reason=reason, queue=str(queue.folder))
             # Those far behind look seldom, so that a hundred that wait leave the cores to those that run.
@@ -150,7 +143,7 @@ class Supervision:
                 if control.stopping(self.folder.path):
                     return None
                 time.sleep(min(left, STOPS))
-        if said:
+        if waits:
             self.folder.note(reason=None)
         return slots
 
@@ -159,8 +152,7 @@ class Supervision:
         method = devices.start_method(self.safe)
         self.log.write("note", text=f"ranks start by {method}", method=method)
         context: Any = torch.multiprocessing.get_context(method)
-        rendezvous = self.folder.path / "rendezvous"
-        rendezvous.unlink(missing_ok=True)
+        (self.folder.path / "rendezvous").unlink(missing_ok=True)
         for path in (self.folder.path / "errors").iterdir():
             path.unlink()
         for i in range(self.wanted["world"]):
@@ -175,7 +167,7 @@ class Supervision:
 
     def _watch(self) -> None:
         """Until the last rank is dead: note exits, and end those that a failure or a stop leaves behind."""
-        deadline = told = None
+        deadline = stopped = None
         while len(self.ended) < len(self.ranks) and self.folder.path.exists():
             alive = [i for i in range(len(self.ranks)) if i not in self.ended]
             connection.wait([self.ranks[i].sentinel for i in alive], POLL)
@@ -183,26 +175,22 @@ class Supervision:
             for i in alive:
                 if not self.ranks[i].is_alive():
                     self.ended[i] = (self.ranks[i].exitcode, time.time())
-                    self.outcomes[i] = _said(self.ends[i])
+                    self.outcomes[i] = _outcome(self.ends[i])
                     grace = LAST if self.outcomes[i] else GRACE
                     deadline = min(deadline or now + grace, now + grace)
-            if told is None and control.stopping(self.folder.path):
-                told = now
-            if told is not None and now > max(told, self.asked) + ASK and not self._busy():
+            if stopped is None and control.stopping(self.folder.path):
+                stopped = now
+            if stopped is not None and now > max(stopped, self.asked) + ASK and not self._busy():
                 self.asked = now
-                self._break_off()
-            late = told is not None and now > told + STOP and not self._busy()
+                # Leave the step that a user's code stands still in; several ranks could not do so at the same one.
+                if len(self.ranks) == 1 and self.ranks[0].is_alive():
+                    os.kill(self.ranks[0].pid, rank.BREAK_OFF)
+            late = stopped is not None and now > stopped + STOP and not self._busy()
             if late or (deadline is not None and now > deadline):
-                self._kill(i for i in alive if i not in self.ended)
-
+                self._kill(alive)
         self._kill(range(len(self.ranks)))  # none is left, unless somebody deleted the folder
 
-    def _break_off(self) -> None:
-        """Have a rank that stands still in a user's code leave its step; several could not do so at the same one."""
-        if len(self.ranks) == 1 and self.ranks[0].is_alive():
-            os.kill(self.ranks[0].pid, rank.BREAK_OFF)
-
-    def _kill(self, ranks: Any) -> None:
+    def _kill(self, ranks: Iterable[int]) -> None:
         for i in ranks:
             if i not in self.ended:
                 self.killed.add(i)
@@ -220,15 +208,11 @@ class Supervision:
         elif not own:
             saved = self.folder.checkpoints()
             safe = f"; the checkpoint of step {saved[-1]} is there" if saved else ""
-            text = f"did not reach the end of a step within {STOP:.0f} s of the stop: killed{safe}"
-            self._state("stopped", reason=text)
+            reason = f"did not reach the end of a step within {STOP:.0f} s of the stop: killed{safe}"
+            self._state("stopped", reason=reason)
         else:
-            self._fail(failures.first(self.folder, self.ended, self.killed, {i for i in own if self.outcomes[i]}))
-
-    def _fail(self, failure: Failure) -> None:
-        from dataclasses import asdict
-
-        self._state("failed", failure=asdict(failure))
+            orderly = {i for i in own if self.outcomes[i]}
+            self._state("failed", failure=vars(failures.first(self.folder, self.ended, self.killed, orderly)))
 
     def _busy(self) -> bool:
         """Whether the ranks evaluate or save, which a stop waits for."""
@@ -244,8 +228,8 @@ class Supervision:
         resources.pressed(self.folder.path, lambda: self.folder.set_state(state, **facts))
 
 
-def _said(end: connection.Connection) -> str:
-    """What a rank that is dead said of its end; "" if nothing."""
+def _outcome(end: connection.Connection) -> str:
+    """What a rank that is dead said of its end: done or stopped; "" if nothing."""
     try:
         return end.recv_bytes().decode() if end.poll() else ""
     except (EOFError, OSError):

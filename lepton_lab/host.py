@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Mapping
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +46,26 @@ def child(words: list[str], environment: Mapping[str, str] = {}, **options: Any)
     paths = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), str(PACKAGES)]))
     room = {**os.environ, "PYTHONPATH": paths, **environment}
     return subprocess.Popen([sys.executable, "-P", *words], env=room, **options)
+
+
+@functools.cache
+def version(package: str) -> str | None:
+    """The version of an installed package; None where it is not installed, as a source tree is not."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+@functools.cache
+def processor(fact: str) -> str:
+    """What Linux tells of the processor under a heading such as "model name" or "flags"; "" where it tells nothing."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            heading, _, text = line.partition(":")
+            if heading.strip() == fact:
+                return text.strip()
+    return ""
 
 
 def entitle(name: str) -> None:

@@ -74,19 +74,22 @@ class About:
 
         Raw samples are what the data set holds: pixels stay uint8, and the artifact scales them.
         """
-        first = data.train[0] if isinstance(data.train, tuple) else data.train[0][0]
-        number = "uint8" if str(getattr(first, "dtype", "")).endswith("uint8") else "float32"
-        fields: dict[str, Any] = {
-            "model": spec if isinstance(spec, str) else spec.model,
-            "shape": tuple(data.shape),
-            "dtype": "int64" if data.vocabulary else number,
-            "labels": list(data.classes),
-            "vocabulary": data.vocabulary,
-            "tokens": data.tokens,
-            "mean": tuple(data.mean),
-            "std": tuple(data.std),
-        }
-        return cls(**{**fields, **more})
+        import torch
+
+        from ..datasets import rows
+
+        pixels = rows(data.train, [0])[0].dtype == torch.uint8
+        return cls(
+            model=spec if isinstance(spec, str) else spec.model,
+            shape=data.shape,
+            dtype="int64" if data.vocabulary else "uint8" if pixels else "float32",
+            labels=list(data.classes),
+            vocabulary=data.vocabulary,
+            tokens=data.tokens,
+            mean=tuple(data.mean),
+            std=tuple(data.std),
+            **more,
+        )
 
     def samples(self, count: int) -> Tensor:
         """Raw samples (count, *shape), made up (see `made_up`)."""

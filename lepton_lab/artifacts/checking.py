@@ -71,3 +71,9 @@ def to_array(samples: Any) -> np.ndarray:
         return np.asarray(samples)
     except (ValueError, TypeError) as error:
         raise SpecError(f"samples that are no array: {str(error)[:100]}") from None
+
+
+def like(samples: Any, scores: np.ndarray) -> Any:
+    """Scores as a tensor where the samples are one."""
+    torch = sys.modules.get("torch")
+    return torch.from_numpy(scores) if torch is not None and isinstance(samples, torch.Tensor) else scores

@@ -25,16 +25,12 @@ AGAIN = "write it again, or take another copy"
 
 def pack(path: Path, manifest: dict[str, Any], graph: bytes, weights: bytes) -> None:
     """
-    Write an artifact; the file appears when it is whole.
+    Write an artifact, with a manifest as `manifest.build` makes it; the file appears when it is whole.
 
-    Parameters
-    ----------
-    path
-        File to write, or to replace.
-    manifest
-        As `manifest.build` made it; format, hashes and digest are added.
-    graph, weights
-        The other two members.
+    Raises
+    ------
+    LabError
+        If it can't be written.
     """
     members = {GRAPHS[manifest["runtime"]]: graph, WEIGHTS: weights}
     manifest = {"format": FORMAT, **manifest, "sha256": {name: _hash(body) for name, body in members.items()}}
@@ -71,7 +67,7 @@ def unpack(path: Path) -> tuple[dict[str, Any], bytes, bytes]:
                 raise refused(path, "is a zip file without a manifest, so no artifact; name one that lab.export wrote")
             manifest = _manifest(path, _read(path, file, infos[MANIFEST]))
             graph = GRAPHS[manifest["runtime"]]
-            if sorted(name for name in infos) != sorted((MANIFEST, WEIGHTS, graph)) or len(file.infolist()) != 3:
+            if sorted(file.namelist()) != sorted((MANIFEST, WEIGHTS, graph)):
                 raise refused(path, f"holds other members than a manifest, weights and a graph; {AGAIN}")
             if infos[WEIGHTS].compress_type != zipfile.ZIP_STORED or infos[graph].compress_type not in WAYS:
                 raise refused(path, f"holds members in a form that is not written; {AGAIN}")
@@ -97,20 +93,20 @@ def instead(folder: Path) -> str:
 
 
 def annotate(path: Path, **facts: Any) -> None:
-    """Add facts such as `measured` to an artifact's manifest; all else stays as it is."""
+    """Add facts such as `measured` to an artifact's manifest; all else stays as it is. Raises what `unpack` does."""
     manifest, graph, weights = unpack(path)
     content = {k: v for k, v in manifest.items() if k not in ("format", "sha256", "digest")}
     pack(path, {**content, **facts}, graph, weights)
 
 
 def unwritten(what: str, path: Path, error: OSError) -> LabError:
-    """The sentence on a file that is not written; one that stood there is whole."""
+    """The error of a file that can't be written; one that stood there is whole."""
     problem = f"{what} {str(path)!r} can't be written ({why(error, path)})"
     return LabError(f"{problem}: {remedy(error)}, then do it again; what stood there is as it was")
 
 
 def refused(path: Path, why: str) -> LabError:
-    """The sentence on a file that is not read."""
+    """The error of a file that is not read."""
     return LabError(f"artifact {str(path)!r} {why}")
 
 
@@ -122,15 +118,12 @@ def digest(manifest: dict[str, Any]) -> str:
 def _manifest(path: Path, body: bytes) -> dict[str, Any]:
     try:
         manifest = json.loads(body)
-        form = manifest["format"]
-        newer = form > FORMAT
+        newer = manifest["format"] > FORMAT
     except (ValueError, KeyError, TypeError):
         raise refused(path, f"holds a manifest that can't be read; {AGAIN}") from None
     if newer:  # first of all: a newer one may differ in anything else
-        by = str(manifest.get("lab", "?"))[:20]
-        raise refused(
-            path, f"has format {form}, written by lepton-lab {by}, and this one reads up to {FORMAT}: upgrade it"
-        )
+        writer = f"format {manifest['format']}, written by lepton-lab {str(manifest.get('lab', '?'))[:20]}"
+        raise refused(path, f"has {writer}, and this one reads up to {FORMAT}: upgrade it")
     if manifest.get("digest") != digest(manifest):
         raise refused(path, f"was changed after it was written: its manifest has another hash; {AGAIN}")
     if manifest.get("runtime") not in GRAPHS or not isinstance(manifest.get("sha256"), dict):

@@ -14,18 +14,22 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.export import ExportedProgram
+from torch.export.graph_signature import InputKind, OutputKind
 
 from ..errors import LabError
 from ..switches import quiet
 
-if TYPE_CHECKING:
-    from torch import Tensor
-    from torch.export import ExportedProgram
-
 FLOATS = ("inf", "-inf", "nan")
 CHECKS = ("_assert_tensor_metadata", "_assert_scalar", "_assert_async", "sym_constrain_range_for_size")
 MOST = 200_000  # nodes, far beyond any model that this is for
+WORDS: dict[str, type] = {"dtype": torch.dtype, "layout": torch.layout, "format": torch.memory_format}
+"""Keys of objects whose value is a name in `torch`, and what that is."""
 
 # Of torch.ops.aten, with any overload that returns new tensors. What reads files (from_file), gives memory that holds
 # what was there before (empty), looks past a tensor's own elements (as_strided), skips the check of an index
@@ -79,17 +83,14 @@ def find(name: str) -> Callable[..., Any]:
     LabError
         If it is not one that an artifact may hold.
     """
-    import torch
-
     if name in WHOLE:
         return WHOLE[name]
     base, _, overload = name.partition(".")
-    if base in ATEN:
-        packet = getattr(torch.ops.aten, base)
-        if overload in packet.overloads():
-            function = getattr(packet, overload)
-            if not function._schema.is_mutable:
-                return function
+    packet = getattr(torch.ops.aten, base) if base in ATEN else None
+    if packet is not None and overload in packet.overloads():
+        function = getattr(packet, overload)
+        if not function._schema.is_mutable:
+            return function
     raise LabError(f"operator {name[:60]!r} is not among those that an artifact may hold")
 
 
@@ -102,16 +103,13 @@ def to_json(program: ExportedProgram, model: str) -> tuple[dict[str, Any], dict[
     LabError
         If the graph holds what an artifact may not.
     """
-    import torch
-    from torch.export.graph_signature import InputKind, OutputKind
-
     with quiet():
         program = program.run_decompositions({})  # in-place operators become plain ones
     signature = program.graph_signature
     if any(spec.kind != OutputKind.USER_OUTPUT for spec in signature.output_specs):
         raise LabError(f"model={model!r}: its forward changes its own buffers; keep what it computes to its output")
     tensors = {**program.state_dict, **program.constants}
-    held = {spec.arg.name: spec.target for spec in signature.input_specs if spec.kind != InputKind.USER_INPUT}
+    targets = {spec.arg.name: spec.target for spec in signature.input_specs if spec.kind != InputKind.USER_INPUT}
     names: dict[str, str] = {}  # of placeholders and nodes -> "%i"
     weights: dict[str, Tensor] = {}
     same: dict[Any, str] = {}  # a tensor under two names is kept once
@@ -122,14 +120,14 @@ def to_json(program: ExportedProgram, model: str) -> tuple[dict[str, Any], dict[
             graph.erase_node(node)
     graph.eliminate_dead_code()
     for node in graph.nodes:  # the batch first, then the weights that are used
-        if node.op == "placeholder" and node.name not in held:
+        if node.op == "placeholder" and node.name not in targets:
             names[node.name] = "%0"
     for node in graph.nodes:
-        if node.op == "placeholder" and node.name in held and node.users:
-            tensor = tensors[held[node.name]]
+        if node.op == "placeholder" and node.name in targets and node.users:
+            tensor = tensors[targets[node.name]]
             key = (tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride())
             if key not in same:
-                title = str(held[node.name]).removeprefix("module.")
+                title = str(targets[node.name]).removeprefix("module.")
                 weights[title] = tensor.detach()
                 same[key] = f"%{len(weights)}"
             names[node.name] = same[key]
@@ -142,8 +140,8 @@ def to_json(program: ExportedProgram, model: str) -> tuple[dict[str, Any], dict[
                 f"model={model!r}: operator {name} is not among those that an artifact's torch graph may hold; write "
                 "it with runtime='onnxruntime', or compute the same from other operators"
             )
-        call: list[Any] = [name, [_plain(a, names, torch) for a in node.args]]
-        keywords = {k: _plain(v, names, torch) for k, v in node.kwargs.items() if k != "pin_memory"}
+        call: list[Any] = [name, [_plain(argument, names) for argument in node.args]]
+        keywords = {key: _plain(value, names) for key, value in node.kwargs.items() if key != "pin_memory"}
         nodes.append([*call, keywords] if keywords else call)
         names[node.name] = f"%{len(weights) + len(nodes)}"
     output = next(node for node in graph.nodes if node.op == "output").args[0][0]
@@ -152,8 +150,6 @@ def to_json(program: ExportedProgram, model: str) -> tuple[dict[str, Any], dict[
 
 def _name(target: Any) -> tuple[bool, str]:
     """Whether a target is allowed, and its name."""
-    import torch
-
     for name, function in WHOLE.items():
         if target is function:
             return True, name
@@ -162,26 +158,23 @@ def _name(target: Any) -> tuple[bool, str]:
     if isinstance(target, torch._ops.OpOverload):
         space, _, base = target._schema.name.partition("::")
         name = f"{base}.{target._overloadname}"
-        return space == "aten" and base in ATEN and not target._schema.is_mutable, (
-            name if space == "aten" else f"{space}.{name}"
-        )
+        if space != "aten":
+            return False, f"{space}.{name}"
+        return base in ATEN and not target._schema.is_mutable, name
     return target is operator.getitem, str(getattr(target, "__name__", target))
 
 
-def _plain(value: Any, names: dict[str, str], torch: Any) -> Any:
+def _plain(value: Any, names: dict[str, str]) -> Any:
     """An argument as JSON."""
     if isinstance(value, torch.fx.Node):
         return names[value.name]
     if isinstance(value, (list, tuple)):
-        return [_plain(item, names, torch) for item in value]
-    if isinstance(value, torch.dtype):
-        return {"dtype": str(value).removeprefix("torch.")}
+        return [_plain(item, names) for item in value]
+    for word, kind in WORDS.items():
+        if isinstance(value, kind):
+            return {word: str(value).removeprefix("torch.")}
     if isinstance(value, torch.device):
         return {"device": "cpu"}
-    if isinstance(value, torch.layout):
-        return {"layout": str(value).removeprefix("torch.")}
-    if isinstance(value, torch.memory_format):
-        return {"format": str(value).removeprefix("torch.")}
     if isinstance(value, str):
         return {"text": value}
     if isinstance(value, float) and not math.isfinite(value):
@@ -209,8 +202,6 @@ class Graph:
     """
 
     def __init__(self, content: Any, weights: dict[str, Tensor]) -> None:
-        import torch
-
         try:
             titles, nodes, output = content["weights"], content["nodes"], content["output"]
             self._held = [weights[title] for title in titles]
@@ -219,16 +210,16 @@ class Graph:
                 raise LabError(f"its graph has {len(nodes):,} nodes, and at most {MOST:,} are read")
             self._calls: list[tuple[Callable[..., Any], Any, Any, list[int]]] = []
             for i, (name, arguments, *keywords) in enumerate(nodes):
-                reader = _Reader(count + i, torch)
+                reader = _Reader(count + i)
                 args = [reader.read(a) for a in arguments]
                 kwargs = {str(k): reader.read(v) for k, v in (keywords[0] if keywords else {}).items()}
-                self._calls.append((find(name), args, kwargs, sorted(reader.seen)))
-            self._output = _Reader(count + len(nodes), torch).read(output).index
+                self._calls.append((find(name), args, kwargs, sorted(reader.uses)))
+            self._output = _Reader(count + len(nodes)).read(output).index
         except LabError:
             raise
         except (KeyError, TypeError, ValueError, IndexError, AttributeError, RecursionError) as error:
             raise LabError(f"its graph is not one of calls ({type(error).__name__}: {error})") from None
-        last = {index: i for i, (*_, seen) in enumerate(self._calls) for index in seen}
+        last = {index: i for i, (*_, uses) in enumerate(self._calls) for index in uses}
         self._ends: list[list[int]] = [[] for _ in self._calls]  # values of which a call is the last user
         for index, i in last.items():
             if index > len(titles) and index != self._output:
@@ -238,18 +229,18 @@ class Graph:
         """(B, *shape) raw samples -> (B, ...) scores in float32."""
         values: list[Any] = [x, *self._held]
         for (function, args, kwargs, _), ends in zip(self._calls, self._ends, strict=True):
-            given = [_filled(a, values) for a in args]
-            values.append(function(*given, **{k: _filled(v, values) for k, v in kwargs.items()}))
+            keywords = {key: _filled(argument, values) for key, argument in kwargs.items()}
+            values.append(function(*(_filled(argument, values) for argument in args), **keywords))
             for index in ends:
                 values[index] = None
         return values[self._output]
 
 
+@dataclass(frozen=True)
 class _Value:
     """The place of a value."""
 
-    def __init__(self, index: int) -> None:
-        self.index = index
+    index: int
 
 
 class _Parts(list[Any]):
@@ -257,39 +248,38 @@ class _Parts(list[Any]):
 
 
 class _Reader:
-    """Arguments of one node: values must have been given before it."""
+    """Arguments of a node, which may use the first `count` values."""
 
-    def __init__(self, count: int, torch: Any) -> None:
-        self.count, self.torch = count, torch
-        self.seen: set[int] = set()
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self.uses: set[int] = set()
 
-    def read(self, given: Any) -> Any:
-        if isinstance(given, str):
-            index = int(given.removeprefix("%"))
-            if not given.startswith("%") or not 0 <= index < self.count:
-                raise LabError(f"its graph uses a value {given[:20]!r} that is not there yet")
-            self.seen.add(index)
+    def read(self, content: Any) -> Any:
+        if isinstance(content, str):
+            index = int(content.removeprefix("%"))
+            if not content.startswith("%") or not 0 <= index < self.count:
+                raise LabError(f"its graph uses a value {content[:20]!r} that is not there yet")
+            self.uses.add(index)
             return _Value(index)
-        if isinstance(given, list):
-            items = [self.read(item) for item in given]
-            return _Parts(items) if any(isinstance(i, (_Value, _Parts)) for i in items) else items
-        if isinstance(given, dict):
-            return self._constant(given)
-        return given
+        if isinstance(content, list):
+            items = [self.read(item) for item in content]
+            return _Parts(items) if any(isinstance(item, (_Value, _Parts)) for item in items) else items
+        return _constant(content) if isinstance(content, dict) else content
 
-    def _constant(self, given: dict[str, Any]) -> Any:
-        ((kind, name),) = given.items()
-        if kind == "text" and isinstance(name, str):
-            return name
-        if kind == "float" and name in FLOATS:
-            return float(name)
-        if kind == "device":
-            return self.torch.device("cpu")
-        types = {"dtype": self.torch.dtype, "layout": self.torch.layout, "format": self.torch.memory_format}
-        value = vars(self.torch).get(name)
-        if kind not in types or not isinstance(value, types[kind]):
-            raise LabError(f"its graph holds {kind}={name!r}, which is no word of it")
-        return value
+
+def _constant(content: dict[str, Any]) -> Any:
+    """What JSON has no word for."""
+    ((kind, name),) = content.items()
+    if kind == "text" and isinstance(name, str):
+        return name
+    if kind == "float" and name in FLOATS:
+        return float(name)
+    if kind == "device":
+        return torch.device("cpu")
+    value = vars(torch).get(name)
+    if kind not in WORDS or not isinstance(value, WORDS[kind]):
+        raise LabError(f"its graph holds {kind}={name!r}, which is no word of it")
+    return value
 
 
 def _filled(argument: Any, values: list[Any]) -> Any:

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import json
 import os
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..answers import named
-from ..errors import LabError, SpecError, shown
+from ..errors import LabError, SpecError, needs, shown
 from . import container, schemes
 from . import manifest as manifests
 from .about import made_up
-from .checking import checked
+from .checking import checked, like
 
 if TYPE_CHECKING:
     import numpy as np
+
+    Forward = Callable[[np.ndarray], np.ndarray]
 
 
 def load(path: str | os.PathLike[str], *, threads: int = 0) -> Artifact:
@@ -45,16 +46,11 @@ def load(path: str | os.PathLike[str], *, threads: int = 0) -> Artifact:
         In one sentence, if the file is no artifact, is truncated or changed, is newer than this library, names an
         operator that is not allowed, or needs a runtime that is not installed.
     """
-    return Artifact.read(_file(path), threads)
-
-
-def _file(given: Any) -> Path:
-    """The path of a file; refused where something else is given."""
-    if isinstance(given, (str, os.PathLike)):
-        return Path(given)
-    if (folder := getattr(given, "folder", None)) is not None:  # a run
-        raise SpecError(f"run {given.id!r} is no file: {container.instead(folder)}")
-    raise SpecError(f"path={shown(given)}: must be the path of a file that lab.export or lab.compress wrote")
+    if isinstance(path, (str, os.PathLike)):
+        return Artifact.read(Path(path), threads)
+    if (folder := getattr(path, "folder", None)) is not None:  # a run
+        raise SpecError(f"run {path.id!r} is no file: {container.instead(folder)}")
+    raise SpecError(f"path={shown(path)}: must be the path of a file that lab.export or lab.compress wrote")
 
 
 class Artifact:
@@ -132,29 +128,24 @@ class Artifact:
         """
         batch, alone = checked(samples, self.input_shape, self.dtype, self.vocabulary)
         scores = self.forward(batch)
-        if alone:
-            scores = scores[0]
-        torch = sys.modules.get("torch")
-        return torch.from_numpy(scores) if torch is not None and isinstance(samples, torch.Tensor) else scores
+        return like(samples, scores[0] if alone else scores)
 
     def predict(self, samples: Any) -> Any:
         """
-        The name of the highest score for each sample: a list, or one name for one sample.
+        The label of the highest score for each sample: a list, or one label for one sample.
 
-        Where each place of a sample is told, as each token of a text or pixel of a picture, lists of their names.
-
-        A regression has no names: it gives its numbers.
+        Where each place of a sample has a label, as the tokens of a text or the pixels of a picture, these are lists.
+        Of a regression, which has no labels, its numbers.
         """
-        import numpy as np
-
-        scores = np.asarray(self(samples))
-        if not self.labels:
-            return scores
-        return named(scores, self.labels, self.manifest["output"]["shape"], tokens=self.vocabulary > 0)
+        return manifests.predictions(self(samples), self.manifest)
 
     def forward(self, batch: np.ndarray) -> np.ndarray:
         """Scores of a batch (B, *input_shape) of the right dtype, unchecked: what is timed."""
-        return self._run(batch)
+        try:
+            return self._run(batch)
+        except Exception as error:  # ONNX Runtime's are of classes of their own
+            reason = str(error).partition("\n")[0]
+            raise LabError(f"its graph failed: {reason[:160]}") from error
 
     def made_up(self, count: int) -> np.ndarray:
         """Raw samples (count, *input_shape) by a formula, the same everywhere."""
@@ -165,55 +156,45 @@ class Artifact:
         return Artifact(self.path, self.manifest, *self._body, threads)
 
 
-class _Torch:
+def _torch(graph: bytes, weights: bytes, threads: int) -> Forward:
     """The torch graph, under our own interpreter."""
+    import torch
+    from safetensors.torch import load
 
-    def __init__(self, graph: bytes, weights: bytes, threads: int) -> None:
-        import torch
-        from safetensors.torch import load
+    from .graph import Graph
 
-        from .graph import Graph
+    tensors = _tensors(load, weights)
+    if any(name.endswith(schemes.SCALE) for name in tensors):
+        arrays = {name: t.numpy() for name, t in tensors.items() if t.dtype != torch.bfloat16}  # NumPy has none
+        grown = {name: torch.from_numpy(array) for name, array in schemes.grow(arrays).items()}
+        tensors = {name: t for name, t in tensors.items() if name not in arrays} | grown
+    try:
+        content = json.loads(graph)
+    except (ValueError, RecursionError):
+        raise LabError("its graph is not JSON") from None
+    run = Graph(content, tensors)
 
-        tensors = _tensors(load, weights)
-        if any(name.endswith(schemes.SCALE) for name in tensors):
-            arrays = {name: t.numpy() for name, t in tensors.items() if t.dtype != torch.bfloat16}  # NumPy has none
-            grown = {name: torch.from_numpy(array) for name, array in schemes.grow(arrays).items()}
-            tensors = {name: t for name, t in tensors.items() if name not in arrays} | grown
-        try:
-            content = json.loads(graph)
-        except (ValueError, RecursionError):
-            raise LabError("its graph is not JSON") from None
-        self._graph, self._torch = Graph(content, tensors), torch
-
-    def __call__(self, batch: np.ndarray) -> np.ndarray:
+    def forward(batch: np.ndarray) -> np.ndarray:
         if not batch.flags.writeable:
             batch = batch.copy()  # torch warns of arrays that it could write to, and must not
-        with self._torch.inference_mode():
-            try:
-                return self._graph(self._torch.from_numpy(batch)).numpy()
-            except (RuntimeError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
-                raise LabError(f"its graph failed: {str(error).splitlines()[0][:160]}") from error
+        with torch.inference_mode():
+            return run(torch.from_numpy(batch)).numpy()
+
+    return forward
 
 
-class _Onnx:
+def _onnx(graph: bytes, weights: bytes, threads: int) -> Forward:
     """The ONNX graph, under ONNX Runtime."""
+    needs("runtime='onnxruntime'", "onnxruntime", "onnx")
+    from safetensors.numpy import load
 
-    def __init__(self, graph: bytes, weights: bytes, threads: int) -> None:
-        from safetensors.numpy import load
+    from . import onnx_graph
 
-        from . import onnx_graph
-
-        arrays = schemes.grow(_tensors(load, weights))
-        self._session = onnx_graph.session(graph, arrays, threads)
-
-    def __call__(self, batch: np.ndarray) -> np.ndarray:
-        try:
-            return self._session.run(None, {"samples": batch})[0]
-        except Exception as error:  # of classes of its own, which are no others' children
-            raise LabError(f"its graph failed: {str(error).splitlines()[0][:160]}") from error
+    session = onnx_graph.session(graph, schemes.grow(_tensors(load, weights)), threads)
+    return lambda batch: session.run(None, {onnx_graph.INPUT: batch})[0]
 
 
-_RUNTIMES: dict[str, type[_Torch] | type[_Onnx]] = {"torch": _Torch, "onnxruntime": _Onnx}
+_RUNTIMES: dict[str, Callable[[bytes, bytes, int], Forward]] = {"torch": _torch, "onnxruntime": _onnx}
 
 
 def _tensors(reader: Any, weights: bytes) -> dict[str, Any]:

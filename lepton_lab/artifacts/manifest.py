@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import datetime
-from importlib import metadata
 from math import prod
 from typing import TYPE_CHECKING, Any
 
-from ..answers import class_axis
+from ..answers import class_axis, named
+from ..host import version
 from .about import DTYPES
 
 if TYPE_CHECKING:
@@ -37,19 +37,15 @@ def build(
 
     Parameters
     ----------
-    about
-        What is known of the model.
-    scheme, runtime, keep
-        How it is stored and run; layers left in floats.
     figures
         Counted: parameters, multiply_adds (of one sample).
     check
-        What it computed from the made-up samples where it was written.
+        Scores of the made-up samples (N, ...) that it computed where it was written.
     error
-        Largest difference between that and the module's own output.
+        Largest difference between those and the module's own.
     """
     return {
-        "lab": _version(),
+        "lab": version("lepton-lab") or "0",
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "model": about.model,
         "parent": about.parent,
@@ -97,6 +93,16 @@ def check(manifest: dict[str, Any]) -> None:
         raise ValueError("its manifest lacks the scores to check it by")
 
 
+def predictions(scores: Any, manifest: dict[str, Any]) -> Any:
+    """The labels of the highest scores, as `answers.named` gives them; of a model without labels the scores."""
+    import numpy as np
+
+    scores = np.asarray(scores)
+    if not (labels := manifest["labels"]):
+        return scores
+    return named(scores, labels, manifest["output"]["shape"], tokens=manifest["input"]["dtype"] == "int64")
+
+
 def _sizes(shape: Any, least: int) -> list[int]:
     if not isinstance(shape, list) or not all(isinstance(size, int) and size >= least for size in shape):
         raise ValueError("its manifest tells a shape that is none")
@@ -108,10 +114,3 @@ def _preprocessing(about: About) -> dict[str, Any]:
     if about.dtype != "uint8":
         return {"done": "nothing"}
     return {"done": "(x / 255 - mean) / std", "mean": list(about.mean or (0.0,)), "std": list(about.std or (1.0,))}
-
-
-def _version() -> str:
-    try:
-        return metadata.version("lepton-lab")
-    except metadata.PackageNotFoundError:  # run from a source tree
-        return "0"

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import re
+from math import prod
 from typing import TYPE_CHECKING, Any
 
-from ..errors import LabError, needs
+import onnx
+import onnxruntime
+from google.protobuf.message import DecodeError
+from onnx import numpy_helper
+
+from ..errors import LabError
 from ..switches import ERRORS, quiet
+from .schemes import LARGE
 
 if TYPE_CHECKING:
     import numpy as np
-    import onnx
     from torch.export import ExportedProgram
 
 OPSET = 20
 INPUT, OUTPUT = "samples", "scores"
 DISABLED = ["QDQPropagationTransformer"]  # it moves rounding from where the quantizer placed it (see `_shallow` there)
-LARGE = 64  # numbers: smaller tensors stay in the graph, where they are deflated
 SCOPES = "pkg.torch.onnx.name_scopes"
 
 
@@ -44,19 +49,22 @@ def from_program(program: ExportedProgram, model: str) -> onnx.ModelProto:
 
 def _why(error: BaseException, model: str) -> str:
     """The sentence on a model that does not export, with the operator's name."""
-    operator = ""
-    seen: BaseException | None = error
-    while seen is not None and not operator:
-        match = re.search(r"No ONNX function found for <OpOverload\(op='([\w.]+)'", str(seen))
-        operator = match[1] if match else ""
-        seen = seen.__cause__
-    if operator:
-        return (
-            f"model={model!r}: operator {operator} has no counterpart in ONNX; write it with runtime='torch' (or "
-            "export it with format='torch'), or compute the same from other operators"
-        )
+    cause: BaseException | None = error
+    while cause is not None:
+        if match := re.search(r"No ONNX function found for <OpOverload\(op='([\w.]+)'", str(cause)):
+            return (
+                f"model={model!r}: operator {match[1]} has no counterpart in ONNX; write it with runtime='torch' (or "
+                "export it with format='torch'), or compute the same from other operators"
+            )
+        cause = cause.__cause__
     first = next(filter(None, map(str.strip, str(error.__cause__ or error).splitlines())), type(error).__name__)
     return f"model={model!r}: does not export to ONNX ({first[:160].rstrip('.')}); write it with runtime='torch'"
+
+
+def reader(graph: onnx.GraphProto, name: str) -> onnx.NodeProto | None:
+    """The node that takes a value, where there is just one."""
+    readers = [node for node in graph.node if name in node.input]
+    return readers[0] if len(readers) == 1 else None
 
 
 def drop_unused(model: onnx.ModelProto) -> None:
@@ -71,7 +79,7 @@ def slim(model: onnx.ModelProto) -> None:
     graph = model.graph
     assert not any(a.HasField("g") or a.graphs for n in graph.node for a in n.attribute), "names of subgraphs"
     public = {v.name for v in (*graph.input, *graph.output)}
-    public |= {t.name for t in graph.initializer if _count(t) >= LARGE}
+    public |= {t.name for t in graph.initializer if prod(t.dims) >= LARGE}
     names: dict[str, str] = {"": ""}
 
     def short(name: str) -> str:
@@ -80,23 +88,17 @@ def slim(model: onnx.ModelProto) -> None:
     for node in graph.node:
         node.input[:], node.output[:] = map(short, node.input), map(short, node.output)
         node.name = ""
-        node.doc_string = ""
-        del node.metadata_props[:]
     for tensor in graph.initializer:
         tensor.name = short(tensor.name)
-        tensor.doc_string = ""
-        del tensor.metadata_props[:]
+    for part in (*graph.node, *graph.initializer, *graph.input, *graph.output, graph, model):
+        part.doc_string = ""
+        del part.metadata_props[:]
     del graph.value_info[:]
     del graph.quantization_annotation[:]
-    del graph.metadata_props[:]
-    del model.metadata_props[:]
-    for value in (*graph.input, *graph.output):
-        del value.metadata_props[:]
-    graph.name, graph.doc_string = "model", ""
-    used = {n.domain for n in graph.node} | {""}
-    kept_sets = [s for s in model.opset_import if s.domain in used]
-    del model.opset_import[:]
-    model.opset_import.extend(kept_sets)
+    graph.name = "model"
+    domains = {node.domain for node in graph.node} | {""}
+    for operators in [operators for operators in model.opset_import if operators.domain not in domains]:
+        model.opset_import.remove(operators)
 
 
 def split(model: onnx.ModelProto) -> tuple[bytes, dict[str, np.ndarray], dict[str, int]]:
@@ -105,18 +107,14 @@ def split(model: onnx.ModelProto) -> tuple[bytes, dict[str, np.ndarray], dict[st
 
     In the graph each is marked as external data of the same name.
     """
-    import onnx
-    from onnx import numpy_helper
-
     light = onnx.ModelProto()
     light.CopyFrom(model)
     weights: dict[str, np.ndarray] = {}
     for tensor in light.graph.initializer:
-        if _count(tensor) < LARGE:
+        if prod(tensor.dims) < LARGE:
             continue
         weights[tensor.name] = numpy_helper.to_array(tensor)
-        tensor.ClearField("raw_data")
-        for field in ("float_data", "int32_data", "int64_data"):
+        for field in ("raw_data", "float_data", "int32_data", "int64_data"):
             tensor.ClearField(field)
         tensor.data_location = onnx.TensorProto.EXTERNAL
         del tensor.external_data[:]
@@ -127,26 +125,21 @@ def split(model: onnx.ModelProto) -> tuple[bytes, dict[str, np.ndarray], dict[st
 
 def session(graph: bytes, weights: dict[str, np.ndarray], threads: int = 0) -> Any:
     """
-    An ONNX Runtime session of a graph from a file that nobody vouches for.
+    An ONNX Runtime session of a graph from a file that nobody vouches for; `threads` of 0 are all cores.
 
     Raises
     ------
     LabError
         If the graph holds what an artifact may not, or ONNX Runtime refuses it.
     """
-    needs("runtime='onnxruntime'", "onnxruntime", "onnx")
-    import onnx
-    import onnxruntime
-    from google.protobuf.message import DecodeError
-
     try:
         model = onnx.ModelProto.FromString(graph)
     except DecodeError:
         raise LabError("its graph is no ONNX model") from None
     needed = _checked(model)
     for tensor in needed:
-        held = weights.get(tensor.name)
-        if held is None or held.shape != tuple(tensor.dims) or held.dtype != _numpy(tensor.data_type):
+        weight, dtype = weights.get(tensor.name), onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
+        if weight is None or weight.shape != tuple(tensor.dims) or weight.dtype != dtype:
             raise LabError(f"its weights lack {tensor.name[:60]!r} as the graph wants it")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
@@ -155,19 +148,17 @@ def session(graph: bytes, weights: dict[str, np.ndarray], threads: int = 0) -> A
     if values:
         options.add_external_initializers([t.name for t in needed], values)
     try:
-        made = onnxruntime.InferenceSession(
+        running = onnxruntime.InferenceSession(
             graph, options, providers=["CPUExecutionProvider"], disabled_optimizers=DISABLED
         )
     except Exception as error:
         raise LabError(f"ONNX Runtime can't run its graph: {str(error).splitlines()[0][:160]}") from None
-    made.held = values  # lives as long as the session, which looks into it
-    return made
+    running.held = values  # lives as long as the session, which looks into it
+    return running
 
 
 def _checked(model: onnx.ModelProto) -> list[onnx.TensorProto]:
     """The initializers that come from the file of weights; nothing else may come from outside of the graph."""
-    import onnx
-
     external = onnx.TensorProto.EXTERNAL
     if model.functions or model.graph.sparse_initializer or model.training_info:
         raise LabError("its graph holds functions, which an artifact may not")
@@ -183,15 +174,3 @@ def _checked(model: onnx.ModelProto) -> list[onnx.TensorProto]:
             if attribute.t.data_location == external or any(t.data_location == external for t in attribute.tensors):
                 raise LabError("its graph names a file outside of it, which an artifact may not")
     return [tensor for tensor in model.graph.initializer if tensor.data_location == external]
-
-
-def _numpy(kind: int) -> Any:
-    import onnx
-
-    return onnx.helper.tensor_dtype_to_np_dtype(kind)
-
-
-def _count(tensor: onnx.TensorProto) -> int:
-    from math import prod
-
-    return prod(tensor.dims)

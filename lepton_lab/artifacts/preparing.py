@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..compressors.layers import copied, parametrized, unparametrized
+from ..datasets import scaling
 from ..errors import LabError, SpecError
 from ..switches import no_fastpath, quiet
 
@@ -25,8 +26,8 @@ class Prepared(nn.Module):
     """
     Raw samples -> what the model was trained on -> its scores in float32.
 
-    As `feeding` does it: uint8 is scaled to (x / 255 - mean) / std by channel, tokens and floats stay as they are. A
-    model of other numbers than float32 gets samples in its own, where it takes no others.
+    As training does it (`engine.feed`): uint8 is scaled to (x / 255 - mean) / std by channel, tokens and floats stay as
+    they are. A model of other numbers than float32 gets samples in its own, where it takes no others.
 
     Parameters
     ----------
@@ -41,7 +42,8 @@ class Prepared(nn.Module):
 
     def __init__(self, module: nn.Module, about: About, dtype: torch.dtype | None = None) -> None:
         super().__init__()
-        module = getattr(module, "module", module) if _wrapped(module) else module
+        if isinstance(module, nn.parallel.DistributedDataParallel):
+            module = module.module
         module = copied(module).to("cpu").eval()
         if dtype is not None:
             module = unparametrized(module)
@@ -51,16 +53,11 @@ class Prepared(nn.Module):
         self.scaled, self.dtype = about.dtype == "uint8", dtype
         self.scale: Any
         self.shift: Any
-        if self.scaled and (len(set(about.mean)) > 1 or len(set(about.std)) > 1):
-            mean, std = (
-                torch.tensor(v, dtype=torch.float64).view(-1, *[1] * (len(about.shape) - 1))
-                for v in (about.mean, about.std)
-            )
-            self.register_buffer("scale", (1 / (255 * std)).float())
-            self.register_buffer("shift", (mean / std).float())
-        else:
-            mean_, std_ = (about.mean[0], about.std[0]) if about.mean else (0.0, 1.0)
-            self.scale, self.shift = 1 / (255 * std_), mean_ / std_
+        for name, value in zip(("scale", "shift"), scaling(about.mean, about.std, len(about.shape)), strict=True):
+            if isinstance(value, Tensor):
+                self.register_buffer(name, value)
+            else:
+                setattr(self, name, value)
         self.takes = torch.float32
         if about.dtype != "int64":
             self.takes = self._takes(about)
@@ -109,13 +106,13 @@ def scores(module: Prepared, about: About) -> Tensor:
         try:
             output = module(about.samples(HELD))
         except Exception as error:
-            half = module.dtype == torch.bfloat16
-            what = "in bfloat16" if half else f"samples of shape {about.shape} and dtype {about.dtype}"
-            hint = (
-                "take another scheme, or make the tensors in its forward of the dtype of what came in"
-                if half
-                else "give the shape and dtype that it was trained on"
+            what, hint = (
+                f"samples of shape {about.shape} and dtype {about.dtype}",
+                "give the shape and dtype that it was trained on",
             )
+            if module.dtype == torch.bfloat16:
+                what = "in bfloat16"
+                hint = "take another scheme, or make the tensors in its forward of the dtype of what came in"
             raise SpecError(f"model={about.model!r}: can't compute {what}: {_first_line(error)}; {hint}") from error
     if not isinstance(output, Tensor) or output.is_complex():
         kind = "complex numbers" if isinstance(output, Tensor) else f"a {type(output).__name__}"
@@ -128,12 +125,7 @@ def scores(module: Prepared, about: About) -> Tensor:
 
 def floats(own: Prepared, about: About) -> Prepared:
     """
-    A module as fp32 holds it: in 32-bit floats, or in its own numbers where those compute something else.
-
-    Parameters
-    ----------
-    own
-        The module as the user has it; returned itself where nothing in it is to be changed.
+    A module as fp32 holds it: in 32-bit floats, or as the user has it where those would compute something else.
 
     Raises
     ------
@@ -169,13 +161,11 @@ def hold(got: np.ndarray, own: Prepared, about: About, what: str, dtype: torch.d
     Parameters
     ----------
     got
-        The scores, (HELD, ...).
+        The scores, (HELD, ...), of what `what` names.
     own
-        What computes the module's own: as the user has it, or as `floats` has found it to be the same.
-    what
-        Computed them; for the sentence.
+        The module as the user has it, or as `floats` found it to be the same.
     dtype
-        Numbers that it computed with, where they are coarser than the module's.
+        Numbers that were computed with, where they are coarser than the module's.
 
     Raises
     ------
@@ -201,21 +191,16 @@ def traced(module: Prepared, about: About) -> torch.export.ExportedProgram:
         What `scores` raises, and where the module can't be seen as one program.
     """
     scores(module, about)
-    with torch.no_grad(), quiet():
+    batch = {0: torch.export.Dim("batch")}
+    with torch.no_grad(), quiet(), no_fastpath():
         try:
-            batch = {0: torch.export.Dim("batch")}
-            with no_fastpath():
-                return torch.export.export(module, (about.samples(HELD),), dynamic_shapes=(batch,))
+            return torch.export.export(module, (about.samples(HELD),), dynamic_shapes=(batch,))
         except Exception as error:
             raise LabError(
                 f"model={about.model!r}: torch.export can't follow its forward for any batch size: "
                 f"{_first_line(error)}; take out what depends on the values, or on a fixed batch size, as len(x) does "
                 "and x.shape[0] does not"
             ) from error
-
-
-def _wrapped(module: nn.Module) -> bool:
-    return isinstance(module, nn.parallel.DistributedDataParallel)
 
 
 def _first_line(error: Exception) -> str:

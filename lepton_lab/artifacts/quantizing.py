@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-import contextlib
+import ast
 import os
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import onnx
+from onnx import helper
+from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_dynamic, quantize_static
+from onnxruntime.quantization.shape_inference import quant_pre_process
+
 from ..disks import remedy, why
 from ..errors import LabError, SpecError
 from ..switches import quiet
-from .onnx_graph import INPUT, OUTPUT, SCOPES, drop_unused
+from .folding import take_integers
+from .onnx_graph import INPUT, OUTPUT, SCOPES, reader
 from .schemes import SHALLOW
 
 if TYPE_CHECKING:
     import numpy as np
-    import onnx
 
     from .about import About
 
@@ -44,63 +49,52 @@ def static(
         In 32-bit floats.
     calibration
         Raw samples (N, *shape) that are like those to come.
-    about
-        How samples are scaled.
     keep
         Names of layers that stay in floats.
     elsewhere
-        Whether it must be fast in a session that is not ours (see `onnx_graph.session`).
+        Whether it must be fast in a session that is not ours (see `_shallow`).
 
     Returns
     -------
     tuple
         The graph, and the names of the weights of layers that stay in floats.
-    """
-    from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
+    Raises
+    ------
+    SpecError, LabError
+        If a layer of `keep` is not there, or no file can be written on the way.
+    """
     convolutional = any(node.op_type == "Conv" for node in model.graph.node)
     options: dict[str, Any] = {"MatMulConstBOnly": True, "QuantizeBias": False}
     if not convolutional:
         options["OpTypesToExcludeOutputQuantization"] = PRODUCTS
     model = _preprocessed(_named(model))
     excluded = _excluded(model, keep) + _shallow(model, elsewhere)
-    with quiet(), _scratch() as path:
-        quantize_static(
-            model,
-            path,
-            _Reader(calibration),
-            quant_format=QuantFormat.QDQ,
-            op_types_to_quantize=[*HEAVY, *BETWEEN] if convolutional else PRODUCTS,
-            per_channel=True,
-            activation_type=QuantType.QUInt8,
-            weight_type=QuantType.QInt8,
-            nodes_to_exclude=excluded,
-            calibrate_method=CalibrationMethod.MinMax,
-            extra_options=options,
-        )
-        made = _read(path)
-    _float_scores(made)
-    _integer_samples(made, about)
-    return made, _weights(made, excluded)
+    quantized = _written(
+        quantize_static,
+        model,
+        calibration_data_reader=_Reader(calibration),
+        quant_format=QuantFormat.QDQ,
+        op_types_to_quantize=[*HEAVY, *BETWEEN] if convolutional else PRODUCTS,
+        per_channel=True,
+        activation_type=QuantType.QUInt8,
+        weight_type=QuantType.QInt8,
+        nodes_to_exclude=excluded,
+        calibrate_method=CalibrationMethod.MinMax,
+        extra_options=options,
+    )
+    _float_scores(quantized)
+    take_integers(quantized, about)
+    return quantized, _weights(quantized, excluded)
 
 
 def dynamic(model: onnx.ModelProto, keep: Iterable[str] = ()) -> tuple[onnx.ModelProto, set[str]]:
     """As `static`, for products with weights alone, whose activations are scaled batch by batch."""
-    from onnxruntime.quantization import QuantType, quantize_dynamic
-
     model = _preprocessed(_named(model))
     excluded = _excluded(model, keep)
-    with quiet(), _scratch() as path:
-        quantize_dynamic(
-            model,
-            path,
-            op_types_to_quantize=PRODUCTS,
-            per_channel=True,
-            weight_type=QuantType.QInt8,
-            nodes_to_exclude=excluded,
-        )
-        made = _read(path)
-    return made, _weights(made, excluded)
+    how = {"op_types_to_quantize": PRODUCTS, "per_channel": True, "weight_type": QuantType.QInt8}
+    quantized = _written(quantize_dynamic, model, nodes_to_exclude=excluded, **how)
+    return quantized, _weights(quantized, excluded)
 
 
 class _Reader:
@@ -114,12 +108,13 @@ class _Reader:
         return None if batch is None else {INPUT: batch}
 
 
-@contextlib.contextmanager
-def _scratch() -> Iterator[Path]:
-    """A file for a while, since the quantizer writes what it makes."""
+def _written(step: Callable[..., object], model: onnx.ModelProto, **options: Any) -> onnx.ModelProto:
+    """What a step of ONNX Runtime makes of a graph: it writes a file."""
     try:
-        with tempfile.TemporaryDirectory() as folder:
-            yield Path(folder) / "model.onnx"
+        with tempfile.TemporaryDirectory() as folder, quiet():
+            path = Path(folder) / "model.onnx"
+            step(model, path, **options)
+            return onnx.load(path)
     except OSError as error:
         place = Path(tempfile.tempdir or os.environ.get("TMPDIR") or "/tmp")  # it may be that none can be had
         raise LabError(
@@ -128,18 +123,8 @@ def _scratch() -> Iterator[Path]:
         ) from None
 
 
-def _read(path: Path) -> onnx.ModelProto:
-    import onnx
-
-    return onnx.load(path)
-
-
 def _named(model: onnx.ModelProto) -> onnx.ModelProto:
     """A copy whose nodes are named after the layer that they come from, so that they can be told apart later."""
-    import ast
-
-    import onnx
-
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     for i, node in enumerate(copy.graph.node):
@@ -151,35 +136,25 @@ def _named(model: onnx.ModelProto) -> onnx.ModelProto:
 
 def _preprocessed(model: onnx.ModelProto) -> onnx.ModelProto:
     """The graph with constants folded and shapes known, which the quantizer wants."""
-    from onnxruntime.quantization.shape_inference import quant_pre_process
-
-    with quiet(), _scratch() as path:
-        try:
-            quant_pre_process(model, path)
-        except OSError:
-            raise
-        except Exception:  # it can't follow some shapes; the rest of its work is still of use
-            quant_pre_process(model, path, skip_symbolic_shape=True)
-        return _read(path)
+    try:
+        return _written(quant_pre_process, model)
+    except LabError:
+        raise
+    except Exception:  # it can't follow some shapes; the rest of its work is still of use
+        return _written(quant_pre_process, model, skip_symbolic_shape=True)
 
 
 def _excluded(model: onnx.ModelProto, keep: Iterable[str]) -> list[str]:
-    """
-    Names of the nodes of some layers.
-
-    Raises
-    ------
-    SpecError
-        If a name is not that of a layer with a product or a convolution.
-    """
-    heavy = [n for n in model.graph.node if n.op_type in HEAVY and _has_weights(n, model)]
-    layers = list(dict.fromkeys(n.name.split("/")[0] for n in heavy))
+    """Names of the nodes of some layers; refused where one has no product or convolution."""
+    constants = {tensor.name for tensor in model.graph.initializer}
+    heavy = [node.name for node in model.graph.node if node.op_type in HEAVY and node.input[1] in constants]
     nodes = []
-    for name in keep:
-        of = [n.name for n in heavy if n.name.split("/")[0] == name or n.name.startswith(f"{name}.")]
-        if not of:
-            raise SpecError(f"keep={name!r}: is no layer that is quantized (known: {', '.join(layers)})")
-        nodes += of
+    for layer in keep:
+        of_layer = [name for name in heavy if name.startswith((f"{layer}/", f"{layer}."))]
+        if not of_layer:
+            layers = ", ".join(dict.fromkeys(name.split("/")[0] for name in heavy))
+            raise SpecError(f"keep={layer!r}: is no layer that is quantized (known: {layers})")
+        nodes += of_layer
     return nodes + [f"{name}_MatMul" for name in nodes]  # what the dynamic quantizer makes of Gemm
 
 
@@ -196,14 +171,12 @@ def _shallow(model: onnx.ModelProto, elsewhere: bool) -> list[str]:
     slowest kernel it has. Our own sessions leave that out; elsewhere an absolute value after the pooling is in the way,
     which changes nothing of what ReLU left.
     """
-    from onnx import helper
-
     graph = model.graph
     sizes = {tensor.name: prod(tensor.dims[1:]) for tensor in graph.initializer}
     names: list[str] = []
     for conv in [node for node in graph.node if node.op_type == "Conv" and sizes.get(node.input[1], SHALLOW) < SHALLOW]:
         chain = [conv]
-        while (after := _only_user(graph, chain[-1])) is not None and after.op_type in ("Relu", "MaxPool"):
+        while (after := reader(graph, chain[-1].output[0])) is not None and after.op_type in ("Relu", "MaxPool"):
             chain.append(after)
         if chain[-1].op_type == "MaxPool" and any(node.op_type == "Relu" for node in chain):
             names += [node.name for node in chain]
@@ -217,16 +190,6 @@ def _shallow(model: onnx.ModelProto, elsewhere: bool) -> list[str]:
     return names
 
 
-def _only_user(graph: onnx.GraphProto, node: onnx.NodeProto) -> onnx.NodeProto | None:
-    """The node that alone takes the output of another."""
-    users = [other for other in graph.node if node.output[0] in other.input]
-    return users[0] if len(users) == 1 else None
-
-
-def _has_weights(node: onnx.NodeProto, model: onnx.ModelProto) -> bool:
-    return any(tensor.name == node.input[1] for tensor in model.graph.initializer)
-
-
 def _weights(model: onnx.ModelProto, nodes: list[str]) -> set[str]:
     """Names of what some nodes take."""
     return {name for node in model.graph.node if node.name in nodes for name in node.input}
@@ -235,65 +198,12 @@ def _weights(model: onnx.ModelProto, nodes: list[str]) -> set[str]:
 def _float_scores(model: onnx.ModelProto) -> None:
     """Take out the last rounding: scores in 256 steps would tie."""
     graph = model.graph
-    made = {name: node for node in graph.node for name in node.output}
-    last = made.get(OUTPUT)
-    if last is None or last.op_type != "DequantizeLinear":
+    makers = {name: node for node in graph.node for name in node.output}
+    last = makers.get(OUTPUT)
+    rounded = makers.get(last.input[0]) if last is not None and last.op_type == "DequantizeLinear" else None
+    if last is None or rounded is None or rounded.op_type != "QuantizeLinear" or not reader(graph, rounded.input[0]):
         return
-    rounded = made.get(last.input[0])
-    if rounded is None or rounded.op_type != "QuantizeLinear":
-        return
-    source = made[rounded.input[0]]
-    if any(rounded.input[0] in node.input for node in graph.node if node is not rounded):
-        return
+    source = makers[rounded.input[0]]
     source.output[list(source.output).index(rounded.input[0])] = OUTPUT
     graph.node.remove(last)
     graph.node.remove(rounded)
-
-
-def _integer_samples(model: onnx.ModelProto, about: About) -> None:
-    """
-    Take uint8 samples as the integers that they are, where one scale and shift holds for all of them.
-
-    QuantizeLinear(x * scale - shift), with that same scale and the zero point round(shift / scale), gives x again, as
-    the shift's rest is below half a step: so neither is computed, and the first layer reads what came in.
-    """
-    import numpy as np
-    from onnx import helper, numpy_helper
-
-    if about.dtype != "uint8":
-        return
-    graph = model.graph
-    constants = {tensor.name: tensor for tensor in graph.initializer}
-    path: list[onnx.NodeProto] = []
-    name = INPUT
-    scale = shift = 0.0
-    while not path or path[-1].op_type != "QuantizeLinear":
-        users = [node for node in graph.node if name in node.input]
-        if len(users) != 1 or users[0].op_type not in ("Cast", "Mul", "Sub", "QuantizeLinear"):
-            return
-        node = users[0]
-        if node.op_type == "Cast":
-            if path:
-                return
-            scale = 1.0
-        elif node.op_type != "QuantizeLinear":  # what the model itself does to its inputs counts too
-            if node.input[0] != name or node.input[1] not in constants or prod(constants[node.input[1]].dims) != 1:
-                return
-            value = numpy_helper.to_array(constants[node.input[1]]).item()
-            scale, shift = (scale * value, shift * value) if node.op_type == "Mul" else (scale, shift + value)
-        path.append(node)
-        name = node.output[0]
-    users = [node for node in graph.node if name in node.input]
-    zero = round(shift / scale) if scale > 0 else -1
-    if not 0 <= zero <= 255 or not all(node.op_type == "DequantizeLinear" for node in users):
-        return
-    for title, number in (("samples_scale", np.float32(scale)), ("samples_zero", np.uint8(zero))):
-        graph.initializer.append(numpy_helper.from_array(np.asarray(number), title))
-    at = list(graph.node).index(users[0])
-    for user in users:
-        inputs = [INPUT, "samples_scale", "samples_zero"]
-        graph.node.insert(at, helper.make_node("DequantizeLinear", inputs, user.output))
-        graph.node.remove(user)
-    for node in path:
-        graph.node.remove(node)
-    drop_unused(model)

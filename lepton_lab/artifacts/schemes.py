@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 RUNTIMES = ("torch", "onnxruntime")
 SCALE = ":scale"  # after the name of a weight that is stored as int8: the tensor that gives its values back
 SHALLOW = 64  # products that each output of a convolution adds up: below it, int8_static leaves it in floats
+LARGE = 64  # numbers: a smaller tensor stays in an ONNX graph, where it is deflated
 WORTH = 256  # numbers: a smaller weight saves nothing that its scales don't take again
 
 
@@ -61,14 +62,9 @@ def check(scheme: str, runtime: str) -> str:
 
 def shrink(weights: dict[str, np.ndarray], axes: dict[str, int] | None = None) -> dict[str, np.ndarray]:
     """
-    Matrices and kernels as int8 with a scale for each output channel; all else as it is.
+    Matrices and kernels by name as int8 with a scale for each output channel; all else as it is.
 
-    Parameters
-    ----------
-    weights
-        Arrays by name.
-    axes
-        The axis of output channels where it is not the first.
+    `axes` tells the axis of a weight's output channels where it is not the first.
     """
     import numpy as np
 

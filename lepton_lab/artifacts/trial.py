@@ -32,7 +32,7 @@ def trial(path: Path, calls: int, batch: int, threads: int) -> dict[str, Any]:
 
     begin = time.perf_counter()
     artifact = load(path, threads=threads)
-    seconds = time.perf_counter() - begin
+    loading = time.perf_counter() - begin
     if artifact.runtime == "torch":
         import torch
 
@@ -48,7 +48,7 @@ def trial(path: Path, calls: int, batch: int, threads: int) -> dict[str, Any]:
         artifact(samples)
         times.append(time.perf_counter() - begin)
     return {
-        "load": seconds,
+        "load": loading,
         "same": bool(difference <= CLOSE * max(1e-6, float(abs(expected).max()))),
         "difference": difference,
         "median": median(times),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from ..answers import class_axis
 from ..errors import LabError, SpecError
 from . import container, manifest, schemes
 from .about import About
+from .checking import checked
 
 if TYPE_CHECKING:
     import os
@@ -90,15 +92,13 @@ def write(
             graph, weights = _torch(program, scheme, about)
         else:
             graph, weights = _onnx(program, scheme, about, samples, tuple(keep), plain)
-    draft = manifest.build(about, scheme, chosen, tuple(keep), figures, expected, 0.0)
-    made = Artifact._of(path, draft, graph, weights)
-    got = made.forward(about.samples(HELD).numpy())
+    build = functools.partial(manifest.build, about, scheme, chosen, tuple(keep), figures)
+    draft = Artifact._of(path, build(expected, 0.0), graph, weights)
+    got = draft.forward(about.samples(HELD).numpy())
     if scheme in ("fp32", "bf16"):
         coarse = torch.bfloat16 if scheme == "bf16" else None
         hold(got, own if coarse else plain, about, f"{scheme} under {chosen}", coarse)
-    error = float(abs(got - expected).max())
-    content = manifest.build(about, scheme, chosen, tuple(keep), figures, got, error)
-    container.pack(path, content, graph, weights)
+    container.pack(path, build(got, float(abs(got - expected).max())), graph, weights)
     return Artifact.read(path)
 
 
@@ -152,9 +152,14 @@ def onnx_of(
     elsewhere: bool = False,
 ) -> tuple[onnx.ModelProto, set[str]]:
     """
-    A program as ONNX in a scheme, for sessions of ours or elsewhere; and names of weights that stay in floats.
+    A program as ONNX in a scheme, for sessions of ours or `elsewhere`; and names of weights that stay in floats.
 
-    Before its numbers are made smaller it is held to what `floats` gave, `plain`.
+    Before its numbers are made smaller it is held to `plain`, which `floats` gave.
+
+    Raises
+    ------
+    SpecError, LabError
+        If a layer of `keep` is not there, or the program does not export, run, or compute the same.
     """
     from . import folding, onnx_graph, quantizing
     from .preparing import HELD, hold
@@ -172,13 +177,18 @@ def onnx_of(
     return quantizing.dynamic(model, keep) if scheme == "int8_dynamic" else (model, set())
 
 
-def calibrated(given: Any, about: About) -> np.ndarray:
-    """Calibration samples as an array of what the model takes, or the sentence on what is wrong with them."""
-    from .checking import checked
+def calibrated(samples: Any, about: About) -> np.ndarray:
+    """
+    Calibration samples (N, *shape) as an array of what the model takes.
 
-    if given is None or not len(given):
+    Raises
+    ------
+    SpecError
+        If there are none, or not of its shape, kind and range.
+    """
+    if samples is None or not len(samples):
         raise SpecError("calibration=None: scheme='int8_static' needs raw samples to see how large activations get")
     try:
-        return checked(given, about.shape, about.dtype, about.vocabulary)[0]
+        return checked(samples, about.shape, about.dtype, about.vocabulary)[0]
     except LabError as error:
         raise SpecError(f"calibration: {error}") from None

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from ..files import data_root
 from ..tables import pick
 from . import cifar, idx, text
-from .base import Data, Split, length
+from .base import Data, Split, length, rows, scaling
 from .cifar import cifar10
 from .files import SOURCES, find, require
 from .idx import fashion_mnist, mnist
@@ -28,7 +28,7 @@ from .text import pydocs, tinyshakespeare
 if TYPE_CHECKING:
     from ..spec import Spec
 
-__all__ = ["DATASETS", "SOURCES", "Data", "Split", "check", "from_user", "length", "load", "usual"]
+__all__ = ["DATASETS", "SOURCES", "Data", "Split", "check", "from_user", "length", "load", "rows", "scaling", "usual"]
 
 DATASETS: dict[str, Callable[..., Data]] = {
     "digits": digits,

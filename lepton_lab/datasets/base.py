@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, Union
 
@@ -66,6 +66,33 @@ def length(part: Any) -> int:
     if part is None:
         return 0
     return len(part[0]) if isinstance(part, tuple) else len(part)
+
+
+def rows(split: Split, places: Iterable[int]) -> tuple[Tensor, Tensor]:
+    """Samples (N, ...) and targets (N, ...) of a split of Data at some places, as the data set has them."""
+    import torch
+
+    if isinstance(split, tuple):
+        index = torch.tensor([*places])
+        return split[0][index], split[1][index]
+    pairs = [split[place] for place in places]
+    x, y = (torch.stack([torch.as_tensor(part) for part in parts]) for parts in zip(*pairs, strict=True))
+    return x, y
+
+
+def scaling(mean: tuple[float, ...], std: tuple[float, ...], dims: int) -> tuple[Tensor | float, Tensor | float]:
+    """
+    Scale and shift with (x / 255 - mean) / std = x * scale - shift, for pixels of so many dimensions a sample.
+
+    Numbers where all channels are alike, else tensors by channel (C, 1, ...) in float32.
+    """
+    import torch
+
+    if len(set(mean)) < 2 and len(set(std)) < 2:
+        center, spread = (mean[0], std[0]) if mean else (0.0, 1.0)
+        return 1 / (255 * spread), center / spread
+    centers, spreads = (torch.tensor(v, dtype=torch.float64).view(-1, *[1] * (dims - 1)) for v in (mean, std))
+    return (1 / (255 * spreads)).float(), (centers / spreads).float()
 
 
 def holds(shape: tuple[int, ...], classes: int, vocabulary: int = 0) -> Callable[[Any], Any]:

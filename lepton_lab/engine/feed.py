@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..answers import labels
-from ..datasets import length
+from ..datasets import length, scaling
 from ..host import cores
 from ..spec import Spec, micro_samples, step_samples
 from .loading import load
@@ -46,6 +46,8 @@ class Feed:
     """
 
     def __init__(self, part: Any, data: Data, spec: Spec, strategy: Single) -> None:
+        import torch
+
         self.spec, self.strategy = spec, strategy
         self.device = strategy.device
         self.tensors: tuple[Tensor, Tensor] | None = None
@@ -57,7 +59,10 @@ class Feed:
             self.dataset = part
         self._tokens = data.vocabulary > 0
         self._dtype = _weights(strategy)
-        self._scale = _scaling(data, self.device)
+        self._scale: list[Any] = [
+            value.to(self.device) if isinstance(value, torch.Tensor) else value
+            for value in scaling(data.mean, data.std, len(data.shape))
+        ]
         micro = -(-spec.batch_size // spec.accumulate)
         elements = max(math.prod(data.shape) * max(data.vocabulary, 1), 1)
         self.eval_batch = max(micro, min(1024, EVAL_ELEMENTS // elements))
@@ -172,18 +177,3 @@ def alone(spec: Spec, n: int, parts: int) -> bool:
         if any(0 < micro < 2 * parts for micro in (min(size, step), step % size)):
             return True
     return False
-
-
-def _scaling(data: Data, device: torch.device) -> tuple[Any, Any]:
-    """Scale and shift with (x / 255 - mean) / std = x * scale - shift; numbers where there is one channel."""
-    import torch
-
-    if not data.mean:
-        return 1 / 255, 0.0
-    mean, std = (
-        torch.tensor(v, dtype=torch.float64).view(-1, *[1] * (len(data.shape) - 1)) for v in (data.mean, data.std)
-    )
-    scale, shift = 1 / (255 * std), mean / std
-    if scale.numel() == 1:
-        return scale.item(), shift.item()
-    return scale.float().to(device), shift.float().to(device)

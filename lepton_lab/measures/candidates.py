@@ -12,12 +12,15 @@ from typing import TYPE_CHECKING
 
 from ..artifacts import About, Artifact, write
 from ..errors import LabError
+from ..host import processor
 
 if TYPE_CHECKING:
     import numpy as np
     from torch import nn
 
 BF16 = ("amx_bf16", "avx512_bf16")  # what a processor says that multiplies in bfloat16
+TRAINED_ON = "dense, trained on as long"
+"""Name of the control among the peers."""
 
 
 @dataclass
@@ -49,14 +52,7 @@ def of_artifact(artifact: Artifact, threads: int, name: str = "", of: str = "") 
 
 
 def of_module(module: nn.Module, about: About, name: str, how: str = "eager") -> Candidate:
-    """
-    A module, eager, compiled or in bfloat16.
-
-    Parameters
-    ----------
-    how
-        "eager", "compiled" or "bf16".
-    """
+    """A module; `how` it computes is "eager", "compiled" or "bf16"."""
     import torch
     from safetensors.torch import save
 
@@ -81,23 +77,11 @@ def of_module(module: nn.Module, about: About, name: str, how: str = "eager") ->
     )
 
 
-TRAINED_ON = "dense, trained on as long"
-
-
 def peers(dense: nn.Module, about: About, threads: int, control: nn.Module | None = None) -> list[Candidate]:
     """
     What a compressed model must be compared with: the dense one under everything that makes it fast here.
 
-    Parameters
-    ----------
-    dense
-        The model that was compressed.
-    about
-        What its samples are.
-    threads
-        That ONNX Runtime computes with.
-    control
-        The dense model trained on for as long as the compressed one was.
+    `control` is the dense model trained on for as long as the compressed one was, `threads` are ONNX Runtime's.
     """
     candidates = [of_module(dense, about, "dense, eager")]
     if shutil.which(os.environ.get("CXX", "g++")):  # as torch.compile looks for it
@@ -117,8 +101,4 @@ def peers(dense: nn.Module, about: About, threads: int, control: nn.Module | Non
 
 def has_bf16() -> bool:
     """Whether this machine's processor multiplies in bfloat16."""
-    try:
-        flags = next(line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("flags"))
-    except (OSError, StopIteration):
-        return False
-    return any(name in flags.split() for name in BF16)
+    return not {*BF16}.isdisjoint(processor("flags").split())

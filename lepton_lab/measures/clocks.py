@@ -6,9 +6,10 @@ import ctypes
 import gc
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
+
+from ..switches import switched
 
 CLEAR, STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
 AGAIN = 4
@@ -27,12 +28,10 @@ def in_turn(
 
     Parameters
     ----------
-    calls
-        Each a forward pass.
     repeats, warmup
         Rounds that are timed, and rounds before.
     done
-        Called with the number of rounds that are done, before each and between what is timed.
+        Called before each round with the number of those that are done.
 
     Returns
     -------
@@ -45,7 +44,8 @@ def in_turn(
             call()
     seconds: list[list[float]] = [[] for _ in calls]
     busy = [0.0] * len(calls)
-    with _uncollected():
+    gc.collect()
+    with switched(gc.isenabled, _collecting, False):
         for turn in range(repeats):
             done(warmup + turn)
             for i, call in enumerate(calls):
@@ -78,14 +78,6 @@ def _status(name: str) -> int:
     return int(match[1]) * 1024
 
 
-@contextmanager
-def _uncollected() -> Iterator[None]:
-    """A collection in the middle of a forward pass would be counted to it."""
-    enabled = gc.isenabled()
-    gc.collect()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
+def _collecting(enabled: bool) -> None:
+    """Let the garbage collector run or not: in the middle of a forward pass it would be counted to that."""
+    (gc.enable if enabled else gc.disable)()

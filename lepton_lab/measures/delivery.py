@@ -1,4 +1,4 @@
-"""What a chain ends in: one file that loads by itself, and what was measured of it."""
+"""What a chain ends in: one file that loads by itself, and what is measured of it."""
 
 from __future__ import annotations
 
@@ -30,8 +30,7 @@ def deliver(folder: RunFolder, rounds: list[Round], data: Data) -> dict[str, Any
     Returns
     -------
     dict
-        What was measured, as `Measured.to_dict` tells it: "artifact" beside its peers, and "dense", the fastest of
-        those that is the parent's module.
+        `Measured.to_dict()` of "artifact", with its peers, and of "dense", the fastest that is the parent's module.
 
     Raises
     ------
@@ -39,10 +38,10 @@ def deliver(folder: RunFolder, rounds: list[Round], data: Data) -> dict[str, Any
         If the module can't be written, in one sentence.
     """
     spec, path = folder.spec, folder.path / ARTIFACT
-    made = [item.compressor() for item in rounds]
-    student = next((c.student["model"] for c in made if "model" in c.student), spec.model)
+    links = [item.compressor() for item in rounds]
+    student = next((link.student["model"] for link in links if "model" in link.student), spec.model)
     about = artifacts.About.of(data, student, chain=spec.compress, parent=spec.parent)
-    last = made[-1]
+    last = links[-1]
     samples = some(data.train, last.calibration, spec.seed) if last.calibration else None
     module = shipping.kept(place(folder, rounds[-1].number) / DONE)
     file = _written(path, module, about, last.scheme, calibration=samples, keep=last.keep)
@@ -52,8 +51,7 @@ def deliver(folder: RunFolder, rounds: list[Round], data: Data) -> dict[str, Any
     others = [peer for peer in measured.peers if peer.name != TRAINED_ON]
     fastest = min(others, key=lambda peer: peer.latency[largest].median)
     figures = {"artifact": measured.to_dict(), "dense": fastest.to_dict()}
-    in_file = {k: v for k, v in figures["artifact"].items() if k not in ("bytes", "peers")}
-    artifacts.annotate(path, measured=in_file)
+    artifacts.annotate(path, measured={k: v for k, v in figures["artifact"].items() if k not in ("bytes", "peers")})
     figures["artifact"]["bytes"] = path.stat().st_size  # with these figures in it
     return figures
 
@@ -69,14 +67,14 @@ def rehearse(folder: RunFolder, rounds: list[Round], data: Data) -> None:
     LabError
         What `deliver` would raise.
     """
-    made = [item.compressor() for item in rounds]
-    if not folder.spec.model.startswith(CELL) or any(c.student for c in made):
+    links = [item.compressor() for item in rounds]
+    if not folder.spec.model.startswith(CELL) or any(link.student for link in links):
         return
-    scheme = made[-1].scheme
-    runtimes = artifacts.SCHEMES[scheme].runtimes
-    scheme = "fp32" if artifacts.SCHEMES[scheme].calibrated else scheme
+    last = artifacts.SCHEMES[links[-1].scheme]
+    scheme = "fp32" if last.calibrated else links[-1].scheme
+    about = artifacts.About.of(data, folder.spec)
     with tempfile.TemporaryDirectory() as draft:
-        _written(Path(draft) / ARTIFACT, peers(folder)[0], artifacts.About.of(data, folder.spec), scheme, runtimes)
+        _written(Path(draft) / ARTIFACT, peers(folder)[0], about, scheme, last.runtimes)
 
 
 def _written(

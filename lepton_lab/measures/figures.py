@@ -90,20 +90,18 @@ class Measured:
 
     def rows(self) -> list[dict[str, str]]:
         """A line for it and each peer, in words; the first has the speed-up against the best peer."""
-        return [_row(self, self.speedup), *(_row(peer, None) for peer in self.peers)]
+        return [_row(measured) for measured in (self, *self.peers)]
 
     def how(self) -> str:
         """How it was measured, in a sentence."""
-        c = self.conditions
-        threads = f"{c['threads']} thread{'s' if c['threads'] > 1 else ''}"
-        parts = [
-            f"Medians of {c['repeats']} repeats after {c['warmup']} to warm up, in turn; {threads} of {c['device']}"
-        ]
-        parts += ["; ".join(f"{name} {version}" for name, version in c["versions"].items())]
-        parts += [f"{name} can't be had ({why})" for name, why in c["missing"].items()]
+        facts = self.conditions
+        rounds = f"Medians of {facts['repeats']} repeats after {facts['warmup']} to warm up, in turn"
+        parts = [rounds, f"{facts['threads']} thread{'s' * (facts['threads'] > 1)} of {facts['device']}"]
+        parts += [f"{name} {version}" for name, version in facts["versions"].items()]
+        parts += [f"{name} can't be had ({why})" for name, why in facts["missing"].items()]
         if self.accuracy is not None:
             parts.append(f"accuracy over {self.samples:,} answers, with its Wilson 95 % interval")
-        parts.append(f"energy is an estimate: CPU seconds x {c['watts']:g} W")
+        parts.append(f"energy is an estimate: CPU seconds x {facts['watts']:g} W")
         return "; ".join(parts) + "."
 
     def __str__(self) -> str:
@@ -115,7 +113,7 @@ class Measured:
         return f"{in_html(rows[0], [row.values() for row in rows])}<p>{escaped(self.how())}</p>"
 
 
-def _row(measured: Measured, speedup: Any) -> dict[str, str]:
+def _row(measured: Measured) -> dict[str, str]:
     row = {
         "model": measured.name,
         "parameters": f"{measured.parameters:,}",
@@ -125,13 +123,12 @@ def _row(measured: Measured, speedup: Any) -> dict[str, str]:
     for batch, latency in measured.latency.items():
         row[f"ms, batch {batch}"] = f"{latency.median * 1e3:.3g}"
         row[f"p95 ms, batch {batch}"] = f"{latency.p95 * 1e3:.3g}"
-        ratio = speedup(batch) if speedup else None
+        ratio = measured.speedup(batch)
         row[f"x best peer, batch {batch}"] = f"{ratio:.2f}" if ratio else ""
     row["memory, MB"] = "" if measured.memory is None else f"{measured.memory / 1e6:.1f}"
+    row[MEASURED] = ""
     if measured.accuracy is not None and measured.interval:
         low, high = measured.interval
         row[MEASURED] = f"{measured.accuracy:.4f} ({low:.4f} to {high:.4f})"
-    else:
-        row[MEASURED] = ""
     row["mJ a sample (estimate)"] = f"{measured.joules * 1e3:.3g}"
     return row

@@ -12,7 +12,6 @@ machine names itself; `python -m benchmarks.latency` fits them to the machine at
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,8 +32,16 @@ HEAVY = ("softmax", "gelu", "layer_norm", "tanh", "sigmoid", "exp", "silu", "bat
 FREE: tuple[str, ...] = ("view", "reshape", "t", "transpose", "permute", "expand", "slice", "select", "unsqueeze")
 FREE += ("squeeze", "alias")
 FREE += ("detach", "split", "unbind", "_unsafe_view", "arange", "as_strided", "lift_fresh", "chunk", "empty", "full")
-NAMES: tuple[str, ...] = ("start", "convolutions", "products", "light", "heavy", "conv_work", "narrow_work")
-NAMES += ("ragged_work", "product_work", "conv_numbers", "light_numbers", "heavy_numbers", "weights")
+CALLS = ("start", "convolutions", "products", "light", "heavy")
+"""Of a pass: its start, and how many operators of each kind it has."""
+OF_SAMPLE: tuple[str, ...] = ("conv_work", "narrow_work", "ragged_work", "product_work")
+OF_SAMPLE += ("conv_numbers", "light_numbers", "heavy_numbers")
+"""
+Of a sample: multiply-adds with channels filled up to whole vectors, apart those of convolutions that miss fast kernels;
+and numbers read and written.
+"""
+NAMES = (*CALLS, *OF_SAMPLE, "weights")
+"""What a pass takes time for; last the numbers in the matrices of products, which it reads once."""
 FILE = "latency.json"
 OURS = Path(__file__).with_name(FILE)
 
@@ -44,34 +51,16 @@ class Work:
     """What a forward pass of one sample computes."""
 
     multiply_adds: int = 0
-    calls: dict[str, int] = field(default_factory=lambda: dict.fromkeys(("conv", "product", "light", "heavy"), 0))
-    padded: dict[str, float] = field(
-        default_factory=lambda: dict.fromkeys(("conv", "narrow", "ragged", "product"), 0.0)
-    )
-    """Multiply-adds with channels filled up to whole vectors; apart those of convolutions that miss fast kernels."""
-    numbers: dict[str, float] = field(default_factory=lambda: dict.fromkeys(("conv", "light", "heavy"), 0.0))
-    """Numbers read and written."""
-    weights: float = 0.0
-    """Numbers in the matrices of products, read once a pass."""
+    amounts: dict[str, float] = field(default_factory=lambda: {name: float(name == "start") for name in NAMES})
+    """How much there is of each of NAMES."""
 
     def features(self, batch: int) -> list[float]:
-        """What each of NAMES is multiplied with, at a batch size."""
-        calls, padded, numbers = self.calls, self.padded, self.numbers
-        counts = [1.0, calls["conv"], calls["product"], calls["light"], calls["heavy"]]
-        work = [padded[kind] for kind in ("conv", "narrow", "ragged", "product")]
-        work += [numbers["conv"], numbers["light"], numbers["heavy"]]
-        return [*map(float, counts), *(batch * value for value in work), self.weights]
+        """What each constant of a law is multiplied with, at a batch size: in the order of NAMES."""
+        return [amount * (batch if name in OF_SAMPLE else 1) for name, amount in self.amounts.items()]
 
 
 def work(module: nn.Module, sample: Tensor) -> Work:
-    """
-    What a module computes of one sample (1, *shape): counted on a forward pass.
-
-    Parameters
-    ----------
-    module
-        On the CPU, in eval mode.
-    """
+    """What a module, on the CPU and in eval mode, computes of one sample (1, *shape): counted on a forward pass."""
     from ..artifacts.counting import unfused
 
     counter = _counter()
@@ -88,8 +77,7 @@ def predict(counts: Work, scheme: str, runtime: str, batch: int) -> float | None
 
 def laws() -> dict[str, list[float]]:
     """Constants by scheme and runtime, in the order of NAMES: those that `keep` kept, where it did."""
-    path = home() / FILE
-    return _laws(str(path), path.stat().st_mtime_ns if path.exists() else 0)
+    return read_json(OURS)["laws"] | (read_json(home() / FILE) or {"laws": {}})["laws"]
 
 
 def place() -> str:
@@ -97,19 +85,11 @@ def place() -> str:
     return (read_json(home() / FILE) or read_json(OURS))["place"]
 
 
-@functools.lru_cache(maxsize=4)
-def _laws(path: str, changed: int) -> dict[str, list[float]]:
-    return read_json(OURS)["laws"] | (read_json(Path(path)) or {"laws": {}})["laws"]
-
-
 def fit(rows: list[tuple[list[float], float]]) -> list[float]:
     """
     Constants, none below 0, whose predictions have the least squared error relative to what was measured.
 
-    Parameters
-    ----------
-    rows
-        Features and measured seconds.
+    Each row holds features, as `Work.features` gives them, and seconds.
     """
     import numpy as np
     from scipy.optimize import nnls
@@ -153,8 +133,8 @@ def _counter() -> Any:
                 kind = "heavy" if any(word in name for word in HEAVY) else "light"
                 first = output[0] if isinstance(output, tuple) else output
                 if hasattr(first, "numel") and first.numel() > 1:
-                    self.work.calls[kind] += 1
-                    self.work.numbers[kind] += first.numel()
+                    self.work.amounts[kind] += 1
+                    self.work.amounts[f"{kind}_numbers"] += first.numel()
             return output
 
     return Counter()
@@ -164,12 +144,11 @@ def _product(counts: Work, left: Tensor, right: Tensor, output: Tensor, batched:
     """(.., M, K) x (.., K, N)."""
     k, n = right.shape[-2:]
     rows = left.numel() // k
-    counts.calls["product"] += 1
     counts.multiply_adds += rows * k * n
-    counts.padded["product"] += rows * _whole(k, SHORT) * _whole(n, VECTOR)
-    counts.numbers["light"] += output.numel()
-    if not batched:
-        counts.weights += right.numel()
+    counts.amounts["products"] += 1
+    counts.amounts["product_work"] += rows * _whole(k, SHORT) * _whole(n, VECTOR)
+    counts.amounts["light_numbers"] += output.numel()
+    counts.amounts["weights"] += 0 if batched else right.numel()
 
 
 def _convolution(counts: Work, x: Tensor, weight: Tensor, output: Tensor, each: int) -> None:
@@ -177,12 +156,12 @@ def _convolution(counts: Work, x: Tensor, weight: Tensor, output: Tensor, each: 
     outputs, inputs = weight.shape[:2]
     taps = each // inputs
     positions = output.numel() / output.shape[1]
-    counts.calls["conv"] += 1
     counts.multiply_adds += output.numel() * each
+    counts.amounts["convolutions"] += 1
     # ONNX Runtime computes in blocks of channels: fewer inputs have slower kernels, and a rest has none at all.
     kind = "narrow" if inputs < VECTOR else "ragged" if inputs % SHORT else "conv"
-    counts.padded[kind] += positions * _whole(outputs, VECTOR) * _whole(inputs * taps, SHORT)
-    counts.numbers["conv"] += x.numel() + output.numel()
+    counts.amounts[f"{kind}_work"] += positions * _whole(outputs, VECTOR) * _whole(inputs * taps, SHORT)
+    counts.amounts["conv_numbers"] += x.numel() + output.numel()
 
 
 def _whole(count: int, step: int) -> int:

@@ -5,19 +5,18 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib import metadata
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .. import errors
-from ..answers import class_axis, labels
+from .. import errors, host
+from ..answers import labels
 from ..artifacts import About, Artifact, load
 from ..artifacts.checking import checked
-from ..datasets import Data
+from ..datasets import Data, length, rows
 from ..errors import LabError, SpecError
+from ..losses import IGNORED, Criterion, usual_loss
+from ..metrics import MEASURED, METRICS
 from ..output import line
 from ..store import provenance
 from ..store.trained import ARTIFACT
@@ -30,6 +29,7 @@ from .sources import run_data, source
 
 if TYPE_CHECKING:
     import numpy as np
+    from torch import Tensor
 
 WATTS = 10.0  # that a busy core of a server draws, roughly: a declared constant, no measurement
 
@@ -84,7 +84,7 @@ def measure(
     SpecError, LabError
         In one sentence, before anything is timed.
     """
-    from scipy.stats import binomtest
+    import torch
 
     batches = errors.sizes("batches", batches)
     errors.whole("repeats", repeats, 1)
@@ -95,8 +95,8 @@ def measure(
         delivered = _delivered(model, data, dense, control)
         model, data = delivered.file, delivered.data
         dense, control = delivered.dense, delivered.control
-    with _threads(threads), line() as show:
-        candidate, about, data = _taken(model, data, about, threads, name)
+    with switched(torch.get_num_threads, torch.set_num_threads, threads), line() as show:
+        candidate, about, data = _subject(model, data, about, threads, name)
         x, y = _split(data, about)
         everyone = [candidate]
         if peers:
@@ -108,19 +108,16 @@ def measure(
             everyone += candidates.peers(source(base).module, about, threads, trained)
         samples = x if x is not None and len(x) else about.samples(max(batches)).numpy()
         missing = _unable(everyone[1:], _batch(samples, max(batches)), show)
-        everyone = [one for one in everyone if one.name not in missing]
+        everyone = [candidate for candidate in everyone if candidate.name not in missing]
         results = _clocked(everyone, samples, batches, repeats, warmup, watts, show)
-        for one, result in zip(everyone, results, strict=True):
-            if y is not None and about.labels != []:
-                show(f"measure: accuracy of {one.name}")
-                right, n = _right(one, x, y, max(batches), about.vocabulary > 0)
-                if n:
-                    low, high = binomtest(right, n).proportion_ci(method="wilson")
-                    result.accuracy, result.interval, result.samples = right / n, (float(low), float(high)), n
+        if x is not None and y is not None and about.labels != []:
+            for candidate, result in zip(everyone, results, strict=True):
+                show(f"measure: accuracy of {candidate.name}")
+                _judge(result, candidate, x, y, max(batches), about)
     conditions = {
         "threads": threads,
         "device": provenance.processor(),
-        "versions": {name: metadata.version(name) for name in ("torch", "onnxruntime") if find_spec(name)},
+        "versions": {name: number for name in ("torch", "onnxruntime") if (number := host.version(name))},
         "warmup": warmup,
         "repeats": repeats,
         "watts": watts,
@@ -143,7 +140,7 @@ class Delivered:
 
 
 def _delivered(run: Any, data: Any, dense: Any, control: Any) -> Delivered:
-    """What a run that compressed ended in; what was given comes before its own data, parent and control."""
+    """What a run that compressed ended in; the caller's data, dense and control come before its own."""
     folder = run.store
     if not (path := folder.path / ARTIFACT).exists():
         raise LabError(f"run {run.id!r} has no artifact yet: it is {folder.state}")
@@ -152,7 +149,7 @@ def _delivered(run: Any, data: Any, dense: Any, control: Any) -> Delivered:
     return Delivered(path, data, parent if dense is None else dense, trained_on if control is None else control)
 
 
-def _taken(model: Any, data: Any, about: About | None, threads: int, name: str) -> tuple[Candidate, About, Any]:
+def _subject(model: Any, data: Any, about: About | None, threads: int, name: str) -> tuple[Candidate, About, Any]:
     """What is measured, what its samples are, and the data."""
     import torch
 
@@ -177,55 +174,43 @@ def _taken(model: Any, data: Any, about: About | None, threads: int, name: str) 
 
 def _about(artifact: Artifact) -> About:
     manifest = artifact.manifest
-    steps = manifest["preprocessing"]
-    return About(
-        manifest["model"],
-        artifact.input_shape,
-        artifact.dtype,
-        artifact.labels,
-        artifact.vocabulary,
-        manifest["tokens"],
-        tuple(steps.get("mean", ())),
-        tuple(steps.get("std", ())),
-    )
+    scaling = {name: tuple(manifest["preprocessing"].get(name, ())) for name in ("mean", "std")}
+    facts = manifest["model"], artifact.input_shape, artifact.dtype, artifact.labels, artifact.vocabulary
+    return About(*facts, manifest["tokens"], **scaling)
 
 
-def _split(data: Any, about: About) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """Raw samples and answers that accuracy is measured on."""
+def _split(data: Any, about: About) -> tuple[np.ndarray | None, Tensor | None]:
+    """Raw samples (N, *shape) and answers (N, ...) that accuracy is measured on."""
     import numpy as np
     import torch
 
-    if data is None:
-        return None, None
     if isinstance(data, Data):
         data = data.test if data.test is not None else data.val
-        if data is None:
-            return None, None
-        if not isinstance(data, tuple):
-            pairs = [data[i] for i in range(len(data))]
-            samples, targets = (
-                torch.stack([torch.as_tensor(part) for part in parts]) for parts in zip(*pairs, strict=True)
-            )
+        if data is not None and not isinstance(data, tuple):
+            samples, targets = rows(data, range(length(data)))
             data = samples, labels(targets)
+    if data is None:
+        return None, None
     if not isinstance(data, (tuple, list)) or len(data) != 2:
         raise SpecError(f"data: must be a Data or (x, y), not {type(data).__name__}")
     x, _ = checked(data[0], about.shape, about.dtype, about.vocabulary)
     y = np.asarray(data[1])
     if len(x) != len(y):
         raise SpecError(f"data: {len(x)} samples and {len(y)} answers; there must be as many of each")
-    return x, y if y.dtype.kind in "iu" else None  # of a regression, no answer is right or wrong
+    judged = y.dtype.kind in "iu"  # of a regression, no answer is right or wrong
+    return x, torch.from_numpy(y.astype(np.int64)) if judged else None
 
 
 def _unable(peers: list[Candidate], batch: np.ndarray, show: Callable[[str], object]) -> dict[str, str]:
     """Peers that can't be had of this model, such as one whose code has no bf16, with the reason."""
     reasons = {}
-    for one in peers:
-        show(f"measure: {one.name} is made ready")
+    for peer in peers:
+        show(f"measure: {peer.name} is made ready")
         try:
-            one.forward(batch)
+            peer.forward(batch)
         except Exception as error:  # of the user's code, or a compiler's
             message = " ".join(str(error).split())
-            reasons[one.name] = f"{type(error).__name__}: {message[:120]}"
+            reasons[peer.name] = f"{type(error).__name__}: {message[:120]}"
     return reasons
 
 
@@ -241,22 +226,19 @@ def _clocked(
     """Counts, latencies, memory and energy of all, in turn."""
     results = [Measured(c.name, c.parameters, c.bytes, c.multiply_adds) for c in everyone]
     for batch in sorted(batches):
-        given = _batch(samples, batch)
+        inputs = _batch(samples, batch)
         rounds = f"measure: {len(everyone)} in turn, batch {batch}: round"
-        calls = [functools.partial(c.forward, given) for c in everyone]
-        done = functools.partial(_tell, show, rounds, warmup + repeats)
-        timed = clocks.in_turn(calls, repeats, warmup, done)
+        calls = [functools.partial(c.forward, inputs) for c in everyone]
+        timed = clocks.in_turn(
+            calls, repeats, warmup, lambda done, rounds=rounds: show(f"{rounds} {done + 1} of {warmup + repeats}")
+        )
         for result, (seconds, busy) in zip(results, timed, strict=True):
             result.latency[batch] = Latency.of(seconds)
             result.joules = busy / (repeats * batch) * watts
-    for one, result in zip(everyone, results, strict=True):
-        call = one.fresh() if one.fresh else one.forward
-        result.memory = clocks.peak_memory(functools.partial(call, given))
+    for candidate, result in zip(everyone, results, strict=True):
+        call = candidate.fresh() if candidate.fresh else candidate.forward
+        result.memory = clocks.peak_memory(functools.partial(call, inputs))
     return results
-
-
-def _tell(show: Callable[[str], object], rounds: str, count: int, done: int) -> None:
-    show(f"{rounds} {done + 1} of {count}")
 
 
 def _batch(samples: np.ndarray, size: int) -> np.ndarray:
@@ -266,28 +248,26 @@ def _batch(samples: np.ndarray, size: int) -> np.ndarray:
     return np.ascontiguousarray(samples[np.arange(size) % len(samples)])
 
 
-def _right(one: Candidate, x: Any, y: Any, batch: int, tokens: bool) -> tuple[int, int]:
+def _judge(result: Measured, candidate: Candidate, x: np.ndarray, y: Tensor, batch: int, about: About) -> None:
     """
-    Right answers, and answers, over all samples; 0 of 0 where scores say no class.
+    Note how many of the answers (N, ...) are right, where scores say a class; labels below 0 are left out.
 
     Batches are all of one size, which compiled code was made for.
     """
-    right = n = 0
-    for start in range(0, len(x), batch):
-        answers = y[start : start + batch]
-        scores = one.forward(_batch(x[start : start + batch], batch))[: len(answers)]
-        axis = class_axis(scores.shape, answers.shape, tokens=tokens)
-        if axis is None:
-            return 0, 0
-        right += int((scores.argmax(axis) == answers).sum())
-        n += int((answers >= 0).sum())  # what is below is a label that losses ignore
-    return right, n
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    """That torch computes with; as before at the end."""
     import torch
+    from scipy.stats import binomtest
 
-    with switched(torch.get_num_threads, torch.set_num_threads, count):
-        yield
+    y = y.where(y >= 0, IGNORED)
+    data = Data((y, y), None, None, about.shape, about.labels, vocabulary=about.vocabulary)  # no metric looks at x
+    metric = METRICS[MEASURED](data, Criterion(usual_loss(data), data))
+
+    def answers() -> Iterator[tuple[Tensor, Tensor]]:
+        for start in range(0, len(x), batch):
+            part = y[start : start + batch]
+            yield torch.from_numpy(candidate.forward(_batch(x[start : start + batch], batch)))[: len(part)], part
+
+    count = int((y >= 0).sum())
+    if count and (fraction := metric.over(answers())) is not None:
+        right = round(fraction * count)  # of texts and pictures, each place is an answer
+        low, high = binomtest(right, count).proportion_ci(method="wilson")
+        result.accuracy, result.interval, result.samples = right / count, (float(low), float(high)), count

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..artifacts import manifest, schemes
-from ..artifacts.onnx_graph import LARGE
+from .latency import CALLS
 
 if TYPE_CHECKING:
     from torch import nn
@@ -30,7 +30,7 @@ GRAPH: dict[str, tuple[float, ...]] = {
     "int8_weights onnxruntime": (198.0, 78.0, 0.0, 86.0, 0.0),
     "bf16 torch": (221.0, 6.0, 10.0, 9.0, 22.0),
 }
-"""Deflated bytes of a graph: its start, and for each convolution, product, light and heavy operator; by scheme."""
+"""Deflated bytes of a graph by scheme and runtime: for each of CALLS."""
 FRAME = 340
 """Bytes of a zip file of three members, without what is in them."""
 HEADER = {"onnxruntime": 84, "torch": 72}
@@ -55,23 +55,14 @@ def predict(
     module: nn.Module, about: About, scheme: str, runtime: str, counts: Work, keep: tuple[str, ...] = ()
 ) -> int:
     """
-    Bytes of the artifact of a module.
+    Bytes of the artifact of a module, by its shapes.
 
-    Parameters
-    ----------
-    module
-        Of the right shapes; its values don't matter.
-    about
-        What the file will say of it.
-    counts
-        What it computes.
-    keep
-        Layers that stay in floats.
+    `about` is what the file will say of it, `counts` what it computes, and `keep` names layers that stay in floats.
     """
     tensors = list(stored(module, scheme, runtime, keep))
     weights = sum(t.count * t.width + HEADER[runtime] * t.alone for t in tensors)
-    calls = [1, *(counts.calls[kind] for kind in ("conv", "product", "light", "heavy"))]
-    graph = sum(c * n for c, n in zip(GRAPH[f"{scheme} {runtime}"], calls, strict=True))
+    calls = [counts.amounts[name] for name in CALLS]
+    graph = sum(size * count for size, count in zip(GRAPH[f"{scheme} {runtime}"], calls, strict=True))
     return round(FRAME + _manifest(about, scheme, runtime, keep, counts) + weights + graph)
 
 
@@ -91,13 +82,14 @@ def stored(module: nn.Module, scheme: str, runtime: str, keep: tuple[str, ...]) 
                 continue
             seen.add(value.data_ptr())
             count, outputs, weight = value.numel(), len(value) if value.dim() else 1, own == "weight"
-            alone = count >= LARGE or not onnx
+            alone = count >= schemes.LARGE or not onnx
             if scheme == "bf16":
                 yield Stored(count, 2, alone)
             elif weight and not floats and _integers(layer, scheme):
                 yield Stored(count, 1, alone)
-                yield Stored(outputs, 4, outputs >= LARGE)  # scales
-                yield Stored(outputs, int(outputs >= LARGE), outputs >= LARGE)  # zeros: in a graph, deflated to nothing
+                large = outputs >= schemes.LARGE
+                yield Stored(outputs, 4, large)  # scales
+                yield Stored(outputs, int(large), large)  # zeros: in a graph, deflated to nothing
             elif scheme.startswith("int8") and not (weight and floats) and value.dim() > 1 and count >= schemes.WORTH:
                 yield Stored(count, 1, alone)
                 yield Stored(outputs, 4, True)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import datasets
 from ..artifacts.about import About
-from ..datasets import length
+from ..datasets import length, rows
 from ..errors import LabError
 from ..store import shipping
 
@@ -41,8 +41,8 @@ def source(model: Any) -> Source:
     if isinstance(model, torch.nn.Module):
         return Source(model, name=type(model).__name__)
     if not hasattr(model, "spec") or not callable(getattr(model, "model", None)):
-        given = f"model={str(model)[:60]!r}"
-        raise LabError(f"{given}: must be a run or a torch module, and is of type {type(model).__name__}")
+        kind = type(model).__name__
+        raise LabError(f"model={str(model)[:60]!r}: must be a run or a torch module, and is of type {kind}")
     spec = model.spec
     data = run_data(model)
     more = {"chain": list(getattr(spec, "compress", [])), "parent": getattr(spec, "parent", "")}
@@ -58,6 +58,5 @@ def some(split: Any, count: int, seed: int = 0) -> Any:
     """Raw samples (count, *shape) of a split, drawn by a seed."""
     import torch
 
-    pair = isinstance(split, tuple)
     drawn = torch.randperm(length(split), generator=torch.Generator().manual_seed(seed))[:count]
-    return split[0][drawn] if pair else torch.stack([torch.as_tensor(split[int(i)][0]) for i in drawn])
+    return rows(split, drawn.tolist())[0]

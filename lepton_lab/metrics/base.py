@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from torch import Tensor
 
     from ..datasets import Data
@@ -67,6 +69,15 @@ class Metric:
     def finish(self, sums: Tensor) -> Any:
         """The figure, of the sums (S,) over all batches and ranks."""
         raise NotImplementedError
+
+    def over(self, answers: Iterable[tuple[Tensor, Tensor]]) -> Any:
+        """The figure of outputs (B, ...) and targets (B, ...), batch by batch; None where outputs have none."""
+        total: Any = 0
+        for output, target in answers:
+            if (sums := self.update(output, target)) is None:
+                return None
+            total = total + sums
+        return self.finish(total)
 
     def share(self, output: Tensor, target: Tensor) -> Tensor | None:
         """

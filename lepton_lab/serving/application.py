@@ -15,7 +15,8 @@ from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Resp
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.exceptions import HTTPException
 
-from ..answers import class_axis, named
+from ..answers import class_axis
+from ..artifacts.manifest import predictions
 from .batching import Batcher, Full
 from .reading import BINARY, JSON, LARGEST, Unreadable, read, to_npy
 
@@ -51,9 +52,9 @@ def application(artifact: Artifact, token: str, most: int = 64, wait: float = 0.
         yield
         task.cancel()
 
-    def allowed(given: HTTPAuthorizationCredentials | None = Depends(bearer)) -> None:  # noqa: B008
-        if given is None or not secrets.compare_digest(given.credentials.encode(), token.encode()):
-            what = "missing" if given is None else "wrong"
+    def allowed(credentials: HTTPAuthorizationCredentials | None = Depends(bearer)) -> None:  # noqa: B008
+        if credentials is None or not secrets.compare_digest(credentials.credentials.encode(), token.encode()):
+            what = "missing" if credentials is None else "wrong"
             raise Unreadable(401, f"the token is {what}: send the header Authorization: Bearer TOKEN")
 
     app = FastAPI(
@@ -68,7 +69,7 @@ def application(artifact: Artifact, token: str, most: int = 64, wait: float = 0.
     @app.exception_handler(Unreadable)
     async def refuse(_: Request, error: Unreadable) -> Response:
         headers = {"WWW-Authenticate": "Bearer"} if error.status == 401 else None
-        return JSONResponse({"error": error.sentence}, error.status, headers)
+        return JSONResponse({"error": str(error)}, error.status, headers)
 
     @app.exception_handler(HTTPException)
     async def missing(request: Request, error: HTTPException) -> Response:
@@ -77,8 +78,8 @@ def application(artifact: Artifact, token: str, most: int = 64, wait: float = 0.
 
     @app.get("/health", summary="Whether the server answers, and what it has done so far")
     async def health() -> dict[str, Any]:
-        done = {"requests": batcher.requests, "samples": batcher.samples, "calls": batcher.calls}
-        return {"status": "ok", **done}
+        counts = {"requests": batcher.requests, "samples": batcher.samples, "calls": batcher.calls}
+        return {"status": "ok", **counts}
 
     @app.get("/manifest", summary="All that the artifact says of itself", dependencies=[Depends(allowed)])
     async def tell() -> JSONResponse:
@@ -92,9 +93,8 @@ def application(artifact: Artifact, token: str, most: int = 64, wait: float = 0.
         responses=_responses(manifest),
     )
     async def predict(request: Request) -> Response:
-        body = await _body(request)
-        task = (body, request.headers, manifest["input"])
-        samples, alone = await asyncio.to_thread(read, *task) if len(body) > SLOW else read(*task)
+        content = await _body(request), request.headers, manifest["input"]
+        samples, alone = await asyncio.to_thread(read, *content) if len(content[0]) > SLOW else read(*content)
         try:
             scores = await batcher(samples)
         except Full:
@@ -137,12 +137,9 @@ async def _body(request: Request) -> bytes:
 
 
 def _answer(scores: np.ndarray, manifest: dict[str, Any]) -> dict[str, Any]:
-    """What JSON tells: the scores (B, K, ...), and the name of the highest where outputs have names."""
-    answer: dict[str, Any] = {"scores": _numbers(scores)}
-    if labels := manifest["labels"]:
-        texts = manifest["input"]["dtype"] == "int64"
-        answer["labels"] = named(scores, labels, manifest["output"]["shape"], tokens=texts)
-    return answer
+    """The scores (B, K, ...), and the label of the highest where outputs have labels."""
+    labels = {"labels": predictions(scores, manifest)} if manifest["labels"] else {}
+    return {"scores": _numbers(scores), **labels}
 
 
 def _numbers(values: Any) -> Any:

@@ -6,15 +6,14 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    import numpy as np
-
-    Compute = Callable[[np.ndarray], np.ndarray]
+import numpy as np
 
 MOST_WAITING = 4096
 """Requests that may wait; what comes beyond is told to try again, instead of filling the memory."""
+
+Compute = Callable[[np.ndarray], np.ndarray]
+Waiting = tuple[np.ndarray, asyncio.Future[np.ndarray]]
 
 
 class Full(Exception):
@@ -46,7 +45,7 @@ class Batcher:
 
     def __init__(self, compute: Compute, most: int = 64, wait: float = 0.0, apart: bool = False) -> None:
         self._compute, self._most, self._wait, self._apart = compute, most, 0.0 if apart else wait, apart
-        self._waiting: deque[tuple[np.ndarray, asyncio.Future[np.ndarray]]] = deque()
+        self._waiting: deque[Waiting] = deque()
         self._come = asyncio.Event()
         self._thread = ThreadPoolExecutor(1, "lepton-lab-compute")
         self.requests = self.samples = self.calls = 0
@@ -75,11 +74,12 @@ class Batcher:
                 await self._come.wait()
                 if self._wait and sum(len(samples) for samples, _ in self._waiting) < self._most:
                     await asyncio.sleep(self._wait)
-                taken = self._take()
-                if not taken:
+                requests = self._next()
+                if not requests:
                     continue
-                results = await loop.run_in_executor(self._thread, self._together, [samples for samples, _ in taken])
-                for (_, future), result in zip(taken, results, strict=True):
+                samples = [samples for samples, _ in requests]
+                results = await loop.run_in_executor(self._thread, self._together, samples)
+                for (_, future), result in zip(requests, results, strict=True):
                     if future.done():  # nobody waits for it any more
                         continue
                     if isinstance(result, Exception):
@@ -89,24 +89,22 @@ class Batcher:
         finally:
             self._thread.shutdown(wait=False)
 
-    def _take(self) -> list[tuple[np.ndarray, asyncio.Future[np.ndarray]]]:
+    def _next(self) -> list[Waiting]:
         """The requests of the next call: as many as fit, and at least one."""
-        taken: list[tuple[np.ndarray, asyncio.Future[np.ndarray]]] = []
+        requests: list[Waiting] = []
         count = 0
         most = 0 if self._apart else self._most
-        while self._waiting and (not taken or count + len(self._waiting[0][0]) <= most):
+        while self._waiting and (not requests or count + len(self._waiting[0][0]) <= most):
             samples, future = self._waiting.popleft()
             if not future.cancelled():
-                taken.append((samples, future))
+                requests.append((samples, future))
                 count += len(samples)
         if not self._waiting:
             self._come.clear()
-        return taken
+        return requests
 
     def _together(self, requests: list[np.ndarray]) -> list[np.ndarray | Exception]:
         """One result for each request; where a call fails, each alone, so that one does not fail the others."""
-        import numpy as np
-
         self.requests += len(requests)
         try:
             scores = self._call(np.concatenate(requests) if len(requests) > 1 else requests[0])
@@ -119,8 +117,6 @@ class Batcher:
         return list(np.split(scores, ends))
 
     def _call(self, samples: np.ndarray) -> np.ndarray:
-        import numpy as np
-
         parts = [samples[i : i + self._most] for i in range(0, len(samples), self._most)]
         self.calls += len(parts)
         self.samples += len(samples)

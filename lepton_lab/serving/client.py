@@ -5,12 +5,11 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
-import sys
 from typing import Any
 from urllib.parse import urlsplit
 
-from ..answers import named
-from ..artifacts.checking import to_array
+from ..artifacts.checking import like, to_array
+from ..artifacts.manifest import predictions
 from ..errors import LabError, SpecError
 from .reading import BINARY, from_npy, to_npy
 
@@ -87,17 +86,11 @@ class Client:
             scores = from_npy(body)
         except ValueError:
             raise _refusal(self.url, 200, body) from None
-        torch = sys.modules.get("torch")
-        return torch.from_numpy(scores) if torch is not None and isinstance(samples, torch.Tensor) else scores
+        return like(samples, scores)
 
     def predict(self, samples: Any) -> Any:
         """Label names of raw samples, as `Artifact.predict` gives them; the scores of a model without labels."""
-        import numpy as np
-
-        scores, manifest = np.asarray(self(samples)), self.manifest
-        if not (labels := manifest["labels"]):
-            return scores
-        return named(scores, labels, manifest["output"]["shape"], tokens=manifest["input"]["dtype"] == "int64")
+        return predictions(self(samples), self.manifest)
 
     @property
     def manifest(self) -> dict[str, Any]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
 PATIENCE = 5
 """Seconds that requests at hand have to end when the server stops."""
 READY = b"ready"
+QUEUE = 4096
+"""Connections that wait before they are taken; the kernel may allow fewer."""
 
 
 def main() -> None:
@@ -37,7 +41,7 @@ def main() -> None:
     run(app, listening, parent, lambda: channel.send(READY))
 
 
-def run(app: FastAPI, listening: socket.socket, parent: int = 0, ready: Any = None) -> None:
+def run(app: FastAPI, listening: socket.socket, parent: int = 0, ready: Callable[[], object] | None = None) -> None:
     """
     Serve on a socket until SIGTERM or SIGINT; requests at hand are answered before it ends.
 
@@ -54,14 +58,21 @@ def run(app: FastAPI, listening: socket.socket, parent: int = 0, ready: Any = No
     """
     import uvicorn
 
+    class Server(uvicorn.Server):
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            if self.started and ready is not None:
+                with contextlib.suppress(OSError):  # who started us is gone, and left us to ourselves
+                    ready()
+
     for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn raises again at its end what it was told to end by
         signal.signal(number, lambda *_: None)
     quiet: dict[str, Any] = {"log_level": "warning", "access_log": False, "server_header": False}
-    config = uvicorn.Config(app, timeout_graceful_shutdown=PATIENCE, backlog=4096, **quiet)
-    asyncio.run(_serve(uvicorn.Server(config), listening, parent, ready))
+    config = uvicorn.Config(app, timeout_graceful_shutdown=PATIENCE, backlog=QUEUE, **quiet)
+    asyncio.run(_serve(Server(config), listening, parent))
 
 
-async def _serve(server: Any, listening: socket.socket, parent: int, ready: Any) -> None:
+async def _serve(server: Any, listening: socket.socket, parent: int) -> None:
     def leave() -> None:
         server.should_exit = True
 
@@ -74,35 +85,17 @@ async def _serve(server: Any, listening: socket.socket, parent: int, ready: Any)
         if os.getppid() != parent:  # it died while we imported
             return
         loop.add_reader(watched, leave)
-    if ready is not None:
-        loop.create_task(_tell(server, ready))
     await server.serve(sockets=[listening])
     if watched is not None:
         loop.remove_reader(watched)
         os.close(watched)
 
 
-async def _tell(server: Any, ready: Any) -> None:
-    while not server.started and not server.should_exit:
-        await asyncio.sleep(0.005)
-    if server.started:
-        try:
-            ready()
-        except OSError:  # who started us is gone, and left us to ourselves
-            return
-
-
 def load(order: dict[str, Any]) -> FastAPI:
-    """The application that an order asks for, warm."""
+    """The application that an order of `server.ordered` asks for, warm; raises what `artifacts.load` does."""
     from ..artifacts import load
     from .application import application
 
     artifact = load(Path(order["path"]), threads=order["threads"])
-    artifact.forward(_zeros(artifact))  # what a runtime does at its first call is done before the first request
+    artifact.forward(artifact.made_up(1))  # what a runtime does at its first call is done before the first request
     return application(artifact, order["token"], order["batch"], order["wait"])
-
-
-def _zeros(artifact: Any) -> Any:
-    import numpy as np
-
-    return np.zeros((1, *artifact.input_shape), artifact.dtype)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import io
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
 
 from ..artifacts.checking import checked
 from ..errors import SpecError
-
-if TYPE_CHECKING:
-    import numpy as np
 
 JSON, BINARY = "application/json", "application/octet-stream"
 """What a body may be: {"samples": [...]}, or the bytes of a .npy file, as numpy.save writes it."""
@@ -24,7 +23,7 @@ class Unreadable(Exception):
 
     def __init__(self, status: int, sentence: str) -> None:
         super().__init__(sentence)
-        self.status, self.sentence = status, sentence
+        self.status = status
 
 
 def read(body: bytes, headers: Any, takes: dict[str, Any]) -> tuple[np.ndarray, bool]:
@@ -60,8 +59,6 @@ def read(body: bytes, headers: Any, takes: dict[str, Any]) -> tuple[np.ndarray, 
 
 
 def _from_json(body: bytes, dtype: str) -> np.ndarray:
-    import numpy as np
-
     try:
         content = json.loads(body)
     except (ValueError, RecursionError):
@@ -82,8 +79,6 @@ def _from_json(body: bytes, dtype: str) -> np.ndarray:
 
 def to_npy(array: np.ndarray) -> bytes:
     """An array of numbers as the bytes of a .npy file."""
-    import numpy as np
-
     file = io.BytesIO()
     np.save(file, array, allow_pickle=False)
     return file.getvalue()
@@ -98,8 +93,6 @@ def from_npy(body: bytes) -> np.ndarray:
     ValueError
         If they are no such file.
     """
-    import numpy as np
-
     try:  # not numpy.load, which also opens zip files and so what they may unpack to
         return np.lib.format.read_array(io.BytesIO(body), allow_pickle=False)
     except Exception as error:  # of a header that somebody made up, almost any

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import html
 import json
+import math
 import os
 import secrets
 import select
@@ -21,14 +22,19 @@ from ..host import child
 from ..run.handle import Run
 from ..store.trained import ARTIFACT
 from .client import Client
-from .process import PATIENCE, READY
+from .process import PATIENCE, QUEUE, READY
 
 if TYPE_CHECKING:
     from ..artifacts import Artifact
 
 CODE = "from lepton_lab.serving.process import main; main()"
-QUEUE = 4096
-"""Connections that wait before they are taken; the kernel may allow fewer."""
+RULES: dict[str, tuple[bool, float, float, str]] = {
+    "port": (True, 0, 2**16, "from 0 to 65535; 0 takes a free one"),
+    "batch": (True, 1, math.inf, "at least 1, samples in a call"),
+    "wait": (False, 0, 60, "at least 0 and below 60, seconds"),
+    "threads": (True, 0, math.inf, "at least 0; 0 takes all cores"),
+}
+"""Of each number whether it is whole, the least that it may be, what it must be below, and both in words."""
 
 _servers: list[Server] = []  # those of this process, which live as long as it
 
@@ -76,12 +82,9 @@ def serve(
     SpecError
         If a value is refused.
     """
-    path = find(artifact)
-    check(host, port, token, batch, wait, threads)
-    listening = listen(host, port)
-    order = {"path": str(path), "batch": batch, "wait": wait, "threads": threads, "token": token or new_token()}
-    with listening:
-        server = Server(path, listening, order, detach)
+    order = ordered(artifact, token, port=port, batch=batch, wait=wait, threads=threads)
+    with listen(host, port) as listening:
+        server = Server(listening, order, detach)
     for other in [other for other in _servers if not other.alive]:
         other.stop()
     _servers.append(server)
@@ -102,10 +105,9 @@ class Server:
         Number of its process.
     """
 
-    def __init__(self, path: Path, listening: socket.socket, order: dict[str, Any], detach: bool) -> None:
-        self.path, self.token, self.detached = path, order["token"], detach
-        host, port = listening.getsockname()[:2]
-        self.url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    def __init__(self, listening: socket.socket, order: dict[str, Any], detach: bool) -> None:
+        self.path, self.token, self.detached = Path(order["path"]), order["token"], detach
+        self.url = url_of(listening)
         self._owner = os.getpid()
         self._failure = self._words = ""
         self._ready = False
@@ -214,15 +216,29 @@ class Server:
         return self._words
 
 
-def find(artifact: Any) -> Path:
+def ordered(artifact: Any, token: str, **numbers: Any) -> dict[str, Any]:
     """
-    The file of an artifact, once it is known to be whole.
+    What a server's process is told: path, token (made up where it is ""), and the numbers of RULES.
 
     Raises
     ------
-    LabError
-        If it is no artifact, or what serving needs is not installed.
+    SpecError, LabError
+        If a value is refused, the file is no artifact, or what serving needs is not installed.
     """
+    path = _file(artifact)
+    for name, value in numbers.items():
+        whole, low, end, rule = RULES[name]
+        if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
+            raise SpecError(f"{name}={value!r}: must be a {'whole ' * whole}number")
+        if not low <= value < end:
+            raise SpecError(f"{name}={value!r}: must be {rule}")
+    if any(not "!" <= letter <= "~" for letter in token):
+        raise SpecError("token: must be letters, digits and signs without spaces")
+    return {"path": str(path), "token": token or secrets.token_urlsafe(24), **numbers}
+
+
+def _file(artifact: Any) -> Path:
+    """The file of an artifact, once it is known to be whole."""
     if isinstance(artifact, Run):
         path = artifact.folder / ARTIFACT
         if not path.is_file():
@@ -240,24 +256,6 @@ def find(artifact: Any) -> Path:
     return path
 
 
-def check(host: str, port: int, token: str, batch: int, wait: float, threads: int) -> None:
-    """Refuse values that can't work, in a sentence."""
-    for name, value in (("port", port), ("batch", batch), ("threads", threads), ("wait", wait)):
-        whole = name != "wait"
-        if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
-            raise SpecError(f"{name}={value!r}: must be a {'whole ' if whole else ''}number")
-    if not 0 <= port < 2**16:
-        raise SpecError(f"port={port!r}: must be from 0 to 65535; 0 takes a free one")
-    if any(not "!" <= letter <= "~" for letter in token):
-        raise SpecError("token: must be letters, digits and signs without spaces")
-    if batch < 1:
-        raise SpecError(f"batch={batch!r}: must be at least 1, samples in a call")
-    if not 0 <= wait < 60:
-        raise SpecError(f"wait={wait!r}: must be at least 0 and below 60, seconds")
-    if threads < 0:
-        raise SpecError(f"threads={threads!r}: must be at least 0; 0 takes all cores")
-
-
 def listen(host: str, port: int) -> socket.socket:
     """
     A listening socket, so that the address is known before the process is up.
@@ -269,14 +267,14 @@ def listen(host: str, port: int) -> socket.socket:
     """
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        listening = socket.create_server(address[:2], family=family, backlog=QUEUE)
+        return socket.create_server(address[:2], family=family, backlog=QUEUE)
     except OSError as error:
         raise LabError(
             f"host={host!r}, port={port}: can't be listened on ({error.strerror or error}); port=0 takes a free one"
         ) from None
-    return listening
 
 
-def new_token() -> str:
-    """A token nobody guesses."""
-    return secrets.token_urlsafe(24)
+def url_of(listening: socket.socket) -> str:
+    """The address of what is served on a socket."""
+    host, port = listening.getsockname()[:2]
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"

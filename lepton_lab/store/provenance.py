@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import platform
 import shlex
 import subprocess
-from importlib import metadata
-from pathlib import Path
 from typing import Any
 
+from .. import host
 from ..files import write_json
-from ..host import cores
 from ..spec import Spec
 from .folder import RunFolder
 
@@ -24,11 +21,11 @@ def write(folder: RunFolder, device: str, cwd: str) -> None:
     write_json(
         folder.path / "provenance.json",
         {
-            "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
+            "versions": {"python": platform.python_version(), **{name: host.version(name) for name in PACKAGES}},
             "seed": folder.spec.seed,
             "device": device,
             "processor": processor(),
-            "cores": cores(),
+            "cores": host.cores(),
             "platform": platform.platform(),
             "git": _git(cwd),
             "command": command(folder.spec, folder.id),
@@ -51,22 +48,9 @@ def command(spec: Spec, id: str) -> str:
     return shlex.join(words)
 
 
-@functools.cache
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:  # run from a source tree
-        return None
-
-
-@functools.cache
 def processor() -> str:
     """This machine's processor, as it names itself."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
+    return host.processor("model name") or platform.processor() or platform.machine()
 
 
 def _git(cwd: str) -> dict[str, Any] | None:

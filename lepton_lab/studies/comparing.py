@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -11,23 +10,27 @@ from .. import metrics
 from ..charts import Chart, number, read
 from ..charts.arms import Arm, Arms
 from ..charts.pareto import OF_SEED
-from ..errors import LabError, SpecError, shown, unknown
-from ..files import read_json
+from ..errors import LabError, SpecError, shown
+from ..run.estimates import measured
 from ..run.handle import Run, attach
-from ..section import NONE, Section, table
+from ..section import NONE, Section, escaped, table
 from ..stats import LEVEL, Interval, interval
-from ..store.folder import ENDED, MEASURES
+from ..store.folder import ENDED
+from ..tables import pick
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
 class Figure(NamedTuple):
-    """What is compared: its name in a sentence, where a run tells it, and its unit; "%" of a fraction."""
+    """What is compared."""
 
     label: str
+    """Its name in a sentence."""
     read: Callable[[Run], float | None]
+    """What a run tells of it; None where it tells nothing."""
     unit: str = ""
+    """ "%" of a fraction."""
 
     @property
     def scale(self) -> float:
@@ -36,7 +39,7 @@ class Figure(NamedTuple):
 
     @property
     def step(self) -> str:
-        """The unit of a difference: those of fractions are told in percentage points."""
+        """The unit of a difference: percentage points of fractions."""
         return "points" if self.unit == "%" else self.unit
 
     def shown(self, value: float) -> str:
@@ -47,9 +50,9 @@ class Figure(NamedTuple):
         """A difference with its sign and unit."""
         return f"{'+' if value > 0 else ''}{self._digits(value)} {self.step}".strip()
 
-    def between(self, found: Interval) -> str:
+    def between(self, gap: Interval) -> str:
         """The interval of a difference."""
-        return f"{self.apart(found.low).removesuffix(self.step).strip()} to {self.apart(found.high)}"
+        return f"{self.apart(gap.low).removesuffix(self.step).strip()} to {self.apart(gap.high)}"
 
     def _digits(self, value: float) -> str:
         return f"{100 * value:.2f}" if self.unit == "%" else number(value)
@@ -60,27 +63,24 @@ def _last(name: str) -> Callable[[Run], float | None]:
 
 
 def _file(name: str) -> Callable[[Run], float | None]:
-    return lambda run: ((read_json(run.folder / MEASURES) or {}).get("artifact") or {}).get(name)
-
-
-def _of_metrics() -> dict[str, Figure]:
-    """Those of the metrics, the most telling first."""
-    found = [metrics.figures("val", "test", "train", names=[name]) for name in metrics.judges()]
-    return {
-        key: Figure(figure.label, _last(key), figure.metric.unit())
-        for figures in found
-        for key, figure in figures.items()
-    }
+    return lambda run: measured(run).get("artifact", {}).get(name)
 
 
 MAIN = metrics.main()
 FIGURES = {
-    **_of_metrics(),
+    **{
+        key: Figure(figure.label, _last(key), figure.metric.unit())
+        for name in metrics.judges()
+        for key, figure in metrics.figures("val", "test", "train", names=[name]).items()
+    },
     "seconds": Figure("training time", lambda run: read(run).seconds or None, "s"),
     f"file_{MAIN}": Figure(f"{MAIN} of the file", _file(MAIN), metrics.METRICS[MAIN].unit()),
     "file_bytes": Figure("size of the file", _file("bytes"), "bytes"),
 }
-"""Figures of a run by name: the last of its curves, seconds in training steps, and what a chain's file measured."""
+"""
+Figures of a run by name: the last of each curve, by the most telling metric first; seconds in training steps; and what
+was measured of a chain's file.
+"""
 
 
 def compare(arms: Mapping[str, Sequence[Run | str] | Mapping[int, float]], figure: str = f"val_{MAIN}") -> Comparison:
@@ -107,25 +107,23 @@ def compare(arms: Mapping[str, Sequence[Run | str] | Mapping[int, float]], figur
     if not isinstance(arms, Mapping) or len(arms) < 2:
         raise SpecError(f"arms={shown(arms)}: must be two ways or more, as name -> runs over seeds")
     values = {str(name): _values(str(name), arm, figure) for name, arm in arms.items()}
-    (first, theirs), *others = values.items()
-    for name, found in others:
-        if found.keys() != theirs.keys():
-            raise SpecError(
-                f"arms: {name!r} has the seeds {_listed(found)} and {first!r} {_listed(theirs)}; both need the same, "
-                "since they are compared seed by seed"
-            )
-    check_seeds(theirs)
+    first, *others = values
+    for name in others:
+        if values[name].keys() != values[first].keys():
+            seeds = f"{name!r} has the seeds {_listed(values[name])} and {first!r} {_listed(values[first])}"
+            raise SpecError(f"arms: {seeds}; both need the same, since they are compared seed by seed")
+    check_seeds(values[first])
     return Comparison(values, figure)
 
 
 def check_seeds(seeds: Iterable[int]) -> None:
     """Refuse seeds that can't be compared, before runs begin: fewer than two, or one that is there twice."""
-    found = list(seeds)
-    if len(found) < 2:
-        more = max(found, default=-1) + 1
-        raise SpecError(f"seeds={found}: from one seed only no interval can be given; add more, such as {more}")
-    if len(set(found)) < len(found):
-        raise SpecError(f"seeds={found}: each must be there once, since runs are paired by their seeds")
+    seeds = list(seeds)
+    if len(seeds) < 2:
+        more = max(seeds, default=-1) + 1
+        raise SpecError(f"seeds={seeds}: from one seed only no interval can be given; add more, such as {more}")
+    if len(set(seeds)) < len(seeds):
+        raise SpecError(f"seeds={seeds}: each must be there once, since runs are paired by their seeds")
 
 
 class Comparison:
@@ -166,17 +164,17 @@ class Comparison:
     @property
     def sentence(self) -> str:
         """The answer and its uncertainty, or that the seeds do not decide it; one sentence for each other arm."""
-        return " ".join(self._told(name, found) for name, found in self.differences.items())
+        return " ".join(self._sentences())
 
     def figure(self) -> Chart:
         """Every seed, means with intervals, and differences with intervals: one chart."""
         figure, arms = self._figure, []
         for name, values in self.values.items():
             gap = self.differences.get(name)
-            shown = tuple(value * figure.scale for value in values.values())
-            arms.append(Arm(name, shown, self.means[name].scaled(figure.scale), gap and gap.scaled(figure.scale)))
+            points = tuple(value * figure.scale for value in values.values())
+            arms.append(Arm(name, points, self.means[name].scaled(figure.scale), gap and gap.scaled(figure.scale)))
         title = f"{figure.label[:1].upper()}{figure.label[1:]} over {len(self.seeds)} seeds (95 % intervals)"
-        words = [f"{name} {figure.shown(found.mean)}" for name, found in self.means.items()]
+        words = [f"{name} {figure.shown(mean.mean)}" for name, mean in self.means.items()]
         text = f"{title}: {', '.join(words)}. {self.sentence}"
         x = f"{figure.label} ({figure.unit})" if figure.unit else figure.label
         return Arms(title, text, x, figure.step, tuple(arms))
@@ -191,9 +189,8 @@ class Comparison:
         import pandas as pd
 
         rows = []
-        for name, mean in self.means.items():
-            row = {"arm": name, "seeds": mean.n, "mean": mean.mean, "spread": mean.spread}
-            row |= {"low": mean.low, "high": mean.high}
+        for name, (mean, spread, low, high, n) in self.means.items():
+            row = {"arm": name, "seeds": n, "mean": mean, "spread": spread, "low": low, "high": high}
             if gap := self.differences.get(name):
                 row |= {"difference": gap.mean, "difference_low": gap.low, "difference_high": gap.high}
                 row |= {"decided": gap.decided}
@@ -201,13 +198,13 @@ class Comparison:
         return pd.DataFrame(rows)
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
-        chart, section = self.figure(), self._section()
-        told = (html.escape(self._told(*item)) for item in self.differences.items())
-        said = "".join(f"<p><strong>{sentence}</strong></p>" for sentence in told)
-        return {"text/html": f"{said}{chart.html}{section.html}", "text/plain": f"{self.sentence}\n\n{section.text}"}
+        section = self._section()
+        answer = "".join(f"<p><strong>{escaped(sentence)}</strong></p>" for sentence in self._sentences())
+        page = f"{answer}{self.figure().html}{section.html}"
+        return {"text/html": page, "text/plain": f"{self.sentence}\n\n{section.text}"}
 
     def _section(self) -> Section:
-        """The table as people read it, as HTML and as text."""
+        """The table as people read it."""
         figure = self._figure
         columns = ["arm", f"{figure.label}, mean", "spread", "interval", f"more than {self.reference}", "its interval"]
         rows = []
@@ -225,21 +222,23 @@ class Comparison:
         )
         return table("Comparison", columns, rows, note, numeric=True)
 
-    def _told(self, name: str, found: Interval) -> str:
-        figure, base, seeds = self._figure, self.reference, f"{found.n} seeds"
-        label, size = figure.label, figure.apart(abs(found.mean)).removeprefix("+")
-        more = "higher" if found.mean > 0 else "lower"
-        if not found.spread and not found.mean:
+    def _sentences(self) -> list[str]:
+        return [self._sentence(name, gap) for name, gap in self.differences.items()]
+
+    def _sentence(self, name: str, gap: Interval) -> str:
+        figure, base, seeds = self._figure, self.reference, f"{gap.n} seeds"
+        label, size = figure.label, figure.apart(abs(gap.mean)).removeprefix("+")
+        if not gap.spread and not gap.mean:
             return f"The {label} is the same with {name} as with {base} for each of {seeds}, which tell no difference."
-        if not found.spread:
-            return f"The {label} is {size} {more} with {name} than with {base} for each of {seeds}, without any spread."
-        joint = "joint " if len(self.differences) > 1 else ""
-        span = f"{joint}95 % interval {figure.between(found)}"
-        if found.decided:
-            return f"The {label} is {size} {more} with {name} than with {base} ({span}; paired over {seeds})."
+        more = f"The {label} is {size} {'higher' if gap.mean > 0 else 'lower'} with {name} than with {base}"
+        if not gap.spread:
+            return f"{more} for each of {seeds}, without any spread."
+        span = f"{'joint ' * (len(self.differences) > 1)}95 % interval {figure.between(gap)}"
+        if gap.decided:
+            return f"{more} ({span}; paired over {seeds})."
         return (
             f"These {seeds} do not decide whether the {label} is higher with {name} or with {base}: the difference is "
-            f"{figure.apart(found.mean)}, and its {span} holds zero."
+            f"{figure.apart(gap.mean)}, and its {span} holds zero."
         )
 
     @property
@@ -249,29 +248,28 @@ class Comparison:
 
 def _values(name: str, arm: Any, figure: str) -> dict[int, float]:
     """The figure of an arm by seed."""
+    values: dict[int, Any] = {}
     if isinstance(arm, Mapping):
-        found = dict(arm)
+        values = dict(arm)
     else:
-        if figure not in FIGURES:
-            raise SpecError(f"figure={figure!r}: {unknown('figure', figure, FIGURES)}")
-        runs = _runs(name, arm)
-        found = {run.spec.seed: FIGURES[figure].read(run) for run in runs}
-        if lacking := next((run for run in runs if found[run.spec.seed] is None), None):
-            raise SpecError(f"figure={figure!r}: run {lacking.id!r} of {name!r} has none")
-    for seed, value in found.items():
+        read_figure = pick(FIGURES, figure, "figure").read
+        for run in _runs(name, arm):
+            if (value := read_figure(run)) is None:
+                raise SpecError(f"figure={figure!r}: run {run.id!r} of {name!r} has none")
+            values[run.spec.seed] = value
+    for seed, value in values.items():
         if not isinstance(value, (int, float)) or not math.isfinite(value):
             raise SpecError(f"arms: seed {seed} of {name!r} has {figure}={value!r}; it must be a finite number")
-    return {seed: float(found[seed]) for seed in sorted(found)}
+    return {seed: float(values[seed]) for seed in sorted(values)}
 
 
 def _runs(name: str, arm: Any) -> list[Run]:
     """Runs of an arm, of which each has a seed of its own and is done."""
-    if isinstance(arm, (Run, str)):
-        arm = [arm]
-    runs = [attach(one) if isinstance(one, str) else one for one in arm] if isinstance(arm, Sequence) else [arm]
-    for one in runs:
-        if not isinstance(one, Run):
-            raise SpecError(f"arms: {name!r} holds {shown(one)}; it must be runs, or a number for each seed")
+    items = arm if isinstance(arm, Sequence) and not isinstance(arm, str) else [arm]
+    runs = [attach(item) if isinstance(item, str) else item for item in items]
+    for item in runs:
+        if not isinstance(item, Run):
+            raise SpecError(f"arms: {name!r} holds {shown(item)}; it must be runs, or a number for each seed")
     if not runs:
         raise SpecError(f"arms: {name!r} has no runs; give one for each seed, two at least")
     if broken := [f"{run.id!r} ({_state(run)})" for run in runs if run.state != "done"]:

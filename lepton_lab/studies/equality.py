@@ -46,10 +46,10 @@ def exact(spec: Spec) -> bool:
 
 
 def compare(run: Run, reference: Run) -> Equality:
-    """Hold a run that is done to another; where its strategy has a model of its own the figures are for information."""
+    """How far a run that is done is from another, and whether that is too far for its strategy."""
     ours, theirs = (dict(zip(*read(r).curves[MINIMISED], strict=True)) for r in (run, reference))
-    apart = {step: abs(ours[step] - theirs[step]) / abs(theirs[step] or 1.0) for step in sorted(ours.keys() & theirs)}
-    first = max((apart[step] for step in list(apart)[:FIRST]), default=math.nan)
+    apart = [abs(ours[step] - theirs[step]) / abs(theirs[step] or 1.0) for step in sorted(ours.keys() & theirs)]
+    first, whole = (max(differences, default=math.nan) for differences in (apart[:FIRST], apart))
     parameters, randomness = _parameters(run, reference, *(r.facts.get("checkpoint") for r in (run, reference)))
     losses, values = tolerances(reference.spec, len(theirs), "cuda" in reference.facts.get("device_name", "cpu"))
     if run == reference:
@@ -62,7 +62,7 @@ def compare(run: Run, reference: Run) -> Equality:
         check = DIFFERS
     else:
         check = "equal" if parameters <= values else f"equal for {FIRST} steps, then rounding has grown"
-    return Equality(check, first, losses, max(apart.values(), default=math.nan), parameters, values)
+    return Equality(check, first, losses, whole, parameters, values)
 
 
 def tolerances(spec: Spec, steps: int, gpu: bool) -> tuple[float, float]:
@@ -78,7 +78,7 @@ def tolerances(spec: Spec, steps: int, gpu: bool) -> tuple[float, float]:
 
 
 def _drawn(run: Run) -> tuple[int, int]:
-    """Into how many parts ranks cut a batch, and which random numbers the last rank draws for dropout."""
+    """Into how many parts a run's ranks cut a batch, and which random numbers the last one draws for dropout."""
     kind = table("strategy")[run.spec.strategy]
     strategy = kind(run.spec, **run.spec.options_of(kind))
     strategy.rank = run.spec.world - 1
@@ -95,7 +95,7 @@ def _parameters(run: Run, reference: Run, at: int, theirs_at: int) -> tuple[floa
 
 
 def _randomness(model: nn.Module) -> str:
-    """What in a model depends on how the batch is split, in words."""
+    """What in a model depends on how the batch is split, in words; "" if nothing does."""
     from torch.nn.modules.batchnorm import _BatchNorm
     from torch.nn.modules.dropout import _DropoutNd
 

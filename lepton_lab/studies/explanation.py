@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from statistics import mean
 from typing import TYPE_CHECKING, Any
 
+from ..answers import labels
 from ..charts.maps import Maps, Sample
+from ..datasets import length, rows
 from ..engine.feed import by_itself
-from ..errors import LabError, SpecError, needs, shown, unknown
+from ..errors import LabError, SpecError, needs, shown
 from ..measures.sources import run_data
 from ..run.handle import Run, attach
 from ..spec import CELL
-from ..store import trained
+from ..store import naming, trained
 from ..store.folder import ENDED
-from ..store.naming import labels
+from ..tables import pick
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,19 +24,15 @@ if TYPE_CHECKING:
 
     from ..datasets import Data
 
-    Attribute = Callable[[nn.Module, Tensor, Tensor, Tensor], Tensor]
-
-METHODS = {
-    "integrated_gradients": "integrated gradients",
-    "saliency": "saliency",
-}
+METHODS = {"integrated_gradients": "integrated gradients", "saliency": "saliency"}
 MOST = 16  # samples of one chart
 STEPS = 50
 """Points on the way from black to the picture at which integrated gradients looks."""
-READ = {
+KEYS = {
     "integrated_gradients": "Blue speaks for the class that {first} names, orange against it",
     "saliency": "Darker: the score of the class that {first} names moves more with the pixel",
 }
+"""How the colours of each method are read."""
 
 
 @dataclass(frozen=True)
@@ -86,41 +84,39 @@ def explain(run: Run | str, *, samples: int = 4, method: str = "integrated_gradi
     """
     import torch
 
-    if method not in METHODS:
-        raise SpecError(f"method={shown(method)}: {unknown('method', str(method), METHODS)}")
+    pick(METHODS, str(method), "method")
     if isinstance(samples, bool) or not isinstance(samples, int) or not 1 <= samples <= MOST:
         raise SpecError(f"samples={shown(samples)}: must be a whole number from 1 to {MOST}")
     run = attach(run)
     models, control = _models(run)
-    attribute = _captum(method)
+    needs("explain", "captum")
     data = run_data(run)
     _telling_images_apart(run, data)
     pictures = _pictures(run, data, samples, seed)
-    x, black = pictures.x, pictures.black
     with torch.no_grad():
-        scores = [module(_like(x, module)).float() for module in models.values()]
-    for given in scores:
-        if given.shape != (len(x), len(data.classes)):
+        scores = [module(_like(pictures.x, module)).float() for module in models.values()]
+    for output in scores:
+        if output.shape != (samples, len(data.classes)):
             raise LabError(
-                f"run {run.id!r}: its model gives {tuple(given.shape)} for {len(x)} pictures of {len(data.classes)} "
+                f"run {run.id!r}: its model gives {tuple(output.shape)} for {samples} pictures of {len(data.classes)} "
                 "classes; explain needs one score for each picture and class"
             )
     targets = scores[0].argmax(-1)
-    maps = [_maps(attribute, module, x, black, targets) for module in models.values()]
-    rows = []
+    maps = [_maps(method, module, pictures, targets) for module in models.values()]
+    drawn = []
     for i, number in enumerate(pictures.numbers):
-        sure = [given[i].softmax(-1) for given in scores]
-        said = tuple((data.classes[int(one.argmax())], float(one.max())) for one in sure)
-        drawn = tuple(found[i].numpy() for found in maps)
+        chances = [output[i].softmax(-1) for output in scores]
+        answers = tuple((data.classes[int(chance.argmax())], float(chance.max())) for chance in chances)
         same = alike(maps[0][i], maps[1][i]) if len(maps) == 2 else None
         label = data.classes[k] if (k := int(pictures.y[i])) >= 0 else "ignored"
-        rows.append(Sample(number, label, _picture(pictures.raw[i]), drawn, said, same))
+        image, colours = _picture(pictures.raw[i]), tuple(of_model[i].numpy() for of_model in maps)
+        drawn.append(Sample(number, label, image, colours, answers, same))
     held_to = None
     if control is not None:
-        pairs = zip(maps[0], _maps(attribute, control, x, black, targets), strict=True)
-        known = [found for a, b in pairs if (found := alike(a, b)) is not None]
-        held_to = sum(known) / len(known) if known else None
-    return _chart(run, method, tuple(models), tuple(rows), held_to)
+        pairs = zip(maps[0], _maps(method, control, pictures, targets), strict=True)
+        defined = [value for a, b in pairs if (value := alike(a, b)) is not None]
+        held_to = mean(defined) if defined else None
+    return _chart(run, method, tuple(models), tuple(drawn), held_to)
 
 
 def alike(a: Tensor, b: Tensor) -> float | None:
@@ -149,69 +145,58 @@ def _models(run: Run) -> tuple[dict[str, nn.Module], nn.Module | None]:
     return {"dense": dense, "compressed": run.model()}, control
 
 
-def _captum(method: str) -> Attribute:
-    """The method as a function of a module, pictures (N, *shape), their classes and a black picture."""
-    needs("explain", "captum")
-    from captum.attr import IntegratedGradients, Saliency
-
-    def gradients(module: nn.Module, x: Tensor, target: Tensor, black: Tensor) -> Tensor:
-        found = IntegratedGradients(module).attribute(x, black, target, n_steps=STEPS)
-        return found.sum(1) if found.dim() == 4 else found  # of its channels
-
-    def saliency(module: nn.Module, x: Tensor, target: Tensor, black: Tensor) -> Tensor:
-        found = Saliency(module).attribute(x, target)
-        return found.amax(1) if found.dim() == 4 else found
-
-    return gradients if method == "integrated_gradients" else saliency
-
-
 def _telling_images_apart(run: Run, data: Data) -> None:
     """Refuse what has no picture to draw on, or no class to explain."""
-    said = f"run {run.id!r}, on {run.spec.dataset!r},"
+    what = f"run {run.id!r}, on {run.spec.dataset!r},"
     if data.vocabulary:
-        raise LabError(f"{said} is on tokens: explain draws on pictures; take a run on images, such as 'digits'")
+        raise LabError(f"{what} is on tokens: explain draws on pictures; take a run on images, such as 'digits'")
     if len(data.shape) not in (2, 3):
         raise LabError(
-            f"{said} is on samples of shape {tuple(data.shape)}: explain draws on pictures, (channels, height, width) "
+            f"{what} is on samples of shape {tuple(data.shape)}: explain draws on pictures, (channels, height, width) "
             "or (height, width); take a run on images, such as 'digits'"
         )
     if not data.classes:
-        raise LabError(f"{said} is a regression: explain tells what speaks for a class, and it has none")
+        raise LabError(f"{what} is a regression: explain tells what speaks for a class, and it has none")
     if data.test is None and data.val is None:
-        raise LabError(f"{said} has neither test nor validation samples to explain; launch it with data=(train, test)")
+        raise LabError(
+            f"{what} has neither test nor validation samples to explain; launch it with data=(train, test)"
+        )
 
 
 def _pictures(run: Run, data: Data, count: int, seed: int) -> Pictures:
-    """So many of the test set, else of the validation set, drawn by `seed`."""
+    """So many samples of the test set, else of the validation set, drawn by `seed`."""
     import torch
 
     split: Any = data.test if data.test is not None else data.val
-    pair = isinstance(split, tuple)
-    n = len(split[0] if pair else split)
+    n = length(split)
     if count > n:
         raise SpecError(f"samples={count}: run {run.id!r} has {n} test samples; take at most as many")
-    drawn = torch.randperm(n, generator=torch.Generator().manual_seed(seed))[:count]
-    if pair:
-        raw, y = split[0][drawn], split[1][drawn]
-    else:
-        both = [split[int(i)] for i in drawn]
-        raw, y = torch.stack([torch.as_tensor(x) for x, _ in both]), torch.tensor([int(y) for _, y in both])
-
-    def taken(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        batches = list(by_itself((x, y), data, run.spec).whole())
-        return torch.cat([batch[0] for batch in batches]), torch.cat([batch[1] for batch in batches])
-
-    black, _ = taken(torch.zeros_like(raw[:1]), y[:1])
-    return Pictures(drawn.tolist(), raw, *taken(raw, y), black)
+    numbers = torch.randperm(n, generator=torch.Generator().manual_seed(seed))[:count].tolist()
+    raw, targets = rows(split, numbers)
+    # The black picture goes through the feed with the others, so that it is scaled as they are.
+    samples = torch.cat([raw, torch.zeros_like(raw[:1])]), labels(torch.cat([targets, targets[:1]]))
+    batches = [(x, y) for x, y, _ in by_itself(samples, data, run.spec).whole()]
+    x, y = (torch.cat(parts) for parts in zip(*batches, strict=True))
+    return Pictures(numbers, raw, x[:-1], y[:-1], x[-1:])
 
 
-def _maps(attribute: Attribute, module: nn.Module, x: Tensor, black: Tensor, targets: Tensor) -> Tensor:
-    """What each pixel counts, (N, H, W)."""
+def _maps(method: str, module: nn.Module, pictures: Pictures, targets: Tensor) -> Tensor:
+    """What each pixel counts for the class of its picture, (N, H, W)."""
     import torch
+    from captum.attr import IntegratedGradients, Saliency
 
-    x, black = _like(x, module), _like(black, module)
-    each = zip(x.split(1), targets.split(1), strict=True)  # one by one: STEPS of each are computed at once
-    return torch.cat([attribute(module, a.clone().requires_grad_(), k, black).detach().float() for a, k in each])
+    x, black = _like(pictures.x, module), _like(pictures.black, module)
+    maps = []
+    for picture, target in zip(x.split(1), targets.split(1), strict=True):  # STEPS of each are computed at once
+        picture = picture.clone().requires_grad_()
+        if method == "saliency":
+            values = Saliency(module).attribute(picture, target)
+        else:
+            values = IntegratedGradients(module).attribute(picture, black, target, n_steps=STEPS)
+        if values.dim() == 4:  # of its channels
+            values = values.amax(1) if method == "saliency" else values.sum(1)
+        maps.append(values.detach().float())
+    return torch.cat(maps)
 
 
 def _like(x: Tensor, module: nn.Module) -> Tensor:
@@ -231,25 +216,22 @@ def _picture(raw: Tensor) -> np.ndarray:
     return x.float().numpy()
 
 
-def _chart(run: Run, method: str, heads: tuple[str, ...], rows: tuple[Sample, ...], control: float | None) -> Maps:
+def _chart(run: Run, method: str, heads: tuple[str, ...], samples: tuple[Sample, ...], control: float | None) -> Maps:
     """The chart, and the same in words."""
-    name = METHODS[method].capitalize()
-    title = f"{name} before and after compression" if len(heads) == 2 else f"{name} of {labels([run])[0]}"
-    note = READ[method].format(first=f"the {heads[0]} model" if len(heads) == 2 else "the model")
+    name, both = METHODS[method].capitalize(), len(heads) == 2
+    heading = f"{name} before and after compression" if both else f"{name} of {naming.labels([run])[0]}"
+    note = KEYS[method].format(first=f"the {heads[0]} model" if both else "the model")
     note += "; each map by its own strongest pixels"
-    words = []
-    for row in rows:
-        said = ", ".join(
-            f"{head} says {label} ({sure:.0%})" for head, (label, sure) in zip(heads, row.said, strict=True)
-        )
-        same = "" if row.alike is None else f", maps {row.alike:.2f} alike"
-        words.append(f"sample {row.number} is {row.label}: {said}{same}")
-    known = [row.alike for row in rows if row.alike is not None]
-    if known:
-        note += f"; alike: rank correlation, in the mean {sum(known) / len(known):.2f}"
+    if defined := [sample.alike for sample in samples if sample.alike is not None]:
+        note += f"; alike: rank correlation, in the mean {mean(defined):.2f}"
         if control is not None:
             note += f" (the dense model and itself trained on for as long: {control:.2f})"
-    last = next(iter(run.spec.compress[-1])) if run.spec.compress else ""
-    if last == "quantize":
+    if run.spec.compress and "quantize" in run.spec.compress[-1]:
         note += "; compressed: before its numbers are rounded for the file, which has no gradients"
-    return Maps(title, f"{title}. {note}. {'; '.join(words)}.", heads, rows, method != "saliency", note)
+    words = []
+    for sample in samples:
+        answers = zip(heads, sample.said, strict=True)
+        says = ", ".join(f"{head} says {label} ({chance:.0%})" for head, (label, chance) in answers)
+        same = "" if sample.alike is None else f", maps {sample.alike:.2f} alike"
+        words.append(f"sample {sample.number} is {sample.label}: {says}{same}")
+    return Maps(heading, f"{heading}. {note}. {'; '.join(words)}.", heads, samples, method != "saliency", note)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from itertools import pairwise
-from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
@@ -76,7 +76,7 @@ def race(
 
 
 def entered(spec: Spec, strategies: Iterable[Any] | None, own: Own, strict: bool = False) -> Race:
-    """The race of those that can do the spec; `strict`: of all that are named, or of none."""
+    """The race of the strategies that can do a spec; `strict` refuses it where one of them can't."""
     spec = named(spec, own.parts)
     own.splits(spec)  # what is wrong with the data is no strategy's word
     able, refused = contenders(spec, strategies, own)
@@ -87,14 +87,12 @@ def entered(spec: Spec, strategies: Iterable[Any] | None, own: Own, strict: bool
         raise SpecError(f"strategies={strategies!r}: none can do this spec ({reasons or 'none was given'})")
     first = trains(*able[0], own)
     folder, device = make(first)
-    others = [make(_like(first, folder.path, *other)) for other in able[1:]]
+    parent = first.parent and replace(first.parent, folder=folder.path)
+    others = [  # they take the code that was shipped with the first
+        make(Allowed(other.replace(parent=first.spec.parent), place, {}, parent, folder.path))
+        for other, place in able[1:]
+    ]
     return Race(start((folder, device), *others), refused)
-
-
-def _like(first: Allowed, path: Path, spec: Spec, device: str) -> Allowed:
-    """Another contender, which takes the code that was shipped with the first."""
-    parent = first.parent and replace(first.parent, folder=path)
-    return Allowed(spec.replace(parent=first.spec.parent), device, {}, parent, path)
 
 
 class Race:
@@ -113,7 +111,6 @@ class Race:
     runs : list of Run
         In the order in which they run.
     refused : dict
-        As given.
 
     Raises
     ------
@@ -134,13 +131,17 @@ class Race:
                 )
 
     def __repr__(self) -> str:
+        return f"<Race: {self._progress}: {', '.join(contestants(self.runs))}>"
+
+    @property
+    def _progress(self) -> str:
         ended = sum(run.state in ENDED for run in self.runs)
-        return f"<Race: {ended} of {len(self.runs)} runs have ended: {', '.join(contestants(self.runs))}>"
+        return f"{ended} of {len(self.runs)} runs have ended"
 
     def wait(self, timeout: float | None = None) -> list[str]:
         """Block until all have ended, or for `timeout` seconds; returns their states then."""
-        deadline = None if timeout is None else time.monotonic() + timeout
-        while any(run.state not in ENDED for run in self.runs) and (deadline is None or time.monotonic() < deadline):
+        deadline = time.monotonic() + (math.inf if timeout is None else timeout)
+        while any(run.state not in ENDED for run in self.runs) and time.monotonic() < deadline:
             time.sleep(POLL)
         return [run.wait(0) for run in self.runs]
 
@@ -179,9 +180,8 @@ class Race:
         reference, names = self.reference, contestants(self.runs)
         rows = [{"name": name, **_row(run, reference)} for run, name in zip(self.runs, names, strict=True)]
         blank = dict.fromkeys(rows[0])
-        return rows + [
-            {**blank, "name": name, "state": "refused", "problem": why} for name, why in self.refused.items()
-        ]
+        refused = self.refused.items()
+        return rows + [{**blank, "name": name, "state": "refused", "problem": why} for name, why in refused]
 
     @property
     def html(self) -> str:
@@ -189,19 +189,17 @@ class Race:
         return f"{picture('race', self.runs).html}{self._section().html}"
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
-        text = f"{self.figure().text}\n\n{self._section().text}"
-        return {"text/html": self.html, "text/plain": text}
+        return {"text/html": self.html, "text/plain": f"{self.figure().text}\n\n{self._section().text}"}
 
     def _section(self) -> Section:
-        """The table as people read it, as HTML and as text."""
+        """The table as people read it."""
         rows = self.rows()
         columns = {head: [cell(row) for row in rows] for head, cell in COLUMNS.items()}
         columns = {head: cells for head, cells in columns.items() if set(cells) != {NONE}}
-        ended = sum(run.state in ENDED for run in self.runs)
-        going = "" if ended == len(self.runs) else f"{ended} of {len(self.runs)} runs have ended; "
-        going += "race.wait() waits for the others. " if going else ""
+        over = all(run.state in ENDED for run in self.runs)
+        note = NOTE if over else f"{self._progress}; race.wait() waits for the others. {NOTE}"
         lines = [[row["name"], *cells] for row, *cells in zip(rows, *columns.values(), strict=True)]
-        return table("Race", ["strategy", *columns], lines, going + NOTE, numeric=True)
+        return table("Race", ["strategy", *columns], lines, note, numeric=True)
 
 
 def among(runs: list[Run]) -> Race | Section:
@@ -223,11 +221,11 @@ def _training(spec: Spec) -> dict[str, Any]:
 
 def _row(run: Run, reference: Run | None) -> dict[str, Any]:
     """What a run came to, see `Race.table`."""
-    spec, state, story, found = run.spec, run.state, read(run), footprint(run)
+    spec, state, story = run.spec, run.state, read(run)
     own = entry_options("strategy", spec.strategy)
-    took = [after - before for before, after in pairwise(story.clock.y)]
-    seconds = median(took) if took else None
-    known = compare(run, reference) if reference and state == "done" else None
+    durations = [after - before for before, after in pairwise(story.clock.y)]
+    seconds = median(durations) if durations else None
+    equality = compare(run, reference) if reference and state == "done" else None
     last = {name: curve.y[-1] for name, curve in story.curves.items()}
     return {
         "strategy": spec.strategy,
@@ -238,10 +236,10 @@ def _row(run: Run, reference: Run | None) -> dict[str, Any]:
         "exact": exact(spec),
         MINIMISED: last.get(f"train_{MINIMISED}"),
         **{name: last.get(name) for name in (VALIDATED, f"test_{main()}")},
-        **(known._asdict() if known else dict.fromkeys(Equality._fields)),
+        **(equality._asdict() if equality else dict.fromkeys(Equality._fields)),
         "step_s": seconds,
         "samples_per_s": step_samples(spec, run.facts["samples"]) / seconds if seconds else None,
-        **found._asdict(),
+        **footprint(run)._asdict(),
         "to_loss_s": _reached(run, reference) if reference else None,
         "problem": _problem(run, state),
     }
@@ -254,9 +252,9 @@ def _reached(run: Run, reference: Run) -> float | None:
     if name not in theirs.curves:
         return None
     goal = theirs.curves[name].y[-1]
-    at = dict(zip(*ours.clock, strict=True))
+    seconds = dict(zip(*ours.clock, strict=True))
     points = zip(*ours.curves.get(name, Curve([], [])), strict=True)
-    return next((at[step] for step, value in points if value <= goal + REACHED * abs(goal)), None)
+    return next((seconds[step] for step, value in points if value <= goal + REACHED * abs(goal)), None)
 
 
 def _problem(run: Run, state: str) -> str | None:
@@ -266,38 +264,34 @@ def _problem(run: Run, state: str) -> str | None:
     return None if state == "done" or state not in ENDED else f"it was {state} after {len(read(run).clock.x)} steps"
 
 
-def _figure(name: str) -> Callable[[dict[str, Any]], str]:
-    return lambda row: NONE if _missing(row[name]) else number(row[name])
+def _cell(name: str, write: Callable[[float], str] = number, limit: str = "") -> Callable[[dict[str, Any]], str]:
+    """A figure of a row as people read it, with the `limit` that it is held to; a dash where it is not known."""
+
+    def cell(row: dict[str, Any]) -> str:
+        value = row[name]
+        if value is None or math.isnan(value):
+            return NONE
+        return write(value) + (f" ({row[limit]:.0g})" if limit else "")
+
+    return cell
 
 
-def _held(name: str, limit: str) -> Callable[[dict[str, Any]], str]:
-    return lambda row: NONE if _missing(row[name]) else f"{row[name]:.1g} ({row[limit]:.0g})"
-
-
-def _size(name: str) -> Callable[[dict[str, Any]], str]:
-    return lambda row: NONE if _missing(row[name]) else f"{row[name] / 1e6:,.3g} MB"
-
-
-def _seconds(name: str) -> Callable[[dict[str, Any]], str]:
-    return lambda row: NONE if _missing(row[name]) else f"{row[name]:.3g} s"
-
-
-def _missing(value: Any) -> bool:
-    return value is None or value != value
+def _megabytes(count: float) -> str:
+    return f"{count / 1e6:,.3g} MB"
 
 
 # What people read: the head of a column, and its text from a row.
 COLUMNS: dict[str, Callable[[dict[str, Any]], str]] = {
     "state": lambda row: row["state"],
     "check": lambda row: row["problem"] or row["check"] or NONE,
-    MINIMISED: _figure(MINIMISED),
-    Figure(MINIMISED, "val").label: _figure(VALIDATED),
-    "loss difference": _held("loss_difference", "loss_tolerance"),
-    "parameter difference": _held("parameter_difference", "parameter_tolerance"),
-    "seconds a step": _seconds("step_s"),
-    "samples/s": _figure("samples_per_s"),
-    "memory": _size("memory"),
-    "tensors": _size("tensors"),
-    "sent a step": _size("sent"),
-    "time to reference loss": _seconds("to_loss_s"),
+    MINIMISED: _cell(MINIMISED),
+    Figure(MINIMISED, "val").label: _cell(VALIDATED),
+    "loss difference": _cell("loss_difference", "{:.1g}".format, "loss_tolerance"),
+    "parameter difference": _cell("parameter_difference", "{:.1g}".format, "parameter_tolerance"),
+    "seconds a step": _cell("step_s", "{:.3g} s".format),
+    "samples/s": _cell("samples_per_s"),
+    "memory": _cell("memory", _megabytes),
+    "tensors": _cell("tensors", _megabytes),
+    "sent a step": _cell("sent", _megabytes),
+    "time to reference loss": _cell("to_loss_s", "{:.3g} s".format),
 }

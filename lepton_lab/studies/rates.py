@@ -1,4 +1,4 @@
-"""find_lr(): a learning rate, from a run whose rate rises until the loss diverges."""
+"""find_lr(): a learning rate to train with, from a run whose rate rises until the loss diverges."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from ..run.launching import changed, make, start
 from ..spec import Spec, step_samples
 from ..store.folder import ENDED
 from ..store.naming import title
+from ..store.story import Story
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -93,23 +94,22 @@ def _rising(spec: Spec, own: Own, lowest: float, highest: float, steps: int) -> 
     data = own.splits(spec) or (None if "dataset" in spec.own else datasets.load(spec))
     n = datasets.length(data.train) if data else 1
     epochs = -(-steps // -(-n // step_samples(spec, n)))
-    found = changed(spec, {"schedule": RANGE_TEST, "lr": float(highest), "warmup": 0, "epochs": epochs, "name": NAME})
-    found = found.replace(eval_every=0, checkpoint_every=0)
-    return found.replace(options={**found.options, "low": lowest / highest, "steps": steps})
+    rising = changed(spec, {"schedule": RANGE_TEST, "lr": float(highest), "warmup": 0, "epochs": epochs, "name": NAME})
+    options = {**rising.options, "low": lowest / highest, "steps": steps}
+    return rising.replace(eval_every=0, checkpoint_every=0, options=options)
 
 
 def _follow(run: Run, steps: int) -> None:
     """Wait for the end, and bring it about when there is nothing more to see."""
-    tail, first, told = run.tail(), None, False
+    story, tail = Story.of(run.spec, timed=False), run.tail()
     while run.state not in ENDED:
-        for row in tail.read():
-            if row["kind"] == "train" and not told:
-                first = first or row[MINIMISED]
-                if row["step"] > steps or (first and row[MINIMISED] and row[MINIMISED] > DIVERGED * MARGIN * first):
-                    run.stop()
-                    told = True
+        training = story.add(tail.read()).training
+        losses = training.curve(MINIMISED).y
+        if training.last > steps or (losses and 0 < DIVERGED * MARGIN * losses[0] < max(losses)):
+            run.stop()
+            break
         time.sleep(POLL)
-    run.wait()
+    run.wait(progress=False)
 
 
 class RateTest:
@@ -155,10 +155,10 @@ class RateTest:
         if len(loss) < FEWEST // 2:
             raise LabError(f"run {run.id!r} tells no rate: it was {run.state} after {len(loss)} steps")
         self.smoothed = smooth([min(value, DIVERGED * self.losses[0]) for value in self.losses])
-        lost = [rate for step, rate in lr.items() if step not in loss]
+        lost = next((rate for step, rate in lr.items() if step not in loss), None)
         self._best = min(range(len(self.smoothed)), key=self.smoothed.__getitem__)
         risen = (i for i in range(self._best, len(loss)) if self.smoothed[i] > self.smoothed[0])
-        self.diverged = next((self.rates[i] for i in risen), lost[0] if lost else None)
+        self.diverged = next((self.rates[i] for i in risen), lost)
 
     @property
     def suggestion(self) -> float:
@@ -172,12 +172,8 @@ class RateTest:
         """
         if why := self._nothing():
             raise LabError(why)
-        slopes = [
-            (later - earlier) / (math.log(above) - math.log(below))
-            for (earlier, later), (below, above) in zip(
-                pairwise(self.smoothed[: self._best + 1]), pairwise(self.rates[: self._best + 1]), strict=True
-            )
-        ]
+        points = zip(self.smoothed[: self._best + 1], map(math.log, self.rates), strict=False)
+        slopes = [(later - earlier) / (above - below) for (earlier, below), (later, above) in pairwise(points)]
         # Before the loss is half way down for good, batches that differ make slopes steeper than the fall's own.
         half = (self.smoothed[0] + self.smoothed[self._best]) / 2
         down = max(i for i in range(self._best) if self.smoothed[i] >= half)
@@ -193,11 +189,8 @@ class RateTest:
         end = "does not diverge up to " + number(self.rates[-1])
         if self.diverged is not None:
             end = f"diverges from {self.diverged:.2g} on"
-        return f"Suggested learning rate: {self.suggestion:g}; the loss {end}, and is lowest at {self._lowest:.2g}."
-
-    @property
-    def _lowest(self) -> float:
-        return self.rates[self._best]
+        best = self.rates[self._best]
+        return f"Suggested learning rate: {self.suggestion:g}; the loss {end}, and is lowest at {best:.2g}."
 
     def _nothing(self) -> str:
         """Why no rate can be suggested; "" where one can."""
@@ -211,11 +204,10 @@ class RateTest:
         marks = [] if self._nothing() else [(self.suggestion, "suggestion")]
         if self.diverged is not None:
             marks.append((self.diverged, "diverges"))
-        spec = self.run.spec
+        spec, sentence = self.run.spec, self.sentence
         heading = f"Learning-rate test: {title(spec)}, {spec.optimizer}, batch {spec.batch_size}"
-        text = f"{heading}. {self.sentence}"
         series = tuple(self.rates), tuple(self.losses), tuple(self.smoothed)
-        return Sweep(heading, text, self.sentence, *series, marks=tuple(marks))
+        return Sweep(heading, f"{heading}. {sentence}", sentence, *series, marks=tuple(marks))
 
     def __repr__(self) -> str:
         return f"<RateTest of {self.run.id}: {self.sentence}>"

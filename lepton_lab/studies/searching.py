@@ -1,4 +1,4 @@
-"""search(): a chain that meets a budget, found by Optuna through the run queue; and a sentence where nothing does."""
+"""search(): a chain that meets a budget, which Optuna looks for by runs; and a sentence where none does."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..run.checks import Own, splits
 from ..run.estimates import Estimate, estimate, measured
 from ..run.handle import Run, attach
 from ..run.launching import EPOCHS, changed, compress
-from ..section import NONE, Section, table
+from ..section import NONE, table
 from ..store.control import send
 from ..store.folder import ENDED
 
@@ -31,15 +31,11 @@ BUDGET = {
 }
 LINKS = tuple(name for name, compressor in COMPRESSORS.items() if compressor.knob)
 NONE_OF = "none"  # of a link's choices: a chain without it
-STEP = 0.05
-"""Of the ratios that are tried: what lies between is alike."""
-PEEKS = 40
-"""Chains looked at by their estimate for each that is run."""
-DOUBT = {"bytes": 1.02, "latency": 1.3, "latency_1": 1.3}
-"""How far beyond its limit an estimate must be to be believed."""
-POLL = 0.1
-FAILED = 1e3
-"""What a chain that can't be done counts."""
+STEP = 0.05  # of the ratios that are tried: what lies between is alike
+PEEKS = 40  # chains looked at by their estimate for each that is run
+DOUBT = {"bytes": 1.02, "latency": 1.3, "latency_1": 1.3}  # how far an estimate must be beyond its limit to be believed
+POLL = 0.1  # seconds between looks at a run
+FAILED = 1e3  # what a chain that can't be done counts
 
 
 @dataclass
@@ -53,6 +49,9 @@ class Trial:
     """Measured, by name of the budget."""
     accuracy: float | None = None
     problem: str = ""
+
+    def __str__(self) -> str:
+        return f"{chain_name(self.chain)} (run {self.run.id})"
 
 
 def search(
@@ -98,9 +97,9 @@ def search(
     for name, limit in budget.items():
         if name not in BUDGET:
             raise SpecError(f"budget={{{name!r}: {limit!r}}}: {unknown('limit', str(name), BUDGET)}")
-        low, high, range = (0.0, 1.0, "from 0 to 1") if name == "accuracy_drop" else (1e-12, 1e300, "above 0")
+        low, high, bounds = (0.0, 1.0, "from 0 to 1") if name == "accuracy_drop" else (1e-12, 1e300, "above 0")
         if isinstance(limit, bool) or not isinstance(limit, (int, float)) or not low <= limit <= high:
-            raise SpecError(f"budget={{{name!r}: {limit!r}}}: must be a number {range} ({BUDGET[name]})")
+            raise SpecError(f"budget={{{name!r}: {limit!r}}}: must be a number {bounds} ({BUDGET[name]})")
     whole("trials", trials, 1)
     whole("seed", seed, 0)
     for name in links:
@@ -173,24 +172,22 @@ class Search:
     @property
     def verdict(self) -> str:
         """What was found, in a sentence."""
-        told = f"{len(self.trials)} of {self.count} runs" if self.going else f"{len(self.trials)} runs"
-        if self.best is not None:
-            name, values = chain_name(self.best.chain), self._told(self.best.values)
-            return f"{name} (run {self.best.run.id}) meets the budget with {values}, the best of {told}."
+        count = f"{len(self.trials)} of {self.count} runs" if self.going else f"{len(self.trials)} runs"
+        if (best := self.best) is not None:
+            return f"{best} meets the budget with {self._compared(best.values)}, the best of {count}."
         if self.failure is not None:
-            return f"The search ended early after {told}: {self.failure}"
+            return f"The search ended early after {count}: {self.failure}"
         if self.going:
-            return f"Nothing meets the budget yet after {told}."
-        tried = [trial for trial in self.trials if trial.values]
-        if not tried:
+            return f"Nothing meets the budget yet after {count}."
+        measured = [trial for trial in self.trials if trial.values]
+        if not measured:
             ruled = f"; the estimates of {self.skipped} chains ruled them out" if self.skipped else ""
             return f"Nothing found meets the budget: no chain could be run to its end{ruled}. Allow more of it."
-        nearest = min(tried, key=lambda trial: self.violation(trial.values))
+        nearest = min(measured, key=lambda trial: self.violation(trial.values))
         over = [name for name, limit in self.budget.items() if nearest.values.get(name, 0.0) > limit]
-        name = f"{chain_name(nearest.chain)} (run {nearest.run.id})"
         return (
-            f"Nothing found meets the budget in {told}: the nearest, {name}, has "
-            f"{self._told(nearest.values, over)}. Allow more {' or '.join(over)}, or more trials or epochs."
+            f"Nothing found meets the budget in {count}: the nearest, {nearest}, has "
+            f"{self._compared(nearest.values, over)}. Allow more {' or '.join(over)}, or more trials or epochs."
         )
 
     def wait(self, timeout: float | None = None) -> Search:
@@ -208,13 +205,9 @@ class Search:
 
     def violation(self, values: Mapping[str, float]) -> float:
         """By how much values are over the budget: 0 where they meet it, 0.1 for one that is a tenth over."""
-        floor = {"accuracy_drop": 0.005}  # a drop of 0 allowed makes every drop infinitely too much
-        over = (
-            max(0.0, values[name] - limit) / max(limit, floor.get(name, limit))
-            for name, limit in self.budget.items()
-            if name in values
-        )
-        return sum(over)
+        scales = self.budget | {"accuracy_drop": max(0.005, self.budget.get("accuracy_drop", 0.0))}  # a limit may be 0
+        limits = [(name, limit) for name, limit in self.budget.items() if name in values]
+        return sum(max(0.0, values[name] - limit) / scales[name] for name, limit in limits)
 
     def rows(self) -> list[list[str]]:
         """Lines of the table: chain, each figure of the budget, accuracy, verdict."""
@@ -231,12 +224,13 @@ class Search:
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
         heads = ["chain", *(f"{name} (≤ {shown(name, limit)})" for name, limit in self.budget.items())]
         note = f"{self.verdict} {self.skipped} more chains were not run, since their estimates rule them out."
-        found: Section = table("Search", [*heads, MEASURED, "budget"], self.rows(), note, numeric=True)
-        return found._repr_mimebundle_()
+        return table("Search", [*heads, MEASURED, "budget"], self.rows(), note, numeric=True)._repr_mimebundle_()
 
-    def _told(self, values: Mapping[str, float], names: Sequence[str] = ()) -> str:
-        told = names or list(self.budget)
-        return ", ".join(f"{name} {shown(name, values.get(name))} of {shown(name, self.budget[name])}" for name in told)
+    def _compared(self, values: Mapping[str, float], names: Sequence[str] = ()) -> str:
+        names = names or list(self.budget)
+        return ", ".join(
+            f"{name} {shown(name, values.get(name))} of {shown(name, self.budget[name])}" for name in names
+        )
 
     def _work(self) -> None:
         import optuna
@@ -245,16 +239,16 @@ class Search:
         try:
             sampler = optuna.samplers.TPESampler(seed=self._seed, n_startup_trials=max(4, self.count // 3))
             study = optuna.create_study(sampler=sampler)
-            seen: dict[str, float] = {}
+            scores: dict[str, float] = {}
             for _ in range(self.count * PEEKS):
                 if len(self.trials) >= self.count or self._stopped.is_set():
                     break
                 trial = study.ask()
                 chain = self._chain(trial)
                 key = str(chain)
-                if key not in seen:
-                    seen[key] = self._value(chain)
-                study.tell(trial, seen[key])
+                if key not in scores:
+                    scores[key] = self._score(chain)
+                study.tell(trial, scores[key])
         except BaseException as error:  # shown by `verdict`: a thread's traceback would go unseen
             self.failure = error
 
@@ -272,8 +266,8 @@ class Search:
                 chain.append({name: {knob.option: fraction} if knob.option else {}})
         return chain
 
-    def _value(self, chain: list[dict[str, Any]]) -> float:
-        """What a chain counts: by its estimate if that rules it out, else by its run; less is better."""
+    def _score(self, chain: list[dict[str, Any]]) -> float:
+        """By a chain's estimate if that rules it out, else by its run; less is better."""
         if not chain:
             return FAILED
         try:
@@ -281,19 +275,18 @@ class Search:
         except LabError:
             self.skipped += 1
             return FAILED
-        known = {"bytes": float(guess.bytes), "latency": guess.latency[64], "latency_1": guess.latency[1]}
-        believed = {name: value / DOUBT[name] for name, value in known.items()}
-        if over := self.violation(believed):
+        figures = {"bytes": float(guess.bytes), "latency": guess.latency[64], "latency_1": guess.latency[1]}
+        if over := self.violation({name: value / DOUBT[name] for name, value in figures.items()}):
             self.skipped += 1
             return 1.0 + over
         trial = Trial(chain, compress(self.parent, chain, **self._changes), guess)
         self.trials.append(trial)
         self._wait(trial.run)
-        told = measured(trial.run)
-        if trial.run.state != "done" or not told:
+        measures = measured(trial.run)
+        if trial.run.state != "done" or not measures:
             trial.problem = str(trial.run.failure or f"it was {trial.run.state}")
             return FAILED
-        trial.accuracy, trial.values = told["artifact"].get(MEASURED), values(told)
+        trial.accuracy, trial.values = measures["artifact"].get(MEASURED), values(measures)
         return self.violation(trial.values) or -(trial.accuracy or 0.0)
 
     def _wait(self, run: Run) -> None:
@@ -303,24 +296,24 @@ class Search:
                 run.wait()
 
 
-def values(told: Mapping[str, Any]) -> dict[str, float]:
+def values(measures: Mapping[str, Any]) -> dict[str, float]:
     """
-    What a budget limits, from what was measured of a run.
+    What a budget limits, by name of BUDGET, from what was measured of a run.
 
     Parameters
     ----------
-    told
+    measures
         `measures.json`: artifact, dense and control.
     """
-    made, control = told["artifact"], (told.get("control") or {}).get("test") or {}
-    found = {"bytes": float(made["bytes"])}
+    artifact, control = measures["artifact"], (measures.get("control") or {}).get("test") or {}
+    figures = {"bytes": float(artifact["bytes"])}
     for name, batch in (("latency", "64"), ("latency_1", "1")):
-        if batch in made["latency"]:
-            found[name] = made["latency"][batch]["median"]
-    whole = control.get(MEASURED, told["dense"].get(MEASURED))
-    if whole is not None and made.get(MEASURED) is not None:
-        found["accuracy_drop"] = whole - made[MEASURED]
-    return found
+        if batch in artifact["latency"]:
+            figures[name] = artifact["latency"][batch]["median"]
+    whole = control.get(MEASURED, measures["dense"].get(MEASURED))
+    if whole is not None and artifact.get(MEASURED) is not None:
+        figures["accuracy_drop"] = whole - artifact[MEASURED]
+    return figures
 
 
 def shown(name: str, value: float | None) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from numbers import Real
@@ -65,8 +66,8 @@ class Sensitivity:
         """
         _fraction(drop)
         borne = {
-            layer: max((ratio for ratio, accuracy in found.items() if self.whole - accuracy <= drop), default=0.0)
-            for layer, found in self.pruned.items()
+            layer: max((ratio for ratio, accuracy in accuracies.items() if self.whole - accuracy <= drop), default=0.0)
+            for layer, accuracies in self.pruned.items()
         }
         return {layer: ratio for layer, ratio in borne.items() if ratio}
 
@@ -78,24 +79,23 @@ class Sensitivity:
 
     def rows(self) -> list[dict[str, Any]]:
         """A line for each layer and what was done to it: layer, what, accuracy."""
-        told = [
-            {"layer": layer, "what": f"prune {ratio:g}", metrics.main(): figure}
-            for layer, found in self.pruned.items()
-            for ratio, figure in found.items()
+        figures = [
+            (layer, f"prune {ratio:g}", accuracy)
+            for layer, accuracies in self.pruned.items()
+            for ratio, accuracy in accuracies.items()
         ]
-        return told + [{"layer": n, "what": INT8, metrics.main(): a} for n, a in self.rounded.items()]
+        figures += [(layer, INT8, accuracy) for layer, accuracy in self.rounded.items()]
+        return [{"layer": layer, "what": what, metrics.main(): accuracy} for layer, what, accuracy in figures]
 
     def figure(self) -> Chart:
         """Layers by ratio as a heat map."""
         layers = list(dict.fromkeys([*self.pruned, *self.rounded]))
-        ratios = sorted({ratio for found in self.pruned.values() for ratio in found})
-        values = [
-            [self.pruned.get(n, {}).get(r) for r in ratios] + ([self.rounded.get(n)] if self.rounded else [])
-            for n in layers
-        ]
-        columns = [f"prune {ratio:g}" for ratio in ratios] + ([INT8] if self.rounded else [])
+        ratios = sorted({ratio for accuracies in self.pruned.values() for ratio in accuracies})
+        columns = [f"prune {ratio:g}" for ratio in ratios] + [INT8] * bool(self.rounded)
+        cells = {(row["layer"], row["what"]): row[metrics.main()] for row in self.rows()}
+        values = [[cells.get((layer, column)) for column in columns] for layer in layers]
         title = f"What each layer bears ({self.whole:.2%} as it is, {self.samples:,} samples)"
-        words = [f"{row['layer']} {row['what']}: {row[metrics.main()]:.2%}" for row in self.rows()]
+        words = [f"{layer} {what}: {accuracy:.2%}" for (layer, what), accuracy in cells.items()]
         text = f"{title}, without training after. {'; '.join(words)}."
         if self.left:
             text += f" Not pruned: {'; '.join(f'{name} ({why})' for name, why in self.left.items())}."
@@ -107,7 +107,7 @@ class Sensitivity:
 
 
 def _fraction(drop: Any) -> None:
-    """Refuse what is no fraction of right answers."""
+    """Refuse a drop that is no fraction of right answers."""
     if isinstance(drop, bool) or not isinstance(drop, Real) or not 0 <= float(drop) <= 1:
         raise SpecError(f"drop={drop!r}: must be from 0 to 1, a fraction of right answers")
 
@@ -126,11 +126,11 @@ def sensitivity(
     Parameters
     ----------
     run
-        Whose model, or its id.
+        The run whose model is compressed, or its id.
     ratios
         Fractions of a layer's channels, neurons or heads that are really removed, each between 0 and 1.
     importance
-        As of `prune`: magnitude or random.
+        By what `prune` picks what it removes: "magnitude" or "random".
     int8
         Whether to round each layer to 8 bits too.
     samples
@@ -166,18 +166,17 @@ def sensitivity(
     structure = Structure(copy.deepcopy(module), example)
     facts = run.facts
     work = Work(spec, tuple(facts["shape"]), len(facts["classes"]), facts.get("vocabulary", 0), example)
+
+    def without(layer: str, ratio: float) -> nn.Module:
+        link = Prune(ratios={layer: ratio}, importance=importance)  # type: ignore[arg-type]
+        return link.apply(copy.deepcopy(module), work).eval()
+
     pruned: dict[str, dict[float, float]] = {}
     for unit in structure.units:
-        found = {}
-        for ratio in sorted(ratios):
-            link = Prune(ratios={unit.name: ratio}, importance=importance)  # type: ignore[arg-type]
-            try:
-                found[ratio] = judged(link.apply(copy.deepcopy(module), work).eval(), x, y, metric)
-            except SpecError as error:  # the model's own code can't do without a part of it
-                structure.left[unit.name] = str(error).partition("can't be pruned: ")[2] or str(error)
-                break
-        else:
-            pruned[unit.name] = found
+        try:
+            pruned[unit.name] = {r: judged(without(unit.name, r), x, y, metric) for r in sorted(ratios)}
+        except SpecError as error:  # the model's own code can't do without a part of it
+            structure.left[unit.name] = str(error).partition("can't be pruned: ")[2] or str(error)
     rounded = _rounded(module, x, y, metric) if int8 else {}
     with torch.no_grad():
         kinds = {name: _kind(layer) for name, layer in module.named_modules()}
@@ -185,7 +184,7 @@ def sensitivity(
 
 
 def _kind(layer: nn.Module) -> str:
-    """What a layer is, with the sizes of what goes in and comes out where it tells them."""
+    """What a layer is, with the sizes of what goes in and comes out where it has them."""
     for what in ("features", "channels"):
         if hasattr(layer, f"in_{what}"):
             return f"{type(layer).__name__} {getattr(layer, f'in_{what}')} to {getattr(layer, f'out_{what}')}"
@@ -193,16 +192,16 @@ def _kind(layer: nn.Module) -> str:
 
 
 def judged(module: nn.Module, x: Tensor, y: Tensor, metric: Metric) -> float:
-    """A metric's figure of samples as the model takes them."""
+    """A metric's figure of samples (N, ...), as the model takes them; refused where its outputs have none."""
     import torch
 
-    total: Any = 0
     with torch.no_grad():
-        for part, targets in zip(x.split(BATCH), y.split(BATCH), strict=True):
-            if (sums := metric.update(module(part), targets)) is None:
-                raise SpecError("sensitivity: the model's answers are not right or wrong, so nothing is scanned")
-            total = total + sums
-    return metric.finish(total)
+        figure = metric.over(
+            (module(part), targets) for part, targets in zip(x.split(BATCH), y.split(BATCH), strict=True)
+        )
+    if figure is None:
+        raise SpecError("sensitivity: the model's answers are not right or wrong, so nothing is scanned")
+    return figure
 
 
 def _rounded(module: nn.Module, x: Tensor, y: Tensor, metric: Metric) -> dict[str, float]:
@@ -211,18 +210,16 @@ def _rounded(module: nn.Module, x: Tensor, y: Tensor, metric: Metric) -> dict[st
 
     from ..compressors.layers import Rounded, replace, shared, weighted
 
-    found, left = {}, shared(module)
-    for name, _ in weighted(module):
-        if name in left or not name:
-            continue
+    accuracies, tied = {}, shared(module)
+    for name in [name for name, _ in weighted(module) if name and name not in tied]:
         other = copy.deepcopy(module)
         layer = Rounded(other.get_submodule(name))  # type: ignore[arg-type]
         replace(other, name, layer)
         layer.train()  # it follows the range of its inputs
         with torch.no_grad():
             other(x[:BATCH])
-        found[name] = judged(other.eval(), x, y, metric)
-    return found
+        accuracies[name] = judged(other.eval(), x, y, metric)
+    return accuracies
 
 
 def _some(run: Run, count: int) -> tuple[Tensor, Tensor, Data]:
@@ -236,11 +233,7 @@ def _some(run: Run, count: int) -> tuple[Tensor, Tensor, Data]:
     part = data.val if data.val is not None else data.test
     if part is None:
         raise SpecError(f"run {run.id!r} has neither validation nor test samples: accuracy can't be measured")
-    xs, ys, n = [], [], 0
-    for x, y, _ in by_itself(part, data, run.spec).whole():
-        xs.append(x)
-        ys.append(y)
-        n += len(x)
-        if n >= count:
-            break
-    return torch.cat(xs)[:count], torch.cat(ys)[:count], data
+    feed = by_itself(part, data, run.spec)
+    batches = itertools.islice(feed.whole(), -(-count // feed.eval_batch))
+    x, y = (torch.cat(parts) for parts in zip(*((x, y) for x, y, _ in batches), strict=True))
+    return x[:count], y[:count], data

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 WORLDS = (1, 2, 4)
 PARTS = ("parameters", "gradients", "optimizer", "activations")
+FIGURES = ("memory", *PARTS, "sent", "idle")
 LIMITS = {"memory": 0.20, "sent": 0.10}  # what a prediction is allowed to be off, relative to what is measured
 
 NOTE = (
@@ -44,24 +45,24 @@ class Row:
     why: str
     """What the cost follows from, or the refusal."""
     measured: dict[str, float] = field(default_factory=dict)
-    """Of a run: memory, its parts, sent and idle, as predicted; empty where nothing was."""
+    """What a run did cost, by FIGURES; empty where nothing was measured."""
 
     @property
     def predicted(self) -> dict[str, float]:
-        """The cost by name; empty where it is refused."""
+        """The cost by FIGURES; empty where it is refused."""
         if self.cost is None:
             return {}
-        return {name: getattr(self.cost, name) for name in ("memory", *PARTS, "sent", "idle")}
+        return {name: getattr(self.cost, name) for name in FIGURES}
 
     @property
     def errors(self) -> dict[str, float]:
         """By how much memory and bytes sent were predicted too high, relative to what was measured."""
-        pairs = {name: (self.predicted[name], self.measured[name]) for name in LIMITS if name in self.measured}
-        return {name: (p - m) / m if m else float(p > 0) for name, (p, m) in pairs.items()}
+        pairs = [(name, self.predicted[name], self.measured[name]) for name in LIMITS if name in self.measured]
+        return {name: (predicted - real) / real if real else float(predicted > 0) for name, predicted, real in pairs}
 
     @property
     def remark(self) -> str:
-        """What of the prediction is further off than it is to be; "" if nothing is, or nothing was measured."""
+        """What of the prediction is off by more than its limit; "" if nothing is, or nothing was measured."""
         off = {name: error for name, error in self.errors.items() if abs(error) > LIMITS[name]}
         return ", ".join(f"{name} is off by {error:+.0%}" for name, error in off.items())
 
@@ -83,8 +84,7 @@ class Advice:
         return self._section().text
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
-        section = self._section()
-        return {"text/html": section.html, "text/plain": section.text}
+        return self._section()._repr_mimebundle_()
 
     def records(self) -> list[dict[str, Any]]:
         """
@@ -98,9 +98,9 @@ class Advice:
                 "strategy": row.strategy,
                 "world": row.world,
                 "fits": row.cost is not None,
-                **{name: row.predicted.get(name) for name in ("memory", *PARTS, "sent", "idle")},
+                **{name: row.predicted.get(name) for name in FIGURES},
                 "why": row.why,
-                **{f"measured_{name}": row.measured.get(name) for name in ("memory", *PARTS, "sent", "idle")},
+                **{f"measured_{name}": row.measured.get(name) for name in FIGURES},
                 **{f"error_{name}": row.errors.get(name) for name in LIMITS},
                 "remark": row.remark,
             }
@@ -160,9 +160,9 @@ def advise(
         run, spec = spec, spec.spec
         own = Own.shipped(run.store)
         work = rehearsed(spec, own)
-        rows = [row(spec, work, {}, own), *_rows(spec, work, worlds, strategies, own)]
-        rows[0].measured = measured(run) if rows[0].cost else {}
-        return Advice(rows)
+        first = row(spec, work, {}, own)
+        first.measured = measured(run) if first.cost else {}
+        return Advice([first, *_rows(spec, work, worlds, strategies, own)])
     if not isinstance(spec, Spec):
         raise SpecError(f"advise takes a Spec or a Run, not a {type(spec).__name__}: lab.advise(lab.Spec(...))")
     own = Own(model, data, loss)
@@ -176,49 +176,39 @@ def _rows(spec: Spec, work: Workload, worlds: Iterable[int], strategies: Iterabl
         raise SpecError(f"worlds={worlds!r}: must be a list of numbers of ranks, such as {list(WORLDS)}")
     for world in (worlds := list(worlds)):
         whole("worlds", world, 1)
-    asked = [(fields(spec, one), isinstance(one, Mapping) and "world" in one) for one in entries(strategies)]
-    stands = 1 in worlds and any(one["strategy"] == "single" for one, _ in asked)
-    kept = []
-    for one, placed in asked:
-        alone = one["strategy"] == "single"
-        kept += [one] if placed else [{**one, "world": n} for n in worlds if not stands or alone == (n == 1)]
-    return [row(spec, work, changes, own) for changes in kept]
+    chosen = [(fields(spec, entry), isinstance(entry, Mapping) and "world" in entry) for entry in entries(strategies)]
+    stands = 1 in worlds and any(changes["strategy"] == "single" for changes, _ in chosen)
+    rows = []
+    for changes, placed in chosen:
+        alone = changes["strategy"] == "single"
+        ranks = [changes["world"]] if placed else [n for n in worlds if not stands or alone == (n == 1)]
+        rows += [row(spec, work, {**changes, "world": n}, own) for n in ranks]
+    return rows
 
 
 def row(spec: Spec, work: Workload, changes: dict[str, Any], own: Own) -> Row:
-    """
-    What a spec would cost with its strategy, world and options changed.
-
-    Parameters
-    ----------
-    spec, work
-        What to train, and what `rehearsed` gave for it.
-    changes
-        Fields of the spec.
-    own
-        What the user brings.
-    """
+    """What a spec would cost with other fields, by the `work` that `rehearsed` gave for it and what the user brings."""
     name, world = (changes.get(name, getattr(spec, name)) for name in ("strategy", "world"))
     try:
-        asked = spec.replace(**changes)
-        splits(asked, own, here=False)
-        kind: Any = own.strategy if "strategy" in asked.own else family("strategy")[name]
-        cut = asked.model_copy(update={"accumulate": work.spec.accumulate})
-        cost = kind(cut, **asked.options_of(kind)).cost(work)
+        changed = spec.replace(**changes)
+        splits(changed, own, here=False)
+        kind: Any = own.strategy if "strategy" in changed.own else family("strategy")[name]
+        cut = changed.model_copy(update={"accumulate": work.spec.accumulate})
+        cost = kind(cut, **changed.options_of(kind)).cost(work)
     except SpecError as error:
         return Row(name, world, None, " ".join(str(error).split()))
     return Row(name, world, cost, cost.why)
 
 
 def rehearsed(spec: Spec, own: Own | None = None) -> Workload:
-    """One process's step of a spec, however it is split; what was rehearsed last is remembered, but for users' own."""
+    """One process's step of a spec, however it splits it: as `rehearse` gives it, kept where users bring nothing."""
+    from .rehearsal import rehearse
+
     alone = spec.replace(**fields(spec, "single"), name="")
     own = own or Own()
     data = own.splits(spec)
     if own.model is None and data is None and own.loss is None:
         return _rehearsed(alone)
-    from .rehearsal import rehearse
-
     return rehearse(alone, data or load(spec), own.model, own.loss)
 
 
@@ -230,16 +220,17 @@ def _rehearsed(alone: Spec) -> Workload:
 
 
 def measured(run: Run) -> dict[str, float]:
-    """What a step of a run costs: memory of the rank that holds most, bytes of the one that sends most, mean idle."""
+    """What a step of a run costs by FIGURES, in bytes but idle; {} before it is recorded (see `Run.costs`)."""
     ranks = run.costs()
     if not ranks:
         return {}
-    largest = max(ranks, key=lambda rank: rank["memory"]["peak"])["memory"]
+    largest = max((rank["memory"] for rank in ranks), key=lambda memory: memory["peak"])
     idle = sum(rank["idle"] for rank in ranks) / sum(rank["seconds"] for rank in ranks)
     sent = max(rank["bytes"] for rank in ranks)
     return {"memory": largest["peak"], **{part: largest[part] for part in PARTS}, "sent": sent, "idle": idle}
 
 
 def _cells(figures: dict[str, float]) -> list[str]:
-    sizes = [shown(figures[name]) if name in figures else NONE for name in ("memory", *PARTS, "sent")]
-    return [*sizes, f"{figures['idle']:.0%}" if "idle" in figures else NONE]
+    if not figures:
+        return [NONE] * len(FIGURES)
+    return [f"{figures[name]:.0%}" if name == "idle" else shown(figures[name]) for name in FIGURES]

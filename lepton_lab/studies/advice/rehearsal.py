@@ -16,7 +16,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from ...datasets import length
+from ...datasets import length, rows
 from ...engine.feed import Feed
 from ...errors import SpecError, shown
 from ...losses import Criterion, usual_loss
@@ -25,12 +25,14 @@ from ...models import make
 from ...spec import Spec, full_batch, step_samples
 from ...strategies.base import Single, takes_channels_last
 from ...strategies.work import BACKWARD, FORWARD, GRADIENT, KEPT, LOSS, PASSING, Amount, Event, Held, Workload
+from ...switches import switched
 from ...tables import pick, table
 
 if TYPE_CHECKING:
     from ...datasets import Data
 
 FEW, MORE = 4, 8  # samples of two rehearsals, between which memory is taken to grow evenly
+LOG = logging.getLogger("torch._subclasses.fake_tensor")  # it tells, in the latest cell, what can't be done on shapes
 LARGEST = 2**30  # bytes of a model that is tried on real samples where it can't be rehearsed
 
 
@@ -86,22 +88,26 @@ def rehearse(spec: Spec, data: Data, model: Any = None, loss: Any = None) -> Wor
     )
 
 
-def _rehearse(spec: Spec, data: Data, model: Any, loss: Any) -> tuple[Single, Taken, Taken]:
-    """A process that is set up, and what it took in a step of FEW samples and of MORE, without memory."""
+def _rehearse(spec: Spec, data: Data, model: Any, loss: Any) -> tuple[Single, Usage, Usage]:
+    """A process that is set up, and what steps of FEW and of MORE samples took, without any memory."""
     strategy = Rehearsed(spec)
     strategy.start(0, 1, Path(), torch.device("cpu"))
-    sample = _sample(data.train)
+    sample = [(part.shape[1:], part.dtype) for part in rows(data.train, [0])]
     size = 0
     try:
-        with _unlogged(), FakeTensorMode(allow_non_fake_inputs=True), Watch() as watch:
+        with (
+            switched(lambda: LOG.level, LOG.setLevel, logging.CRITICAL),
+            FakeTensorMode(allow_non_fake_inputs=True),
+            Watch() as watch,
+        ):
             _set_up(strategy, data, model)
             size = sum(p.numel() * p.element_size() for p in strategy.module.parameters())
 
-            def step(samples: int) -> Taken:
+            def step(samples: int) -> Usage:
                 x, y = (torch.empty((samples, *shape), dtype=dtype) for shape, dtype in sample)
-                with watch.taken(strategy.module) as taken:
+                with watch.step(strategy.module) as usage:
                     _step(strategy, data, (x, y), loss)
-                return taken
+                return usage
 
             step(FEW)  # makes the optimizer's state
             return strategy, step(FEW), step(MORE)
@@ -115,18 +121,6 @@ def _rehearse(spec: Spec, data: Data, model: Any, loss: Any) -> tuple[Single, Ta
         ) from error
 
 
-@contextmanager
-def _unlogged() -> Iterator[None]:
-    """Without torch's own traceback of what can't be done on shapes, which would land in the latest cell."""
-    log = logging.getLogger("torch._subclasses.fake_tensor")
-    level = log.level
-    log.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        log.setLevel(level)
-
-
 def _failure(spec: Spec, data: Data, model: Any, loss: Any) -> str:
     """What a step of a few real samples ends with, in words; "" if it is done."""
     strategy = Single(spec)
@@ -134,7 +128,7 @@ def _failure(spec: Spec, data: Data, model: Any, loss: Any) -> str:
     try:
         with torch.random.fork_rng(devices=[]):
             _set_up(strategy, data, model)
-            _step(strategy, data, _some_of(data.train), loss)
+            _step(strategy, data, rows(data.train, range(min(FEW, length(data.train)))), loss)
     except Exception as error:  # of the user's code
         return _brief(error)
     return ""
@@ -155,14 +149,6 @@ def _step(strategy: Single, data: Data, part: tuple[Tensor, Tensor], loss: Any) 
     strategy.step(*next(feed.epoch(0)), objective, strategy.spec.clip)
 
 
-def _some_of(split: Any) -> tuple[Tensor, Tensor]:
-    """The first FEW samples."""
-    if isinstance(split, tuple):
-        return split[0][:FEW], split[1][:FEW]
-    x, y = zip(*(map(torch.as_tensor, split[i]) for i in range(min(FEW, len(split)))), strict=True)
-    return torch.stack(x), torch.stack(y)
-
-
 def _brief(error: Exception) -> str:
     return f"{type(error).__name__}: {shown(' '.join(str(error).split()))}"
 
@@ -181,13 +167,15 @@ class Rehearsed(Single):
 Move = tuple[int, str, str]  # bytes, above 0 if taken; kind and owner of an Event
 
 
-class Taken:
-    """What one rehearsal found, in bytes."""
+class Usage:
+    """What a step took, in bytes."""
 
     def __init__(self) -> None:
         self.events: list[Move] = []
         self.saved: dict[str, int] = {}
+        """What forward keeps for backward, by path of the module."""
         self.outputs: dict[str, int] = {}
+        """What each module gives, by its path."""
 
 
 class Watch(TorchDispatchMode):
@@ -204,7 +192,8 @@ class Watch(TorchDispatchMode):
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Do an operation; a number that is asked for is made up, since there is none."""
         if function is torch.ops.aten._local_scalar_dense.default:
-            return _some(args[0].dtype)
+            dtype = args[0].dtype
+            return True if dtype == torch.bool else 0.5 if dtype.is_floating_point else 1
         result = function(*args, **(kwargs or {}))
         for tensor in tree_leaves(result):
             if isinstance(tensor, Tensor):
@@ -212,7 +201,7 @@ class Watch(TorchDispatchMode):
         return result
 
     def _number(self, storage: UntypedStorage) -> int:
-        """Of a memory; a new one is noted, and so is its end."""
+        """The number of a memory; a new one is noted, and so is its end."""
         if storage not in self._seen:
             self._count += 1
             size, number = storage.nbytes(), self._count
@@ -224,10 +213,10 @@ class Watch(TorchDispatchMode):
         return self._seen[storage]
 
     @contextmanager
-    def taken(self, module: nn.Module) -> Iterator[Taken]:
-        """A step, which `module` is trained in; what it took is known at its end."""
-        taken, path = Taken(), [LOSS]
-        known: dict[int, tuple[str, str]] = {}  # kind and owner of memory that does not pass, by number
+    def step(self, module: nn.Module) -> Iterator[Usage]:
+        """The usage of a step that trains a module, complete at its end."""
+        usage, path = Usage(), [LOSS]
+        kinds: dict[int, tuple[str, str]] = {}  # kind and owner of memory that does not pass, by number
         self._owner = lambda: (FORWARD if self._forward else BACKWARD) + path[-1]
         self._forward = True
         own = {self._number(tensor.untyped_storage()) for tensor in (*module.parameters(), *module.buffers())}
@@ -236,52 +225,41 @@ class Watch(TorchDispatchMode):
             storage = tensor.untyped_storage()
             if (number := self._number(storage)) not in own:
                 own.add(number)
-                known[number] = KEPT, path[-1]
-                taken.saved[path[-1]] = taken.saved.get(path[-1], 0) + storage.nbytes()
+                kinds[number] = KEPT, path[-1]
+                usage.saved[path[-1]] = usage.saved.get(path[-1], 0) + storage.nbytes()
             return tensor, path[-1]
 
-        def need(kept: tuple[Tensor, str]) -> Tensor:
+        def need(saved: tuple[Tensor, str]) -> Tensor:
             self._forward = False
-            tensor, path[-1] = kept  # what follows is that module's part of the backward pass
+            tensor, path[-1] = saved  # what follows is that module's part of the backward pass
             return tensor
 
         def leave(name: str, output: Any) -> None:
             path.pop()
-            taken.outputs[name] = sum(_size(tensor) for tensor in tree_leaves(output))
+            usage.outputs[name] = sum(_size(tensor) for tensor in tree_leaves(output))
 
         hooks = []
         for name, part in module.named_modules():
             hooks.append(part.register_forward_pre_hook(lambda *_, name=name: path.append(name)))
-            hooks.append(part.register_forward_hook(lambda *told, name=name: leave(name, told[-1])))
+            hooks.append(part.register_forward_hook(lambda *call, name=name: leave(name, call[-1])))
         moves = self._moves = []
         with torch.autograd.graph.saved_tensors_hooks(keep, need):
-            yield taken
+            yield usage
         self._moves = None
         for hook in hooks:
             hook.remove()
         for name, p in module.named_parameters():
             if p.grad is not None:
-                known[self._number(p.grad.untyped_storage())] = GRADIENT, name
-        taken.events = [(size, *known.get(number, (PASSING, owner))) for size, number, owner in moves]
-
-
-def _some(dtype: torch.dtype) -> float | int | bool:
-    return True if dtype == torch.bool else 0.5 if dtype.is_floating_point else 1
-
-
-def _sample(split: Any) -> list[tuple[torch.Size, torch.dtype]]:
-    """Shape and type of a sample's input and target."""
-    if isinstance(split, tuple):
-        return [(part.shape[1:], part.dtype) for part in split]
-    return [(part.shape, part.dtype) for part in map(torch.as_tensor, split[0])]
+                kinds[self._number(p.grad.untyped_storage())] = GRADIENT, name
+        usage.events = [(size, *kinds.get(number, (PASSING, owner))) for size, number, owner in moves]
 
 
 def _held(strategy: Single) -> dict[str, Held]:
-    held = {}
+    parameters = {}
     for name, p in strategy.module.named_parameters():
         state = sum(_size(value) for value in strategy.optimizer.state[p].values()) if p.requires_grad else 0
-        held[name] = Held(_size(p), _size(p) * p.requires_grad, state)
-    return held | {name: Held(_size(buffer), 0, 0) for name, buffer in strategy.module.named_buffers()}
+        parameters[name] = Held(_size(p), _size(p) * p.requires_grad, state)
+    return parameters | {name: Held(_size(buffer), 0, 0) for name, buffer in strategy.module.named_buffers()}
 
 
 def _size(value: Any) -> int:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -90,11 +89,13 @@ def measure(
     errors.whole("repeats", repeats, 1)
     errors.whole("threads", threads, 1)
     name = ""
-    if getattr(getattr(model, "spec", None), "compress", None):
-        name = getattr(model, "name", "")
-        delivered = _delivered(model, data, dense, control)
-        model, data = delivered.file, delivered.data
-        dense, control = delivered.dense, delivered.control
+    if getattr(getattr(model, "spec", None), "compress", None):  # what the caller gives comes before the run's own
+        run, name, model = model, getattr(model, "name", ""), model.store.path / ARTIFACT
+        if not model.exists():
+            raise LabError(f"run {run.id!r} has no artifact yet: it is {run.store.state}")
+        parent, trained_on = kept_peers(run.store)
+        data = run_data(run) if data is None else data
+        dense, control = parent if dense is None else dense, trained_on if control is None else control
     with switched(torch.get_num_threads, torch.set_num_threads, threads), line() as show:
         candidate, about, data = _subject(model, data, about, threads, name)
         x, y = _split(data, about)
@@ -129,26 +130,6 @@ def measure(
     return results[0]
 
 
-@dataclass(frozen=True)
-class Delivered:
-    """The file that a chain ended in, and what it is compared with."""
-
-    file: Path
-    data: Any
-    dense: Any
-    control: Any
-
-
-def _delivered(run: Any, data: Any, dense: Any, control: Any) -> Delivered:
-    """What a run that compressed ended in; the caller's data, dense and control come before its own."""
-    folder = run.store
-    if not (path := folder.path / ARTIFACT).exists():
-        raise LabError(f"run {run.id!r} has no artifact yet: it is {folder.state}")
-    parent, trained_on = kept_peers(folder)
-    data = run_data(run) if data is None else data
-    return Delivered(path, data, parent if dense is None else dense, trained_on if control is None else control)
-
-
 def _subject(model: Any, data: Any, about: About | None, threads: int, name: str) -> tuple[Candidate, About, Any]:
     """What is measured, what its samples are, and the data."""
     import torch
@@ -174,9 +155,9 @@ def _subject(model: Any, data: Any, about: About | None, threads: int, name: str
 
 def _about(artifact: Artifact) -> About:
     manifest = artifact.manifest
-    scaling = {name: tuple(manifest["preprocessing"].get(name, ())) for name in ("mean", "std")}
     facts = manifest["model"], artifact.input_shape, artifact.dtype, artifact.labels, artifact.vocabulary
-    return About(*facts, manifest["tokens"], **scaling)
+    mean, std = (tuple(manifest["preprocessing"].get(name, ())) for name in ("mean", "std"))
+    return About(*facts, manifest["tokens"], mean, std)
 
 
 def _split(data: Any, about: About) -> tuple[np.ndarray | None, Tensor | None]:
@@ -228,10 +209,12 @@ def _clocked(
     for batch in sorted(batches):
         inputs = _batch(samples, batch)
         rounds = f"measure: {len(everyone)} in turn, batch {batch}: round"
-        calls = [functools.partial(c.forward, inputs) for c in everyone]
-        timed = clocks.in_turn(
-            calls, repeats, warmup, lambda done, rounds=rounds: show(f"{rounds} {done + 1} of {warmup + repeats}")
-        )
+
+        def done(count: int, rounds: str = rounds) -> None:
+            show(f"{rounds} {count + 1} of {warmup + repeats}")
+
+        calls = [functools.partial(candidate.forward, inputs) for candidate in everyone]
+        timed = clocks.in_turn(calls, repeats, warmup, done)
         for result, (seconds, busy) in zip(results, timed, strict=True):
             result.latency[batch] = Latency.of(seconds)
             result.joules = busy / (repeats * batch) * watts

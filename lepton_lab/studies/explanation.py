@@ -158,9 +158,7 @@ def _telling_images_apart(run: Run, data: Data) -> None:
     if not data.classes:
         raise LabError(f"{what} is a regression: explain tells what speaks for a class, and it has none")
     if data.test is None and data.val is None:
-        raise LabError(
-            f"{what} has neither test nor validation samples to explain; launch it with data=(train, test)"
-        )
+        raise LabError(f"{what} has neither test nor validation samples to explain; launch it with data=(train, test)")
 
 
 def _pictures(run: Run, data: Data, count: int, seed: int) -> Pictures:

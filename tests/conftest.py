@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import os
+
+# Threads of one computation wait for each other by spinning, which takes the cores from the tests beside: six times
+# the CPU time on two busy cores. Here first of all, since OpenMP reads it when torch is imported.
+os.environ.setdefault("GOMP_SPINCOUNT", "0")
+
 import shutil
 import tempfile
 import threading

@@ -231,7 +231,9 @@ def _order() -> dict[str, Any]:
 def _needs(run: Ready) -> dict[str, Any]:
     """What a run needs: found out here, so that a supervisor that waits does little, and so takes little memory."""
     path, slots = str(run.folder.path), devices.slots(run.device)
-    return {"folder": path, "device": run.device, "slots": slots, "world": run.folder.spec.world}
+    spec = run.folder.spec
+    compresses = bool(spec.compress)
+    return {"folder": path, "device": run.device, "slots": slots, "world": spec.world, "compresses": compresses}
 
 
 def _hand(order: dict[str, Any], runs: Sequence[Ready], again: bool = False) -> None:

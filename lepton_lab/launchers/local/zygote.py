@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,6 +34,8 @@ WARM = (
     "lepton_lab.launchers.local.supervisor",
     "lepton_lab.engine.loop",
 )
+COMPRESSING = ("scipy.stats", "onnx", "onnxscript.function_libs.torch_lib.ops", "lepton_lab.measures.delivery")
+"""What the end of a chain imports besides, which takes seconds: here before the first that comes, for all others."""
 FILES = 65536  # descriptors that it may hold: each run that waits for the imports to end takes one
 
 
@@ -49,15 +52,16 @@ def main() -> None:
     os._exit(0)  # torch's own end takes a while
 
 
-def preload() -> None:
-    """Import all that a first step imports lazily, and start no thread: what forked processes get for nothing."""
+def preload(names: Sequence[str] = WARM) -> None:
+    """Import what would be imported lazily, and start no thread: what forked processes get for nothing."""
     import gc
 
     import torch
 
     torch.set_num_threads(1)  # first of all: one parallel operation here and children with threads would hang
-    for name in WARM:
-        importlib.import_module(name)
+    for name in names:
+        with contextlib.suppress(ImportError):  # of an extra that is not installed
+            importlib.import_module(name)
     importlib.import_module("lepton_lab.launchers.local.supervisor").rehearse()
     gc.collect()
     gc.freeze()  # or a full collection in a rank would copy every page that it shares with us
@@ -185,6 +189,9 @@ def serve(inbox: Inbox, stay: bool, files: tuple[int, int]) -> None:
     supervisors: dict[int, int] = {}  # pidfd -> pid
     while True:
         while inbox.orders:
+            if COMPRESSING[0] not in sys.modules and any(run["compresses"] for run in inbox.orders[0].runs):
+                with inbox.watched():
+                    preload(COMPRESSING)
             order = inbox.orders.popleft()
             safe = threads() == 1
             if (pid := fork_alone() if safe else os.fork()) == 0:

@@ -73,7 +73,8 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     A draft beside a file, for the block to write, which then takes the file's place in one step.
 
-    Whatever goes wrong in the block, a full disk or an interrupt, leaves the older file whole and no draft.
+    Whatever goes wrong in the block, a full disk or an interrupt, leaves the older file whole and no draft. A path
+    without a name, such as "/", is an IsADirectoryError.
     """
     if not path.name:  # "." or "/"
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))

@@ -186,7 +186,7 @@ class Terms(NamedTuple):
         return not any((y == self.ignored).any() for y in targets)
 
     def weigh(self, target: Tensor) -> Tensor:
-        """What a batch's targets weigh together, in float64."""
+        """What a batch's targets weigh together, in float64; a label without a weight is a SpecError."""
         import torch
 
         if target.is_floating_point():  # chances of each class, (B, K, ...), whose places weigh alike
@@ -258,7 +258,14 @@ def token_loss(output: Tensor, target: Tensor, reduction: str = "mean") -> Tenso
 
 
 def squared_error(output: Tensor, target: Tensor) -> Tensor:
-    """Mean squared error, taking an output (B, 1) for a target (B,) too, which would broadcast to (B, B)."""
+    """
+    Mean squared error, taking an output (B, 1) for a target (B,) too, which would broadcast to (B, B).
+
+    Raises
+    ------
+    SpecError
+        If there are not as many outputs as targets.
+    """
     if output.numel() != target.numel():
         raise SpecError(
             f"the model gives {tuple(output.shape)} for targets {tuple(target.shape)} of floats, which a regression "

@@ -108,7 +108,7 @@ def _checked(name: str, values: Mapping[str, Any], hints: Mapping[str, Any]) -> 
     if field is None:
         return value
     if name == "compress":
-        return canonical(value) if value else []
+        return canonical(value or [])
     value = _fitted(name, value, field, meaning)
     if name in TABLES and not str(value).startswith(CELL):
         pick(table(name), value, name)

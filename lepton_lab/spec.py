@@ -165,7 +165,7 @@ class Spec(BaseModel):
     @field_validator("compress", mode="before")
     @classmethod
     def _chained(cls, chain: Any) -> list[dict[str, dict[str, Any]]]:
-        return [] if chain in ("", "[]") or not chain else chains.canonical(chain)
+        return chains.canonical(chain or [])
 
     @model_validator(mode="after")
     def _splits(self) -> Spec:
@@ -224,7 +224,7 @@ class Spec(BaseModel):
         return yaml.safe_dump(self.to_dict(), sort_keys=False)
 
     def to_script(self) -> str:
-        """A Python script that repeats the run without Jupyter; it exits with 0 if the run ends as done."""
+        """A script that repeats the run and exits with 0 if it is done; SpecError where code is from a notebook."""
         for field in self.own:
             raise SpecError(
                 f"{field}={getattr(self, field)!r} was defined in a notebook, so a script can't name it: repeat "

@@ -28,7 +28,14 @@ def plain(values: Tensor, name: str) -> None:
 
 
 def numbers(x: Tensor, name: str) -> Tensor:
-    """Inputs in a type that batches can be made of: any float as float32, and pictures of 16 bits from 0 to 1."""
+    """
+    Inputs in a type that batches can be made of: any float as float32, and pictures of 16 bits from 0 to 1.
+
+    Raises
+    ------
+    SpecError
+        For unsigned integers that may be tokens or numbers.
+    """
     import torch
 
     if x.is_floating_point():

@@ -116,7 +116,7 @@ def _lazy(model: nn.Module) -> bool:
 
 
 def arguments(maker: Any) -> list[str]:
-    """Which of OFFERED a maker asks for."""
+    """Which of OFFERED a maker asks for; a SpecError where it needs anything else."""
     names = []
     for p in inspect.signature(maker).parameters.values():
         if p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD):

@@ -1,4 +1,4 @@
-"""A chain of compressors: its one canonical form, what is refused of it, and what of it comes when."""
+"""A chain of compressors: its one canonical form, what is refused of it, and the order of its rounds."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """
-Losses: the usual ones, and what a run minimises, as a sum over targets and what they weigh.
+Losses: the usual ones, and what a run minimises, as a sum over targets and their weight.
 
 Legend of the shape comments: B samples, K classes, T tokens.
 """
@@ -71,9 +71,9 @@ class Criterion(Objective):
     """
     A loss as a sum over targets and their weight: a step's loss is its sum over its weight, however it is cut.
 
-    Samples weigh alike, but under torch's cross entropy (CrossEntropyLoss, NLLLoss, and their functions, also through
-    `functools.partial`): there targets weigh by class, and ignored ones nothing. What any other function takes the mean
-    over can't be known: it is taken for the samples.
+    All samples weigh the same, except under torch's cross entropy (CrossEntropyLoss, NLLLoss and their functions, also
+    through `functools.partial`): there a target weighs what its class weighs, and an ignored one nothing. Any other
+    function is taken to average over samples, since what it averages over can't be known.
 
     Parameters
     ----------

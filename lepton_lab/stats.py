@@ -33,7 +33,7 @@ class Interval(NamedTuple):
 
     @property
     def decided(self) -> bool:
-        """Whether it leaves out zero; values without any spread can't tell."""
+        """Whether the interval excludes zero; values without any spread decide nothing."""
         return self.spread > 0 and (self.low > 0 or self.high < 0)
 
     def scaled(self, factor: float) -> Interval:

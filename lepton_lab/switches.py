@@ -40,7 +40,7 @@ def no_fastpath() -> Iterator[None]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Exporters and the quantizer tell of themselves on stderr; what a user can put right comes as an error."""
+    """Silence what exporters and the quantizer write to stderr: what a user can put right is raised as an error."""
     bar, runtime = _progress_bar(), sys.modules.get("onnxruntime")
     severity = runtime.set_default_logger_severity if runtime else int
     with _LOCKS[logging.disable]:

@@ -49,8 +49,8 @@ class Data:
     """Per channel, like `mean`."""
     vocabulary: int = 0
     """
-    Kinds of tokens where x are tokens, whole numbers below it that are never scaled; else 0. Equal to len(classes)
-    where each is to be predicted from those before it: y (N, T) are then the tokens after x (N, T).
+    Number of kinds of tokens where x are tokens: whole numbers below it, which are never scaled. 0 where x are none.
+    Equal to len(classes) where each token is to be predicted from those before it: y (N, T) are then those after x.
     """
     tokens: str = ""
     """What a token is where x are text: "bytes" (of UTF-8) or "characters" (the names in `classes`)."""

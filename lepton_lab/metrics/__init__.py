@@ -40,7 +40,7 @@ class Figure(NamedTuple):
 
     name: str
     split: str = ""
-    """ "" of the newest batch."""
+    """One of SPLITS, or "" for the newest batch."""
 
     @property
     def key(self) -> str:
@@ -65,7 +65,7 @@ def of(data: Data, criterion: Criterion) -> dict[str, Metric]:
 
 
 def steps() -> list[str]:
-    """Names of what each step of training is told in: what is minimised, then what is counted beside it."""
+    """Names of the metrics that each training step reports: what is minimised, then what is counted beside it."""
     return [MINIMISED, *(name for name, member in METRICS.items() if member.training and name != MINIMISED)]
 
 
@@ -108,9 +108,9 @@ def figures(*splits: str, names: list[str] | None = None) -> dict[str, Figure]:
 
 
 def summarised() -> dict[str, Figure]:
-    """What a line of a table of runs holds: the newest batch, the last validation, and of the test what tells most."""
-    newest, telling = steps(), [name for name in shown() if METRICS[name].higher]
-    return figures("", names=newest) | figures("val") | figures("test", names=telling)
+    """Figures in a table of runs: the newest batch's, the last validation's, and of the test what should be high."""
+    high = [name for name in shown() if METRICS[name].higher]
+    return figures("", names=steps()) | figures("val") | figures("test", names=high)
 
 
 def text(key: str, figure: float) -> str:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 class Metric:
     """
-    A figure of how well a model answers: sums over batches and ranks, and what finishes them.
+    A figure of how well a model answers: what is summed over batches and ranks, and what finishes the sums.
 
     Legend of the shape comments: B samples, S sums.
 
@@ -44,7 +44,7 @@ class Metric:
     splits: tuple[str, ...] = ("train", "val", "test")
     """Those that it is found for."""
     training = False
-    """Whether each step of training is told in it, by `share`."""
+    """Whether each training step reports it, by `share`."""
     curve = True
     """Whether a figure is one number; else it is a table."""
     shown = True

@@ -43,7 +43,7 @@ def takes(
     layers
         Layers with weights, between which a pipeline can cut it; 0 where its option `depth` tells.
     dealt
-        The option of which tensor parallel ranks get equal numbers; "" where its layers can't be cut.
+        The option, such as `heads`, that tensor parallel ranks share out evenly; "" where its layers can't be cut.
     """
 
     def mark(maker: Any) -> Any:

@@ -76,16 +76,8 @@ def named(scores: np.ndarray, labels: list[str], shape: Sequence[int], *, tokens
     """
     The label of the highest score: a list of them, nested where a sample has one a place; of one sample alone, its own.
 
-    Parameters
-    ----------
-    scores
-        (B, K), or (B, K, H, W) or (B, T, K), as NumPy holds them; without B for one sample.
-    labels
-        Name of each class.
-    shape
-        Of one sample's scores.
-    tokens
-        Whether the samples are texts.
+    `scores` are (B, K), or (B, K, H, W) or (B, T, K), without B for one sample, of which `shape` is that of its scores;
+    `labels` name the classes (K,); `tokens` says whether samples are texts.
     """
     import numpy as np
 

@@ -40,12 +40,9 @@ class Round:
 
 def canonical(chain: Any) -> list[Link]:
     """
-    A chain in its one form: a list of {name: {option: value}}, with what was given, checked and converted.
+    A chain in its one form: a list of {name: {option: value}}, with the options that were given, checked and converted.
 
-    Parameters
-    ----------
-    chain
-        A list of links, each in one of the forms that FORMS tells; one link; or either as YAML or JSON text.
+    It may come as a list of links, each in one of FORMS; as one link; or as either in YAML or JSON text.
 
     Raises
     ------

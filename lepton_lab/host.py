@@ -34,18 +34,12 @@ def child(words: list[str], environment: Mapping[str, str] = {}, **options: Any)
     """
     Start a Python that finds the same lepton_lab as this one, and no module of the user's folder in its place.
 
-    Parameters
-    ----------
-    words
-        What follows `python` on its command line.
-    environment
-        Variables put over those of this process.
-    **options
-        Of `subprocess.Popen`.
+    `words` follow `python` on its command line, `environment` has variables put over those of this process, and
+    `options` are those of `subprocess.Popen`.
     """
     paths = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), str(PACKAGES)]))
-    room = {**os.environ, "PYTHONPATH": paths, **environment}
-    return subprocess.Popen([sys.executable, "-P", *words], env=room, **options)
+    variables = {**os.environ, "PYTHONPATH": paths, **environment}
+    return subprocess.Popen([sys.executable, "-P", *words], env=variables, **options)
 
 
 @functools.cache

@@ -93,8 +93,6 @@ class Criterion(Objective):
         """Whether all samples weigh alike, so that the loss's own mean is one over samples."""
         self.summed = self._terms is not None and self._terms.summed
         """Whether the loss is a sum, not a mean."""
-        self.yes_or_no = _of_yes_or_no(loss)
-        """Whether each output is a score of its own for yes or no."""
         self._mean_weight: Tensor | None = None  # of a sample of the step at hand
         self._mean_answers: Tensor | None = None
 
@@ -102,6 +100,16 @@ class Criterion(Objective):
     def criterion(self) -> Criterion:
         """Itself."""
         return self
+
+    @property
+    def yes_or_no(self) -> bool:
+        """Whether each output is a score of its own for yes or no."""
+        from torch import nn
+        from torch.nn import functional
+
+        function = self.loss.func if isinstance(self.loss, functools.partial) else self.loss
+        functions = (functional.binary_cross_entropy_with_logits, functional.multilabel_soft_margin_loss)
+        return isinstance(self.loss, (nn.BCEWithLogitsLoss, nn.MultiLabelSoftMarginLoss)) or function in functions
 
     def __call__(self, output: Tensor, target: Tensor) -> Tensor:
         """What a micro-batch adds to its step's loss, as a mean over its samples; of a batch by itself, its loss."""
@@ -233,15 +241,6 @@ def terms(loss: Loss) -> Terms | None:
         total.reduction = "sum"
         return Terms(total, loss.weight, loss.ignore_index, loss.reduction == "sum")
     return Terms(loss, summed=True) if loss.reduction == "sum" else None
-
-
-def _of_yes_or_no(loss: Loss) -> bool:
-    from torch import nn
-    from torch.nn import functional
-
-    function = loss.func if isinstance(loss, functools.partial) else loss
-    functions = (functional.binary_cross_entropy_with_logits, functional.multilabel_soft_margin_loss)
-    return isinstance(loss, (nn.BCEWithLogitsLoss, nn.MultiLabelSoftMarginLoss)) or function in functions
 
 
 def _reduced(loss: Loss, reduction: str) -> None:

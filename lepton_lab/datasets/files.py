@@ -127,10 +127,7 @@ def fetch(name: str, root: Path) -> dict[str, Path]:
     is whole; of several processes that ask at once, one downloads and the others wait. Files that were found are not
     hashed, which would cost a tenth of a second each start: their readers check them.
 
-    Returns
-    -------
-    dict
-        File name -> path of it, or of the archive that holds it.
+    Returns the path of each file by its name, or that of the archive that holds it.
 
     Raises
     ------

@@ -12,19 +12,16 @@ if TYPE_CHECKING:
 
 def plain(values: Tensor, name: str) -> None:
     """Refuse the kinds of tensors that can't be cut into batches, or compared with a loss."""
-    import torch
-
-    if values.is_meta:
-        raise SpecError(f"{name} is a tensor of the device meta, which holds no numbers; give one of the CPU")
-    if values.is_nested:
-        raise SpecError(f"{name} is a nested tensor; pad it: values.to_padded_tensor(0.0)")
-    if values.layout != torch.strided:
-        kind = str(values.layout).removeprefix("torch.")
-        raise SpecError(f"{name} is a sparse tensor ({kind}), which can't be cut into batches; give values.to_dense()")
-    if values.is_quantized:
-        raise SpecError(f"{name} is a quantized tensor; give values.dequantize()")
-    if values.is_complex():
-        raise SpecError(f"{name} is complex; give real numbers, such as torch.view_as_real(values)")
+    layout = str(values.layout).removeprefix("torch.")
+    kinds = {
+        "a tensor of the device meta, which holds no numbers; give one of the CPU": values.is_meta,
+        "a nested tensor; pad it: values.to_padded_tensor(0.0)": values.is_nested,
+        f"a sparse tensor ({layout}), which can't be cut into batches; give values.to_dense()": layout != "strided",
+        "a quantized tensor; give values.dequantize()": values.is_quantized,
+        "complex; give real numbers, such as torch.view_as_real(values)": values.is_complex(),
+    }
+    if why := next((why for why, refused in kinds.items() if refused), ""):
+        raise SpecError(f"{name} is {why}")
 
 
 def numbers(x: Tensor, name: str) -> Tensor:

@@ -26,8 +26,8 @@ class BitsPerByte(Metric):
 
     def __init__(self, data: Data, criterion: Criterion) -> None:
         super().__init__(data, criterion)
-        splits = {"train": data.train, "val": data.val, "test": data.test}
-        self._bits = {name: bits_per_byte(data, part[1]) for name, part in splits.items() if isinstance(part, tuple)}
+        splits = ((name, getattr(data, name)) for name in self.splits)
+        self._bits = {name: bits_per_byte(data, part[1]) for name, part in splits if isinstance(part, tuple)}
 
     @classmethod
     def of(cls, data: Data, criterion: Criterion) -> BitsPerByte | None:
@@ -41,17 +41,10 @@ class BitsPerByte(Metric):
 
 def bits_per_byte(data: Data, targets: Tensor) -> float:
     """
-    What a loss of 1 (natural logarithm, mean over `targets`) is in bits for each byte of the text.
+    What a loss of 1 (natural logarithm, mean over `targets`, (N, T)) is in bits for each byte of the text.
 
-    1 / ln 2 where tokens are bytes. Where they are characters, times the characters a byte of the targets' own text,
-    so that both can be compared.
-
-    Parameters
-    ----------
-    data
-        Says what tokens are.
-    targets
-        Whole numbers (N, T).
+    1 / ln 2 where the data's tokens are bytes. Where they are characters, times the characters a byte of the targets'
+    own text, so that both can be compared.
     """
     import torch
 

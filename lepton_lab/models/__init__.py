@@ -37,16 +37,9 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
 
 def make(spec: Spec, sample: tuple[tuple[int, ...], int, int], own: Any = None) -> nn.Module:
     """
-    The fresh model of a spec.
+    The fresh model of a spec for data of a `sample`: shape of one, number of classes, kinds of tokens (`data.sample`).
 
-    Parameters
-    ----------
-    spec
-        Names one of MODELS, and its options.
-    sample
-        Shape of one sample, number of classes and kinds of tokens of the data: `data.sample`.
-    own
-        What the user passed instead: a module, which is taken itself, or what makes one.
+    `own` is what the user passed in place of a name: a module, which is taken itself, or what makes one.
 
     Raises
     ------

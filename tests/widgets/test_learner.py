@@ -206,3 +206,4 @@ def test_labels_say_what_differs():
     assert labels([]) == [] and labels([made()]) == ["rate 0.1"]
     assert labels([made(), made(batch_size=8)]) == ["batch 64", "batch 8"]
     assert labels([made(), made(optimizer="adam", lr=1e-3)]) == ["sgd, rate 0.1", "adam, rate 0.001"]
+    assert labels([made(lr=10**-2.5)]) == ["rate 0.003162"]

@@ -72,7 +72,7 @@ class Advisor(ipw.Box):
 
     def known(self, spec: Spec) -> str | None:
         """Why a spec must fail, "" where nothing is known against it, None where that is to be found out."""
-        if not set(self._own) - {part for part, field in OWN.items() if field not in spec.own}:
+        if not chosen(spec, self._own):
             return ""
         return self._known.get(_key(spec))
 
@@ -114,7 +114,8 @@ def _key(spec: Spec) -> str:
     return repr([getattr(spec, field) for field in CHECKED])
 
 
-def _chosen(spec: Spec, own: dict[str, Any]) -> dict[str, Any]:
+def chosen(spec: Spec, own: dict[str, Any]) -> dict[str, Any]:
+    """What a spec uses of the user's own, by part, as in ``lab.launch``; a loss always."""
     return {part: value for part, value in own.items() if part not in OWN or OWN[part] in spec.own}
 
 
@@ -125,7 +126,7 @@ def fault(spec: Spec, own: dict[str, Any]) -> str:
     from lepton_lab.studies.advice.rehearsal import Unknown
 
     try:
-        rehearsed(spec, Own(**_chosen(spec, own)))
+        rehearsed(spec, Own(**chosen(spec, own)))
     except Unknown:
         return ""
     except SpecError as error:
@@ -139,8 +140,8 @@ def cost(spec: Spec, own: dict[str, Any]) -> str:
     from lepton_lab.studies.advice import PARTS, advise
 
     try:
-        chosen = _chosen(spec, own)
-        (row,) = advise(spec, [spec.world], [{"strategy": spec.strategy, "options": spec.options}], **chosen).rows
+        candidate = {"strategy": spec.strategy, "options": spec.options}
+        (row,) = advise(spec, [spec.world], [candidate], **chosen(spec, own)).rows
     except LabError as error:
         return f"<span>{escape(str(error))}</span>"
     if row.cost is None:
@@ -174,10 +175,10 @@ def refusals(values: dict[str, Any]) -> dict[str, str]:
         Fields of a Spec, not checked yet.
     """
     strategies = table("strategy")
-    chosen = entry_options("strategy", values["strategy"])
+    current = entry_options("strategy", values["strategy"])
     refused = {}
     for name in strategies:
-        unknown = chosen.keys() - entry_options("strategy", name)
+        unknown = current.keys() - entry_options("strategy", name)
         options = {option: value for option, value in values["options"].items() if option not in unknown}
         try:
             Spec(**{**values, "strategy": name, "options": options}).check_strategy()

@@ -6,7 +6,7 @@ import itertools
 import json
 import re
 import typing
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from html import escape
 from typing import Any
 
@@ -281,14 +281,10 @@ def code(*specs: Spec, own: Mapping[str, str] = {}) -> str:
     launch = f"lab.launch(lab.Spec({names}){parts})"
     if not varied:
         return launch
-    loops = (f"for {name} in {_distinct(values[name] for values in all_of)!r}" for name in varied)
+    loops = (f"for {name} in {_distinct([values[name] for values in all_of])!r}" for name in varied)
     return f"[{launch} {' '.join(loops)}]"
 
 
-def _distinct(values: Iterable[Any]) -> list[Any]:
+def _distinct(values: list[Any]) -> list[Any]:
     """Values in their order, each once; they need not be hashable."""
-    distinct: list[Any] = []
-    for value in values:
-        if value not in distinct:
-            distinct.append(value)
-    return distinct
+    return [value for i, value in enumerate(values) if value not in values[:i]]

@@ -100,5 +100,5 @@ def worded(field: str, value: Any) -> str:
 
 
 def text(value: Any) -> str:
-    """A value as people write it."""
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    """A value as people write it, of a float at most 4 significant digits."""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

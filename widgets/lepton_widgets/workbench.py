@@ -19,7 +19,7 @@ from lepton_lab.spec import CELL, OWN, Spec
 from lepton_lab.store import provenance
 from lepton_lab.values import called
 
-from .advisor import Advisor
+from .advisor import Advisor, chosen
 from .form import MAIN, MORE, Form, code, describe, preview
 from .frame import Shown
 from .live import Live
@@ -89,11 +89,10 @@ class Workbench(Shown, ipw.VBox):
                 fields[part] = own.pop(part)
         self._own = {part: value for part, value in own.items() if value is not None}
         names = {OWN[part]: CELL + called(self._own[part]) for part in OWN if part in self._own}
-        chosen = (spec or Spec()).replace(**fields, **names)
-        self._names = names
+        first = (spec or Spec()).replace(**fields, **names)
         self._preview = ""
         self._ready = False  # the form tells of its first values before there is anything to show them in
-        self._form = Form(chosen, names, self._refresh, None if data is None else from_user(data, chosen.seed))
+        self._form = Form(first, names, self._refresh, None if data is None else from_user(data, first.seed))
         self._build()
         self._shelf = Shelf()
         self._shelf.within = self
@@ -159,10 +158,10 @@ class Workbench(Shown, ipw.VBox):
 
     def __repr__(self) -> str:
         try:
-            chosen = "---\n".join(spec.to_yaml() for spec in self.specs)
+            specs = "---\n".join(spec.to_yaml() for spec in self.specs)
         except LabError as error:
-            chosen = f"{error}\n"
-        return f"Workbench\n{chosen}" + (f"{self.live!r}" if self.live else "")
+            specs = f"{error}\n"
+        return f"Workbench\n{specs}" + (f"{self.live!r}" if self.live else "")
 
     def _build(self) -> None:
         controls = self._form.controls
@@ -234,7 +233,7 @@ class Workbench(Shown, ipw.VBox):
             specs = self.specs
             if why := self._advisor.known(specs[0]):
                 raise SpecError(why)
-            self.runs = [lab.launch(spec, **self._parts(spec)) for spec in specs]
+            self.runs = [lab.launch(spec, **chosen(spec, self._own)) for spec in specs]
         except Exception as error:  # shown in place: a button's traceback would go to the log, unseen
             self._refuse(error)
             self._button.disabled = isinstance(error, SpecError)  # what else it is may pass
@@ -244,15 +243,9 @@ class Workbench(Shown, ipw.VBox):
         self._launched = time.monotonic()  # the end of it: a second click waits until then to be heard
         return self.run
 
-    def _parts(self, spec: Spec) -> dict[str, Any]:
-        return {part: value for part, value in self._own.items() if self._is_chosen(part, spec)}
-
     def _called(self, spec: Spec) -> dict[str, str]:
         """What the user's own may be called in code: classes and functions by their names, all else by its part."""
-        return {part: getattr(value, "__name__", part) for part, value in self._parts(spec).items()}
-
-    def _is_chosen(self, part: str, spec: Spec) -> bool:
-        return part not in OWN or getattr(spec, OWN[part]) == self._names[OWN[part]]
+        return {part: getattr(value, "__name__", part) for part, value in chosen(spec, self._own).items()}
 
 
 def repeat(specs: Sequence[Spec], run: lab.Run | None, own: dict[str, str]) -> str:

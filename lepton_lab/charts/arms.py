@@ -6,17 +6,16 @@ import html
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .drawing import COLORS, CONFIG, GREY, GREY_ANYWHERE, INK, MARKERS, Chart, dress, head, layout, plain
+from .drawing import GREY, GREY_ANYWHERE, INK, Chart, Ends, color, dress, head, panel, plain
 from .series import number
+from .traces import Trace
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from ..stats import Interval
 
 BELOW = 0.24  # rows that the single seeds stand below the mean of their arm
-SEEDS = "rgba(128,128,128,0.45)"
 
 
 @dataclass(frozen=True)
@@ -41,63 +40,47 @@ class Arms(Chart):
     """Of a difference."""
     arms: tuple[Arm, ...]
 
-    def plotly(self) -> dict[str, Any]:
-        """The chart as plotly.js takes it."""
-        described = layout(self.title)
-        axis, up = described.pop("xaxis"), described.pop("yaxis")
+    def _traces(self, layout: dict[str, Any]) -> list[dict[str, Any]]:
         names = [html.escape(arm.name) for arm in self.arms]
         rows = {"tickvals": list(range(len(names))), "ticktext": names, "range": [len(names) - 0.4, -0.5]}
-        described["height"] = 150 + 56 * len(names)
-        described["showlegend"] = False
-        described["xaxis"] = axis | {"title": _label(self.x), "domain": [0, 0.56], "anchor": "y"}
-        described["xaxis2"] = axis | {"title": _label(self._more()), "domain": [0.62, 1], "anchor": "y2"}
-        described["yaxis"] = up | rows
-        described["yaxis2"] = up | rows | {"anchor": "x2", "matches": "y", "showticklabels": False}
+        beside = {"matches": "y", "showticklabels": False}
+        layout["showlegend"] = False
+        panel(layout, "", {"title": _label(self.x)}, rows, across=(0, 0.56))
+        panel(layout, "2", {"title": _label(self._more())}, rows | beside, across=(0.62, 1))
         zero = {"type": "line", "xref": "x2", "x0": 0, "x1": 0, "yref": "paper", "y0": 0, "y1": 1}
-        described["shapes"].append(zero | {"line": {"color": GREY_ANYWHERE, "width": 1, "dash": "dot"}})
-        seeds = [self._seed(i) for i in range(len(self.arms[0].values))]
-        means = [_mean(arm.name, arm.mean, i, "") for i, arm in enumerate(self.arms)]
-        gaps = [_mean(arm.name, arm.gap, i, "2") for i, arm in enumerate(self.arms) if arm.gap]
-        return {"data": [*seeds, *means, *gaps], "layout": described, "config": CONFIG}
+        layout["shapes"].append(zero | {"line": {"color": GREY_ANYWHERE, "width": 1, "dash": "dot"}})
+        values, gaps = self._panels()
+        return [*(trace.plotly() for trace in values), *(trace.plotly("2") for trace in gaps)]
 
-    def _seed(self, index: int) -> dict[str, Any]:
-        """One seed under every arm."""
-        return {
-            "type": "scatter",
-            "mode": "lines+markers",
-            "x": [arm.values[index] for arm in self.arms],
-            "y": [row + BELOW for row in range(len(self.arms))],
-            "line": {"color": SEEDS, "width": 1},
-            "marker": {"color": GREY_ANYWHERE, "size": 5, "symbol": "circle-open"},
-            "hovertemplate": "%{x:.5g}<extra>a seed</extra>",
-        }
+    def _panels(self) -> tuple[list[Trace], list[Trace]]:
+        """What stands on the left, and on the right."""
+        rows = [row + BELOW for row in range(len(self.arms))]
+        seeds = list(zip(*(arm.values for arm in self.arms), strict=True))
+        joined = [Trace(seed, rows, GREY_ANYWHERE, width=0.7, faint=True, hover="") for seed in seeds]
+        values, places = [value for seed in seeds for value in seed], rows * len(seeds)
+        hover = "%{x:.5g}<extra>a seed</extra>"
+        points = Trace(values, places, GREY_ANYWHERE, marker=0, size=3, hollow=True, hover=hover)
+        means = [_mean(arm.name, arm.mean, i) for i, arm in enumerate(self.arms)]
+        return [*joined, points, *means], [_mean(arm.name, arm.gap, i) for i, arm in enumerate(self.arms) if arm.gap]
 
     def _more(self) -> str:
         unit = f" ({self.unit})" if self.unit else ""
         return f"more than {self.arms[0].name}{unit}"
 
-    def _size(self) -> tuple[float, float]:
+    def _size(self) -> Ends:
         return 7.6, 1.25 + 0.46 * len(self.arms)
 
     def _draw(self, figure: Figure) -> None:
         left, right = figure.subplots(1, 2, sharey=True, width_ratios=[1.5, 1])
-        for index in range(len(self.arms[0].values)):
-            rows = [row + BELOW for row in range(len(self.arms))]
-            values = [arm.values[index] for arm in self.arms]
-            left.plot(values, rows, color="#c4cad1", lw=0.7, marker="o", ms=3, mfc="white", mec=GREY, mew=0.6, zorder=2)
         right.axvline(0, color=GREY, lw=0.8, ls=":", zorder=1)
-        for row, arm in enumerate(self.arms):
-            _bar(left, arm.mean, row)
-            if arm.gap:
-                _bar(right, arm.gap, row)
         left.set_yticks(range(len(self.arms)), [plain(arm.name) for arm in self.arms])
         left.set_ylim(len(self.arms) - 0.4, -0.5)
-        dress(left, plain(self.x), "")
-        dress(right, plain(self._more()), "")
-        left.grid(False, axis="y")
-        right.grid(False, axis="y")
-        left.tick_params(axis="y", length=0, labelcolor=INK)
-        right.tick_params(axis="y", length=0)
+        for axes, traces, label in zip((left, right), self._panels(), (self.x, self._more()), strict=True):
+            for trace in traces:
+                trace.draw(axes)
+            dress(axes, plain(label), "")
+            axes.grid(False, axis="y")
+            axes.tick_params(axis="y", length=0, labelcolor=INK)
         head(figure, self.title)
 
 
@@ -106,24 +89,9 @@ def _label(text: str) -> dict[str, Any]:
     return {"text": html.escape(text).replace(" (", "<br>("), "font": {"size": 12}}
 
 
-def _bar(axes: Axes, found: Interval, row: int) -> None:
+def _mean(name: str, mean: Interval, row: int) -> Trace:
     """A mean with its interval."""
-    shape, color = MARKERS[row % len(MARKERS)][0], COLORS[row % len(COLORS)]
-    half = found.high - found.mean
-    axes.errorbar(found.mean, row, xerr=half, fmt=shape, color=color, ms=6, mec="white", mew=0.6, capsize=3, zorder=3)
-
-
-def _mean(name: str, found: Interval, row: int, key: str) -> dict[str, Any]:
-    color = COLORS[row % len(COLORS)]
-    told = f"{number(found.mean)} (95 % interval {number(found.low)} to {number(found.high)})"
-    return {
-        "type": "scatter",
-        "mode": "markers",
-        "x": [found.mean],
-        "y": [row],
-        "xaxis": f"x{key}",
-        "yaxis": f"y{key}",
-        "error_x": {"type": "data", "array": [found.high - found.mean], "thickness": 1.5, "width": 5, "color": color},
-        "marker": {"size": 11, "color": color, "symbol": MARKERS[row % len(MARKERS)][1]},
-        "hovertemplate": f"{html.escape(name)}: {told}<extra></extra>",
-    }
+    words = f"{number(mean.mean)} (95 % interval {number(mean.low)} to {number(mean.high)})"
+    hover = f"{html.escape(name)}: {words}<extra></extra>"
+    half = [mean.high - mean.mean]
+    return Trace([mean.mean], [row], color(row), name, marker=row, across=(half, half), hover=hover)

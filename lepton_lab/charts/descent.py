@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import io
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -10,8 +9,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..errors import needs
-from .drawing import COLORS, CONFIG, GREY_ANYWHERE, INK, Chart, dress, head, layout, plain
+from .drawing import GREY_ANYWHERE, Chart, Ends, color, dress, head, legend
 from .series import number
+from .traces import MARKER, Trace
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -25,6 +25,7 @@ FRAMES = 30
 PAUSE = 130  # milliseconds a frame
 LOOPS = 3  # then it stands still: what moves for ever distracts from the text beside it
 LEVELS = 14  # contour lines
+WIDTH, DOT = 1.4, 6.5  # points: of a way's line, and of the dot at its end
 DPI = 120
 SHADES = 128  # colours of the moving PNG
 
@@ -62,23 +63,22 @@ class Descent(Chart):
 
     def plotly(self) -> dict[str, Any]:
         """The chart as plotly.js takes it, with a button that plays it."""
-        described = layout(self.title)
-        described["xaxis"] |= {"title": {"text": "first weight"}, "range": [self.a[0], self.a[-1]], "showgrid": False}
-        described["yaxis"] |= {"title": {"text": "second weight"}, "range": [self.b[0], self.b[-1]], "showgrid": False}
-        described["height"] = 440
+        moving = list(range(1, len(self.ways) + 1))
+        frames = [
+            {"name": str(i), "data": [_points(way, i / (FRAMES - 1)) for way in self.ways], "traces": moving}
+            for i in range(FRAMES)
+        ]
+        return super().plotly() | {"frames": frames}
+
+    def _traces(self, layout: dict[str, Any]) -> list[dict[str, Any]]:
+        layout["xaxis"] |= {"title": {"text": "first weight"}, "range": [self.a[0], self.a[-1]], "showgrid": False}
+        layout["yaxis"] |= {"title": {"text": "second weight"}, "range": [self.b[0], self.b[-1]], "showgrid": False}
         timing = {"frame": {"duration": PAUSE, "redraw": False}, "transition": {"duration": 0}}
-        described["updatemenus"] = [
+        layout["updatemenus"] = [
             {"type": "buttons", "x": 1, "xanchor": "right", "y": -0.14, "yanchor": "top", "showactive": False}
             | {"buttons": [{"label": "Play", "method": "animate", "args": [None, timing]}]}
         ]
-        shares = [i / (FRAMES - 1) for i in range(FRAMES)]
-        moving = list(range(1, len(self.ways) + 1))
-        frames = [
-            {"name": str(i), "data": [_points(way, share) for way in self.ways], "traces": moving}
-            for i, share in enumerate(shares)
-        ]
-        whole = [_trace(i, way) for i, way in enumerate(self.ways)]
-        return {"data": [self._contours(), *whole], "layout": described, "frames": frames, "config": CONFIG}
+        return [self._contours(), *(_trace(i, way) for i, way in enumerate(self.ways))]
 
     def _contours(self) -> dict[str, Any]:
         """Contour lines as one plain line with gaps: plotly drops contours of its own while it plays."""
@@ -109,14 +109,10 @@ class Descent(Chart):
 
     def _frames(self, dpi: int) -> list[Image]:
         """Pictures from the start to the end, in the same few colours."""
-        needs("a chart of a descent", "matplotlib")
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-        from PIL import Image
+        canvas = self._laid_out(dpi)
+        from PIL import Image  # which matplotlib brings
 
-        figure = Figure(figsize=self._size(), dpi=dpi, layout="constrained", facecolor="white")
-        canvas = FigureCanvasAgg(figure)
-        self._draw(figure)
+        figure = canvas.figure
         axes = figure.axes[0]
         lines = list(axes.lines)
         for line in lines:
@@ -138,22 +134,21 @@ class Descent(Chart):
         palette.putpalette([255, 255, 255, *(shades or [])])  # a ground that is quite white
         return [image.quantize(palette=palette, dither=Image.Dither.NONE) for image in drawn]
 
-    def _size(self) -> tuple[float, float]:
+    def _size(self) -> Ends:
         return 6.0, 4.0
 
     def _draw(self, figure: Figure) -> None:
         axes = figure.add_subplot()
         axes.contour(self.a, self.b, self.heights, levels=self.levels, colors="#c4cad1", linewidths=0.7)
         for i, way in enumerate(self.ways):
-            color = COLORS[i % len(COLORS)]
-            axes.plot(way.a, way.b, color=color, lw=1.4, label=plain(way.name))
-            axes.plot(way.a[-1:], way.b[-1:], "o", color=color, mec="white", ms=6.5, label="_end")
+            Trace(way.a, way.b, color(i), way.name, width=WIDTH).draw(axes)
+            Trace(way.a[-1:], way.b[-1:], color(i), marker=0, size=DOT).draw(axes)
         axes.set_xlim(self.a[0], self.a[-1])
         axes.set_ylim(self.b[0], self.b[-1])
         dress(axes, "first weight", "second weight")
         axes.grid(False)
         head(figure, self.title, size=11)
-        figure.legend(loc="outside lower left", ncols=3, frameon=False, fontsize=8.5, labelcolor=INK)
+        legend(figure, 3)
 
 
 def descent(title: str, loss: Callable[[Tensor], Any], ways: Mapping[str, Sequence[Tensor]]) -> Chart:
@@ -185,10 +180,10 @@ def descent(title: str, loss: Callable[[Tensor], Any], ways: Mapping[str, Sequen
         f"{name}: {len(way) - 1} steps, loss {number(float(loss(way[0])))} to {number(float(loss(way[-1])))}"
         for name, way in ways.items()
     ]
-    told = tuple(Way(name, [a for a, _ in way], [b for _, b in way]) for name, way in thin.items())
+    drawn = tuple(Way(name, [a for a, _ in way], [b for _, b in way]) for name, way in thin.items())
     heights = [[value - lowest for value in row] for row in rows]
     text = f"{title}: contour lines of a loss, and ways down. {'. '.join(words)}."
-    return Descent(title, text, axes[0], axes[1], heights, told)
+    return Descent(title, text, axes[0], axes[1], heights, drawn)
 
 
 def _thinned(way: list[list[float]]) -> list[list[float]]:
@@ -202,19 +197,12 @@ def _points(way: Way, share: float) -> dict[str, Any]:
     return {
         "x": [float(f"{value:.4g}") for value in a],
         "y": [float(f"{value:.4g}") for value in b],
-        "marker": {"size": [0] * (len(a) - 1) + [10]},
+        "marker": {"size": [0] * (len(a) - 1) + [MARKER * DOT]},
     }
 
 
 def _trace(index: int, way: Way) -> dict[str, Any]:
-    color = COLORS[index % len(COLORS)]
+    trace = Trace(way.a, way.b, color(index), way.name, width=WIDTH, marker=0, hover="%{x:.3f}, %{y:.3f}").plotly()
     points = _points(way, 1.0)
-    return {
-        "type": "scatter",
-        "mode": "lines+markers",
-        **points,
-        "marker": {**points["marker"], "color": color, "line": {"width": 1, "color": GREY_ANYWHERE}, "opacity": 1},
-        "name": html.escape(way.name),
-        "line": {"color": color, "width": 2},
-        "hovertemplate": "%{x:.3f}, %{y:.3f}",
-    }
+    edge = {"line": {"width": 1, "color": GREY_ANYWHERE}, "opacity": 1}
+    return trace | points | {"marker": trace["marker"] | points["marker"] | edge}

@@ -30,12 +30,15 @@ DPI = 200
 LETTER = 0.62  # width of a bold letter, of its size
 WIDTH = 120  # CSS pixels an inch of PNG is shown at
 PAGE = 912  # CSS pixels of a figure that takes a page's width
+Ends = tuple[float, float]
 PICTURE = "lepton-picture"
 DARK = f'<style>[data-jp-theme-light="false"] .{PICTURE} {{ filter: invert(0.92) hue-rotate(180deg) }}</style>'
 """A picture is drawn on white; on a dark page of JupyterLab or nbconvert it is turned over, with its hues kept."""
 MARKERS = (("o", "circle"), ("s", "square"), ("^", "triangle-up"), ("D", "diamond"), ("v", "triangle-down"))
 SAVED = {".png": "png", ".svg": "_svg", ".html": "_page"}
 """Ending of a file -> what makes it."""
+AXIS = {"gridcolor": "rgba(128,128,128,0.22)", "linecolor": "rgba(128,128,128,0.5)", "zeroline": False}
+AXIS |= {"automargin": True}
 CONFIG = {
     "displaylogo": False,
     "showSendToCloud": False,
@@ -72,6 +75,11 @@ class Chart:
 
     def plotly(self) -> dict[str, Any]:
         """The chart as plotly.js takes it: data, layout and config; no part of it needs the network."""
+        shared = layout(self.title, self._size()[1])
+        return {"data": self._traces(shared), "layout": shared, "config": CONFIG}
+
+    def _traces(self, layout: dict[str, Any]) -> list[dict[str, Any]]:
+        """Plotly's traces; what they need of the layout is put into it."""
         raise NotImplementedError
 
     def png(self, dpi: int = DPI) -> bytes:
@@ -126,16 +134,20 @@ class Chart:
         return self.figure().to_html(include_plotlyjs=True, config=CONFIG).encode()
 
     def _drawn(self, dpi: int) -> FigureCanvasAgg:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # a run's name may hold letters that the font lacks
+            canvas = self._laid_out(dpi)
+            canvas.draw()
+        return canvas
+
+    def _laid_out(self, dpi: int) -> FigureCanvasAgg:
         needs("a chart as a picture", "matplotlib")
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
 
         figure = Figure(figsize=self._size(), dpi=dpi, layout="constrained", facecolor="white")
         canvas = FigureCanvasAgg(figure)  # of our own: pyplot would keep it, and the notebook show it twice
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # a run's name may hold letters that the font lacks
-            self._draw(figure)
-            canvas.draw()
+        self._draw(figure)
         return canvas
 
     @property
@@ -181,17 +193,21 @@ class Nothing(Chart):
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> tuple[dict[str, Any], dict[str, Any]]:
         return {"text/html": self.html, "text/plain": self.text}, {}
 
-    def plotly(self) -> dict[str, Any]:
-        """An empty figure with the sentence as its title."""
-        return {"data": [], "layout": layout(self.text), "config": CONFIG}
+    def _traces(self, layout: dict[str, Any]) -> list[dict[str, Any]]:
+        layout["title"]["text"] = html.escape(self.text)
+        return []
 
     def _draw(self, figure: Figure) -> None:
         figure.text(0.5, 0.5, plain(self.text), ha="center", va="center", color=GREY, wrap=True)
 
 
-def layout(title: str) -> dict[str, Any]:
-    """What all plotly charts share; the background is the page's."""
-    axis = {"gridcolor": "rgba(128,128,128,0.22)", "linecolor": "rgba(128,128,128,0.5)", "zeroline": False}
+def color(index: int) -> str:
+    """The colour of a run, a series or a row."""
+    return COLORS[index % len(COLORS)]
+
+
+def layout(title: str, height: float) -> dict[str, Any]:
+    """What all plotly charts share, `height` inches high; the background is the page's."""
     return {
         "title": {
             "text": html.escape(title).replace("\n", "<br>"),
@@ -202,17 +218,25 @@ def layout(title: str) -> dict[str, Any]:
         "font": {"family": FONT, "size": 13, "color": GREY_ANYWHERE},
         "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "rgba(0,0,0,0)",
-        "hoverlabel": {"bgcolor": "#24292f", "bordercolor": "#24292f", "font": {"color": "#ffffff"}},
+        "hoverlabel": {"bgcolor": INK, "bordercolor": INK, "font": {"color": "#ffffff"}},
         "autosize": True,
-        "height": 380,
+        "height": round(height * WIDTH),
         "margin": {"l": 64, "r": 20, "t": 48, "b": 48},
         "legend": {"orientation": "h", "x": 0, "y": -0.24, "yanchor": "top"},
         "modebar": {"bgcolor": "rgba(0,0,0,0)", "color": GREY_ANYWHERE, "activecolor": COLORS[0]},
-        "xaxis": {**axis, "automargin": True},
-        "yaxis": {**axis, "automargin": True},
+        "xaxis": {**AXIS},
+        "yaxis": {**AXIS},
         "shapes": [],
         "annotations": [],
     }
+
+
+def panel(
+    layout: dict[str, Any], key: str, x: dict[str, Any], y: dict[str, Any], across: Ends = (0, 1), up: Ends = (0, 1)
+) -> None:
+    """Put a pair of axes with a key such as "2" into a plotly layout, on a part of its width and height."""
+    layout[f"xaxis{key}"] = {**AXIS, "domain": across, "anchor": f"y{key}", **x}
+    layout[f"yaxis{key}"] = {**AXIS, "domain": up, "anchor": f"x{key}", **y}
 
 
 def dress(axes: Axes, x: str, y: str) -> None:
@@ -244,6 +268,11 @@ def head(figure: Figure, title: str, size: float = 10.5) -> None:
     letters = int(figure.get_figwidth() * 72 / (LETTER * size))
     lines = [line for part in title.split("\n") for line in textwrap.wrap(part, letters)]
     figure.suptitle(plain("\n".join(lines)), x=0.012, ha="left", fontsize=size, fontweight="bold", color=INK)
+
+
+def legend(figure: Figure, columns: int, size: float = 8.5, **which: Any) -> None:
+    """The legend below a PNG, in line with its left edge; `which`: handles and names, if not all there are."""
+    figure.legend(loc="outside lower left", ncols=columns, fontsize=size, frameon=False, labelcolor=INK, **which)
 
 
 def plain(text: str) -> str:

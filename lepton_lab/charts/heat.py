@@ -6,7 +6,7 @@ import html
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .drawing import COLORS, CONFIG, INK, Chart, dress, head, layout, plain
+from .drawing import COLORS, INK, Chart, Ends, dress, head, plain
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -28,12 +28,9 @@ class Heat(Chart):
     whole: float
     """Accuracy of the model as it is."""
 
-    def plotly(self) -> dict[str, Any]:
-        """The chart as plotly.js takes it."""
-        described = layout(self.title)
-        described["height"] = round(110 + 30 * len(self.rows))
-        described["xaxis"] |= {"type": "category", "showgrid": False, "side": "bottom", "title": {"text": DONE}}
-        described["yaxis"] |= {"type": "category", "showgrid": False, "autorange": "reversed", "title": {"text": LAYER}}
+    def _traces(self, layout: dict[str, Any]) -> list[dict[str, Any]]:
+        layout["xaxis"] |= {"type": "category", "showgrid": False, "side": "bottom", "title": {"text": DONE}}
+        layout["yaxis"] |= {"type": "category", "showgrid": False, "autorange": "reversed", "title": {"text": LAYER}}
         heat = {
             "type": "heatmap",
             "z": self._lost(),
@@ -50,12 +47,12 @@ class Heat(Chart):
             "colorbar": {"title": {"text": "accuracy lost"}, "tickformat": ".0%", "thickness": 12},
             "hovertemplate": "%{y}, %{x}: accuracy %{text}, lost %{z:.1%}<extra></extra>",
         }
-        return {"data": [heat], "layout": described, "config": CONFIG}
+        return [heat]
 
     def _lost(self) -> list[list[float | None]]:
         return [[None if v is None else max(0.0, self.whole - v) for v in row] for row in self.values]
 
-    def _size(self) -> tuple[float, float]:
+    def _size(self) -> Ends:
         return 6.4, 1.2 + 0.26 * len(self.rows)
 
     def _draw(self, figure: Figure) -> None:

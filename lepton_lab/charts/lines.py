@@ -2,29 +2,15 @@
 
 from __future__ import annotations
 
-import html
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..store.tracks import Curve
-from .drawing import (
-    COLORS,
-    CONFIG,
-    GREY,
-    GREY_ANYWHERE,
-    INK,
-    MARKERS,
-    Chart,
-    Nothing,
-    dress,
-    head,
-    layout,
-    log_axis,
-    plain,
-)
+from .drawing import Chart, Ends, Nothing, color, dress, head, legend, log_axis
 from .series import diverged, number, reduce
+from .traces import Mark, Trace
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -53,14 +39,22 @@ class Line:
     """Whether its points count: they are marked where they are few."""
 
     @property
-    def marked(self) -> bool:
-        """Whether its points are drawn."""
-        return self.strong and self.points and len(self.curve.x) <= FEW
-
-    @property
-    def color(self) -> str:
-        """The run's colour."""
-        return COLORS[self.index % len(COLORS)]
+    def trace(self) -> Trace:
+        """How it is drawn."""
+        x, y = reduce(self.curve)
+        few = self.strong and self.points and len(self.curve.x) <= FEW
+        return Trace(
+            x,
+            y,
+            color(self.index),
+            self.name,
+            width=1.7 if self.strong else 0.8,
+            marker=self.index if few or len(x) == 1 else None,  # a line needs two points
+            size=4.2,
+            faint=not self.strong,
+            group=str(self.index),
+            legend=self.legend,
+        )
 
 
 @dataclass(frozen=True)
@@ -78,48 +72,39 @@ class Lines(Chart):
     """Ends of the y axis, where the values have them."""
     marks: Marks = ()
     """Steps at which someone intervened, and what they did; or at which a link of a chain begins."""
-    span: tuple[float, float] | None = None
+    span: Ends | None = None
     """Lowest and highest value to be seen, if curves that diverged leave the picture."""
 
-    def plotly(self) -> dict[str, Any]:
-        """The chart as plotly.js takes it."""
-        described = layout(self.title)
-        described["xaxis"] |= {"title": {"text": self.x, "standoff": 6}, "rangemode": "tozero"}
-        described["yaxis"] |= {"title": {"text": self.y}} | ({"type": "log", "dtick": 1} if self.log else {})
+    def _traces(self, layout: dict[str, Any]) -> list[dict[str, Any]]:
+        layout["xaxis"] |= {"title": {"text": self.x, "standoff": 6}, "rangemode": "tozero"}
+        layout["yaxis"] |= {"title": {"text": self.y}} | ({"type": "log", "dtick": 1} if self.log else {})
         if self.lowest is not None:
-            described["yaxis"]["rangemode"] = "tozero"
+            layout["yaxis"]["rangemode"] = "tozero"
         if self.highest is not None:
-            described["yaxis"]["autorangeoptions"] = {"maxallowed": self.highest + MARGIN}
+            layout["yaxis"]["autorangeoptions"] = {"maxallowed": self.highest + MARGIN}
         if self.span:
-            described["yaxis"]["range"] = [math.log10(end) if self.log else end for end in roomy(*self.span, self.log)]
-        described["hovermode"] = "x unified"
-        for step, what in self.marks:
-            place = {"x": step, "xref": "x", "yref": "paper", "xanchor": "left" if self._first(step) else "right"}
-            described["shapes"].append(
-                {"type": "line", "x0": step, "x1": step, "xref": "x", "y0": 0, "y1": 1, "yref": "paper"}
-                | {"line": {"color": GREY_ANYWHERE, "width": 1, "dash": "dot"}}
-            )
-            described["annotations"].append(
-                {**place, "y": 1, "text": html.escape(what), "textangle": -90, "showarrow": False}
-                | {"yanchor": "top", "font": {"size": 10}}
-            )
-        return {"data": [_trace(line) for line in self.lines], "layout": described, "config": CONFIG}
+            layout["yaxis"]["range"] = [math.log10(end) if self.log else end for end in roomy(*self.span, self.log)]
+        layout["hovermode"] = "x unified"
+        for mark in self._marks():
+            mark.plotly(layout)
+        return [line.trace.plotly() for line in self.lines]
 
-    def _first(self, step: float) -> bool:
-        """Whether a mark stands too near to the y axis for its name to fit between."""
-        return step < EDGE * max(line.curve.x[-1] for line in self.lines)
+    def _marks(self) -> list[Mark]:
+        """The marks; beside the y axis there is no room for a name on the left of its line."""
+        edge = EDGE * max(line.curve.x[-1] for line in self.lines)
+        return [Mark(step, what, after=step < edge) for step, what in self.marks]
 
-    def _size(self) -> tuple[float, float]:
+    def _size(self) -> Ends:
         rows = -(-len(self._named()) // self._columns())
         return 6.0, 3.3 + 0.19 * rows
 
-    def _named(self) -> list[Line]:
-        """Lines in the legend."""
-        return [line for line in self.lines if line.legend] if len(self.lines) > 1 else []
+    def _named(self) -> list[str]:
+        """Names in the legend."""
+        return [line.name for line in self.lines if line.legend] if len(self.lines) > 1 else []
 
     def _columns(self) -> int:
         """Columns of the legend, by its longest name."""
-        longest = max((len(line.name) for line in self._named()), default=0)
+        longest = max(map(len, self._named()), default=0)
         return 1 if longest > 30 else 2 if longest > 18 else 3
 
     def _draw(self, figure: Figure) -> None:
@@ -127,8 +112,7 @@ class Lines(Chart):
 
         axes = figure.add_subplot()
         for line in self.lines:
-            x, y = reduce(line.curve)
-            axes.plot(x, y, zorder=3 if line.strong else 2, **_style(line))
+            line.trace.draw(axes)
         if self.log:
             log_axis(axes)
         if self.span:
@@ -138,12 +122,8 @@ class Lines(Chart):
             axes.set_ylim(bottom=self.lowest)
         if self.highest is not None:
             axes.set_ylim(top=min(high, self.highest + MARGIN))
-        for step, what in self.marks:
-            axes.axvline(step, color=GREY, lw=0.8, ls=":", zorder=1)
-            side, away = ("left", 2) if self._first(step) else ("right", -2)
-            axes.annotate(
-                plain(what), (step, 1), (away, -2), xycoords=("data", "axes fraction"), textcoords="offset points"
-            ).set(rotation=90, ha=side, va="top", fontsize=7, color=GREY)
+        for mark in self._marks():
+            mark.draw(axes)
         axes.set_xlim(left=0)
         if all(float(x).is_integer() for line in self.lines for x in line.curve.x):
             axes.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 5, 10], integer=True))
@@ -151,18 +131,19 @@ class Lines(Chart):
         if not self.log and high >= 10_000:
             axes.yaxis.set_major_formatter("{x:,.0f}")
         dress(axes, self.x, self.y)
-        self._head(figure)
-
-    def _head(self, figure: Figure) -> None:
-        """Title above and legend below, in line with the left edge."""
-        from matplotlib.lines import Line2D
-
         head(figure, self.title, size=11)
-        handles = [Line2D([], [], **_style(line)) for line in self._named()]
-        names = [plain(line.name) for line in self._named()]
-        figure.legend(
-            handles, names, loc="outside lower left", ncols=self._columns(), frameon=False, fontsize=8.5, labelcolor=INK
-        )
+        if self._named():
+            legend(figure, self._columns())
+
+
+def far(values: Sequence[float]) -> bool:
+    """Whether values reach so far that a log scale shows more; all are above zero then."""
+    return min(values) > 0 and max(values) / min(values) > SPREAD
+
+
+def scaled(label: str, log: bool) -> str:
+    """The label of an axis, with its scale where that is none of the usual kind."""
+    return label + (" (log scale)" if log else "")
 
 
 def losses(title: str, text: str, lines: Sequence[Line], names: Sequence[str], axis: str, marks: Marks = ()) -> Lines:
@@ -187,12 +168,10 @@ def losses(title: str, text: str, lines: Sequence[Line], names: Sequence[str], a
     values = [[v for line in lines if line.index == i for v in line.curve.y] for i in range(len(names))]
     above = diverged(values)
     drawn = [v for i, each in enumerate(values) if i not in above for v in each]
-    low, top = min(drawn), max(drawn)
-    log = low > 0 and top / low > SPREAD
+    log, span = far(drawn), (min(drawn), max(drawn)) if above else None
     if above:
         title, text = leaving(title, text, [names[i] for i in above])
-    y = axis + (" (log scale)" if log else "")
-    return Lines(title, text, y, tuple(lines), log, marks=marks, span=(low, top) if above else None)
+    return Lines(title, text, scaled(axis, log), tuple(lines), log, marks=marks, span=span)
 
 
 def leaving(title: str, text: str, names: Sequence[str]) -> tuple[str, str]:
@@ -239,46 +218,17 @@ def curves(
     """
     lines, words = [], []
     for i, (name, numbers) in enumerate(values.items()):
-        found = [float(value) for value in numbers]
-        end = next((k for k, value in enumerate(found) if not math.isfinite(value)), len(found))
-        places = [float(place) for place in (range(len(found)) if at is None else at)]
-        curve = Curve(places[:end], found[:end])
-        told = f"{number(curve.y[0])} to {number(curve.y[-1])}" if end else "nothing"
-        broken = f", and no number from {x} {number(places[end])} on" if end < len(found) else ""
-        words.append(f"{name}: {told}{broken}")
+        heights = [float(value) for value in numbers]
+        end = next((k for k, value in enumerate(heights) if not math.isfinite(value)), len(heights))
+        places = [float(place) for place in (range(len(heights)) if at is None else at)]
+        curve = Curve(places[:end], heights[:end])
+        ends = f"{number(curve.y[0])} to {number(curve.y[-1])}" if end else "nothing"
+        broken = f", and no number from {x} {number(places[end])} on" if end < len(heights) else ""
+        words.append(f"{name}: {ends}{broken}")
         if end:
             lines.append(Line(name, curve, i, points=end == 1))
     text = f"{title}. {'. '.join(words)}."
     if not lines:
         return Nothing(title, text)
-    low, high = (f(v for line in lines for v in line.curve.y) for f in (min, max))
-    log = (low > 0 and high / low > SPREAD) if log is None else log
-    return Lines(title, text, y + (" (log scale)" if log else ""), tuple(lines), log, x, marks=marks)
-
-
-def _style(line: Line) -> dict[str, Any]:
-    """How matplotlib draws a line, on the axes and in the legend."""
-    if not line.strong:
-        marker = "." if len(line.curve.x) == 1 else None
-        return {"color": line.color, "lw": 0.8, "alpha": 0.45, "marker": marker}
-    marker = MARKERS[line.index % len(MARKERS)][0] if line.marked else None
-    return {"color": line.color, "lw": 1.7, "marker": marker, "ms": 4.2, "mec": "white", "mew": 0.6}
-
-
-def _trace(line: Line) -> dict[str, Any]:
-    x, y = reduce(line.curve)
-    trace = {
-        "type": "scatter",
-        "x": [float(f"{step:.10g}") for step in x],
-        "y": [float(f"{value:.6g}") for value in y],
-        "name": html.escape(line.name),
-        "mode": "lines+markers" if line.marked or len(x) == 1 else "lines",  # a line needs two points
-        "line": {"color": line.color, "width": 2.2 if line.strong else 1.2},
-        "opacity": 1 if line.strong else 0.65,
-        "legendgroup": str(line.index),
-        "showlegend": line.legend,
-        "hovertemplate": "%{y:.5g}",
-    }
-    if line.marked:
-        trace["marker"] = {"symbol": MARKERS[line.index % len(MARKERS)][1], "size": 7}
-    return trace
+    log = far([v for line in lines for v in line.curve.y]) if log is None else log
+    return Lines(title, text, scaled(y, log), tuple(lines), log, x, marks=marks)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from statistics import mean
 from typing import TYPE_CHECKING, Any
 
-from .drawing import COLORS, CONFIG, GREY, GREY_ANYWHERE, INK, Chart, head, layout, plain
+from .drawing import COLORS, GREY, GREY_ANYWHERE, INK, Chart, Ends, head, panel, plain
 
 if TYPE_CHECKING:
     import numpy as np
@@ -67,17 +67,13 @@ class Maps(Chart):
     @property
     def alike(self) -> float | None:
         """Mean rank correlation of both models' maps; None where there is one model."""
-        known = [sample.alike for sample in self.samples if sample.alike is not None]
-        return mean(known) if known else None
+        correlations = [sample.alike for sample in self.samples if sample.alike is not None]
+        return mean(correlations) if correlations else None
 
-    def plotly(self) -> dict[str, Any]:
-        """The chart as plotly.js takes it."""
-        described = layout(self.title)
-        axis, up = described.pop("xaxis"), described.pop("yaxis")
+    def _traces(self, layout: dict[str, Any]) -> list[dict[str, Any]]:
         rows, columns = len(self.samples), 1 + len(self.heads)
         note = [line for part in self.note.split("; ") for line in textwrap.wrap(part, LINE)]
-        described["margin"] |= {"l": 12, "r": 12, "t": 48, "b": 28 + 15 * len(note)}
-        described["height"] = 48 + described["margin"]["b"] + 200 * rows
+        layout["margin"] |= {"l": 12, "r": 12, "b": 28 + 15 * len(note)}
         frame = {"showgrid": False, "constrain": "domain", "showticklabels": False, "automargin": False}
         frame |= {"showline": True, "mirror": True}
         data = []
@@ -86,22 +82,20 @@ class Maps(Chart):
                 k = i * columns + j
                 key = str(k + 1) if k else ""
                 top = 1 - i / rows
-                described[f"xaxis{key}"] = axis | frame | {"domain": [j / columns, (j + 0.94) / columns]}
-                described[f"xaxis{key}"]["anchor"] = f"y{key}"
-                described[f"yaxis{key}"] = up | frame | {"domain": [top - 0.98 / rows, top - 0.18 / rows]}
-                described[f"yaxis{key}"] |= {"anchor": f"x{key}", "scaleanchor": f"x{key}", "autorange": "reversed"}
-                described["annotations"].append(
+                across, up = (j / columns, (j + 0.94) / columns), (top - 0.98 / rows, top - 0.18 / rows)
+                panel(layout, key, frame, frame | {"scaleanchor": f"x{key}", "autorange": "reversed"}, across, up)
+                layout["annotations"].append(
                     {"xref": f"x{key} domain", "yref": f"y{key} domain", "x": 0.5, "y": 1, "showarrow": False}
                     | {"yanchor": "bottom", "text": "<br>".join(map(html.escape, words)), "font": {"size": 11}}
                 )
                 picture = sample.image if j == 0 else sample.maps[j - 1]
                 data.append(self._trace(picture, j > 0) | {"xaxis": f"x{key}", "yaxis": f"y{key}"})
-        described["annotations"].append(
+        layout["annotations"].append(
             {"xref": "paper", "yref": "paper", "x": 0, "y": 0, "yshift": -12, "yanchor": "top", "xanchor": "left"}
             | {"text": "<br>".join(map(html.escape, note)), "showarrow": False, "align": "left"}
             | {"font": {"size": 11, "color": GREY_ANYWHERE}}
         )
-        return {"data": data, "layout": described, "config": CONFIG}
+        return data
 
     def _trace(self, picture: np.ndarray, drawn: bool) -> dict[str, Any]:
         """A picture, or a map of one, as a plotly trace."""
@@ -136,7 +130,7 @@ class Maps(Chart):
             words[-1] = (f"{self.heads[-1]}, {sample.alike:.2f} alike", words[-1][1])
         return words
 
-    def _size(self) -> tuple[float, float]:
+    def _size(self) -> Ends:
         return 0.3 + (CELL + 0.3) * (1 + len(self.heads)), 0.9 + (CELL + 0.42) * len(self.samples)
 
     def _draw(self, figure: Figure) -> None:
@@ -150,8 +144,8 @@ class Maps(Chart):
             for axes, values in zip(cells[1:], sample.maps, strict=True):
                 low = -1 if self.signed else 0
                 axes.imshow(self._scaled(values), cmap=colors, vmin=low, vmax=1, interpolation="nearest")
-            for axes, told in zip(cells, words, strict=True):
-                _frame(axes, "\n".join(map(plain, told)))
+            for axes, lines in zip(cells, words, strict=True):
+                _frame(axes, "\n".join(map(plain, lines)))
         head(figure, self.title)
         figure.supxlabel(plain(self.note.replace("; ", ";\n")), x=0.012, ha="left", fontsize=7.5, color=GREY)
 

@@ -6,11 +6,16 @@ import html
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .drawing import COLORS, CONFIG, INK, Chart, dress, head, layout, plain
+from ..metrics import METRICS
+from ..store.naming import labels
+from .drawing import COLORS, INK, Chart, Ends, Nothing, dress, head, plain
+from .series import read
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    from ..run.handle import Run
 
 RIGHT, WRONG, EMPTY = COLORS[0], COLORS[1], "#f4f5f7"
 GAP = 11.0  # points of white between the cells, over all
@@ -25,17 +30,13 @@ class Matrix(Chart):
     counts: list[list[int]]
     classes: list[str]
 
-    def plotly(self) -> dict[str, Any]:
-        """The chart as plotly.js takes it: right answers in one heat map, wrong ones in another."""
-        described = layout(self.title)
-        square = {"type": "category", "showgrid": False}
-        described["xaxis"] |= square | {"title": {"text": "predicted"}, "constrain": "domain"}
-        described["yaxis"] |= square | {"title": {"text": "true"}, "autorange": "reversed", "scaleanchor": "x"}
-        described["yaxis"] |= {"constrain": "domain"}
-        described["height"] = 460
+    def _traces(self, layout: dict[str, Any]) -> list[dict[str, Any]]:
+        square = {"type": "category", "showgrid": False, "constrain": "domain"}
+        layout["xaxis"] |= square | {"title": {"text": "predicted"}}
+        layout["yaxis"] |= square | {"title": {"text": "true"}, "autorange": "reversed", "scaleanchor": "x"}
         names = [html.escape(name) for name in self.classes]
         data = []
-        for right, color in ((True, RIGHT), (False, WRONG)):
+        for right, color in ((True, RIGHT), (False, WRONG)):  # a heat map each
             shown = [
                 [n if n and (i == j) == right else None for j, n in enumerate(row)] for i, row in enumerate(self.counts)
             ]
@@ -57,9 +58,9 @@ class Matrix(Chart):
                     "texttemplate": "%{text}" if len(names) <= READABLE else "",
                 }
             )
-        return {"data": data, "layout": described, "config": CONFIG}
+        return data
 
-    def _size(self) -> tuple[float, float]:
+    def _size(self) -> Ends:
         return 4.6, 4.6
 
     def _draw(self, figure: Figure) -> None:
@@ -109,3 +110,22 @@ def _tint(color: str, depth: float) -> str:
     """A colour thinned with white: depth 1 is the colour, 0 white."""
     parts = (int(color[i : i + 2], 16) for i in (1, 3, 5))
     return "#" + "".join(f"{round(255 - (255 - part) * depth):02x}" for part in parts)
+
+
+def matrix(name: str, runs: list[Run]) -> Chart:
+    """A metric that is a table of true against predicted classes, for the first of the runs."""
+    run, title = runs[0], METRICS[name].title
+    label = labels([run])[0]
+    label += "" if label == run.id else f", {run.id}"
+    row = next((row for row in reversed(read(run).detailed) if row.get(name)), None)
+    if row is None:
+        why = "since no test set with classes was evaluated"
+        return Nothing(title, f"{label}: no {METRICS[name].word()} matrix, {why}.")
+    counts = row[name]
+    classes = [str(name) for name in run.facts.get("classes") or range(len(counts))]
+    right, n = sum(counts[i][i] for i in range(len(counts))), sum(map(sum, counts))
+    wrong = sorted(((c, i, j) for i, r in enumerate(counts) for j, c in enumerate(r) if c and i != j), reverse=True)
+    most = "; ".join(f"{classes[i]} taken for {classes[j]} {count} times" for count, i, j in wrong[:3])
+    text = f"{title} matrix of {label} on its {row['split']} set: {right} of {n} right."
+    text += f" Most often: {most}." if most else ""
+    return Matrix(f"{label}\n{right} of {n} right ({row['split']})", text, counts, classes)

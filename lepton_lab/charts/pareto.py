@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Callable, Iterable, Mapping
+import textwrap
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from statistics import mean, stdev
 from typing import TYPE_CHECKING, Any
 
 from ..chains import chain_name, epochs
+from ..errors import LabError
+from ..files import read_json
 from ..metrics import MEASURED
-from .drawing import COLORS, CONFIG, GREY, INK, MARKERS, Chart, Nothing, dress, head, layout, plain
+from ..spec import CELL
+from ..store.finding import find
+from ..store.folder import MEASURES
+from ..store.provenance import command
+from .drawing import GREY_ANYWHERE, Chart, Ends, Nothing, color, dress, head, legend, panel
 from .series import number
+from .traces import Trace
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -59,131 +68,113 @@ class Pareto(Chart):
     axes: tuple[str, ...] = AXES
     """What it costs, with its unit."""
 
-    def plotly(self) -> dict[str, Any]:
-        """The chart as plotly.js takes it."""
-        described = layout(self.title)
-        axis, up = described.pop("xaxis"), described.pop("yaxis")
-        described["height"] = 420
-        described["legend"]["y"] = -0.28
-        data = []
+    def _traces(self, layout: dict[str, Any]) -> list[dict[str, Any]]:
+        layout["legend"]["y"] = -0.28
+        traces = []
         for i, label in enumerate(self.axes):
             key, wide = str(i + 1) if i else "", 1 / len(self.axes)
-            domain = (i * wide + (0.03 if i else 0.0), (i + 1) * wide - 0.01)
-            described[f"xaxis{key}"] = axis | {"title": {"text": label}, "type": "log", "domain": domain}
-            described[f"xaxis{key}"] |= {"anchor": f"y{key}", "nticks": 3, "minor": {"showgrid": False}}
-            described[f"yaxis{key}"] = up | {"anchor": f"x{key}", "tickformat": ".1%"}
-            described[f"yaxis{key}"] |= {"title": {"text": "" if i else MEASURED}, "showticklabels": not i}
-            described[f"yaxis{key}"] |= {"matches": "y"} if i else {}
-            data.append(self._line(i, key))
-            data += [self._trace(point, j, i, key) for j, point in enumerate(self.points) if point.costs[i]]
-        return {"data": data, "layout": described, "config": CONFIG}
+            x = {"title": {"text": label}, "type": "log", "nticks": 3, "minor": {"showgrid": False}}
+            y = {"title": {"text": "" if i else MEASURED}, "tickformat": ".1%", "showticklabels": not i}
+            y |= {"matches": "y"} if i else {}
+            panel(layout, key, x, y, across=(i * wide + (0.03 if i else 0.0), (i + 1) * wide - 0.01))
+            traces += [trace.plotly(key) for trace in self._panel(i)]
+        return traces
 
-    def _trace(self, point: Point, index: int, axis: int, key: str) -> dict[str, Any]:
+    def _panel(self, axis: int) -> list[Trace]:
+        """The line of those that no other beats, and each point, against the costs of an axis."""
+        points = [(i, point) for i, point in enumerate(self.points) if point.costs[axis]]
+        best = front([(mean(point.costs[axis]), mean(point.accuracy)) for _, point in points])
+        corners = [corner for (_, y), (x, above) in pairwise(best) for corner in ((x, y), (x, above))]
+        x, y = zip(*best[:1], *corners, strict=True) if best else ((), ())
+        line = Trace(x, y, GREY_ANYWHERE, width=1, dash="dot", legend=False, hover="")
+        return [line, *(self._point(i, point, axis) for i, point in points)]
+
+    def _point(self, index: int, point: Point, axis: int) -> Trace:
         x, across = spread(point.costs[axis])
         y, up = spread(point.accuracy)
         seeds = f"{len(point.accuracy)} seeds" if len(point.accuracy) > 1 else "1 seed"
-        told = [html.escape(point.name), f"accuracy {y:.2%}{f' ± {up:.2%}' if up else ''} ({seeds})"]
-        told += [f"{number(x)}{f' ± {number(across)}' if across else ''} {self.axes[axis]}"]
-        told += [f"<i>{line}</i>" for line in _wrapped(point.command)]
-        return {
-            "type": "scatter",
-            "mode": "markers",
-            "x": [x],
-            "y": [y],
-            "xaxis": f"x{key}",
-            "yaxis": f"y{key}",
-            "error_x": {"array": [across], "visible": bool(across), "thickness": 1},
-            "error_y": {"array": [up], "visible": bool(up), "thickness": 1},
-            "marker": {"color": _color(index), **_symbol(point, index)},
-            "name": html.escape(point.name),
-            "legendgroup": str(index),
-            "showlegend": axis == 0,
-            "hovertemplate": "<br>".join(told) + "<extra></extra>",
-        }
+        words = [html.escape(point.name), f"accuracy {y:.2%}{f' ± {up:.2%}' if up else ''} ({seeds})"]
+        words += [f"{number(x)}{f' ± {number(across)}' if across else ''} {self.axes[axis]}"]
+        lines = textwrap.wrap(point.command, COMMAND, break_on_hyphens=False)
+        words += [f"<i>{html.escape(line)}</i>" for line in lines]
+        return Trace(
+            [x],
+            [y],
+            color(index),
+            point.name,
+            marker=0 if point.dense else index,
+            size=10.5 if point.dense else 8 if point.control else 6,
+            hollow=point.dense or point.control,  # what has the same costs stands within
+            across=([across], [across]) if across else None,
+            up=([up], [up]) if up else None,
+            group=str(index),
+            legend=axis == 0,
+            hover="<br>".join(words) + "<extra></extra>",
+        )
 
-    def _line(self, axis: int, key: str) -> dict[str, Any]:
-        x, y = self._front(axis)
-        line = {"color": "rgba(128,128,128,0.55)", "width": 1.5, "dash": "dot", "shape": "hv"}
-        shared = {"xaxis": f"x{key}", "yaxis": f"y{key}", "hoverinfo": "skip", "showlegend": False}
-        return {"type": "scatter", "mode": "lines", "x": x, "y": y, "line": line, **shared}
-
-    def _front(self, axis: int) -> tuple[list[float], list[float]]:
-        means = [(mean(p.costs[axis]), mean(p.accuracy)) for p in self.points if p.costs[axis]]
-        return tuple(map(list, zip(*front(means), strict=True))) if means else ([], [])  # type: ignore[return-value]
-
-    def _size(self) -> tuple[float, float]:
+    def _size(self) -> Ends:
         return 7.6, 3.3 + 0.16 * -(-len(self.points) // 2)
 
     def _draw(self, figure: Figure) -> None:
         panels = figure.subplots(1, len(self.axes), sharey=True, squeeze=False)[0]
         for i, (axes, label) in enumerate(zip(panels, self.axes, strict=True)):
-            self._panel(axes, i)
+            axes.set_xscale("log")
+            for trace in self._panel(i):
+                trace.draw(axes)
+            _ticks(axes)
             dress(axes, label, "" if i else MEASURED)
-        handles, names = panels[0].get_legend_handles_labels()
-        figure.legend(handles, names, loc="outside lower left", ncols=2, fontsize=7.5, frameon=False, labelcolor=INK)
+        legend(figure, 2, size=7.5)
         head(figure, self.title)
 
-    def _panel(self, axes: Axes, axis: int) -> None:
-        from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, PercentFormatter
 
-        axes.set_xscale("log")
-        axes.step(*self._front(axis), where="post", color=GREY, lw=1, ls=":", zorder=1)
-        for j, point in enumerate(self.points):
-            if point.costs[axis]:
-                (x, across), (y, up) = spread(point.costs[axis]), spread(point.accuracy)
-                bars: dict[str, Any] = {"xerr": across or None, "yerr": up or None}
-                bars |= {"elinewidth": 0.9, "capsize": 2, "ms": 6}
-                shape = MARKERS[j % len(MARKERS)][0]
-                bars |= {"fmt": shape, "color": _color(j), "mec": "white", "mew": 0.6}
-                if point.dense or point.control:  # what has the same costs stands within
-                    bars |= {"ms": 10.5 if point.dense else 8, "mfc": "none", "mec": _color(j), "mew": 1.4}
-                if point.dense:
-                    bars["fmt"] = "o"
-                axes.errorbar(x, y, label=plain(point.name), **bars)
-        axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=1))
-        low, high = axes.get_xlim()
-        subs = (1, 2, 5) if high < 100 * low else (1,)
-        # Within a decade the labels of a log scale would be one, or all.
-        narrow = MaxNLocator(3, steps=[1, 2, 5, 10]) if high < 10 * low else None
-        axes.xaxis.set_major_locator(narrow or LogLocator(subs=subs, numticks=6))
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axes.xaxis.set_minor_formatter(FuncFormatter(lambda *_: ""))
+def _ticks(axes: Axes) -> None:
+    """Few labels of a log scale upright, and accuracies in percent."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, PercentFormatter
+
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=1))
+    low, high = axes.get_xlim()
+    subs = (1, 2, 5) if high < 100 * low else (1,)
+    # Within a decade the labels of a log scale would be one, or all.
+    narrow = MaxNLocator(3, steps=[1, 2, 5, 10]) if high < 10 * low else None
+    axes.xaxis.set_major_locator(narrow or LogLocator(subs=subs, numticks=6))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_formatter(FuncFormatter(lambda *_: ""))
 
 
 def pareto(runs: list[Run]) -> Chart:
     """Accuracy against size, latency and energy of runs that compressed, beside the models that they began with."""
     title = "Accuracy against what it costs"
-    found = points(runs)
-    if not found:
-        ids = ", ".join(run.id for run in runs)
-        return Nothing(title, f"{title}: no run here has compressed anything and ended ({ids}).")
+    if made := points(runs):
+        return against(title, made)
+    ids = ", ".join(run.id for run in runs)
+    return Nothing(title, f"{title}: no run here has compressed anything and ended ({ids}).")
+
+
+def against(title: str, points: Iterable[Point], axes: tuple[str, ...] = AXES) -> Pareto:
+    """The chart of points, with its words."""
     words = []
-    for point in found:
-        costs = (f"{number(mean(c))} {label}" for c, label in zip(point.costs, AXES, strict=True) if c)
+    for point in points:
+        costs = (f"{number(mean(values))} {axis}" for values, axis in zip(point.costs, axes, strict=True) if values)
         words.append(f"{point.name}: accuracy {mean(point.accuracy):.2%}, {', '.join(costs)}")
-    return Pareto(title, f"{title}. {'. '.join(words)}.", tuple(found))
+    return Pareto(title, f"{title}. {'. '.join(words)}.", tuple(points), axes)
 
 
 def points(runs: Iterable[Run]) -> list[Point]:
     """Runs that measured what they made, those that differ in nothing but the seed as one; the dense models first."""
-    from ..files import read_json
-    from ..store.folder import MEASURES
-
     groups: dict[tuple[str, str], dict[str, tuple[Run, Mapping[str, Any]]]] = {}
     for run in runs:
-        told = read_json(run.folder / MEASURES) if run.spec.compress else None
-        told = told or {}
-        test = (told.get("control") or {}).get("test") or {}
+        measures = (read_json(run.folder / MEASURES) if run.spec.compress else None) or {}
+        test = (measures.get("control") or {}).get("test") or {}
         if test.get(MEASURED) is not None:  # it costs what the dense model costs, to which it is equal in shape
-            told = told | {"control": told["dense"] | {MEASURED: test[MEASURED]}}
+            measures = measures | {"control": measures["dense"] | {MEASURED: test[MEASURED]}}
         origin, parent = _origin(run), run.spec.parent
         # Several children of one parent measure the dense models again and again: once is enough.
         keys = (DENSE, origin, parent), (CONTROL, f"{origin} {epochs(run.spec)}", parent), ("", _key(run.spec), run.id)
         for name, (kind, key, once) in zip(("dense", "control", "artifact"), keys, strict=True):
             if name == "control" and not epochs(run.spec):
                 continue  # it is the dense model
-            if (told.get(name) or {}).get(MEASURED) is not None:
-                groups.setdefault((kind, key), {})[once] = (run, told[name])
+            if (measures.get(name) or {}).get(MEASURED) is not None:
+                groups.setdefault((kind, key), {})[once] = (run, measures[name])
     ranked = sorted(groups.items(), key=lambda item: (DENSE, CONTROL, "").index(item[0][0]))
     named = [(kind, list(group.values())) for (kind, _), group in ranked]
     names = [kind or chain_name(group[0][0].spec.compress) for kind, group in named]
@@ -192,9 +183,6 @@ def points(runs: Iterable[Run]) -> list[Point]:
 
 def _origin(run: Run) -> str:
     """What the parents of runs have in common that began with the same model but for the seed."""
-    from ..errors import LabError
-    from ..store.finding import find
-
     try:
         return _key(find(run.spec.parent).spec)
     except LabError:  # it is gone
@@ -203,35 +191,24 @@ def _origin(run: Run) -> str:
 
 def _point(name: str, kind: str, group: list[tuple[Run, Mapping[str, Any]]], only: bool) -> Point:
     """One point; `only`: whether no other has its name."""
-    from ..errors import LabError
-    from ..spec import CELL
-    from ..store.finding import find
-    from ..store.provenance import command
-
-    run = group[0][0]
-    accuracy, costs = tuple(told[MEASURED] for _, told in group), tuple(_costs(told for _, told in group))
+    run, measures = group[0][0], [measures for _, measures in group]
     if not only:
         count = epochs(run.spec)
         length = "" if kind == DENSE else f", {count} epoch{'s' * (count != 1)}"
         name = f"{name} ({run.spec.model.removeprefix(CELL)} {run.spec.parent[-4:]}{length})"
-    if not kind:
-        return Point(name, run.command, accuracy, costs)
-    try:
-        parent = find(run.spec.parent)
-        return Point(name, command(parent.spec, parent.id), accuracy, costs)
-    except LabError:
-        return Point(name, f"run {run.spec.parent}, which is gone", accuracy, costs)
-
-
-def _costs(measured: Iterable[Mapping[str, Any]]) -> Iterable[tuple[float, ...]]:
-    told = list(measured)
-    reads: tuple[Callable[[Mapping[str, Any]], float | None], ...] = (
-        lambda m: m["bytes"] / 1e3,
-        lambda m: m["latency"][BATCH]["median"] * 1e3 if BATCH in m["latency"] else None,
-        lambda m: m["joules"] * 1e3,
+    again = run.command
+    if kind:
+        try:
+            parent = find(run.spec.parent)
+            again = command(parent.spec, parent.id)
+        except LabError:
+            again = f"run {run.spec.parent}, which is gone"
+    costs = (
+        [each["bytes"] / 1e3 for each in measures],
+        [each["latency"][BATCH]["median"] * 1e3 for each in measures if BATCH in each["latency"]],
+        [each["joules"] * 1e3 for each in measures if each["joules"]],
     )
-    for read in reads:
-        yield tuple(value for m in told if (value := read(m)))
+    return Point(name, again, tuple(each[MEASURED] for each in measures), tuple(map(tuple, costs)))
 
 
 def front(values: list[tuple[float, float]]) -> list[tuple[float, float]]:
@@ -250,23 +227,3 @@ def spread(values: tuple[float, ...]) -> tuple[float, float]:
 
 def _key(spec: Spec) -> str:
     return str({name: value for name, value in spec.to_dict().items() if name not in OF_SEED})
-
-
-def _symbol(point: Point, index: int) -> dict[str, Any]:
-    """Shape and size of a point of plotly's."""
-    shape = MARKERS[index % len(MARKERS)][1]
-    if point.dense:
-        return {"size": 17, "symbol": "circle-open", "line": {"width": 2}}
-    return (
-        {"size": 13, "symbol": f"{shape}-open", "line": {"width": 2}} if point.control else {"size": 9, "symbol": shape}
-    )
-
-
-def _color(index: int) -> str:
-    return COLORS[index % len(COLORS)]
-
-
-def _wrapped(text: str) -> list[str]:
-    import textwrap
-
-    return [html.escape(line) for line in textwrap.wrap(text, COMMAND, break_on_hyphens=False)]

@@ -5,10 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .drawing import COLORS, CONFIG, GREY, Chart, head, layout
+from ..errors import SpecError
+from ..strategies import STRATEGIES
+from ..strategies.base import Single
+from .drawing import COLORS, GREY, Chart, Ends, head
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from ..spec import Spec
 
 EMPTY = "#e4e7eb"
 PLACES = {"batch": COLORS[4], "parameters": COLORS[0], "gradients": COLORS[2], "optimizer": COLORS[3]}
@@ -26,30 +31,17 @@ class Placement(Chart):
         For each rank, by name of PLACES, the beginning and end of what it holds (0 to 1).
     """
 
-    held: list[dict[str, tuple[float, float]]]
+    held: list[dict[str, Ends]]
 
-    def plotly(self) -> dict[str, Any]:
-        """The chart as plotly.js takes it."""
-        described = layout(self.title)
-        described["height"] = 250
-        described["showlegend"] = False
-        bars = self._bars()
-        described["xaxis"] |= {"range": [-GAP, len(self.held)], "tickvals": self._middles(), "showgrid": False}
-        described["xaxis"]["ticktext"] = self._names()
-        described["yaxis"] |= {"type": "category", "autorange": "reversed", "showgrid": False}
-        data = [
-            {
-                "type": "bar",
-                "orientation": "h",
-                "y": [bar[0] for bar in bars],
-                "base": [bar[1] for bar in bars],
-                "x": [bar[2] for bar in bars],
-                "marker": {"color": [bar[3] for bar in bars], "line": {"width": 0}},
-                "hoverinfo": "skip",
-            }
-        ]
-        described |= {"barmode": "overlay", "bargap": 0.25}
-        return {"data": data, "layout": described, "config": CONFIG}
+    def _traces(self, layout: dict[str, Any]) -> list[dict[str, Any]]:
+        layout |= {"showlegend": False, "barmode": "overlay", "bargap": 0.25}
+        layout["xaxis"] |= {"range": [-GAP, len(self.held)], "tickvals": self._middles(), "showgrid": False}
+        layout["xaxis"]["ticktext"] = self._names()
+        layout["yaxis"] |= {"type": "category", "autorange": "reversed", "showgrid": False}
+        names, lefts, widths, colors = zip(*self._bars(), strict=True)
+        marker = {"color": colors, "line": {"width": 0}}
+        bars = {"type": "bar", "orientation": "h", "y": names, "base": lefts, "x": widths, "marker": marker}
+        return [bars | {"hoverinfo": "skip"}]
 
     def _bars(self) -> list[tuple[str, float, float, str]]:
         """Row, left end, width and colour of each bar, empty ones first."""
@@ -69,7 +61,7 @@ class Placement(Chart):
     def _middles(self) -> list[float]:
         return [rank + (1 - GAP) / 2 for rank in range(len(self.held))]
 
-    def _size(self) -> tuple[float, float]:
+    def _size(self) -> Ends:
         return 6.0, 1.9
 
     def _draw(self, figure: Figure) -> None:
@@ -84,3 +76,24 @@ class Placement(Chart):
         for spine in axes.spines.values():
             spine.set_visible(False)
         head(figure, self.title)
+
+
+def placement(spec: Spec) -> Chart:
+    """
+    Who holds what under the strategy of a spec: the batch, parameters, gradients and optimizer state.
+
+    Raises
+    ------
+    SpecError
+        If the strategy is none of the table's.
+    """
+    if spec.strategy not in STRATEGIES:
+        raise SpecError(f"strategy={spec.strategy!r}: what ranks hold is known of {', '.join(STRATEGIES)} only")
+    strategy = STRATEGIES[spec.strategy] if spec.world > 1 else Single  # with one rank each is plain training
+    held = [strategy(spec, **spec.options_of(strategy)).holds(rank, spec.world) for rank in range(spec.world)]
+    words = [
+        f"rank {rank}: " + ", ".join(f"{name} {end - begin:.0%}" for name, (begin, end) in places.items())
+        for rank, places in enumerate(held)
+    ]
+    text = f"What each rank holds under {spec.strategy}. {'; '.join(words)}."
+    return Placement(f"{spec.strategy}: what each rank holds", text, held)

@@ -1,4 +1,4 @@
-"""What charts take from runs: their stories, curves of fewer points, names and figures; drawing is next door."""
+"""What charts take from runs: their stories, curves of fewer points, names and figures."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ def reduce(curve: Curve, columns: int = COLUMNS) -> Curve:
             lows[column] = i
         if column not in highs or y[i] > y[highs[column]]:
             highs[column] = i
-    kept = sorted({0, len(x) - 1, *lows.values(), *highs.values()})
-    return Curve([x[i] for i in kept], [y[i] for i in kept])
+    indices = sorted({0, len(x) - 1, *lows.values(), *highs.values()})
+    return Curve([x[i] for i in indices], [y[i] for i in indices])
 
 
 def diverged(losses: Iterable[Iterable[float]]) -> list[int]:
@@ -57,9 +57,9 @@ def diverged(losses: Iterable[Iterable[float]]) -> list[int]:
 
 def contestants(runs: list[Run]) -> list[str]:
     """How each run's work was split, all different: the strategy, its ranks and options, such as `ddp x 2`."""
-    found = [contestant(run.spec) for run in runs]
+    names = [contestant(run.spec) for run in runs]
     return [
-        name if found.count(name) == 1 else f"{name} ({found[: i + 1].count(name)})" for i, name in enumerate(found)
+        name if names.count(name) == 1 else f"{name} ({names[: i + 1].count(name)})" for i, name in enumerate(names)
     ]
 
 
@@ -93,3 +93,10 @@ def footprint(run: Run) -> Footprint:
 def number(value: float) -> str:
     """A figure to four digits, as people write it."""
     return f"{value:,.0f}" if 1000 <= abs(value) < 1e9 else f"{value:.4g}"
+
+
+def in_words(curve: Curve) -> str:
+    """A curve with points: both its ends, and its extremes."""
+    (x, y), low, high = curve, min(curve.y), max(curve.y)
+    ends = f"{number(y[0])} at step {x[0]:.0f} to {number(y[-1])} at step {x[-1]:.0f}"
+    return f"{ends} (lowest {number(low)}, highest {number(high)})"

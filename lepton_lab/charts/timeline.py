@@ -6,12 +6,15 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ..store.naming import labels
 from ..strategies.work import shown as size
-from .drawing import COLORS, CONFIG, GREY, GREY_ANYWHERE, INK, Chart, dress, head, layout, plain
+from .drawing import COLORS, GREY, GREY_ANYWHERE, INK, Chart, Ends, Nothing, dress, head, legend, plain
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    from ..run.handle import Run
 
 # What is drawn how: work above, communication below it in each rank's lane.
 LOOKS = {
@@ -42,14 +45,11 @@ class Timeline(Chart):
     spans: list[dict[str, Any]]
     world: int
 
-    def plotly(self) -> dict[str, Any]:
-        """The chart as plotly.js takes it."""
-        described = layout(self.title)
-        described["height"] = round(150 + 60 * self.world)
-        described["xaxis"] |= {"title": {"text": "milliseconds", "standoff": 6}, "rangemode": "tozero"}
-        described["yaxis"] |= {"tickvals": list(range(self.world)), "ticktext": self._names(), "showgrid": False}
-        described["yaxis"] |= {"range": [self.world - 0.5, -0.5]}
-        described |= {"barmode": "overlay", "bargap": 0}
+    def _traces(self, layout: dict[str, Any]) -> list[dict[str, Any]]:
+        layout["xaxis"] |= {"title": {"text": "milliseconds", "standoff": 6}, "rangemode": "tozero"}
+        layout["yaxis"] |= {"tickvals": list(range(self.world)), "ticktext": self._names(), "showgrid": False}
+        layout["yaxis"] |= {"range": [self.world - 0.5, -0.5]}
+        layout |= {"barmode": "overlay", "bargap": 0}
         data = []
         for name, spans in self._groups().items():
             color, hatch = LOOKS[name]
@@ -69,8 +69,8 @@ class Timeline(Chart):
                     "hovertemplate": "rank %{y}: %{customdata}, %{x:.3g} ms from %{base:.4g} ms on<extra></extra>",
                 }
             )
-        described["annotations"] += [_arrow(*meeting) for meeting in self._meetings()]
-        return {"data": data, "layout": described, "config": CONFIG}
+        layout["annotations"] += [_arrow(*meeting) for meeting in self._meetings()]
+        return data
 
     def _names(self) -> list[str]:
         return [f"rank {rank}" for rank in range(self.world)]
@@ -88,7 +88,7 @@ class Timeline(Chart):
 
     def _meetings(self) -> list[tuple[float, int, float, int, bool]]:
         """Lines to draw: time and rank at both ends, and whether data goes one way only."""
-        found, met = [], defaultdict(list)
+        meetings, met = [], defaultdict(list)
         counts: dict[Any, int] = defaultdict(int)
         for span in self.spans:
             if span["kind"] == "communication" and len(set(span["ranks"])) > 1:
@@ -101,13 +101,13 @@ class Timeline(Chart):
                 continue
             if name == "send":
                 source, target = sorted(spans, key=lambda span: span["name"] == "recv")
-                found.append((source["begin"], source["rank"], target["end"], target["rank"], True))
+                meetings.append((source["begin"], source["rank"], target["end"], target["rank"], True))
             else:
                 first, last = min(spans, key=lambda s: s["rank"]), max(spans, key=lambda s: s["rank"])
-                found.append((first["begin"], first["rank"], last["begin"], last["rank"], False))
-        return sorted(found)[: MOST // 10]
+                meetings.append((first["begin"], first["rank"], last["begin"], last["rank"], False))
+        return sorted(meetings)[: MOST // 10]
 
-    def _size(self) -> tuple[float, float]:
+    def _size(self) -> Ends:
         return 6.0, 1.6 + 0.55 * self.world
 
     def _draw(self, figure: Figure) -> None:
@@ -133,7 +133,7 @@ class Timeline(Chart):
         dress(axes, "milliseconds", "")
         axes.grid(False, axis="y")
         head(figure, self.title)
-        figure.legend(handles=handles, loc="outside lower left", ncols=5, frameon=False, fontsize=8.5, labelcolor=INK)
+        legend(figure, 5, handles=handles)
 
 
 def _ms(seconds: float) -> float:
@@ -170,3 +170,21 @@ def _name_operations(axes: Axes, spans: list[dict[str, Any]]) -> None:
         if span["kind"] != "compute" and width > 0.009 * len(span["name"]) * whole:
             place = (_ms(span["begin"] + width / 2), span["rank"] + HALF / 2)
             axes.annotate(plain(span["name"]), place, ha="center", va="center", fontsize=6, color=INK)
+
+
+def timeline(runs: list[Run]) -> Chart:
+    """What each rank did over a few steps, and who sent what to whom, for the first of the runs."""
+    run = runs[0]
+    label, spans, costs = labels([run])[0], run.timeline(), run.costs()
+    if not spans:
+        return Nothing("Timeline", f"{label}: no steps were recorded yet; the first are the 11th to 13th.")
+    steps = f"steps {costs[0]['step'] - 1} and {costs[0]['step']}"
+    lines = []
+    for cost in costs:
+        shares = ", ".join(
+            f"{name} {cost[name] / cost['seconds']:.0%}" for name in ("compute", "communication", "idle")
+        )
+        sent = ", ".join(f"{size(count)} to rank {other}" for other, count in cost["to"].items())
+        lines.append(f"Rank {cost['rank']}: {shares}" + (f"; sends {sent} a step" if sent else ""))
+    text = f"Timeline of {label}, {steps}. {'. '.join(lines)}."
+    return Timeline(f"Timeline, {label}, {steps}", text, spans, len(costs))

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from ..charts.pictures import picture
+from ..charts import picture
 from ..disks import why
 from ..errors import LabError, needs
 from ..files import absolute, replacing
@@ -100,5 +100,4 @@ def find(run_ids: Any = ()) -> list[Run]:
 def _listed(runs: Runs) -> list[Run]:
     """The runs meant, each once, in the order given."""
     several = [runs] if isinstance(runs, Run | str) else runs
-    found = [attach(run if isinstance(run, Run) else str(run)) for run in several]
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(attach(run if isinstance(run, Run) else str(run)) for run in several))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from .. import metrics
-from ..charts.pictures import picture
+from ..charts import picture
 from ..section import escaped
 from ..studies import races
 from .compression import compressions

@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .. import metrics
-from ..charts import Chart, number, read
+from ..charts import Chart
 from ..charts.arms import Arm, Arms
 from ..charts.pareto import OF_SEED
+from ..charts.series import number, read
 from ..errors import LabError, SpecError, shown
 from ..run.estimates import measured
 from ..run.handle import Run, attach

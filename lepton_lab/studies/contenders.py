@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ..charts import contestant
+from ..charts.series import contestant
 from ..errors import SpecError, shown
 from ..run.checks import Own, splits
 from ..run.steering import MOVED

@@ -6,7 +6,7 @@ import math
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..charts import read
+from ..charts.series import read
 from ..metrics import MINIMISED
 from ..spec import Spec
 from ..tables import table, trait

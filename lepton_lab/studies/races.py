@@ -10,8 +10,8 @@ from itertools import pairwise
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from ..charts import CHARTS, Curve, contestants, footprint, number, read
-from ..charts.pictures import picture
+from ..charts import CHARTS, picture
+from ..charts.series import contestants, footprint, number, read
 from ..errors import SpecError
 from ..metrics import MINIMISED, Figure, main
 from ..run.checks import Allowed, Own, named, trains
@@ -21,6 +21,7 @@ from ..run.steering import MOVED
 from ..section import NONE, Section, table
 from ..spec import Spec, step_samples
 from ..store.folder import ENDED
+from ..store.tracks import Curve
 from ..tables import entry_options
 from .contenders import contenders
 from .equality import Equality, compare, exact

@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from .. import datasets
-from ..charts import number, read
+from ..charts.series import number, read
 from ..charts.sweep import Sweep
 from ..errors import LabError, SpecError
 from ..metrics import MINIMISED

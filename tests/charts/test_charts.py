@@ -16,20 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import lepton_lab as lab
-from lepton_lab.charts import (
-    CHARTS,
-    Curve,
-    contestants,
-    curves,
-    descent,
-    number,
-    placement,
-    reduce,
-    training,
-)
+from lepton_lab.charts import CHARTS, curves, descent, placement, training
 from lepton_lab.charts.drawing import COLORS
 from lepton_lab.charts.matrix import Matrix
-from lepton_lab.charts.series import HIGHER, diverged
+from lepton_lab.charts.series import HIGHER, contestants, diverged, number, reduce
 from lepton_lab.errors import SpecError
 from lepton_lab.files import write_json
 from lepton_lab.metrics import Figure
@@ -37,6 +27,7 @@ from lepton_lab.reports import overviews
 from lepton_lab.store.folder import RunFolder
 from lepton_lab.store.naming import labels
 from lepton_lab.store.story import Story
+from lepton_lab.store.tracks import Curve
 
 
 def train(step, loss=1.0, *, rank=0, t=None, epoch=0, samples=10, **values):

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 import lepton_lab as lab
-from lepton_lab.charts import footprint
+from lepton_lab.charts.series import footprint
 from lepton_lab.engine.tracing.recording import MARK, Recording, cut, subtract, union
 from lepton_lab.store.folder import RunFolder
 from lepton_lab.studies.advice import measured

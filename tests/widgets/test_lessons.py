@@ -12,7 +12,7 @@ from lepton_widgets import lessons
 from lepton_widgets.exercises import EXERCISES
 from nbclient import NotebookClient
 
-from lepton_lab.charts import number
+from lepton_lab.charts.series import number
 from lepton_lab.errors import SpecError
 from lepton_lab.files import NOTEBOOKS
 

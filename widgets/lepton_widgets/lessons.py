@@ -11,7 +11,7 @@ from difflib import get_close_matches
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from lepton_lab.charts import number
+from lepton_lab.charts.series import number
 from lepton_lab.errors import SpecError, unknown
 from lepton_lab.files import NOTEBOOKS
 from lepton_lab.tables import pick

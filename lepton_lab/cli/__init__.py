@@ -17,21 +17,18 @@ from ..run.handle import Run, attach, runs
 from ..run.launching import launch, repeat
 from ..spec import Spec
 from ..store.folder import ENDED
-from .advising import advise
+from .advising import advise, find_lr
+from .answering import generate, serve
 from .artifacts import export, load_test, measure
-from .compressing import command as compressing
-from .describing import described, tell
-from .generating import generate
+from .compressing import compress
 from .labelling import COMMANDS as labelling
 from .lessons import lab
-from .listing import show_table
-from .options import SpecCommand, as_json, chosen, option_help, spec_options
+from .options import SpecCommand, as_json, chosen, made, spec_options
 from .progress import foreground
 from .racing import race
-from .rating import find_lr
 from .reporting import report
 from .searching import estimate, search
-from .serving import serve
+from .showing import described, show_table, tell
 from .watching import logs, watch
 
 EFFECT = 15.0  # seconds to wait for a command to take effect
@@ -109,35 +106,32 @@ def main() -> None:
     """Train and compress models over processes that outlive the terminal; watch, steer and report on them."""
 
 
+for command in (race, advise, watch, logs, measure, export, load_test, serve, generate, find_lr, estimate, search, lab):
+    main.add_command(command)
+for command in (compress, report, *labelling):
+    main.add_command(command)
+
+
 @main.command(cls=SpecCommand, epilog=RUN_EXAMPLES)
 @spec_options()
-@click.option("--option", "pairs", metavar="KEY=VALUE", multiple=True, help=option_help())
-@click.option("--spec", "file", type=click.Path(path_type=Path), help="Start from a YAML or JSON file of fields.")
 @click.option("--like", metavar="ID", help="Start from the spec and the code of an earlier run.")
 @click.option("--detach", is_flag=True, help="Print the run's id and return at once.")
 @as_json
 def run(
-    pairs: tuple[str, ...], file: Path | None, like: str | None, detach: bool, as_json: bool, **given: str | None
+    pairs: tuple[str, ...], file: Path | None, like: str | None, detach: bool, as_json: bool, **fields: str | None
 ) -> None:
     """Train a model; shows an epoch a line until it is done."""
     if file and like:
         raise SpecError(f"spec={str(file)!r}: takes the place of --like {like}; give one of the two")
     if like:
         model = attach(like)
-        launched = repeat(model, **chosen(given, pairs, model.spec))
+        launched = repeat(model, **chosen(fields, pairs, model.spec))
     else:
-        base = Spec.load(file) if file else Spec()
-        launched = launch(base.replace(**chosen(given, pairs, base)))
+        launched = launch(made(file, fields, pairs))
     if detach:
         tell(launched, as_json, lambda: launched.id)
     else:
         raise SystemExit(foreground(launched, as_json))
-
-
-main.add_command(race)
-main.add_command(advise)
-for command in (watch, logs, measure, export, load_test, serve, generate, find_lr, estimate, search, lab):
-    main.add_command(command)
 
 
 @main.command("list")
@@ -146,14 +140,14 @@ for command in (watch, logs, measure, export, load_test, serve, generate, find_l
 @as_json
 def list_runs(tag: str | None, archived: bool, as_json: bool) -> None:
     """Show the runs, newest first."""
-    found = runs(tag, archived)
+    listed = runs(tag, archived)
     if as_json:
-        click.echo(json.dumps([run.summary() for run in found], indent=1))
-    elif not found:
+        click.echo(json.dumps([run.summary() for run in listed], indent=1))
+    elif not listed:
         click.echo(_none(tag, archived))
     else:
-        show_table([run.summary() for run in found])
-        for run in (run for run in found if run.state == "running" and run.remark):
+        show_table([run.summary() for run in listed])
+        for run in (run for run in listed if run.state == "running" and run.remark):
             click.echo(f"{run.id}: {run.remark}")
 
 
@@ -164,11 +158,6 @@ def show(id: str | None, as_json: bool) -> None:
     """Show a run: its state, figures, spec, and how to repeat it."""
     run = attach(id)
     tell(run, as_json, lambda: described(run))
-
-
-main.add_command(compressing(foreground))
-for command in labelling:
-    main.add_command(command)
 
 
 @main.command()
@@ -199,10 +188,10 @@ def pause(id: str | None, as_json: bool) -> None:
 @click.option("--device", metavar="[auto|cpu|cuda]", help="Go on on another device.")
 @click.option("--timeout", metavar="NUMBER", help="Seconds that a rank waits for another from now on.")
 @as_json
-def resume(id: str | None, pairs: tuple[str, ...], as_json: bool, **given: str | None) -> None:
+def resume(id: str | None, pairs: tuple[str, ...], as_json: bool, **fields: str | None) -> None:
     """Go on after a pause, or from the last checkpoint of a run that ended early."""
     run = attach(id)
-    run.resume(**chosen(given, pairs))
+    run.resume(**chosen(fields, pairs))
     _after(run, as_json, lambda: run.state in ("running", *ENDED))
 
 
@@ -212,18 +201,15 @@ def resume(id: str | None, pairs: tuple[str, ...], as_json: bool, **given: str |
 @click.option("--clip", help="Largest norm of the gradient; 0 clips nothing.")
 @click.option("--weight-decay", help="Weight decay, 0 or more.")
 @as_json
-def set_values(id: str | None, as_json: bool, **given: str | None) -> None:
+def set_values(id: str | None, as_json: bool, **fields: str | None) -> None:
     """Change the learning rate, clipping or weight decay of a running job."""
-    values = {name: value for name, value in given.items() if value is not None}
+    values = {name: value for name, value in fields.items() if value is not None}
     if not values:
         raise SpecError("set needs a value, such as --lr 3e-4 (or --clip, --weight-decay)")
     run = attach(id)
     before = _noted(run)
     run.set(**values)  # type: ignore[arg-type]
     _after(run, as_json, lambda: _noted(run) > before or run.state in ENDED)
-
-
-main.add_command(report)
 
 
 @main.command()
@@ -262,6 +248,3 @@ def _after(run: Run, as_json: bool, effective: Callable[[], bool]) -> None:
 
 def _noted(run: Run) -> int:
     return sum(row.get("command") == "set" for row in run.rows("note"))
-
-
-__all__ = ["main"]

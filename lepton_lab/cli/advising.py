@@ -1,23 +1,20 @@
-"""lepton-lab advise: what a spec would cost under each strategy, before it runs."""
+"""lepton-lab advise and find-lr: what a spec would cost under each strategy, and a learning rate to begin with."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
-from ..errors import SpecError
+from ..errors import LabError, SpecError
 from ..run.handle import attach
-from ..spec import Spec
-from .options import CHAIN, SpecCommand, as_json, chosen, option_help, spec_options
+from .options import CHAIN, SpecCommand, as_json, chosen, made, spec_options
+from .progress import EXIT
 from .racing import STRATEGY, parsed
+from .showing import console, print_table
 
-if TYPE_CHECKING:
-    from ..studies.advice import Advice
-
-EXAMPLES = """
+ADVISE_EXAMPLES = """
 \b
 Examples:
   lepton-lab advise --model gpt --dataset pydocs
@@ -26,16 +23,26 @@ Examples:
 
 No process is started. Exit status: 0; 2 refused, a strategy that was named too.
 """
+FIND_EXAMPLES = """
+\b
+Examples:
+  lepton-lab find-lr --model mlp --optimizer sgd
+  lepton-lab find-lr --dataset mnist --lowest 1e-5 --highest 1 --steps 200
+  lepton-lab run --lr $(lepton-lab find-lr --json | jq .suggestion)
+
+A short run whose learning rate rises from step to step. Ctrl-C stops it. Exit
+status: 0; 1 it failed, or the loss falls at no rate; 2 refused, and nothing was
+started; 130 stopped.
+"""
+GIVEN = ("lr", "schedule", "warmup", "epochs", "eval_every", "checkpoint_every", "name")  # by the test itself
 REFUSED = 2
 LIKE = "Look at a run: its spec and code, and what was measured beside what was predicted."
 
 
-@click.command(cls=SpecCommand, epilog=EXAMPLES)
+@click.command(cls=SpecCommand, epilog=ADVISE_EXAMPLES)
 @spec_options("strategy", "world", *CHAIN)
 @click.option("--strategy", metavar="NAME[:KEY=VALUE,...]", multiple=True, help=STRATEGY)
 @click.option("--world", metavar="INTEGER", type=int, multiple=True, help="Ranks; several times.  [1, 2 and 4]")
-@click.option("--option", "pairs", metavar="KEY=VALUE", multiple=True, help=option_help())
-@click.option("--spec", "file", type=click.Path(path_type=Path), help="Start from a YAML or JSON file of fields.")
 @click.option("--like", metavar="ID", help=LIKE)
 @as_json
 def advise(
@@ -45,37 +52,52 @@ def advise(
     file: Path | None,
     like: str | None,
     as_json: bool,
-    **given: str | None,
+    **fields: str | None,
 ) -> None:
     """Predict what a step costs under each strategy."""
     from ..studies.advice import WORLDS
     from ..studies.advice import advise as predict
 
-    fields = chosen(given, pairs)
-    if like and (fields or file):
+    if like and (file or chosen(fields, pairs)):
         raise SpecError(f"like={like!r}: looks at a run as it is; give no other fields, or leave out --like")
-    base = Spec.load(file) if file else Spec()
-    spec = attach(like) if like else base.replace(**chosen(given, pairs, base))
-    found = predict(spec, world or WORLDS, [parsed(text) for text in strategy] or None)
+    target = attach(like) if like else made(file, fields, pairs)
+    advice = predict(target, world or WORLDS, [parsed(text) for text in strategy] or None)
     if as_json:
-        click.echo(json.dumps(found.records(), indent=1))
+        click.echo(json.dumps(advice.records(), indent=1))
     else:
-        _show(found)
-    raise SystemExit(REFUSED if strategy and any(row.cost is None for row in found.rows) else 0)
+        heads, lines = advice.cells()
+        print_table(console(200), heads, lines, left=(heads[0], heads[-1]), wraps=heads[-1])
+    raise SystemExit(REFUSED if strategy and any(row.cost is None for row in advice.rows) else 0)
 
 
-def _show(found: Advice) -> None:
-    from rich.console import Console
-    from rich.table import Table
+@click.command(
+    "find-lr", cls=SpecCommand, epilog=FIND_EXAMPLES, short_help="Suggest a learning rate, from a short run."
+)
+@spec_options(*GIVEN, *CHAIN)
+@click.option("--lowest", type=float, default=1e-6, show_default=True, help="Learning rate of the first step.")
+@click.option("--highest", type=float, default=10.0, show_default=True, help="Learning rate of the last step.")
+@click.option("--steps", type=int, default=100, show_default=True, help="Optimizer steps, at least 20.")
+@as_json
+def find_lr(
+    pairs: tuple[str, ...],
+    file: Path | None,
+    lowest: float,
+    highest: float,
+    steps: int,
+    as_json: bool,
+    **fields: str | None,
+) -> None:
+    """Suggest a learning rate, from a run whose rate rises until the loss diverges."""
+    from ..studies.rates import find_lr as find
 
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=200)  # a file or a pipe wraps little
-    columns, lines = found.cells()
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in columns:
-        left = name in (columns[0], columns[-1])
-        table.add_column(name, justify="left" if left else "right", no_wrap=name != columns[-1])
-    for line in lines:
-        table.add_row(*line)
-    console.print(table, markup=False)
+    try:
+        test = find(made(file, fields, pairs), lowest=lowest, highest=highest, steps=steps)
+        suggestion = test.suggestion
+    except KeyboardInterrupt:
+        raise SystemExit(EXIT["stopped"]) from None
+    except SpecError:
+        raise
+    except LabError as error:
+        raise click.ClickException(str(error)) from None
+    record = {"suggestion": suggestion, "diverged": test.diverged, "id": test.run.id}
+    click.echo(json.dumps(record) if as_json else f"{test.sentence}\nRun: {test.run.id}")

@@ -12,8 +12,8 @@ import click
 from ..errors import LabError, SpecError
 from ..host import PACKAGES, child
 from ..run.handle import attach
-from .listing import show_figures
 from .options import as_json
+from .showing import show_figures
 
 MEASURE_EXAMPLES = """
 \b
@@ -69,8 +69,9 @@ def measure(
     """Measure a file or a run's model, beside fair peers."""
     from ..measures import measure as meter
 
-    model = Path(what) if what is not None and _is_file(what) else attach(what)
-    found = meter(
+    is_file = what is not None and (Path(what).is_file() or what.endswith(".lepton"))
+    model = Path(what or "") if is_file else attach(what)
+    figures = meter(
         model,
         _data(data),
         batches=batches or (1, 64),
@@ -80,10 +81,10 @@ def measure(
         dense=attach(dense) if dense else None,
     )
     if as_json:
-        click.echo(json.dumps(found.to_dict(), indent=1))
+        click.echo(json.dumps(figures.to_dict(), indent=1))
     else:
-        rows = found.rows()
-        show_figures(list(rows[0]), [list(row.values()) for row in rows], found.how())
+        rows = figures.rows()
+        show_figures(list(rows[0]), [list(row.values()) for row in rows], figures.how())
 
 
 @click.command(epilog=EXPORT_EXAMPLES)
@@ -102,13 +103,9 @@ def export(id: str, path: Path, form: str, scheme: str, keep: tuple[str, ...], r
     """Write a run's model to a file that needs none of its code."""
     from ..run.exporting import export as write
 
-    told = write(attach(id), path, form, scheme=scheme, keep=keep, runtime=runtime)
-    if as_json:
-        click.echo(json.dumps(told))
-    else:
-        click.echo(
-            f"{told['path']}  {told['bytes']:,} bytes, {scheme}; off the model's scores by {told['difference']:.2g}"
-        )
+    file = write(attach(id), path, form, scheme=scheme, keep=keep, runtime=runtime)
+    words = f"{file['path']}  {file['bytes']:,} bytes, {scheme}; off the model's scores by {file['difference']:.2g}"
+    click.echo(json.dumps(file) if as_json else words)
 
 
 @click.command("load-test", epilog=LOAD_EXAMPLES)
@@ -127,19 +124,19 @@ def load_test(path: Path, calls: int, batch: int, threads: int, as_json: bool) -
     ours = {"PYTHONPATH": str(PACKAGES)}  # and nothing of the user's
     with child(words, ours, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         output, errors = process.communicate()
-    told = _last(output)
-    if "refused" in told:
-        raise LabError(told["refused"])
-    if not told:
+    trial = _last(output)
+    if "refused" in trial:
+        raise LabError(trial["refused"])
+    if not trial:
         raise LabError(f"artifact {str(path)!r}: its process ended with {process.returncode}: {errors.strip()[-200:]}")
     if as_json:
-        click.echo(json.dumps(told))
+        click.echo(json.dumps(trial))
     else:
-        same = "computes what it did where it was written" if told["same"] else "COMPUTES SOMETHING ELSE here"
-        click.echo(f"{path}  loads in {told['load']:.2f} s, {same} (off by {told['difference']:.2g})")
-        times = f"median {told['median'] * 1e3:.3g} ms, p95 {told['p95'] * 1e3:.3g} ms"
-        click.echo(f"{calls} calls of {batch}: {times}, {told['per_second']:,.0f} samples/s")
-    raise SystemExit(0 if told["same"] else 1)
+        same = "computes what it did where it was written" if trial["same"] else "COMPUTES SOMETHING ELSE here"
+        click.echo(f"{path}  loads in {trial['load']:.2f} s, {same} (off by {trial['difference']:.2g})")
+        times = f"median {trial['median'] * 1e3:.3g} ms, p95 {trial['p95'] * 1e3:.3g} ms"
+        click.echo(f"{calls} calls of {batch}: {times}, {trial['per_second']:,.0f} samples/s")
+    raise SystemExit(0 if trial["same"] else 1)
 
 
 def _last(text: str) -> dict[str, Any]:
@@ -148,10 +145,6 @@ def _last(text: str) -> dict[str, Any]:
         return json.loads(text.strip().splitlines()[-1])
     except (ValueError, IndexError):
         return {}
-
-
-def _is_file(what: str) -> bool:
-    return Path(what).is_file() or what.endswith(".lepton")
 
 
 def _data(name: str | None) -> Any:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from typing import Any
 
 import click
 
 from ..errors import SpecError
-from ..run.handle import Run, attach
+from ..run.handle import attach
 from ..run.launching import compress as start
 from ..tables import keywords, table
-from .options import CHAIN, SpecCommand, as_json, chosen, option_help, pair, spec_options, split, value
+from .options import CHAIN, SpecCommand, as_json, chosen, pair, spec_options, split, value
+from .progress import foreground
 
 EXAMPLES = """
 \b
@@ -25,40 +25,31 @@ Examples:
 Ctrl-C (or SIGTERM) saves a checkpoint and stops; `lepton-lab resume` goes on
 in the link at hand. Exit status: 0 done, 1 failed, 2 refused, 130 stopped.
 """
-
-
 LINK = """A LINK is NAME, NAME:VALUE or NAME:KEY=VALUE,... What you don't choose is as in the run that is compressed,
 but epochs (after each link that trains): 2."""
 
 
-def command(watch: Callable[[Run, bool], int]) -> click.Command:
-    """The command, which follows its run as `lepton-lab run` does."""
-
-    @click.command(cls=SpecCommand, epilog=EXAMPLES)
-    @click.argument("chain", metavar="LINK...", nargs=-1, required=True)
-    @spec_options("model", *CHAIN, defaults=False)
-    @click.option("--parent", metavar="ID", help="The run whose model is compressed.  [the latest]")
-    @click.option("--option", "pairs", metavar="KEY=VALUE", multiple=True, help=option_help())
-    @click.option("--detach", is_flag=True, help="Print the run's id and return at once.")
-    @as_json
-    def compress(
-        chain: tuple[str, ...],
-        parent: str | None,
-        pairs: tuple[str, ...],
-        detach: bool,
-        as_json: bool,
-        **given: str | None,
-    ) -> None:
-        """Compress a run's model: each LINK, fine-tuned, in order."""
-        run = attach(parent)
-        child = start(run, [link(text) for text in chain], **chosen(given, pairs, run.spec))
-        if detach:
-            click.echo(json.dumps({"id": child.id}) if as_json else child.id)
-        else:
-            raise SystemExit(watch(child, as_json))
-
-    compress.help = f"{compress.help}\n\n{LINK}\n\n\b\n{known()}"
-    return compress
+@click.command(cls=SpecCommand, epilog=EXAMPLES)
+@click.argument("chain", metavar="LINK...", nargs=-1, required=True)
+@spec_options("model", *CHAIN, fresh=False)
+@click.option("--parent", metavar="ID", help="The run whose model is compressed.  [the latest]")
+@click.option("--detach", is_flag=True, help="Print the run's id and return at once.")
+@as_json
+def compress(
+    chain: tuple[str, ...],
+    parent: str | None,
+    pairs: tuple[str, ...],
+    detach: bool,
+    as_json: bool,
+    **fields: str | None,
+) -> None:
+    """Compress a run's model: each LINK, fine-tuned, in order."""
+    run = attach(parent)
+    child = start(run, [link(text) for text in chain], **chosen(fields, pairs, run.spec))
+    if detach:
+        click.echo(json.dumps({"id": child.id}) if as_json else child.id)
+    else:
+        raise SystemExit(foreground(child, as_json))
 
 
 def link(text: str) -> Any:
@@ -74,6 +65,11 @@ def link(text: str) -> Any:
     return (name, dict(map(pair, parts)))
 
 
-def known() -> str:
-    """The compressors and their options, a line each."""
-    return "\n".join(f"  {name:<9} {', '.join(keywords(entry))}" for name, entry in table("compressor").items())
+def with_links(command: click.Command) -> click.Command:
+    """A command that takes LINKs, with help on them: the compressors and their options, a line each."""
+    lines = (f"  {name:<9} {', '.join(keywords(entry))}" for name, entry in table("compressor").items())
+    command.help = "\n\n".join([command.help or "", LINK, "\n".join(["\b", *lines])])
+    return command
+
+
+compress = with_links(compress)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import click
@@ -16,47 +17,64 @@ FIELDS = [name for name in Spec.model_fields if name != "options"]
 CHAIN = ("parent", "compress")  # fields of a run that compresses another's model
 METAVARS = {bool: "[true|false]", int: "INTEGER", float: "NUMBER", str: "TEXT", "parent": "ID", "compress": "JSON"}
 
-
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 
 
-def spec_options(*but: str, defaults: bool = True) -> Callable[..., Any]:
+def spec_options(*but: str, fresh: bool = True) -> Callable[..., Any]:
     """
-    Give a command an option for each field of Spec but some; what they hold is checked by Spec itself.
+    Give a command an option for each field of Spec but some, and --option; what they hold is checked by Spec itself.
 
     Parameters
     ----------
     *but
         Fields that the command has no option for.
-    defaults
-        Whether help shows the fields' defaults: not where they come from another run.
+    fresh
+        Whether they begin with Spec's defaults, which help then shows, or with a file's: --spec. Else they begin with
+        those of another run.
     """
 
     def give(command: Callable[..., Any]) -> Callable[..., Any]:
+        if fresh:
+            file_help = "Start from a YAML or JSON file of fields."
+            command = click.option("--spec", "file", type=click.Path(path_type=Path), help=file_help)(command)
+        command = click.option("--option", "pairs", metavar="KEY=VALUE", multiple=True, help=_option_help())(command)
         for name in (name for name in reversed(FIELDS) if name not in but):
             field = Spec.model_fields[name]
             flag: dict[str, Any] = {"is_flag": False, "flag_value": "true"} if field.annotation is bool else {}
-            told = _help(name, defaults)
-            option = click.option(f"--{name.replace('_', '-')}", name, metavar=_metavar(name), help=told, **flag)
+            words = _help(name, fresh)
+            option = click.option(f"--{name.replace('_', '-')}", name, metavar=_metavar(name), help=words, **flag)
             command = option(command)
         return command
 
     return give
 
 
-def chosen(given: dict[str, str | None], pairs: tuple[str, ...], base: Spec | None = None) -> dict[str, Any]:
+def made(file: Path | None, fields: dict[str, str | None], pairs: tuple[str, ...]) -> Spec:
     """
-    Spec fields from what the command line gave; fields that it did not name are left out.
+    The spec that a command line asks for.
+
+    Raises
+    ------
+    SpecError
+        If the file or a field is refused.
+    """
+    base = Spec.load(file) if file else Spec()
+    return base.replace(**chosen(fields, pairs, base))
+
+
+def chosen(fields: dict[str, str | None], pairs: tuple[str, ...], base: Spec | None = None) -> dict[str, Any]:
+    """
+    Those of Spec's fields that the command line named, with its options over those of a spec to begin with.
 
     Raises
     ------
     SpecError
         If a pair is not of the form key=value.
     """
-    fields: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    named: dict[str, Any] = {name: value for name, value in fields.items() if value is not None}
     if pairs:
-        fields["options"] = {**(base.options if base else {}), **dict(map(pair, pairs))}
-    return fields
+        named["options"] = {**(base.options if base else {}), **dict(map(pair, pairs))}
+    return named
 
 
 class SpecCommand(click.Command):
@@ -75,28 +93,27 @@ class SpecCommand(click.Command):
         try:
             return super().parse_args(ctx, args)
         except click.NoSuchOption as error:
-            known = SYNONYMS.get(error.option_name.lstrip("-").replace("-", "_"))
-            if known:
-                near = f"--{known.replace('_', '-')}"  # not near in its letters, which is all that click looks at
+            if field := SYNONYMS.get(error.option_name.lstrip("-").replace("-", "_")):
+                near = f"--{field.replace('_', '-')}"  # not near in its letters, which is all that click looks at
                 raise click.UsageError(f"{error.message} Did you mean {near!r}?", error.ctx) from None
             raise
 
 
-def option_help() -> str:
-    """Help on --option: the names that the tables' entries take."""
-    taken = {
+def _option_help() -> str:
+    """The names that the tables' entries take."""
+    options = {
         family: sorted({name for entry in table(family).values() for name in keywords(entry)}) for family in TABLES
     }
-    names = "; ".join(f"{family}: {', '.join(names)}" for family, names in taken.items() if names)
+    names = "; ".join(f"{family}: {', '.join(names)}" for family, names in options.items() if names)
     return f"An option of what was chosen, one at a time ({names})."
 
 
 def pair(text: str) -> tuple[str, Any]:
     """KEY=VALUE as both; a value is taken as JSON where it is, else as text."""
-    name, equals, given = text.partition("=")
+    name, equals, setting = text.partition("=")
     if not (name and equals):
         raise SpecError(f"option={text!r}: must be key=value, such as --option dropout=0.2")
-    return name.strip(), value(given)
+    return name.strip(), value(setting)
 
 
 def value(text: str) -> Any:

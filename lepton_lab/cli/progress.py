@@ -7,8 +7,8 @@ import json
 import signal
 import sys
 import time
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 import click
 
@@ -16,7 +16,7 @@ from ..metrics import Figure, main
 from ..output import EVERY, width
 from ..run.progress import Epochs, Show, bar, plain
 from ..store.folder import ENDED
-from .describing import record
+from .showing import record
 
 if TYPE_CHECKING:
     from ..run.handle import Run
@@ -42,8 +42,8 @@ def foreground(run: Run, as_json: bool, stops: bool = True) -> int:
             click.echo(f"{click.style(state, bold=True)}{_test(run)}  {run.folder}")
     except BrokenPipeError:
         if run.state not in ENDED:
-            told = ATTACH.format(id=run.id)
-            click.echo(f"Nobody reads the output any more; the run goes on. To see it again: {told}", err=True)
+            again = ATTACH.format(id=run.id)
+            click.echo(f"Nobody reads the output any more; the run goes on. To see it again: {again}", err=True)
         raise
     if run.failure:
         click.secho(f"Error: {run.failure}", fg="red", err=True)
@@ -59,32 +59,34 @@ def follow(run: Run, quiet: bool = False, stops: bool = True) -> str:
     The first Ctrl-C or SIGTERM asks the run to stop and waits for it; the second leaves it to itself, as the first does
     where it `stops` nothing.
     """
-    with _interrupts(run, stops) as asked, _display(run, quiet) as show:
-        tail, epochs = run.tail(), Epochs(run, width(sys.stdout))
-        while True:
-            state = run.state  # before the events, so that none of an ended run is missed
-            show(epochs, list(epochs.feed(tail.read())), state)
-            if state in ENDED or asked["count"] > stops:
-                return state
-            time.sleep(EVERY)
+    interrupts = 0
 
-
-@contextlib.contextmanager
-def _interrupts(run: Run, stops: bool) -> Iterator[dict[str, int]]:
-    asked = {"count": 0}
-
-    def ask(number: int, frame: Any) -> None:
-        asked["count"] += 1
-        if stops and asked["count"] == 1:
+    def interrupted() -> None:
+        nonlocal interrupts
+        interrupts += 1
+        if stops and interrupts == 1:
             run.stop()
             click.echo("Stopping at the next step (once more leaves the run to itself) ...", err=True)
         else:
             left = "Left to itself." if stops else f"Run {run.id} goes on."
             click.echo(f"{left} To see it again: {ATTACH.format(id=run.id)}", err=True)
 
-    before = {name: signal.signal(name, ask) for name in (signal.SIGINT, signal.SIGTERM)}
+    with on_interrupt(interrupted), _display(run, quiet) as show:
+        tail, epochs = run.tail(), Epochs(run, width(sys.stdout))
+        while True:
+            state = run.state  # before the events, so that none of an ended run is missed
+            show(epochs, list(epochs.feed(tail.read())), state)
+            if state in ENDED or interrupts > stops:
+                return state
+            time.sleep(EVERY)
+
+
+@contextlib.contextmanager
+def on_interrupt(call: Callable[[], object]) -> Iterator[None]:
+    """Ctrl-C and SIGTERM call a function, and end nothing by themselves."""
+    before = {name: signal.signal(name, lambda *_: call()) for name in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield asked
+        yield
     finally:
         for name, handler in before.items():
             signal.signal(name, handler)

@@ -8,16 +8,15 @@ from typing import Any
 
 import click
 
-from ..charts import contestant
+from ..charts.series import contestant
 from ..metrics import MINIMISED
 from ..run.checks import Own
-from ..spec import Spec
 from ..store.folder import ENDED
 from ..studies.equality import DIFFERS
 from ..studies.races import COLUMNS, Race, entered
-from .listing import show_figures
-from .options import CHAIN, SpecCommand, as_json, chosen, option_help, pair, spec_options, split
-from .progress import follow
+from .options import CHAIN, SpecCommand, as_json, made, pair, spec_options, split
+from .progress import EXIT, follow
+from .showing import show_figures
 
 EXAMPLES = """
 \b
@@ -30,7 +29,7 @@ Ctrl-C (or SIGTERM) stops the run at hand and those to come; a second one
 leaves them to themselves. Exit status: 0 all are done, and those that have to
 equal one process do; 1 not so; 2 refused, and nothing was started; 130 stopped.
 """
-STRATEGY = "A strategy, with options of it or a world of its own; may be given several times.  [all there are]"
+STRATEGY = "A strategy, with options of it or a world of its own; may be fields several times.  [all there are]"
 SHOWN: tuple[str, ...] = (
     MINIMISED,
     f"{MINIMISED} difference",
@@ -38,16 +37,13 @@ SHOWN: tuple[str, ...] = (
     "seconds a step",
     "memory",
     "sent a step",
+    "time to reference loss",
 )
-SHOWN += ("time to reference loss",)
-STOPPED = 130
 
 
 @click.command(cls=SpecCommand, epilog=EXAMPLES)
 @spec_options("strategy", *CHAIN)
 @click.option("--strategy", metavar="NAME[:KEY=VALUE,...]", multiple=True, help=STRATEGY)
-@click.option("--option", "pairs", metavar="KEY=VALUE", multiple=True, help=option_help())
-@click.option("--spec", "file", type=click.Path(path_type=Path), help="Start from a YAML or JSON file of fields.")
 @click.option("--out", type=click.Path(path_type=Path), help="Report to write.  [race.html in the first run's folder]")
 @as_json
 def race(
@@ -56,27 +52,25 @@ def race(
     file: Path | None,
     out: Path | None,
     as_json: bool,
-    **given: str | None,
+    **fields: str | None,
 ) -> None:
     """Train under several strategies, one after another."""
     from ..reports import report
 
-    base = Spec.load(file) if file else Spec()
-    spec = base.replace(**chosen(given, pairs, base))
-    asked = [parsed(text) for text in strategy]
-    found = entered(spec, asked or None, Own(), strict=bool(asked))
-    if not _follow(found, as_json):
-        raise SystemExit(STOPPED)
-    rows = found.rows()
-    path = report(found.runs, out or found.runs[0].folder / "race.html")
+    named = [parsed(text) for text in strategy]
+    race = entered(made(file, fields, pairs), named or None, Own(), strict=bool(named))
+    if not _follow(race, as_json):
+        raise SystemExit(EXIT["stopped"])
+    rows = race.rows()
+    path = report(race.runs, out or race.runs[0].folder / "race.html")
     if as_json:
         click.echo(json.dumps({"race": rows, "report": str(path)}))
     else:
         _show(rows)
         click.echo(f"\nReport: {path}")
-    states = {run.state for run in found.runs}
+    states = {run.state for run in race.runs}
     wrong = states != {"done"} or any(row["check"] == DIFFERS for row in rows)
-    raise SystemExit(STOPPED if "stopped" in states else int(wrong))
+    raise SystemExit(EXIT["stopped"] if "stopped" in states else int(wrong))
 
 
 def parsed(text: str) -> dict[str, Any]:
@@ -87,16 +81,16 @@ def parsed(text: str) -> dict[str, Any]:
     return {"strategy": name, **world, "options": options}
 
 
-def _follow(found: Race, quiet: bool) -> bool:
+def _follow(race: Race, quiet: bool) -> bool:
     """Show one run after the other; returns whether all have ended, else they were left to themselves."""
-    for run in found.runs:
+    for run in race.runs:
         if not quiet:
             click.secho(f"\n{contestant(run.spec)}  {run.id}", bold=True)
         state = follow(run, quiet)
         if state not in ENDED:
             return False
         if state == "stopped":
-            found.stop()
+            race.stop()
         if run.failure:
             click.secho(f"Error: {run.failure}", fg="red", err=True)
     return True

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import signal
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -15,6 +11,7 @@ from ..disks import why
 from ..errors import LabError, SpecError
 from ..files import write_bytes
 from ..run.handle import attach
+from .progress import on_interrupt
 
 EXAMPLES = """
 \b
@@ -67,7 +64,7 @@ def _grid(file: Path, out: Path | None) -> int:
         raise SpecError("--grid needs a folder for its pages, such as --out reports/")
     execution = Execution(read(file), out, click.echo)
     try:
-        with _interrupts(execution.end):
+        with on_interrupt(execution.end):
             summary = execution.run()
     except OSError as error:  # a disk that is full by now: the folder could be written when this began
         again = "once that is put right, the same command writes what is missing; runs are kept"
@@ -83,18 +80,3 @@ def _picture(png: bytes, out: Path) -> Path:
     except OSError as error:
         raise LabError(f"the figure {str(out)!r} can't be written ({why(error, out)}): name another file") from None
     return out.absolute()
-
-
-@contextlib.contextmanager
-def _interrupts(end: Callable[[], None]) -> Iterator[None]:
-    """Ctrl-C and SIGTERM end a grid early."""
-
-    def ask(number: int, frame: Any) -> None:
-        end()
-
-    before = {name: signal.signal(name, ask) for name in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for name, handler in before.items():
-            signal.signal(name, handler)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
+from ..chains import chain_name
 from ..metrics import MEASURED
 from ..run.handle import attach
-from .compressing import LINK, known, link
-from .listing import show_figures
-from .options import CHAIN, SpecCommand, as_json, chosen, option_help, spec_options
+from .compressing import link, with_links
+from .options import CHAIN, SpecCommand, as_json, chosen, spec_options
 from .progress import EXIT
+from .showing import show_figures
 
 if TYPE_CHECKING:
     from ..studies.searching import Search
@@ -40,30 +41,29 @@ POLL = 0.2  # seconds between looks
 
 @click.command(cls=SpecCommand, epilog=ESTIMATE_EXAMPLES, short_help="Predict what a chain would save; runs nothing.")
 @click.argument("chain", metavar="LINK...", nargs=-1, required=True)
-@spec_options("model", *CHAIN, defaults=False)
+@spec_options("model", *CHAIN, fresh=False)
 @click.option("--parent", metavar="ID", help="The run whose model it is about.  [the latest]")
-@click.option("--option", "pairs", metavar="KEY=VALUE", multiple=True, help=option_help())
 @as_json
 def estimate(
-    chain: tuple[str, ...], parent: str | None, pairs: tuple[str, ...], as_json: bool, **given: str | None
+    chain: tuple[str, ...], parent: str | None, pairs: tuple[str, ...], as_json: bool, **fields: str | None
 ) -> None:
     """Predict what a chain would make of a run's model: parameters, multiply-adds, bytes, latency."""
     from ..run.estimates import HEADS, NOTE
     from ..run.estimates import estimate as predict
 
     run = attach(parent)
-    found = predict(run, [link(text) for text in chain], **chosen(given, pairs, run.spec))
+    prediction = predict(run, [link(text) for text in chain], **chosen(fields, pairs, run.spec))
     if as_json:
-        click.echo(json.dumps(found.to_dict(), indent=1))
+        click.echo(json.dumps(prediction.to_dict(), indent=1))
     else:
-        show_figures(HEADS, found.rows(), NOTE)
+        show_figures(HEADS, prediction.rows(), NOTE)
 
 
-estimate.help = f"{estimate.help}\n\n{LINK}\n\n\b\n{known()}"
+estimate = with_links(estimate)
 
 
 @click.command(cls=SpecCommand, epilog=SEARCH_EXAMPLES, short_help="Find a chain that meets a budget.")
-@spec_options("model", "seed", *CHAIN, defaults=False)
+@spec_options("model", "seed", *CHAIN, fresh=False)
 @click.option("--parent", metavar="ID", help="The run whose model is compressed.  [the latest]")
 @click.option("--bytes", "size", type=float, help="Bytes of the file, at most.")
 @click.option("--latency", type=float, help="Seconds for a batch of 64, at most.")
@@ -71,7 +71,6 @@ estimate.help = f"{estimate.help}\n\n{LINK}\n\n\b\n{known()}"
 @click.option("--accuracy-drop", type=float, help="Accuracy below the dense control's, at most, as a fraction.")
 @click.option("--trials", type=int, default=12, show_default=True, help="Runs, at most.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the search.")
-@click.option("--option", "pairs", metavar="KEY=VALUE", multiple=True, help=option_help())
 @as_json
 def search(
     parent: str | None,
@@ -83,7 +82,7 @@ def search(
     seed: int,
     pairs: tuple[str, ...],
     as_json: bool,
-    **given: str | None,
+    **fields: str | None,
 ) -> None:
     """Look for a chain of compressors that meets a budget; give at least one limit."""
     from ..studies.searching import search as look
@@ -91,37 +90,33 @@ def search(
     limits = {"bytes": size, "latency": latency, "latency_1": latency_1, "accuracy_drop": accuracy_drop}
     budget = {name: limit for name, limit in limits.items() if limit is not None}
     run = attach(parent)
-    found = look(run, budget, trials, seed=seed, **chosen(given, pairs, run.spec))
-    stopped = _follow(found)
-    best = found.best
+    search = look(run, budget, trials, seed=seed, **chosen(fields, pairs, run.spec))
+    stopped = _follow(search)
+    best = search.best
     if as_json:
-        told = {"verdict": found.verdict, "best": best.run.id if best else None, "trials": _records(found)}
-        click.echo(json.dumps(told, indent=1))
+        records = [
+            {"id": trial.run.id, "chain": trial.chain, MEASURED: trial.accuracy, "problem": trial.problem}
+            | trial.values
+            for trial in search.trials
+        ]
+        answer = {"verdict": search.verdict, "best": best.run.id if best else None, "trials": records}
+        click.echo(json.dumps(answer, indent=1))
     else:
-        click.echo(found.verdict)
+        click.echo(search.verdict)
     raise SystemExit(EXIT["stopped"] if stopped else int(best is None))
 
 
-def _follow(found: Search) -> bool:
+def _follow(search: Search) -> bool:
     """Name each run as it begins, on stderr; returns whether it was stopped."""
-    from ..chains import chain_name
-
-    told, stopped = 0, False
-    while found.going or told < len(found.trials):
+    shown, stopped = 0, False
+    while search.going or shown < len(search.trials):
         try:
-            for trial in found.trials[told:]:
-                told += 1
-                click.echo(f"{told} of {found.count}: {chain_name(trial.chain)}  {trial.run.id}", err=True)
-            found.wait(POLL)
+            for trial in search.trials[shown:]:
+                shown += 1
+                click.echo(f"{shown} of {search.count}: {chain_name(trial.chain)}  {trial.run.id}", err=True)
+            search.wait(POLL)
         except KeyboardInterrupt:
             stopped = True
             click.echo("Stopping the run at hand ...", err=True)
-            found.stop()
+            search.stop()
     return stopped
-
-
-def _records(found: Search) -> list[dict[str, Any]]:
-    return [
-        {"id": one.run.id, "chain": one.chain, MEASURED: one.accuracy, "problem": one.problem, **one.values}
-        for one in found.trials
-    ]

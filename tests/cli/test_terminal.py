@@ -17,7 +17,7 @@ from helpers import ENDLESS, call, start, until
 from torch import nn
 
 import lepton_lab as lab
-from lepton_lab.cli.listing import show_figures
+from lepton_lab.cli.showing import show_figures
 from lepton_lab.launchers.local import client
 from lepton_lab.spec import Spec
 from lepton_lab.store.folder import RunFolder

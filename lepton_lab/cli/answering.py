@@ -1,0 +1,79 @@
+"""lepton-lab generate and serve: what a model answers, to a prompt or over HTTP."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import click
+
+from ..run.handle import attach
+from .options import as_json
+
+GENERATE_EXAMPLES = """
+\b
+Examples:
+  lepton-lab generate 'The def statement'              the latest run
+  lepton-lab generate 'ROMEO:' --run plays --count 500 --temperature 0.5
+
+A run that is still going answers from its last checkpoint. Exit status: 0; 2 refused.
+"""
+SERVE_EXAMPLES = """
+\b
+Examples:
+  lepton-lab serve model.lepton
+  lepton-lab serve model.lepton --port 8000 --batch 32
+  LEPTON_LAB_TOKEN=... lepton-lab serve model.lepton --host 0.0.0.0 --port 8000
+
+Ctrl-C (or SIGTERM) ends it, once requests at hand are answered. Exit status:
+0 ended so; 2 refused.
+"""
+TOKEN = "LEPTON_LAB_TOKEN"
+
+
+@click.command(epilog=GENERATE_EXAMPLES)
+@click.argument("prompt")
+@click.option("--run", "id", metavar="ID", help="The run whose model continues the text.  [the latest]")
+@click.option("--count", type=click.IntRange(min=1), default=200, show_default=True, help="Tokens to add.")
+@click.option(
+    "--temperature",
+    type=click.FloatRange(min=0),
+    default=0.8,
+    show_default=True,
+    help="1 draws as the model expects, less plays safer, 0 takes the likeliest.",
+)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the draws.")
+@as_json
+def generate(prompt: str, id: str | None, count: int, temperature: float, seed: int, as_json: bool) -> None:
+    """Let a run's model continue a text."""
+    from ..run.generation import generate as continued
+
+    run = attach(id)
+    text = continued(run, prompt, count, temperature=temperature, seed=seed)
+    click.echo(json.dumps({"id": run.id, "prompt": prompt, "text": text}) if as_json else text)
+
+
+@click.command(epilog=SERVE_EXAMPLES, short_help="Answer requests over HTTP with an artifact.")
+@click.argument("artifact", type=click.Path(path_type=Path))
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", type=int, default=0, help="Port to listen on.  [a free one]")
+@click.option("--batch", type=int, default=64, show_default=True, help="Samples that one call computes at most.")
+@click.option("--wait", type=float, default=0.0, show_default=True, help="Seconds that a call waits for others.")
+@click.option("--threads", type=int, default=0, help="Threads of ONNX Runtime.  [all cores]")
+def serve(artifact: Path, host: str, port: int, batch: int, wait: float, threads: int) -> None:
+    """Serve an artifact over HTTP; the token is taken from LEPTON_LAB_TOKEN, or made up and shown."""
+    from ..serving import process, server
+
+    path = server.find(artifact)
+    secret = os.environ.get(TOKEN, "")
+    server.check(host, port, secret, batch, wait, threads)
+    token = secret or server.new_token()
+    order = {"path": str(path), "token": token, "batch": batch, "wait": wait, "threads": threads}
+    with server.listen(host, port) as listening:
+        app = process.load(order)
+        name, number = listening.getsockname()[:2]
+        url = f"http://{f'[{name}]' if ':' in name else name}:{number}"
+        click.echo(f"Serving {path.name} at {click.style(url, bold=True)} (page: {url}/docs)")
+        click.echo(f"Token: {f'as in {TOKEN}' if secret else token}")
+        process.run(app, listening)

@@ -16,10 +16,10 @@ from .run.generation import generate as generate
 from .run.handle import Run as Run
 from .run.handle import attach as attach
 from .run.handle import runs as runs
+from .run.handle import table as table
 from .run.launching import compress as compress
 from .run.launching import launch as launch
 from .run.launching import repeat as repeat
-from .run.overview import table as table
 from .run.trainer import Trainer as Trainer
 from .serving import Client as Client
 from .serving import Server as Server

@@ -39,6 +39,9 @@ if TYPE_CHECKING:
 
     from ..datasets import Data
 
+INHERITED: tuple[str, ...] = ("shape", "classes", "vocabulary", "mean", "std")
+"""Facts of a parent's data that its children need."""
+
 
 @dataclass
 class Own:
@@ -291,7 +294,11 @@ def _compresses(spec: Spec, own: Own, parts: dict[str, Any], device: str, like: 
     """Refuse a chain that can't be applied to its parent's model, and data of which that knows nothing."""
     if own.model is not None:
         raise SpecError(f"model={called(own.model)}: the model is that of parent={spec.parent!r}; leave it out")
-    parent = _adopted(like) or _parent(spec := spec.replace(parent=find(spec.parent).id))
+    if like is not None and (adopted := trained.adopted(like)):  # as another child of it has it, since it may be gone
+        parent = Parent(like, *adopted)
+    else:
+        spec = spec.replace(parent=find(spec.parent).id)
+        parent = _parent(spec)
     if (data := parts.get("data")) is not None:
         mismatch(parent.facts, spec, *data.sample)
         parts["data"] = _alike(data, parent.facts)
@@ -300,20 +307,13 @@ def _compresses(spec: Spec, own: Own, parts: dict[str, Any], device: str, like: 
     return Allowed(spec, device, parts, parent, like)
 
 
-def _adopted(like: Path | None) -> Parent | None:
-    """The parent as another child of it has it, since it may be gone."""
-    adopted = trained.adopted(like) if like else None
-    return Parent(like, *adopted) if like and adopted else None
-
-
 def _parent(spec: Spec) -> Parent:
     """The parent, with plain weights."""
     from ..compressors.layers import parametrized, unparametrized
 
     folder = find(spec.parent)
     module, facts = trained.made(folder), folder.facts
-    names: tuple[str, ...] = ("shape", "classes", "vocabulary", "mean", "std")
-    inherited = {name: facts[name] for name in names if name in facts}
+    inherited = {name: facts[name] for name in INHERITED if name in facts}
     inherited |= {"parametrized": parametrized(module), "frozen": trained.frozen(folder, module)}
     return Parent(folder.path, unparametrized(module.eval()), inherited)
 

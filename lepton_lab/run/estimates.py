@@ -24,11 +24,7 @@ if TYPE_CHECKING:
 
 BATCHES = (1, 64)
 """Batch sizes whose latency is predicted."""
-LABELS = {
-    "parameters": "parameters",
-    "multiply_adds": "multiply-adds",
-    "bytes": "bytes of the file",
-}
+LABELS = {"parameters": "parameters", "multiply_adds": "multiply-adds", "bytes": "bytes of the file"}
 
 
 @dataclass(frozen=True)
@@ -63,9 +59,9 @@ class Estimate:
 
     def to_dict(self) -> dict[str, Any]:
         """All of it as plain values."""
-        told = {name: getattr(self, name) for name in ("chain", "scheme", "runtime", *LABELS)}
-        told["latency"] = {str(batch): seconds for batch, seconds in self.latency.items()}
-        return told | {"dense": self.dense.to_dict() if self.dense else None}
+        values = {name: getattr(self, name) for name in ("chain", "scheme", "runtime", *LABELS)}
+        values["latency"] = {str(batch): seconds for batch, seconds in self.latency.items()}
+        return values | {"dense": self.dense.to_dict() if self.dense else None}
 
     def figures(self) -> dict[str, float]:
         """Every figure by its name, latencies as "latency 64"."""
@@ -79,11 +75,10 @@ class Estimate:
         Parameters
         ----------
         measured
-            What `Measured.to_dict()` tells.
+            As `Measured.to_dict()` gives it.
         """
-        known: dict[str, Any] = {name: measured.get(name) for name in LABELS}
-        known |= {f"latency {batch}": told["median"] for batch, told in measured.get("latency", {}).items()}
-        return {name: value / known[name] - 1 for name, value in self.figures().items() if known.get(name)}
+        truth = figures(measured)
+        return {name: value / truth[name] - 1 for name, value in self.figures().items() if truth.get(name)}
 
     def rows(self) -> list[list[str]]:
         """Lines of a table: the figure, the dense model's, this one's, and how many times less that is."""
@@ -116,7 +111,7 @@ class Dense:
 
     def figures(self, batches: tuple[int, ...]) -> Estimate:
         """What it is itself."""
-        return _figures(self.module, self.about, [], "fp32", (), batches)
+        return _counted(self, [], "fp32", (), batches)
 
     def compressed(self, spec: Spec, batches: tuple[int, ...]) -> Estimate:
         """What a spec's chain would make of it, beside what it is."""
@@ -124,9 +119,11 @@ class Dense:
 
         about = self.about
         made = rehearse(self.module, spec, tuple(about.shape), len(about.labels), about.vocabulary)
-        scheme, keep = _ending(spec)
-        ended = dataclasses.replace(about, chain=spec.compress, parent=spec.parent)
-        return _figures(made, ended, spec.compress, scheme, keep, batches, self.figures(batches))
+        name, options = next(iter(spec.compress[-1].items()))
+        last = table("compressor")[name](**options)  # it says how the artifact computes
+        ended = Dense(made, dataclasses.replace(about, chain=spec.compress, parent=spec.parent))
+        smaller = _counted(ended, spec.compress, last.scheme, tuple(last.keep), batches)
+        return dataclasses.replace(smaller, dense=self.figures(batches))
 
 
 def estimate(run: Run | str, chain: Any = (), *, batches: Sequence[int] = BATCHES, **changes: Any) -> Estimate:
@@ -177,6 +174,12 @@ def measured(child: Run) -> dict[str, Any]:
     return read_json(child.folder / MEASURES) or {}
 
 
+def figures(measured: Mapping[str, Any]) -> dict[str, Any]:
+    """What was measured of a model, under the names that `Estimate.figures` has; None where it was not."""
+    timings = measured.get("latency", {}).items()
+    return {name: measured.get(name) for name in LABELS} | {f"latency {n}": timing["median"] for n, timing in timings}
+
+
 def label(name: str) -> str:
     """What people read for a figure's name."""
     return LABELS.get(name) or name.replace("latency ", "ms, batch ") + " (predicted)"
@@ -189,31 +192,20 @@ def shown(name: str, value: float | None) -> str:
     return f"{value * 1e3:.3g}" if name.startswith("latency") else f"{value:,.0f}"
 
 
-def _figures(
-    module: nn.Module,
-    about: About,
-    chain: list[dict[str, Any]],
-    scheme: str,
-    keep: tuple[str, ...],
-    batches: tuple[int, ...],
-    dense: Estimate | None = None,
+def _counted(
+    model: Dense, chain: list[dict[str, Any]], scheme: str, keep: tuple[str, ...], batches: tuple[int, ...]
 ) -> Estimate:
+    """The figures of a model as an artifact of a scheme, whose layers in `keep` stay in floats."""
     from ..compressors.rehearsal import example
 
+    module, about = model.module, model.about
     runtime = schemes.SCHEMES[scheme].runtimes[0]
     counts = latency.work(module, example(module, about.shape, about.vocabulary)[:1])
     parameters = sum(p.numel() for p in module.parameters())
     size = sizes.predict(module, about, scheme, runtime, counts, keep)
     predicted = {batch: latency.predict(counts, scheme, runtime, batch) for batch in batches}
     times = {batch: seconds for batch, seconds in predicted.items() if seconds is not None}
-    return Estimate(chain, scheme, runtime, parameters, counts.multiply_adds, size, times, dense)
-
-
-def _ending(spec: Spec) -> tuple[str, tuple[str, ...]]:
-    """The scheme of the artifact that a chain ends with, and the layers that it leaves in floats."""
-    name, options = next(iter(spec.compress[-1].items()))
-    made = table("compressor")[name](**options)
-    return made.scheme, tuple(made.keep)
+    return Estimate(chain, scheme, runtime, parameters, counts.multiply_adds, size, times)
 
 
 def _about(model: str, shape: Sequence[int], classes: list[str], vocabulary: int, tokens: str) -> About:

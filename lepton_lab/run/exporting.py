@@ -73,16 +73,16 @@ def export(
     pick(schemes.SCHEMES, scheme, "scheme")
     if scheme not in takes:
         raise SpecError(f"scheme={scheme!r}: format={format!r} holds {' or '.join(map(repr, takes))}")
-    found = source(model)
-    about = about or found.about
+    origin = source(model)
+    about = about or origin.about
     if about is None:
         raise SpecError("about=None: of a module, say what its samples are: lab.About(model, shape, dtype, ...)")
-    if calibration is None and found.data is not None and scheme == "int8_static":
-        calibration = some(found.data.train, CALIBRATION)
+    if calibration is None and origin.data is not None and scheme == "int8_static":
+        calibration = some(origin.data.train, CALIBRATION)
     path = Path(path)
-    difference = writer(path, found.module, about, scheme, calibration, tuple(keep), runtime)
-    told = {"path": str(path), "format": format, "scheme": scheme, "bytes": path.stat().st_size}
-    return {**told, "batches": list(BATCHES), "difference": difference}
+    difference = writer(path, origin.module, about, scheme, calibration, tuple(keep), runtime)
+    file = {"path": str(path), "format": format, "scheme": scheme, "bytes": path.stat().st_size}
+    return {**file, "batches": list(BATCHES), "difference": difference}
 
 
 def _lepton(path: Path, module: nn.Module, about: About, *how: Any) -> float:

@@ -58,11 +58,11 @@ def generate(run: Run, prompt: str, count: int = 200, *, temperature: float = 0.
 
 def _numbers(prompt: str, names: list[str], run: Run) -> list[int]:
     """The tokens of a prompt's characters."""
-    known = {name: token for token, name in enumerate(names)}
-    unknown = [character for character in dict.fromkeys(prompt) if character not in known]
+    numbers = {name: token for token, name in enumerate(names)}
+    unknown = [character for character in dict.fromkeys(prompt) if character not in numbers]
     if unknown:
         raise LabError(
-            f"prompt={prompt[:40]!r}: {', '.join(map(repr, unknown))} is not among the {len(known)} characters that "
+            f"prompt={prompt[:40]!r}: {', '.join(map(repr, unknown))} is not among the {len(numbers)} characters that "
             f"run {run.id!r} learned; leave it out, or train with options={{'tokens': 'bytes'}}"
         )
-    return [known[character] for character in prompt]
+    return [numbers[character] for character in prompt]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Iterable
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from ..chains import chain_name
 from ..engine.tracing import costs
-from ..errors import Missing
+from ..errors import Missing, SpecError
 from ..files import read_json
 from ..launchers import LAUNCHERS
 from ..metrics import summarised
@@ -17,7 +18,7 @@ from ..store import provenance
 from ..store.events import Tail
 from ..store.finding import find, folders
 from ..store.folder import ENDED, RunFolder
-from ..store.naming import Labelled, title
+from ..store.naming import Labelled, differing, title
 from ..store.pace import RESTING
 from .progress import waiting
 from .steering import Steered
@@ -26,8 +27,9 @@ if TYPE_CHECKING:
     import pandas as pd
     from torch import nn
 
-
 POLL = 0.02  # seconds between looks while waiting
+FIGURES = ("epoch", "step", *summarised(), "samples_per_s", "seconds")
+"""Of `Run.summary`: those that `table` has columns for."""
 
 
 class Run(Labelled, Steered):
@@ -76,8 +78,8 @@ class Run(Labelled, Steered):
     @property
     def provenance(self) -> dict[str, Any]:
         """Versions, seed, device, threads, git revision and the command to repeat it; empty until ranks start."""
-        found = read_json(self.folder / "provenance.json") or {}
-        return {**found, "threads": self.facts.get("threads", found.get("threads"))} if found else {}
+        origin = read_json(self.folder / "provenance.json") or {}
+        return {**origin, "threads": self.facts.get("threads", origin.get("threads"))} if origin else {}
 
     @property
     def command(self) -> str:
@@ -208,5 +210,51 @@ def runs(tag: str | None = None, archived: bool | None = None) -> list[Run]:
     archived
         True, only those that were archived; False, only the others; None, all.
     """
-    found = [Run(folder) for folder in folders()]
-    return [run for run in found if (tag is None or tag in run.tags) and (archived is None or run.archived == archived)]
+    return [
+        run
+        for run in map(Run, folders())
+        if (tag is None or tag in run.tags) and (archived is None or run.archived == archived)
+    ]
+
+
+def table(of: Iterable[Run | str] | None = None) -> pd.DataFrame:
+    """
+    Runs as a pandas table, one a row.
+
+    Parameters
+    ----------
+    of
+        Runs or their ids; all that are not archived if None.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Indexed by id: the runs' name where one has any, the fields of their specs and options in which they differ (one
+        that all share is left out), state, and figures as in `Run.summary`: losses, accuracies (fractions, 0 to 1),
+        samples_per_s over all ranks, seconds at work. A figure that no run has is left out.
+
+    Raises
+    ------
+    SpecError
+        If it is given something else.
+    """
+    import pandas as pd
+
+    if isinstance(of, str) or not isinstance(of, Iterable | None):
+        of = [of]
+    chosen = runs(archived=False) if of is None else list(map(_run, of))
+    rows = []
+    for run, apart in zip(chosen, differing([run.spec for run in chosen]), strict=True):
+        summary = run.summary()
+        named = {"name": run.name} if any(other.name for other in chosen) else {}
+        fields = {name.removeprefix("options."): value for name, value in apart.items()}
+        rows.append({**named, **fields, "state": run.state, **{name: summary[name] for name in FIGURES}})
+    frame = pd.DataFrame(rows, index=pd.Index([run.id for run in chosen], name="id"))
+    empty = [name for name in FIGURES if name in frame and frame[name].isna().all()]
+    return frame.drop(columns=empty)
+
+
+def _run(one: Run | str) -> Run:
+    if not isinstance(one, Run | str):
+        raise SpecError(f"table takes runs or their ids, not a {type(one).__name__}: lab.table(lab.runs())")
+    return attach(one)

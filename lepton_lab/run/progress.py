@@ -91,8 +91,8 @@ class Epochs:
     def _epoch(self, val: dict[str, Any] | None) -> str:
         train, self._train = self._train or {}, None
         self._since = (val or train)["t"]
-        known = {key: (train if split == "train" else val or {}).get(name) for key, (name, split) in SHOWN.items()}
-        cells = {key: "-" if value is None else f"{value:.4g}" for key, value in known.items()}
+        values = {key: (train if split == "train" else val or {}).get(name) for key, (name, split) in SHOWN.items()}
+        cells = {key: "-" if value is None else f"{value:.4g}" for key, value in values.items()}
         rate = train["samples_per_s"]
         cells |= {"epoch": f"{train['epoch'] + 1}/{self.story.epochs}", "step": str(train["step"])}
         return self._line(cells | {"rate": "-" if rate is None else f"{rate:,.0f}"})
@@ -175,5 +175,5 @@ def bar(run: Run, stream: TextIO, lines_too: bool = False) -> Iterator[Show]:
 
 
 def _now(story: Story) -> str:
-    known = {METRICS[name].short: story.training.latest(name) for name in steps()}
-    return " ".join(f"{short} {value:<7.4g}" for short, value in known.items() if value is not None)
+    latest = {METRICS[name].short: story.training.latest(name) for name in steps()}
+    return " ".join(f"{short} {value:<7.4g}" for short, value in latest.items() if value is not None)

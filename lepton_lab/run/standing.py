@@ -57,18 +57,18 @@ class Standing:
         if self.store.gone:
             return "it was deleted"
         if state == "interrupted":
-            gone = "its processes are gone (the machine restarted, or they were killed)"
-            return f"{gone}; resume goes on from {self._last_good}"
+            cause = "its processes are gone (the machine restarted, or they were killed)"
+            return f"{cause}; resume goes on from {self._last_good}"
         if state == "failed" and (remedy := self.remedy):
-            given = ", ".join(f"{name}={value:g}" for name, value in remedy.items())
-            return f"going on as it was would fail the same way; run.resume({given}) goes on from {self._last_good}"
+            changes = ", ".join(f"{name}={value:g}" for name, value in remedy.items())
+            return f"going on as it was would fail the same way; run.resume({changes}) goes on from {self._last_good}"
         if state == "failed" and not self.resumable:
             return (
                 "going on would fail the same way, since a run keeps the code, data and values that it was launched "
                 "with; put it right, and launch another"
             )
-        if state in ("starting", "running") and (stood := stall(self.store)):
-            return stood
+        if state in ("starting", "running") and (stalled := stall(self.store)):
+            return stalled
         doubts = "; ".join(self.facts.get("doubts", {}).values())
         return (reason if state == "stopped" else "") or self.facts.get("skipped") or doubts
 
@@ -96,8 +96,8 @@ class Standing:
         failure = self.failure
         if failure is None or failure.type != NONFINITE or not failure.step or self._fails_alike:
             return {}
-        rates = [row["lr"] for row in self.store.rows("note") if "lr" in row]
-        return {"lr": float(f"{(rates[-1] if rates else self.spec.lr) / LOWER:.3g}")}
+        rate = self.store.story().lr or self.spec.lr
+        return {"lr": float(f"{rate / LOWER:.3g}")}
 
     @property
     def _fails_alike(self) -> bool:

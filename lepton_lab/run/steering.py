@@ -109,17 +109,17 @@ class Steered(Standing):
         """The spec with changes; options of a strategy that is left are dropped, those of model and data stay."""
         if not changes:
             return self.spec
-        spec, given = self.spec, changes.get("options", {})
+        spec, wanted = self.spec, changes.get("options", {})
         new = changes.get("strategy", spec.strategy)
         takes, holds = entry_options("strategy", new), spec.known_options()
-        for name, value in given.items() if isinstance(given, dict) else ():
+        for name, value in wanted.items() if isinstance(wanted, dict) else ():
             if name not in takes and name in holds and value != holds[name]:
                 raise SpecError(
                     f"options={{{name!r}: {value!r}}}: is no option of strategy={new!r}, and only those can change "
                     "when a run goes on; launch another run for it"
                 )
         options = spec.options_after(strategy=new)
-        return spec.replace(**{**changes, "options": {**options, **given} if isinstance(given, dict) else given})
+        return spec.replace(**{**changes, "options": {**options, **wanted} if isinstance(wanted, dict) else wanted})
 
     def set(self, **values: float) -> None:
         """

@@ -43,11 +43,10 @@ class Trainer:
 
     def __repr__(self) -> str:
         fields = {"num_nodes": self.num_nodes, **self.fields}
-        given = ", ".join(f"{name}={value!r}" for name, value in fields.items())
+        arguments = ", ".join(f"{name}={value!r}" for name, value in fields.items())
         results = "".join(f", {name} {value:.4g}" for name, value in self.train_results.items())
-        return (
-            f"<Trainer({given}): {f'run {self.run.id}, {self.run.state}{results}' if self.run else 'not fitted yet'}>"
-        )
+        outcome = f"run {self.run.id}, {self.run.state}{results}" if self.run else "not fitted yet"
+        return f"<Trainer({arguments}): {outcome}>"
 
     def fit(self, model: nn.Module, train_dataset: Any, batch_size: int = 100, epochs: int = 10) -> Trainer:
         """
@@ -77,8 +76,7 @@ class Trainer:
         display(self.run)
         if (state := self.run.wait()) != "done":
             raise LabError(f"run {self.run.id!r} is {state}" + (f": {self.run.failure}" if self.run.failure else ""))
-        weights = self.run.model().state_dict()
-        model.load_state_dict(weights)
+        model.load_state_dict(self.run.model().state_dict())
         last = [row for row in self.run.rows("eval") if row["split"] == "train"][-1]
         self.train_results = {f"train_{name}": last[name] for name in shown() if name in last}
         return self
@@ -89,10 +87,10 @@ def _check(model: Any, train_dataset: Any) -> None:
     import torch
 
     if not isinstance(model, torch.nn.Module):
-        given = getattr(model, "__name__", None) or repr(model)[:60]
-        made = f", such as {given}()" if isinstance(model, type) and issubclass(model, torch.nn.Module) else ""
+        name = getattr(model, "__name__", None) or repr(model)[:60]
+        call = f", such as {name}()" if isinstance(model, type) and issubclass(model, torch.nn.Module) else ""
         raise SpecError(
-            f"model={given}: fit trains a module in place and needs the module itself{made}; lab.launch takes a class "
+            f"model={name}: fit trains a module in place and needs the module itself{call}; lab.launch takes a class "
             "or a function that makes one"
         )
     if train_dataset is None:

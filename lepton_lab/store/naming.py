@@ -59,6 +59,8 @@ class Labelled:
         """
         Let these be its tags, in place of those it had.
 
+        So ``run.tag(*run.tags, "paper")`` adds one, and ``run.tag()`` drops all.
+
         Raises
         ------
         SpecError

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ..chains import chain_name
 from ..errors import LabError
 from ..metrics import MEASURED
-from ..run.estimates import estimated, label, measured, shown
+from ..run.estimates import estimated, figures, label, measured, shown
 from ..section import NONE, Section, escaped, table
 
 if TYPE_CHECKING:
@@ -27,49 +27,46 @@ PEERS = (
 
 def compressions(runs: list[Run]) -> Section:
     """Each run that compressed: estimate beside measured, peers and control; nothing of runs that did not."""
-    sections = [compression(run) for run in runs if run.spec.compress and measured(run)]
+    pairs = [(run, measured(run)) for run in runs if run.spec.compress]
+    sections = [_compression(run, measures) for run, measures in pairs if measures]
     return Section("".join(s.html for s in sections), "\n\n".join(s.text for s in sections))
 
 
-def compression(run: Run) -> Section:
+def _compression(run: Run, measures: Mapping[str, Any]) -> Section:
     """One run that compressed."""
-    told = measured(run)
-    if not told:
-        return Section("", f"{run.id} has measured nothing yet: it does so at its end")
+    made = measures["artifact"]
     title = f"{run.name or run.id}: {chain_name(run.spec.compress)}"
-    found = table(title, COLUMNS, rows(run), f"{NOTE} {_how(told['artifact'])}", numeric=True)
-    peers = told["artifact"].get("peers") or []
-    if not peers:
-        return Section(f"<h3>{escaped(title)}</h3>{found.html}", found.text)
-    below = _peers(told["artifact"], peers)
-    return Section(f"<h3>{escaped(title)}</h3>{found.html}{below.html}", f"{found.text}\n{below.text}")
+    pieces = [table(title, COLUMNS, _rows(run, measures), f"{NOTE} {_how(made)}", numeric=True)]
+    if peers := made.get("peers"):
+        pieces.append(_peers(made, peers))
+    html = "".join(piece.html for piece in pieces)
+    return Section(f"<h3>{escaped(title)}</h3>{html}", "\n".join(piece.text for piece in pieces))
 
 
-def rows(run: Run) -> list[list[str]]:
+def _rows(run: Run, measures: Mapping[str, Any]) -> list[list[str]]:
     """Lines of the table of one run: cells in the order of COLUMNS."""
-    told = measured(run)
-    made, dense, control = told["artifact"], told["dense"], told.get("control") or {}
+    made, dense, control = measures["artifact"], measures["dense"], measures.get("control") or {}
     try:
         guess = estimated(run)
     except LabError:  # code that it was shipped with can't be had here
         guess = None
-    figures = guess.figures() if guess else dict.fromkeys(_names(made))
+    smaller, larger = figures(made), figures(dense)
+    predicted = guess.figures() if guess else dict.fromkeys(smaller)
     errors = guess.errors(made) if guess else {}
     lines = []
-    for name, value in figures.items():
-        is_, was = _value(made, name), _value(dense, name)
+    for name, value in predicted.items():
+        after, before = smaller.get(name), larger.get(name)
         error = f"{errors[name]:+.1%}" if name in errors else NONE
-        less = f"{was / is_:.3g}x" if is_ and was else NONE
-        lines.append([label(name).replace(" (predicted)", ""), shown(name, was), shown(name, value), shown(name, is_)])
-        lines[-1] += [error, less]
-    lines.append([MEASURED, _accuracy(dense), NONE, _accuracy(made), NONE, NONE])
+        less = f"{before / after:.3g}x" if after and before else NONE
+        head = label(name).replace(" (predicted)", "")
+        lines.append([head, shown(name, before), shown(name, value), shown(name, after), error, less])
+    others = [(MEASURED, _accuracy(dense), _accuracy(made))]
     if MEASURED in (control.get("test") or {}):
-        lines.append(["accuracy of the control", f"{control['test'][MEASURED]:.2%}", NONE, NONE, NONE, NONE])
-    memory = [f"{told_['memory'] / 1e6:.1f} MB" if told_.get("memory") else NONE for told_ in (dense, made)]
-    lines.append(["memory of a pass", memory[0], NONE, memory[1], NONE, NONE])
-    energy = [f"{told_['joules'] * 1e3:.3g}" if told_.get("joules") else NONE for told_ in (dense, made)]
-    lines.append(["mJ a sample (estimate)", energy[0], NONE, energy[1], NONE, NONE])
-    return lines
+        others.append(("accuracy of the control", f"{control['test'][MEASURED]:.2%}", NONE))
+    memory = [f"{model['memory'] / 1e6:.1f} MB" if model.get("memory") else NONE for model in (dense, made)]
+    energy = [f"{model['joules'] * 1e3:.3g}" if model.get("joules") else NONE for model in (dense, made)]
+    others += [("memory of a pass", *memory), ("mJ a sample (estimate)", *energy)]
+    return lines + [[head, before, NONE, after, NONE, NONE] for head, before, after in others]
 
 
 def _peers(made: Mapping[str, Any], peers: list[Mapping[str, Any]]) -> Section:
@@ -89,27 +86,16 @@ def _peers(made: Mapping[str, Any], peers: list[Mapping[str, Any]]) -> Section:
     return table("Peers", heads, lines, PEERS, numeric=True)
 
 
-def _value(told: Mapping[str, Any], name: str) -> float | None:
-    if not name.startswith("latency "):
-        return told.get(name)
-    found = told["latency"].get(name.removeprefix("latency "))
-    return found and found["median"]
-
-
-def _names(told: Mapping[str, Any]) -> list[str]:
-    return ["parameters", "multiply_adds", "bytes", *(f"latency {batch}" for batch in told["latency"])]
-
-
-def _accuracy(told: Mapping[str, Any]) -> str:
-    if told.get(MEASURED) is None:
+def _accuracy(measures: Mapping[str, Any]) -> str:
+    if measures.get(MEASURED) is None:
         return NONE
-    low, high = told["interval"]
-    return f"{told[MEASURED]:.2%} ({low:.2%} to {high:.2%})"
+    low, high = measures["interval"]
+    return f"{measures[MEASURED]:.2%} ({low:.2%} to {high:.2%})"
 
 
-def _how(told: Mapping[str, Any]) -> str:
-    found = told.get("conditions") or {}
-    if not found:
+def _how(measures: Mapping[str, Any]) -> str:
+    how = measures.get("conditions") or {}
+    if not how:
         return ""
-    threads = f"{found['threads']} thread{'s' if found['threads'] != 1 else ''}"
-    return f"Latency: median of {found['repeats']} repeats after {found['warmup']}, {threads} of {found['device']}."
+    threads = f"{how['threads']} thread{'s' if how['threads'] != 1 else ''}"
+    return f"Latency: median of {how['repeats']} repeats after {how['warmup']}, {threads} of {how['device']}."

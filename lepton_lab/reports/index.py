@@ -6,12 +6,13 @@ import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..chains import chain_name
-from ..charts import number, read
-from ..charts.pictures import Picture, picture
+from ..charts import Picture, picture
+from ..charts.series import number, read
 from ..files import write_text
 from ..metrics import MINIMISED, Figure, figures, summarised
 from ..section import NONE, escaped
@@ -50,6 +51,11 @@ class Entry:
     problem: str = ""
     """Why it is not done."""
 
+    @cached_property
+    def summary(self) -> dict[str, Any]:
+        """As `Run.summary` gives it; {} where there is no run."""
+        return self.run.summary() if self.run else {}
+
 
 def write(path: Path, name: str, entries: list[Entry], again: str, source: str) -> None:
     """
@@ -80,9 +86,9 @@ def _head(name: str, entries: list[Entry]) -> str:
     counts = ", ".join(f"{count} {state}" for state, count in Counter(entry.state for entry in entries).items())
     words = [f"{len(entries)} runs: {counts}."]
     judge = Figure(MINIMISED, "val")
-    known = [(value, entry) for entry in entries if (value := _told(entry).get(judge.key)) is not None]
-    if known:
-        value, best = min(known, key=lambda pair: pair[0])
+    judged = [(value, entry) for entry in entries if (value := entry.summary.get(judge.key)) is not None]
+    if judged:
+        value, best = min(judged, key=lambda pair: pair[0])
         words.append(f"Lowest {judge.label}: {number(value)} with {label(best.values)}.")
     if any(entry.state != "done" for entry in entries):
         words.append("What is not done is tried again by the command below.")
@@ -118,9 +124,8 @@ def _line(place: int, entry: Entry) -> str:
         link = f'<a href="{escaped(entry.report)}" title="{escaped(label(entry.values))}">{link}</a>'
     cells = [_cell(_value(value), value) for value in entry.values.values()]
     cells.append(f'<td data-key="{entry.state}">{badge(entry.state)}</td>')
-    figures = _told(entry)
     for name in FIGURES:
-        value = figures.get(name)
+        value = entry.summary.get(name)
         shown = NONE if value is None else seconds(value) if name == "seconds" else number(value)
         cells.append(_cell(shown, value))
     return f'<tr><th scope="row" data-key="{place}">{link}</th>{"".join(cells)}</tr>'
@@ -156,10 +161,6 @@ def _groups(entries: list[Entry]) -> dict[str, list[Run]]:
             words[str(apart)] = label(apart)
     alike = Counter(words.values())
     return {words[key] if alike[words[key]] == 1 else key: runs for key, runs in groups.items()}
-
-
-def _told(entry: Entry) -> dict[str, Any]:
-    return entry.run.summary() if entry.run else {}
 
 
 def label(values: Mapping[str, Any]) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import metrics
 from ..chains import chain_name
-from ..charts import number, read
+from ..charts.series import number, read
 from ..section import NONE, Section, escaped, table
 from ..store.folder import ENDED
 from ..store.naming import labels, title
@@ -40,18 +40,18 @@ def heading(runs: list[Run]) -> Section:
     """Title, date, and each run's state, figures and folder in a line."""
     heading = f"Report on {labels(runs)[0]}" if len(runs) == 1 else f"Report on {len(runs)} runs"
     made = time.strftime("%d %B %Y, %H:%M %Z")
-    lines = [(run, label, _progress(run)) for run, label in zip(runs, labels(runs), strict=True)]
+    lines = [(run, label, _progress(run)) for run, label in _named(runs)]
     items = "".join(
-        f"<li>{badge(run.state)} <strong>{escaped(label)}</strong>{_id(run, label)}: {escaped(told)}</li>"
-        for run, label, told in lines
+        f"<li>{badge(run.state)} <strong>{escaped(label)}</strong>{_id(run, label)}: {escaped(progress)}</li>"
+        for run, label, progress in lines
     )
-    text = "\n".join([heading, *(f"{run.id} ({run.state}) {label}: {told}" for run, label, told in lines)])
+    text = "\n".join([heading, *(f"{run.id} ({run.state}) {label}: {progress}" for run, label, progress in lines)])
     return Section(f'<h1>{escaped(heading)}</h1><p class="made">Made {made}</p><ul class="runs">{items}</ul>', text)
 
 
 def failures(runs: list[Run]) -> Section:
     """A card for each run that failed: rank, error, place, step, the other ranks, and what to do."""
-    failed = [(run, label, run.failure) for run, label in zip(runs, labels(runs), strict=True) if run.failure]
+    failed = [(run, label, run.failure) for run, label in _named(runs) if run.failure]
     cards = "".join(_card(run, label, failure) for run, label, failure in failed)
     return Section(cards, "\n".join(f"{run.id} failed: {failure}" for run, _, failure in failed) or "No run failed.")
 
@@ -60,10 +60,10 @@ def figures(runs: list[Run]) -> Section:
     """Final figures of each split, how many samples they were measured on, and the best validation."""
     by_split = [metrics.figures("train", names=metrics.steps()), metrics.figures("val"), metrics.figures("test")]
     judge, tested = metrics.main(), f"test_{metrics.main()}"
-    before, validated, after = ([figure.label for figure in found.values()] for found in by_split)
+    before, validated, after = ([figure.label for figure in split.values()] for split in by_split)
     columns = ["run", "steps", *before, *validated, "best of these", *after]
     rows = []
-    for run, label in zip(runs, labels(runs), strict=True):
+    for run, label in _named(runs):
         curves = read(run).curves
         summary = run.summary()
         last = {name: number(curve.y[-1]) for name, curve in curves.items()}
@@ -81,17 +81,17 @@ def spec(runs: list[Run]) -> Section:
     """Every field of every run's spec; those that differ come first and are marked."""
     specs = [run.spec.to_dict() for run in runs]
     differing = [name for name in specs[0] if any(s.get(name) != specs[0][name] for s in specs)]
-    rows = [[_field(name, name in differing), *(_value(s.get(name)) for s in specs)] for name in specs[0]]
-    rows.sort(key=lambda row: not row[0].startswith("≠"))
+    names = [*differing, *(name for name in specs[0] if name not in differing)]
+    rows = [["≠ " * (name in differing) + name, *(_value(s.get(name)) for s in specs)] for name in names]
     note = f"≠ marks what differs: {', '.join(differing)}." if differing else ""
     return table("Specification", ["field", *labels(runs)], rows, note, marked="≠")
 
 
 def timings(runs: list[Run]) -> Section:
     """Where each run's time went, and its throughput."""
-    columns = ["run", "to first step", "training", "evaluation", "whole run", "samples/s", "range", "ranks"]
-    columns.append("memory a rank")
-    rows = [[label, *_timing(run)] for run, label in zip(runs, labels(runs), strict=True)]
+    times = ["to first step", "training", "evaluation", "whole run"]
+    columns = ["run", *times, "samples/s", "range", "ranks", "memory a rank"]
+    rows = [[label, *_timing(run)] for run, label in _named(runs)]
     return table("Timings", columns, rows, TIMED, numeric=True)
 
 
@@ -99,8 +99,7 @@ def costs(runs: list[Run]) -> Section:
     """What a step costs each rank: time by kind, memory by part, its share of the samples, and bytes sent."""
     columns = ["rank", "step", "compute", "communication", "idle", "behind", "samples", "sent a step"]
     columns += ["memory", "parameters", "gradients", "optimizer", "activations"]
-    told = zip(runs, labels(runs), strict=True)
-    rows = [[f"{label}, rank {cost['rank']}", *_cost(cost)] for run, label in told for cost in run.costs()]
+    rows = [[f"{label}, rank {cost['rank']}", *_cost(cost)] for run, label in _named(runs) for cost in run.costs()]
     if not rows:
         return Section("<p>No run was recorded long enough: the first steps recorded are the 11th to 13th.</p>", NONE)
     return table("Costs of a step", columns, rows, COSTS, numeric=True)
@@ -112,25 +111,28 @@ def provenance(runs: list[Run]) -> Section:
     names = list(dict.fromkeys(name for column in columns for name in column))
     rows = [[name, *(column.get(name, NONE) for column in columns)] for name in names]
     commands = "".join(
-        f"<p>{escaped(label)}, again:</p><pre><code>{escaped(run.command)}</code></pre>"
-        for run, label in zip(runs, labels(runs), strict=True)
+        f"<p>{escaped(label)}, again:</p><pre><code>{escaped(run.command)}</code></pre>" for run, label in _named(runs)
     )
-    shown = table("Provenance", ["", *labels(runs)], rows)
-    return Section(shown.html + commands, "\n".join([shown.text, *(run.command for run in runs)]))
+    origins = table("Provenance", ["", *labels(runs)], rows)
+    return Section(origins.html + commands, "\n".join([origins.text, *(run.command for run in runs)]))
+
+
+def _named(runs: list[Run]) -> list[tuple[Run, str]]:
+    return list(zip(runs, labels(runs), strict=True))
 
 
 def _progress(run: Run) -> str:
     summary = run.summary()
     done = f"{summary['step']} of {summary['steps']} steps" if summary["steps"] else "no step yet"
     what = f"{title(run.spec)}, {run.spec.world} × {run.spec.strategy}"
-    told = f"{what}, {done} in {seconds(summary['seconds'])}"
+    words = f"{what}, {done} in {seconds(summary['seconds'])}"
     if run.state not in ENDED:
-        told += "; it was still going when this report was made"
+        words += "; it was still going when this report was made"
     elif run.state != "done":
-        told += "; it did not run to its end"
+        words += "; it did not run to its end"
     if run.remark:
-        told += f" ({run.remark})"
-    return "; ".join([told, *tested(summary)])
+        words += f" ({run.remark})"
+    return "; ".join([words, *tested(summary)])
 
 
 def tested(summary: dict[str, Any]) -> list[str]:
@@ -193,30 +195,26 @@ def _cost(cost: dict[str, Any]) -> list[str]:
 
 
 def _origin(run: Run) -> dict[str, str]:
-    found = run.provenance
-    git = found.get("git")
+    origin = run.provenance
+    git = origin.get("git")
     revision = git["revision"][:12] + (" with changes" if git["dirty"] else "") if git else "not in a repository"
     facts = {
         "run": run.id,
         "launched": time.strftime("%Y-%m-%d %H:%M:%S %Z", time.localtime(run.summary()["created"])),
         "seed": str(run.spec.seed),
-        "device": run.facts.get("device_name") or found.get("device", NONE),
-        "processor": found.get("processor", NONE),
-        "cores": str(found.get("cores", NONE)),
-        "threads a rank": str(found.get("threads", NONE)),
-        "platform": found.get("platform", NONE),
+        "device": run.facts.get("device_name") or origin.get("device", NONE),
+        "processor": origin.get("processor", NONE),
+        "cores": str(origin.get("cores", NONE)),
+        "threads a rank": str(origin.get("threads", NONE)),
+        "platform": origin.get("platform", NONE),
         "git revision": revision,
     }
-    return {**facts, **found.get("versions", {}), "folder": str(run.folder)}
+    return {**facts, **origin.get("versions", {}), "folder": str(run.folder)}
 
 
 def _of(run: Run, figure: str | None) -> str:
     tests = read(run).evaluations.get("test")
     return f"{figure} of {tests.latest('samples'):.0f} samples" if tests and figure else NONE
-
-
-def _field(name: str, differs: bool) -> str:
-    return f"≠ {name}" if differs else name
 
 
 def _value(value: Any) -> str:

@@ -12,8 +12,8 @@ for (const head of document.querySelectorAll("table.sortable thead th")) {
     const order = (a, b) => {
       if (!key(a) || !key(b)) return !key(a) - !key(b); // what has no value stays last
       const [x, y] = [Number(key(a)), Number(key(b))];
-      const found = isNaN(x) || isNaN(y) ? key(a).localeCompare(key(b)) : x - y;
-      return up ? found : -found;
+      const difference = isNaN(x) || isNaN(y) ? key(a).localeCompare(key(b)) : x - y;
+      return up ? difference : -difference;
     };
     body.append(...[...body.rows].sort(order));
   });

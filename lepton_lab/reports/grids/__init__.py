@@ -124,16 +124,16 @@ def _fields(values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, list[A
     return base, axes
 
 
-def _axis(said: str, name: str, axis: Any) -> None:
+def _axis(place: str, name: str, axis: Any) -> None:
     """Refuse what is no axis."""
     if name == "name":
-        raise SpecError(f"{said}: runs are named by what sets them apart; a name for all of them belongs into base")
+        raise SpecError(f"{place}: runs are named by what sets them apart; a name for all of them belongs into base")
     if name not in Spec.model_fields:
-        raise SpecError(f"{said}: {unknown('field', str(name), Spec.model_fields)}")
+        raise SpecError(f"{place}: {unknown('field', str(name), Spec.model_fields)}")
     if not isinstance(axis, list):
-        raise SpecError(f"{said}={shown(axis)}: must be a list of values, such as [{shown(axis)}]")
+        raise SpecError(f"{place}={shown(axis)}: must be a list of values, such as [{shown(axis)}]")
     if not axis:
-        raise SpecError(f"{said}=[]: an axis needs at least one value; give it some, or leave it out")
+        raise SpecError(f"{place}=[]: an axis needs at least one value; give it some, or leave it out")
 
 
 def _cells(base: Mapping[str, Any], axes: Mapping[str, list[Any]]) -> tuple[Cell, ...]:
@@ -143,11 +143,11 @@ def _cells(base: Mapping[str, Any], axes: Mapping[str, list[Any]]) -> tuple[Cell
     cells: dict[str, Cell] = {}
     refused: dict[str, str] = {}
     for values in product(*axes.values()):
-        given = dict(zip(axes, values, strict=True))
+        combination = dict(zip(axes, values, strict=True))
         try:
-            cell = _cell(base, given)
+            cell = _cell(base, combination)
         except LabError as error:
-            where = ", ".join(f"{name}={value}" for name, value in given.items())
+            where = ", ".join(f"{name}={value}" for name, value in combination.items())
             for line in str(error).splitlines():
                 refused.setdefault(line, where)
             continue
@@ -159,11 +159,11 @@ def _cells(base: Mapping[str, Any], axes: Mapping[str, list[Any]]) -> tuple[Cell
     return tuple(cells.values())
 
 
-def _cell(base: Mapping[str, Any], given: Mapping[str, Any]) -> Cell:
+def _cell(base: Mapping[str, Any], combination: Mapping[str, Any]) -> Cell:
     """The run of a combination, named by what sets it apart; refused where this machine can't run it."""
-    allowed = glance(named(Spec(**{str(name): value for name, value in {**base, **given}.items()}), {}))
-    cell = Cell(allowed.spec, tuple(given), allowed.device)
-    own, apart = cell.spec.name, cell.label if given else ""
+    allowed = glance(named(Spec(**{str(name): value for name, value in {**base, **combination}.items()}), {}))
+    cell = Cell(allowed.spec, tuple(combination), allowed.device)
+    own, apart = cell.spec.name, cell.label if combination else ""
     name = f"{own}: {apart}" if own and apart else own or apart
     longest = next(rule.max_length for rule in Spec.model_fields["name"].metadata if hasattr(rule, "max_length"))
     return replace(cell, spec=cell.spec.replace(name=name)) if len(name) <= longest else cell

@@ -33,10 +33,10 @@ def writable(out: Path) -> Path:
 def read_records(out: Path) -> dict[str, dict[str, Any]]:
     """Of each spec, by its digest, the run that does it and what was rendered of it; as earlier calls noted it."""
     path = out / RECORDS
-    found = read_json(path)
-    if path.exists() and not (isinstance(found, dict) and found.get("format") == FORMAT):
+    records = read_json(path)
+    if path.exists() and not (isinstance(records, dict) and records.get("format") == FORMAT):
         raise LabError(f"{str(path)!r} is not of this version's `lepton-lab report --grid`: name another folder")
-    return found["runs"] if found else {}
+    return records["runs"] if records else {}
 
 
 def write_records(out: Path, records: dict[str, dict[str, Any]]) -> None:

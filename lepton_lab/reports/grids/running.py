@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
-from ...charts import read
+from ...charts.series import read
 from ...errors import LabError, needs
 from ...files import absolute, write_json
 from ...launchers import devices
@@ -20,7 +21,7 @@ from ...run.handle import Run, attach
 from ...run.launching import launch
 from ...store import control
 from ...store.folder import ENDED
-from .. import report
+from .. import Page, report
 from ..index import Entry, write
 from ..sections import tested
 from . import Cell, Grid
@@ -30,6 +31,22 @@ SUMMARY, INDEX = "summary.json", "index.html"
 POLL = 0.1  # seconds between looks
 STATUS = {"done": 0, "failed": 1, "ended early": 130}
 """How a grid can end, and the exit status of that."""
+
+
+@dataclass(eq=False)
+class Job:
+    """A cell of a grid, and how far it is."""
+
+    cell: Cell
+    run: Run | None = None
+    problem: str = ""
+    """Why it was refused, or has no page."""
+    page: Future[Page] | None = None
+    """Its report, while that is being made."""
+    reused: bool = False
+    """Whether an earlier call did it."""
+    again: bool = False
+    """Whether it is to go on once it has stopped, as an earlier call asked it to."""
 
 
 class Execution:
@@ -56,19 +73,15 @@ class Execution:
         self.grid, self.say = grid, say
         self.out = writable(absolute(out, "out"))
         self.records: dict[str, dict[str, Any]] = {}
-        self.asked = 0
-        self._runs: dict[str, Run] = {}  # by digest, as all below
-        self._problems: dict[str, str] = {}
-        self._pages: dict[str, Future[Path]] = {}
-        self._again: set[str] = set()
-        self._reused: list[str] = []
-        self._todo: deque[Cell] = deque()
-        self._live: list[Cell] = []
+        self.interrupts = 0
+        self._jobs = [Job(cell) for cell in grid.cells]
+        self._todo: deque[Job] = deque()
+        self._live: list[Job] = []
         self._room = {"cpu": devices.workers(), "cuda": len(devices.gpus())}
 
     def end(self) -> None:
         """Have it end early: the first time its runs are stopped and waited for, the second time left to themselves."""
-        self.asked += 1
+        self.interrupts += 1
 
     def run(self) -> dict[str, Any]:
         """
@@ -81,45 +94,41 @@ class Execution:
         """
         with claimed(self.out), ThreadPoolExecutor(1) as pool:
             self.records = read_records(self.out)
-            for cell in self.grid.cells:
-                self._look(cell)
-            self.say(f"{self.grid.name}: {len(self.grid.cells)} runs, {len(self._reused)} of them done before")
-            told = 0
-            while self._live or self._pages or (self._todo and not self.asked):
-                if self.asked > told:
-                    told = self.asked
+            for job in self._jobs:
+                self._look(job)
+            reused = sum(job.reused for job in self._jobs)
+            self.say(f"{self.grid.name}: {len(self._jobs)} runs, {reused} of them done before")
+            obeyed = 0
+            while self._live or any(job.page for job in self._jobs) or (self._todo and not self.interrupts):
+                if self.interrupts > obeyed:
+                    obeyed = self.interrupts
                     self._stop(pool)
-                if self.asked > 1:
+                if self.interrupts > 1:
                     break
-                for cell in [cell for cell in self._live if self._runs[cell.digest].state in ENDED]:
-                    self._ended(cell, pool)
-                for digest in [digest for digest, page in self._pages.items() if page.done()]:
-                    self._rendered(digest, self._pages.pop(digest))
-                while self._todo and not self.asked and self._fits(self._todo[0]):
+                for job in self._jobs:
+                    if job in self._live and job.run and job.run.state in ENDED:
+                        self._ended(job, job.run, pool)
+                    if job.page and job.page.done():
+                        self._rendered(job, job.page)
+                while self._todo and not self.interrupts and self._fits(self._todo[0].cell):
                     self._begin(self._todo.popleft())
                 time.sleep(POLL)
         return self._sum_up()
 
-    def _look(self, cell: Cell) -> None:
+    def _look(self, job: Job) -> None:
         """Find what an earlier call left of a cell."""
-        run = self._known(cell)
-        if run is None:
-            self._todo.append(cell)
+        job.run = run = self._earlier(job.cell)
+        state = run.state if run else ""
+        if run is None or (state in ENDED and state != "done"):
+            self._todo.append(job)
             return
-        self._runs[cell.digest] = run
-        state = run.state
-        if state in ENDED and state != "done":
-            self._todo.append(cell)
-            return
-        self._live.append(cell)  # one that is done is found so at the first look, and rendered where it has no page
-        if state == "done":
-            self._reused.append(cell.digest)
-        elif control.stopping(run.folder):
-            self._again.add(cell.digest)
-        elif state == "paused":
+        self._live.append(job)  # one that is done is found so at the first look, and rendered where it has no page
+        job.reused = state == "done"
+        job.again = not job.reused and control.stopping(run.folder)
+        if state == "paused" and not job.again:
             run.resume()
 
-    def _known(self, cell: Cell) -> Run | None:
+    def _earlier(self, cell: Cell) -> Run | None:
         """The run that an earlier call had for a cell, unless it is gone."""
         record = self.records.get(cell.digest)
         if record is None:
@@ -131,78 +140,77 @@ class Execution:
 
     def _fits(self, cell: Cell) -> bool:
         """Whether there is room: ranks up to what one run may have here, so that runs don't take each other's cores."""
-        others = [other.spec.world for other in self._live if other.device == cell.device]
+        others = [job.cell.spec.world for job in self._live if job.cell.device == cell.device]
         return not others or sum(others) + cell.spec.world <= self._room[cell.device]
 
-    def _begin(self, cell: Cell) -> None:
+    def _begin(self, job: Job) -> None:
         """Launch a cell's run, or have the one that ended early go on."""
-        run = self._known(cell)
+        job.run = self._earlier(job.cell)  # it may have been deleted meanwhile
         try:
-            if run:
-                run.resume()
+            if job.run:
+                job.run.resume()
             else:
-                run = launch(cell.spec)
+                job.run = launch(job.cell.spec)
         except LabError as error:
-            self._problems[cell.digest] = str(error)
-            self._told(cell, "refused", str(error))
+            job.problem = str(error)
+            self._tell(job, "refused", job.problem)
             return
-        self._runs[cell.digest] = run
-        self._live.append(cell)
-        self._record(cell.digest, id=run.id)
+        self._live.append(job)
+        self._record(job, id=job.run.id)
 
-    def _ended(self, cell: Cell, pool: ThreadPoolExecutor) -> None:
+    def _ended(self, job: Job, run: Run, pool: ThreadPoolExecutor) -> None:
         """Have a run rendered that has ended, or try again one that an earlier call was still stopping."""
-        run = self._runs[cell.digest]
-        self._live.remove(cell)
-        if run.state != "done" and cell.digest in self._again:
-            self._again.remove(cell.digest)
-            self._todo.appendleft(cell)
+        self._live.remove(job)
+        if run.state != "done" and job.again:
+            job.again = False
+            self._todo.appendleft(job)
             return
-        before = "reused, " if cell.digest in self._reused else ""
-        self._told(cell, before + run.state, _figures(run))
-        if self._page(cell.digest) is None and not (self.asked and run.state == "stopped"):
-            self._pages[cell.digest] = pool.submit(report, run, self.out / self._file(cell))
+        figures = "; ".join(tested(run.summary()) + [str(run.failure)] * bool(run.failure))
+        self._tell(job, ("reused, " if job.reused else "") + run.state, figures)
+        if self._page(job) is None and not (self.interrupts and run.state == "stopped"):
+            file = f"{re.sub(r'[^A-Za-z0-9.]+', '-', job.cell.label).strip('-')[:60]}-{job.cell.digest[:8]}.html"
+            job.page = pool.submit(report, run, self.out / file)
 
-    def _rendered(self, digest: str, page: Future[Path]) -> None:
+    def _rendered(self, job: Job, page: Future[Page]) -> None:
+        job.page = None
         try:
-            self._record(digest, report=page.result().name, ended=self._runs[digest].facts["t"])
+            self._record(job, report=page.result().name, ended=job.run and job.run.facts["t"])
         except Exception as error:  # one page must not cost the night
-            told = str(error) if isinstance(error, LabError) else f"its page failed: {type(error).__name__}: {error}"
-            self._problems[digest] = told
-            self.say(told)
+            failed = f"its page failed: {type(error).__name__}: {error}"
+            job.problem = str(error) if isinstance(error, LabError) else failed
+            self.say(job.problem)
 
-    def _page(self, digest: str) -> str | None:
+    def _page(self, job: Job) -> str | None:
         """The file that shows a run as it ended."""
-        record, run = self.records.get(digest, {}), self._runs.get(digest)
+        record = self.records.get(job.cell.digest, {})
         name = record.get("report")
-        shown = name and run and record["ended"] == run.facts["t"] and (self.out / name).exists()
+        shown = name and job.run and record["ended"] == job.run.facts["t"] and (self.out / name).exists()
         return name if shown else None
 
-    def _file(self, cell: Cell) -> str:
-        return f"{re.sub(r'[^A-Za-z0-9.]+', '-', cell.label).strip('-')[:60]}-{cell.digest[:8]}.html"
-
-    def _record(self, digest: str, **facts: Any) -> None:
-        self.records[digest] = self.records.get(digest, {}) | facts
+    def _record(self, job: Job, **facts: Any) -> None:
+        self.records[job.cell.digest] = self.records.get(job.cell.digest, {}) | facts
         write_records(self.out, self.records)
 
     def _stop(self, pool: ThreadPoolExecutor) -> None:
-        if self.asked == 1:
+        if self.interrupts == 1:
             self.say("Ending early: runs stop at their next step (once more leaves them to themselves) ...")
-            for cell in self._live:
-                self._runs[cell.digest].stop()
+            for job in self._live:
+                if job.run:
+                    job.run.stop()
         else:
             pool.shutdown(wait=False, cancel_futures=True)
 
-    def _told(self, cell: Cell, state: str, figures: str) -> None:
-        place = self.grid.cells.index(cell) + 1
-        self.say(f"{place}/{len(self.grid.cells)}  {cell.label}  {state}{f'  {figures}' if figures else ''}")
+    def _tell(self, job: Job, state: str, figures: str) -> None:
+        place = self._jobs.index(job) + 1
+        self.say(f"{place}/{len(self._jobs)}  {job.cell.label}  {state}{f'  {figures}' if figures else ''}")
 
     def _sum_up(self) -> dict[str, Any]:
         """Write the index and the summary."""
-        entries = [self._entry(cell) for cell in self.grid.cells]
+        entries = [self._entry(job) for job in self._jobs]
         good = all(entry.state == "done" and entry.report for entry in entries)
-        status = "ended early" if self.asked and not good else "done" if good else "failed"
-        write(self.out / INDEX, self.grid.name, entries, self.command, self.grid.text)
+        status = "ended early" if self.interrupts and not good else "done" if good else "failed"
+        again = shlex.join(["lepton-lab", "report", "--grid", str(self.grid.path), "--out", str(self.out)])
+        write(self.out / INDEX, self.grid.name, entries, again, self.grid.text)
         summary = {
             "format": FORMAT,
             "grid": str(self.grid.path),
@@ -211,44 +219,32 @@ class Execution:
             "exit": STATUS[status],
             "index": INDEX,
             "runs": [_row(cell, entry) for cell, entry in zip(self.grid.cells, entries, strict=True)],
-            "reused": self._reused,
+            "reused": [job.cell.digest for job in self._jobs if job.reused],
         }
         write_json(self.out / SUMMARY, summary)
         return summary
 
-    @property
-    def command(self) -> str:
-        """The command line that does what is missing."""
-        import shlex
-
-        return shlex.join(["lepton-lab", "report", "--grid", str(self.grid.path), "--out", str(self.out)])
-
-    def _entry(self, cell: Cell) -> Entry:
-        run, problem = self._runs.get(cell.digest), self._problems.get(cell.digest, "")
+    def _entry(self, job: Job) -> Entry:
+        run = job.run
         if run is None:
-            return Entry(cell.values, "refused" if problem else "not run", problem=problem)
-        problem = problem or (str(run.failure) if run.failure else run.remark)
-        return Entry(cell.values, run.state, run, self._page(cell.digest), problem)
+            return Entry(job.cell.values, "refused" if job.problem else "not run", problem=job.problem)
+        problem = job.problem or (str(run.failure) if run.failure else run.remark)
+        return Entry(job.cell.values, run.state, run, self._page(job), problem)
 
 
 def _row(cell: Cell, entry: Entry) -> dict[str, Any]:
     """A run as programs read it."""
-    told = entry.run.summary() if entry.run else {}
-    names = ("steps", *summarised(), "samples_per_s", "seconds")
+    run, summary = entry.run, entry.summary
+    names = ("step", "steps", *summarised(), "samples_per_s", "seconds")
     return {
         "digest": cell.digest,
         "values": cell.values,
-        "id": entry.run.id if entry.run else None,
+        "id": run.id if run else None,
         "state": entry.state,
         "report": entry.report,
         "problem": entry.problem,
-        "step": told.get("step"),
-        **{name: told.get(name) for name in names},
-        "training_seconds": read(entry.run).seconds if entry.run else None,
-        "command": entry.run.command if entry.run else None,
-        "folder": str(entry.run.folder) if entry.run else None,
+        **{name: summary.get(name) for name in names},
+        "training_seconds": read(run).seconds if run else None,
+        "command": run.command if run else None,
+        "folder": str(run.folder) if run else None,
     }
-
-
-def _figures(run: Run) -> str:
-    return "; ".join(tested(run.summary()) + [str(run.failure)] * bool(run.failure))

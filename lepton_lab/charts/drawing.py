@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import needs
+from ..disks import why
+from ..errors import LabError, SpecError, needs
+from ..files import absolute, write_bytes
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -110,10 +112,6 @@ class Chart:
         LabError
             If the file can't be written.
         """
-        from ..disks import why
-        from ..errors import LabError, SpecError
-        from ..files import absolute, write_bytes
-
         file = absolute(path, "path")
         if file.suffix not in SAVED:
             raise SpecError(f"path={str(path)!r}: must end in {', '.join(SAVED)}")
@@ -161,7 +159,7 @@ class Chart:
         source = f"data:image/png;base64,{picture}"
         return f'{DARK}<img class="{PICTURE}" width="{width}" alt="{html.escape(self.text)}" src="{source}">'
 
-    def _size(self) -> tuple[float, float]:
+    def _size(self) -> Ends:
         """Width and height in inches."""
         return 6.0, 3.5
 

@@ -12,12 +12,14 @@ from .drawing import COLORS, INK, Chart, Ends, Nothing, dress, head, plain
 from .series import read
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from ..run.handle import Run
 
 RIGHT, WRONG, EMPTY = COLORS[0], COLORS[1], "#f4f5f7"
+SCALE = ((0.0, WRONG), (0.5, "#f9e7d9"), (0.5, "#d9eaf3"), (1.0, RIGHT))
+"""From all of a class in a wrong cell, by nearly none there and nearly none in the right one, to all of it there."""
+DARK = 0.47  # fraction from which on a cell's count is white
 GAP = 11.0  # points of white between the cells, over all
 FITTING = 45  # letters of names that fit side by side
 READABLE = 20  # classes up to which every cell's count can be written in it
@@ -30,50 +32,57 @@ class Matrix(Chart):
     counts: list[list[int]]
     classes: list[str]
 
+    def _shares(self) -> list[list[float | None]]:
+        """What fraction of its true class a cell has, below zero where the answer is wrong; None where it has none."""
+        return [
+            [count / sum(row) * (1 if i == j else -1) if count else None for j, count in enumerate(row)]
+            for i, row in enumerate(self.counts)
+        ]
+
     def _traces(self, layout: dict[str, Any]) -> list[dict[str, Any]]:
         square = {"type": "category", "showgrid": False, "constrain": "domain"}
         layout["xaxis"] |= square | {"title": {"text": "predicted"}}
         layout["yaxis"] |= square | {"title": {"text": "true"}, "autorange": "reversed", "scaleanchor": "x"}
-        names = [html.escape(name) for name in self.classes]
-        data = []
-        for right, color in ((True, RIGHT), (False, WRONG)):  # a heat map each
-            shown = [
-                [n if n and (i == j) == right else None for j, n in enumerate(row)] for i, row in enumerate(self.counts)
-            ]
-            data.append(
-                {
-                    "type": "heatmap",
-                    "z": [[_share(n, sum(self.counts[i])) for n in row] for i, row in enumerate(shown)],
-                    "text": [["" if n is None else str(n) for n in row] for row in shown],
-                    "x": names,
-                    "y": names,
-                    "zmin": 0,
-                    "zmax": 1,
-                    "xgap": 1,
-                    "ygap": 1,
-                    "showscale": False,
-                    "hoverongaps": False,
-                    "colorscale": [[0, _tint(color, 0.15)], [1, color]],
-                    "hovertemplate": "true %{y}, predicted %{x}: %{text} (%{z:.1%} of true %{y})<extra></extra>",
-                    "texttemplate": "%{text}" if len(names) <= READABLE else "",
-                }
-            )
-        return data
+        names, shares = [html.escape(name) for name in self.classes], self._shares()
+        heat = {
+            "type": "heatmap",
+            "z": shares,
+            "customdata": [[share and abs(share) for share in row] for row in shares],
+            "text": [[str(count or "") for count in row] for row in self.counts],
+            "x": names,
+            "y": names,
+            "zmin": -1,
+            "zmax": 1,
+            "xgap": 1,
+            "ygap": 1,
+            "showscale": False,
+            "hoverongaps": False,
+            "colorscale": [list(stop) for stop in SCALE],
+            "hovertemplate": "true %{y}, predicted %{x}: %{text} (%{customdata:.1%} of true %{y})<extra></extra>",
+            "texttemplate": "%{text}" if len(names) <= READABLE else "",
+        }
+        return [heat]
 
     def _size(self) -> Ends:
         return 4.6, 4.6
 
     def _draw(self, figure: Figure) -> None:
-        axes = figure.add_subplot()
-        n = len(self.classes)
-        colors = [_color(row, i, j) for i, row in enumerate(self.counts) for j in range(n)]
+        from matplotlib.colors import LinearSegmentedColormap
+
+        axes, n = figure.add_subplot(), len(self.classes)
+        colors = LinearSegmentedColormap.from_list("shares", [*SCALE]).with_extremes(bad=EMPTY)
+        shares = [[float("nan") if share is None else share for share in row] for row in self._shares()]
         # One picture for all cells, since a shape for each would take seconds from a hundred classes on.
-        axes.imshow([colors[i * n : (i + 1) * n] for i in range(n)], interpolation="nearest", zorder=0)
+        axes.imshow(shares, cmap=colors, vmin=-1, vmax=1, interpolation="nearest", zorder=0)
         edges = [i - 0.5 for i in range(n + 1)]
         for lines in (axes.hlines, axes.vlines):
             lines(edges, -0.5, n - 0.5, color="white", lw=GAP / n, zorder=1)
-        if n <= READABLE:
-            self._write(axes)
+        for i, row in enumerate(self.counts if n <= READABLE else []):
+            for j, count in enumerate(row):
+                if count:
+                    ink = "white" if abs(shares[i][j]) > DARK else INK
+                    size = 8 if n <= 12 else 6
+                    axes.text(j, i, str(count), ha="center", va="center", fontsize=size, color=ink)
         every = range(0, n, -(-n // READABLE))
         long = len(every) * max(len(self.classes[i]) for i in every) > FITTING
         axes.set_xticks(every, [plain(self.classes[i]) for i in every], rotation=45 if long else 0)
@@ -81,35 +90,6 @@ class Matrix(Chart):
         dress(axes, "predicted", "true")
         axes.grid(False)
         head(figure, self.title)
-
-    def _write(self, axes: Axes) -> None:
-        """Each cell's count in it."""
-        size = 8 if len(self.classes) <= 12 else 6
-        for i, row in enumerate(self.counts):
-            for j, count in enumerate(row):
-                if count:
-                    ink = "white" if _depth(count, row) > 0.55 else INK
-                    axes.text(j, i, str(count), ha="center", va="center", fontsize=size, color=ink)
-
-
-def _color(row: list[int], i: int, j: int) -> tuple[int, ...]:
-    """Red, green and blue of the cell of true class i and predicted class j, 0 to 255."""
-    color = _tint(RIGHT if i == j else WRONG, _depth(row[j], row)) if row[j] else EMPTY
-    return tuple(bytes.fromhex(color[1:]))
-
-
-def _depth(count: int, row: list[int]) -> float:
-    return 0.15 + 0.85 * (_share(count, sum(row)) or 0)
-
-
-def _share(count: int | None, whole: int) -> float | None:
-    return None if not count else count / whole
-
-
-def _tint(color: str, depth: float) -> str:
-    """A colour thinned with white: depth 1 is the colour, 0 white."""
-    parts = (int(color[i : i + 2], 16) for i in (1, 3, 5))
-    return "#" + "".join(f"{round(255 - (255 - part) * depth):02x}" for part in parts)
 
 
 def matrix(name: str, runs: list[Run]) -> Chart:

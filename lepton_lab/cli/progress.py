@@ -39,7 +39,10 @@ def foreground(run: Run, as_json: bool, stops: bool = True) -> int:
         if as_json:
             click.echo(json.dumps(record(run)))
         elif state in ENDED:
-            click.echo(f"{click.style(state, bold=True)}{_test(run)}  {run.folder}")
+            judge = Figure(main(), "test")
+            value = run.summary()[judge.key]
+            test = "" if value is None else f"  {judge.label} {value:.4f}"
+            click.echo(f"{click.style(state, bold=True)}{test}  {run.folder}")
     except BrokenPipeError:
         if run.state not in ENDED:
             again = ATTACH.format(id=run.id)
@@ -96,9 +99,3 @@ def _display(run: Run, quiet: bool) -> contextlib.AbstractContextManager[Show]:
     if quiet:
         return contextlib.nullcontext(lambda *_: None)
     return bar(run, sys.stdout, lines_too=True) if sys.stdout.isatty() else plain(sys.stdout)
-
-
-def _test(run: Run) -> str:
-    judge = Figure(main(), "test")
-    value = run.summary()[judge.key]
-    return "" if value is None else f"  {judge.label} {value:.4f}"

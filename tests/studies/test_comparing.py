@@ -203,9 +203,9 @@ def test_the_figure_draws_seeds_means_and_differences(arms):
     chart = found.figure()
     assert found.sentence in chart.text
     data = chart.figure().data
-    assert len(data) == 2 + 2 + 1  # seeds, means, differences
-    assert data[2].x[0] == pytest.approx(100 * found.means["adam"].mean)
-    assert data[4].error_x.array[0] == pytest.approx(
+    assert len(data) == 2 + 1 + 2 + 1  # lines of the seeds, their points, means, differences
+    assert data[3].x[0] == pytest.approx(100 * found.means["adam"].mean)
+    assert data[5].error_x.array[0] == pytest.approx(
         100 * (found.differences["sgd"].high - found.differences["sgd"].mean)
     )
     assert chart.png().startswith(b"\x89PNG")

@@ -148,22 +148,9 @@ def scaled(label: str, log: bool) -> str:
 
 def losses(title: str, text: str, lines: Sequence[Line], names: Sequence[str], axis: str, marks: Marks = ()) -> Lines:
     """
-    What is better the lower it is, of one or several runs.
+    The chart of a metric that is better the lower it is, of the runs with these names.
 
-    A curve that diverged leaves the picture, so that the others keep their shape.
-
-    Parameters
-    ----------
-    title, text
-        Of the chart; both say which runs leave it.
-    lines
-        The curves, each with the index of its run.
-    names
-        Of the runs.
-    axis
-        What they are.
-    marks
-        Steps at which something happened, and what.
+    A curve that diverged leaves the picture, so that the others keep their shape; title and text then say which.
     """
     values = [[v for line in lines if line.index == i for v in line.curve.y] for i in range(len(names))]
     above = diverged(values)

@@ -22,16 +22,10 @@ GAP = 0.06  # between ranks, in widths of a bar
 
 @dataclass(frozen=True)
 class Placement(Chart):
-    """
-    One bar for each rank and thing, filled where the rank holds it.
-
-    Attributes
-    ----------
-    held : list of dict
-        For each rank, by name of PLACES, the beginning and end of what it holds (0 to 1).
-    """
+    """One bar for each rank and thing, filled where the rank holds it."""
 
     held: list[dict[str, Ends]]
+    """For each rank, by name of PLACES, the beginning and end of what it holds (0 to 1)."""
 
     def _traces(self, layout: dict[str, Any]) -> list[dict[str, Any]]:
         layout |= {"showlegend": False, "barmode": "overlay", "bargap": 0.25}

@@ -36,18 +36,7 @@ def followed(name: str, runs: list[Run]) -> Chart:
 
 
 def training(name: str, names: list[str], curves: list[dict[str, Curve]], marks: Marks = ()) -> Chart:
-    """
-    Curves of training and validation of one or several runs.
-
-    Parameters
-    ----------
-    name
-        Of a metric.
-    names, curves
-        Of each run a label, and its curves by name (see `Story.learning`).
-    marks
-        Steps at which something happened, and what.
-    """
+    """A metric of runs by step, training and validation: `names` are labels, `curves` as `Story.learning` has them."""
     metric = METRICS[name]
     title = metric.title
     alone = len(names) == 1

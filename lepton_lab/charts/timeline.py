@@ -31,19 +31,12 @@ MOST = 400  # spans drawn of one kind, and a tenth of it of arrows; a chart's wi
 
 @dataclass(frozen=True)
 class Timeline(Chart):
-    """
-    One lane a rank: its work above, its communication and waiting below, and lines between those that communicate.
-
-    Attributes
-    ----------
-    spans : list of dict
-        As `Run.timeline()` gives them.
-    world : int
-        Number of ranks.
-    """
+    """One lane a rank: its work above, communication and waiting below, and lines between those that communicate."""
 
     spans: list[dict[str, Any]]
+    """As `Run.timeline()` gives them."""
     world: int
+    """Number of ranks."""
 
     def _traces(self, layout: dict[str, Any]) -> list[dict[str, Any]]:
         layout["xaxis"] |= {"title": {"text": "milliseconds", "standoff": 6}, "rangemode": "tozero"}

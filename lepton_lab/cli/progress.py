@@ -26,14 +26,7 @@ ATTACH = 'lepton-lab watch {id}, or from Python: lepton_lab.attach("{id}")'
 
 
 def foreground(run: Run, as_json: bool, stops: bool = True) -> int:
-    """
-    Follow a run in the foreground and say how it ended; returns the exit status.
-
-    Parameters
-    ----------
-    stops
-        Whether Ctrl-C stops the run; else it goes on.
-    """
+    """Follow a run and say how it ended; returns the exit status. Ctrl-C `stops` the run, or else leaves it going."""
     try:
         state = follow(run, quiet=as_json, stops=stops)
         if as_json:

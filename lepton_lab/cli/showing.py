@@ -122,14 +122,7 @@ def print_table(
     """
     Print a table without lines.
 
-    Parameters
-    ----------
-    left
-        Heads of the columns that stand to the left.
-    wraps
-        Head of the one column whose cells may take several lines.
-    whole
-        Head of the column that is never narrower than its cells: an id that was cut is of no use.
+    By their heads: columns on the `left`; one that `wraps`; one that stays `whole`, since a cut id is of no use.
     """
     from rich.table import Table
 

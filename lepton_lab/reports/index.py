@@ -58,22 +58,7 @@ class Entry:
 
 
 def write(path: Path, name: str, entries: list[Entry], again: str, source: str) -> None:
-    """
-    Write the index page.
-
-    Parameters
-    ----------
-    path
-        The file; an older one is replaced in one step.
-    name
-        Of the whole.
-    entries
-        In the order of the table.
-    again
-        The command line that does what is missing.
-    source
-        The grid as it was given.
-    """
+    """Write the index of a grid; `again` is the command line that does what is missing, `source` the grid's file."""
     repeated = f"<pre><code>{escaped(again)}</code></pre><p>with this grid:</p>"
     repeated += f"<pre><code>{escaped(source.strip())}</code></pre>"
     parts = [Part("", [_head(name, entries)]), Part("Runs", [_table(entries)]), *_charts(entries, again)]
@@ -155,7 +140,7 @@ def _groups(entries: list[Entry]) -> dict[str, list[Run]]:
     groups: dict[str, list[Run]] = {}
     words: dict[str, str] = {}
     for entry in entries:
-        if entry.run and (entry.run.state in ENDED):
+        if entry.run and entry.run.state in ENDED:
             apart = {name: value for name, value in entry.values.items() if name != "seed"}
             groups.setdefault(str(apart), []).append(entry.run)
             words[str(apart)] = label(apart)

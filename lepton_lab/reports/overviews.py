@@ -23,16 +23,7 @@ COSTS = ("seconds of training", "MB of memory, largest rank", "MB sent a step")
 
 
 def curves(groups: Groups, figure: Figure) -> Chart:
-    """
-    One curve of each group, as the mean over its seeds.
-
-    Parameters
-    ----------
-    groups
-        The runs.
-    figure
-        Which. Where there are many groups, the best are shown.
-    """
+    """A figure of each group by step, as the mean over its seeds; of many groups the best are shown."""
     title, metric = figure.label.capitalize(), figure.metric
     means = {label: curve for label, runs in groups.items() if (curve := _mean(runs, figure.key)).x}
     if not means:

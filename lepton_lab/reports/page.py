@@ -78,16 +78,7 @@ def parts(runs: list[Run]) -> list[Part]:
 
 
 def page(title: str, parts: list[Part], script: str = "") -> str:
-    """
-    One HTML file of parts.
-
-    Parameters
-    ----------
-    title
-        Of the browser's tab.
-    script
-        JavaScript that the page runs; it shows all without it.
-    """
+    """One HTML file of parts, with the title of its tab; it shows all without the script, which is JavaScript."""
     import jinja2
 
     loader = jinja2.FileSystemLoader(HERE)

@@ -43,14 +43,8 @@ class Epochs:
     """
     Events in, a line for each epoch out.
 
-    A line waits for its epoch's validation, where there is to be one. The first comes with the columns' names.
-
-    Parameters
-    ----------
-    run
-        The run whose events come.
-    width
-        Characters that a line may take.
+    A line waits for its epoch's validation, where there is to be one. The first comes with the columns' names. Each
+    has `width` characters at most.
     """
 
     def __init__(self, run: Run, width: int = 80) -> None:
@@ -139,14 +133,7 @@ def plain(stream: TextIO) -> Iterator[Show]:
 
 @contextlib.contextmanager
 def bar(run: Run, stream: TextIO, lines_too: bool = False) -> Iterator[Show]:
-    """
-    One line on a terminal, drawn again and again.
-
-    Parameters
-    ----------
-    lines_too
-        Whether a line an epoch is written above it, and it goes at the end; else it alone stays.
-    """
+    """One line on a terminal, drawn again and again; with `lines_too` it goes at the end and leaves a line an epoch."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 

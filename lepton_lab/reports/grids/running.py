@@ -51,16 +51,9 @@ class Job:
 
 class Execution:
     """
-    One call on a grid and an output folder; what an earlier call finished there is not done again.
+    One call on a grid; what an earlier call finished in the folder `out` is not done again.
 
-    Parameters
-    ----------
-    grid
-        The specs.
-    out
-        Folder of the pages; it is made where it is missing.
-    say
-        Takes a line of progress.
+    Lines of progress go to `say`.
 
     Raises
     ------

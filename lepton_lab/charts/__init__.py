@@ -1,4 +1,8 @@
-"""Finished figures: CHARTS maps a name to a function `(runs) -> Chart`. Each kind of figure is a file here."""
+"""
+Finished figures: CHARTS maps a name to a function `(runs) -> Chart`.
+
+Each kind is a file: a `Chart` with `_traces` for plotly and `_draw` for matplotlib, and what makes it of runs.
+"""
 
 from __future__ import annotations
 

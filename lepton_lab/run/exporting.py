@@ -85,26 +85,28 @@ def export(
     return {**file, "batches": list(BATCHES), "difference": difference}
 
 
-def _lepton(path: Path, module: nn.Module, about: About, *how: Any) -> float:
+def _lepton(
+    path: Path, module: nn.Module, about: About, scheme: str, calibration: Any, keep: tuple[str, ...], runtime: str
+) -> float:
     from ..artifacts.preparing import Prepared
 
-    scheme, calibration, keep, runtime = how
     artifact = write(path, module, about, scheme, calibration, keep, runtime)
     return _difference(artifact.forward, Prepared(module, about), about)
 
 
-def _onnx(path: Path, module: nn.Module, about: About, *how: Any) -> float:
+def _onnx(
+    path: Path, module: nn.Module, about: About, scheme: str, calibration: Any, keep: tuple[str, ...], _: str
+) -> float:
     needs("format='onnx'", "onnxruntime", "onnx", "onnxscript")
     import onnxruntime
 
     from ..artifacts import onnx_graph
     from ..artifacts.preparing import Prepared, floats, traced
 
-    scheme, calibration, keep, _ = how
     samples = calibrated(calibration, about) if scheme == "int8_static" else None
     own = Prepared(module, about)
     plain = floats(own, about)
-    model, _ = onnx_of(traced(plain, about), scheme, about, samples, keep, plain, elsewhere=True)
+    model = onnx_of(traced(plain, about), scheme, about, samples, keep, plain, elsewhere=True)[0]
     onnx_graph.slim(model)
     body = model.SerializeToString()
     session = onnxruntime.InferenceSession(body, providers=["CPUExecutionProvider"])
@@ -113,7 +115,7 @@ def _onnx(path: Path, module: nn.Module, about: About, *how: Any) -> float:
     return difference
 
 
-def _torch(path: Path, module: nn.Module, about: About, *how: Any) -> float:
+def _torch(path: Path, module: nn.Module, about: About, scheme: str, *_: Any) -> float:
     import io
 
     import torch
@@ -123,12 +125,12 @@ def _torch(path: Path, module: nn.Module, about: About, *how: Any) -> float:
     buffer = io.BytesIO()
     with torch.no_grad(), quiet():
         own = Prepared(module, about)
-        coarse = torch.bfloat16 if how[0] == "bf16" else None
+        coarse = torch.bfloat16 if scheme == "bf16" else None
         plain = Prepared(module, about, coarse) if coarse else floats(own, about)
         torch.export.save(traced(plain, about), buffer)
         program = torch.export.load(io.BytesIO(buffer.getvalue())).module()
         got = program(about.samples(HELD)).numpy()
-        hold(got, own if coarse else plain, about, f"torch.export's program in {how[0]}", coarse)
+        hold(got, own if coarse else plain, about, f"torch.export's program in {scheme}", coarse)
         difference = _difference(lambda x: program(torch.from_numpy(x)).numpy(), own, about)
     _write(path, buffer.getvalue())
     return difference

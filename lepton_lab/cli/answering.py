@@ -65,15 +65,11 @@ def serve(artifact: Path, host: str, port: int, batch: int, wait: float, threads
     """Serve an artifact over HTTP; the token is taken from LEPTON_LAB_TOKEN, or made up and shown."""
     from ..serving import process, server
 
-    path = server.find(artifact)
-    secret = os.environ.get(TOKEN, "")
-    server.check(host, port, secret, batch, wait, threads)
-    token = secret or server.new_token()
-    order = {"path": str(path), "token": token, "batch": batch, "wait": wait, "threads": threads}
+    token = os.environ.get(TOKEN, "")
+    order = server.ordered(artifact, token, port=port, batch=batch, wait=wait, threads=threads)
     with server.listen(host, port) as listening:
         app = process.load(order)
-        name, number = listening.getsockname()[:2]
-        url = f"http://{f'[{name}]' if ':' in name else name}:{number}"
-        click.echo(f"Serving {path.name} at {click.style(url, bold=True)} (page: {url}/docs)")
-        click.echo(f"Token: {f'as in {TOKEN}' if secret else token}")
+        url = server.url_of(listening)
+        click.echo(f"Serving {artifact.name} at {click.style(url, bold=True)} (page: {url}/docs)")
+        click.echo(f"Token: {f'as in {TOKEN}' if token else order['token']}")
         process.run(app, listening)

@@ -59,8 +59,10 @@ class Sweep(Chart):
 
     def _draw(self, figure: Figure) -> None:
         axes = figure.add_subplot()
-        for item in (*self._curves(), *self._marks()):
-            item.draw(axes)
+        for trace in self._curves():
+            trace.draw(axes)
+        for mark in self._marks():
+            mark.draw(axes)
         axes.set_xscale("log")
         axes.set_xlim(self.rates[0], self.rates[-1])
         axes.set_ylim(*self._heights())

@@ -51,7 +51,7 @@ class Trace:
 
     def plotly(self, key: str = "") -> dict[str, Any]:
         """The trace as plotly.js takes it, on the axes of a key."""
-        described = {
+        described: dict[str, Any] = {
             "type": "scatter",
             "x": [float(f"{value:.10g}") for value in self.x],
             "y": [float(f"{value:.6g}") for value in self.y],

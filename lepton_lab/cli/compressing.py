@@ -65,7 +65,7 @@ def link(text: str) -> Any:
     return (name, dict(map(pair, parts)))
 
 
-def with_links(command: click.Command) -> click.Command:
+def with_links(command: SpecCommand) -> SpecCommand:
     """A command that takes LINKs, with help on them: the compressors and their options, a line each."""
     lines = (f"  {name:<9} {', '.join(keywords(entry))}" for name, entry in table("compressor").items())
     command.help = "\n\n".join([command.help or "", LINK, "\n".join(["\b", *lines])])

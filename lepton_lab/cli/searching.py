@@ -95,8 +95,13 @@ def search(
     best = search.best
     if as_json:
         records = [
-            {"id": trial.run.id, "chain": trial.chain, MEASURED: trial.accuracy, "problem": trial.problem}
-            | trial.values
+            {
+                "id": trial.run.id,
+                "chain": trial.chain,
+                MEASURED: trial.accuracy,
+                "problem": trial.problem,
+                **trial.values,
+            }
             for trial in search.trials
         ]
         answer = {"verdict": search.verdict, "best": best.run.id if best else None, "trials": records}

@@ -60,12 +60,12 @@ def _rows(run: Run, measures: Mapping[str, Any]) -> list[list[str]]:
         less = f"{before / after:.3g}x" if after and before else NONE
         head = label(name).replace(" (predicted)", "")
         lines.append([head, shown(name, before), shown(name, value), shown(name, after), error, less])
-    others = [(MEASURED, _accuracy(dense), _accuracy(made))]
+    others = [[MEASURED, _accuracy(dense), _accuracy(made)]]
     if MEASURED in (control.get("test") or {}):
-        others.append(("accuracy of the control", f"{control['test'][MEASURED]:.2%}", NONE))
+        others.append(["accuracy of the control", f"{control['test'][MEASURED]:.2%}", NONE])
     memory = [f"{model['memory'] / 1e6:.1f} MB" if model.get("memory") else NONE for model in (dense, made)]
     energy = [f"{model['joules'] * 1e3:.3g}" if model.get("joules") else NONE for model in (dense, made)]
-    others += [("memory of a pass", *memory), ("mJ a sample (estimate)", *energy)]
+    others += [["memory of a pass", *memory], ["mJ a sample (estimate)", *energy]]
     return lines + [[head, before, NONE, after, NONE, NONE] for head, before, after in others]
 
 

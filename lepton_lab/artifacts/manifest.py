@@ -44,6 +44,10 @@ def build(
     error
         Largest difference between those and the module's own.
     """
+    preprocessing: dict[str, Any] = {"done": "nothing"}  # to raw samples, within the graph
+    if about.dtype == "uint8":
+        scaling = {"mean": list(about.mean or (0.0,)), "std": list(about.std or (1.0,))}
+        preprocessing = {"done": "(x / 255 - mean) / std", **scaling}
     return {
         "lab": version("lepton-lab") or "0",
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -57,7 +61,7 @@ def build(
         "output": {"shape": list(check.shape[1:]), "dtype": "float32"},
         "labels": about.labels,
         "tokens": about.tokens,
-        "preprocessing": _preprocessing(about),
+        "preprocessing": preprocessing,
         "figures": figures,
         "check": {"scores": [float(f"{v:.7g}") for v in check[0].reshape(-1)[:32]], "error": float(f"{error:.3g}")},
         "measured": about.measured,
@@ -107,10 +111,3 @@ def _sizes(shape: Any, least: int) -> list[int]:
     if not isinstance(shape, list) or not all(isinstance(size, int) and size >= least for size in shape):
         raise ValueError("its manifest tells a shape that is none")
     return shape
-
-
-def _preprocessing(about: About) -> dict[str, Any]:
-    """What is done to raw samples within the graph."""
-    if about.dtype != "uint8":
-        return {"done": "nothing"}
-    return {"done": "(x / 255 - mean) / std", "mean": list(about.mean or (0.0,)), "std": list(about.std or (1.0,))}

@@ -83,11 +83,9 @@ def peers(dense: nn.Module, about: About, threads: int, control: nn.Module | Non
 
     `control` is the dense model trained on for as long as the compressed one was, `threads` are ONNX Runtime's.
     """
-    candidates = [of_module(dense, about, "dense, eager")]
-    if shutil.which(os.environ.get("CXX", "g++")):  # as torch.compile looks for it
-        candidates.append(of_module(dense, about, "dense, compiled", "compiled"))
-    if has_bf16():
-        candidates.append(of_module(dense, about, "dense, bf16", "bf16"))
+    compiler = shutil.which(os.environ.get("CXX", "g++"))  # as torch.compile looks for it
+    ways = ["eager", *["compiled"] * bool(compiler), *["bf16"] * has_bf16()]
+    candidates = [of_module(dense, about, f"dense, {how}", how) for how in ways]
     try:
         with tempfile.TemporaryDirectory() as folder:
             artifact = write(Path(folder) / "dense.lepton", dense, about, runtime="onnxruntime")

@@ -44,7 +44,8 @@ def deliver(folder: RunFolder, rounds: list[Round], data: Data) -> dict[str, Any
     last = links[-1]
     samples = some(data.train, last.calibration, spec.seed) if last.calibration else None
     module = shipping.kept(place(folder, rounds[-1].number) / DONE)
-    file = _written(path, module, about, last.scheme, calibration=samples, keep=last.keep)
+    runtimes = artifacts.SCHEMES[last.scheme].runtimes
+    file = _written(path, module, about, last.scheme, runtimes, calibration=samples, keep=last.keep)
     dense, control = peers(folder)
     measured = measure(file, data, peers=True, dense=dense, control=control)
     largest = max(measured.latency)
@@ -78,10 +79,10 @@ def rehearse(folder: RunFolder, rounds: list[Round], data: Data) -> None:
 
 
 def _written(
-    path: Path, module: nn.Module, about: artifacts.About, scheme: str = "fp32", runtimes: Any = (), **how: Any
+    path: Path, module: nn.Module, about: artifacts.About, scheme: str, runtimes: tuple[str, ...], **how: Any
 ) -> artifacts.Artifact:
-    """An artifact under the first runtime of its scheme that can run the module."""
-    first, *others = runtimes or artifacts.SCHEMES[scheme].runtimes
+    """An artifact under the first of the runtimes that can run the module."""
+    first, *others = runtimes
     try:
         return artifacts.write(path, module, about, scheme, runtime=first, **how)
     except LabError as error:

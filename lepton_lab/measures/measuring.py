@@ -90,7 +90,7 @@ def measure(
     errors.whole("threads", threads, 1)
     name = ""
     if getattr(getattr(model, "spec", None), "compress", None):  # what the caller gives comes before the run's own
-        run, name, model = model, getattr(model, "name", ""), model.store.path / ARTIFACT
+        run, name, model = model, model.name, model.store.path / ARTIFACT
         if not model.exists():
             raise LabError(f"run {run.id!r} has no artifact yet: it is {run.store.state}")
         parent, trained_on = kept_peers(run.store)

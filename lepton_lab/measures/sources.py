@@ -43,14 +43,13 @@ def source(model: Any) -> Source:
     if not hasattr(model, "spec") or not callable(getattr(model, "model", None)):
         kind = type(model).__name__
         raise LabError(f"model={str(model)[:60]!r}: must be a run or a torch module, and is of type {kind}")
-    spec = model.spec
-    data = run_data(model)
-    more = {"chain": list(getattr(spec, "compress", [])), "parent": getattr(spec, "parent", "")}
-    return Source(model.model(), About.of(data, spec, **more), data, getattr(model, "name", "") or spec.model)
+    spec, data = model.spec, run_data(model)
+    about = About.of(data, spec, chain=list(spec.compress), parent=spec.parent)
+    return Source(model.model(), about, data, model.name or spec.model)
 
 
 def run_data(run: Any) -> Data:
-    """The data that a run was trained on."""
+    """The data that a run was trained on; raises what loading it does."""
     return shipping.unpack(run.store, ("data",)).get("data") or datasets.load(run.spec)
 
 

@@ -104,7 +104,8 @@ def application(artifact: Artifact, token: str, most: int = 64, wait: float = 0.
             return JSONResponse({"error": f"the model failed with {type(error).__name__}: {message}"}, 500)
         if request.headers.get("accept") == BINARY:
             return Response(to_npy(scores[0] if alone else scores), media_type=BINARY)
-        return JSONResponse(_answer(scores, manifest))
+        labels = {"labels": predictions(scores, manifest)} if manifest["labels"] else {}
+        return JSONResponse({"scores": _numbers(scores), **labels})
 
     @app.get("/docs", include_in_schema=False)
     async def docs() -> HTMLResponse:
@@ -134,12 +135,6 @@ async def _body(request: Request) -> bytes:
     if count > LARGEST:
         raise Unreadable(413, f"a body of more than {LARGEST // 2**20} MiB: send fewer samples at once")
     return b"".join(parts)
-
-
-def _answer(scores: np.ndarray, manifest: dict[str, Any]) -> dict[str, Any]:
-    """The scores (B, K, ...), and the label of the highest where outputs have labels."""
-    labels = {"labels": predictions(scores, manifest)} if manifest["labels"] else {}
-    return {"scores": _numbers(scores), **labels}
 
 
 def _numbers(values: Any) -> Any:

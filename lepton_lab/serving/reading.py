@@ -43,15 +43,12 @@ def read(body: bytes, headers: Any, takes: dict[str, Any]) -> tuple[np.ndarray, 
         400 for what can't be read, 415 for another type of content, 422 for samples that don't fit the manifest.
     """
     kind = (headers.get("content-type") or JSON).partition(";")[0].strip().lower()
-    if kind == JSON:
-        samples = _from_json(body, takes["dtype"])
-    elif kind == BINARY:
-        try:
-            samples = from_npy(body)
-        except ValueError as error:
-            raise Unreadable(422, f"the body is no .npy file, as numpy.save writes one ({error})") from None
-    else:
+    if kind not in (JSON, BINARY):
         raise Unreadable(415, f"content-type {kind[:60]!r}: must be {JSON} or {BINARY}")
+    try:
+        samples = _from_json(body, takes["dtype"]) if kind == JSON else from_npy(body)
+    except ValueError as error:
+        raise Unreadable(422, f"the body is no .npy file, as numpy.save writes one ({error})") from None
     try:
         return checked(samples, tuple(takes["shape"]), takes["dtype"], takes["vocabulary"])
     except SpecError as error:

@@ -17,7 +17,6 @@ from ..run.estimates import Estimate, estimate, measured
 from ..run.handle import Run, attach
 from ..run.launching import EPOCHS, changed, compress
 from ..section import NONE, table
-from ..store.control import send
 from ..store.folder import ENDED
 
 if TYPE_CHECKING:
@@ -281,19 +280,16 @@ class Search:
             return 1.0 + over
         trial = Trial(chain, compress(self.parent, chain, **self._changes), guess)
         self.trials.append(trial)
-        self._wait(trial.run)
+        while trial.run.wait(POLL) not in ENDED:
+            if self._stopped.is_set():
+                trial.run.stop()
+                trial.run.wait(progress=False)
         measures = measured(trial.run)
         if trial.run.state != "done" or not measures:
             trial.problem = str(trial.run.failure or f"it was {trial.run.state}")
             return FAILED
         trial.accuracy, trial.values = measures["artifact"].get(MEASURED), values(measures)
         return self.violation(trial.values) or -(trial.accuracy or 0.0)
-
-    def _wait(self, run: Run) -> None:
-        while run.wait(POLL) not in ENDED:
-            if self._stopped.is_set() and run.state not in (*ENDED, "stopping"):
-                send(run.folder, "stop")
-                run.wait()
 
 
 def values(measures: Mapping[str, Any]) -> dict[str, float]:

@@ -156,7 +156,7 @@ def sensitivity(
     if importance not in ("magnitude", "random"):
         raise SpecError(f"importance={importance!r}: must be 'magnitude' or 'random', which need no training data")
     errors.whole("samples", samples, 1)
-    module, (x, y, data), spec = unparametrized(run.model()), _some(run, samples), run.spec
+    module, (x, y, data) = unparametrized(run.model()), _some(run, samples)
     if y.is_floating_point():
         raise SpecError(f"run {run.id!r} is a regression: its answers are not right or wrong, so nothing is scanned")
     example = x[:2].clone()
@@ -164,8 +164,7 @@ def sensitivity(
     metric = metrics.METRICS[metrics.main()](data, criterion)
     whole = judged(module, x, y, metric)
     structure = Structure(copy.deepcopy(module), example)
-    facts = run.facts
-    work = Work(spec, tuple(facts["shape"]), len(facts["classes"]), facts.get("vocabulary", 0), example)
+    work = Work(run.spec, *data.sample, example)
 
     def without(layer: str, ratio: float) -> nn.Module:
         link = Prune(ratios={layer: ratio}, importance=importance)  # type: ignore[arg-type]

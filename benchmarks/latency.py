@@ -83,6 +83,31 @@ def thread_time(file: Artifact, batch: np.ndarray) -> float:
     return sorted(taken)[len(taken) // 4]
 
 
+def fit(rows: list[tuple[list[float], float]]) -> list[float]:
+    """
+    Constants, none below 0, whose predictions have the least squared error relative to what was measured.
+
+    Each row holds features, as `Work.features` gives them, and seconds.
+    """
+    import numpy as np
+    from scipy.optimize import nnls
+
+    features, seconds = np.array([f for f, _ in rows]), np.array([s for _, s in rows])
+    scaled = features / seconds[:, None]
+    sizes = np.maximum(scaled.max(0), 1e-30)  # of columns whose units differ by twelve orders
+    constants, _ = nnls(scaled / sizes, np.ones(len(rows)))
+    return [float(f"{value:.5g}") for value in constants / sizes]
+
+
+def keep(place: str, laws: dict[str, list[float]]) -> None:
+    """Have estimates use these constants on this machine, which names itself `place`."""
+    from lepton_lab.files import home, write_json
+    from lepton_lab.measures.latency import FILE
+
+    home().mkdir(parents=True, exist_ok=True)
+    write_json(home() / FILE, {"place": place, "laws": laws})
+
+
 def main() -> None:
     """Fit, print and, if wanted, keep."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.latency", description=__doc__)
@@ -92,7 +117,6 @@ def main() -> None:
     import torch
 
     import lepton_lab as lab
-    from lepton_lab.measures import latency
     from lepton_lab.store import provenance
 
     torch.set_num_threads(1)
@@ -114,11 +138,11 @@ def main() -> None:
             for features, batch in zip(told, BATCHES, strict=True)
             if of == law
         ]
-        laws[law] = latency.fit(rows)
+        laws[law] = fit(rows)
         errors = [abs(sum(c * f for c, f in zip(laws[law], fs, strict=True)) / t - 1) for fs, t in rows]
         print(f'    "{law}": {laws[law]},  # off by {median(errors):.0%}, at most {max(errors):.0%}', flush=True)
     if asked.keep:
-        latency.keep(provenance.processor(), laws)
+        keep(provenance.processor(), laws)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Whether samples are what a model takes, in one sentence where they are not."""
+"""Samples as a model takes them, or the sentence on why they are not."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def checked(samples: Any, shape: tuple[int, ...], dtype: str, vocabulary: int = 
     import numpy as np
 
     array, sizes = to_array(samples), ", ".join(map(str, shape))
-    if array.dtype == object or array.dtype.kind not in "biuf":
+    if array.dtype.kind not in "biuf":
         raise SpecError(f"samples of {array.dtype} are no numbers: give {TAKES[dtype]} of shape (batch, {sizes})")
     alone = array.shape == shape
     if alone:

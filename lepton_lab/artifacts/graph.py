@@ -75,14 +75,7 @@ WHOLE: dict[str, Callable[..., Any]] = {
 
 
 def find(name: str) -> Callable[..., Any]:
-    """
-    The function of an operator's name, such as "conv2d.default" or "int.mul".
-
-    Raises
-    ------
-    LabError
-        If it is not one that an artifact may hold.
-    """
+    """The function of an operator's name, such as "conv2d.default" or "int.mul"; refused unless it is allowed."""
     if name in WHOLE:
         return WHOLE[name]
     base, _, overload = name.partition(".")
@@ -95,14 +88,7 @@ def find(name: str) -> Callable[..., Any]:
 
 
 def to_json(program: ExportedProgram, model: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """
-    A program's graph as JSON, and its weights by name.
-
-    Raises
-    ------
-    LabError
-        If the graph holds what an artifact may not.
-    """
+    """A program's graph as JSON, and its weights by name; refused where it holds what an artifact may not."""
     with quiet():
         program = program.run_decompositions({})  # in-place operators become plain ones
     signature = program.graph_signature

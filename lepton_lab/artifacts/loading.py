@@ -157,7 +157,6 @@ class Artifact:
 
 
 def _torch(graph: bytes, weights: bytes, threads: int) -> Forward:
-    """The torch graph, under our own interpreter."""
     import torch
     from safetensors.torch import load
 
@@ -184,7 +183,6 @@ def _torch(graph: bytes, weights: bytes, threads: int) -> Forward:
 
 
 def _onnx(graph: bytes, weights: bytes, threads: int) -> Forward:
-    """The ONNX graph, under ONNX Runtime."""
     needs("runtime='onnxruntime'", "onnxruntime", "onnx")
     from safetensors.numpy import load
 

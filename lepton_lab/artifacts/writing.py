@@ -103,7 +103,7 @@ def write(
 
 
 def _labels(about: About, shape: tuple[int, ...]) -> list[str]:
-    """A name for each class: a model may tell more apart than its data have; numbers that score no class have none."""
+    """A name for each class, of which a model may tell more apart than its data have; none where no class is scored."""
     names = about.labels
     axis = class_axis(shape, classes=len(names), tokens=about.dtype == "int64") if names else None
     return [] if axis is None else [*names, *map(str, range(len(names), shape[axis]))]

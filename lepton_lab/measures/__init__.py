@@ -1,5 +1,5 @@
 """
-Meters: what a model costs and how well it does, measured, with how it was measured beside it.
+Meters: what a model costs and how well it does, and how that was measured.
 
     lab.measure("model.lepton", data)
     lab.measure(run, peers=True)

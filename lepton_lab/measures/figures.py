@@ -1,4 +1,4 @@
-"""What was measured, with how: plain figures, their intervals, and a table of them."""
+"""What was measured and how: plain figures, their intervals, and a table of them."""
 
 from __future__ import annotations
 

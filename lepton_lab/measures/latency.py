@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..artifacts.schemes import SCHEMES
-from ..files import home, read_json, write_json
+from ..files import home, read_json
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -76,35 +76,13 @@ def predict(counts: Work, scheme: str, runtime: str, batch: int) -> float | None
 
 
 def laws() -> dict[str, list[float]]:
-    """Constants by scheme and runtime, in the order of NAMES: those that `keep` kept, where it did."""
+    """Constants by scheme and runtime, in the order of NAMES: those of this machine, where some were fitted to it."""
     return read_json(OURS)["laws"] | (read_json(home() / FILE) or {"laws": {}})["laws"]
 
 
 def place() -> str:
     """The machine that the constants belong to."""
     return (read_json(home() / FILE) or read_json(OURS))["place"]
-
-
-def fit(rows: list[tuple[list[float], float]]) -> list[float]:
-    """
-    Constants, none below 0, whose predictions have the least squared error relative to what was measured.
-
-    Each row holds features, as `Work.features` gives them, and seconds.
-    """
-    import numpy as np
-    from scipy.optimize import nnls
-
-    features, seconds = np.array([f for f, _ in rows]), np.array([s for _, s in rows])
-    scaled = features / seconds[:, None]
-    sizes = np.maximum(scaled.max(0), 1e-30)  # of columns whose units differ by twelve orders
-    constants, _ = nnls(scaled / sizes, np.ones(len(rows)))
-    return [float(f"{value:.5g}") for value in constants / sizes]
-
-
-def keep(place: str, laws: dict[str, list[float]]) -> None:
-    """Have `predict` use these constants on this machine."""
-    home().mkdir(parents=True, exist_ok=True)
-    write_json(home() / FILE, {"place": place, "laws": laws})
 
 
 def _counter() -> Any:

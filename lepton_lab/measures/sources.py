@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Source:
-    """A module, and its data and what they tell where it is a run's."""
+    """A module; and where it is a run's, the data and what they tell of it."""
 
     module: nn.Module
     about: About | None = None

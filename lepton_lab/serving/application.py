@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from fastapi import Depends, FastAPI, Request
+from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.exceptions import HTTPException
@@ -18,7 +18,7 @@ from starlette.exceptions import HTTPException
 from ..answers import class_axis
 from ..artifacts.manifest import predictions
 from .batching import Batcher, Full
-from .reading import BINARY, JSON, LARGEST, Unreadable, read, to_npy
+from .reading import BINARY, JSON, LARGEST, Refused, read, to_npy
 
 if TYPE_CHECKING:
     from ..artifacts import Artifact
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 PAGE = Path(__file__).with_name("page.html")
 SLOW = 2**16  # bytes of a body from which reading it would hold up other requests
 bearer = HTTPBearer(auto_error=False, scheme_name="token", description="What serve() or `lepton-lab serve` told.")
+pages = APIRouter(include_in_schema=False)
 SENTENCES = {404: "there is no such page: see /docs", 405: "is not what this address takes: see /docs"}
 
 
@@ -55,7 +56,8 @@ def application(artifact: Artifact, token: str, most: int = 64, wait: float = 0.
     def allowed(credentials: HTTPAuthorizationCredentials | None = Depends(bearer)) -> None:  # noqa: B008
         if credentials is None or not secrets.compare_digest(credentials.credentials.encode(), token.encode()):
             what = "missing" if credentials is None else "wrong"
-            raise Unreadable(401, f"the token is {what}: send the header Authorization: Bearer TOKEN")
+            sentence = f"the token is {what}: send the header Authorization: Bearer TOKEN"
+            raise Refused(401, sentence, {"WWW-Authenticate": "Bearer"})
 
     app = FastAPI(
         title=f"Lepton Lab: {manifest['model']}",
@@ -64,17 +66,9 @@ def application(artifact: Artifact, token: str, most: int = 64, wait: float = 0.
         docs_url=None,  # FastAPI's own pages take their code from the network
         redoc_url=None,
         lifespan=lifespan,
+        exception_handlers={Refused: _refuse, HTTPException: _miss},
     )
-
-    @app.exception_handler(Unreadable)
-    async def refuse(_: Request, error: Unreadable) -> Response:
-        headers = {"WWW-Authenticate": "Bearer"} if error.status == 401 else None
-        return JSONResponse({"error": str(error)}, error.status, headers)
-
-    @app.exception_handler(HTTPException)
-    async def missing(request: Request, error: HTTPException) -> Response:
-        why = SENTENCES.get(error.status_code, str(error.detail))
-        return JSONResponse({"error": f"{request.method} {request.url.path}: {why}"}, error.status_code, error.headers)
+    app.include_router(pages)
 
     @app.get("/health", summary="Whether the server answers, and what it has done so far")
     async def health() -> dict[str, Any]:
@@ -98,27 +92,40 @@ def application(artifact: Artifact, token: str, most: int = 64, wait: float = 0.
         try:
             scores = await batcher(samples)
         except Full:
-            return JSONResponse({"error": "too many requests wait: try again"}, 503, {"Retry-After": "1"})
+            raise Refused(503, "too many requests wait: try again", {"Retry-After": "1"}) from None
         except Exception as error:
-            message = str(error).splitlines()[0][:200] if str(error) else ""
-            return JSONResponse({"error": f"the model failed with {type(error).__name__}: {message}"}, 500)
+            message = str(error).partition("\n")[0]
+            raise Refused(500, f"the model failed with {type(error).__name__}: {message[:200]}") from None
         if request.headers.get("accept") == BINARY:
             return Response(to_npy(scores[0] if alone else scores), media_type=BINARY)
         labels = {"labels": predictions(scores, manifest)} if manifest["labels"] else {}
         return JSONResponse({"scores": _numbers(scores), **labels})
 
-    @app.get("/docs", include_in_schema=False)
-    async def docs() -> HTMLResponse:
-        nonce = secrets.token_urlsafe(16)
-        policy = f"default-src 'none'; connect-src 'self'; style-src 'nonce-{nonce}'; script-src 'nonce-{nonce}'"
-        page = PAGE.read_text(encoding="utf-8").replace("NONCE", nonce)
-        return HTMLResponse(page, headers={"Content-Security-Policy": f"{policy}; base-uri 'none'"})
-
-    @app.get("/", include_in_schema=False)
-    async def start() -> RedirectResponse:
-        return RedirectResponse("docs")
-
     return app
+
+
+async def _refuse(_: Request, error: Any) -> Response:
+    return JSONResponse({"error": str(error)}, error.status, error.headers)
+
+
+async def _miss(request: Request, error: Any) -> Response:
+    why = SENTENCES.get(error.status_code, str(error.detail))
+    return JSONResponse({"error": f"{request.method} {request.url.path}: {why}"}, error.status_code, error.headers)
+
+
+@pages.get("/docs")
+async def docs() -> HTMLResponse:
+    """A page that tells of the routes; its policy lets nothing come from elsewhere."""
+    nonce = secrets.token_urlsafe(16)
+    policy = f"default-src 'none'; connect-src 'self'; style-src 'nonce-{nonce}'; script-src 'nonce-{nonce}'"
+    page = PAGE.read_text(encoding="utf-8").replace("NONCE", nonce)
+    return HTMLResponse(page, headers={"Content-Security-Policy": f"{policy}; base-uri 'none'"})
+
+
+@pages.get("/")
+async def start() -> RedirectResponse:
+    """To the page."""
+    return RedirectResponse("docs")
 
 
 async def _body(request: Request) -> bytes:
@@ -133,7 +140,7 @@ async def _body(request: Request) -> bytes:
             if count > LARGEST:
                 break
     if count > LARGEST:
-        raise Unreadable(413, f"a body of more than {LARGEST // 2**20} MiB: send fewer samples at once")
+        raise Refused(413, f"a body of more than {LARGEST // 2**20} MiB: send fewer samples at once")
     return b"".join(parts)
 
 

@@ -195,7 +195,7 @@ class Server:
         self.stop()
 
     def _look(self, seconds: float) -> None:
-        """See whether it told something: that it is ready, or why it is not."""
+        """Wait so long for what the process says of itself: that it is ready, or why it is not."""
         if self._channel.fileno() < 0 or self._ready or self._failure:
             return
         if select.select([self._channel], [], [], seconds)[0]:
@@ -257,14 +257,7 @@ def _file(artifact: Any) -> Path:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """
-    A listening socket, so that the address is known before the process is up.
-
-    Raises
-    ------
-    LabError
-        If the address can't be had.
-    """
+    """A listening socket, so that the address is known before the process is up; refused if it can't be had."""
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         return socket.create_server(address[:2], family=family, backlog=QUEUE)

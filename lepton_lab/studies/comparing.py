@@ -146,6 +146,7 @@ class Comparison:
 
     def __init__(self, values: dict[str, dict[int, float]], figure: str) -> None:
         self.values, self.figure_name = values, figure
+        self._figure = FIGURES.get(figure) or Figure(figure, lambda run: None)
         self.reference, *self._others = values
         level = 1 - (1 - LEVEL) / len(self._others)
         base = values[self.reference]
@@ -205,7 +206,6 @@ class Comparison:
         return {"text/html": page, "text/plain": f"{self.sentence}\n\n{section.text}"}
 
     def _section(self) -> Section:
-        """The table as people read it."""
         figure = self._figure
         columns = ["arm", f"{figure.label}, mean", "spread", "interval", f"more than {self.reference}", "its interval"]
         rows = []
@@ -241,10 +241,6 @@ class Comparison:
             f"These {seeds} do not decide whether the {label} is higher with {name} or with {base}: the difference is "
             f"{figure.apart(gap.mean)}, and its {span} holds zero."
         )
-
-    @property
-    def _figure(self) -> Figure:
-        return FIGURES.get(self.figure_name) or Figure(self.figure_name, lambda run: None)
 
 
 def _values(name: str, arm: Any, figure: str) -> dict[int, float]:

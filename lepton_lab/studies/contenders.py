@@ -1,36 +1,14 @@
-"""Contenders: the specs that a list of strategies makes of one, and why some of them can't run."""
+"""Contenders: what a list of strategies, as `race` and `advise` take it, changes in a spec."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ..charts.series import contestant
 from ..errors import SpecError, shown
-from ..run.checks import Own, splits
 from ..run.steering import MOVED
 from ..spec import Spec
 from ..tables import pick, table
-
-
-def contenders(spec: Spec, strategies: Iterable[Any] | None, own: Own) -> tuple[list[tuple[Spec, str]], dict[str, str]]:
-    """
-    Spec and device of each strategy that can do a spec here, in order; of the others, by name, why not.
-
-    Raises
-    ------
-    SpecError
-        If an entry of `strategies` is not what `race` takes, or its strategy is unknown.
-    """
-    able: list[tuple[Spec, str]] = []
-    refused: dict[str, str] = {}
-    for changes in [fields(spec, entry) for entry in entries(strategies)]:
-        try:
-            contender = spec.replace(**changes)
-            able.append((contender, splits(contender, own)))
-        except SpecError as error:
-            refused[contestant(spec.model_copy(update=changes))] = str(error)
-    return able, refused
 
 
 def entries(strategies: Iterable[Any] | None) -> list[Any]:

@@ -107,16 +107,16 @@ def explain(run: Run | str, *, samples: int = 4, method: str = "integrated_gradi
     for i, number in enumerate(pictures.numbers):
         chances = [output[i].softmax(-1) for output in scores]
         answers = tuple((data.classes[int(chance.argmax())], float(chance.max())) for chance in chances)
-        same = alike(maps[0][i], maps[1][i]) if len(maps) == 2 else None
+        correlation = alike(maps[0][i], maps[1][i]) if len(maps) == 2 else None
         label = data.classes[k] if (k := int(pictures.y[i])) >= 0 else "ignored"
         image, colours = _picture(pictures.raw[i]), tuple(of_model[i].numpy() for of_model in maps)
-        drawn.append(Sample(number, label, image, colours, answers, same))
-    held_to = None
+        drawn.append(Sample(number, label, image, colours, answers, correlation))
+    baseline = None
     if control is not None:
         pairs = zip(maps[0], _maps(method, control, pictures, targets), strict=True)
         defined = [value for a, b in pairs if (value := alike(a, b)) is not None]
-        held_to = mean(defined) if defined else None
-    return _chart(run, method, tuple(models), tuple(drawn), held_to)
+        baseline = mean(defined) if defined else None
+    return _chart(run, method, tuple(models), tuple(drawn), baseline)
 
 
 def alike(a: Tensor, b: Tensor) -> float | None:
@@ -215,7 +215,6 @@ def _picture(raw: Tensor) -> np.ndarray:
 
 
 def _chart(run: Run, method: str, heads: tuple[str, ...], samples: tuple[Sample, ...], control: float | None) -> Maps:
-    """The chart, and the same in words."""
     name, both = METHODS[method].capitalize(), len(heads) == 2
     heading = f"{name} before and after compression" if both else f"{name} of {naming.labels([run])[0]}"
     note = KEYS[method].format(first=f"the {heads[0]} model" if both else "the model")

@@ -11,10 +11,10 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from ..charts import CHARTS, picture
-from ..charts.series import contestants, footprint, number, read
+from ..charts.series import contestant, contestants, footprint, number, read
 from ..errors import SpecError
 from ..metrics import MINIMISED, Figure, main
-from ..run.checks import Allowed, Own, named, trains
+from ..run.checks import Allowed, Own, named, splits, trains
 from ..run.handle import POLL, Run
 from ..run.launching import make, start
 from ..run.steering import MOVED
@@ -23,7 +23,7 @@ from ..spec import Spec, step_samples
 from ..store.folder import ENDED
 from ..store.tracks import Curve
 from ..tables import entry_options
-from .contenders import contenders
+from .contenders import entries, fields
 from .equality import Equality, compare, exact
 
 if TYPE_CHECKING:
@@ -80,7 +80,14 @@ def entered(spec: Spec, strategies: Iterable[Any] | None, own: Own, strict: bool
     """The race of the strategies that can do a spec; `strict` refuses it where one of them can't."""
     spec = named(spec, own.parts)
     own.splits(spec)  # what is wrong with the data is no strategy's word
-    able, refused = contenders(spec, strategies, own)
+    able: list[tuple[Spec, str]] = []  # with its device
+    refused: dict[str, str] = {}
+    for changes in [fields(spec, entry) for entry in entries(strategies)]:
+        try:
+            contender = spec.replace(**changes)
+            able.append((contender, splits(contender, own)))
+        except SpecError as error:
+            refused[contestant(spec.model_copy(update=changes))] = str(error)
     if strict and refused:
         raise SpecError("\n".join(refused.values()))
     if not able:
@@ -193,7 +200,6 @@ class Race:
         return {"text/html": self.html, "text/plain": f"{self.figure().text}\n\n{self._section().text}"}
 
     def _section(self) -> Section:
-        """The table as people read it."""
         rows = self.rows()
         columns = {head: [cell(row) for row in rows] for head, cell in COLUMNS.items()}
         columns = {head: cells for head, cells in columns.items() if set(cells) != {NONE}}

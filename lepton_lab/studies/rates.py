@@ -100,7 +100,7 @@ def _rising(spec: Spec, own: Own, lowest: float, highest: float, steps: int) -> 
 
 
 def _follow(run: Run, steps: int) -> None:
-    """Wait for the end, and bring it about when there is nothing more to see."""
+    """Wait for the end of a run, which is stopped when its steps are done or its loss has diverged."""
     story, tail = Story.of(run.spec, timed=False), run.tail()
     while run.state not in ENDED:
         training = story.add(tail.read()).training

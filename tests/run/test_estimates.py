@@ -9,6 +9,7 @@ import torch
 from helpers import call, until
 
 import lepton_lab as lab
+from benchmarks.latency import fit, keep
 from lepton_lab import artifacts
 from lepton_lab.artifacts import counting
 from lepton_lab.artifacts.schemes import SCHEMES
@@ -109,7 +110,7 @@ def test_the_law_finds_the_constants_that_made_its_data():
             for batch in (1, 64):
                 features = found.features(batch)
                 rows.append((features, sum(c * f for c, f in zip(truth, features, strict=True))))
-    constants = latency.fit(rows)
+    constants = fit(rows)
     for features, seconds in rows:
         assert sum(c * f for c, f in zip(constants, features, strict=True)) == pytest.approx(seconds, rel=1e-3)
 
@@ -118,7 +119,7 @@ def test_constants_of_this_machine_take_the_place_of_ours(home):
     found = latency.work(made("mlp", []), torch.zeros(1, *SHAPE))
     before = latency.predict(found, "fp32", "onnxruntime", 64)
     assert before > 0 and latency.place().startswith("Intel")
-    latency.keep("here", {"fp32 onnxruntime": [1.0] + [0.0] * (len(latency.NAMES) - 1)})
+    keep("here", {"fp32 onnxruntime": [1.0] + [0.0] * (len(latency.NAMES) - 1)})
     assert latency.predict(found, "fp32", "onnxruntime", 64) == 1.0 and latency.place() == "here"
 
 

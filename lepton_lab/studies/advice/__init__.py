@@ -171,7 +171,7 @@ def advise(
 
 
 def _rows(spec: Spec, work: Workload, worlds: Iterable[int], strategies: Iterable[Any] | None, own: Own) -> list[Row]:
-    """Strategies and worlds to look at; where one process is among them, it stands for all with one rank."""
+    """A row for each strategy and world; where `single` is among them, it stands for all with one rank."""
     if isinstance(worlds, str) or not isinstance(worlds, Iterable):
         raise SpecError(f"worlds={worlds!r}: must be a list of numbers of ranks, such as {list(WORLDS)}")
     for world in (worlds := list(worlds)):

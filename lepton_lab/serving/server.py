@@ -12,7 +12,6 @@ import select
 import socket
 import subprocess
 import tempfile
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -157,10 +156,7 @@ class Server:
         LabError
             If it ended, with the reason, or needs longer.
         """
-        deadline = time.monotonic() + timeout
-        while not self._ready and self.alive and not self._failure and time.monotonic() < deadline:
-            self._look(min(0.5, max(0.0, deadline - time.monotonic())))
-        self._look(0)
+        self._look(max(0.0, timeout))
         if not self.alive or self._failure:
             self._process.wait()
             raise LabError(self._failure or f"the server of {self.path.name!r} has stopped{self._last_words()}")
@@ -195,7 +191,7 @@ class Server:
         self.stop()
 
     def _look(self, seconds: float) -> None:
-        """Wait so long for what the process says of itself: that it is ready, or why it is not."""
+        """Wait so long for what the process says, or for its end: that it is ready, or why it is not."""
         if self._channel.fileno() < 0 or self._ready or self._failure:
             return
         if select.select([self._channel], [], [], seconds)[0]:

@@ -95,31 +95,24 @@ class Compressor:
     """Training samples on which the file's scheme measures the ranges of activations."""
     keep: Sequence[str] = ()
     """Layers that the file's scheme leaves in floats."""
+    rounds = 1
+    """How often it is applied, with fine-tuning after each."""
+    trains = True
+    """Whether it is followed by fine-tuning where `epochs` were not given."""
 
     def __init__(self, *, epochs: Epochs = None) -> None:
         self.epochs = epochs
-        self.told: dict[str, Any] = {}
+        self.notes: dict[str, Any] = {}
         """What `apply` has to say, such as the layers that it left and why; it goes into the run's events."""
 
-    @property
-    def rounds(self) -> int:
-        """How often it is applied, with fine-tuning after each."""
-        return 1
-
-    @property
-    def trains(self) -> bool:
-        """Whether it is followed by fine-tuning where `epochs` were not given."""
-        return True
-
-    @classmethod
-    def refuse(cls, options: dict[str, Any], before: list[tuple[str, dict[str, Any]]], spec: Spec) -> str:
+    def refuse(self, options: dict[str, Any], before: list[tuple[str, dict[str, Any]]], spec: Spec) -> str:
         """
         Why it can't do what is asked for, as one sentence; "" where it can. Imports no torch.
 
         Parameters
         ----------
         options
-            Its own, checked one by one.
+            Those that it was given, checked one by one.
         before
             Name and options of the links before it in the chain.
         spec

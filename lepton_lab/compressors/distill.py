@@ -51,17 +51,15 @@ class Distill(Compressor):
         self.temperature, self.features = temperature, features
         self.alpha, self.labels = alpha if labels else 1.0, labels
 
-    @classmethod
-    def refuse(cls, options: dict[str, Any], before: list[tuple[str, dict[str, Any]]], spec: Spec) -> str:
+    def refuse(self, options: dict[str, Any], before: list[tuple[str, dict[str, Any]]], spec: Spec) -> str:
         """A student that nobody can make or that would throw away what came before; features of parts of a batch."""
-        made = cls(**options)
-        for name in ("world", "accumulate") if made.features else ():
+        for name in ("world", "accumulate") if self.features else ():
             if (parts := getattr(spec, name)) > 1:
                 return (
                     f"compress={{'distill': {{'features': True}}}}: compares all samples of a batch with each other, "
                     f"and {name}={parts} cuts it into parts; take {name}=1, or leave features out"
                 )
-        student = made.student
+        student = self.student
         link = f"compress={{'distill': {{'student': {student}}}}}"
         if not student:
             return ""
@@ -77,14 +75,12 @@ class Distill(Compressor):
         models = table("model")
         if name not in models:
             return f"{link}: {unknown('model', name, models)}"
-        given: Any = student.get("options", {})
-        if not isinstance(given, dict):
+        choices: Any = student.get("options", {})
+        if not isinstance(choices, dict):
             return f"{link}: options must be pairs of name and value"
-        own = {name: value for name, value in spec.to_dict().items() if name in ("dataset", "epochs", "batch_size")}
-        if str(own["dataset"]).startswith("cell:"):
-            own["dataset"] = "digits"
+        dataset = "digits" if spec.dataset.startswith("cell:") else spec.dataset
         try:
-            type(spec)(**own, model=name, options=given)
+            type(spec)(dataset=dataset, epochs=spec.epochs, batch_size=spec.batch_size, model=name, options=choices)
         except SpecError as error:
             return f"{link}: {str(error).splitlines()[0]}"
         return ""
@@ -95,16 +91,16 @@ class Distill(Compressor):
 
         if not self.student:
             return model
-        scores = _scores(model, work.example)
         maker = table("model")[self.student.get("model", work.spec.model)]
-        taken = {name: value for name, value in self.student.get("options", {}).items() if name in keywords(maker)}
+        options = {name: value for name, value in self.student.get("options", {}).items() if name in keywords(maker)}
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(work.spec.seed)
-            student = maker(work.shape, work.classes, work.vocabulary, **taken)
-        if (answered := _scores(student, work.example)) != scores:
+            student = maker(work.shape, work.classes, work.vocabulary, **options)
+        teaches, answers = (_scores(module, work.example) for module in (model, student))
+        if answers != teaches:
             raise SpecError(
-                f"compress={{'distill': {{'student': {self.student}}}}}: it answers {answered} numbers a sample, and "
-                f"its teacher {scores}; they must tell the same classes apart"
+                f"compress={{'distill': {{'student': {self.student}}}}}: it answers {answers} numbers a sample, and "
+                f"its teacher {teaches}; they must tell the same classes apart"
             )
         return student
 
@@ -163,13 +159,13 @@ class Taught(Objective):
         import torch
 
         with torch.no_grad():
-            taught = self.teacher(self.x)
-        if taught.shape != output.shape:
+            lesson = self.teacher(self.x)
+        if lesson.shape != output.shape:
             raise SpecError(
-                f"compress='distill': the teacher answers {tuple(taught.shape[1:])} numbers a sample, the student "
+                f"compress='distill': the teacher answers {tuple(lesson.shape[1:])} numbers a sample, the student "
                 f"{tuple(output.shape[1:])}; they must tell the same classes apart"
             )
-        value = self._divergence(output, taught, target)
+        value = self._divergence(output, lesson, target)
         if self.alpha < 1:
             value = self.alpha * value + (1 - self.alpha) * self.loss(output, target)
         if self.watched:
@@ -179,21 +175,21 @@ class Taught(Objective):
             value = value + (theirs - ours).square().sum() / len(output)
         return value
 
-    def _divergence(self, output: Tensor, taught: Tensor, target: Tensor) -> Tensor:
+    def _divergence(self, output: Tensor, lesson: Tensor, target: Tensor) -> Tensor:
         """How far the student's answers are from the teacher's."""
         from torch.nn import functional
 
         T = self.temperature
         if self.loss.yes_or_no:
-            ours, theirs = output.float() / T, taught.float() / T
+            ours, theirs = output.float() / T, lesson.float() / T
             least = functional.binary_cross_entropy_with_logits(theirs, theirs.sigmoid())
             return T * T * (functional.binary_cross_entropy_with_logits(ours, theirs.sigmoid()) - least)
         whole = self.alpha < 1 or not self.classes
         shape = target.shape if whole and not target.is_floating_point() else None
         axis = class_axis(output.shape, shape, classes=self.classes, tokens=self.tokens)
         if axis is None:
-            return (output - taught).square().mean()
-        ours, theirs = (part.float().movedim(axis, -1).flatten(0, -2) / T for part in (output, taught))  # (..., K)
+            return (output - lesson).square().mean()
+        ours, theirs = (part.float().movedim(axis, -1).flatten(0, -2) / T for part in (output, lesson))  # (..., K)
         ours, theirs = functional.log_softmax(ours, -1), functional.log_softmax(theirs, -1)
         return T * T * functional.kl_div(ours, theirs, reduction="batchmean", log_target=True)
 
@@ -215,7 +211,7 @@ def _last_inputs(module: nn.Module) -> Callable[[], Tensor]:
     """
     from .layers import weighted
 
-    held: list[Tensor] = []
+    features: list[Tensor] = []
     *_, (_, last) = weighted(module)
-    last.register_forward_pre_hook(lambda _, inputs: held.__setitem__(slice(None), [inputs[0]]))
-    return lambda: held[0]
+    last.register_forward_pre_hook(lambda _, inputs: features.__setitem__(slice(None), [inputs[0]]))
+    return lambda: features[0]

@@ -19,6 +19,7 @@ WIDTH = "is the width that several layers add to"
 SCORES = "gives the model's answers"
 ASTRAY = "feeds code in which its channels can't be followed"
 CONV, LINEAR = nn.modules.conv._ConvNd, nn.Linear
+LAYERS = (nn.Linear, nn.Conv2d, nn.Conv1d)
 MIXING = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.MultiheadAttention)
 """What computes with all of its channels at once, so that fewer of them give other numbers, as they should."""
 CLOSE = 100  # roundings of the largest answer: how far off answers may be that only zeros are taken from
@@ -67,12 +68,12 @@ class Structure:
                 seen.add(names[root])
                 continue
             writers = [dep.target.module for dep, _ in group if graph.is_out_channel_pruning_fn(dep.handler)]
-            written = [names[m] for m in writers if isinstance(m, (nn.Linear, nn.Conv2d, nn.Conv1d)) and m in names]
+            written = [names[m] for m in writers if isinstance(m, LAYERS) and m in names]
             seen.update(written)
             if why := _obstacle(graph, group, writers, len(written), _recurrent(model)):
                 self.left |= dict.fromkeys(written, why)
                 continue
-            attention = next((heads[q] for q in _ends(writers) if q in heads), None)
+            attention = next((heads[q] for q in writers if isinstance(q, nn.Module) and q in heads), None)
             count = len(group[0].idxs)
             width = attention.head_size if attention else 1
             name = names[attention].removesuffix(".") if attention else names[root]
@@ -93,7 +94,7 @@ def _unseen(model: nn.Module, seen: set[str]) -> dict[str, str]:
     reasons = {}
     parts = {f"{name}.out_proj": name for name, m in model.named_modules() if isinstance(m, nn.MultiheadAttention)}
     for name, module in model.named_modules():
-        if isinstance(module, (nn.Linear, nn.Conv2d, nn.Conv1d)) and name not in seen:
+        if isinstance(module, LAYERS) and name not in seen:
             reasons[name] = "is of no use for the outputs, as far as a forward pass shows"
             if name in parts:
                 reasons[name] = f"is cut along with {parts[name]}, of whose width it is"
@@ -102,9 +103,11 @@ def _unseen(model: nn.Module, seen: set[str]) -> dict[str, str]:
 
 def _groups(graph: Any) -> Iterator[tuple[nn.Module, Any]]:
     """Each layer with what leaves along with all of its channels; None where torch-pruning loses track of them."""
-    seen: set[nn.Module] = set()
+    visited: set[nn.Module] = set()
     for layer in list(graph.module2node):
-        pruner = graph.get_pruner_of_module(layer) if isinstance(layer, (CONV, LINEAR)) and layer not in seen else None
+        pruner = (
+            graph.get_pruner_of_module(layer) if isinstance(layer, (CONV, LINEAR)) and layer not in visited else None
+        )
         if pruner is None or pruner.get_out_channels(layer) is None:
             continue
         try:
@@ -113,7 +116,7 @@ def _groups(graph: Any) -> Iterator[tuple[nn.Module, Any]]:
         except (IndexError, RuntimeError, ValueError, TypeError):
             yield layer, None
             continue
-        seen |= {dep.target.module for dep, _ in group if graph.is_out_channel_pruning_fn(dep.handler)}
+        visited |= {dep.target.module for dep, _ in group if graph.is_out_channel_pruning_fn(dep.handler)}
         yield layer, group
 
 
@@ -128,22 +131,18 @@ def _recurrent(model: nn.Module) -> dict[Any, str]:
     return reasons | {p: reasons[module] for module in layers.values() for p in module.parameters()}
 
 
-def _ends(writers: list[Any]) -> list[Any]:
-    return [writer for writer in writers if isinstance(writer, nn.Module)]
-
-
 def _fed(node: Any, recurrent: dict[Any, str]) -> str:
     """The sentence on a recurrent layer that a layer's outputs come to before any other; "" where there is none."""
-    waiting, seen = list(node.outputs), set()
-    while waiting:
-        if (source := waiting.pop()) in seen:
+    queue, visited = list(node.outputs), set()
+    while queue:
+        if (source := queue.pop()) in visited:
             continue
-        seen.add(source)
-        near = [source.module, *(other.module for other in source.inputs)]
-        if reason := next((recurrent[module] for module in near if module in recurrent), ""):
+        visited.add(source)
+        neighbours = [source.module, *(other.module for other in source.inputs)]
+        if reason := next((recurrent[module] for module in neighbours if module in recurrent), ""):
             return reason
         if not isinstance(source.module, (CONV, LINEAR)):
-            waiting += source.outputs
+            queue += source.outputs
     return ""
 
 
@@ -156,7 +155,7 @@ def _obstacle(graph: Any, group: Any, writers: list[Any], written: int, recurren
     if written > 1 and any(isinstance(m, nn.LayerNorm) for m in writers):
         return WIDTH
     readers = [dep.target.module for dep, _ in group if graph.is_in_channel_pruning_fn(dep.handler)]
-    if not any(isinstance(m, (nn.Linear, nn.Conv2d, nn.Conv1d)) for m in readers):
+    if not any(isinstance(m, LAYERS) for m in readers):
         return SCORES
     return ""
 
@@ -189,9 +188,7 @@ def remove(model: nn.Module, example: Tensor, structure: Structure, chosen: dict
     stays, and `structure.left` says why.
     """
     model.zero_grad(set_to_none=True)
-    for name in list(chosen):
-        if not chosen[name]:
-            del chosen[name]
+    chosen = {name: places for name, places in chosen.items() if places}
     whole = copy.deepcopy(model)
     if not (why := _cut(model, structure, chosen, example)):
         return model
@@ -203,7 +200,7 @@ def remove(model: nn.Module, example: Tensor, structure: Structure, chosen: dict
             refused |= dict.fromkeys([name, *written], f"its code can't do without a part of it ({why})")
     structure.left |= refused
     structure.units = [unit for unit in structure.units if unit.name not in refused]
-    rest = {name: idxs for name, idxs in chosen.items() if name not in refused}
+    rest = {name: places for name, places in chosen.items() if name not in refused}
     if why := _cut(whole, Structure(whole, example), rest, example):
         raise SpecError(f"compress='prune': what can be removed part by part can't be removed together ({why})")
     return whole
@@ -221,18 +218,18 @@ def _cut(model: nn.Module, structure: Structure, chosen: dict[str, list[int]], e
     shape = _answers(model, x).shape
     leaving = []
     for unit in structure.units:
-        if gone := [head * unit.width + i for head in chosen.get(unit.name, []) for i in range(unit.width)]:
-            group = graph.get_pruning_group(unit.layer, unit.group[0].dep.handler, gone)
+        if places := [head * unit.width + i for head in chosen.get(unit.name, []) for i in range(unit.width)]:
+            group = graph.get_pruning_group(unit.layer, unit.group[0].dep.handler, places)
             layers = [dep.target.module for dep, _ in group]
             exact = exact and not any(isinstance(m, MIXING) or getattr(m, "groups", 1) > 1 for m in layers)
-            leaving.append((unit, gone))
+            leaving.append((unit, places))
             for dep, idxs in group:
                 _zero(dep.target.module, list(idxs), graph.is_out_channel_pruning_fn(dep.handler))
     before = _answers(model, x)
     exact = exact and torch.equal(before, _answers(model, x))  # not of a model that draws random numbers
     try:
-        for unit, gone in leaving:
-            graph.get_pruning_group(unit.layer, unit.group[0].dep.handler, gone).prune()
+        for unit, places in leaving:
+            graph.get_pruning_group(unit.layer, unit.group[0].dep.handler, places).prune()
         after = _answers(model, x)
     except Exception as error:  # of the user's code
         return " ".join(str(error).split())[:100]
@@ -240,8 +237,8 @@ def _cut(model: nn.Module, structure: Structure, chosen: dict[str, list[int]], e
         return f"outputs became {tuple(after.shape)}, not {tuple(shape)}"
     off = float((after - before).abs().max()) if exact else 0.0
     allowed = CLOSE * torch.finfo(x.dtype if x.is_floating_point() else torch.float32).eps
-    moved = off > allowed * max(1e-3, float(before.abs().max()))
-    return "channels come in another order after it" if moved else ""
+    differs = off > allowed * max(1e-3, float(before.abs().max()))
+    return "channels come in another order after it" if differs else ""
 
 
 def _answers(model: nn.Module, x: Tensor) -> Tensor:

@@ -22,13 +22,14 @@ WHOLE = 127  # int8 numbers run from -127 to 127: without -128, weights are as f
 HOOKED = {WeightNorm: remove_weight_norm, SpectralNorm: remove_spectral_norm, prune.BasePruningMethod: prune.remove}
 """What computes a weight before each forward pass, as torch did before parametrizations; and what puts it in place."""
 MEMORY = 0.99  # of the range of activations that was seen, at each batch
+Layer = nn.Linear | nn.Conv2d
 
 
-def weighted(model: nn.Module) -> Iterator[tuple[str, nn.Linear | nn.Conv2d]]:
+def weighted(model: nn.Module) -> Iterator[tuple[str, Layer]]:
     """Name and layer of each Linear and Conv2d, once."""
     for name, layer in model.named_modules():
         if type(layer) in (nn.Linear, nn.Conv2d):
-            yield name, cast("nn.Linear | nn.Conv2d", layer)
+            yield name, cast("Layer", layer)
 
 
 def shared(model: nn.Module) -> dict[str, str]:
@@ -53,6 +54,40 @@ def replace(model: nn.Module, name: str, layer: nn.Module) -> nn.Module:
         if isinstance(parent, nn.TransformerEncoder):
             parent.use_nested_tensor = False  # the same
     return model
+
+
+def unshared(model: nn.Module) -> tuple[dict[str, Layer], dict[str, str]]:
+    """Linear and Conv2d layers by name; and those that stay, as another module has their weight, with that reason."""
+    left = {name: f"shares its weight with {other}" for name, other in shared(model).items()}
+    return {name: layer for name, layer in weighted(model) if name not in left}, left
+
+
+def thin(layer: Layer, rank: int, bias: bool) -> tuple[Layer, Layer]:
+    """Two layers, one after the other in place of one: from its inputs to `rank` channels, and on to its outputs."""
+    like: dict[str, Any] = {"device": layer.weight.device, "dtype": layer.weight.dtype}
+    if isinstance(layer, nn.Linear):
+        down = nn.Linear(layer.in_features, rank, bias=False, **like)
+        return down, nn.Linear(rank, layer.out_features, bias=bias, **like)
+    names = ("kernel_size", "stride", "padding", "dilation", "padding_mode")
+    same: dict[str, Any] = {name: getattr(layer, name) for name in names}
+    kernel = nn.Conv2d(layer.in_channels, rank, bias=False, **same, **like)
+    return kernel, nn.Conv2d(rank, layer.out_channels, 1, bias=bias, **like)
+
+
+def freeze(model: nn.Module) -> None:
+    """Freeze all parameters; each module remembers, also in a file, which of its own were frozen before."""
+    for module in model.modules():
+        if frozen := [name for name, p in module.named_parameters(recurse=False) if not p.requires_grad]:
+            vars(module)["frozen_before"] = frozen
+    model.requires_grad_(False)
+
+
+def unfreeze(model: nn.Module) -> None:
+    """Let all parameters train but those that were frozen before `freeze`."""
+    model.requires_grad_(True)
+    for module in model.modules():
+        for name in vars(module).pop("frozen_before", []):
+            module.get_parameter(name).requires_grad_(False)
 
 
 def settled(model: nn.Module, kind: type[Masked | Adapted | Rounded]) -> nn.Module:
@@ -117,7 +152,7 @@ class Masked(nn.Module):
 
     mask: Tensor
 
-    def __init__(self, layer: nn.Linear | nn.Conv2d, mask: Tensor) -> None:
+    def __init__(self, layer: Layer, mask: Tensor) -> None:
         super().__init__()
         self.layer = layer
         self.register_buffer("mask", mask)
@@ -140,21 +175,11 @@ class Adapted(nn.Module):
     Hu and others, LoRA, arXiv:2106.09685. `up` starts at zero, so that at first nothing is changed.
     """
 
-    def __init__(self, layer: nn.Linear | nn.Conv2d, rank: int, alpha: float, generator: torch.Generator) -> None:
+    def __init__(self, layer: Layer, rank: int, alpha: float, generator: torch.Generator) -> None:
         super().__init__()
         self.layer = layer.requires_grad_(False)
         self.scale = alpha / rank
-        like: dict[str, Any] = {"device": layer.weight.device, "dtype": layer.weight.dtype}
-        self.down: nn.Linear | nn.Conv2d
-        self.up: nn.Linear | nn.Conv2d
-        if isinstance(layer, nn.Conv2d):
-            names = ("kernel_size", "stride", "padding", "dilation", "padding_mode")
-            same: dict[str, Any] = {name: getattr(layer, name) for name in names}
-            self.down = nn.Conv2d(layer.in_channels, rank, bias=False, **same, **like)
-            self.up = nn.Conv2d(rank, layer.out_channels, 1, bias=False, **like)
-        else:
-            self.down = nn.Linear(layer.in_features, rank, bias=False, **like)  # (R, I)
-            self.up = nn.Linear(rank, layer.out_features, bias=False, **like)  # (O, R)
+        self.down, self.up = thin(layer, rank, bias=False)  # weights (R, I) and (O, R)
         with torch.no_grad():
             drawn = torch.randn(self.down.weight.shape, generator=generator)
             self.down.weight.copy_(drawn * self.down.weight[0].numel() ** -0.5)
@@ -184,7 +209,7 @@ class Rounded(nn.Module):
     low: Tensor
     high: Tensor
 
-    def __init__(self, layer: nn.Linear | nn.Conv2d) -> None:
+    def __init__(self, layer: Layer) -> None:
         super().__init__()
         self.layer = layer
         self.register_buffer("low", torch.zeros(()))

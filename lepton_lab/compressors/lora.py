@@ -46,36 +46,37 @@ class Lora(Compressor):
         """Everything frozen, and an adapter beside each layer."""
         import torch
 
-        from .layers import Adapted, replace, shared, weighted
+        from .layers import Adapted, freeze, replace, unshared
 
-        left = {name: f"shares its weight with {other}" for name, other in shared(model).items()}
         bodies = dict(foreign(model, PRETRAINED))
-        model.requires_grad_(False)
+        layers, left = unshared(model)
+        freeze(model)
         generator = torch.Generator().manual_seed(work.spec.seed)
-        for name, layer in list(weighted(model)):
-            if name in left or any(name.startswith(f"{body}.") for body in bodies):
+        for name, layer in layers.items():
+            if name.startswith(tuple(f"{body}." for body in bodies)):
                 continue
             if getattr(layer, "groups", 1) > 1:
                 left[name] = "a convolution in groups"
-                continue
-            model = replace(model, name, Adapted(layer, self.rank, self.alpha, generator))
+            else:
+                model = replace(model, name, Adapted(layer, self.rank, self.alpha, generator))
         for name, body in bodies.items():
             replace(model, name, by_peft(body, self.rank, self.alpha, work.spec.seed))
         trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
         if not trained:
             raise SpecError("compress='lora': the model has no Linear or Conv2d layer of its own to adapt")
-        self.told = {"trained": trained, "left": left}
+        self.notes = {"trained": trained, "left": left}
         return model
 
     def finish(self, model: nn.Module) -> nn.Module:
-        """The layers themselves with what was learned in them, free to train again; or as it is, if not to merge."""
-        from .layers import Adapted, replace, settled
+        """The layers themselves with what was learned in them, unless not to merge; what was frozen before is again."""
+        from .layers import Adapted, replace, settled, unfreeze
 
         if self.merge:
             model = settled(model, Adapted)
             for name, body in list(foreign(model, ADAPTED)):
                 replace(model, name, body.merge_and_unload())
-        return model.requires_grad_(True)
+        unfreeze(model)
+        return model
 
 
 def foreign(model: nn.Module, kind: str) -> Iterator[tuple[str, Any]]:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from ..spec import Spec
+    from .layers import Layer
 
 
 class LowRank(Compressor):
@@ -36,8 +37,7 @@ class LowRank(Compressor):
         super().__init__(epochs=epochs)
         self.rank, self.energy = rank, energy  # fraction of the full rank; or of the sum of squares to keep, if above 0
 
-    @classmethod
-    def refuse(cls, options: dict[str, Any], before: list[tuple[str, dict[str, Any]]], spec: Spec) -> str:
+    def refuse(self, options: dict[str, Any], before: list[tuple[str, dict[str, Any]]], spec: Spec) -> str:
         """Two ways at once to say how much is kept."""
         if options.get("energy") and "rank" in options:
             return (
@@ -48,30 +48,25 @@ class LowRank(Compressor):
 
     def apply(self, model: nn.Module, work: Work) -> nn.Module:
         """Two layers in place of each that gains by it."""
-        from torch import nn
+        from .layers import replace, unshared
 
-        from .layers import replace, shared, weighted
-
-        ranks, left = {}, {name: f"shares its weight with {other}" for name, other in shared(model).items()}
-        for name, layer in list(weighted(model)):
-            if name in left:
-                continue
-            if isinstance(layer, nn.Conv2d) and layer.groups > 1:
-                left[name] = "a convolution in groups"
-                continue
+        ranks = {}
+        layers, left = unshared(model)
+        for name, layer in layers.items():
             matrix = layer.weight.detach().flatten(1)  # (O, I)
-            m, n = matrix.shape
-            rank = self._rank(matrix)
-            if rank * (m + n) >= m * n:
+            (m, n), rank = matrix.shape, self._rank(matrix)
+            if getattr(layer, "groups", 1) > 1:
+                left[name] = "a convolution in groups"
+            elif rank * (m + n) >= m * n:
                 left[name] = f"rank {rank} saves nothing of {m} x {n}: below {-(-m * n // (m + n))} it would"
-                continue
-            ranks[name] = rank
-            model = replace(model, name, _pair(layer, rank, work.rehearsal))
+            else:
+                ranks[name] = rank
+                model = replace(model, name, _pair(layer, rank, work.rehearsal))
         if not ranks:
-            asked = f"'energy': {self.energy}" if self.energy else f"'rank': {self.rank}"
+            option = f"'energy': {self.energy}" if self.energy else f"'rank': {self.rank}"
             why = "; ".join(f"{name}: {reason}" for name, reason in left.items()) or "it has no Linear or Conv2d layer"
-            raise SpecError(f"compress={{'low_rank': {{{asked}}}}}: saves nothing in any layer ({why}); take less")
-        self.told = {"ranks": ranks, "left": left}
+            raise SpecError(f"compress={{'low_rank': {{{option}}}}}: saves nothing in any layer ({why}); take less")
+        self.notes = {"ranks": ranks, "left": left}
         return model
 
     def _rank(self, matrix: Tensor) -> int:
@@ -83,24 +78,16 @@ class LowRank(Compressor):
         return int((energy < self.energy * energy[-1]).sum()) + 1
 
 
-def _pair(layer: nn.Linear | nn.Conv2d, rank: int, rehearsal: bool) -> nn.Module:
+def _pair(layer: Layer, rank: int, rehearsal: bool) -> nn.Module:
     """The thin layers whose product is nearest to a layer's matrix (Eckart and Young, 1936)."""
     import torch
     from torch import nn
 
-    weight = layer.weight.detach()
-    like: dict[str, Any] = {"dtype": weight.dtype}
-    first: nn.Linear | nn.Conv2d
-    if isinstance(layer, nn.Conv2d):
-        names = ("kernel_size", "stride", "padding", "dilation", "padding_mode")
-        same: dict[str, Any] = {name: getattr(layer, name) for name in names}
-        first = nn.Conv2d(layer.in_channels, rank, bias=False, **same, **like)
-        second: nn.Linear | nn.Conv2d = nn.Conv2d(rank, layer.out_channels, 1, bias=layer.bias is not None, **like)
-    else:
-        first = nn.Linear(layer.in_features, rank, bias=False, **like)
-        second = nn.Linear(rank, layer.out_features, bias=layer.bias is not None, **like)
+    from .layers import thin
+
+    first, second = thin(layer, rank, layer.bias is not None)
     if not rehearsal:
-        u, s, v = torch.linalg.svd(weight.flatten(1).double(), full_matrices=False)
+        u, s, v = torch.linalg.svd(layer.weight.detach().flatten(1).double(), full_matrices=False)
         root = s[:rank].sqrt()  # shared out evenly, so that both train alike
         with torch.no_grad():
             first.weight.copy_((root[:, None] * v[:rank]).view_as(first.weight))

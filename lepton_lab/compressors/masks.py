@@ -36,8 +36,7 @@ class Mask(Compressor):
         super().__init__(epochs=epochs)
         self.ratio, self.pattern = ratio, pattern  # fraction of each layer's weights; or N:M, N that stay of M
 
-    @classmethod
-    def refuse(cls, options: dict[str, Any], before: list[tuple[str, dict[str, Any]]], spec: Spec) -> str:
+    def refuse(self, options: dict[str, Any], before: list[tuple[str, dict[str, Any]]], spec: Spec) -> str:
         """A pattern that is none, or a ratio that it can't have."""
         pattern = options.get("pattern", "unstructured")
         if pattern == "unstructured":
@@ -63,38 +62,37 @@ class Mask(Compressor):
 
     def apply(self, model: nn.Module, work: Work) -> nn.Module:
         """Each layer behind a mask, chosen by the size of its weights."""
-        from .layers import Masked, replace, shared, weighted
+        from .layers import Masked, replace, unshared
 
-        left = {name: f"shares its weight with {other}" for name, other in shared(model).items()}
-        chosen = {name: layer for name, layer in weighted(model) if name not in left}
-        if not chosen:
+        layers, left = unshared(model)
+        if not layers:
             raise SpecError("compress='mask': the model has no Linear or Conv2d layer of its own to mask")
-        zeros = total = 0
-        for name, layer in chosen.items():
-            mask, why = self._mask(layer.weight.detach())
-            if why:
-                left[name] = why
-            zeros, total = zeros + int((mask == 0).sum()), total + mask.numel()
-            model = replace(model, name, Masked(layer, mask))
-        self.told = {"label": LABEL, "zeros": zeros / total, "left": left}
+        zeros = 0
+        for name, layer in layers.items():
+            mask = self._mask(layer.weight.detach())
+            if isinstance(mask, str):
+                left[name] = mask
+            else:
+                zeros += int((mask == 0).sum())
+                model = replace(model, name, Masked(layer, mask))
+        weights = sum(layer.weight.numel() for layer in layers.values())
+        self.notes = {"label": LABEL, "zeros": zeros / weights, "left": left}
         return model
 
-    def _mask(self, weight: Tensor) -> tuple[Tensor, str]:
-        """Ones where a weight stays, and why there are no zeros, if so."""
+    def _mask(self, weight: Tensor) -> Tensor | str:
+        """Ones where a weight stays, else zeros; or why there can be none."""
         import torch
 
-        mask = torch.ones_like(weight)
         if self.pattern == "unstructured":
-            gone = round(self.ratio * weight.numel())
-            mask.view(-1)[weight.abs().flatten().argsort(stable=True)[:gone]] = 0
-            return mask, ""
+            smallest = weight.abs().flatten().argsort(stable=True)[: round(self.ratio * weight.numel())]
+            return torch.ones_like(weight).flatten().index_fill_(0, smallest, 0).view_as(weight)
         stay, of = (int(number) for number in self.pattern.split(":"))
         rows = weight.abs().flatten(1)  # (O, I): the pattern lies along the inputs
         if rows.shape[1] % of:
-            return mask, f"{self.pattern} needs inputs that {of} divides, not {rows.shape[1]}"
+            return f"{self.pattern} needs inputs that {of} divides, not {rows.shape[1]}"
         groups = rows.unflatten(1, (-1, of))  # (O, I / M, M)
-        order = groups.argsort(dim=2, stable=True)[..., : of - stay]
-        return torch.ones_like(groups).scatter_(2, order, 0).view_as(weight), ""
+        smallest = groups.argsort(dim=2, stable=True)[..., : of - stay]
+        return torch.ones_like(groups).scatter_(2, smallest, 0).view_as(weight)
 
     def finish(self, model: nn.Module) -> nn.Module:
         """The layers themselves, with zeros for good."""

@@ -56,24 +56,17 @@ class Prune(Compressor):
     ) -> None:
         super().__init__(epochs=epochs)
         self.ratio, self.importance, self.scope = ratio, importance, scope
-        self.ratios, self.times = dict(ratios), rounds  # fractions of single layers, by name, in place of `ratio`
+        self.ratios, self.rounds = dict(ratios), rounds  # fractions of single layers, by name, in place of `ratio`
 
-    @property
-    def rounds(self) -> int:
-        """Gradual if more than one."""
-        return self.times
-
-    @classmethod
-    def refuse(cls, options: dict[str, Any], before: list[tuple[str, dict[str, Any]]], spec: Spec) -> str:
+    def refuse(self, options: dict[str, Any], before: list[tuple[str, dict[str, Any]]], spec: Spec) -> str:
         """More rounds than epochs, or two ways to say how much of a layer goes."""
-        made = cls(**options)
-        epochs = spec.epochs if made.epochs is None else made.epochs
-        if made.times > 1 and epochs < made.times:
+        epochs = spec.epochs if self.epochs is None else self.epochs
+        if self.rounds > 1 and epochs < self.rounds:
             return (
-                f"compress={{'prune': {{'rounds': {made.times}}}}}: each round is followed by an epoch at least, and "
+                f"compress={{'prune': {{'rounds': {self.rounds}}}}}: each round is followed by an epoch at least, and "
                 f"there are {epochs}; take rounds={max(epochs, 1)}, or more epochs"
             )
-        if made.ratios and made.scope == "global":
+        if self.ratios and self.scope == "global":
             return "compress={'prune': {'scope': 'global'}}: leaves no say in single layers; leave ratios out"
         return ""
 
@@ -83,21 +76,21 @@ class Prune(Compressor):
         from .groups import Structure, remove
 
         structure = Structure(model, work.example)
-        self._named(structure)
+        self._check_names(structure)
         for unit in structure.units:
             unit.score = self._score(unit, structure, model, work)
-        counts = self._kept(structure, model, work)
-        chosen = {
+        counts = self._counts(structure, work)
+        removed = {
             unit.name: sorted(unit.score.argsort(stable=True)[: unit.count - counts[unit.name]].tolist())
             for unit in structure.units
         }
-        model = remove(model, work.example, structure, chosen)
-        self._named(structure)  # again: what the model's own code can't do without is known only now
+        model = remove(model, work.example, structure, removed)
+        self._check_names(structure)  # again: what the model's own code can't do without is known only now
         widths = {unit.name: [unit.count, counts[unit.name]] for unit in structure.units}
-        self.told = {"kept": widths, "left": structure.left}
+        self.notes = {"kept": widths, "left": structure.left}
         return model
 
-    def _named(self, structure: Structure) -> None:
+    def _check_names(self, structure: Structure) -> None:
         """Refuse layers that are not there, or can't be pruned."""
         names = [unit.name for unit in structure.units]
         for name in self.ratios:
@@ -110,28 +103,30 @@ class Prune(Compressor):
             why = "; ".join(f"{name}: {reason}" for name, reason in structure.left.items()) or "it has no such layer"
             raise SpecError(f"compress='prune': the model has nothing that can be removed ({why})")
 
-    def _kept(self, structure: Structure, model: nn.Module, work: Work) -> dict[str, int]:
+    def _counts(self, structure: Structure, work: Work) -> dict[str, int]:
         """How many of each unit stay after this round."""
         from .groups import Structure
 
         counts = {unit.name: unit.count for unit in structure.units}
-        if self.times > 1 and work.before is not None:
+        if self.rounds > 1 and work.before is not None:
             counts |= {u.name: u.count for u in Structure(work.before(), work.example).units if u.name in counts}
-        done = 1 - (1 - work.round / self.times) ** 3
-        if self.scope == "layer":
-            shares = {name: self.ratios.get(name, 0.0 if self.ratios else self.ratio) for name in counts}
-            return {u.name: min(u.count, _rest(counts[u.name], shares[u.name] * done)) for u in structure.units}
-        widths = {unit.name: unit.width for unit in structure.units}
-        gone = sum(n * widths[name] for name, n in counts.items()) * self.ratio * done
-        gone -= sum((counts[u.name] - u.count) * u.width for u in structure.units)
-        ranked = sorted((float(s), u.name) for u in structure.units for s in u.score / u.score.mean().clamp(min=1e-12))
+        progress = 1 - (1 - work.round / self.rounds) ** 3
         left = {unit.name: unit.count for unit in structure.units}
+        if self.scope == "layer":
+            for name, count in left.items():
+                ratio = self.ratios.get(name, 0.0 if self.ratios else self.ratio)
+                left[name] = min(count, max(1, round(counts[name] * (1 - ratio * progress))))
+            return left
+        widths = {unit.name: unit.width for unit in structure.units}
+        surplus = sum(n * widths[name] for name, n in counts.items()) * self.ratio * progress
+        surplus -= sum((counts[name] - count) * widths[name] for name, count in left.items())
+        ranked = sorted((float(s), u.name) for u in structure.units for s in u.score / u.score.mean().clamp(min=1e-12))
         for _, name in ranked:
-            if gone < widths[name] / 2:
+            if surplus < widths[name] / 2:
                 break
             if left[name] > max(1, round(LEAST * counts[name])):
                 left[name] -= 1
-                gone -= widths[name]
+                surplus -= widths[name]
         return left
 
     def _score(self, unit: Unit, structure: Structure, model: nn.Module, work: Work) -> Tensor:
@@ -150,11 +145,6 @@ class Prune(Compressor):
                 _gradients(model, work)
             scorer = tp.importance.GroupTaylorImportance(normalizer=None)
         return scorer(unit.group).float().view(unit.count, unit.width).mean(1)
-
-
-def _rest(count: int, ratio: float) -> int:
-    """What stays of so many, at least one."""
-    return max(1, round(count * (1 - ratio)))
 
 
 def _gradients(model: nn.Module, work: Work) -> None:

@@ -53,28 +53,22 @@ class Quantize(Compressor):
         self.calibration = calibration if self.scheme == STATIC else 0  # training samples that ranges are measured on
         self.keep, self.aware = list(keep), aware  # layers that stay in float; whether to train with rounding
         self.keeps_zeros = not aware  # zero is a number of every scheme, and training moves it
-
-    @property
-    def trains(self) -> bool:
-        """Only if it is to be aware of the rounding."""
-        return self.aware
+        self.trains = aware
 
     def bears(self, after: Compressor) -> str:
         """Nothing comes after it."""
         return "quantize must be the last link, since what comes after it would change its numbers"
 
-    @classmethod
-    def refuse(cls, options: dict[str, Any], before: list[tuple[str, dict[str, Any]]], spec: Spec) -> str:
+    def refuse(self, options: dict[str, Any], before: list[tuple[str, dict[str, Any]]], spec: Spec) -> str:
         """Options that the scheme has no use for."""
-        made = cls(**options)
         link = f"compress={{'quantize': {options}}}"
-        if made.scheme == STATIC and not made.calibration:
+        if self.scheme == STATIC and not self.calibration:
             return f"{link}: int8_static measures ranges on training samples; give calibration=256, or int8_dynamic"
-        if made.keep and made.scheme not in (STATIC, DYNAMIC):
-            return f"{link}: keep names layers that int8 leaves in floats, and {made.scheme} computes in floats anyway"
-        if made.aware and made.scheme != STATIC:
-            return f"{link}: aware=True trains for int8_static, whose rounding is known; leave it out for {made.scheme}"
-        if made.epochs and not made.aware:
+        if self.keep and self.scheme not in (STATIC, DYNAMIC):
+            return f"{link}: keep names layers that int8 leaves in floats, and {self.scheme} computes in floats anyway"
+        if self.aware and self.scheme != STATIC:
+            return f"{link}: aware=True trains for int8_static, whose rounding is known; leave it out for {self.scheme}"
+        if self.epochs and not self.aware:
             return f"{link}: nothing is trained unless aware=True; leave epochs out"
         return ""
 
@@ -84,18 +78,17 @@ class Quantize(Compressor):
             needs(f"scheme={self.scheme!r}", "onnxruntime", "onnx", "onnxscript")
         import torch
 
-        from .layers import Rounded, replace, shared, weighted
+        from .layers import Rounded, replace, unshared, weighted
 
         names = [name for name, _ in weighted(model)]
         for name in self.keep:
             if name not in names:
                 raise SpecError(f"compress={{'quantize': {{'keep': [{name!r}]}}}}: {unknown('layer', name, names)}")
-        self.told = {"scheme": self.scheme, "keep": self.keep}
+        self.notes = {"scheme": self.scheme, "keep": self.keep}
         if not self.aware:
             return model
-        left = shared(model)
-        for name, layer in list(weighted(model)):
-            if name not in left and name not in self.keep:
+        for name, layer in unshared(model)[0].items():
+            if name not in self.keep:
                 model = replace(model, name, Rounded(layer))
         if work.draw is not None:
             with torch.no_grad():

@@ -105,7 +105,7 @@ class Chain:
             before = parameters(module)
             module = compressor.apply(module, work)
             counts = {"parameters_before": before, "parameters": parameters(module)}
-            self._note(item, "begins", options=item.options, epochs=item.epochs, **counts, **compressor.told)
+            self._note(item, "begins", options=item.options, epochs=item.epochs, **counts, **compressor.notes)
             return module
 
         epoch = sum(other.epochs for other in self.rounds[: item.number])

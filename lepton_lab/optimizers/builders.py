@@ -61,9 +61,7 @@ def sgd(params: Params, spec: Spec) -> Optimizer:
 
     w -= lr * g (Robbins and Monro, 1951). weight_decay is L2.
     """
-    import torch
-
-    return torch.optim.SGD(params, spec.lr, weight_decay=spec.weight_decay, fused=_real(params))
+    return _built("SGD", params, spec, fusible=True)
 
 
 @traits(additive=True, full_batch=True)
@@ -83,9 +81,7 @@ def momentum(params: Params, spec: Spec) -> Optimizer:
 
     b = momentum * b + g; w -= lr * b (Polyak, 1964). weight_decay is L2.
     """
-    import torch
-
-    return torch.optim.SGD(params, spec.lr, momentum=spec.momentum, weight_decay=spec.weight_decay, fused=_real(params))
+    return _built("SGD", params, spec, fusible=True, momentum=spec.momentum)
 
 
 @traits(additive=True, momentum=True, needs_momentum=True)
@@ -95,11 +91,7 @@ def nesterov(params: Params, spec: Spec) -> Optimizer:
 
     b = momentum * b + g; w -= lr * (g + momentum * b) (Sutskever and others, ICML 2013). weight_decay is L2.
     """
-    import torch
-
-    return torch.optim.SGD(
-        params, spec.lr, momentum=spec.momentum, nesterov=True, weight_decay=spec.weight_decay, fused=_real(params)
-    )
+    return _built("SGD", params, spec, fusible=True, momentum=spec.momentum, nesterov=True)
 
 
 def adam(params: Params, spec: Spec) -> Optimizer:
@@ -109,9 +101,7 @@ def adam(params: Params, spec: Spec) -> Optimizer:
     m = 0.9 m + 0.1 g; v = 0.999 v + 0.001 g^2; w -= lr * m / (1 - 0.9^t) / (sqrt(v / (1 - 0.999^t)) + 1e-8)
     (Kingma and Ba, ICLR 2015). weight_decay is L2, thus part of g.
     """
-    import torch
-
-    return torch.optim.Adam(params, spec.lr, weight_decay=spec.weight_decay, fused=_real(params))
+    return _built("Adam", params, spec, fusible=True)
 
 
 def adamw(params: Params, spec: Spec) -> Optimizer:
@@ -120,9 +110,7 @@ def adamw(params: Params, spec: Spec) -> Optimizer:
 
     As `adam`, but weight decay leaves g alone: w -= lr * weight_decay * w (Loshchilov and Hutter, ICLR 2019).
     """
-    import torch
-
-    return torch.optim.AdamW(params, spec.lr, weight_decay=spec.weight_decay, fused=_real(params))
+    return _built("AdamW", params, spec, fusible=True)
 
 
 def rmsprop(params: Params, spec: Spec) -> Optimizer:
@@ -132,9 +120,7 @@ def rmsprop(params: Params, spec: Spec) -> Optimizer:
     v = 0.99 v + 0.01 g^2; w -= lr * g / (sqrt(v) + 1e-8) (Tieleman and Hinton, lecture 6.5, 2012). No momentum.
     weight_decay is L2.
     """
-    import torch
-
-    return torch.optim.RMSprop(params, spec.lr, weight_decay=spec.weight_decay)
+    return _built("RMSprop", params, spec)
 
 
 def adamax(params: Params, spec: Spec) -> Optimizer:
@@ -144,9 +130,7 @@ def adamax(params: Params, spec: Spec) -> Optimizer:
     m = 0.9 m + 0.1 g; u = max(0.999 u, |g| + 1e-8); w -= lr / (1 - 0.9^t) * m / u (Kingma and Ba, ICLR 2015).
     weight_decay is L2.
     """
-    import torch
-
-    return torch.optim.Adamax(params, spec.lr, weight_decay=spec.weight_decay)
+    return _built("Adamax", params, spec)
 
 
 def adagrad(params: Params, spec: Spec) -> Optimizer:
@@ -155,9 +139,7 @@ def adagrad(params: Params, spec: Spec) -> Optimizer:
 
     s += g^2; w -= lr * g / (sqrt(s) + 1e-10) (Duchi, Hazan and Singer, JMLR 2011). weight_decay is L2.
     """
-    import torch
-
-    return torch.optim.Adagrad(params, spec.lr, weight_decay=spec.weight_decay, fused=_real(params))
+    return _built("Adagrad", params, spec, fusible=True)
 
 
 def nadam(params: Params, spec: Spec) -> Optimizer:
@@ -167,9 +149,7 @@ def nadam(params: Params, spec: Spec) -> Optimizer:
     As `adam`, with m looked ahead by a step and a decay that grows with t (Dozat, ICLR workshop, 2016). weight_decay
     is L2.
     """
-    import torch
-
-    return torch.optim.NAdam(params, spec.lr, weight_decay=spec.weight_decay)
+    return _built("NAdam", params, spec)
 
 
 @traits(momentum=True, whole_matrices=True)
@@ -186,9 +166,13 @@ def muon(params: Params, spec: Spec) -> Optimizer:
     return Muon(matrices, rest, lr=spec.lr, momentum=spec.momentum, weight_decay=spec.weight_decay)
 
 
-def _real(params: Params) -> bool:
-    """Whether fused kernels can update all parameters."""
-    return all(p.is_floating_point() for p in params)
+def _built(kind: str, params: Params, spec: Spec, fusible: bool = False, **options: Any) -> Optimizer:
+    """One of torch's optimizers, by name; if it is `fusible`, by the fused kernel where that can update all weights."""
+    import torch
+
+    if fusible:
+        options["fused"] = all(p.is_floating_point() for p in params)
+    return getattr(torch.optim, kind)(params, spec.lr, weight_decay=spec.weight_decay, **options)
 
 
 OPTIMIZERS: dict[str, Callable[[Params, Spec], Optimizer]] = {

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..spec import Spec
+from .base import Step
 from .group import Group
 
 if TYPE_CHECKING:
@@ -36,7 +37,6 @@ class Asynchronous(Group):
         self.staleness = staleness
         self.ages: Counter[int] = Counter()
         """Gradients by their age: updates of other ranks between the read of the parameters and the write."""
-        self._begun = False
 
     def start(self, rank: int, world: int, rendezvous: Path, device: torch.device) -> torch.device:
         """Join the process group; commands are announced as many steps ahead as ranks can be apart."""
@@ -46,12 +46,11 @@ class Asynchronous(Group):
         self.lead = self.staleness + 1
         return device
 
-    def step(self, batches: Iterable[Batch], count: int, loss: Loss, clip: float) -> tuple[Tensor, Tensor | None, int]:
+    def step(self, batches: Iterable[Batch], count: int, loss: Loss, clip: float) -> Step:
         """One step at this rank's own pace; before the first, all wait until each has what it goes on from."""
-        if not self._begun and self.world > 1:
+        if self._first and self.world > 1:
             self.barrier()
             self._begin()
-        self._begun = True
         return super().step(batches, count, loss, clip)
 
     def step_total(self, values: Tensor) -> Tensor:

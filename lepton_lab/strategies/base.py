@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple, TypeAlias
 
 from pydantic import Field
 
 from ..losses import Objective
 from ..spec import Spec
+from .work import Cost, Workload
 
 if TYPE_CHECKING:
     import torch
@@ -18,7 +19,19 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
 
     from ..losses import Batch, Loss
-    from .work import Cost, Workload
+
+MakeOptimizer: TypeAlias = "Callable[[list[nn.Parameter]], Optimizer]"
+HOLDINGS = ("batch", "parameters", "gradients", "optimizer")  # what ranks hold
+
+
+class Step(NamedTuple):
+    """What a rank computed in one optimizer step; tensors on the device, since reading them would wait for it."""
+
+    loss: Tensor
+    """Mean over this rank's samples."""
+    counts: Tensor | None
+    """Sums over them of what the objective counts, (M,); None where nothing has a meaning."""
+    samples: int
 
 
 class Single:
@@ -44,6 +57,8 @@ class Single:
     """Whether its ranks can compute on GPUs."""
     trains_any_module = True
     """Whether it splits no layer and no chain of layers, so that it trains whatever module a compressor makes."""
+    split: ClassVar[Collection[str]] = ()
+    """Which of HOLDINGS ranks hold a slice of, one of as many as there are ranks; the others each holds whole."""
 
     def __init__(self, spec: Spec, *, threads: Annotated[int, Field(ge=0)] = 0) -> None:
         self.spec = spec
@@ -91,8 +106,8 @@ class Single:
         """
 
     def holds(self, rank: int, world: int) -> dict[str, tuple[float, float]]:
-        """What part of each a rank holds, as beginning and end between 0 and 1; computes nothing."""
-        return dict.fromkeys(("batch", "parameters", "gradients", "optimizer"), (0.0, 1.0))
+        """What a rank holds of each of HOLDINGS, as beginning and end between 0 and 1; computes nothing."""
+        return {part: piece(rank, world) if part in self.split else (0.0, 1.0) for part in HOLDINGS}
 
     def start(self, rank: int, world: int, rendezvous: Path, device: torch.device) -> torch.device:
         """Join the other ranks through the file `rendezvous`; returns the device that this rank computes on."""
@@ -103,9 +118,7 @@ class Single:
         """This rank's part of a global batch, given as sample indices (B,) -> (B / world,)."""
         return indices
 
-    def setup(
-        self, model: nn.Module, make_optimizer: Callable[[list[nn.Parameter]], Optimizer]
-    ) -> tuple[nn.Module, Optimizer]:
+    def setup(self, model: nn.Module, make_optimizer: MakeOptimizer) -> tuple[nn.Module, Optimizer]:
         """Place the model and make its optimizer; returns what the loop trains."""
         import torch
 
@@ -116,21 +129,13 @@ class Single:
         self.parameters = [p for p in self.module.parameters() if p.requires_grad]
         self.optimizer = make_optimizer(self.parameters)
         self._first = True  # whether no step was made yet
-        self.scaler = torch.amp.GradScaler(self.device.type) if self.spec.precision == "fp16" else None
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.spec.precision == "fp16")
         if self.spec.compile:
             self.model = torch.compile(self.model)
         return self.model, self.optimizer
 
-    def step(self, batches: Iterable[Batch], count: int, loss: Loss, clip: float) -> tuple[Tensor, Tensor | None, int]:
-        """
-        One optimizer step over `count` micro-batches whose shares make up the whole batch.
-
-        Returns
-        -------
-        tuple
-            Mean loss over this rank's samples, sums over them of what the objective counts (M,), or None (tensors on
-            the device: reading them is left to others, since it would wait for the device), and their number.
-        """
+    def step(self, batches: Iterable[Batch], count: int, loss: Loss, clip: float) -> Step:
+        """One optimizer step over `count` micro-batches whose shares make up the whole batch."""
         for parameter in self.parameters:
             parameter.grad = None
         objective = loss if isinstance(loss, Objective) else Objective()
@@ -138,11 +143,11 @@ class Single:
         sums: Tensor | None = None
         samples = 0
         for i, (x, y, share) in enumerate(batches, 1):
-            with self._last_of_step() if i == count else self._before_last():
+            with contextlib.nullcontext() if i == count else self._before_last():
                 with self.autocast():
                     output = self.model(x)
                     value = loss(output, y)
-                self._backward(value if share == 1.0 else value * share)
+                self.scaler.scale(value if share == 1.0 else value * share).backward()
             # A rank without a sample in the last, short batch has borrowed one, whose share is nothing.
             n = len(y) if share else 0
             value, counts = value.detach(), objective.counts(output, y)
@@ -153,7 +158,8 @@ class Single:
                 value, counts = (value, counts) if total is None else (total + value, _sum(sums, counts))
             total, sums, samples = value, counts, samples + n
         self._update(clip)
-        return total if count == 1 else total / max(samples, 1), sums, samples
+        self._first = False
+        return Step(total if count == 1 else total / max(samples, 1), sums, samples)
 
     def total(self, values: Tensor) -> Tensor:
         """Sum over the parts of the batch of values that each rank holds for its own; all ranks wait for each other."""
@@ -197,12 +203,11 @@ class Single:
 
     def local_state(self) -> dict[str, Any]:
         """What only this rank has and another strategy has no use for; needed for a bit-exact resume."""
-        return {"scaler": self.scaler.state_dict()} if self.scaler else {}
+        return {"scaler": self.scaler.state_dict()}
 
     def load_local_state(self, state: dict[str, Any]) -> None:
         """Take up what `local_state` gave on this rank, under the same strategy and world."""
-        if self.scaler:
-            self.scaler.load_state_dict(state["scaler"])
+        self.scaler.load_state_dict(state.get("scaler", {}))
 
     def report(self) -> dict[str, Any]:
         """Figures of its own, for each system event of this rank and a note at the end; asked by another thread."""
@@ -213,11 +218,7 @@ class Single:
         return work.replica(1, "one process holds and computes all")
 
     def _place(self, model: nn.Module) -> nn.Module:
-        import torch
-
-        if takes_channels_last(model):
-            model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        return model.to(self.device)
+        return channels_last(model).to(self.device)
 
     def _wrap(self, model: nn.Module) -> nn.Module:
         return model
@@ -226,30 +227,24 @@ class Single:
         """Around each micro-batch but a step's last: gradients stay on the rank."""
         return contextlib.nullcontext()
 
-    def _last_of_step(self) -> contextlib.AbstractContextManager[Any]:
-        return contextlib.nullcontext()
-
-    def _backward(self, loss: Tensor) -> None:
-        (self.scaler.scale(loss) if self.scaler else loss).backward()
-
     def _update(self, clip: float) -> None:
         if self._first:
-            self._first = False
             unfuse_if_sparse(self.optimizer)
         if clip:
-            if self.scaler:
-                self.scaler.unscale_(self.optimizer)
+            self.scaler.unscale_(self.optimizer)
             self._clip(clip)
-        if self.scaler:
-            self.scaler.step(self.optimizer)
-            self.scaler.update()
-        else:
-            self.optimizer.step()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
 
     def _clip(self, clip: float) -> None:
         import torch
 
         torch.nn.utils.clip_grad_norm_(self.parameters, clip)
+
+
+def piece(place: int, count: int) -> tuple[float, float]:
+    """Beginning and end of one of `count` equal pieces, as fractions of the whole."""
+    return place / count, (place + 1) / count
 
 
 def split_like(parameter: Any, value: Any) -> Any:
@@ -289,6 +284,13 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     model.train()
     for module in frozen:
         module.training = False
+
+
+def channels_last(model: nn.Module) -> nn.Module:
+    """A model with its kernels in channels_last, if it takes that; else as it is."""
+    import torch
+
+    return model.to(memory_format=torch.channels_last) if takes_channels_last(model) else model  # type: ignore[call-overload]
 
 
 def takes_channels_last(model: nn.Module) -> bool:

@@ -27,28 +27,6 @@ WHOLE = 10  # first steps, whose gradients PowerSGD sends whole: they are large,
 GAIN = 2  # times that PowerSGD must make a gradient smaller to be worth its while
 
 
-class Half:
-    """
-    Gradients are sent and summed as 16-bit numbers: half the bytes.
-
-    By torch's own hooks; DDP refuses to take the one for bfloat16 on CPU, though gloo sums bfloat16 there.
-    """
-
-    def __init__(self, hook: Callable[[Any, dist.GradBucket], Future[Tensor]]) -> None:
-        self.hook = hook
-
-    def __call__(self, bucket: dist.GradBucket) -> Future[Tensor]:
-        """The bucket (N,) with its mean, to rounding."""
-        return self.hook(None, bucket)
-
-    def state(self) -> dict[str, Any]:
-        """Nothing is remembered."""
-        return {}
-
-    def load_state(self, state: dict[str, Any]) -> None:
-        """Nothing was remembered."""
-
-
 class Feedback:
     """
     What lossy compression of gradients shares: what it left out on this rank is added to the next step's gradient.
@@ -63,12 +41,15 @@ class Feedback:
         Whose gradients are compressed.
     """
 
+    remembered: tuple[str, ...] = ("left",)
+    """Attributes that a checkpoint holds: numbers, and tensors by name of parameter."""
+
     def __init__(self, model: nn.Module) -> None:
         self.names: dict[Any, str] = {parameter: name for name, parameter in model.named_parameters()}
         self.left: dict[str, Tensor] = {}
         """By name of parameter, what has not been sent yet, in the shape of the gradient in its bucket."""
 
-    def __call__(self, bucket: dist.GradBucket) -> Future[Tensor]:
+    def __call__(self, _: None, bucket: dist.GradBucket) -> Future[Tensor]:
         """The bucket (N,) with nearly its mean, and what is left out remembered."""
         gradients = {self.names[p]: g for p, g in zip(bucket.parameters(), bucket.gradients(), strict=True)}
         for name, gradient in gradients.items():
@@ -76,9 +57,9 @@ class Feedback:
                 gradient += self.left.pop(name)
         self.exchange(bucket, gradients)
         buffer = bucket.buffer()
-        done: Future[Tensor] = Future(devices=[buffer.device] if buffer.is_cuda else None)
-        done.set_result(buffer)
-        return done
+        future: Future[Tensor] = Future(devices=[buffer.device] if buffer.is_cuda else None)
+        future.set_result(buffer)
+        return future
 
     def exchange(self, bucket: dist.GradBucket, gradients: dict[str, Tensor]) -> None:
         """Turn the gradients, views of the bucket, into nearly their mean over ranks, and set `left`."""
@@ -86,14 +67,17 @@ class Feedback:
 
     def state(self) -> dict[str, Any]:
         """What this rank remembers."""
-        return {"left": self.left}
+        return {name: getattr(self, name) for name in self.remembered}
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Remember what `state` gave."""
-        self.left = self._placed(state["left"])
+        for name in self.remembered:
+            setattr(self, name, self._placed(state[name]))
 
-    def _placed(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        return {name: tensors[name].to(p.device) for p, name in self.names.items() if name in tensors}
+    def _placed(self, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        return {name: value[name].to(p.device) for p, name in self.names.items() if name in value}
 
 
 class PowerSGD(Feedback):
@@ -103,15 +87,10 @@ class PowerSGD(Feedback):
     M ~ P Q^T with P = orthogonal(mean(M Q)), then Q = mean(M^T P) (Vogels, Karimireddy and Jaggi, PowerSGD,
     arXiv:1905.13727). Vectors, matrices that would shrink by less than `GAIN`, and the first `WHOLE` steps are sent
     whole. torch's own hook is not used: with gloo and more than one bucket its collectives get mixed up, which ends
-    the process, and its memory goes by bucket, so that a resumed run would differ.
-
-    Parameters
-    ----------
-    model
-        Whose gradients are compressed.
-    rank
-        K, 1 or more.
+    the process, and its memory goes by bucket, so that a resumed run would differ. `rank` is K, 1 or more.
     """
+
+    remembered = ("left", "q", "steps")
 
     def __init__(self, model: nn.Module, rank: int) -> None:
         super().__init__(model)
@@ -123,9 +102,9 @@ class PowerSGD(Feedback):
     def exchange(self, bucket: dist.GradBucket, gradients: dict[str, Tensor]) -> None:
         """Two messages: the P of all matrices with what is sent whole, then their Q."""
         compressed = {name: g.flatten(1) for name, g in gradients.items() if self.steps >= WHOLE and pays(g, self.rank)}
-        whole = [g for name, g in gradients.items() if name not in compressed]
+        uncompressed = [g for name, g in gradients.items() if name not in compressed]
         ps = [matrix @ self._start(name, matrix) for name, matrix in compressed.items()]  # each (R, K)
-        average([*ps, *whole], bucket.buffer().device)
+        average([*ps, *uncompressed], bucket.buffer().device)
         ps = [torch.linalg.qr(p).Q for p in ps]
         qs = [matrix.T @ p for matrix, p in zip(compressed.values(), ps, strict=True)]  # each (S, K)
         for (name, matrix), p, q in zip(compressed.items(), ps, qs, strict=True):
@@ -136,15 +115,6 @@ class PowerSGD(Feedback):
             self.q[name] = q
             torch.matmul(p, q.T, out=matrix)
         self.steps += bucket.is_last()
-
-    def state(self) -> dict[str, Any]:
-        """The factors to start from, too."""
-        return {**super().state(), "q": self.q, "steps": self.steps}
-
-    def load_state(self, state: dict[str, Any]) -> None:
-        """Remember what `state` gave."""
-        super().load_state(state)
-        self.q, self.steps = self._placed(state["q"]), state["steps"]
 
     def _start(self, name: str, matrix: Tensor) -> Tensor:
         """Q (S, K) to begin with: the last step's, or random, the same on every rank."""
@@ -160,37 +130,31 @@ class TopK(Feedback):
     Of each gradient, every rank sends its largest numbers only, with their places.
 
     After Aji and Heafield, Sparse Communication for Distributed Gradient Descent, arXiv:1704.05021, with the threshold
-    taken for each parameter, as in Lin and others, Deep Gradient Compression, arXiv:1712.01887.
-
-    Parameters
-    ----------
-    model
-        Whose gradients are compressed.
-    kept
-        Fraction of each gradient's numbers that is sent, above 0 and at most 1; one number at least.
+    chosen for each parameter, as in Lin and others, Deep Gradient Compression, arXiv:1712.01887. `fraction` of them are
+    sent, above 0 and at most 1; one number at least.
     """
 
-    def __init__(self, model: nn.Module, kept: float) -> None:
+    def __init__(self, model: nn.Module, fraction: float) -> None:
         super().__init__(model)
-        self.kept = kept
+        self.fraction = fraction
 
     def exchange(self, bucket: dist.GradBucket, gradients: dict[str, Tensor]) -> None:
         """Two messages: each rank's largest numbers, and their places in the bucket."""
         buffer = bucket.buffer()  # (N,)
-        places = []
+        parts: list[Tensor] = []
         start = 0
         for gradient in gradients.values():  # which lie in the buffer one after the other
             flat = gradient.view(-1)
-            largest = flat.abs().topk(math.ceil(self.kept * flat.numel()), sorted=False).indices
-            places.append(largest.int() + start)
+            largest = flat.abs().topk(math.ceil(self.fraction * flat.numel()), sorted=False).indices
+            parts.append(largest.int() + start)
             start += flat.numel()
-        place = torch.cat(places)
-        value = buffer[place]
-        buffer[place] = 0
+        places = torch.cat(parts)
+        values = buffer[places]
+        buffer[places] = 0
         self.left |= {name: gradient.clone() for name, gradient in gradients.items()}
         buffer.zero_()
-        for p, v in zip(gathered(place), gathered(value), strict=True):
-            buffer.index_add_(0, p, v, alpha=1 / dist.get_world_size())
+        for theirs, sent in zip(gathered(places), gathered(values), strict=True):
+            buffer.index_add_(0, theirs, sent, alpha=1 / dist.get_world_size())
 
 
 def cost(work: Workload, compress: str, ranks: int, rank: int, fraction: float) -> tuple[float, float]:
@@ -199,17 +163,17 @@ def cost(work: Workload, compress: str, ranks: int, rank: int, fraction: float) 
         return all_reduce(work.gradients / 2, ranks), 0.0
     trained = [(p, work.held[name].gradient) for name, p in work.model.named_parameters() if p.requires_grad]
     if compress == "topk":
-        sent = ranks * sum(math.ceil(fraction * p.numel()) for p, _ in trained)  # numbers of 4 bytes, and their places
-        return 2 * all_gather(4 * sent, ranks), work.gradients
-    p_sizes = q_sizes = whole = left = 0.0
+        numbers = ranks * sum(math.ceil(fraction * p.numel()) for p, _ in trained)  # of 4 bytes, as are their places
+        return 2 * all_gather(4 * numbers, ranks), work.gradients
+    p_sizes = q_sizes = uncompressed = remembered = 0.0
     for parameter, size in trained:
         if pays(parameter, rank):
             rows, columns = parameter.flatten(1).shape
             each = size / parameter.numel() * rank
-            p_sizes, q_sizes, left = p_sizes + rows * each, q_sizes + columns * each, left + size
+            p_sizes, q_sizes, remembered = p_sizes + rows * each, q_sizes + columns * each, remembered + size
         else:
-            whole += size
-    return all_reduce(p_sizes + whole, ranks) + all_reduce(q_sizes, ranks), left + q_sizes
+            uncompressed += size
+    return all_reduce(p_sizes + uncompressed, ranks) + all_reduce(q_sizes, ranks), remembered + q_sizes
 
 
 def pays(gradient: Tensor, rank: int) -> bool:
@@ -222,14 +186,15 @@ def pays(gradient: Tensor, rank: int) -> bool:
 
 def gathered(value: Tensor) -> Tensor:
     """What every rank gave: (N,) -> (W, N)."""
-    every = value.new_empty(dist.get_world_size() * len(value))
-    dist.all_gather_into_tensor(every, value)
-    return every.view(-1, len(value))
+    values = value.new_empty(dist.get_world_size() * len(value))
+    dist.all_gather_into_tensor(values, value)
+    return values.view(-1, len(value))
 
 
-HOOKS: dict[str, Callable[[nn.Module, int, float], Half | Feedback]] = {
-    "fp16": lambda *_: Half(default_hooks.fp16_compress_hook),
-    "bf16": lambda *_: Half(default_hooks.bf16_compress_hook),
+HOOKS: dict[str, Callable[[nn.Module, int, float], Any]] = {
+    # torch's own, which send and sum 16-bit numbers; by name, DDP refuses bfloat16 on CPU, though gloo sums it there.
+    "fp16": lambda *_: default_hooks.fp16_compress_hook,
+    "bf16": lambda *_: default_hooks.bf16_compress_hook,
     "powersgd": lambda model, rank, _: PowerSGD(model, rank),
-    "topk": lambda model, _, kept: TopK(model, kept),
+    "topk": lambda model, _, fraction: TopK(model, fraction),
 }

@@ -10,14 +10,12 @@ from pydantic import Field
 
 from ..spec import Spec
 from .group import Group, equalize
-from .work import all_reduce, broadcast, shown
+from .work import Cost, Workload, all_reduce, broadcast, shown
 
 if TYPE_CHECKING:
-    import torch
     from torch import nn
 
-    from .compression import Feedback, Half
-    from .work import Cost, Workload
+    from .compression import Feedback
 
 REMEMBER = ("powersgd", "topk")  # what they leave out of a gradient they add to the next
 
@@ -53,39 +51,39 @@ class DDP(Group):
         topk: Annotated[float, Field(gt=0, le=1)] = 0.01,
     ) -> None:
         super().__init__(spec)
-        self.find_unused_parameters = find_unused_parameters  # slower; for models that don't use all in each step
+        self.find_unused_parameters = find_unused_parameters
         self.compress, self.powersgd_rank, self.topk = compress, powersgd_rank, topk
         self.exact = compress == "none"
-        self.hook: Half | Feedback | None = None
+        self.feedback: Feedback | None = None
 
     @classmethod
     def refuse(cls, spec: Spec) -> str:
         """Compression that has no meaning, alone or with something else."""
         options = spec.options
         compress = options.get("compress", "none")
-        asked = f"options={{'compress': {compress!r}}}: "
+        option = f"options={{'compress': {compress!r}}}: "
         if compress in REMEMBER and spec.precision == "fp16":
-            return asked + (
+            return option + (
                 "adds what it left out to the next gradient, which precision='fp16' may have scaled otherwise, or made "
                 "infinite; take precision='bf16', or compress 'fp16' or 'bf16'"
             )
         if compress in REMEMBER and options.get("find_unused_parameters"):
-            return asked + (
+            return option + (
                 "would lose what it left out where a step doesn't use a parameter; take compress 'fp16' or 'bf16' with "
                 "find_unused_parameters=True"
             )
-        return ""
+        return super().refuse(spec)
 
     def local_state(self) -> dict[str, Any]:
         """What compression remembers, too."""
         state = super().local_state()
-        return {**state, "compression": {self.compress: self.hook.state()}} if self.hook else state
+        return {**state, "compression": {self.compress: self.feedback.state()}} if self.feedback else state
 
     def load_local_state(self, state: dict[str, Any]) -> None:
         """Go on as if never interrupted; another compression begins anew."""
         super().load_local_state(state)
-        if self.hook and self.compress in state.get("compression", {}):
-            self.hook.load_state(state["compression"][self.compress])
+        if self.feedback and self.compress in state.get("compression", {}):
+            self.feedback.load_state(state["compression"][self.compress])
 
     def cost(self, work: Workload) -> Cost:
         """Gradients go around a ring, as they are or compressed; rank 0's buffers, if there are any, to all."""
@@ -99,15 +97,18 @@ class DDP(Group):
         why = "one rank holds and computes all"
         if n > 1:
             why = f"each rank holds all and computes 1/{n} of the batch; gradients ({size}) are averaged"
-        whole = work.replica(n, why, sent + broadcast(work.buffers, n), resident=n > 1)
-        return dataclasses.replace(whole, optimizer=whole.optimizer + remembered)
+        replica = work.replica(n, why, sent + broadcast(work.buffers, n), resident=n > 1)
+        return dataclasses.replace(replica, optimizer=replica.optimizer + remembered)
 
     def _wrap(self, model: nn.Module) -> nn.Module:
         if self.world == 1:
             return model
+        import torch
         from torch.nn.parallel import DistributedDataParallel
 
-        odd = {name: buffer for name, buffer in model.named_buffers() if buffer.dtype not in _known()}
+        sent = {torch.float64, torch.float32, torch.float16, torch.bfloat16}
+        sent |= {torch.int64, torch.int32, torch.int8, torch.uint8, torch.bool}
+        odd = {name: buffer for name, buffer in model.named_buffers() if buffer.dtype not in sent}
         for buffer in odd.values():  # that torch's own broadcast doesn't take
             equalize(buffer)
         DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(model, list(odd))
@@ -121,17 +122,11 @@ class DDP(Group):
         if self.compress != "none":
             from .compression import HOOKS
 
-            self.hook = hook = HOOKS[self.compress](model, self.powersgd_rank, self.topk)
-            wrapped.register_comm_hook(None, lambda _, bucket: hook(bucket))  # a name and annotations would be checked
+            hook = HOOKS[self.compress](model, self.powersgd_rank, self.topk)
+            self.feedback = hook if self.compress in REMEMBER else None
+            # By a lambda: of a function, DDP would check name and annotations.
+            wrapped.register_comm_hook(None, lambda state, bucket: hook(state, bucket))
         return wrapped
 
     def _before_last(self) -> contextlib.AbstractContextManager[Any]:
         return self.model.no_sync() if self.world > 1 else contextlib.nullcontext()
-
-
-def _known() -> set[torch.dtype]:
-    """Types of buffers that DDP can send."""
-    import torch
-
-    real = {torch.float64, torch.float32, torch.float16, torch.bfloat16}
-    return real | {torch.int64, torch.int32, torch.int8, torch.uint8, torch.bool}

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
 from ..spec import Spec
+from .base import MakeOptimizer
 from .local_sgd import LocalSGD
+from .work import Cost, Workload
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
     from torch.optim import Optimizer
-
-    from .work import Cost, Workload
 
 
 class DiLoCo(LocalSGD):
@@ -46,15 +45,13 @@ class DiLoCo(LocalSGD):
     ) -> None:
         super().__init__(spec, every=every)
         self.outer_lr, self.outer_momentum = outer_lr, outer_momentum
-        self.met: list[Tensor] = []
+        self.outer: list[Tensor] = []
         """Weights after the last meeting."""
         self.momentum: list[Tensor] = []
 
-    def setup(
-        self, model: nn.Module, make_optimizer: Callable[[list[nn.Parameter]], Optimizer]
-    ) -> tuple[nn.Module, Optimizer]:
+    def setup(self, model: nn.Module, make_optimizer: MakeOptimizer) -> tuple[nn.Module, Optimizer]:
         """As local_sgd; the outer optimizer starts anew."""
-        self.met, self.momentum = [], []
+        self.outer, self.momentum = [], []
         return super().setup(model, make_optimizer)
 
     def cost(self, work: Workload) -> Cost:
@@ -65,24 +62,24 @@ class DiLoCo(LocalSGD):
 
     def local_state(self) -> dict[str, Any]:
         """The outer optimizer's state too."""
-        return {**super().local_state(), "met": self.met, "momentum": self.momentum}
+        return {**super().local_state(), "met": self.outer, "momentum": self.momentum}
 
     def load_local_state(self, state: dict[str, Any]) -> None:
         """Go on apart, as if never interrupted."""
         super().load_local_state(state)
-        self.met = [value.to(self.device) for value in state["met"]]
+        self.outer = [value.to(self.device) for value in state["met"]]
         self.momentum = [value.to(self.device) for value in state["momentum"]]
 
     def _update(self, clip: float) -> None:
-        if not self.met:  # the start, or a run of another strategy or world that goes on here
-            self.met = [p.detach().clone() for p in self.parameters]
-            self.momentum = [value.new_zeros(value.shape) for value in self.met]
+        if not self.outer:  # the start, or a run of another strategy or world that goes on here
+            self.outer = [p.detach().clone() for p in self.parameters]
+            self.momentum = [value.new_zeros(value.shape) for value in self.outer]
         super()._update(clip)
 
     def _meet(self) -> None:
         super()._meet()
-        for parameter, met, momentum in zip(self.parameters, self.met, self.momentum, strict=True):
-            moved = met - parameter.data
-            momentum.mul_(self.outer_momentum).add_(moved)
-            met.sub_(moved.add_(momentum, alpha=self.outer_momentum), alpha=self.outer_lr)
-            parameter.data.copy_(met)
+        for parameter, outer, momentum in zip(self.parameters, self.outer, self.momentum, strict=True):
+            gradient = outer - parameter.data
+            momentum.mul_(self.outer_momentum).add_(gradient)
+            outer.sub_(gradient.add_(momentum, alpha=self.outer_momentum), alpha=self.outer_lr)
+            parameter.data.copy_(outer)

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Literal
 
 from ..spec import Spec
-from ..tables import trait
-from .shards import Gathered, as_plain, check_rows, sharded, sharing
+from .base import HOLDINGS
+from .shards import Gathered, check_rows, sharded, sharing
+from .work import Cost, Workload
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
     from torch.distributed.device_mesh import DeviceMesh
-
-    from .work import Cost, Workload
 
 MANY = 2**20  # parameters from which a layer is worth a collective of its own
 
@@ -35,51 +33,20 @@ class FSDP(Gathered):
         Give a block's parameters back until its backward pass: less memory, more to send.
     """
 
+    split = HOLDINGS
+
     def __init__(
         self, spec: Spec, *, gather: Literal["fp32", "bf16"] = "fp32", reshard_after_forward: bool = True
     ) -> None:
         super().__init__(spec)
         self.gather, self.reshard_after_forward = gather, reshard_after_forward
-
-    @classmethod
-    def refuse(cls, spec: Spec) -> str:
-        """What needs whole matrices, or one decision of all ranks whether to skip a step."""
-        name = spec.strategy
-        if spec.world == 1:
-            return ""
-        if trait("optimizer", spec.optimizer, "whole_matrices"):
-            return (
-                f"optimizer={spec.optimizer!r}: it needs whole matrices, and strategy={name!r} gives each rank a part "
-                "of them; take optimizer='adamw', or strategy='zero'"
-            )
-        if spec.precision == "fp16":
-            return (
-                f"precision='fp16': a rank of strategy={name!r} sees only its part of the gradient, thus not every "
-                "overflow; take precision='bf16', or strategy='ddp'"
-            )
-        return ""
+        self.size = spec.world
+        """Ranks that a parameter is split between."""
 
     def _mesh(self) -> DeviceMesh:
         from torch.distributed.device_mesh import init_device_mesh
 
         return init_device_mesh(self.device.type, (self.world,), mesh_dim_names=("shard",))
-
-    def fits(self, model: nn.Module, x: Tensor) -> None:
-        """Refuse a parameter that has no rows."""
-        check_rows(model, self.spec.strategy)
-
-    def holds(self, rank: int, world: int) -> dict[str, tuple[float, float]]:
-        """A slice of everything."""
-        return dict.fromkeys(super().holds(rank, world), (rank / world, (rank + 1) / world))
-
-    def _place(self, model: nn.Module) -> nn.Module:
-        import torch
-
-        if self.world == 1:
-            return super()._place(model)
-        check_rows(model, self.spec.strategy)
-        # As FSDP2 wants it: ranks get rows.
-        return model.to(self.device, memory_format=torch.contiguous_format)  # type: ignore[call-overload]
 
     def _wrap(self, model: nn.Module) -> nn.Module:
         if self.world == 1:
@@ -91,10 +58,10 @@ class FSDP(Gathered):
         if self.gather == "bf16":
             inner = MixedPrecisionPolicy(torch.bfloat16, torch.float32)
             outer = MixedPrecisionPolicy(torch.bfloat16, torch.float32, output_dtype=torch.float32)  # for the loss
-        self.mesh = self._mesh()
+        mesh = self._mesh()
         for unit in units(model):
-            fully_shard(unit, mesh=self.mesh, reshard_after_forward=self.reshard_after_forward, mp_policy=inner)
-        fully_shard(model, mesh=self.mesh, mp_policy=outer)  # in place
+            fully_shard(unit, mesh=mesh, reshard_after_forward=self.reshard_after_forward, mp_policy=inner)
+        fully_shard(model, mesh=mesh, mp_policy=outer)  # in place
         return model
 
     def cost(self, work: Workload) -> Cost:
@@ -102,30 +69,9 @@ class FSDP(Gathered):
         if self.spec.world == 1:
             return super().cost(work)
         check_rows(work.model, self.spec.strategy)
-        ranks = self._sharing()
         paths = [path for path, module in work.model.named_modules() if module in set(units(work.model))]
         ratio = 0.5 if self.gather == "bf16" else 1.0
-        return sharded(work, paths, ranks, self.spec.world, regather=self.reshard_after_forward, ratio=ratio)
-
-    def _sharing(self) -> int:
-        """Ranks that a parameter is split between."""
-        return self.spec.world
-
-    def _update(self, clip: float) -> None:
-        with as_plain(self.optimizer) if self.world > 1 else contextlib.nullcontext():
-            super()._update(clip)
-
-    def _clip(self, clip: float) -> None:
-        if self.world == 1:
-            super()._clip(clip)
-            return
-        import torch
-        import torch.distributed as dist
-
-        shards = [p for group in self.optimizer.param_groups for p in group["params"] if p.grad is not None]
-        square = torch.nn.utils.get_total_norm([p.grad for p in shards]).square()
-        dist.all_reduce(square, group=self.mesh["shard"].get_group())  # whose ranks hold the whole gradient
-        torch.nn.utils.clip_grads_with_norm_(shards, clip, square.sqrt())
+        return sharded(work, paths, self.size, self.spec.world, regather=self.reshard_after_forward, ratio=ratio)
 
 
 def units(model: nn.Module) -> list[nn.Module]:

@@ -9,20 +9,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field
 
 from ..spec import Spec
+from .base import HOLDINGS, piece
 from .shards import Gathered, check_rows, sharded, sharing
 from .tensor import TensorParallel
+from .work import Cost, Workload
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
     from torch.distributed.device_mesh import DeviceMesh
 
-    from .work import Cost, Workload
-
 TENSOR = 2  # ranks of a tensor group by default
 
 
-class FsdpTensor(Gathered, TensorParallel):
+class FsdpTensor(TensorParallel, Gathered):
     """
     A mesh, data x tensor: layers are cut between the ranks of a tensor group, and each piece sharded over the groups.
 
@@ -35,6 +35,8 @@ class FsdpTensor(Gathered, TensorParallel):
     tensor
         Ranks of a tensor group, a divisor of the world.
     """
+
+    split = HOLDINGS
 
     def __init__(self, spec: Spec, *, tensor: Annotated[int, Field(ge=1)] = TENSOR) -> None:
         super().__init__(spec)
@@ -62,16 +64,10 @@ class FsdpTensor(Gathered, TensorParallel):
     def _named(cls, spec: Spec, ranks: int) -> str:
         return f"options={{'tensor': {ranks}}}"
 
-    def fits(self, model: nn.Module, x: Tensor) -> None:
-        """Refuse what tensor does, and a parameter that has no rows."""
-        check_rows(model, self.spec.strategy)
-        super().fits(model, x)
-
     def holds(self, rank: int, world: int) -> dict[str, tuple[float, float]]:
         """A slice of the batch by its place in the data dimension, and a slice of the model by both."""
         tensor = self.tensor if world > 1 else 1
-        groups, group = world // tensor, rank // tensor
-        return super().holds(rank, world) | {"batch": (group / groups, (group + 1) / groups)}
+        return super().holds(rank, world) | {"batch": piece(rank // tensor, world // tensor)}
 
     def start(self, rank: int, world: int, rendezvous: Path, device: torch.device) -> torch.device:
         """Join the process group and lay out the mesh; a tensor group sees its slice of each batch."""
@@ -92,7 +88,7 @@ class FsdpTensor(Gathered, TensorParallel):
         from . import splitting
 
         check_rows(work.model, self.spec.strategy)
-        self._check(work.model, n)
+        self._check(work.model)
         groups = self.spec.world // n
         fractions = splitting.fractions(work.model, n, False)
         names = {module: path for path, module in work.model.named_modules()}
@@ -110,28 +106,21 @@ class FsdpTensor(Gathered, TensorParallel):
             dist.all_reduce(values, group=self.mesh.get_group("data"))
         return values
 
-    def _place(self, model: nn.Module) -> nn.Module:
-        import torch
-
-        if self.world == 1:
-            return super()._place(model)
-        check_rows(model, self.spec.strategy)
-        # Rows are what ranks get.
-        model = model.to(self.device, memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-        self._split(model, self.mesh["tensor"])
-        return model
+    def _group(self) -> DeviceMesh:
+        return self.mesh["tensor"]
 
     def _wrap(self, model: nn.Module) -> nn.Module:
-        if self.world > 1:
-            from torch.distributed.fsdp import fully_shard
+        if self.world == 1:
+            return model
+        from torch.distributed.fsdp import fully_shard
 
-            from . import splitting
+        from . import splitting
 
-            model.register_forward_hook(_no_view)
-            shared = sharing(model)
-            for block in [block for block in splitting.blocks(model) if shared.isdisjoint(block.parameters())]:
-                fully_shard(block, mesh=self.mesh["data"])  # gathered one by one
-            fully_shard(model, mesh=self.mesh["data"])
+        model.register_forward_hook(_no_view)
+        shared = sharing(model)
+        for block in [block for block in splitting.blocks(model) if shared.isdisjoint(block.parameters())]:
+            fully_shard(block, mesh=self.mesh["data"])  # gathered one by one
+        fully_shard(model, mesh=self.mesh["data"])
         return model
 
 

@@ -5,22 +5,20 @@ from __future__ import annotations
 import contextlib
 import datetime
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from .. import operations
 from ..spec import Spec
-from .base import Single
-from .work import all_reduce, shown
+from .base import Single, Step
+from .work import Cost, Workload, all_reduce, shown
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
     from ..losses import Batch, Loss
-    from .work import Cost, Workload
-
 AHEAD = 3  # steps that a host may run ahead of its GPU
 
 
@@ -32,25 +30,31 @@ class Group(Single):
     that of one process, so that any number of ranks sees the same batches.
     """
 
+    split: ClassVar[Collection[str]] = ("batch",)
+    no_fp16 = ""
+    """Why ranks can't have one scale of the loss, as the end of a sentence on the strategy; "" where they can."""
+
     def __init__(self, spec: Spec) -> None:
         super().__init__(spec)
         self._done: deque[torch.cuda.Event] = deque()
 
     @classmethod
     def refuse(cls, spec: Spec) -> str:
-        """Nothing: any number of ranks may each take a slice."""
+        """fp16, where ranks can't have one scale of the loss; any number of them may each take a slice."""
+        if cls.no_fp16 and spec.precision == "fp16" and spec.world > 1:
+            return (
+                f"precision='fp16' with world={spec.world}: strategy={spec.strategy!r} {cls.no_fp16}; take "
+                "precision='bf16', or strategy='ddp'"
+            )
         return ""
-
-    def holds(self, rank: int, world: int) -> dict[str, tuple[float, float]]:
-        """All of the model, and a slice of the batch."""
-        return super().holds(rank, world) | {"batch": (rank / world, (rank + 1) / world)}
 
     def start(self, rank: int, world: int, rendezvous: Path, device: torch.device) -> torch.device:
         """Join the process group of all ranks; nothing to join for one."""
         import torch.distributed as dist
 
         super().start(rank, world, rendezvous, device)
-        self.part, self.parts = rank, world
+        if "batch" in self.split:
+            self.part, self.parts = rank, world
         self.alone = world == 1
         if world > 1:
             if device.type == "cuda":
@@ -71,7 +75,7 @@ class Group(Single):
         n = len(indices)
         return indices[self.part * n // self.parts : (self.part + 1) * n // self.parts]
 
-    def step(self, batches: Iterable[Batch], count: int, loss: Loss, clip: float) -> tuple[Tensor, Tensor | None, int]:
+    def step(self, batches: Iterable[Batch], count: int, loss: Loss, clip: float) -> Step:
         """One step, as in one process; a GPU's host waits until at most AHEAD steps are under way."""
         result = super().step(batches, count, loss, clip)
         self._keep_pace()

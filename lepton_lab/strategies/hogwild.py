@@ -12,14 +12,13 @@ from pydantic import Field
 
 from ..spec import Spec
 from .asynchronous import Asynchronous
-from .work import shown
+from .base import Step
+from .work import Cost, Workload, shown
 
 if TYPE_CHECKING:
-    from torch import Tensor, UntypedStorage, nn
+    from torch import UntypedStorage, nn
 
     from ..losses import Batch, Loss
-    from .work import Cost, Workload
-
 LINE = 64  # bytes of a cache line: no two tensors share one
 POLL = 0.0005  # seconds between looks at the slowest rank
 
@@ -55,7 +54,7 @@ class Hogwild(Asynchronous):
             )
         return super().refuse(spec)
 
-    def step(self, batches: Iterable[Batch], count: int, loss: Loss, clip: float) -> tuple[Tensor, Tensor | None, int]:
+    def step(self, batches: Iterable[Batch], count: int, loss: Loss, clip: float) -> Step:
         """One step from whatever the parameters are while it reads them."""
         self._read = self._others()
         return super().step(batches, count, loss, clip)

@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from ..spec import Spec
+from .base import piece
 from .fsdp import FSDP, units
-from .work import all_reduce, shown
+from .work import Cost, Workload, all_reduce, shown
 
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
-
-    from .work import Cost, Workload
 
 
 class Hybrid(FSDP):
@@ -62,8 +61,7 @@ class Hybrid(FSDP):
     def holds(self, rank: int, world: int) -> dict[str, tuple[float, float]]:
         """A slice of the batch; of the model, a slice of what its group shares."""
         held = super().holds(rank, world)
-        seat = rank % self.size
-        return dict.fromkeys(held, (seat / self.size, (seat + 1) / self.size)) | {"batch": held["batch"]}
+        return dict.fromkeys(held, piece(rank % self.size, self.size)) | {"batch": held["batch"]}
 
     def cost(self, work: Workload) -> Cost:
         """As fsdp's within a group; then each part's gradients are averaged between the groups."""
@@ -74,9 +72,6 @@ class Hybrid(FSDP):
         sent = all_reduce(cost.gradients, groups) + (count - 1) * all_reduce(0, groups)
         why = f"{cost.why}; {groups} groups average their parts' gradients ({shown(cost.gradients)})"
         return dataclasses.replace(cost, sent=cost.sent + sent, why=why)
-
-    def _sharing(self) -> int:
-        return self.size
 
     def _mesh(self) -> DeviceMesh:
         from torch.distributed.device_mesh import init_device_mesh

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
 from ..spec import Spec
+from .base import MakeOptimizer
 from .group import Group, average
-from .work import all_reduce, shown
+from .work import Cost, Workload, all_reduce, shown
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
     from torch.optim import Optimizer
-
-    from .work import Cost, Workload
 
 
 class LocalSGD(Group):
@@ -41,7 +40,7 @@ class LocalSGD(Group):
 
     def __init__(self, spec: Spec, *, every: Annotated[int, Field(ge=1)] = 8) -> None:
         super().__init__(spec)
-        self.every = every  # optimizer steps between averages
+        self.every = every
         self.apart = 0
         """Steps since the last average, the same on every rank."""
 
@@ -53,25 +52,23 @@ class LocalSGD(Group):
         self.lead += self.every - 1
         return device
 
-    def setup(
-        self, model: nn.Module, make_optimizer: Callable[[list[nn.Parameter]], Optimizer]
-    ) -> tuple[nn.Module, Optimizer]:
+    def setup(self, model: nn.Module, make_optimizer: MakeOptimizer) -> tuple[nn.Module, Optimizer]:
         """As one process; ranks begin together."""
         self.apart = 0
         return super().setup(model, make_optimizer)
 
     def cost(self, work: Workload) -> Cost:
         """A mean over the ranks every so many steps, as a mean over the steps."""
-        n, met = self.spec.world, work.parameters
-        why = f"each rank trains a copy on its 1/{n} of the batch; every {self.every} steps {shown(met)} are averaged"
-        return work.replica(n, why, all_reduce(met, n) / self.every)
+        n, size = self.spec.world, work.parameters
+        why = f"each rank trains a copy on its 1/{n} of the batch; every {self.every} steps {shown(size)} are averaged"
+        return work.replica(n, why, all_reduce(size, n) / self.every)
 
     def state_dict(self) -> dict[str, dict[str, Any]]:
         """The mean over ranks of weights, buffers and optimizer state, which any strategy can go on with."""
         state = super().state_dict()
         state = {part: {name: value.clone() for name, value in tensors.items()} for part, tensors in state.items()}
-        held = self._held()
-        optimizer = [value for name, value in state["optimizer"].items() if name.rpartition(".")[0] in held]
+        complete = self._held()
+        optimizer = [value for name, value in state["optimizer"].items() if name.rpartition(".")[0] in complete]
         average([*state["model"].values(), *optimizer], self.device)
         return state
 

@@ -8,7 +8,7 @@ import dataclasses
 import datetime
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,15 +16,14 @@ from pydantic import Field
 
 from ..spec import Spec
 from .asynchronous import Asynchronous
-from .work import HEADER, shown
+from .base import MakeOptimizer
+from .work import HEADER, Cost, Workload, shown
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
     from torch.distributed import ProcessGroup
     from torch.optim import Optimizer
-
-    from .work import Cost, Workload
 
 FOREVER = datetime.timedelta(days=365)  # the server waits through any pause or evaluation; its workers keep the time
 LATER = 1.0  # seconds that a worker waits longer than the server does, who knows which rank is missing
@@ -47,21 +46,12 @@ class ParameterServer(Asynchronous):
 
     exact = True
     inexact_with = "staleness"
+    no_fp16 = "has no common scale for the losses of all ranks"
 
     def __init__(self, spec: Spec, *, staleness: Annotated[int, Field(ge=0)] = 0) -> None:
         super().__init__(spec, staleness)
         self.exact = staleness == 0
         self._worker: nn.Module | None = None
-
-    @classmethod
-    def refuse(cls, spec: Spec) -> str:
-        """Why fp16 can't be: its scale of the loss would have to be the same for all gradients under way."""
-        if spec.precision == "fp16" and spec.world > 1:
-            return (
-                f"precision='fp16' with world={spec.world}: strategy='parameter_server' has no common scale for the "
-                "losses of all ranks; take precision='bf16', or strategy='ddp'"
-            )
-        return super().refuse(spec)
 
     def holds(self, rank: int, world: int) -> dict[str, tuple[float, float]]:
         """A slice of the batch and a copy of the parameters; the optimizer is the server's, rank 0."""
@@ -76,9 +66,7 @@ class ParameterServer(Asynchronous):
             self.group = dist.new_group(backend="gloo", timeout=FOREVER)
         return device
 
-    def setup(
-        self, model: nn.Module, make_optimizer: Callable[[list[nn.Parameter]], Optimizer]
-    ) -> tuple[nn.Module, Optimizer]:
+    def setup(self, model: nn.Module, make_optimizer: MakeOptimizer) -> tuple[nn.Module, Optimizer]:
         """As in one process; rank 0 then computes with a copy, since the server changes its own at any time."""
         import torch
 
@@ -112,11 +100,9 @@ class ParameterServer(Asynchronous):
         if self.world == 1:
             super()._update(clip)
             return
-        import torch
-
         if clip and self.staleness:
-            torch.nn.utils.clip_grad_norm_(self.parameters, clip)
-        gradients = (torch.zeros_like(p) if p.grad is None else p.grad for p in self.parameters)
+            self._clip(clip)
+        gradients = (p.new_zeros(p.shape) if p.grad is None else p.grad for p in self.parameters)
         gradient = flat([g.to_dense() if g.is_sparse else g for g in gradients])
         if self.rank == 0:
             self.server.clip = 0.0 if self.staleness else clip
@@ -126,11 +112,10 @@ class ParameterServer(Asynchronous):
         fill(self.parameters, values)
 
     def _push_and_pull(self, gradient: Tensor) -> Tensor:
-        import torch
         import torch.distributed as dist
 
         limit = datetime.timedelta(seconds=self.spec.timeout + LATER)
-        values = torch.empty_like(gradient)
+        values = gradient.new_empty(gradient.shape)
         with during("send the server, rank 0, a gradient"):
             sent: Any = dist.isend(gradient, 0, self.group)
             sent.wait(limit)
@@ -163,13 +148,14 @@ class ParameterServer(Asynchronous):
 
     def cost(self, work: Workload) -> Cost:
         """Rank 0's: its worker computes with a copy, and it sends each other worker the parameters."""
-        n, row = self.spec.world, work.gradients
+        n, size = self.spec.world, work.gradients
         if n == 1:
             return super().cost(work)
-        why = f"rank 0 takes {n - 1} x {shown(row)} of gradients and gives as much of parameters, to one rank at a time"
-        whole = work.replica(n, why, (n - 1) * (row + HEADER))
-        rows = max(whole.activations, 2 * row)  # the gradient, and the parameters that come for it
-        return dataclasses.replace(whole, parameters=whole.parameters + row, activations=rows)
+        row = f"{n - 1} x {shown(size)}"
+        why = f"rank 0 takes {row} of gradients and gives as much of parameters, to one rank at a time"
+        replica = work.replica(n, why, (n - 1) * (size + HEADER))
+        highest = max(replica.activations, 2 * size)  # the gradient, and the parameters that come for it
+        return dataclasses.replace(replica, parameters=replica.parameters + size, activations=highest)
 
     def state_dict(self) -> dict[str, dict[str, Any]]:
         """The server's, with the buffers of its worker; the others have nothing of their own."""
@@ -273,15 +259,17 @@ class Server:
 
     def _wait_for_the_slowest(self, rank: int) -> None:
         """Until a worker is no more than `staleness` steps ahead; with 0, until the update of its step."""
-        done = self.steps[rank]
-        near = self._changed.wait_for(lambda: self._failure or done <= min(self.steps) + self.staleness, self.timeout)
+        steps = self.steps[rank]
+        in_time = self._changed.wait_for(
+            lambda: self._failure or steps <= min(self.steps) + self.staleness, self.timeout
+        )
         if self._failure:
             raise self._failure
-        if not near:
+        if not in_time:
             slowest = min(range(self.world), key=self.steps.__getitem__)
             raise TimeoutError(
                 f"Timed out waiting {self.timeout:g} s for the gradient of rank {slowest}, with rank {rank} "
-                f"{done - self.steps[slowest]} steps ahead of it"
+                f"{steps - self.steps[slowest]} steps ahead of it"
             )
 
 
@@ -305,9 +293,9 @@ def fill(parameters: list[nn.Parameter], row: Tensor) -> None:
 
 
 @contextlib.contextmanager
-def during(deed: str) -> Iterator[None]:
+def during(action: str) -> Iterator[None]:
     """A failed talk with another rank, with what it was for."""
     try:
         yield
     except RuntimeError as error:
-        raise RuntimeError(f"could not {deed}: {error}") from error
+        raise RuntimeError(f"could not {action}: {error}") from error

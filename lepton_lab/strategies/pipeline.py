@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import inspect
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
@@ -13,10 +11,11 @@ from pydantic import Field
 from ..errors import SpecError
 from ..losses import Objective
 from ..spec import Spec
-from ..tables import table, trait
-from .base import begin, evaluating, takes_channels_last
+from ..tables import entry_options, trait
+from .base import MakeOptimizer, Step, begin, channels_last, evaluating
 from .group import Group
 from .timetable import PIPELINES
+from .work import Cost, Workload
 
 if TYPE_CHECKING:
     import torch
@@ -25,8 +24,6 @@ if TYPE_CHECKING:
 
     from ..losses import Batch, Loss
     from .stages import Layer
-    from .work import Cost, Workload
-
 SPAN = 4  # micro-batches for each rank by default: enough to keep most of the line busy (Huang, section 2.3)
 ENDS = 2  # the embedding and the head, beside the blocks of the others
 
@@ -50,6 +47,8 @@ class Pipeline(Group):
     """
 
     trains_any_module = False
+    no_fp16 = "does not scale losses over its stages"
+    split = ("parameters", "gradients", "optimizer")  # each rank holds whole layers; pictures show them as slices
 
     def __init__(
         self,
@@ -70,7 +69,7 @@ class Pipeline(Group):
 
     @classmethod
     def refuse(cls, spec: Spec) -> str:
-        """Why this strategy can't do what a spec asks for, as one sentence; "" where it can. Imports no torch."""
+        """What stages can't do, and a model that has too few layers for them."""
         schedule = str(spec.options.get("pipeline_schedule", "1f1b"))
         if spec.world == 1:
             return ""
@@ -79,36 +78,21 @@ class Pipeline(Group):
                 "options={'tied': True}: strategy='pipeline' holds the embedding and the head on different ranks, so "
                 "they can't be one matrix; take tied=False, or strategy='ddp'"
             )
-        return _unfit(spec) or _microbatches(spec, schedule) or _too_few(spec, schedule, _cuttable(spec))
+        why = _unfit(spec) or _microbatches(spec, schedule) or _too_few(spec, schedule, _cuttable(spec))
+        return why or super().refuse(spec)
 
-    def holds(self, rank: int, world: int) -> dict[str, tuple[float, float]]:
-        """The whole batch as it passes by, and some of the layers."""
-        held = super().holds(rank, world)
-        return dict.fromkeys(held, (rank / world, (rank + 1) / world)) | {"batch": (0.0, 1.0)}
-
-    def start(self, rank: int, world: int, rendezvous: Path, device: torch.device) -> torch.device:
-        """Join the other ranks; each sees whole batches."""
-        super().start(rank, world, rendezvous, device)
-        self.part, self.parts = 0, 1
-        return device
-
-    def setup(
-        self, model: nn.Module, make_optimizer: Callable[[list[nn.Parameter]], Optimizer]
-    ) -> tuple[nn.Module, Optimizer]:
+    def setup(self, model: nn.Module, make_optimizer: MakeOptimizer) -> tuple[nn.Module, Optimizer]:
         """Keep this rank's layers, and let go of the others."""
         if self.world == 1:
             return super().setup(model, make_optimizer)
-        import torch
-
         from . import stages
 
         begin(model)  # what is frozen, and which layout suits, only the whole can tell
-        if takes_channels_last(model):
-            model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        model = channels_last(model)
         runs = self._cut(model)
         owners = [stage % self.world for stage in range(len(runs))]
-        held = [layer for run, owner in zip(runs, owners, strict=True) if owner == self.rank for layer in run]
-        result = super().setup(stages.Layers(held), make_optimizer)
+        own = [layer for run, owner in zip(runs, owners, strict=True) if owner == self.rank for layer in run]
+        result = super().setup(stages.Layers(own), make_optimizer)
         self.stages = {i: stages.Stage(run, self.autocast) for i, run in enumerate(runs) if owners[i] == self.rank}
         if self.rank == 0:
             for hooks in stages.HOOKS:  # what the model does with its inputs first
@@ -120,15 +104,15 @@ class Pipeline(Group):
         self.relay = stages.Relay(self.module, self.stages, owners, self.rank, self.device)
         return result
 
-    def step(self, batches: Iterable[Batch], count: int, loss: Loss, clip: float) -> tuple[Tensor, Tensor | None, int]:
+    def step(self, batches: Iterable[Batch], count: int, loss: Loss, clip: float) -> Step:
         """One step over the micro-batches of a batch; its figures are the same on every rank."""
         if self.world == 1:
             return super().step(batches, count, loss, clip)
         import torch
         import torch.distributed as dist
 
-        micro = [(x, y) for x, y, _ in batches]  # more than one only of full batches: micro-batches are made here
-        x, y = micro[0] if len(micro) == 1 else map(torch.cat, zip(*micro, strict=True))
+        parts = [(x, y) for x, y, _ in batches]  # more than one only of full batches: micro-batches are made here
+        x, y = parts[0] if len(parts) == 1 else map(torch.cat, zip(*parts, strict=True))
         for parameter in self.parameters:
             parameter.grad = None
         scores = Scores(loss, len(y), self.autocast)
@@ -146,7 +130,7 @@ class Pipeline(Group):
             torch.nn.utils.clip_grads_with_norm_(self.parameters, clip, sums[1].sqrt())
         self.optimizer.step()
         self._keep_pace()
-        return sums[0], sums[2:] if len(sums) > 2 else None, len(y)
+        return Step(sums[0], sums[2:] if len(sums) > 2 else None, len(y))
 
     def fits(self, model: nn.Module, x: Tensor) -> None:
         """Refuse a model that can't be cut into stages, or whose layers give each other more than a tensor."""
@@ -207,7 +191,7 @@ class Pipeline(Group):
             like = [torch.empty_like(x, device="meta")]
             for shape, dtype in self.relay.shapes[x.shape]:
                 like.append(torch.empty(shape, dtype=dtype, device="meta", requires_grad=dtype.is_floating_point))
-            stages = [
+            held = [
                 pipelining.PipelineStage(
                     stage, i, len(like) - 1, self.device, input_args=like[i], output_args=like[i + 1]
                 )
@@ -215,12 +199,13 @@ class Pipeline(Group):
             ]
             make = getattr(pipelining, self.kind.name)
             several = issubclass(make, pipelining.schedules.PipelineScheduleMulti)
-            held = stages if several else stages[0]
-            self._schedules[x.shape] = make(held, self.microbatches, loss_fn=self._score, scale_grads=False)
+            self._schedules[x.shape] = make(
+                held if several else held[0],
+                self.microbatches,
+                loss_fn=lambda output, target: self._scores(output, target),  # those of the step at hand
+                scale_grads=False,
+            )
         return self._schedules[x.shape]
-
-    def _score(self, output: Tensor, target: Tensor) -> Tensor:
-        return self._scores(output, target)
 
 
 class Scores:
@@ -274,8 +259,6 @@ def _unfit(spec: Spec) -> str:
             f"accumulate={spec.accumulate}: strategy='pipeline' splits every batch into micro-batches already; take "
             "accumulate=1 and options={'microbatches': ...}"
         )
-    if spec.precision == "fp16":
-        return "precision='fp16': strategy='pipeline' does not scale losses over its stages; take precision='bf16'"
     if spec.compile:
         return "compile=True: strategy='pipeline' runs its stages piece by piece; take compile=False"
     if trait("optimizer", spec.optimizer, "whole_matrices"):
@@ -290,44 +273,38 @@ def _microbatches(spec: Spec, schedule: str) -> str:
     n = int(spec.options.get("microbatches", 0))
     if not n:
         return ""
-    given = f"options={{'microbatches': {n}}}: "
+    option = f"options={{'microbatches': {n}}}: "
     if n < spec.world:
-        return f"{given}must be at least world={spec.world}, or ranks would only wait (0 takes {_usual(spec)})"
+        return f"{option}must be at least world={spec.world}, or ranks would only wait (0 takes {_usual(spec)})"
     if n > spec.batch_size:
         return (
-            f"{given}must be at most batch_size={spec.batch_size}, since each needs a sample (0 takes {_usual(spec)})"
+            f"{option}must be at most batch_size={spec.batch_size}, since each needs a sample (0 takes {_usual(spec)})"
         )
     if PIPELINES[schedule].rounds and n % spec.world:
         return (
-            f"{given}pipeline_schedule={schedule!r} takes a multiple of world={spec.world}, such as "
+            f"{option}pipeline_schedule={schedule!r} takes a multiple of world={spec.world}, such as "
             f"{n // spec.world * spec.world}"
         )
     return ""
 
 
-def _default_depth(spec: Spec) -> int:
-    """Blocks of a model of the table by default; 0 where it has no such option."""
-    maker = table("model").get(spec.model)
-    parameters = inspect.signature(maker).parameters if maker else {}
-    return int(parameters["depth"].default) if "depth" in parameters else 0
-
-
 def _cuttable(spec: Spec) -> int:
     """Layers that a model of the table can be cut between; 0 where only the model itself can tell."""
-    if depth := _default_depth(spec):
-        return int(spec.options.get("depth", depth)) + ENDS
+    if depth := entry_options("model", spec.model).get("depth"):
+        return int(spec.options.get("depth", depth.default)) + ENDS
     return trait("model", spec.model, "layers") or 0
 
 
 def _too_few(spec: Spec, schedule: str, layers: int) -> str:
-    each = PIPELINES[schedule].stages
-    stages = spec.world * each
+    """Why a model of so many layers can't be cut into a stage for each place; "" where it can, or that is unknown."""
+    per_rank = PIPELINES[schedule].stages
+    stages = spec.world * per_rank
     if not layers or layers >= stages:
         return ""
-    fits = [f"world={max(1, layers // each)}"]
+    fits = [f"world={max(1, layers // per_rank)}"]
     fits += ["pipeline_schedule='1f1b'"] if layers >= spec.world else []
-    fits += [f"depth={stages - ENDS}" if _default_depth(spec) else "a deeper model"]
+    fits += [f"depth={stages - ENDS}" if "depth" in entry_options("model", spec.model) else "a deeper model"]
     return (
-        f"world={spec.world}: pipeline_schedule={schedule!r} cuts a model into {stages} stages ({each} a rank), and "
-        f"this one has {layers} layer{'s' * (layers != 1)} with weights; take {' or '.join(fits)}"
+        f"world={spec.world}: pipeline_schedule={schedule!r} cuts a model into {stages} stages ({per_rank} a rank), "
+        f"and this one has {layers} layer{'s' * (layers != 1)} with weights; take {' or '.join(fits)}"
     )

@@ -9,6 +9,8 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 from ..errors import SpecError
+from ..spec import Spec
+from ..tables import trait
 from .group import Group
 from .work import Cost, Workload, all_gather, reduce_scatter, shown, within
 
@@ -27,18 +29,18 @@ def as_plain(optimizer: Optimizer) -> Iterator[None]:
     """
     import torch
 
-    whole = [group["params"] for group in optimizer.param_groups]
+    parameters = [group["params"] for group in optimizer.param_groups]
     plain: dict[Tensor, Tensor] = {}
     with torch.no_grad():
-        for parameter in (p for params in whole for p in params):
+        for parameter in (p for params in parameters for p in params):
             plain[parameter] = shard = _local(parameter)
             shard.grad = _local(parameter.grad)
         state = {plain[p]: {key: _local(value) for key, value in own.items()} for p, own in optimizer.state.items()}
     optimizer.state = defaultdict(dict, state)
-    for group, params in zip(optimizer.param_groups, whole, strict=True):
+    for group, params in zip(optimizer.param_groups, parameters, strict=True):
         group["params"] = [plain[p] for p in params]
     yield
-    for group, params in zip(optimizer.param_groups, whole, strict=True):
+    for group, params in zip(optimizer.param_groups, parameters, strict=True):
         group["params"] = params
     after = {parameter: optimizer.state[shard] for parameter, shard in plain.items() if shard in optimizer.state}
     optimizer.state = defaultdict(dict, after)
@@ -46,8 +48,75 @@ def as_plain(optimizer: Optimizer) -> Iterator[None]:
         shard.grad = None  # or it would be held until the next step
 
 
-class Gathered(Group):
+class Sharded(Group):
+    """What strategies share whose parameters are DTensors, of which each rank holds a part."""
+
+    no_fp16 = "shows a rank only its part of the gradient, thus not every overflow"
+
+    @classmethod
+    def refuse(cls, spec: Spec) -> str:
+        """An optimizer that needs whole matrices, too."""
+        if spec.world > 1 and trait("optimizer", spec.optimizer, "whole_matrices"):
+            return (
+                f"optimizer={spec.optimizer!r}: needs whole matrices, of which strategy={spec.strategy!r} gives each "
+                "rank a part; take optimizer='adamw', or strategy='zero'"
+            )
+        return super().refuse(spec)
+
+    def _update(self, clip: float) -> None:
+        if self.world == 1:
+            super()._update(clip)
+            return
+        for parameter in self.parameters:
+            gradient: Any = parameter.grad  # a DTensor, where the parameter is one
+            placements = getattr(parameter, "placements", None)
+            if placements and gradient is not None and gradient.placements != placements:
+                # A norm's weights saw this rank's tokens only: their gradient is still to be summed.
+                parameter.grad = gradient.redistribute(placements=placements)
+        with as_plain(self.optimizer):
+            super()._update(clip)
+
+    def _clip(self, clip: float) -> None:
+        if self.world == 1:
+            super()._clip(clip)
+            return
+        import torch
+        import torch.distributed as dist
+
+        gradients = defaultdict(list)  # a rank's parts, by how many ranks hold the same, so that each counts once
+        for parameter in self.parameters:
+            if parameter.grad is not None:
+                gradients[self._holders(parameter)].append(_local(parameter.grad))
+        norms = {holders: torch.nn.utils.get_total_norm(parts) for holders, parts in gradients.items()}
+        square = torch.stack([norm.square() / holders for holders, norm in norms.items()]).sum()
+        dist.all_reduce(square)
+        factor = (clip / (square.sqrt() + 1e-6)).clamp(max=1.0)  # as torch's clip_grad_norm_
+        for gradient in (part for parts in gradients.values() for part in parts):
+            gradient.mul_(factor)
+
+    def _holders(self, parameter: Any) -> float:
+        """How many ranks hold the same numbers of a parameter."""
+        pieces = 1
+        for i, placement in enumerate(getattr(parameter, "placements", ())):
+            pieces *= 1 if placement.is_replicate() else parameter.device_mesh.size(i)
+        return self.world / pieces
+
+
+class Gathered(Sharded):
     """What strategies share whose modules are sharded by torch's FSDP2."""
+
+    def fits(self, model: nn.Module, x: Tensor) -> None:
+        """Refuse a parameter that has no rows."""
+        check_rows(model, self.spec.strategy)
+
+    def _place(self, model: nn.Module) -> nn.Module:
+        import torch
+
+        if self.world == 1:
+            return super()._place(model)
+        check_rows(model, self.spec.strategy)
+        # As FSDP2 wants it: ranks get rows.
+        return model.to(self.device, memory_format=torch.contiguous_format)  # type: ignore[call-overload]
 
     @contextlib.contextmanager
     def aligned(self) -> Iterator[nn.Module]:
@@ -112,44 +181,44 @@ def sharded(
         Fraction that a rank has before it is sharded: of a parameter by name, of what a module keeps by path; else all.
     """
     k = work.spec.accumulate
-    whole: dict[str, float] = dict.fromkeys([*paths, ""], 0.0)  # bytes of each unit, as it is gathered
+    units: dict[str, float] = dict.fromkeys([*paths, ""], 0.0)  # bytes of each unit, as it is gathered
     parameters, gradients, optimizer = float(work.buffers), 0.0, 0.0
     for name, p in work.model.named_parameters():
         held, rows = work.held[name], p.shape[0]
-        each = -(-rows // ranks) / rows * fractions.get(name, 1.0)  # every rank gets as many rows, some of them empty
-        whole[next((path for path in paths if within(name, [path])), "")] += ranks * each * held.size
-        parameters += each * held.size
-        gradients += each * held.gradient
-        optimizer += each * held.state
-    times = {path: 1 if path == "" or not regather else 2 for path in whole}
-    sent = sum(k * n * all_gather(ratio * whole[path], ranks) for path, n in times.items())
-    sent += sum(reduce_scatter(size, ranks) for size in whole.values())
-    peak = _peak(work, whole, work.micro(parts), ratio, fractions) - gradients
+        share = -(-rows // ranks) / rows * fractions.get(name, 1.0)  # every rank gets as many rows, some of them empty
+        units[next((path for path in paths if within(name, [path])), "")] += ranks * share * held.size
+        parameters += share * held.size
+        gradients += share * held.gradient
+        optimizer += share * held.state
+    times = {path: 1 if path == "" or not regather else 2 for path in units}
+    sent = sum(k * n * all_gather(ratio * units[path], ranks) for path, n in times.items())
+    sent += sum(reduce_scatter(size, ranks) for size in units.values())
+    peak = _peak(work, units, work.micro(parts), ratio, fractions) - gradients
     if k > 1:
         peak += ranks * gradients  # until the last micro-batch gradients stay whole
     state = f"1/{ranks} of all state" if ranks > 1 else "all state"
     why = (
-        f"each rank holds {state}; a unit's parameters (at most {shown(max(whole.values()))}) are gathered for forward"
+        f"each rank holds {state}; a unit's parameters (at most {shown(max(units.values()))}) are gathered for forward"
         f"{' and again for backward' if regather else ''}, its gradients summed and dealt out"
     )
     return Cost(parameters, gradients, optimizer, max(peak, 0.0), why, sent, work.idle(parts))
 
 
-def _peak(work: Workload, whole: dict[str, float], micro: int, ratio: float, fractions: Mapping[str, float]) -> float:
+def _peak(work: Workload, units: dict[str, float], micro: int, ratio: float, fractions: Mapping[str, float]) -> float:
     """
-    Highest bytes of a step beside a rank's shards.
+    Highest bytes of a step beside a rank's shards, of a model whose units have so many bytes each.
 
     At the loss, where what is gathered is the outermost; or in some unit's backward pass: at its begin, when the unit
     before it is on its way already; or at its end, when its gradients are whole, and once more to be sent.
     """
     above_shards = work.peak_above_state(micro, True, fractions) - work.held_by_rank(fractions).gradient
-    highest = ratio * (above_shards + whole[""])
+    highest = ratio * (above_shards + units[""])
     sizes = (amount.of(micro) * fractions.get(path, 1.0) for path, amount in work.saved.items())
     ends = [0.0, *accumulate(ratio * size for size in sizes)]
     before = 0.0
-    for path, size in whole.items():
+    for path, size in units.items():
         places = [i for i, own in enumerate(work.saved) if within(own, [path])]
-        around = size + before + (whole[""] if path else 0.0)
+        around = size + before + (units[""] if path else 0.0)
         if places:
             begin, end = ends[places[-1] + 1] + ratio * work.transient_peak(micro, [path]), ends[places[0]] + 2 * size
             highest = max(highest, begin + around, end + around)

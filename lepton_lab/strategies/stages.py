@@ -23,7 +23,7 @@ from .work import HEADER, LOSS, Cost, Workload, all_reduce, within
 
 Layer = tuple[str, nn.Module]  # path in the model, and what is there
 PARTS = ["embed", "blocks", "head"]
-TOLD = 24  # bytes that ranks sum up at a step's end: loss, squares of the gradient, what is counted
+SUMS = 24  # bytes that ranks sum up at a step's end: loss, squares of the gradient, what is counted
 HOOKS = ("_forward_pre_hooks", "_forward_pre_hooks_with_kwargs")
 
 
@@ -63,15 +63,15 @@ def cut(groups: list[list[Layer]], stages: int) -> list[list[Layer]]:
         If two of them share a parameter.
     """
     costs = iter(_costs([layer for group in groups for _, layer in group]))
-    each = [sum(next(costs) for _ in group) for group in groups]
+    weights = [sum(next(costs) for _ in group) for group in groups]
 
     @cache
     def best(start: int, left: int) -> tuple[float, tuple[int, ...]]:
         """Cost of the costliest of `left` runs from group `start` on, and where each ends."""
         if left == 1:
-            return sum(each[start:]), (len(each),)
-        tried = ((end, *best(end, left - 1)) for end in range(start + 1, len(each) - left + 2))
-        return min((max(sum(each[start:end]), rest), (end, *ends)) for end, rest, ends in tried)
+            return sum(weights[start:]), (len(weights),)
+        cuts = ((end, *best(end, left - 1)) for end in range(start + 1, len(weights) - left + 2))
+        return min((max(sum(weights[start:end]), rest), (end, *ends)) for end, rest, ends in cuts)
 
     ends = best(0, stages)[1]
     runs = [[layer for group in groups[a:b] for layer in group] for a, b in zip((0, *ends), ends, strict=False)]
@@ -91,18 +91,18 @@ def cost(work: Workload, runs: list[list[Layer]], schedule: str, microbatches: i
     """What a pipeline of these stages is predicted to cost; of memory, the parts of the rank that needs most."""
     world = len(runs) // PIPELINES[schedule].stages
     micro = -(-work.batch // microbatches)
-    gives = [work.outputs[run[-1][0]].of(micro) for run in runs]
+    outputs = [work.outputs[run[-1][0]].of(micro) for run in runs]
     paths = [[path for path, _ in run] for run in runs]
     paths[-1].append(LOSS)
     saved = [sum(size.of(micro) for name, size in work.saved.items() if within(name, stage)) for stage in paths]
-    under_way = highest(schedule, world, microbatches, [a + b for a, b in zip(saved, gives, strict=True)])
-    costs, sent = [], [all_reduce(TOLD, world)] * world
+    under_way = highest(schedule, world, microbatches, [sum(sizes) for sizes in zip(saved, outputs, strict=True)])
+    costs, sent = [], [all_reduce(SUMS, world)] * world
     for rank in range(world):
         mine = [path for stage in paths[rank::world] for path in stage]
         held = [own for name, own in work.held.items() if within(name, mine)]
         parameters, gradients, state = (sum(own[i] for own in held) for i in range(3))
         costs.append(Cost(parameters, gradients, state, under_way[rank] + work.transient_peak(micro, mine), ""))
-    for stage, size in enumerate(gives[:-1]):
+    for stage, size in enumerate(outputs[:-1]):
         for rank in (stage % world, (stage + 1) % world):  # forward, and the gradient back
             sent[rank] += microbatches * (size + HEADER)
     largest = max(costs, key=lambda cost: cost.memory)
@@ -223,7 +223,9 @@ class Relay(nn.Module):
             if owner == self.rank:
                 here = self.stages[stage](here)
             if stage == len(shapes):
-                shapes.append(self._told((here.shape, here.dtype), owner))
+                known = [(here.shape, here.dtype)]  # to the stage's owner
+                dist.broadcast_object_list(known, owner, device=self.device)
+                shapes += known
             if owner == after:
                 continue
             if self.rank != owner and after in (None, self.rank):
@@ -236,9 +238,3 @@ class Relay(nn.Module):
             elif self.rank == after:
                 dist.recv(here, owner)
         return here
-
-    def _told(self, what: Any, owner: int) -> Any:
-        """What the owner of a stage knows, on every rank."""
-        shared = [what]
-        dist.broadcast_object_list(shared, owner, device=self.device)
-        return shared[0]

@@ -81,19 +81,19 @@ def timeline(schedule: str, world: int, microbatches: int) -> list[Slot]:
     world, microbatches
         Ranks, and micro-batches a step; what `Pipeline` takes.
     """
-    waiting = [list(reversed(row)) for row in order(schedule, world, microbatches)]
+    queues = [list(reversed(row)) for row in order(schedule, world, microbatches)]
     last = world * PIPELINES[schedule].stages - 1
-    done: dict[tuple[str, int, int], float] = {}  # end of forwards F and of input gradients I
+    ended: dict[tuple[str, int, int], float] = {}  # end of forwards F and of input gradients I
     free = [0.0] * world
     slots = []
-    while any(waiting):
-        for rank, row in enumerate(waiting):
-            while row and all(need in done for need in _needs(*row[-1], last)):
+    while any(queues):
+        for rank, row in enumerate(queues):
+            while row and all(need in ended for need in _needs(*row[-1], last)):
                 work, stage, micro = row.pop()
-                start = max([free[rank], *(done[need] for need in _needs(work, stage, micro, last))])
+                start = max([free[rank], *(ended[need] for need in _needs(work, stage, micro, last))])
                 free[rank] = start + UNITS[work] / PIPELINES[schedule].stages
                 if work != "W":
-                    done["F" if work == "F" else "I", stage, micro] = free[rank]
+                    ended["F" if work == "F" else "I", stage, micro] = free[rank]
                 slots.append(Slot(rank, work, stage, micro, start, free[rank]))
     return slots
 

@@ -217,9 +217,9 @@ def broadcast(size: float, ranks: int) -> float:
 def dealt(hands: Iterable[float], ranks: int) -> float:
     """Bytes that the rank sends that sends most, when each rank broadcasts its hand to all."""
     sizes = list(hands)
-    passed = [_children(place, ranks) for place in range(ranks)]
+    receivers = [_children(place, ranks) for place in range(ranks)]
     return max(
-        sum((sizes[root] + HEADER) * passed[(rank - root) % ranks] for root in range(ranks)) for rank in range(ranks)
+        sum((sizes[root] + HEADER) * receivers[(rank - root) % ranks] for root in range(ranks)) for rank in range(ranks)
     )
 
 

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from ..spec import Spec
+from .base import MakeOptimizer
 from .ddp import DDP
-from .work import dealt
+from .work import Cost, Workload, dealt
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
     from torch.optim import Optimizer
-
-    from .work import Cost, Workload
 
 
 class Zero(DDP):
@@ -25,23 +22,10 @@ class Zero(DDP):
     ranks. With one rank it is plain training.
     """
 
-    @classmethod
-    def refuse(cls, spec: Spec) -> str:
-        """What needs one decision of all ranks whether to skip a step."""
-        if spec.precision == "fp16" and spec.world > 1:
-            return (
-                "precision='fp16': a rank of strategy='zero' sees the overflows of its own parameters only; take "
-                "precision='bf16', or strategy='ddp'"
-            )
-        return super().refuse(spec)
+    split = ("batch", "optimizer")
+    no_fp16 = "shows a rank the overflows of its own parameters only"
 
-    def holds(self, rank: int, world: int) -> dict[str, tuple[float, float]]:
-        """A slice of the batch, and of the optimizer's state."""
-        return super().holds(rank, world) | {"optimizer": (rank / world, (rank + 1) / world)}
-
-    def setup(
-        self, model: nn.Module, make_optimizer: Callable[[list[nn.Parameter]], Optimizer]
-    ) -> tuple[nn.Module, Optimizer]:
+    def setup(self, model: nn.Module, make_optimizer: MakeOptimizer) -> tuple[nn.Module, Optimizer]:
         """As under ddp; then the optimizer forgets what others update."""
         super().setup(model, make_optimizer)
         self.hands = deal(self.parameters, self.world)
@@ -55,16 +39,16 @@ class Zero(DDP):
 
     def cost(self, work: Workload) -> Cost:
         """As ddp's, but for the optimizer's state; then each rank sends what it updated to all."""
-        n, whole = self.spec.world, super().cost(work)
+        n, replica = self.spec.world, super().cost(work)
         names = {p: name for name, p in work.model.named_parameters()}
         hands = [[work.held[names[p]] for p in hand] for hand in deal([p for p in names if p.requires_grad], n)]
-        passed = dealt([sum(p.size for p in hand) for hand in hands], n)
+        sent = dealt([sum(p.size for p in hand) for hand in hands], n)
         return dataclasses.replace(
-            whole,
+            replica,
             # What compression remembers stays with every rank.
-            optimizer=max(sum(p.state for p in hand) for hand in hands) + whole.optimizer - work.optimizer,
-            sent=whole.sent + passed,
-            why=f"{whole.why}; each keeps the optimizer's state of 1/{n} of the parameters, and sends these to all",
+            optimizer=max(sum(p.state for p in hand) for hand in hands) + replica.optimizer - work.optimizer,
+            sent=replica.sent + sent,
+            why=f"{replica.why}; each keeps the optimizer's state of 1/{n} of the parameters, and sends these to all",
         )
 
     def _update(self, clip: float) -> None:

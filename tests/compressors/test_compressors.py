@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import pickle
 
 import pytest
 import torch
@@ -293,17 +294,17 @@ class TestPrune:
     def test_half_of_each_layer_goes_and_the_answers_layer_stays(self):
         prune = COMPRESSORS["prune"](ratio=0.5)
         module = applied("mnist_cnn", prune)
-        assert prune.told["kept"] == {"0": [32, 16], "3": [64, 32], "7": [128, 64]}
-        assert prune.told["left"] == {"10": "gives the model's answers"}
+        assert prune.notes["kept"] == {"0": [32, 16], "3": [64, 32], "7": [128, 64]}
+        assert prune.notes["left"] == {"10": "gives the model's answers"}
         assert size(module) == 56_714
 
     def test_heads_leave_whole(self):
         prune = COMPRESSORS["prune"](ratio=0.5)
         module = applied("transformer", prune)
-        assert prune.told["kept"]["blocks.0.attention"] == [4, 2]
+        assert prune.notes["kept"]["blocks.0.attention"] == [4, 2]
         attention = module.blocks[0].attention
         assert attention.q.out_features == attention.out.in_features == 2 * attention.head_size
-        assert "the width that several layers add to" in prune.told["left"]["embed.project"]
+        assert "the width that several layers add to" in prune.notes["left"]["embed.project"]
 
     def test_the_least_important_go(self):
         module = made("mlp")
@@ -328,8 +329,8 @@ class TestPrune:
             module[3].weight[16:] *= 1e-3
         prune = COMPRESSORS["prune"](ratio=0.25, scope="global")
         prune.apply(module, work("cnn", module))
-        assert prune.told["kept"]["3"][1] < prune.told["kept"]["5"][1]
-        before, after = (sum(n[i] for n in prune.told["kept"].values()) for i in (0, 1))
+        assert prune.notes["kept"]["3"][1] < prune.notes["kept"]["5"][1]
+        before, after = (sum(n[i] for n in prune.notes["kept"].values()) for i in (0, 1))
         assert after == round(0.75 * before)
 
     def test_rounds_end_where_one_ends(self):
@@ -343,7 +344,7 @@ class TestPrune:
     def test_single_layers_by_name(self):
         prune = COMPRESSORS["prune"](ratios={"3": 0.75})
         applied("cnn", prune)
-        assert {name: n[1] for name, n in prune.told["kept"].items()} == {"0": 32, "3": 16, "5": 64, "8": 64}
+        assert {name: n[1] for name, n in prune.notes["kept"].items()} == {"0": 32, "3": 16, "5": 64, "8": 64}
 
     @pytest.mark.parametrize(
         ("name", "layer", "words"),
@@ -371,7 +372,7 @@ class TestPrune:
         prune = COMPRESSORS["prune"]()
         module = prune.apply(Fixed(), work("mlp", made("mlp")))
         assert module.a.out_features == 32 and module.b.out_features == 8
-        assert "can't do without" in prune.told["left"]["a"]
+        assert "can't do without" in prune.notes["left"]["a"]
 
         with pytest.raises(SpecError, match=r"'a': 0.5.*can't be pruned: its code can't do without a part of it"):
             COMPRESSORS["prune"](ratios={"a": 0.5}).apply(Fixed(), work("mlp", made("mlp")))
@@ -393,7 +394,7 @@ class TestPrune:
             assert torch.allclose(after(x), before, atol=1e-5)
         assert len(after.last.weight) == 8 and (name in RECURRENT or len(after.first.weight) == 4)
         for layer, why in left.items():
-            assert why in prune.told["left"][layer] and layer not in prune.told["kept"]
+            assert why in prune.notes["left"][layer] and layer not in prune.notes["kept"]
 
     def test_a_model_that_draws_random_numbers_is_pruned_all_the_same(self):
         class Drawing(nn.Sequential):
@@ -413,8 +414,8 @@ class TestMask:
     def test_zeros_stay_zero_while_the_rest_trains(self):
         mask = COMPRESSORS["mask"](ratio=0.9)
         module = applied("mlp", mask)
-        assert mask.told["label"] == LABEL == "mask only: no smaller, no faster here"
-        assert mask.told["zeros"] == pytest.approx(0.9, abs=0.01)
+        assert mask.notes["label"] == LABEL == "mask only: no smaller, no faster here"
+        assert mask.notes["zeros"] == pytest.approx(0.9, abs=0.01)
         optimizer = torch.optim.SGD(module.parameters(), 0.1)
         module(samples("mlp")).square().mean().backward()
         optimizer.step()
@@ -432,7 +433,7 @@ class TestMask:
     def test_a_shape_that_the_pattern_does_not_divide_is_told(self):
         mask = COMPRESSORS["mask"](pattern="2:4")
         applied("cnn", mask)
-        assert mask.told["left"] == {"0": "2:4 needs inputs that 4 divides, not 9"}
+        assert mask.notes["left"] == {"0": "2:4 needs inputs that 4 divides, not 9"}
 
 
 class TestLowRank:
@@ -443,14 +444,14 @@ class TestLowRank:
         before, x = copy.deepcopy(module), samples("mlp")
         low = COMPRESSORS["low_rank"](energy=0.999999)
         after = low.apply(module, work("mlp", module))
-        assert low.told["ranks"] == {"1": 5}
+        assert low.notes["ranks"] == {"1": 5}
         assert torch.allclose(after(x), before(x), atol=1e-4)
 
     def test_a_convolution_becomes_two(self):
         low = COMPRESSORS["low_rank"](rank=0.25)
         after = applied("cnn", low)
         assert [layer.kernel_size for layer in after[3]] == [(3, 3), (1, 1)]
-        assert low.told["ranks"]["3"] == 16
+        assert low.notes["ranks"]["3"] == 16
 
     def test_the_nearest_of_its_rank(self):
         module = made("mlp")
@@ -471,7 +472,7 @@ class TestLora:
         module = applied("transformer", lora)
         assert torch.allclose(module(x), before(x), atol=1e-5)
         trained = [p for p in module.parameters() if p.requires_grad]
-        assert sum(p.numel() for p in trained) == lora.told["trained"] < 0.2 * size(before)
+        assert sum(p.numel() for p in trained) == lora.notes["trained"] < 0.2 * size(before)
         with torch.no_grad():
             for p in trained:
                 p.add_(0.1 * torch.randn_like(p))
@@ -488,6 +489,17 @@ class TestLora:
         adapted = module(x)
         assert torch.allclose(lora.finish(module)(x), adapted, rtol=1e-3, atol=1e-3)
 
+    @pytest.mark.parametrize("merge", [True, False])
+    def test_what_was_frozen_before_is_frozen_after(self, merge):
+        lora, module = COMPRESSORS["lora"](rank=2, merge=merge), made("transformer")
+        module.embed.requires_grad_(False)
+        module.blocks[0].mlp.up.bias.requires_grad_(False)
+        frozen = {name for name, p in module.named_parameters() if not p.requires_grad}
+        saved = pickle.dumps(lora.apply(module, work("transformer", module)))  # as a resumed run has it
+        after = lora.finish(pickle.loads(saved))
+        names = {name.replace(".layer.", ".") for name, p in after.named_parameters() if not p.requires_grad}
+        assert names == frozen and len(frozen) == 4
+
     @pytest.mark.parametrize("kind", ["bert", "gpt2"])
     def test_a_model_of_hugging_face_is_adapted_by_peft(self, kind, monkeypatch):
         monkeypatch.setattr("tqdm.std.tqdm.monitor_interval", 0)  # peft's merging would leave tqdm's thread
@@ -499,7 +511,7 @@ class TestLora:
         assert all(torch.equal(a, b) for a, b in zip(module.parameters(), again.parameters(), strict=True))  # any rank
         assert torch.allclose(module.eval()(x), before(x), atol=1e-5)
         trained = [p for p in module.parameters() if p.requires_grad]
-        assert 0 < sum(p.numel() for p in trained) == lora.told["trained"] < 0.3 * size(before)
+        assert 0 < sum(p.numel() for p in trained) == lora.notes["trained"] < 0.3 * size(before)
         with torch.no_grad():
             for p in trained:
                 p.add_(0.1 * torch.randn_like(p))

@@ -38,7 +38,7 @@ def assert_equal(run, other, tolerance=1e-5):
         ({"model": "mlp", "options": {"hidden": 5}}, "world=2: .* 5 hidden units evenly .* that 2 divides"),
         ({"model": "mlp", "options": {"sequence_parallel": True}}, "'sequence_parallel': True.* no sequence of tokens"),
         ({"model": "transformer", "optimizer": "muon"}, "optimizer='muon': needs whole matrices"),
-        ({"model": "transformer", "precision": "fp16"}, "precision='fp16': .* take precision='bf16'"),
+        ({"model": "transformer", "precision": "fp16"}, "precision='fp16' with world=.* take precision='bf16'"),
     ],
 )
 def test_what_can_t_be_cut_is_refused(fields, sentence):

@@ -136,7 +136,7 @@ def test_in_square_texts_the_last_axis_is_that_of_classes():
 
 
 def taught(loss, teacher, x, **options):
-    objective = Taught(loss, teacher, None, 2.0, 1.0, **options)
+    objective = Taught(Criterion(loss), teacher, None, 2.0, 1.0, **options)
     objective.x = x
     return objective
 

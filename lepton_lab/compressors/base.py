@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field
 
+from ..spec import Spec
+
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
     from ..losses import Loss, Objective
-    from ..spec import Spec
 
 Epochs = Annotated[int | None, Field(ge=0)]
 """Passes over the training data after a compressor was applied; None takes the spec's `epochs`, 0 has none."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
@@ -9,6 +10,7 @@ from pydantic import Field
 from ..answers import class_axis
 from ..errors import SpecError, unknown
 from ..losses import Criterion, Objective
+from ..spec import Spec
 from ..tables import keywords, table
 from .base import Compressor, Epochs, Knob, Work
 
@@ -17,8 +19,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-    from ..losses import Batch, Loss
-    from ..spec import Spec
+    from ..losses import Batch
 
 
 class Distill(Compressor):
@@ -110,40 +111,31 @@ class Distill(Compressor):
         teacher = work.parent().eval().requires_grad_(False)
         if work.device is not None:
             teacher = teacher.to(work.device)
-        features = model if self.features else None
-        return Taught(work.loss, teacher, features, self.temperature, self.alpha, work.classes, bool(work.vocabulary))
+        loss = work.loss if isinstance(work.loss, Criterion) else Criterion(work.loss)
+        student = model if self.features else None
+        return Taught(loss, teacher, student, self.temperature, self.alpha, work.classes, bool(work.vocabulary))
 
 
+@dataclass(eq=False)
 class Taught(Objective):
-    """
-    The loss of a student that a teacher teaches.
+    """The loss of a student that a teacher teaches."""
 
-    Parameters
-    ----------
-    loss, teacher
-        Of labels; and the module that answers.
-    student
-        The module whose features are to be like the teacher's, or None.
-    temperature, alpha
-        T, and the weight of what the teacher says; at 1 targets are not looked at.
-    classes, tokens
-        How many the data have, and whether they are texts: where the outputs score classes, if targets can't tell.
-    """
+    loss: Criterion
+    """Of labels."""
+    teacher: nn.Module
+    student: nn.Module | None
+    """The module whose features are to be like the teacher's, or None."""
+    temperature: float
+    alpha: float
+    """Weight of what the teacher says; at 1 targets are not looked at."""
+    classes: int = 0
+    """How many the data have: whether outputs score classes, if targets can't tell."""
+    tokens: bool = False
+    """Whether the data are texts."""
 
-    def __init__(
-        self,
-        loss: Loss,
-        teacher: nn.Module,
-        student: nn.Module | None,
-        temperature: float,
-        alpha: float,
-        classes: int = 0,
-        tokens: bool = False,
-    ) -> None:
-        self.loss = loss if isinstance(loss, Criterion) else Criterion(loss)
-        self.teacher, self.temperature, self.alpha = teacher, temperature, alpha
-        self.classes, self.tokens = classes, tokens
-        self.watched = [_last_inputs(teacher), _last_inputs(student)] if student is not None else []
+    def __post_init__(self) -> None:
+        modules = (self.teacher, self.student) if self.student is not None else ()
+        self.features = [_last_inputs(module) for module in modules]
 
     def over(self, batches: Iterable[Batch]) -> Iterable[Batch]:
         """Each micro-batch, seen by the loss of labels too."""
@@ -168,10 +160,10 @@ class Taught(Objective):
         value = self._divergence(output, lesson, target)
         if self.alpha < 1:
             value = self.alpha * value + (1 - self.alpha) * self.loss(output, target)
-        if self.watched:
+        if self.features:
             from .layers import similarity
 
-            theirs, ours = (similarity(watched().float()) for watched in self.watched)
+            theirs, ours = (similarity(features().float()) for features in self.features)
             value = value + (theirs - ours).square().sum() / len(output)
         return value
 
@@ -184,8 +176,8 @@ class Taught(Objective):
             ours, theirs = output.float() / T, lesson.float() / T
             least = functional.binary_cross_entropy_with_logits(theirs, theirs.sigmoid())
             return T * T * (functional.binary_cross_entropy_with_logits(ours, theirs.sigmoid()) - least)
-        whole = self.alpha < 1 or not self.classes
-        shape = target.shape if whole and not target.is_floating_point() else None
+        targets_tell = self.alpha < 1 or not self.classes
+        shape = target.shape if targets_tell and not target.is_floating_point() else None
         axis = class_axis(output.shape, shape, classes=self.classes, tokens=self.tokens)
         if axis is None:
             return (output - lesson).square().mean()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import warnings
 from collections.abc import Iterator
@@ -58,19 +57,19 @@ class Structure:
     def __init__(self, model: nn.Module, example: Tensor) -> None:
         self.units: list[Unit] = []
         self.left: dict[str, str] = {}
-        self.graph = graph = traced(model, example)
+        self.graph = graph = _traced(model, example)
         names = {module: name for name, module in model.named_modules()}
-        heads = {a.q: a for a in _attentions(model)}
+        heads, recurrent = {a.q: a for a in _attentions(model)}, _recurrent(model)
         seen = set()
         for root, group in _groups(graph):
             if group is None:
-                self.left[names[root]] = _fed(graph.module2node[root], _recurrent(model)) or ASTRAY
+                self.left[names[root]] = _fed(graph.module2node[root], recurrent) or ASTRAY
                 seen.add(names[root])
                 continue
             writers = [dep.target.module for dep, _ in group if graph.is_out_channel_pruning_fn(dep.handler)]
             written = [names[m] for m in writers if isinstance(m, LAYERS) and m in names]
             seen.update(written)
-            if why := _obstacle(graph, group, writers, len(written), _recurrent(model)):
+            if why := _obstacle(graph, group, writers, len(written), recurrent):
                 self.left |= dict.fromkeys(written, why)
                 continue
             attention = next((heads[q] for q in writers if isinstance(q, nn.Module) and q in heads), None)
@@ -160,24 +159,18 @@ def _obstacle(graph: Any, group: Any, writers: list[Any], written: int, recurren
     return ""
 
 
-def traced(model: nn.Module, example: Tensor) -> Any:
-    """The dependency graph of a module."""
-    with warnings.catch_warnings(), _untwisted(model):
-        warnings.simplefilter("ignore")  # parameters of no layer, which we leave as they are
-        return tp.DependencyGraph().build_dependency(model, example_inputs=example)
-
-
-@contextlib.contextmanager
-def _untwisted(model: nn.Module) -> Iterator[None]:
-    """Without rotary positions, which no removal of heads touches, but whose halves a trace can't follow."""
-    turned = {a: a.rotary for a in _attentions(model) if a.rotary is not None}
-    for attention in turned:
+def _traced(model: nn.Module, example: Tensor) -> Any:
+    """A module's dependency graph without rotary positions, whose halves a trace can't follow: they stay anyway."""
+    rotary = {attention: attention.rotary for attention in _attentions(model)}
+    for attention in rotary:
         attention.rotary = None
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # parameters of no layer, which we leave as they are
+            return tp.DependencyGraph().build_dependency(model, example_inputs=example)
     finally:
-        for attention, rotary in turned.items():
-            attention.rotary = rotary
+        for attention, positions in rotary.items():
+            attention.rotary = positions
 
 
 def remove(model: nn.Module, example: Tensor, structure: Structure, chosen: dict[str, list[int]]) -> nn.Module:

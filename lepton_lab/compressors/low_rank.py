@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field
 
 from ..errors import SpecError
+from ..spec import Spec
 from .base import Compressor, Epochs, Knob, Work
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from ..spec import Spec
     from .layers import Layer
 
 

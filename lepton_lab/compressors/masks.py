@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field
 
 from ..errors import SpecError
+from ..spec import Spec
 from .base import Compressor, Epochs, Work
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
-
-    from ..spec import Spec
 
 LABEL = "mask only: no smaller, no faster here"
 PATTERN = re.compile(r"([1-9]\d*):([1-9]\d*)")

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field
 
 from ..errors import SpecError, needs, unknown
+from ..spec import Spec
 from .base import Compressor, Epochs, Knob, Work
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from ..spec import Spec
     from .groups import Structure, Unit
 
 SAMPLED = 8  # training batches whose gradients tell what Taylor's importance is

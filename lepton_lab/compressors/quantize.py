@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field
 
 from ..errors import SpecError, needs, unknown
+from ..spec import Spec
 from .base import Compressor, Epochs, Knob, Work
 
 if TYPE_CHECKING:
     from torch import nn
-
-    from ..spec import Spec
 
 STATIC, DYNAMIC = "int8_static", "int8_dynamic"
 

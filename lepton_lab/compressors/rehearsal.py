@@ -6,12 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 from ..chains import plan
 from ..errors import SpecError
+from ..spec import Spec
 from .base import Work
 
 if TYPE_CHECKING:
     from torch import nn
-
-    from ..spec import Spec
 
 
 def rehearse(model: nn.Module, spec: Spec, shape: tuple[int, ...], classes: int, vocabulary: int) -> nn.Module:

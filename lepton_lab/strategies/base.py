@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple, TypeAlia
 
 from pydantic import Field
 
-from ..losses import Objective
 from ..spec import Spec
 from .work import Cost, Workload
 
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from torch.optim import Optimizer
 
-    from ..losses import Batch, Loss
+    from ..losses import Batch, Objective
 
 MakeOptimizer: TypeAlias = "Callable[[list[nn.Parameter]], Optimizer]"
 HOLDINGS = ("batch", "parameters", "gradients", "optimizer")  # what ranks hold
@@ -125,7 +124,7 @@ class Single:
         begin(model)
         self.module: Any = self._place(model)
         # Before the optimizer, since it may put others in the parameters' place.
-        self.model: Any = self._wrap(self.module)
+        self.model: Any = self._wrap(self.module) if self.world > 1 else self.module
         self.parameters = [p for p in self.module.parameters() if p.requires_grad]
         self.optimizer = make_optimizer(self.parameters)
         self._first = True  # whether no step was made yet
@@ -134,23 +133,22 @@ class Single:
             self.model = torch.compile(self.model)
         return self.model, self.optimizer
 
-    def step(self, batches: Iterable[Batch], count: int, loss: Loss, clip: float) -> Step:
+    def step(self, batches: Iterable[Batch], count: int, loss: Objective, clip: float) -> Step:
         """One optimizer step over `count` micro-batches whose shares make up the whole batch."""
         for parameter in self.parameters:
             parameter.grad = None
-        objective = loss if isinstance(loss, Objective) else Objective()
         total: Any = None
         sums: Tensor | None = None
         samples = 0
         for i, (x, y, share) in enumerate(batches, 1):
-            with contextlib.nullcontext() if i == count else self._before_last():
+            with self._before_last() if i < count and self.world > 1 else contextlib.nullcontext():
                 with self.autocast():
                     output = self.model(x)
                     value = loss(output, y)
                 self.scaler.scale(value if share == 1.0 else value * share).backward()
             # A rank without a sample in the last, short batch has borrowed one, whose share is nothing.
             n = len(y) if share else 0
-            value, counts = value.detach(), objective.counts(output, y)
+            value, counts = value.detach(), loss.counts(output, y)
             if not share and counts is not None:
                 counts = counts * 0
             if count > 1:
@@ -221,10 +219,11 @@ class Single:
         return channels_last(model).to(self.device)
 
     def _wrap(self, model: nn.Module) -> nn.Module:
+        """What several ranks compute with in place of a model that is placed."""
         return model
 
     def _before_last(self) -> contextlib.AbstractContextManager[Any]:
-        """Around each micro-batch but a step's last: gradients stay on the rank."""
+        """Around each micro-batch of several ranks but a step's last: gradients stay on the rank."""
         return contextlib.nullcontext()
 
     def _update(self, clip: float) -> None:
@@ -278,12 +277,11 @@ def begin(model: nn.Module) -> None:
 @contextlib.contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
     """Set a model to evaluation for a time; then every part is as it was."""
-    frozen = [module for module in model.modules() if not module.training]
+    modes = {module: module.training for module in model.modules()}
     model.eval()
     yield
-    model.train()
-    for module in frozen:
-        module.training = False
+    for module, training in modes.items():
+        module.training = training
 
 
 def channels_last(model: nn.Module) -> nn.Module:

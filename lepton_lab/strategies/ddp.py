@@ -24,15 +24,15 @@ class DDP(Group):
     """
     Every rank holds the model and computes its slice of each batch; torch's DDP averages the gradients.
 
-    With one rank it is plain training. `compress` sends gradients as 16-bit numbers ("fp16", "bf16"), as thin matrices
-    of rank `powersgd_rank` ("powersgd"), or the fraction `topk` of them ("topk"), which is no longer exact.
+    With one rank it is plain training. With `compress` it is no longer exact.
 
     Parameters
     ----------
     find_unused_parameters
         Look in each step for parameters that it did not use: slower, for models that don't use all.
     compress
-        How gradients are sent: "none" (32-bit floats), "fp16", "bf16", "powersgd" or "topk".
+        How gradients are sent: as they are ("none"), in 16 bits ("fp16", "bf16"), as thin matrices ("powersgd"), or the
+        largest only ("topk").
     powersgd_rank
         Rank of the matrices that "powersgd" sends, at least 1.
     topk
@@ -101,8 +101,6 @@ class DDP(Group):
         return dataclasses.replace(replica, optimizer=replica.optimizer + remembered)
 
     def _wrap(self, model: nn.Module) -> nn.Module:
-        if self.world == 1:
-            return model
         import torch
         from torch.nn.parallel import DistributedDataParallel
 
@@ -129,4 +127,4 @@ class DDP(Group):
         return wrapped
 
     def _before_last(self) -> contextlib.AbstractContextManager[Any]:
-        return self.model.no_sync() if self.world > 1 else contextlib.nullcontext()
+        return self.model.no_sync()

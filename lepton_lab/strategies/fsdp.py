@@ -21,9 +21,8 @@ class FSDP(Gathered):
     """
     Every rank holds a part of each parameter; torch's FSDP2 gathers a block's parameters while it computes.
 
-    `gather="bf16"` gathers and computes in bf16; weights stay as they are, and gradients are averaged in fp32.
-    `reshard_after_forward=False` keeps blocks gathered until their backward pass: more memory, less to send. With one
-    rank it is plain training.
+    Under `gather="bf16"` weights stay as they are, and gradients are averaged in fp32. With one rank it is plain
+    training.
 
     Parameters
     ----------
@@ -49,8 +48,6 @@ class FSDP(Gathered):
         return init_device_mesh(self.device.type, (self.world,), mesh_dim_names=("shard",))
 
     def _wrap(self, model: nn.Module) -> nn.Module:
-        if self.world == 1:
-            return model
         import torch
         from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 

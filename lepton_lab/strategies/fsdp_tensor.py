@@ -110,8 +110,6 @@ class FsdpTensor(TensorParallel, Gathered):
         return self.mesh["tensor"]
 
     def _wrap(self, model: nn.Module) -> nn.Module:
-        if self.world == 1:
-            return model
         from torch.distributed.fsdp import fully_shard
 
         from . import splitting

@@ -1,13 +1,13 @@
-"""Ranks that talk through a torch process group, and each compute a slice of every batch."""
+"""Ranks that talk through a torch process group: in step, or each at its own pace within a bound."""
 
 from __future__ import annotations
 
 import contextlib
 import datetime
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from .. import operations
 from ..spec import Spec
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-    from ..losses import Batch, Loss
+    from ..losses import Batch, Objective
 AHEAD = 3  # steps that a host may run ahead of its GPU
 
 
@@ -75,7 +75,7 @@ class Group(Single):
         n = len(indices)
         return indices[self.part * n // self.parts : (self.part + 1) * n // self.parts]
 
-    def step(self, batches: Iterable[Batch], count: int, loss: Loss, clip: float) -> Step:
+    def step(self, batches: Iterable[Batch], count: int, loss: Objective, clip: float) -> Step:
         """One step, as in one process; a GPU's host waits until at most AHEAD steps are under way."""
         result = super().step(batches, count, loss, clip)
         self._keep_pace()
@@ -124,6 +124,64 @@ class Group(Single):
         yield self.module
 
 
+class Asynchronous(Group):
+    """
+    What strategies share whose ranks don't wait for each other's gradients: stale synchronous parallel.
+
+    A rank may be at most `staleness` steps ahead of the slowest (Ho and others, NIPS 2013). So a gradient is out of
+    date by at most (world - 1) * (2 * staleness + 1) updates: while a rank is in its step c, each other one can go
+    from step c - staleness to step c + staleness + 1. Each gradient is an update of its own, from batch_size / world
+    samples, so that an epoch makes `world` times as many updates as one process would.
+    """
+
+    exact = False
+    trains_any_module = False
+
+    def __init__(self, spec: Spec, staleness: int) -> None:
+        super().__init__(spec)
+        self.staleness = staleness
+        self.ages: Counter[int] = Counter()
+        """Gradients by their age: updates of other ranks between the read of the parameters and the write."""
+
+    def start(self, rank: int, world: int, rendezvous: Path, device: torch.device) -> torch.device:
+        """Join the process group; commands are announced as many steps ahead as ranks can be apart."""
+        device = super().start(rank, world, rendezvous, device)
+        # Rank 0 announces before it starts step s. By then another rank can have started step s + staleness, and
+        # looked for commands before it; the next one it starts after rank 0 has done step s.
+        self.lead = self.staleness + 1
+        return device
+
+    def step(self, batches: Iterable[Batch], count: int, loss: Objective, clip: float) -> Step:
+        """One step at this rank's own pace; before the first, all wait until each has what it goes on from."""
+        if self._first and self.world > 1:
+            self.barrier()
+            self._begin()
+        return super().step(batches, count, loss, clip)
+
+    def step_total(self, values: Tensor) -> Tensor:
+        """The values of this rank, whose gradient is an update of its own."""
+        return super().step_total(values) if self.exact else values
+
+    def _begin(self) -> None:
+        """Before the first step, when every rank has its parameters."""
+
+    @contextlib.contextmanager
+    def aligned(self) -> Iterator[nn.Module]:
+        """The model after the updates of all ranks, with rank 0's buffers."""
+        self.barrier()
+        with super().aligned() as module:
+            yield module
+
+    def report(self) -> dict[str, Any]:
+        """How old gradients were, in updates: mean, maximum and histogram."""
+        ages = dict(self.ages)  # a copy in one go: another thread counts
+        if not ages:
+            return {}
+        mean = sum(age * n for age, n in ages.items()) / sum(ages.values())
+        histogram = {str(age): ages[age] for age in sorted(ages)}
+        return {"staleness_mean": round(mean, 3), "staleness_max": max(ages), "staleness": histogram}
+
+
 def equalize(tensor: Tensor) -> None:
     """Give every rank rank 0's values: as bytes, since gloo knows few types, and without gaps, which it relies on."""
     import torch
@@ -146,15 +204,31 @@ def average(values: list[Tensor], device: torch.device) -> None:
     device
         Where the process group communicates.
     """
-    import torch
     import torch.distributed as dist
 
     if not dist.is_initialized():  # one rank
         return
     for dtype in dict.fromkeys(value.dtype for value in values if value.is_floating_point() or value.is_complex()):
         alike = [value for value in values if value.dtype == dtype]
-        flat = torch.cat([value.reshape(-1).to(device) for value in alike])
-        dist.all_reduce(flat)
-        flat /= dist.get_world_size()
-        for value, mean in zip(alike, flat.split([value.numel() for value in alike]), strict=True):
-            value.copy_(mean.view(value.shape))
+        row = flat([value.to(device) for value in alike])
+        dist.all_reduce(row)
+        fill(alike, row / dist.get_world_size())
+
+
+def flat(tensors: list[Any]) -> Tensor:
+    """All values in one new row (n,), in the widest of the tensors' types."""
+    import torch
+
+    return torch.cat([tensor.detach().reshape(-1) for tensor in tensors])
+
+
+def pieces(tensors: list[Any], row: Tensor) -> Iterator[tuple[Any, Tensor]]:
+    """Each tensor with its piece of a row (n,), in its shape."""
+    for tensor, part in zip(tensors, row.split([tensor.numel() for tensor in tensors]), strict=True):
+        yield tensor, part.view(tensor.shape)
+
+
+def fill(tensors: list[Any], row: Tensor) -> None:
+    """Write a row of values (n,) into tensors."""
+    for tensor, part in pieces(tensors, row):
+        tensor.detach().copy_(part)

@@ -6,19 +6,20 @@ import math
 import os
 import time
 from collections.abc import Iterable
+from itertools import accumulate
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
 from ..spec import Spec
-from .asynchronous import Asynchronous
 from .base import Step
+from .group import Asynchronous
 from .work import Cost, Workload, shown
 
 if TYPE_CHECKING:
     from torch import UntypedStorage, nn
 
-    from ..losses import Batch, Loss
+    from ..losses import Batch, Objective
 LINE = 64  # bytes of a cache line: no two tensors share one
 POLL = 0.0005  # seconds between looks at the slowest rank
 
@@ -31,12 +32,11 @@ class Hogwild(Asynchronous):
     gradients are small or sparse that does no harm. Each rank has an optimizer state of its own: any optimizer then
     works as it is, and no moment is read half written; checkpoints keep rank 0's, which a resume gives to all. `clip`
     bounds each rank's own gradient. Buffers (batch norm's) are each rank's own too, and rank 0's count in evaluations.
-    `staleness` keeps the ranks within so many steps, for commands and the ends of epochs.
 
     Parameters
     ----------
     staleness
-        Steps that a rank may be ahead of the slowest, 0 or more.
+        Steps that a rank may be ahead of the slowest, for commands and the ends of epochs; 0 or more.
     """
 
     gpus = False
@@ -54,7 +54,7 @@ class Hogwild(Asynchronous):
             )
         return super().refuse(spec)
 
-    def step(self, batches: Iterable[Batch], count: int, loss: Loss, clip: float) -> Step:
+    def step(self, batches: Iterable[Batch], count: int, loss: Objective, clip: float) -> Step:
         """One step from whatever the parameters are while it reads them."""
         self._read = self._others()
         return super().step(batches, count, loss, clip)
@@ -63,13 +63,9 @@ class Hogwild(Asynchronous):
         """The model, its parameters moved into shared memory; each rank's count of its updates lies behind them."""
         import torch
 
-        if self.world == 1:
-            return model
         trained = [p for p in model.parameters() if p.requires_grad]
-        places, size = [], 0
-        for p in trained:
-            places.append(size)
-            size += math.ceil(p.numel() * p.element_size() / LINE) * LINE
+        sizes = [math.ceil(p.numel() * p.element_size() / LINE) * LINE for p in trained]
+        *places, size = accumulate(sizes, initial=0)
         memory = self._map(size + LINE * self.world)
         for p, place in zip(trained, places, strict=True):
             room = torch.empty(0, dtype=p.dtype).set_(memory, place // p.element_size(), p.shape, p.stride())

@@ -21,13 +21,12 @@ class Hybrid(FSDP):
     Ranks form a mesh of replicate x shard: each group of `shard` ranks splits the model as fsdp does.
 
     Parameters are gathered within a group only (the ranks of one machine, say); between groups gradients are averaged.
-    `shard=0` takes the largest proper divisor of the world: 2 x 2 for 4 ranks, 2 x 4 for 8. The other options are
-    those of fsdp.
+    The other options are those of fsdp.
 
     Parameters
     ----------
     shard
-        Ranks of a group, a divisor of the world; 0 takes the largest proper one.
+        Ranks of a group, a divisor of the world; 0 takes the largest proper one: 2 x 2 for 4 ranks, 2 x 4 for 8.
     """
 
     def __init__(

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field
 
 from ..spec import Spec
-from .asynchronous import Asynchronous
 from .base import MakeOptimizer
+from .group import Asynchronous, fill, flat, pieces
 from .work import HEADER, Cost, Workload, shown
 
 if TYPE_CHECKING:
@@ -33,10 +33,9 @@ class ParameterServer(Asynchronous):
     """
     Rank 0 holds the model and updates it; every rank sends it gradients and gets parameters back.
 
-    With `staleness` 0 the server averages the gradients of all ranks for each update, which is exact. With more it
-    applies each as it comes, and lets no rank get more than `staleness` steps ahead of the slowest; `clip` then bounds
-    each worker's own gradient. Rank 0 computes gradients too, and gives its buffers (batch norm's) to evaluations and
-    checkpoints. A parameter that a step doesn't use counts as one of gradient 0.
+    With `staleness` 0 that is exact. With more the server applies each gradient as it comes, and `clip` bounds each
+    worker's own. Rank 0 computes gradients too, and gives its buffers (batch norm's) to evaluations and checkpoints. A
+    parameter that a step doesn't use counts as one of gradient 0.
 
     Parameters
     ----------
@@ -137,7 +136,7 @@ class ParameterServer(Asynchronous):
                     dist.broadcast(values, 0)
                 fill(self.parameters, values)  # rank 0's worker may not have had them yet, as after a resume
                 if self.staleness and self.rank == 0:
-                    self.server.seen = [self.server.version] * self.world
+                    self.server.versions = [self.server.version] * self.world
             yield self.running  # which also has what its forward pass counted
 
     def _take_buffers(self) -> None:
@@ -163,42 +162,34 @@ class ParameterServer(Asynchronous):
         return super().state_dict() if self.rank == 0 else {}
 
 
+@dataclasses.dataclass(eq=False)
 class Server:
     """
     The server's side: the parameters, their optimizer, and where each worker is.
 
     One thread serves each other rank; rank 0's own worker calls `push` itself.
-
-    Parameters
-    ----------
-    parameters, optimizer
-        What is updated; no one else writes to them.
-    world
-        Workers, rank 0's among them.
-    staleness
-        Steps that a worker may be ahead of the slowest; 0 averages all gradients of a step into one update.
-    timeout
-        Seconds that a worker waits for the slowest.
-    ages
-        Counts gradients by their age, which is the number of updates since their worker last got parameters.
     """
 
-    def __init__(
-        self,
-        parameters: list[nn.Parameter],
-        optimizer: Optimizer,
-        world: int,
-        staleness: int,
-        timeout: float,
-        ages: Counter[int],
-    ) -> None:
-        self.parameters, self.optimizer, self.clip = parameters, optimizer, 0.0
-        self.world, self.staleness, self.timeout, self.ages = world, staleness, timeout, ages
-        self.version = 0
-        """Updates made."""
-        self.steps = [0] * world
+    parameters: list[nn.Parameter]
+    """What is updated; no one else writes to them."""
+    optimizer: Optimizer
+    world: int
+    """Workers, rank 0's among them."""
+    staleness: int
+    """Steps that a worker may be ahead of the slowest; 0 averages all gradients of a step into one update."""
+    timeout: float
+    """Seconds that a worker waits for the slowest."""
+    ages: Counter[int]
+    """Counts gradients by their age, which is the number of updates since their worker last got parameters."""
+    clip: float = 0.0
+    """Bound of the norm of what is applied; 0 has none."""
+    version: int = 0
+    """Updates made."""
+
+    def __post_init__(self) -> None:
+        self.steps = [0] * self.world
         """Steps that each worker has pushed."""
-        self.seen = [0] * world
+        self.versions = [0] * self.world
         """Version of the parameters that each worker has."""
         self.gathered: dict[int, Tensor] = {}
         """Gradients of the step at hand by rank, where all are averaged."""
@@ -217,7 +208,7 @@ class Server:
         with self._changed:
             self.steps[rank] += 1
             if self.staleness:
-                self.ages[self.version - self.seen[rank]] += 1
+                self.ages[self.version - self.versions[rank]] += 1
                 self._apply(gradient)
             else:
                 self.gathered[rank] = gradient.to(self.parameters[0].device)
@@ -227,7 +218,7 @@ class Server:
                     self.gathered.clear()
             self._changed.notify_all()
             self._wait_for_the_slowest(rank)
-            self.seen[rank] = self.version
+            self.versions[rank] = self.version
             return flat(self.parameters)
 
     def serve(self, rank: int, group: ProcessGroup) -> None:
@@ -271,25 +262,6 @@ class Server:
                 f"Timed out waiting {self.timeout:g} s for the gradient of rank {slowest}, with rank {rank} "
                 f"{steps - self.steps[slowest]} steps ahead of it"
             )
-
-
-def flat(tensors: list[Any]) -> Tensor:
-    """All values in one new row (n,), in the widest of the tensors' types."""
-    import torch
-
-    return torch.cat([tensor.detach().reshape(-1) for tensor in tensors])
-
-
-def pieces(tensors: list[Any], row: Tensor) -> Iterator[tuple[Any, Tensor]]:
-    """Each tensor with its piece of a row (n,), in its shape."""
-    for tensor, piece in zip(tensors, row.split([tensor.numel() for tensor in tensors]), strict=True):
-        yield tensor, piece.view(tensor.shape)
-
-
-def fill(parameters: list[nn.Parameter], row: Tensor) -> None:
-    """Write a row of values (n,) into parameters."""
-    for parameter, piece in pieces(parameters, row):
-        parameter.detach().copy_(piece)
 
 
 @contextlib.contextmanager

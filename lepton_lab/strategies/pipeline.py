@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
 from ..errors import SpecError
-from ..losses import Objective
 from ..spec import Spec
 from ..tables import entry_options, trait
 from .base import MakeOptimizer, Step, begin, channels_last, evaluating
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from torch.optim import Optimizer
 
-    from ..losses import Batch, Loss
+    from ..losses import Batch, Objective
     from .stages import Layer
 SPAN = 4  # micro-batches for each rank by default: enough to keep most of the line busy (Huang, section 2.3)
 ENDS = 2  # the embedding and the head, beside the blocks of the others
@@ -104,7 +104,7 @@ class Pipeline(Group):
         self.relay = stages.Relay(self.module, self.stages, owners, self.rank, self.device)
         return result
 
-    def step(self, batches: Iterable[Batch], count: int, loss: Loss, clip: float) -> Step:
+    def step(self, batches: Iterable[Batch], count: int, loss: Objective, clip: float) -> Step:
         """One step over the micro-batches of a batch; its figures are the same on every rank."""
         if self.world == 1:
             return super().step(batches, count, loss, clip)
@@ -115,10 +115,10 @@ class Pipeline(Group):
         x, y = parts[0] if len(parts) == 1 else map(torch.cat, zip(*parts, strict=True))
         for parameter in self.parameters:
             parameter.grad = None
-        scores = Scores(loss, len(y), self.autocast)
-        self._run(x, y, scores)
+        self._scores = scores = Scores(loss, self.autocast, len(y))
+        self._run(x, y)
         # Loss, squares of the gradient, and what is counted.
-        sums = torch.zeros(2 + len(scores.objective.counted), dtype=torch.float64, device=self.device)
+        sums = torch.zeros(2 + len(loss.counted), dtype=torch.float64, device=self.device)
         if scores.loss is not None:
             sums[0] = scores.loss
             sums[2:] = torch.nan if scores.counts is None else scores.counts
@@ -161,7 +161,7 @@ class Pipeline(Group):
         """The model as one, whose stages run in turn."""
         yield self.relay if self.world > 1 else self.module
 
-    def _run(self, x: Tensor, y: Tensor, scores: Scores) -> None:
+    def _run(self, x: Tensor, y: Tensor) -> None:
         """Forward and backward of a batch by the schedule, padded to micro-batches of one size."""
         import torch
 
@@ -169,7 +169,6 @@ class Pipeline(Group):
         if len(y) < size * self.microbatches:
             filled = torch.arange(size * self.microbatches, device=x.device).clamp(max=len(y) - 1)
             x, y = x.index_select(0, filled), y.index_select(0, filled)
-        self._scores = scores
         schedule = self._schedule(x[:size])
         inputs = [x] if 0 in self.stages else []
         try:
@@ -208,39 +207,30 @@ class Pipeline(Group):
         return self._schedules[x.shape]
 
 
+@dataclass
 class Scores:
-    """
-    The loss of a step's micro-batches, which come in turn, as shares of the whole batch's; what pads them counts 0.
+    """The loss of a step's micro-batches, which come in turn, as shares of the batch's; what pads them counts 0."""
 
-    Parameters
-    ----------
-    loss
-        The run's loss.
-    samples
-        Samples of the batch; what comes after them is padding.
-    autocast
-        The arithmetic that it is computed in.
-    """
-
-    def __init__(
-        self, loss: Loss, samples: int, autocast: Callable[[], contextlib.AbstractContextManager[Any]]
-    ) -> None:
-        self._function, self._autocast = loss, autocast
-        self.objective = loss if isinstance(loss, Objective) else Objective()
-        self._samples = self._left = samples
-        self.loss: Tensor | None = None
-        """Mean over the samples so far; None where this rank has not the last stage."""
-        self.counts: Tensor | None = None
-        """What is counted of them, summed up; None where nothing has a meaning."""
+    objective: Objective
+    autocast: Callable[[], contextlib.AbstractContextManager[Any]]
+    """The arithmetic that it is computed in."""
+    samples: int
+    """Of the batch; what comes after them is padding."""
+    scored: int = 0
+    """Samples so far."""
+    loss: Tensor | None = None
+    """Mean over the samples so far; None where this rank has not the last stage."""
+    counts: Tensor | None = None
+    """What is counted of them, summed up; None where nothing has a meaning."""
 
     def __call__(self, output: Tensor, target: Tensor) -> Tensor:
         """Outputs (B, ...) and targets (B, ...) of a micro-batch -> their part of the batch's mean."""
-        n = min(len(target), self._left)
-        self._left -= n
+        n = min(len(target), self.samples - self.scored)
+        self.scored += n
         if 0 < n < len(target):
             output, target = output[:n], target[:n]
-        with self._autocast():
-            value = self._function(output, target) * (n / self._samples)
+        with self.autocast():
+            value = self.objective(output, target) * (n / self.samples)
         self.loss = value.detach() if self.loss is None else self.loss + value.detach()
         counts = self.objective.counts(output, target)
         if counts is not None and n:

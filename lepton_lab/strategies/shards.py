@@ -77,9 +77,6 @@ class Sharded(Group):
             super()._update(clip)
 
     def _clip(self, clip: float) -> None:
-        if self.world == 1:
-            super()._clip(clip)
-            return
         import torch
         import torch.distributed as dist
 
@@ -89,7 +86,8 @@ class Sharded(Group):
                 gradients[self._holders(parameter)].append(_local(parameter.grad))
         norms = {holders: torch.nn.utils.get_total_norm(parts) for holders, parts in gradients.items()}
         square = torch.stack([norm.square() / holders for holders, norm in norms.items()]).sum()
-        dist.all_reduce(square)
+        if self.world > 1:
+            dist.all_reduce(square)
         factor = (clip / (square.sqrt() + 1e-6)).clamp(max=1.0)  # as torch's clip_grad_norm_
         for gradient in (part for parts in gradients.values() for part in parts):
             gradient.mul_(factor)
@@ -129,9 +127,6 @@ class Gathered(Sharded):
 
     @contextlib.contextmanager
     def _before_last(self) -> Iterator[None]:
-        if self.world == 1:
-            yield
-            return
         self.module.set_requires_gradient_sync(False)
         yield
         self.module.set_requires_gradient_sync(True)

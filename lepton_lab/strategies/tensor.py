@@ -24,9 +24,8 @@ class TensorParallel(Sharded):
     Every rank sees every sample and holds a slice of each layer: some heads of attention, some units of an MLP.
 
     After Shoeybi and others, Megatron-LM, arXiv:1909.08053: a layer cut by columns leads to one cut by rows, whose
-    outputs are summed over the ranks, twice a block. Embedding, norms and head are on every rank. With
-    `sequence_parallel` what is between attention and MLP is cut by tokens, which saves memory (Korthikanti and others,
-    arXiv:2205.05198). With one rank it is plain training.
+    outputs are summed over the ranks, twice a block. Embedding, norms and head are on every rank. `sequence_parallel`
+    is that of Korthikanti and others, arXiv:2205.05198. With one rank it is plain training.
 
     Parameters
     ----------

@@ -128,10 +128,6 @@ class Workload:
     def _largest(self) -> int:
         return min(micro_samples(self.spec, self.batch), self.batch)
 
-    def kept(self, samples: float) -> float:
-        """Bytes that forward keeps for backward."""
-        return sum(amount.of(samples) for amount in self.saved.values())
-
     def peak_above_state(self, samples: float, resident: bool = False, fractions: Mapping[str, float] = {}) -> float:
         """
         Highest bytes of a step beside parameters and the optimizer's state, gradients among them.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from .base import MakeOptimizer
@@ -79,10 +80,8 @@ def join(parameters: list[nn.Parameter]) -> list[Tensor]:
     for dtype in dict.fromkeys(p.dtype for p in parameters):
         alike = [p for p in parameters if p.dtype == dtype]
         flat = torch.empty(sum(p.numel() for p in alike), dtype=dtype, device=alike[0].device)
-        start = 0
-        for p in alike:
+        for p, start in zip(alike, accumulate((p.numel() for p in alike), initial=0), strict=False):
             view = flat.as_strided(p.shape, p.stride(), start)  # as it lay: a kernel may be channels_last
             p.data = view.copy_(p.data)
-            start += p.numel()
         flats.append(flat)
     return flats

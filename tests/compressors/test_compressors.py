@@ -586,7 +586,7 @@ class TestDistill:
         objective = distill.objective(student, given)
         objective.x = x
         more = objective(student(x), y)
-        objective.watched = []
+        objective.features = []
         assert more > objective(student(x), y)
 
     @pytest.mark.parametrize("cut", [{"world": 2}, {"accumulate": 2}])

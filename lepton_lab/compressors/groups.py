@@ -37,14 +37,14 @@ class Unit:
     """Numbers that each is: more than one for a head of attention."""
     group: Any
     written: list[str] = field(default_factory=list)
-    """Layers that it leaves, by name."""
+    """Names of the layers whose outputs it is."""
     score: Tensor = field(default_factory=lambda: torch.zeros(0))
     """How much each of them matters (count,)."""
 
 
 class Structure:
     """
-    What can be removed from a module, found by one forward pass.
+    What can be removed from a module, found by one forward pass of an example (B, ...).
 
     Attributes
     ----------

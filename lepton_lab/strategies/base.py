@@ -72,7 +72,7 @@ class Single:
 
     @property
     def stream(self) -> int:
-        """Which random numbers a rank draws for dropout: ranks that compute the same of the same samples share one."""
+        """Number of the random stream that this rank's dropout draws from; ranks that compute the same share one."""
         return self.part
 
     @property
@@ -212,7 +212,7 @@ class Single:
         return {}
 
     def cost(self, work: Workload) -> Cost:
-        """What a step is predicted to cost the rank that bears most, from what one process does; nothing is run."""
+        """What a step is predicted to cost the rank that needs most, from what one process does; nothing is run."""
         return work.replica(1, "one process holds and computes all")
 
     def _place(self, model: nn.Module) -> nn.Module:

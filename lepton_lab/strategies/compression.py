@@ -165,15 +165,15 @@ def cost(work: Workload, compress: str, ranks: int, rank: int, fraction: float) 
     if compress == "topk":
         numbers = ranks * sum(math.ceil(fraction * p.numel()) for p, _ in trained)  # of 4 bytes, as are their places
         return 2 * all_gather(4 * numbers, ranks), work.gradients
-    p_sizes = q_sizes = uncompressed = remembered = 0.0
+    first = second = remembered = 0.0  # bytes of the two messages: all P with what is sent whole, and all Q
     for parameter, size in trained:
         if pays(parameter, rank):
             rows, columns = parameter.flatten(1).shape
-            each = size / parameter.numel() * rank
-            p_sizes, q_sizes, remembered = p_sizes + rows * each, q_sizes + columns * each, remembered + size
+            row = size / parameter.numel() * rank  # bytes of K numbers
+            first, second, remembered = first + rows * row, second + columns * row, remembered + size
         else:
-            uncompressed += size
-    return all_reduce(p_sizes + uncompressed, ranks) + all_reduce(q_sizes, ranks), remembered + q_sizes
+            first += size
+    return all_reduce(first, ranks) + all_reduce(second, ranks), remembered + second
 
 
 def pays(gradient: Tensor, rank: int) -> bool:

@@ -58,7 +58,7 @@ class DDP(Group):
 
     @classmethod
     def refuse(cls, spec: Spec) -> str:
-        """Compression that has no meaning, alone or with something else."""
+        """Compression with options that it can't go together with."""
         options = spec.options
         compress = options.get("compress", "none")
         option = f"options={{'compress': {compress!r}}}: "

@@ -58,7 +58,7 @@ class Group(Single):
         self.alone = world == 1
         if world > 1:
             if device.type == "cuda":
-                self.lead = AHEAD + 1
+                self.lead += AHEAD
             operations.record()
             dist.init_process_group(
                 "nccl" if device.type == "cuda" else "gloo",
@@ -93,7 +93,7 @@ class Group(Single):
                 self._done.popleft().synchronize()  # so that a command announced `lead` steps before reaches all ranks
 
     def cost(self, work: Workload) -> Cost:
-        """As if ranks averaged their gradients; what a strategy sends else, it tells itself."""
+        """As if ranks averaged their gradients; a strategy that sends something else overrides it."""
         why = f"taken to average the gradients ({shown(work.gradients)}) of {self.spec.world} ranks that hold all"
         return work.replica(self.spec.world, why, all_reduce(work.gradients, self.spec.world))
 
@@ -140,16 +140,11 @@ class Asynchronous(Group):
     def __init__(self, spec: Spec, staleness: int) -> None:
         super().__init__(spec)
         self.staleness = staleness
-        self.ages: Counter[int] = Counter()
-        """Gradients by their age: updates of other ranks between the read of the parameters and the write."""
-
-    def start(self, rank: int, world: int, rendezvous: Path, device: torch.device) -> torch.device:
-        """Join the process group; commands are announced as many steps ahead as ranks can be apart."""
-        device = super().start(rank, world, rendezvous, device)
         # Rank 0 announces before it starts step s. By then another rank can have started step s + staleness, and
         # looked for commands before it; the next one it starts after rank 0 has done step s.
-        self.lead = self.staleness + 1
-        return device
+        self.lead = staleness + 1
+        self.ages: Counter[int] = Counter()
+        """Gradients by their age: updates of other ranks between the read of the parameters and the write."""
 
     def step(self, batches: Iterable[Batch], count: int, loss: Objective, clip: float) -> Step:
         """One step at this rank's own pace; before the first, all wait until each has what it goes on from."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
@@ -15,7 +14,6 @@ from .group import Group, average
 from .work import Cost, Workload, all_reduce, shown
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor, nn
     from torch.optim import Optimizer
 
@@ -41,16 +39,11 @@ class LocalSGD(Group):
     def __init__(self, spec: Spec, *, every: Annotated[int, Field(ge=1)] = 8) -> None:
         super().__init__(spec)
         self.every = every
-        self.apart = 0
-        """Steps since the last average, the same on every rank."""
-
-    def start(self, rank: int, world: int, rendezvous: Path, device: torch.device) -> torch.device:
-        """Join the other ranks; a command is announced so early that none of them is past it."""
-        super().start(rank, world, rendezvous, device)
         # Before it announces at step s, rank 0 has not entered the first average at or after it, whose step is
         # s + every - 1 at most: no other rank gets beyond that step without it.
-        self.lead += self.every - 1
-        return device
+        self.lead = every
+        self.apart = 0
+        """Steps since the last average, the same on every rank."""
 
     def setup(self, model: nn.Module, make_optimizer: MakeOptimizer) -> tuple[nn.Module, Optimizer]:
         """As one process; ranks begin together."""

@@ -177,26 +177,24 @@ def sharded(
     """
     k = work.spec.accumulate
     units: dict[str, float] = dict.fromkeys([*paths, ""], 0.0)  # bytes of each unit, as it is gathered
-    parameters, gradients, optimizer = float(work.buffers), 0.0, 0.0
+    shares: dict[str, float] = {}
     for name, p in work.model.named_parameters():
-        held, rows = work.held[name], p.shape[0]
-        share = -(-rows // ranks) / rows * fractions.get(name, 1.0)  # every rank gets as many rows, some of them empty
-        units[next((path for path in paths if within(name, [path])), "")] += ranks * share * held.size
-        parameters += share * held.size
-        gradients += share * held.gradient
-        optimizer += share * held.state
+        rows = -(-len(p) // ranks)  # of every rank, some of them empty
+        shares[name] = rows / len(p) * fractions.get(name, 1.0)
+        units[next((path for path in paths if within(name, [path])), "")] += ranks * shares[name] * work.held[name].size
+    held = work.held_by_rank(shares)
     times = {path: 1 if path == "" or not regather else 2 for path in units}
     sent = sum(k * n * all_gather(ratio * units[path], ranks) for path, n in times.items())
     sent += sum(reduce_scatter(size, ranks) for size in units.values())
-    peak = _peak(work, units, work.micro(parts), ratio, fractions) - gradients
+    peak = _peak(work, units, work.micro(parts), ratio, fractions) - held.gradient
     if k > 1:
-        peak += ranks * gradients  # until the last micro-batch gradients stay whole
+        peak += ranks * held.gradient  # until the last micro-batch gradients stay whole
     state = f"1/{ranks} of all state" if ranks > 1 else "all state"
     why = (
         f"each rank holds {state}; a unit's parameters (at most {shown(max(units.values()))}) are gathered for forward"
         f"{' and again for backward' if regather else ''}, its gradients summed and dealt out"
     )
-    return Cost(parameters, gradients, optimizer, max(peak, 0.0), why, sent, work.idle(parts))
+    return Cost(held.size, held.gradient, held.state, max(peak, 0.0), why, sent, work.idle(parts))
 
 
 def _peak(work: Workload, units: dict[str, float], micro: int, ratio: float, fractions: Mapping[str, float]) -> float:

@@ -29,7 +29,7 @@ HOOKS = ("_forward_pre_hooks", "_forward_pre_hooks_with_kwargs")
 
 def layers(model: nn.Module) -> list[list[Layer]]:
     """
-    What a model does one after the other: groups of layers between which it can be cut, each with one to be trained.
+    A model's layers in their order, in groups between which it can be cut; each group has a layer that trains.
 
     Raises
     ------
@@ -55,7 +55,7 @@ def layers(model: nn.Module) -> list[list[Layer]]:
 
 def cut(groups: list[list[Layer]], stages: int) -> list[list[Layer]]:
     """
-    The groups in `stages` runs, whose costliest costs as little as can be.
+    The groups in `stages` runs, one after the other, such that the costliest run costs as little as can be.
 
     Raises
     ------
@@ -99,9 +99,9 @@ def cost(work: Workload, runs: list[list[Layer]], schedule: str, microbatches: i
     costs, sent = [], [all_reduce(SUMS, world)] * world
     for rank in range(world):
         mine = [path for stage in paths[rank::world] for path in stage]
-        held = [own for name, own in work.held.items() if within(name, mine)]
-        parameters, gradients, state = (sum(own[i] for own in held) for i in range(3))
-        costs.append(Cost(parameters, gradients, state, under_way[rank] + work.transient_peak(micro, mine), ""))
+        held = work.held_by_rank({name: float(within(name, mine)) for name in work.held})
+        activations = under_way[rank] + work.transient_peak(micro, mine)
+        costs.append(Cost(held.size, held.gradient, held.state, activations, ""))
     for stage, size in enumerate(outputs[:-1]):
         for rank in (stage % world, (stage + 1) % world):  # forward, and the gradient back
             sent[rank] += microbatches * (size + HEADER)

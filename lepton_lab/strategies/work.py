@@ -51,18 +51,18 @@ class Held(NamedTuple):
 
 @dataclass(frozen=True)
 class Cost:
-    """What a step is predicted to cost the rank that bears most; memory in bytes at its highest moment."""
+    """What a step is predicted to cost the rank that needs most; memory in bytes at its peak."""
 
     parameters: float
     """Buffers among them."""
     gradients: float
     optimizer: float
     activations: float
-    """What else there is at that moment: what forward keeps for backward, and what passes."""
+    """All else at the peak: what forward keeps for backward, and what lives for a moment."""
     why: str
     """What it follows from, in a sentence."""
     sent: float = 0.0
-    """Bytes that the rank sends that sends most."""
+    """Bytes that are sent a step by the rank that sends most."""
     idle: float = 0.0
     """Fraction of the step that ranks wait because of how the work is split, from 0 to below 1."""
 
@@ -172,7 +172,7 @@ class Workload:
 
 
 def _highest(moves: Iterable[tuple[float, bool]]) -> float:
-    """Most bytes at once, of moves up and down; one that is marked takes the place of the marked one before it."""
+    """Peak of a running sum of bytes; a marked one takes the place of the marked one before it."""
     live = highest = marked = 0.0
     for size, takes_place in moves:
         live += size
@@ -210,9 +210,8 @@ def broadcast(size: float, ranks: int) -> float:
     return math.ceil(math.log2(ranks)) * (size + HEADER) if size else 0.0
 
 
-def dealt(hands: Iterable[float], ranks: int) -> float:
-    """Bytes that the rank sends that sends most, when each rank broadcasts its hand to all."""
-    sizes = list(hands)
+def dealt(sizes: Sequence[float], ranks: int) -> float:
+    """Bytes that are sent by the rank that sends most, when each broadcasts what it has, of so many bytes, to all."""
     receivers = [_children(place, ranks) for place in range(ranks)]
     return max(
         sum((sizes[root] + HEADER) * receivers[(rank - root) % ranks] for root in range(ranks)) for rank in range(ranks)

@@ -108,7 +108,7 @@ def refuse(spec: Spec) -> str:
     for name, options in links(spec):
         compressor = table("compressor")[name](**options)
         for other, theirs in before:
-            if why := table("compressor")[other](**theirs).bears(compressor):
+            if why := table("compressor")[other](**theirs).forbids(compressor):
                 return f"compress: {name!r} after {other!r}: {why}"
         if why := compressor.refuse(options, before, spec):
             return why

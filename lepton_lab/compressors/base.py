@@ -76,7 +76,7 @@ class Compressor:
     """
     A module goes in, and one of the same inputs and outputs comes out that is to need less.
 
-    The others override what they change of `refuse`, `bears`, `apply`, `objective` and `finish`, and of the attributes.
+    The others override what they change of `refuse`, `forbids`, `apply`, `objective`, `finish` and the attributes.
     An instance is made for each link of a chain and process; all that has to survive is in the module.
     """
 
@@ -121,7 +121,7 @@ class Compressor:
         """
         return ""
 
-    def bears(self, after: Compressor) -> str:
+    def forbids(self, after: Compressor) -> str:
         """Why another link can't come after this one, as the end of a sentence; "" where it can."""
         return ""
 

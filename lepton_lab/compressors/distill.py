@@ -29,9 +29,9 @@ class Distill(Compressor):
     The loss is alpha x T^2 x the divergence of the student's answers from the teacher's, both softened by the
     temperature T, and (1 - alpha) x the usual loss; without `labels` the teacher's answers are all there is, and the
     training data's labels are never looked at, so that there need not be any: `((x, None), val, test)`. Answers are
-    probabilities of the classes; or of yes and no, each by itself, under nn.BCEWithLogitsLoss and its kin; or else
-    numbers, whose divergence is the squared error, without a temperature. With `features`, student and teacher are also
-    to find the same samples of a batch alike: that needs all of them in one place, so world=1 and accumulate=1.
+    probabilities of the classes; or of yes and no, each by itself, under nn.BCEWithLogitsLoss and the like; or else
+    numbers, whose divergence is the squared error, without a temperature. With `features`, student and teacher are to
+    find the same samples of a batch alike, too: that needs all of them in one place, so world=1 and accumulate=1.
     """
 
     knob = Knob("Distill: the parent teaches it")

@@ -149,9 +149,8 @@ def _obstacle(graph: Any, group: Any, writers: list[Any], written: int, recurren
     """Why a group must stay whole; "" where it need not."""
     if reason := next((recurrent[dep.target.module] for dep, _ in group if dep.target.module in recurrent), ""):
         return reason
-    if any(isinstance(m, (nn.Parameter, nn.Embedding)) for m in writers):
-        return WIDTH
-    if written > 1 and any(isinstance(m, nn.LayerNorm) for m in writers):
+    added = (nn.Parameter, nn.Embedding, nn.LayerNorm) if written > 1 else (nn.Parameter, nn.Embedding)
+    if any(isinstance(m, added) for m in writers):
         return WIDTH
     readers = [dep.target.module for dep, _ in group if graph.is_in_channel_pruning_fn(dep.handler)]
     if not any(isinstance(m, LAYERS) for m in readers):

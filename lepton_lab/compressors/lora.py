@@ -36,7 +36,7 @@ class Lora(Compressor):
         super().__init__(epochs=epochs)
         self.rank, self.alpha, self.merge = rank, alpha, merge  # alpha / rank scales what is added
 
-    def bears(self, after: Compressor) -> str:
+    def forbids(self, after: Compressor) -> str:
         """What trains after it would find thin layers beside the others."""
         if self.merge or after.last:
             return ""

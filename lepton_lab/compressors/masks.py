@@ -53,7 +53,7 @@ class Mask(Compressor):
             )
         return ""
 
-    def bears(self, after: Compressor) -> str:
+    def forbids(self, after: Compressor) -> str:
         """What trains after it would lose its zeros."""
         if after.keeps_zeros:
             return ""

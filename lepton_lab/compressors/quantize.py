@@ -54,7 +54,7 @@ class Quantize(Compressor):
         self.keeps_zeros = not aware  # zero is a number of every scheme, and training moves it
         self.trains = aware
 
-    def bears(self, after: Compressor) -> str:
+    def forbids(self, after: Compressor) -> str:
         """Nothing comes after it."""
         return "quantize must be the last link, since what comes after it would change its numbers"
 

@@ -22,7 +22,7 @@ def rehearse(model: nn.Module, spec: Spec, shape: tuple[int, ...], classes: int,
     model
         On the CPU; it is copied, not changed.
     shape, classes, vocabulary
-        What the data are, as every model is told.
+        Of the data, as the models of MODELS take them.
 
     Raises
     ------

@@ -208,7 +208,7 @@ class Single:
         self.scaler.load_state_dict(state.get("scaler", {}))
 
     def report(self) -> dict[str, Any]:
-        """Figures of its own, for each system event of this rank and a note at the end; asked by another thread."""
+        """Figures of its own, for each system event of this rank and a note at the end; called by another thread."""
         return {}
 
     def cost(self, work: Workload) -> Cost:

@@ -34,11 +34,6 @@ class Feedback:
     After Karimireddy and others, Error Feedback Fixes SignSGD and other Gradient Compression Schemes, arXiv:1901.09847.
     All is kept by name of parameter, not by bucket: DDP arranges its buckets anew after the first step of each process.
     Collectives are waited for one by one, so that every rank issues them in the same order.
-
-    Parameters
-    ----------
-    model
-        Whose gradients are compressed.
     """
 
     remembered: tuple[str, ...] = ("left",)

@@ -16,7 +16,7 @@ from .work import Cost, Workload
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor, nn
+    from torch import nn
     from torch.distributed.device_mesh import DeviceMesh
 
 TENSOR = 2  # ranks of a tensor group by default
@@ -40,7 +40,7 @@ class FsdpTensor(TensorParallel, Gathered):
 
     def __init__(self, spec: Spec, *, tensor: Annotated[int, Field(ge=1)] = TENSOR) -> None:
         super().__init__(spec)
-        self.tensor = tensor
+        self.tensor = tensor if spec.world > 1 else 1
 
     @classmethod
     def refuse(cls, spec: Spec) -> str:
@@ -66,8 +66,7 @@ class FsdpTensor(TensorParallel, Gathered):
 
     def holds(self, rank: int, world: int) -> dict[str, tuple[float, float]]:
         """A slice of the batch by its place in the data dimension, and a slice of the model by both."""
-        tensor = self.tensor if world > 1 else 1
-        return super().holds(rank, world) | {"batch": piece(rank // tensor, world // tensor)}
+        return super().holds(rank, world) | {"batch": piece(rank // self.tensor, world // self.tensor)}
 
     def start(self, rank: int, world: int, rendezvous: Path, device: torch.device) -> torch.device:
         """Join the process group and lay out the mesh; a tensor group sees its slice of each batch."""
@@ -78,11 +77,12 @@ class FsdpTensor(TensorParallel, Gathered):
             shape = (world // self.tensor, self.tensor)
             self.mesh: DeviceMesh = init_device_mesh(device.type, shape, mesh_dim_names=("data", "tensor"))
             self.part, self.parts = self.mesh.get_local_rank("data"), shape[0]
+            self.peers = self.mesh.get_group("data")
         return device
 
     def cost(self, work: Workload) -> Cost:
         """As tensor's within a group, for its slice of the batch; each piece sharded as under fsdp."""
-        n = self._ranks(self.spec)
+        n = self.tensor
         if self.spec.world == 1:
             return super().cost(work)
         from . import splitting
@@ -97,14 +97,6 @@ class FsdpTensor(TensorParallel, Gathered):
         sent = self.spec.accumulate * splitting.sent_bytes(work, n, work.micro(groups), False)
         why = f"{groups} x {n} ranks, layers cut between {n}; of its piece {cost.why}"
         return dataclasses.replace(cost, sent=cost.sent + sent, why=why)
-
-    def total(self, values: Tensor) -> Tensor:
-        """Sum over the tensor groups."""
-        if self.parts > 1:
-            import torch.distributed as dist
-
-            dist.all_reduce(values, group=self.mesh.get_group("data"))
-        return values
 
     def _group(self) -> DeviceMesh:
         return self.mesh["tensor"]

@@ -17,6 +17,7 @@ from .work import Cost, Workload, all_reduce, shown
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
+    from torch.distributed import ProcessGroup
 
     from ..losses import Batch, Objective
 AHEAD = 3  # steps that a host may run ahead of its GPU
@@ -37,6 +38,8 @@ class Group(Single):
     def __init__(self, spec: Spec) -> None:
         super().__init__(spec)
         self._done: deque[torch.cuda.Event] = deque()
+        self.peers: ProcessGroup | None = None
+        """The ranks that compute the other parts of a batch; None where those are all others."""
 
     @classmethod
     def refuse(cls, spec: Spec) -> str:
@@ -102,7 +105,7 @@ class Group(Single):
         if self.parts > 1:
             import torch.distributed as dist
 
-            dist.all_reduce(values)
+            dist.all_reduce(values, group=self.peers)
         return values
 
     def barrier(self) -> None:

@@ -57,7 +57,7 @@ class ParameterServer(Asynchronous):
         return super().holds(rank, world) | {"optimizer": (0.0, float(rank == 0))}
 
     def start(self, rank: int, world: int, rendezvous: Path, device: torch.device) -> torch.device:
-        """Join the ranks, and a second group for the talk of workers with the server, which is on the CPU."""
+        """Join the ranks, and a second group for the messages between workers and server, which are on the CPU."""
         device = super().start(rank, world, rendezvous, device)
         if world > 1:
             import torch.distributed as dist
@@ -222,7 +222,7 @@ class Server:
             return flat(self.parameters)
 
     def serve(self, rank: int, group: ProcessGroup) -> None:
-        """Talk with one worker, without end: take a gradient, give parameters."""
+        """Serve one worker, without end: take a gradient, give parameters."""
         import torch.distributed as dist
 
         try:
@@ -266,7 +266,7 @@ class Server:
 
 @contextlib.contextmanager
 def during(action: str) -> Iterator[None]:
-    """A failed talk with another rank, with what it was for."""
+    """A failed message to or from another rank, with what it was for."""
     try:
         yield
     except RuntimeError as error:

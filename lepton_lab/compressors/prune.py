@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 SAMPLED = 8  # training batches whose gradients tell what Taylor's importance is
 LEAST = 0.1  # of a layer stays, whatever the others do better
+CHOICES = {"magnitude": "Magnitude", "taylor": "Taylor", "random": "Random"}
+IMPORTANCE = Knob("Keep what matters by", "Importance", "importance", choices=CHOICES)
 
 
 class Prune(Compressor):
@@ -31,17 +33,7 @@ class Prune(Compressor):
     """
 
     knob = Knob(
-        "Prune",
-        "Channels, neurons and heads to remove; 0 prunes nothing",
-        "ratio",
-        0.1,
-        0.9,
-        beside=Knob(
-            "Keep what matters by",
-            "Importance",
-            "importance",
-            choices={"magnitude": "Magnitude", "taylor": "Taylor", "random": "Random"},
-        ),
+        "Prune", "Channels, neurons and heads to remove; 0 prunes nothing", "ratio", 0.1, 0.9, beside=IMPORTANCE
     )
 
     def __init__(

@@ -153,7 +153,9 @@ class Single:
                 counts = counts * 0
             if count > 1:
                 value = value * n
-                value, counts = (value, counts) if total is None else (total + value, _sum(sums, counts))
+                if total is not None:
+                    value = total + value
+                    counts = None if sums is None or counts is None else sums + counts
             total, sums, samples = value, counts, samples + n
         self._update(clip)
         self._first = False
@@ -314,7 +316,3 @@ def takes_channels_last(model: nn.Module) -> bool:
             module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module) for module in modules
         )
     )
-
-
-def _sum(a: Tensor | None, b: Tensor | None) -> Tensor | None:
-    return None if a is None or b is None else a + b

@@ -66,13 +66,11 @@ class Feedback:
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Remember what `state` gave."""
-        for name in self.remembered:
-            setattr(self, name, self._placed(state[name]))
-
-    def _placed(self, value: Any) -> Any:
-        if not isinstance(value, dict):
-            return value
-        return {name: value[name].to(p.device) for p, name in self.names.items() if name in value}
+        for attribute in self.remembered:
+            value = state[attribute]
+            if isinstance(value, dict):
+                value = {name: value[name].to(p.device) for p, name in self.names.items() if name in value}
+            setattr(self, attribute, value)
 
 
 class PowerSGD(Feedback):

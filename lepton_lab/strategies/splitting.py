@@ -226,8 +226,8 @@ def rows_of_tokens(model: nn.Module, ranks: int) -> list[nn.Sequential]:
     SpecError
         If a Block is in no such row.
     """
-    rows = [row for row in model.modules() if isinstance(row, nn.Sequential) and len(row) and _all_blocks(row)]
     shared, every_block = sharing(model), blocks(model)
+    rows = [row for row in model.modules() if isinstance(row, nn.Sequential) and {*row} and {*row} <= {*every_block}]
     if any(not shared.isdisjoint(block.parameters()) for block in every_block):
         raise SpecError(
             "options={'sequence_parallel': True}: cuts the tokens between Blocks, and here some share parameters and "
@@ -249,10 +249,6 @@ def rows_of_tokens(model: nn.Module, ranks: int) -> list[nn.Sequential]:
     for row in rows:
         row.register_forward_pre_hook(check)
     return rows
-
-
-def _all_blocks(row: nn.Sequential) -> bool:
-    return all(hasattr(type(layer), "tokenwise") for layer in row)
 
 
 def _slice_dropout(parent: nn.Module, layer: nn.Module, dim: int, mesh: DeviceMesh) -> None:

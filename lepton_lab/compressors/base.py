@@ -52,6 +52,7 @@ class Work:
     shape: tuple[int, ...]
     classes: int
     vocabulary: int
+    """Kinds of tokens; like `shape` (of a sample) and `classes`, as the models of MODELS take them."""
     example: Tensor
     """Two samples as the model takes them, (2, *shape), whose values mean nothing."""
     loss: Loss | None = None

@@ -12,7 +12,6 @@ from .work import Cost, Workload
 
 if TYPE_CHECKING:
     from torch import nn
-    from torch.distributed.device_mesh import DeviceMesh
 
 MANY = 2**20  # parameters from which a layer is worth a collective of its own
 
@@ -39,23 +38,19 @@ class FSDP(Gathered):
     ) -> None:
         super().__init__(spec)
         self.gather, self.reshard_after_forward = gather, reshard_after_forward
-        self.size = spec.world
-        """Ranks that a parameter is split between."""
-
-    def _mesh(self) -> DeviceMesh:
-        from torch.distributed.device_mesh import init_device_mesh
-
-        return init_device_mesh(self.device.type, (self.world,), mesh_dim_names=("shard",))
+        self.mesh = {"shard": spec.world}
+        """Dimensions of the mesh of ranks; a parameter is split along "shard"."""
 
     def _wrap(self, model: nn.Module) -> nn.Module:
         import torch
+        from torch.distributed.device_mesh import init_device_mesh
         from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
         inner, outer = MixedPrecisionPolicy(), MixedPrecisionPolicy()
         if self.gather == "bf16":
             inner = MixedPrecisionPolicy(torch.bfloat16, torch.float32)
             outer = MixedPrecisionPolicy(torch.bfloat16, torch.float32, output_dtype=torch.float32)  # for the loss
-        mesh = self._mesh()
+        mesh = init_device_mesh(self.device.type, tuple(self.mesh.values()), mesh_dim_names=tuple(self.mesh))
         for unit in units(model):
             fully_shard(unit, mesh=mesh, reshard_after_forward=self.reshard_after_forward, mp_policy=inner)
         fully_shard(model, mesh=mesh, mp_policy=outer)  # in place
@@ -68,7 +63,8 @@ class FSDP(Gathered):
         check_rows(work.model, self.spec.strategy)
         paths = [path for path, module in work.model.named_modules() if module in set(units(work.model))]
         ratio = 0.5 if self.gather == "bf16" else 1.0
-        return sharded(work, paths, self.size, self.spec.world, regather=self.reshard_after_forward, ratio=ratio)
+        ranks, again = self.mesh["shard"], self.reshard_after_forward
+        return sharded(work, paths, ranks, self.spec.world, regather=again, ratio=ratio)
 
 
 def units(model: nn.Module) -> list[nn.Module]:

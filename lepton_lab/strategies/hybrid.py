@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -11,9 +11,6 @@ from ..spec import Spec
 from .base import piece
 from .fsdp import FSDP, units
 from .work import Cost, Workload, all_reduce, shown
-
-if TYPE_CHECKING:
-    from torch.distributed.device_mesh import DeviceMesh
 
 
 class Hybrid(FSDP):
@@ -38,7 +35,8 @@ class Hybrid(FSDP):
         reshard_after_forward: bool = True,
     ) -> None:
         super().__init__(spec, gather=gather, reshard_after_forward=reshard_after_forward)
-        self.size = shard or usual(spec.world)
+        size = shard or usual(spec.world)
+        self.mesh = {"replicate": spec.world // size, "shard": size}
 
     @classmethod
     def refuse(cls, spec: Spec) -> str:
@@ -59,24 +57,18 @@ class Hybrid(FSDP):
 
     def holds(self, rank: int, world: int) -> dict[str, tuple[float, float]]:
         """A slice of the batch; of the model, a slice of what its group shares."""
-        held = super().holds(rank, world)
-        return dict.fromkeys(held, piece(rank % self.size, self.size)) | {"batch": held["batch"]}
+        held, size = super().holds(rank, world), self.mesh["shard"]
+        return dict.fromkeys(held, piece(rank % size, size)) | {"batch": held["batch"]}
 
     def cost(self, work: Workload) -> Cost:
         """As fsdp's within a group; then each part's gradients are averaged between the groups."""
-        cost, groups = super().cost(work), self.spec.world // self.size
+        cost, groups = super().cost(work), self.mesh["replicate"]
         if groups == 1:
             return cost
         count = len(units(work.model)) + 1
         sent = all_reduce(cost.gradients, groups) + (count - 1) * all_reduce(0, groups)
         why = f"{cost.why}; {groups} groups average their parts' gradients ({shown(cost.gradients)})"
         return dataclasses.replace(cost, sent=cost.sent + sent, why=why)
-
-    def _mesh(self) -> DeviceMesh:
-        from torch.distributed.device_mesh import init_device_mesh
-
-        shape = (self.world // self.size, self.size)
-        return init_device_mesh(self.device.type, shape, mesh_dim_names=("replicate", "shard"))
 
 
 def usual(world: int) -> int:

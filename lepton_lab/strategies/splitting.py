@@ -227,7 +227,8 @@ def rows_of_tokens(model: nn.Module, ranks: int) -> list[nn.Sequential]:
         If a Block is in no such row.
     """
     shared, every_block = sharing(model), blocks(model)
-    rows = [row for row in model.modules() if isinstance(row, nn.Sequential) and {*row} and {*row} <= {*every_block}]
+    sequences = [module for module in model.modules() if isinstance(module, nn.Sequential) and len(module)]
+    rows = [row for row in sequences if set(row) <= set(every_block)]
     if any(not shared.isdisjoint(block.parameters()) for block in every_block):
         raise SpecError(
             "options={'sequence_parallel': True}: cuts the tokens between Blocks, and here some share parameters and "

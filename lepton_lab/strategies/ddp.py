@@ -88,16 +88,16 @@ class DDP(Group):
     def cost(self, work: Workload) -> Cost:
         """Gradients go around a ring, as they are or compressed; rank 0's buffers, if there are any, to all."""
         n, size = self.spec.world, shown(work.gradients)
+        if n == 1:
+            return super().cost(work)
         sent, remembered = all_reduce(work.gradients, n), 0.0
-        if n > 1 and self.compress != "none":
+        if self.compress != "none":
             from . import compression
 
             sent, remembered = compression.cost(work, self.compress, n, self.powersgd_rank, self.topk)
             size += f", sent as {self.compress}"
-        why = "one rank holds and computes all"
-        if n > 1:
-            why = f"each rank holds all and computes 1/{n} of the batch; gradients ({size}) are averaged"
-        replica = work.replica(n, why, sent + broadcast(work.buffers, n), resident=n > 1)
+        why = f"each rank holds all and computes 1/{n} of the batch; gradients ({size}) are averaged"
+        replica = work.replica(n, why, sent + broadcast(work.buffers, n), resident=True)
         return dataclasses.replace(replica, optimizer=replica.optimizer + remembered)
 
     def _wrap(self, model: nn.Module) -> nn.Module:

@@ -97,8 +97,10 @@ class Group(Single):
 
     def cost(self, work: Workload) -> Cost:
         """As if ranks averaged their gradients; a strategy that sends something else overrides it."""
-        why = f"taken to average the gradients ({shown(work.gradients)}) of {self.spec.world} ranks that hold all"
-        return work.replica(self.spec.world, why, all_reduce(work.gradients, self.spec.world))
+        if (n := self.spec.world) == 1:
+            return super().cost(work)
+        why = f"taken to average the gradients ({shown(work.gradients)}) of {n} ranks that hold all"
+        return work.replica(n, why, all_reduce(work.gradients, n))
 
     def total(self, values: Tensor) -> Tensor:
         """Sum over the ranks of a data-parallel group."""

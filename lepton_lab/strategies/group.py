@@ -178,7 +178,7 @@ class Asynchronous(Group):
         if not ages:
             return {}
         mean = sum(age * n for age, n in ages.items()) / sum(ages.values())
-        histogram = {str(age): ages[age] for age in sorted(ages)}
+        histogram = {str(age): n for age, n in sorted(ages.items())}
         return {"staleness_mean": round(mean, 3), "staleness_max": max(ages), "staleness": histogram}
 
 
@@ -197,12 +197,7 @@ def average(values: list[Tensor], device: torch.device) -> None:
     """
     The mean over ranks, in place, of all that is not a whole number; one message for each kind of number.
 
-    Parameters
-    ----------
-    values
-        Of the same shapes and kinds on every rank; some may be elsewhere than on `device`.
-    device
-        Where the process group communicates.
+    Shapes and kinds are the same on every rank. Values may be elsewhere than on `device`, where the ranks communicate.
     """
     import torch.distributed as dist
 

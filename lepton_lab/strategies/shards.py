@@ -158,22 +158,12 @@ def sharded(
     fractions: Mapping[str, float] = {},
 ) -> Cost:
     """
-    What FSDP2 is predicted to cost.
+    What FSDP2 is predicted to cost whose parameters are split between `ranks`, and batches into `parts`.
 
-    Parameters
-    ----------
-    work
-        A step of one process.
-    paths
-        The modules that are gathered one at a time; the rest of the model is gathered with the whole.
-    ranks, parts
-        Ranks that each parameter is split between, and slices of a batch.
-    regather
-        Whether a unit is gathered again for its backward pass.
-    ratio
-        Bytes gathered for each byte held, and computed with for each byte of one process.
-    fractions
-        Fraction that a rank has before it is sharded: of a parameter by name, of what a module keeps by path; else all.
+    Modules at `paths` are units that are gathered one at a time, with `regather` again for their backward pass; the
+    rest is gathered with the whole. `ratio` is bytes gathered for each byte held, and computed with for each byte of
+    one process; `fractions` is what a rank has before it is sharded: of a parameter by name, of what a module keeps by
+    path, else all.
     """
     k = work.spec.accumulate
     units: dict[str, float] = dict.fromkeys([*paths, ""], 0.0)  # bytes of each unit, as it is gathered

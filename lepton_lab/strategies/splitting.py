@@ -90,14 +90,8 @@ class SlicedDropout(nn.Dropout):
     Dropout of a slice of an activation, as dropout of the whole would treat it.
 
     Every rank of a group draws for the whole, from equal generators, and takes its slice: so that the result is that
-    of one process.
-
-    Parameters
-    ----------
-    p
-        Fraction left out.
-    dim, index, count
-        The activation is cut along `dim` into `count` slices, of which this is `index`.
+    of one process. The activation is cut along `dim` into `count` slices, of which this is `index`; the fraction `p` is
+    left out.
     """
 
     def __init__(self, p: float, dim: int, index: int, count: int) -> None:
@@ -160,19 +154,13 @@ def split(model: nn.Module, mesh: DeviceMesh, sequence: bool) -> None:
     """
     Cut what can be cut of a model in place: its weights become DTensors, and all else stays as it is on every rank.
 
-    Parameters
-    ----------
-    model
-        The same on every rank.
-    mesh
-        The ranks of a tensor group, in one dimension.
-    sequence
-        Whether what is between attention and MLP is cut too, by tokens.
+    The model is the same on every rank of the mesh, a tensor group in one dimension. With `sequence`, what is between
+    attention and MLP is cut too, by tokens.
 
     Raises
     ------
     SpecError
-        If `sequence` is asked for and blocks are not in a row.
+        If `sequence` is to be cut and blocks are not in a row.
     """
     replicated: Shard | Replicate = Replicate()
     tokens = Shard(1) if sequence else replicated

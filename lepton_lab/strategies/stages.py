@@ -193,16 +193,8 @@ class Relay(nn.Module):
     """
     The whole model on every rank: stages run in turn where they are, and all ranks get the outputs.
 
-    Parameters
-    ----------
-    held
-        The layers of this rank, which `train` and `eval` reach.
-    stages
-        This rank's stages by number.
-    owners
-        The rank of every stage.
-    rank, device
-        This rank's.
+    `held` are the layers of this rank, which `train` and `eval` reach; `stages` are its stages by number, and `owners`
+    the ranks of all stages.
     """
 
     def __init__(

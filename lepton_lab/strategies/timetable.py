@@ -107,15 +107,10 @@ def bubble(schedule: str, world: int, microbatches: int) -> float:
 
 def highest(schedule: str, world: int, microbatches: int, saved: list[float]) -> list[float]:
     """
-    Most that each rank holds at once for backward passes to come.
+    Most that each rank holds at once for backward passes to come, in the units of `saved`.
 
-    Parameters
-    ----------
-    schedule, world, microbatches
-        As for `timeline`.
-    saved
-        What a micro-batch leaves in each stage, from its forward to the end of its backward; WAITS of it again are
-        the gradients that wait for W after I.
+    That is what a micro-batch leaves in each stage, from its forward to the end of its backward; WAITS of it again are
+    the gradients that wait for W after I.
     """
     moves: list[list[tuple[float, float]]] = [[] for _ in range(world)]
     for slot in timeline(schedule, world, microbatches):

@@ -132,15 +132,9 @@ class Workload:
         """
         Highest bytes of a step beside parameters and the optimizer's state, gradients among them.
 
-        Parameters
-        ----------
-        samples
-            Of a micro-batch.
-        resident
-            Whether gradients have a place of their own all the time (in buckets, or from the micro-batch before), so
-            that each is there twice for a moment; else they come when activations go.
-        fractions
-            Fraction that a rank holds of what an event's owner does; else all.
+        `samples` are those of a micro-batch. `resident` gradients have a place of their own all the time (in buckets,
+        or from the micro-batch before), so that each is there twice for a moment; else they come when activations go.
+        `fractions` is what a rank holds of what an event's owner does; else all.
         """
         highest = _highest(
             (event.size.of(samples) * fractions.get(event.owner, 1.0), resident and event.kind == GRADIENT)

@@ -105,7 +105,7 @@ def refuse(spec: Spec) -> str:
             f"take one of {', '.join(able)}"
         )
     before: list[tuple[str, dict[str, Any]]] = []
-    for name, options in links(spec):
+    for name, options in links(spec.compress):
         compressor = table("compressor")[name](**options)
         for other, theirs in before:
             if why := table("compressor")[other](**theirs).forbids(compressor):
@@ -116,27 +116,26 @@ def refuse(spec: Spec) -> str:
     return ""
 
 
-def links(spec: Spec) -> list[tuple[str, dict[str, Any]]]:
+def links(chain: list[Link]) -> list[tuple[str, dict[str, Any]]]:
     """Name and options of each link."""
-    return [next(iter(link.items())) for link in spec.compress]
+    return [next(iter(link.items())) for link in chain]
 
 
 def chain_name(chain: list[Link]) -> str:
     """A chain in a few words: `prune 0.5, distill, quantize int8`."""
-    links = []
-    for link in chain:
-        name, options = next(iter(link.items()))
-        first = next(iter(options.values()), "")
-        links.append(f"{name} {brief(first)}".strip() if not isinstance(first, (dict, list)) else name)
-        rest = ", ".join(f"{option}={brief(value)}" for option, value in list(options.items())[1:])
-        links[-1] += f" ({rest})" if rest else ""
-    return ", ".join(links)
+    names = []
+    for name, options in links(chain):
+        (_, first), *others = [*options.items()] or [("", "")]
+        head = name if isinstance(first, (dict, list)) else f"{name} {brief(first)}".strip()
+        rest = ", ".join(f"{option}={brief(value)}" for option, value in others)
+        names.append(f"{head} ({rest})" if rest else head)
+    return ", ".join(names)
 
 
 def plan(spec: Spec) -> list[Round]:
     """All rounds of a spec's chain, in order; the epochs of a link are shared out among its rounds."""
     rounds: list[Round] = []
-    for i, (name, options) in enumerate(links(spec)):
+    for i, (name, options) in enumerate(links(spec.compress)):
         compressor = table("compressor")[name](**options)
         usual = spec.epochs if compressor.trains else 0
         epochs = usual if compressor.epochs is None else compressor.epochs

@@ -12,7 +12,6 @@ from ..tables import pick
 if TYPE_CHECKING:
     import numpy as np
 
-RUNTIMES = ("torch", "onnxruntime")
 SCALE = ":scale"  # after the name of a weight that is stored as int8: the tensor that gives its values back
 SHALLOW = 64  # products that each output of a convolution adds up: below it, int8_static leaves it in floats
 LARGE = 64  # numbers: a smaller tensor stays in an ONNX graph, where it is deflated

@@ -6,12 +6,13 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
+from lepton_lab.store.folder import ENDED
 from lepton_lab.store.naming import labels
 from lepton_lab.store.story import Story
 from lepton_lab.store.tracks import Curve
 
 from .curves import Key, Mark, pack, series
-from .status import TERMINAL, Status
+from .status import Status
 
 
 class Feed:
@@ -39,7 +40,7 @@ class Feed:
         """Read what the runs wrote since the last call; False once all have ended and nothing is left."""
         with self._reading:
             # The state is read first: what a run wrote before it ended is then read below.
-            alive = any(run.state not in TERMINAL for run in self.runs)
+            alive = any(run.state not in ENDED for run in self.runs)
             fresh = False
             for tail, story in zip(self._tails, self.stories, strict=True):
                 for rows in tail.portions():

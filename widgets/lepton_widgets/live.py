@@ -12,12 +12,12 @@ import traitlets
 
 from lepton_lab.errors import SpecError
 from lepton_lab.run.handle import Run
+from lepton_lab.store.folder import ENDED
 
 from .curves import described
 from .feed import Feed
 from .frame import Shown, static
 from .pieces import sentence
-from .status import TERMINAL
 from .stills import pictures, still
 
 TICK = 0.05
@@ -110,7 +110,7 @@ class Live(Shown, anywidget.AnyWidget):
 
     def going(self) -> bool:
         """Whether a run has not ended."""
-        return any(run.state not in TERMINAL for run in self.runs)
+        return any(run.state not in ENDED for run in self.runs)
 
     def _snapshot(self) -> bytes:
         block, marks = self._feed.snapshot()

@@ -17,13 +17,12 @@ from lepton_lab.errors import LabError
 from lepton_lab.files import home
 from lepton_lab.metrics import Figure, main
 from lepton_lab.section import in_html
-from lepton_lab.store.folder import LABELS, RunFolder
+from lepton_lab.store.folder import ENDED, LABELS, RunFolder
 
 from .curves import described
 from .frame import Shown, static
 from .live import Live
 from .pieces import sentence
-from .status import TERMINAL
 from .stills import figure
 
 EVERY = 1.0
@@ -69,7 +68,7 @@ class Catalogue:
                 unread += 1
                 continue
             row = self._read(name)
-            if row is not None and row["state"] in TERMINAL:
+            if row is not None and row["state"] in ENDED:
                 self._ended[name] = stamp
             if row is not None and row != self.rows.get(name):
                 self.rows[name] = row
@@ -147,7 +146,7 @@ class Table(anywidget.AnyWidget):
         elif action == "archive":
             run.archive(content["archived"])
         elif action == "delete":
-            if run.state in TERMINAL:  # else it is refused, and stays where it is
+            if run.state in ENDED:  # else it is refused, and stays where it is
                 self.selected = [name for name in self.selected if name != run.id]
             run.delete()
 
@@ -204,7 +203,7 @@ class Shelf(Shown, ipw.VBox):
 
     def going(self) -> bool:
         """Whether a run has not ended."""
-        return any(row["state"] not in TERMINAL for row in self.table.ordered())
+        return any(row["state"] not in ENDED for row in self.table.ordered())
 
     def __repr__(self) -> str:
         lines = [
@@ -234,7 +233,7 @@ class Shelf(Shown, ipw.VBox):
         old, self.live = self.live, None
         chosen = [self._catalogue.run(name) for name in self.table.selected if name in self._catalogue.rows]
         # The first run is the one that the buttons control, so one that still runs comes first.
-        chosen.sort(key=lambda run: run.state in TERMINAL)
+        chosen.sort(key=lambda run: run.state in ENDED)
         if chosen:
             self.live = Live(*chosen)
             self.live.within = self

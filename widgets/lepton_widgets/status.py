@@ -9,8 +9,6 @@ from lepton_lab.store import pace
 from lepton_lab.store.naming import title
 from lepton_lab.store.story import Story, begun
 
-TERMINAL = frozenset({"done", "stopped", "failed", "interrupted"})
-
 
 class Status:
     """What the head of a view says of one run, from its story.

@@ -1,4 +1,4 @@
-"""Files and folders of ours: where they lie, and how one is written whole or not at all."""
+"""Files and folders of ours: where they lie, how one is written whole or not at all, and why a disk took no more."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ import contextlib
 import errno
 import json
 import os
+import re
+import resource
 import secrets
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +19,11 @@ from .errors import LabError
 _WITHIN = Path(__file__).with_name("notebooks")
 NOTEBOOKS = _WITHIN if _WITHIN.is_dir() else _WITHIN.parents[1] / "notebooks"
 """Folder of the lessons and of the report's notebook: within an installed wheel, or a checkout's."""
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # what a disk that takes no more says
+NAMED = {os.strerror(code): code for code in FULL}  # "No space left on device", ...
+# Torch's own words name no reason.
+WRITING = re.compile(rf"{'|'.join(NAMED)}|file write failed|failed writing file|unexpected pos \d+ vs \d+")
+UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 
 
 def home() -> Path:
@@ -93,3 +101,50 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text())
     except (FileNotFoundError, ValueError):
         return None
+
+
+def why(error: OSError, place: Path) -> str:
+    """Why a file could not be written at a place, which need not be there; a part of a sentence, as is `remedy`."""
+    if error.errno not in FULL:
+        return error.strerror or str(error)
+    folder = next(folder for folder in (place.absolute(), *place.absolute().parents) if folder.is_dir())
+    disk = f"the disk of {str(folder)!r}"
+    if error.errno == errno.EDQUOT:
+        return f"the quota on {disk} is used up"
+    if error.errno == errno.ENOSPC:
+        usage = shutil.disk_usage(folder)
+        return f"no space left on {disk}: {sized(usage.free)} of {sized(usage.total)} are free"
+    if (limit := _limit()) is not None:
+        return f"no file may be larger than {sized(limit)}, the limit of `ulimit -f`"
+    return f"{disk} takes no file of that size"
+
+
+def remedy(error: OSError) -> str:
+    """What to do so that a file can be written, as the beginning of what is asked."""
+    if error.errno not in FULL:
+        return "put that right"
+    return "raise that limit where Jupyter is started" if error.errno == errno.EFBIG else "make room"
+
+
+def met(message: str, place: Path) -> OSError | None:
+    """What ended the writing that an error's message tells of; None if it tells of none."""
+    match = WRITING.search(message)
+    if not match:
+        return None
+    limit = _limit()
+    limited = limit is not None and shutil.disk_usage(place).free > limit
+    return OSError(NAMED.get(match[0], errno.EFBIG if limited else errno.ENOSPC), match[0])
+
+
+def sized(count: float) -> str:
+    """A number of bytes for people."""
+    power = 0
+    while count >= 1024 and power < len(UNITS) - 1:
+        count, power = count / 1024, power + 1
+    return f"{count:.0f} {UNITS[power]}" if power == 0 else f"{count:.3g} {UNITS[power]}"
+
+
+def _limit() -> int | None:
+    """Bytes that a file of this process may have; None where nobody set a limit."""
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+    return None if limit == resource.RLIM_INFINITY else limit

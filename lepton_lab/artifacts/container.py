@@ -10,9 +10,8 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-from ..disks import remedy, why
 from ..errors import LabError
-from ..files import replacing
+from ..files import remedy, replacing, why
 
 FORMAT = 1
 MANIFEST, WEIGHTS = "manifest.json", "weights.safetensors"

@@ -15,8 +15,8 @@ from onnx import helper
 from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_dynamic, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
-from ..disks import remedy, why
 from ..errors import LabError, SpecError
+from ..files import remedy, why
 from ..switches import quiet
 from .folding import take_integers
 from .onnx_graph import INPUT, OUTPUT, SCOPES, reader

@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..disks import why
 from ..errors import LabError, SpecError, needs
-from ..files import absolute, write_bytes
+from ..files import absolute, why, write_bytes
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go

@@ -9,9 +9,8 @@ from pathlib import Path
 
 import click
 
-from ..disks import why
 from ..errors import LabError, needs
-from ..files import NOTEBOOKS, absolute
+from ..files import NOTEBOOKS, absolute, why
 
 EXAMPLES = """
 \b

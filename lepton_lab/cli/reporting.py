@@ -7,9 +7,8 @@ from pathlib import Path
 import click
 
 from ..charts import CHARTS
-from ..disks import why
 from ..errors import LabError, SpecError
-from ..files import write_bytes
+from ..files import why, write_bytes
 from ..run.handle import attach
 from .progress import on_interrupt
 

@@ -30,10 +30,7 @@ def cifar10(root: Path, seed: int) -> Data:
     Source: A. Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009. Looked for in
     `root/cifar-10-batches-py` (as torchvision lays it) and `root/cifar-10-python.tar.gz`, else downloaded.
 
-    Returns
-    -------
-    Data
-        x uint8 (N, 3, 32, 32); y int64 (N,).
+    Data: x uint8 (N, 3, 32, 32); y int64 (N,).
 
     Raises
     ------

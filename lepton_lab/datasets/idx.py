@@ -27,10 +27,7 @@ def mnist(root: Path, seed: int) -> Data:
     Source: LeCun, Cortes, Burges, The MNIST Database of Handwritten Digits. Files are looked for in
     `root/MNIST/raw`, where torchvision puts them too, and downloaded if they are not there.
 
-    Returns
-    -------
-    Data
-        x uint8 (N, 1, 28, 28); y int64 (N,).
+    Data: x uint8 (N, 1, 28, 28); y int64 (N,).
 
     Raises
     ------

@@ -30,10 +30,7 @@ def digits(root: Path, seed: int) -> Data:
     test set: 80 % is for training, 10 % for validation, 10 % for testing. scikit-learn's file is read without
     importing scikit-learn, which would cost a second.
 
-    Returns
-    -------
-    Data
-        x uint8 (N, 1, 8, 8) of 0, 15, ..., 240; y int64 (N,).
+    Data: x uint8 (N, 1, 8, 8) of 0, 15, ..., 240; y int64 (N,).
 
     Raises
     ------
@@ -74,6 +71,8 @@ def blobs(
     """
     Gaussian clusters, one a class, made from the seed: float features for quick trials.
 
+    Data: x float32 (N, features), standardised by the training part; y int64 (N,).
+
     Parameters
     ----------
     root, seed
@@ -86,11 +85,6 @@ def blobs(
         Clusters, at least 2.
     spread
         Standard deviation of a cluster, above 0; the centres are drawn with a standard deviation of 5.
-
-    Returns
-    -------
-    Data
-        x float32 (N, features), standardised by the training part; y int64 (N,).
     """
     import torch
 

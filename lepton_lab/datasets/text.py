@@ -33,6 +33,8 @@ def pydocs(root: Path, seed: int, *, context: Context = 64, tokens: Tokens = "ch
     in another release, so that figures compare under the same one. The first 80 % are for training, the next 10 % for
     validation, the last 10 % for testing.
 
+    Data: x uint8 (N, T) tokens; y uint8 (N, T) the token after each. int16 from 257 kinds of tokens on.
+
     Parameters
     ----------
     root, seed
@@ -41,11 +43,6 @@ def pydocs(root: Path, seed: int, *, context: Context = 64, tokens: Tokens = "ch
         Tokens of a window. Windows follow each other without overlap within each part.
     tokens
         "characters": those that occur in the text; "bytes": the 256 of UTF-8.
-
-    Returns
-    -------
-    Data
-        x uint8 (N, T) tokens; y uint8 (N, T) the token after each. int16 from 257 kinds of tokens on.
 
     Raises
     ------
@@ -70,6 +67,8 @@ def tinyshakespeare(root: Path, seed: int, *, context: Context = 64, tokens: Tok
     Source: A. Karpathy, The Unreasonable Effectiveness of Recurrent Neural Networks, 2015. Looked for in
     `root/tinyshakespeare/input.txt`, else downloaded. Split as `pydocs`.
 
+    Data: x uint8 (N, T) tokens; y uint8 (N, T) the token after each.
+
     Parameters
     ----------
     root, seed
@@ -78,11 +77,6 @@ def tinyshakespeare(root: Path, seed: int, *, context: Context = 64, tokens: Tok
         Tokens of a window. Windows follow each other without overlap within each part.
     tokens
         "characters": those that occur in the text; "bytes": the 256 of UTF-8.
-
-    Returns
-    -------
-    Data
-        x uint8 (N, T) tokens; y uint8 (N, T) the token after each.
 
     Raises
     ------

@@ -9,9 +9,9 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from ..disks import FULL, UNITS, met, remedy, sized, why
 from ..engine.loading import Fault
 from ..errors import LabError
+from ..files import FULL, UNITS, met, remedy, sized, why
 from ..spec import Spec
 from .remedies import remedied
 

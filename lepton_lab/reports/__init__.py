@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from ..charts import picture
-from ..disks import why
 from ..errors import LabError, needs
-from ..files import absolute, replacing
+from ..files import absolute, replacing, why
 from ..run.handle import Run, attach
 from ..section import Section
 from ..store.naming import labels

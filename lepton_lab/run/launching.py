@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..chains import plan
-from ..disks import remedy, why
 from ..errors import LabError, SpecError
+from ..files import remedy, why
 from ..launchers import LAUNCHERS, Ready
 from ..spec import OWN, Spec
 from ..store import shipping, trained

@@ -6,8 +6,8 @@ import contextlib
 import os
 from typing import Any
 
-from ..disks import remedy, why
 from ..errors import LabError, SpecError
+from ..files import remedy, why
 from ..launchers import LAUNCHERS, Ready, resources
 from ..spec import Spec
 from ..store import control

@@ -14,9 +14,8 @@ from collections import deque
 from pathlib import Path
 from typing import Any
 
-from ..disks import remedy, why
 from ..errors import LabError
-from ..files import write_json
+from ..files import remedy, why, write_json
 
 POLL = 0.02  # seconds between looks for new commands, in a thread of rank 0
 COMMANDS = ("stop", "pause", "resume", "checkpoint", "set")

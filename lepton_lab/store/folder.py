@@ -13,9 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ..disks import remedy, why
 from ..errors import LabError, SpecError
-from ..files import home, read_json, write_json
+from ..files import home, read_json, remedy, why, write_json
 from ..spec import Spec
 from .events import Events
 from .failure import Failure

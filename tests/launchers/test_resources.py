@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 import lepton_lab as lab
-from lepton_lab import disks
+from lepton_lab import files
 from lepton_lab.artifacts import About
 from lepton_lab.errors import LabError
 from lepton_lab.launchers import resources
@@ -104,7 +104,7 @@ def test_memory_that_is_not_there_is_said_with_how_much_there_is():
     free, total = resources.memory_left()
     assert 0 < free < total
     said = run.failure.message
-    assert said.startswith("out of memory: 1 PiB more were asked for, and ") and disks.sized(total) in said
+    assert said.startswith("out of memory: 1 PiB more were asked for, and ") and files.sized(total) in said
     assert said.endswith("no batch is small enough for it, so make the layer or the tensor smaller")
 
 

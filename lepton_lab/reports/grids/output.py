@@ -9,9 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ...disks import why
 from ...errors import LabError
-from ...files import read_json, write_json
+from ...files import read_json, why, write_json
 
 RECORDS = "runs.json"
 FORMAT = 1

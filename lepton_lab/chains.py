@@ -151,14 +151,7 @@ def epochs(spec: Spec) -> int:
 
 
 def mismatch(parent: dict[str, Any], spec: Spec, shape: tuple[int, ...], classes: int, vocabulary: int) -> None:
-    """
-    Refuse data unlike the parent's, of which it tells shape, classes (their names) and vocabulary.
-
-    Raises
-    ------
-    SpecError
-        One sentence that names the difference.
-    """
+    """Refuse, with a SpecError, data unlike the parent's, of which it has shape, classes (names) and vocabulary."""
     start = f"dataset={spec.dataset!r}: run {spec.parent!r}, which is compressed and teaches,"
     if tuple(parent["shape"]) != tuple(shape):
         raise SpecError(

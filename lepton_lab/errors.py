@@ -78,14 +78,7 @@ class Missing(LabError, ImportError):
 
 
 def needs(what: str, *libraries: str) -> None:
-    """
-    Refuse `what` in one sentence where one of the libraries, names of EXTRAS, is not installed.
-
-    Raises
-    ------
-    Missing
-        With the extra that brings it.
-    """
+    """Refuse `what` where one of the libraries, names of EXTRAS, is missing: a Missing says which extra has it."""
     if absent := next((name for name in libraries if importlib.util.find_spec(name) is None), ""):
         remedy = f"pip install 'lepton-lab[{EXTRAS[absent]}]'"
         raise Missing(f"{what} needs {absent}, which is not installed: {remedy}", name=absent)
@@ -137,12 +130,8 @@ def fitted(
     """
     Values of options as their rules take them: type and bounds of each, and whose option it is.
 
-    `show` gives an option with its value, as a sentence on it begins; `where` says whose options all of them are.
-
-    Raises
-    ------
-    SpecError
-        One sentence for each option that is refused.
+    `show` gives an option with its value, as a sentence on it begins; `where` says whose options all of them are. A
+    SpecError has one sentence for each option that is refused.
     """
     values, refused = {}, []
     for option, value in options.items():

@@ -43,14 +43,7 @@ def data_root() -> Path:
 
 
 def absolute(path: str | os.PathLike[str], name: str) -> Path:
-    """
-    A path in full, where `~` may stand for a home folder.
-
-    Raises
-    ------
-    LabError
-        If there is no such home folder; the sentence names what the path is of.
-    """
+    """A path in full, where `~` may stand for a home folder; without such a folder a LabError names what it is of."""
     try:
         return Path(path).expanduser().absolute()
     except RuntimeError:

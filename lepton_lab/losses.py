@@ -212,14 +212,7 @@ class Terms(NamedTuple):
 
 
 def terms(loss: Loss) -> Terms | None:
-    """
-    What is known of a loss; None of any but torch's.
-
-    Raises
-    ------
-    SpecError
-        If it gives a number for each sample.
-    """
+    """What is known of a loss; None of any but torch's, and a SpecError of one that gives a number for each sample."""
     from torch import nn
     from torch.nn import functional
     from torch.nn.modules.loss import _Loss
@@ -260,10 +253,7 @@ def squared_error(output: Tensor, target: Tensor) -> Tensor:
     """
     Mean squared error, taking an output (B, 1) for a target (B,) too, which would broadcast to (B, B).
 
-    Raises
-    ------
-    SpecError
-        If there are not as many outputs as targets.
+    Not as many outputs as targets are a SpecError.
     """
     if output.numel() != target.numel():
         raise SpecError(

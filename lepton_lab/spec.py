@@ -178,14 +178,7 @@ class Spec(BaseModel):
         return self
 
     def check_strategy(self) -> None:
-        """
-        Refuse what the strategy can't do with this model, world and options.
-
-        Raises
-        ------
-        SpecError
-            In one sentence, that says what would fit.
-        """
+        """Refuse what the strategy can't do with this model, world and options: a SpecError says what would fit."""
         if "strategy" not in self.own and (why := table("strategy")[self.strategy].refuse(self)):
             raise SpecError(why)
 

@@ -39,14 +39,7 @@ def trait(field: str, name: str, what: str) -> Any:
 
 
 def pick(table: Mapping[str, Any], name: str, field: str) -> Any:
-    """
-    The entry of a table; an unknown name lists the known ones and the nearest.
-
-    Raises
-    ------
-    SpecError
-        If `name` is not in the table.
-    """
+    """The entry of a table; an unknown name is a SpecError that lists the known ones and the nearest."""
     if name not in table:
         raise SpecError(f"{field}={name!r}: {unknown(field, name, table)}")
     return table[name]

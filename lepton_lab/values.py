@@ -47,12 +47,9 @@ def frozen(value: Any) -> Any:
 
 def parsed(text: str) -> Any:
     """
-    The value of JSON text, or else of YAML: YAML takes 1e-3 for text, and JSON's escapes of an emoji for two letters.
+    The value of JSON text, or else of YAML; a ValueError if it is neither.
 
-    Raises
-    ------
-    ValueError
-        If it is neither.
+    YAML alone would take 1e-3 for text, and JSON's escapes of an emoji for two letters.
     """
     import yaml
 

@@ -67,10 +67,7 @@ def load(spec: Spec) -> Data:
     """
     The splits of a spec's data set, one of DATASETS, downloaded where they are not there yet.
 
-    Raises
-    ------
-    SpecError, LabError
-        If it can't be had, or its files are damaged.
+    A set that can't be had, or whose files are damaged, is a SpecError or LabError.
     """
     dataset = pick(DATASETS, spec.dataset, "dataset")
     return dataset(data_root(), spec.seed, **spec.options_of(dataset))

@@ -250,12 +250,9 @@ def _labels(split: Split, name: str) -> np.ndarray:
 
 def usual(data: Data) -> None:
     """
-    Refuse targets that none of the usual losses takes.
+    Refuse, with a SpecError, targets that none of the usual losses takes.
 
-    Raises
-    ------
-    SpecError
-        For several labels a sample, all 0 or 1, that go with neither tokens nor steps of x.
+    They are several labels a sample, all 0 or 1, that go with neither tokens nor steps of x.
     """
     if not isinstance(data.train, tuple) or not data.classes:
         return

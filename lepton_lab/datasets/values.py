@@ -28,10 +28,7 @@ def numbers(x: Tensor, name: str) -> Tensor:
     """
     Inputs in a type that batches can be made of: any float as float32, and pictures of 16 bits from 0 to 1.
 
-    Raises
-    ------
-    SpecError
-        For unsigned integers that may be tokens or numbers.
+    Unsigned integers that may be tokens or numbers are a SpecError.
     """
     import torch
 

@@ -15,14 +15,7 @@ OFFERED = ("shape", "classes", "vocabulary")  # what a maker of a model may ask 
 
 
 def trainable(model: nn.Module, name: str) -> None:
-    """
-    Refuse a model in which nothing can be trained.
-
-    Raises
-    ------
-    SpecError
-        If it has no parameters, or all are frozen.
-    """
+    """Refuse, with a SpecError, a model in which nothing can be trained: without parameters, or with all frozen."""
     parameters = list(model.parameters())
     if not parameters:
         raise SpecError(f"model={name} has no parameters, so that there is nothing to train")

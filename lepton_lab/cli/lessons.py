@@ -12,6 +12,11 @@ import click
 from ..errors import LabError, needs
 from ..files import NOTEBOOKS, absolute, why
 
+QUIET = (  # else the page has the server ask for newer versions and for news, of JupyterLab's makers
+    "--LabApp.news_url=None",
+    "--LabApp.check_for_updates_class=jupyterlab.handlers.announcements.NeverCheckForUpdate",
+)
+
 EXAMPLES = """
 \b
 Examples:
@@ -40,4 +45,4 @@ def lab(folder: Path, jupyter: tuple[str, ...]) -> None:
     except OSError as error:
         raise LabError(f"the lessons can't be put into {str(place)!r} ({why(error, place)}): name another") from None
     root = () if os.geteuid() else ("--allow-root",)  # in a container one is root, which Jupyter wants to be told
-    os.execv(sys.executable, [sys.executable, "-m", "jupyterlab", *root, "index.ipynb", *jupyter])
+    os.execv(sys.executable, [sys.executable, "-m", "jupyterlab", *root, *QUIET, "index.ipynb", *jupyter])

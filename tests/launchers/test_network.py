@@ -80,12 +80,12 @@ def test_a_whole_round_looks_nothing_up_and_reaches_nobody(watched):
     assert not seen(watched)
 
 
-def test_jupyterlab_opens_and_starts_a_kernel_without_a_look_up(watched):
+def test_jupyterlab_opens_and_starts_a_kernel_without_a_look_up(watched, tmp_path):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    lab = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", f"--ServerApp.port={port}"]
-    lab += ["--IdentityProvider.token=watched", "notebooks/index.ipynb"]  # all else as a person has it
+    lab = [sys.executable, "-m", "lepton_lab", "lab", str(tmp_path / "lessons"), "--", "--no-browser"]
+    lab += [f"--ServerApp.port={port}", "--IdentityProvider.token=watched"]  # all else as a person has it
 
     def ask(path, method="GET"):
         request = urllib.request.Request(f"http://127.0.0.1:{port}/{path}?token=watched", method=method)
@@ -94,7 +94,9 @@ def test_jupyterlab_opens_and_starts_a_kernel_without_a_look_up(watched):
 
     with subprocess.Popen(lab, env=watched, cwd=ROOT, stderr=subprocess.DEVNULL) as server:
         try:
-            assert b"jupyter-config-data" in until(lambda: ask("lab/tree/notebooks/index.ipynb"))
+            assert b"jupyter-config-data" in until(lambda: ask("lab/tree/index.ipynb"))
+            for question in ("update", "news"):  # as the page does once it is shown
+                ask(f"lab/api/{question}")
             kernel = json.loads(ask("api/kernels", "POST"))["id"]
             until(lambda: json.loads(ask(f"api/kernels/{kernel}"))["execution_state"] in ("idle", "starting"))
             ask(f"api/kernels/{kernel}", "DELETE")

@@ -175,7 +175,7 @@ def trained(seed: int, dataset: str) -> dict[str, Run]:
 def in_bf16(child: Run, parent: Run, path: Path, quick: bool) -> Measured:
     """The module that a chain made, in bfloat16 in place of its own scheme."""
     import lepton_lab as lab
-    from lepton_lab.measures.sources import run_data
+    from lepton_lab.measures.candidates import run_data
     from lepton_lab.store.trained import peers
 
     lab.export(child, path, scheme="bf16")

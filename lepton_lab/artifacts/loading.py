@@ -94,7 +94,7 @@ class Artifact:
             return cls(path, manifest, graph, weights, threads)
         except LabError as error:
             raise container.refused(path, f"is not run: {error}") from None
-        except (KeyError, TypeError, ValueError, RecursionError) as error:
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise container.refused(path, f"can't be read ({type(error).__name__}: {str(error)[:80]})") from None
 
     def __repr__(self) -> str:
@@ -162,11 +162,7 @@ def _torch(graph: bytes, weights: bytes, threads: int) -> Forward:
 
     from .graph import Graph
 
-    tensors = _tensors(load, weights)
-    if any(name.endswith(schemes.SCALE) for name in tensors):
-        arrays = {name: t.numpy() for name, t in tensors.items() if t.dtype != torch.bfloat16}  # NumPy has none
-        grown = {name: torch.from_numpy(array) for name, array in schemes.grow(arrays).items()}
-        tensors = {name: t for name, t in tensors.items() if name not in arrays} | grown
+    tensors = schemes.grow(_tensors(load, weights))
     try:
         content = json.loads(graph)
     except (ValueError, RecursionError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import SpecError, needs
 from ..tables import pick
@@ -81,12 +81,10 @@ def shrink(weights: dict[str, np.ndarray], axes: dict[str, int] | None = None) -
     return stored
 
 
-def grow(stored: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """What `shrink` stored, as 32-bit floats again, to its rounding."""
-    import numpy as np
-
+def grow(stored: dict[str, Any]) -> dict[str, Any]:
+    """What `shrink` stored, arrays or tensors, as 32-bit floats again, to its rounding."""
     return {
-        name: value.astype(np.float32) * stored[name + SCALE] if name + SCALE in stored else value
+        name: value * stored[name + SCALE] if name + SCALE in stored else value
         for name, value in stored.items()
         if not name.endswith(SCALE)
     }

@@ -1,4 +1,4 @@
-"""What can be measured, all in one form: a function from raw samples to scores, with what is counted of it."""
+"""What is measured of a run, a module or a file, in one form: raw samples -> scores, with what is counted of it."""
 
 from __future__ import annotations
 
@@ -8,15 +8,20 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from .. import datasets
 from ..artifacts import About, Artifact, write
+from ..datasets import length, rows
 from ..errors import LabError
 from ..host import processor
+from ..store import shipping
 
 if TYPE_CHECKING:
     import numpy as np
     from torch import nn
+
+    from ..datasets import Data
 
 BF16 = ("amx_bf16", "avx512_bf16")  # what a processor says that multiplies in bfloat16
 TRAINED_ON = "dense, trained on as long"
@@ -100,3 +105,47 @@ def peers(dense: nn.Module, about: About, threads: int, control: nn.Module | Non
 def has_bf16() -> bool:
     """Whether this machine's processor multiplies in bfloat16."""
     return not {*BF16}.isdisjoint(processor("flags").split())
+
+
+@dataclass
+class Source:
+    """A module; and where it is a run's, the data and what they tell of it."""
+
+    module: nn.Module
+    about: About | None = None
+    data: Data | None = None
+    name: str = ""
+
+
+def source(model: Any) -> Source:
+    """
+    What a run or a module brings.
+
+    Raises
+    ------
+    LabError
+        If it is neither.
+    """
+    import torch
+
+    if isinstance(model, torch.nn.Module):
+        return Source(model, name=type(model).__name__)
+    if not hasattr(model, "spec") or not callable(getattr(model, "model", None)):
+        kind = type(model).__name__
+        raise LabError(f"model={str(model)[:60]!r}: must be a run or a torch module, and is of type {kind}")
+    spec, data = model.spec, run_data(model)
+    about = About.of(data, spec, chain=list(spec.compress), parent=spec.parent)
+    return Source(model.model(), about, data, model.name or spec.model)
+
+
+def run_data(run: Any) -> Data:
+    """The data that a run was trained on; raises what loading it does."""
+    return shipping.unpack(run.store, ("data",)).get("data") or datasets.load(run.spec)
+
+
+def some(split: Any, count: int, seed: int = 0) -> Any:
+    """Raw samples (count, *shape) of a split, drawn by a seed."""
+    import torch
+
+    drawn = torch.randperm(length(split), generator=torch.Generator().manual_seed(seed))[:count]
+    return rows(split, drawn.tolist())[0]

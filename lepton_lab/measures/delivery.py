@@ -15,7 +15,7 @@ from ..store import shipping
 from ..store.folder import RunFolder
 from ..store.trained import ARTIFACT, DONE, peers, place
 from . import TRAINED_ON, measure
-from .sources import some
+from .candidates import some
 
 if TYPE_CHECKING:
     from torch import nn

@@ -22,9 +22,8 @@ from ..store.trained import ARTIFACT
 from ..store.trained import peers as kept_peers
 from ..switches import switched
 from . import candidates, clocks
-from .candidates import Candidate
+from .candidates import Candidate, run_data, source
 from .figures import Latency, Measured
-from .sources import run_data, source
 
 if TYPE_CHECKING:
     import numpy as np

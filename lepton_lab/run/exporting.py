@@ -12,7 +12,7 @@ from ..artifacts.container import unwritten
 from ..artifacts.writing import calibrated, onnx_of, write
 from ..errors import SpecError, needs
 from ..files import write_bytes
-from ..measures.sources import some, source
+from ..measures.candidates import some, source
 from ..switches import quiet
 from ..tables import pick
 

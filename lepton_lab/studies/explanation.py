@@ -11,7 +11,7 @@ from ..charts.maps import Maps, Sample
 from ..datasets import length, rows
 from ..engine.feed import by_itself
 from ..errors import LabError, SpecError, needs, shown
-from ..measures.sources import run_data
+from ..measures.candidates import run_data
 from ..run.handle import Run, attach
 from ..spec import CELL
 from ..store import naming, trained

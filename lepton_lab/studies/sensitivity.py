@@ -226,7 +226,7 @@ def _some(run: Run, count: int) -> tuple[Tensor, Tensor, Data]:
     import torch
 
     from ..engine.feed import by_itself
-    from ..measures.sources import run_data
+    from ..measures.candidates import run_data
 
     data = run_data(run)
     part = data.val if data.val is not None else data.test

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import lepton_lab as lab
-from lepton_lab.measures.sources import run_data
+from lepton_lab.measures.candidates import run_data
 from lepton_lab.store import trained
 from lepton_lab.store.folder import RunFolder
 from lepton_lab.studies.explanation import METHODS, MOST, STEPS, alike

@@ -139,3 +139,12 @@ class Leases(RuleBasedStateMachine):
 
 TestLeases = Leases.TestCase
 TestLeases.settings = settings(max_examples=20, stateful_step_count=25, deadline=None)
+
+
+def test_an_older_ticket_that_comes_late_gets_what_a_younger_one_held_while_it_waited(home):
+    holders = [Holder(home, since, count) for since, count in ((5, 2), (6, 2))]
+    assert [holder.ask("acquire") for holder in holders] == [["cpu0", "cpu1"], None]  # the second has cpu2
+    holders.append(Holder(home, 4, 1))
+    assert [holder.ask("acquire") for holder in holders[1:]] == [None, ["cpu2"]]
+    for holder in holders:
+        holder.end(kill=False)

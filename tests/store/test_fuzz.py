@@ -19,7 +19,7 @@ from lepton_lab.store.control import Control
 from lepton_lab.store.events import Tail
 
 RUNTIMES = ["torch", "onnxruntime"]
-quick = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+quick = settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 more = settings(max_examples=3000, deadline=None, suppress_health_check=list(HealthCheck))
 anything = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
@@ -111,10 +111,13 @@ ROWS = [
     {"kind": "eval", "t": 12.0, "rank": 0, "step": 9, "epoch": 0, "split": "val", "loss": 0.3, "accuracy": 0.5},
 ]
 LINES = b"".join(json.dumps(row).encode() + b"\n" for row in ROWS)
+OTHERS = st.lists(st.sampled_from(ROWS) | anything).map(
+    lambda values: b"".join(json.dumps(value).encode() + b"\n" for value in values)  # JSON, but not all of it events
+)
 
 
 @quick
-@given(body=mutated(LINES), most=st.integers(1, 300))
+@given(body=mutated(LINES) | OTHERS, most=st.integers(1, 300))
 def test_changed_events_are_read_up_to_the_line_that_is_torn_in_portions_as_in_one(tmp_path_factory, body, most):
     folder = tmp_path_factory.mktemp("run")
     (folder / "events").mkdir()
@@ -129,7 +132,7 @@ def test_changed_events_are_read_up_to_the_line_that_is_torn_in_portions_as_in_o
     assert [row for rows in portions for row in rows] == rows
 
 
-@quick
+@settings(quick, max_examples=60)  # each waits for a thread
 @given(bodies=st.lists(mutated(b'{"command": "set", "lr": 0.5}'), max_size=5))
 def test_changed_commands_are_obeyed_or_passed_over_and_the_next_one_is_obeyed(tmp_path_factory, bodies):
     folder = tmp_path_factory.mktemp("run")

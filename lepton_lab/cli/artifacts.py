@@ -12,6 +12,7 @@ import click
 from ..errors import LabError, SpecError
 from ..host import PACKAGES, child
 from ..run.handle import attach
+from ..spec import Spec
 from .options import as_json
 from .showing import show_figures
 
@@ -67,13 +68,14 @@ def measure(
     as_json: bool,
 ) -> None:
     """Measure a file or a run's model, beside fair peers."""
+    from .. import datasets
     from ..measures import measure as meter
 
     is_file = what is not None and (Path(what).is_file() or what.endswith(".lepton"))
     model = Path(what or "") if is_file else attach(what)
     figures = meter(
         model,
-        _data(data),
+        None if data is None else datasets.load(Spec(dataset=data)),
         batches=batches or (1, 64),
         repeats=repeats,
         threads=threads,
@@ -145,12 +147,3 @@ def _last(text: str) -> dict[str, Any]:
         return json.loads(text.strip().splitlines()[-1])
     except (ValueError, IndexError):
         return {}
-
-
-def _data(name: str | None) -> Any:
-    if name is None:
-        return None
-    from ..files import data_root
-    from ..tables import pick, table
-
-    return pick(table("dataset"), name, "dataset")(data_root(), 0)

@@ -58,23 +58,22 @@ def failures(runs: list[Run]) -> Section:
 
 def figures(runs: list[Run]) -> Section:
     """Final figures of each split, how many samples they were measured on, and the best validation."""
-    by_split = [metrics.figures("train", names=metrics.steps()), metrics.figures("val"), metrics.figures("test")]
-    judge, tested = metrics.main(), f"test_{metrics.main()}"
-    before, validated, after = ([figure.label for figure in split.values()] for split in by_split)
-    columns = ["run", "steps", *before, *validated, "best of these", *after]
-    rows = []
+    before = metrics.figures("train", names=metrics.steps()) | metrics.figures("val")
+    judge, lines = metrics.main(), []
     for run, label in _named(runs):
-        curves = read(run).curves
-        summary = run.summary()
+        curves, summary = read(run).curves, run.summary()
         last = {name: number(curve.y[-1]) for name, curve in curves.items()}
         best = curves.get(f"val_{judge}")
         at = max(range(len(best.y)), key=best.y.__getitem__) if best else 0
-        cells = [label, f"{summary['step']} of {summary['steps'] or '?'}"]
-        cells += [last.get(key, NONE) for key in (*by_split[0], *by_split[1])]
-        cells.append(f"{number(best.y[at])} at step {best.x[at]:.0f}" if best else NONE)
-        cells += [_of(run, last.get(key)) if key == tested else last.get(key, NONE) for key in by_split[2]]
-        rows.append(cells)
-    return table("Final figures", columns, rows, MEASURED, numeric=True)
+        after = {figure.label: last.get(key, NONE) for key, figure in metrics.figures("test").items()}
+        lines.append(
+            {"run": label, "steps": f"{summary['step']} of {summary['steps'] or '?'}"}
+            | {figure.label: last.get(key, NONE) for key, figure in before.items()}
+            | {"best of these": f"{number(best.y[at])} at step {best.x[at]:.0f}" if best else NONE}
+            | after
+            | {metrics.Figure(judge, "test").label: _of(run, last.get(f"test_{judge}"))}
+        )
+    return _table("Final figures", lines, MEASURED)
 
 
 def spec(runs: list[Run]) -> Section:
@@ -89,20 +88,17 @@ def spec(runs: list[Run]) -> Section:
 
 def timings(runs: list[Run]) -> Section:
     """Where each run's time went, and its throughput."""
-    times = ["to first step", "training", "evaluation", "whole run"]
-    columns = ["run", *times, "samples/s", "range", "ranks", "memory a rank"]
-    rows = [[label, *_timing(run)] for run, label in _named(runs)]
-    return table("Timings", columns, rows, TIMED, numeric=True)
+    lines = [{"run": label} | _timing(run) for run, label in _named(runs)]
+    return _table("Timings", lines, TIMED)
 
 
 def costs(runs: list[Run]) -> Section:
     """What a step costs each rank: time by kind, memory by part, its share of the samples, and bytes sent."""
-    columns = ["rank", "step", "compute", "communication", "idle", "behind", "samples", "sent a step"]
-    columns += ["memory", "parameters", "gradients", "optimizer", "activations"]
-    rows = [[f"{label}, rank {cost['rank']}", *_cost(cost)] for run, label in _named(runs) for cost in run.costs()]
-    if not rows:
+    costs = [(label, cost) for run, label in _named(runs) for cost in run.costs()]
+    if not costs:
         return Section("<p>No run was recorded long enough: the first steps recorded are the 11th to 13th.</p>", NONE)
-    return table("Costs of a step", columns, rows, COSTS, numeric=True)
+    lines = [{"rank": f"{label}, rank {cost['rank']}"} | _cost(cost) for label, cost in costs]
+    return _table("Costs of a step", lines, COSTS)
 
 
 def provenance(runs: list[Run]) -> Section:
@@ -115,6 +111,11 @@ def provenance(runs: list[Run]) -> Section:
     )
     origins = table("Provenance", ["", *labels(runs)], rows)
     return Section(origins.html + commands, "\n".join([origins.text, *(run.command for run in runs)]))
+
+
+def _table(title: str, lines: list[dict[str, str]], note: str) -> Section:
+    """A table of figures by their names."""
+    return table(title, list(lines[0]), [list(line.values()) for line in lines], note, numeric=True)
 
 
 def _named(runs: list[Run]) -> list[tuple[Run, str]]:
@@ -159,39 +160,37 @@ def _card(run: Run, label: str, failure: Failure) -> str:
     )
 
 
-def _timing(run: Run) -> list[str]:
+def _timing(run: Run) -> dict[str, str]:
     story, summary = read(run), run.summary()
     evaluation = sum(story.evaluating.values())
     rate = story.curves.get("samples_per_s")
     starts = (row["t"] for row in story.states if row["state"] == "starting" and row["t"] <= (story.first or 0))
     began = max(starts, default=summary["created"])
     memory = max((rank.peaks["memory"] for rank in story.ranks.values() if rank.peaks), default=None)
-    return [
-        seconds(story.first - began) if story.first else NONE,
-        seconds(story.seconds) if story.seconds else NONE,
-        seconds(evaluation) if evaluation else NONE,
-        seconds(summary["seconds"]),
-        number(median(rate.y)) if rate else NONE,
-        f"{number(min(rate.y))} to {number(max(rate.y))}" if rate else NONE,
-        str(run.spec.world),
-        f"{memory / 1e6:.0f} MB" if memory else NONE,
-    ]
+    return {
+        "to first step": seconds(story.first - began) if story.first else NONE,
+        "training": seconds(story.seconds) if story.seconds else NONE,
+        "evaluation": seconds(evaluation) if evaluation else NONE,
+        "whole run": seconds(summary["seconds"]),
+        "samples/s": number(median(rate.y)) if rate else NONE,
+        "range": f"{number(min(rate.y))} to {number(max(rate.y))}" if rate else NONE,
+        "ranks": str(run.spec.world),
+        "memory a rank": f"{memory / 1e6:.0f} MB" if memory else NONE,
+    }
 
 
-def _cost(cost: dict[str, Any]) -> list[str]:
+def _cost(cost: dict[str, Any]) -> dict[str, str]:
     seconds, memory = cost["seconds"], cost["memory"]
-    times = [
-        f"{_milliseconds(cost[name])} ({cost[name] / seconds:.0%})" for name in ("compute", "communication", "idle")
-    ]
-    parts = ("peak", "parameters", "gradients", "optimizer", "activations")
-    return [
-        _milliseconds(seconds),
-        *times,
-        NONE if cost["behind"] is None else _milliseconds(cost["behind"]),
-        NONE if cost["share"] is None else f"{cost['share']:.0%}",
-        ("" if cost["counted"] == "kernel" else "≈ ") + size(cost["bytes"]),
-        *(size(memory[part]) for part in parts),
-    ]
+    kinds = ("compute", "communication", "idle")
+    return {
+        "step": _milliseconds(seconds),
+        **{kind: f"{_milliseconds(cost[kind])} ({cost[kind] / seconds:.0%})" for kind in kinds},
+        "behind": NONE if cost["behind"] is None else _milliseconds(cost["behind"]),
+        "samples": NONE if cost["share"] is None else f"{cost['share']:.0%}",
+        "sent a step": ("" if cost["counted"] == "kernel" else "≈ ") + size(cost["bytes"]),
+        "memory": size(memory["peak"]),
+        **{part: size(memory[part]) for part in ("parameters", "gradients", "optimizer", "activations")},
+    }
 
 
 def _origin(run: Run) -> dict[str, str]:

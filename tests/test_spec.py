@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from papermill.translators import PythonTranslator
 
 from lepton_lab.cli import main
-from lepton_lab.cli.options import chosen
+from lepton_lab.cli.options import Fields
 from lepton_lab.errors import LabError, SpecError
 from lepton_lab.notebook import INJECTED, parameters
 from lepton_lab.spec import Spec
@@ -112,7 +112,7 @@ def from_command(spec):
     assert words[:2] == ["lepton-lab", "run"]
     given = main.commands["run"].make_context("run", words[2:]).params
     fields = {name: given[name] for name in Spec.model_fields if name in given}
-    return Spec().replace(**chosen(fields, given["pairs"]))
+    return Fields(fields, given["pairs"]).spec()
 
 
 def from_papermill(spec):

@@ -23,7 +23,7 @@ from .artifacts import export, load_test, measure
 from .compressing import compress
 from .labelling import COMMANDS as labelling
 from .lessons import lab
-from .options import SpecCommand, as_json, chosen, made, spec_options
+from .options import Fields, SpecCommand, as_json, spec_options
 from .progress import foreground
 from .racing import race
 from .reporting import report
@@ -117,17 +117,15 @@ for command in (compress, report, *labelling):
 @click.option("--like", metavar="ID", help="Start from the spec and the code of an earlier run.")
 @click.option("--detach", is_flag=True, help="Print the run's id and return at once.")
 @as_json
-def run(
-    pairs: tuple[str, ...], file: Path | None, like: str | None, detach: bool, as_json: bool, **fields: str | None
-) -> None:
+def run(fields: Fields, like: str | None, detach: bool, as_json: bool) -> None:
     """Train a model; shows an epoch a line until it is done."""
-    if file and like:
-        raise SpecError(f"spec={str(file)!r}: takes the place of --like {like}; give one of the two")
+    if fields.file and like:
+        raise SpecError(f"spec={str(fields.file)!r}: takes the place of --like {like}; give one of the two")
     if like:
         model = attach(like)
-        launched = repeat(model, **chosen(fields, pairs, model.spec))
+        launched = repeat(model, **fields.changes(model.spec))
     else:
-        launched = launch(made(file, fields, pairs))
+        launched = launch(fields.spec())
     if detach:
         tell(launched, as_json, lambda: launched.id)
     else:
@@ -191,7 +189,7 @@ def pause(id: str | None, as_json: bool) -> None:
 def resume(id: str | None, pairs: tuple[str, ...], as_json: bool, **fields: str | None) -> None:
     """Go on after a pause, or from the last checkpoint of a run that ended early."""
     run = attach(id)
-    run.resume(**chosen(fields, pairs))
+    run.resume(**Fields(fields, pairs).changes(Spec()))
     _after(run, as_json, lambda: run.state in ("running", *ENDED))
 
 

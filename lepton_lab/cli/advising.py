@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import click
 
 from ..errors import LabError, SpecError
 from ..run.handle import attach
-from .options import CHAIN, SpecCommand, as_json, chosen, made, spec_options
+from ..spec import Spec
+from .options import CHAIN, Fields, SpecCommand, as_json, spec_options
 from .progress import EXIT
 from .racing import STRATEGY, parsed
 from .showing import console, print_table
@@ -45,22 +45,14 @@ LIKE = "Look at a run: its spec and code, and what was measured beside what was 
 @click.option("--world", metavar="INTEGER", type=int, multiple=True, help="Ranks; several times.  [1, 2 and 4]")
 @click.option("--like", metavar="ID", help=LIKE)
 @as_json
-def advise(
-    strategy: tuple[str, ...],
-    world: tuple[int, ...],
-    pairs: tuple[str, ...],
-    file: Path | None,
-    like: str | None,
-    as_json: bool,
-    **fields: str | None,
-) -> None:
+def advise(fields: Fields, strategy: tuple[str, ...], world: tuple[int, ...], like: str | None, as_json: bool) -> None:
     """Predict what a step costs under each strategy."""
     from ..studies.advice import WORLDS
     from ..studies.advice import advise as predict
 
-    if like and (file or chosen(fields, pairs)):
+    if like and (fields.file or fields.changes(Spec())):
         raise SpecError(f"like={like!r}: looks at a run as it is; give no other fields, or leave out --like")
-    target = attach(like) if like else made(file, fields, pairs)
+    target = attach(like) if like else fields.spec()
     advice = predict(target, world or WORLDS, [parsed(text) for text in strategy] or None)
     if as_json:
         click.echo(json.dumps(advice.records(), indent=1))
@@ -78,20 +70,12 @@ def advise(
 @click.option("--highest", type=float, default=10.0, show_default=True, help="Learning rate of the last step.")
 @click.option("--steps", type=int, default=100, show_default=True, help="Optimizer steps, at least 20.")
 @as_json
-def find_lr(
-    pairs: tuple[str, ...],
-    file: Path | None,
-    lowest: float,
-    highest: float,
-    steps: int,
-    as_json: bool,
-    **fields: str | None,
-) -> None:
+def find_lr(fields: Fields, lowest: float, highest: float, steps: int, as_json: bool) -> None:
     """Suggest a learning rate, from a run whose rate rises until the loss diverges."""
     from ..studies.rates import find_lr as find
 
     try:
-        test = find(made(file, fields, pairs), lowest=lowest, highest=highest, steps=steps)
+        test = find(fields.spec(), lowest=lowest, highest=highest, steps=steps)
         suggestion = test.suggestion
     except KeyboardInterrupt:
         raise SystemExit(EXIT["stopped"]) from None

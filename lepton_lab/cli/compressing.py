@@ -11,7 +11,7 @@ from ..errors import SpecError
 from ..run.handle import attach
 from ..run.launching import compress as start
 from ..tables import keywords, table
-from .options import CHAIN, SpecCommand, as_json, chosen, pair, spec_options, split, value
+from .options import CHAIN, Fields, SpecCommand, as_json, pair, spec_options, split, value
 from .progress import foreground
 
 EXAMPLES = """
@@ -32,20 +32,12 @@ but epochs (after each link that trains): 2."""
 @click.command(cls=SpecCommand, epilog=EXAMPLES)
 @click.argument("chain", metavar="LINK...", nargs=-1, required=True)
 @spec_options("model", *CHAIN, fresh=False)
-@click.option("--parent", metavar="ID", help="The run whose model is compressed.  [the latest]")
 @click.option("--detach", is_flag=True, help="Print the run's id and return at once.")
 @as_json
-def compress(
-    chain: tuple[str, ...],
-    parent: str | None,
-    pairs: tuple[str, ...],
-    detach: bool,
-    as_json: bool,
-    **fields: str | None,
-) -> None:
+def compress(chain: tuple[str, ...], fields: Fields, parent: str | None, detach: bool, as_json: bool) -> None:
     """Compress a run's model: each LINK, fine-tuned, in order."""
     run = attach(parent)
-    child = start(run, [link(text) for text in chain], **chosen(fields, pairs, run.spec))
+    child = start(run, [link(text) for text in chain], **fields.changes(run.spec))
     if detach:
         click.echo(json.dumps({"id": child.id}) if as_json else child.id)
     else:

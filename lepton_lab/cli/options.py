@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,65 +21,76 @@ METAVARS = {bool: "[true|false]", int: "INTEGER", float: "NUMBER", str: "TEXT", 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 
 
+@dataclass(frozen=True)
+class Fields:
+    """What a command line says of a spec: fields by name (None where it is silent), options, a file to begin with."""
+
+    named: dict[str, str | None]
+    pairs: tuple[str, ...] = ()
+    file: Path | None = None
+
+    def changes(self, base: Spec) -> dict[str, Any]:
+        """
+        The fields that were named; options are put over those of `base`.
+
+        Raises
+        ------
+        SpecError
+            If an option is not of the form key=value.
+        """
+        fields: dict[str, Any] = {name: value for name, value in self.named.items() if value is not None}
+        return fields | ({"options": {**base.options, **dict(map(pair, self.pairs))}} if self.pairs else {})
+
+    def spec(self) -> Spec:
+        """
+        The spec that they make.
+
+        Raises
+        ------
+        SpecError
+            If the file or a field is refused.
+        """
+        base = Spec.load(self.file) if self.file else Spec()
+        return base.replace(**self.changes(base))
+
+
+class FieldOption(click.Option):
+    """An option for a field of Spec; what it holds is checked by Spec itself."""
+
+
 def spec_options(*but: str, fresh: bool = True) -> Callable[..., Any]:
     """
-    Give a command an option for each field of Spec but some, and --option; what they hold is checked by Spec itself.
+    Give a SpecCommand an option for each field of Spec but some, and --option; it is called with `fields`.
 
-    Parameters
-    ----------
-    *but
-        Fields that the command has no option for.
-    fresh
-        Whether they begin with Spec's defaults, which help then shows, or with a file's: --spec. Else they begin with
-        those of another run.
+    A `fresh` spec begins with the defaults, which help shows, or with a file's: --spec. Any other begins with that of
+    --parent, and the command is called with its id too.
     """
+    file_help = "Start from a YAML or JSON file of fields."
+    parent_help = "The run whose model it is about.  [the latest]"
+    file = click.option("--spec", "file", type=click.Path(path_type=Path), help=file_help)
+    parent = click.option("--parent", metavar="ID", help=parent_help)
 
     def give(command: Callable[..., Any]) -> Callable[..., Any]:
-        if fresh:
-            file_help = "Start from a YAML or JSON file of fields."
-            command = click.option("--spec", "file", type=click.Path(path_type=Path), help=file_help)(command)
+        command = (file if fresh else parent)(command)
         command = click.option("--option", "pairs", metavar="KEY=VALUE", multiple=True, help=_option_help())(command)
         for name in (name for name in reversed(FIELDS) if name not in but):
             field = Spec.model_fields[name]
-            flag: dict[str, Any] = {"is_flag": False, "flag_value": "true"} if field.annotation is bool else {}
-            words = _help(name, fresh)
-            option = click.option(f"--{name.replace('_', '-')}", name, metavar=_metavar(name), help=words, **flag)
-            command = option(command)
+            kind: dict[str, Any] = {"is_flag": False, "flag_value": "true"} if field.annotation is bool else {}
+            kind |= {"metavar": _metavar(name), "help": _help(name, fresh)}
+            command = click.option(f"--{name.replace('_', '-')}", name, cls=FieldOption, **kind)(command)
         return command
 
     return give
 
 
-def made(file: Path | None, fields: dict[str, str | None], pairs: tuple[str, ...]) -> Spec:
-    """
-    The spec that a command line asks for.
-
-    Raises
-    ------
-    SpecError
-        If the file or a field is refused.
-    """
-    base = Spec.load(file) if file else Spec()
-    return base.replace(**chosen(fields, pairs, base))
-
-
-def chosen(fields: dict[str, str | None], pairs: tuple[str, ...], base: Spec | None = None) -> dict[str, Any]:
-    """
-    Those of Spec's fields that the command line named, with its options over those of a spec to begin with.
-
-    Raises
-    ------
-    SpecError
-        If a pair is not of the form key=value.
-    """
-    named: dict[str, Any] = {name: value for name, value in fields.items() if value is not None}
-    if pairs:
-        named["options"] = {**(base.options if base else {}), **dict(map(pair, pairs))}
-    return named
-
-
 class SpecCommand(click.Command):
-    """A command whose help shows the fields of Spec apart, and that knows what fields are called elsewhere."""
+    """A command that takes fields of Spec, shows them apart in its help, and knows what they are called elsewhere."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Call the command, with all that was said of a spec as one."""
+        named = {p.name: ctx.params.pop(p.name) for p in self.params if isinstance(p, FieldOption) and p.name}
+        ctx.params["fields"] = Fields(named, ctx.params.pop("pairs"), ctx.params.pop("file", None))
+        return super().invoke(ctx)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write two lists of options: what to train, and how to run the command."""

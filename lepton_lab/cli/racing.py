@@ -14,7 +14,7 @@ from ..run.checks import Own
 from ..store.folder import ENDED
 from ..studies.equality import DIFFERS
 from ..studies.races import COLUMNS, Race, entered
-from .options import CHAIN, SpecCommand, as_json, made, pair, spec_options, split
+from .options import CHAIN, Fields, SpecCommand, as_json, pair, spec_options, split
 from .progress import EXIT, follow
 from .showing import show_figures
 
@@ -46,19 +46,12 @@ SHOWN: tuple[str, ...] = (
 @click.option("--strategy", metavar="NAME[:KEY=VALUE,...]", multiple=True, help=STRATEGY)
 @click.option("--out", type=click.Path(path_type=Path), help="Report to write.  [race.html in the first run's folder]")
 @as_json
-def race(
-    strategy: tuple[str, ...],
-    pairs: tuple[str, ...],
-    file: Path | None,
-    out: Path | None,
-    as_json: bool,
-    **fields: str | None,
-) -> None:
+def race(fields: Fields, strategy: tuple[str, ...], out: Path | None, as_json: bool) -> None:
     """Train under several strategies, one after another."""
     from ..reports import report
 
     named = [parsed(text) for text in strategy]
-    race = entered(made(file, fields, pairs), named or None, Own(), strict=bool(named))
+    race = entered(fields.spec(), named or None, Own(), strict=bool(named))
     if not _follow(race, as_json):
         raise SystemExit(EXIT["stopped"])
     rows = race.rows()

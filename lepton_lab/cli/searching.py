@@ -11,7 +11,7 @@ from ..chains import chain_name
 from ..metrics import MEASURED
 from ..run.handle import attach
 from .compressing import link, with_links
-from .options import CHAIN, SpecCommand, as_json, chosen, spec_options
+from .options import CHAIN, Fields, SpecCommand, as_json, spec_options
 from .progress import EXIT
 from .showing import show_figures
 
@@ -42,17 +42,14 @@ POLL = 0.2  # seconds between looks
 @click.command(cls=SpecCommand, epilog=ESTIMATE_EXAMPLES, short_help="Predict what a chain would save; runs nothing.")
 @click.argument("chain", metavar="LINK...", nargs=-1, required=True)
 @spec_options("model", *CHAIN, fresh=False)
-@click.option("--parent", metavar="ID", help="The run whose model it is about.  [the latest]")
 @as_json
-def estimate(
-    chain: tuple[str, ...], parent: str | None, pairs: tuple[str, ...], as_json: bool, **fields: str | None
-) -> None:
+def estimate(chain: tuple[str, ...], fields: Fields, parent: str | None, as_json: bool) -> None:
     """Predict what a chain would make of a run's model: parameters, multiply-adds, bytes, latency."""
     from ..run.estimates import HEADS, NOTE
     from ..run.estimates import estimate as predict
 
     run = attach(parent)
-    prediction = predict(run, [link(text) for text in chain], **chosen(fields, pairs, run.spec))
+    prediction = predict(run, [link(text) for text in chain], **fields.changes(run.spec))
     if as_json:
         click.echo(json.dumps(prediction.to_dict(), indent=1))
     else:
@@ -64,33 +61,20 @@ estimate = with_links(estimate)
 
 @click.command(cls=SpecCommand, epilog=SEARCH_EXAMPLES, short_help="Find a chain that meets a budget.")
 @spec_options("model", "seed", *CHAIN, fresh=False)
-@click.option("--parent", metavar="ID", help="The run whose model is compressed.  [the latest]")
-@click.option("--bytes", "size", type=float, help="Bytes of the file, at most.")
+@click.option("--bytes", type=float, help="Bytes of the file, at most.")
 @click.option("--latency", type=float, help="Seconds for a batch of 64, at most.")
 @click.option("--latency-1", type=float, help="Seconds for one sample, at most.")
 @click.option("--accuracy-drop", type=float, help="Accuracy below the dense control's, at most, as a fraction.")
 @click.option("--trials", type=int, default=12, show_default=True, help="Runs, at most.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the search.")
 @as_json
-def search(
-    parent: str | None,
-    size: float | None,
-    latency: float | None,
-    latency_1: float | None,
-    accuracy_drop: float | None,
-    trials: int,
-    seed: int,
-    pairs: tuple[str, ...],
-    as_json: bool,
-    **fields: str | None,
-) -> None:
+def search(fields: Fields, parent: str | None, trials: int, seed: int, as_json: bool, **limits: float | None) -> None:
     """Look for a chain of compressors that meets a budget; give at least one limit."""
     from ..studies.searching import search as look
 
-    limits = {"bytes": size, "latency": latency, "latency_1": latency_1, "accuracy_drop": accuracy_drop}
     budget = {name: limit for name, limit in limits.items() if limit is not None}
     run = attach(parent)
-    search = look(run, budget, trials, seed=seed, **chosen(fields, pairs, run.spec))
+    search = look(run, budget, trials, seed=seed, **fields.changes(run.spec))
     stopped = _follow(search)
     best = search.best
     if as_json:

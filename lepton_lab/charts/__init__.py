@@ -18,12 +18,12 @@ from .descent import descent
 from .drawing import Chart, Nothing
 from .lines import curves
 from .matrix import matrix
+from .means import trends
 from .panels import race
 from .pareto import pareto
 from .placement import placement
 from .steps import followed, learning_rate, throughput, training
 from .timeline import timeline
-from .trends import trends
 
 if TYPE_CHECKING:
     from ..run.handle import Run

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .. import metrics
 from ..charts import Chart
-from ..charts.arms import Arm, Arms
+from ..charts.means import Arm, Arms
 from ..charts.pareto import OF_SEED
 from ..charts.series import number, read
 from ..errors import LabError, SpecError, shown

@@ -125,14 +125,7 @@ def checks(spec: Spec, own: Own | None = None, like: Path | None = None) -> Allo
     """
     Refuse what can be seen to fail, before anything starts.
 
-    Parameters
-    ----------
-    spec
-        What to train and how.
-    own
-        What the user brings.
-    like
-        Folder of another run, with whose shipped code this one is to train.
+    With `like`, the folder of another run, it is to train with the code that was shipped with that.
 
     Raises
     ------
@@ -166,12 +159,8 @@ def splits(spec: Spec, own: Own, here: bool = True) -> str:
     """
     Refuse what the strategy can't split over the spec's ranks; gives the device of each, as `Allowed` has it.
 
-    Of all that `checks` asks it is what differs between strategies.
-
-    Parameters
-    ----------
-    here
-        Whether this machine is to do it; its devices are not asked else.
+    Of all that `checks` asks it is what differs between strategies. The devices of this machine are asked where the
+    run is to be `here`.
     """
     spec.check_strategy()
     if own.strategy is not None and "strategy" in spec.own and (why := own.strategy.refuse(spec)):
@@ -194,7 +183,7 @@ def trains(spec: Spec, device: str, own: Own, like: Path | None = None) -> Allow
         datasets.check(spec.dataset, data_root())
     if spec.parent:
         return _compresses(spec, own, parts, device, like)
-    suits(spec, data)
+    _suits(spec, data)
     if data is not None:
         _agrees(spec, own, data)
     return Allowed(spec, device, parts, like=like)
@@ -206,20 +195,13 @@ def glance(spec: Spec, data: Data | None = None) -> Allowed:
     device = devices.choose(spec)
     if data is None and "dataset" not in spec.own:
         datasets.check(spec.dataset, data_root())
-    suits(spec, data)
+    _suits(spec, data)
     spec = spec.replace(parent=find(spec.parent).id) if spec.parent else spec
     return Allowed(spec, device, {})
 
 
-def suits(spec: Spec, data: Data | None = None) -> None:
-    """
-    Refuse a model of the table that can make nothing of the samples; no data set is read, and no torch needed.
-
-    Raises
-    ------
-    SpecError
-        In one sentence, that says which model would suit.
-    """
+def _suits(spec: Spec, data: Data | None) -> None:
+    """Refuse a model of the table that can make nothing of the samples; no data set is read, and no torch needed."""
     if spec.parent or "model" in spec.own or (data is None and "dataset" in spec.own):
         return
     sample = table("dataset")[spec.dataset].sample if data is None else data.sample
@@ -297,8 +279,8 @@ def _compresses(spec: Spec, own: Own, parts: dict[str, Any], device: str, like: 
     if like is not None and (adopted := trained.adopted(like)):  # as another child of it has it, since it may be gone
         parent = Parent(like, *adopted)
     else:
-        spec = spec.replace(parent=find(spec.parent).id)
-        parent = _parent(spec)
+        folder = find(spec.parent)
+        spec, parent = spec.replace(parent=folder.id), _parent(folder)
     if (data := parts.get("data")) is not None:
         mismatch(parent.facts, spec, *data.sample)
         parts["data"] = _alike(data, parent.facts)
@@ -307,11 +289,10 @@ def _compresses(spec: Spec, own: Own, parts: dict[str, Any], device: str, like: 
     return Allowed(spec, device, parts, parent, like)
 
 
-def _parent(spec: Spec) -> Parent:
-    """The parent, with plain weights."""
+def _parent(folder: RunFolder) -> Parent:
+    """The run of a folder as a parent."""
     from ..compressors.layers import parametrized, unparametrized
 
-    folder = find(spec.parent)
     module, facts = trained.made(folder), folder.facts
     inherited = {name: facts[name] for name in INHERITED if name in facts}
     inherited |= {"parametrized": parametrized(module), "frozen": trained.frozen(folder, module)}

@@ -22,7 +22,7 @@ from .means import trends
 from .panels import race
 from .pareto import pareto
 from .placement import placement
-from .steps import followed, learning_rate, throughput, training
+from .steps import by_step, learning_rate, throughput, training
 from .timeline import timeline
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["CHARTS", "Chart", "Picture", "curves", "descent", "picture", "placement", "training", "trends"]
 
 CHARTS: dict[str, Callable[[list[Run]], Chart]] = {
-    **{name: partial(followed, name) for name in metrics.shown()},
+    **{name: partial(by_step, name) for name in metrics.shown()},
     "learning_rate": learning_rate,
     "throughput": throughput,
     **{name: partial(matrix, name) for name in metrics.tables()},

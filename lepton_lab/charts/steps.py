@@ -30,7 +30,7 @@ def throughput(runs: list[Run]) -> Chart:
     return _single(runs, "samples_per_s", "Training throughput, all ranks", "samples/s", lowest=0.0)
 
 
-def followed(name: str, runs: list[Run]) -> Chart:
+def by_step(name: str, runs: list[Run]) -> Chart:
     """A metric by step: training thin, validation strong."""
     return training(name, labels(runs), [read(run).curves for run in runs], _marks(runs))
 

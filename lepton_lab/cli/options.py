@@ -30,26 +30,12 @@ class Fields:
     file: Path | None = None
 
     def changes(self, base: Spec) -> dict[str, Any]:
-        """
-        The fields that were named; options are put over those of `base`.
-
-        Raises
-        ------
-        SpecError
-            If an option is not of the form key=value.
-        """
+        """The fields that were named, with options over those of `base`; SpecError if one is not key=value."""
         fields: dict[str, Any] = {name: value for name, value in self.named.items() if value is not None}
         return fields | ({"options": {**base.options, **dict(map(pair, self.pairs))}} if self.pairs else {})
 
     def spec(self) -> Spec:
-        """
-        The spec that they make.
-
-        Raises
-        ------
-        SpecError
-            If the file or a field is refused.
-        """
+        """The spec that they make; SpecError if the file or a field is refused."""
         base = Spec.load(self.file) if self.file else Spec()
         return base.replace(**self.changes(base))
 

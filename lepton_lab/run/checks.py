@@ -48,10 +48,7 @@ class Own:
     """
     What a user brings in place of names, as `launch` takes it; None where the spec's names tell.
 
-    Raises
-    ------
-    SpecError
-        If one can be seen to be no model, no data, no loss or no strategy.
+    What can be seen to be no model, no data, no loss or no strategy is a SpecError.
     """
 
     model: nn.Module | Callable[..., nn.Module] | None = None
@@ -125,12 +122,8 @@ def checks(spec: Spec, own: Own | None = None, like: Path | None = None) -> Allo
     """
     Refuse what can be seen to fail, before anything starts.
 
-    With `like`, the folder of another run, it is to train with the code that was shipped with that.
-
-    Raises
-    ------
-    SpecError, LabError
-        In one sentence that says what would do.
+    With `like`, the folder of another run, it is to train with the code that was shipped with that. A SpecError or
+    LabError says in one sentence what would do.
     """
     own = own or Own()
     if like is not None:

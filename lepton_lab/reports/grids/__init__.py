@@ -66,11 +66,8 @@ def read(path: str | os.PathLike[str]) -> Grid:
 
     `seeds` is short for an axis of the field `seed`. Each combination is a run; seeds change fastest.
 
-    Raises
-    ------
-    SpecError
-        One sentence for each thing refused: a key or field that is unknown, an axis without values, a combination that
-        comes twice or that Spec refuses, more ranks than this machine takes.
+    A SpecError has one sentence for each thing refused: a key or field that is unknown, an axis without values, a
+    combination that comes twice or that Spec refuses, more ranks than this machine takes.
     """
     path = Path(path)
     text, values = _mapping(path)

@@ -53,12 +53,7 @@ class Execution:
     """
     One call on a grid; what an earlier call finished in the folder `out` is not done again.
 
-    Lines of progress go to `say`.
-
-    Raises
-    ------
-    LabError
-        If the folder can't be written.
+    Lines of progress go to `say`. A folder that can't be written is a LabError.
     """
 
     def __init__(self, grid: Grid, out: str | os.PathLike[str], say: Callable[[str], None]) -> None:
@@ -80,10 +75,7 @@ class Execution:
         """
         Do what is missing; returns what `summary.json` holds.
 
-        Raises
-        ------
-        LabError
-            If another call is at work in the folder, or it holds what is not ours.
+        A folder where another call is at work, or that holds what is not ours, is a LabError.
         """
         with claimed(self.out), ThreadPoolExecutor(1) as pool:
             self.records = read_records(self.out)

@@ -54,17 +54,12 @@ class Chart:
     A finished figure.
 
     Last in a cell it is shown: interactive where plotly is known, as a PNG in saved notebooks, HTML and papermill.
-
-    Attributes
-    ----------
-    title : str
-        What it shows.
-    text : str
-        The same in words: the alternative text of the picture.
     """
 
     title: str
+    """What it shows."""
     text: str
+    """The same in words: the alternative text of the picture."""
 
     def figure(self) -> go.Figure:
         """The chart as a plotly figure, to change or to save as one likes."""

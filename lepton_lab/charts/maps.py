@@ -44,25 +44,16 @@ class Sample:
 
 @dataclass(frozen=True)
 class Maps(Chart):
-    """
-    Pictures in rows: each as it is, and what of it counts for each model.
-
-    Attributes
-    ----------
-    heads : tuple of str
-        Names of the models.
-    samples : tuple of Sample
-        The rows, with all numbers.
-    signed : bool
-        Whether a map also tells what speaks against the answer.
-    note : str
-        How the colours are read.
-    """
+    """Pictures in rows: each as it is, and what of it counts for each model."""
 
     heads: tuple[str, ...]
+    """Names of the models."""
     samples: tuple[Sample, ...]
+    """The rows, with all numbers."""
     signed: bool
+    """Whether a map also tells what speaks against the answer."""
     note: str
+    """How the colours are read."""
 
     @property
     def alike(self) -> float | None:

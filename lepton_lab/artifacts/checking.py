@@ -17,17 +17,8 @@ def checked(samples: Any, shape: tuple[int, ...], dtype: str, vocabulary: int = 
     """
     Samples as a batch (B, *shape) of `dtype`, and whether they came as one sample without a batch.
 
-    Parameters
-    ----------
-    samples
-        NumPy array, torch tensor or nested lists; (B, *shape) or (*shape).
-    shape, dtype, vocabulary
-        What the model takes.
-
-    Raises
-    ------
-    SpecError
-        If shape, kind or range is wrong.
+    They may be a NumPy array, a torch tensor or nested lists, (B, *shape) or (*shape); `vocabulary` is that of tokens
+    (int64). Raises SpecError where shape, kind or range is wrong.
     """
     import numpy as np
 

@@ -26,10 +26,7 @@ def pack(path: Path, manifest: dict[str, Any], graph: bytes, weights: bytes) -> 
     """
     Write an artifact, with a manifest as `manifest.build` makes it; the file appears when it is whole.
 
-    Raises
-    ------
-    LabError
-        If it can't be written.
+    Raises LabError where it can't be written.
     """
     members = {GRAPHS[manifest["runtime"]]: graph, WEIGHTS: weights}
     manifest = {"format": FORMAT, **manifest, "sha256": {name: _hash(body) for name, body in members.items()}}
@@ -50,10 +47,7 @@ def unpack(path: Path) -> tuple[dict[str, Any], bytes, bytes]:
     """
     Manifest, graph and weights of an artifact, all as they were written.
 
-    Raises
-    ------
-    LabError
-        In one sentence: not there, no artifact, truncated, changed, or newer than this library.
+    Raises LabError, in one sentence: not there, no artifact, truncated, changed, or newer than this library.
     """
     if path.is_dir():
         raise LabError(f"artifact {str(path)!r} is a folder, not a file: {instead(path)}")

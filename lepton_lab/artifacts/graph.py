@@ -172,19 +172,9 @@ def _plain(value: Any, names: dict[str, str]) -> Any:
 
 class Graph:
     """
-    A graph that is ready to run.
+    A graph that is ready to run: from `content` as `to_json` wrote it, which is not trusted, and tensors by name.
 
-    Parameters
-    ----------
-    content
-        As `to_json` wrote it; nothing in it is trusted.
-    weights
-        Tensors by name.
-
-    Raises
-    ------
-    LabError
-        If it is not such a graph, or an operator or argument in it is not allowed.
+    Raises LabError where it is no such graph, or holds an operator or argument that is not allowed.
     """
 
     def __init__(self, content: Any, weights: dict[str, Tensor]) -> None:

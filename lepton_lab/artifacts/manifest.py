@@ -35,14 +35,8 @@ def build(
     """
     All that an artifact says of itself but its format and hashes, which `container.pack` adds.
 
-    Parameters
-    ----------
-    figures
-        Counted: parameters, multiply_adds (of one sample).
-    check
-        Scores of the made-up samples (N, ...) that it computed where it was written.
-    error
-        Largest difference between those and the module's own.
+    `figures` are counted: parameters, and multiply_adds of one sample. `check` are scores (N, ...) of the made-up
+    samples as it computed them where it was written, and `error` is their largest difference from the module's own.
     """
     preprocessing: dict[str, Any] = {"done": "nothing"}  # to raw samples, within the graph
     if about.dtype == "uint8":
@@ -69,14 +63,7 @@ def build(
 
 
 def check(manifest: dict[str, Any]) -> None:
-    """
-    Hold a manifest of a known format to what `build` makes.
-
-    Raises
-    ------
-    ValueError
-        If something is missing, or of another kind.
-    """
+    """Hold a manifest of a known format to what `build` makes; ValueError if a part is missing or of another kind."""
     for name, kind in KINDS.items():
         if not isinstance(manifest.get(name), kind):
             raise ValueError(f"its manifest lacks {name!r} as a {kind.__name__}")

@@ -26,14 +26,7 @@ SCOPES = "pkg.torch.onnx.name_scopes"
 
 
 def from_program(program: ExportedProgram, model: str) -> onnx.ModelProto:
-    """
-    A program as ONNX, with the batch dynamic.
-
-    Raises
-    ------
-    LabError
-        If an operator has no counterpart; it is named.
-    """
+    """A program as ONNX, with the batch dynamic; LabError, with its name, if an operator has no counterpart."""
     import torch
 
     with quiet():
@@ -127,10 +120,7 @@ def session(graph: bytes, weights: dict[str, np.ndarray], threads: int = 0) -> A
     """
     An ONNX Runtime session of a graph from a file that nobody vouches for; `threads` of 0 are all cores.
 
-    Raises
-    ------
-    LabError
-        If the graph holds what an artifact may not, or ONNX Runtime refuses it.
+    Raises LabError where the graph holds what an artifact may not, or ONNX Runtime refuses it.
     """
     try:
         model = onnx.ModelProto.FromString(graph)

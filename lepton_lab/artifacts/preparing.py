@@ -29,15 +29,9 @@ class Prepared(nn.Module):
     As training does it (`engine.feed`): uint8 is scaled to (x / 255 - mean) / std by channel, tokens and floats stay as
     they are. A model of other numbers than float32 gets samples in its own, where it takes no others.
 
-    Parameters
-    ----------
-    module
-        Copied, to the CPU and in eval mode; a wrapper for several processes is taken off.
-    about
-        What raw samples are.
-    dtype
-        What its real numbers become, torch.float32 or torch.bfloat16, with parametrized weights computed once. None
-        leaves all of it as the user has it: what a file is held to. Complex numbers stay complex in any case.
+    The module is copied, to the CPU and in eval mode, without a wrapper for several processes. Its real numbers become
+    `dtype`, torch.float32 or torch.bfloat16, with parametrized weights computed once; None leaves all of it as the user
+    has it: what a file is held to. Complex numbers stay complex in any case.
     """
 
     def __init__(self, module: nn.Module, about: About, dtype: torch.dtype | None = None) -> None:
@@ -97,10 +91,7 @@ def scores(module: Prepared, about: About) -> Tensor:
     """
     Scores of made-up samples, (HELD, ...).
 
-    Raises
-    ------
-    SpecError, LabError
-        In one sentence, where the module can't take them, or gives something other than one tensor of real numbers.
+    Raises SpecError where the module can't take them, LabError where it gives no single tensor of real numbers.
     """
     with torch.no_grad(), quiet():
         try:
@@ -127,10 +118,7 @@ def floats(own: Prepared, about: About) -> Prepared:
     """
     A module as fp32 holds it: in 32-bit floats, or as the user has it where those would compute something else.
 
-    Raises
-    ------
-    SpecError, LabError
-        What `scores` raises of it.
+    Raises what `scores` raises of it.
     """
     expected = scores(own, about)
     if numbers(own.module) <= {torch.float32} and not parametrized(own.module):
@@ -156,21 +144,10 @@ def far(got: Any, expected: Any, close: float) -> str:
 
 def hold(got: np.ndarray, own: Prepared, about: About, what: str, dtype: torch.dtype | None = None) -> None:
     """
-    Refuse scores of made-up samples that are not the module's own, to rounding.
+    Refuse scores of made-up samples that are not the module's own, to rounding: LabError says how far off they are.
 
-    Parameters
-    ----------
-    got
-        The scores, (HELD, ...), of what `what` names.
-    own
-        The module as the user has it, or as `floats` found it to be the same.
-    dtype
-        Numbers that were computed with, where they are coarser than the module's.
-
-    Raises
-    ------
-    LabError
-        That says how far off they are.
+    `got` are the scores (HELD, ...) of what `what` names, `own` is the module as the user has it, or as `floats` found
+    it to be the same, and `dtype` the numbers that were computed with, where they are coarser than the module's.
     """
     close = max(rounding(own.module), 32 * torch.finfo(dtype).eps if dtype else 0.0)
     expected = scores(own, about).numpy()
@@ -185,10 +162,7 @@ def traced(module: Prepared, about: About) -> torch.export.ExportedProgram:
     """
     The program that a module runs on a batch of any size, as torch.export sees it.
 
-    Raises
-    ------
-    SpecError, LabError
-        What `scores` raises, and where the module can't be seen as one program.
+    Raises what `scores` does, and LabError where the module can't be seen as one program.
     """
     scores(module, about)
     batch = {0: torch.export.Dim("batch")}

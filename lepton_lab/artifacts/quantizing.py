@@ -38,31 +38,14 @@ def static(
     model: onnx.ModelProto, calibration: np.ndarray, about: About, keep: Iterable[str] = (), elsewhere: bool = False
 ) -> tuple[onnx.ModelProto, set[str]]:
     """
-    A graph whose products and convolutions compute in int8, with the scale of each activation as calibration saw it.
+    A graph whose products and convolutions compute in int8, and the names of weights of layers that stay in floats.
 
-    Weights get a scale for each output channel; pairs of QuantizeLinear and DequantizeLinear tell ONNX Runtime where
-    integers begin and end, and it fuses them into integer kernels.
+    Weights get a scale for each output channel, activations one as calibration saw them; pairs of QuantizeLinear and
+    DequantizeLinear tell ONNX Runtime where integers begin and end, and it fuses them into integer kernels.
 
-    Parameters
-    ----------
-    model
-        In 32-bit floats.
-    calibration
-        Raw samples (N, *shape) that are like those to come.
-    keep
-        Names of layers that stay in floats.
-    elsewhere
-        Whether it must be fast in a session that is not ours (see `_shallow`).
-
-    Returns
-    -------
-    tuple
-        The graph, and the names of the weights of layers that stay in floats.
-
-    Raises
-    ------
-    SpecError, LabError
-        If a layer of `keep` is not there, or no file can be written on the way.
+    The model is in 32-bit floats; `calibration` are raw samples (N, *shape) like those to come, `keep` names layers
+    that stay in floats, and `elsewhere` says that it must be fast in a session that is not ours (see `_shallow`).
+    Raises SpecError where a layer of `keep` is not there, LabError where no file can be written on the way.
     """
     convolutional = any(node.op_type == "Conv" for node in model.graph.node)
     options: dict[str, Any] = {"MatMulConstBOnly": True, "QuantizeBias": False}

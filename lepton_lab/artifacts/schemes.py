@@ -45,10 +45,7 @@ def check(scheme: str, runtime: str) -> str:
     """
     The runtime that a scheme will have.
 
-    Raises
-    ------
-    SpecError, Missing
-        If there is no such scheme, the runtime can't run it, or it is not installed.
+    Raises SpecError where there is no such scheme or the runtime can't run it, Missing where that is not installed.
     """
     able = pick(SCHEMES, scheme, "scheme").runtimes
     if runtime and runtime not in able:

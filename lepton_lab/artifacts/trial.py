@@ -20,11 +20,8 @@ def trial(path: Path, calls: int, batch: int, threads: int) -> dict[str, Any]:
     """
     Load a file, hold it to the scores that its manifest tells, and time calls.
 
-    Returns
-    -------
-    dict
-        load (seconds), same (whether scores are those of the manifest), difference (largest), median and p95
-        (seconds a call), per_second (samples).
+    Gives load (seconds), same (whether scores are those of the manifest), difference (the largest), median and p95
+    (seconds a call), and per_second (samples).
     """
     import numpy as np
 

@@ -154,12 +154,8 @@ def onnx_of(
     """
     A program as ONNX in a scheme, for sessions of ours or `elsewhere`; and names of weights that stay in floats.
 
-    Before its numbers are made smaller it is held to `plain`, which `floats` gave.
-
-    Raises
-    ------
-    SpecError, LabError
-        If a layer of `keep` is not there, or the program does not export, run, or compute the same.
+    Before its numbers are made smaller it is held to `plain`, which `floats` gave. Raises SpecError where a layer of
+    `keep` is not there, LabError where the program does not export, run, or compute the same.
     """
     from . import folding, onnx_graph, quantizing
     from .preparing import HELD, hold
@@ -178,14 +174,7 @@ def onnx_of(
 
 
 def calibrated(samples: Any, about: About) -> np.ndarray:
-    """
-    Calibration samples (N, *shape) as an array of what the model takes.
-
-    Raises
-    ------
-    SpecError
-        If there are none, or not of its shape, kind and range.
-    """
+    """Calibration samples (N, *shape) as the model takes them; SpecError if there are none, or they are of no use."""
     if samples is None or not len(samples):
         raise SpecError("calibration=None: scheme='int8_static' needs raw samples to see how large activations get")
     try:

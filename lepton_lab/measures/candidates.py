@@ -118,14 +118,7 @@ class Source:
 
 
 def source(model: Any) -> Source:
-    """
-    What a run or a module brings.
-
-    Raises
-    ------
-    LabError
-        If it is neither.
-    """
+    """What a run or a module brings; LabError if it is neither."""
     import torch
 
     if isinstance(model, torch.nn.Module):

@@ -21,22 +21,12 @@ def in_turn(
     calls: Sequence[Callable[[], object]], repeats: int, warmup: int, done: Callable[[int], object] = int
 ) -> list[tuple[list[float], float]]:
     """
-    Time calls in turn, A B C A B C, so that what disturbs the machine disturbs all alike.
+    Seconds of each call and repeat, and CPU seconds of all threads of each call over all repeats.
 
-    A turn is AGAIN calls that are not timed, which bring back to the caches what the others took, and one that is: who
-    deploys a model calls it again and again.
-
-    Parameters
-    ----------
-    repeats, warmup
-        Rounds that are timed, and rounds before.
-    done
-        Called before each round with the number of those that are done.
-
-    Returns
-    -------
-    list of tuple
-        Of each call: seconds of each repeat; CPU seconds of all threads, of all repeats.
+    Calls take turns, A B C A B C, so that what disturbs the machine disturbs all alike. A turn is AGAIN calls that are
+    not timed, which bring back to the caches what the others took, and one that is: who deploys a model calls it again
+    and again. `warmup` rounds come before the `repeats` that are timed; `done` is called before each with their number
+    so far.
     """
     for i in range(warmup):
         done(i)

@@ -27,15 +27,8 @@ def deliver(folder: RunFolder, rounds: list[Round], data: Data) -> dict[str, Any
     """
     Write what a run's chain made as one file, under the scheme of its `quantize`, else in float.
 
-    Returns
-    -------
-    dict
-        `Measured.to_dict()` of "artifact", with its peers, and of "dense", the fastest that is the parent's module.
-
-    Raises
-    ------
-    LabError
-        If the module can't be written, in one sentence.
+    Gives `Measured.to_dict()` of "artifact", with its peers, and of "dense", the fastest that is the parent's module.
+    Raises LabError, in one sentence, where the module can't be written.
     """
     spec, path = folder.spec, folder.path / ARTIFACT
     links = [item.compressor() for item in rounds]
@@ -61,12 +54,8 @@ def rehearse(folder: RunFolder, rounds: list[Round], data: Data) -> None:
     """
     Write the parent's module as the chain's will be, so that what does not go into a file is known before any training.
 
-    Models of the table all do, and are left out; so are chains that end in another model than they begin with.
-
-    Raises
-    ------
-    LabError
-        What `deliver` would raise.
+    Models of the table all do, and are left out; so are chains that end in another model than they begin with. Raises
+    what `deliver` would.
     """
     links = [item.compressor() for item in rounds]
     if not folder.spec.model.startswith(CELL) or any(link.student for link in links):

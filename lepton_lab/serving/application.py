@@ -32,16 +32,9 @@ SENTENCES = {404: "there is no such page: see /docs", 405: "is not what this add
 
 def application(artifact: Artifact, token: str, most: int = 64, wait: float = 0.0) -> FastAPI:
     """
-    The application that serves an artifact.
+    The application that serves an artifact, with `most` and `wait` as `Batcher` takes them.
 
-    Parameters
-    ----------
-    artifact
-        Loaded.
-    token
-        That requests must bring, as `Authorization: Bearer TOKEN`; health and the pages about it are open.
-    most, wait
-        As `Batcher` takes them.
+    Requests must bring the token, as `Authorization: Bearer TOKEN`; health and the pages about it are open.
     """
     manifest = artifact.manifest
     # A request must not change another's answer, as it would where one scale is taken of all samples in a call.

@@ -51,14 +51,7 @@ class Batcher:
         self.requests = self.samples = self.calls = 0
 
     async def __call__(self, samples: np.ndarray) -> np.ndarray:
-        """
-        Scores of samples (B, *shape).
-
-        Raises
-        ------
-        Full
-            If too many wait already.
-        """
+        """Scores of samples (B, *shape); Full if too many requests wait already."""
         if len(self._waiting) >= MOST_WAITING:
             raise Full
         future: asyncio.Future[np.ndarray] = asyncio.get_running_loop().create_future()

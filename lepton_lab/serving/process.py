@@ -43,18 +43,9 @@ def main() -> None:
 
 def run(app: FastAPI, listening: socket.socket, parent: int = 0, ready: Callable[[], object] | None = None) -> None:
     """
-    Serve on a socket until SIGTERM or SIGINT; requests at hand are answered before it ends.
+    Serve on a bound socket until SIGTERM or SIGINT, or until the process `parent` dies (0 is none), and close it.
 
-    Parameters
-    ----------
-    app
-        From `application`.
-    listening
-        Bound; it is closed at the end.
-    parent
-        A process with whose death this ends too; 0 = none.
-    ready
-        Called once requests are answered.
+    Requests at hand are answered before that. `ready` is called once requests are answered.
     """
     import uvicorn
 

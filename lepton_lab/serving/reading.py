@@ -30,17 +30,8 @@ def read(body: bytes, headers: Any, takes: dict[str, Any]) -> tuple[np.ndarray, 
     """
     Samples (B, *shape) as the artifact takes them, and whether they came as one without a batch.
 
-    Parameters
-    ----------
-    body, headers
-        Of the request; names of headers in small letters.
-    takes
-        The manifest's `input`: shape, dtype and vocabulary.
-
-    Raises
-    ------
-    Refused
-        400 for what can't be read, 415 for another type of content, 422 for samples that don't fit the manifest.
+    `headers` have their names in small letters; `takes` is the manifest's `input`: shape, dtype and vocabulary. Raises
+    Refused: 400 for what can't be read, 415 for another type of content, 422 for samples that don't fit the manifest.
     """
     kind = (headers.get("content-type") or JSON).partition(";")[0].strip().lower()
     if kind not in (JSON, BINARY):

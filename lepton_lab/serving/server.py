@@ -216,10 +216,7 @@ def ordered(artifact: Any, token: str, **numbers: Any) -> dict[str, Any]:
     """
     What a server's process is told: path, token (made up where it is ""), and the numbers of RULES.
 
-    Raises
-    ------
-    SpecError, LabError
-        If a value is refused, the file is no artifact, or what serving needs is not installed.
+    Raises SpecError where a value is refused, LabError where the file is no artifact or serving is not installed.
     """
     path = _file(artifact)
     for name, value in numbers.items():

@@ -293,14 +293,7 @@ class Search:
 
 
 def values(measures: Mapping[str, Any]) -> dict[str, float]:
-    """
-    What a budget limits, by name of BUDGET, from what was measured of a run.
-
-    Parameters
-    ----------
-    measures
-        `measures.json`: artifact, dense and control.
-    """
+    """What a budget limits, by name of BUDGET, from a run's `measures.json`: artifact, dense and control."""
     artifact, control = measures["artifact"], (measures.get("control") or {}).get("test") or {}
     figures = {"bytes": float(artifact["bytes"])}
     for name, batch in (("latency", "64"), ("latency_1", "1")):

@@ -48,21 +48,9 @@ def rehearse(spec: Spec, data: Data, model: Any = None, loss: Any = None) -> Wor
     """
     What a step of one process holds: every operation with its shapes, but without its arithmetic.
 
-    Parameters
-    ----------
-    spec
-        Model, optimizer, batch and precision, for strategy='single'.
-    data
-        The splits; of samples only shape and type are looked at.
-    model, loss
-        The user's own, as `launch` takes them; else the spec's, and the usual one.
-
-    Raises
-    ------
-    Unknown
-        If it can't be rehearsed on shapes alone, which does not say that it can't be done.
-    SpecError
-        If neither that can be done, nor a step of a few real samples: then a run would fail in its first.
+    Of data only shape and type of a sample are looked at; `model` and `loss` are the user's own, as `launch` takes
+    them. Raises Unknown where it can't be rehearsed on shapes alone, which does not say that it can't be done; and
+    SpecError where a step of a few real samples can't be done either: then a run would fail in its first.
     """
     precision = "bf16" if spec.precision == "fp16" else spec.precision  # as large, and no scale to be read
     alone = spec.replace(precision=precision, compile=False, accumulate=1, device="cpu")

@@ -45,13 +45,12 @@ class DiLoCo(LocalSGD):
     ) -> None:
         super().__init__(spec, every=every)
         self.outer_lr, self.outer_momentum = outer_lr, outer_momentum
-        self.outer: list[Tensor] = []
-        """Weights after the last meeting."""
-        self.momentum: list[Tensor] = []
 
     def setup(self, model: nn.Module, make_optimizer: MakeOptimizer) -> tuple[nn.Module, Optimizer]:
         """As local_sgd; the outer optimizer starts anew."""
-        self.outer, self.momentum = [], []
+        self.outer: list[Tensor] = []
+        """Weights after the last meeting."""
+        self.momentum: list[Tensor] = []
         return super().setup(model, make_optimizer)
 
     def cost(self, work: Workload) -> Cost:

@@ -42,12 +42,11 @@ class LocalSGD(Group):
         # Before it announces at step s, rank 0 has not entered the first average at or after it, whose step is
         # s + every - 1 at most: no other rank gets beyond that step without it.
         self.lead = every
-        self.apart = 0
-        """Steps since the last average, the same on every rank."""
 
     def setup(self, model: nn.Module, make_optimizer: MakeOptimizer) -> tuple[nn.Module, Optimizer]:
         """As one process; ranks begin together."""
         self.apart = 0
+        """Steps since the last average, the same on every rank."""
         return super().setup(model, make_optimizer)
 
     def cost(self, work: Workload) -> Cost:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING, Any
 
 from ..chains import plan
@@ -29,25 +30,15 @@ def rehearse(model: nn.Module, spec: Spec, shape: tuple[int, ...], classes: int,
     SpecError
         If a link can't do its part, in the sentence that the run would end with.
     """
-    import copy
-
-    model = copy.deepcopy(model).eval()
-    scores = _scores(model, example(model, shape, vocabulary))
-    firsts: dict[int, nn.Module] = {}
+    model, sample = copy.deepcopy(model).eval(), example(model, shape, vocabulary)
+    scores = _scores(model, sample)
     for item in plan(spec):
-        first = firsts.setdefault(item.link, copy.deepcopy(model))
-        work = Work(
-            spec,
-            shape,
-            classes,
-            vocabulary,
-            example(model, shape, vocabulary),
-            before=lambda first=first: first,  # type: ignore[misc]
-            round=item.round,
-        )
+        if item.round == 1:
+            first = copy.deepcopy(model)
+        work = Work(spec, shape, classes, vocabulary, sample, before=lambda: first, round=item.round)  # noqa: B023, called now
         compressor = item.compressor()
         model = compressor.apply(model, work).eval()
-        if scores != (after := _scores(model, work.example)):
+        if scores != (after := _scores(model, sample)):
             raise SpecError(
                 f"compress={item.name!r}: does not suit this model, which after it gives {after}, not {scores}; leave "
                 "the link out, or have the model's code call its layers and not use their parameters or sizes itself"

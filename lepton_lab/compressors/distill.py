@@ -72,16 +72,15 @@ class Distill(Compressor):
         for name in student:
             if name not in ("model", "options"):
                 return f"{link}: {unknown('field', name, ('model', 'options'))}"
-        name = student.get("model", spec.model)
-        models = table("model")
-        if name not in models:
-            return f"{link}: {unknown('model', name, models)}"
+        model = student.get("model", spec.model)
+        if model not in (models := table("model")):
+            return f"{link}: {unknown('model', model, models)}"
         choices: Any = student.get("options", {})
         if not isinstance(choices, dict):
             return f"{link}: options must be pairs of name and value"
         dataset = "digits" if spec.dataset.startswith("cell:") else spec.dataset
         try:
-            type(spec)(dataset=dataset, epochs=spec.epochs, batch_size=spec.batch_size, model=name, options=choices)
+            Spec(dataset=dataset, epochs=spec.epochs, batch_size=spec.batch_size, model=model, options=choices)
         except SpecError as error:
             return f"{link}: {str(error).splitlines()[0]}"
         return ""

@@ -134,7 +134,11 @@ class Single:
         return self.model, self.optimizer
 
     def step(self, batches: Iterable[Batch], count: int, loss: Objective, clip: float) -> Step:
-        """One optimizer step over `count` micro-batches whose shares make up the whole batch."""
+        """
+        One optimizer step over `count` micro-batches whose shares make up the whole batch.
+
+        `clip` bounds the norm of the whole batch's gradient; 0 has no bound.
+        """
         for parameter in self.parameters:
             parameter.grad = None
         total: Any = None

@@ -42,12 +42,8 @@ def canonical(chain: Any) -> list[Link]:
     """
     A chain in its one form: a list of {name: {option: value}}, with the options that were given, checked and converted.
 
-    It may come as a list of links, each in one of FORMS; as one link; or as either in YAML or JSON text.
-
-    Raises
-    ------
-    SpecError
-        One sentence for each link or option that is refused.
+    It may come as a list of links, each in one of FORMS; as one link; or as either in YAML or JSON text. A link or
+    option that is refused is a SpecError.
     """
     try:
         links = parsed(chain) if isinstance(chain, str) else chain

@@ -48,12 +48,8 @@ def check(name: str, root: Path) -> None:
     """
     Refuse at once, before a launch, what can be seen to be bad without reading a data set whole (a millisecond).
 
-    Files that are missing are no error here: loading downloads them.
-
-    Raises
-    ------
-    SpecError
-        If LEPTON_LAB_DATA names a folder that is not there, or a file's header or length is wrong.
+    A folder of LEPTON_LAB_DATA that is not there, or a file with a wrong header or length, is a SpecError. Files that
+    are missing are none: loading downloads them.
     """
     if name not in SOURCES:
         return

@@ -50,12 +50,8 @@ def read_batch(contents: bytes, path: Path) -> tuple[np.ndarray, np.ndarray]:
     """
     Images, uint8 (N, 3, 32, 32), and labels, int64 (N,), of one pickled batch, which came from a file at `path`.
 
-    Only arrays, lists, text and numbers are built from the pickle; anything else is refused unexecuted.
-
-    Raises
-    ------
-    SpecError
-        If the pickle is cut short, asks for code to run, or holds anything but a CIFAR-10 batch.
+    Only arrays, lists, text and numbers are built from the pickle; anything else is refused unexecuted. A SpecError
+    says that it is cut short, asks for code to run, or holds anything but a CIFAR-10 batch.
     """
     import numpy as np
 

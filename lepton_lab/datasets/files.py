@@ -127,12 +127,8 @@ def fetch(name: str, root: Path) -> dict[str, Path]:
     is whole; of several processes that ask at once, one downloads and the others wait. Files that were found are not
     hashed, which would cost a tenth of a second each start: their readers check them.
 
-    Returns the path of each file by its name, or that of the archive that holds it.
-
-    Raises
-    ------
-    SpecError
-        If a file is missing and can't be downloaded.
+    Returns the path of each file by its name, or that of the archive that holds it. A file that is missing and can't be
+    downloaded is a SpecError.
     """
     source = SOURCES[name]
     for archive, files in source.archives.items():

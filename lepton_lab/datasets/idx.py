@@ -51,12 +51,8 @@ def read_idx(path: Path, shape: tuple[int, ...]) -> np.ndarray:
     """
     The array in an IDX file of unsigned bytes, uint8 (N, *shape); `shape` is () for labels.
 
-    A file is gzipped if its name ends in .gz; else it is mapped, so that processes share its pages.
-
-    Raises
-    ------
-    SpecError
-        If the file can't be read, is cut short, or holds anything else.
+    A file is gzipped if its name ends in .gz; else it is mapped, so that processes share its pages. One that can't be
+    read, is cut short, or holds anything else is a SpecError.
     """
     sizes, start, end = _layout(path, shape)
     raw = _first(path, end + 1)

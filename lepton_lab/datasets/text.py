@@ -102,12 +102,7 @@ def windows(text: str, context: int, tokens: Tokens) -> Data:
     A text's data: x (N, T) tokens, T = `context` in a window, and y (N, T), the token after each.
 
     The first 80 % of the text are for training, the next 10 % for validation, the last 10 % for testing. The last
-    tokens of a part, too few for a window, are left out.
-
-    Raises
-    ------
-    SpecError
-        If the text is too short for a window.
+    tokens of a part, too few for a window, are left out. A text too short for one is a SpecError.
     """
     stream, classes = _encode(text, tokens)
     held = int(len(stream) * HELD_OUT)

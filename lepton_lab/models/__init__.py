@@ -39,12 +39,8 @@ def make(spec: Spec, sample: tuple[tuple[int, ...], int, int], own: Any = None) 
     """
     The fresh model of a spec for data of a `sample`: shape of one, number of classes, kinds of tokens (`data.sample`).
 
-    `own` is what the user passed in place of a name: a module, which is taken itself, or what makes one.
-
-    Raises
-    ------
-    SpecError
-        If it can make nothing of the samples.
+    `own` is what the user passed in place of a name: a module, which is taken itself, or what makes one. A model that
+    can make nothing of the samples is a SpecError.
     """
     if own is not None:
         return build(own, *sample)

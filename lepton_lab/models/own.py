@@ -29,16 +29,8 @@ def build(maker: Any, shape: tuple[int, ...], classes: int, vocabulary: int = 0)
     """
     A module from what a user passed as `model`: a module, or a class or function that makes one.
 
-    Parameters
-    ----------
-    maker
-        Called with `shape` (of one sample), `classes` (their number) and `vocabulary` (kinds of tokens, or 0), by name,
-        as far as it asks for them.
-
-    Raises
-    ------
-    SpecError
-        If it asks for something else, or what it makes is no module.
+    It is called with `shape` (of one sample), `classes` (their number) and `vocabulary` (kinds of tokens, or 0), by
+    name, as far as it asks for them. One that asks for something else, or makes no module, is a SpecError.
     """
     from torch import nn
 

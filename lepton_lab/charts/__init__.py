@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 from .. import metrics
 from .descent import descent
 from .drawing import Chart, Nothing
+from .heat import matrix
 from .lines import curves
-from .matrix import matrix
 from .means import trends
 from .panels import race
 from .pareto import pareto

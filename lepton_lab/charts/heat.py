@@ -1,20 +1,39 @@
-"""Numbers of rows and columns as colours, such as what accuracy is left when one layer is pruned."""
+"""Numbers of rows and columns as colours: counts by class, and what accuracy is left when one layer is pruned."""
 
 from __future__ import annotations
 
 import html
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .drawing import COLORS, INK, Chart, Ends, dress, head, plain
+from ..metrics import METRICS
+from ..store.naming import labels
+from .drawing import COLORS, INK, Chart, Ends, Nothing, dress, head, plain
+from .series import read
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-LOST = ((0.0, "#ffffff"), (0.25, "#f6d9c4"), (1.0, COLORS[1]))
+    from ..run.handle import Run
+
+Values = Sequence[Sequence[float | None]]
+"""By row; None of an empty cell."""
+Stops = tuple[tuple[float, str], ...]
+"""Colours, each with where it stands between the lowest value (0) and the highest (1)."""
+
+LOST: Stops = ((0.0, "#ffffff"), (0.25, "#f6d9c4"), (1.0, COLORS[1]))
 """From nothing lost to all."""
 DONE, LAYER = "what was done to the layer alone", "layer"
 NAME = 44  # letters of a row's name, at most: the end says more than the beginning
+RIGHT, WRONG, EMPTY = COLORS[0], COLORS[1], "#f4f5f7"
+SCALE: Stops = ((0.0, WRONG), (0.5, "#f9e7d9"), (0.5, "#d9eaf3"), (1.0, RIGHT))
+"""From all of a class in a wrong cell, by nearly none there and nearly none in the right one, to all of it there."""
+DARK = 0.47  # fraction from which on a cell's count is white
+GAP = 11.0  # points of white between the cells, over all
+FITTING = 45  # letters of names that fit side by side
+READABLE = 20  # classes up to which every cell's count can be written in it
 
 
 @dataclass(frozen=True)
@@ -31,23 +50,14 @@ class Heat(Chart):
     def _traces(self, layout: dict[str, Any]) -> list[dict[str, Any]]:
         layout["xaxis"] |= {"type": "category", "showgrid": False, "side": "bottom", "title": {"text": DONE}}
         layout["yaxis"] |= {"type": "category", "showgrid": False, "autorange": "reversed", "title": {"text": LAYER}}
-        heat = {
-            "type": "heatmap",
-            "z": self._lost(),
+        names = [html.escape(_short(name)) for name in self.rows]
+        details = {
             "text": [["" if v is None else f"{v:.1%}" for v in row] for row in self.values],
             "texttemplate": "%{text}",
-            "x": self.columns,
-            "y": [html.escape(_short(name)) for name in self.rows],
-            "zmin": 0,
-            "zmax": max(0.01, self.whole),
-            "xgap": 2,
-            "ygap": 2,
-            "hoverongaps": False,
-            "colorscale": [list(stop) for stop in LOST],
             "colorbar": {"title": {"text": "accuracy lost"}, "tickformat": ".0%", "thickness": 12},
             "hovertemplate": "%{y}, %{x}: accuracy %{text}, lost %{z:.1%}<extra></extra>",
         }
-        return [heat]
+        return [_heat_map(self.columns, names, self._lost(), (0, max(0.01, self.whole)), LOST, gap=2) | details]
 
     def _lost(self) -> list[list[float | None]]:
         return [[None if v is None else max(0.0, self.whole - v) for v in row] for row in self.values]
@@ -56,13 +66,8 @@ class Heat(Chart):
         return 6.4, 1.2 + 0.26 * len(self.rows)
 
     def _draw(self, figure: Figure) -> None:
-        from matplotlib.colors import LinearSegmentedColormap
-
-        axes = figure.add_subplot()
-        colors = LinearSegmentedColormap.from_list("lost", [*LOST]).with_extremes(bad="#f4f5f7")
-        top = max(0.01, self.whole)
-        shown = [[float("nan") if v is None else v for v in row] for row in self._lost()]
-        axes.imshow(shown, cmap=colors, vmin=0, vmax=top, aspect="auto", interpolation="nearest")
+        axes, top = figure.add_subplot(), max(0.01, self.whole)
+        _shade(axes, self._lost(), (0, top), LOST, aspect="auto")
         for i, row in enumerate(self.values):
             for j, value in enumerate(row):
                 if value is not None:
@@ -78,3 +83,99 @@ class Heat(Chart):
 
 def _short(name: str) -> str:
     return name if len(name) <= NAME else f"…{name[-NAME + 1 :]}"
+
+
+@dataclass(frozen=True)
+class Matrix(Chart):
+    """Counts by true class (rows) and predicted class (columns)."""
+
+    counts: list[list[int]]
+    classes: list[str]
+
+    def _shares(self) -> list[list[float | None]]:
+        """What fraction of its true class a cell has, below zero where the answer is wrong; None where it has none."""
+        return [
+            [count / sum(row) * (1 if i == j else -1) if count else None for j, count in enumerate(row)]
+            for i, row in enumerate(self.counts)
+        ]
+
+    def _traces(self, layout: dict[str, Any]) -> list[dict[str, Any]]:
+        square = {"type": "category", "showgrid": False, "constrain": "domain"}
+        layout["xaxis"] |= square | {"title": {"text": "predicted"}}
+        layout["yaxis"] |= square | {"title": {"text": "true"}, "autorange": "reversed", "scaleanchor": "x"}
+        names, shares = [html.escape(name) for name in self.classes], self._shares()
+        details = {
+            "customdata": [[share and abs(share) for share in row] for row in shares],
+            "text": [[str(count or "") for count in row] for row in self.counts],
+            "showscale": False,
+            "hovertemplate": "true %{y}, predicted %{x}: %{text} (%{customdata:.1%} of true %{y})<extra></extra>",
+            "texttemplate": "%{text}" if len(names) <= READABLE else "",
+        }
+        return [_heat_map(names, names, shares, (-1, 1), SCALE, gap=1) | details]
+
+    def _size(self) -> Ends:
+        return 4.6, 4.6
+
+    def _draw(self, figure: Figure) -> None:
+        axes, n, shares = figure.add_subplot(), len(self.classes), self._shares()
+        _shade(axes, shares, (-1, 1), SCALE)
+        edges = [i - 0.5 for i in range(n + 1)]
+        for lines in (axes.hlines, axes.vlines):
+            lines(edges, -0.5, n - 0.5, color="white", lw=GAP / n, zorder=1)
+        for i, row in enumerate(self.counts if n <= READABLE else []):
+            for j, count in enumerate(row):
+                if count:
+                    ink = "white" if abs(shares[i][j] or 0) > DARK else INK
+                    size = 8 if n <= 12 else 6
+                    axes.text(j, i, str(count), ha="center", va="center", fontsize=size, color=ink)
+        every = range(0, n, -(-n // READABLE))
+        long = len(every) * max(len(self.classes[i]) for i in every) > FITTING
+        axes.set_xticks(every, [plain(self.classes[i]) for i in every], rotation=45 if long else 0)
+        axes.set_yticks(every, [plain(self.classes[i]) for i in every])
+        dress(axes, "predicted", "true")
+        axes.grid(False)
+        head(figure, self.title)
+
+
+def matrix(name: str, runs: list[Run]) -> Chart:
+    """A metric that is a table of true against predicted classes, for the first of the runs."""
+    run, title = runs[0], METRICS[name].title
+    label = labels([run])[0]
+    label += "" if label == run.id else f", {run.id}"
+    row = next((row for row in reversed(read(run).detailed) if row.get(name)), None)
+    if row is None:
+        why = "since no test set with classes was evaluated"
+        return Nothing(title, f"{label}: no {METRICS[name].word()} matrix, {why}.")
+    counts = row[name]
+    classes = [str(name) for name in run.facts.get("classes") or range(len(counts))]
+    right, n = sum(counts[i][i] for i in range(len(counts))), sum(map(sum, counts))
+    wrong = sorted(((c, i, j) for i, r in enumerate(counts) for j, c in enumerate(r) if c and i != j), reverse=True)
+    most = "; ".join(f"{classes[i]} taken for {classes[j]} {count} times" for count, i, j in wrong[:3])
+    text = f"{title} matrix of {label} on its {row['split']} set: {right} of {n} right."
+    text += f" Most often: {most}." if most else ""
+    return Matrix(f"{label}\n{right} of {n} right ({row['split']})", text, counts, classes)
+
+
+def _heat_map(x: list[str], y: list[str], values: Values, ends: Ends, stops: Stops, gap: int) -> dict[str, Any]:
+    """Coloured cells as a trace of plotly's."""
+    return {
+        "type": "heatmap",
+        "x": x,
+        "y": y,
+        "z": values,
+        "zmin": ends[0],
+        "zmax": ends[1],
+        "xgap": gap,
+        "ygap": gap,
+        "hoverongaps": False,
+        "colorscale": [list(stop) for stop in stops],
+    }
+
+
+def _shade(axes: Axes, values: Values, ends: Ends, stops: Stops, **how: Any) -> None:
+    """Coloured cells of matplotlib's: one picture, since a shape for each takes seconds from a hundred rows on."""
+    from matplotlib.colors import LinearSegmentedColormap
+
+    colors = LinearSegmentedColormap.from_list("cells", [*stops]).with_extremes(bad=EMPTY)
+    cells = [[float("nan") if value is None else value for value in row] for row in values]
+    axes.imshow(cells, cmap=colors, vmin=ends[0], vmax=ends[1], interpolation="nearest", zorder=0, **how)

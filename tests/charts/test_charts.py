@@ -18,12 +18,12 @@ from hypothesis import strategies as st
 import lepton_lab as lab
 from lepton_lab.charts import CHARTS, curves, descent, placement, training
 from lepton_lab.charts.drawing import COLORS
-from lepton_lab.charts.matrix import Matrix
+from lepton_lab.charts.heat import Matrix
 from lepton_lab.charts.series import HIGHER, contestants, diverged, number, reduce
 from lepton_lab.errors import SpecError
 from lepton_lab.files import write_json
 from lepton_lab.metrics import Figure
-from lepton_lab.reports import overviews
+from lepton_lab.reports.index import curves as curves_of_groups
 from lepton_lab.store.folder import RunFolder
 from lepton_lab.store.naming import labels
 from lepton_lab.store.story import Story
@@ -257,7 +257,7 @@ def test_a_run_that_diverged_leaves_the_shape_of_the_others():
     waits = written([], lab.Spec(model="mlp", name="waits"))
     for steps, log in ((20, False), (300, True)):
         good = trained(lab.Spec(model="mlp", name="good"), steps)
-        index = overviews.curves({"good": [good], "bad": [bad]}, Figure("loss"))
+        index = curves_of_groups({"good": [good], "bad": [bad]}, Figure("loss"))
         for chart in (CHARTS["loss"]([good, waits, bad]), index, CHARTS["race"]([good, bad])):
             assert chart.log is log and chart.span == pytest.approx((2 / steps, 2))
             low, high = chart.plotly()["layout"]["yaxis"]["range"]

@@ -96,7 +96,6 @@ def to_json(program: ExportedProgram, model: str) -> tuple[dict[str, Any], dict[
         raise LabError(f"model={model!r}: its forward changes its own buffers; keep what it computes to its output")
     tensors = {**program.state_dict, **program.constants}
     targets = {spec.arg.name: spec.target for spec in signature.input_specs if spec.kind != InputKind.USER_INPUT}
-    names: dict[str, str] = {}  # of placeholders and nodes -> "%i"
     weights: dict[str, Tensor] = {}
     same: dict[Any, str] = {}  # a tensor under two names is kept once
     nodes: list[Any] = []
@@ -105,9 +104,8 @@ def to_json(program: ExportedProgram, model: str) -> tuple[dict[str, Any], dict[
         if node.op == "call_function" and _name(node.target)[1].split(".")[0] in CHECKS:
             graph.erase_node(node)
     graph.eliminate_dead_code()
-    for node in graph.nodes:  # the batch first, then the weights that are used
-        if node.op == "placeholder" and node.name not in targets:
-            names[node.name] = "%0"
+    # Of placeholders and nodes: the batch, then the weights that are used, then what nodes give.
+    names = {node.name: "%0" for node in graph.nodes if node.op == "placeholder" and node.name not in targets}
     for node in graph.nodes:
         if node.op == "placeholder" and node.name in targets and node.users:
             tensor = tensors[targets[node.name]]
@@ -126,9 +124,9 @@ def to_json(program: ExportedProgram, model: str) -> tuple[dict[str, Any], dict[
                 f"model={model!r}: operator {name} is not among those that an artifact's torch graph may hold; write "
                 "it with runtime='onnxruntime', or compute the same from other operators"
             )
-        call: list[Any] = [name, [_plain(argument, names) for argument in node.args]]
+        arguments = [_plain(argument, names) for argument in node.args]
         keywords = {key: _plain(value, names) for key, value in node.kwargs.items() if key != "pin_memory"}
-        nodes.append([*call, keywords] if keywords else call)
+        nodes.append([name, arguments, keywords] if keywords else [name, arguments])
         names[node.name] = f"%{len(weights) + len(nodes)}"
     output = next(node for node in graph.nodes if node.op == "output").args[0][0]
     return {"weights": list(weights), "nodes": nodes, "output": names[output.name]}, weights

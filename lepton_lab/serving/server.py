@@ -13,18 +13,15 @@ import socket
 import subprocess
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from ..artifacts import container
+from ..artifacts import Artifact, container
 from ..errors import LabError, SpecError, needs
 from ..host import child
 from ..run.handle import Run
 from ..store.trained import ARTIFACT
 from .client import Client
 from .process import PATIENCE, QUEUE, READY
-
-if TYPE_CHECKING:
-    from ..artifacts import Artifact
 
 CODE = "from lepton_lab.serving.process import main; main()"
 RULES: dict[str, tuple[bool, float, float, str]] = {
@@ -236,10 +233,8 @@ def _file(artifact: Any) -> Path:
         path = artifact.folder / ARTIFACT
         if not path.is_file():
             raise LabError(f"run {artifact.id!r} has no artifact: lab.export(run, 'model.lepton') writes one to serve")
-    elif isinstance(artifact, (str, os.PathLike)):
-        path = Path(artifact).absolute()
-    elif hasattr(artifact, "manifest") and hasattr(artifact, "path"):
-        path = Path(artifact.path).absolute()
+    elif isinstance(artifact, (str, os.PathLike, Artifact)):
+        path = Path(artifact.path if isinstance(artifact, Artifact) else artifact).absolute()
     else:
         raise SpecError(
             f"artifact={artifact!r}: must be an artifact, its file, or a compressed run; lab.export makes one"

@@ -155,9 +155,9 @@ def by_itself(part: Any, data: Data, spec: Spec) -> Feed:
     from ..strategies.base import Single
 
     # A copy, since the options of another strategy stay with the spec.
-    one = Single(spec.model_copy(update={"accumulate": 1, "world": 1}))
-    one.start(0, 1, Path(), torch.device("cpu"))
-    return Feed(part, data, one.spec, one)
+    single = Single(spec.model_copy(update={"accumulate": 1, "world": 1}))
+    single.start(0, 1, Path(), torch.device("cpu"))
+    return Feed(part, data, single.spec, single)
 
 
 def _weights(strategy: Single) -> torch.dtype:

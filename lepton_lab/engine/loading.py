@@ -128,7 +128,6 @@ class Samples:
     def __init__(self, dataset: Any, seed: int) -> None:
         self.dataset, self.seed = dataset, seed
 
-
     def __getitem__(self, index: int) -> Any:
         import numpy as np
         import torch

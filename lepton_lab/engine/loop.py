@@ -114,7 +114,7 @@ class Fit:
         # Step of the last checkpoint that holds all of `now`, the same on every rank.
         self._saved = self.now.step if saved and not steered else None
 
-        self._bears = False  # whether its loss was finite over samples with NaN, which a model of its own may take
+        self._bears_nan = False  # whether its loss was finite over samples with NaN, which a model of its own may take
 
     def run(self) -> str:
         """Train to the end, or until a stop; returns "done" or "stopped"."""
@@ -274,9 +274,9 @@ class Fit:
         self.log.flush()
         step, unsound = self.nonfinite, self.train.unsound
         if step is None:
-            self._bears |= unsound is not None
+            self._bears_nan |= unsound is not None
             return
-        if unsound is not None and not self._bears:
+        if unsound is not None and not self._bears_nan:
             raise NonFinite(f"the loss is NaN or infinite, since sample {unsound} of the training data holds such", 0)
         if step == 1:
             message = "the first loss is NaN or infinite, before anything was learned: look into the data and the loss"

@@ -22,6 +22,7 @@ from . import resources
 STILL = 10.0  # seconds without a step after which that is said
 NEWEST = 4096  # bytes at the end of a rank's events that hold the last of them
 LONGEST = 2000  # characters of a message that are kept
+CALLS = 4  # last calls that a failure shows
 
 # What a rank says whose peer is gone.
 VICTIM = re.compile(
@@ -105,15 +106,8 @@ def cut(message: str, longest: int) -> str:
     return f"{message[: longest // 2]} [... {len(message) - longest:,} characters ...] {message[-longest // 2 :]}"
 
 
-def calls(folder: RunFolder, failure: Failure, most: int = 4) -> tuple[str, list[str]]:
-    """
-    The calls that a failure ended in, as text: the user's own nearest to it, or "", and the last ones.
-
-    Parameters
-    ----------
-    most
-        Last calls, at most; one that is the user's own is not told twice.
-    """
+def calls(folder: RunFolder, failure: Failure) -> tuple[str, list[str]]:
+    """The calls that a failure ended in, as text: the user's own nearest to it, or "", and the last of the others."""
     last = failure.traceback.rpartition(HEAD)[2]  # of errors that caused each other, the last
     places, texts = [], []
     for filename, line, function, code in FRAME.findall(last):
@@ -121,7 +115,7 @@ def calls(folder: RunFolder, failure: Failure, most: int = 4) -> tuple[str, list
         first_line = code.strip().split("\n")[0].strip()
         texts.append(f"{places[-1]}, in {function}" + (f"\n    {first_line}" if first_line else ""))
     own = next((i for i in reversed(range(len(places))) if places[i] == failure.where), None)
-    return "" if own is None else texts[own], [text for i, text in enumerate(texts) if i != own][-most:]
+    return "" if own is None else texts[own], [text for i, text in enumerate(texts) if i != own][-CALLS:]
 
 
 def first(

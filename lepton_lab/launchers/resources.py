@@ -48,18 +48,18 @@ def out_of_memory(message: str, spec: Spec) -> str:
     asked = float(number) * 1024 ** [name.lower() for name in UNITS].index(unit.lower())
     if gpu := GPU.search(message):
         free = float(gpu[2]) * 1024 ** UNITS.index(gpu[3])
-        there = f"{sized(free)} of the GPU's {gpu[1]} are free"
+        room = f"{sized(free)} of the GPU's {gpu[1]} are free"
     else:
         free, total = memory_left()
-        there = f"{sized(free)} of {sized(total)} are free"
-    wanted = f"{sized(asked)} more were asked for, and " if asked else ""
+        room = f"{sized(free)} of {sized(total)} are free"
+    request = f"{sized(asked)} more were asked for, and " if asked else ""
     samples = spec.batch_size // spec.accumulate
     fits = int(samples * free / asked) if asked > free else samples // 2
     if fits >= spec.world:
         remedy = f"take batch_size={fits}, or accumulate={-(-spec.batch_size // fits)}, if that grows with the batch"
     else:
         remedy = "no batch is small enough for it, so make the layer or the tensor smaller"
-    return f"out of memory: {wanted}{there}; {remedy}"
+    return f"out of memory: {request}{room}; {remedy}"
 
 
 def memory_left() -> tuple[int, int]:

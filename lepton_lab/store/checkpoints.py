@@ -65,7 +65,7 @@ def save(folder: RunFolder, strategy: Single, step: int, progress: dict[str, Any
     planner = dcp.DefaultSavePlanner(dedup_save_to_lowest_rank=True)
     with _quiet():
         dcp.save(strategy.state_dict(), storage_writer=writer, planner=planner, no_dist=strategy.alone)
-    own = {
+    record = {
         "ranks": _ranks(strategy),
         "progress": progress,
         "random": random_state(strategy.device),
@@ -73,7 +73,7 @@ def save(folder: RunFolder, strategy: Single, step: int, progress: dict[str, Any
         "memory": memory(strategy.running),
     }
     with (draft / f"rank{strategy.rank}.pt").open("wb") as file:
-        torch.save(own, file)
+        torch.save(record, file)
         os.fsync(file.fileno())
     strategy.barrier()
     if strategy.rank == 0:
@@ -91,7 +91,7 @@ def save(folder: RunFolder, strategy: Single, step: int, progress: dict[str, Any
             shutil.rmtree(folder.checkpoint(step), ignore_errors=True)
 
 
-def load(folder: RunFolder, strategy: Single, tell: Callable[[str], object] = str) -> dict[str, Any] | None:
+def load(folder: RunFolder, strategy: Single, tell: Callable[[str], object]) -> dict[str, Any] | None:
     """
     Take up the last complete checkpoint on every rank; returns its progress, or None if there is none.
 
@@ -107,7 +107,7 @@ def load(folder: RunFolder, strategy: Single, tell: Callable[[str], object] = st
     for step in reversed(steps):
         path = folder.checkpoint(step)
         try:
-            own = _own(path, strategy)
+            record = _record(path, strategy)
             load_tensors(path, strategy.module, strategy.optimizer, alone=strategy.alone)
         except Unreadable as error:
             if step == steps[0]:
@@ -115,20 +115,20 @@ def load(folder: RunFolder, strategy: Single, tell: Callable[[str], object] = st
             if strategy.rank == 0:
                 _skip(folder, step, str(error), tell)
         else:
-            set_random_state(own["random"], strategy.device)
-            recall(strategy.running, own.get("memory", {}))  # older ones have none
-            if own["ranks"] == _ranks(strategy):
-                strategy.load_local_state(own["local"])
-                return own["progress"]
+            set_random_state(record["random"], strategy.device)
+            recall(strategy.running, record.get("memory", {}))  # older ones have none
+            if record["ranks"] == _ranks(strategy):
+                strategy.load_local_state(record["local"])
+                return record["progress"]
             # One of each part takes up the epoch's figures. Ranks that share rank 0's draws go on with them.
-            progress = own["progress"]
+            progress = record["progress"]
             if strategy.stream:
                 seed_all(strategy.spec.seed, strategy.stream, progress["step"])
             return progress | {"sums": [total * (strategy.part == 0) for total in progress["totals"]]}
     return None
 
 
-def _own(path: Path, strategy: Single) -> dict[str, Any]:
+def _record(path: Path, strategy: Single) -> dict[str, Any]:
     """What a rank takes up beside the tensors: its own file where ranks are as they were, else that of rank 0."""
     first = read(path / "rank0.pt")
     if first["ranks"] != _ranks(strategy):
@@ -147,7 +147,9 @@ def _skip(folder: RunFolder, step: int, why: str, tell: Callable[[str], object])
 
 def newest(folder: RunFolder, module: nn.Module) -> None:
     """
-    Read the tensors of the last checkpoint into a module; warns if only one before it can be read.
+    Read the last checkpoint into a module: its tensors, and what it keeps beside them, as rank 0 had it.
+
+    If only one before it can be read, that is taken, with a warning.
 
     Raises
     ------
@@ -156,8 +158,12 @@ def newest(folder: RunFolder, module: nn.Module) -> None:
     """
     steps = folder.checkpoints()
     for step in reversed(steps):
+        path = folder.checkpoint(step)
         try:
-            return load_module(folder.checkpoint(step), module)
+            load_tensors(path, module)
+            for file in sorted(path.glob("rank*.pt"), reverse=True):  # each rank of a pipeline has other layers
+                recall(module, read(file).get("memory", {}))
+            return
         except Unreadable as error:
             if step == steps[0]:
                 raise
@@ -169,13 +175,6 @@ def clear(folder: RunFolder) -> None:
     for path in (folder.path / "checkpoints").glob("step-*"):
         (path / MARKER).unlink(missing_ok=True)  # first: a half-removed one must not be taken for whole
         shutil.rmtree(path, ignore_errors=True)
-
-
-def load_module(path: Path, module: nn.Module) -> None:
-    """Read what a checkpoint has of a module: its tensors, and what it keeps beside them, as rank 0 had it."""
-    load_tensors(path, module)
-    for file in sorted(path.glob("rank*.pt"), reverse=True):  # each rank of a pipeline has other layers
-        recall(module, read(file).get("memory", {}))
 
 
 def _ranks(strategy: Single) -> list[Any]:
@@ -219,7 +218,7 @@ def load_tensors(path: Path, module: nn.Module, optimizer: Optimizer | None = No
 
 
 def read(path: Path) -> dict[str, Any]:
-    """The values of one rank's file, on the CPU."""
+    """The values of one rank's file, on the CPU; Unreadable if it can't be read."""
     import torch
 
     with _readable(path):

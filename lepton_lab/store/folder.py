@@ -168,14 +168,7 @@ class RunFolder(Events):
     @property
     def alive(self) -> bool:
         """Whether a supervisor, or what hands the run to one, has it now."""
-        try:
-            with (self.path / "lock").open("rb") as file:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        except OSError:  # nobody ever had it; or a file system without locks, where no run can be live
-            return False
-        return False
+        return locked(self.path / "lock")
 
     @property
     def labels(self) -> dict[str, Any]:
@@ -183,7 +176,7 @@ class RunFolder(Events):
         return read_json(self.path / LABELS) or {}
 
     def label(self, **labels: Any) -> None:
-        """Change labels; another process that changes some at the same time waits."""
+        """Change labels; another process that does so at the same time waits. LabError if they can't be written."""
         self.require()
         try:
             with (self.path / f".{LABELS}.lock").open("w") as file:
@@ -202,12 +195,12 @@ class RunFolder(Events):
         return not self.path.is_dir()
 
     def require(self) -> None:
-        """Refuse what needs the folder of a run that was deleted."""
+        """Refuse, with a LabError, what needs the folder of a run that was deleted."""
         if self.gone:
             raise LabError(f"run {self.id!r} was deleted: `lepton-lab list` shows those there are")
 
     def remove(self) -> None:
-        """Remove the folder of a run that has ended, all at once: nobody sees a part of it."""
+        """Remove the folder of a run that has ended, all at once: nobody sees a part of it. LabError if it can't be."""
         lock = self.lock()  # so that nobody resumes it meanwhile
         if lock is None:
             raise LabError(f"run {self.id!r} is {self.state}: stop it first, then delete it")
@@ -284,6 +277,16 @@ class RunFolder(Events):
     def checkpoint(self, step: int) -> Path:
         """Folder of the checkpoint of a step."""
         return self.path / "checkpoints" / f"step-{step:08d}"
+
+
+def locked(path: Path) -> bool:
+    """Whether a process holds the lock on a file; not where there is no such file, or the file system has no locks."""
+    try:
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError as error:
+        return isinstance(error, BlockingIOError)
+    return False
 
 
 def _settle(draft: Path, root: Path) -> Path:

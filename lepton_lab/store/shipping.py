@@ -55,7 +55,14 @@ def pack(folder: Path, parts: dict[str, Any]) -> None:
 
 
 def unpack(folder: RunFolder, parts: tuple[str, ...] = PARTS) -> dict[str, Any]:
-    """The objects that `pack` wrote, by name; their tensors are mapped from the file, and so shared between ranks."""
+    """
+    The objects that `pack` wrote, by name; their tensors are mapped from the file, and so shared between ranks.
+
+    Raises
+    ------
+    LabError
+        If one is not the user's own, see `require_own`.
+    """
     import torch
 
     _load_cells(folder.path / "code")
@@ -188,15 +195,13 @@ def _parts(value: Any) -> Iterator[tuple[str, Any]]:
     elif isinstance(value, (list, tuple)):
         yield from ((str(i), item) for i, item in enumerate(value))
     elif isinstance(value, types.FunctionType):
-        code = inspect.getclosurevars(value) if value.__module__ == "__main__" else None
-        if code:
+        if value.__module__ == "__main__":
+            code = inspect.getclosurevars(value)
             yield from {**code.nonlocals, **code.globals}.items()
         yield from vars(value).items()
     elif isinstance(value, type):
-        if value.__module__ == "__main__":
-            yield from (
-                (name, item) for name, item in vars(value).items() if not name.startswith("__") or name == "__init__"
-            )
+        members = vars(value).items() if value.__module__ == "__main__" else ()
+        yield from ((name, item) for name, item in members if not name.startswith("__") or name == "__init__")
     elif hasattr(value, "__dict__"):
         yield from vars(value).items()
         yield type(value).__name__, type(value)

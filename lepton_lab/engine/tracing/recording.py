@@ -51,18 +51,18 @@ class Recording:
         for event in events:
             name, begin = event.name(), event.start_ns()
             span = (begin, begin + event.duration_ns())
-            there = gpu and event.device_type().name == "CUDA"
+            on_gpu = gpu and event.device_type().name == "CUDA"
             if name == "[memory]":
                 self._memory.append((begin, event.nbytes()))
             elif name in PEERS:
                 numbers = event.concrete_inputs()
                 peers[PEERS[name]].append(numbers[2] if len(numbers) > 2 else None)
             elif name == MARK:
-                if there == gpu:
+                if on_gpu == gpu:
                     self.marks.append(span)
-            elif name.startswith("gloo:") or (there and name.startswith("nccl")):
+            elif name.startswith("gloo:") or (on_gpu and name.startswith("nccl")):
                 self.operations.append(_operation(event, name, span, peers))
-            elif there or (not gpu and event.start_thread_id() == main):
+            elif on_gpu or (not gpu and event.start_thread_id() == main):
                 self._sort_in(name, span)
 
     def _sort_in(self, name: str, span: Span) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import LabError
+from ...store.folder import locked
 
 
 def root() -> Path:
@@ -39,6 +40,11 @@ class Queue:
         When it was asked for, in nanoseconds since the epoch; now, if not given.
     label
         What the slot files tell of the holder, beside its process id.
+
+    Raises
+    ------
+    LabError
+        If another user made the folder of all queues.
 
     Attributes
     ----------
@@ -79,7 +85,7 @@ class Queue:
                     os.pwrite(descriptor, json.dumps({"pid": os.getpid(), **self._label}).encode(), 0)
         if len(self._held) < count:
             return None
-        self.others = sum(_held_text(self.folder / slot) != "" for slot in slots if slot not in self._held)
+        self.others = sum(locked(self.folder / slot) for slot in slots if slot not in self._held)
         self._leave()
         return sorted(self._held)
 
@@ -137,20 +143,10 @@ def holders(folder: Path) -> list[dict[str, Any]]:
     """
     labels = []
     with contextlib.suppress(OSError):
-        for slot in sorted(folder.glob("[a-z]*")):
+        for slot in filter(locked, sorted(folder.glob("[a-z]*"))):
             with contextlib.suppress(OSError, ValueError):
-                label = json.loads(_held_text(slot))
+                label = json.loads(slot.read_text())
                 os.kill(label["pid"], 0)
                 if label not in labels:
                     labels.append(label)
     return labels
-
-
-def _held_text(path: Path) -> str:
-    """The text of a locked file; "" of one that nobody holds."""
-    with contextlib.suppress(FileNotFoundError), path.open() as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return file.read()
-    return ""

@@ -64,17 +64,17 @@ def supervise(order: Order, safe: bool) -> None:
     safe
         Whether ranks may be forked, since this process came of one with a single thread.
     """
-    for wanted, lock in zip(order.runs, order.locks, strict=True):
-        rank.redirect(Path(wanted["folder"]) / "logs" / "supervisor.log")
-        Supervision(wanted, lock, order.values, safe).run()
+    for needs, lock in zip(order.runs, order.locks, strict=True):
+        rank.redirect(Path(needs["folder"]) / "logs" / "supervisor.log")
+        Supervision(needs, lock, order.values, safe).run()
 
 
 class Supervision:
     """One run from its place in the queue to its last state."""
 
-    def __init__(self, wanted: dict[str, Any], lock: int, order: dict[str, Any], safe: bool) -> None:
-        self.folder = RunFolder(Path(wanted["folder"]))
-        self.wanted, self.lock, self.order, self.safe = wanted, lock, order, safe
+    def __init__(self, needs: dict[str, Any], lock: int, order: dict[str, Any], safe: bool) -> None:
+        self.folder = RunFolder(Path(needs["folder"]))
+        self.needs, self.lock, self.order, self.safe = needs, lock, order, safe
         self.log = Journal(self.folder.path / "events" / "supervisor.jsonl", -1)
         self.ranks: list[Any] = []
         self.ends: list[connection.Connection] = []
@@ -91,11 +91,11 @@ class Supervision:
         signal.signal(rank.BREAK_OFF, signal.SIG_IGN)  # inherited by ranks, until they have a step to break off
         queue = None
         try:
-            resources.reserve(self.folder.path, self.wanted["world"])
+            resources.reserve(self.folder.path, self.needs["world"])
             if control.called_off(self.folder.path):
                 self._state("stopped", reason="stopped before it began")
                 return
-            device, label = self.wanted["device"], {"run": self.folder.id, "home": str(self.folder.path.parents[1])}
+            device, label = self.needs["device"], {"run": self.folder.id, "home": str(self.folder.path.parents[1])}
             # The first of a chain has waited since it was launched; another queues when its turn has come.
             queue = Queue(device, self.order["queues"], self.order.pop("since", 0), label)
             if (slots := self._lease(queue)) is None:
@@ -103,7 +103,7 @@ class Supervision:
                 return
             self._as_asked()
             self._state("starting", attempt=self.folder.facts.get("attempt", 0) + 1, device=device, reason=None)
-            self._start(device, slots, self.wanted["world"] + queue.others)
+            self._start(device, slots, self.needs["world"] + queue.others)
             # Beside the watch, since git may take seconds in a large repository.
             about = threading.Thread(target=provenance.write, args=(self.folder, device, self.order["cwd"]))
             about.start()
@@ -131,8 +131,8 @@ class Supervision:
             os.sched_setaffinity(0, self.order["cores"])
 
     def _lease(self, queue: Queue) -> list[str] | None:
-        count, device, waits = self.wanted["world"], self.wanted["device"], False
-        while (slots := queue.acquire(self.wanted["slots"], count)) is None:
+        count, device, waits = self.needs["world"], self.needs["device"], False
+        while (slots := queue.acquire(self.needs["slots"], count)) is None:
             if not waits:
                 waits = True
                 reason = f"waits for {count} free {device} slot{'s' if count > 1 else ''}"
@@ -155,7 +155,7 @@ class Supervision:
         (self.folder.path / "rendezvous").unlink(missing_ok=True)
         for path in (self.folder.path / "errors").iterdir():
             path.unlink()
-        for i in range(self.wanted["world"]):
+        for i in range(self.needs["world"]):
             gpu = slots[i].removeprefix("gpu") if device == "cuda" else None
             end, sender = context.Pipe(duplex=False)
             arguments = (str(self.folder.path), i, self.order["cwd"], self.order["path"], gpu, sharing, sender)

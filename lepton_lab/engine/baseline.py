@@ -11,6 +11,9 @@ import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+from torch import nn
+
 from .. import operations
 from ..errors import LabError
 from ..files import read_json, write_json
@@ -23,16 +26,13 @@ from ..store.trust import require_own
 from .loop import Fit, Part
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from .chain import Chain
 
 FIGURES = "done.json"  # what a round ended with, beside its module
 LOOKED = "looked"  # empty file: rank 0 has looked for the control among other runs
 OF_RUN = ("compress", "name", "timeout", "checkpoint_every", "eval_every", "strategy", "world", "device")
 """Fields of a spec that leave the control as it is."""
-ADDRESS = re.compile(r" at 0x[0-9a-f]+")
-"""Of an object that a module tells of: another in each process."""
+ADDRESS = re.compile(r" at 0x[0-9a-f]+")  # of an object that a module tells of: another in each process
 POLL = 0.02  # seconds between looks for what rank 0 makes
 
 
@@ -125,8 +125,6 @@ def figures(fit: Fit) -> dict[str, Any]:
 
 def digest(module: nn.Module) -> int:
     """24 bits that tell modules apart: of their structure, weights and buffers."""
-    import torch
-
     checksum = zlib.crc32(ADDRESS.sub("", str(module)).encode())
     for name, value in module.state_dict().items():
         checksum = zlib.crc32(name.encode(), checksum)

@@ -7,11 +7,15 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
+from torch import Tensor, nn
 
 from ..chains import mismatch
 from ..compressors import Round, Work, plan
 from ..compressors.rehearsal import example
+from ..datasets import Data
 from ..errors import SpecError
 from ..files import read_json, write_json
 from ..losses import Criterion
@@ -30,11 +34,6 @@ from .baseline import FIGURES, digest, figures, wait
 from .evaluation import evaluate
 from .feed import Feed, by_itself
 from .loop import Fit, Part, rewind
-
-if TYPE_CHECKING:
-    from torch import Tensor, nn
-
-    from ..datasets import Data
 
 
 @dataclass
@@ -193,8 +192,6 @@ class Chain:
 
     def _agree(self, module: nn.Module, what: str) -> None:
         """Make sure that all ranks hold the same shapes, masks and weights."""
-        import torch
-
         mine = float(digest(module))
         sums = torch.tensor([1.0, mine, mine * mine], dtype=torch.float64, device=self.strategy.device)
         n, total, squares = self.strategy.total(sums).tolist()

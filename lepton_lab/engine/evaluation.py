@@ -3,29 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from ..metrics import with_following
-from ..strategies.base import evaluating
+import torch
+from torch import Tensor
+
+from ..metrics import Metric, with_following
+from ..strategies.base import Single, evaluating
 from .feed import Feed
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from ..metrics import Metric
-    from ..strategies.base import Single
 
 
 def evaluate(strategy: Single, feed: Feed, metrics: Mapping[str, Metric], split: str) -> dict[str, Any]:
     """
-    Figures of the model on a split, over all ranks.
+    Figures of a strategy's model on a split, over all ranks; each of them calls this.
 
     Parameters
     ----------
-    strategy
-        Holds the model; every rank calls this.
-    feed
-        The split's batches.
     metrics
         By name, as `metrics.of` gives them.
     split
@@ -36,8 +29,6 @@ def evaluate(strategy: Single, feed: Feed, metrics: Mapping[str, Metric], split:
     dict
         The figure of each metric that has a meaning for the split and the model's outputs, and samples.
     """
-    import torch
-
     counted = {name: metric for name, metric in metrics.items() if split in metric.splits}
     sums: dict[str, Tensor] = {}
     samples = 0

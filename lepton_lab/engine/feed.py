@@ -8,18 +8,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..answers import labels
-from ..datasets import length, scaling
+from ..datasets import Data, length, scaling
 from ..host import cores
 from ..spec import Spec, micro_samples, step_samples
+from ..strategies.base import Single
 from .loading import load
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from ..datasets import Data
     from ..losses import Batch
-    from ..strategies.base import Single
 
 EVAL_ELEMENTS = 2**18  # inputs of an evaluation batch hold about this many numbers; for tokens, their scores do
 
@@ -151,8 +150,6 @@ class Feed:
 def by_itself(part: Any, data: Data, spec: Spec) -> Feed:
     """The batches of a part as one process has them on the CPU, for who looks at samples outside of training."""
     import torch
-
-    from ..strategies.base import Single
 
     # A copy, since the options of another strategy stay with the spec.
     single = Single(spec.model_copy(update={"accumulate": 1, "world": 1}))

@@ -5,24 +5,23 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
 
 from .. import metrics
-from ..losses import Criterion
+from ..datasets import Data
+from ..losses import Criterion, Objective
 from ..optimizers import factor
 from ..store import checkpoints
 from ..store.checkpoints import NonFinite
 from ..store.control import Control
 from ..store.folder import RunFolder
 from ..store.log import Journal, Log
+from ..strategies.base import Single
 from .evaluation import evaluate
 from .feed import Feed
 from .tracing import Tracer
-
-if TYPE_CHECKING:
-    from ..datasets import Data
-    from ..losses import Objective
-    from ..strategies.base import Single
 
 WAIT = 0.02  # seconds between looks while paused
 
@@ -103,13 +102,11 @@ class Fit:
             self.now = Progress(**saved)
             log.step = self.now.step
             self._steer(steered)
-        self.fresh = saved is None
-        """Whether no step of it was made yet."""
+        self.fresh = saved is None  # whether no step of it was made yet
         self._names = metrics.steps()
         if len(self.now.sums) != len(self._names) + 1:  # also of a checkpoint when other metrics were counted
             self._begin_sums()
-        self.nonfinite: int | None = None
-        """Step whose loss was NaN or infinite, as soon as the log has read it."""
+        self.nonfinite: int | None = None  # step whose loss was NaN or infinite, as soon as the log has read it
         log.read = self._sum
         # Step of the last checkpoint that holds all of `now`, the same on every rank.
         self._saved = self.now.step if saved and not steered else None
@@ -182,8 +179,6 @@ class Fit:
         sums[-1] += samples
 
     def _totals(self) -> list[float]:
-        import torch
-
         sums = torch.tensor(self.now.sums, dtype=torch.float64, device=self.strategy.device)
         return self.strategy.total(sums).tolist()
 

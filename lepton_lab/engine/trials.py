@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..datasets import length
+from ..datasets import Data, length
 from ..errors import SpecError
 from ..spec import Spec, full_batch
 from .feed import alone
@@ -15,11 +15,8 @@ from .feed import alone
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from ..datasets import Data
-
 T = TypeVar("T")
-NUMBERLESS = (RuntimeError, TypeError)
-"""What torch raises where a tensor without memory is asked for its numbers; the second where NumPy is."""
+
 log = logging.getLogger(__name__)
 
 
@@ -41,9 +38,7 @@ def tried(act: Callable[[], T]) -> T | None:
         return act()
     except SpecError:
         raise
-    except NUMBERLESS:
-        return None
-    except Exception:  # a user's code may raise anything, and then does so in a rank again
+    except Exception:  # its numbers were asked for; or a user's code raises, and then does so in a rank again
         log.info("a model can't be tried without memory", exc_info=True)
         return None
 

@@ -13,9 +13,15 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from .. import datasets, models, operations
+from ..datasets import Data
 from ..engine import trials
+from ..engine.chain import Chain
+from ..engine.loop import Fit, rewind
 from ..host import cores, die_with_parent, entitle, keep_memory
+from ..losses import Criterion, usual_loss
 from ..optimizers import RANGE_TEST
 from ..store import shipping
 from ..store.checkpoints import NonFinite
@@ -23,17 +29,12 @@ from ..store.folder import RunFolder
 from ..store.log import Log
 from ..store.states import begin_all, seed_all
 from ..store.trust import OTHERS
+from ..strategies.base import Single
 from ..tables import pick, table
 from . import failures
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
-
-    from ..datasets import Data
-    from ..engine.loop import Fit
-    from ..losses import Criterion
-    from ..strategies.base import Single
-
 
 BREAK_OFF = signal.SIGUSR1  # that the supervisor sends to a rank whose step does not end, after a stop
 
@@ -46,14 +47,10 @@ def main(
     path: str, rank: int, cwd: str, modules: list[str], gpu: str | None, sharing: int, outcomes: Connection
 ) -> None:
     """
-    Train as one rank of a run; never returns.
+    Train as one rank of the run in a folder; never returns.
 
     Parameters
     ----------
-    path
-        The run folder.
-    rank
-        This process's rank.
     cwd, modules
         Working directory and sys.path of the launching process.
     gpu
@@ -117,8 +114,6 @@ class Job:
 
     def train(self) -> str:
         """Train the spec's model; returns "done" or "stopped"."""
-        from ..engine.loop import Fit, rewind
-
         self._set_up()
         self._tell()
         fit = Fit(self.folder, self.strategy, self.data, self.loss, self.log)
@@ -134,7 +129,6 @@ class Job:
 
     def chain(self) -> str:
         """Apply the spec's chain to the parent's model; returns "done" or "stopped"."""
-        from ..engine.chain import Chain
         from ..measures import delivery
 
         self._tell()
@@ -181,17 +175,12 @@ def prepare(folder: RunFolder, rank: int, gpu: str | None, sharing: int, log: Lo
     The strategy starts first, since that may draw numbers and chooses the device. Then every rank begins its generators
     with the spec's seed, and takes up data and loss; its model is made after that (`Job.train`), from the same numbers.
     """
-    import torch
-
-    from ..losses import Criterion, usual_loss
-
     log.start(partial(failures.standing, folder))  # now, since a user's code may stand still in its first line
     spec = folder.spec
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
-    if sys.platform == "linux":
-        # Loopback only, whatever the host's name resolves to, and a cluster's settings say of other machines.
-        os.environ["GLOO_SOCKET_IFNAME"] = os.environ["NCCL_SOCKET_IFNAME"] = "lo"
+    # Loopback only, whatever the host's name resolves to, and a cluster's settings say of other machines.
+    os.environ["GLOO_SOCKET_IFNAME"] = os.environ["NCCL_SOCKET_IFNAME"] = "lo"
     kind = shipping.unpack(folder, ("strategy",)).get("strategy") or pick(table("strategy"), spec.strategy, "strategy")
     strategy = kind(spec, **spec.options_of(kind))
     torch.set_num_threads(threads := strategy.threads or max(1, cores() // sharing))

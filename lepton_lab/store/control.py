@@ -70,10 +70,6 @@ class Control:
 
     Parameters
     ----------
-    folder
-        The run folder.
-    rank, world
-        This rank and their number.
     lead
         Steps between announcement and effect.
     """

@@ -7,12 +7,10 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from ..spec import Spec
 from .story import Story, rewound
-
-if TYPE_CHECKING:
-    from ..spec import Spec
 
 PORTION = 2**20
 """Bytes of each file read at once: a long run appears bit by bit, and nobody waits for it to be read whole."""
@@ -64,14 +62,7 @@ class Events:
 
 
 class Tail:
-    """
-    New events of a run folder since the last look, up to each file's last newline.
-
-    Parameters
-    ----------
-    folder
-        A run folder; files of ranks that appear later are found.
-    """
+    """New events of a run folder since the last look, up to each file's last newline; later files are found too."""
 
     def __init__(self, folder: Path) -> None:
         self._events = folder / "events"

@@ -22,23 +22,15 @@ from .trust import close_to_others
 
 FORMAT = 1
 LIVE = ("queued", "starting", "running", "paused", "stopping")
-AT_WORK = ("starting", "running", "stopping")
-"""States whose seconds count as the run's own."""
+AT_WORK = ("starting", "running", "stopping")  # states whose seconds count as the run's own
 ENDED = ("done", "stopped", "failed", "interrupted")
-MEASURES = "measures.json"
-"""In the folder of a run of a chain: what was measured of its file, and of the dense control."""
-LABELS = "labels.json"
-"""In the folder of a run: what people call it."""
+MEASURES = "measures.json"  # in the folder of a run of a chain: what was measured of its file, and of the dense control
+LABELS = "labels.json"  # in the folder of a run: what people call it
 
 
 class RunFolder(Events):
     """
-    Read and write one run folder.
-
-    Parameters
-    ----------
-    path
-        The folder; it must hold a `spec.json`.
+    Read and write one run folder, which holds a `spec.json`.
 
     Raises
     ------

@@ -73,10 +73,8 @@ class Log(Journal):
         self.step = 0
         self.read: Callable[[int, float, list[float], int], object] = lambda step, loss, counts, samples: None
         """Is given what each step noted, as soon as it is read from the device; called by the flushing thread."""
-        self.waits = ""
-        """What the rank was seen to wait in, if it stands still."""
-        self.away = False
-        """Whether the rank does steps that another log tells of, so that it does not stand still."""
+        self.waits = ""  # what the rank was seen to wait in, if it stands still
+        self.away = False  # whether the rank does steps that another log tells of, so that it does not stand still
         self._silent: set[str] = set()  # what raised when it was asked, and is asked no more
         self._pending: list[tuple[Any, ...]] = []
         self._last: dict[str, Any] = {}  # latest figures, repeated in each system event for readers of the file's end

@@ -15,8 +15,7 @@ if TYPE_CHECKING:
     from .folder import RunFolder
 
 LABEL = 44  # characters of a label, at most
-UNSAID = ("name", "parent")
-"""Fields that a label leaves out: a name stands for itself, and an id says nothing."""
+UNSAID = ("name", "parent")  # fields that a label leaves out: a name stands for itself, and an id says nothing
 
 
 class Labelled:

@@ -11,8 +11,7 @@ from typing import NamedTuple
 
 from .tracks import Curve, Track
 
-WINDOW = 10.0
-"""Seconds of training over which a speed is measured."""
+WINDOW = 10.0  # seconds of training over which a speed is measured
 STRETCHES = 40  # at most, of a throughput curve
 RESTING = frozenset({"queued", "starting", "paused", "stopping"})
 """States in which no step is made: a speed measured before them says nothing of now."""

@@ -6,15 +6,13 @@ from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..chains import epochs
 from ..metrics import shown
+from ..spec import Spec
 from . import pace
 from .tracks import AROUND, Curve, Rank, Track, together
-
-if TYPE_CHECKING:
-    from ..spec import Spec
 
 STANDING = ("memory", "gpu_memory", "samples_per_s", "steps_per_s", "device", "threads")
 """What a rank tells of itself now and then; the latest holds."""
@@ -50,18 +48,13 @@ class Story:
         self.world, self.epochs = world, epochs
         self._omitted = {"kind", "rank", "step"} | (set() if timed else {"t", "epoch", "lr"})
         self.ranks: dict[int, Rank] = {}
-        self.evaluations: dict[str, Track] = {}
-        """By split."""
-        self.detailed: list[Row] = []
-        """Evaluations that hold more than numbers, such as counts by class."""
+        self.evaluations: dict[str, Track] = {}  # by split
+        self.detailed: list[Row] = []  # evaluations that hold more than numbers, such as counts by class
         self.notes: list[Row] = []
         self.states: list[Row] = []
-        self.steps: int | None = None
-        """Optimizer steps of the whole run, once known."""
-        self.costs = 0
-        """How often ranks have told what a step costs."""
-        self.first: float | None = None
-        """Time of the first training step, unix seconds."""
+        self.steps: int | None = None  # optimizer steps of the whole run, once known
+        self.costs = 0  # how often ranks have told what a step costs
+        self.first: float | None = None  # time of the first training step, unix seconds
         self._parts: list[tuple[int, int]] = []  # (step, parts that a batch is cut into after it)
         self._breaks: list[float] = []
         self._merged: Track | None = None  # of several ranks; one rank's own track needs no copy

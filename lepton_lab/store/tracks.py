@@ -9,8 +9,7 @@ from collections.abc import Collection, Mapping
 from itertools import compress
 from typing import Any, NamedTuple
 
-AROUND = ("t", "epoch", "lr", "samples")
-"""What a row of a training step holds beside its metrics."""
+AROUND = ("t", "epoch", "lr", "samples")  # what a row of a training step holds beside its metrics
 
 
 class Curve(NamedTuple):
@@ -112,22 +111,14 @@ class Rank:
     """What one rank has told."""
 
     def __init__(self) -> None:
-        self.track = Track()
-        """Its training steps."""
-        self.step = 0
-        """Optimizer steps done, whether it told of each or not."""
-        self.lr: float | None = None
-        """Learning rate of its last step."""
-        self.facts: dict[str, Any] = {}
-        """The latest of STANDING, and under `waits` what it waits in."""
-        self.peaks: dict[str, float] = {}
-        """The most of memory and gpu_memory so far, in bytes."""
-        self.gone = False
-        """Whether the run goes on without it."""
-        self.floor = -1.0
-        """Nothing more can come of it up to this step; -1 before its first rewind."""
-        self.merged = 0
-        """How many steps of its track are merged with those of the other ranks."""
+        self.track = Track()  # its training steps
+        self.step = 0  # optimizer steps done, whether it told of each or not
+        self.lr: float | None = None  # learning rate of its last step
+        self.facts: dict[str, Any] = {}  # the latest of STANDING, and under `waits` what it waits in
+        self.peaks: dict[str, float] = {}  # the most of memory and gpu_memory so far, in bytes
+        self.gone = False  # whether the run goes on without it
+        self.floor = -1.0  # nothing more can come of it up to this step; -1 before its first rewind
+        self.merged = 0  # how many steps of its track are merged with those of the other ranks
 
     def unmerged(self, step: float) -> Track:
         """Its training steps up to one that were not asked for yet."""

@@ -19,12 +19,10 @@ BEGUN, DONE = "begun.pt", "done.pt"
 """In the folder of a round: the module as its fine-tuning begins, and as the round ends; written last."""
 
 
-PARENT = "parent"
-"""Name in LINKS of the copy of the parent's module, and of what that was told of its data."""
+PARENT = "parent"  # name in LINKS of the copy of the parent's module, and of the facts of its data
 CONTROL = "control"
 """Folder in LINKS of the parent trained on for as long as the chain was: what compression alone cost."""
-ARTIFACT = "artifact.lepton"
-"""In the folder of a run that compressed: the file that it ended in."""
+ARTIFACT = "artifact.lepton"  # in the folder of a run that compressed: the file that it ended in
 
 
 def place(folder: RunFolder, number: int | str) -> Path:
@@ -64,14 +62,7 @@ def made(folder: RunFolder) -> nn.Module:
 
 
 def frozen(folder: RunFolder, module: nn.Module) -> list[str]:
-    """
-    Names of the parts of a run's module that its maker set to evaluation, such as a frozen batch norm.
-
-    Parameters
-    ----------
-    module
-        Of the run, as `made` gives it.
-    """
+    """Names of the parts of a run's module, see `made`, that its maker set to evaluation: a frozen batch norm, say."""
     if folder.spec.compress:
         return parent_facts(folder.path).get("frozen", [])
     return [name for name, part in module.named_modules() if not part.training] if module.training else []

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
     from ...strategies.base import Single
 
-__all__ = ["Tracer"]
-
 FIRST = 10  # steps of a process before its first window: those that allocate and import lazily are over
 TIMES = 10  # each window begins after so many times the steps of the one before: it costs about 25 ms
 LENGTH = 3  # steps in a window

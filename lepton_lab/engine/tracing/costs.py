@@ -29,12 +29,7 @@ def recorded(folder: RunFolder) -> list[dict[str, Any]]:
 
 def timeline(windows: list[dict[str, Any]]) -> list[Span]:
     """
-    What each rank did over the recorded steps.
-
-    Parameters
-    ----------
-    windows
-        As `recorded` gives them.
+    What each rank did over the steps that `recorded` gives.
 
     Returns
     -------
@@ -63,12 +58,7 @@ def timeline(windows: list[dict[str, Any]]) -> list[Span]:
 
 def costs(windows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """
-    What a step costs each rank, as means over the recorded steps.
-
-    Parameters
-    ----------
-    windows
-        As `recorded` gives them.
+    What a step costs each rank, as means over the steps that `recorded` gives.
 
     Returns
     -------

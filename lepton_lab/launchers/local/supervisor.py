@@ -77,10 +77,8 @@ class Supervision:
         self.needs, self.lock, self.order, self.safe = needs, lock, order, safe
         self.log = Journal(self.folder.path / "events" / "supervisor.jsonl", -1)
         self.ranks: list[Any] = []
-        self.ends: list[connection.Connection] = []
-        """Where each rank that ends in order says how."""
-        self.outcomes: dict[int, str] = {}
-        """Rank -> done or stopped, or "" of one that ended without a word."""
+        self.ends: list[connection.Connection] = []  # where each rank that ends in order says how
+        self.outcomes: dict[int, str] = {}  # rank -> done or stopped, or "" of one that ended without a word
         self.killed: set[int] = set()
         self.asked = 0.0  # when a rank was last told to break its step off
         self.ended: dict[int, tuple[int, float]] = {}  # rank -> exit code, time

@@ -27,12 +27,6 @@ WARM = (
     "torch.distributed.pipelining",
     "torch.nn.parallel",
     "torch.utils.data",
-    "lepton_lab.engine.chain",
-    "lepton_lab.datasets",
-    "lepton_lab.models",
-    "lepton_lab.optimizers",
-    "lepton_lab.launchers.local.supervisor",
-    "lepton_lab.engine.loop",
 )
 COMPRESSING = ("scipy.stats", "onnx", "onnxscript.function_libs.torch_lib.ops", "lepton_lab.measures.delivery")
 """What the end of a chain imports besides, which takes seconds: here before the first that comes, for all others."""

@@ -60,22 +60,10 @@ class Part:
     """What takes the run's commands, if it is there already."""
 
 
+@dataclass
 class Fit:
     """
     The training of one rank; `run` is the loop.
-
-    Parameters
-    ----------
-    folder
-        The run's folder: spec, checkpoints, commands.
-    strategy
-        Set up with model and optimizer.
-    data, loss
-        The splits, and the run's loss.
-    log
-        Where this rank's events go.
-    part
-        What of the run; None is all.
 
     Attributes
     ----------
@@ -83,17 +71,22 @@ class Fit:
         What the last evaluation of each split found, by its name.
     """
 
-    def __init__(
-        self, folder: RunFolder, strategy: Single, data: Data, loss: Criterion, log: Log, part: Part | None = None
-    ) -> None:
-        self.folder, self.strategy, self.loss, self.log = folder, strategy, loss, log
+    folder: RunFolder
+    strategy: Single
+    """Set up with model and optimizer."""
+    data: Data
+    loss: Criterion
+    log: Log
+    part: Part
+
+    def __post_init__(self) -> None:
+        folder, strategy, data, log, part = self.folder, self.strategy, self.data, self.log, self.part
         self.spec = spec = folder.spec
-        self.part = part = part or Part(spec.epochs)
         self.train, self.val, self.test = (
-            Feed(part, data, spec, strategy) for part in (data.train, data.val, data.test)
+            Feed(split, data, spec, strategy) for split in (data.train, data.val, data.test)
         )
         self.control = part.control or Control(folder.path, strategy.rank, strategy.world, strategy.lead)
-        self.data, self.metrics = data, metrics.of(data, loss)
+        self.metrics = metrics.of(data, self.loss)
         self.steps = part.epochs * self.train.steps
         self.now = Progress(spec.lr, spec.clip, spec.weight_decay, part.step, part.epoch)
         self._steered = steered = folder.facts.get("steered") or {}  # by `run.resume`; no checkpoint holds it yet
@@ -110,7 +103,6 @@ class Fit:
         log.read = self._sum
         # Step of the last checkpoint that holds all of `now`, the same on every rank.
         self._saved = self.now.step if saved and not steered else None
-
         self._bears_nan = False  # whether its loss was finite over samples with NaN, which a model of its own may take
 
     def run(self) -> str:

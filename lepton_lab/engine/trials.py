@@ -39,7 +39,7 @@ def tried(act: Callable[[], T]) -> T | None:
     except SpecError:
         raise
     except Exception:  # its numbers were asked for; or a user's code raises, and then does so in a rank again
-        log.info("a model can't be tried without memory", exc_info=True)
+        log.debug("a model can't be tried without memory", exc_info=True)
         return None
 
 

@@ -19,7 +19,7 @@ from .. import datasets, models, operations
 from ..datasets import Data
 from ..engine import trials
 from ..engine.chain import Chain
-from ..engine.loop import Fit, rewind
+from ..engine.loop import Fit, Part, rewind
 from ..host import cores, die_with_parent, entitle, keep_memory
 from ..losses import Criterion, usual_loss
 from ..optimizers import RANGE_TEST
@@ -116,7 +116,7 @@ class Job:
         """Train the spec's model; returns "done" or "stopped"."""
         self._set_up()
         self._tell()
-        fit = Fit(self.folder, self.strategy, self.data, self.loss, self.log)
+        fit = Fit(self.folder, self.strategy, self.data, self.loss, self.log, Part(self.folder.spec.epochs))
         if self.folder.facts.get("attempt", 1) > 1:
             rewind(self.folder, self.log, fit.now.step)
         try:

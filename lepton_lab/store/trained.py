@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 LINKS = "links"  # folder in a run's, with a folder in it for each round of its chain
 BEGUN, DONE = "begun.pt", "done.pt"
 """In the folder of a round: the module as its fine-tuning begins, and as the round ends; written last."""
-
-
 PARENT = "parent"  # name in LINKS of the copy of the parent's module, and of the facts of its data
 CONTROL = "control"
 """Folder in LINKS of the parent trained on for as long as the chain was: what compression alone cost."""

@@ -80,7 +80,7 @@ class Supervision:
         self.ends: list[connection.Connection] = []  # where each rank that ends in order says how
         self.outcomes: dict[int, str] = {}  # rank -> done or stopped, or "" of one that ended without a word
         self.killed: set[int] = set()
-        self.asked = 0.0  # when a rank was last told to break its step off
+
         self.ended: dict[int, tuple[int, float]] = {}  # rank -> exit code, time
 
     def run(self) -> None:
@@ -166,6 +166,7 @@ class Supervision:
     def _watch(self) -> None:
         """Until the last rank is dead: note exits, and end those that a failure or a stop leaves behind."""
         deadline = stopped = None
+        asked = 0.0  # when a rank was last told to break its step off
         while len(self.ended) < len(self.ranks) and self.folder.path.exists():
             alive = [i for i in range(len(self.ranks)) if i not in self.ended]
             connection.wait([self.ranks[i].sentinel for i in alive], POLL)
@@ -178,9 +179,9 @@ class Supervision:
                     deadline = min(deadline or now + grace, now + grace)
             if stopped is None and control.stopping(self.folder.path):
                 stopped = now
-            if stopped is not None and now > max(stopped, self.asked) + ASK and not self._busy():
-                self.asked = now
-                # Leave the step that a user's code stands still in; several ranks could not do so at the same one.
+            if stopped is not None and now > max(stopped, asked) + ASK and not self._busy():
+                asked = now
+                # It leaves the step that a user's code stands still in; several ranks could not do so at the same one.
                 if len(self.ranks) == 1 and self.ranks[0].is_alive():
                     os.kill(self.ranks[0].pid, rank.BREAK_OFF)
             late = stopped is not None and now > stopped + STOP and not self._busy()
@@ -199,17 +200,17 @@ class Supervision:
         if not self.folder.path.exists():
             return
         (self.folder.path / "rendezvous").unlink(missing_ok=True)
-        own = self.ended.keys() - self.killed
-        outcomes = {self.outcomes[i] for i in own}
+        unkilled = self.ended.keys() - self.killed
+        outcomes = {self.outcomes[i] for i in unkilled}
         if len(outcomes) == 1 and (outcome := outcomes.pop()):
             self._state(outcome)
-        elif not own:
+        elif not unkilled:
             saved = self.folder.checkpoints()
             safe = f"; the checkpoint of step {saved[-1]} is there" if saved else ""
             reason = f"did not reach the end of a step within {STOP:.0f} s of the stop: killed{safe}"
             self._state("stopped", reason=reason)
         else:
-            orderly = {i for i in own if self.outcomes[i]}
+            orderly = {i for i in unkilled if self.outcomes[i]}
             self._state("failed", failure=vars(failures.first(self.folder, self.ended, self.killed, orderly)))
 
     def _busy(self) -> bool:

@@ -32,7 +32,6 @@ def gpus() -> list[str]:
             uuids = [pynvml.nvmlDeviceGetUUID(handle) for handle in handles]
         finally:
             pynvml.nvmlShutdown()
-        uuids = [uuid.decode() if isinstance(uuid, bytes) else uuid for uuid in uuids]
         return visible(uuids, os.environ.get("CUDA_VISIBLE_DEVICES"))
     return []
 

@@ -80,7 +80,6 @@ class Supervision:
         self.ends: list[connection.Connection] = []  # where each rank that ends in order says how
         self.outcomes: dict[int, str] = {}  # rank -> done or stopped, or "" of one that ended without a word
         self.killed: set[int] = set()
-
         self.ended: dict[int, tuple[int, float]] = {}  # rank -> exit code, time
 
     def run(self) -> None:

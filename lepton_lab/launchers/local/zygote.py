@@ -7,7 +7,6 @@ import importlib
 import json
 import os
 import resource
-import select
 import socket
 import sys
 import threading
@@ -15,6 +14,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from multiprocessing import connection
 from typing import Any
 
 from ...host import entitle, fork_alone, threads
@@ -97,17 +97,10 @@ class Inbox:
         self.orders: deque[Order] = deque()
         self.ended = False
         self._begun: Order | None = None  # the first part of what takes several messages
-        self._poll = select.poll()
-        for descriptor in (channel.fileno(), kernel):
-            self._poll.register(descriptor, select.POLLIN)
 
     def wait(self, *others: int) -> set[int]:
         """Take in what comes, until something did or one of the other descriptors can be read; returns those."""
-        for other in others:
-            self._poll.register(other, select.POLLIN)
-        ready = {descriptor for descriptor, _ in self._poll.poll()}
-        for other in others:
-            self._poll.unregister(other)
+        ready: set[Any] = set(connection.wait([self.channel.fileno(), self.kernel, *others]))
         if ready - set(others):
             self._take()
             self.ended |= self.kernel in ready

@@ -66,7 +66,14 @@ def _built_for_cuda() -> bool:
 
 
 def workers() -> int:
-    """Most ranks of one run on this machine's CPU: LEPTON_LAB_MAX_WORKERS, else its cores, but two at least."""
+    """
+    Most ranks of one run on this machine's CPU: LEPTON_LAB_MAX_WORKERS, else its cores, but two at least.
+
+    Raises
+    ------
+    SpecError
+        If the variable is no whole number above 0.
+    """
     limit = os.environ.get("LEPTON_LAB_MAX_WORKERS")
     if limit and not (limit.isdecimal() and int(limit)):
         raise SpecError(f"LEPTON_LAB_MAX_WORKERS={limit!r}: must be a whole number of processes, 1 or more")

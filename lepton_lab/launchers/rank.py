@@ -7,7 +7,6 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -30,6 +29,7 @@ from ..store.log import Log
 from ..store.states import begin_all, seed_all
 from ..store.trust import OTHERS
 from ..strategies.base import Single
+from ..switches import switched
 from ..tables import pick, table
 from . import failures
 
@@ -147,7 +147,8 @@ class Job:
     def _run(self, fit: Fit) -> str:
         """The loop, and what may end it early."""
         try:
-            with _breakable(self.folder):
+            current, install = partial(signal.getsignal, BREAK_OFF), partial(signal.signal, BREAK_OFF)
+            with switched(current, install, partial(_break_off, self.folder)):
                 return fit.run()
         except BrokenOff as stood:
             outcome = fit.stop()
@@ -196,20 +197,11 @@ def prepare(folder: RunFolder, rank: int, gpu: str | None, sharing: int, log: Lo
     return Job(folder, log, strategy, data, Criterion(loss, data, strategy.step_total), shipped.get("model"), facts)
 
 
-@contextlib.contextmanager
-def _breakable(folder: RunFolder) -> Iterator[None]:
-    """Where BREAK_OFF ends a step: in a user's code, outside of the update, so that the weights are those of a step."""
-
-    def leave(signum: int, frame: Any) -> None:
-        where = failures.standing(folder)
-        if where and not any(inner.f_code.co_name in ("_update", "_save") for inner, _ in operations.stack()):
-            raise BrokenOff(where)
-
-    before = signal.signal(BREAK_OFF, leave)
-    try:
-        yield
-    finally:
-        signal.signal(BREAK_OFF, before)
+def _break_off(folder: RunFolder, signum: int, frame: Any) -> None:
+    """End a step in a user's code, outside of the update and of a save, so that the weights are those of a step."""
+    where = failures.standing(folder)
+    if where and not any(inner.f_code.co_name in ("_update", "_save") for inner, _ in operations.stack()):
+        raise BrokenOff(where)
 
 
 def redirect(path: Path) -> None:

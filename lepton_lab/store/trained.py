@@ -46,7 +46,7 @@ def model(folder: RunFolder) -> nn.Module:
 
 
 def made(folder: RunFolder) -> nn.Module:
-    """As `model`, with the parts that its maker set to evaluation alone so, where it was not compressed yet."""
+    """As `model`, but with only those parts in eval mode that its maker set so, where it was not compressed yet."""
     if not trained(folder):
         raise LabError(f"run {folder.id!r} has no checkpoint yet: run.checkpoint() saves one")
     if folder.spec.compress:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 T = TypeVar("T")
+NUMBERLESS = (RuntimeError, TypeError)
+"""What torch raises where a tensor without memory is asked for its numbers; the second where NumPy is."""
 log = logging.getLogger(__name__)
 
 
@@ -37,8 +39,10 @@ def tried(act: Callable[[], T]) -> T | None:
         return act()
     except SpecError:
         raise
-    except Exception:  # its numbers were asked for; or a user's code raises, and then does so in a rank again
-        log.debug("a model can't be tried without memory", exc_info=True)
+    except NUMBERLESS:
+        return None
+    except Exception:  # a user's code may raise anything, and then does so in a rank again
+        log.info("a model can't be tried without memory", exc_info=True)
         return None
 
 

@@ -11,7 +11,7 @@ WANT = re.compile(
     r"ModuleNotFoundError|No module named",
     re.IGNORECASE,
 )
-"""What a failure tells that lacked something of the machine, which may be there another time."""
+"""Words of a failure for want of something of the machine, which may be there another time."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Failure:
 
     @property
     def certain(self) -> bool:
-        """Whether the same code can only fail the same way: before its very first step, of no want that may pass."""
+        """Whether going on can only fail the same way: it failed before its first step, not for want of something."""
         if self.type == "SpecError":
             return True
         wants = WANT.search(f"{self.type} {self.message}")

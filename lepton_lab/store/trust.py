@@ -15,8 +15,8 @@ def require_own(path: Path) -> None:
     """
     Refuse a file of a run that somebody else made, or could have changed: unpickling it runs what it says.
 
-    Asked of the file and of each folder up to the run's. A folder above that may be anybody's: who puts another run in
-    place of ours owns that.
+    Asked of the file and of each folder up to the run's. A folder above that may be anybody's: whoever puts another run
+    in place of ours is the owner of that run.
 
     Raises
     ------

@@ -155,6 +155,7 @@ def data_root():
 def compiler(home, monkeypatch):
     """With the peer that torch.compile makes of each model that is measured."""
     monkeypatch.delenv("CXX")
+    monkeypatch.setattr("torch._inductor.config.cpp.cxx", (None, "g++"))  # it may have been read by now
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ _LOCKS: defaultdict[Callable[[Any], Any], threading.RLock] = defaultdict(threadi
 
 @contextmanager
 def switched(get: Callable[[], Any], put: Callable[[Any], Any], value: Any) -> Iterator[None]:
-    """With a switch of the process, which `get` reads and `put` sets, at another value; other threads wait for it."""
+    """With a switch of the process, which `get` reads and `put` sets, at another value; one thread at a time."""
     with _LOCKS[put]:
         before = get()
         put(value)

@@ -154,8 +154,13 @@ def data_root():
 @pytest.fixture
 def compiler(home, monkeypatch):
     """With the peer that torch.compile makes of each model that is measured."""
+    from torch._inductor import config
+
     monkeypatch.delenv("CXX")
-    monkeypatch.setattr("torch._inductor.config.cpp.cxx", (None, "g++"))  # it may have been read by now
+    client.close()  # the warm process has read it, and this one may have
+    with config.patch({"cpp.cxx": (None, "g++")}):
+        yield
+    client.close()
 
 
 @pytest.fixture

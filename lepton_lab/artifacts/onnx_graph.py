@@ -84,7 +84,7 @@ def slim(model: onnx.ModelProto) -> None:
     for tensor in graph.initializer:
         tensor.name = short(tensor.name)
     for part in (*graph.node, *graph.initializer, *graph.input, *graph.output, graph, model):
-        part.doc_string = ""
+        part.ClearField("doc_string")
         del part.metadata_props[:]
     del graph.value_info[:]
     del graph.quantization_annotation[:]

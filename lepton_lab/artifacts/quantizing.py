@@ -83,8 +83,8 @@ def dynamic(model: onnx.ModelProto, keep: Iterable[str] = ()) -> tuple[onnx.Mode
 class _Reader:
     """Calibration samples as ONNX Runtime asks for them."""
 
-    def __init__(self, samples: np.ndarray, batch: int = 64) -> None:
-        self.batches = iter([samples[i : i + batch] for i in range(0, len(samples), batch)])
+    def __init__(self, samples: np.ndarray) -> None:
+        self.batches = iter([samples[i : i + 64] for i in range(0, len(samples), 64)])
 
     def get_next(self) -> dict[str, np.ndarray] | None:
         batch = next(self.batches, None)

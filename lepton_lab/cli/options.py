@@ -52,7 +52,7 @@ def spec_options(*but: str, fresh: bool = True) -> Callable[..., Any]:
     --parent, and the command is called with its id too.
     """
     file_help = "Start from a YAML or JSON file of fields."
-    parent_help = "The run whose model it is about.  [the latest]"
+    parent_help = "The run whose model is compressed.  [the latest]"
     file = click.option("--spec", "file", type=click.Path(path_type=Path), help=file_help)
     parent = click.option("--parent", metavar="ID", help=parent_help)
 

@@ -29,7 +29,7 @@ Ctrl-C (or SIGTERM) stops the run at hand and those to come; a second one
 leaves them to themselves. Exit status: 0 all are done, and those that have to
 equal one process do; 1 not so; 2 refused, and nothing was started; 130 stopped.
 """
-STRATEGY = "A strategy, with options of it or a world of its own; may be fields several times.  [all there are]"
+STRATEGY = "A strategy, with options of it or a world of its own; may be given several times.  [all there are]"
 SHOWN: tuple[str, ...] = (
     MINIMISED,
     f"{MINIMISED} difference",

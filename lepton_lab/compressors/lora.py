@@ -68,7 +68,7 @@ class Lora(Compressor):
         return model
 
     def finish(self, model: nn.Module) -> nn.Module:
-        """The layers themselves with what was learned in them, unless not to merge; what was frozen before is again."""
+        """The layers with what was learned merged into them, if `merge`; what was frozen before is frozen again."""
         from .layers import Adapted, replace, settled, unfreeze
 
         if self.merge:

@@ -49,7 +49,7 @@ class Data:
     """Per channel, like `mean`."""
     vocabulary: int = 0
     """
-    Number of kinds of tokens where x are tokens: whole numbers below it, which are never scaled. 0 where x are none.
+    Number of kinds of tokens where x are tokens, which are whole numbers below it and never scaled; else 0.
     Equal to len(classes) where each token is to be predicted from those before it: y (N, T) are then those after x.
     """
     tokens: str = ""

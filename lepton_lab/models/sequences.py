@@ -92,7 +92,8 @@ def gpt(
     Parameters
     ----------
     shape, classes, vocabulary
-        As of every model, see `lepton_lab.models`: (tokens,) that it sees at once, and twice the kinds of tokens.
+        As of every model, see `lepton_lab.models`: the shape is (tokens,) that it sees at once; classes and
+        vocabulary are both the number of kinds of tokens.
     width
         Numbers that a token is described by.
     heads

@@ -15,7 +15,6 @@ from ..files import absolute, replacing, why
 from ..run.handle import Run, attach
 from ..section import Section
 from ..store.naming import labels
-from ..values import parsed
 from .compression import compressions
 from .page import page, parts
 from .sections import costs, failures, figures, heading, provenance, spec, timings
@@ -86,9 +85,11 @@ def find(run_ids: Any = ()) -> list[Run]:
         If there is no such run.
     """
     if isinstance(run_ids, str):
+        import yaml
+
         try:
-            run_ids = parsed(run_ids) or []
-        except ValueError:
+            run_ids = yaml.safe_load(run_ids) or []
+        except yaml.YAMLError:
             raise LabError(f"run_ids={run_ids!r}: must be run ids, such as ['20261122-021408-3fa2']") from None
     if isinstance(run_ids, int | float):  # a name made of digits only
         run_ids = str(run_ids)

@@ -156,9 +156,10 @@ def _groups(entries: list[Entry]) -> dict[str, list[Run]]:
     return {words[key] if alike[words[key]] == 1 else key: runs for key, runs in groups.items()}
 
 
-def label(values: Mapping[str, Any]) -> str:
-    """What sets a run apart, in a few words, such as `lr=0.001, seed=0`."""
-    words = {name: brief(value) if isinstance(value, float) else _value(value) for name, value in values.items()}
+def label(values: Mapping[str, Any], exact: bool = False) -> str:
+    """What sets a run apart, in a few words, such as `lr=0.001, seed=0`; numbers to 4 digits, or exactly."""
+    short = {name: brief(value) for name, value in values.items() if isinstance(value, float) and not exact}
+    words = {name: short.get(name) or _value(value) for name, value in values.items()}
     return ", ".join(f"{name}={text}" for name, text in words.items()) or "all runs"
 
 

@@ -12,6 +12,7 @@ import select
 import socket
 import subprocess
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +103,7 @@ class Server:
     """
 
     def __init__(self, listening: socket.socket, order: dict[str, Any], detach: bool) -> None:
-        self.path, self.token, self.detached = Path(order["path"]), order["token"], detach
+        self.path, self.token = Path(order["path"]), order["token"]
         self.url = url_of(listening)
         self._owner = os.getpid()
         self._failure = self._words = ""
@@ -153,7 +154,11 @@ class Server:
         LabError
             If it ended, with the reason, or needs longer.
         """
-        self._look(max(0.0, timeout))
+        deadline = time.monotonic() + timeout
+        # Bit by bit, since another thread may look meanwhile and take the message that it is ready.
+        while not self._ready and self.alive and not self._failure and time.monotonic() < deadline:
+            self._look(min(0.5, max(0.0, deadline - time.monotonic())))
+        self._look(0)
         if not self.alive or self._failure:
             self._process.wait()
             raise LabError(self._failure or f"the server of {self.path.name!r} has stopped{self._last_words()}")

@@ -274,10 +274,14 @@ class RunFolder(Events):
 def locked(path: Path) -> bool:
     """Whether a process holds the lock on a file; not where there is no such file, or the file system has no locks."""
     try:
-        with path.open("rb") as file:
+        file = path.open("rb")
+    except FileNotFoundError:
+        return False
+    with file:
+        try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError as error:
-        return isinstance(error, BlockingIOError)
+        except OSError as error:
+            return isinstance(error, BlockingIOError)
     return False
 
 

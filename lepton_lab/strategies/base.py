@@ -286,6 +286,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     modes = {module: module.training for module in model.modules()}
     model.eval()
     yield
+    model.train(modes[model])  # a layer's own may do more, such as unmerge
     for module, training in modes.items():
         module.training = training
 

@@ -35,7 +35,7 @@ class Hybrid(FSDP):
         reshard_after_forward: bool = True,
     ) -> None:
         super().__init__(spec, gather=gather, reshard_after_forward=reshard_after_forward)
-        size = shard or usual(spec.world)
+        size = shard or usual(spec.world) or 1  # of a world that is refused, too
         self.mesh = {"replicate": spec.world // size, "shard": size}
 
     @classmethod

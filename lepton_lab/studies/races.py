@@ -118,7 +118,8 @@ class Race:
     ----------
     runs : list of Run
         In the order in which they run.
-    refused : dict
+    refused : dict of str to str
+        As given.
 
     Raises
     ------

@@ -61,6 +61,12 @@ def test_long_numbers_are_short_in_names_and_exact_in_specs(write):
     assert grid.cells[0].spec.lr == lr
 
 
+def test_runs_whose_short_names_would_be_the_same_have_exact_ones(write):
+    grid = grids.read(write("base: {model: mlp}\naxes: {lr: [0.00123456, 0.00123457, 0.1]}"))
+    assert [cell.spec.name for cell in grid.cells] == ["lr=0.00123456", "lr=0.00123457", "lr=0.1"]
+    assert [cell.label for cell in grid.cells] == [cell.spec.name for cell in grid.cells]
+
+
 def test_curves_of_numbers_that_look_alike_stay_apart():
     ended = SimpleNamespace(state="done")
     rates = (0.12341, 0.12342, 0.12341, 0.5)

@@ -197,6 +197,13 @@ def test_run_ids_may_be_one_or_none(runs):
     assert reports.find([]) == reports.find("") == reports.find("[]") == [lab.attach()]
 
 
+@pytest.mark.parametrize("name", ["1e5", "NaN", "12"])
+def test_a_name_that_looks_like_a_number_is_found(runs, name):
+    runs[0].rename(name)
+    assert reports.find(name) == reports.find(f"[{name}]") == [runs[0]]
+    runs[0].rename("")
+
+
 def test_papermill_shows_what_the_page_shows(page, runs, tmp_path):
     out = tmp_path / "out.ipynb"
     words = [sys.executable, "-m", "papermill", str(NOTEBOOK), str(out)]

@@ -4,6 +4,7 @@ import asyncio
 import http.client
 import io
 import json
+import math
 import os
 import signal
 import socket
@@ -94,7 +95,7 @@ def test_it_returns_at_once_and_the_first_call_waits(path, samples):
     with lab.serve(path) as server:
         assert server.state == "starting"
         assert server.client()(samples).shape == (5, 3)
-        assert server.wait().state == "ready"
+        assert server.wait(math.inf).state == "ready"
     assert server.state == "stopped"
     with pytest.raises(lab.LabError, match="does not answer"):
         server.client()(samples)

@@ -103,6 +103,19 @@ def test_a_folder_that_nobody_has_reads_as_interrupted_and_a_locked_one_as_queue
     os.close(lock)
 
 
+def test_who_may_open_no_more_files_says_so_and_takes_no_run_for_ended():
+    folder = RunFolder.create(Spec())
+    lock, limits = folder.lock(), resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (0, limits[1]))
+        with pytest.raises(OSError, match="Too many open files"):
+            _ = folder.alive
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert folder.alive
+    os.close(lock)
+
+
 def test_a_folder_whose_making_fails_leaves_nothing(home):
     def fail(draft):
         raise RuntimeError("no")

@@ -10,6 +10,7 @@ from reference import SMALL, alone, data, figures, maker, trained
 import lepton_lab as lab
 from lepton_lab.errors import SpecError
 from lepton_lab.strategies import STRATEGIES
+from lepton_lab.strategies.base import evaluating
 
 EXACT = sorted(name for name, strategy in STRATEGIES.items() if strategy.exact)
 KINDS = ("ddp", "fsdp", "pipeline", "tensor")  # one for each way to keep a checkpoint's parts; the others take minutes
@@ -91,6 +92,24 @@ def test_a_strategy_of_the_user_s_own_is_launched_as_it_is():
     assert run.spec.strategy == "cell:ByHand"
     for a, b in zip(weights.values(), run.model().state_dict().values(), strict=True):
         assert (a - b).abs().max() < 1e-10
+
+
+class Merging(torch.nn.Linear):
+    """A layer that does more at a change of mode, as adapters that merge for evaluation."""
+
+    merged = False
+
+    def train(self, mode=True):
+        self.merged = not mode
+        return super().train(mode)
+
+
+def test_layers_are_told_that_an_evaluation_ends_and_frozen_ones_stay_so():
+    model = torch.nn.Sequential(Merging(2, 2), torch.nn.BatchNorm1d(2))
+    model[1].eval()
+    with evaluating(model):
+        assert model[0].merged and not model[0].training
+    assert not model[0].merged and model[0].training and not model[1].training
 
 
 def test_what_is_no_strategy_is_refused():

@@ -53,7 +53,7 @@ def test_more_is_not_called_less():
 def test_every_control_has_a_name(form):
     for control in itertools.chain(*form._controls.values()):
         assert control.widget.description
-    assert "scope=\"col\"" in form._figures.value and "role='region'" in form._figures.value
+    assert 'scope="col"' in form._figures.value and "role='region'" in form._figures.value
 
 
 def test_what_can_t_be_done_is_said_in_place(form):

@@ -73,11 +73,12 @@ class Warm:
     def hand(self, order: dict[str, Any], runs: Sequence[Ready], again: bool = False) -> OSError | None:
         """Hand it runs with the locks on their folders; the error if it is dead, or too much waits for it."""
         self._number += 1
+        needs = [_needs(run) for run in runs]
         try:
             for begin in range(0, len(runs), MOST):
-                part, more = runs[begin : begin + MOST], begin + MOST < len(runs)
-                needs = [_needs(run) for run in part]
-                self._send({**order, "number": self._number, "more": more, "runs": needs}, part)
+                end = begin + MOST
+                part = {**order, "number": self._number, "more": end < len(runs), "runs": needs[begin:end]}
+                self._send(part, runs[begin:end])
         except OSError as error:
             return error
         self.untaken[self._number] = order, runs, again

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import product
@@ -31,6 +32,8 @@ class Cell:
     """Fields that set it apart from the grid's other runs."""
     device: str
     """"cuda" or "cpu"."""
+    exact: bool = False
+    """Whether its label has all digits, since another's would be the same."""
 
     @property
     def values(self) -> dict[str, Any]:
@@ -40,7 +43,7 @@ class Cell:
     @property
     def label(self) -> str:
         """The same in a few words, such as `lr=0.001, seed=0`."""
-        return label(self.values)
+        return label(self.values, self.exact)
 
     @property
     def digest(self) -> str:
@@ -153,14 +156,19 @@ def _cells(base: Mapping[str, Any], axes: Mapping[str, list[Any]]) -> tuple[Cell
         cells[cell.digest] = cell
     if refused:
         raise SpecError("\n".join(f"{line}{_at(line, where)}" for line, where in refused.items()))
-    return tuple(cells.values())
+    alike = Counter(cell.label for cell in cells.values())
+    return tuple(_called(replace(cell, exact=alike[cell.label] > 1)) for cell in cells.values())
 
 
 def _cell(base: Mapping[str, Any], combination: Mapping[str, Any]) -> Cell:
-    """The run of a combination, named by what sets it apart; refused where this machine can't run it."""
+    """The run of a combination; refused where this machine can't run it."""
     allowed = glance(named(Spec(**{str(name): value for name, value in {**base, **combination}.items()}), {}))
-    cell = Cell(allowed.spec, tuple(combination), allowed.device)
-    own, apart = cell.spec.name, cell.label if combination else ""
+    return Cell(allowed.spec, tuple(combination), allowed.device)
+
+
+def _called(cell: Cell) -> Cell:
+    """A run with a name that says what sets it apart."""
+    own, apart = cell.spec.name, cell.label if cell.fields else ""
     name = f"{own}: {apart}" if own and apart else own or apart
     longest = next(rule.max_length for rule in Spec.model_fields["name"].metadata if hasattr(rule, "max_length"))
     return replace(cell, spec=cell.spec.replace(name=name)) if len(name) <= longest else cell

@@ -10,7 +10,7 @@ import warnings
 
 import pytest
 import torch
-from helpers import SHAPES, numbered, ranks_of, until
+from helpers import SHAPES, call, numbered, ranks_of, until
 from torch import nn
 
 import lepton_lab as lab
@@ -395,27 +395,21 @@ class TestRefusals:
 
 
 def test_the_command_line_compresses_the_latest_run(parent):
-    def cli(*words):
-        done = subprocess.run([sys.executable, "-m", "lepton_lab", *words], capture_output=True, text=True, timeout=120)
-        return done.returncode, done.stdout, done.stderr
-
-    code, out, err = cli("compress", "prune:0.5", "mask:pattern=2:4", "--epochs", "1", "--json")
-    assert code == 0, err
-    told = json.loads(out)
-    assert told["spec"]["parent"] == parent.id
-    assert told["spec"]["compress"] == [{"prune": {"ratio": 0.5}}, {"mask": {"pattern": "2:4"}}]
-    child = lab.attach(told["id"])
+    out, _ = call("compress", "prune:0.5", "mask:pattern=2:4", "--epochs", "1", "--json")
+    made = json.loads(out)
+    assert made["spec"]["parent"] == parent.id
+    assert made["spec"]["compress"] == [{"prune": {"ratio": 0.5}}, {"mask": {"pattern": "2:4"}}]
+    child = lab.attach(made["id"])
     assert child.command.startswith("lepton-lab run --model mlp")
     import shlex
 
-    code, out, err = cli(*shlex.split(child.command)[1:], "--detach")
-    assert code == 0, err
+    out, _ = call(*shlex.split(child.command)[1:], "--detach")
     again = lab.attach(out.strip())
     assert again.wait(60) == "done" and again.spec == child.spec and same(weights(again), weights(child))
-    code, out, err = cli("compress", "--parent", parent.id, "prun:0.5")
-    assert code == 2 and "did you mean 'prune'" in err
-    code, out, err = cli("compress", "prune:ratio=0.5,2")
-    assert code == 2 and "NAME:KEY=VALUE" in err
+    _, err = call("compress", "--parent", parent.id, "prun:0.5", code=2)
+    assert "did you mean 'prune'" in err
+    _, err = call("compress", "prune:ratio=0.5,2", code=2)
+    assert "NAME:KEY=VALUE" in err
 
 
 def test_the_models_of_the_table_are_the_ones_that_are_tested():

@@ -71,7 +71,7 @@ def test_stop_and_resume_equals_an_uninterrupted_run_bit_for_bit(world, optimize
 
 
 def test_a_crash_after_a_checkpoint_repeats_the_lost_steps_exactly():
-    spec = lab.Spec(epochs=30, batch_size=90, lr=0.01, checkpoint_every=2)
+    spec = lab.Spec(epochs=12, batch_size=90, lr=0.01, checkpoint_every=2)
     whole = lab.launch(spec, model=Noisy)
     assert whole.wait(120) == "done"
     parted = lab.launch(spec, model=Noisy)

@@ -15,6 +15,7 @@ NOTEBOOKS = ROOT / "notebooks"
 PATHS = [path for path in sorted(NOTEBOOKS.glob("*.ipynb")) if path.name != "index.ipynb"]  # which has no code
 # One that trains and one that compresses; the slow tests of experiments run all five.
 PATHS += [NOTEBOOKS / "experiments" / f"{name}.ipynb" for name in ("local_sgd", "prune_then_quantize")]
+LONG = ("02_strategies", "prune_then_quantize")  # what they show has tests of its own
 
 
 def execute(path, folder, **parameters):
@@ -47,7 +48,9 @@ def first(outputs, folder):
     assert (folder / "report.html").stat().st_size < 1_000_000
 
 
-@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", [pytest.param(path, id=path.stem, marks=[pytest.mark.slow] * (path.stem in LONG)) for path in PATHS]
+)
 def test_every_notebook_runs(path, tiny, tmp_path, monkeypatch):
     monkeypatch.setenv("LEPTON_LAB_PROFILE", "smoke")
     if path.stem == "00_start_here":

@@ -172,7 +172,7 @@ def test_a_timeline_shows_that_data_moves_when_the_last_rank_is_there(pair):
 
 
 class Slow(nn.Module):
-    """Rank 1 comes late by 20 ms, in which it does nothing."""
+    """Rank 1 comes late by 50 ms, in which it does nothing."""
 
     def __init__(self):
         super().__init__()
@@ -182,7 +182,7 @@ class Slow(nn.Module):
         import torch.distributed as dist
 
         if dist.get_rank():
-            time.sleep(0.02)
+            time.sleep(0.05)
         return self.layer(x.flatten(1))
 
 

@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from helpers import ROOT, ours, until
 from hypothesis import HealthCheck, settings
 
@@ -161,6 +162,21 @@ def compiler(home, monkeypatch):
     with config.patch({"cpp.cxx": (None, "g++")}):
         yield
     client.close()
+
+
+@pytest.fixture(scope="module")
+def one_thread():
+    """Matrices as small as in tests are done sooner by one thread, above all where others compute."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def seeded():
+    """Random numbers of torch that are the same in each run of a test."""
+    torch.manual_seed(0)
 
 
 @pytest.fixture

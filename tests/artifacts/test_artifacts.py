@@ -117,12 +117,7 @@ def make(path, name, scheme="fp32", runtime="", **more):
     return write(path, model, about, scheme, calibration=about.samples(32), runtime=runtime, **more)
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

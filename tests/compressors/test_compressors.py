@@ -21,13 +21,7 @@ from lepton_lab.tables import keywords
 PARENT = "20261122-000000-0000"
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Matrices this small are done sooner by one thread, above all where others compute."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def made(name):

@@ -33,13 +33,7 @@ NEAREST = dict.fromkeys(TOLD, "transformer") | {"blobs": "mlp", "pydocs": "gpt"}
 READS = {name: "pydocs" if name == "gpt" else "mnist" for name in MODELS}
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread", "seeded")
 
 
 def count(model: nn.Module) -> int:

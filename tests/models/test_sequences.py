@@ -13,14 +13,7 @@ from lepton_lab.models import MODELS, sample
 from lepton_lab.models.blocks import MLP, Attention, Rotary
 from lepton_lab.models.transformer import Patches
 
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread", "seeded")
 
 
 def gpt(vocabulary=11, context=12, **options):

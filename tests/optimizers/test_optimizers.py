@@ -14,14 +14,7 @@ from lepton_lab.optimizers import OPTIMIZERS, SCHEDULES, factor
 from lepton_lab.optimizers.muon import Muon, hidden_first, orthogonal
 from lepton_lab.spec import Spec
 
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread", "seeded")
 
 
 def spec(**fields) -> Spec:

@@ -3,6 +3,7 @@
 from .artifacts import About as About
 from .artifacts import Artifact as Artifact
 from .artifacts import load as load
+from .datasets.collating import Pad as Pad
 from .errors import LabError as LabError
 from .errors import SpecError as SpecError
 from .measures import Measured as Measured
@@ -40,3 +41,4 @@ from .studies.searching import Search as Search
 from .studies.searching import search as search
 from .studies.sensitivity import Sensitivity as Sensitivity
 from .studies.sensitivity import sensitivity as sensitivity
+from .tasks.base import Task as Task

@@ -13,15 +13,15 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .answers import matches, right_answers
+from .batches import tensors
 from .errors import SpecError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from .batches import Batch
     from .datasets import Data
 
-    # One micro-batch of a rank: inputs (B, ...), targets (B, ...), and its share of the step's loss.
-    Batch = tuple[Tensor, Tensor, float]
     Loss = Callable[[Tensor, Tensor], Tensor]
 
 IGNORED = -100
@@ -31,12 +31,12 @@ LEAST = 1e-12  # weight of targets that all are left out, whose sum of losses is
 
 class Objective:
     """
-    What training minimises where that follows from more than output and target: `x` are the inputs of both.
+    What training minimises where that follows from more than output and target: `batch` is the one at hand.
 
     It is called as a loss is: (output (B, ...), target (B, ...)) -> mean (scalar).
     """
 
-    x: Tensor
+    batch: Batch
     counted: Sequence[Callable[[Tensor, Tensor], Tensor | None]] = ()
     """What metrics find in a micro-batch's outputs and targets beside the loss: `Metric.share` of each."""
 
@@ -51,14 +51,22 @@ class Objective:
 
     def over(self, batches: Iterable[Batch]) -> Iterable[Batch]:
         """A step's micro-batches, each seen here before the model sees it."""
-        for x, y, share in batches:
-            self.x = x
-            yield x, y, share
+        for batch in batches:
+            self.batch = batch
+            yield batch
 
-    def counts(self, output: Tensor, target: Tensor) -> Tensor | None:
+    def settle(self) -> Tensor | None:
+        """What a step's loss and gradient are to be multiplied by; None where each micro-batch knew its part of it."""
+        return None
+
+    def counts(self, output: Any, target: Any) -> Tensor | None:
         """What `counted` finds in a micro-batch, (M,) or one number; NaN, or None, where that has no meaning."""
         import torch
 
+        pair = self.criterion.compared(output, target)
+        if pair is None:
+            return None
+        output, target = pair
         output = output.detach() if isinstance(output, torch.Tensor) else output  # whatever a user's loss takes
         counts = [count(output, target) for count in self.counted]
         if len(counts) < 2:
@@ -95,6 +103,7 @@ class Criterion(Objective):
         """Whether the loss is a sum, not a mean."""
         self._mean_weight: Tensor | None = None  # of a sample of the step at hand
         self._mean_answers: Tensor | None = None
+        self._parts: list[Tensor] = []  # samples and weight of the step's micro-batches, where the loss tells weights
 
     @property
     def criterion(self) -> Criterion:
@@ -114,31 +123,68 @@ class Criterion(Objective):
     def __call__(self, output: Tensor, target: Tensor) -> Tensor:
         """What a micro-batch adds to its step's loss, as a mean over its samples; of a batch by itself, its loss."""
         if self.even:
-            return self.loss(output, target)
-        value = self.sum(output, target)
+            value: Any = self.loss(output, target)
+            return self._part(*value) if isinstance(value, tuple) else value
+        total = self.sum(output, target)
         if self._mean_weight is not None:
-            return value / (self._mean_weight.to(value.dtype) * len(target))
-        return value if self.summed else value / self.weight(target).to(value.dtype).clamp(min=LEAST)
+            return total / (self._mean_weight.to(total.dtype) * len(target))
+        return total if self.summed else total / self.weight(target).to(total.dtype).clamp(min=LEAST)
+
+    def _part(self, total: Tensor, weight: Any) -> Tensor:
+        """A micro-batch's sum for each of its samples, until the weight of the whole step is known (`settle`)."""
+        import torch
+
+        batch = self.batch
+        weight = torch.as_tensor(weight, dtype=torch.float64, device=total.device).detach()
+        self._parts.append(torch.stack([weight.new_tensor(batch.samples), weight.reshape(())]) * (batch.share > 0))
+        return total / batch.samples
+
+    def settle(self) -> Tensor | None:
+        """The step's samples to its weight, over all ranks, where the loss told weights; it keeps none of them."""
+        if not self._parts:
+            return None
+        samples, weight = self._total(sum(self._parts[1:], self._parts[0]))
+        self._parts.clear()
+        return samples / weight.clamp(min=LEAST)
 
     def over(self, batches: Iterable[Batch]) -> Iterable[Batch]:
         """The same micro-batches, once it is known what a sample of their step weighs in the mean."""
-        return batches if self.even else self._weighed(list(batches))
+        self._parts.clear()  # of a step that was broken off
+        return super().over(batches if self.even else self._weighed(list(batches)))
 
     def _weighed(self, batches: list[Batch]) -> Iterator[Batch]:
         import torch
 
-        own = torch.zeros(3, dtype=torch.float64, device=batches[0][1].device)
-        for _, y, share in batches:
-            if share:
-                own += torch.stack([self.weight(y), self.answers(y), own.new_tensor(len(y))])
+        own = torch.zeros(3, dtype=torch.float64, device=tensors(batches[0].y)[0].device)
+        for batch in batches:
+            if batch.share:
+                own += torch.stack([*self.tally(batch.y), own.new_tensor(batch.samples)])
         weight, answers, samples = self._total(own)
         self._mean_weight = (weight.clamp(min=LEAST) if not self.summed else 1.0) / samples.clamp(min=1)
         self._mean_answers = answers.clamp(min=1) / samples.clamp(min=1)
         yield from batches
 
+    def tally(self, target: Any) -> tuple[Tensor, Tensor]:
+        """What a micro-batch weighs, and how many answers of it can be right: (scalar, scalar), in float64."""
+        return self.weight(target), self.answers(target)
+
+    def parts(self, output: Any, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The loss of a batch by itself, as its sum and its weight."""
+        if self._terms is not None:
+            return self._terms.sum(output, batch.y), self.weight(batch.y)
+        value: Any = self.loss(output, batch.y)
+        return value if isinstance(value, tuple) else (value * batch.samples, self.weight(batch.y))
+
+    def compared(self, output: Any, target: Any) -> tuple[Any, Any] | None:
+        """What metrics compare, outputs and targets (B, ...); None where there is nothing that they could."""
+        return output, target
+
     def sum(self, output: Tensor, target: Tensor) -> Tensor:
         """The loss's sum over a batch's targets."""
-        return self.loss(output, target) * len(target) if self._terms is None else self._terms.sum(output, target)
+        if self._terms is not None:
+            return self._terms.sum(output, target)
+        value: Any = self.loss(output, target)
+        return value[0] if isinstance(value, tuple) else value * len(target)
 
     def weight(self, target: Tensor) -> Tensor:
         """What such a sum is divided by to be the mean, in float64."""

@@ -8,6 +8,7 @@ from torch import nn
 from torch.nn import functional
 
 import lepton_lab as lab
+from lepton_lab.batches import Batch
 from lepton_lab.compressors.distill import Taught
 from lepton_lab.datasets import from_user
 from lepton_lab.errors import SpecError
@@ -137,7 +138,7 @@ def test_in_square_texts_the_last_axis_is_that_of_classes():
 
 def taught(loss, teacher, x, **options):
     objective = Taught(Criterion(loss), teacher, None, 2.0, 1.0, **options)
-    objective.x = x
+    objective.batch = Batch(x, None, 1.0, len(x))
     return objective
 
 

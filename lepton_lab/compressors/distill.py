@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field
 
 from ..answers import class_axis
+from ..batches import call
 from ..errors import SpecError, unknown
 from ..losses import Criterion, Objective
 from ..spec import Spec
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-    from ..losses import Batch
+    from ..batches import Batch
 
 
 class Distill(Compressor):
@@ -150,7 +151,7 @@ class Taught(Objective):
         import torch
 
         with torch.no_grad():
-            lesson = self.teacher(self.x)
+            lesson = call(self.teacher, self.batch.x)
         if lesson.shape != output.shape:
             raise SpecError(
                 f"compress='distill': the teacher answers {tuple(lesson.shape[1:])} numbers a sample, the student "

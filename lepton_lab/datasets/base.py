@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
+    from .collating import Collate
+
 
 class Samples(Protocol):
     """A map-style data set: pairs (x, y) by index."""
@@ -31,7 +33,8 @@ class Data:
     """
     Training, validation and test samples, and what a model must know of them.
 
-    A split is a pair `(x, y)` of CPU tensors with as many rows in each, or a map-style `Dataset` of such pairs.
+    A split is a pair `(x, y)` of CPU tensors with as many rows in each, or a map-style `Dataset` of such pairs, or of
+    whatever `collate` makes a batch of.
     """
 
     train: Split
@@ -54,6 +57,10 @@ class Data:
     """
     tokens: str = ""
     """What a token is where x are text: "bytes" (of UTF-8) or "characters" (the names in `classes`)."""
+    collate: Collate | None = None
+    """Makes a batch of a list of samples, where they are no pairs of one shape."""
+    example: Any = None
+    """A batch of two samples where batches are no pairs (x, y) of tensors: a nest, of which shape () tells nothing."""
 
     @property
     def sample(self) -> Sample:

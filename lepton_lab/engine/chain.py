@@ -236,4 +236,4 @@ def parameters(module: nn.Module) -> int:
 def _batches(data: Data, spec: Spec, count: int) -> Iterator[tuple[Tensor, Tensor]]:
     """The first training batches of an epoch, whole and on the CPU."""
     for batches, _ in islice(by_itself(data.train, data, spec).epoch(0), count):
-        yield from ((x, y) for x, y, _ in batches)
+        yield from ((batch.x, batch.y) for batch in batches)

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..batches import call
 from ..metrics import Metric, with_following
 from ..strategies.base import Single, evaluating
 from .feed import Feed
@@ -33,13 +34,13 @@ def evaluate(strategy: Single, feed: Feed, metrics: Mapping[str, Metric], split:
     sums: dict[str, Tensor] = {}
     samples = 0
     with strategy.aligned() as model, torch.no_grad(), strategy.autocast(), evaluating(model):
-        for x, y, share in feed.whole():
-            output = model(x)
+        for batch in feed.whole():
+            output = call(model, batch.x)
             for name, metric in counted.items():
-                if (added := metric.update(output, y)) is not None:
+                if (added := metric.add(output, batch)) is not None:
                     # A rank without samples has borrowed one, which does not count.
-                    sums[name] = sums.get(name, 0) + (added if share else torch.zeros_like(added))
-            samples += len(y) if share else 0
+                    sums[name] = sums.get(name, 0) + (added if batch.share else torch.zeros_like(added))
+            samples += batch.samples if batch.share else 0
     count = torch.tensor([samples], dtype=torch.float64, device=strategy.device)
     parts = [*sums.values(), count]
     *totals, count = strategy.total(torch.cat(parts)).cpu().split([len(part) for part in parts])

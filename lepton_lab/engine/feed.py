@@ -5,22 +5,35 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..answers import labels
+from ..batches import Batch, moved, over, rows
 from ..datasets import Data, length, scaling
 from ..host import cores
 from ..spec import Spec, micro_samples, step_samples
 from ..strategies.base import Single
+from ..tasks import Paired
 from .loading import load
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from ..losses import Batch
+    from ..tasks import Task
 
 EVAL_ELEMENTS = 2**18  # inputs of an evaluation batch hold about this many numbers; for tokens, their scores do
+
+
+class Part(NamedTuple):
+    """What a rank computes of a micro-batch."""
+
+    indices: Tensor
+    """Of the samples that are fetched, (B,)."""
+    share: float
+    """Of the step's loss."""
+    mine: Tensor | None = None
+    """Places of this rank's own among them; None where all are."""
 
 
 class Feed:
@@ -37,6 +50,8 @@ class Feed:
     data
         Says how uint8 inputs are scaled: (x / 255 - mean) / std by channel; or that they are tokens, which go to the
         model as int64.
+    task
+        Says what of a batch the model is called with; pairs (x, y) where there is none.
 
     Attributes
     ----------
@@ -44,9 +59,11 @@ class Feed:
         Index of a sample seen by now that holds NaN or infinity.
     """
 
-    def __init__(self, part: Any, data: Data, spec: Spec, strategy: Single) -> None:
+    def __init__(self, part: Any, data: Data, spec: Spec, strategy: Single, task: Task | None = None) -> None:
         import torch
 
+        self.task = task or Paired(data)
+        self._collate, self._pairs = data.collate, data.example is None
         self.spec, self.strategy = spec, strategy
         self.device = strategy.device
         self.tensors: tuple[Tensor, Tensor] | None = None
@@ -78,7 +95,7 @@ class Feed:
 
     def epoch(self, epoch: int, skip: int = 0) -> Iterator[tuple[Iterator[Batch], int]]:
         """
-        Steps of an epoch in its seeded order, from step `skip` on: each an iterator over (x, y, share) and its length.
+        Steps of an epoch in its seeded order, from step `skip` on: each an iterator over micro-batches and its length.
 
         The order depends on seed and epoch alone, so that any world, and a resumed run, sees the same batches.
         """
@@ -87,19 +104,19 @@ class Feed:
         seed = self.spec.seed * 1_000_003 + epoch
         order = torch.randperm(self.n, generator=torch.Generator().manual_seed(seed))
         steps = [self._plan(step) for step in order.split(self.batch)[skip:]]
-        fetched = self._fetch((part for step in steps for part, _ in step), seed)
-        for step in steps:
-            yield ((*next(fetched), share) for _, share in step), len(step)
+        fetched = self._fetch((part.indices for step in steps for part in step), seed)
+        for number, step in enumerate(steps, skip):
+            yield (self._batch(next(fetched), part, (seed, number, i)) for i, part in enumerate(step)), len(step)
 
     def whole(self) -> Iterator[Batch]:
         """This rank's part of all samples once, in their own order; share 0 marks a borrowed sample."""
         import torch
 
-        parts = torch.arange(self.n).split(self.eval_batch)
-        for part, (x, y) in zip(parts, self._fetch((self._mine(part) for part in parts), 0), strict=True):
-            yield x, y, float(len(self.strategy.shard(part)) > 0)
+        parts = [self._part(part) for part in torch.arange(self.n).split(self.eval_batch)]
+        for part, batch in zip(parts, self._fetch((part.indices for part in parts), 0), strict=True):
+            yield self._batch(batch, part)
 
-    def _plan(self, step: Tensor) -> list[tuple[Tensor, float]]:
+    def _plan(self, step: Tensor) -> list[Part]:
         """
         The rank's part of each micro-batch of a step, and its share of the step's loss.
 
@@ -107,14 +124,30 @@ class Feed:
         """
         size = micro_samples(self.spec, len(step))
         micros = (step,) if size >= len(step) else step.split(size)
-        return [(self._mine(part), self.strategy.parts * len(self.strategy.shard(part)) / len(step)) for part in micros]
+        return [self._part(part, len(step), self.task.prepares) for part in micros]
 
-    def _mine(self, part: Tensor) -> Tensor:
-        """This rank's indices of a micro-batch; where it would have none it borrows one, so that all ranks compute."""
-        mine = self.strategy.shard(part)
-        return mine if len(mine) else part[:1]
+    def _part(self, indices: Tensor, step: int = 0, whole: bool = False) -> Part:
+        """This rank's part of a micro-batch; where it would have none it borrows one, so that all ranks compute."""
+        import torch
 
-    def _fetch(self, indices: Iterator[Tensor], seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+        places = torch.arange(len(indices)) if whole else indices
+        mine = self.strategy.shard(places)
+        share = self.strategy.parts * len(mine) / step if step else float(len(mine) > 0)
+        mine = mine if len(mine) else places[:1]
+        return Part(indices, share, mine) if whole else Part(mine, share)
+
+    def _batch(self, batch: Any, part: Part, drawn: tuple[int, int, int] | None = None) -> Batch:
+        """A micro-batch as model and loss take it."""
+        import torch
+
+        samples = len(part.indices)
+        if part.mine is not None and drawn is not None:
+            generator = torch.Generator(self.device).manual_seed(hash(drawn) % 2**63)
+            batch = rows(self.task.prepare(batch, generator), part.mine, samples)
+            samples = len(part.mine)
+        return Batch(*self.task.split(batch), part.share, samples)
+
+    def _fetch(self, indices: Iterator[Tensor], seed: int) -> Iterator[Any]:
         if self.tensors is not None:
             x, y = self.tensors
             for part in indices:
@@ -124,11 +157,17 @@ class Feed:
         workers = min(4, cores() // self.strategy.world - 1) if cores() > self.strategy.world else 0
         batches = [part.tolist() for part in indices]
         pinned = self.device.type == "cuda"
-        for x, y, unsound in load(self.dataset, batches, seed, workers, self.spec.timeout, pinned):
+        for batch, unsound in load(self.dataset, batches, seed, workers, self.spec.timeout, pinned, self._collate):
             if unsound >= 0:
                 self.unsound = unsound
-            x, y = x.to(self.device, non_blocking=True), labels(y).to(self.device, non_blocking=True)
-            yield self._ready(x, y)
+            batch = moved(batch, self.device)
+            yield self._ready(batch[0], labels(batch[1])) if self._pairs else over(self._cast, batch)
+
+    def _cast(self, leaf: Any) -> Any:
+        """A leaf of a nest: floats in the type of the model's weights."""
+        import torch
+
+        return leaf.to(self._dtype) if isinstance(leaf, torch.Tensor) and leaf.is_floating_point() else leaf
 
     def _ready(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """Inputs and targets as model and loss take them."""

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from ..batches import over, tensors
+from ..datasets import collated
 from ..errors import LabError, SpecError
 from ..host import die_with_parent
 
@@ -22,8 +24,11 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.utils.data import Dataset
 
-    # x (B, ...), y (B, ...), and the index of a sample with NaN or infinity in it, or -1.
-    Loaded = tuple[Tensor, Tensor, int]
+    from ..datasets import Collate
+
+    # A batch, which is a pair (x, y) where no collate makes another; and the index of a sample with NaN or infinity in
+    # it, or -1.
+    Loaded = tuple[Any, int]
 
 ENDED = re.compile(r"DataLoader worker \(pid.*\) (is killed by signal|exited unexpectedly)")
 STACK = re.compile(r'File "(.+)", line (\d+) in')  # as faulthandler writes it, the innermost first
@@ -62,7 +67,13 @@ class LoadError(LabError):
 
 
 def load(
-    dataset: Dataset[Any], batches: list[list[int]], seed: int, workers: int, timeout: float, pinned: bool = False
+    dataset: Dataset[Any],
+    batches: list[list[int]],
+    seed: int,
+    workers: int,
+    timeout: float,
+    pinned: bool = False,
+    collate: Collate | None = None,
 ) -> Iterator[Loaded]:
     """
     Batches of a Dataset, in order.
@@ -70,7 +81,7 @@ def load(
     Parameters
     ----------
     dataset
-        Gives samples (x, y) by index.
+        Gives samples by index: (x, y) where there is no `collate`.
     batches
         Indices of each batch.
     seed
@@ -81,6 +92,8 @@ def load(
         Seconds that such a process may take for a batch.
     pinned
         Whether tensors are to be copied to a GPU.
+    collate
+        Makes a batch of a list of samples; None stacks the x and y of pairs.
 
     Raises
     ------
@@ -90,7 +103,7 @@ def load(
     import torch
 
     with os.fdopen(os.memfd_create("lepton-lab-loading"), "wb") as notes:
-        samples: Any = Samples(dataset, seed)  # all that a DataLoader asks of a Dataset
+        samples: Any = Samples(dataset, seed, collate)  # all that a DataLoader asks of a Dataset
         loader: torch.utils.data.DataLoader[Any] = torch.utils.data.DataLoader(
             samples,
             batch_sampler=batches,
@@ -125,8 +138,8 @@ class Samples:
     draws for dropout is left alone.
     """
 
-    def __init__(self, dataset: Any, seed: int) -> None:
-        self.dataset, self.seed = dataset, seed
+    def __init__(self, dataset: Any, seed: int, collate: Collate | None = None) -> None:
+        self.dataset, self.seed, self.collate = dataset, seed, collate
 
     def __getitem__(self, index: int) -> Any:
         import numpy as np
@@ -151,17 +164,20 @@ class Samples:
         if get_worker_info() is None:
             return self._batch(indices)
         try:
-            x, y, unsound = self._batch(indices)
+            batch, unsound = self._batch(indices)
             # Here, where a full /dev/shm is an exception, and not in the queue's thread, which would drop the batch.
-            return x.share_memory_(), y.share_memory_(), unsound
+            return shared(batch), unsound
         except BaseException as error:  # a user's code may call exit(), too
             return Fault.of(error)
 
     def _batch(self, indices: list[int]) -> Loaded:
         numbers = [_number(self.dataset, index) for index in indices]
+        if self.collate is not None:
+            batch = collated(self.collate, [self[index] for index in indices])
+            return batch, _unsound(batch, numbers)
         samples = [_pair(self[index], number) for index, number in zip(indices, numbers, strict=True)]
         x, y = (_stacked([sample[i] for sample in samples], name, numbers) for i, name in enumerate("xy"))
-        return x, y, _unsound(x, y, numbers)
+        return (x, y), _unsound((x, y), numbers)
 
 
 def _number(dataset: Any, index: int) -> int:
@@ -189,7 +205,7 @@ def _stacked(values: list[Any], name: str, numbers: list[int]) -> Tensor:
         if shape != shapes[0]:
             raise SpecError(
                 f"data: sample {numbers[0]} has {name} of shape {shapes[0]} and sample {number} of {shape}; "
-                "pad or crop them, since a batch holds samples of one shape"
+                "pad or crop them, or give collate=lab.Pad(), since a batch holds samples of one shape"
             )
     try:
         batch = default_collate([value.detach() if isinstance(value, torch.Tensor) else value for value in values])
@@ -201,13 +217,20 @@ def _stacked(values: list[Any], name: str, numbers: list[int]) -> Tensor:
     return batch.as_subclass(torch.Tensor)
 
 
-def _unsound(x: Tensor, y: Tensor, numbers: list[int]) -> int:
-    """Index of the first sample with NaN or infinity in it, or -1."""
-    for values in (x, y):
+def shared(batch: Any) -> Any:
+    """The same batch, its tensors in memory that processes share."""
+    import torch
+
+    return over(lambda leaf: leaf.share_memory_() if isinstance(leaf, torch.Tensor) else leaf, batch)
+
+
+def _unsound(batch: Any, numbers: list[int]) -> int:
+    """Index of the first sample with NaN or infinity in it, or -1; where rows are no samples, of the first."""
+    for values in tensors(batch):
         if values.is_floating_point() and not values.sum().isfinite():  # which has a bool for each number only then
             rows = values.isfinite().flatten(1).all(1) if values.dim() > 1 else values.isfinite()
             if not rows.all():
-                return numbers[int(rows.int().argmin())]
+                return numbers[int(rows.int().argmin()) if rows.shape == (len(numbers),) else 0]
     return -1
 
 

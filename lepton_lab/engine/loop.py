@@ -19,6 +19,7 @@ from ..store.control import Control
 from ..store.folder import RunFolder
 from ..store.log import Journal, Log
 from ..strategies.base import Single
+from ..tasks import Task
 from .evaluation import evaluate
 from .feed import Feed
 from .tracing import Tracer
@@ -78,12 +79,14 @@ class Fit:
     loss: Criterion
     log: Log
     part: Part
+    task: Task | None = None
+    """Says what a batch means; of pairs (x, y), None does."""
 
     def __post_init__(self) -> None:
         folder, strategy, data, log, part = self.folder, self.strategy, self.data, self.log, self.part
         self.spec = spec = folder.spec
         self.train, self.val, self.test = (
-            Feed(split, data, spec, strategy) for split in (data.train, data.val, data.test)
+            Feed(split, data, spec, strategy, self.task) for split in (data.train, data.val, data.test)
         )
         self.control = part.control or Control(folder.path, strategy.rank, strategy.world, strategy.lead)
         self.metrics = metrics.of(data, self.loss)

@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from .. import datasets, models, operations
+from .. import datasets, models, operations, tasks
+from ..batches import described
 from ..datasets import Data
 from ..engine import trials
 from ..engine.chain import Chain
 from ..engine.loop import Fit, Part, rewind
 from ..host import cores, die_with_parent, entitle, keep_memory
-from ..losses import Criterion, usual_loss
+from ..losses import Criterion
 from ..optimizers import RANGE_TEST
 from ..store import shipping
 from ..store.checkpoints import NonFinite
@@ -31,6 +32,7 @@ from ..store.trust import OTHERS
 from ..strategies.base import Single
 from ..switches import switched
 from ..tables import pick, table
+from ..tasks import Task
 from . import failures
 
 if TYPE_CHECKING:
@@ -106,6 +108,7 @@ class Job:
     strategy: Single
     """Started, and not set up."""
     data: Data
+    task: Task
     loss: Criterion
     model: Any
     """The user's own as it was shipped, or None."""
@@ -116,7 +119,7 @@ class Job:
         """Train the spec's model; returns "done" or "stopped"."""
         self._set_up()
         self._tell()
-        fit = Fit(self.folder, self.strategy, self.data, self.loss, self.log, Part(self.folder.spec.epochs))
+        fit = Fit(self.folder, self.strategy, self.data, self.loss, self.log, Part(self.folder.spec.epochs), self.task)
         if self.folder.facts.get("attempt", 1) > 1:
             rewind(self.folder, self.log, fit.now.step)
         try:
@@ -140,7 +143,9 @@ class Job:
         optimizer = pick(table("optimizer"), spec.optimizer, "optimizer")
         model = models.make(spec, self.data.sample, self.model)
         models.trainable(model, spec.model)
-        trials.normalises(model, self.data, spec, strategy.parts)
+        if self.data.example is None:
+            trials.normalises(model, self.data, spec, strategy.parts)
+        self.task.setup(model)
         strategy.setup(model, lambda parameters: optimizer(parameters, spec))
         seed_all(spec.seed, strategy.stream)
 
@@ -166,6 +171,8 @@ class Job:
         if self.strategy.rank == 0:
             fields = ("shape", "classes", "vocabulary", "tokens", "mean", "std")
             facts = {name: getattr(self.data, name) for name in fields}
+            if self.data.example is not None:
+                facts["batch"] = described(self.data.example)
             self.folder.note(**facts, threads=self.facts["threads"], device_name=self.facts["device"])
 
 
@@ -188,13 +195,14 @@ def prepare(folder: RunFolder, rank: int, gpu: str | None, sharing: int, log: Lo
     device = torch.device("cpu" if gpu is None else "cuda:0")
     strategy.start(rank, spec.world, folder.path / "rendezvous", device)
     begin_all(spec.seed)
-    shipped = shipping.unpack(folder, ("model", "data", "loss"))
+    shipped = shipping.unpack(folder, ("model", "data", "loss", "task"))
     data = shipped.get("data") or datasets.load(spec)
-    loss = shipped.get("loss") or usual_loss(data)
+    loss = shipped.get("loss")
     if isinstance(loss, torch.nn.Module):
         loss = loss.to(device)
+    task = tasks.make(data, loss, shipped.get("task"))
     facts = {"threads": threads, "device": "cpu" if gpu is None else f"cuda ({torch.cuda.get_device_name(device)})"}
-    return Job(folder, log, strategy, data, Criterion(loss, data, strategy.step_total), shipped.get("model"), facts)
+    return Job(folder, log, strategy, data, task, task.criterion(strategy.step_total), shipped.get("model"), facts)
 
 
 def _break_off(folder: RunFolder, signum: int, frame: Any) -> None:

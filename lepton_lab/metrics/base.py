@@ -9,6 +9,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from ..batches import Batch
     from ..datasets import Data
     from ..losses import Criterion
 
@@ -65,6 +66,11 @@ class Metric:
         None where outputs like these have no such figure. Called in evaluations; must not wait for the device.
         """
         return None
+
+    def add(self, output: Any, batch: Batch) -> Tensor | None:
+        """As `update`, of what the model gave for a batch, whatever its form."""
+        pair = self.criterion.compared(output, batch.y)
+        return None if pair is None else self.update(*pair)
 
     def finish(self, sums: Tensor) -> Any:
         """The figure, of the sums (S,) over all batches and ranks."""

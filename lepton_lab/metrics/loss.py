@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from ..batches import Batch
 from .base import Metric
 
 if TYPE_CHECKING:
@@ -21,12 +22,17 @@ class Loss(Metric):
     digits = 7
     training = True
 
-    def update(self, output: Tensor, target: Tensor) -> Tensor:
+    def add(self, output: Any, batch: Batch) -> Tensor:
         """Sum and weight of a batch."""
         import torch
 
-        parts = self.criterion.sum(output, target), self.criterion.weight(target)
-        return torch.stack([part.double().reshape(()) for part in parts])
+        total, weight = self.criterion.parts(output, batch)
+        weight = torch.as_tensor(weight, device=total.device)
+        return torch.stack([part.detach().double().reshape(()) for part in (total, weight)])
+
+    def update(self, output: Tensor, target: Tensor) -> Tensor:
+        """Sum and weight of outputs and targets."""
+        return self.add(output, Batch(None, target, 1.0, len(target)))
 
     def finish(self, sums: Tensor) -> float:
         """The mean; NaN where nothing weighs."""

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .. import datasets, models
+from .. import datasets, models, tasks
+from ..batches import described
 from ..chains import mismatch
 from ..compressors import rehearse
 from ..engine import trials
@@ -30,6 +31,7 @@ from ..store.folder import RunFolder
 from ..strategies import STRATEGIES
 from ..strategies.base import Single
 from ..tables import table
+from ..tasks import Task
 from ..values import called
 
 if TYPE_CHECKING:
@@ -55,6 +57,9 @@ class Own:
     data: Any = None
     loss: Callable[[Tensor, Tensor], Tensor] | None = None
     strategy: type[Single] | None = None
+    task: type[Task] | None = None
+    collate: Callable[[list[Any]], Any] | None = None
+    """It travels with the data."""
 
     def __post_init__(self) -> None:
         self._read: Data | None = None
@@ -65,6 +70,11 @@ class Own:
             raise SpecError(
                 f"strategy={kind!r} is no subclass of lab.Single or lab.Group; names go into Spec(strategy=...)"
             )
+        if self.task is not None and not (isinstance(self.task, type) and issubclass(self.task, Task)):
+            raise SpecError(f"task={self.task!r} is no subclass of lab.Task")
+        if self.collate is not None and (self.data is None or not callable(self.collate)):
+            why = "needs data=... whose samples it puts together" if callable(self.collate) else "can't be called"
+            raise SpecError(f"collate={called(self.collate)} {why}")
         if isinstance(self.data, tuple) and not self.data:
             raise SpecError("data=() is empty: give (train, test), (train, val, test) or train")
         if self.loss is not None:
@@ -82,12 +92,14 @@ class Own:
     @property
     def parts(self) -> dict[str, Any]:
         """What there is, by name."""
-        return {name: part for name, part in vars(self).items() if name != "_read" and part is not None}
+        return {name: part for name, part in vars(self).items() if name in shipping.PARTS and part is not None}
 
     def splits(self, spec: Spec) -> Data | None:
         """The user's data as splits, made when first asked for; None where they are those that the spec names."""
         if self._read is None and self.data is not None:
-            self._read = datasets.from_user(self.data, spec.seed, ignored(self.loss))
+            token = getattr(getattr(self.model, "config", None), "pad_token_id", None)
+            pads = {} if token is None else {datasets.TEXTS: token}
+            self._read = datasets.from_user(self.data, spec.seed, ignored(self.loss), self.collate, pads)
         return self._read
 
 
@@ -197,6 +209,11 @@ def _suits(spec: Spec, data: Data | None) -> None:
     """Refuse a model of the table that can make nothing of the samples; no data set is read, and no torch needed."""
     if spec.parent or "model" in spec.own or (data is None and "dataset" in spec.own):
         return
+    if data is not None and data.example is not None:
+        raise SpecError(
+            f"model={spec.model!r}: takes one tensor, but batches are {described(data.example)}; give model=..., a "
+            "module that takes these by name, or collate=f(samples) that gives a pair (x, y) of tensors"
+        )
     sample = table("dataset")[spec.dataset].sample if data is None else data.sample
     if why := table("model")[spec.model].refuse(*sample):
         raise SpecError(why)
@@ -232,6 +249,11 @@ def _is_loss(loss: Any) -> None:
 def _fits(spec: Spec, own: Own) -> None:
     """Refuse a model that the strategy can't split, as a copy without memory tells."""
     strategy = STRATEGIES.get(spec.strategy, Single)
+    if not strategy.nests and spec.world > 1 and (data := own.splits(spec)) is not None and data.example is not None:
+        raise SpecError(
+            f"strategy={spec.strategy!r} passes one tensor from layer to layer, but batches are "
+            f"{described(data.example)}; take strategy='ddp' or 'fsdp'"
+        )
     if spec.world == 1 or strategy.fits is Single.fits:
         return
     if own.model is None and ("model" in spec.own or not spec.options.get("sequence_parallel")):
@@ -243,6 +265,8 @@ def _fits(spec: Spec, own: Own) -> None:
 
 def _agrees(spec: Spec, own: Own, data: Data) -> None:
     """Refuse what the user's own data, model and loss can't do together."""
+    if data.example is not None or own.task is not None:
+        return _takes(own, data)
     usual = own.loss is None
     if usual:
         datasets.usual(data)
@@ -256,6 +280,15 @@ def _agrees(spec: Spec, own: Own, data: Data) -> None:
         trials.normalises(module, data, spec, parts)
         if doubtful:
             trials.answers(module, data)
+
+
+def _takes(own: Own, data: Data) -> None:
+    """Refuse a model that can't be called with what the task gives it."""
+    from torch import nn
+
+    task = tasks.make(data, own.loss, own.task)
+    if isinstance(own.model, nn.Module):
+        task.setup(own.model)
 
 
 def _bare(spec: Spec, own: Own, data: Data) -> nn.Module | None:

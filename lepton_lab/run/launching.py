@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from ..strategies.base import Single
+    from ..tasks import Task
 
 EPOCHS = 2  # of fine-tuning after each link of a chain
 
@@ -34,6 +35,8 @@ def launch(
     data: Any = None,
     loss: Callable[[Tensor, Tensor], Tensor] | None = None,
     strategy: type[Single] | None = None,
+    task: type[Task] | None = None,
+    collate: Callable[[list[Any]], Any] | None = None,
 ) -> Run:
     """
     Start a run and return at once.
@@ -50,7 +53,9 @@ def launch(
         what else they keep, such as objects of a class of your own, begins anew.
     data
         Instead of a name: (train, test), (train, val, test) or train; each a map-style Dataset or a pair (x, y) of
-        tensors or arrays. Without `val` a tenth of train is held out by the spec's seed.
+        tensors or arrays. Without `val` a tenth of train is held out by the spec's seed. Samples of a Dataset may be
+        pairs, dicts, or any nest of dicts, tuples and lists with tensors, arrays and numbers at its leaves; a model is
+        called with the names of a dict, as Hugging Face's are, and may give its own loss.
     loss
         loss(output (B, ...), target (B, ...)) -> mean (scalar); cross entropy for whole-number targets else (of texts,
         over all tokens: scores (B, T, K) of targets (B, T)), or mean squared error. Ranks and micro-batches each take
@@ -60,13 +65,18 @@ def launch(
         otherwise results depend on `world`, `accumulate` and the last, short batch.
     strategy
         Instead of a name: a subclass of one of STRATEGIES' classes, such as `lab.Group`. May be defined in a cell.
+    task
+        A subclass of `lab.Task`, which says what a batch means. May be defined in a cell.
+    collate
+        Makes a batch of a list of samples, such as a DataCollator of Hugging Face; `lab.Pad()` if not given, which pads
+        what is of unequal length.
 
     Raises
     ------
     SpecError, LabError
         Before anything starts: what can't be shipped, done on this machine, or written.
     """
-    return start(make(checks(spec, Own(model, data, loss, strategy))))[0]
+    return start(make(checks(spec, Own(model, data, loss, strategy, task, collate))))[0]
 
 
 def make(allowed: Allowed) -> tuple[RunFolder, str]:

@@ -19,7 +19,7 @@ from ..values import called
 from .folder import RunFolder
 from .trust import require_own
 
-PARTS = ("model", "data", "loss", "strategy")
+PARTS = ("model", "data", "loss", "strategy", "task")
 
 
 def pack(folder: Path, parts: dict[str, Any]) -> None:

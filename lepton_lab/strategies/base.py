@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple, TypeAlia
 
 from pydantic import Field
 
+from ..batches import call
 from ..spec import Spec
 from .work import Cost, Workload
 
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from torch.optim import Optimizer
 
-    from ..losses import Batch, Objective
+    from ..batches import Batch
+    from ..losses import Objective
 
 MakeOptimizer: TypeAlias = "Callable[[list[nn.Parameter]], Optimizer]"
 HOLDINGS = ("batch", "parameters", "gradients", "optimizer")  # what ranks hold
@@ -56,6 +58,8 @@ class Single:
     """Whether its ranks can compute on GPUs."""
     trains_any_module = True
     """Whether it splits no layer and no chain of layers, so that it trains whatever module a compressor makes."""
+    nests = True
+    """Whether a model may be called with more than one tensor."""
     split: ClassVar[Collection[str]] = ()
     """Which of HOLDINGS ranks hold a slice of, one of as many as there are ranks; the others each holds whole."""
 
@@ -144,14 +148,14 @@ class Single:
         total: Any = None
         sums: Tensor | None = None
         samples = 0
-        for i, (x, y, share) in enumerate(batches, 1):
+        for i, (x, y, share, size) in enumerate(batches, 1):
             with self._before_last() if i < count and self.world > 1 else contextlib.nullcontext():
                 with self.autocast():
-                    output = self.model(x)
+                    output = call(self.model, x)
                     value = loss(output, y)
                 self.scaler.scale(value if share == 1.0 else value * share).backward()
             # A rank without a sample in the last, short batch has borrowed one, whose share is nothing.
-            n = len(y) if share else 0
+            n = size if share else 0
             value, counts = value.detach(), loss.counts(output, y)
             if not share and counts is not None:
                 counts = counts * 0
@@ -161,9 +165,13 @@ class Single:
                     value = total + value
                     counts = None if sums is None or counts is None else sums + counts
             total, sums, samples = value, counts, samples + n
+        total = total if count == 1 else total / max(samples, 1)
+        if (factor := loss.settle()) is not None:
+            self._rescale(factor)
+            total = total * factor
         self._update(clip)
         self._first = False
-        return Step(total if count == 1 else total / max(samples, 1), sums, samples)
+        return Step(total, sums, samples)
 
     def total(self, values: Tensor) -> Tensor:
         """Sum over the parts of the batch of values that each rank holds for its own; all ranks wait for each other."""
@@ -231,6 +239,12 @@ class Single:
     def _before_last(self) -> contextlib.AbstractContextManager[Any]:
         """Around each micro-batch of several ranks but a step's last: gradients stay on the rank."""
         return contextlib.nullcontext()
+
+    def _rescale(self, factor: Tensor) -> None:
+        """Multiply the gradients of a step by what was not known before all of it was computed."""
+        for gradient in (p.grad for p in self.parameters if p.grad is not None):
+            part: Tensor = gradient.to_local() if hasattr(gradient, "to_local") else gradient
+            part.mul_(factor.to(part.dtype))
 
     def _update(self, clip: float) -> None:
         if self._first:

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from torch.distributed import ProcessGroup
 
-    from ..losses import Batch, Objective
+    from ..batches import Batch
+    from ..losses import Objective
 AHEAD = 3  # steps that a host may run ahead of its GPU
 
 

@@ -19,7 +19,8 @@ from .work import Cost, Workload, shown
 if TYPE_CHECKING:
     from torch import UntypedStorage, nn
 
-    from ..losses import Batch, Objective
+    from ..batches import Batch
+    from ..losses import Objective
 LINE = 64  # bytes of a cache line: no two tensors share one
 POLL = 0.0005  # seconds between looks at the slowest rank
 

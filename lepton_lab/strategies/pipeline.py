@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from torch.optim import Optimizer
 
-    from ..losses import Batch, Objective
+    from ..batches import Batch
+    from ..losses import Objective
     from .stages import Layer
 SPAN = 4  # micro-batches for each rank by default: enough to keep most of the line busy (Huang, section 2.3)
 ENDS = 2  # the embedding and the head, beside the blocks of the others
@@ -47,6 +48,7 @@ class Pipeline(Group):
     """
 
     trains_any_module = False
+    nests = False
     no_fp16 = "does not scale losses over its stages"
     split = ("parameters", "gradients", "optimizer")  # each rank holds whole layers; pictures show them as slices
 
@@ -111,7 +113,8 @@ class Pipeline(Group):
         import torch
         import torch.distributed as dist
 
-        parts = [(x, y) for x, y, _ in batches]  # more than one only of full batches: micro-batches are made here
+        # More than one only of full batches: micro-batches are made here.
+        parts = [(batch.x, batch.y) for batch in batches]
         x, y = parts[0] if len(parts) == 1 else map(torch.cat, zip(*parts, strict=True))
         for parameter in self.parameters:
             parameter.grad = None

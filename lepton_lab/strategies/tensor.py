@@ -34,6 +34,7 @@ class TensorParallel(Sharded):
     """
 
     trains_any_module = False
+    nests = False
     split: ClassVar[Collection[str]] = ("parameters", "gradients", "optimizer")
 
     def __init__(self, spec: Spec, *, sequence_parallel: bool = False) -> None:

@@ -173,7 +173,7 @@ def _pictures(run: Run, data: Data, count: int, seed: int) -> Pictures:
     raw, targets = rows(split, numbers)
     # The black picture goes through the feed with the others, so that it is scaled as they are.
     samples = torch.cat([raw, torch.zeros_like(raw[:1])]), labels(torch.cat([targets, targets[:1]]))
-    batches = [(x, y) for x, y, _ in by_itself(samples, data, run.spec).whole()]
+    batches = [(batch.x, batch.y) for batch in by_itself(samples, data, run.spec).whole()]
     x, y = (torch.cat(parts) for parts in zip(*batches, strict=True))
     return Pictures(numbers, raw, x[:-1], y[:-1], x[-1:])
 

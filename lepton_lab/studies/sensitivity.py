@@ -234,5 +234,5 @@ def _some(run: Run, count: int) -> tuple[Tensor, Tensor, Data]:
         raise SpecError(f"run {run.id!r} has neither validation nor test samples: accuracy can't be measured")
     feed = by_itself(part, data, run.spec)
     batches = itertools.islice(feed.whole(), -(-count // feed.eval_batch))
-    x, y = (torch.cat(parts) for parts in zip(*((x, y) for x, y, _ in batches), strict=True))
+    x, y = (torch.cat(parts) for parts in zip(*((batch.x, batch.y) for batch in batches), strict=True))
     return x[:count], y[:count], data

@@ -9,6 +9,7 @@ import torch
 from helpers import SHAPES
 from torch import nn
 
+from lepton_lab.batches import Batch
 from lepton_lab.compressors import COMPRESSORS, Work, layers, plan, rehearse
 from lepton_lab.compressors.layers import rounded
 from lepton_lab.compressors.masks import LABEL
@@ -550,8 +551,8 @@ class TestDistill:
         wrong = torch.zeros(64, dtype=torch.long)  # never looked at
         losses = []
         for _ in range(60):
-            ((batch, _, _),) = objective.over([(x, wrong, 1.0)])
-            value = objective(student(batch), wrong)
+            (batch,) = objective.over([Batch(x, wrong, 1.0, len(x))])
+            value = objective(student(batch.x), wrong)
             optimizer.zero_grad()
             value.backward()
             optimizer.step()
@@ -565,7 +566,7 @@ class TestDistill:
         distill = COMPRESSORS["distill"](temperature=3.0, alpha=0.7)
         given = work("mlp", teacher, parent=lambda: copy.deepcopy(teacher))
         objective = distill.objective(teacher, given)
-        objective.x = x
+        objective.batch = Batch(x, None, 1.0, len(x))
         output = 2 * teacher(x)
         p, q = (torch.softmax(scores / 3, 1) for scores in (teacher(x), output))
         soft = 9 * (p * (p / q).log()).sum(1).mean()
@@ -578,7 +579,7 @@ class TestDistill:
         distill = COMPRESSORS["distill"](student="cnn", features=True)
         student = distill.apply(teacher, given)
         objective = distill.objective(student, given)
-        objective.x = x
+        objective.batch = Batch(x, None, 1.0, len(x))
         more = objective(student(x), y)
         objective.features = []
         assert more > objective(student(x), y)

@@ -699,11 +699,6 @@ def ragged():
     return data
 
 
-class Mapped(Squares):
-    def __getitem__(self, i):
-        return dict(zip(("image", "label"), super().__getitem__(i), strict=True))
-
-
 def nan_at(row):
     """x with NaN in two rows, and y with infinity in one."""
     x, y = torch.ones(9, 2), torch.ones(9, 2)
@@ -767,9 +762,7 @@ def test_own_rows_of_zeros_and_ones_are_no_labels_for_the_usual_loss(y, refused)
         (lambda: (torch.nested.nested_tensor([torch.ones(3), torch.ones(5)]), torch.ones(2)), "x is a nested tensor"),
         (lambda: (torch.quantize_per_tensor(torch.ones(9, 2), 0.1, 0, torch.quint8), torch.ones(9)), "is a quantized"),
         (ragged(), "train has targets of different shapes"),
-        (Squares(y=lambda i: [0] * i), "train[0] has a list as y; make it a tensor"),
         (Squares(None), "train has no length that len() can tell"),
-        (Mapped(), "train[0] is a dict ('image', 'label'), not a pair"),
         (Squares(y=lambda i: "cat"), "train[0] has a str as y; number the labels 0, 1, ..."),
         (Squares(y=lambda i: "cat" if i else 0), "train has <U21 as y; number the labels"),
         ((torch.ones(9, 2, dtype=torch.uint16), torch.ones(9)), "x is uint16, which may be tokens or numbers"),

@@ -71,7 +71,7 @@ def read(dataset, workers, timeout=30.0, batches=((0, 1), (39, 40, 41))):
 @pytest.mark.parametrize("workers", [0, 1])
 def test_samples_of_any_class_arrive_as_plain_tensors(workers):
     tagged = Faulty(lambda: (torch.ones(8).as_subclass(Tagged), 3), bad=0)
-    for x, y, unsound in read(tagged, workers) + read(
+    for (x, y), unsound in read(tagged, workers) + read(
         Faulty(lambda: Sample(torch.ones(8, requires_grad=True), 1)), workers
     ):
         assert type(x) is torch.Tensor and x.shape[1:] == (8,) and y.dtype == torch.int64 and unsound == -1

@@ -298,7 +298,7 @@ def test_every_rank_and_world_slices_the_same_global_batches():
             strategy = STRATEGIES["ddp"](spec)
             strategy.part, strategy.parts, strategy.device = rank, world, torch.device("cpu")
             feed = Feed(data.train, data, spec, strategy)
-            ranks.append([[(y, share) for _, y, share in batches] for batches, _ in feed.epoch(3)])
+            ranks.append([[(batch.y, batch.share) for batch in batches] for batches, _ in feed.epoch(3)])
         return ranks
 
     one, two = steps(1), steps(2)

@@ -23,6 +23,7 @@ from lepton_lab.metrics import METRICS, SPLITS
 PARTS = {
     "lepton_lab/engine/baseline.py",
     "lepton_lab/launchers/rank.py",
+    "lepton_lab/tasks/keywords.py",
     "lepton_lab/store/shipping.py",
     "lepton_lab/studies/sensitivity.py",
     "widgets/lepton_widgets/advisor.py",

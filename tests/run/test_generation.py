@@ -65,10 +65,10 @@ def test_tokens_reach_the_model_whole():
     data = DATASETS["pydocs"](data_root(), 0)
     feed = Feed(data.val, data, spec, single(spec))
     assert feed.tensors[0].dtype == torch.uint8  # as they are held
-    x, y, share = next(iter(next(feed.epoch(0))[0]))
-    assert x.dtype == y.dtype == torch.int64 and x.shape == y.shape == (8, 64) and share == 1
+    x, y, share, samples = next(iter(next(feed.epoch(0))[0]))
+    assert x.dtype == y.dtype == torch.int64 and x.shape == y.shape == (8, 64) and (share, samples) == (1, 8)
     assert torch.equal(x[:, 1:], y[:, :-1])
-    assert sum(len(x) for x, _, _ in feed.whole()) == len(data.val[1])
+    assert sum(batch.samples for batch in feed.whole()) == len(data.val[1])
     assert next(feed.whole())[0].numel() * data.vocabulary <= 2**18  # scores of an evaluation batch
 
 

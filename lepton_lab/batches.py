@@ -1,0 +1,94 @@
+"""
+Batches: any nest of dicts, lists and tuples with tensors at its leaves; what a model is called with is one, too.
+
+Legend of the shape comments: B samples, T steps of a sequence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+
+class Batch(NamedTuple):
+    """One micro-batch of a rank."""
+
+    x: Any
+    """What the model is called with: see `call`."""
+    y: Any
+    """What its outputs are compared with: targets (B, ...), or the whole nest."""
+    share: float
+    """Of the step's loss; 0 of a sample that is borrowed, since every rank has to compute."""
+    samples: int
+
+
+def call(model: nn.Module | Callable[..., Any], x: Any) -> Any:
+    """The outputs of a model: of keywords where `x` is a dict, of arguments where it is a tuple, else of `x` itself."""
+    if isinstance(x, dict):
+        return model(**x)
+    return model(*x) if isinstance(x, tuple) else model(x)
+
+
+def over(change: Callable[[Any], Any], nest: Any) -> Any:
+    """The same nest with each leaf changed; any Mapping becomes a dict, and a named tuple stays one."""
+    if isinstance(nest, Mapping):
+        return {key: over(change, value) for key, value in nest.items()}
+    if isinstance(nest, (list, tuple)):
+        parts = [over(change, value) for value in nest]
+        return type(nest)(*parts) if hasattr(nest, "_fields") else type(nest)(parts)
+    return change(nest)
+
+
+def leaves(nest: Any) -> list[Any]:
+    """The leaves of a nest, in its order."""
+    found: list[Any] = []
+    over(found.append, nest)
+    return found
+
+
+def tensors(nest: Any) -> list[Tensor]:
+    """Those leaves that are tensors."""
+    import torch
+
+    return [leaf for leaf in leaves(nest) if isinstance(leaf, torch.Tensor)]
+
+
+def moved(nest: Any, device: torch.device) -> Any:
+    """The nest with its tensors on a device; what else there is stays."""
+    import torch
+
+    return over(lambda leaf: leaf.to(device, non_blocking=True) if isinstance(leaf, torch.Tensor) else leaf, nest)
+
+
+def rows(nest: Any, index: Tensor, samples: int) -> Any:
+    """
+    Some samples of a batch of so many, by index (N,).
+
+    Rows of tensors, and items of lists, that are as many as the samples are taken; what else there is stays whole.
+    """
+    import torch
+
+    if isinstance(nest, Mapping):
+        return {key: rows(value, index, samples) for key, value in nest.items()}
+    if isinstance(nest, torch.Tensor):
+        return nest.index_select(0, index.to(nest.device)) if nest.dim() and len(nest) == samples else nest
+    if isinstance(nest, list) and len(nest) == samples:
+        return [nest[place] for place in index.tolist()]
+    if isinstance(nest, (list, tuple)):
+        parts = [rows(value, index, samples) for value in nest]
+        return type(nest)(*parts) if hasattr(nest, "_fields") else type(nest)(parts)
+    return nest
+
+
+def described(nest: Any) -> str:
+    """What a nest is made of, in words."""
+    if isinstance(nest, Mapping):
+        return f"a dict of {', '.join(map(str, nest))}"
+    if isinstance(nest, (list, tuple)):
+        return f"a {type(nest).__name__} of {len(nest)}"
+    shape = getattr(nest, "shape", None)
+    return f"a {type(nest).__name__}" + (f" of shape {tuple(shape)}" if shape is not None else "")

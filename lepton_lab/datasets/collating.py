@@ -1,0 +1,125 @@
+"""Batches of samples of any form: how leaves are put together, and unequal lengths padded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from ..batches import described, over, tensors
+from ..errors import SpecError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Collate: TypeAlias = Callable[[list[Any]], Any]
+TEXTS = "input_ids"
+"""The name that Hugging Face's models give tokens, and MASK the one that says which of them are no padding."""
+MASK = "attention_mask"
+IGNORED_IN = ("labels", "label", "y")
+"""Leaves whose padding a loss is to leave out."""
+
+
+class Pad:
+    """
+    Puts samples together leaf by leaf; tensors of unequal length are padded at their end to the longest of the batch.
+
+    Samples may be any nest of dicts, tuples and lists with tensors, arrays and numbers at its leaves; what else there
+    is, such as text, comes as a list. Labels, and the second of a pair, are padded with `ignored`. Where `input_ids`
+    are padded and there is no `attention_mask`, one is made.
+
+    Parameters
+    ----------
+    ignored
+        What pads labels: the number that the loss leaves out.
+    **values
+        What pads a leaf of that name, such as the number of a tokenizer's padding: `Pad(input_ids=3)`; else 0.
+    """
+
+    def __init__(self, ignored: float = -100, **values: float) -> None:
+        self.values: dict[str, float] = {**dict.fromkeys(IGNORED_IN, ignored), **values}
+
+    def __call__(self, samples: list[Any]) -> Any:
+        """A batch of some samples."""
+        return self._together(samples, "")
+
+    def _together(self, values: list[Any], name: str) -> Any:
+        import torch
+
+        first = values[0]
+        if isinstance(first, Mapping):
+            return self._named(values)
+        if isinstance(first, tuple) and not name:
+            names = "xy" if len(first) == 2 else [str(i) for i in range(len(first))]
+            parts = [
+                self._together(list(part), key) for part, key in zip(zip(*values, strict=True), names, strict=True)
+            ]
+            return type(first)(*parts) if hasattr(first, "_fields") else tuple(parts)
+        leaves = [_tensor(value) for value in values]
+        if any(leaf is None for leaf in leaves):
+            return values
+        shapes = {tuple(leaf.shape[1:]) if leaf.dim() else None for leaf in leaves}
+        if len(shapes) > 1:
+            both = " and ".join(str(tuple(leaf.shape)) for leaf in leaves[:2])
+            raise SpecError(
+                f"data: samples have {name or 'values'} of shapes {both}: only the first axis can be padded"
+            )
+        if len({len(leaf) if leaf.dim() else 0 for leaf in leaves}) == 1:
+            return torch.stack(leaves)
+        return torch.nn.utils.rnn.pad_sequence(leaves, batch_first=True, padding_value=self.values.get(name, 0))
+
+    def _named(self, values: list[Any]) -> dict[str, Any]:
+        import torch
+
+        keys = list(values[0])
+        for value in values:
+            if list(value) != keys and set(value) != set(keys):
+                raise SpecError(
+                    f"data: a sample is {described(values[0])} and another {described(value)}; make them alike"
+                )
+        batch = {str(key): self._together([value[key] for value in values], str(key)) for key in keys}
+        if MASK not in batch and TEXTS in batch:
+            lengths = torch.tensor([len(value[TEXTS]) for value in values])
+            if len(lengths.unique()) > 1:
+                batch[MASK] = (torch.arange(int(lengths.max())) < lengths[:, None]).long()
+        return batch
+
+
+def _tensor(value: Any) -> Any:
+    """A leaf as a tensor; None of text and the like."""
+    import numpy as np
+    import torch
+
+    if isinstance(value, torch.Tensor):
+        return value.detach()
+    if isinstance(value, (bool, int, float, np.ndarray, np.generic)) or (
+        isinstance(value, list) and value and all(isinstance(item, (bool, int, float)) for item in value)
+    ):
+        leaf = torch.as_tensor(value)
+        return leaf.float() if leaf.dtype == torch.float64 else leaf
+    return None
+
+
+def collated(collate: Collate, samples: list[Any]) -> Any:
+    """
+    A batch of some samples: dicts are plain, and a list of parts is a tuple.
+
+    Raises
+    ------
+    SpecError
+        If it holds no tensor.
+    """
+    batch = over(lambda leaf: leaf, collate(samples))
+    if not tensors(batch):
+        raise SpecError(f"collate gives {described(batch)}, which holds no tensor; a batch is any nest of them")
+    return tuple(batch) if isinstance(batch, list) else batch
+
+
+def lengths(samples: Any) -> list[int]:
+    """The length of each sample: of its longest leaf's first axis."""
+    return [max((len(leaf) for leaf in _sized(samples[i])), default=0) for i in range(len(samples))]
+
+
+def _sized(sample: Any) -> list[Tensor]:
+    parts = sample.values() if isinstance(sample, Mapping) else sample if isinstance(sample, tuple) else [sample]
+    found = [_tensor(part) for part in parts]
+    return [leaf for leaf in found if leaf is not None and leaf.dim()]

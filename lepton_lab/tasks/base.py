@@ -1,0 +1,172 @@
+"""The contract of a task, and how the engine minimises one: as a sum over what its batches weigh."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+from ..answers import matches
+from ..batches import Batch, described
+from ..errors import SpecError
+from ..losses import IGNORED, Criterion
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+    from ..datasets import Data
+
+OwnLoss = Callable[[Any, Any], Any]
+
+
+class Task:
+    """
+    What a batch means: what the model is called with, what is minimised, what is counted.
+
+    A batch is any nest of dicts, lists and tuples with tensors at its leaves, on the rank's device. A task of your own
+    overrides what it changes; most need `loss` alone.
+
+    Legend of the shape comments: B samples.
+
+    Parameters
+    ----------
+    data
+        The splits.
+    loss
+        The user's own, as `launch` takes it; None where the task's is meant.
+    """
+
+    def __init__(self, data: Data, loss: OwnLoss | None = None) -> None:
+        self.data, self.given = data, loss
+
+    def setup(self, model: nn.Module) -> None:
+        """Take from the model what the other methods need; refuse one that can't take the batches, with a SpecError."""
+
+    def inputs(self, batch: Any) -> Any:
+        """What the model is called with: keywords as a dict, arguments as a tuple, or one of anything else."""
+        return batch[0] if isinstance(batch, (tuple, list)) else batch
+
+    def split(self, batch: Any) -> tuple[Any, Any]:
+        """What the model is called with, and what its outputs are compared with."""
+        return self.inputs(batch), batch
+
+    def loss(self, outputs: Any, batch: Any) -> Any:
+        """
+        What is minimised: a sum and its weight, such as the number of tokens that count; or a mean over samples.
+
+        The step's loss is the sum over all its micro-batches and ranks, by their weight, however it is cut.
+        """
+        if self.given is None:
+            raise SpecError(
+                f"loss: batches are {described(batch)}, of which no loss is known; give loss=f(outputs, batch)"
+            )
+        return self.given(outputs, batch)
+
+    def weight(self, batch: Any) -> Tensor | None:
+        """What a batch weighs, (), in float64, where that is known before the model has run; else `loss` tells it."""
+        return None
+
+    def scores(self, outputs: Any) -> Any:
+        """What metrics compare of the outputs: scores (B, ...), numbers (B, ...), or None where nothing is compared."""
+        return outputs
+
+    def targets(self, batch: Any) -> Any:
+        """What they compare it with: labels or numbers (B, ...), or None."""
+        return batch[1] if isinstance(batch, (tuple, list)) and len(batch) > 1 else None
+
+    def prepare(self, batch: Any, generator: torch.Generator) -> Any:
+        """
+        What is drawn anew each epoch: masks, noise, negatives, augmentation.
+
+        It is given the whole micro-batch on the rank's device, also where this rank computes a part of it, and a
+        generator there, which is the same for any world and after a resume. Called in training alone.
+        """
+        return batch
+
+    @property
+    def prepares(self) -> bool:
+        """Whether anything is drawn."""
+        return type(self).prepare is not Task.prepare
+
+    def criterion(self, total: Callable[[Tensor], Tensor] | None = None) -> Criterion:
+        """What the engine minimises; `total` as of `Criterion`."""
+        return Scored(self, total)
+
+
+class Scored(Criterion):
+    """A task's own loss of outputs and a whole batch."""
+
+    def __init__(self, task: Task, total: Callable[[Tensor], Tensor] | None = None) -> None:
+        super().__init__(task.loss, None, total)
+        self.task: Task = task
+        self.even = False
+        self._known = type(task).weight is not Task.weight  # whether weights are known before the model has run
+
+    def __call__(self, output: Any, target: Any) -> Tensor:
+        """Outputs and a batch -> what they add to the step's loss, as a mean over its samples."""
+        total, weight = self._sum(output, target, self.batch.samples)
+        if not self._known:
+            return self._part(total, weight)
+        if self._mean_weight is None:
+            return total / weight
+        return total / (self._mean_weight.to(total.dtype) * self.batch.samples)
+
+    def over(self, batches: Iterable[Batch]) -> Iterable[Batch]:
+        """The same micro-batches, once it is known what a sample of their step weighs, if that can be known."""
+        self.even = not self._known
+        try:
+            return super().over(batches)
+        finally:
+            self.even = False
+
+    def _sum(self, output: Any, target: Any, samples: int) -> tuple[Tensor, Any]:
+        value = self.task.loss(output, target)
+        return value if isinstance(value, tuple) else (value * samples, samples)
+
+    def parts(self, output: Any, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The loss of a batch by itself, as its sum and its weight."""
+        import torch
+
+        total, weight = self._sum(output, batch.y, batch.samples)
+        return total, torch.as_tensor(weight, dtype=torch.float64, device=total.device)
+
+    def tally(self, target: Any) -> tuple[Tensor, Tensor]:
+        """What a batch weighs, and how many of its targets count."""
+        import torch
+
+        weight, targets = self.task.weight(target), self.task.targets(target)
+        assert weight is not None  # else they are not known before
+        counted = isinstance(targets, torch.Tensor)
+        return weight.double(), self.answers(targets) if counted else torch.zeros_like(weight, dtype=torch.float64)
+
+    def compared(self, output: Any, target: Any) -> tuple[Any, Any] | None:
+        """Scores and targets."""
+        scores, targets = self.task.scores(output), self.task.targets(target)
+        return None if scores is None or targets is None else (scores, targets)
+
+    def answers(self, target: Tensor) -> Tensor:
+        """How many targets count."""
+        return target.ne(IGNORED).sum().double()
+
+    def hits(self, output: Tensor, target: Tensor) -> Tensor | None:
+        """How many of them are right."""
+        right = matches(output, target, tokens=True) if hasattr(target, "is_floating_point") else None
+        return None if right is None else (right & target.ne(IGNORED)).sum()
+
+
+class Paired(Task):
+    """Inputs (B, ...) and targets (B, ...): batches are pairs, and the loss compares an output with a target."""
+
+    def split(self, batch: Any) -> tuple[Any, Any]:
+        """The pair."""
+        return batch[0], batch[1]
+
+    def usual(self) -> OwnLoss:
+        """The loss where the user gives none."""
+        from ..losses import usual_loss
+
+        return usual_loss(self.data)
+
+    def criterion(self, total: Callable[[Tensor], Tensor] | None = None) -> Criterion:
+        """The loss as a sum over targets and their weight."""
+        return Criterion(self.given or self.usual(), self.data, total)

@@ -1,0 +1,102 @@
+"""Samples that are dicts, of which the model is called with what it asks for by name."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from ..batches import tensors
+from ..errors import SpecError
+from ..losses import IGNORED
+from ..values import called
+from .base import OwnLoss, Task
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from ..datasets import Data
+
+LABELS = ("labels", "label")
+CAUSAL = ("ForCausalLM", "LMHead", "DoubleHeads")
+"""In the names of Hugging Face's classes whose loss is that of the next token."""
+
+
+class Keywords(Task):
+    """
+    The model is called with a sample's names, `model(**batch)`, and gives its own loss, as Hugging Face's do.
+
+    `outputs["loss"]` is taken to be the mean over the labels that are not ignored (-100), or over samples where there
+    is one label a sample; `outputs["logits"]` are compared with the labels. With a loss of the user's own,
+    `loss(outputs, batch)`, the model is called with those names alone that it asks for.
+    """
+
+    def __init__(self, data: Data, loss: OwnLoss | None = None) -> None:
+        super().__init__(data, loss)
+        self._names: list[str] | None = None  # that the model asks for; None where it takes any
+        self._shift = False  # whether the scores of a place are for the label of the next one
+
+    def setup(self, model: nn.Module) -> None:
+        """Names that the model takes, held against those of a batch; and whether it predicts the next token."""
+        asked = inspect.signature(model.forward).parameters.values()
+        self._names = None if any(p.kind is p.VAR_KEYWORD for p in asked) else [p.name for p in asked]
+        kind, config = type(model).__name__, getattr(model, "config", None)
+        self._shift = any(part in kind for part in CAUSAL) and not getattr(config, "is_encoder_decoder", False)
+        if not isinstance(self.data.example, Mapping):
+            return
+        batch = [*self.data.example]
+        needed = [p.name for p in asked if p.default is p.empty and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
+        missing = [name for name in needed if name not in batch]
+        extra = [name for name in batch if self._names is not None and name not in self._names]
+        if missing or (extra and self.given is None):
+            what = f"does not get {', '.join(missing)}" if missing else f"does not take {', '.join(extra)}"
+            remedy = "rename or drop keys of the samples" + (", or give loss=f(outputs, batch)" if extra else "")
+            raise SpecError(
+                f"model={called(model)} takes {', '.join(p.name for p in asked)} and {what}: samples have "
+                f"{', '.join(batch)}; {remedy}"
+            )
+
+    def inputs(self, batch: Any) -> Any:
+        """What the model asks for."""
+        return batch if self._names is None else {name: value for name, value in batch.items() if name in self._names}
+
+    def loss(self, outputs: Any, batch: Any) -> Any:
+        """The user's, or the model's own."""
+        if self.given is not None:
+            return self.given(outputs, batch)
+        value = outputs.get("loss") if isinstance(outputs, Mapping) else getattr(outputs, "loss", None)
+        if value is None:
+            raise SpecError(
+                "the model gives no loss of its own: it needs labels among the samples' names "
+                f"({', '.join(batch)}), or give loss=f(outputs, batch)"
+            )
+        weight = self._count(batch)
+        return value * weight.to(value.dtype), weight
+
+    def weight(self, batch: Any) -> Tensor | None:
+        """Labels that are not ignored, or samples where each has one label; not known of a user's loss."""
+        return None if self.given is not None else self._count(batch)
+
+    def _count(self, batch: Any) -> Tensor:
+        import torch
+
+        labels = self._labels(batch)
+        if labels is None or labels.is_floating_point():
+            first = tensors(batch)[0]
+            return torch.tensor(len(first), dtype=torch.float64, device=first.device)
+        return labels.ne(IGNORED).sum().double()
+
+    def scores(self, outputs: Any) -> Any:
+        """The model's logits."""
+        if hasattr(outputs, "argmax"):
+            return outputs
+        logits = outputs.get("logits") if isinstance(outputs, Mapping) else getattr(outputs, "logits", None)
+        return logits[:, :-1] if self._shift and logits is not None else logits
+
+    def targets(self, batch: Any) -> Any:
+        """The samples' labels."""
+        return self._labels(batch)
+
+    def _labels(self, batch: Any) -> Any:
+        labels = next((batch[name] for name in LABELS if name in batch), None)
+        return labels[:, 1:] if self._shift and labels is not None else labels

@@ -101,6 +101,10 @@ class Criterion(Objective):
         """Whether all samples weigh alike, so that the loss's own mean is one over samples."""
         self.summed = self._terms is not None and self._terms.summed
         """Whether the loss is a sum, not a mean."""
+        padded = data is not None and data.collate is not None
+        self._ignored = self._terms.ignored if self._terms else IGNORED
+        self._masked = padded or not self.even  # whether some targets may not count
+        self._ahead = self._masked  # whether a step's micro-batches are weighed before the model sees the first
         self._mean_weight: Tensor | None = None  # of a sample of the step at hand
         self._mean_answers: Tensor | None = None
         self._parts: list[Tensor] = []  # samples and weight of the step's micro-batches, where the loss tells weights
@@ -150,7 +154,7 @@ class Criterion(Objective):
     def over(self, batches: Iterable[Batch]) -> Iterable[Batch]:
         """The same micro-batches, once it is known what a sample of their step weighs in the mean."""
         self._parts.clear()  # of a step that was broken off
-        return super().over(batches if self.even else self._weighed(list(batches)))
+        return super().over(self._weighed(list(batches)) if self._ahead else batches)
 
     def _weighed(self, batches: list[Batch]) -> Iterator[Batch]:
         import torch
@@ -198,23 +202,21 @@ class Criterion(Objective):
         """How many answers of a batch can be right, in float64: its samples, or its targets that are not ignored."""
         import torch
 
-        if self.even:
+        if not self._masked:
             return torch.tensor(len(target), dtype=torch.float64, device=target.device)
-        assert self._terms is not None  # else all samples weigh alike
-        return target.ne(self._terms.ignored).sum().double()
+        return target.ne(self._ignored).sum().double()
 
     def hits(self, output: Tensor, target: Tensor) -> Tensor | None:
         """How many of `answers` are right; None where that has no meaning."""
-        if self.even:
+        if not self._masked:
             return right_answers(output, target, tokens=self._tokens)
         right = matches(output, target, tokens=self._tokens)
-        assert self._terms is not None  # else all samples weigh alike
-        return None if right is None else (right & target.ne(self._terms.ignored)).sum()
+        return None if right is None else (right & target.ne(self._ignored)).sum()
 
     def right(self, output: Tensor, target: Tensor) -> Tensor | None:
         """Right answers of a micro-batch: as many as its samples, if all those of its step are right."""
         hits = self.hits(output, target)
-        if hits is None or self.even:
+        if hits is None or not self._masked:
             return hits
         each = self.answers(target).clamp(min=1) / len(target) if self._mean_answers is None else self._mean_answers
         return hits / each

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ..answers import matches
@@ -99,25 +99,17 @@ class Scored(Criterion):
     def __init__(self, task: Task, total: Callable[[Tensor], Tensor] | None = None) -> None:
         super().__init__(task.loss, None, total)
         self.task: Task = task
-        self.even = False
-        self._known = type(task).weight is not Task.weight  # whether weights are known before the model has run
+        self.even, self._masked = False, True
+        self._ahead = type(task).weight is not Task.weight  # whether weights are known before the model has run
 
     def __call__(self, output: Any, target: Any) -> Tensor:
         """Outputs and a batch -> what they add to the step's loss, as a mean over its samples."""
         total, weight = self._sum(output, target, self.batch.samples)
-        if not self._known:
+        if not self._ahead:
             return self._part(total, weight)
         if self._mean_weight is None:
             return total / weight
         return total / (self._mean_weight.to(total.dtype) * self.batch.samples)
-
-    def over(self, batches: Iterable[Batch]) -> Iterable[Batch]:
-        """The same micro-batches, once it is known what a sample of their step weighs, if that can be known."""
-        self.even = not self._known
-        try:
-            return super().over(batches)
-        finally:
-            self.even = False
 
     def _sum(self, output: Any, target: Any, samples: int) -> tuple[Tensor, Any]:
         value = self.task.loss(output, target)

@@ -1,0 +1,157 @@
+"""Batches of any form through a whole run: dicts, unequal lengths, losses that tell their weight."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+import lepton_lab as lab
+
+KINDS = 12
+
+
+def tokens(count, seed):
+    """Rows of unequal length; each token is the one before it plus its row's step."""
+    draw = torch.Generator().manual_seed(seed)
+    rows = []
+    for _ in range(count):
+        length, first, step = (
+            int(torch.randint(low, high, (), generator=draw)) for low, high in ((3, 9), (0, 12), (1, 4))
+        )
+        rows.append((first + step * torch.arange(length + 1)) % KINDS)
+    return rows
+
+
+class Dicts:
+    """Samples as Hugging Face's models take them."""
+
+    def __init__(self, count, seed):
+        self.rows = tokens(count, seed)
+
+    def __len__(self):
+        return len(self.rows)
+
+    def __getitem__(self, i):
+        row = self.rows[i]
+        return {"input_ids": row, "attention_mask": torch.ones_like(row), "labels": int(row[1] - row[0]) % KINDS % 3}
+
+
+class Pairs(Dicts):
+    """The next tokens, as a list: a pair of unequal length."""
+
+    def __getitem__(self, i):
+        return self.rows[i][:-1].tolist(), self.rows[i][1:].tolist()
+
+
+class Reader(nn.Module):
+    """Scores (B, T, K) of the next token, from this one and the one before."""
+
+    def __init__(self):
+        super().__init__()
+        self.embedding = nn.Embedding(KINDS, 16)
+        self.head = nn.Linear(32, KINDS)
+
+    def forward(self, x):
+        here = self.embedding(x.clamp(min=0))
+        return self.head(torch.cat([here, functional.pad(here, (0, 0, 1, 0))[:, :-1]], -1))
+
+
+def trained(spec, **own):
+    run = lab.launch(spec, **own)
+    assert run.wait(90) == "done", run.failure
+    return run
+
+
+def over_tokens(output, target):
+    """Sum and weight: what is padded counts nothing."""
+    return functional.cross_entropy(output.flatten(0, 1), target.flatten(), reduction="sum"), (target != -100).sum()
+
+
+def over_batches(output, target):
+    """The well-known error: a mean over tokens, which a slice with few of them says as loudly as one with many."""
+    total, weight = over_tokens(output, target)
+    return total / weight
+
+
+def curve(loss, **fields):
+    spec = lab.Spec(epochs=2, batch_size=7, lr=0.02, **fields)
+    run = trained(spec, model=Reader, data=(Pairs(40, 0), Pairs(8, 1)), loss=loss)
+    return [(row["split"], row["loss"], row["accuracy"]) for row in run.rows("eval")]
+
+
+def test_a_loss_as_sum_and_weight_is_the_same_however_it_is_cut(monkeypatch):
+    monkeypatch.setenv("LEPTON_LAB_MAX_WORKERS", "3")
+    whole = curve(over_tokens)
+    for cut in ({"world": 2}, {"world": 3, "accumulate": 2}, {"accumulate": 4}):
+        for (split, loss, accuracy), (_, right, fraction) in zip(curve(over_tokens, **cut), whole, strict=True):
+            assert loss == pytest.approx(right, rel=2e-5), (cut, split)
+            assert accuracy == pytest.approx(fraction), (cut, split)
+    assert curve(None)[-1][1] == pytest.approx(
+        whole[-1][1], rel=2e-5
+    )  # what is padded is ignored by the usual loss too
+    wrong = curve(over_batches, accumulate=4)[-1][1]
+    assert abs(wrong - whole[-1][1]) > 1e-4
+
+
+def bert():
+    from transformers import BertConfig, BertForSequenceClassification
+
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    off = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    return BertForSequenceClassification(BertConfig(vocab_size=KINDS, num_labels=3, pad_token_id=0, **sizes, **off))
+
+
+def losses(run):
+    return [row["loss"] for row in run.rows("eval")]
+
+
+def test_a_hugging_face_model_as_it_is_learns_as_in_a_loop_by_hand():
+    data = Dicts(36, 0), Dicts(8, 1)
+    model = bert()
+    spec = lab.Spec(optimizer="sgd", lr=0.1, epochs=1, batch_size=36, strategy="single")
+    run = trained(spec.replace(epochs=2), model=model, data=(*data, data[1]))
+    pad = lab.Pad()
+    batch, test = (pad([part[i] for i in range(len(part))]) for part in data)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for _ in range(2):
+        optimizer.zero_grad()
+        model(**batch).loss.backward()
+        optimizer.step()
+    with torch.no_grad():
+        assert losses(run)[-1] == pytest.approx(model.eval()(**test).loss.item(), rel=1e-5)
+    assert "accuracy" in run.rows("eval")[-1]
+    assert run.facts["batch"] == "a dict of input_ids, attention_mask, labels"
+
+
+@pytest.mark.parametrize(
+    "strategy",
+    [
+        "ddp",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("zero", "fsdp", "local_sgd", "parameter_server")),
+    ],
+)
+def test_it_trains_under_strategies_that_split_no_layer(strategy):
+    data = Dicts(30, 0), Dicts(8, 1)
+    spec = lab.Spec(epochs=2, batch_size=8)
+    alone = trained(spec.replace(strategy="single"), model=bert(), data=data)
+    split = trained(spec.replace(strategy=strategy, world=2), model=bert(), data=data)
+    if strategy in ("ddp", "zero", "fsdp"):
+        assert losses(split) == pytest.approx(losses(alone), rel=1e-4)
+
+
+def test_what_cannot_be_is_refused_in_a_sentence():
+    data = Dicts(30, 0), Dicts(8, 1)
+    for strategy in ("tensor", "pipeline"):
+        with pytest.raises(lab.SpecError, match=f"strategy='{strategy}' passes one tensor .* a dict of input_ids"):
+            lab.launch(lab.Spec(strategy=strategy, world=2), model=bert(), data=data)
+    with pytest.raises(lab.SpecError, match="model='cnn': takes one tensor, but batches are a dict of input_ids"):
+        lab.launch(lab.Spec(), data=data)
+    with pytest.raises(lab.SpecError, match="model=Reader takes x and does not get x: samples have input_ids"):
+        lab.launch(lab.Spec(), model=Reader(), data=data)
+    for collate, said in (
+        (lambda samples: "batch", "collate gives a str"),
+        (lambda samples: 1 / 0, "ZeroDivisionError"),
+    ):
+        with pytest.raises(lab.SpecError, match=said):
+            lab.launch(lab.Spec(), model=Reader(), data=data, collate=collate)

@@ -19,18 +19,19 @@ from ..tables import pick
 from . import cifar, idx, text
 from .base import Data, Split, length, rows, scaling
 from .cifar import cifar10
-from .collating import TEXTS, Collate, Pad, collated, lengths
+from .collating import TEXTS, Collate, Pad, collated
 from .files import SOURCES, find, require
 from .idx import fashion_mnist, mnist
 from .own import from_user, usual
 from .small import blobs, digits
+from .streams import Stream, drawing
 from .text import pydocs, tinyshakespeare
 
 if TYPE_CHECKING:
     from ..spec import Spec
 
-__all__ = ["DATASETS", "SOURCES", "TEXTS", "Collate", "Data", "Pad", "Split", "check", "collated", "from_user"]
-__all__ += ["length", "lengths", "load", "rows", "scaling", "usual"]
+__all__ = ["DATASETS", "SOURCES", "TEXTS", "Collate", "Data", "Pad", "Split", "Stream", "check", "collated"]
+__all__ += ["drawing", "from_user", "length", "load", "rows", "scaling", "usual"]
 
 DATASETS: dict[str, Callable[..., Data]] = {
     "digits": digits,

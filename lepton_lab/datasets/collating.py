@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 from ..batches import described, over, tensors
 from ..errors import SpecError
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 Collate: TypeAlias = Callable[[list[Any]], Any]
 TEXTS = "input_ids"
@@ -112,14 +109,3 @@ def collated(collate: Collate, samples: list[Any]) -> Any:
     if not tensors(batch):
         raise SpecError(f"collate gives {described(batch)}, which holds no tensor; a batch is any nest of them")
     return tuple(batch) if isinstance(batch, list) else batch
-
-
-def lengths(samples: Any) -> list[int]:
-    """The length of each sample: of its longest leaf's first axis."""
-    return [max((len(leaf) for leaf in _sized(samples[i])), default=0) for i in range(len(samples))]
-
-
-def _sized(sample: Any) -> list[Tensor]:
-    parts = sample.values() if isinstance(sample, Mapping) else sample if isinstance(sample, tuple) else [sample]
-    found = [_tensor(part) for part in parts]
-    return [leaf for leaf in found if leaf is not None and leaf.dim()]

@@ -9,6 +9,7 @@ from ..answers import labels
 from ..errors import SpecError
 from .base import HELD_OUT, Data, Split, length, shuffled
 from .collating import Collate, Pad, collated
+from .streams import Stream
 from .values import finite, numbers, plain
 
 if TYPE_CHECKING:
@@ -170,7 +171,7 @@ def _split(part: Any, name: str) -> Split:
     if isinstance(part, DataLoader):
         raise SpecError(f"{name} is a DataLoader, which ranks can't share; give its .dataset")
     if isinstance(part, IterableDataset):
-        raise SpecError(f"{name} is an IterableDataset, which ranks can't index; give a map-style Dataset or (x, y)")
+        part = _stream(part, name)
     if _is_pair(part):
         return _tensors(part, name)
     if not hasattr(part, "__getitem__") or not hasattr(part, "__len__") or isinstance(part, (tuple, dict, str)):
@@ -183,6 +184,15 @@ def _split(part: Any, name: str) -> Split:
         raise SpecError(f"{name} is empty; it needs at least one sample")
     pair = _pair_of(part)
     return _tensors(pair, name) if pair else part
+
+
+def _stream(dataset: Any, name: str) -> Stream:
+    """An IterableDataset that says how many samples make an epoch, which rates and progress go by."""
+    if not hasattr(dataset, "__len__"):
+        raise SpecError(
+            f"{name} is an IterableDataset that doesn't say how long it is: give it a __len__, the samples of an epoch"
+        )
+    return Stream(dataset)
 
 
 def _pair_of(dataset: Any) -> tuple[Tensor, Tensor] | None:
@@ -322,7 +332,12 @@ def _labels(split: Split, name: str) -> np.ndarray:
     try:
         if targets is not None and (known := np.asarray(targets)).dtype.kind in "iufb":
             return known
+        first = np.asarray(split[0][1])
+        if first.dtype.kind == "f":  # a regression, whose other targets tell nothing more
+            return first
         y = np.asarray([split[i][1] for i in range(len(split))])
+    except SpecError:
+        raise
     except ValueError:
         raise SpecError(f"{name} has targets of different shapes; those of a batch must be alike: pad them") from None
     if y.dtype.kind not in "iufb":
@@ -350,7 +365,7 @@ def _hold_out(train: Split, seed: int) -> tuple[Split, Split | None]:
     from torch.utils.data import Subset
 
     rest, held = shuffled(length(train), seed, HELD_OUT)
-    if not len(held):
+    if not len(held) or isinstance(train, Stream):
         return train, None
     if isinstance(train, tuple):
         x, y = train

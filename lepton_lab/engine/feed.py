@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..answers import labels
 from ..batches import Batch, moved, over, rows
-from ..datasets import Data, length, scaling
+from ..datasets import Data, Stream, length, scaling
 from ..host import cores
 from ..spec import Spec, micro_samples, step_samples
 from ..strategies.base import Single
@@ -67,12 +67,11 @@ class Feed:
         self.spec, self.strategy = spec, strategy
         self.device = strategy.device
         self.tensors: tuple[Tensor, Tensor] | None = None
+        self.dataset: Any = part
         self.n = length(part)
         self.unsound: int | None = None
         if isinstance(part, tuple):
             self.tensors = (part[0].to(self.device), part[1].to(self.device))
-        elif part is not None:
-            self.dataset = part
         self._tokens = data.vocabulary > 0
         self._dtype = _weights(strategy)
         self._scale: list[Any] = [
@@ -102,7 +101,11 @@ class Feed:
         import torch
 
         seed = self.spec.seed * 1_000_003 + epoch
-        order = torch.randperm(self.n, generator=torch.Generator().manual_seed(seed))
+        order = torch.arange(self.n)
+        if isinstance(self.dataset, Stream):
+            self.dataset.begin(epoch, seed)
+        else:
+            order = torch.randperm(self.n, generator=torch.Generator().manual_seed(seed))
         steps = [self._plan(step) for step in order.split(self.batch)[skip:]]
         fetched = self._fetch((part.indices for step in steps for part in step), seed)
         for number, step in enumerate(steps, skip):
@@ -154,7 +157,8 @@ class Feed:
                 part = part.to(self.device, non_blocking=True)
                 yield self._ready(x.index_select(0, part), y.index_select(0, part))
             return
-        workers = min(4, cores() // self.strategy.world - 1) if cores() > self.strategy.world else 0
+        most = 1 if isinstance(self.dataset, Stream) else 4  # who reads a stream reads all of it
+        workers = min(most, cores() // self.strategy.world - 1) if cores() > self.strategy.world else 0
         batches = [part.tolist() for part in indices]
         pinned = self.device.type == "cuda"
         for batch, unsound in load(self.dataset, batches, seed, workers, self.spec.timeout, pinned, self._collate):

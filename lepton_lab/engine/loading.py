@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import faulthandler
 import os
-import random
 import re
 import shutil
 import signal
@@ -16,7 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..batches import over, tensors
-from ..datasets import collated
+from ..datasets import collated, drawing
 from ..errors import LabError, SpecError
 from ..host import die_with_parent
 
@@ -142,20 +141,8 @@ class Samples:
         self.dataset, self.seed, self.collate = dataset, seed, collate
 
     def __getitem__(self, index: int) -> Any:
-        import numpy as np
-        import torch
-
-        state = torch.get_rng_state(), np.random.get_state(), random.getstate()
-        seed = hash((self.seed, index)) % 2**32  # of whole numbers: the same in every process
-        torch.default_generator.manual_seed(seed)
-        np.random.seed(seed)
-        random.seed(seed)
-        try:
+        with drawing(self.seed, index):
             return self.dataset[index]
-        finally:
-            torch.set_rng_state(state[0])
-            np.random.set_state(state[1])
-            random.setstate(state[2])
 
     def __getitems__(self, indices: list[int]) -> Loaded | Fault:
         """A batch; in a loading process an exception of any kind is returned, for not every one can be pickled."""

@@ -1,7 +1,10 @@
 """Batches of any form through a whole run: dicts, unequal lengths, losses that tell their weight."""
 
+import time
+
 import pytest
 import torch
+from helpers import until
 from torch import nn
 from torch.nn import functional
 
@@ -155,3 +158,55 @@ def test_what_cannot_be_is_refused_in_a_sentence():
     ):
         with pytest.raises(lab.SpecError, match=said):
             lab.launch(lab.Spec(), model=Reader(), data=data, collate=collate)
+
+
+class Lines(torch.utils.data.IterableDataset):
+    """Points on a line, with noise that is drawn as they are read."""
+
+    def __init__(self, count, told=None):
+        self.count, self.told = count, told or count
+
+    def __len__(self):
+        return self.told
+
+    def __iter__(self):
+        for i in range(self.count):
+            x = torch.rand(2)
+            yield x, (x.sum() + i % 2)[None]
+
+
+class Slow(nn.Linear):
+    """Slow enough to be stopped in the middle of an epoch."""
+
+    def __init__(self):
+        super().__init__(2, 1)
+
+    def forward(self, x):
+        time.sleep(0.02 * self.training)
+        return super().forward(x)
+
+
+def test_a_stream_is_dealt_to_ranks_and_goes_on_where_it_was():
+    spec = lab.Spec(epochs=2, batch_size=8, strategy="single", optimizer="sgd", lr=0.1)
+    data = Lines(240), Lines(20), Lines(12)
+    whole = trained(spec, model=Slow, data=data)
+    split = trained(spec.replace(strategy="ddp", world=2), model=Slow, data=data)
+    assert losses(split) == pytest.approx(losses(whole), rel=1e-5)
+    assert [row["samples"] for row in whole.rows("eval")][:2] == [240, 20]
+    parted = lab.launch(spec, model=Slow, data=data)
+    until(lambda: len(parted.rows("train")) > 3)
+    parted.stop()
+    assert parted.wait(60) == "stopped" and 0 < parted.rows("train")[-1]["step"] < 30
+    parted.resume()
+    assert parted.wait(60) == "done" and losses(parted) == losses(whole)
+
+
+def test_a_stream_says_how_long_it_is():
+    class Endless(torch.utils.data.IterableDataset):
+        def __iter__(self):
+            return iter(())
+
+    with pytest.raises(lab.SpecError, match="train is an IterableDataset that doesn't say how long it is"):
+        lab.launch(lab.Spec(), model=lambda: nn.Linear(2, 1), data=Endless())
+    run = lab.launch(lab.Spec(epochs=1), model=lambda: nn.Linear(2, 1), data=(Lines(30, 40), Lines(8)))
+    assert run.wait(60) == "failed" and "ended after 30 samples, and its len() is 40" in run.failure.message

@@ -96,7 +96,8 @@ class Criterion(Objective):
     def __init__(self, loss: Loss, data: Data | None = None, total: Callable[[Tensor], Tensor] | None = None) -> None:
         self.loss, self._terms = loss, terms(loss)
         self._total = total or (lambda values: values)
-        self._tokens = data is not None and data.vocabulary > 0 and (loss is token_loss or self._terms is None)
+        texts = data is not None and data.vocabulary > 0
+        self._tokens = loss is token_loss or (texts and self._terms is None)
         self.even = self._terms is None or (data is not None and self._terms.alike(data))
         """Whether all samples weigh alike, so that the loss's own mean is one over samples."""
         self.summed = self._terms is not None and self._terms.summed

@@ -25,7 +25,7 @@ from .tables import TABLES, entry_options, keywords, pick, table, trait
 from .values import FrozenDict, FrozenList, frozen, parsed
 
 CELL = "cell:"  # prefix of the name of what a user defined, e.g. "cell:MyNet"
-OWN = {"model": "model", "data": "dataset", "strategy": "strategy"}
+OWN = {"model": "model", "data": "dataset", "strategy": "strategy", "task": "task"}
 """What `launch` takes of a user's own, and the field that then names it."""
 
 
@@ -48,6 +48,8 @@ class Spec(BaseModel):
     """Data set, a name of DATASETS."""
     model: str = "cnn"
     """Model, a name of MODELS."""
+    task: str = "auto"
+    """What a batch means, a name of TASKS."""
     optimizer: str = "adam"
     """Optimizer, a name of OPTIMIZERS."""
     lr: float = Field(1e-3, gt=0)
@@ -89,7 +91,7 @@ class Spec(BaseModel):
     name: str = Field("", max_length=80)
     """A name of your own for the run, at most 80 characters."""
     options: dict[str, bool | int | float | str] = Field(default_factory=FrozenDict)
-    """Keyword arguments of the chosen data set, model, schedule or strategy, by name, e.g. {"dropout": 0.2}."""
+    """Keyword arguments of the chosen data set, model, task, schedule or strategy, by name, e.g. {"dropout": 0.2}."""
     parent: str = ""
     """Id or name of the run whose model is compressed; "" trains a fresh one."""
     compress: Annotated[list[dict[str, dict[str, Any]]], AfterValidator(frozen)] = FrozenList()

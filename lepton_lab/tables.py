@@ -19,6 +19,7 @@ from .errors import SpecError, unknown
 TABLES = {
     "dataset": "datasets.DATASETS",
     "model": "models.MODELS",
+    "task": "tasks.TASKS",
     "optimizer": "optimizers.OPTIMIZERS",
     "schedule": "optimizers.SCHEDULES",
     "strategy": "strategies.STRATEGIES",

@@ -29,6 +29,7 @@ from ..store.states import seed_all
 from ..store.trained import ARTIFACT, BEGUN, CONTROL, DONE, place
 from ..strategies.base import Single
 from ..tables import pick, table
+from ..tasks import Task
 from . import baseline
 from .baseline import FIGURES, digest, figures, wait
 from .evaluation import evaluate
@@ -59,6 +60,8 @@ class Chain:
     What writes the file that the chain ends in and measures it, of `measures`, which stands beside the engine:
     `rehearse` and `deliver` of (folder, rounds, data).
     """
+    task: Task
+    """Says what a batch means."""
 
     def __post_init__(self) -> None:
         self.spec = self.folder.spec
@@ -71,7 +74,7 @@ class Chain:
         self._fits()
         if self.strategy.rank == 0 and not self.resumed:
             self.delivery.rehearse(self.folder, self.rounds, self.data)
-        self.each = Feed(self.data.train, self.data, self.spec, self.strategy).steps
+        self.each = Feed(self.data.train, self.data, self.spec, self.strategy, self.task).steps
         self.control = Control(self.folder.path, self.strategy.rank, self.strategy.world, self.strategy.lead)
         try:
             for item in self.rounds:
@@ -166,7 +169,7 @@ class Chain:
         self.strategy.setup(module, lambda parameters: optimizer(parameters, self.spec))
         part = replace(part, objective=objective(self.strategy.module))
         seed_all(self.spec.seed, self.strategy.stream, number)
-        return Fit(self.folder, self.strategy, self.data, self.loss, log, part)
+        return Fit(self.folder, self.strategy, self.data, self.loss, log, part, self.task)
 
     def _frozen(self, name: str, number: int) -> list[str]:
         """Names of the parts of a round's module that stay in evaluation, as in the parent; of a student none."""

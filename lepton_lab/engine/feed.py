@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from ..tasks import Task
 
+EVALUATED = -1  # in the place of a step, where an evaluation draws
 EVAL_ELEMENTS = 2**18  # inputs of an evaluation batch hold about this many numbers; for tokens, their scores do
 
 
@@ -115,9 +116,11 @@ class Feed:
         """This rank's part of all samples once, in their own order; share 0 marks a borrowed sample."""
         import torch
 
-        parts = [self._part(part) for part in torch.arange(self.n).split(self.eval_batch)]
-        for part, batch in zip(parts, self._fetch((part.indices for part in parts), 0), strict=True):
-            yield self._batch(batch, part)
+        draws = self.task.prepares and self.task.everywhere
+        parts = [self._part(part, whole=draws) for part in torch.arange(self.n).split(self.eval_batch)]
+        fetched = self._fetch((part.indices for part in parts), 0)
+        for number, (part, batch) in enumerate(zip(parts, fetched, strict=True)):
+            yield self._batch(batch, part, (self.spec.seed, EVALUATED, number))
 
     def _plan(self, step: Tensor) -> list[Part]:
         """
@@ -139,12 +142,12 @@ class Feed:
         mine = mine if len(mine) else places[:1]
         return Part(indices, share, mine) if whole else Part(mine, share)
 
-    def _batch(self, batch: Any, part: Part, drawn: tuple[int, int, int] | None = None) -> Batch:
+    def _batch(self, batch: Any, part: Part, drawn: tuple[int, int, int]) -> Batch:
         """A micro-batch as model and loss take it."""
         import torch
 
         samples = len(part.indices)
-        if part.mine is not None and drawn is not None:
+        if part.mine is not None:
             generator = torch.Generator(self.device).manual_seed(hash(drawn) % 2**63)
             batch = rows(self.task.prepare(batch, generator), part.mine, samples)
             samples = len(part.mine)

@@ -135,7 +135,7 @@ class Job:
         from ..measures import delivery
 
         self._tell()
-        return Chain(self.folder, self.strategy, self.data, self.loss, self.log, self.facts, delivery).run()
+        return Chain(self.folder, self.strategy, self.data, self.loss, self.log, self.facts, delivery, self.task).run()
 
     def _set_up(self) -> None:
         """Make the model, alike on every rank; then let each stream of samples draw its own numbers."""
@@ -143,7 +143,7 @@ class Job:
         optimizer = pick(table("optimizer"), spec.optimizer, "optimizer")
         model = models.make(spec, self.data.sample, self.model)
         models.trainable(model, spec.model)
-        if self.data.example is None:
+        if self.task.plain:
             trials.normalises(model, self.data, spec, strategy.parts)
         self.task.setup(model)
         strategy.setup(model, lambda parameters: optimizer(parameters, spec))
@@ -170,7 +170,7 @@ class Job:
         self.log.know(self.strategy.report, **self.facts)
         if self.strategy.rank == 0:
             fields = ("shape", "classes", "vocabulary", "tokens", "mean", "std")
-            facts = {name: getattr(self.data, name) for name in fields}
+            facts = {name: getattr(self.data, name) for name in fields} | {"task": tasks.called(self.task)}
             if self.data.example is not None:
                 facts["batch"] = described(self.data.example)
             self.folder.note(**facts, threads=self.facts["threads"], device_name=self.facts["device"])
@@ -200,9 +200,9 @@ def prepare(folder: RunFolder, rank: int, gpu: str | None, sharing: int, log: Lo
     loss = shipped.get("loss")
     if isinstance(loss, torch.nn.Module):
         loss = loss.to(device)
-    task = tasks.make(data, loss, shipped.get("task"))
+    task = tasks.make(spec, data, loss, shipped.get("task"))
     facts = {"threads": threads, "device": "cpu" if gpu is None else f"cuda ({torch.cuda.get_device_name(device)})"}
-    return Job(folder, log, strategy, data, task, task.criterion(strategy.step_total), shipped.get("model"), facts)
+    return Job(folder, log, strategy, task.data, task, task.criterion(strategy.step_total), shipped.get("model"), facts)
 
 
 def _break_off(folder: RunFolder, signum: int, frame: Any) -> None:

@@ -30,8 +30,8 @@ from ..store.finding import find
 from ..store.folder import RunFolder
 from ..strategies import STRATEGIES
 from ..strategies.base import Single
-from ..tables import table
-from ..tasks import Task
+from ..tables import table, trait
+from ..tasks import Paired, Task
 from ..values import called
 
 if TYPE_CHECKING:
@@ -188,9 +188,13 @@ def trains(spec: Spec, device: str, own: Own, like: Path | None = None) -> Allow
         datasets.check(spec.dataset, data_root())
     if spec.parent:
         return _compresses(spec, own, parts, device, like)
-    _suits(spec, data)
-    if data is not None:
-        _agrees(spec, own, data)
+    _means(spec, data)
+    task = None
+    if data is not None and (own.task is not None or "task" not in spec.own):
+        task = tasks.make(spec, data, own.loss, own.task)
+    _suits(spec, task.data if task else data)
+    if task is not None:
+        _agrees(spec, own, task)
     return Allowed(spec, device, parts, like=like)
 
 
@@ -200,9 +204,22 @@ def glance(spec: Spec, data: Data | None = None) -> Allowed:
     device = devices.choose(spec)
     if data is None and "dataset" not in spec.own:
         datasets.check(spec.dataset, data_root())
+    _means(spec, data)
     _suits(spec, data)
     spec = spec.replace(parent=find(spec.parent).id) if spec.parent else spec
     return Allowed(spec, device, {})
+
+
+def _means(spec: Spec, data: Data | None) -> None:
+    """Refuse a task of the table that can make nothing of the samples; no data set is read, and no torch needed."""
+    refuse = trait("task", spec.task, "refuse")
+    if refuse is None or spec.parent or (data is None and "dataset" in spec.own):
+        return
+    if data is not None and data.example is not None:
+        return  # which a task sees for itself
+    sample = table("dataset")[spec.dataset].sample if data is None else data.sample
+    if why := refuse(*sample):
+        raise SpecError(f"task={spec.task!r}: {why}")
 
 
 def _suits(spec: Spec, data: Data | None) -> None:
@@ -249,6 +266,11 @@ def _is_loss(loss: Any) -> None:
 def _fits(spec: Spec, own: Own) -> None:
     """Refuse a model that the strategy can't split, as a copy without memory tells."""
     strategy = STRATEGIES.get(spec.strategy, Single)
+    if not strategy.nests and spec.world > 1 and trait("task", spec.task, "nests"):
+        raise SpecError(
+            f"strategy={spec.strategy!r} passes one tensor from layer to layer, but task={spec.task!r} calls the model "
+            "with more; take strategy='ddp' or 'fsdp'"
+        )
     if not strategy.nests and spec.world > 1 and (data := own.splits(spec)) is not None and data.example is not None:
         raise SpecError(
             f"strategy={spec.strategy!r} passes one tensor from layer to layer, but batches are "
@@ -263,11 +285,16 @@ def _fits(spec: Spec, own: Own) -> None:
         trials.tried(lambda: strategy(spec, **spec.options_of(strategy)).fits(module, trials.samples(data, 1)))
 
 
-def _agrees(spec: Spec, own: Own, data: Data) -> None:
+def _agrees(spec: Spec, own: Own, task: Task) -> None:
     """Refuse what the user's own data, model and loss can't do together."""
-    if data.example is not None or own.task is not None:
-        return _takes(own, data)
-    usual = own.loss is None
+    from torch import nn
+
+    data = task.data
+    if not task.plain:
+        if isinstance(own.model, nn.Module):
+            task.setup(own.model)
+        return
+    usual = own.loss is None and isinstance(task, Paired) and type(task).usual is Paired.usual
     if usual:
         datasets.usual(data)
     if own.model is None:
@@ -280,15 +307,6 @@ def _agrees(spec: Spec, own: Own, data: Data) -> None:
         trials.normalises(module, data, spec, parts)
         if doubtful:
             trials.answers(module, data)
-
-
-def _takes(own: Own, data: Data) -> None:
-    """Refuse a model that can't be called with what the task gives it."""
-    from torch import nn
-
-    task = tasks.make(data, own.loss, own.task)
-    if isinstance(own.model, nn.Module):
-        task.setup(own.model)
 
 
 def _bare(spec: Spec, own: Own, data: Data) -> nn.Module | None:
@@ -306,6 +324,8 @@ def _compresses(spec: Spec, own: Own, parts: dict[str, Any], device: str, like: 
         parent = Parent(like, *adopted)
     else:
         folder = find(spec.parent)
+        if (name := folder.facts.get("task")) and not trait("task", name, "plain"):
+            raise SpecError(f"parent={spec.parent!r}: a chain trains on pairs (x, y), and the run's task is {name!r}")
         spec, parent = spec.replace(parent=folder.id), _parent(folder)
     if (data := parts.get("data")) is not None:
         mismatch(parent.facts, spec, *data.sample)

@@ -6,22 +6,50 @@ Adding one: write it here, in a file of its own or beside its kin, and add a lin
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from ..tables import pick
 from .base import Paired, Task
+from .classification import Classification, Multilabel, Segmentation
 from .keywords import Keywords
+from .language import LanguageModel
+from .regression import Regression
 
 if TYPE_CHECKING:
     from ..datasets import Data
+    from ..spec import Spec
     from .base import OwnLoss
 
-__all__ = ["Paired", "Task", "make"]
+__all__ = ["TASKS", "Paired", "Task", "called", "make"]
 
 
-def make(data: Data, loss: OwnLoss | None = None, own: type[Task] | None = None) -> Task:
-    """The task of some data: the user's own; else pairs are compared, and dicts are a model's keywords."""
-    if own is not None:
-        return own(data, loss)
-    if isinstance(data.example, dict):
-        return Keywords(data, loss)
-    return Paired(data, loss) if data.example is None else Task(data, loss)
+def auto(data: Data, loss: OwnLoss | None = None) -> Task:
+    """What data tell: of pairs, classes, next tokens or numbers by their targets; of dicts, the model's keywords."""
+    if data.example is not None:
+        return Keywords(data, loss) if isinstance(data.example, dict) else Task(data, loss)
+    if LanguageModel.suits(data):
+        return LanguageModel(data, loss)
+    return Classification(data, loss) if data.classes else Regression(data, loss)
+
+
+TASKS: dict[str, Callable[..., Task]] = {
+    "auto": auto,
+    "classification": Classification,
+    "segmentation": Segmentation,
+    "multilabel": Multilabel,
+    "regression": Regression,
+    "language_model": LanguageModel,
+    "keywords": Keywords,
+}
+
+
+def make(spec: Spec, data: Data, loss: OwnLoss | None = None, own: type[Task] | None = None) -> Task:
+    """The task of a spec for some data; `own` is the user's, in place of a name."""
+    kind = own or pick(TASKS, spec.task, "task")
+    return kind(data, loss, **spec.options_of(kind))
+
+
+def called(task: Task) -> str:
+    """The name of a task in the table; of a user's own, its class's."""
+    return next((name for name, member in TASKS.items() if member is type(task)), type(task).__name__)

@@ -36,8 +36,20 @@ class Task:
         The user's own, as `launch` takes it; None where the task's is meant.
     """
 
+    plain = False
+    """Whether the model is called with x of a pair, as data have it, and compared with its y."""
+    nests = False
+    """Whether the model is called with more than one tensor, though samples may be pairs."""
+    everywhere = False
+    """Whether an evaluation draws too (noise that is to be found), the same each time; else training alone does."""
+
     def __init__(self, data: Data, loss: OwnLoss | None = None) -> None:
         self.data, self.given = data, loss
+
+    @classmethod
+    def refuse(cls, shape: tuple[int, ...], classes: int, vocabulary: int) -> str:
+        """Why it can make nothing of pairs such as these (`data.sample`), as one sentence; "" where it can."""
+        return ""
 
     def setup(self, model: nn.Module) -> None:
         """Take from the model what the other methods need; refuse one that can't take the batches, with a SpecError."""
@@ -79,7 +91,8 @@ class Task:
         What is drawn anew each epoch: masks, noise, negatives, augmentation.
 
         It is given the whole micro-batch on the rank's device, also where this rank computes a part of it, and a
-        generator there, which is the same for any world and after a resume. Called in training alone.
+        generator there, which is the same for any world and after a resume. Called in training, and in evaluations
+        where `everywhere` says so.
         """
         return batch
 
@@ -146,8 +159,25 @@ class Scored(Criterion):
         return None if right is None else (right & target.ne(IGNORED)).sum()
 
 
+def targets_of(data: Data) -> Tensor:
+    """The targets (2, ...) of the first two training samples of pairs, on the CPU."""
+    import torch
+
+    if isinstance(data.train, tuple):
+        return data.train[1][:2]
+    samples = [data.train[place] for place in range(min(2, len(data.train)))]
+    return torch.stack([torch.as_tensor(y) for _, y in samples])
+
+
 class Paired(Task):
     """Inputs (B, ...) and targets (B, ...): batches are pairs, and the loss compares an output with a target."""
+
+    plain = True
+
+    def __init__(self, data: Data, loss: OwnLoss | None = None) -> None:
+        super().__init__(data, loss)
+        if data.example is not None:
+            raise SpecError(f"task: samples must be pairs (x, y), and batches are {described(data.example)}")
 
     def split(self, batch: Any) -> tuple[Any, Any]:
         """The pair."""

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ..batches import tensors
+from ..batches import described, tensors
 from ..errors import SpecError
 from ..losses import IGNORED
 from ..values import called
@@ -33,6 +33,9 @@ class Keywords(Task):
 
     def __init__(self, data: Data, loss: OwnLoss | None = None) -> None:
         super().__init__(data, loss)
+        if not isinstance(data.example, Mapping):
+            batches = "pairs" if data.example is None else described(data.example)
+            raise SpecError(f"task='keywords': samples must be dicts, and batches are {batches}; take task='auto'")
         self._names: list[str] | None = None  # that the model asks for; None where it takes any
         self._shift = False  # whether the scores of a place are for the label of the next one
 
@@ -42,8 +45,6 @@ class Keywords(Task):
         self._names = None if any(p.kind is p.VAR_KEYWORD for p in asked) else [p.name for p in asked]
         kind, config = type(model).__name__, getattr(model, "config", None)
         self._shift = any(part in kind for part in CAUSAL) and not getattr(config, "is_encoder_decoder", False)
-        if not isinstance(self.data.example, Mapping):
-            return
         batch = [*self.data.example]
         needed = [p.name for p in asked if p.default is p.empty and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
         missing = [name for name in needed if name not in batch]

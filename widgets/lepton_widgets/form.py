@@ -35,6 +35,7 @@ LABELS = {
     "precision": "Precision",
     "seed": "Seed",
     "name": "Name of the run",
+    "task": "Task",
     "weight_decay": "Weight decay",
     "momentum": "Momentum",
     "warmup": "Warm-up steps",

@@ -19,7 +19,7 @@ from ..tables import pick
 from . import cifar, idx, text
 from .base import Data, Split, length, rows, scaling
 from .cifar import cifar10
-from .collating import TEXTS, Collate, Pad, collated
+from .collating import TEXTS, Collate, Pad, bucketed, collated, lengths
 from .files import SOURCES, find, require
 from .idx import fashion_mnist, mnist
 from .own import from_user, usual
@@ -30,8 +30,8 @@ from .text import pydocs, tinyshakespeare
 if TYPE_CHECKING:
     from ..spec import Spec
 
-__all__ = ["DATASETS", "SOURCES", "TEXTS", "Collate", "Data", "Pad", "Split", "Stream", "check", "collated"]
-__all__ += ["drawing", "from_user", "length", "load", "rows", "scaling", "usual"]
+__all__ = ["DATASETS", "SOURCES", "TEXTS", "Collate", "Data", "Pad", "Split", "Stream", "bucketed", "check"]
+__all__ += ["collated", "drawing", "from_user", "length", "lengths", "load", "rows", "scaling", "usual"]
 
 DATASETS: dict[str, Callable[..., Data]] = {
     "digits": digits,

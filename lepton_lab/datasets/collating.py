@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ..batches import described, over, tensors
 from ..errors import SpecError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 Collate: TypeAlias = Callable[[list[Any]], Any]
 TEXTS = "input_ids"
 """The name that Hugging Face's models give tokens, and MASK the one that says which of them are no padding."""
 MASK = "attention_mask"
+WINDOW = 50  # batches whose samples are sorted together
 IGNORED_IN = ("labels", "label", "y")
 """Leaves whose padding a loss is to leave out."""
 
@@ -28,11 +33,16 @@ class Pad:
     ----------
     ignored
         What pads labels: the number that the loss leaves out.
+    bucket
+        Whether training takes samples of alike lengths together, so that less is padded: a random order is sorted by
+        length within WINDOW batches, and the batches come in random order. Lengths are the Dataset's own `lengths`, or
+        found by reading it once.
     **values
         What pads a leaf of that name, such as the number of a tokenizer's padding: `Pad(input_ids=3)`; else 0.
     """
 
-    def __init__(self, ignored: float = -100, **values: float) -> None:
+    def __init__(self, ignored: float = -100, *, bucket: bool = True, **values: float) -> None:
+        self.bucket = bucket
         self.values: dict[str, float] = {**dict.fromkeys(IGNORED_IN, ignored), **values}
 
     def __call__(self, samples: list[Any]) -> Any:
@@ -62,6 +72,11 @@ class Pad:
             )
         if len({len(leaf) if leaf.dim() else 0 for leaf in leaves}) == 1:
             return torch.stack(leaves)
+        if name in IGNORED_IN and leaves[0].is_floating_point():
+            raise SpecError(
+                f"data: {name} are numbers of unequal length, whose padding no loss leaves out; give "
+                "collate=f(samples) that makes a mask, and loss=f(outputs, batch) that uses it"
+            )
         return torch.nn.utils.rnn.pad_sequence(leaves, batch_first=True, padding_value=self.values.get(name, 0))
 
     def _named(self, values: list[Any]) -> dict[str, Any]:
@@ -79,6 +94,35 @@ class Pad:
             if len(lengths.unique()) > 1:
                 batch[MASK] = (torch.arange(int(lengths.max())) < lengths[:, None]).long()
         return batch
+
+
+def lengths(samples: Any) -> Tensor:
+    """The length of each sample, (N,): of the longest first axis of its leaves, or the Dataset's own `lengths`."""
+    import torch
+
+    if (own := getattr(samples, "lengths", None)) is not None:
+        return torch.as_tensor(own)
+    return torch.tensor([_length(samples[i]) for i in range(len(samples))])
+
+
+def _length(sample: Any) -> int:
+    parts = sample.values() if isinstance(sample, Mapping) else sample if isinstance(sample, tuple) else [sample]
+    leaves = (_tensor(part) for part in parts)
+    return max((len(leaf) for leaf in leaves if leaf is not None and leaf.dim()), default=0)
+
+
+def bucketed(order: Tensor, lengths: Tensor, batch: int, generator: torch.Generator) -> Tensor:
+    """
+    An order of samples (N,) in which batches hold alike lengths; the last batch, which may be short, stays last.
+
+    `lengths` (N,) are those of samples by index; the generator draws in which order batches come.
+    """
+    import torch
+
+    windows = [window[lengths[window].argsort(stable=True)] for window in order.split(WINDOW * batch)]
+    batches = list(torch.cat(windows).split(batch))
+    places = torch.randperm(len(batches) - 1, generator=generator).tolist()
+    return torch.cat([*(batches[place] for place in places), batches[-1]])
 
 
 def _tensor(value: Any) -> Any:

@@ -63,7 +63,7 @@ def from_user(
     parts = _parts(data)
     splits = {name: _split(part, f"data: {name}") for name, part in parts.items()}
     if collate is not None or not all(_paired(split) for split in splits.values()):
-        return _nested(splits, parts["train"], seed, ignored, collate or Pad(ignored, **(pads or {})))
+        return _nested(splits, parts["train"], seed, ignored, collate or Pad(ignored, bucket=True, **(pads or {})))
     shapes = {name: _shape(split, f"data: {name}") for name, split in splits.items()}
     for name, shape in shapes.items():
         if shape != shapes["train"]:

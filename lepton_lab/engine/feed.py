@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..answers import labels
 from ..batches import Batch, moved, over, rows
-from ..datasets import Data, Stream, length, scaling
+from ..datasets import Data, Pad, Stream, bucketed, length, lengths, scaling
 from ..host import cores
 from ..spec import Spec, micro_samples, step_samples
 from ..strategies.base import Single
@@ -99,18 +100,46 @@ class Feed:
 
         The order depends on seed and epoch alone, so that any world, and a resumed run, sees the same batches.
         """
-        import torch
 
         seed = self.spec.seed * 1_000_003 + epoch
-        order = torch.arange(self.n)
         if isinstance(self.dataset, Stream):
             self.dataset.begin(epoch, seed)
-        else:
-            order = torch.randperm(self.n, generator=torch.Generator().manual_seed(seed))
-        steps = [self._plan(step) for step in order.split(self.batch)[skip:]]
+        steps = [self._plan(step) for step in self._order(seed).split(self.batch)[skip:]]
         fetched = self._fetch((part.indices for step in steps for part in step), seed)
         for number, step in enumerate(steps, skip):
             yield (self._batch(next(fetched), part, (seed, number, i)) for i, part in enumerate(step)), len(step)
+
+    def _order(self, seed: int) -> Tensor:
+        """All samples in the order of an epoch, (N,)."""
+        import torch
+
+        if isinstance(self.dataset, Stream):
+            return torch.arange(self.n)
+        generator = torch.Generator().manual_seed(seed)
+        order = torch.randperm(self.n, generator=generator)
+        return order if self._lengths is None else bucketed(order, self._lengths, self.batch, generator)
+
+    @cached_property
+    def _lengths(self) -> Tensor | None:
+        """The length of each sample, (N,), where batches are to be of alike ones."""
+        if not isinstance(self._collate, Pad) or not self._collate.bucket or isinstance(self.dataset, Stream):
+            return None
+        found = lengths(self.dataset)
+        return found if len(found.unique()) > 1 else None
+
+    def padding(self) -> tuple[float, float] | None:
+        """What fraction of a batch is padding, and would be of random batches; None where that isn't known."""
+        import torch
+
+        if self._lengths is None:
+            return None
+        held = self._lengths
+
+        def padded(order: Tensor) -> float:
+            room = sum(int(held[part].max()) * len(part) for part in order.split(self.batch))
+            return 1 - int(held.sum()) / max(room, 1)
+
+        return padded(self._order(0)), padded(torch.randperm(self.n, generator=torch.Generator().manual_seed(0)))
 
     def whole(self) -> Iterator[Batch]:
         """This rank's part of all samples once, in their own order; share 0 marks a borrowed sample."""

@@ -117,6 +117,9 @@ class Fit:
         facts = {"samples": self.train.n, "parts": self.strategy.parts, "base_lr": now.lr}
         self._state("running", step=now.step, steps=steps, **facts)
         log.rest(None)
+        if self.fresh and self.strategy.rank == 0 and (shares := self.train.padding()):
+            text = f"padding is {shares[0]:.1%} of a batch, and {shares[1]:.1%} if lengths were not taken together"
+            log.write("note", step=now.step, text=text)
         if self._steered and self.strategy.rank == 0:
             log.write("note", command="set", step=now.step, **self._steered)
         while now.epoch < part.epoch + part.epochs:

@@ -15,7 +15,7 @@ from ..artifacts import About, Artifact, write
 from ..datasets import length, rows
 from ..errors import LabError
 from ..host import processor
-from ..store import shipping
+from ..store import shipping, trained
 
 if TYPE_CHECKING:
     import numpy as np
@@ -132,7 +132,8 @@ def source(model: Any) -> Source:
 
 
 def run_data(run: Any) -> Data:
-    """The data that a run was trained on; raises what loading it does."""
+    """The data that a run was trained on, whose samples are one tensor each; raises what loading it does."""
+    trained.plain(run.store)
     return shipping.unpack(run.store, ("data",)).get("data") or datasets.load(run.spec)
 
 

@@ -339,6 +339,7 @@ def _parent(folder: RunFolder) -> Parent:
     """The run of a folder as a parent."""
     from ..compressors.layers import parametrized, unparametrized
 
+    trained.plain(folder)
     module, facts = trained.made(folder), folder.facts
     inherited = {name: facts[name] for name in INHERITED if name in facts}
     inherited |= {"parametrized": parametrized(module), "frozen": trained.frozen(folder, module)}

@@ -15,6 +15,7 @@ from ..measures import latency, sizes
 from ..section import escaped, in_html, in_text
 from ..spec import Spec
 from ..store.folder import MEASURES
+from ..store.trained import plain
 from ..tables import table
 from .handle import Run, attach
 from .launching import EPOCHS, changed
@@ -228,6 +229,7 @@ def _parent(id: str, version: str) -> Dense:
     from ..compressors.layers import unparametrized
 
     run = attach(id)
+    plain(run.store)
     module, facts = unparametrized(run.model()), run.facts
     data = facts if "shape" in facts else read_json(run.folder / "links" / "parent.json") or {}
     vocabulary, tokens = data.get("vocabulary", 0), data.get("tokens", "")

@@ -33,6 +33,15 @@ def trained(folder: RunFolder) -> bool:
     return bool(folder.checkpoints() or (folder.spec.compress and place(folder, 0).joinpath(DONE).exists()))
 
 
+def plain(folder: RunFolder) -> None:
+    """Refuse, with a LabError, a run whose model takes more than a tensor: what follows knows samples as one."""
+    if batch := folder.facts.get("batch"):
+        raise LabError(
+            f"run {folder.id!r} trains on {batch}: a model that takes more than one tensor can't be compressed, "
+            "exported, measured or served yet; its module is run.model()"
+        )
+
+
 def model(folder: RunFolder) -> nn.Module:
     """
     The module of a run, on the CPU and in eval mode, from the last checkpoint, or the round that ended last.

@@ -1,14 +1,18 @@
 """Batches of any form through a whole run: dicts, unequal lengths, losses that tell their weight."""
 
+import re
 import time
 
 import pytest
 import torch
 from helpers import until
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional
 
 import lepton_lab as lab
+from lepton_lab.datasets import bucketed
 
 KINDS = 12
 
@@ -125,6 +129,14 @@ def test_a_hugging_face_model_as_it_is_learns_as_in_a_loop_by_hand():
         assert losses(run)[-1] == pytest.approx(model.eval()(**test).loss.item(), rel=1e-5)
     assert "accuracy" in run.rows("eval")[-1]
     assert run.facts["batch"] == "a dict of input_ids, attention_mask, labels"
+    assert run.model()(**test).logits.shape == (8, 3)
+    for act in (lab.measure, lambda run: lab.compress(run, ["quantize"]), lambda run: lab.export(run, "a.lepton")):
+        with pytest.raises(lab.LabError, match="trains on a dict of input_ids"):
+            act(run)
+    with pytest.raises(lab.LabError, match="trains on a dict of input_ids"):
+        lab.estimate(run, ["quantize"])
+    with pytest.raises(lab.SpecError, match="a step is rehearsed of samples of one tensor"):
+        lab.advise(spec, model=bert(), data=data)
 
 
 @pytest.mark.parametrize(
@@ -210,3 +222,24 @@ def test_a_stream_says_how_long_it_is():
         lab.launch(lab.Spec(), model=lambda: nn.Linear(2, 1), data=Endless())
     run = lab.launch(lab.Spec(epochs=1), model=lambda: nn.Linear(2, 1), data=(Lines(30, 40), Lines(8)))
     assert run.wait(60) == "failed" and "ended after 30 samples, and its len() is 40" in run.failure.message
+
+
+@given(st.lists(st.integers(0, 30), min_size=1, max_size=80), st.integers(1, 9), st.integers(0, 5))
+def test_buckets_hold_every_sample_once_and_pad_no_more(sizes, batch, seed):
+    sizes, draw = torch.tensor(sizes), torch.Generator().manual_seed(seed)
+    order = torch.randperm(len(sizes), generator=draw)
+
+    def room(order):
+        return sum(int(sizes[part].max()) * len(part) for part in order.split(batch))
+
+    buckets = bucketed(order, sizes, batch, draw)
+    assert buckets.sort().values.tolist() == list(range(len(sizes)))
+    if len(sizes) % batch == 0:  # else the short one may get the longest
+        assert room(buckets) <= room(order)
+
+
+def test_what_padding_costs_is_said():
+    run = trained(lab.Spec(epochs=1, batch_size=5), model=Reader, data=(Pairs(200, 0), Pairs(8, 1)), loss=over_tokens)
+    (said,) = (row["text"] for row in run.rows("note") if "padding" in row.get("text", ""))
+    less, more = (float(part) for part in re.findall(r"([\d.]+)%", said))
+    assert less < more / 2

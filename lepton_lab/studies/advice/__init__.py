@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from ...batches import described
 from ...datasets import load
 from ...errors import SpecError, whole
 from ...run.checks import Own, named, splits
@@ -209,6 +210,11 @@ def rehearsed(spec: Spec, own: Own | None = None) -> Workload:
     data = own.splits(spec)
     if own.model is None and data is None and own.loss is None:
         return _rehearsed(alone)
+    if data is not None and data.example is not None:
+        raise SpecError(
+            f"data: batches are {described(data.example)}, and a step is rehearsed of samples of one tensor each; "
+            "launch a short run and ask run.costs()"
+        )
     return rehearse(alone, data or load(spec), own.model, own.loss)
 
 

@@ -4,6 +4,7 @@ from .artifacts import About as About
 from .artifacts import Artifact as Artifact
 from .artifacts import load as load
 from .datasets.collating import Pad as Pad
+from .engine.hooks import Moment as Moment
 from .errors import LabError as LabError
 from .errors import SpecError as SpecError
 from .measures import Measured as Measured
@@ -27,6 +28,11 @@ from .serving import Server as Server
 from .serving import serve as serve
 from .spec import Spec as Spec
 from .store.failure import Failure as Failure
+from .store.own import log as log
+from .store.own import log_audio as log_audio
+from .store.own import log_histogram as log_histogram
+from .store.own import log_image as log_image
+from .store.own import log_text as log_text
 from .strategies.base import Single as Single
 from .strategies.group import Group as Group
 from .studies.advice import advise as advise

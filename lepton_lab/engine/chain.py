@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -34,6 +34,7 @@ from . import baseline
 from .baseline import FIGURES, digest, figures, wait
 from .evaluation import evaluate
 from .feed import Feed, by_itself
+from .hooks import Hook
 from .loop import Fit, Part, rewind
 
 
@@ -62,6 +63,8 @@ class Chain:
     """
     task: Task
     """Says what a batch means."""
+    hooks: Sequence[Hook] = ()
+    """A user's functions, called while a link is fine-tuned."""
 
     def __post_init__(self) -> None:
         self.spec = self.folder.spec
@@ -169,7 +172,8 @@ class Chain:
         self.strategy.setup(module, lambda parameters: optimizer(parameters, self.spec))
         part = replace(part, objective=objective(self.strategy.module))
         seed_all(self.spec.seed, self.strategy.stream, number)
-        return Fit(self.folder, self.strategy, self.data, self.loss, log, part, self.task)
+        hooks = self.hooks if log is self.log else ()  # the control is nobody's to steer
+        return Fit(self.folder, self.strategy, self.data, self.loss, log, part, self.task, hooks)
 
     def _frozen(self, name: str, number: int) -> list[str]:
         """Names of the parts of a round's module that stay in evaluation, as in the parent; of a student none."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -18,10 +19,12 @@ from ..store.checkpoints import NonFinite
 from ..store.control import Control
 from ..store.folder import RunFolder
 from ..store.log import Journal, Log
+from ..store.recorder import recording
 from ..strategies.base import Single
 from ..tasks import Task
 from .evaluation import evaluate
 from .feed import Feed
+from .hooks import Hook, Hooks
 from .tracing import Tracer
 
 WAIT = 0.02  # seconds between looks while paused
@@ -81,6 +84,8 @@ class Fit:
     part: Part
     task: Task | None = None
     """Says what a batch means; of pairs (x, y), None does."""
+    hooks: Sequence[Hook] = ()
+    """Functions of a user, called at the moments of `hooks.EVENTS`."""
 
     def __post_init__(self) -> None:
         folder, strategy, data, log, part = self.folder, self.strategy, self.data, self.log, self.part
@@ -94,6 +99,8 @@ class Fit:
         self.now = Progress(spec.lr, spec.clip, spec.weight_decay, part.step, part.epoch)
         self._steered = steered = folder.facts.get("steered") or {}  # by `run.resume`; no checkpoint holds it yet
         self.figures: dict[str, dict[str, Any]] = {}
+        self.latest: dict[str, float] = {}  # of all splits, as hooks see them
+        self._own, self._hooks = log.own, Hooks(self.hooks, self) if self.hooks else None
         if (saved := checkpoints.load(folder, strategy, lambda text: log.write("note", text=text))) is not None:
             self.now = Progress(**saved)
             log.step = self.now.step
@@ -110,6 +117,16 @@ class Fit:
 
     def run(self) -> str:
         """Train to the end, or until a stop; returns "done" or "stopped"."""
+        with recording(self._own):
+            self._place(self.now.step)
+            if self._hooks:
+                self._hooks("start")
+            outcome = self._train()
+            if self._hooks:
+                self._hooks("end")
+            return outcome
+
+    def _train(self) -> str:
         now, log, part = self.now, self.log, self.part
         objective = metrics.counted(self.data, part.objective or self.loss)
         tracer = Tracer(self.folder, self.strategy, log, now.step)
@@ -128,6 +145,7 @@ class Fit:
                     if self._obey(command) == "stop":
                         return self.stop()
                 lr = self._set_lr()
+                self._place(now.step + 1)
                 weighed = objective.over(batches)
                 loss, counts, samples = tracer.step(now.step, weighed, count, objective, now.clip)
                 now.step += 1
@@ -135,6 +153,8 @@ class Fit:
                 log.train(now.step, now.epoch, loss, counts, samples, lr)
                 if self.nonfinite is not None:
                     self._check()
+                if self._hooks:
+                    self._hooks.step(loss)
             now.epoch += 1
             now.position = 0
             self._epoch_ends()
@@ -157,10 +177,23 @@ class Fit:
         self._check()
         *sums, n = self._totals()
         self._begin_sums()
-        if self.strategy.rank == 0 and n:
+        if n:
             figures = {name: value / n for name, value in zip(self._names, sums, strict=True) if not math.isnan(value)}
             figures = metrics.with_following(self.metrics, "train", figures)
-            self.log.evaluation("train", self.now.step, self.now.epoch - 1, **figures, samples=int(n))
+            self._note("train", figures)
+            if self.strategy.rank == 0:
+                self.log.evaluation("train", self.now.step, self.now.epoch - 1, **figures, samples=int(n))
+        if self._hooks:
+            self._hooks("epoch")
+
+    def _note(self, split: str, figures: dict[str, Any]) -> None:
+        numbers = {name: value for name, value in figures.items() if isinstance(value, (int, float))}
+        self.latest |= {f"{split}_{name}": value for name, value in numbers.items() if name != "samples"}
+
+    def _place(self, step: int, split: str = "train") -> None:
+        """Say where it stands, for what a user's code logs."""
+        if self._own:
+            self._own.place = step, split
 
     def _begin_sums(self) -> None:
         self.now.sums = [0.0] * (len(self._names) + 1)
@@ -186,12 +219,17 @@ class Fit:
         start = time.perf_counter()
         if self.strategy.rank == 0:
             self.folder.note(evaluating=True)  # so that a stop waits for its end
+        self._place(self.now.step, split)
         self.figures[split] = figures = evaluate(self.strategy, feed, self.metrics, split)
+        self._place(self.now.step)
         self.log.rest(seconds := time.perf_counter() - start)
         if self.strategy.rank == 0:
             self._doubt(split, feed, figures[metrics.MINIMISED])
             self.folder.note(evaluating=False)
             self.log.evaluation(split, self.now.step, max(self.now.epoch - 1, 0), **figures, seconds=round(seconds, 4))
+        self._note(split, figures)
+        if self._hooks:
+            self._hooks("evaluation", split)
 
     def _doubt(self, split: str, feed: Feed, loss: float) -> None:
         """Say that an evaluation's loss is no number, and why where that is known."""
@@ -218,9 +256,12 @@ class Fit:
     def _obey(self, command: dict[str, Any]) -> str:
         """Do what a command says, on all ranks at this step; returns "stop" if the loop must end."""
         name = command["command"]
-        values = {key: value for key, value in command.items() if key not in ("command", "at")}
+        values = {key: value for key, value in command.items() if key not in ("command", "at", "asked")}
+        asked = {"asked": command["asked"]} if "asked" in command else {}
         if self.strategy.rank == 0:
-            self.log.write("note", command=name, step=self.now.step, **values)
+            self.log.write("note", command=name, step=self.now.step, **values, **asked)
+            if asked and name == "stop":
+                self.folder.note(reason=f"a hook asked for it at step {command['asked']}")
         if name == "set":
             self._saved = None  # what was saved at this step lacks it
             self._steer(values)
@@ -290,6 +331,8 @@ def rewind(folder: RunFolder, log: Log, step: int, where: str = "") -> None:
     """
     text, world = f"goes on from step {step}{where}", folder.spec.world
     log.write("note", rewind=step, world=world, text=text)
+    if log.own:
+        log.own.resume(step)
     if log.rank:
         return
     for path in (folder.path / "events").glob("rank*.jsonl"):

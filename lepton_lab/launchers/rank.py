@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import traceback
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,6 +20,7 @@ from ..batches import described
 from ..datasets import Data
 from ..engine import trials
 from ..engine.chain import Chain
+from ..engine.hooks import Hook
 from ..engine.loop import Fit, Part, rewind
 from ..host import cores, die_with_parent, entitle, keep_memory
 from ..losses import Criterion
@@ -27,6 +29,7 @@ from ..store import shipping
 from ..store.checkpoints import NonFinite
 from ..store.folder import RunFolder
 from ..store.log import Log
+from ..store.recorder import Recorder
 from ..store.states import begin_all, seed_all
 from ..store.trust import OTHERS
 from ..strategies.base import Single
@@ -112,6 +115,8 @@ class Job:
     loss: Criterion
     model: Any
     """The user's own as it was shipped, or None."""
+    hooks: Sequence[Hook]
+    """The user's own, in their order."""
     facts: dict[str, Any]
     """What each system event tells: threads, device."""
 
@@ -119,7 +124,8 @@ class Job:
         """Train the spec's model; returns "done" or "stopped"."""
         self._set_up()
         self._tell()
-        fit = Fit(self.folder, self.strategy, self.data, self.loss, self.log, Part(self.folder.spec.epochs), self.task)
+        part = Part(self.folder.spec.epochs)
+        fit = Fit(self.folder, self.strategy, self.data, self.loss, self.log, part, self.task, self.hooks)
         if self.folder.facts.get("attempt", 1) > 1:
             rewind(self.folder, self.log, fit.now.step)
         try:
@@ -135,7 +141,8 @@ class Job:
         from ..measures import delivery
 
         self._tell()
-        return Chain(self.folder, self.strategy, self.data, self.loss, self.log, self.facts, delivery, self.task).run()
+        each = self.folder, self.strategy, self.data, self.loss, self.log, self.facts
+        return Chain(*each, delivery, self.task, self.hooks).run()
 
     def _set_up(self) -> None:
         """Make the model, alike on every rank; then let each stream of samples draw its own numbers."""
@@ -195,14 +202,16 @@ def prepare(folder: RunFolder, rank: int, gpu: str | None, sharing: int, log: Lo
     device = torch.device("cpu" if gpu is None else "cuda:0")
     strategy.start(rank, spec.world, folder.path / "rendezvous", device)
     begin_all(spec.seed)
-    shipped = shipping.unpack(folder, ("model", "data", "loss", "task"))
+    shipped = shipping.unpack(folder, ("model", "data", "loss", "task", "hooks"))
     data = shipped.get("data") or datasets.load(spec)
     loss = shipped.get("loss")
     if isinstance(loss, torch.nn.Module):
         loss = loss.to(device)
     task = tasks.make(spec, data, loss, shipped.get("task"))
     facts = {"threads": threads, "device": "cpu" if gpu is None else f"cuda ({torch.cuda.get_device_name(device)})"}
-    return Job(folder, log, strategy, task.data, task, task.criterion(strategy.step_total), shipped.get("model"), facts)
+    own = shipped.get("model"), shipped.get("hooks", ())
+    log.own = Recorder(folder.path, log, spec.world, strategy.part == 0, folder.system(rank).get("logged", 0))
+    return Job(folder, log, strategy, task.data, task, task.criterion(strategy.step_total), *own, facts)
 
 
 def _break_off(folder: RunFolder, signum: int, frame: Any) -> None:

@@ -18,7 +18,7 @@ from .. import datasets, models, tasks
 from ..batches import described
 from ..chains import mismatch
 from ..compressors import rehearse
-from ..engine import trials
+from ..engine import hooks, trials
 from ..engine.feed import alone
 from ..errors import SpecError
 from ..files import data_root
@@ -35,11 +35,12 @@ from ..tasks import Paired, Task
 from ..values import called
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from torch import Tensor, nn
 
     from ..datasets import Data
+    from ..engine.hooks import Hook
 
 INHERITED: tuple[str, ...] = ("shape", "classes", "vocabulary", "mean", "std")
 """Facts of a parent's data that its children need."""
@@ -50,7 +51,7 @@ class Own:
     """
     What a user brings in place of names, as `launch` takes it; None where the spec's names tell.
 
-    What can be seen to be no model, no data, no loss or no strategy is a SpecError.
+    What can be seen to be no model, data, loss, strategy, task or hooks is a SpecError.
     """
 
     model: nn.Module | Callable[..., nn.Module] | None = None
@@ -60,6 +61,7 @@ class Own:
     task: type[Task] | None = None
     collate: Callable[[list[Any]], Any] | None = None
     """It travels with the data."""
+    hooks: Sequence[Hook] | None = None
 
     def __post_init__(self) -> None:
         self._read: Data | None = None
@@ -79,6 +81,8 @@ class Own:
             raise SpecError("data=() is empty: give (train, test), (train, val, test) or train")
         if self.loss is not None:
             _is_loss(self.loss)
+        if self.hooks is not None:
+            hooks.check(self.hooks)
 
     @classmethod
     def shipped(cls, folder: RunFolder) -> Own:

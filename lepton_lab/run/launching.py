@@ -19,10 +19,11 @@ from .checks import Allowed, Own, checks
 from .handle import Run, attach
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from torch import Tensor, nn
 
+    from ..engine.hooks import Hook
     from ..strategies.base import Single
     from ..tasks import Task
 
@@ -37,6 +38,7 @@ def launch(
     strategy: type[Single] | None = None,
     task: type[Task] | None = None,
     collate: Callable[[list[Any]], Any] | None = None,
+    hooks: Sequence[Hook] | None = None,
 ) -> Run:
     """
     Start a run and return at once.
@@ -70,20 +72,25 @@ def launch(
     collate
         Makes a batch of a list of samples, such as a DataCollator of Hugging Face; `lab.Pad()` if not given, which pads
         what is of unequal length.
+    hooks
+        Functions that every rank calls with a `lab.Moment` at the start, after each step, epoch and evaluation, and at
+        the end: `def watch(moment): ...`. They may log, and ask for a stop, a checkpoint or another rate. One that
+        raises ends the run, as a bug in the model does. What one remembers in itself begins anew with a resume.
 
     Raises
     ------
     SpecError, LabError
         Before anything starts: what can't be shipped, done on this machine, or written.
     """
-    return start(make(checks(spec, Own(model, data, loss, strategy, task, collate))))[0]
+    own = Own(model, data, loss, strategy, task, collate, hooks)
+    return start(make(checks(spec, own)))[0]
 
 
 def make(allowed: Allowed) -> tuple[RunFolder, str]:
     """The folder of a run that is not started yet, with what is shipped and a copy of its parent; and its device."""
     parent = allowed.parent
     replaced = {*allowed.parts} | {name for name, field in OWN.items() if field not in allowed.spec.own}
-    replaced |= {"model"} if parent else set()
+    replaced |= {"model", "hooks"} if parent else set()
     source = parent.folder if parent else allowed.like
 
     def prepare(draft: Path) -> None:

@@ -11,6 +11,7 @@ from ..files import remedy, why
 from ..launchers import LAUNCHERS, Ready, resources
 from ..spec import Spec
 from ..store import control
+from ..store.control import STEERED
 from ..store.folder import ENDED
 from ..tables import entry_options
 from .checks import Own, splits
@@ -18,7 +19,6 @@ from .standing import Standing
 
 LAUNCHER = LAUNCHERS["local"]
 MOVED = ("strategy", "world", "device", "options", "timeout")  # what can change when an ended run goes on
-STEERED = ("lr", "clip", "weight_decay")  # what `set` can change in a running job, and `resume` in an ended one
 
 
 class Steered(Standing):

@@ -19,6 +19,7 @@ from ..files import remedy, why, write_json
 
 POLL = 0.02  # seconds between looks for new commands, in a thread of rank 0
 COMMANDS = ("stop", "pause", "resume", "checkpoint", "set")
+STEERED = ("lr", "clip", "weight_decay")  # what `set` can change in a running job, and a resume in an ended one
 KEPT = 50  # announcements that stay in the file
 
 
@@ -82,6 +83,7 @@ class Control:
         self._announced: list[dict[str, Any]] = []
         self._total = self._taken = 0  # commands announced, and obeyed, so far
         self._new: deque[dict[str, Any]] = deque()  # filled by the thread, emptied by the loop
+        self._asked: set[tuple[str, float]] = set()  # commands of hooks, and the steps at which they gave them
         self._closed = threading.Event()
         if rank == 0:
             threading.Thread(target=self._watch, name="lepton-lab-control", daemon=True).start()
@@ -89,6 +91,13 @@ class Control:
     def close(self) -> None:
         """Look for no more commands."""
         self._closed.set()
+
+    def ask(self, command: str, step: int, **values: float) -> None:
+        """Give a command from a rank's own code at a step; the same one from several ranks counts once."""
+        if self._rank == 0:
+            self._add({"command": command, "asked": step, **values})
+        else:
+            send(self._folder, command, asked=step, **values)
 
     def next(self, step: int, waiting: bool = False) -> dict[str, Any] | None:
         """
@@ -150,11 +159,18 @@ class Control:
                     with contextlib.suppress(OSError):
                         (self._folder / "control" / name).unlink()
 
+    def _add(self, command: dict[str, Any]) -> None:
+        if "asked" in command:
+            if (key := (command["command"], command["asked"])) in self._asked:
+                return
+            self._asked.add(key)
+        self._new.append(command)
+
     def _take(self, path: Path) -> None:
         """Take the command in a file; one that holds none is left alone, and a line in the rank's log says so."""
         with contextlib.suppress(ValueError, IsADirectoryError, PermissionError):
             if _valid(command := json.loads(path.read_text())):
-                self._new.append(command)
+                self._add(command)
                 return
         print(f"{path} holds no command: it is passed over", file=sys.stderr, flush=True)
 

@@ -18,12 +18,12 @@ from ..files import home, read_json, remedy, why, write_json
 from ..spec import Spec
 from .events import Events
 from .failure import Failure
+from .story import ENDED as ENDED
 from .trust import close_to_others
 
 FORMAT = 1
 LIVE = ("queued", "starting", "running", "paused", "stopping")
 AT_WORK = ("starting", "running", "stopping")  # states whose seconds count as the run's own
-ENDED = ("done", "stopped", "failed", "interrupted")
 MEASURES = "measures.json"  # in the folder of a run of a chain: what was measured of its file, and of the dense control
 LABELS = "labels.json"  # in the folder of a run: what people call it
 

@@ -19,6 +19,8 @@ from .pace import Pace
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from .recorder import Recorder
+
 FLUSH = 0.05  # seconds between flushes: what a kill -9 can lose, and half of what a view lags behind
 SYSTEM = 1.0  # seconds between system events
 
@@ -74,6 +76,8 @@ class Log(Journal):
         self.read: Callable[[int, float, list[float], int], object] = lambda step, loss, counts, samples: None
         """Is given what each step noted, as soon as it is read from the device; called by the flushing thread."""
         self.waits = ""  # what the rank was seen to wait in, if it stands still
+        self.own: Recorder | None = None
+        """What holds the figures that a user's code logs."""
         self.away = False  # whether the rank does steps that another log tells of, so that it does not stand still
         self._silent: set[str] = set()  # what raised when it was asked, and is asked no more
         self._pending: list[tuple[Any, ...]] = []
@@ -118,7 +122,8 @@ class Log(Journal):
     def write(self, kind: str, **values: Any) -> None:
         """Write an event now, after all that came before it."""
         self.flush()
-        super().write(kind, **values)
+        with self._lock:
+            super().write(kind, **values)
 
     def evaluation(self, split: str, step: int, epoch: int, **values: Any) -> None:
         """Write an eval event of a split: "train", "val" or "test"."""
@@ -126,21 +131,27 @@ class Log(Journal):
         self._last |= {f"{split}_{name}": values[name] for name in curves() if name in values}
         self.write("eval", step=step, epoch=epoch, split=split, **values)
 
-    def flush(self) -> None:
-        """Write what `train` noted."""
+    def flush(self, all_of_them: bool = False) -> None:
+        """Write what `train` noted, and a user's figures of the steps that are over, or `all_of_them`."""
         with self._lock:
             n = len(self._pending)  # the loop may append at any moment, so the list stays the same one
             pending = self._pending[:n]
             del self._pending[:n]
+            # First, so that who reads of a step has all the figures of the steps before it.
+            lines = self.own.rows(all_of_them) if self.own else []
             if pending:
-                self._write(self._lines(pending))
+                lines += self._lines(pending)
+            if lines:
+                self._write(lines)
 
     def close(self) -> None:
         """Flush, write a last system event, and end the thread."""
         self._closing.set()
         if self._thread is not None:
             self._thread.join()
-            self.flush()
+            self.flush(all_of_them=True)
+            if self.own:
+                self.own.save()
             self._system()
         super().close()
 
@@ -195,6 +206,8 @@ class Log(Journal):
         while not self._closing.wait(FLUSH):
             with contextlib.suppress(OSError):  # of a full disk: what is unwritten stays, and the loop will hear of it
                 self.flush()
+                if self.own:
+                    self.own.save()
                 if time.perf_counter() - self._system_at >= SYSTEM:
                     self._system()
 
@@ -214,6 +227,7 @@ class Log(Journal):
             **{name: round(rate, 3) for name, rate in rates.items()},
             **self._facts,
             **self._last,
+            **(self.own.facts if self.own else {}),
         }
         row |= {name: value for name, value in self.report().items() if name not in row}
         if still:

@@ -19,7 +19,7 @@ from ..values import called
 from .folder import RunFolder
 from .trust import require_own
 
-PARTS = ("model", "data", "loss", "strategy", "task")
+PARTS = ("model", "data", "loss", "strategy", "task", "hooks")
 
 
 def pack(folder: Path, parts: dict[str, Any]) -> None:

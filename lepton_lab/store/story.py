@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -12,10 +13,16 @@ from ..chains import epochs
 from ..metrics import shown
 from ..spec import Spec
 from . import pace
+from .figures import Figures, Key
 from .tracks import AROUND, Curve, Rank, Track, together
 
-STANDING = ("memory", "gpu_memory", "samples_per_s", "steps_per_s", "device", "threads")
+STANDING = ("memory", "gpu_memory", "samples_per_s", "steps_per_s", "device", "threads", "dropped")
 """What a rank tells of itself now and then; the latest holds."""
+
+ENDED = ("done", "stopped", "failed", "interrupted")
+"""States of a run that has ended."""
+VOIDED = ("train", "eval", "logged", "media")
+"""Kinds of rows that a rewind voids."""
 
 Row = Mapping[str, Any]
 
@@ -31,6 +38,7 @@ class Story:
       short last batch has no say, and a metric that is no number on one rank is none.
     - *Rewinds*: a run that resumes at step S does again what it had done after its last checkpoint. The note
       `rewind: S` of a rank voids that rank's training steps, evaluations and notes after S.
+    - *Figures of one's own*: see `Figures`.
     - *Another world*: such a note says how many ranks there are from then on. A rank beyond them is gone; one that is
       new has nothing before S.
 
@@ -50,6 +58,7 @@ class Story:
         self.ranks: dict[int, Rank] = {}
         self.evaluations: dict[str, Track] = {}  # by split
         self.detailed: list[Row] = []  # evaluations that hold more than numbers, such as counts by class
+        self.own = Figures()
         self.notes: list[Row] = []
         self.states: list[Row] = []
         self.steps: int | None = None  # optimizer steps of the whole run, once known
@@ -75,6 +84,8 @@ class Story:
             "state": self._state,
             "note": self._note,
             "cost": self._cost,
+            "logged": lambda rank, row: self.own.number(row),
+            "media": lambda rank, row: self.own.medium(row),
         }
         for row in rows:
             if (kind := row["kind"]) in take:
@@ -137,6 +148,7 @@ class Story:
         self._void(rank, step + 1)
         rank.step = rank.floor = step
         rank.gone = row.get("world", self.world) <= number
+        self.own.rewind(number, step)
         self.notes = [note for note in self.notes if note["rank"] != number or (note.get("step") or 0) <= step]
         if number == 0:  # which evaluates, and tells of the whole run
             for track in self.evaluations.values():
@@ -161,6 +173,21 @@ class Story:
         if any(pieces):
             self._merged.extend(together(pieces))
         return self._merged
+
+    @property
+    def logged(self) -> dict[Key, Track]:
+        """Numbers that a user's code logged, by name and split, all ranks together."""
+        last = max(self.states, key=lambda row: row["t"], default={"state": ""})["state"]
+        over = last in ENDED
+
+        def reach(number: int, track: Track | None) -> float:
+            if over or ((rank := self.ranks.get(number)) is not None and rank.gone):
+                return math.inf
+            # What it logged in a step comes before all that it tells of the next.
+            return max(track.last if track else -1.0, rank.step - 1 if rank else -1.0)
+
+        numbers = sorted({*range(self.world)} | {number for number in self.ranks if number >= 0})
+        return dict(self.own.tracks(numbers, reach))
 
     @property
     def present(self) -> dict[int, Rank]:
@@ -278,7 +305,7 @@ def begun(note: Row) -> str:
 
 
 def rewound(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Rows without the training steps and evaluations that a rewind voids (see `Story`)."""
+    """Rows without the training steps, evaluations and figures that a rewind voids (see `Story`)."""
     valid: list[dict[str, Any]] = []
     for row in rows:
         if "rewind" in row:
@@ -288,4 +315,4 @@ def rewound(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _voided(row: Row, note: Row) -> bool:
-    return row["kind"] in ("train", "eval") and row["rank"] == note["rank"] and row["step"] > note["rewind"]
+    return row["kind"] in VOIDED and row["rank"] == note["rank"] and row["step"] > note["rewind"]

@@ -14,12 +14,14 @@ from ..errors import Missing, SpecError
 from ..files import read_json
 from ..launchers import LAUNCHERS
 from ..metrics import summarised
-from ..store import provenance
+from ..store import inspection, provenance
 from ..store.events import Tail
 from ..store.finding import find, folders
 from ..store.folder import ENDED, RunFolder
 from ..store.naming import Labelled, differing, title
 from ..store.pace import RESTING
+from . import callbacks
+from .callbacks import Callback, Function
 from .progress import waiting
 from .steering import Steered
 
@@ -104,8 +106,10 @@ class Run(Labelled, Steered):
         with waiting(self) if shown else contextlib.nullcontext(str) as show:
             while (state := self.state) not in ENDED and (deadline is None or time.monotonic() < deadline):
                 show(state)
+                callbacks.waited(self)
                 time.sleep(POLL)
             show(state)
+        callbacks.waited(self)
         LAUNCHERS["local"].collect()
         return state
 
@@ -113,15 +117,65 @@ class Run(Labelled, Steered):
         """A reader of new events from the first one on; each `read()` returns those since the last."""
         return Tail(self.folder)
 
+    def on(self, event: str, function: Function) -> Callback:
+        """
+        Have the kernel call a function for what happens to the run from now on, between cells and never within one.
+
+        It can't hurt the run: one that raises is told of once, and taken off. A script has no such gaps: there they
+        are called while it is in `wait()`.
+
+        Parameters
+        ----------
+        event
+            "epoch" (its figures of training), "evaluation" (of "val" or "test"), "state" (a new one), or "end" (the
+            last state; of a run that has ended already, soon).
+        function
+            Takes the row of the event, a dict as `rows` has it.
+
+        Returns
+        -------
+        Callback
+            Its `off()` ends the calls.
+
+        Raises
+        ------
+        SpecError
+            If there is no such event, or the function is none.
+        """
+        return callbacks.on(self, event, function)
+
     def rows(self, kind: str | None = None) -> list[dict[str, Any]]:
         """
-        Events in order of time, all or of one kind: state, train, eval, system, cost, note.
+        Events in order of time, all or of one kind: state, train, eval, system, cost, note, logged, media.
 
         Each has `kind`, `t` (unix seconds), `rank`, and most `step` (optimizer steps done), `epoch` and values such as
         `loss` and `accuracy` (fraction, 0 to 1); a train row is one rank's mean over its `samples` of that step;
-        a cost row is what one rank alone knows of what `costs` tells.
+        a cost row is what one rank alone knows of what `costs` tells; a logged row has one rank's numbers of
+        `lab.log` by name, a media row names a file in the run's folder `logged`.
         """
         return self.store.rows(kind)
+
+    def logged(self, kind: str | None = None) -> list[dict[str, Any]]:
+        """
+        What its code logged, by step: `lab.log`'s numbers of all ranks together, and media.
+
+        Parameters
+        ----------
+        kind
+            "number", "image", "text", "audio" or "histogram"; None, all of them.
+
+        Returns
+        -------
+        list of dict
+            Each with `kind`, `name`, `step`, and `split`: "train", or what was evaluated when it was logged. A number
+            has its `value`, a text its `text`, a histogram `edges` and `counts`; all media have the `path` of a file.
+
+        Raises
+        ------
+        SpecError
+            If there is no such kind.
+        """
+        return inspection.logged(self.store, kind)
 
     def frame(self, kind: str | None = None) -> pd.DataFrame:
         """The rows as a pandas table."""

@@ -68,6 +68,11 @@ class Tail:
         self._events = folder / "events"
         self._offsets: dict[str, int] = {}
 
+    def skip(self) -> None:
+        """Pass over what is there by now."""
+        for path in self._events.glob("*.jsonl"):
+            self._offsets[path.name] = path.stat().st_size
+
     def portions(self, most: int = PORTION) -> Iterator[list[dict[str, Any]]]:
         """Events appended since the last call, a file at a time and of each at most about so many bytes."""
         try:

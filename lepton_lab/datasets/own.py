@@ -155,7 +155,8 @@ def _surveyed(splits: dict[str, Split], collate: Collate, ignored: int) -> tuple
 
 def _parts(data: Any) -> dict[str, Any]:
     """The named parts of what was given; a tuple of two arrays is one part, not two."""
-    parts = list(data) if isinstance(data, (tuple, list)) and not _is_pair(data) else [data]
+    samples = isinstance(data, list) and bool(data) and isinstance(data[0], Mapping)  # of train alone
+    parts = list(data) if isinstance(data, (tuple, list)) and not _is_pair(data) and not samples else [data]
     if len(parts) not in NAMES:
         raise SpecError(f"data: a {type(data).__name__} of {len(parts)} is no known form; {FORMS}")
     return dict(zip(NAMES[len(parts)], parts, strict=True))

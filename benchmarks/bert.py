@@ -1,0 +1,48 @@
+"""A Hugging Face model over dicts of unequal length: our training against the same by hand, and against its Trainer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from . import ours
+from .bert_peers import BATCH, EPOCHS, model, sentences
+from .processes import installed, pinned, python, take_turns
+from .rows import Row
+
+TITLE = f"BERT of 4 layers, {BATCH} sentences of 4 to 60 tokens a step, one process on one core"
+
+
+def measure(quick: bool) -> list[Row]:
+    """Rows of training rates; each contender trains on the same samples, on the same core."""
+    import lepton_lab as lab
+
+    spec = lab.Spec(strategy="single", batch_size=BATCH, epochs=EPOCHS, eval_every=0, checkpoint_every=0)
+    data = sentences(600)
+
+    def rate(collate: Any) -> float:
+        with pinned(1):
+            run = lab.launch(spec, model=model(), data=data, collate=collate)
+        if run.wait() != "done":
+            raise RuntimeError(f"{run} {run.failure or ''}")
+        return ours.step_rate(run)
+
+    def peer(name: str) -> float:
+        with pinned(1):
+            return python("bert_peers", name)
+
+    trainer = ["trainer"] if installed("accelerate") else []
+    rates = take_turns(
+        {
+            "ours": lambda: rate(lab.Pad(bucket=False)),
+            "buckets": lambda: rate(lab.Pad()),
+            **{name: lambda name=name: peer(name) for name in ("by_hand", *trainer)},
+        },
+        1 if quick else 5,
+    )
+    unit = "samples/s"
+    rows = [Row("random batches, by hand with the same collate", rates["ours"], unit, rates["by_hand"], at_least=0.95)]
+    rows += [
+        Row("random batches, Hugging Face's Trainer", rates["ours"], unit, rates[name], at_least=1.2)
+        for name in trainer
+    ]
+    return [*rows, Row("alike lengths together, against random batches", rates["buckets"], unit, rates["ours"])]

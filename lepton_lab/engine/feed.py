@@ -103,7 +103,7 @@ class Feed:
 
         seed = self.spec.seed * 1_000_003 + epoch
         if isinstance(self.dataset, Stream):
-            self.dataset.begin(epoch, seed)
+            self.dataset.begin(epoch)
         steps = [self._plan(step) for step in self._order(seed).split(self.batch)[skip:]]
         fetched = self._fetch((part.indices for step in steps for part in step), seed)
         for number, step in enumerate(steps, skip):

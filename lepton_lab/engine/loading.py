@@ -9,13 +9,13 @@ import shutil
 import signal
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..batches import over, tensors
-from ..datasets import collated, drawing
+from ..datasets import Stream, collated, drawing
 from ..errors import LabError, SpecError
 from ..host import die_with_parent
 
@@ -144,6 +144,11 @@ class Samples:
         with drawing(self.seed, index):
             return self.dataset[index]
 
+    def _read(self, indices: list[int]) -> Iterable[Any]:
+        if isinstance(self.dataset, Stream):
+            return self.dataset.read(indices, self.seed % 2**32)
+        return (self[index] for index in indices)
+
     def __getitems__(self, indices: list[int]) -> Loaded | Fault:
         """A batch; in a loading process an exception of any kind is returned, for not every one can be pickled."""
         from torch.utils.data import get_worker_info
@@ -160,9 +165,9 @@ class Samples:
     def _batch(self, indices: list[int]) -> Loaded:
         numbers = [_number(self.dataset, index) for index in indices]
         if self.collate is not None:
-            batch = collated(self.collate, [self[index] for index in indices])
+            batch = collated(self.collate, list(self._read(indices)))
             return batch, _unsound(batch, numbers)
-        samples = [_pair(self[index], number) for index, number in zip(indices, numbers, strict=True)]
+        samples = [_pair(sample, number) for sample, number in zip(self._read(indices), numbers, strict=True)]
         x, y = (_stacked([sample[i] for sample in samples], name, numbers) for i, name in enumerate("xy"))
         return (x, y), _unsound((x, y), numbers)
 

@@ -20,11 +20,7 @@ def measure(quick: bool) -> list[Row]:
     data = sentences(600)
 
     def rate(collate: Any) -> float:
-        with pinned(1):
-            run = lab.launch(spec, model=model(), data=data, collate=collate)
-        if run.wait() != "done":
-            raise RuntimeError(f"{run} {run.failure or ''}")
-        return ours.step_rate(run)
+        return ours.step_rate(ours.train(spec, 1, model=model(), data=data, collate=collate))
 
     def peer(name: str) -> float:
         with pinned(1):

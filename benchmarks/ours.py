@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .processes import pinned
 
@@ -13,12 +13,12 @@ SKIPPED = 3
 """First steps that no contender's rate counts: what they allocate and import lazily is a start-up cost."""
 
 
-def train(spec: Spec, cores: int) -> Run:
+def train(spec: Spec, cores: int, **own: Any) -> Run:
     """Launch on the last `cores` cores, and wait; RuntimeError unless it ends as done."""
     import lepton_lab as lab
 
     with pinned(cores):
-        run = lab.launch(spec)
+        run = lab.launch(spec, **own)
     if run.wait() != "done":
         raise RuntimeError(f"{run} {run.failure or ''}")
     return run

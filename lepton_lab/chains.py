@@ -88,6 +88,8 @@ def refuse(spec: Spec) -> str:
     if not spec.compress:
         if spec.parent:
             return f"parent={spec.parent!r}: only a chain needs one; give compress=[...] too: lab.compress(run, chain)"
+        if spec.checkpoint != "last":
+            return f"checkpoint={spec.checkpoint!r}: only a chain begins with one of its parent's; leave it out"
         return ""
     if not spec.parent:
         return (

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 from pydantic import TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
+from . import watched
 from .chains import canonical
 from .errors import FINITE, SpecError, must, nearest, shown, unknown
 from .spec import CELL, Spec
@@ -109,6 +110,8 @@ def _checked(name: str, values: Mapping[str, Any], hints: Mapping[str, Any]) -> 
         return value
     if name == "compress":
         return canonical(value or [])
+    if name == "stop_early":
+        return watched.canonical(value)
     value = _fitted(name, value, field, meaning)
     if name in TABLES and not str(value).startswith(CELL):
         pick(table(name), value, name)

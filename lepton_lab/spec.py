@@ -19,7 +19,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from . import chains
+from . import chains, watched
 from .errors import SpecError, fitted, must, shown, unknown, visible
 from .tables import TABLES, entry_options, keywords, pick, table, trait
 from .values import FrozenDict, FrozenList, frozen, parsed
@@ -86,6 +86,12 @@ class Spec(BaseModel):
     """Epochs between evaluations on the validation set, 0 or more; 0 evaluates only at the end."""
     checkpoint_every: int = Field(1, ge=0)
     """Epochs between checkpoints, 0 or more; 0 saves only at the end and on a stop."""
+    keep_best: str = ""
+    """Figure whose best evaluation is kept as a checkpoint, such as val_accuracy; "" keeps none beside the last."""
+    stop_early: Annotated[dict[str, Any], AfterValidator(frozen)] = FrozenDict()
+    """End when a figure improves no more, e.g. {"metric": "val_loss", "patience": 3, "min_delta": 0}; {} never."""
+    ema: float = Field(0.0, ge=0, lt=1)
+    """Decay by step of a moving average of the weights, kept beside them, from 0 to below 1; 0 keeps none."""
     timeout: float = Field(300.0, gt=0)
     """Seconds that a rank waits for another, or for a process that loads its data, before the run fails; above 0."""
     name: str = Field("", max_length=80)
@@ -94,6 +100,8 @@ class Spec(BaseModel):
     """Keyword arguments of the chosen data set, model, task, schedule or strategy, by name, e.g. {"dropout": 0.2}."""
     parent: str = ""
     """Id or name of the run whose model is compressed; "" trains a fresh one."""
+    checkpoint: Literal["last", "best", "ema"] = "last"
+    """Which model of the parent is compressed: last, best (by its keep_best) or ema (its averaged weights)."""
     compress: Annotated[list[dict[str, dict[str, Any]]], AfterValidator(frozen)] = FrozenList()
     """Compressors of the parent's model, in order, e.g. [{"prune": {"ratio": 0.5}}, {"quantize": {}}]."""
 
@@ -169,13 +177,18 @@ class Spec(BaseModel):
     def _chained(cls, chain: Any) -> list[dict[str, dict[str, Any]]]:
         return chains.canonical(chain or [])
 
+    @field_validator("stop_early", mode="before")
+    @classmethod
+    def _stops(cls, record: Any) -> dict[str, Any]:
+        return watched.canonical(record)
+
     @model_validator(mode="after")
     def _splits(self) -> Spec:
         # The default model may stand for one that `launch` is given, and `launch` checks again. This must not ask
         # whether it was named: a spec that was written out and read back names every field.
         usual = self.model == Spec.model_fields["model"].default
         (self.model_copy(update={"model": CELL}) if usual else self).check_strategy()
-        if (self.parent or self.compress) and (why := chains.refuse(self)):
+        if why := chains.refuse(self) or watched.refuse(self):
             raise SpecError(why)
         return self
 

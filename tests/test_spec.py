@@ -66,6 +66,9 @@ fields = st.fixed_dictionaries(
         "seed": st.integers(0, 2**31 - 1),
         "timeout": st.floats(0.1, 1e6),
         "name": st.text(st.characters(exclude_categories=["Cc", "Cf", "Cs"]), max_size=80),
+        "keep_best": st.sampled_from(["val_loss", "val_ema_accuracy", "train_loss"]),
+        "stop_early": st.sampled_from([{"patience": 2}, {"metric": "val_loss", "min_delta": 1e-3}]),
+        "ema": st.floats(0.5, 0.9999),
         "compress": st.sampled_from(CHAINS),
     },
 )

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..metrics import METRICS
 from ..store.naming import labels
-from ..store.story import begun
+from ..watched import EMA
 from .drawing import Chart, Nothing
 from .lines import Line, Lines, Marks, far, losses, scaled
 from .series import in_words, number, read
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
     from ..run.handle import Run
     from ..store.tracks import Curve
 
+SAID = ("training", "validation", "validation of the averaged weights")
 MARKS = 8  # interventions shown in a chart, at most
 
 
@@ -48,7 +48,12 @@ def training(name: str, names: list[str], curves: list[dict[str, Curve]], marks:
             lines.append(Line(thin, train, i, strong=False, legend=alone or not val))
         if val:
             lines.append(Line("validation" if alone else label, val, i))
-        parts = [f"{split} {in_words(curve)}" for split, curve in (("training", train), ("validation", val)) if curve]
+        averaged = of_run.get(f"val{EMA}_{name}")
+        if averaged and alone:
+            lines.append(Line("validation, averaged weights", averaged, i + 1))
+        parts = [
+            f"{split} {in_words(curve)}" for split, curve in zip(SAID, (train, val, averaged), strict=True) if curve
+        ]
         words.append(f"{label}: {'; '.join(parts) or 'nothing yet'}")
     if not lines:
         return Nothing(title, f"{title}: no run has any yet ({', '.join(names)}).")
@@ -77,15 +82,6 @@ def _single(runs: list[Run], name: str, title: str, y: str, lowest: float | None
 
 
 def _marks(runs: list[Run]) -> Marks:
-    """What was done to a run that is shown alone, and where each link of its chain begins."""
-    marks: dict[float, str] = {}
-    for row in read(runs[0]).notes if len(runs) == 1 else []:
-        if what := begun(row) or (_deed(row) if "command" in row else ""):
-            step = float(row["step"])
-            marks[step] = f"{marks[step]}, {what}" if step in marks else what
-    return tuple(marks.items())[:MARKS]
-
-
-def _deed(row: Mapping[str, Any]) -> str:
-    values = {name: value for name, value in row.items() if name in ("lr", "clip", "weight_decay")}
-    return ", ".join(f"{name}={value:g}" for name, value in values.items()) or row["command"]
+    """What was done to a run that is shown alone, see `Story.marks`."""
+    marks = read(runs[0]).marks if len(runs) == 1 else {}
+    return tuple((float(step), what) for step, what in marks.items())[:MARKS]

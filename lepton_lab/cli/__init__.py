@@ -31,6 +31,11 @@ from .searching import estimate, search
 from .showing import described, show_table, tell
 from .watching import logs, watch
 
+STEERED = {
+    "lr": "Learning rate, above 0.",
+    "clip": "Largest norm of the gradient; 0 clips nothing.",
+    "weight-decay": "Weight decay, 0 or more.",
+}
 EFFECT = 15.0  # seconds to wait for a command to take effect
 UNREAD = 141  # as of what SIGPIPE ends
 
@@ -112,6 +117,13 @@ for command in (compress, report, *labelling):
     main.add_command(command)
 
 
+def steered(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Options for what can change in the middle of a run."""
+    for name, help in reversed(STEERED.items()):
+        command = click.option(f"--{name}", metavar="NUMBER", help=help)(command)
+    return command
+
+
 @main.command(cls=SpecCommand, epilog=RUN_EXAMPLES)
 @spec_options()
 @click.option("--like", metavar="ID", help="Start from the spec and the code of an earlier run.")
@@ -185,6 +197,7 @@ def pause(id: str | None, as_json: bool) -> None:
 @click.option("--option", "pairs", metavar="KEY=VALUE", multiple=True, help="An option of the strategy, one at a time.")
 @click.option("--device", metavar="[auto|cpu|cuda]", help="Go on on another device.")
 @click.option("--timeout", metavar="NUMBER", help="Seconds that a rank waits for another from now on.")
+@steered
 @as_json
 def resume(id: str | None, pairs: tuple[str, ...], as_json: bool, **fields: str | None) -> None:
     """Go on after a pause, or from the last checkpoint of a run that ended early."""
@@ -193,11 +206,21 @@ def resume(id: str | None, pairs: tuple[str, ...], as_json: bool, **fields: str 
     _after(run, as_json, lambda: run.state in ("running", *ENDED))
 
 
+@main.command(short_help="Train a run that is done for more epochs.")
+@one
+@click.option("--epochs", type=int, required=True, help="How many more, 1 or more.")
+@steered
+@as_json
+def extend(id: str | None, epochs: int, as_json: bool, **fields: str | None) -> None:
+    """Go on with a run that is done, for more epochs; then it is tested anew."""
+    run = attach(id)
+    run.extend(epochs, **Fields(fields).changes(Spec()))
+    _after(run, as_json, lambda: run.state in ("running", *ENDED))
+
+
 @main.command("set", short_help="Change the learning rate of a running job.")
 @one
-@click.option("--lr", help="Learning rate, above 0.")
-@click.option("--clip", help="Largest norm of the gradient; 0 clips nothing.")
-@click.option("--weight-decay", help="Weight decay, 0 or more.")
+@steered
 @as_json
 def set_values(id: str | None, as_json: bool, **fields: str | None) -> None:
     """Change the learning rate, clipping or weight decay of a running job."""

@@ -100,12 +100,28 @@ def measure(
 )
 @click.option("--keep", metavar="LAYER", multiple=True, help="Layer that int8 leaves in floats; several times.")
 @click.option("--runtime", metavar="[onnxruntime|torch]", default="", help="What is to run it.")
+@click.option(
+    "--checkpoint",
+    metavar="[last|best|ema]",
+    default="last",
+    show_default=True,
+    help="Which model of the run: best by its keep_best; ema, its averaged weights.",
+)
 @as_json
-def export(id: str, path: Path, form: str, scheme: str, keep: tuple[str, ...], runtime: str, as_json: bool) -> None:
+def export(
+    id: str,
+    path: Path,
+    form: str,
+    scheme: str,
+    keep: tuple[str, ...],
+    runtime: str,
+    checkpoint: str,
+    as_json: bool,
+) -> None:
     """Write a run's model to a file that needs none of its code."""
     from ..run.exporting import export as write
 
-    file = write(attach(id), path, form, scheme=scheme, keep=keep, runtime=runtime)
+    file = write(attach(id), path, form, scheme=scheme, keep=keep, runtime=runtime, checkpoint=checkpoint)
     words = f"{file['path']}  {file['bytes']:,} bytes, {scheme}; off the model's scores by {file['difference']:.2g}"
     click.echo(json.dumps(file) if as_json else words)
 

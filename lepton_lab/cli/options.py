@@ -16,7 +16,9 @@ from ..tables import TABLES, keywords, table
 
 FIELDS = [name for name in Spec.model_fields if name != "options"]
 CHAIN = ("parent", "compress")  # fields of a run that compresses another's model
-METAVARS = {bool: "[true|false]", int: "INTEGER", float: "NUMBER", str: "TEXT", "parent": "ID", "compress": "JSON"}
+METAVARS: dict[Any, str] = {bool: "[true|false]", int: "INTEGER", float: "NUMBER", str: "TEXT"}
+NAMED = {"parent": "ID", "compress": "JSON", "keep_best": "METRIC", "stop_early": "JSON"}
+"""What some fields take, where their type does not tell."""
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 
@@ -136,8 +138,8 @@ def split(text: str) -> list[str]:
 
 def _metavar(name: str) -> str:
     field = Spec.model_fields[name]
-    if name in CHAIN:
-        return METAVARS[name]
+    if name in NAMED:
+        return NAMED[name]
     choices = getattr(field.annotation, "__args__", None)
     if choices:
         return f"[{'|'.join(choices)}]"
@@ -150,4 +152,4 @@ def _help(name: str, with_default: bool) -> str:
     if name in TABLES:
         text = f"{text.split(', a name of')[0]}: {', '.join(table(name))}"
     default = str(field.default).lower() if isinstance(field.default, bool) else field.default
-    return f"{text}. [{default}]" if with_default and default not in ("", []) else f"{text}."
+    return f"{text}. [{default}]" if with_default and default not in ("", [], {}) else f"{text}."

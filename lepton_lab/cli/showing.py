@@ -138,7 +138,8 @@ def print_table(
 
 def _wanted(key: str, rows: list[dict[str, Any]]) -> bool:
     """Whether a figure has a column: what is minimised and the most telling have, others where a run has any."""
-    return COLUMNS[key].name in (MINIMISED, main()) or any(row[key] is not None for row in rows)
+    usual = COLUMNS[key].name in (MINIMISED, main()) and not COLUMNS[key].averaged
+    return usual or any(row[key] is not None for row in rows)
 
 
 def _cells(row: dict[str, Any]) -> dict[str, str]:

@@ -23,7 +23,8 @@ from ..store.folder import RunFolder
 from ..store.log import Log
 from ..store.trained import CONTROL, DONE, place
 from ..store.trust import require_own
-from .loop import Fit, Part
+from .loop import Fit
+from .position import Part
 
 if TYPE_CHECKING:
     from .chain import Chain

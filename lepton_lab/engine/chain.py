@@ -26,6 +26,7 @@ from ..store.control import Control
 from ..store.folder import MEASURES, RunFolder
 from ..store.log import Log
 from ..store.states import seed_all
+from ..store.tensors import load_tensors
 from ..store.trained import ARTIFACT, BEGUN, CONTROL, DONE, place
 from ..strategies.base import Single
 from ..tables import pick, table
@@ -35,7 +36,8 @@ from .baseline import FIGURES, digest, figures, wait
 from .evaluation import evaluate
 from .feed import Feed, by_itself
 from .hooks import Hook
-from .loop import Fit, Part, rewind
+from .loop import Fit
+from .position import Part, rewind
 
 
 @dataclass
@@ -185,7 +187,7 @@ class Chain:
     def result(self, here: Path, fit: Fit) -> nn.Module:
         """What a round's last checkpoint holds, on the CPU, whatever the strategy made of it."""
         module = shipping.kept(here / BEGUN)
-        checkpoints.load_tensors(self.folder.checkpoint(fit.now.step), module)
+        load_tensors(self.folder.checkpoint(fit.now.step), module)
         return module.eval()
 
     def once(self, path: Path, make: Callable[[], nn.Module]) -> nn.Module:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from ..batches import call
 from ..metrics import Metric, with_following
+from ..store.folder import RunFolder
 from ..strategies.base import Single, evaluating
 from .feed import Feed
 
@@ -46,3 +48,13 @@ def evaluate(strategy: Single, feed: Feed, metrics: Mapping[str, Metric], split:
     *totals, count = strategy.total(torch.cat(parts)).cpu().split([len(part) for part in parts])
     figures = {name: counted[name].finish(total) for name, total in zip(sums, totals, strict=True)}
     return with_following(counted, split, figures) | {"samples": int(count)}
+
+
+def doubt(folder: RunFolder, split: str, feed: Feed, loss: float) -> None:
+    """Say that an evaluation's loss is no number, and why where that is known."""
+    doubts = folder.facts.get("doubts", {})
+    if not math.isfinite(loss):
+        why = "" if feed.unsound is None else f": sample {feed.unsound} of its data holds such"
+        folder.note(doubts={**doubts, split: f"the loss of the {split} set is NaN or infinite{why}"})
+    elif split in doubts:
+        folder.note(doubts={name: text for name, text in doubts.items() if name != split})

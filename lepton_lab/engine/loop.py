@@ -5,63 +5,33 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 
-from .. import metrics
+from .. import metrics, watched
 from ..datasets import Data
-from ..losses import Criterion, Objective
+from ..losses import Criterion
+from ..metrics import Metric
 from ..optimizers import factor
 from ..store import checkpoints
 from ..store.checkpoints import NonFinite
 from ..store.control import Control
 from ..store.folder import RunFolder
-from ..store.log import Journal, Log
+from ..store.log import Log
 from ..store.recorder import recording
 from ..strategies.base import Single
 from ..tasks import Task
-from .evaluation import evaluate
+from .average import Average
+from .evaluation import doubt, evaluate
 from .feed import Feed
 from .hooks import Hook, Hooks
+from .judging import Judge
+from .position import Part, Progress
 from .tracing import Tracer
 
 WAIT = 0.02  # seconds between looks while paused
-
-
-@dataclass
-class Progress:
-    """Where training stands; with a checkpoint of it, it goes on as if never interrupted."""
-
-    lr: float
-    clip: float
-    weight_decay: float
-    step: int = 0
-    epoch: int = 0
-    position: int = 0
-    """Steps done in the epoch."""
-    sums: list[float] = field(default_factory=list)
-    """The epoch's figures x samples of this rank so far, in the order of `metrics.steps`, and its samples."""
-    totals: list[float] = field(default_factory=list)
-    """The same over all ranks, as of the last checkpoint."""
-
-
-@dataclass(frozen=True)
-class Part:
-    """What is trained at a time: the whole run, or, where it compresses, the epochs after one link of its chain."""
-
-    epochs: int
-    step: int = 0
-    """Optimizer steps of the run before it."""
-    epoch: int = 0
-    """Epochs of the run before it."""
-    steps: int = 0
-    """Optimizer steps of the whole run, or 0 where that is this part."""
-    objective: Objective | None = None
-    """What is minimised in place of the loss, which then is for evaluation alone."""
-    control: Control | None = None
-    """What takes the run's commands, if it is there already."""
 
 
 @dataclass
@@ -97,14 +67,25 @@ class Fit:
         self.metrics = metrics.of(data, self.loss)
         self.steps = part.epochs * self.train.steps
         self.now = Progress(spec.lr, spec.clip, spec.weight_decay, part.step, part.epoch)
-        self._steered = steered = folder.facts.get("steered") or {}  # by `run.resume`; no checkpoint holds it yet
+        # By `run.resume` and `run.extend`; no checkpoint holds it yet.
+        self._steered = steered = folder.facts.get("steered") or {}
+        self._extended = extended = folder.facts.get("extended") or {}
         self.figures: dict[str, dict[str, Any]] = {}
         self.latest: dict[str, float] = {}  # of all splits, as hooks see them
         self._own, self._hooks = log.own, Hooks(self.hooks, self) if self.hooks else None
-        if (saved := checkpoints.load(folder, strategy, lambda text: log.write("note", text=text))) is not None:
+        self._judged: dict[str, Any] = {}  # figures of the epoch that ends, by key
+        self.judge = Judge(spec, self.metrics, [name for name in ("train", "val") if getattr(self, name).n], strategy)
+        self.average = Average(strategy.module, spec.ema) if spec.ema else None
+        average = self.average.values if self.average else {}
+        saved = checkpoints.load(folder, strategy, lambda text: log.write("note", text=text), average)
+        if saved is not None:
             self.now = Progress(**saved)
             log.step = self.now.step
             self._steer(steered)
+            if extended:
+                self.now.waited = 0
+            if strategy.rank == 0:
+                folder.note(best=checkpoints.best(folder, saved))  # that of a checkpoint since may be void
         self.fresh = saved is None  # whether no step of it was made yet
         self._names = metrics.steps()
         if len(self.now.sums) != len(self._names) + 1:  # also of a checkpoint when other metrics were counted
@@ -112,7 +93,7 @@ class Fit:
         self.nonfinite: int | None = None  # step whose loss was NaN or infinite, as soon as the log has read it
         log.read = self._sum
         # Step of the last checkpoint that holds all of `now`, the same on every rank.
-        self._saved = self.now.step if saved and not steered else None
+        self._saved = self.now.step if saved and not steered and not extended else None
         self._bears_nan = False  # whether its loss was finite over samples with NaN, which a model of its own may take
 
     def run(self) -> str:
@@ -132,6 +113,7 @@ class Fit:
         tracer = Tracer(self.folder, self.strategy, log, now.step)
         steps = part.steps or self.steps
         facts = {"samples": self.train.n, "parts": self.strategy.parts, "base_lr": now.lr}
+        facts |= {} if part.steps else {"epochs": part.epochs}
         self._state("running", step=now.step, steps=steps, **facts)
         log.rest(None)
         if self.fresh and self.strategy.rank == 0 and (shares := self.train.padding()):
@@ -139,7 +121,9 @@ class Fit:
             log.write("note", step=now.step, text=text)
         if self._steered and self.strategy.rank == 0:
             log.write("note", command="set", step=now.step, **self._steered)
-        while now.epoch < part.epoch + part.epochs:
+        if self._extended and self.strategy.rank == 0:
+            log.write("note", command="extend", step=now.step, **self._extended, text=self._goes_on())
+        while now.epoch < part.epoch + part.epochs and not self._early:
             for batches, count in self.train.epoch(now.epoch, skip=now.position):
                 while command := self.control.next(now.step):
                     if self._obey(command) == "stop":
@@ -150,6 +134,8 @@ class Fit:
                 loss, counts, samples = tracer.step(now.step, weighed, count, objective, now.clip)
                 now.step += 1
                 now.position += 1
+                if self.average:
+                    self.average.update(now.step)
                 log.train(now.step, now.epoch, loss, counts, samples, lr)
                 if self.nonfinite is not None:
                     self._check()
@@ -160,17 +146,53 @@ class Fit:
             self._epoch_ends()
         if not part.epochs or not self.spec.eval_every or now.epoch % self.spec.eval_every:
             self._evaluate("val", self.val)
+            self._look()
         self._save()
         self._evaluate("test", self.test)
+        if (reason := self._early) and self.strategy.rank == 0:
+            self.folder.note(reason=reason)
         return "done"
+
+    def _goes_on(self) -> str:
+        """What an extension does to the learning rate, as a note."""
+        extended, lr = self._extended, self.now.lr * factor(self.spec, self.now.step, self.steps)
+        return (
+            f"goes on for {extended['more']} more epochs, to {extended['epochs']}: schedule={self.spec.schedule!r} is "
+            f"that of a run of so many, whose rate at this step is {lr:.4g}"
+        )
 
     def _epoch_ends(self) -> None:
         spec, now = self.spec, self.now
         self._epoch_figures()
         if spec.eval_every and now.epoch % spec.eval_every == 0:
             self._evaluate("val", self.val)
+        self._look()
         if spec.checkpoint_every and now.epoch % spec.checkpoint_every == 0:
             self._save()
+
+    def _look(self) -> None:
+        """Keep the state if it is the best so far, and say if the run ends since a figure does not improve."""
+        now, figures, self._judged = self.now, self._judged, {}
+        before = self._early
+        if self.judge.better(now, figures):
+            self._saved = None  # what was saved at this step lacks it
+            self._say(
+                best=self.spec.keep_best,
+                figure=now.best,
+                text=f"{self.spec.keep_best} {now.best:.4g}: the best so far, kept",
+            )
+            self._save()
+        if (reason := self._early) and not before:
+            self._say(ended=self.judge.early["metric"], text=reason)
+
+    @property
+    def _early(self) -> str:
+        """Why the run ends before its last epoch; "" where it does not."""
+        return self.judge.over(self.now) if self.now.epoch < self.part.epoch + self.part.epochs else ""
+
+    def _say(self, **note: Any) -> None:
+        if self.strategy.rank == 0:
+            self.log.write("note", step=self.now.step, **note)
 
     def _epoch_figures(self) -> None:
         """The epoch's figures of training, over all ranks, as they were while the model changed."""
@@ -179,16 +201,19 @@ class Fit:
         self._begin_sums()
         if n:
             figures = {name: value / n for name, value in zip(self._names, sums, strict=True) if not math.isnan(value)}
-            figures = metrics.with_following(self.metrics, "train", figures)
-            self._note("train", figures)
-            if self.strategy.rank == 0:
-                self.log.evaluation("train", self.now.step, self.now.epoch - 1, **figures, samples=int(n))
+            figures = metrics.with_following(self.metrics, "train", figures) | {"samples": int(n)}
+            self._found("train", figures, self.now.epoch - 1)
         if self._hooks:
             self._hooks("epoch")
 
-    def _note(self, split: str, figures: dict[str, Any]) -> None:
-        numbers = {name: value for name, value in figures.items() if isinstance(value, (int, float))}
-        self.latest |= {f"{split}_{name}": value for name, value in numbers.items() if name != "samples"}
+    def _found(self, split: str, figures: dict[str, Any], epoch: int, **more: Any) -> None:
+        """Log the figures of a split, and keep them for hooks, and for who judges by them."""
+        keyed = {f"{split}_{name}": value for name, value in figures.items()}
+        self._judged |= keyed
+        numbers = {key: value for key, value in keyed.items() if isinstance(value, (int, float))}
+        self.latest |= {key: value for key, value in numbers.items() if key != f"{split}_samples"}
+        if self.strategy.rank == 0:
+            self.log.evaluation(split, self.now.step, epoch, **figures, **more)
 
     def _place(self, step: int, split: str = "train") -> None:
         """Say where it stands, for what a user's code logs."""
@@ -216,29 +241,30 @@ class Fit:
     def _evaluate(self, split: str, feed: Feed) -> None:
         if not feed.n:
             return
-        start = time.perf_counter()
         if self.strategy.rank == 0:
             self.folder.note(evaluating=True)  # so that a stop waits for its end
-        self._place(self.now.step, split)
-        self.figures[split] = figures = evaluate(self.strategy, feed, self.metrics, split)
-        self._place(self.now.step)
-        self.log.rest(seconds := time.perf_counter() - start)
+        if self.average:
+            self.strategy.barrier()  # each rank has by now what the last step gave it
+            with self.average.in_place():
+                curves = {name: metric for name, metric in self.metrics.items() if metric.curve}
+                self._measure(split, feed, curves, watched.EMA)
+        # After the average, since a strategy may hold copies of the weights, which an evaluation makes equal.
+        self.figures[split] = figures = self._measure(split, feed, self.metrics)
         if self.strategy.rank == 0:
-            self._doubt(split, feed, figures[metrics.MINIMISED])
+            doubt(self.folder, split, feed, figures[metrics.MINIMISED])
             self.folder.note(evaluating=False)
-            self.log.evaluation(split, self.now.step, max(self.now.epoch - 1, 0), **figures, seconds=round(seconds, 4))
-        self._note(split, figures)
         if self._hooks:
             self._hooks("evaluation", split)
 
-    def _doubt(self, split: str, feed: Feed, loss: float) -> None:
-        """Say that an evaluation's loss is no number, and why where that is known."""
-        doubts = self.folder.facts.get("doubts", {})
-        if not math.isfinite(loss):
-            why = "" if feed.unsound is None else f": sample {feed.unsound} of its data holds such"
-            self.folder.note(doubts={**doubts, split: f"the loss of the {split} set is NaN or infinite{why}"})
-        elif split in doubts:
-            self.folder.note(doubts={name: text for name, text in doubts.items() if name != split})
+    def _measure(self, split: str, feed: Feed, counted: dict[str, Metric], of: str = "") -> dict[str, Any]:
+        """Figures of the weights as they are; `of` is the end of the split's name in the log."""
+        start = time.perf_counter()
+        self._place(self.now.step, split + of)
+        figures = evaluate(self.strategy, feed, counted, split)
+        self._place(self.now.step)
+        self.log.rest(seconds := time.perf_counter() - start)
+        self._found(split + of, figures, max(self.now.epoch - 1, 0), seconds=round(seconds, 4))
+        return figures
 
     def _set_lr(self) -> float:
         lr = self.now.lr * factor(self.spec, self.now.step - self.part.step, self.steps)
@@ -299,7 +325,8 @@ class Fit:
         if self._saved != self.now.step:
             start = time.perf_counter()
             self.now.totals = self._totals()
-            checkpoints.save(self.folder, self.strategy, self.now.step, asdict(self.now))
+            average = self.average.values if self.average else {}
+            checkpoints.save(self.folder, self.strategy, self.now.step, asdict(self.now), average)
             self._saved = self.now.step
             self.log.rest(time.perf_counter() - start)
 
@@ -321,22 +348,3 @@ class Fit:
         if self.strategy.rank == 0:
             self.folder.set_state(state, **facts)
             self.log.write("state", state=state, **facts)
-
-
-def rewind(folder: RunFolder, log: Log, step: int, where: str = "") -> None:
-    """
-    Void what was done after `step`, from which a run goes on; every rank calls it.
-
-    Rank 0 does so for the ranks beyond the present world, too, when the run had more of them.
-    """
-    text, world = f"goes on from step {step}{where}", folder.spec.world
-    log.write("note", rewind=step, world=world, text=text)
-    if log.own:
-        log.own.resume(step)
-    if log.rank:
-        return
-    for path in (folder.path / "events").glob("rank*.jsonl"):
-        if (rank := int(path.stem.removeprefix("rank"))) >= world:
-            journal = Journal(path, rank)
-            journal.write("note", rewind=step, world=world, text=f"{text} without this rank")
-            journal.close()

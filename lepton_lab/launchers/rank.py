@@ -21,7 +21,8 @@ from ..datasets import Data
 from ..engine import trials
 from ..engine.chain import Chain
 from ..engine.hooks import Hook
-from ..engine.loop import Fit, Part, rewind
+from ..engine.loop import Fit
+from ..engine.position import Part, rewind
 from ..host import cores, die_with_parent, entitle, keep_memory
 from ..losses import Criterion
 from ..optimizers import RANGE_TEST

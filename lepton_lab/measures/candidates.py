@@ -117,8 +117,8 @@ class Source:
     name: str = ""
 
 
-def source(model: Any) -> Source:
-    """What a run or a module brings; LabError if it is neither."""
+def source(model: Any, checkpoint: str = "last") -> Source:
+    """What a module brings, or a run of which `checkpoint` says which model; LabError if it is neither."""
     import torch
 
     if isinstance(model, torch.nn.Module):
@@ -128,7 +128,7 @@ def source(model: Any) -> Source:
         raise LabError(f"model={str(model)[:60]!r}: must be a run or a torch module, and is of type {kind}")
     spec, data = model.spec, run_data(model)
     about = About.of(data, spec, chain=list(spec.compress), parent=spec.parent)
-    return Source(model.model(), about, data, model.name or spec.model)
+    return Source(model.model(checkpoint), about, data, model.name or spec.model)
 
 
 def run_data(run: Any) -> Data:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ..watched import EMA
 from .accuracy import Accuracy
 from .base import Metric
 from .bits import BitsPerByte
@@ -33,6 +34,7 @@ MEASURED = "accuracy"
 """What the answers of a file are judged by: a field of `Measured`, and of what is kept of it."""
 SPLITS = {"train": "training", "val": "validation", "test": "test"}
 """What people call each split."""
+SPLITS |= {f"{split}{EMA}": f"EMA {SPLITS[split]}" for split in ("val", "test")}
 
 
 class Figure(NamedTuple):
@@ -40,7 +42,7 @@ class Figure(NamedTuple):
 
     name: str
     split: str = ""
-    """One of SPLITS, or "" for the newest batch."""
+    """One of SPLITS, of which those that end in EMA are of the averaged weights; or "" for the newest batch."""
 
     @property
     def key(self) -> str:
@@ -51,6 +53,11 @@ class Figure(NamedTuple):
     def metric(self) -> type[Metric]:
         """What it is a figure of."""
         return METRICS[self.name]
+
+    @property
+    def averaged(self) -> bool:
+        """Whether it is one of the averaged weights."""
+        return self.split.endswith(EMA)
 
     @property
     def label(self) -> str:
@@ -108,9 +115,14 @@ def figures(*splits: str, names: list[str] | None = None) -> dict[str, Figure]:
 
 
 def summarised() -> dict[str, Figure]:
-    """Figures in a table of runs: the newest batch's, the last validation's, and of the test what should be high."""
+    """
+    Figures in a table of runs: the newest batch's, the last validation's, and of the test what should be high.
+
+    The same of the averaged weights come last, which few runs have.
+    """
     high = [name for name in shown() if METRICS[name].higher]
-    return figures("", names=steps()) | figures("val") | figures("test", names=high)
+    averaged = figures(f"val{EMA}") | figures(f"test{EMA}", names=high)
+    return figures("", names=steps()) | figures("val") | figures("test", names=high) | averaged
 
 
 def text(key: str, figure: float) -> str:

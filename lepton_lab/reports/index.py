@@ -103,25 +103,32 @@ def _problems(entries: list[Entry]) -> str:
 def _table(entries: list[Entry]) -> str:
     """A line for each run, that links to its report."""
     fields = list(entries[0].values)
-    heads = ["run", *fields, "state", *FIGURES.values()]
+    names = _names(entries)
+    heads = ["run", *fields, "state", *(FIGURES[name] for name in names)]
     head = "".join(f'<th scope="col">{escaped(title)}</th>' for title in heads)
-    rows = "".join(_line(i, entry) for i, entry in enumerate(entries, 1))
+    rows = "".join(_line(i, entry, names) for i, entry in enumerate(entries, 1))
     region = '<div class="scroll" tabindex="0" role="region" aria-label="Runs">'
     table = f'<table class="numeric sortable"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
     return f'{region}{table}</div><p class="note">{NOTE}</p>'
 
 
-def _line(place: int, entry: Entry) -> str:
+def _line(place: int, entry: Entry, names: list[str]) -> str:
     link = f"Run {place}"
     if entry.report:
         link = f'<a href="{escaped(entry.report)}" title="{escaped(label(entry.values))}">{link}</a>'
     cells = [_cell(_value(value), value) for value in entry.values.values()]
     cells.append(f'<td data-key="{entry.state}">{badge(entry.state)}</td>')
-    for name in FIGURES:
+    for name in names:
         value = entry.summary.get(name)
         shown = NONE if value is None else seconds(value) if name == "seconds" else number(value)
         cells.append(_cell(shown, value))
     return f'<tr><th scope="row" data-key="{place}">{link}</th>{"".join(cells)}</tr>'
+
+
+def _names(entries: list[Entry]) -> list[str]:
+    """The figures that have a column: all, but of averaged weights those that a run has."""
+    averaged = [key for key, figure in summarised().items() if figure.averaged]
+    return [n for n in FIGURES if n not in averaged or any(one.summary.get(n) is not None for one in entries)]
 
 
 def _cell(shown: str, key: Any) -> str:

@@ -60,6 +60,11 @@ def figures(runs: list[Run]) -> Section:
     """Final figures of each split, how many samples they were measured on, and the best validation."""
     before = metrics.figures("train", names=metrics.steps()) | metrics.figures("val")
     judge, lines = metrics.main(), []
+    averaged = {
+        key: figure
+        for key, figure in metrics.summarised().items()
+        if figure.averaged and any(key in read(run).curves for run in runs)
+    }
     for run, label in _named(runs):
         curves, summary = read(run).curves, run.summary()
         last = {name: number(curve.y[-1]) for name, curve in curves.items()}
@@ -72,6 +77,8 @@ def figures(runs: list[Run]) -> Section:
             | {"best of these": f"{number(best.y[at])} at step {best.x[at]:.0f}" if best else NONE}
             | after
             | {metrics.Figure(judge, "test").label: _of(run, last.get(f"test_{judge}"))}
+            | {figure.label: last.get(key, NONE) for key, figure in averaged.items()}
+            | ({"kept as the best": _kept(run)} if any(other.spec.keep_best for other in runs) else {})
         )
     return _table("Final figures", lines, MEASURED)
 
@@ -214,6 +221,12 @@ def _origin(run: Run) -> dict[str, str]:
 def _of(run: Run, figure: str | None) -> str:
     tests = read(run).evaluations.get("test")
     return f"{figure} of {tests.latest('samples'):.0f} samples" if tests and figure else NONE
+
+
+def _kept(run: Run) -> str:
+    """The checkpoint that its `keep_best` keeps."""
+    best = run.facts.get("best")
+    return f"{best['metric']} {number(best['figure'])} at step {best['step']}" if best else NONE
 
 
 def _value(value: Any) -> str:

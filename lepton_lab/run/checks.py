@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .. import datasets, models, tasks
+from .. import datasets, metrics, models, tasks, watched
 from ..batches import described
 from ..chains import mismatch
 from ..compressors import rehearse
@@ -145,6 +145,7 @@ def checks(spec: Spec, own: Own | None = None, like: Path | None = None) -> Allo
     if like is not None:
         RunFolder(like)  # refused where there is none, and so no code
     spec = named(spec, own.parts, like is not None)
+    _watches(spec)
     return trains(spec, splits(spec, own), own, like)
 
 
@@ -205,6 +206,7 @@ def trains(spec: Spec, device: str, own: Own, like: Path | None = None) -> Allow
 def glance(spec: Spec, data: Data | None = None) -> Allowed:
     """What of `checks` reads no data and makes no model: for a form, at every change, and for the runs of a grid."""
     spec.check_strategy()
+    _watches(spec)
     device = devices.choose(spec)
     if data is None and "dataset" not in spec.own:
         datasets.check(spec.dataset, data_root())
@@ -224,6 +226,13 @@ def _means(spec: Spec, data: Data | None) -> None:
     sample = table("dataset")[spec.dataset].sample if data is None else data.sample
     if why := refuse(*sample):
         raise SpecError(f"task={spec.task!r}: {why}")
+
+
+def _watches(spec: Spec) -> None:
+    """Refuse figures that no run has; what this one has of them a rank can tell, before its first step."""
+    for field, key in watched.named(spec).items():
+        if watched.divided(key)[1] not in (known := metrics.curves()):
+            raise watched.unknown(field, key, list(known))
 
 
 def _suits(spec: Spec, data: Data | None) -> None:
@@ -330,7 +339,7 @@ def _compresses(spec: Spec, own: Own, parts: dict[str, Any], device: str, like: 
         folder = find(spec.parent)
         if (name := folder.facts.get("task")) and not trait("task", name, "plain"):
             raise SpecError(f"parent={spec.parent!r}: a chain trains on pairs (x, y), and the run's task is {name!r}")
-        spec, parent = spec.replace(parent=folder.id), _parent(folder)
+        spec, parent = spec.replace(parent=folder.id), _parent(folder, spec.checkpoint)
     if (data := parts.get("data")) is not None:
         mismatch(parent.facts, spec, *data.sample)
         parts["data"] = _alike(data, parent.facts)
@@ -339,12 +348,12 @@ def _compresses(spec: Spec, own: Own, parts: dict[str, Any], device: str, like: 
     return Allowed(spec, device, parts, parent, like)
 
 
-def _parent(folder: RunFolder) -> Parent:
-    """The run of a folder as a parent."""
+def _parent(folder: RunFolder, checkpoint: str) -> Parent:
+    """The run of a folder as a parent, with one of its checkpoints."""
     from ..compressors.layers import parametrized, unparametrized
 
     trained.plain(folder)
-    module, facts = trained.made(folder), folder.facts
+    module, facts = trained.made(folder, checkpoint), folder.facts
     inherited = {name: facts[name] for name in INHERITED if name in facts}
     inherited |= {"parametrized": parametrized(module), "frozen": trained.frozen(folder, module)}
     return Parent(folder.path, unparametrized(module.eval()), inherited)

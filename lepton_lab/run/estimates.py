@@ -18,7 +18,7 @@ from ..store.folder import MEASURES
 from ..store.trained import plain
 from ..tables import table
 from .handle import Run, attach
-from .launching import EPOCHS, changed
+from .launching import chained
 
 if TYPE_CHECKING:
     from torch import nn
@@ -155,8 +155,7 @@ def estimate(run: Run | str, chain: Any = (), *, batches: Sequence[int] = BATCHE
     dense = _parent(parent.id, _version(parent))
     if not chain:
         return dense.figures(chosen)
-    spec = changed(parent.spec, {"epochs": EPOCHS, **changes, "parent": parent.id, "compress": chain})
-    return dense.compressed(spec, chosen)
+    return dense.compressed(chained(parent, chain, changes), chosen)
 
 
 def estimated(child: Run) -> Estimate | None:

@@ -38,6 +38,7 @@ def export(
     calibration: Any = None,
     keep: Sequence[str] = (),
     runtime: str = "",
+    checkpoint: str = "last",
 ) -> dict[str, Any]:
     """
     Write a model for use elsewhere, and hold the file to what the model computes.
@@ -57,6 +58,8 @@ def export(
         What samples are; a run knows.
     calibration
         Raw samples (N, *shape) for int8_static; a run brings 256 of those that it was trained on.
+    checkpoint
+        Which model of a run: "last", "best" or "ema", as `Run.model` takes it.
 
     Returns
     -------
@@ -73,7 +76,7 @@ def export(
     pick(schemes.SCHEMES, scheme, "scheme")
     if scheme not in takes:
         raise SpecError(f"scheme={scheme!r}: format={format!r} holds {' or '.join(map(repr, takes))}")
-    origin = source(model)
+    origin = source(model, checkpoint)
     about = about or origin.about
     if about is None:
         raise SpecError("about=None: of a module, say what its samples are: lab.About(model, shape, dtype, ...)")

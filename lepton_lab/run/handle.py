@@ -183,19 +183,25 @@ class Run(Labelled, Steered):
 
         return pd.DataFrame(self.rows(kind))
 
-    def model(self) -> nn.Module:
+    def model(self, checkpoint: str = "last") -> nn.Module:
         """
         The trained module, on the CPU and in eval mode, from the last checkpoint; or what a chain made by now.
+
+        Parameters
+        ----------
+        checkpoint
+            "last"; "best", of the evaluation that was best by the Spec's `keep_best`, with the averaged weights where
+            that names a figure of theirs; or "ema", the average of the weights that the Spec's `ema` asks for.
 
         Raises
         ------
         LabError
-            If there is no checkpoint yet, or the run was deleted.
+            If there is no such checkpoint yet, the run keeps none, or it was deleted.
         """
         from ..store import trained
 
         self.store.require()
-        return trained.model(self.store)
+        return trained.model(self.store, checkpoint)
 
     def costs(self) -> list[dict[str, Any]]:
         """What a step costs each rank, as the latest steps recorded tell (see `costs.costs`); empty before the 13th."""

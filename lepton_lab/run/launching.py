@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from ..tasks import Task
 
 EPOCHS = 2  # of fine-tuning after each link of a chain
+OF_TRAINING = ("keep_best", "stop_early", "ema")  # fields of a parent's spec that its children have no use for
 
 
 def launch(
@@ -124,7 +125,7 @@ def compress(run: Run | str, chain: Any, data: Any = None, **changes: Any) -> Ru
         without labels are `((x, None), val, test)`, for a chain that learns by {"distill": {"labels": False}} alone.
     **changes
         Fields of the parent's spec to change, such as `epochs` (of each link that trains; 2 if not given), `lr`,
-        `strategy` or `dataset`.
+        `strategy` or `dataset`; and `checkpoint`, which says with what model it begins: "last", "best" or "ema".
 
     Raises
     ------
@@ -134,8 +135,7 @@ def compress(run: Run | str, chain: Any, data: Any = None, **changes: Any) -> Ru
     parent = attach(run)
     if "model" in changes:
         raise SpecError(f"model={changes['model']!r}: the model is that of the run that is compressed; leave it out")
-    changes = {"epochs": EPOCHS, "name": "", **changes}
-    spec = changed(parent.spec, {**changes, "parent": parent.id, "compress": chain})
+    spec = chained(parent, chain, {"name": "", **changes})
     return launch(spec, data=_labelled(data, spec))
 
 
@@ -153,6 +153,12 @@ def _labelled(data: Any, spec: Spec) -> Any:
     import torch
 
     return ((train[0], torch.zeros(len(train[0]), dtype=torch.long)), *data[1:])
+
+
+def chained(parent: Run, chain: Any, changes: dict[str, Any]) -> Spec:
+    """The spec of a run that compresses another's model; what that kept by figures, and its average, are its own."""
+    anew = {name: Spec.model_fields[name].get_default(call_default_factory=True) for name in OF_TRAINING}
+    return changed(parent.spec, {"epochs": EPOCHS, **anew, **changes, "parent": parent.id, "compress": chain})
 
 
 def changed(spec: Spec, changes: dict[str, Any]) -> Spec:

@@ -70,7 +70,7 @@ class Standing:
         if state in ("starting", "running") and (stalled := stall(self.store)):
             return stalled
         doubts = "; ".join(self.facts.get("doubts", {}).values())
-        return (reason if state == "stopped" else "") or self.facts.get("skipped") or doubts
+        return (reason if state in ("stopped", "done") else "") or self.facts.get("skipped") or doubts
 
     @property
     def resumable(self) -> bool:

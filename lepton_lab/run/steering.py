@@ -6,7 +6,7 @@ import contextlib
 import os
 from typing import Any
 
-from ..errors import LabError, SpecError
+from ..errors import LabError, SpecError, whole
 from ..files import remedy, why
 from ..launchers import LAUNCHERS, Ready, resources
 from ..spec import Spec
@@ -19,6 +19,13 @@ from .standing import Standing
 
 LAUNCHER = LAUNCHERS["local"]
 MOVED = ("strategy", "world", "device", "options", "timeout")  # what can change when an ended run goes on
+
+
+def _changeable(changes: dict[str, Any]) -> None:
+    """Refuse what can't change in a run: the order of its samples depends on the rest, and what it has done by now."""
+    for name in changes:
+        if name not in (changeable := (*MOVED, *STEERED)):
+            raise SpecError(f"{name}={changes[name]!r}: only {', '.join(changeable)} can change when a run goes on")
 
 
 class Steered(Standing):
@@ -42,7 +49,8 @@ class Steered(Standing):
         **changes
             For a run that has ended: `strategy`, `world`, `device` or `timeout` to go on with, and `options` of the
             strategy, which are put over those it had. Exact strategies compute the same; see their table. `lr`, `clip`
-            and `weight_decay` hold from the step on from which it goes on, and are noted on the curve.
+            and `weight_decay` hold from the step on from which it goes on, and are noted on the curve. All else stays:
+            where it stands is counted in epochs and batches.
 
         Raises
         ------
@@ -51,12 +59,11 @@ class Steered(Standing):
         SpecError
             If a change is refused.
         """
-        for name in changes:
-            if name not in (changeable := (*MOVED, *STEERED)):
-                raise SpecError(f"{name}={changes[name]!r}: only {', '.join(changeable)} can change when a run goes on")
+        _changeable(changes)
         state = self.state
         if state == "done":
-            raise LabError(f"run {self.id!r} is done: there is nothing to resume; launch another with more epochs")
+            more = "compress anew" if self.spec.compress else "run.extend(epochs=...) trains it for more epochs"
+            raise LabError(f"run {self.id!r} is done: there is nothing to resume; {more}")
         if state not in ENDED:
             if changes:
                 raise LabError(f"run {self.id!r} is {state}: stop it first, to go on with {', '.join(changes)} changed")
@@ -64,17 +71,54 @@ class Steered(Standing):
                 raise LabError(f"run {self.id!r} is stopping: wait for it with run.wait(), then resume")
             LAUNCHER.signal(self.folder, "resume")
             return
-        spec = self._moved(changes)
+        self._go_on(self._moved(changes), changes)
+
+    def extend(self, epochs: int, **changes: Any) -> None:
+        """
+        Train a run that is done for more epochs, in the same folder and from where it ended, and test it anew.
+
+        Its learning rate is then that of a run that was to have so many epochs in all from the start: a constant one
+        stays, one that had fallen is higher again. What `stop_early` counts begins anew. All is noted on the curve.
+
+        Parameters
+        ----------
+        epochs
+            How many more, 1 or more; of a run that ended early, after those that it had.
+        **changes
+            As `resume` takes them, such as `lr`.
+
+        Raises
+        ------
+        LabError
+            If it is not done, it compresses, or its folder can't be written by this account.
+        SpecError
+            If a value is refused.
+        """
+        whole("epochs", epochs, 1)
+        _changeable(changes)
+        if (state := self.state) != "done":
+            remedy = "run.resume() goes on with it" if state in ENDED else "wait for its end with run.wait()"
+            raise LabError(f"run {self.id!r} is {state}, and more epochs are for one that is done: {remedy}")
+        if self.spec.compress:
+            raise LabError(
+                f"run {self.id!r} compresses, and its chain is done: compress its parent anew, with epochs=..."
+            )
+        total = self.store.glance().epoch + epochs
+        spec = self._moved({**changes, "epochs": total})
+        self._go_on(spec, changes, {"epochs": total, "more": epochs})
+
+    def _go_on(self, spec: Spec, changes: dict[str, Any], extended: dict[str, int] | None = None) -> None:
+        """Start its ranks again, from the last checkpoint and under a spec; `extended` says by how many epochs."""
         device = splits(spec, Own())
         lock = self.store.lock(patience=5.0)  # its supervisor may still be on the way out
         if lock is None:
             raise LabError(f"run {self.id!r} is being resumed by another process")
         try:
-            if self.store.facts["state"] == "done":  # by another's hand, meanwhile
+            if (self.store.facts["state"] == "done") != bool(extended):  # by another's hand, meanwhile
                 os.close(lock)
                 return
             resources.reserve(self.folder, spec.world)
-            self._queue(spec, {name: getattr(spec, name) for name in STEERED if name in changes})
+            self._queue(spec, {name: getattr(spec, name) for name in STEERED if name in changes}, extended)
         except BaseException as error:
             resources.free(self.folder)
             os.close(lock)
@@ -86,7 +130,7 @@ class Steered(Standing):
             raise
         LAUNCHER.start(Ready(self.store, lock, device))
 
-    def _queue(self, spec: Spec, steered: dict[str, float]) -> None:
+    def _queue(self, spec: Spec, steered: dict[str, float], extended: dict[str, int] | None) -> None:
         """Make its folder ready for another life under a spec; if that fails, it is left as it was."""
         before, facts = self.spec, self.store.facts
         control.clear(self.folder)
@@ -97,6 +141,7 @@ class Steered(Standing):
                 failure=None,
                 failed_before=facts.get("failure"),
                 steered={**facts.get("steered", {}), **steered},
+                extended=extended or facts.get("extended"),
                 reason=None,
                 evaluating=False,
             )

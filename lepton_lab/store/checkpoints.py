@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import LabError
 from .folder import RunFolder
 from .states import memory, random_state, recall, seed_all, set_random_state
-from .trust import require_own
+from .tensors import AVERAGE, TENSORS, Unreadable, load_average, load_tensors, quiet, read
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
-    from torch.optim import Optimizer
+    from torch import nn
 
     from ..strategies.base import Single
 
-TENSORS = "tensors"  # folder in a checkpoint, written by torch.distributed.checkpoint
 MARKER = "complete"  # an empty file, written when all else is on the disk
 KEEP = 2  # complete checkpoints that stay on disk: if the last can't be read, the one before it is taken
 
@@ -34,16 +31,17 @@ class NonFinite(LabError, ArithmeticError):
         self.step = step
 
 
-class Unreadable(LabError):
-    """A checkpoint that can't be read."""
-
-
-def save(folder: RunFolder, strategy: Single, step: int, progress: dict[str, Any]) -> None:
+def save(
+    folder: RunFolder, strategy: Single, step: int, progress: dict[str, Any], average: Mapping[str, Any] = {}
+) -> None:
     """
     Save model, optimizer, this rank's random state and the progress of training; every rank calls it.
 
     Tensors go through torch.distributed.checkpoint under the names of the plain model, each rank writing what it
-    holds, so that any strategy and world can take them up. What belongs to a rank goes into a file of its own.
+    holds, so that any strategy and world can take them up; so does an `average` of the weights, by their names. What
+    belongs to a rank goes into a file of its own.
+
+    KEEP checkpoints stay, and the one that is the best so far by the progress of each of them.
 
     Raises
     ------
@@ -63,8 +61,9 @@ def save(folder: RunFolder, strategy: Single, step: int, progress: dict[str, Any
     writer = dcp.FileSystemWriter(draft / TENSORS, sync_files=True, overwrite=False)
     # What several ranks hold is written by the first of them: buffers such as batch norm's may differ.
     planner = dcp.DefaultSavePlanner(dedup_save_to_lowest_rank=True)
-    with _quiet():
-        dcp.save(strategy.state_dict(), storage_writer=writer, planner=planner, no_dist=strategy.alone)
+    with quiet():
+        state = strategy.state_dict() | ({AVERAGE: dict(average)} if average else {})
+        dcp.save(state, storage_writer=writer, planner=planner, no_dist=strategy.alone)
     record = {
         "ranks": _ranks(strategy),
         "progress": progress,
@@ -86,14 +85,28 @@ def save(folder: RunFolder, strategy: Single, step: int, progress: dict[str, Any
         draft.rename(path)
         _sync(path.parent)
         shutil.rmtree(old, ignore_errors=True)
-        folder.note(checkpoint=step, skipped=None, steered={})  # which the checkpoint holds from now on
-        for step in folder.checkpoints()[:-KEEP]:
+        before, now = folder.facts.get("best"), best(folder, progress)
+        spared = {one["step"] for one in (before, now) if one}
+        # What was steered the checkpoint holds from now on.
+        folder.note(checkpoint=step, skipped=None, steered={}, extended=None, best=now)
+        for step in [step for step in folder.checkpoints()[:-KEEP] if step not in spared]:
             shutil.rmtree(folder.checkpoint(step), ignore_errors=True)
 
 
-def load(folder: RunFolder, strategy: Single, tell: Callable[[str], object]) -> dict[str, Any] | None:
+def best(folder: RunFolder, progress: dict[str, Any]) -> dict[str, Any] | None:
+    """The best figure so far of what the spec's `keep_best` names, and its step; None before the first."""
+    if progress.get("best") is None:
+        return None
+    return {"metric": folder.spec.keep_best, "figure": progress["best"], "step": progress["best_step"]}
+
+
+def load(
+    folder: RunFolder, strategy: Single, tell: Callable[[str], object], average: Mapping[str, Any] = {}
+) -> dict[str, Any] | None:
     """
     Take up the last complete checkpoint on every rank; returns its progress, or None if there is none.
+
+    An `average` of the weights is read into its tensors, by their names.
 
     It may have been saved by another strategy or world. The next step is then the same to rounding; under the same
     ones, bit for bit. If it can't be read, the one before it is taken, and `tell` is called with a sentence.
@@ -108,7 +121,7 @@ def load(folder: RunFolder, strategy: Single, tell: Callable[[str], object]) -> 
         path = folder.checkpoint(step)
         try:
             record = _record(path, strategy)
-            load_tensors(path, strategy.module, strategy.optimizer, alone=strategy.alone)
+            load_tensors(path, strategy.module, strategy.optimizer, alone=strategy.alone, average=average)
         except Unreadable as error:
             if step == steps[0]:
                 raise
@@ -145,9 +158,9 @@ def _skip(folder: RunFolder, step: int, why: str, tell: Callable[[str], object])
     tell(text)
 
 
-def newest(folder: RunFolder, module: nn.Module) -> None:
+def newest(folder: RunFolder, module: nn.Module, averaged: bool = False) -> None:
     """
-    Read the last checkpoint into a module: its tensors, and what it keeps beside them, as rank 0 had it.
+    Read the last checkpoint into a module, see `restore`.
 
     If only one before it can be read, that is taken, with a warning.
 
@@ -158,16 +171,31 @@ def newest(folder: RunFolder, module: nn.Module) -> None:
     """
     steps = folder.checkpoints()
     for step in reversed(steps):
-        path = folder.checkpoint(step)
         try:
-            load_tensors(path, module)
-            for file in sorted(path.glob("rank*.pt"), reverse=True):  # each rank of a pipeline has other layers
-                recall(module, read(file).get("memory", {}))
+            restore(folder.checkpoint(step), module, averaged)
             return
         except Unreadable as error:
             if step == steps[0]:
                 raise
             warnings.warn(f"{error}; this is the model of the one before it", stacklevel=3)
+
+
+def restore(path: Path, module: nn.Module, averaged: bool = False) -> None:
+    """
+    Read a checkpoint into a module: its tensors, and what it keeps beside them, as rank 0 had it.
+
+    If it is to be `averaged`, the average of its weights takes their place.
+
+    Raises
+    ------
+    LabError
+        If it can't be read, or lacks what is asked for.
+    """
+    load_tensors(path, module)
+    if averaged:
+        load_average(path, module)
+    for file in sorted(path.glob("rank*.pt"), reverse=True):  # each rank of a pipeline has other layers
+        recall(module, read(file).get("memory", {}))
 
 
 def clear(folder: RunFolder) -> None:
@@ -180,62 +208,6 @@ def clear(folder: RunFolder) -> None:
 def _ranks(strategy: Single) -> list[Any]:
     """What must be the same for a rank to take up what belongs to it."""
     return [strategy.spec.strategy, strategy.world, strategy.parts]
-
-
-def load_tensors(path: Path, module: nn.Module, optimizer: Optimizer | None = None, alone: bool = True) -> None:
-    """
-    Read a checkpoint's tensors into a module, and into an optimizer of its parameters, split as these are.
-
-    Parameters
-    ----------
-    path
-        Folder of the checkpoint.
-    module, optimizer
-        Names in the module are those in the checkpoint; it may hold some of them only.
-    alone
-        Whether this process reads by itself, without the other ranks.
-
-    Raises
-    ------
-    LabError
-        If it can't be read, or lacks what the module has.
-    """
-    import torch.distributed.checkpoint as dcp
-
-    require_own(path / TENSORS / ".metadata")  # a pickle
-    reader = dcp.FileSystemReader(path / TENSORS)
-    optimized = {p for group in optimizer.param_groups for p in group["params"]} if optimizer else set()
-    parameters = {name: parameter for name, parameter in module.named_parameters() if parameter in optimized}
-    with _readable(path), _quiet():
-        saved = reader.read_metadata().state_dict_metadata
-        room = {name: _room(saved, f"optimizer.{name}.", parameter) for name, parameter in parameters.items()}
-        state: dict[str, Any] = {"model": module.state_dict(), "optimizer": room}
-        dcp.load(state, storage_reader=reader, no_dist=alone)
-    module.load_state_dict(state["model"])
-    for name, own in state["optimizer"].items():
-        if own and optimizer:
-            optimizer.state[parameters[name]] = own
-
-
-def read(path: Path) -> dict[str, Any]:
-    """The values of one rank's file, on the CPU; Unreadable if it can't be read."""
-    import torch
-
-    with _readable(path):
-        return torch.load(path, map_location="cpu", weights_only=True)
-
-
-def _room(saved: dict[str, Any], prefix: str, parameter: Tensor) -> dict[str, Tensor]:
-    """Empty tensors for what was saved of an optimizer under a prefix, split and placed as the parameter is."""
-    import torch
-
-    room = {}
-    for key in (key for key in saved if key.startswith(prefix)):
-        size, dtype = saved[key].size, saved[key].properties.dtype
-        alike = size == parameter.shape
-        empty = torch.zeros_like(parameter, dtype=dtype) if alike else torch.zeros(size, dtype=dtype)
-        room[key.removeprefix(prefix)] = empty
-    return room
 
 
 def _sync(path: Path) -> None:
@@ -254,25 +226,3 @@ def _finite(strategy: Single, step: int) -> None:
         part = parameter.to_local() if hasattr(parameter, "to_local") else parameter
         if not torch.isfinite(part).all():
             raise NonFinite(f"parameter {name!r} is NaN or infinite after step {step}: lower lr, or set clip", step)
-
-
-@contextlib.contextmanager
-def _readable(path: Path) -> Iterator[None]:
-    """A file that can't be read, as a sentence."""
-    from torch.distributed.checkpoint import CheckpointException
-
-    try:
-        yield
-    except (Exception, CheckpointException) as error:  # damaged bytes raise whatever they are taken for
-        if isinstance(error, LabError):
-            raise
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise Unreadable(f"checkpoint {str(path)!r} can't be read: {reason}") from None
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the warning that one process saves alone, which here is meant."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="torch.distributed is (disabled|unavailable)")
-        yield

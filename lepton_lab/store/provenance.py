@@ -41,10 +41,9 @@ def command(spec: Spec, id: str) -> str:
     for name, value in spec.to_dict().items():
         if name == "options":
             words += [word for key, item in value.items() for word in ("--option", f"{key}={json.dumps(item)}")]
-        elif name == "compress" and value:
-            words += ["--compress", json.dumps(value)]
         elif value != Spec.model_fields[name].default:
-            words += [f"--{name.replace('_', '-')}", str(value).lower() if isinstance(value, bool) else str(value)]
+            text = json.dumps(value) if isinstance(value, bool | list | dict) else str(value)
+            words += [f"--{name.replace('_', '-')}", text]
     return shlex.join(words)
 
 

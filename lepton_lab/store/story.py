@@ -134,6 +134,7 @@ class Story:
         self._breaks.append(row["t"])
         self.states.append(row)
         self.steps = row.get("steps", self.steps)
+        self.epochs = row.get("epochs", self.epochs)  # which an extension changes
         if "parts" in row:
             self._parts.append((row.get("step", 0), row["parts"]))
 
@@ -233,6 +234,16 @@ class Story:
         return max(rates)[1] if rates else None
 
     @property
+    def marks(self) -> dict[int, str]:
+        """What was done to the run, by step: commands, links of a chain that begin, the best kept, an early end."""
+        marks: dict[int, str] = {}
+        best = next((row for row in reversed(self.notes) if "best" in row), None)
+        for row in self.notes:
+            if row.get("step") is not None and (what := _deed(row) if row is best or "best" not in row else ""):
+                marks[row["step"]] = f"{marks[row['step']]}, {what}" if row["step"] in marks else what
+        return marks
+
+    @property
     def evaluating(self) -> dict[float, float]:
         """Step -> seconds of evaluations after it."""
         seconds: dict[float, float] = defaultdict(float)
@@ -302,6 +313,18 @@ def begun(note: Row) -> str:
     if "number" not in note or not note["text"].endswith(": begins"):
         return ""
     return note["link"] + (f" {note['round']}" if "round" in note else "")
+
+
+def _deed(row: Row) -> str:
+    """What a note marks on the curve, in a few words; "" of one that marks nothing."""
+    if "best" in row:
+        return f"best {row['best']}"
+    if "ended" in row:
+        return f"{row['ended']} no better"
+    if row.get("command") == "extend":
+        return f"{row['more']} more epochs"
+    values = [f"{name}={row[name]:g}" for name in ("lr", "clip", "weight_decay") if name in row]
+    return begun(row) or (", ".join(values) or row["command"] if "command" in row else "")
 
 
 def rewound(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -6,14 +6,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import models
-from ..errors import LabError
+from ..errors import LabError, SpecError, unknown
 from ..files import read_json, write_json
+from ..watched import EMA, divided
 from . import checkpoints, shipping
 from .folder import RunFolder
 
 if TYPE_CHECKING:
     from torch import nn
 
+CHECKPOINTS = ("last", "best", "ema")
+"""Which model of a run, see `model`."""
 LINKS = "links"  # folder in a run's, with a folder in it for each round of its chain
 BEGUN, DONE = "begun.pt", "done.pt"
 """In the folder of a round: the module as its fine-tuning begins, and as the round ends; written last."""
@@ -42,30 +45,56 @@ def plain(folder: RunFolder) -> None:
         )
 
 
-def model(folder: RunFolder) -> nn.Module:
+def model(folder: RunFolder, checkpoint: str = "last") -> nn.Module:
     """
     The module of a run, on the CPU and in eval mode, from the last checkpoint, or the round that ended last.
+
+    Parameters
+    ----------
+    checkpoint
+        One of CHECKPOINTS: "last"; "best", the one of the best figure that `keep_best` names; "ema", the last with the
+        averaged weights.
 
     Raises
     ------
     LabError
-        If there is none yet.
+        If there is none yet, or the run keeps no such.
     """
-    return made(folder).eval()
+    return made(folder, checkpoint).eval()
 
 
-def made(folder: RunFolder) -> nn.Module:
+def made(folder: RunFolder, checkpoint: str = "last") -> nn.Module:
     """As `model`, but with only those parts in eval mode that its maker set so, where it was not compressed yet."""
-    if not trained(folder):
-        raise LabError(f"run {folder.id!r} has no checkpoint yet: run.checkpoint() saves one")
+    if why := _lacks(folder, checkpoint):
+        raise LabError(f"run {folder.id!r} {why}")
     if folder.spec.compress:
         return _chained(folder)
     facts = folder.facts
     sample = (tuple(facts["shape"]), len(facts["classes"]), facts.get("vocabulary", 0))
     shipped = shipping.unpack(folder, ("model",))
     module = models.make(folder.spec, sample, shipped.get("model"))
-    checkpoints.newest(folder, module)
+    if checkpoint == "best":
+        best = folder.facts["best"]
+        checkpoints.restore(folder.checkpoint(best["step"]), module, divided(best["metric"])[0].endswith(EMA))
+    else:
+        checkpoints.newest(folder, module, checkpoint == "ema")
     return module
+
+
+def _lacks(folder: RunFolder, checkpoint: str) -> str:
+    """Why a run has no such checkpoint, as the end of a sentence; "" where it has."""
+    if checkpoint not in CHECKPOINTS:
+        raise SpecError(f"checkpoint={checkpoint!r}: {unknown('checkpoint', str(checkpoint), CHECKPOINTS)}")
+    spec = folder.spec
+    if spec.compress and checkpoint != "last":
+        return f"compresses, and keeps the last module of its chain alone: take checkpoint='last', not {checkpoint!r}"
+    if checkpoint == "best" and not spec.keep_best:
+        return "keeps no best checkpoint: that is asked for at the launch, as in lab.Spec(keep_best='val_accuracy')"
+    if checkpoint == "ema" and not spec.ema:
+        return "keeps no average of its weights: that is asked for at the launch, as in lab.Spec(ema=0.999)"
+    if checkpoint == "best" and not folder.facts.get("best"):
+        return f"has no best checkpoint yet: the first evaluation with a {spec.keep_best} saves one"
+    return "" if trained(folder) else "has no checkpoint yet: run.checkpoint() saves one"
 
 
 def frozen(folder: RunFolder, module: nn.Module) -> list[str]:

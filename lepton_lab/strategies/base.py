@@ -184,6 +184,10 @@ class Single:
     def barrier(self) -> None:
         """Wait until all ranks are here."""
 
+    def agreed(self, value: float) -> float:
+        """Rank 0's value on every rank, by which all of them decide alike."""
+        return value
+
     @contextlib.contextmanager
     def aligned(self) -> Iterator[nn.Module]:
         """

@@ -121,6 +121,15 @@ class Group(Single):
             dist.all_reduce(one := torch.ones(1, device=self.device))
             one.item()
 
+    def agreed(self, value: float) -> float:
+        """Rank 0's value on every rank, by which all of them decide alike."""
+        if self.world == 1:
+            return value
+        import torch
+
+        equalize(shared := torch.tensor([value], dtype=torch.float64, device=self.device))
+        return shared.item()
+
     @contextlib.contextmanager
     def aligned(self) -> Iterator[nn.Module]:
         """The model, with the buffers (batch norm's) of rank 0 on every rank."""
@@ -128,6 +137,16 @@ class Group(Single):
             for buffer in self.module.buffers():
                 equalize(buffer)
         yield self.module
+
+
+def apart(spec: Spec) -> str:
+    """Why there is no average of weights that are each rank's own; "" where none is asked for."""
+    if not spec.ema or spec.world == 1:
+        return ""
+    return (
+        f"ema={spec.ema:g}: averages the weights after each step, and under strategy={spec.strategy!r} ranks don't "
+        "have the same; take ema=0, or strategy='ddp'"
+    )
 
 
 class Asynchronous(Group):

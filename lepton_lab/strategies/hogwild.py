@@ -13,7 +13,7 @@ from pydantic import Field
 
 from ..spec import Spec
 from .base import Step
-from .group import Asynchronous
+from .group import Asynchronous, apart
 from .work import Cost, Workload, shown
 
 if TYPE_CHECKING:
@@ -47,13 +47,13 @@ class Hogwild(Asynchronous):
 
     @classmethod
     def refuse(cls, spec: Spec) -> str:
-        """GPUs, whose memory no other process writes to."""
+        """GPUs, whose memory no other process writes to; and an average of weights that change at any time."""
         if spec.device == "cuda":
             return (
                 "device='cuda': strategy='hogwild' updates memory that CPU processes share; take device='cpu', or "
                 "strategy='parameter_server' with options={'staleness': 4}"
             )
-        return super().refuse(spec)
+        return apart(spec) or super().refuse(spec)
 
     def step(self, batches: Iterable[Batch], count: int, loss: Objective, clip: float) -> Step:
         """One step from whatever the parameters are while it reads them."""

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from ..spec import Spec
 from .base import MakeOptimizer
-from .group import Group, average
+from .group import Group, apart, average
 from .work import Cost, Workload, all_reduce, shown
 
 if TYPE_CHECKING:
@@ -42,6 +42,11 @@ class LocalSGD(Group):
         # Before it announces at step s, rank 0 has not entered the first average at or after it, whose step is
         # s + every - 1 at most: no other rank gets beyond that step without it.
         self.lead = every
+
+    @classmethod
+    def refuse(cls, spec: Spec) -> str:
+        """An average of weights that ranks don't share."""
+        return apart(spec) or super().refuse(spec)
 
     def setup(self, model: nn.Module, make_optimizer: MakeOptimizer) -> tuple[nn.Module, Optimizer]:
         """As one process; ranks begin together."""

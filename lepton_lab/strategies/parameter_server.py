@@ -16,7 +16,7 @@ from pydantic import Field
 
 from ..spec import Spec
 from .base import MakeOptimizer
-from .group import Asynchronous, fill, flat, pieces
+from .group import Asynchronous, apart, fill, flat, pieces
 from .work import HEADER, Cost, Workload, shown
 
 if TYPE_CHECKING:
@@ -51,6 +51,11 @@ class ParameterServer(Asynchronous):
         super().__init__(spec, staleness)
         self.exact = staleness == 0
         self._worker: nn.Module | None = None
+
+    @classmethod
+    def refuse(cls, spec: Spec) -> str:
+        """An average of weights of which each rank has others."""
+        return (apart(spec) if spec.options.get("staleness") else "") or super().refuse(spec)
 
     def holds(self, rank: int, world: int) -> dict[str, tuple[float, float]]:
         """A slice of the batch and a copy of the parameters; the optimizer is the server's, rank 0."""

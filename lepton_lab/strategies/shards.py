@@ -122,8 +122,10 @@ class Gathered(Sharded):
         with super().aligned() as module:
             yield module
         if self.world > 1:
-            sharded: Any = module  # by FSDP2
-            sharded.reshard()
+            from torch.distributed.fsdp import FSDPModule
+
+            for part in (part for part in module.modules() if isinstance(part, FSDPModule)):
+                part.reshard()
 
     @contextlib.contextmanager
     def _before_last(self) -> Iterator[None]:

@@ -96,7 +96,8 @@ def _rising(spec: Spec, own: Own, lowest: float, highest: float, steps: int) -> 
     epochs = -(-steps // -(-n // step_samples(spec, n)))
     rising = changed(spec, {"schedule": RANGE_TEST, "lr": float(highest), "warmup": 0, "epochs": epochs, "name": NAME})
     options = {**rising.options, "low": lowest / highest, "steps": steps}
-    return rising.replace(eval_every=0, checkpoint_every=0, options=options)
+    plain = {"eval_every": 0, "checkpoint_every": 0, "keep_best": "", "stop_early": {}, "ema": 0.0}
+    return rising.replace(**plain, options=options)
 
 
 def _follow(run: Run, steps: int) -> None:

@@ -15,7 +15,7 @@ from ..metrics import MEASURED
 from ..run.checks import Own, splits
 from ..run.estimates import Estimate, estimate, measured
 from ..run.handle import Run, attach
-from ..run.launching import EPOCHS, changed, compress
+from ..run.launching import chained, compress
 from ..section import NONE, table
 from ..store.folder import ENDED
 
@@ -107,8 +107,7 @@ def search(
     if not links:
         raise SpecError(f"links=(): must hold at least one of {', '.join(LINKS)}")
     estimate(parent)  # refuses what has no model yet
-    first = {"epochs": EPOCHS, **changes, "parent": parent.id, "compress": list(links[:1])}
-    splits(changed(parent.spec, first), Own())  # refused here, since each chain would be
+    splits(chained(parent, list(links[:1]), changes), Own())  # refused here, since each chain would be
     if "accuracy_drop" in budget and not parent.facts.get("classes"):
         raise SpecError(
             f"budget={{'accuracy_drop': {budget['accuracy_drop']!r}}}: run {parent.id!r} is a regression, whose "

@@ -11,13 +11,14 @@ from typing import Any, NamedTuple
 from lepton_lab.metrics import METRICS, MINIMISED, judges, main, shown, summarised
 from lepton_lab.store.story import Story
 from lepton_lab.store.tracks import Track
+from lepton_lab.watched import EMA
 
-SPLITS = ("val", "test")
+SPLITS = ("val", "test", f"val{EMA}", f"test{EMA}")
 ALL = -1
 """The rank of a series that stands for all ranks together."""
 
 Key = tuple[str, str, int]
-"""Metric (a name of METRICS), split ("train", "val", "test") and rank of a series."""
+"""Metric (a name of METRICS), split ("train", or one of SPLITS) and rank of a series."""
 
 
 class Mark(NamedTuple):

@@ -43,16 +43,26 @@ LABELS = {
     "accumulate": "Accumulate",
     "eval_every": "Evaluate every (epochs)",
     "checkpoint_every": "Checkpoint every (epochs)",
+    "keep_best": "Keep the best by",
+    "stop_early": "Stop early",
+    "ema": "Average weights (decay)",
     "timeout": "Wait for a rank (seconds)",
     "device": "Device",
     "compile": "Compile it",
     "options": "Options",
     "parent": "Parent run",
     "compress": "Compress",
+    "checkpoint": "Parent's model",
 }
 MAIN = tuple(LABELS)[:12]
 MORE = tuple(LABELS)[12:]
 DESCRIBED = ("dataset", "model", "optimizer", "schedule", "strategy")
+EXAMPLES = {
+    "compress": "prune: 0.5, quantize: int8",
+    "keep_best": "val_accuracy",
+    "stop_early": "metric: val_loss, patience: 3",
+}
+"""What an empty field shows, where its form is not plain from its name."""
 SEVERAL = ("lr", "epochs", "batch_size", "world", "seed", "weight_decay", "momentum", "warmup", "clip", "accumulate")
 """Fields that may hold several values, with commas between: a run for each."""
 MOST = 32
@@ -182,8 +192,8 @@ class Form:
             common["tooltip"] += " Several, with commas between, launch a run for each."
         if field == "options":
             return Options(self._changed)
-        if field == "compress":
-            common["placeholder"] = "prune: 0.5, quantize: int8"
+        if field in EXAMPLES:
+            common["placeholder"] = EXAMPLES[field]
         names = list(self._names(field))
         if names:
             return ipw.Dropdown(options=names, value=value, **common)
@@ -205,6 +215,8 @@ class Form:
 def _shown(value: Any, control: ipw.Widget) -> Any:
     if not isinstance(control, ipw.Text):
         return value
+    if isinstance(value, dict):
+        return json.dumps(value)[1:-1]
     if isinstance(value, list):
         return ", ".join(json.dumps(link)[1:-1] for link in value)
     return f"{value:g}" if isinstance(value, float) and float(f"{value:g}") == value else str(value)

@@ -43,14 +43,8 @@ class Status:
 
     @property
     def marks(self) -> list[dict[str, Any]]:
-        """Steps at which something was done to the run, or a link began, and what."""
-        marks: dict[int, str] = {}
-        for row in self.story.notes:
-            link, command, step = begun(row), row.get("command"), row.get("step")
-            if (link or command) and step is not None:
-                text = link or (f"lr {row['lr']:g}" if "lr" in row else command)
-                marks[step] = f"{marks[step]}, {text}" if step in marks else text
-        return [{"step": step, "text": text} for step, text in marks.items()]
+        """Steps at which something was done to the run, and what, see ``Story.marks``."""
+        return [{"step": step, "text": text} for step, text in self.story.marks.items()]
 
     def _ranks(self, world: int, state: str, failure: Any) -> list[dict[str, Any]]:
         """The ranks that it has now."""

@@ -1,7 +1,8 @@
 // Which curves a view draws, and how each is named and looks. Served after base.js and chart.js in one module.
 
-const NAMES = { train: "Training", val: "Validation", test: "Test" };
-const ORDER = ["train", "val", "test"];
+const NAMES = { train: "Training", val: "Validation", test: "Test", val_ema: "EMA validation", test_ema: "EMA test" };
+const ORDER = Object.keys(NAMES);
+const isTest = (split) => split.startsWith("test");
 const FAINT = 3; // runs side by side, at most, of which the raw curves are drawn too
 const DASHES = [[], [8, 3], [2, 3], [8, 3, 2, 3]];
 
@@ -46,7 +47,7 @@ const linesOf = (store, metric, options) => {
   for (const entry of entries) {
     const { run, split, series } = entry;
     const label = labelOf(store.runs, entry);
-    const style = { ...lookOf(palette, pickOf(many, entry)), run, dots: split !== "train", single: split === "test" };
+    const style = { ...lookOf(palette, pickOf(many, entry)), run, dots: split !== "train", single: isTest(split) };
     if (many && split === "train") Object.assign(style, { width: 1.25, alpha: 0.65 });
     if (split === "train" && smoothing > 0) {
       if (store.runs.length <= FAINT)

@@ -248,8 +248,8 @@ class Panel {
       ["Samples/s", known(run.samples_per_s, grouped)],
       running ? ["Time left", duration(run.seconds_left)] : ["Time", duration(run.seconds)],
     );
-    for (const figure of listedOf(this.store.metrics, "val", "test"))
-      if (figure.first || figures[figure.key] != null)
+    for (const figure of listedOf(this.store.metrics, ...ORDER.slice(1)))
+      if ((figure.first && !figure.split.endsWith("_ema")) || figures[figure.key] != null)
         items.push([headOf(figure), known(figures[figure.key], formatOf(figure))]);
     const list = this.numbers;
     if (list.childElementCount !== items.length || list.dataset.kind !== `${running}`) {
@@ -320,7 +320,7 @@ class Panel {
     const palette = this.theme?.palette ?? PALETTE.light;
     const look = pick == null ? { color: "currentColor", width: id === "train" ? 1.25 : 3 } : lookOf(palette, pick);
     const chip = { class: "ll-chip ll-key", type: "button", "data-id": id, onclick: () => this.flip(id) };
-    return h("button", chip, swatch({ ...look, single: id === "test" }), label);
+    return h("button", chip, swatch({ ...look, single: isTest(id) }), label);
   }
 
   flip(id) {

@@ -189,7 +189,7 @@ class TestStatus:
         status = Status(run)
         status.story.add([{"kind": "note", "t": 1, "rank": 0, "command": "set", "step": 5, "lr": 5e-4}])
         status.story.add([{"kind": "note", "t": 2, "rank": 0, "command": "stop", "step": 9}])
-        assert status.marks == [{"step": 5, "text": "lr 0.0005"}, {"step": 9, "text": "stop"}]
+        assert status.marks == [{"step": 5, "text": "lr=0.0005"}, {"step": 9, "text": "stop"}]
         assert status.head()["base_lr"] == 5e-4
         status.story.add([{"kind": "note", "t": 3, "rank": 0, "rewind": 6}])
         assert [mark["step"] for mark in status.marks] == [5]
@@ -203,7 +203,7 @@ class TestStatus:
         status.story.add([note | {"link": "mask", "number": 2, "round": 1, "step": 8, "text": "mask: begins", "t": 3}])
         status.story.add([{"kind": "note", "t": 4, "rank": 0, "command": "set", "step": 8, "lr": 5e-4}])
         assert status.head()["link"] == "mask 1, link 2 of 2"
-        assert status.marks == [{"step": 0, "text": "prune"}, {"step": 8, "text": "mask 1, lr 0.0005"}]
+        assert status.marks == [{"step": 0, "text": "prune"}, {"step": 8, "text": "mask 1, lr=0.0005"}]
         control = {"kind": "note", "t": 5, "rank": 0, "step": 9, "link": "control"}
         status.story.add([control | {"text": "dense control: trains the parent on for 2 epochs, to compare with"}])
         assert status.head()["link"] == "dense control"

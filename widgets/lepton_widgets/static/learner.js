@@ -133,7 +133,7 @@ class Learner {
     const lines = [];
     for (const entry of store.entries.values()) {
       const run = store.runs[entry.run];
-      if (!run || entry.metric !== metric || entry.split === "test") continue;
+      if (!run || entry.metric !== metric || !["train", "val"].includes(entry.split)) continue;
       const age = store.runs.length - 1 - entry.run;
       const style = { color: colorOf(run, theme.palette), alpha: FADES[age], age };
       if (entry.split === "val") lines.push({ ...style, label: run.label, series: entry.series, dots: age === 0 });

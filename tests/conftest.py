@@ -9,6 +9,7 @@ import os
 os.environ.setdefault("GOMP_SPINCOUNT", "0")
 
 import shutil
+import signal
 import tempfile
 import threading
 import time
@@ -38,6 +39,9 @@ def pytest_configure(config):
     if "LEPTON_LAB_DATA" not in os.environ and SHARED.is_dir():
         os.environ["LEPTON_LAB_DATA"] = str(SHARED)
     os.environ["CXX"] = "no-compiler"  # compiling takes half a minute for each model
+    # A shell's background job ignores interrupts, and so would all that is started here and is to be interrupted.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items):

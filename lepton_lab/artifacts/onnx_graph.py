@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import re
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +15,7 @@ from google.protobuf.message import DecodeError
 from onnx import numpy_helper
 
 from ..errors import LabError
-from ..switches import ERRORS, quiet
+from ..switches import ERRORS, quiet, switched
 from .schemes import LARGE
 
 if TYPE_CHECKING:
@@ -29,7 +32,7 @@ def from_program(program: ExportedProgram, model: str) -> onnx.ModelProto:
     """A program as ONNX, with the batch dynamic; LabError, with its name, if an operator has no counterpart."""
     import torch
 
-    with quiet():
+    with quiet(), _one_table():
         try:
             exported = torch.onnx.export(
                 program, dynamo=True, verbose=False, opset_version=OPSET, input_names=[INPUT], output_names=[OUTPUT]
@@ -38,6 +41,46 @@ def from_program(program: ExportedProgram, model: str) -> onnx.ModelProto:
             raise LabError(_why(error, model)) from error
     assert exported is not None
     return exported.model_proto
+
+
+def rehearse() -> None:
+    """Export one layer: what that imports and reads, the processes that are forked from this one have then."""
+    from torch import nn
+
+    from .about import About
+    from .preparing import Prepared, traced
+
+    about = About("rehearsal", (1,))
+    from_program(traced(Prepared(nn.Linear(1, 1), about), about), about.model)
+
+
+def _one_table() -> AbstractContextManager[None]:
+    """With torch's table of operators kept: its exporter reads it anew each time, from the sources of 500 functions."""
+    read = _reader()
+    return switched(_current, _put, staticmethod(read)) if read else nullcontext()
+
+
+@functools.cache
+def _reader() -> Callable[..., Any] | None:
+    """What reads the table, and keeps it; None where another version's exporter has it in no such place."""
+    try:
+        from torch.onnx._internal.exporter._registration import ONNXRegistry
+
+        return functools.cache(ONNXRegistry.from_torchlib)
+    except (ImportError, AttributeError):
+        return None
+
+
+def _current() -> Any:
+    from torch.onnx._internal.exporter._registration import ONNXRegistry
+
+    return vars(ONNXRegistry)["from_torchlib"]
+
+
+def _put(reader: Any) -> None:
+    from torch.onnx._internal.exporter import _registration
+
+    _registration.ONNXRegistry.from_torchlib = reader  # type: ignore[method-assign]
 
 
 def _why(error: BaseException, model: str) -> str:

@@ -882,6 +882,17 @@ def test_exports_of_a_module(tmp_path, form, scheme):
     assert told["bytes"] == (tmp_path / "m").stat().st_size and told["batches"] == [1, 3]
 
 
+def test_exports_read_torch_s_table_of_operators_once_and_leave_its_exporter_as_it_was(tmp_path):
+    from torch.onnx._internal.exporter._registration import ONNXRegistry
+
+    before, asked = vars(ONNXRegistry)["from_torchlib"], onnx_graph._reader().cache_info()
+    for name in ("a", "b"):
+        lab.export(nn.Linear(2, 2), tmp_path / name, "onnx", about=About("net", (2,)))
+    read = onnx_graph._reader().cache_info()
+    assert read.misses <= 1 and read.hits + read.misses == asked.hits + asked.misses + 2
+    assert vars(ONNXRegistry)["from_torchlib"] is before
+
+
 @pytest.mark.parametrize(
     ("given", "says"),
     [

@@ -415,7 +415,8 @@ def test_ranks_start_by_spawn_where_a_fork_is_unsafe(tiny, monkeypatch):
 
 def test_the_warm_process_forks_with_one_thread(tiny):
     code = "from lepton_lab.launchers.local import zygote\n"
-    code += "zygote.preload()\nzygote.preload(zygote.COMPRESSING)\nprint(zygote.threads())"
+    code += "zygote.preload()\nzygote.preload(zygote.COMPRESSING, 'lepton_lab.artifacts.onnx_graph')\n"
+    code += "print(zygote.threads())"
     done = subprocess.run(
         [sys.executable, "-c", code],
         capture_output=True,

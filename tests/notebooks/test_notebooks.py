@@ -1,5 +1,7 @@
 """Every notebook runs from start to end under papermill, once, in the small sizes of the smoke profile."""
 
+import ast
+import importlib
 import json
 import os
 import re
@@ -15,7 +17,8 @@ NOTEBOOKS = ROOT / "notebooks"
 PATHS = [path for path in sorted(NOTEBOOKS.glob("*.ipynb")) if path.name != "index.ipynb"]  # which has no code
 # One that trains and one that compresses; the slow tests of experiments run all five.
 PATHS += [NOTEBOOKS / "experiments" / f"{name}.ipynb" for name in ("local_sgd", "prune_then_quantize")]
-LONG = ("02_strategies", "prune_then_quantize")  # what they show has tests of its own
+# What they show has tests of its own; that the names they use are there is looked at below.
+LONG = ("01_optimizers", "02_strategies", "03_compression", "prune_then_quantize")
 
 
 def execute(path, folder, **parameters):
@@ -66,3 +69,35 @@ def test_every_notebook_runs(path, tiny, tmp_path, monkeypatch):
         given = {"seed": 1} if has_parameter(path, "seed") else {}
         shown = [output.get("data", {}) for output in execute(path, tmp_path, **given)]
         assert any("image/png" in data or "<img" in "".join(data.get("text/html", "")) for data in shown), "no picture"
+
+
+def imported(tree):
+    """What imports bind to names, by name; only ours are imported."""
+    found = {}
+    for node in ast.walk(tree):
+        for alias in node.names if isinstance(node, (ast.Import, ast.ImportFrom)) else ():
+            path = alias.name if isinstance(node, ast.Import) else f"{node.module}.{alias.name}"
+            if path.startswith("lepton_"):
+                found[alias.asname or alias.name] = resolved(path)
+    return found
+
+
+def resolved(path):
+    """The module, or what a module has, by its dotted path."""
+    try:
+        return importlib.import_module(path)
+    except ModuleNotFoundError:
+        module, _, name = path.rpartition(".")
+        return getattr(importlib.import_module(module), name)
+
+
+@pytest.mark.parametrize("path", sorted(NOTEBOOKS.rglob("*.ipynb")), ids=lambda path: path.stem)
+def test_what_a_notebook_takes_from_the_library_is_there(path):
+    cells = json.loads(path.read_text())["cells"]
+    tree = ast.parse("\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"))
+    ours = imported(tree)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in ours:
+            assert hasattr(ours[node.value.id], node.attr), f"{node.value.id}.{node.attr}"
+        if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "Spec":
+            assert {keyword.arg for keyword in node.keywords} - {None} <= set(lab.Spec.model_fields)

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from multiprocessing import connection
 from typing import Any
 
+from ...errors import LabError
 from ...host import entitle, fork_alone, threads
 
 WARM = (
@@ -28,7 +29,7 @@ WARM = (
     "torch.nn.parallel",
     "torch.utils.data",
 )
-COMPRESSING = ("scipy.stats", "onnx", "onnxscript.function_libs.torch_lib.ops", "lepton_lab.measures.delivery")
+COMPRESSING = ("scipy.stats", "lepton_lab.measures.delivery", "lepton_lab.artifacts.quantizing")
 """What the end of a chain imports besides, which takes seconds: here before the first that comes, for all others."""
 FILES = 65536  # descriptors that it may hold: each run that waits for the imports to end takes one
 
@@ -46,7 +47,7 @@ def main() -> None:
     os._exit(0)  # torch's own end takes a while
 
 
-def preload(names: Sequence[str] = WARM) -> None:
+def preload(names: Sequence[str] = WARM, rehearsal: str = "lepton_lab.launchers.local.supervisor") -> None:
     """Import what would be imported lazily, and start no thread: what forked processes get for nothing."""
     import gc
 
@@ -56,7 +57,8 @@ def preload(names: Sequence[str] = WARM) -> None:
     for name in names:
         with contextlib.suppress(ImportError):  # of an extra that is not installed
             importlib.import_module(name)
-    importlib.import_module("lepton_lab.launchers.local.supervisor").rehearse()
+    with contextlib.suppress(ImportError, LabError):
+        importlib.import_module(rehearsal).rehearse()
     gc.collect()
     gc.freeze()  # or a full collection in a rank would copy every page that it shares with us
 
@@ -178,7 +180,7 @@ def serve(inbox: Inbox, stay: bool, files: tuple[int, int]) -> None:
         while inbox.orders:
             if COMPRESSING[0] not in sys.modules and any(run["compresses"] for run in inbox.orders[0].runs):
                 with inbox.watched():
-                    preload(COMPRESSING)
+                    preload(COMPRESSING, "lepton_lab.artifacts.onnx_graph")
             order = inbox.orders.popleft()
             safe = threads() == 1
             if (pid := fork_alone() if safe else os.fork()) == 0:

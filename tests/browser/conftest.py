@@ -1,5 +1,6 @@
 """One real JupyterLab and one real Chromium for all tests here, in fresh folders; nothing of them is left behind."""
 
+import contextlib
 import shutil
 import time
 from pathlib import Path
@@ -48,21 +49,55 @@ def jupyter(tmp_path_factory):
         yield server
 
 
-@pytest.fixture
-def notebook(browser, jupyter):
-    """Function that opens a notebook of the given cells, or of the given path, in a page of its own."""
-    contexts = []
+@pytest.fixture(scope="package")
+def desks(browser):
+    """The page in which a server's notebooks are opened one after the other, by its address."""
+    pages = {}
+    yield pages
+    for page in pages.values():
+        page.context.close()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item):
+    report = yield
+    item.keywords["failed"] = item.keywords.get("failed", False) or report.failed
+    return report
+
+
+@contextlib.contextmanager
+def opening(browser, jupyter, desks, item):
+    """
+    Function that opens a notebook of the given cells, or of the given path.
+
+    JupyterLab is loaded once for all, which takes five times as long as to open a notebook in it; anew after a test
+    that failed, of which anything may be left.
+    """
+    opened = []
 
     def open_notebook(*cells: str, path: Path | None = None, size: tuple[int, int] = (1280, 1800)) -> Notebook:
-        name = f"test{len(contexts)}-{time.time_ns()}.ipynb"
+        name = f"test{time.time_ns()}.ipynb"
         if path is not None:
             shutil.copy(path, jupyter.work / name)
         else:
             write_notebook(jupyter.work / name, *cells)
-        contexts.append(browser.new_context(viewport={"width": size[0], "height": size[1]}))
-        return Notebook(contexts[-1].new_page(), jupyter, name)
+        if jupyter.url not in desks:
+            desks[jupyter.url] = browser.new_context().new_page()
+        page = desks[jupyter.url]
+        page.set_viewport_size({"width": size[0], "height": size[1]})
+        opened.append(Notebook(page, jupyter, name))
+        return opened[-1]
 
     yield open_notebook
-    for context in contexts:
-        context.close()
+    for book in opened:
+        book.close()
+    if item.keywords.get("failed"):
+        desks.pop(jupyter.url).context.close()
     jupyter.clear()
+
+
+@pytest.fixture
+def notebook(browser, jupyter, desks, request):
+    """Function that opens a notebook of the given cells, or of the given path."""
+    with opening(browser, jupyter, desks, request.node) as open_notebook:
+        yield open_notebook

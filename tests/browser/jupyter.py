@@ -22,10 +22,20 @@ WIDGETS = Path(__file__).parents[2] / "widgets"
 QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]
 QUIET += ["--disable-background-networking", "--disable-component-update"]
 # Lab's own sign of an idle kernel comes while the session is still being made, and a "run all" sent then is lost.
-READY = """() => {
+READY = """(name) => {
   const widget = window.jupyterapp?.shell.currentWidget, session = widget?.sessionContext;
+  if (name && widget?.context?.path !== name) return false;
   return !!(session?.isReady && session.session?.kernel?.connectionStatus === "connected"
     && session.kernelDisplayStatus === "idle" && widget.context.isReady);
+}"""
+SHUT = """async () => {
+  const panel = window.jupyterapp.shell.currentWidget;
+  await panel?.sessionContext?.shutdown();
+  panel?.dispose();
+}"""
+PLAIN = """async () => {
+  window.jupyterapp.shell.expandLeft();
+  await window.jupyterapp.commands.execute("apputils:change-theme", { theme: "JupyterLab Light" });
 }"""
 SETTINGS = {
     "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
@@ -181,18 +191,38 @@ class Notebook:
     def __init__(self, page, jupyter: Jupyter, name: str) -> None:
         self.page, self.jupyter, self.name = page, jupyter, name
         self.complaints: list[str] = []
-        page.on("console", lambda message: message.type == "error" and self.complaints.append(message.text))
-        page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        page.on("request", lambda request: self._check(request.url))
-        self.open()
+        self._hears = {
+            "console": lambda message: message.type == "error" and self.complaints.append(message.text),
+            "pageerror": lambda error: self.complaints.append(str(error)),
+            "request": lambda request: self._check(request.url),
+        }
+        for event, hear in self._hears.items():
+            page.on(event, hear)
+        self.open(anew=not self._in_lab())
+
+    def _in_lab(self) -> bool:
+        return self.page.url.startswith(f"{self.jupyter.url}/lab")
 
     def _check(self, url: str) -> None:
         if not url.startswith((self.jupyter.url, self.jupyter.url.replace("http", "ws"), "data:", "blob:")):
             self.complaints.append(f"request to {url}")
 
-    def open(self) -> None:
-        self.page.goto(f"{self.jupyter.url}/lab/tree/{self.name}?token={TOKEN}&reset")
-        self.page.wait_for_function(READY, timeout=60_000)
+    def open(self, anew: bool = True) -> None:
+        """Show it, in a JupyterLab that is loaded anew or in the one that the page shows."""
+        if anew:
+            self.page.goto(f"{self.jupyter.url}/lab/tree/{self.name}?token={TOKEN}&reset")
+        else:
+            self.command("docmanager:open", path=self.name)
+        self.page.wait_for_function(READY, arg=self.name, timeout=60_000)
+
+    def close(self) -> None:
+        """Shut its kernel down, and leave the page as one in which another notebook can be opened."""
+        for event, hear in self._hears.items():
+            self.page.remove_listener(event, hear)
+        self.page.emulate_media(color_scheme="null", forced_colors="null", reduced_motion="null")
+        if self._in_lab():
+            self.page.evaluate(SHUT)
+            self.page.evaluate(PLAIN)
 
     def reload(self) -> None:
         """Save, and load the page anew, as a person does."""

@@ -2,6 +2,7 @@
 
 import pytest
 
+from .conftest import opening
 from .jupyter import wait_for
 
 pytestmark = pytest.mark.browser
@@ -22,15 +23,16 @@ RUNNING = ("Shift+Enter", "Control+Enter", "Alt+Enter", "Control+z", "Control+a"
 THEMES = ("JupyterLab Light", "JupyterLab Dark", "JupyterLab Dark High Contrast")
 
 
-@pytest.fixture
-def book(notebook):
-    opened = notebook(*CELLS)
-    opened.run_all()
-    opened.page.locator(".ll-table tbody tr").first.wait_for()
-    opened.page.get_by_role("button", name="More settings").click()
-    opened.page.get_by_role("checkbox", name="Overlay run").first.check()
-    wait_for(lambda: opened.page.locator(".ll-live").count() == 2, "no overlay came")
-    return opened
+@pytest.fixture(scope="module")
+def book(browser, jupyter, desks, request):
+    with opening(browser, jupyter, desks, request.node) as notebook:
+        opened = notebook(*CELLS)
+        opened.run_all()
+        opened.page.locator(".ll-table tbody tr").first.wait_for()
+        opened.page.get_by_role("button", name="More settings").click()
+        opened.page.get_by_role("checkbox", name="Overlay run").first.check()
+        wait_for(lambda: opened.page.locator(".ll-live").count() == 2, "no overlay came")
+        yield opened
 
 
 def cells(page):

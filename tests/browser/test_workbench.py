@@ -9,7 +9,7 @@ from .jupyter import wait_for
 
 pytestmark = pytest.mark.browser
 
-FORM = "from lepton_widgets import Workbench\nbench = Workbench(world=2, epochs=400)\nbench"
+FORM = "from lepton_widgets import Workbench\nbench = Workbench(world={world}, epochs=400)\nbench"
 START_HERE = ROOT / "notebooks" / "00_start_here.ipynb"
 
 
@@ -18,7 +18,7 @@ def last_step(page) -> int:
 
 
 def test_launch_steer_reload(notebook):
-    book = notebook(FORM, "print('free:', 6 * 7)")
+    book = notebook(FORM.format(world=2), "print('free:', 6 * 7)")
     page = book.page
     book.run_all()
     count = "import lepton_lab as lab\nprint(len(lab.runs()))"
@@ -56,7 +56,7 @@ def test_launch_steer_reload(notebook):
 
 
 def test_kernel_restart_and_attach(notebook):
-    book = notebook(FORM)
+    book = notebook(FORM.format(world=1))
     book.run_all()
     book.page.get_by_role("button", name="Launch", exact=True).click()
     book.wait_state("running")
@@ -98,7 +98,7 @@ def dead_workbench(page) -> list:
 
 
 def test_reload_while_it_runs(notebook):
-    book = notebook(FORM)
+    book = notebook(FORM.format(world=1))
     book.run_all()
     book.page.get_by_role("button", name="Launch", exact=True).click()
     book.wait_state("running")
@@ -115,7 +115,7 @@ def test_reload_while_it_runs(notebook):
 def test_looks(notebook):
     """Pictures in light, dark and narrow (kept under LEPTON_LAB_SCREENSHOTS), and no control without a name."""
     book = notebook(
-        "from lepton_widgets import Workbench\nbench = Workbench(world=2, epochs=12, schedule='cosine')\nbench"
+        "from lepton_widgets import Workbench\nbench = Workbench(world=2, epochs=2, schedule='cosine')\nbench"
     )
     page = book.page
     page.emulate_media(reduced_motion="reduce")

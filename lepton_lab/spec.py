@@ -70,8 +70,8 @@ class Spec(BaseModel):
     """Micro-batches that each step's batch is split into to save memory, 1 or more."""
     clip: float = Field(0.0, ge=0)
     """Largest norm of the whole gradient, 0 or more; 0 clips nothing."""
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    """Arithmetic of the forward pass: fp32, bf16 or fp16 (autocast; the weights stay fp32)."""
+    precision: Literal["fp32", "bf16", "fp16", "auto"] = "fp32"
+    """Arithmetic of the forward pass: fp32, bf16, fp16 (autocast; the weights stay fp32), or auto (bf16 if faster)."""
     compile: bool = False
     """Compile the model with torch.compile: slower start, faster steps."""
     strategy: str = "ddp"

@@ -18,7 +18,7 @@ import torch
 from .. import datasets, models, operations, tasks
 from ..batches import described
 from ..datasets import Data
-from ..engine import trials
+from ..engine import precision, trials
 from ..engine.chain import Chain
 from ..engine.hooks import Hook
 from ..engine.loop import Fit
@@ -154,7 +154,12 @@ class Job:
         if self.task.plain:
             trials.normalises(model, self.data, spec, strategy.parts)
         self.task.setup(model)
-        strategy.setup(model, lambda parameters: optimizer(parameters, spec))
+        make = lambda parameters: optimizer(parameters, spec)  # noqa: E731
+        found = precision.settle(self.folder, strategy, self.data, self.task, model, make)
+        strategy.setup(model, make)
+        if found and strategy.rank == 0 and "precision" not in self.folder.facts:
+            self.log.write("note", step=0, text=precision.text(found))
+            self.folder.note(precision=found["precision"])
         seed_all(spec.seed, strategy.stream)
 
     def _run(self, fit: Fit) -> str:

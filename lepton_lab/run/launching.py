@@ -158,6 +158,8 @@ def _labelled(data: Any, spec: Spec) -> Any:
 def chained(parent: Run, chain: Any, changes: dict[str, Any]) -> Spec:
     """The spec of a run that compresses another's model; what that kept by figures, and its average, are its own."""
     anew = {name: Spec.model_fields[name].get_default(call_default_factory=True) for name in OF_TRAINING}
+    if parent.spec.precision == "auto":  # settled by its own first step
+        anew["precision"] = parent.facts.get("precision", "fp32")
     return changed(parent.spec, {"epochs": EPOCHS, **anew, **changes, "parent": parent.id, "compress": chain})
 
 

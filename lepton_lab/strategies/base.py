@@ -201,7 +201,7 @@ class Single:
         """The arithmetic that `spec.precision` asks for."""
         import torch
 
-        if self.spec.precision == "fp32":
+        if self.spec.precision in ("fp32", "auto"):  # which is settled before training, where it may be
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, torch.bfloat16 if self.spec.precision == "bf16" else torch.float16)
 

@@ -72,7 +72,8 @@ def tolerances(spec: Spec, steps: int, gpu: bool) -> tuple[float, float]:
     Rounding adds up over steps. Under an optimizer that scales each value's step, a parameter whose gradient is
     nothing but rounding (such as a key's bias in attention) walks at random by up to lr a step.
     """
-    losses = TF32 if gpu and spec.precision == "fp32" else TOLERANCE[spec.precision]
+    precision = "bf16" if spec.precision == "auto" else spec.precision
+    losses = TF32 if gpu and precision == "fp32" else TOLERANCE[precision]
     values = losses * max(1.0, steps / FIRST)
     return losses, values if trait("optimizer", spec.optimizer, "additive") else max(values, spec.lr * math.sqrt(steps))
 

@@ -1,0 +1,51 @@
+"""Precision that a few steps decide: said, remembered, and to the bit what a spec that names it gives."""
+
+import pytest
+import torch
+
+import lepton_lab as lab
+from lepton_lab.engine import precision
+
+
+def trained(spec):
+    run = lab.launch(spec)
+    assert run.wait(90) == "done", run.failure
+    return run
+
+
+def notes(run):
+    return [row["text"] for row in run.rows("note") if row.get("text", "").startswith("precision")]
+
+
+@pytest.mark.parametrize("world", [1, 2])
+def test_it_is_said_remembered_and_the_same_as_by_name(world):
+    spec = lab.Spec(model="mlp", epochs=1, batch_size=256, world=world, precision="auto")
+    run, again = trained(spec), trained(spec)
+    chosen = run.facts["precision"]
+    assert chosen in ("fp32", "bf16") and notes(run) == notes(again)
+    (note,) = notes(run)
+    assert note.startswith(f"precision: {chosen}, since a step took")
+    named = trained(spec.replace(precision=chosen))
+    assert not notes(named)
+    for ours, theirs in zip(run.model().parameters(), named.model().parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize(("bf16", "chosen"), [(0.5, "bf16"), (0.95, "fp32"), (2.0, "fp32")])
+def test_it_has_to_be_clearly_faster(monkeypatch, bf16, chosen):
+    """Steps that take so long: a clock of their own."""
+    now = [0.0]
+    taken = {"fp32": 1.0, "bf16": bf16}
+
+    def step(*arguments):
+        def wait():
+            now[0] += taken[arguments[-1]]
+
+        return wait
+
+    monkeypatch.setattr(precision, "_step", step)
+    monkeypatch.setattr(precision.time, "perf_counter", lambda: now[0])
+    strategy = lab.Single(lab.Spec())
+    strategy.device = torch.device("cpu")
+    found = precision._timed(strategy, None, None, None, None)
+    assert found.pop("precision") == chosen and found == pytest.approx(taken)

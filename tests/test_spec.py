@@ -174,7 +174,7 @@ def test_text_as_papermill_sends_it_is_a_number():
         ({"lr": True}, ["lr=True", "must be a number"]),
         ({"seed": numpy.True_}, ["seed=np.True_", "must be a whole number"]),
         ({"momentum": 1.0}, ["momentum=1.0", "less than 1"]),
-        ({"precision": "b16"}, ["precision='b16'", "'fp32', 'bf16' or 'fp16'", "did you mean 'bf16'"]),
+        ({"precision": "b16"}, ["precision='b16'", "'bf16', 'fp16' or 'auto'", "did you mean 'bf16'"]),
         ({"compile": "maybe"}, ["compile='maybe'", "must be true or false"]),
         ({"epochs": "many"}, ["epochs='many'", "must be a whole number"]),
         ({"warmup": -1}, ["warmup=-1", "must be at least 0 ("]),

@@ -12,8 +12,11 @@ from typing import TYPE_CHECKING
 from ..tables import pick
 from .base import Paired, Task
 from .classification import Classification, Multilabel, Segmentation
+from .contrastive import Contrastive
+from .denoising import Denoising, Diffusion
 from .keywords import Keywords
-from .language import LanguageModel
+from .language import LanguageModel, MaskedLanguageModel
+from .recommendation import Recommendation
 from .regression import Regression
 
 if TYPE_CHECKING:
@@ -40,6 +43,11 @@ TASKS: dict[str, Callable[..., Task]] = {
     "multilabel": Multilabel,
     "regression": Regression,
     "language_model": LanguageModel,
+    "masked_language_model": MaskedLanguageModel,
+    "denoising": Denoising,
+    "diffusion": Diffusion,
+    "contrastive": Contrastive,
+    "recommendation": Recommendation,
     "keywords": Keywords,
 }
 

@@ -40,6 +40,8 @@ class Task:
     """Whether the model is called with x of a pair, as data have it, and compared with its y."""
     nests = False
     """Whether the model is called with more than one tensor, though samples may be pairs."""
+    exact = True
+    """Whether any world gives the same curve, to rounding."""
     everywhere = False
     """Whether an evaluation draws too (noise that is to be found), the same each time; else training alone does."""
 
@@ -91,7 +93,8 @@ class Task:
         What is drawn anew each epoch: masks, noise, negatives, augmentation.
 
         It is given the whole micro-batch on the rank's device, also where this rank computes a part of it, and a
-        generator there, which is the same for any world and after a resume. Called in training, and in evaluations
+        generator there, which is the same for any world and after a resume; it begins anew with each micro-batch, so
+        that what is drawn depends on `accumulate`. Called in training, and in evaluations
         where `everywhere` says so.
         """
         return batch

@@ -1,0 +1,140 @@
+"""
+Samples without labels that are learned through noise: taken from them, or made into them step by step.
+
+Legend of the shape comments: B samples, N of them to be made.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Field
+
+from .base import OwnLoss, Paired
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+    from ..datasets import Data
+
+BETAS = 1e-4, 0.02  # variances of the first and the last of DDPM's 1,000 steps
+STEPS = 1000
+
+
+class Denoising(Paired):
+    """
+    What noise was laid over is found again: outputs and x (B, ...), by the squared error; y is not looked at.
+
+    Parameters
+    ----------
+    data, loss
+        As of every task, see `lepton_lab.Task`; a loss compares outputs with x.
+    noise
+        Standard deviation of the strongest noise, above 0, in units of x as the model sees it; each sample's is drawn
+        evenly between 0 and this.
+    """
+
+    plain = False
+    everywhere = True
+
+    def __init__(self, data: Data, loss: OwnLoss | None = None, *, noise: Annotated[float, Field(gt=0)] = 0.5) -> None:
+        super().__init__(dataclasses.replace(data, classes=[]), loss)
+        self.noise = noise
+
+    def prepare(self, batch: Any, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Noise over x; and x."""
+        x = batch[0]
+        strength = self.noise * drawn(len(x), x, generator)
+        return x + strength * gaussian(x, generator), x
+
+
+class Diffusion(Paired):
+    """
+    The noise in x after a drawn number of steps of diffusion, by the squared error; y is not looked at.
+
+    Samples are then made by taking it away step by step: `sample`. Variances of the steps go up in a straight line, and
+    the model is called with x after so many steps (B, ...) and their number (B,), counted from 0. Source: J. Ho et al.,
+    Denoising Diffusion Probabilistic Models, 2020 (DDPM), equations 11 and 14.
+
+    Parameters
+    ----------
+    data, loss
+        As of every task, see `lepton_lab.Task`; a loss compares outputs with the noise.
+    timesteps
+        Steps of diffusion, at least 2; the fewer, the more noise each adds, so that they come to as much.
+    """
+
+    plain = False
+    nests = True
+    everywhere = True
+
+    def __init__(
+        self, data: Data, loss: OwnLoss | None = None, *, timesteps: Annotated[int, Field(ge=2)] = STEPS
+    ) -> None:
+        super().__init__(dataclasses.replace(data, classes=[]), loss)
+        self.timesteps = timesteps
+
+    def prepare(self, batch: Any, generator: torch.Generator) -> tuple[tuple[Tensor, Tensor], Tensor]:
+        """What x is after a number of steps, the number, and the noise."""
+        import torch
+
+        x = batch[0]
+        step = torch.randint(self.timesteps, (len(x),), generator=generator, device=x.device)
+        left = kept(self.timesteps).to(x.device, x.dtype)[step].view(-1, *[1] * (x.dim() - 1))
+        noise = gaussian(x, generator)
+        return (left.sqrt() * x + (1 - left).sqrt() * noise, step), noise
+
+    @staticmethod
+    def sample(model: nn.Module, shape: tuple[int, ...], seed: int = 0, timesteps: int = STEPS) -> Tensor:
+        """
+        Make samples with a trained model, such as `run.model()`.
+
+        Parameters
+        ----------
+        shape
+            Of all that is made, (N, ...); values are scaled as the model saw them in training.
+        timesteps
+            As in training.
+        """
+        import torch
+
+        generator = torch.Generator().manual_seed(seed)
+        beta, left = variances(timesteps), kept(timesteps)
+        x = torch.randn(shape, generator=generator)
+        with torch.no_grad():
+            for step in reversed(range(timesteps)):
+                noise = model(x, torch.full((len(x),), step))
+                x = (x - beta[step] / (1 - left[step]).sqrt() * noise) / (1 - beta[step]).sqrt()
+                if step:
+                    x = x + beta[step].sqrt() * torch.randn(shape, generator=generator)
+        return x
+
+
+def variances(timesteps: int) -> Tensor:
+    """Variance of the noise that each step adds, (timesteps,)."""
+    import torch
+
+    first, last = (beta * STEPS / timesteps for beta in BETAS)
+    return torch.linspace(first, min(last, 0.999), timesteps)
+
+
+def kept(timesteps: int) -> Tensor:
+    """What is left of a sample's variance after each step, (timesteps,)."""
+    return (1 - variances(timesteps)).cumprod(0)
+
+
+def gaussian(x: Tensor, generator: torch.Generator) -> Tensor:
+    """Numbers of a standard normal distribution, as many as x has."""
+    import torch
+
+    return torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
+
+
+def drawn(count: int, x: Tensor, generator: torch.Generator) -> Tensor:
+    """A number from 0 to 1 for each of so many samples of x, (count, 1, ...)."""
+    import torch
+
+    shape = (count, *[1] * (x.dim() - 1))
+    return torch.rand(shape, generator=generator, device=x.device, dtype=x.dtype)

@@ -1,0 +1,73 @@
+"""
+What a user takes.
+
+Legend of the shape comments: N samples in all, B of a batch, M drawn items.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Field
+
+from .base import OwnLoss, Paired
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from ..datasets import Data
+
+
+class Recommendation(Paired):
+    """
+    The item that a user took is to score above others that are drawn: x (N, 2) are users and items, by their numbers.
+
+    The model is called with users (B,) and items (B, 1 + M), the one that was taken first, and scores them (B, 1 + M);
+    compared by cross entropy. Drawn items may be some that the user took, too; y is not looked at. For ratings take
+    task='regression'.
+
+    Parameters
+    ----------
+    data, loss
+        As of every task, see `lepton_lab.Task`; an own loss compares scores with the place of what was taken, 0.
+    negatives
+        Items that are drawn for each one that was taken, at least 1, all of them alike by chance.
+    """
+
+    plain = False
+    nests = True
+    everywhere = True
+
+    def __init__(self, data: Data, loss: OwnLoss | None = None, *, negatives: Annotated[int, Field(ge=1)] = 4) -> None:
+        super().__init__(dataclasses.replace(data, classes=[str(i) for i in range(1 + negatives)]), loss)
+        self.negatives = negatives
+        self._items = 1 + max(_largest(part) for part in (data.train, data.val, data.test) if part is not None)
+
+    @classmethod
+    def refuse(cls, shape: tuple[int, ...], classes: int, vocabulary: int) -> str:
+        """Needs pairs of numbers."""
+        return "" if vocabulary and shape == (2,) else "needs whole numbers (N, 2) as x, each a user and an item"
+
+    def prepare(self, batch: Any, generator: torch.Generator) -> tuple[tuple[Tensor, Tensor], Tensor]:
+        """Users, the item of each with those that are drawn, and the place of the former."""
+        import torch
+
+        users, items = batch[0].unbind(1)
+        shape = (len(users), self.negatives)
+        others = torch.randint(self._items, shape, generator=generator, device=items.device)
+        return (users, torch.cat([items[:, None], others], 1)), torch.zeros_like(users)
+
+    def usual(self) -> OwnLoss:
+        """Cross entropy over the items."""
+        from torch.nn import functional
+
+        return functional.cross_entropy
+
+
+def _largest(part: Any) -> int:
+    """The largest item of a split."""
+    if isinstance(part, tuple):
+        return int(part[0][:, 1].max())
+    return max(int(part[place][0][1]) for place in range(len(part)))

@@ -16,11 +16,12 @@ from ..run.handle import Run, attach
 from ..section import Section
 from ..store.naming import labels
 from .compression import compressions
+from .logged import logged
 from .page import page, parts
 from .sections import costs, failures, figures, heading, provenance, spec, timings
 
-__all__ = ["Section", "compressions", "costs", "failures", "figures", "find", "heading", "picture", "provenance"]
-__all__ += ["report", "spec", "timings"]
+__all__ = ["Section", "compressions", "costs", "failures", "figures", "find", "heading", "logged", "picture"]
+__all__ += ["provenance", "report", "spec", "timings"]
 
 Runs = Run | str | Iterable[Run | str]
 

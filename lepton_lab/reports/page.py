@@ -12,6 +12,7 @@ from ..charts import picture
 from ..section import escaped
 from ..studies import races
 from .compression import compressions
+from .logged import logged
 from .sections import costs, failures, figures, heading, provenance, spec, timings
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ OUTLINE: tuple[tuple[str, str, bool, Callable[[list[Run]], Iterable[Shown]]], ..
         True,
         lambda runs: [picture(name, [run]) for name in metrics.tables() for run in runs],
     ),
+    ("", "", False, lambda runs: [logged(runs)]),
     ("Timings", "", False, lambda runs: [timings(runs)]),
     ("", "", True, lambda runs: [picture("throughput", runs), picture("learning_rate", runs)]),
     (

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import multiprocessing
 import sys
 import time
+from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, TextIO
 
 from ..metrics import METRICS, MINIMISED, Figure, figures, steps
 from ..output import EVERY, kernel, width
+from ..store.figures import VALUE
 from ..store.story import Story
 
 if TYPE_CHECKING:
@@ -34,6 +37,7 @@ COLUMNS = {
 """Figure of an epoch -> what people read above it, and its width."""
 DROPPED = ("rate", "step", *(key for key in reversed(SHOWN) if SHOWN[key].name != MINIMISED))
 """In this order, where a terminal is narrower."""
+OWN = 3  # numbers of a user's own beside a bar
 
 Show = Callable[["Epochs", list[str], str], object]
 """Shows (epochs, new lines, state)."""
@@ -43,8 +47,8 @@ class Epochs:
     """
     Events in, a line for each epoch out.
 
-    A line waits for its epoch's validation, where there is to be one. The first comes with the columns' names. Each
-    has `width` characters at most.
+    A line waits for its epoch's validation, where there is to be one. The first comes with the columns' names; below
+    each stands what a user's code logged, if it did. Each has `width` characters at most.
     """
 
     def __init__(self, run: Run, width: int = 80) -> None:
@@ -53,7 +57,8 @@ class Epochs:
         self._train: dict[str, Any] | None = None
         self._since: float | None = None  # when the epoch at hand began
         self._named = False
-        self._columns = list(COLUMNS)
+        self._step = math.inf  # of the epoch that was told of last
+        self._columns, self._width = list(COLUMNS), width
         for name in DROPPED:
             if sum(COLUMNS[column][1] + 1 for column in self._columns) > width:
                 self._columns.remove(name)
@@ -65,6 +70,8 @@ class Epochs:
                 self._named = True
                 yield self._line({name: head for name, (head, _) in COLUMNS.items()})
             yield line
+            if words := own(self.story, self._step):
+                yield f"{'':{COLUMNS['epoch'][1]}} {'  '.join(words)}"[: self._width]
 
     def _feed(self, rows: list[dict[str, Any]]) -> Iterator[str]:
         self.story.add(rows)
@@ -84,6 +91,7 @@ class Epochs:
 
     def _epoch(self, val: dict[str, Any] | None) -> str:
         train, self._train = self._train or {}, None
+        self._step = train["step"]
         self._since = (val or train)["t"]
         values = {key: (train if split == "train" else val or {}).get(name) for key, (name, split) in SHOWN.items()}
         cells = {key: "-" if value is None else f"{value:.4g}" for key, value in values.items()}
@@ -163,4 +171,12 @@ def bar(run: Run, stream: TextIO, lines_too: bool = False) -> Iterator[Show]:
 
 def _now(story: Story) -> str:
     latest = {METRICS[name].short: story.training.latest(name) for name in steps()}
-    return " ".join(f"{short} {value:<7.4g}" for short, value in latest.items() if value is not None)
+    words = [f"{short} {value:<7.4g}" for short, value in latest.items() if value is not None]
+    return " ".join([*words, *own(story)[:OWN]])
+
+
+def own(story: Story, step: float = math.inf) -> list[str]:
+    """The latest of each number that a user's code logged up to a step, in training, in words."""
+    tracks = {name: track for (name, split), track in story.logged.items() if split == "train"}
+    latest = {name: track.part(0, bisect_right(track.x, step)).latest(VALUE) for name, track in tracks.items()}
+    return [f"{name} {value:.4g}" for name, value in latest.items() if value is not None]

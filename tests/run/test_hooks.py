@@ -1,6 +1,7 @@
 """What a user's code logs and hooks do in real runs, and callbacks of the kernel."""
 
 import asyncio
+import base64
 import os
 import sys
 import time
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import until
+from helpers import Page, call, until
 from PIL import Image
 from torch import nn
 
@@ -249,3 +250,25 @@ def test_a_kernel_s_callbacks_come_between_its_cells(tiny, monkeypatch):
 
     asyncio.run(asyncio.wait_for(cells(), 60))
     assert [row["state"] for row in seen] == ["done"]
+
+
+def test_a_report_shows_what_was_logged_and_plays_it(once, tmp_path):
+    run = once(diary)
+    page = Page(lab.report(run, tmp_path / "report.html"))
+    assert [audio["src"][:22] for audio in page.all("audio")] == ["data:audio/wav;base64,"] * 2
+    (first, last) = [img["src"].partition(",")[2] for img in page.all("img") if img.get("class") == "own"]
+    assert base64.b64decode(last) == run.logged("image")[-1]["path"].read_bytes() and first != last
+    assert run.logged("text")[-1]["text"] in page.text
+    named = [img["alt"] for img in page.all("img")]
+    assert any(alt.startswith("gate by optimizer step. training: 1 at step 1") for alt in named)
+    assert sum(alt.startswith("Histogram of spread at step") for alt in named) == 2
+
+
+def test_a_terminal_shows_the_numbers_of_each_epoch(once):
+    run = once(diary)
+    lines, _ = call("watch", run.id)
+    gates = numbers(run, "gate")
+    below = [line for line in lines.splitlines() if "gate" in line]
+    assert len(below) == 2 and all(len(line) <= 80 for line in below)
+    for line, step in zip(below, (2, 4), strict=True):
+        assert f"gate {gates[step]:.4g}" in line and "samples seen 719" in line

@@ -321,6 +321,8 @@ def _deed(row: Row) -> str:
         return f"best {row['best']}"
     if "ended" in row:
         return f"{row['ended']} no better"
+    if "hook" in row:
+        return f"{row['hook']} is slow"
     if row.get("command") == "extend":
         return f"{row['more']} more epochs"
     values = [f"{name}={row[name]:g}" for name in ("lr", "clip", "weight_decay") if name in row]

@@ -88,3 +88,58 @@ def test_an_ended_run_goes_on_with_another_rate(notebook):
     wait_for(lambda: book.run("print(nan.spec.lr)") == "100000000.0\n", "it did not go on with the lower rate")
     book.run("nan.wait(60)")
     assert book.complaints == []
+
+
+LOGS = """import torch, lepton_lab as lab
+class Gated(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layers, self.gate = torch.nn.Linear(64, 10), torch.nn.Parameter(torch.ones(()))
+    def forward(self, x):
+        lab.log("gate", self.gate)
+        return self.gate * self.layers(x.flatten(1))
+def diary(moment):
+    if moment.event == "step":
+        moment.log("samples/step", 3.0)
+        moment.log("norm", moment.model.layers.weight.norm())
+    if moment.event == "epoch":
+        lab.log_image("weights", moment.model.layers.weight[0].view(8, 8))
+        lab.log_text("words", f"after epoch {moment.epoch} <b>")
+        lab.log_audio("tone", torch.sin(torch.arange(4000) / 5), rate=8000)
+        lab.log_histogram("spread", moment.model.layers.weight)
+run = lab.launch(lab.Spec(epochs=3), model=Gated, hooks=[diary])
+seen = []
+run.on("end", lambda row: seen.append(row["state"]))
+run"""
+
+
+def test_what_a_user_s_code_logs_has_charts_and_a_strip_with_a_slider(notebook):
+    """Curves by name, of which chips show more; media of the newest step, and of the one that the slider is at."""
+    book = notebook(LOGS)
+    page = book.page
+    book.run_all()
+    book.wait_state("done")
+    own = page.get_by_role("group", name="Charts of logged numbers")
+    wait_for(lambda: own.get_by_role("button").count() == 3, "not all numbers have a chip")
+    shown = lambda: [head.inner_text().split("\n")[0] for head in page.locator(".ll-pane:visible h4").all()]  # noqa: E731
+    wait_for(lambda: len(shown()) == 4, "two numbers are drawn beside loss and accuracy")
+    hidden = own.locator("[aria-pressed=false]")
+    name = hidden.inner_text()
+    hidden.click()
+    wait_for(lambda: any(name in head for head in shown()), "the chosen chart is not drawn")
+    gate = page.locator(".ll-chart[aria-label^='gate by step. Training']")
+    wait_for(lambda: gate.count() == 1, "the curve has no points")
+    assert "Validation" in gate.get_attribute("aria-label")
+    strip = page.get_by_role("region", name="Logged media")
+    words, slider = strip.locator("figure[data-kind=text]"), strip.get_by_role("slider")
+    wait_for(lambda: "after epoch 3 <b>" in words.inner_text(), "the newest text is not there")
+    picture = strip.get_by_role("img", name="weights at step")
+    assert picture.evaluate("image => [image.naturalWidth, image.width, image.complete]") == [8, 128, True]
+    wait_for(lambda: strip.locator("audio").evaluate("sound => sound.duration") == 0.5, "the sound can't be played")
+    assert "640 numbers" in strip.locator("svg").get_attribute("aria-label")
+    slider.press("Home")
+    wait_for(lambda: "after epoch 1 <b>" in words.inner_text(), "the slider leads to no earlier step")
+    assert picture.get_attribute("alt") == "weights at step 23"
+    assert book.run("print(seen)") == "['done']\n"
+    book.shoot("live-logged", ".ll-live")
+    assert book.complaints == []

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import pytest
 from helpers import recorded, unpack, until
-from lepton_widgets import Compression, Learner, Live, Shelf, Workbench
+from lepton_widgets import Compression, Learner, Live, Shelf, Workbench, media
 from lepton_widgets.curves import ALL, pack, series
 from lepton_widgets.feed import Feed
 from lepton_widgets.frame import STATIC, VIEW
@@ -18,6 +18,7 @@ from lepton_widgets.shelf import Catalogue
 from lepton_widgets.status import Status
 
 import lepton_lab as lab
+from lepton_lab.run.handle import Run
 from lepton_lab.spec import Spec
 from lepton_lab.store.failure import Failure
 from lepton_lab.store.folder import RunFolder
@@ -479,3 +480,37 @@ def test_failure_fields_are_those_the_card_reads():
     card = (STATIC / "tables.js").read_text()
     for field in replace(Failure(0, "E", "m")).__dataclass_fields__:
         assert f"failure.{field}" in card, field
+
+
+def test_logged_numbers_are_series_and_of_two_ranks_each_point_is_sent_once():
+    view, story, marks = View(), Story(2), [{}]
+    for step in range(1, 6):
+        for rank in (0, 1):
+            logged = {"kind": "logged", "t": step, "rank": rank, "step": step, "split": "train", "gate": step + rank}
+            story.add([train(step, rank), logged])
+            view.take(pack([story], marks))
+    story.add([{"kind": "state", "t": 9, "rank": -1, "state": "done"}])
+    view.take(pack([story], marks))
+    version, xs, ys = view.series[0, "own/gate", "train", ALL]
+    assert xs == [1, 2, 3, 4, 5] and ys == [1.5, 2.5, 3.5, 4.5, 5.5]
+    assert version == 1  # never begun anew
+
+
+def test_media_are_listed_and_sent_when_new_or_asked_for():
+    run = Run(RunFolder.create(Spec()))
+    place = run.folder / "logged"
+    place.mkdir()
+    story = Story()
+    for step in range(1, 131):
+        (place / f"{step}.txt").write_text(f"at {step}")
+        story.add([{"kind": "media", "t": 0, "rank": 0, "step": step, "split": "train", "name": "words"}
+                   | {"media": "text", "file": f"{step}.txt"}])  # fmt: skip
+    head = Status(run, story=story).head()
+    ((entries),) = [each["entries"] for each in head["media"]]
+    assert len(entries) <= media.STEPS and entries[-1]["step"] == 130 and head["dropped"] == 0
+    files = media.Files([run])
+    assert list(files.newest([head])) == [(run.id, ["130.txt"], [b"at 130"])]
+    assert list(files.newest([head])) == []
+    (run.folder / "spec.json").touch()
+    assert files.asked(run.id, ["4.txt", "gone.txt", "../spec.json"]) == (run.id, ["4.txt"], [b"at 4"])
+    assert files.asked("another", ["4.txt"]) == ("another", [], [])

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 from lepton_lab.metrics import METRICS, MINIMISED, judges, main, shown, summarised
+from lepton_lab.store.figures import VALUE
 from lepton_lab.store.story import Story
 from lepton_lab.store.tracks import Track
 from lepton_lab.watched import EMA
@@ -17,8 +18,11 @@ SPLITS = ("val", "test", f"val{EMA}", f"test{EMA}")
 ALL = -1
 """The rank of a series that stands for all ranks together."""
 
+OWN = "own/"
+"""Before the name of a number that a user's code logs."""
+
 Key = tuple[str, str, int]
-"""Metric (a name of METRICS), split ("train", or one of SPLITS) and rank of a series."""
+"""Metric (a name of METRICS, or a logged one after OWN), split ("train", or one of SPLITS) and rank of a series."""
 
 
 class Mark(NamedTuple):
@@ -43,6 +47,8 @@ def series(story: Story) -> Iterator[tuple[Key, Track]]:
         for metric in shown():
             if metric in track.columns:
                 yield (metric, split, rank), track
+    for (name, split), track in story.logged.items():
+        yield (f"{OWN}{name}", split, ALL), track
 
 
 def described() -> dict[str, Any]:
@@ -96,7 +102,7 @@ def pack(
             mark = sent.get(key)
             if mark is None or mark.version != track.version:
                 mark = Mark(track.version, 0, 0)
-            x, y = track.points(key[0], mark.steps)
+            x, y = track.points(VALUE if key[0].startswith(OWN) else key[0], mark.steps)
             if len(x) or sent.get(key, mark) != mark:
                 head.append([index, *key, track.version, mark.points, len(x)])
                 body += [(x if scale == 1 else array("d", (step * scale for step in x))).tobytes(), y.tobytes()]

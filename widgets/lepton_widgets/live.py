@@ -17,6 +17,7 @@ from lepton_lab.store.folder import ENDED
 from .curves import described
 from .feed import Feed
 from .frame import Shown, static
+from .media import Files
 from .pieces import sentence
 from .stills import pictures, still
 
@@ -54,7 +55,7 @@ class Live(Shown, anywidget.AnyWidget):
         Place of the run that the buttons control, from 0.
     """
 
-    _esm = static("base.js", "chart.js", "store.js", "lines.js", "tables.js", "live.js")
+    _esm = static("base.js", "chart.js", "store.js", "lines.js", "tables.js", "own.js", "live.js")
     _css = static("lepton.css")
 
     header = traitlets.Dict().tag(sync=True, to_json=lambda _, live: {"runs": live._feed.heads()})
@@ -74,6 +75,7 @@ class Live(Shown, anywidget.AnyWidget):
             raise SpecError(f"Live takes runs, not a {wrong[0]}: Live(lab.attach())")
         self.runs = list(runs)
         self._feed = Feed(self.runs)
+        self._files = Files(self.runs)
         self._again: list[tuple[float, list]] = []
         self._head_due = 0.0
         self._sent_heads: list[dict[str, Any]] = []
@@ -154,11 +156,16 @@ class Live(Shown, anywidget.AnyWidget):
                 self._head_due = now + HEAD_EVERY
         if block or "runs" in message:
             self.send(message, [block] if block else None)
+        for run, names, bodies in self._files.newest(message.get("runs", [])):
+            self.send({"type": "media", "run": run, "files": names}, bodies)
 
     def _on_message(self, _: Any, content: dict[str, Any], buffers: Any) -> None:
         if content.get("type") == "reset":
             self._feed.go_back([{} for _ in self.runs])
             self._send_news(final=True)
+        elif content.get("type") == "media":
+            run, names, bodies = self._files.asked(content.get("run"), content.get("files", []))
+            self.send({"type": "media", "run": run, "files": names}, bodies)
         elif content.get("command") in COMMANDS:
             run = next((run for run in self.runs if run.id == content.get("run")), self.runs[0])
             self._obey(run, content["command"], content.get("values", {}))

@@ -9,6 +9,8 @@ from lepton_lab.store import pace
 from lepton_lab.store.naming import title
 from lepton_lab.store.story import Story, begun
 
+from . import media
+
 
 class Status:
     """What the head of a view says of one run, from its story.
@@ -93,6 +95,8 @@ class Status:
             "figures": story.figures,
             "ranks": self._ranks(spec.world, state, failure),
             "marks": self.marks[-100:],
+            "media": media.listed(story),
+            "dropped": sum(rank.facts.get("dropped", 0) for rank in story.ranks.values()),
             "failure": asdict(failure) if failure else None,
         }
 

@@ -1,5 +1,5 @@
 // The live view of runs: head with controls, legend, two charts, and their tables.
-// Served after base.js, chart.js, store.js, lines.js and tables.js in one module. Python: live.py.
+// Served after base.js, chart.js, store.js, lines.js, tables.js and own.js in one module. Python: live.py.
 
 const icon = (path) => vector("svg", { viewBox: "0 0 12 12", "aria-hidden": "true" }, vector("path", { d: path }));
 const ICONS = { pause: "M3 2h2v8H3zM7 2h2v8H7z", resume: "M3 1.5v9l7.5-4.5z", stop: "M2.5 2.5h7v7h-7z" };
@@ -20,20 +20,31 @@ class Panel {
       this.redraw();
     };
     this.view = { range: null, cursor: null, zoom, moved: (spoken) => this.moved(spoken), reach: () => this.reach() };
-    this.metrics = store.metrics.drawn;
+    this.metrics = [...store.metrics.drawn];
     this.build();
-    this.charts = this.metrics.map((metric, i) => {
-      const { title, highest } = metric;
-      const scale = metric.first ? { log: () => model.get("log_scale") } : { bounds: highest == null ? null : [0, highest] };
-      return new Chart(this.figures[i], this.view, { title, format: formatOf(metric), ...scale });
-    });
+    this.charts = this.metrics.map((metric, i) => this.chartOf(metric, this.figures[i]));
     this.listen();
     this.update({});
   }
 
+  chartOf(metric, figure) {
+    const { title, highest } = metric;
+    const scale = metric.first ? { log: () => this.model.get("log_scale") } : { bounds: highest == null ? null : [0, highest] };
+    return new Chart(figure, this.view, { title, format: formatOf(metric), ...scale });
+  }
+
+  // One more chart, of a number that the user's code logs.
+  addOwn(metric) {
+    const i = this.metrics.push(metric) - 1;
+    this.buildPane(metric, i);
+    this.box.append(this.panes[i]);
+    this.charts.push(this.chartOf(metric, this.figures[i]));
+    this.sizes.observe(this.figures[i]);
+  }
+
   listen() {
     const { model, store, root } = this;
-    this.onMessage = (message) => this.update(message);
+    this.onMessage = (message, buffers) => this.update(message, buffers);
     store.listeners.add(this.onMessage);
     for (const name of ["smoothing", "log_scale", "by_rank", "steered"]) model.on(`change:${name}`, () => this.update({}));
     this.sizes = new ResizeObserver(() => this.redraw());
@@ -54,6 +65,7 @@ class Panel {
     this.sizes.disconnect();
     this.sight.disconnect();
     this.stopTheme();
+    this.strip.destroy();
     cancelAnimationFrame(this.frame);
     clearTimeout(this.sumLater);
     clearTimeout(this.late);
@@ -69,15 +81,11 @@ class Panel {
     this.ranks = new RankTable();
     this.table = new RunTable(this.store.metrics, (i) => this.save("steered", i), (id) => this.flip(id));
     this.spoken = h("div", { class: "ll-unseen", role: "status", "aria-live": "polite" });
-    this.figures = this.metrics.map(() => h("div", { class: "ll-chart" }));
-    this.notes = this.figures.map(() => h("span", { class: "ll-note" }));
-    for (const figure of this.figures) figure.setAttribute("aria-description", ZOOM);
-    this.panes = this.metrics.map(({ title }, i) => {
-      const told = `Save the ${title.toLowerCase()} as a picture`;
-      const save = { class: "ll-save", type: "button", title: told, "aria-label": told, onclick: () => this.savePicture(i) };
-      const heading = h("h4", { title: ZOOM }, title, this.notes[i], h("button", save, icon(DOWN)));
-      return h("section", { class: "ll-pane" }, heading, this.figures[i]);
-    });
+    Object.assign(this, { figures: [], notes: [], panes: [] });
+    this.metrics.forEach((metric, i) => this.buildPane(metric, i));
+    this.box = h("div", { class: "ll-charts" }, ...this.panes);
+    this.own = new OwnCurves((metric) => this.addOwn(metric), () => this.redraw());
+    this.strip = new Strip(this.store, (run, files) => this.model.send({ type: "media", run, files }));
     this.root.replaceChildren(
       this.buildHead(),
       this.progress,
@@ -85,10 +93,21 @@ class Panel {
       this.failure.element,
       this.table.element,
       h("div", { class: "ll-tools" }, this.legend, this.buildTools()),
-      h("div", { class: "ll-charts" }, ...this.panes),
+      this.own.element,
+      this.box,
+      this.strip.element,
       this.ranks.element,
       this.spoken,
     );
+  }
+
+  buildPane({ title }, i) {
+    const told = `Save the ${title.toLowerCase()} as a picture`;
+    const save = { class: "ll-save", type: "button", title: told, "aria-label": told, onclick: () => this.savePicture(i) };
+    this.figures.push(h("div", { class: "ll-chart", "aria-description": ZOOM }));
+    this.notes.push(h("span", { class: "ll-note" }));
+    const heading = h("h4", { title: ZOOM }, title, this.notes[i], h("button", save, icon(DOWN)));
+    this.panes.push(h("section", { class: "ll-pane" }, heading, this.figures[i]));
   }
 
   buildHead() {
@@ -203,7 +222,8 @@ class Panel {
   }
 
   // A message of the kernel, or a change of an option.
-  update(message) {
+  update(message, buffers) {
+    if (message.type === "media") return this.strip.take(message, buffers);
     if (message.type === "ack" || message.type === "refused") {
       clearTimeout(this.late);
       this.say(message.text ?? "", message.type === "refused");
@@ -234,6 +254,7 @@ class Panel {
     this.ranks.show(run.ranks);
     this.failure.show(run);
     this.showLegend();
+    this.strip.show(run);
     this.speak(run);
   }
 
@@ -366,8 +387,10 @@ class Panel {
     const smoothing = this.model.get("smoothing");
     const options = { hidden: this.hidden, byRank: this.model.get("by_rank"), smoothing, palette: this.theme.palette };
     const entries = [...this.store.entries.values()];
-    this.metrics.forEach(({ name, first }, i) => {
-      this.panes[i].hidden = !first && entries.length > 0 && !entries.some((entry) => entry.metric === name);
+    this.own.update(this.store.entries);
+    this.metrics.forEach(({ name, first, own }, i) => {
+      const none = !first && entries.length > 0 && !entries.some((entry) => entry.metric === name);
+      this.panes[i].hidden = own ? !this.own.shown.has(name) : none;
     });
     const { state } = this.run;
     this.charts.forEach((chart, i) => {
@@ -403,7 +426,7 @@ class Panel {
     const { run } = this;
     const { runs } = this.store;
     const heading = `${this.charts[i].title}, ${runs.length > 1 ? `${runs.length} runs` : run.label}`;
-    savePicture(this.charts[i], heading, `${run.id}-${this.charts[i].title.toLowerCase()}.png`);
+    savePicture(this.charts[i], heading, `${run.id}-${this.charts[i].title.toLowerCase().replace(/[^\w-]+/g, "-")}.png`);
   }
 
   // What is drawn, for tests, benchmarks and screen readers.

@@ -21,13 +21,13 @@ class Store {
       this.entries.clear();
       this.round = message.round;
     } else if (message.round !== this.round) return this.reset();
-    if (buffers?.length) this.take(buffers[0]);
-    this.tell(message);
+    if (buffers?.length && message.type !== "media") this.take(buffers[0]);
+    this.tell(message, buffers);
   }
 
-  tell(message) {
+  tell(message, buffers) {
     this.runs = message.runs ?? this.runs;
-    for (const listener of this.listeners) listener(message);
+    for (const listener of this.listeners) listener(message, buffers);
   }
 
   // Reads a block that curves.pack (Python) wrote.

@@ -352,7 +352,6 @@ def _parent(folder: RunFolder, checkpoint: str) -> Parent:
     """The run of a folder as a parent, with one of its checkpoints."""
     from ..compressors.layers import parametrized, unparametrized
 
-    trained.plain(folder)
     module, facts = trained.made(folder, checkpoint), folder.facts
     inherited = {name: facts[name] for name in INHERITED if name in facts}
     inherited |= {"parametrized": parametrized(module), "frozen": trained.frozen(folder, module)}

@@ -38,6 +38,8 @@ def find_lr(
     model: Any = None,
     data: Any = None,
     loss: Any = None,
+    task: Any = None,
+    collate: Any = None,
     lowest: float = 1e-6,
     highest: float = 10.0,
     steps: int = 100,
@@ -52,7 +54,7 @@ def find_lr(
     ----------
     spec
         What to train and how.
-    model, data, loss
+    model, data, loss, task, collate
         As `launch` takes them.
     lowest, highest
         Learning rates at the first and the last step; the steps between are spread evenly over the decades.
@@ -67,7 +69,7 @@ def find_lr(
     if not isinstance(spec, Spec):
         raise SpecError(f"find_lr takes a Spec, not a {type(spec).__name__}: lab.find_lr(lab.Spec(...))")
     _check(spec, lowest, highest, steps)
-    own = Own(model, data, loss)
+    own = Own(model, data, loss, task=task, collate=collate)
     (run,) = start(make(checks(_rising(spec, own, lowest, highest, steps), own)))
     try:
         _follow(run, steps)

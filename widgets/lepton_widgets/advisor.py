@@ -45,7 +45,7 @@ class Advisor(ipw.Box):
     """
 
     def __init__(self, own: dict[str, Any], refuse: Callable[[str], None]) -> None:
-        self._own = {part: own[part] for part in ("model", "data", "loss") if part in own}
+        self._own = {part: own[part] for part in ("model", "data", "loss", "task", "collate") if part in own}
         self._refuse = refuse
         self.button = button("more", self._ask, tooltip="Memory, bytes sent, idle time and duration")
         self._line = ipw.HTML()
@@ -115,8 +115,9 @@ def _key(spec: Spec) -> str:
 
 
 def chosen(spec: Spec, own: dict[str, Any]) -> dict[str, Any]:
-    """What a spec uses of the user's own, by part, as in ``lab.launch``; a loss always."""
-    return {part: value for part, value in own.items() if part not in OWN or OWN[part] in spec.own}
+    """What a spec uses of the user's own, by part, as in ``lab.launch``; a loss always, a collate with its data."""
+    fields = {**OWN, "collate": OWN["data"]}
+    return {part: value for part, value in own.items() if part not in fields or fields[part] in spec.own}
 
 
 def fault(spec: Spec, own: dict[str, Any]) -> str:

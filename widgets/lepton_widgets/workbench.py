@@ -12,9 +12,9 @@ from typing import Any
 import ipywidgets as ipw
 
 import lepton_lab as lab
-from lepton_lab.datasets import from_user
 from lepton_lab.errors import LabError, SpecError
 from lepton_lab.launchers import local
+from lepton_lab.run.checks import Own
 from lepton_lab.spec import CELL, OWN, Spec
 from lepton_lab.store import provenance
 from lepton_lab.values import called
@@ -49,6 +49,10 @@ class Workbench(Shown, ipw.VBox):
         A loss of your own, as in ``lab.launch``.
     strategy : str or type, optional
         A name of STRATEGIES, or a class of your own, as in ``lab.launch``.
+    task : str or type, optional
+        A name of TASKS, or a class of your own, as in ``lab.launch``.
+    collate, hooks : optional
+        As in ``lab.launch``.
     **fields
         Fields of Spec, in place of those of ``spec``.
 
@@ -75,6 +79,9 @@ class Workbench(Shown, ipw.VBox):
         data: Any = None,
         loss: Any = None,
         strategy: Any = None,
+        task: Any = None,
+        collate: Any = None,
+        hooks: Any = None,
         **fields: Any,
     ) -> None:
         self.runs: list[lab.Run] = []
@@ -83,8 +90,9 @@ class Workbench(Shown, ipw.VBox):
         self._launched = -math.inf
         if not isinstance(spec, Spec | None):
             raise SpecError(f"Workbench takes a Spec, not a {type(spec).__name__}: Workbench(lab.Spec(...))")
-        own = {"model": model, "data": data, "loss": loss, "strategy": strategy}
-        for part in ("model", "strategy"):
+        own = {"model": model, "data": data, "loss": loss, "strategy": strategy, "task": task, "collate": collate}
+        own["hooks"] = hooks
+        for part in ("model", "strategy", "task"):
             if isinstance(own[part], str):
                 fields[part] = own.pop(part)
         self._own = {part: value for part, value in own.items() if value is not None}
@@ -92,7 +100,7 @@ class Workbench(Shown, ipw.VBox):
         first = (spec or Spec()).replace(**fields, **names)
         self._preview = ""
         self._ready = False  # the form tells of its first values before there is anything to show them in
-        self._form = Form(first, names, self._refresh, None if data is None else from_user(data, first.seed))
+        self._form = Form(first, names, self._refresh, Own(**self._own).splits(first))
         self._build()
         self._shelf = Shelf()
         self._shelf.within = self

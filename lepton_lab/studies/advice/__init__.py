@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from ...batches import described
 from ...datasets import load
 from ...errors import SpecError, whole
 from ...run.checks import Own, named, splits
@@ -134,6 +133,8 @@ def advise(
     model: Any = None,
     data: Any = None,
     loss: Any = None,
+    task: Any = None,
+    collate: Any = None,
 ) -> Advice:
     """
     What a step of a spec would cost under each strategy and world; no process is started, nothing is computed.
@@ -149,7 +150,7 @@ def advise(
         Numbers of ranks, for each strategy that names no world of its own.
     strategies
         As `race` takes them: names, pairs (name, options), or mappings; all of STRATEGIES by default.
-    model, data, loss
+    model, data, loss, task, collate
         The user's own, as `launch` takes them; a run has its own.
 
     Raises
@@ -166,7 +167,7 @@ def advise(
         return Advice([first, *_rows(spec, work, worlds, strategies, own)])
     if not isinstance(spec, Spec):
         raise SpecError(f"advise takes a Spec or a Run, not a {type(spec).__name__}: lab.advise(lab.Spec(...))")
-    own = Own(model, data, loss)
+    own = Own(model, data, loss, task=task, collate=collate)
     spec = named(spec, own.parts)
     return Advice(_rows(spec, rehearsed(spec, own), worlds, strategies, own))
 
@@ -210,12 +211,7 @@ def rehearsed(spec: Spec, own: Own | None = None) -> Workload:
     data = own.splits(spec)
     if own.model is None and data is None and own.loss is None:
         return _rehearsed(alone)
-    if data is not None and data.example is not None:
-        raise SpecError(
-            f"data: batches are {described(data.example)}, and a step is rehearsed of samples of one tensor each; "
-            "launch a short run and ask run.costs()"
-        )
-    return rehearse(alone, data or load(spec), own.model, own.loss)
+    return rehearse(alone, data or load(spec), own.model, own.loss, own.task)
 
 
 @lru_cache(maxsize=8)

@@ -16,10 +16,11 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from ... import tasks
+from ...batches import described
 from ...datasets import length, rows
 from ...engine.feed import Feed
 from ...errors import SpecError, shown
-from ...losses import Criterion, usual_loss
 from ...metrics import counted
 from ...models import make
 from ...spec import Spec, full_batch, step_samples
@@ -30,6 +31,7 @@ from ...tables import pick, table
 
 if TYPE_CHECKING:
     from ...datasets import Data
+    from ...tasks import Task
 
 FEW, MORE = 4, 8  # samples of two rehearsals, between which memory is taken to grow evenly
 LOG = logging.getLogger("torch._subclasses.fake_tensor")  # it tells, in the latest cell, what can't be done on shapes
@@ -44,7 +46,7 @@ class Unknown(SpecError):
         self.size = size
 
 
-def rehearse(spec: Spec, data: Data, model: Any = None, loss: Any = None) -> Workload:
+def rehearse(spec: Spec, data: Data, model: Any = None, loss: Any = None, task: type[Task] | None = None) -> Workload:
     """
     What a step of one process holds: every operation with its shapes, but without its arithmetic.
 
@@ -52,14 +54,22 @@ def rehearse(spec: Spec, data: Data, model: Any = None, loss: Any = None) -> Wor
     them. Raises Unknown where it can't be rehearsed on shapes alone, which does not say that it can't be done; and
     SpecError where a step of a few real samples can't be done either: then a run would fail in its first.
     """
+    objective = tasks.make(spec, data, loss, task)
+    if not objective.plain:
+        what = "batches" if data.example is None else f"batches, {described(data.example)},"
+        raise Unknown(
+            f"task={tasks.called(objective)!r}: its {what} can't be rehearsed on shapes alone; see run.costs() of a "
+            "short run",
+            0,
+        )
     precision = "bf16" if spec.precision == "fp16" else spec.precision  # as large, and no scale to be read
     alone = spec.replace(precision=precision, compile=False, accumulate=1, device="cpu")
     if isinstance(model, nn.Module) and any(p.device.type != "cpu" for p in model.parameters()):
         model = copy.deepcopy(model).cpu()  # the kernel may have used it on a GPU
     try:
-        strategy, few, more = _rehearse(alone, data, model, loss)
+        strategy, few, more = _rehearse(alone, data, model, objective)
     except Unknown as unknown:
-        if unknown.size <= LARGEST and (why := _failure(alone, data, model, loss)):
+        if unknown.size <= LARGEST and (why := _failure(alone, data, model, objective)):
             raise SpecError(f"model={spec.model!r}: a step of a few samples fails: {why}") from unknown
         raise
     n = length(data.train)
@@ -76,7 +86,7 @@ def rehearse(spec: Spec, data: Data, model: Any = None, loss: Any = None) -> Wor
     )
 
 
-def _rehearse(spec: Spec, data: Data, model: Any, loss: Any) -> tuple[Single, Usage, Usage]:
+def _rehearse(spec: Spec, data: Data, model: Any, task: Task) -> tuple[Single, Usage, Usage]:
     """A process that is set up, and what steps of FEW and of MORE samples took, without any memory."""
     strategy = Rehearsed(spec)
     strategy.start(0, 1, Path(), torch.device("cpu"))
@@ -94,7 +104,7 @@ def _rehearse(spec: Spec, data: Data, model: Any, loss: Any) -> tuple[Single, Us
             def step(samples: int) -> Usage:
                 x, y = (torch.empty((samples, *shape), dtype=dtype) for shape, dtype in sample)
                 with watch.step(strategy.module) as usage:
-                    _step(strategy, data, (x, y), loss)
+                    _step(strategy, data, (x, y), task)
                 return usage
 
             step(FEW)  # makes the optimizer's state
@@ -109,14 +119,14 @@ def _rehearse(spec: Spec, data: Data, model: Any, loss: Any) -> tuple[Single, Us
         ) from error
 
 
-def _failure(spec: Spec, data: Data, model: Any, loss: Any) -> str:
+def _failure(spec: Spec, data: Data, model: Any, task: Task) -> str:
     """What a step of a few real samples ends with, in words; "" if it is done."""
     strategy = Single(spec)
     strategy.start(0, 1, Path(), torch.device("cpu"))
     try:
         with torch.random.fork_rng(devices=[]):
             _set_up(strategy, data, model)
-            _step(strategy, data, rows(data.train, range(min(FEW, length(data.train)))), loss)
+            _step(strategy, data, rows(data.train, range(min(FEW, length(data.train)))), task)
     except Exception as error:  # of the user's code
         return _brief(error)
     return ""
@@ -130,10 +140,10 @@ def _set_up(strategy: Single, data: Data, model: Any) -> None:
     strategy.setup(make(spec, data.sample, own), lambda parameters: optimizer(parameters, spec))
 
 
-def _step(strategy: Single, data: Data, part: tuple[Tensor, Tensor], loss: Any) -> None:
+def _step(strategy: Single, data: Data, part: tuple[Tensor, Tensor], task: Task) -> None:
     """One step of all samples of a part."""
-    feed = Feed(part, data, strategy.spec.replace(batch_size=len(part[0])), strategy)
-    objective = counted(data, Criterion(loss or usual_loss(data), data))
+    feed = Feed(part, data, strategy.spec.replace(batch_size=len(part[0])), strategy, task)
+    objective = counted(data, task.criterion())
     strategy.step(*next(feed.epoch(0)), objective, strategy.spec.clip)
 
 

@@ -47,4 +47,5 @@ from .studies.searching import Search as Search
 from .studies.searching import search as search
 from .studies.sensitivity import Sensitivity as Sensitivity
 from .studies.sensitivity import sensitivity as sensitivity
+from .tasks.adversarial import Adversarial as Adversarial
 from .tasks.base import Task as Task

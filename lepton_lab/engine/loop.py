@@ -30,6 +30,7 @@ from .hooks import Hook, Hooks
 from .judging import Judge
 from .position import Part, Progress
 from .tracing import Tracer
+from .turns import Turns, losses
 
 WAIT = 0.02  # seconds between looks while paused
 
@@ -64,7 +65,11 @@ class Fit:
             Feed(split, data, spec, strategy, self.task) for split in (data.train, data.val, data.test)
         )
         self.control = part.control or Control(folder.path, strategy.rank, strategy.world, strategy.lead)
+        self.turns = Turns(strategy, self.task) if self.task and self.task.players else None
         self.metrics = metrics.of(data, self.loss)
+        beside = self.task.figures() if self.task else []
+        if self.task:
+            self.metrics |= losses(self.task, data, self.loss)
         self.steps = part.epochs * self.train.steps
         self.now = Progress(spec.lr, spec.clip, spec.weight_decay, part.step, part.epoch)
         # By `run.resume` and `run.extend`; no checkpoint holds it yet.
@@ -87,7 +92,8 @@ class Fit:
             if strategy.rank == 0:
                 folder.note(best=checkpoints.best(folder, saved))  # that of a checkpoint since may be void
         self.fresh = saved is None  # whether no step of it was made yet
-        self._names = metrics.steps()
+        self._names = [*metrics.steps(), *beside]
+        log.beside = beside
         if len(self.now.sums) != len(self._names) + 1:  # also of a checkpoint when other metrics were counted
             self._begin_sums()
         self.nonfinite: int | None = None  # step whose loss was NaN or infinite, as soon as the log has read it
@@ -110,7 +116,7 @@ class Fit:
     def _train(self) -> str:
         now, log, part = self.now, self.log, self.part
         objective = metrics.counted(self.data, part.objective or self.loss)
-        tracer = Tracer(self.folder, self.strategy, log, now.step)
+        tracer = Tracer(self.folder, self.strategy, log, now.step, self.turns.step if self.turns else None)
         steps = part.steps or self.steps
         facts = {"samples": self.train.n, "parts": self.strategy.parts, "base_lr": now.lr}
         facts |= {} if part.steps else {"epochs": part.epochs}
@@ -269,7 +275,7 @@ class Fit:
     def _set_lr(self) -> float:
         lr = self.now.lr * factor(self.spec, self.now.step - self.part.step, self.steps)
         for group in self.strategy.optimizer.param_groups:
-            group["lr"] = lr
+            group["lr"] = lr * group.get("ratio", 1.0)
         return lr
 
     def _steer(self, values: dict[str, float]) -> None:

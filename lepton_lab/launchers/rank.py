@@ -18,7 +18,7 @@ import torch
 from .. import datasets, models, operations, tasks
 from ..batches import described
 from ..datasets import Data
-from ..engine import precision, trials
+from ..engine import precision, trials, turns
 from ..engine.chain import Chain
 from ..engine.hooks import Hook
 from ..engine.loop import Fit
@@ -37,6 +37,7 @@ from ..strategies.base import Single
 from ..switches import switched
 from ..tables import pick, table
 from ..tasks import Task
+from ..tasks.routine import Routine
 from . import failures
 
 if TYPE_CHECKING:
@@ -151,12 +152,15 @@ class Job:
         optimizer = pick(table("optimizer"), spec.optimizer, "optimizer")
         model = models.make(spec, self.data.sample, self.model)
         models.trainable(model, spec.model)
-        if self.task.plain:
+        if self.task.plain and not self.task.steps():
             trials.normalises(model, self.data, spec, strategy.parts)
         self.task.setup(model)
         make = lambda parameters: optimizer(parameters, spec)  # noqa: E731
         found = precision.settle(self.folder, strategy, self.data, self.task, model, make)
-        strategy.setup(model, make)
+        if self.task.steps():
+            strategy.routine = partial(Routine, self.task)
+        several = turns.optimizers(strategy, self.task, spec) if self.task.players else None
+        strategy.setup(model, several or make)
         if found and strategy.rank == 0 and "precision" not in self.folder.facts:
             self.log.write("note", step=0, text=precision.text(found))
             self.folder.note(precision=found["precision"])
@@ -223,7 +227,7 @@ def prepare(folder: RunFolder, rank: int, gpu: str | None, sharing: int, log: Lo
 def _break_off(folder: RunFolder, signum: int, frame: Any) -> None:
     """End a step in a user's code, outside of the update and of a save, so that the weights are those of a step."""
     where = failures.standing(folder)
-    if where and not any(inner.f_code.co_name in ("_update", "_save") for inner, _ in operations.stack()):
+    if where and not any(inner.f_code.co_name in ("_update", "_rest", "_save") for inner, _ in operations.stack()):
         raise BrokenOff(where)
 
 

@@ -30,8 +30,9 @@ from ..store.finding import find
 from ..store.folder import RunFolder
 from ..strategies import STRATEGIES
 from ..strategies.base import Single
+from ..strategies.group import Group
 from ..tables import table, trait
-from ..tasks import Paired, Task
+from ..tasks import TASKS, Paired, Task, stepping
 from ..values import called
 
 if TYPE_CHECKING:
@@ -194,6 +195,7 @@ def trains(spec: Spec, device: str, own: Own, like: Path | None = None) -> Allow
     if spec.parent:
         return _compresses(spec, own, parts, device, like)
     _means(spec, data)
+    _steps(spec, own)
     task = None
     if data is not None and (own.task is not None or "task" not in spec.own):
         task = tasks.make(spec, data, own.loss, own.task)
@@ -320,6 +322,30 @@ def _agrees(spec: Spec, own: Own, task: Task) -> None:
         trials.normalises(module, data, spec, parts)
         if doubtful:
             trials.answers(module, data)
+
+
+def _steps(spec: Spec, own: Own) -> None:
+    """Refuse a task's own step that the strategy can't call, and players whose options are refused."""
+    task, kind = own.task or TASKS.get(spec.task), own.strategy or STRATEGIES.get(spec.strategy, Single)
+    if not (isinstance(task, type) and issubclass(task, Task) and task.steps()):
+        return
+    stepping.check(task)
+    what = f"task={called(task)} has a step of its own, which"
+    if not kind.own_steps or kind.step not in (Single.step, Group.step):
+        able = ", ".join(repr(name) for name, member in STRATEGIES.items() if member.own_steps)
+        raise SpecError(f"strategy={spec.strategy!r}: {what} it can't call; take one of {able}")
+    if spec.compile:
+        raise SpecError(f"compile=True: {what} can't be compiled; take compile=False")
+    if spec.precision == "auto":
+        raise SpecError(f"precision='auto': {what} isn't timed by itself; take precision='fp32' or 'bf16'")
+    for player in task.players:
+        if why := kind.refuse(task.spec_of(player, spec)):
+            raise SpecError(f"players: {player!r}: {why}")
+    if task.players and spec.options.get(kind.inexact_with, "none") != "none":
+        raise SpecError(
+            f"options: {kind.inexact_with}={spec.options[kind.inexact_with]!r} is for a model with one optimizer, and "
+            f"task={called(task)} has several players; leave it out"
+        )
 
 
 def _bare(spec: Spec, own: Own, data: Data) -> nn.Module | None:

@@ -69,7 +69,8 @@ def launch(
     strategy
         Instead of a name: a subclass of one of STRATEGIES' classes, such as `lab.Group`. May be defined in a cell.
     task
-        Instead of a name: a subclass of `lab.Task`, which says what a batch means. May be defined in a cell.
+        Instead of a name: a subclass of `lab.Task`, which says what a batch means or has the body of a loop in `step`;
+        or of `lab.Adversarial`, whose players step in turn. May be defined in a cell.
     collate
         Makes a batch of a list of samples, such as a DataCollator of Hugging Face; `lab.Pad()` if not given, which pads
         what is of unequal length.

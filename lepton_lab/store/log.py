@@ -75,6 +75,7 @@ class Log(Journal):
         self.step = 0
         self.read: Callable[[int, float, list[float], int], object] = lambda step, loss, counts, samples: None
         """Is given what each step noted, as soon as it is read from the device; called by the flushing thread."""
+        self.beside: list[str] = []  # names of what each step counts after what metrics do
         self.waits = ""  # what the rank was seen to wait in, if it stands still
         self.own: Recorder | None = None
         """What holds the figures that a user's code logs."""
@@ -158,8 +159,9 @@ class Log(Journal):
     def _lines(self, pending: list[tuple[Any, ...]]) -> list[str]:
         import torch
 
-        minimised, *names = steps()
-        formats = [f'"{name}": {{:.{METRICS[name].digits}g}}, ' for name in (minimised, *names)]
+        minimised, *names = [*steps(), *self.beside]
+        metrics = {name: METRICS.get(name, METRICS[minimised]) for name in (minimised, *names)}
+        formats = [f'"{name}": {{:.{metric.digits}g}}, ' for name, metric in metrics.items()]
         # One transfer for all, off the loop's thread.
         losses = torch.stack([row[3] for row in pending]).flatten().tolist()
         counts: list[list[float]] = [[] for _ in pending]

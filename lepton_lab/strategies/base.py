@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from ..batches import Batch
     from ..losses import Objective
+    from ..tasks.routine import Routine
 
 MakeOptimizer: TypeAlias = "Callable[[list[nn.Parameter]], Optimizer]"
 HOLDINGS = ("batch", "parameters", "gradients", "optimizer")  # what ranks hold
@@ -60,6 +61,8 @@ class Single:
     """Whether it splits no layer and no chain of layers, so that it trains whatever module a compressor makes."""
     nests = True
     """Whether a model may be called with more than one tensor."""
+    own_steps = True
+    """Whether a task's own step may be called in place of the model."""
     split: ClassVar[Collection[str]] = ()
     """Which of HOLDINGS ranks hold a slice of, one of as many as there are ranks; the others each holds whole."""
 
@@ -73,11 +76,19 @@ class Single:
         """Steps between the announcement of a command and its effect on all ranks; see `control.Control`."""
         self.alone = True
         """Whether there is no process group, so that a checkpoint is written and read by one process."""
+        self.routine: Callable[[nn.Module], Routine] | None = None
+        """What makes a task's own step a module around the model; None where the model is called itself."""
+        self._around: Routine | None = None
 
     @property
     def stream(self) -> int:
         """Number of the random stream that this rank's dropout draws from; ranks that compute the same share one."""
         return self.part
+
+    @property
+    def called(self) -> Any:
+        """What is called with a batch on one rank: the model, or a task's own step around it."""
+        return self.module if self._around is None else self._around
 
     @property
     def running(self) -> nn.Module:
@@ -128,7 +139,8 @@ class Single:
         begin(model)
         self.module: Any = self._place(model)
         # Before the optimizer, since it may put others in the parameters' place.
-        self.model: Any = self._wrap(self.module) if self.world > 1 else self.module
+        self._around = self.routine(self.module) if self.routine else None
+        self.model: Any = self._wrap(self.called) if self.world > 1 else self.called
         self.parameters = [p for p in self.module.parameters() if p.requires_grad]
         self.optimizer = make_optimizer(self.parameters)
         self._first = True  # whether no step was made yet
@@ -195,7 +207,7 @@ class Single:
 
         Called by all ranks; the module takes inputs (B, ...) and gives every rank the outputs of its own.
         """
-        yield self.module
+        yield self.called
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
         """The arithmetic that `spec.precision` asks for."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
@@ -40,6 +41,7 @@ class DDP(Group):
     """
 
     inexact_with = "compress"
+    own_steps = True
 
     def __init__(
         self,
@@ -100,7 +102,10 @@ class DDP(Group):
         replica = work.replica(n, why, sent + broadcast(work.buffers, n), resident=True)
         return dataclasses.replace(replica, optimizer=replica.optimizer + remembered)
 
-    def _wrap(self, model: nn.Module) -> nn.Module:
+    def _wrap(self, model: nn.Module) -> Any:
+        return Each(model, self._wrapped) if getattr(self._around, "players", None) else self._wrapped(model)
+
+    def _wrapped(self, model: nn.Module) -> nn.Module:
         import torch
         from torch.nn.parallel import DistributedDataParallel
 
@@ -128,3 +133,29 @@ class DDP(Group):
 
     def _before_last(self) -> contextlib.AbstractContextManager[Any]:
         return self.model.no_sync()
+
+
+class Each:
+    """
+    Several players' step: a DDP for the parameters of each, all around the same module.
+
+    One DDP for all would wait for the gradients of those who don't play.
+    """
+
+    def __init__(self, routine: Any, wrap: Callable[[nn.Module], nn.Module]) -> None:
+        self._routine = routine
+        self._wrapped: dict[str, Any] = {}
+        owned = {player: routine.owned(player) for player in routine.players}
+        for player in routine.players:
+            others = [p for other, own in owned.items() if other != player for p in own]
+            with routine.turn(player, others):
+                self._wrapped[player] = wrap(routine)
+
+    def __call__(self, batch: Any) -> Any:
+        """The step of whose turn it is."""
+        return self._wrapped[self._routine.player](batch)
+
+    def no_sync(self) -> contextlib.AbstractContextManager[Any]:
+        """Around a micro-batch whose gradients stay on the rank."""
+        no_sync: contextlib.AbstractContextManager[Any] = self._wrapped[self._routine.player].no_sync()
+        return no_sync

@@ -32,6 +32,7 @@ class FSDP(Gathered):
     """
 
     split = HOLDINGS
+    own_steps = True
 
     def __init__(
         self, spec: Spec, *, gather: Literal["fp32", "bf16"] = "fp32", reshard_after_forward: bool = True

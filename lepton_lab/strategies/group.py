@@ -33,6 +33,7 @@ class Group(Single):
     """
 
     split: ClassVar[Collection[str]] = ("batch",)
+    own_steps = False
     no_fp16 = ""
     """Why ranks can't have one scale of the loss, as the end of a sentence on the strategy; "" where they can."""
 
@@ -136,7 +137,7 @@ class Group(Single):
         if self.world > 1:
             for buffer in self.module.buffers():
                 equalize(buffer)
-        yield self.module
+        yield self.called
 
 
 def apart(spec: Spec) -> str:

@@ -129,9 +129,9 @@ class Gathered(Sharded):
 
     @contextlib.contextmanager
     def _before_last(self) -> Iterator[None]:
-        self.module.set_requires_gradient_sync(False)
+        self.called.set_requires_gradient_sync(False)
         yield
-        self.module.set_requires_gradient_sync(True)
+        self.called.set_requires_gradient_sync(True)
 
 
 def sharing(model: nn.Module) -> set[nn.Parameter]:

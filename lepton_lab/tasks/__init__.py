@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ..tables import pick
+from .adversarial import Adversarial
 from .base import Paired, Task
 from .classification import Classification, Multilabel, Segmentation
 from .contrastive import Contrastive
@@ -49,6 +50,7 @@ TASKS: dict[str, Callable[..., Task]] = {
     "contrastive": Contrastive,
     "recommendation": Recommendation,
     "keywords": Keywords,
+    "adversarial": Adversarial,
 }
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..answers import matches
 from ..batches import Batch, described
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from ..datasets import Data
+    from ..spec import Spec
+    from .routine import Outcome
 
 OwnLoss = Callable[[Any, Any], Any]
 
@@ -44,6 +46,8 @@ class Task:
     """Whether any world gives the same curve, to rounding."""
     everywhere = False
     """Whether an evaluation draws too (noise that is to be found), the same each time; else training alone does."""
+    players: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    """Who steps in turn, see `Adversarial`; nobody where one optimizer has all parameters."""
 
     def __init__(self, data: Data, loss: OwnLoss | None = None) -> None:
         self.data, self.given = data, loss
@@ -62,7 +66,31 @@ class Task:
 
     def split(self, batch: Any) -> tuple[Any, Any]:
         """What the model is called with, and what its outputs are compared with."""
-        return self.inputs(batch), batch
+        return (batch,) if self.steps() else self.inputs(batch), batch
+
+    def step(self, model: nn.Module, batch: Any, *args: Any, **kwargs: Any) -> Any:
+        """
+        The body of a loop by hand, in place of `inputs` and `loss`: it calls the model and returns the loss.
+
+        It may ask for `optimizer` by name, and go on with `loss.backward()` and `optimizer.step()`. Gradients, clip,
+        accumulation, precision and ranks are the engine's all the same. `batch` is this rank's part of a micro-batch.
+        """
+        raise NotImplementedError
+
+    @classmethod
+    def steps(cls) -> bool:
+        """Whether it has a step of its own."""
+        return cls.step is not Task.step
+
+    @classmethod
+    def spec_of(cls, player: str, spec: Spec) -> Spec:
+        """The spec as one of `players` has it."""
+        return spec
+
+    @classmethod
+    def figures(cls) -> list[str]:
+        """Names of what each step reports beside its loss."""
+        return [f"{player}_loss" for player in cls.players]
 
     def loss(self, outputs: Any, batch: Any) -> Any:
         """
@@ -106,7 +134,7 @@ class Task:
 
     def criterion(self, total: Callable[[Tensor], Tensor] | None = None) -> Criterion:
         """What the engine minimises; `total` as of `Criterion`."""
-        return Scored(self, total)
+        return (Stepped if self.steps() else Scored)(self, total)
 
 
 class Scored(Criterion):
@@ -170,6 +198,35 @@ def targets_of(data: Data) -> Tensor:
         return data.train[1][:2]
     samples = [data.train[place] for place in range(min(2, len(data.train)))]
     return torch.stack([torch.as_tensor(y) for _, y in samples])
+
+
+class Stepped(Scored):
+    """The losses that a task's own step gives, by itself or in the turns of its players."""
+
+    def __call__(self, output: Any, target: Any) -> Tensor:
+        """The loss of who plays, for each sample of a micro-batch."""
+        (value,) = output.losses
+        return self._part(*value) if isinstance(value, tuple) else value
+
+    def parts(self, output: Outcome, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The loss of a batch by itself, as its sum and its weight; of several players the sum of their means."""
+        if len(output.losses) == 1:
+            return self.part(output, batch, 0)
+        parts = [self.part(output, batch, i) for i in range(len(output.losses))]
+        means = [total.double() / weight for total, weight in parts]
+        return sum(means[1:], means[0]) * batch.samples, means[0].new_tensor(batch.samples)
+
+    def part(self, output: Outcome, batch: Batch, player: int) -> tuple[Tensor, Tensor]:
+        """A player's loss, as its sum and its weight."""
+        import torch
+
+        value = output.losses[player]
+        total, weight = value if isinstance(value, tuple) else (value * batch.samples, batch.samples)
+        return total, torch.as_tensor(weight, dtype=torch.float64, device=total.device)
+
+    def compared(self, output: Outcome, target: Any) -> tuple[Any, Any] | None:
+        """What the model gave, if it was called as a whole, and targets."""
+        return None if output.outputs is None else super().compared(output.outputs, target)
 
 
 class Paired(Task):

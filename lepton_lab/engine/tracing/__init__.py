@@ -6,7 +6,7 @@ import math
 import os
 import time
 from collections import defaultdict, deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from ... import operations
@@ -18,7 +18,7 @@ from .recording import MARK, Links, Recording
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ...strategies.base import Single
+    from ...strategies.base import Single, Step
 
 FIRST = 10  # steps of a process before its first window: those that allocate and import lazily are over
 TIMES = 10  # each window begins after so many times the steps of the one before: it costs about 25 ms
@@ -39,10 +39,15 @@ class Tracer:
         The run's folder, what it trains with, and where this rank's events go.
     done
         Steps that were done before this process began.
+    step
+        What makes a step, where that is not the strategy's own alone.
     """
 
-    def __init__(self, folder: RunFolder, strategy: Single, log: Log, done: int) -> None:
+    def __init__(
+        self, folder: RunFolder, strategy: Single, log: Log, done: int, step: Callable[..., Step] | None = None
+    ) -> None:
         self._folder, self._strategy, self._log = folder, strategy, log
+        self._step = step or strategy.step
         self._origin, self._after = done, FIRST
         self._due: float = done + FIRST
         self._profile: Any = None
@@ -50,14 +55,14 @@ class Tracer:
     def step(self, done: int, *arguments: Any) -> tuple[Tensor, Tensor | None, int]:
         """`strategy.step(*arguments)`; `done` is the number of steps before it."""
         if done < self._due:
-            return self._strategy.step(*arguments)
+            return self._step(*arguments)
         import torch
 
         if done == self._due:
             self._begin()
         self._links.begin()
         with torch.profiler.record_function(MARK):
-            result = self._strategy.step(*arguments)
+            result = self._step(*arguments)
         self._links.end()
         self._samples += result[2]
         if done == self._due + LENGTH - 1:

@@ -1,0 +1,179 @@
+"""Several players: a GAN on points of a ring, alike over ranks and through a stop, each player by its own optimizer."""
+
+import math
+import time
+from typing import ClassVar
+
+import pytest
+import torch
+from helpers import until
+from torch import nn
+from torch.utils.data import TensorDataset
+
+import lepton_lab as lab
+from lepton_lab.errors import SpecError
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+DRAW = torch.Generator().manual_seed(0)
+ANGLES = 2 * math.pi * torch.rand(640, generator=DRAW)
+RING = TensorDataset(torch.stack([ANGLES.cos(), ANGLES.sin()], 1))
+
+
+class Patient(nn.Sequential):
+    """It takes its time, so that the end is some way off when a test stops it."""
+
+    def forward(self, x):
+        if self.training:
+            time.sleep(0.003)
+        return super().forward(x)
+
+
+def net(inputs, outputs, kind=nn.Sequential):
+    return kind(nn.Linear(inputs, 32), nn.LeakyReLU(0.2), nn.Linear(32, 32), nn.LeakyReLU(0.2), nn.Linear(32, outputs))
+
+
+def gan(kind=nn.Sequential):
+    return nn.ModuleDict({"generator": net(2, 2, kind), "discriminator": net(2, 1)})
+
+
+def patient():
+    return gan(Patient)
+
+
+class Ring(lab.Adversarial):
+    players: ClassVar = {"discriminator": {"lr": 5e-3, "clip": 5.0}, "generator": {}}
+
+    def prepare(self, batch, generator):
+        (x,) = batch
+        return x, torch.randn(len(x), 2, generator=generator, device=x.device)
+
+
+class Mixed(Ring):
+    players: ClassVar = {"discriminator": {"lr": 5e-3, "clip": 0.5}, "generator": {"optimizer": "adamw"}}
+
+
+def spec(**changes):
+    return lab.Spec(
+        **{
+            "optimizer": "rmsprop",
+            "lr": 3e-3,
+            "batch_size": 64,
+            "epochs": 3,
+            "strategy": "single",
+            "checkpoint_every": 0,
+        }
+        | changes
+    )
+
+
+def weights(run):
+    assert run.wait(120) == "done", run.failure
+    return torch.cat([parameter.detach().flatten() for parameter in run.model().parameters()])
+
+
+@pytest.fixture(scope="module")
+def alone():
+    """The weights after three epochs of one process, and its rows."""
+    run = lab.launch(spec(), model=gan, data=RING, task=Mixed)
+    return weights(run), run.rows()
+
+
+@pytest.mark.parametrize("strategy", ["ddp", "zero", "fsdp"])
+def test_players_over_two_ranks_are_those_of_one_process(alone, strategy):
+    run = lab.launch(spec(strategy=strategy, world=2), model=gan, data=RING, task=Mixed)
+    assert torch.allclose(weights(run), alone[0], atol=1e-5)
+    for ours, theirs in zip(run.rows("eval"), (row for row in alone[1] if row["kind"] == "eval"), strict=True):
+        for name in ("loss", "generator_loss", "discriminator_loss"):
+            assert ours[name] == pytest.approx(theirs[name], rel=1e-4)
+
+
+def test_each_player_s_loss_is_a_curve(alone):
+    rows = [row for row in alone[1] if row["kind"] == "train"]
+    first = rows[0]
+    # Of a discriminator that knows nothing yet: log 2 for each kind of sample.
+    assert first["generator_loss"] == pytest.approx(math.log(2), abs=0.1)
+    assert first["discriminator_loss"] == pytest.approx(2 * math.log(2), abs=0.1)
+    for row in rows:
+        assert row["loss"] == pytest.approx(row["generator_loss"] + row["discriminator_loss"], rel=1e-4)
+
+
+def test_a_gan_learns_a_ring():
+    run = lab.launch(spec(epochs=33, eval_every=0), model=gan, data=RING, task=Ring)
+    weights(run)
+    with torch.no_grad():
+        made = run.model()["generator"](torch.randn(1000, 2, generator=DRAW))
+    assert made.norm(dim=1).mean() == pytest.approx(1, abs=0.2)
+    assert made.norm(dim=1).std() < 0.3
+    octants = torch.atan2(made[:, 1], made[:, 0]).div(math.pi / 4).floor().unique()
+    assert len(octants) == 8
+
+
+def test_players_go_on_bit_for_bit_after_a_stop_and_to_rounding_in_another_world(alone):
+    parted = lab.launch(spec(), model=patient, data=RING, task=Mixed)
+    until(lambda: len(parted.rows("train")) > 8)
+    parted.stop()
+    assert parted.wait(60) == "stopped"
+    parted.resume()
+    assert torch.equal(weights(parted), alone[0])
+
+    moved = lab.launch(spec(strategy="zero", world=2), model=patient, data=RING, task=Mixed)
+    until(lambda: len(moved.rows("train")) > 8)
+    moved.stop()
+    assert moved.wait(60) == "stopped"
+    moved.resume(strategy="fsdp")
+    assert torch.allclose(weights(moved), alone[0], atol=1e-5)
+
+
+class Held(Ring):
+    """One player's steps are too short to be seen, by its clip; so what the other learns is its own."""
+
+    players: ClassVar = {"generator": {"clip": 1e-9, "optimizer": "sgd"}, "discriminator": {}}
+
+
+def test_each_player_has_its_own_optimizer_rate_and_clip():
+    model = gan()
+    before = {name: parameter.clone() for name, parameter in model.named_parameters()}
+    run = lab.launch(spec(epochs=1), model=model, data=RING, task=Held)
+    weights(run)
+    for name, parameter in run.model().named_parameters():
+        assert torch.allclose(parameter, before[name], atol=1e-7) == name.startswith("generator")
+
+
+def test_a_task_of_the_table_needs_no_class():
+    run = lab.launch(spec(task="adversarial", options={"noise": 2}, epochs=1), model=gan, data=RING)
+    weights(run)
+    assert {"generator_loss", "discriminator_loss"} <= run.rows("eval")[-1].keys()
+
+
+class Unknown(Ring):
+    players: ClassVar = {"discriminator": {"rate": 1.0}, "generator": {}}
+
+
+class Unsuited(Ring):
+    players: ClassVar = {"discriminator": {"optimizer": "muon"}, "generator": {}}
+
+
+def sharing():
+    model = gan()
+    model["discriminator"][0] = model["generator"][0]
+    return model
+
+
+REFUSED = [
+    (sharing(), Ring, {}, "players 'discriminator' and 'generator' share a parameter, discriminator.0.weight"),
+    (net(2, 2), Ring, {}, "model=Sequential has no part 'discriminator'"),
+    (nn.ModuleDict({**gan(), "judge": net(2, 1)}), Ring, {}, "'judge.0.weight' belongs to none of the players"),
+    (gan(), Unknown, {}, "'discriminator': unknown option of a player (.*)lr, momentum, clip"),
+    (gan(), Unsuited, {"strategy": "fsdp", "world": 2}, "'discriminator': .*optimizer='muon': needs whole matrices"),
+    (gan(), Ring, {"strategy": "local_sgd", "world": 2}, "step of its own, which it can't call; take one of 'single'"),
+    (gan(), Ring, {"compile": True}, "can't be compiled"),
+    (gan(), Ring, {"strategy": "ddp", "world": 2, "options": {"compress": "bf16"}}, "several players; leave it out"),
+]
+
+
+@pytest.mark.parametrize(("model", "task", "changes", "words"), REFUSED, ids=lambda value: str(value)[:30])
+def test_players_that_can_t_be_are_refused_before_anything_starts(model, task, changes, words):
+    with pytest.raises(SpecError, match=words):
+        lab.launch(spec(**changes), model=model, data=RING, task=task)
+    assert lab.runs() == []

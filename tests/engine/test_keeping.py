@@ -14,6 +14,7 @@ import lepton_lab as lab
 from lepton_lab.charts.series import read
 from lepton_lab.charts.steps import by_step
 from lepton_lab.engine.average import Average
+from lepton_lab.reports import sections
 from lepton_lab.run.checks import checks
 from lepton_lab.run.launching import chained
 from lepton_lab.store import checkpoints
@@ -101,6 +102,11 @@ def test_what_is_kept_and_when_it_ends_early_survive_stops_bit_for_bit(strategy)
     assert marks[best["step"]] == "best val_accuracy" and "val_loss no better" in marks[rows[-1]["step"]]
     assert {"val_ema_loss", "test_ema_accuracy"} <= set(whole.summary())
     assert "averaged weights" in by_step("loss", [whole]).text
+    assert f"val_accuracy {highest:.4g} at step {best['step']}" in sections.figures([whole]).text
+    if strategy == "ddp":
+        whole.extend(epochs=1)
+        assert whole.wait(60) == "done", whole.failure
+        assert whole.summary()["epoch"] == len(losses) + 1 == whole.spec.epochs and whole.remark == ""
 
 
 def test_an_average_goes_on_under_another_strategy_and_world():
@@ -217,6 +223,13 @@ def test_the_best_is_what_is_exported_and_compressed(planned, tmp_path):
             lab.compress(planned, ["quantize"], checkpoint="ema")
     with pytest.raises(lab.SpecError, match="checkpoint='bst': unknown checkpoint; did you mean 'best'"):
         planned.model("bst")
+
+
+def test_a_chain_has_no_more_epochs():
+    folder = RunFolder.create(lab.Spec(parent="20260101-000000-0000", compress=["quantize"]))
+    folder.set_state("done")
+    with pytest.raises(lab.LabError, match="its chain is done: compress its parent anew"):
+        lab.Run(folder).extend(epochs=1)
 
 
 @pytest.mark.parametrize("bests", [[1, 1, 1, 4, 4, 4, 4, 8], [1, 2, 3, 4, 4, 4, 4], [None, None, 3, 3, 3, 3]])

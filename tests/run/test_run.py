@@ -407,6 +407,7 @@ def test_a_loss_that_is_not_a_number_fails_the_run_at_its_step_and_a_lower_rate_
     assert lab.attach(run.id).spec.lr == 0.1
     assert run.wait(60) == "done", run.failure
     assert {row["lr"] for row in run.rows("train")} == {0.1}, "it went on from the start, since nothing was saved"
+    assert run.store.story().marks == {0: "lr=0.1, clip=1"}
 
 
 def test_a_rate_given_to_a_resume_holds_from_its_step_on_and_is_noted(endless):

@@ -21,7 +21,13 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 HEADLESS = """
 import sys
+from click.testing import CliRunner
 import lepton_lab as lab
+from lepton_lab.cli import main
+
+def command(*words):
+    done = CliRunner().invoke(main, words)
+    return done.exit_code, done.output
 
 runs = [lab.launch(lab.Spec(model="mlp", epochs=1, lr=lr, name=f"lr{lr}")) for lr in (0.01, 0.1)]
 runs += [lab.launch(lab.Spec(model="mlp", epochs=1, strategy="ddp", world=2))]
@@ -46,6 +52,12 @@ for name, call in refused.items():
         call()
     except lab.LabError as error:
         print("REFUSED", name, error)
+for words in (["list"], ["show"], ["watch"], ["advise"], ["estimate", "low_rank"]):
+    code, out = command(*words)
+    assert code == 0 and out, (words, out)
+for words, extra in ((["report"], "report"), (["demo"], "report"), (["lab"], "notebook")):
+    code, out = command(*words)
+    assert code == 2 and f"lepton-lab[{extra}]" in out, (words, out)
 assert not {module.split(".")[0] for module in sys.modules} & set(%s)
 """
 
@@ -127,12 +139,6 @@ def test_without_extras_a_node_trains_sweeps_and_compresses_and_names_the_extra_
     }
     code, out, err = node("-m", "lepton_lab", "run", "--model", "mlp", "--epochs", "1", "--name", "alone")
     assert code == 0, err
-    for words in (["list"], ["show", "alone"], ["watch", "alone"], ["advise"], ["estimate", "low_rank"]):
-        code, out, err = node("-m", "lepton_lab", *words)
-        assert code == 0 and out, (words, err)
-    for words, extra in ((["report"], "report"), (["demo"], "report"), (["lab"], "notebook")):
-        code, out, err = node("-m", "lepton_lab", *words)
-        assert code == 2 and f"lepton-lab[{extra}]" in err, (words, out, err)
 
 
 def test_every_library_of_an_extra_is_named_with_one_that_brings_it(monkeypatch):

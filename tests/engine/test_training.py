@@ -51,9 +51,8 @@ def figures(run):
     return sorted(tuple(str(row.get(key)) for key in keys) for row in rows)
 
 
-@pytest.mark.parametrize("world", [1, 2])
-@pytest.mark.parametrize("optimizer", ["adamw", "momentum"])
-def test_stop_and_resume_equals_an_uninterrupted_run_bit_for_bit(world, optimizer):
+@pytest.mark.parametrize(("optimizer", "world"), [("adamw", 2), ("momentum", 1)])
+def test_stop_and_resume_equals_an_uninterrupted_run_bit_for_bit(optimizer, world):
     spec = lab.Spec(world=world, epochs=4, batch_size=90, optimizer=optimizer, lr=0.01, schedule="cosine", warmup=5)
     whole = lab.launch(spec, model=Noisy)
     assert whole.wait(120) == "done"
@@ -177,7 +176,7 @@ class Jittered(Pairs):
 
 
 def test_random_transforms_are_the_same_for_any_world_and_after_a_resume():
-    spec = lab.Spec(epochs=40, batch_size=32, eval_every=0, checkpoint_every=0)
+    spec = lab.Spec(epochs=20, batch_size=32, eval_every=0, checkpoint_every=0)
     ends = []
     for world in (1, 2, 2):
         run = lab.launch(spec.replace(world=world), model=linear, data=(Jittered(130), Pairs(40)))

@@ -91,7 +91,7 @@ def test_a_run_outlives_its_kernel_and_is_attached_to_again():
     assert run.rows("train")[0]["step"] == 1
 
 
-@pytest.mark.parametrize("delay", [0.0, 0.3, 1.5])
+@pytest.mark.parametrize("delay", [0.0, 1.5])
 def test_a_kernel_that_dies_right_after_launch_loses_no_run(delay):
     child = kernel(f"{SHORT}; time.sleep({delay}); import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
     child.communicate()

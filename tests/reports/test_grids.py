@@ -139,7 +139,7 @@ def night(tmp_path_factory, standby):
         own.setenv("LEPTON_LAB_HOME", str(root))
         own.setenv("XDG_RUNTIME_DIR", str(root))
         grid, out = root / "grid.yaml", root / "pages" / "new"
-        base = TINY.replace("epochs: 1", "epochs: 300, optimizer: sgd, eval_every: 50, checkpoint_every: 0")
+        base = TINY.replace("epochs: 1", "epochs: 120, optimizer: sgd, eval_every: 50, checkpoint_every: 0")
         calls = []
         for lrs, code in (("[0.1, 1e30]", 130), ("[0.1, 1e30]", 1), ("[0.1]", 0)):
             grid.write_text(f"{base}axes: {{lr: {lrs}}}\n")

@@ -73,8 +73,8 @@ def test_tokens_reach_the_model_whole():
 
 
 @pytest.mark.parametrize("tokens", ["characters", "bytes"])
-def test_every_evaluation_carries_bits_per_byte(spec, tokens):
-    run = trained(spec.replace(options={**SMALL, "tokens": tokens}))
+def test_every_evaluation_carries_bits_per_byte(spec, tokens, once):
+    run = once(trained, spec.replace(options={**SMALL, "tokens": tokens}))
     rows = {row["split"]: row for row in run.rows("eval")}
     assert list(rows) == ["train", "val", "test"]
     for row in rows.values():
@@ -84,8 +84,8 @@ def test_every_evaluation_carries_bits_per_byte(spec, tokens):
     assert all(0 <= row["accuracy"] <= 1 for row in run.rows("train"))
 
 
-def test_two_ranks_learn_what_one_does(spec):
-    one, two = trained(spec), trained(spec.replace(world=2))
+def test_two_ranks_learn_what_one_does(spec, once):
+    one, two = once(trained, spec), trained(spec.replace(world=2))
     for a, b in zip(one.rows("eval"), two.rows("eval"), strict=True):
         assert a["bits_per_byte"] == pytest.approx(b["bits_per_byte"], rel=1e-3)
         assert a["samples"] == b["samples"] and a["accuracy"] == pytest.approx(b["accuracy"], abs=5e-3)
@@ -150,8 +150,8 @@ def test_what_does_not_fit_is_refused_with_the_sentence():
 # --- writing ----------------------------------------------------------------------------------------------------------
 
 
-def test_text_goes_on_from_the_prompt(spec):
-    run = trained(spec)
+def test_text_goes_on_from_the_prompt(spec, once):
+    run = once(trained, spec)
     text = lab.generate(run, "def ", 50)
     assert text.startswith("def ") and len(text) == 54 and set(text) <= set(run.facts["classes"])
     assert call("generate", "def ", "--run", run.id, "--count", 50)[0] == f"{text}\n"
@@ -168,8 +168,8 @@ def test_text_goes_on_from_the_prompt(spec):
         lab.generate(run, "def ", temperature=-1)
 
 
-def test_bytes_know_every_character(spec):
-    run = trained(spec.replace(options={**SMALL, "tokens": "bytes"}))
+def test_bytes_know_every_character(spec, once):
+    run = once(trained, spec.replace(options={**SMALL, "tokens": "bytes"}))
     assert lab.generate(run, "naïve 北", 30).startswith("naïve 北")
 
 

@@ -100,7 +100,7 @@ def test_powersgd_finds_matrices_of_its_rank():
     assert off[4] < 1e-7 and off[2] > 1e-5
 
 
-@pytest.mark.parametrize("compress", LOSSY)
+@pytest.mark.parametrize("compress", [pytest.param("fp16", marks=pytest.mark.slow), "bf16", "powersgd", "topk"])
 def test_stop_and_resume_is_bit_exact(compress, monkeypatch):
     monkeypatch.setenv("LEPTON_LAB_MAX_WORKERS", "2")
     asked = spec(compress, epochs=4, batch_size=90, optimizer="adamw", options={"topk": 0.1})
@@ -136,7 +136,7 @@ def test_with_bf16_arithmetic(compress):
     assert math.isfinite(trained(spec(compress, precision="bf16"), model=Net).summary()["loss"])
 
 
-@pytest.mark.parametrize("compress", ["fp16", "bf16"])
+@pytest.mark.parametrize("compress", ["fp16", pytest.param("bf16", marks=pytest.mark.slow)])
 def test_with_scaled_losses_and_with_parameters_left_unused(compress):
     run = trained(spec(compress, precision="fp16", epochs=3), model=Net)
     assert run.summary()["val_accuracy"] > 0.5
@@ -156,8 +156,8 @@ def learnt(compress, epochs):
 
 @pytest.mark.parametrize(("compress", "times"), [("fp16", 1.9), ("bf16", 1.9), ("powersgd", 8), ("topk", 8)])
 def test_a_rank_sends_fewer_bytes_by_the_count_of_the_kernel(compress, times):
-    assert learnt("none", 2)[0] > 4 * 202_058 > learnt(compress, 2)[0]
-    assert learnt("none", 2)[0] / learnt(compress, 2)[0] > times
+    assert learnt("none", 1)[0] > 4 * 202_058 > learnt(compress, 1)[0]
+    assert learnt("none", 1)[0] / learnt(compress, 1)[0] > times
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ from lepton_lab.errors import SpecError
 from lepton_lab.files import data_root
 
 APART = ["local_sgd", "diloco"]
+ONE = [pytest.param("local_sgd", marks=pytest.mark.slow), "diloco"]  # which keeps more between meetings
 AS_AVERAGE = {"outer_lr": 1.0, "outer_momentum": 0.0}  # what makes diloco local_sgd
 
 
@@ -112,7 +113,7 @@ def figures(run):
     return sorted(tuple(str(row.get(key)) for key in keys) for row in rows)
 
 
-@pytest.mark.parametrize("strategy", APART)
+@pytest.mark.parametrize("strategy", ONE)
 def test_stop_and_resume_is_bit_exact_also_between_two_meetings(strategy):
     spec = lab.Spec(strategy=strategy, world=2, epochs=6, batch_size=90, optimizer="adamw", lr=0.01, eval_every=2)
     spec = spec.replace(options={"every": 7}, schedule="cosine", warmup=5)
@@ -170,7 +171,7 @@ def test_evaluation_sees_the_mean_and_leaves_the_ranks_apart(strategy):
     assert looked.summary()["val_loss"] == pytest.approx(loss.item(), abs=1e-5)
 
 
-@pytest.mark.parametrize("strategy", APART)
+@pytest.mark.parametrize("strategy", ONE)
 def test_its_checkpoint_is_the_mean_that_others_go_on_from(strategy):
     spec = lab.Spec(strategy=strategy, world=2, epochs=200, batch_size=90, checkpoint_every=0, options={"every": 50})
     run = lab.launch(spec, model=Noisy)

@@ -108,7 +108,9 @@ def test_all_ranks_tell_the_same_loss(tiny):
     assert by_rank[0] == by_rank[1] != []
 
 
-@pytest.mark.parametrize("schedule", PIPELINES)
+@pytest.mark.parametrize(
+    "schedule", [s if s in ("1f1b", "zero_bubble") else pytest.param(s, marks=pytest.mark.slow) for s in PIPELINES]
+)
 def test_bf16_and_batch_norm(tiny, schedule):
     def convolutions(shape, classes):
         layers = [nn.Conv2d(1, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(inplace=True), nn.Conv2d(8, 8, 3)]

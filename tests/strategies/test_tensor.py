@@ -106,7 +106,7 @@ def test_a_tied_head_and_embedding_stay_one():
 
 def test_bf16_learns():
     for strategy in ("tensor", "fsdp_tensor"):
-        run = finished(strategy=strategy, world=2, precision="bf16", options=SMALL, **{**SHORT, "epochs": 3})
+        run = finished(strategy=strategy, world=2, precision="bf16", options=SMALL, **{**SHORT, "epochs": 2})
         losses = [row["loss"] for row in run.rows("eval") if row["split"] == "train"]
         assert losses[-1] < losses[0]
 

@@ -9,6 +9,7 @@ from .errors import LabError as LabError
 from .errors import SpecError as SpecError
 from .measures import Measured as Measured
 from .measures import measure as measure
+from .metrics import Metric as Metric
 from .notebook import parameters as parameters
 from .reports import report as report
 from .run.estimates import Estimate as Estimate

@@ -16,7 +16,7 @@ from . import watched
 from .chains import canonical
 from .errors import FINITE, SpecError, must, nearest, shown, unknown
 from .spec import CELL, Spec
-from .tables import TABLES, pick, table
+from .tables import TABLES, listed, pick, table
 from .values import parsed
 
 PROFILE = "LEPTON_LAB_PROFILE"
@@ -104,6 +104,8 @@ def _checked(name: str, values: Mapping[str, Any], hints: Mapping[str, Any]) -> 
     if name not in values:
         raise SpecError(f"{name}: has no default, so it must be given: papermill NOTEBOOK OUT -p {name} VALUE")
     field = Spec.model_fields.get(name)
+    if name == "metrics" and isinstance(values[name], str):
+        values = {**values, name: listed("metric", values[name])}
     meaning = (field.description or "").rstrip(".") if field else "a parameter of this notebook"
     value = _fitted(name, values[name], FieldInfo.from_annotation(hints[name]), meaning)
     if field is None:
@@ -112,6 +114,8 @@ def _checked(name: str, values: Mapping[str, Any], hints: Mapping[str, Any]) -> 
         return canonical(value or [])
     if name == "stop_early":
         return watched.canonical(value)
+    if name == "metrics":
+        return listed("metric", value or [])
     value = _fitted(name, value, field, meaning)
     if name in TABLES and not str(value).startswith(CELL):
         pick(table(name), value, name)

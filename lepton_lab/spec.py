@@ -21,7 +21,7 @@ from pydantic_core import PydanticCustomError
 
 from . import chains, watched
 from .errors import SpecError, fitted, must, shown, unknown, visible
-from .tables import TABLES, entry_options, keywords, pick, table, trait
+from .tables import TABLES, entries, entry_options, keywords, listed, pick, table, trait
 from .values import FrozenDict, FrozenList, frozen, parsed
 
 CELL = "cell:"  # prefix of the name of what a user defined, e.g. "cell:MyNet"
@@ -96,8 +96,10 @@ class Spec(BaseModel):
     """Seconds that a rank waits for another, or for a process that loads its data, before the run fails; above 0."""
     name: str = Field("", max_length=80)
     """A name of your own for the run, at most 80 characters."""
+    metrics: Annotated[list[str], AfterValidator(frozen)] = FrozenList()
+    """Metrics to count beside the usual ones, names of METRICS, e.g. ["f1", "roc_auc"]."""
     options: dict[str, bool | int | float | str] = Field(default_factory=FrozenDict)
-    """Keyword arguments of the chosen data set, model, task, schedule or strategy, by name, e.g. {"dropout": 0.2}."""
+    """Keyword arguments of the chosen data set, model, task, schedule, strategy or metrics: {"dropout": 0.2}."""
     parent: str = ""
     """Id or name of the run whose model is compressed; "" trains a fresh one."""
     checkpoint: Literal["last", "best", "ema"] = "last"
@@ -159,18 +161,24 @@ class Spec(BaseModel):
     def _visible(cls, name: str) -> str:
         return visible("name", name)
 
+    @field_validator("metrics", mode="before")
+    @classmethod
+    def _named(cls, names: Any) -> Any:
+        return listed("metric", names)
+
     @field_validator("options")
     @classmethod
     def _taken(cls, options: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
         """Options as their entries take them; what only a refused entry could know is passed over."""
-        chosen = {field: info.data[field] for field in TABLES if field in info.data}
+        chosen = entries(info.data)
         rules = {
             option: (rule, f"{field}={name!r}")
-            for field, name in chosen.items()
+            for field, name in chosen
             for option, rule in entry_options(field, name).items()
         }
-        sure = {option: value for option, value in options.items() if option in rules or len(chosen) == len(TABLES)}
-        return frozen(options | fitted(sure, rules, _pair, f"of {', '.join(chosen.values())}"))
+        known = {*TABLES, "metrics"} <= info.data.keys()
+        sure = {option: value for option, value in options.items() if option in rules or known}
+        return frozen(options | fitted(sure, rules, _pair, f"of {', '.join(name for _, name in chosen)}"))
 
     @field_validator("compress", mode="before")
     @classmethod
@@ -204,8 +212,8 @@ class Spec(BaseModel):
 
     def known_options(self) -> dict[str, Any]:
         """Option names of the chosen table entries, with the values that hold: those given, else the defaults."""
-        entries = (entry_options(field, getattr(self, field)) for field in TABLES)
-        return {option: rule.default for entry in entries for option, rule in entry.items()} | self.options
+        chosen = (entry_options(family, name) for family, name in entries(vars(self)))
+        return {option: rule.default for entry in chosen for option, rule in entry.items()} | self.options
 
     def options_after(self, **names: str) -> dict[str, Any]:
         """The options, less those of an entry that is left for one which does not take them: `strategy="ddp"`."""

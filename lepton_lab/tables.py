@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import inspect
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from typing import Any
 
 from pydantic.fields import FieldInfo
 
-from .errors import SpecError, unknown
+from .errors import SpecError, shown, unknown
+from .values import parsed
 
 # The tables stand above this module, and Spec must check names against them: they are found by name when first
 # needed, so that nothing here imports upwards.
@@ -25,7 +27,7 @@ TABLES = {
     "strategy": "strategies.STRATEGIES",
 }
 LISTED = {"compressor": "compressors.COMPRESSORS", "metric": "metrics.METRICS"}
-"""Families that no field of their own names: `compress` lists several of one, and all metrics are counted."""
+"""Families of which a field lists several: `compress` and `metrics`."""
 
 
 def table(field: str) -> dict[str, Any]:
@@ -44,6 +46,26 @@ def pick(table: Mapping[str, Any], name: str, field: str) -> Any:
     if name not in table:
         raise SpecError(f"{field}={name!r}: {unknown(field, name, table)}")
     return table[name]
+
+
+def listed(family: str, names: Any) -> list[str]:
+    """Names of a family's entries, each once, of a list or of text with commas between; SpecError of an unknown one."""
+    if isinstance(names, str):
+        with contextlib.suppress(ValueError):
+            names = parsed(names) if names.lstrip().startswith("[") else names.split(",")
+    if isinstance(names, str) or not isinstance(names, Iterable):
+        raise SpecError(f"{family}s={shown(names)}: must be names of {family}s, such as {list(table(family))[:2]}")
+    wanted = dict.fromkeys(name.strip() if isinstance(name, str) else name for name in names)
+    for name in wanted:
+        if name and (not isinstance(name, str) or name not in table(family)):
+            raise SpecError(f"{family}s={shown(name)}: {unknown(family, str(name), table(family))}")
+    return [name for name in wanted if name]
+
+
+def entries(fields: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What a spec's fields choose of the tables: family and name, metrics last; less fields that are not there."""
+    named = [(field, fields[field]) for field in TABLES if field in fields]
+    return named + [("metric", name) for name in fields.get("metrics", ())]
 
 
 def keywords(entry: Callable[..., Any]) -> dict[str, FieldInfo]:

@@ -30,8 +30,8 @@ CHAINS = [
 
 def an_option(rule):
     """Values that an option may take by itself."""
-    if rule.annotation is bool:
-        return st.booleans()
+    if rule.annotation in (bool, str):
+        return st.booleans() if rule.annotation is bool else st.just("a file.pt2")
     if choices := getattr(rule.annotation, "__args__", None):
         return st.sampled_from(choices)
     bounds = [getattr(bound, side, None) for bound in rule.metadata for side in ("ge", "gt")]
@@ -39,9 +39,10 @@ def an_option(rule):
     return st.integers(low + 1, low + 9) if rule.annotation is int else st.floats(low + 0.01, low + 0.5)
 
 
-def options_of(chosen):
+def options_of(chosen, metrics=()):
     """Any of the options that the chosen entries take."""
-    rules = {name: rule for field, entry in chosen.items() for name, rule in keywords(table(field)[entry]).items()}
+    entries = [*chosen.items(), *(("metric", name) for name in metrics)]
+    rules = {name: rule for field, entry in entries for name, rule in keywords(table(field)[entry]).items()}
     return st.fixed_dictionaries({}, optional={name: an_option(rule) for name, rule in rules.items()})
 
 
@@ -70,6 +71,7 @@ fields = st.fixed_dictionaries(
         "stop_early": st.sampled_from([{"patience": 2}, {"metric": "val_loss", "min_delta": 1e-3}]),
         "ema": st.floats(0.5, 0.9999),
         "compress": st.sampled_from(CHAINS),
+        "metrics": st.lists(st.sampled_from(sorted(table("metric"))), max_size=3, unique=True),
     },
 )
 
@@ -79,7 +81,8 @@ def under(draw, strategy):
     """Fields of a spec of a strategy; some of them can't be had together."""
     chosen = {"strategy": strategy} | draw(entries)
     defaults = {field: Spec.model_fields[field].default for field in TABLES}
-    chain = {"options": draw(options_of({**defaults, **chosen}))} | draw(fields)
+    chain = draw(fields)
+    chain |= {"options": draw(options_of({**defaults, **chosen}, chain.get("metrics", ())))}
     return chosen | chain | ({"parent": "20260101-000000-0000"} if chain.get("compress") else {})
 
 
@@ -140,6 +143,20 @@ FORMS = [
     from_command,
     from_papermill,
 ]
+
+
+def test_metrics_are_asked_for_by_name():
+    assert Spec(metrics="f1, roc_auc") == Spec(metrics=("f1", "roc_auc", "f1")) == Spec.load("metrics: [f1, roc_auc]")
+    assert Spec(metrics=["top_k_accuracy"], options={"k": "3"}).options["k"] == 3
+    for fields, words in (
+        ({"metrics": ["roc"]}, "metrics='roc': unknown metric; did you mean 'roc_auc'?"),
+        ({"metrics": 3}, "metrics=3: must be names of metrics"),
+        ({"metrics": ["f1"], "options": {"k": 3}}, "options={'k': 3}: unknown option"),
+        ({"metrics": ["ndcg"], "options": {"k": 0}}, "options={'k': 0}: must be at least 1 (metric='ndcg')"),
+    ):
+        with pytest.raises(SpecError) as refused:
+            Spec(**fields)
+        assert words in str(refused.value)
 
 
 def test_a_yaml_file_and_its_text_are_the_same(tmp_path):

@@ -14,6 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from .. import metrics
+from ..tables import pick
 from .descent import descent
 from .drawing import Chart, Nothing
 from .heat import matrix
@@ -28,10 +29,10 @@ from .timeline import timeline
 if TYPE_CHECKING:
     from ..run.handle import Run
 
-__all__ = ["CHARTS", "Chart", "Picture", "curves", "descent", "picture", "placement", "training", "trends"]
+__all__ = ["CHARTS", "Chart", "Picture", "chart", "curves", "descent", "picture", "placement", "training", "trends"]
 
 CHARTS: dict[str, Callable[[list[Run]], Chart]] = {
-    **{name: partial(by_step, name) for name in metrics.shown()},
+    **{name: partial(by_step, name) for name in metrics.steps()},
     "learning_rate": learning_rate,
     "throughput": throughput,
     **{name: partial(matrix, name) for name in metrics.tables()},
@@ -61,14 +62,27 @@ class Picture:
         return f'<figure style="margin: 0">{self.chart.html}{below}</figure>'
 
 
+def chart(name: str, runs: list[Run]) -> Chart:
+    """
+    A chart of CHARTS for runs, or one of a metric that any of them has, by step.
+
+    Raises
+    ------
+    SpecError
+        If there is none of this name.
+    """
+    counted = {metric: partial(by_step, metric) for metric in metrics.joined(run.metrics for run in runs)}
+    return pick({**CHARTS, **counted}, name, "figure")(runs)
+
+
 def picture(name: str, runs: list[Run]) -> Picture:
-    """A chart of CHARTS for runs."""
+    """A chart of runs, see `chart`."""
     words = ["lepton-lab", "report", *(run.id for run in runs), "--figure", name, "--out", f"{name}.png"]
-    return Picture(CHARTS[name](runs), shlex.join(words))
+    return Picture(chart(name, runs), shlex.join(words))
 
 
 def __getattr__(name: str) -> Callable[[list[Run]], Chart]:
-    """A chart by its name."""
-    if name in CHARTS:
-        return CHARTS[name]
+    """A chart, or that of a metric of the table, by its name."""
+    if name in CHARTS or name in metrics.METRICS:
+        return partial(chart, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from statistics import median
 from typing import TYPE_CHECKING
 
-from ..metrics import METRICS
+from ..metrics import Metric, joined, known
 from ..store.naming import labels
 from ..watched import EMA
 from .drawing import Chart, Nothing
@@ -32,12 +32,23 @@ def throughput(runs: list[Run]) -> Chart:
 
 def by_step(name: str, runs: list[Run]) -> Chart:
     """A metric by step: training thin, validation strong."""
-    return training(name, labels(runs), [read(run).curves for run in runs], _marks(runs))
+    metric = joined(run.metrics for run in runs)[name]
+    return training(name, labels(runs), [read(run).curves for run in runs], _marks(runs), metric)
 
 
-def training(name: str, names: list[str], curves: list[dict[str, Curve]], marks: Marks = ()) -> Chart:
-    """A metric of runs by step, training and validation: `names` are labels, `curves` as `Story.learning` has them."""
-    metric = METRICS[name]
+def training(
+    name: str,
+    names: list[str],
+    curves: list[dict[str, Curve]],
+    marks: Marks = (),
+    metric: type[Metric] | None = None,
+) -> Chart:
+    """
+    A metric of runs by step, training and validation: `names` are labels, `curves` as `Story.learning` has them.
+
+    `metric` is what is known of it, where the table does not tell.
+    """
+    metric = metric or known([name])[name]
     title = metric.title
     alone = len(names) == 1
     lines, words = [], []

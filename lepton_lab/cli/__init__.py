@@ -156,7 +156,7 @@ def list_runs(tag: str | None, archived: bool, as_json: bool) -> None:
     elif not listed:
         click.echo(_none(tag, archived))
     else:
-        show_table([run.summary() for run in listed])
+        show_table(listed)
         for run in (run for run in listed if run.state == "running" and run.remark):
             click.echo(f"{run.id}: {run.remark}")
 

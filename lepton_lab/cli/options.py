@@ -17,7 +17,7 @@ from ..tables import TABLES, keywords, table
 FIELDS = [name for name in Spec.model_fields if name != "options"]
 CHAIN = ("parent", "compress")  # fields of a run that compresses another's model
 METAVARS: dict[Any, str] = {bool: "[true|false]", int: "INTEGER", float: "NUMBER", str: "TEXT"}
-NAMED = {"parent": "ID", "compress": "JSON", "keep_best": "METRIC", "stop_early": "JSON"}
+NAMED = {"parent": "ID", "compress": "JSON", "keep_best": "METRIC", "stop_early": "JSON", "metrics": "NAMES"}
 """What some fields take, where their type does not tell."""
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
@@ -102,7 +102,8 @@ class SpecCommand(click.Command):
 def _option_help() -> str:
     """The names that the tables' entries take."""
     options = {
-        family: sorted({name for entry in table(family).values() for name in keywords(entry)}) for family in TABLES
+        family: sorted({name for entry in table(family).values() for name in keywords(entry)})
+        for family in (*TABLES, "metric")
     }
     names = "; ".join(f"{family}: {', '.join(names)}" for family, names in options.items() if names)
     return f"An option of what was chosen, one at a time ({names})."

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from ..charts import CHARTS
+from ..charts import CHARTS, chart
 from ..errors import LabError, SpecError
 from ..files import why, write_bytes
 from ..run.handle import attach
@@ -33,11 +33,13 @@ runs and shows what is done. Exit status: 0 all are done; 1 a run failed;
 """
 OUT = "File to write, with --grid a folder.  [report.html in the first run's folder]"
 
+FIGURE = f"Write one figure as a PNG: {', '.join(CHARTS)}, or a metric that the run has."
+
 
 @click.command(epilog=EXAMPLES)
 @click.argument("ids", metavar="[ID]...", nargs=-1)
 @click.option("--out", type=click.Path(path_type=Path), help=OUT)
-@click.option("--figure", type=click.Choice(list(CHARTS)), help="Write one figure as a PNG.")
+@click.option("--figure", metavar="NAME", help=FIGURE)
 @click.option("--grid", type=click.Path(path_type=Path), help="Run what is missing of a YAML file, and report on all.")
 def report(ids: tuple[str, ...], out: Path | None, figure: str | None, grid: Path | None) -> None:
     """Write runs into one offline HTML page, and print its path."""
@@ -49,7 +51,7 @@ def report(ids: tuple[str, ...], out: Path | None, figure: str | None, grid: Pat
         raise SystemExit(_grid(grid, out))
     runs = [attach(id) for id in ids] or [attach()]
     if figure:
-        click.echo(_picture(CHARTS[figure](runs).png(), out or runs[0].folder / f"{figure}.png"))
+        click.echo(_picture(chart(figure, runs).png(), out or runs[0].folder / f"{figure}.png"))
     else:
         click.echo(write(runs, out or runs[0].folder / "report.html"))
 

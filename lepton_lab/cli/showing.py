@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..charts.series import number
-from ..metrics import MINIMISED, main, summarised
+from ..metrics import MINIMISED, Figure, joined, main, summarised
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -18,11 +18,6 @@ if TYPE_CHECKING:
     from ..run.handle import Run
     from ..store.failure import Failure
 
-FIGURES = {
-    **{key: figure.label for key, figure in summarised().items()},
-    "samples_per_s": "samples/s",
-}
-COLUMNS = {key: figure for key, figure in summarised().items() if figure.split}
 WIDE = 80  # characters that all columns need
 NARROW = ("id", "state", "what", f"test_{main()}")
 """Columns on narrower terminals."""
@@ -53,7 +48,8 @@ def described(run: Run) -> str:
     labels = [f"Tags: {', '.join(run.tags)}" * bool(run.tags), run.note]
     lines = [click.style(head, bold=True), *filter(None, [run.remark, *labels]), ""]
     figures = {"step": f"{summary['step']} of {summary['steps'] or '?'}", "time": f"{summary['seconds']:.1f} s"}
-    figures |= {head: number(summary[name]) for name, head in FIGURES.items() if summary[name] is not None}
+    heads = {key: figure.label for key, figure in summarised(run.metrics).items()} | {"samples_per_s": "samples/s"}
+    figures |= {head: number(summary[name]) for name, head in heads.items() if summary[name] is not None}
     lines += [f"  {name:<20} {value}" for name, value in figures.items()]
     if failure := run.failure:
         lines += ["", click.style(f"Failed: {failure}", fg="red"), *_calls(run, failure)]
@@ -76,14 +72,16 @@ def _calls(run: Run, failure: Failure) -> list[str]:
     return [f"  {line}" for text in lines for line in text.splitlines()]
 
 
-def show_table(rows: list[dict[str, Any]]) -> None:
-    """Print a line for each run, from its summary; on a narrow terminal fewer columns, but ids always whole."""
-    screen = console()
+def show_table(runs: list[Run]) -> None:
+    """Print a line for each run; on a narrow terminal fewer columns, but ids always whole."""
+    screen, rows = console(), [run.summary() for run in runs]
+    figures = summarised(joined(run.metrics for run in runs))
+    columns = {key: figure for key, figure in figures.items() if figure.split and _wanted(key, figure, rows)}
     names: Sequence[str] = NARROW
     if screen.width >= WIDE:
-        names = ["id", "state", "what", "steps", *(key for key in COLUMNS if _wanted(key, rows))]
-    heads = [f"{COLUMNS[name].split} {COLUMNS[name].metric.short}" if name in COLUMNS else name for name in names]
-    lines = [[cells[name] for name in names] for cells in map(_cells, rows)]
+        names = ["id", "state", "what", "steps", *columns]
+    heads = [f"{columns[name].split} {columns[name].metric.short}" if name in columns else name for name in names]
+    lines = [[cells[name] for name in names] for cells in (_cells(row, columns) for row in rows)]
     print_table(screen, heads, lines, left=("id", "state", "what"), wraps="what", whole="id")
 
 
@@ -136,14 +134,14 @@ def print_table(
     screen.print(table, markup=False)
 
 
-def _wanted(key: str, rows: list[dict[str, Any]]) -> bool:
+def _wanted(key: str, figure: Figure, rows: list[dict[str, Any]]) -> bool:
     """Whether a figure has a column: what is minimised and the most telling have, others where a run has any."""
-    usual = COLUMNS[key].name in (MINIMISED, main()) and not COLUMNS[key].averaged
-    return usual or any(row[key] is not None for row in rows)
+    usual = figure.name in (MINIMISED, main()) and not figure.averaged
+    return usual or any(row.get(key) is not None for row in rows)
 
 
-def _cells(row: dict[str, Any]) -> dict[str, str]:
-    figures = {key: row[key] for key in COLUMNS}
+def _cells(row: dict[str, Any], columns: Iterable[str]) -> dict[str, str]:
+    figures = {key: row.get(key) for key in columns}
     return {
         "id": row["id"],
         "state": row["state"],

@@ -17,7 +17,7 @@ from torch import nn
 from .. import operations
 from ..errors import LabError
 from ..files import read_json, write_json
-from ..metrics import curves
+from ..metrics import numbers
 from ..store import shipping, trained
 from ..store.folder import RunFolder
 from ..store.log import Log
@@ -101,7 +101,7 @@ def _note(chain: Chain, message: str, ended: dict[str, Any]) -> None:
 def _content(folder: RunFolder) -> dict[str, Any]:
     """What the control is made of beside the spec: the parent's weights, which may have gone on, and shipped data."""
     content: dict[str, Any] = {"weights": digest(shipping.kept(trained.parent(folder.path)))}
-    for name in ("data", "loss"):
+    for name in ("data", "loss", "metrics"):
         if (path := folder.path / f"{name}.pkl").exists():
             with path.open("rb") as file:
                 content[name] = hashlib.file_digest(file, "sha256").hexdigest()
@@ -120,8 +120,7 @@ def _done_before(folder: RunFolder, key: dict[str, Any]) -> Path | None:
 
 def figures(fit: Fit) -> dict[str, Any]:
     """Figures of a finished part on what it was not trained on."""
-    names = (*curves(), "samples")
-    return {split: {name: row[name] for name in names if name in row} for split, row in fit.figures.items()}
+    return {split: numbers(row) | {"samples": row["samples"]} for split, row in fit.figures.items()}
 
 
 def digest(module: nn.Module) -> int:

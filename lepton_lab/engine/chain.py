@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from types import ModuleType
@@ -19,7 +19,7 @@ from ..datasets import Data
 from ..errors import SpecError
 from ..files import read_json, write_json
 from ..losses import Criterion
-from ..metrics import MEASURED, curves
+from ..metrics import MEASURED, Metric, numbers
 from ..spec import Spec
 from ..store import checkpoints, shipping, trained
 from ..store.control import Control
@@ -67,6 +67,8 @@ class Chain:
     """Says what a batch means."""
     hooks: Sequence[Hook] = ()
     """A user's functions, called while a link is fine-tuned."""
+    own: dict[str, type[Metric]] = field(default_factory=dict)
+    """The user's own metrics, by name."""
 
     def __post_init__(self) -> None:
         self.spec = self.folder.spec
@@ -122,9 +124,9 @@ class Chain:
             self.resumed = False
             rewind(self.folder, self.log, fit.now.step, f" in {item.name}")
         if item.epochs and fit.fresh and fit.val.n:
-            raw = evaluate(self.strategy, fit.val, fit.metrics, "val")
+            raw = evaluate(self.strategy, fit.val, fit.metrics, "val", fit.say)
             if self.strategy.rank == 0:
-                self._note(item, "before fine-tuning", val={name: raw[name] for name in curves() if name in raw})
+                self._note(item, "before fine-tuning", val=numbers(raw))
         if fit.run() == "stopped":
             return "stopped"
 
@@ -175,7 +177,7 @@ class Chain:
         part = replace(part, objective=objective(self.strategy.module))
         seed_all(self.spec.seed, self.strategy.stream, number)
         hooks = self.hooks if log is self.log else ()  # the control is nobody's to steer
-        return Fit(self.folder, self.strategy, self.data, self.loss, log, part, self.task, hooks)
+        return Fit(self.folder, self.strategy, self.data, self.loss, log, part, self.task, hooks, self.own)
 
     def _frozen(self, name: str, number: int) -> list[str]:
         """Names of the parts of a round's module that stay in evaluation, as in the parent; of a student none."""

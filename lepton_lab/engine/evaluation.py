@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from itertools import islice
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..batches import call
+from ..errors import SpecError
 from ..metrics import Metric, with_following
 from ..store.folder import RunFolder
 from ..strategies.base import Single, evaluating
 from .feed import Feed
+from .gathering import Gathering
 
 
-def evaluate(strategy: Single, feed: Feed, metrics: Mapping[str, Metric], split: str) -> dict[str, Any]:
+def evaluate(
+    strategy: Single,
+    feed: Feed,
+    metrics: Mapping[str, Metric],
+    split: str,
+    note: Callable[[str], object] | None = None,
+    batches: int | None = None,
+) -> dict[str, Any]:
     """
     Figures of a strategy's model on a split, over all ranks; each of them calls this.
 
@@ -26,6 +36,11 @@ def evaluate(strategy: Single, feed: Feed, metrics: Mapping[str, Metric], split:
         By name, as `metrics.of` gives them.
     split
         "train", "val" or "test".
+    note
+        Is told in a sentence why a metric that gathers has no figure, or one of a part of the samples; without it the
+        former is a SpecError.
+    batches
+        So many of them alone.
 
     Returns
     -------
@@ -34,19 +49,25 @@ def evaluate(strategy: Single, feed: Feed, metrics: Mapping[str, Metric], split:
     """
     counted = {name: metric for name, metric in metrics.items() if split in metric.splits}
     sums: dict[str, Tensor] = {}
+    rows = {name: Gathering(strategy, feed.n) for name, metric in counted.items() if metric.gathers}
     samples = 0
     with strategy.aligned() as model, torch.no_grad(), strategy.autocast(), evaluating(model):
-        for batch in feed.whole():
+        for places, batch in islice(zip(feed.places(), feed.whole(), strict=True), batches):
             output = call(model, batch.x)
             for name, metric in counted.items():
-                if (added := metric.add(output, batch)) is not None:
-                    # A rank without samples has borrowed one, which does not count.
+                if (added := metric.add(output, batch)) is None:
+                    continue
+                if name in rows:
+                    rows[name].add(places, added)
+                else:  # a rank without samples has borrowed one, which does not count
                     sums[name] = sums.get(name, 0) + (added if batch.share else torch.zeros_like(added))
-            samples += batch.samples if batch.share else 0
+            samples += len(places)
     count = torch.tensor([samples], dtype=torch.float64, device=strategy.device)
     parts = [*sums.values(), count]
     *totals, count = strategy.total(torch.cat(parts)).cpu().split([len(part) for part in parts])
     figures = {name: counted[name].finish(total) for name, total in zip(sums, totals, strict=True)}
+    figures |= {name: _gathered(strategy, name, counted[name], own, split, note) for name, own in rows.items() if own}
+    figures = {name: figures[name] for name in counted if name in figures}
     return with_following(counted, split, figures) | {"samples": int(count)}
 
 
@@ -58,3 +79,28 @@ def doubt(folder: RunFolder, split: str, feed: Feed, loss: float) -> None:
         folder.note(doubts={**doubts, split: f"the loss of the {split} set is NaN or infinite{why}"})
     elif split in doubts:
         folder.note(doubts={name: text for name, text in doubts.items() if name != split})
+
+
+def _gathered(
+    strategy: Single, name: str, metric: Metric, own: Gathering, split: str, note: Callable[[str], object] | None
+) -> float | None:
+    """The figure of a metric that gathers: found by the rank of the first part, and told to the others."""
+    figure, rows = 0.0, own.whole().cpu()
+    if strategy.part == 0:
+        try:
+            figure = float(metric.finish(rows))
+            why = ""
+        except Exception as error:
+            if note is None:
+                raise SpecError(f"metrics: {name!r} has no figure of the {split} set: {_words(error)}") from error
+            figure, why = math.nan, f"has no figure: {_words(error)}"
+        if own.stride > 1 and not why:
+            why = f"is of every {own.stride}th sample: more numbers are not gathered"
+        if why and note is not None:
+            note(f"{name} of the {split} set {why}")
+    told = strategy.total(torch.tensor([figure], dtype=torch.float64, device=strategy.device))
+    return None if math.isnan(figure := told.item()) else figure
+
+
+def _words(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"

@@ -151,6 +151,12 @@ class Feed:
         for number, (part, batch) in enumerate(zip(parts, fetched, strict=True)):
             yield self._batch(batch, part, (self.spec.seed, EVALUATED, number))
 
+    def places(self) -> Iterator[Tensor]:
+        """Which samples of the split each batch of `whole` has, (B,); none where its sample is borrowed."""
+        import torch
+
+        return (self.strategy.shard(part) for part in torch.arange(self.n).split(self.eval_batch))
+
     def _plan(self, step: Tensor) -> list[Part]:
         """
         The rank's part of each micro-batch of a step, and its share of the step's loss.

@@ -74,7 +74,8 @@ class Judge:
             return None
         if key not in figures:
             raise watched.unknown(field, key, [name for name in self.curves if f"{split}_{name}" in figures])
-        return self.strategy.agreed(float(figures[key]))
+        figure = figures[key]
+        return self.strategy.agreed(math.nan if figure is None else float(figure))
 
     def _improves(self, key: str, figure: float, best: float | None, delta: float = 0.0) -> bool:
         """Whether a figure is better than the best so far; what is no number never is."""

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
 
 from .. import metrics, watched
 from ..datasets import Data
+from ..errors import SpecError
 from ..losses import Criterion
 from ..metrics import Metric
 from ..optimizers import factor
@@ -57,6 +58,8 @@ class Fit:
     """Says what a batch means; of pairs (x, y), None does."""
     hooks: Sequence[Hook] = ()
     """Functions of a user, called at the moments of `hooks.EVENTS`."""
+    own: Mapping[str, type[metrics.Metric]] = field(default_factory=dict)
+    """The user's own metrics, by name."""
 
     def __post_init__(self) -> None:
         folder, strategy, data, log, part = self.folder, self.strategy, self.data, self.log, self.part
@@ -66,7 +69,7 @@ class Fit:
         )
         self.control = part.control or Control(folder.path, strategy.rank, strategy.world, strategy.lead)
         self.turns = Turns(strategy, self.task) if self.task and self.task.players else None
-        self.metrics = metrics.of(data, self.loss)
+        self.metrics = metrics.of(data, self.loss, spec, self.own)
         beside = self.task.figures() if self.task else []
         if self.task:
             self.metrics |= losses(self.task, data, self.loss)
@@ -100,6 +103,7 @@ class Fit:
         log.read = self._sum
         # Step of the last checkpoint that holds all of `now`, the same on every rank.
         self._saved = self.now.step if saved and not steered and not extended else None
+        self._noted: set[str] = set()
         self._bears_nan = False  # whether its loss was finite over samples with NaN, which a model of its own may take
 
     def run(self) -> str:
@@ -118,8 +122,9 @@ class Fit:
         objective = metrics.counted(self.data, part.objective or self.loss)
         tracer = Tracer(self.folder, self.strategy, log, now.step, self.turns.step if self.turns else None)
         steps = part.steps or self.steps
-        facts = {"samples": self.train.n, "parts": self.strategy.parts, "base_lr": now.lr}
+        facts: dict[str, Any] = {"samples": self.train.n, "parts": self.strategy.parts, "base_lr": now.lr}
         facts |= {} if part.steps else {"epochs": part.epochs}
+        facts |= {"metrics": metrics.told(self.metrics)}
         self._state("running", step=now.step, steps=steps, **facts)
         log.rest(None)
         if self.fresh and self.strategy.rank == 0 and (shares := self.train.padding()):
@@ -129,6 +134,8 @@ class Fit:
             log.write("note", command="set", step=now.step, **self._steered)
         if self._extended and self.strategy.rank == 0:
             log.write("note", command="extend", step=now.step, **self._extended, text=self._goes_on())
+        if self.fresh and not part.steps:
+            self._try_metrics()
         while now.epoch < part.epoch + part.epochs and not self._early:
             for batches, count in self.train.epoch(now.epoch, skip=now.position):
                 while command := self.control.next(now.step):
@@ -266,11 +273,35 @@ class Fit:
         """Figures of the weights as they are; `of` is the end of the split's name in the log."""
         start = time.perf_counter()
         self._place(self.now.step, split + of)
-        figures = evaluate(self.strategy, feed, counted, split)
+        figures = evaluate(self.strategy, feed, counted, split, self.say)
         self._place(self.now.step)
         self.log.rest(seconds := time.perf_counter() - start)
         self._found(split + of, figures, max(self.now.epoch - 1, 0), seconds=round(seconds, 4))
         return figures
+
+    def _try_metrics(self) -> None:
+        """
+        Fail before the first step where a metric that was asked for, or is the user's own, can't be found.
+
+        One batch tells; where it does not (it may have samples of one class alone), the whole split is asked.
+        """
+        asked = {name: metric for name, metric in self.metrics.items() if name in {*self.spec.metrics, *self.own}}
+        split, feed = ("val", self.val) if self.val.n else ("test", self.test)
+        asked = {name: metric for name, metric in asked.items() if split in metric.splits}
+        if not asked or not feed.n:
+            return
+        counted = asked | {metrics.MINIMISED: self.metrics[metrics.MINIMISED]}  # from which others follow
+        figures = evaluate(self.strategy, feed, counted, split, str, batches=1)
+        if without := [name for name in asked if name not in figures]:
+            raise SpecError(f"metrics: {without[0]!r} has no figure for outputs and targets such as this run's")
+        if None in figures.values():
+            evaluate(self.strategy, feed, counted, split)
+
+    def say(self, text: str) -> None:
+        """Say something of the run that is to be known, once."""
+        if self.strategy.rank == 0 and text not in self._noted:
+            self._noted.add(text)
+            self.log.write("note", step=self.now.step, text=text)
 
     def _set_lr(self) -> float:
         lr = self.now.lr * factor(self.spec, self.now.step - self.part.step, self.steps)

@@ -25,6 +25,7 @@ from ..engine.loop import Fit
 from ..engine.position import Part, rewind
 from ..host import cores, die_with_parent, entitle, keep_memory
 from ..losses import Criterion
+from ..metrics import Metric, members
 from ..optimizers import RANGE_TEST
 from ..store import shipping
 from ..store.checkpoints import NonFinite
@@ -119,6 +120,8 @@ class Job:
     """The user's own as it was shipped, or None."""
     hooks: Sequence[Hook]
     """The user's own, in their order."""
+    own: dict[str, type[Metric]]
+    """The user's own metrics, by name."""
     facts: dict[str, Any]
     """What each system event tells: threads, device."""
 
@@ -127,7 +130,7 @@ class Job:
         self._set_up()
         self._tell()
         part = Part(self.folder.spec.epochs)
-        fit = Fit(self.folder, self.strategy, self.data, self.loss, self.log, part, self.task, self.hooks)
+        fit = Fit(self.folder, self.strategy, self.data, self.loss, self.log, part, self.task, self.hooks, self.own)
         if self.folder.facts.get("attempt", 1) > 1:
             rewind(self.folder, self.log, fit.now.step)
         try:
@@ -144,7 +147,7 @@ class Job:
 
         self._tell()
         each = self.folder, self.strategy, self.data, self.loss, self.log, self.facts
-        return Chain(*each, delivery, self.task, self.hooks).run()
+        return Chain(*each, delivery, self.task, self.hooks, self.own).run()
 
     def _set_up(self) -> None:
         """Make the model, alike on every rank; then let each stream of samples draw its own numbers."""
@@ -212,14 +215,14 @@ def prepare(folder: RunFolder, rank: int, gpu: str | None, sharing: int, log: Lo
     device = torch.device("cpu" if gpu is None else "cuda:0")
     strategy.start(rank, spec.world, folder.path / "rendezvous", device)
     begin_all(spec.seed)
-    shipped = shipping.unpack(folder, ("model", "data", "loss", "task", "hooks"))
+    shipped = shipping.unpack(folder, ("model", "data", "loss", "task", "hooks", "metrics"))
     data = shipped.get("data") or datasets.load(spec)
     loss = shipped.get("loss")
     if isinstance(loss, torch.nn.Module):
         loss = loss.to(device)
     task = tasks.make(spec, data, loss, shipped.get("task"))
     facts = {"threads": threads, "device": "cpu" if gpu is None else f"cuda ({torch.cuda.get_device_name(device)})"}
-    own = shipped.get("model"), shipped.get("hooks", ())
+    own = shipped.get("model"), shipped.get("hooks", ()), members(shipped.get("metrics"))
     log.own = Recorder(folder.path, log, spec.world, strategy.part == 0, folder.system(rank).get("logged", 0))
     return Job(folder, log, strategy, task.data, task, task.criterion(strategy.step_total), *own, facts)
 

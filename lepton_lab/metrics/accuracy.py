@@ -19,6 +19,7 @@ class Accuracy(Metric):
     form = ".2%"
     highest = 1.0
     training = True
+    usual = True
 
     def update(self, output: Tensor, target: Tensor) -> Tensor | None:
         """Right answers, and answers."""

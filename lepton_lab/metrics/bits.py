@@ -23,6 +23,8 @@ class BitsPerByte(Metric):
     axis = "bits per byte"
     higher = False
     shown = False
+    usual = True
+    kinds = ("tokens",)
 
     def __init__(self, data: Data, criterion: Criterion) -> None:
         super().__init__(data, criterion)
@@ -30,7 +32,7 @@ class BitsPerByte(Metric):
         self._bits = {name: bits_per_byte(data, part[1]) for name, part in splits if isinstance(part, tuple)}
 
     @classmethod
-    def of(cls, data: Data, criterion: Criterion) -> BitsPerByte | None:
+    def of(cls, data: Data, criterion: Criterion, **options: Any) -> BitsPerByte | None:
         """Of texts whose loss is the mean over tokens."""
         return cls(data, criterion) if data.tokens and criterion.loss is token_loss else None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .base import Metric
 
@@ -25,9 +25,10 @@ class Confusion(Metric):
     form = "d"
     splits = ("test",)
     curve = False
+    usual = True
 
     @classmethod
-    def of(cls, data: Data, criterion: Criterion) -> Confusion | None:
+    def of(cls, data: Data, criterion: Criterion, **options: Any) -> Confusion | None:
         """Of few enough classes."""
         return cls(data, criterion) if len(data.classes) <= CLASSES else None
 

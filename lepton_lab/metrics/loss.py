@@ -21,6 +21,7 @@ class Loss(Metric):
     higher = False
     digits = 7
     training = True
+    usual = True
 
     def add(self, output: Any, batch: Batch) -> Tensor:
         """Sum and weight of a batch."""

@@ -18,7 +18,7 @@ from ..charts.lines import Line, Lines, losses
 from ..charts.pareto import Point, against
 from ..charts.series import footprint, number, read
 from ..files import write_text
-from ..metrics import MINIMISED, Figure, figures, main, summarised
+from ..metrics import MINIMISED, Figure, Known, figures, joined, main, summarised
 from ..section import NONE, escaped
 from ..store.folder import ENDED
 from ..store.tracks import Curve
@@ -34,12 +34,6 @@ Groups = Mapping[str, list["Run"]]
 FEW = 12  # lines in a figure
 COSTS = ("seconds of training", "MB of memory, largest rank", "MB sent a step")
 SCRIPT = Path(__file__).with_name("sort.js")
-FIGURES = {
-    "step": "steps",
-    **{key: figure.label for key, figure in summarised().items() if figure.split},
-    "samples_per_s": "samples/s",
-    "seconds": "whole run",
-}
 NOTE = (
     "Validation: the last evaluation. Samples/s: over all ranks, at the end; runs that trained at the same time shared "
     "the machine. A click on a head sorts."
@@ -100,35 +94,44 @@ def _problems(entries: list[Entry]) -> str:
     )
 
 
+def _counted(entries: list[Entry]) -> Known:
+    """The metrics of all runs."""
+    return joined(entry.run.metrics for entry in entries if entry.run)
+
+
 def _table(entries: list[Entry]) -> str:
     """A line for each run, that links to its report."""
     fields = list(entries[0].values)
-    names = _names(entries)
-    heads = ["run", *fields, "state", *(FIGURES[name] for name in names)]
+    columns = _columns(entries)
+    heads = ["run", *fields, "state", *columns.values()]
     head = "".join(f'<th scope="col">{escaped(title)}</th>' for title in heads)
-    rows = "".join(_line(i, entry, names) for i, entry in enumerate(entries, 1))
+    rows = "".join(_line(i, entry, list(columns)) for i, entry in enumerate(entries, 1))
     region = '<div class="scroll" tabindex="0" role="region" aria-label="Runs">'
     table = f'<table class="numeric sortable"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
     return f'{region}{table}</div><p class="note">{NOTE}</p>'
 
 
-def _line(place: int, entry: Entry, names: list[str]) -> str:
+def _line(place: int, entry: Entry, columns: list[str]) -> str:
     link = f"Run {place}"
     if entry.report:
         link = f'<a href="{escaped(entry.report)}" title="{escaped(label(entry.values))}">{link}</a>'
     cells = [_cell(_value(value), value) for value in entry.values.values()]
     cells.append(f'<td data-key="{entry.state}">{badge(entry.state)}</td>')
-    for name in names:
+    for name in columns:
         value = entry.summary.get(name)
         shown = NONE if value is None else seconds(value) if name == "seconds" else number(value)
         cells.append(_cell(shown, value))
     return f'<tr><th scope="row" data-key="{place}">{link}</th>{"".join(cells)}</tr>'
 
 
-def _names(entries: list[Entry]) -> list[str]:
-    """The figures that have a column: all, but of averaged weights those that a run has."""
-    averaged = [key for key, figure in summarised().items() if figure.averaged]
-    return [n for n in FIGURES if n not in averaged or any(one.summary.get(n) is not None for one in entries)]
+def _columns(entries: list[Entry]) -> dict[str, str]:
+    """The figures that have a column, and its head: all, but of averaged weights those that a run has."""
+    figures = {
+        key: figure.label
+        for key, figure in summarised(_counted(entries)).items()
+        if figure.split and (not figure.averaged or any(one.summary.get(key) is not None for one in entries))
+    }
+    return {"step": "steps", **figures, "samples_per_s": "samples/s", "seconds": "whole run"}
 
 
 def _cell(shown: str, key: Any) -> str:
@@ -140,7 +143,8 @@ def _charts(entries: list[Entry], again: str) -> list[Part]:
     """The curves over one another, and accuracy against cost."""
     groups = _groups(entries)
     validated = any(f"val_{MINIMISED}" in read(run).curves for runs in groups.values() for run in runs)
-    charts = [curves(groups, figure) for figure in figures("val" if validated else "train").values()]
+    wanted = figures("val" if validated else "train", of=_counted(entries))
+    charts = [curves(groups, figure) for figure in wanted.values()]
     costs = [Picture(trade(groups), again)]
     compressed = [entry.run for entry in entries if entry.run and entry.run.spec.compress]
     costs += [picture("pareto", compressed)] if compressed else []

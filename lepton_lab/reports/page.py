@@ -49,7 +49,7 @@ OUTLINE: tuple[tuple[str, str, bool, Callable[[list[Run]], Iterable[Shown]]], ..
         "Curves",
         "Thin: training, each step, all ranks together. Strong, with points: validation, on the whole validation set.",
         True,
-        lambda runs: [picture(name, runs) for name in metrics.shown()],
+        lambda runs: [picture(name, runs) for name in metrics.joined(run.metrics for run in runs)],
     ),
     (
         "Confusion",

@@ -58,11 +58,12 @@ def failures(runs: list[Run]) -> Section:
 
 def figures(runs: list[Run]) -> Section:
     """Final figures of each split, how many samples they were measured on, and the best validation."""
-    before = metrics.figures("train", names=metrics.steps()) | metrics.figures("val")
-    judge, lines = metrics.main(), []
+    of = metrics.joined(run.metrics for run in runs)
+    before = metrics.figures("train", names=metrics.steps(), of=of) | metrics.figures("val", of=of)
+    judge, lines = metrics.main(of), []
     averaged = {
         key: figure
-        for key, figure in metrics.summarised().items()
+        for key, figure in metrics.summarised(of).items()
         if figure.averaged and any(key in read(run).curves for run in runs)
     }
     for run, label in _named(runs):
@@ -70,7 +71,7 @@ def figures(runs: list[Run]) -> Section:
         last = {name: number(curve.y[-1]) for name, curve in curves.items()}
         best = curves.get(f"val_{judge}")
         at = max(range(len(best.y)), key=best.y.__getitem__) if best else 0
-        after = {figure.label: last.get(key, NONE) for key, figure in metrics.figures("test").items()}
+        after = {figure.label: last.get(key, NONE) for key, figure in metrics.figures("test", of=of).items()}
         lines.append(
             {"run": label, "steps": f"{summary['step']} of {summary['steps'] or '?'}"}
             | {figure.label: last.get(key, NONE) for key, figure in before.items()}

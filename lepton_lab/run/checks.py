@@ -21,13 +21,13 @@ from ..compressors import rehearse
 from ..engine import hooks, trials
 from ..engine.feed import alone
 from ..errors import SpecError
-from ..files import data_root
+from ..files import data_root, read_json
 from ..launchers import devices
 from ..losses import ignored, terms
 from ..spec import CELL, OWN, Spec
 from ..store import shipping, trained
 from ..store.finding import find
-from ..store.folder import RunFolder
+from ..store.folder import LOOKS, RunFolder
 from ..strategies import STRATEGIES
 from ..strategies.base import Single
 from ..strategies.group import Group
@@ -36,12 +36,13 @@ from ..tasks import TASKS, Paired, Task, stepping
 from ..values import called
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from torch import Tensor, nn
 
     from ..datasets import Data
     from ..engine.hooks import Hook
+    from ..metrics import Metric
 
 INHERITED: tuple[str, ...] = ("shape", "classes", "vocabulary", "mean", "std")
 """Facts of a parent's data that its children need."""
@@ -63,6 +64,7 @@ class Own:
     collate: Callable[[list[Any]], Any] | None = None
     """It travels with the data."""
     hooks: Sequence[Hook] | None = None
+    metrics: Mapping[str, Callable[[Any, Any], Any] | type[Metric]] | None = None
 
     def __post_init__(self) -> None:
         self._read: Data | None = None
@@ -84,6 +86,8 @@ class Own:
             _is_loss(self.loss)
         if self.hooks is not None:
             hooks.check(self.hooks)
+        if self.metrics is not None:
+            metrics.check_own(self.metrics)
 
     @classmethod
     def shipped(cls, folder: RunFolder) -> Own:
@@ -146,7 +150,7 @@ def checks(spec: Spec, own: Own | None = None, like: Path | None = None) -> Allo
     if like is not None:
         RunFolder(like)  # refused where there is none, and so no code
     spec = named(spec, own.parts, like is not None)
-    _watches(spec)
+    _watches(spec, own, like)
     return trains(spec, splits(spec, own), own, like)
 
 
@@ -200,6 +204,7 @@ def trains(spec: Spec, device: str, own: Own, like: Path | None = None) -> Allow
     if data is not None and (own.task is not None or "task" not in spec.own):
         task = tasks.make(spec, data, own.loss, own.task)
     _suits(spec, task.data if task else data)
+    _counts(spec, own, task)
     if task is not None:
         _agrees(spec, own, task)
     return Allowed(spec, device, parts, like=like)
@@ -208,7 +213,7 @@ def trains(spec: Spec, device: str, own: Own, like: Path | None = None) -> Allow
 def glance(spec: Spec, data: Data | None = None) -> Allowed:
     """What of `checks` reads no data and makes no model: for a form, at every change, and for the runs of a grid."""
     spec.check_strategy()
-    _watches(spec)
+    _watches(spec, Own(), None)
     device = devices.choose(spec)
     if data is None and "dataset" not in spec.own:
         datasets.check(spec.dataset, data_root())
@@ -230,11 +235,13 @@ def _means(spec: Spec, data: Data | None) -> None:
         raise SpecError(f"task={spec.task!r}: {why}")
 
 
-def _watches(spec: Spec) -> None:
+def _watches(spec: Spec, own: Own, like: Path | None) -> None:
     """Refuse figures that no run has; what this one has of them a rank can tell, before its first step."""
+    shipped = (read_json(like / LOOKS) or {}) if like else {}
+    known = [*metrics.curves(), *(own.metrics or ()), *shipped]
     for field, key in watched.named(spec).items():
-        if watched.divided(key)[1] not in (known := metrics.curves()):
-            raise watched.unknown(field, key, list(known))
+        if watched.divided(key)[1] not in known:
+            raise watched.unknown(field, key, known)
 
 
 def _suits(spec: Spec, data: Data | None) -> None:
@@ -249,6 +256,23 @@ def _suits(spec: Spec, data: Data | None) -> None:
     sample = table("dataset")[spec.dataset].sample if data is None else data.sample
     if why := table("model")[spec.model].refuse(*sample):
         raise SpecError(why)
+
+
+def _counts(spec: Spec, own: Own, task: Task | None) -> None:
+    """Refuse metrics that have no meaning for the data and the loss; where these are not at hand a rank does."""
+    usual = spec.task == Spec.model_fields["task"].default  # which needs no samples
+    if not spec.metrics or (task is None and ("dataset" in spec.own or not usual)):
+        return
+    task = task or tasks.make(spec, _outlines(spec.dataset), own.loss, own.task)
+    metrics.of(task.data, task.criterion(), spec)
+
+
+def _outlines(dataset: str) -> Data:
+    """What is known of a data set of the table before it is read."""
+    shape, classes, vocabulary = table("dataset")[dataset].sample
+    tokens = "bytes" if vocabulary and vocabulary == classes else ""
+    none: Any = None
+    return datasets.Data(none, None, None, shape, list(map(str, range(classes))), vocabulary=vocabulary, tokens=tokens)
 
 
 def _is_model(model: Any) -> None:

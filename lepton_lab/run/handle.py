@@ -13,11 +13,11 @@ from ..engine.tracing import costs
 from ..errors import Missing, SpecError
 from ..files import read_json
 from ..launchers import LAUNCHERS
-from ..metrics import summarised
+from ..metrics import Metric, drawn, joined, known, summarised
 from ..store import inspection, provenance
 from ..store.events import Tail
 from ..store.finding import find, folders
-from ..store.folder import ENDED, RunFolder
+from ..store.folder import ENDED, LOOKS, RunFolder
 from ..store.naming import Labelled, differing, title
 from ..store.pace import RESTING
 from . import callbacks
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from torch import nn
 
 POLL = 0.02  # seconds between looks while waiting
-FIGURES = ("epoch", "step", *summarised(), "samples_per_s", "seconds")
-"""Of `Run.summary`: those that `table` has columns for."""
 
 
 class Run(Labelled, Steered):
@@ -76,6 +74,14 @@ class Run(Labelled, Steered):
         Time in the queue, in pauses, and between an end and a resume does not count.
         """
         return self.store.worked
+
+    @property
+    def metrics(self) -> dict[str, type[Metric]]:
+        """Its metrics that can be drawn over steps, by name: what each is called and which way is better."""
+        counted, asked = self.facts.get("metrics", {}), self.spec.metrics
+        listed = {name for name, look in counted.items() if not look}
+        others = (read_json(self.folder / LOOKS) or {}) | {name: look for name, look in counted.items() if look}
+        return known([*drawn(listed, asked), *asked], others)
 
     @property
     def provenance(self) -> dict[str, Any]:
@@ -234,7 +240,7 @@ class Run(Labelled, Steered):
             "steps": story.steps,
             "epoch": story.epoch or None,
             "epochs": story.epochs,
-            **{name: figures.get(name) for name in summarised()},
+            **{name: figures.get(name) for name in summarised(self.metrics)},
             "samples_per_s": None if state in RESTING else story.speed,
             "seconds_left": story.seconds_left if state == "running" else None,
             "created": self.store.created,
@@ -303,14 +309,15 @@ def table(of: Iterable[Run | str] | None = None) -> pd.DataFrame:
     if isinstance(of, str) or not isinstance(of, Iterable | None):
         of = [of]
     chosen = runs(archived=False) if of is None else list(map(_run, of))
+    named_figures = ("epoch", "step", *summarised(joined(run.metrics for run in chosen)), "samples_per_s", "seconds")
     rows = []
     for run, apart in zip(chosen, differing([run.spec for run in chosen]), strict=True):
         summary = run.summary()
         named = {"name": run.name} if any(other.name for other in chosen) else {}
         fields = {name.removeprefix("options."): value for name, value in apart.items()}
-        rows.append({**named, **fields, "state": run.state, **{name: summary[name] for name in FIGURES}})
+        rows.append({**named, **fields, "state": run.state, **{name: summary.get(name) for name in named_figures}})
     frame = pd.DataFrame(rows, index=pd.Index([run.id for run in chosen], name="id"))
-    empty = [name for name in FIGURES if name in frame and frame[name].isna().all()]
+    empty = [name for name in named_figures if name in frame and frame[name].isna().all()]
     return frame.drop(columns=empty)
 
 

@@ -19,11 +19,12 @@ from .checks import Allowed, Own, checks
 from .handle import Run, attach
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from torch import Tensor, nn
 
     from ..engine.hooks import Hook
+    from ..metrics import Metric
     from ..strategies.base import Single
     from ..tasks import Task
 
@@ -40,6 +41,7 @@ def launch(
     task: type[Task] | None = None,
     collate: Callable[[list[Any]], Any] | None = None,
     hooks: Sequence[Hook] | None = None,
+    metrics: Mapping[str, Callable[[Any, Any], Any] | type[Metric]] | None = None,
 ) -> Run:
     """
     Start a run and return at once.
@@ -78,13 +80,19 @@ def launch(
         Functions that every rank calls with a `lab.Moment` at the start, after each step, epoch and evaluation, and at
         the end: `def watch(moment): ...`. They may log, and ask for a stop, a checkpoint or another rate. One that
         raises ends the run, as a bug in the model does. What one remembers in itself begins anew with a resume.
+    metrics
+        Your own beside the usual ones, by name: metric(output (N, ...), target (N, ...)) -> number, called after each
+        evaluation with all of a split on the CPU (of more than 2**24 numbers, with every second sample, or fewer), or a
+        subclass of `lab.Metric`, which sums. A function's attributes say how views show it: `higher = False` (less is
+        better), `form = ".2%"`, `title`, `axis`, `highest`. One that raises in the first evaluation batch and in the
+        whole split ends the run before its first step; one that raises later is told in a note, and the run goes on.
 
     Raises
     ------
     SpecError, LabError
         Before anything starts: what can't be shipped, done on this machine, or written.
     """
-    own = Own(model, data, loss, strategy, task, collate, hooks)
+    own = Own(model, data, loss, strategy, task, collate, hooks, metrics)
     return start(make(checks(spec, own)))[0]
 
 

@@ -8,17 +8,21 @@ import multiprocessing
 import sys
 import time
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TextIO
 
-from ..metrics import METRICS, MINIMISED, Figure, figures, steps
+from ..metrics import METRICS, MINIMISED, Figure, Known, figures, steps
 from ..output import EVERY, kernel, width
 from ..store.figures import VALUE
 from ..store.story import Story
 
 if TYPE_CHECKING:
     from .handle import Run
-SHOWN = figures("train", names=steps()) | figures("val")
+
+
+def _shown(of: Known) -> dict[str, Figure]:
+    """Figures of an epoch's line, by key."""
+    return figures("train", names=steps(), of=of) | figures("val", of=of)
 
 
 def _head(figure: Figure) -> tuple[str, int]:
@@ -28,15 +32,12 @@ def _head(figure: Figure) -> tuple[str, int]:
     return head, max(len(head) + 1, 10 if figure.name == MINIMISED else 9)
 
 
-COLUMNS = {
-    "epoch": ("epoch", 9),
-    "step": ("step", 9),
-    **{key: _head(figure) for key, figure in SHOWN.items()},
-    "rate": ("samples/s", 11),
-}
-"""Figure of an epoch -> what people read above it, and its width."""
-DROPPED = ("rate", "step", *(key for key in reversed(SHOWN) if SHOWN[key].name != MINIMISED))
-"""In this order, where a terminal is narrower."""
+def _heads(shown: Mapping[str, Figure]) -> dict[str, tuple[str, int]]:
+    """Figure of an epoch -> what people read above it, and its width."""
+    heads = {key: _head(figure) for key, figure in shown.items()}
+    return {"epoch": ("epoch", 9), "step": ("step", 9), **heads, "rate": ("samples/s", 11)}
+
+
 OWN = 3  # numbers of a user's own beside a bar
 
 Show = Callable[["Epochs", list[str], str], object]
@@ -58,9 +59,12 @@ class Epochs:
         self._since: float | None = None  # when the epoch at hand began
         self._named = False
         self._step = math.inf  # of the epoch that was told of last
-        self._columns, self._width = list(COLUMNS), width
-        for name in DROPPED:
-            if sum(COLUMNS[column][1] + 1 for column in self._columns) > width:
+        self._shown = _shown(run.metrics)
+        self._heads = _heads(self._shown)
+        self._columns, self._width = list(self._heads), width
+        # In this order, where a terminal is narrower.
+        for name in ("rate", "step", *(key for key in reversed(self._shown) if self._shown[key].name != MINIMISED)):
+            if sum(self._heads[column][1] + 1 for column in self._columns) > width:
                 self._columns.remove(name)
 
     def feed(self, rows: list[dict[str, Any]]) -> Iterator[str]:
@@ -68,10 +72,10 @@ class Epochs:
         for line in self._feed(rows):
             if not self._named:
                 self._named = True
-                yield self._line({name: head for name, (head, _) in COLUMNS.items()})
+                yield self._line({name: head for name, (head, _) in self._heads.items()})
             yield line
             if words := own(self.story, self._step):
-                yield f"{'':{COLUMNS['epoch'][1]}} {'  '.join(words)}"[: self._width]
+                yield f"{'':{self._heads['epoch'][1]}} {'  '.join(words)}"[: self._width]
 
     def _feed(self, rows: list[dict[str, Any]]) -> Iterator[str]:
         self.story.add(rows)
@@ -93,14 +97,15 @@ class Epochs:
         train, self._train = self._train or {}, None
         self._step = train["step"]
         self._since = (val or train)["t"]
-        values = {key: (train if split == "train" else val or {}).get(name) for key, (name, split) in SHOWN.items()}
+        rows = {"train": train, "val": val or {}}
+        values = {key: rows[figure.split].get(figure.name) for key, figure in self._shown.items()}
         cells = {key: "-" if value is None else f"{value:.4g}" for key, value in values.items()}
         rate = train["samples_per_s"]
         cells |= {"epoch": f"{train['epoch'] + 1}/{self.story.epochs}", "step": str(train["step"])}
         return self._line(cells | {"rate": "-" if rate is None else f"{rate:,.0f}"})
 
     def _line(self, cells: dict[str, str]) -> str:
-        return " ".join(f"{cells[name]:>{COLUMNS[name][1]}}" for name in self._columns)
+        return " ".join(f"{cells[name]:>{self._heads[name][1]}}" for name in self._columns)
 
 
 @contextlib.contextmanager

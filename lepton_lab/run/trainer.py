@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..errors import LabError, SpecError
-from ..metrics import shown
+from ..metrics import drawn
 from ..spec import Spec
 from .launching import launch
 from .progress import display
@@ -25,7 +26,7 @@ class Trainer:
     num_nodes
         Number of processes; each computes its part of every batch.
     **fields
-        Further fields of `Spec`, such as `optimizer` or `lr`.
+        Further fields of `Spec`, such as `optimizer` or `lr`; `metrics` may also be your own, as `launch` takes them.
 
     Attributes
     ----------
@@ -71,14 +72,16 @@ class Trainer:
             If training failed or was stopped.
         """
         _check(model, train_dataset)
-        spec = Spec(**{"world": self.num_nodes, "batch_size": batch_size, "epochs": epochs, **self.fields})
-        self.run = launch(spec, model=model, data=train_dataset)
+        fields = {"world": self.num_nodes, "batch_size": batch_size, "epochs": epochs, **self.fields}
+        own = fields.pop("metrics") if isinstance(fields.get("metrics"), Mapping) else None
+        spec = Spec(**fields)
+        self.run = launch(spec, model=model, data=train_dataset, metrics=own)
         display(self.run)
         if (state := self.run.wait()) != "done":
             raise LabError(f"run {self.run.id!r} is {state}" + (f": {self.run.failure}" if self.run.failure else ""))
         model.load_state_dict(self.run.model().state_dict())
         last = [row for row in self.run.rows("eval") if row["split"] == "train"][-1]
-        self.train_results = {f"train_{name}": last[name] for name in shown() if name in last}
+        self.train_results = {f"train_{name}": last[name] for name in drawn(last, spec.metrics)}
         return self
 
 

@@ -25,6 +25,7 @@ FORMAT = 1
 LIVE = ("queued", "starting", "running", "paused", "stopping")
 AT_WORK = ("starting", "running", "stopping")  # states whose seconds count as the run's own
 MEASURES = "measures.json"  # in the folder of a run of a chain: what was measured of its file, and of the dense control
+LOOKS = "metrics.json"  # in the folder of a run with metrics of the user's own: what views must know of each, by name
 LABELS = "labels.json"  # in the folder of a run: what people call it
 
 

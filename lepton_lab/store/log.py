@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..host import memory
-from ..metrics import METRICS, curves, steps
+from ..metrics import METRICS, numbers, steps
 from .pace import Pace
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ class Log(Journal):
     def evaluation(self, split: str, step: int, epoch: int, **values: Any) -> None:
         """Write an eval event of a split: "train", "val" or "test"."""
         values = _finite(values)
-        self._last |= {f"{split}_{name}": values[name] for name in curves() if name in values}
+        self._last |= {f"{split}_{name}": figure for name, figure in numbers(values).items()}
         self.write("eval", step=step, epoch=epoch, split=split, **values)
 
     def flush(self, all_of_them: bool = False) -> None:

@@ -41,6 +41,8 @@ def command(spec: Spec, id: str) -> str:
     for name, value in spec.to_dict().items():
         if name == "options":
             words += [word for key, item in value.items() for word in ("--option", f"{key}={json.dumps(item)}")]
+        elif name == "metrics" and value:
+            words += ["--metrics", ",".join(value)]
         elif value != Spec.model_fields[name].default:
             text = json.dumps(value) if isinstance(value, bool | list | dict) else str(value)
             words += [f"--{name.replace('_', '-')}", text]

@@ -14,12 +14,13 @@ from typing import Any
 
 from ..errors import SpecError
 from ..files import read_json, replacing, write_json
+from ..metrics import looks
 from ..switches import switched
 from ..values import called
-from .folder import RunFolder
+from .folder import LOOKS, RunFolder
 from .trust import require_own
 
-PARTS = ("model", "data", "loss", "strategy", "task", "hooks")
+PARTS = ("model", "data", "loss", "strategy", "task", "hooks", "metrics")
 
 
 def pack(folder: Path, parts: dict[str, Any]) -> None:
@@ -51,6 +52,8 @@ def pack(folder: Path, parts: dict[str, Any]) -> None:
             except Exception as error:
                 why = _culprit(value, error)
                 raise SpecError(f"{part}={called(value)} can't be shipped to another process: {why}") from None
+    if "metrics" in parts:
+        write_json(folder / LOOKS, looks(parts["metrics"]))
     _keep_sources(folder / "code", shipped, parts)
 
 
@@ -105,6 +108,8 @@ def carry(source: Path, target: Path, but: set[str]) -> None:
     for name in PARTS:
         if name not in but and (source / f"{name}.pkl").exists():
             shutil.copy2(source / f"{name}.pkl", target)
+    if "metrics" not in but and (source / LOOKS).exists():
+        shutil.copy2(source / LOOKS, target)
     if (source / "code").exists():
         shutil.copytree(source / "code", target / "code")
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import cached_property
 from typing import Any
 
 from ..chains import epochs
-from ..metrics import shown
+from ..metrics import drawn
 from ..spec import Spec
 from . import pace
 from .figures import Figures, Key
@@ -48,12 +48,14 @@ class Story:
         Ranks by now, for runs whose notes do not say it.
     epochs
         Epochs of the whole run.
+    asked
+        Metrics that the run was asked for, which are shown whatever they are.
     timed
         Whether it keeps when each step was done, without which there are no `intervals` and no `clock`.
     """
 
-    def __init__(self, world: int = 1, epochs: int = 1, timed: bool = True) -> None:
-        self.world, self.epochs = world, epochs
+    def __init__(self, world: int = 1, epochs: int = 1, asked: Collection[str] = (), timed: bool = True) -> None:
+        self.world, self.epochs, self._asked = world, epochs, asked
         self._omitted = {"kind", "rank", "step"} | (set() if timed else {"t", "epoch", "lr"})
         self.ranks: dict[int, Rank] = {}
         self.evaluations: dict[str, Track] = {}  # by split
@@ -71,7 +73,7 @@ class Story:
     @classmethod
     def of(cls, spec: Spec, timed: bool = True) -> Story:
         """The story of a run with a spec, before anything is told."""
-        return cls(spec.world, epochs(spec), timed)
+        return cls(spec.world, epochs(spec), spec.metrics, timed)
 
     def add(self, rows: Iterable[Row]) -> Story:
         """Take over rows of every kind; one that it does not know is passed over."""
@@ -222,9 +224,15 @@ class Story:
     def figures(self) -> dict[str, float]:
         """The latest of each metric of each split, by names such as `val_loss`."""
         latest = {
-            f"{split}_{name}": track.latest(name) for split, track in self.evaluations.items() for name in shown()
+            f"{split}_{name}": track.latest(name)
+            for split, track in self.evaluations.items()
+            for name in self.drawn(track)
         }
         return {name: value for name, value in latest.items() if value is not None}
+
+    def drawn(self, track: Track) -> list[str]:
+        """Names of the metrics of a track that views draw."""
+        return drawn(track.columns, self._asked)
 
     @property
     def lr(self) -> float | None:
@@ -255,7 +263,7 @@ class Story:
     @property
     def learning(self) -> dict[str, Curve]:
         """
-        Curves by name of how well it does; a name is missing where there is nothing to show.
+        Curves by name of how well it does, of each metric; a name is missing where there is nothing to show.
 
         - loss, accuracy: training, at each step, all ranks together;
           "loss rank 0", "accuracy rank 0" and so on: each rank's own, where there are several;
@@ -264,12 +272,12 @@ class Story:
         - lr: learning rate.
         """
         training = self.training
-        curves = {name: training.curve(name) for name in (*shown(), "lr")}
+        curves = {name: training.curve(name) for name in (*self.drawn(training), "lr")}
         if self._merged is not None:
             for number, rank in self.ranks.items():
-                curves |= {f"{name} rank {number}": rank.track.curve(name) for name in shown()}
+                curves |= {f"{name} rank {number}": rank.track.curve(name) for name in self.drawn(rank.track)}
         for split, track in self.evaluations.items():
-            curves |= {f"{split}_{name}": track.curve(name) for name in shown()}
+            curves |= {f"{split}_{name}": track.curve(name) for name in self.drawn(track)}
         return {name: curve for name, curve in curves.items() if curve.x}
 
     @cached_property

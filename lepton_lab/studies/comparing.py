@@ -67,13 +67,18 @@ def _file(name: str) -> Callable[[Run], float | None]:
     return lambda run: measured(run).get("artifact", {}).get(name)
 
 
+def _figures(of: metrics.Known) -> dict[str, Figure]:
+    """The last of each curve of some metrics, by the most telling metric first."""
+    return {
+        key: Figure(figure.label, _last(key), figure.metric.unit())
+        for name in metrics.judges(of)
+        for key, figure in metrics.figures("val", "test", "train", names=[name], of=of).items()
+    }
+
+
 MAIN = metrics.main()
 FIGURES = {
-    **{
-        key: Figure(figure.label, _last(key), figure.metric.unit())
-        for name in metrics.judges()
-        for key, figure in metrics.figures("val", "test", "train", names=[name]).items()
-    },
+    **_figures(metrics.known()),
     "seconds": Figure("training time", lambda run: read(run).seconds or None, "s"),
     f"file_{MAIN}": Figure(f"{MAIN} of the file", _file(MAIN), metrics.METRICS[MAIN].unit()),
     "file_bytes": Figure("size of the file", _file("bytes"), "bytes"),
@@ -97,7 +102,7 @@ def compare(arms: Mapping[str, Sequence[Run | str] | Mapping[int, float]], figur
         Name -> runs that differ in nothing but the seed (or their ids), all done; or, of a figure of your own, name ->
         a number for each seed. Every arm has the same seeds, two at least.
     figure
-        A name of FIGURES; of numbers, what they are.
+        A name of FIGURES, or of a metric of the runs such as "val_f1"; of numbers, what they are.
 
     Raises
     ------
@@ -107,14 +112,23 @@ def compare(arms: Mapping[str, Sequence[Run | str] | Mapping[int, float]], figur
     """
     if not isinstance(arms, Mapping) or len(arms) < 2:
         raise SpecError(f"arms={shown(arms)}: must be two ways or more, as name -> runs over seeds")
-    values = {str(name): _values(str(name), arm, figure) for name, arm in arms.items()}
+    taken = {str(name): arm if isinstance(arm, Mapping) else _runs(str(name), arm) for name, arm in arms.items()}
+    chosen = _chosen(figure, [run for arm in taken.values() if not isinstance(arm, Mapping) for run in arm])
+    values = {name: _values(name, arm, figure, chosen) for name, arm in taken.items()}
     first, *others = values
     for name in others:
         if values[name].keys() != values[first].keys():
             seeds = f"{name!r} has the seeds {_listed(values[name])} and {first!r} {_listed(values[first])}"
             raise SpecError(f"arms: {seeds}; both need the same, since they are compared seed by seed")
     check_seeds(values[first])
-    return Comparison(values, figure)
+    return Comparison(values, figure, chosen)
+
+
+def _chosen(figure: str, runs: list[Run]) -> Figure:
+    """What is compared: a figure of the runs, or of numbers alone one of the user's own."""
+    if not runs:
+        return FIGURES.get(figure) or Figure(figure, lambda run: None)
+    return pick({**FIGURES, **_figures(metrics.joined(run.metrics for run in runs))}, figure, "figure")
 
 
 def check_seeds(seeds: Iterable[int]) -> None:
@@ -136,7 +150,7 @@ class Comparison:
     values : dict
         Arm -> seed -> figure.
     figure_name : str
-        What is compared, a name of FIGURES or of your own.
+        What is compared, by its name.
     means : dict
         Arm -> Interval of its mean over seeds, at 95 %.
     differences : dict
@@ -144,9 +158,8 @@ class Comparison:
         several, each is widened (Bonferroni), so that all of them hold at once with 95 %.
     """
 
-    def __init__(self, values: dict[str, dict[int, float]], figure: str) -> None:
-        self.values, self.figure_name = values, figure
-        self._figure = FIGURES.get(figure) or Figure(figure, lambda run: None)
+    def __init__(self, values: dict[str, dict[int, float]], figure: str, of: Figure) -> None:
+        self.values, self.figure_name, self._figure = values, figure, of
         self.reference, *self._others = values
         level = 1 - (1 - LEVEL) / len(self._others)
         base = values[self.reference]
@@ -243,15 +256,14 @@ class Comparison:
         )
 
 
-def _values(name: str, arm: Any, figure: str) -> dict[int, float]:
+def _values(name: str, arm: Mapping[int, Any] | list[Run], figure: str, of: Figure) -> dict[int, float]:
     """The figure of an arm by seed."""
     values: dict[int, Any] = {}
     if isinstance(arm, Mapping):
         values = dict(arm)
     else:
-        read_figure = pick(FIGURES, figure, "figure").read
-        for run in _runs(name, arm):
-            if (value := read_figure(run)) is None:
+        for run in arm:
+            if (value := of.read(run)) is None:
                 raise SpecError(f"figure={figure!r}: run {run.id!r} of {name!r} has none")
             values[run.spec.seed] = value
     for seed, value in values.items():

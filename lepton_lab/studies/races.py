@@ -53,6 +53,7 @@ def race(
     loss: Any = None,
     task: Any = None,
     collate: Any = None,
+    metrics: Any = None,
 ) -> Race:
     """
     Train a spec under several strategies, with the same seed and data, and return at once.
@@ -69,7 +70,7 @@ def race(
         Each a name; a pair of a name and its options, such as ``("ddp", {"find_unused_parameters": True})``; or a
         mapping of ``strategy`` and any of ``world``, ``options``, ``device`` and ``timeout``. All there are by default.
         One that can't do the spec is not run, and shown with the reason.
-    model, data, loss, task, collate
+    model, data, loss, task, collate, metrics
         As `launch` takes them.
 
     Raises
@@ -79,7 +80,7 @@ def race(
     """
     if not isinstance(spec, Spec):
         raise SpecError(f"race takes a Spec, not a {type(spec).__name__}: lab.race(lab.Spec(...), ['single', 'ddp'])")
-    return entered(spec, strategies, Own(model, data, loss, task=task, collate=collate))
+    return entered(spec, strategies, Own(model, data, loss, task=task, collate=collate, metrics=metrics))
 
 
 def entered(spec: Spec, strategies: Iterable[Any] | None, own: Own, strict: bool = False) -> Race:

@@ -8,7 +8,7 @@ from array import array
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
-from lepton_lab.metrics import METRICS, MINIMISED, judges, main, shown, summarised
+from lepton_lab.metrics import MINIMISED, Known, judges, known, main, summarised
 from lepton_lab.store.figures import VALUE
 from lepton_lab.store.story import Story
 from lepton_lab.store.tracks import Track
@@ -22,7 +22,7 @@ OWN = "own/"
 """Before the name of a number that a user's code logs."""
 
 Key = tuple[str, str, int]
-"""Metric (a name of METRICS, or a logged one after OWN), split ("train", or one of SPLITS) and rank of a series."""
+"""Metric (its name, or a logged one's after OWN), split ("train", or one of SPLITS) and rank of a series."""
 
 
 class Mark(NamedTuple):
@@ -44,25 +44,25 @@ def series(story: Story) -> Iterator[tuple[Key, Track]]:
         tracks += [("train", number, track) for number, track in ranks.items()]
     tracks += [(split, ALL, story.evaluations[split]) for split in SPLITS if split in story.evaluations]
     for split, rank, track in tracks:
-        for metric in shown():
-            if metric in track.columns:
-                yield (metric, split, rank), track
+        for metric in story.drawn(track):
+            yield (metric, split, rank), track
     for (name, split), track in story.logged.items():
         yield (f"{OWN}{name}", split, ALL), track
 
 
-def described() -> dict[str, Any]:
+def described(of: Known | None = None) -> dict[str, Any]:
     """What a page must know of the metrics: those it draws, and the figures that it lists, with names and formats."""
+    of = known() if of is None else of
     drawn = [
-        {"name": name, "title": (of := METRICS[name]).title, "fraction": bool(of.unit()), "higher": of.higher}
-        | {"highest": of.highest, "first": name == MINIMISED}
-        for name in shown()
+        {"name": name, "title": metric.title, "fraction": bool(metric.unit()), "higher": metric.higher}
+        | {"highest": metric.highest, "first": name == MINIMISED}
+        for name, metric in of.items()
     ]
     listed = [
         {"key": key, "label": figure.label, "split": figure.split, "metric": figure.name}
-        for key, figure in summarised().items()
+        for key, figure in summarised(of).items()
     ]
-    return {"drawn": drawn, "listed": listed, "judges": judges(), "main": main()}
+    return {"drawn": drawn, "listed": listed, "judges": judges(of), "main": main(of)}
 
 
 def steps(story: Story) -> float:

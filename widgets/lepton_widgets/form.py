@@ -16,7 +16,7 @@ from lepton_lab.errors import SpecError
 from lepton_lab.optimizers import factor
 from lepton_lab.run.checks import glance
 from lepton_lab.spec import CELL, OWN, Spec
-from lepton_lab.tables import TABLES, table
+from lepton_lab.tables import TABLES, entries, listed, table
 
 from .advisor import brief, refusals
 from .options import Options
@@ -49,6 +49,7 @@ LABELS = {
     "timeout": "Wait for a rank (seconds)",
     "device": "Device",
     "compile": "Compile it",
+    "metrics": "Metrics",
     "options": "Options",
     "parent": "Parent run",
     "compress": "Compress",
@@ -121,6 +122,7 @@ class Form:
         """What the controls hold, and of the fields with several values, or options, all of them."""
         values = {field: control.value for field, control in self.controls.items()}
         values["compress"] = _parse_chain(values["compress"])
+        values["metrics"] = listed("metric", values["metrics"])
         texts = {field: values[field] for field in SEVERAL} | {f"options.{k}": v for k, v in values["options"].items()}
         several = {field: [part.strip() for part in str(text).split(",")] for field, text in texts.items()}
         axes = {field: parts for field, parts in several.items() if len(parts) > 1}
@@ -130,15 +132,16 @@ class Form:
     def chosen(self) -> dict[str, Any]:
         """Names by field, and the chain, whether they can go together or not."""
         chain = _parse_chain(self.controls["compress"].value)
-        return {field: self.controls[field].value for field in DESCRIBED} | {"compress": chain}
+        names = listed("metric", self.controls["metrics"].value)
+        return {field: self.controls[field].value for field in DESCRIBED} | {"compress": chain, "metrics": names}
 
     def grey(self) -> None:
         """Offer the options of what is chosen, and say beside models and strategies that can't be taken why not.
 
         The stylesheet greys these out, since ipywidgets can't disable a single entry of a list.
         """
-        self.controls["options"].offer({field: self.controls[field].value for field in TABLES})
         values, _ = self._values()
+        self.controls["options"].offer(entries(values))
         self._tell("model", dict.fromkeys(self._unsuited(values), f"data set {values['dataset'].removeprefix(CELL)}"))
         self._tell("strategy", {name: brief(why) for name, why in refusals(values).items()})
 
@@ -170,7 +173,7 @@ class Form:
         for field, control in self.controls.items():
             if field != "options":
                 control.value = _shown(getattr(spec, field), control)
-        self.controls["options"].offer({field: getattr(spec, field) for field in TABLES})
+        self.controls["options"].offer(entries(vars(spec)))
         self.controls["options"].show(spec.options)
         self._quiet = False
         self._changed()
@@ -194,6 +197,8 @@ class Form:
             return Options(self._changed)
         if field in EXAMPLES:
             common["placeholder"] = EXAMPLES[field]
+        if field == "metrics":
+            common["placeholder"] = ", ".join([n for n, metric in table("metric").items() if not metric.usual][:2])
         names = list(self._names(field))
         if names:
             return ipw.Dropdown(options=names, value=value, **common)
@@ -218,7 +223,7 @@ def _shown(value: Any, control: ipw.Widget) -> Any:
     if isinstance(value, dict):
         return json.dumps(value)[1:-1]
     if isinstance(value, list):
-        return ", ".join(json.dumps(link)[1:-1] for link in value)
+        return ", ".join(json.dumps(item)[1:-1] if isinstance(item, dict) else item for item in value)
     return f"{value:g}" if isinstance(value, float) and float(f"{value:g}") == value else str(value)
 
 
@@ -245,12 +250,13 @@ def describe(chosen: Mapping[str, Any]) -> str:
     Parameters
     ----------
     chosen : mapping
-        Names by field, and the chain as ``compress``.
+        Names by field, the chain as ``compress``, and a list as ``metrics``.
     """
     rows = [(LABELS[field], meaning(chosen[field], table(field).get(chosen[field]))) for field in DESCRIBED]
     links = [name for link in chosen["compress"] for name in (link if isinstance(link, Mapping) else [str(link)])]
     known = {name: table("compressor")[name] for name in links if name in table("compressor")}
-    return terms("choices", rows + [(LABELS["compress"], meaning(name, entry)) for name, entry in known.items()])
+    rows += [(LABELS["compress"], meaning(name, entry)) for name, entry in known.items()]
+    return terms("choices", rows + [(LABELS["metrics"], meaning(n, table("metric")[n])) for n in chosen["metrics"]])
 
 
 def meaning(name: str, entry: Any) -> str:

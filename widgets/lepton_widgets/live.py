@@ -11,6 +11,7 @@ import anywidget
 import traitlets
 
 from lepton_lab.errors import SpecError
+from lepton_lab.metrics import joined
 from lepton_lab.run.handle import Run
 from lepton_lab.store.folder import ENDED
 
@@ -76,6 +77,7 @@ class Live(Shown, anywidget.AnyWidget):
         self.runs = list(runs)
         self._feed = Feed(self.runs)
         self._files = Files(self.runs)
+        self._metrics = joined(run.metrics for run in self.runs)
         self._again: list[tuple[float, list]] = []
         self._head_due = 0.0
         self._sent_heads: list[dict[str, Any]] = []
@@ -85,7 +87,7 @@ class Live(Shown, anywidget.AnyWidget):
         first = threading.Thread(target=self._feed.poll, name="lepton-live-first", daemon=True)
         first.start()
         first.join(FIRST)
-        super().__init__(metrics=described(), **options)
+        super().__init__(metrics=described(self._metrics), **options)
         self.on_msg(self._on_message)
         self._watch()
 
@@ -106,9 +108,9 @@ class Live(Shown, anywidget.AnyWidget):
         names = [head["label"] for head in heads]
         points = self._feed.points()
         if picture and points != self._pictured[0]:
-            self._pictured = points, pictures(self._feed.learning(), names)
+            self._pictured = points, pictures(self._feed.learning(), names, self._metrics)
         shown = self._pictured[1] if picture else ""
-        return {"text/html": still(heads, shown), "text/plain": repr(self)}
+        return {"text/html": still(heads, shown, self._metrics), "text/plain": repr(self)}
 
     def going(self) -> bool:
         """Whether a run has not ended."""

@@ -1,16 +1,16 @@
-"""Fields for the options of what a form's choice takes: those of its data set, model, schedule and strategy."""
+"""Fields for the options of what a form chooses: of its data set, model, schedule, strategy and metrics."""
 
 from __future__ import annotations
 
 import typing
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from html import escape
 from typing import Any
 
 import ipywidgets as ipw
 
 from lepton_lab.spec import CELL
-from lepton_lab.tables import TABLES, keywords, table
+from lepton_lab.tables import keywords, table
 
 from .pieces import styled, terms
 
@@ -40,8 +40,8 @@ class Options(ipw.VBox):
         self._grid, self._meanings = styled(ipw.Box(), "form"), ipw.HTML()
         super().__init__([self._grid, self._meanings])
 
-    def offer(self, chosen: dict[str, str]) -> None:
-        """Show the fields of table entries by family, and no others; what was typed into one that stays is kept."""
+    def offer(self, chosen: Sequence[tuple[str, str]]) -> None:
+        """Show the fields of entries, family and name, and no others; what was typed into one that stays is kept."""
         offered = list(_offered(chosen))
         if [item[:3] for item in offered] == self._offered:
             return
@@ -79,11 +79,10 @@ class Options(ipw.VBox):
         return field
 
 
-def _offered(chosen: dict[str, str]) -> Iterator[tuple[str, str, str, Any]]:
+def _offered(chosen: Sequence[tuple[str, str]]) -> Iterator[tuple[str, str, str, Any]]:
     """Family, name of its entry, option and rule, of all that entries take; what two of them take comes once."""
     seen = set()
-    for family in TABLES:
-        name = chosen[family]
+    for family, name in chosen:
         if name.startswith(CELL):
             continue
         for option, rule in keywords(table(family)[name]).items():

@@ -15,7 +15,7 @@ import traitlets
 from lepton_lab import Run
 from lepton_lab.errors import LabError
 from lepton_lab.files import home
-from lepton_lab.metrics import Figure, main
+from lepton_lab.metrics import Figure, Known, joined, known, main
 from lepton_lab.section import in_html
 from lepton_lab.store.folder import ENDED, LABELS, RunFolder
 
@@ -23,7 +23,7 @@ from .curves import described
 from .frame import Shown, static
 from .live import Live
 from .pieces import sentence
-from .stills import figure
+from .stills import text
 
 EVERY = 1.0
 """Seconds between two looks at the folder of runs."""
@@ -51,6 +51,8 @@ class Catalogue:
         self.rows: dict[str, dict[str, Any]] = {}
         self.more = True
         """Whether the last look left runs unread."""
+        self.metrics: Known = known()
+        """Those of all runs read by now."""
         self._runs: dict[str, Run | None] = {}
         self._ended: dict[str, int] = {}  # id -> time of its state file, once it has ended
 
@@ -95,7 +97,9 @@ class Catalogue:
 
     def _read(self, name: str) -> dict[str, Any] | None:
         try:
-            return self.run(name).summary()
+            row = self.run(name).summary()
+            self.metrics = joined([self.metrics, self.run(name).metrics])
+            return row
         except (LabError, OSError, ValueError, KeyError):
             return None  # not a run, or one of a newer version
 
@@ -105,7 +109,7 @@ def listed(rows: list[dict[str, Any]]) -> str:
     lines = []
     for row in rows[:SAVED]:
         name = row["name"] or row["title"]
-        lines.append([name, row["id"], row["state"], figure(JUDGE.key, row[JUDGE.key])])
+        lines.append([name, row["id"], row["state"], text(JUDGE, row[JUDGE.key])])
     more = f"<p>and {len(rows) - SAVED} older ones</p>" if len(rows) > SAVED else ""
     return in_html(["run", "id", "state", JUDGE.label], lines) + more
 
@@ -124,7 +128,7 @@ class Table(anywidget.AnyWidget):
         self.catalogue = catalogue
         self.moved = threading.Event()
         self.shown = False  # a page that begins to show it asks for all rows: what was sent before reached nobody
-        super().__init__(metrics=described())
+        super().__init__(metrics=described(catalogue.metrics))
         self.on_msg(self._on_message)
 
     def _on_message(self, _: Any, content: dict[str, Any], buffers: Any) -> None:
@@ -217,6 +221,7 @@ class Shelf(Shown, ipw.VBox):
             self.table.moved.clear()
             try:
                 changed = self._catalogue.look()
+                self.table.metrics = described(self._catalogue.metrics)  # sent where there is another than before
                 rows = self.table.ordered()
                 order = [row["id"] for row in rows]
                 shown, self.table.shown = self.table.shown, False

@@ -40,6 +40,7 @@ class Sketch:
         self.run, self.asked, self.values, self.place = run, asked, values, place
         self._feed = Feed([run])
         self.story = self._feed.stories[0]
+        self._metrics = run.metrics
         self.state = "starting"
         self._failure = ""
 
@@ -54,7 +55,7 @@ class Sketch:
     def head(self, label: str) -> dict[str, Any]:
         """Everything but the curves, as JSON."""
         figures = self.story.figures
-        judged = ((name, figures[key]) for name in judges() if (key := f"val_{name}") in figures)
+        judged = ((name, figures[key]) for name in judges(self._metrics) if (key := f"val_{name}") in figures)
         return {
             "id": self.run.id,
             "label": label,

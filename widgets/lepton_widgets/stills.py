@@ -8,41 +8,42 @@ from html import escape
 from typing import Any
 
 from lepton_lab.charts import training
-from lepton_lab.metrics import shown, summarised, text
+from lepton_lab.metrics import Figure, Known, summarised
 from lepton_lab.section import in_html
 from lepton_lab.store.tracks import Curve
 
 Head = Mapping[str, Any]
 WIDE, SHARP = 450, 120
 """CSS pixels of a picture, and its dots an inch."""
-COLUMNS = {key: figure.label for key, figure in summarised().items() if figure.split}
 
 
-def still(heads: Sequence[Head], pictures: str = "") -> str:
-    """HTML of how runs stand, around their ``pictures``."""
-    return "".join([table(heads), *map(_problem, heads), pictures, _again(heads)])
+def still(heads: Sequence[Head], pictures: str = "", of: Known | None = None) -> str:
+    """HTML of how runs stand, around their ``pictures``; ``of`` are their metrics."""
+    return "".join([table(heads, of), *map(_problem, heads), pictures, _again(heads)])
 
 
-def pictures(curves: Sequence[dict[str, Curve]], names: Sequence[str]) -> str:
-    """HTML of the runs' loss and accuracy, side by side where there is room; "" before the first step."""
-    wanted = [name for name in shown() if any(name in each or f"val_{name}" in each for each in curves)]
-    return "".join(training(name, list(names), list(curves)).image(WIDE, SHARP) for name in wanted)
+def pictures(curves: Sequence[dict[str, Curve]], names: Sequence[str], of: Known) -> str:
+    """HTML of the runs' metrics by step, side by side where there is room; "" before the first step."""
+    wanted = {name: it for name, it in of.items() if any(name in each or f"val_{name}" in each for each in curves)}
+    charts = (training(name, list(names), list(curves), metric=metric) for name, metric in wanted.items())
+    return "".join(chart.image(WIDE, SHARP) for chart in charts)
 
 
-def table(heads: Sequence[Head]) -> str:
+def table(heads: Sequence[Head], of: Known | None = None) -> str:
     """HTML of a line a run: state, how far, how well."""
-    columns = [name for name in COLUMNS if any(head["figures"].get(name) is not None for head in heads)]
-    rows = [["run", "state", "epoch", "step", *(COLUMNS[name] for name in columns)]]
+    split = {key: figure for key, figure in summarised(of).items() if figure.split}
+    columns = [figure for key, figure in split.items() if any(head["figures"].get(key) is not None for head in heads)]
+    rows = [["run", "state", "epoch", "step", *(figure.label for figure in columns)]]
     for head in heads:
         steps = f"{head['step']:,} of {head['steps']:,}" if head["steps"] else f"{head['step']:,}"
-        figures = [figure(metric, head["figures"].get(metric)) for metric in columns]
+        figures = [text(figure, head["figures"].get(figure.key)) for figure in columns]
         rows.append([head["label"], head["state"], f"{head['epoch']} of {head['epochs']}", steps, *figures])
     return in_html(rows[0], rows[1:])
 
 
-def figure(key: str, value: float | None) -> str:
+def text(figure: Figure, value: float | None) -> str:
     """A figure as people write it."""
-    return "–" if value is None else text(key, value)
+    return "–" if value is None else figure.metric.text(value)
 
 
 def _problem(head: Head) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
@@ -53,6 +53,8 @@ class Workbench(Shown, ipw.VBox):
         A name of TASKS, or a class of your own, as in ``lab.launch``.
     collate, hooks : optional
         As in ``lab.launch``.
+    metrics : list of str or dict, optional
+        Names of METRICS, or metrics of your own, as in ``lab.launch``.
     **fields
         Fields of Spec, in place of those of ``spec``.
 
@@ -82,6 +84,7 @@ class Workbench(Shown, ipw.VBox):
         task: Any = None,
         collate: Any = None,
         hooks: Any = None,
+        metrics: Any = None,
         **fields: Any,
     ) -> None:
         self.runs: list[lab.Run] = []
@@ -91,10 +94,12 @@ class Workbench(Shown, ipw.VBox):
         if not isinstance(spec, Spec | None):
             raise SpecError(f"Workbench takes a Spec, not a {type(spec).__name__}: Workbench(lab.Spec(...))")
         own = {"model": model, "data": data, "loss": loss, "strategy": strategy, "task": task, "collate": collate}
-        own["hooks"] = hooks
+        own |= {"hooks": hooks, "metrics": metrics}
         for part in ("model", "strategy", "task"):
             if isinstance(own[part], str):
                 fields[part] = own.pop(part)
+        if not isinstance(metrics, Mapping | None):
+            fields["metrics"] = own.pop("metrics")
         self._own = {part: value for part, value in own.items() if value is not None}
         names = {OWN[part]: CELL + called(self._own[part]) for part in OWN if part in self._own}
         first = (spec or Spec()).replace(**fields, **names)

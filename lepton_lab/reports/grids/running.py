@@ -220,7 +220,7 @@ class Execution:
 def _row(cell: Cell, entry: Entry) -> dict[str, Any]:
     """A run as programs read it."""
     run, summary = entry.run, entry.summary
-    names = ("step", "steps", *summarised(), "samples_per_s", "seconds")
+    names = ("step", "steps", *summarised(run.metrics if run else None), "samples_per_s", "seconds")
     return {
         "digest": cell.digest,
         "values": cell.values,

@@ -54,6 +54,7 @@ class Shelf {
     this.listeners = {
       "change:rows": () => this.take({ rows: model.get("rows"), order: model.get("rows").map((row) => row.id) }),
       "change:selected": () => this.tick(),
+      "change:metrics": () => this.recolumn(),
       "msg:custom": (message) => this.receive(message),
     };
     for (const [event, listener] of Object.entries(this.listeners)) model.on(event, listener);
@@ -85,17 +86,32 @@ class Shelf {
     });
     this.ticked = h("span", { class: "ll-ticked", role: "group", "aria-label": "Ticked runs" });
     const tools = h("div", { class: "ll-options" }, this.search, this.archived);
+    this.head = h("thead");
+    this.buildHeads();
+    const caption = h("caption", { class: "ll-unseen" }, "Runs");
+    const table = h("table", { class: "ll-table" }, caption, this.head, this.body);
+    this.scroll = h("div", { class: "ll-scroll ll-shelf-rows" }, table);
+    const title = h("h4", {}, "Runs ", this.count);
+    this.root.append(h("header", { class: "ll-head" }, title, tools), this.ticked, this.said, this.empty, this.scroll, this.more);
+  }
+
+  buildHeads() {
     this.heads = this.columns.map(([name, , , title], i) => {
       const sort = h("button", { class: "ll-sort", type: "button", title, onclick: () => this.sort(i) }, name);
       return h("th", { scope: "col" }, sort);
     });
     const unseen = (text) => h("th", { scope: "col" }, h("span", { class: "ll-unseen" }, text));
-    const head = h("tr", {}, unseen("Overlay"), ...this.heads, unseen("Edit"));
-    const caption = h("caption", { class: "ll-unseen" }, "Runs");
-    const table = h("table", { class: "ll-table" }, caption, h("thead", {}, head), this.body);
-    this.scroll = h("div", { class: "ll-scroll ll-shelf-rows" }, table);
-    const title = h("h4", {}, "Runs ", this.count);
-    this.root.append(h("header", { class: "ll-head" }, title, tools), this.ticked, this.said, this.empty, this.scroll, this.more);
+    this.head.replaceChildren(h("tr", {}, unseen("Overlay"), ...this.heads, unseen("Edit")));
+  }
+
+  // A run has a metric that none had before: columns change, and the order of rows stays.
+  recolumn() {
+    const by = this.columns[this.order.column][0];
+    this.columns = columnsOf(this.model.get("metrics"));
+    this.order.column = this.columns.findIndex(([name]) => name === by);
+    this.buildHeads();
+    this.show([]);
+    this.draw();
   }
 
   receive(message) {

@@ -1,0 +1,43 @@
+"""How clean signals are."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from .base import Metric
+from .classes import ratio
+from .regression import numbers
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class SiSdr(Metric):
+    """
+    The power of the right signal in what is said of it to that of the rest, in decibels, whatever the loudness.
+
+    Scale-invariant signal-to-distortion ratio, the mean over samples: Le Roux and others, ICASSP 2019.
+    """
+
+    title = "SI-SDR"
+    short = "si-sdr"
+    axis = "SI-SDR (dB)"
+    form = ".2f"
+    kinds = ("numbers",)
+
+    def update(self, output: Any, target: Any) -> Tensor | None:
+        """The sum over signals (B, T), or (B, C, T), and how many there are."""
+        import torch
+
+        if (signals := numbers(output, target)) is None or target.dim() < 2:
+            return None
+        said, right = (signal.reshape(-1, target.shape[-1]) for signal in signals)
+        least = torch.finfo(torch.double).eps
+        scale = ((said * right).sum(-1) + least) / (right.square().sum(-1) + least)
+        projected = scale[:, None] * right
+        power, rest = (part.square().sum(-1) + least for part in (projected, said - projected))
+        return torch.stack([(10 * (power / rest).log10()).sum(), power.new_tensor(len(power))])
+
+    def finish(self, sums: Tensor) -> float:
+        """The mean."""
+        return ratio(*sums.tolist())

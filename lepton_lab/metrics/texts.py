@@ -1,0 +1,155 @@
+"""
+How near texts are to those that were to be: by tokens, words, characters, and their runs.
+
+Outputs and targets are texts (a list of str), or sequences of tokens: lists of whole numbers, or tensors (B, T) of
+them; outputs also scores of tokens (B, T, K). A token that the loss ignores is left out on both sides.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from ..losses import ignored
+from .base import Metric
+from .classes import ratio
+from .scores import of_classes
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+ORDERS = (1, 2, 3, 4)  # lengths of the runs of words that BLEU counts
+
+
+class Texts(Metric):
+    """What is summed of pairs of sequences."""
+
+    kinds: tuple[str, ...] = ("tokens", "texts")
+
+    def update(self, output: Any, target: Any) -> Tensor | None:
+        """Sums of what each pair counts."""
+        import torch
+
+        said, right = self._sequences(output, target), self._sequences(target, target)
+        if said is None or right is None or len(said) != len(right):
+            return None
+        pairs = [self.count(*self._cut(*pair)) for pair in zip(said, right, strict=True)]
+        return torch.tensor(pairs, dtype=torch.float64).sum(0)
+
+    def _sequences(self, items: Any, target: Any) -> list[Any] | None:
+        """Texts, or lists of tokens; None of anything else."""
+        if hasattr(items, "dim"):
+            answers = of_classes(items, target, self.data)
+            items = items if answers is None else answers[0].argmax(-1)
+            return None if items.is_floating_point() or items.dim() != 2 else items.tolist()
+        if not isinstance(items, Sequence):
+            return None
+        return [item if isinstance(item, str) else [int(token) for token in item] for item in items]
+
+    def _cut(self, said: Any, right: Any) -> tuple[Any, Any]:
+        """A pair of sequences as units, without what is ignored."""
+        if isinstance(right, str):
+            return self.units(said), self.units(right)
+        left_out = ignored(self.criterion.loss)
+        if left_out in right and len(said) == len(right):  # the scores of every place, whose targets tell what counts
+            said = [token for token, true in zip(said, right, strict=True) if true != left_out]
+        return self.units([t for t in said if t != left_out]), self.units([t for t in right if t != left_out])
+
+    def units(self, sequence: Any) -> Sequence[Any]:
+        """What is compared: words of a text, or tokens."""
+        return sequence.split() if isinstance(sequence, str) else sequence
+
+    def count(self, said: Sequence[Any], right: Sequence[Any]) -> list[float]:
+        """What is summed of a pair."""
+        raise NotImplementedError
+
+    def finish(self, sums: Tensor) -> float:
+        """The first to the second."""
+        return ratio(*sums.tolist())
+
+
+class TokenAccuracy(Texts):
+    """The fraction of tokens, or of words, that are the right ones at their places."""
+
+    title = "Token accuracy"
+    short = "tokens"
+    axis = "token accuracy (fraction)"
+    form = ".2%"
+    highest = 1.0
+
+    def count(self, said: Sequence[Any], right: Sequence[Any]) -> list[float]:
+        """Right ones, and all that were to be."""
+        return [sum(a == b for a, b in zip(said, right, strict=False)), len(right)]
+
+
+class WordErrorRate(Texts):
+    """Words, or tokens, to put in, take out or change for each that was to be; it may be above 1."""
+
+    title = "Word error rate"
+    short = "WER"
+    axis = "edits for each word"
+    form = ".2%"
+    higher = False
+
+    def count(self, said: Sequence[Any], right: Sequence[Any]) -> list[float]:
+        """Edits, and words."""
+        return [edits(said, right), len(right)]
+
+
+class CharacterErrorRate(WordErrorRate):
+    """The same by characters: of texts, or of tokens whose characters the data tell."""
+
+    title = "Character error rate"
+    short = "CER"
+    axis = "edits for each character"
+
+    def units(self, sequence: Any) -> Sequence[Any]:
+        """Characters."""
+        if isinstance(sequence, str) or self.data.tokens != "characters":
+            return sequence
+        return "".join(self.data.classes[token] for token in sequence)
+
+
+class Bleu(Texts):
+    """
+    Runs of one to four words that are in the right text too, over all texts, with a penalty for what is too short.
+
+    Papineni and others, ACL 2002: of the corpus, words between spaces, not smoothed.
+    """
+
+    title = "BLEU"
+    short = "bleu"
+    axis = "BLEU (fraction)"
+    form = ".2%"
+    highest = 1.0
+
+    def count(self, said: Sequence[Any], right: Sequence[Any]) -> list[float]:
+        """Runs found and runs, of each length; words said, and words."""
+        found, all_of_them = [], []
+        for n in ORDERS:
+            ours, theirs = (Counter(zip(*(text[i:] for i in range(n)), strict=False)) for text in (said, right))
+            found.append((ours & theirs).total())
+            all_of_them.append(ours.total())
+        return [*found, *all_of_them, len(said), len(right)]
+
+    def finish(self, sums: Tensor) -> float:
+        """The geometric mean of the fractions found, times the penalty."""
+        *counts, said, right = sums.tolist()
+        fractions = [ratio(found, runs) for found, runs in zip(counts[:4], counts[4:], strict=True)]
+        if not said or not all(fraction > 0 for fraction in fractions):
+            return 0.0 if right else math.nan
+        short = min(0.0, 1 - right / said)
+        return math.exp(short + sum(map(math.log, fractions)) / len(ORDERS))
+
+
+def edits(said: Sequence[Any], right: Sequence[Any]) -> int:
+    """The fewest to put in, take out or change to make one sequence of the other (Levenshtein 1966)."""
+    before = list(range(len(right) + 1))
+    for i, ours in enumerate(said, 1):
+        row = [i]
+        for j, theirs in enumerate(right):
+            row.append(min(before[j] + (ours != theirs), before[j + 1] + 1, row[j] + 1))
+        before = row
+    return before[-1]

@@ -18,7 +18,20 @@ from .processes import cores
 from .rows import Row, markdown
 
 BESIDE = Path(__file__).parents[2] / "shared" / "data"  # real data beside a developer's checkout
-TOPICS = ("launch", "sweep", "mlp", "bert", "stream", "parallel", "compression", "gpt", "logs", "kernel", "memory")
+TOPICS = (
+    "launch",
+    "sweep",
+    "mlp",
+    "bert",
+    "stream",
+    "parallel",
+    "compression",
+    "gpt",
+    "logs",
+    "own",
+    "kernel",
+    "memory",
+)
 TOPICS += ("pixels", "learner")
 LONG = ("compress",)  # only where they are asked for: half an hour each
 

@@ -180,6 +180,24 @@ class Criterion(Objective):
         value: Any = self.loss(output, batch.y)
         return value if isinstance(value, tuple) else (value * batch.samples, self.weight(batch.y))
 
+    def each(self, output: Tensor, target: Tensor) -> Tensor:
+        """The loss of each sample by itself, (B,); NaN of a function that only gives a mean."""
+        import torch
+        from torch.nn.modules.loss import _Loss
+
+        loss: Any = self.loss
+        if isinstance(loss, _Loss):
+            loss = copy.copy(loss)
+            loss.reduction = "none"
+            values = loss(output, target)
+        elif self._terms is not None:
+            values = functools.partial(loss, reduction="none")(output, target)
+        elif loss is squared_error:
+            values = (output.reshape(target.shape) - target).square()
+        else:
+            return torch.full((len(target),), math.nan, device=output.device)
+        return values.reshape(len(target), -1).mean(1)
+
     def compared(self, output: Any, target: Any) -> tuple[Any, Any] | None:
         """What metrics compare, outputs and targets (B, ...); None where there is nothing that they could."""
         return output, target

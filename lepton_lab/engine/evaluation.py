@@ -15,6 +15,7 @@ from ..errors import SpecError
 from ..metrics import Metric, with_following
 from ..store.folder import RunFolder
 from ..strategies.base import Single, evaluating
+from .answers import Answers
 from .feed import Feed
 from .gathering import Gathering
 
@@ -26,6 +27,7 @@ def evaluate(
     split: str,
     note: Callable[[str], object] | None = None,
     batches: int | None = None,
+    answers: Answers | None = None,
 ) -> dict[str, Any]:
     """
     Figures of a strategy's model on a split, over all ranks; each of them calls this.
@@ -41,6 +43,8 @@ def evaluate(
         former is a SpecError.
     batches
         So many of them alone.
+    answers
+        Take what the model says of each sample.
 
     Returns
     -------
@@ -54,6 +58,8 @@ def evaluate(
     with strategy.aligned() as model, torch.no_grad(), strategy.autocast(), evaluating(model):
         for places, batch in islice(zip(feed.places(), feed.whole(), strict=True), batches):
             output = call(model, batch.x)
+            if answers is not None:
+                answers.add(places, output, batch)
             for name, metric in counted.items():
                 if (added := metric.add(output, batch)) is None:
                     continue

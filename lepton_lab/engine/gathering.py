@@ -18,7 +18,7 @@ class Gathering:
     """
     The rows of this rank's samples, and in the end those of all ranks.
 
-    Where there are more than MOST numbers, every second sample is kept, or every fourth and so on, counted from the
+    Where there are more than `most` numbers, every second sample is kept, or every fourth and so on, counted from the
     first of the split: so that it is the same samples whatever the ranks.
 
     Legend of the shape comments: B samples of a batch, R rows of W numbers, N samples of the split.
@@ -29,6 +29,8 @@ class Gathering:
         Whose ranks these are.
     n
         Samples of the split, over all ranks.
+    most
+        Numbers that are kept, at most.
 
     Attributes
     ----------
@@ -36,8 +38,8 @@ class Gathering:
         One of how many samples is kept.
     """
 
-    def __init__(self, strategy: Single, n: int) -> None:
-        self._strategy, self._n = strategy, n
+    def __init__(self, strategy: Single, n: int, most: int = MOST) -> None:
+        self._strategy, self._n, self._most = strategy, n, most
         self.stride = 1
         self._places: list[Tensor] = []
         self._counts: list[Tensor] = []
@@ -53,7 +55,7 @@ class Gathering:
         self._held += self._rows[-1].numel()
         if self.stride > 1:
             self._thin()
-        while self._held > MOST and self.stride < self._n:  # a single sample is never left out
+        while self._held > self._most and self.stride < self._n:  # a single sample is never left out
             self.stride *= 2
             self._thin()
 
@@ -81,7 +83,9 @@ class Gathering:
         strides[self.stride.bit_length() - 1] = 1
         self.stride = 2 ** int(self._strategy.total(strides).nonzero().max())
         self._thin()
-        while self.stride < self._n and int(self._strategy.total(torch.tensor([self._held], device=device))) > MOST:
+        while (
+            self.stride < self._n and int(self._strategy.total(torch.tensor([self._held], device=device))) > self._most
+        ):
             self.stride *= 2
             self._thin()
 

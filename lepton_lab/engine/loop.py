@@ -24,6 +24,7 @@ from ..store.log import Log
 from ..store.recorder import recording
 from ..strategies.base import Single
 from ..tasks import Task
+from .answers import Answers
 from .average import Average
 from .evaluation import doubt, evaluate
 from .feed import Feed
@@ -161,7 +162,7 @@ class Fit:
             self._evaluate("val", self.val)
             self._look()
         self._save()
-        self._evaluate("test", self.test)
+        self._evaluate("test", self.test, last=not self.part.steps)
         if (reason := self._early) and self.strategy.rank == 0:
             self.folder.note(reason=reason)
         return "done"
@@ -251,7 +252,7 @@ class Fit:
         sums = torch.tensor(self.now.sums, dtype=torch.float64, device=self.strategy.device)
         return self.strategy.total(sums).tolist()
 
-    def _evaluate(self, split: str, feed: Feed) -> None:
+    def _evaluate(self, split: str, feed: Feed, last: bool = False) -> None:
         if not feed.n:
             return
         if self.strategy.rank == 0:
@@ -262,18 +263,23 @@ class Fit:
                 curves = {name: metric for name, metric in self.metrics.items() if metric.curve}
                 self._measure(split, feed, curves, watched.EMA)
         # After the average, since a strategy may hold copies of the weights, which an evaluation makes equal.
-        self.figures[split] = figures = self._measure(split, feed, self.metrics)
+        answers = Answers(self.strategy, feed.n, self.loss) if last else None
+        self.figures[split] = figures = self._measure(split, feed, self.metrics, answers=answers)
+        if answers is not None:
+            answers.save(self.folder, split)
         if self.strategy.rank == 0:
             doubt(self.folder, split, feed, figures[metrics.MINIMISED])
             self.folder.note(evaluating=False)
         if self._hooks:
             self._hooks("evaluation", split)
 
-    def _measure(self, split: str, feed: Feed, counted: dict[str, Metric], of: str = "") -> dict[str, Any]:
+    def _measure(
+        self, split: str, feed: Feed, counted: dict[str, Metric], of: str = "", answers: Answers | None = None
+    ) -> dict[str, Any]:
         """Figures of the weights as they are; `of` is the end of the split's name in the log."""
         start = time.perf_counter()
         self._place(self.now.step, split + of)
-        figures = evaluate(self.strategy, feed, counted, split, self.say)
+        figures = evaluate(self.strategy, feed, counted, split, self.say, answers=answers)
         self._place(self.now.step)
         self.log.rest(seconds := time.perf_counter() - start)
         self._found(split + of, figures, max(self.now.epoch - 1, 0), seconds=round(seconds, 4))

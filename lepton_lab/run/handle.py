@@ -20,8 +20,9 @@ from ..store.finding import find, folders
 from ..store.folder import ENDED, LOOKS, RunFolder
 from ..store.naming import Labelled, differing, title
 from ..store.pace import RESTING
-from . import callbacks
+from . import callbacks, predictions
 from .callbacks import Callback, Function
+from .predictions import Predictions
 from .progress import waiting
 from .steering import Steered
 
@@ -208,6 +209,17 @@ class Run(Labelled, Steered):
 
         self.store.require()
         return trained.model(self.store, checkpoint)
+
+    def predictions(self, split: str = "test") -> Predictions:
+        """
+        What the model said of each sample of a split in the end: scores, targets and losses; nothing is run again.
+
+        Raises
+        ------
+        LabError
+            If none were kept: the run is not done, has no such split, or its outputs are no tensor of one shape.
+        """
+        return predictions.of(self.store, split)
 
     def costs(self) -> list[dict[str, Any]]:
         """What a step costs each rank, as the latest steps recorded tell (see `costs.costs`); empty before the 13th."""

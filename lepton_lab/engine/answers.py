@@ -1,0 +1,73 @@
+"""What a model says of each sample of a split in the end, kept in the run's folder."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..batches import Batch
+from ..losses import Criterion
+from ..store.folder import RunFolder
+from ..strategies.base import Single
+from .gathering import Gathering
+
+MOST = 2**22
+"""Numbers that are kept of a split, at most: 16 MB of float32."""
+WIDEST = 2**14
+"""Numbers that are kept of a sample, at most; of wider ones nothing is."""
+
+
+class Answers:
+    """
+    Scores, targets and losses of samples, gathered over ranks in the order of the split.
+
+    Nothing is kept of outputs that are no tensor of one shape a sample, as of texts of unequal length.
+
+    Legend of the shape comments: B samples of a batch, N samples kept.
+    """
+
+    def __init__(self, strategy: Single, n: int, criterion: Criterion) -> None:
+        self._strategy, self._criterion, self._n = strategy, criterion, n
+        self._rows = Gathering(strategy, n, MOST)
+        self._shapes: tuple[Any, ...] | None = None  # of scores and targets, without B, and whether these are whole
+        self._fits = True
+
+    def add(self, places: Tensor, output: Any, batch: Batch) -> None:
+        """Take what the model gave for a batch whose samples have these places (B,) in the split."""
+        pair = self._criterion.compared(output, batch.y)
+        if not self._fits or pair is None or not all(isinstance(part, Tensor) and len(part) for part in pair):
+            self._fits = False
+            return
+        scores, targets = pair
+        shapes = tuple(scores.shape[1:]), tuple(targets.shape[1:]), not targets.is_floating_point()
+        losses = self._criterion.each(scores, targets)
+        columns = [part.float().flatten(1) if part.dim() > 1 else part.float()[:, None] for part in (targets, scores)]
+        row = torch.cat([losses.float()[:, None], *columns], 1)
+        self._fits = self._shapes in (None, shapes) and row.shape[1] <= WIDEST
+        if self._fits:
+            self._shapes = shapes
+            self._rows.add(places, row)
+
+    def save(self, folder: RunFolder, split: str) -> None:
+        """Write `predictions/SPLIT.npz`; every rank calls this."""
+        misfits = torch.tensor([float(not self._fits or self._shapes is None)], device=self._strategy.device)
+        if self._strategy.total(misfits).item():
+            return
+        rows = self._rows.whole().cpu().numpy()
+        if self._strategy.rank:
+            return
+        scored, aimed, whole = self._shapes  # type: ignore[misc]  # there is one where all fit
+        losses, targets, scores = np.split(rows, [1, 1 + math.prod(aimed)], 1)
+        place = folder.path / "predictions"
+        place.mkdir(exist_ok=True)
+        np.savez_compressed(
+            place / f"{split}.npz",
+            samples=np.arange(0, self._n, self._rows.stride),
+            losses=losses[:, 0],
+            targets=targets.reshape(-1, *aimed).astype(np.int64 if whole else np.float32),
+            scores=scores.reshape(-1, *scored),
+        )

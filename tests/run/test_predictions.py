@@ -1,0 +1,63 @@
+"""What a model said of each sample: kept in the end, the same for any world, as the model says it again."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import lepton_lab as lab
+from lepton_lab.datasets import load
+from lepton_lab.engine import answers
+from lepton_lab.engine.feed import by_itself
+
+
+def trained(spec, **own):
+    run = lab.launch(spec, **own)
+    assert run.wait(90) == "done", run.failure
+    return run
+
+
+@pytest.mark.parametrize("world", [1, 2])
+def test_they_are_what_the_model_says_again(world):
+    run = trained(lab.Spec(model="mlp", epochs=1, world=world))
+    kept = run.predictions()
+    data = load(run.spec)
+    batches = [(batch.x, batch.y) for batch in by_itself(data.test, data, run.spec).whole()]
+    x, y = (torch.cat(parts) for parts in zip(*batches, strict=True))
+    with torch.no_grad():
+        scores = run.model()(x)
+    assert np.allclose(kept.scores, scores.numpy(), atol=1e-4) and np.array_equal(kept.targets, y.numpy())
+    assert np.array_equal(kept.samples, np.arange(len(y)))
+    losses = nn.functional.cross_entropy(scores, y, reduction="none").numpy()
+    assert np.allclose(kept.losses, losses, atol=1e-4)
+    last = run.rows("eval")[-1]
+    assert (kept.labels == kept.targets).mean() == pytest.approx(last["accuracy"])
+    worst = kept.worst(3)
+    assert worst["loss"].tolist() == pytest.approx(sorted(losses, reverse=True)[:3], abs=1e-4)
+    assert worst["target"].tolist() == [str(y[i].item()) for i in worst["sample"]]
+
+
+def test_of_numbers_they_are_the_numbers():
+    x = torch.randn(60, 3, generator=torch.Generator().manual_seed(0))
+    run = trained(
+        lab.Spec(epochs=1, strategy="single"), model=lambda: nn.Linear(3, 1), data=((x, x.sum(1)), (x, x.sum(1)))
+    )
+    kept = run.predictions()
+    assert kept.labels.shape == (60, 1) and np.allclose(
+        kept.losses, (kept.scores[:, 0] - x.sum(1).numpy()) ** 2, atol=1e-5
+    )
+    with pytest.raises(lab.LabError, match="no predictions of 'val': there are those of test"):
+        run.predictions("val")
+
+
+def test_of_too_many_every_second_is_kept(monkeypatch):
+    class One(lab.Single):
+        pass
+
+    strategy = One(lab.Spec())
+    strategy.device = torch.device("cpu")
+    monkeypatch.setattr(answers, "MOST", 40)
+    kept = answers.Gathering(strategy, 20, answers.MOST)
+    for part in torch.arange(20).split(7):
+        kept.add(part, part[:, None].float().expand(-1, 3))
+    assert kept.whole()[:, 0].tolist() == list(range(0, 20, 2))

@@ -238,7 +238,9 @@ def _means(spec: Spec, data: Data | None) -> None:
 def _watches(spec: Spec, own: Own, like: Path | None) -> None:
     """Refuse figures that no run has; what this one has of them a rank can tell, before its first step."""
     shipped = (read_json(like / LOOKS) or {}) if like else {}
-    known = [*metrics.curves(), *(own.metrics or ()), *shipped]
+    task = own.task or TASKS.get(spec.task)
+    players = task.figures() if isinstance(task, type) and issubclass(task, Task) else []
+    known = [*metrics.curves(), *(own.metrics or ()), *players, *shipped]
     for field, key in watched.named(spec).items():
         if watched.divided(key)[1] not in known:
             raise watched.unknown(field, key, known)

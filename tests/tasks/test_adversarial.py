@@ -75,7 +75,7 @@ def weights(run):
 @pytest.fixture(scope="module")
 def alone():
     """The weights after three epochs of one process, and its rows."""
-    run = lab.launch(spec(), model=gan, data=RING, task=Mixed)
+    run = lab.launch(spec(keep_best="val_generator_loss"), model=gan, data=RING, task=Mixed)
     return weights(run), run.rows()
 
 
@@ -96,6 +96,8 @@ def test_each_player_s_loss_is_a_curve(alone):
     assert first["discriminator_loss"] == pytest.approx(2 * math.log(2), abs=0.1)
     for row in rows:
         assert row["loss"] == pytest.approx(row["generator_loss"] + row["discriminator_loss"], rel=1e-4)
+    best = [row["figure"] for row in alone[1] if row.get("best") == "val_generator_loss"][-1]
+    assert best == min(row["generator_loss"] for row in alone[1] if row.get("split") == "val")
 
 
 def test_a_gan_learns_a_ring():

@@ -97,6 +97,7 @@ def dead_workbench(page) -> list:
     )
 
 
+@pytest.mark.slow  # test_saved reloads while a run goes, and the test of a busy kernel looks for holes
 def test_reload_while_it_runs(notebook):
     book = notebook(FORM.format(world=1))
     book.run_all()

@@ -52,7 +52,7 @@ def test_parameters_are_annotated_and_told(path):
     ("arguments", "sentence"),
     [
         (("-p", "seeds", "[3]"), "from one seed only no interval can be given; add more, such as 4"),
-        (("-p", "sedes", "[3, 4]"), "did you mean 'seeds'"),
+        pytest.param(("-p", "sedes", "[3, 4]"), "did you mean 'seeds'", marks=pytest.mark.slow),
     ],
 )
 def test_bad_parameters_are_refused_before_any_run(home, tmp_path, arguments, sentence):

@@ -9,17 +9,16 @@ from __future__ import annotations
 import copy
 import functools
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .answers import matches, right_answers
-from .batches import tensors
+from .batches import Batch, tensors
 from .errors import SpecError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from .batches import Batch
     from .datasets import Data
 
     Loss = Callable[[Tensor, Tensor], Tensor]
@@ -36,7 +35,7 @@ class Objective:
     It is called as a loss is: (output (B, ...), target (B, ...)) -> mean (scalar).
     """
 
-    batch: Batch
+    batch: Batch = Batch(None, None, 1.0, 1)
     counted: Sequence[Callable[[Tensor, Tensor], Tensor | None]] = ()
     """What metrics find in a micro-batch's outputs and targets beside the loss: `Metric.share` of each."""
 
@@ -110,6 +109,11 @@ class Criterion(Objective):
         self._mean_answers: Tensor | None = None
         self._parts: list[Tensor] = []  # samples and weight of the step's micro-batches, where the loss tells weights
 
+    tell: Callable[[str, Any], object] = staticmethod(lambda name, value: None)
+    """Is given each loss of a dict, by its curve's name."""
+    weights: Mapping[str, float] = {}
+    """Of the losses of a dict; 1 of those that it lacks."""
+
     @property
     def criterion(self) -> Criterion:
         """Itself."""
@@ -128,12 +132,29 @@ class Criterion(Objective):
     def __call__(self, output: Tensor, target: Tensor) -> Tensor:
         """What a micro-batch adds to its step's loss, as a mean over its samples; of a batch by itself, its loss."""
         if self.even:
-            value: Any = self.loss(output, target)
+            value = self.value(output, target)
             return self._part(*value) if isinstance(value, tuple) else value
         total = self.sum(output, target)
         if self._mean_weight is not None:
             return total / (self._mean_weight.to(total.dtype) * len(target))
         return total if self.summed else total / self.weight(target).to(total.dtype).clamp(min=LEAST)
+
+    def value(self, output: Any, target: Any) -> Any:
+        """
+        The loss as it is given: a mean, or a sum and its weight; of a dict of means their weighted sum, each told.
+
+        Anything but one number is a SpecError.
+        """
+        value: Any = self.loss(output, target)
+        if isinstance(value, Mapping):
+            if self.batch.share:
+                for name, part in value.items():
+                    self.tell(f"loss_{name}", _number(part, f"{name!r} of the loss").detach())
+            value = sum(
+                _number(part, f"{name!r} of the loss") * self.weights.get(name, 1) for name, part in value.items()
+            )
+        total = value[0] if isinstance(value, tuple) else value
+        return value if getattr(total, "ndim", 0) == 0 else _number(total, "the loss")
 
     def _part(self, total: Tensor, weight: Any) -> Tensor:
         """A micro-batch's sum for each of its samples, until the weight of the whole step is known (`settle`)."""
@@ -177,7 +198,8 @@ class Criterion(Objective):
         """The loss of a batch by itself, as its sum and its weight."""
         if self._terms is not None:
             return self._terms.sum(output, batch.y), self.weight(batch.y)
-        value: Any = self.loss(output, batch.y)
+        self.batch = batch
+        value = self.value(output, batch.y)
         return value if isinstance(value, tuple) else (value * batch.samples, self.weight(batch.y))
 
     def each(self, output: Tensor, target: Tensor) -> Tensor:
@@ -206,7 +228,7 @@ class Criterion(Objective):
         """The loss's sum over a batch's targets."""
         if self._terms is not None:
             return self._terms.sum(output, target)
-        value: Any = self.loss(output, target)
+        value = self.value(output, target)
         return value[0] if isinstance(value, tuple) else value * len(target)
 
     def weight(self, target: Tensor) -> Tensor:
@@ -301,6 +323,13 @@ def terms(loss: Loss) -> Terms | None:
         total.reduction = "sum"
         return Terms(total, loss.weight, loss.ignore_index, loss.reduction == "sum")
     return Terms(loss, summed=True) if loss.reduction == "sum" else None
+
+
+def _number(value: Any, what: str) -> Any:
+    """A loss that is one number."""
+    if getattr(value, "numel", lambda: 1)() != 1:
+        raise SpecError(f"{what} is a tensor of shape {tuple(value.shape)}, and must be one number: take its mean()")
+    return value.reshape(()) if getattr(value, "ndim", 0) else value
 
 
 def _reduced(loss: Loss, reduction: str) -> None:

@@ -21,6 +21,7 @@ from ..store.checkpoints import NonFinite
 from ..store.control import Control
 from ..store.folder import RunFolder
 from ..store.log import Log
+from ..store.own import log as own_number
 from ..store.recorder import recording
 from ..strategies.base import Single
 from ..tasks import Task
@@ -81,6 +82,7 @@ class Fit:
         self._extended = extended = folder.facts.get("extended") or {}
         self.figures: dict[str, dict[str, Any]] = {}
         self.latest: dict[str, float] = {}  # of all splits, as hooks see them
+        self.loss.tell = own_number
         self._own, self._hooks = log.own, Hooks(self.hooks, self) if self.hooks else None
         self._judged: dict[str, Any] = {}  # figures of the epoch that ends, by key
         self.judge = Judge(spec, self.metrics, [name for name in ("train", "val") if getattr(self, name).n], strategy)

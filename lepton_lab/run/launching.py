@@ -62,8 +62,9 @@ def launch(
         pairs, dicts, or any nest of dicts, tuples and lists with tensors, arrays and numbers at its leaves; a model is
         called with the names of a dict, as Hugging Face's are, and may give its own loss.
     loss
-        loss(output (B, ...), target (B, ...)) -> mean (scalar); cross entropy for whole-number targets else (of texts,
-        over all tokens: scores (B, T, K) of targets (B, T)), or mean squared error. Ranks and micro-batches each take
+        loss(output (B, ...), target (B, ...)) -> mean (scalar), or a dict of means, whose sum is minimised and each of
+        which has a curve; cross entropy for whole-number targets else (of texts, over all tokens: scores (B, T, K) of
+        targets (B, T)), or mean squared error. Ranks and micro-batches each take
         the mean of their own slice. These are put together by what torch's cross entropy weighs (`weight`,
         `ignore_index`); those of a function of your own, by their samples. So if yours is a mean over something else,
         such as tokens that count or weights of classes, take nn.CrossEntropyLoss or functools.partial of its function:

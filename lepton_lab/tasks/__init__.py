@@ -14,11 +14,14 @@ from .adversarial import Adversarial
 from .base import Paired, Task
 from .classification import Classification, Multilabel, Segmentation
 from .contrastive import Contrastive
+from .ctc import CTC
 from .denoising import Denoising, Diffusion
 from .keywords import Keywords
 from .language import LanguageModel, MaskedLanguageModel
+from .multitask import Multitask
 from .recommendation import Recommendation
 from .regression import Regression
+from .sequences import SequenceToSequence
 
 if TYPE_CHECKING:
     from ..datasets import Data
@@ -45,10 +48,13 @@ TASKS: dict[str, Callable[..., Task]] = {
     "regression": Regression,
     "language_model": LanguageModel,
     "masked_language_model": MaskedLanguageModel,
+    "sequence_to_sequence": SequenceToSequence,
+    "ctc": CTC,
     "denoising": Denoising,
     "diffusion": Diffusion,
     "contrastive": Contrastive,
     "recommendation": Recommendation,
+    "multitask": Multitask,
     "keywords": Keywords,
     "adversarial": Adversarial,
 }

@@ -42,6 +42,8 @@ class Task:
     """Whether the model is called with x of a pair, as data have it, and compared with its y."""
     nests = False
     """Whether the model is called with more than one tensor, though samples may be pairs."""
+    weights: Mapping[str, float] = {}
+    """Of losses by name, where `loss` gives several; 1 of those that it lacks."""
     exact = True
     """Whether any world gives the same curve, to rounding."""
     everywhere = False
@@ -96,6 +98,9 @@ class Task:
         """
         What is minimised: a sum and its weight, such as the number of tokens that count; or a mean over samples.
 
+        Or a dict of such means: their sum, by `weights`, is minimised, and each has a curve of its own, `loss_NAME`,
+        as `lab.log` makes them.
+
         The step's loss is the sum over all its micro-batches and ranks, by their weight, however it is cut.
         """
         if self.given is None:
@@ -143,6 +148,7 @@ class Scored(Criterion):
     def __init__(self, task: Task, total: Callable[[Tensor], Tensor] | None = None) -> None:
         super().__init__(task.loss, None, total)
         self.task: Task = task
+        self.weights = task.weights
         self.even, self._masked = False, True
         self._ahead = type(task).weight is not Task.weight  # whether weights are known before the model has run
 
@@ -156,13 +162,14 @@ class Scored(Criterion):
         return total / (self._mean_weight.to(total.dtype) * self.batch.samples)
 
     def _sum(self, output: Any, target: Any, samples: int) -> tuple[Tensor, Any]:
-        value = self.task.loss(output, target)
+        value = self.value(output, target)
         return value if isinstance(value, tuple) else (value * samples, samples)
 
     def parts(self, output: Any, batch: Batch) -> tuple[Tensor, Tensor]:
         """The loss of a batch by itself, as its sum and its weight."""
         import torch
 
+        self.batch = batch
         total, weight = self._sum(output, batch.y, batch.samples)
         return total, torch.as_tensor(weight, dtype=torch.float64, device=total.device)
 

@@ -1,0 +1,86 @@
+"""
+Labels of a signal that are not aligned with it, as in speech.
+
+Legend of the shape comments: B samples, T frames, K classes, S labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Field
+
+from ..losses import IGNORED, Criterion
+from .base import OwnLoss, Paired
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..datasets import Data
+
+
+class CTC(Paired):
+    """
+    Labels in their order, wherever in the frames they are: connectionist temporal classification.
+
+    The model gives scores (B, T, K), or a pair of them and the frames that count in each sample (B,), as it must where
+    samples are of unequal length. Labels (B, S) are whole numbers other than `blank`; -100 is padding. The loss is that
+    of torch's CTCLoss, by labels and then by samples; what has more labels than frames is left out. Source: A. Graves
+    et al., Connectionist Temporal Classification, 2006.
+
+    Parameters
+    ----------
+    data, loss
+        As of every task, see `lepton_lab.Task`.
+    blank
+        Number of the class that is no label.
+    """
+
+    plain = False
+
+    def __init__(self, data: Data, loss: OwnLoss | None = None, *, blank: Annotated[int, Field(ge=0)] = 0) -> None:
+        super().__init__(data, loss)
+        self.blank = blank
+
+    @classmethod
+    def refuse(cls, shape: tuple[int, ...], classes: int, vocabulary: int) -> str:
+        """Needs labels."""
+        return "" if classes else "needs labels (N, S) as y, whole numbers, and these are none"
+
+    def usual(self) -> OwnLoss:
+        """CTC's loss."""
+        return self.ctc
+
+    def ctc(self, output: Any, target: Tensor) -> Tensor:
+        """The mean loss of scores (B, T, K), or of them and the frames that count, and labels (B, S)."""
+        import torch
+        from torch.nn import functional
+
+        scores, frames = output if isinstance(output, tuple) else (output, None)
+        if frames is None:
+            frames = torch.full((len(scores),), scores.shape[1], device=scores.device)
+        chances = scores.float().log_softmax(-1).transpose(0, 1)  # (T, B, K)
+        count = (target != IGNORED).sum(1)
+        return functional.ctc_loss(chances, target, frames, count, self.blank, zero_infinity=True)
+
+    def criterion(self, total: Callable[[Tensor], Tensor] | None = None) -> Criterion:
+        """The loss; frames and labels can't be compared one by one."""
+        return Unaligned(self.given or self.usual(), None, total)
+
+    @staticmethod
+    def decode(scores: Tensor, blank: int = 0) -> list[list[int]]:
+        """The labels of each sample's scores (B, T, K), by the best class of each frame (greedy)."""
+        found = []
+        for best in scores.argmax(-1):
+            runs = best.unique_consecutive().tolist()
+            found.append([label for label in runs if label != blank])
+        return found
+
+
+class Unaligned(Criterion):
+    """A loss of outputs and targets that go not one by one."""
+
+    def compared(self, output: Any, target: Any) -> None:
+        """Nothing."""
+        return None

@@ -1,0 +1,110 @@
+"""
+Tokens for tokens, as in translation.
+
+Legend of the shape comments: B samples, S tokens of a source, T of a target, K kinds of tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Field
+
+from ..losses import IGNORED, Criterion, token_loss
+from .base import OwnLoss, Paired
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from ..datasets import Data
+
+
+class SequenceToSequence(Paired):
+    """
+    The next token of a target, from a source and the target's true tokens before it (teacher forcing).
+
+    Samples are pairs of tokens, (S,) and (T,), where a target has no start but its own end. The model is called with
+    sources (B, S) and the tokens before each place (B, T), and scores what stands there (B, T, K); compared by the mean
+    cross entropy over tokens, of which -100 (padding) do not count. `decode` writes targets.
+
+    Parameters
+    ----------
+    data, loss
+        As of every task, see `lepton_lab.Task`.
+    start_token
+        Number of the token that stands before a target's first.
+    pad_token
+        Number of the token that the model is given where a target is over.
+    """
+
+    plain = False
+    nests = True
+
+    def __init__(
+        self,
+        data: Data,
+        loss: OwnLoss | None = None,
+        *,
+        start_token: Annotated[int, Field(ge=0)] = 1,
+        pad_token: Annotated[int, Field(ge=0)] = 0,
+    ) -> None:
+        super().__init__(data, loss)
+        self.start_token, self.pad_token = start_token, pad_token
+
+    @classmethod
+    def refuse(cls, shape: tuple[int, ...], classes: int, vocabulary: int) -> str:
+        """Needs tokens for tokens."""
+        return "" if vocabulary and classes else "needs tokens (N, S) as x and (N, T) as y; samples are none"
+
+    def split(self, batch: Any) -> tuple[tuple[Tensor, Tensor], Tensor]:
+        """Source and tokens before each place; the tokens there."""
+        import torch
+
+        x, y = batch
+        before = torch.cat([torch.full_like(y[:, :1], self.start_token), y[:, :-1]], 1)
+        return (x, before.where(before != IGNORED, self.pad_token)), y
+
+    def usual(self) -> OwnLoss:
+        """Cross entropy over tokens."""
+        return token_loss
+
+    def criterion(self, total: Callable[[Tensor], Tensor] | None = None) -> Criterion:
+        """The loss over the tokens that count."""
+        return Criterion(self.given or self.usual(), None, total)
+
+    @staticmethod
+    def decode(
+        model: nn.Module, source: Tensor, length: int, start_token: int = 1, end_token: int = 2, beams: int = 1
+    ) -> Tensor:
+        """
+        Write the most likely target of each source (B, S), by beam search: (B, T).
+
+        Parameters
+        ----------
+        model
+            Trained, such as `run.model()`.
+        length
+            Most tokens of a target; after its end it is filled up with `end_token`.
+        beams
+            Targets that are followed at a time; 1 takes the most likely token each time (greedy).
+        """
+        import torch
+
+        with torch.no_grad():
+            count, source = len(source), source.repeat_interleave(beams, 0)
+            tokens = source.new_full((len(source), 1), start_token)
+            first = torch.arange(count, device=source.device)[:, None] * beams  # (B, 1), of each sample's beams
+            chance = torch.zeros(count, beams, device=source.device)
+            chance[:, 1:] = -torch.inf  # all beams are the same yet
+            over = torch.zeros(len(source), dtype=torch.bool, device=source.device)
+            for _ in range(length):
+                scores = model(source, tokens)[:, -1].log_softmax(-1).masked_fill(over[:, None], -torch.inf)
+                scores[over, end_token] = 0.0
+                kinds = scores.shape[1]
+                chance, place = (chance.view(-1, 1) + scores).view(count, -1).topk(beams, 1)
+                parent, token = (first + place // kinds).flatten(), (place % kinds).flatten()
+                tokens, over = torch.cat([tokens[parent], token[:, None]], 1), over[parent] | (token == end_token)
+                if over.all():
+                    break
+        return tokens.view(count, beams, -1)[:, 0, 1:]

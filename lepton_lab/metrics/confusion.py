@@ -36,7 +36,7 @@ class Confusion(Metric):
         """Pairs (true, predicted) of a batch, counted: (K * K,), of as many classes as the model tells apart."""
         import torch
 
-        if target.dim() != 1 or self.criterion.hits(output, target) is None:
+        if not hasattr(target, "dim") or target.dim() != 1 or self.criterion.hits(output, target) is None:
             return None
         k = output.shape[1]
         labelled = (target >= 0) & (target < k)  # what is ignored is none of them

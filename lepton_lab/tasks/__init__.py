@@ -16,6 +16,7 @@ from .classification import Classification, Multilabel, Segmentation
 from .contrastive import Contrastive
 from .ctc import CTC
 from .denoising import Denoising, Diffusion
+from .detection import Detection
 from .keywords import Keywords
 from .language import LanguageModel, MaskedLanguageModel
 from .multitask import Multitask
@@ -54,6 +55,7 @@ TASKS: dict[str, Callable[..., Task]] = {
     "diffusion": Diffusion,
     "contrastive": Contrastive,
     "recommendation": Recommendation,
+    "detection": Detection,
     "multitask": Multitask,
     "keywords": Keywords,
     "adversarial": Adversarial,

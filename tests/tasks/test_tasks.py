@@ -8,7 +8,7 @@ from helpers import until
 from torch import nn
 
 import lepton_lab as lab
-from lepton_lab.datasets import from_user
+from lepton_lab.datasets import Pad, from_user
 from lepton_lab.errors import SpecError
 from lepton_lab.strategies import STRATEGIES
 from lepton_lab.tasks import TASKS, called, make
@@ -130,6 +130,44 @@ class TwoHeads(nn.Module):
         return {"side": self.side(x), "angle": self.angle(x)}
 
 
+class Squares:
+    """A bright square in the left half, or one in each half."""
+
+    def __len__(self):
+        return 70
+
+    def __getitem__(self, place):
+        picture, boxes = torch.zeros(1, 8, 16), []
+        for half in range(1 + place % 2):
+            left, top = 8 * half + place % 5, place % 4
+            picture[0, top : top + 3, left : left + 3] = 1
+            boxes.append([left, top, left + 3, top + 3])
+        return picture, {"boxes": torch.tensor(boxes).float(), "labels": torch.ones(len(boxes)).long()}
+
+
+class Detector(nn.Module):
+    """Looks for one square in each half of a picture."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 5))
+
+    def forward(self, pictures, targets=None):
+        halves = torch.stack(pictures).unflatten(3, (2, 8)).transpose(1, 3).transpose(2, 3)  # (B, 2, H, 1, 8)
+        found = self.net(halves.flatten(0, 1)).unflatten(0, (-1, 2))  # (B, 2, 5)
+        there, boxes = torch.zeros(found.shape[:2]), torch.zeros(*found.shape[:2], 4)
+        for i, target in enumerate(targets):
+            for box in target["boxes"]:
+                half = int(box[0] >= 8)
+                there[i, half], boxes[i, half] = 1, box
+        far = ((found[..., 1:] - boxes / 8).square().mean(-1) * there).sum(1)
+        losses = {"box": far.mean(), "there": nn.functional.binary_cross_entropy_with_logits(found[..., 0], there)}
+        if self.training:
+            return losses
+        told = [{"boxes": 8 * one[:, 1:], "scores": one[:, 0], "labels": torch.ones(2)} for one in found]
+        return {**losses, "detections": told}
+
+
 def shaped():
     return nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 1, 3, padding=1))
 
@@ -152,6 +190,7 @@ CASES = {
     "diffusion": (Timed, (NUMBERS, torch.zeros(70)), {"timesteps": 20}),
     "contrastive": (net, (X, torch.zeros(70)), {}),
     "recommendation": (Taste, (TAKEN, torch.ones(70)), {"negatives": 3}),
+    "detection": (Detector, Squares(), {}),
     "multitask": (TwoHeads, Both(), {"weights": "side=2"}),
     "keywords": (Named, Rows(), {}),
     "adversarial": (players, (X, NUMBERS), {"noise": 4}),
@@ -434,3 +473,14 @@ def test_a_loss_that_is_not_one_number_is_refused_with_the_remedy(loss, words):
 def test_weights_that_name_nothing_are_refused(weights, words):
     with pytest.raises(SpecError, match=words):
         lab.launch(lab.Spec(task="multitask", options={"weights": weights}), model=TwoHeads, data=Both())
+
+
+def test_boxes_reach_a_detector_without_their_padding():
+    task = make(lab.Spec(task="detection"), from_user(Squares(), 0))
+    (pictures, targets), _ = task.split(Pad()([Squares()[place] for place in range(4)]))
+    assert len(pictures) == 4 and [len(target["boxes"]) for target in targets] == [1, 2, 1, 2]
+    assert all(target["boxes"].equal(Squares()[place][1]["boxes"]) for place, target in enumerate(targets))
+    with pytest.raises(SpecError, match="in training alone"):
+        task.loss([{"boxes": torch.zeros(0, 4)}], None)
+    with pytest.raises(SpecError, match=r"task='detection': samples must be pairs .* pairs of tensors"):
+        lab.launch(lab.Spec(task="detection"), model=Detector, data=(X, NUMBERS))

@@ -1,0 +1,69 @@
+"""
+Objects in pictures, by the box around each.
+
+Legend of the shape comments: B pictures, M objects in one of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from ..batches import described
+from ..errors import SpecError
+from ..losses import IGNORED
+from .base import OwnLoss, Task
+
+if TYPE_CHECKING:
+    from ..datasets import Data
+
+BOXES, LABELS = "boxes", "labels"  # what torchvision calls them
+FOUND = "detections"
+
+
+class Detection(Task):
+    """
+    Boxes: samples are pairs of a picture (C, H, W) and {"boxes": (M, 4), "labels": (M,)}, as torchvision has them.
+
+    The model is called with a list of pictures and one of such dicts, and gives a dict of losses, each a mean over
+    pictures: their sum is minimised, and each has a curve, `loss_NAME`. It gives them in evaluations, too, and may name
+    beside them what it found there, as `detections`: a list of dicts of boxes, labels and scores, which metrics
+    compare. torchvision's detectors give no losses in evaluations: let a module of your own call them for both.
+    """
+
+    nests = True
+
+    def __init__(self, data: Data, loss: OwnLoss | None = None) -> None:
+        super().__init__(data, loss)
+        targets = data.example[1] if isinstance(data.example, (tuple, list)) and len(data.example) == 2 else None
+        first = targets[0] if isinstance(targets, list) and targets else targets
+        if not isinstance(first, Mapping) or not {BOXES, LABELS} <= {*first}:
+            batches = "pairs of tensors" if data.example is None else described(data.example)
+            raise SpecError(
+                "task='detection': samples must be pairs (picture, {'boxes': (M, 4), 'labels': (M,)}), and batches are "
+                f"{batches}"
+            )
+
+    def split(self, batch: Any) -> tuple[Any, Any]:
+        """Pictures and targets as lists, of which the padding is taken off."""
+        pictures, targets = batch
+        if isinstance(targets, Mapping):
+            count = targets[LABELS] != IGNORED  # (B, M)
+            targets = [{name: values[i][count[i]] for name, values in targets.items()} for i in range(len(count))]
+        pair = ([*pictures], targets)
+        return pair, pair
+
+    def loss(self, outputs: Any, batch: Any) -> Any:
+        """The user's, or the model's own."""
+        if self.given is not None:
+            return self.given(outputs, batch)
+        if not isinstance(outputs, Mapping):
+            raise SpecError(
+                f"the model gives {described(outputs)}, and task='detection' needs a dict of losses, in evaluations "
+                "too; torchvision's detectors give it in training alone"
+            )
+        return {name: value for name, value in outputs.items() if name != FOUND}
+
+    def scores(self, outputs: Any) -> Any:
+        """What was found."""
+        return outputs.get(FOUND) if isinstance(outputs, Mapping) else None

@@ -24,6 +24,7 @@ from .panels import race
 from .pareto import pareto
 from .placement import placement
 from .steps import by_step, learning_rate, throughput, training
+from .thresholds import calibration, precision_recall, roc
 from .timeline import timeline
 
 if TYPE_CHECKING:
@@ -36,6 +37,9 @@ CHARTS: dict[str, Callable[[list[Run]], Chart]] = {
     "learning_rate": learning_rate,
     "throughput": throughput,
     **{name: partial(matrix, name) for name in metrics.tables()},
+    "roc": roc,
+    "precision_recall": precision_recall,
+    "calibration": calibration,
     "timeline": timeline,
     "race": race,
     "pareto": pareto,

@@ -10,6 +10,7 @@ import re
 import resource
 import sys
 
+import numpy as np
 import pytest
 from helpers import ROOT, recorded
 from hypothesis import given
@@ -63,7 +64,15 @@ def trained(spec=None, steps=30):
         evaluation(steps, loss=0.5, accuracy=0.8),
         evaluation(steps, "test", loss=0.4, accuracy=0.75, confusion=[[2, 1], [0, 1]]),
     ]
-    return recorded(written(rows, spec, classes=["cat", "dog"]), 4, 7)
+    run = recorded(written(rows, spec, classes=["cat", "dog"]), 4, 7)
+    (run.folder / "predictions").mkdir()
+    said = {
+        "scores": [[2.0, 0.0], [0.0, 1.0], [0.5, 0.0], [0.0, 3.0]],
+        "targets": [0, 0, 0, 1],
+        "losses": [0.1, 1.3, 0.5, 0.1],
+    }
+    np.savez(run.folder / "predictions" / "test.npz", samples=np.arange(4), **said)
+    return run
 
 
 def test_training_is_merged_over_ranks_by_their_samples():
@@ -240,7 +249,7 @@ def test_a_run_with_nothing_to_show_says_so(name):
     assert "image/png" not in data
     named = "mlp on digits" if name in ("loss", "accuracy", "timeline") else run.id
     assert named in data["text/plain"]
-    assert re.search(r"no run has any|no confusion matrix|were recorded yet", data["text/plain"])
+    assert re.search(r"no run has any|no predictions of|no confusion matrix|were recorded yet", data["text/plain"])
     assert chart.figure().data == ()
     assert chart.png().startswith(b"\x89PNG")
 

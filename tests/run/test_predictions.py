@@ -3,9 +3,12 @@
 import numpy as np
 import pytest
 import torch
+from sklearn import metrics as sklearn
+from sklearn.calibration import calibration_curve
 from torch import nn
 
 import lepton_lab as lab
+from lepton_lab import charts
 from lepton_lab.datasets import load
 from lepton_lab.engine import answers
 from lepton_lab.engine.feed import by_itself
@@ -61,3 +64,22 @@ def test_of_too_many_every_second_is_kept(monkeypatch):
     for part in torch.arange(20).split(7):
         kept.add(part, part[:, None].float().expand(-1, 3))
     assert kept.whole()[:, 0].tolist() == list(range(0, 20, 2))
+
+
+def test_curves_over_thresholds_are_those_of_scikit_learn(tmp_path):
+    run = trained(lab.Spec(model="mlp", epochs=1, metrics=["roc_auc"]))
+    kept = run.predictions()
+    chances, yes = torch.tensor(kept.scores).softmax(1).numpy(), np.eye(10)[kept.targets]
+    for name, figure in (("roc", sklearn.roc_auc_score), ("precision_recall", sklearn.average_precision_score)):
+        chart = charts.CHARTS[name]([run])
+        assert f"{figure(yes, chances, average='micro'):.4f}" in chart.text
+        chart.save(tmp_path / f"{name}.png")
+    x, y = charts.CHARTS["calibration"]([run]).lines[0].curve
+    right, sure = calibration_curve(kept.labels == kept.targets, chances.max(1), n_bins=10)
+    assert y == pytest.approx(right) and x == pytest.approx(sure)
+
+
+def test_a_run_without_scores_of_classes_says_so():
+    x = torch.randn(30, 3)
+    run = trained(lab.Spec(epochs=1), model=lambda: nn.Linear(3, 1), data=((x, x.sum(1)), (x, x.sum(1))))
+    assert "its outputs are no scores of classes" in charts.CHARTS["roc"]([run]).text

@@ -40,18 +40,16 @@ class Turns:
     """
 
     def __init__(self, strategy: Single, task: Task) -> None:
-        self._strategy, self._all = strategy, list(strategy.parameters)
-        self._owned = {player: strategy.called.owned(player) for player in task.players}
-        self._others = {
-            player: [p for other, own in self._owned.items() if other != player for p in own] for player in task.players
-        }
+        self._strategy = strategy
+        owned = {player: strategy.called.owned(player) for player in task.players}
+        self._others = {player: [p for other, own in owned.items() if other != player for p in own] for player in owned}
         specs = {player: task.spec_of(player, strategy.spec) for player in task.players}
         self._clips = {player: spec.clip for player, spec in specs.items() if "clip" in task.players[player]}
 
     def step(self, batches: Iterable[Batch], count: int, objective: Objective, clip: float) -> Step:
         """As the strategy's; its loss is the sum of the players', and each player's is counted."""
         batches = list(batches)
-        first, *others = self._owned
+        first, *others = self._others
         steps = [self._turn(first, batches, count, objective, clip)]
         steps += self._rest(others, batches, count, objective, clip)
         losses, samples = torch.stack([step.loss for step in steps]), steps[0].samples
@@ -63,14 +61,9 @@ class Turns:
         return [self._turn(player, *arguments) for player in players]
 
     def _turn(self, player: str, batches: list[Batch], count: int, objective: Objective, clip: float) -> Step:
-        strategy, owned = self._strategy, self._owned[player]
-        for parameter in self._all:
-            parameter.grad = None  # or the optimizer would update the one before once more
-        strategy.parameters = owned
-        with strategy.called.turn(player, self._others[player]):
-            step = strategy.step(objective.over(batches), count, objective, self._clips.get(player, clip))
-        strategy.parameters = self._all
-        return step
+        # It begins by forgetting the gradients of all, so that the optimizer passes over who does not play.
+        with self._strategy.called.turn(player, self._others[player]):
+            return self._strategy.step(objective.over(batches), count, objective, self._clips.get(player, clip))
 
 
 class PlayerLoss(Loss):

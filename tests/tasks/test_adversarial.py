@@ -2,16 +2,23 @@
 
 import math
 import time
+from functools import partial
+from pathlib import Path
 from typing import ClassVar
 
 import pytest
 import torch
 from helpers import until
 from torch import nn
+from torch.nn.functional import softplus
 from torch.utils.data import TensorDataset
 
 import lepton_lab as lab
+from lepton_lab.batches import Batch
+from lepton_lab.datasets import from_user
+from lepton_lab.engine.turns import Turns, optimizers
 from lepton_lab.errors import SpecError
+from lepton_lab.tasks.routine import Routine
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -125,6 +132,32 @@ def test_players_go_on_bit_for_bit_after_a_stop_and_to_rounding_in_another_world
     assert moved.wait(60) == "stopped"
     moved.resume(strategy="fsdp")
     assert torch.allclose(weights(moved), alone[0], atol=1e-5)
+
+
+def test_turns_are_the_loop_by_hand():
+    task, ours, theirs = Mixed(from_user(RING, 0)), gan(), gan()
+    theirs.load_state_dict(ours.state_dict())
+    strategy = lab.Single(spec())
+    strategy.start(0, 1, Path(), torch.device("cpu"))
+    strategy.routine = partial(Routine, task)
+    strategy.setup(ours, optimizers(strategy, task, strategy.spec))
+    turns, criterion = Turns(strategy, task), task.criterion()
+    generator, discriminator = theirs["generator"], theirs["discriminator"]
+    first = torch.optim.RMSprop(discriminator.parameters(), 5e-3)
+    second = torch.optim.AdamW(generator.parameters(), 3e-3, weight_decay=0, fused=True)
+    for _ in range(4):
+        real, noise = torch.randn(8, 2, generator=DRAW), torch.randn(8, 2, generator=DRAW)
+        turns.step([Batch(((real, noise),), (real, noise), 1.0, 8)], 1, criterion, 0.0)
+        made = generator(noise).detach()
+        first.zero_grad()
+        (softplus(-discriminator(real)).mean() + softplus(discriminator(made)).mean()).backward()
+        nn.utils.clip_grad_norm_(discriminator.parameters(), 0.5)
+        first.step()
+        second.zero_grad()
+        softplus(-discriminator(generator(noise))).mean().backward()
+        second.step()
+    for one, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+        assert torch.equal(one, other)
 
 
 class Held(Ring):

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..batches import call
 from ..errors import SpecError
-from ..metrics import Metric, with_following
+from ..metrics import MINIMISED, Metric, with_following
 from ..store.folder import RunFolder
 from ..strategies.base import Single, evaluating
 from .answers import Answers
@@ -66,6 +66,7 @@ def evaluate(
                 if name in rows:
                     rows[name].add(places, added)
                 else:  # a rank without samples has borrowed one, which does not count
+                    added = added.to(strategy.device)
                     sums[name] = sums.get(name, 0) + (added if batch.share else torch.zeros_like(added))
             samples += len(places)
     count = torch.tensor([samples], dtype=torch.float64, device=strategy.device)
@@ -85,6 +86,27 @@ def doubt(folder: RunFolder, split: str, feed: Feed, loss: float) -> None:
         folder.note(doubts={**doubts, split: f"the loss of the {split} set is NaN or infinite{why}"})
     elif split in doubts:
         folder.note(doubts={name: text for name, text in doubts.items() if name != split})
+
+
+def try_out(
+    strategy: Single, feeds: Mapping[str, Feed], asked: Mapping[str, Metric], metrics: Mapping[str, Metric]
+) -> None:
+    """
+    Fail, with a SpecError, where a metric that was asked for can't be found; all ranks call it before the first step.
+
+    One batch of the first split with samples tells; where it does not (it may have samples of one class alone), the
+    whole split is asked. `metrics` are all of the run, from which those that were asked for may follow.
+    """
+    split = next((split for split, feed in feeds.items() if feed.n), "")
+    asked = {name: metric for name, metric in asked.items() if split in metric.splits}
+    if not asked:
+        return
+    counted = {MINIMISED: metrics[MINIMISED], **asked}
+    figures = evaluate(strategy, feeds[split], counted, split, str, batches=1)
+    if without := [name for name in asked if name not in figures]:
+        raise SpecError(f"metrics: {without[0]!r} has no figure for outputs and targets such as this run's")
+    if None in figures.values():
+        evaluate(strategy, feeds[split], counted, split)
 
 
 def _gathered(

@@ -49,6 +49,7 @@ class Gathering:
     def add(self, places: Tensor, added: Tensor | Sequence[Tensor]) -> None:
         """Take what a batch's samples add, see `Metric.update`; none of a sample that was borrowed has a place (B,)."""
         rows, counts = flat(added)
+        rows = rows.to(self._strategy.device)  # over which ranks can add: texts and boxes are counted on the CPU
         self._places.append(places)
         self._counts.append(counts[: len(places)])
         self._rows.append(rows if len(places) else rows[:0])

@@ -12,7 +12,6 @@ import torch
 
 from .. import metrics, watched
 from ..datasets import Data
-from ..errors import SpecError
 from ..losses import Criterion
 from ..metrics import Metric
 from ..optimizers import factor
@@ -27,7 +26,7 @@ from ..strategies.base import Single
 from ..tasks import Task
 from .answers import Answers
 from .average import Average
-from .evaluation import doubt, evaluate
+from .evaluation import doubt, evaluate, try_out
 from .feed import Feed
 from .hooks import Hook, Hooks
 from .judging import Judge
@@ -138,7 +137,8 @@ class Fit:
         if self._extended and self.strategy.rank == 0:
             log.write("note", command="extend", step=now.step, **self._extended, text=self._goes_on())
         if self.fresh and not part.steps:
-            self._try_metrics()
+            asked = {name: metric for name, metric in self.metrics.items() if name in {*self.spec.metrics, *self.own}}
+            try_out(self.strategy, {"val": self.val, "test": self.test}, asked, self.metrics)
         while now.epoch < part.epoch + part.epochs and not self._early:
             for batches, count in self.train.epoch(now.epoch, skip=now.position):
                 while command := self.control.next(now.step):
@@ -286,24 +286,6 @@ class Fit:
         self.log.rest(seconds := time.perf_counter() - start)
         self._found(split + of, figures, max(self.now.epoch - 1, 0), seconds=round(seconds, 4))
         return figures
-
-    def _try_metrics(self) -> None:
-        """
-        Fail before the first step where a metric that was asked for, or is the user's own, can't be found.
-
-        One batch tells; where it does not (it may have samples of one class alone), the whole split is asked.
-        """
-        asked = {name: metric for name, metric in self.metrics.items() if name in {*self.spec.metrics, *self.own}}
-        split, feed = ("val", self.val) if self.val.n else ("test", self.test)
-        asked = {name: metric for name, metric in asked.items() if split in metric.splits}
-        if not asked or not feed.n:
-            return
-        counted = asked | {metrics.MINIMISED: self.metrics[metrics.MINIMISED]}  # from which others follow
-        figures = evaluate(self.strategy, feed, counted, split, str, batches=1)
-        if without := [name for name in asked if name not in figures]:
-            raise SpecError(f"metrics: {without[0]!r} has no figure for outputs and targets such as this run's")
-        if None in figures.values():
-            evaluate(self.strategy, feed, counted, split)
 
     def say(self, text: str) -> None:
         """Say something of the run that is to be known, once."""

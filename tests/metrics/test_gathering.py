@@ -14,6 +14,8 @@ from lepton_lab.engine.gathering import Gathering
 class Peer:
     """A rank in a thread: what its strategy's total gives."""
 
+    device = torch.device("cpu")
+
     def __init__(self, values, barrier):
         self.values, self.barrier = values, barrier
 

@@ -37,7 +37,7 @@ def gathered(counts, world, batch):
     values, barrier, found = [], threading.Barrier(world), {}
 
     def work(rank):
-        own = Gathering(Peer(values, barrier), len(counts))
+        own = Gathering(Peer(values, barrier), len(counts), gathering.MOST)
         for part in torch.arange(len(counts)).split(batch):
             mine = part[rank * len(part) // world : (rank + 1) * len(part) // world]
             own.add(mine, [rows(i, counts[i]) for i in (mine if len(mine) else part[:1]).tolist()])

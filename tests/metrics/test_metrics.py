@@ -24,6 +24,7 @@ from lepton_lab.spec import Spec
 PARTS = {
     "lepton_lab/engine/baseline.py",
     "lepton_lab/launchers/rank.py",
+    "lepton_lab/run/predictions.py",
     "lepton_lab/tasks/keywords.py",
     "lepton_lab/store/shipping.py",
     "lepton_lab/studies/sensitivity.py",

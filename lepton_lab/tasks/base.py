@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -121,6 +122,10 @@ class Task:
         """What they compare it with: labels or numbers (B, ...), or None."""
         return batch[1] if isinstance(batch, (tuple, list)) and len(batch) > 1 else None
 
+    def each(self, scores: Tensor, targets: Tensor) -> Tensor:
+        """The loss of each sample by itself, (B,), of what metrics compare; NaN where that is not known."""
+        return scores.new_full((len(scores),), math.nan)
+
     def prepare(self, batch: Any, generator: torch.Generator) -> Any:
         """
         What is drawn anew each epoch: masks, noise, negatives, augmentation.
@@ -186,6 +191,10 @@ class Scored(Criterion):
         """Scores and targets."""
         scores, targets = self.task.scores(output), self.task.targets(target)
         return None if scores is None or targets is None else (scores, targets)
+
+    def each(self, output: Tensor, target: Tensor) -> Tensor:
+        """The loss of each sample by itself, (B,), as far as the task knows it."""
+        return self.task.each(output, target)
 
     def answers(self, target: Tensor) -> Tensor:
         """How many targets count."""

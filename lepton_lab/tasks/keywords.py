@@ -98,6 +98,14 @@ class Keywords(Task):
         """The samples' labels."""
         return self._labels(batch)
 
+    def each(self, scores: Tensor, targets: Tensor) -> Tensor:
+        """The cross entropy of a label a sample, which the models' own loss is for classes."""
+        from torch.nn import functional
+
+        if self.given is not None or scores.dim() != 2 or targets.dim() != 1 or targets.is_floating_point():
+            return super().each(scores, targets)
+        return functional.cross_entropy(scores, targets, reduction="none", ignore_index=IGNORED)
+
     def _labels(self, batch: Any) -> Any:
         labels = next((batch[name] for name in LABELS if name in batch), None)
         return labels[:, 1:] if self._shift and labels is not None else labels

@@ -206,6 +206,14 @@ class Scored(Criterion):
         return None if right is None else (right & target.ne(IGNORED)).sum()
 
 
+class Unaligned(Criterion):
+    """A loss of outputs and targets that go not one by one."""
+
+    def compared(self, output: Any, target: Any) -> None:
+        """Nothing."""
+        return None
+
+
 def targets_of(data: Data) -> Tensor:
     """The targets (2, ...) of the first two training samples of pairs, on the CPU."""
     import torch

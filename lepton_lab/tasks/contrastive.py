@@ -7,11 +7,13 @@ Legend of the shape comments: B samples, D numbers of an embedding.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
-from .base import OwnLoss, Paired
+from ..losses import Criterion
+from .base import OwnLoss, Paired, Unaligned
 from .denoising import drawn, gaussian
 
 if TYPE_CHECKING:
@@ -76,6 +78,10 @@ class Contrastive(Paired):
     def split(self, batch: Any) -> tuple[Tensor, Tensor]:
         """Views one after the other, (2 B, ...)."""
         return batch[0].flatten(0, 1), batch[1]
+
+    def criterion(self, total: Callable[[Tensor], Tensor] | None = None) -> Criterion:
+        """The loss; views are no answers."""
+        return Unaligned(self.given or self.usual(), None, total)
 
     def usual(self) -> OwnLoss:
         """NT-Xent."""

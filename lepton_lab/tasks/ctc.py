@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field
 
 from ..losses import IGNORED, Criterion
-from .base import OwnLoss, Paired
+from .base import OwnLoss, Paired, Unaligned
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -76,11 +76,3 @@ class CTC(Paired):
             runs = best.unique_consecutive().tolist()
             found.append([label for label in runs if label != blank])
         return found
-
-
-class Unaligned(Criterion):
-    """A loss of outputs and targets that go not one by one."""
-
-    def compared(self, output: Any, target: Any) -> None:
-        """Nothing."""
-        return None

@@ -114,6 +114,11 @@ class Task:
         """What a batch weighs, (), in float64, where that is known before the model has run; else `loss` tells it."""
         return None
 
+    @property
+    def weighs(self) -> bool:
+        """Whether `weight` is known before the model has run."""
+        return type(self).weight is not Task.weight
+
     def scores(self, outputs: Any) -> Any:
         """What metrics compare of the outputs: scores (B, ...), numbers (B, ...), or None where nothing is compared."""
         return outputs
@@ -155,7 +160,7 @@ class Scored(Criterion):
         self.task: Task = task
         self.weights = task.weights
         self.even, self._masked = False, True
-        self._ahead = type(task).weight is not Task.weight  # whether weights are known before the model has run
+        self._ahead = task.weighs
 
     def __call__(self, output: Any, target: Any) -> Tensor:
         """Outputs and a batch -> what they add to the step's loss, as a mean over its samples."""

@@ -78,6 +78,11 @@ class Keywords(Task):
         """Labels that are not ignored, or samples where each has one label; not known of a user's loss."""
         return None if self.given is not None else self._count(batch)
 
+    @property
+    def weighs(self) -> bool:
+        """Of the model's own loss."""
+        return self.given is None
+
     def _count(self, batch: Any) -> Tensor:
         import torch
 

@@ -100,6 +100,27 @@ def test_a_loss_as_sum_and_weight_is_the_same_however_it_is_cut(monkeypatch):
     assert abs(wrong - whole[-1][1]) > 1e-4
 
 
+class Named(Reader):
+    """The same of samples that are dicts, of which it takes one name."""
+
+    def forward(self, input_ids):
+        return super().forward(input_ids)
+
+
+def of_names(outputs, batch):
+    real = batch["attention_mask"][:, 1:] == 1
+    return over_tokens(outputs[:, :-1], batch["input_ids"][:, 1:].where(real, -100))
+
+
+def test_samples_by_name_may_have_a_loss_of_one_s_own():
+    spec = lab.Spec(epochs=1, batch_size=8, lr=0.02, strategy="single")
+    runs = [
+        trained(spec.replace(accumulate=cut), model=Named, data=(Dicts(24, 0), Dicts(8, 1)), loss=of_names)
+        for cut in (1, 4)
+    ]
+    assert losses(runs[1]) == pytest.approx(losses(runs[0]), rel=2e-5)
+
+
 def bert():
     from transformers import BertConfig, BertForSequenceClassification
 

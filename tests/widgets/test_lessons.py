@@ -16,7 +16,7 @@ from lepton_lab.charts.series import number
 from lepton_lab.errors import SpecError
 from lepton_lab.files import NOTEBOOKS
 
-LESSONS = ["00_start_here", "01_optimizers", "02_strategies", "03_compression"]
+LESSONS = ["00_start_here", "01_optimizers", "02_strategies", "03_compression", "04_your_own_work"]
 
 
 def cells_of(lesson):
@@ -122,6 +122,10 @@ WRONG = {
     "02.3": {"no delay": 2, "one step old": 1, "three steps old": 0.445, "2 / (d + 1)": 2 / 3, "1 / d": 0.5},
     "03.1": {"one side only": 2, "outputs and inputs, twice": 8, "kernel too": 16, "the other way": 0.25},
     "03.2": {"the last that pays": 60, "not rounded": 64 * 1024 / 1088, "full rank": 64, "half": 32, "one more": 62},
+    "04.1": {"what is real": 20 / 44, "in per cent": 54.5, "of the shortest": 0.82, "each alone": 0.75, "rounded": 0.5},
+    "04.2": {"mean of means": 7 / 3, "sum of means": 7, "sum": 26, "over pieces": 26 / 3},
+    "04.3": {"hidden once": 0.85, "ever hidden": 1 - 0.85**10, "all ten times": 0.15**10, "ten times 0.15": 1.5},
+    "04.4": {"one of both": 0.6931, "logarithm of base 2": 2, "sign": -1.3863, "probability": 0.25},
 }
 
 

@@ -57,5 +57,15 @@ EXERCISES = {
     "03.2": Exercise(
         lambda m, n: m * n // (m + n) + 1, "solve r (m + n) = m n for r; the first whole rank above that holds more."
     ),
+    "04.1": Exercise(
+        lambda: 24 / 44, "the batch has 4 rows as long as the longest; count what is not a word.", within=0.01
+    ),
+    "04.2": Exercise(lambda: 1.625, "a piece's sum is its words times its mean; add sums, add words, and divide once."),
+    "04.3": Exercise(
+        lambda: 0.85**10, "to stay out of one epoch has a chance of 0.85; of ten in a row ...", within=0.02
+    ),
+    "04.4": Exercise(
+        lambda: 2 * math.log(2), "minus the logarithm of one half, for real points and for made ones.", within=0.01
+    ),
 }
 """Lesson and number -> exercise."""

@@ -1,5 +1,5 @@
 """
-Losses: the usual ones, and what a run minimises, as a sum over targets and their weight.
+Losses: the usual ones, and what is known of torch's.
 
 Legend of the shape comments: B samples, K classes, T tokens.
 """
@@ -8,12 +8,9 @@ from __future__ import annotations
 
 import copy
 import functools
-import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .answers import matches, right_answers
-from .batches import Batch, tensors
 from .errors import SpecError
 
 if TYPE_CHECKING:
@@ -25,242 +22,6 @@ if TYPE_CHECKING:
 
 IGNORED = -100
 """The target that torch's cross entropy leaves out unless told otherwise."""
-LEAST = 1e-12  # weight of targets that all are left out, whose sum of losses is 0
-
-
-class Objective:
-    """
-    What training minimises where that follows from more than output and target: `batch` is the one at hand.
-
-    It is called as a loss is: (output (B, ...), target (B, ...)) -> mean (scalar).
-    """
-
-    batch: Batch = Batch(None, None, 1.0, 1)
-    counted: Sequence[Callable[[Tensor, Tensor], Tensor | None]] = ()
-    """What metrics find in a micro-batch's outputs and targets beside the loss: `Metric.share` of each."""
-
-    @property
-    def criterion(self) -> Criterion:
-        """The loss of labels, which says which targets count."""
-        raise NotImplementedError
-
-    def __call__(self, output: Tensor, target: Tensor) -> Tensor:
-        """The loss of a micro-batch."""
-        raise NotImplementedError
-
-    def over(self, batches: Iterable[Batch]) -> Iterable[Batch]:
-        """A step's micro-batches, each seen here before the model sees it."""
-        for batch in batches:
-            self.batch = batch
-            yield batch
-
-    def settle(self) -> Tensor | None:
-        """What a step's loss and gradient are to be multiplied by; None where each micro-batch knew its part of it."""
-        return None
-
-    def counts(self, output: Any, target: Any) -> Tensor | None:
-        """What `counted` finds in a micro-batch, (M,) or one number; NaN, or None, where that has no meaning."""
-        import torch
-
-        pair = self.criterion.compared(output, target)
-        if pair is None:
-            return None
-        output, target = pair
-        output = output.detach() if isinstance(output, torch.Tensor) else output  # whatever a user's loss takes
-        counts = [count(output, target) for count in self.counted]
-        if len(counts) < 2:
-            return counts[0] if counts else None
-        none = torch.tensor(math.nan, device=target.device)
-        return torch.stack([(none if value is None else value).double().reshape(()) for value in counts])
-
-
-class Criterion(Objective):
-    """
-    A loss as a sum over targets and their weight: a step's loss is its sum over its weight, however it is cut.
-
-    All samples weigh the same, except under torch's cross entropy (CrossEntropyLoss, NLLLoss and their functions, also
-    through `functools.partial`): there a target weighs what its class weighs, and an ignored one nothing. Any other
-    function is taken to average over samples, since what it averages over can't be known.
-
-    Parameters
-    ----------
-    loss
-        loss(output (B, ...), target (B, ...)) -> scalar, as `launch` takes it.
-    data
-        Whose targets tell whether some are ignored.
-    total
-        Sum of values over the ranks that compute a step's samples.
-    """
-
-    def __init__(self, loss: Loss, data: Data | None = None, total: Callable[[Tensor], Tensor] | None = None) -> None:
-        self.loss, self._terms = loss, terms(loss)
-        self._total = total or (lambda values: values)
-        texts = data is not None and data.vocabulary > 0
-        self._tokens = loss is token_loss or (texts and self._terms is None)
-        self.even = self._terms is None or (data is not None and self._terms.alike(data))
-        """Whether all samples weigh alike, so that the loss's own mean is one over samples."""
-        self.summed = self._terms is not None and self._terms.summed
-        """Whether the loss is a sum, not a mean."""
-        padded = data is not None and data.collate is not None
-        self._ignored = self._terms.ignored if self._terms else IGNORED
-        self._masked = padded or not self.even  # whether some targets may not count
-        self._ahead = self._masked  # whether a step's micro-batches are weighed before the model sees the first
-        self._mean_weight: Tensor | None = None  # of a sample of the step at hand
-        self._mean_answers: Tensor | None = None
-        self._parts: list[Tensor] = []  # samples and weight of the step's micro-batches, where the loss tells weights
-
-    tell: Callable[[str, Any], object] = staticmethod(lambda name, value: None)
-    """Is given each loss of a dict, by its curve's name."""
-    weights: Mapping[str, float] = {}
-    """Of the losses of a dict; 1 of those that it lacks."""
-
-    @property
-    def criterion(self) -> Criterion:
-        """Itself."""
-        return self
-
-    @property
-    def yes_or_no(self) -> bool:
-        """Whether each output is a score of its own for yes or no."""
-        from torch import nn
-        from torch.nn import functional
-
-        function = self.loss.func if isinstance(self.loss, functools.partial) else self.loss
-        functions = (functional.binary_cross_entropy_with_logits, functional.multilabel_soft_margin_loss)
-        return isinstance(self.loss, (nn.BCEWithLogitsLoss, nn.MultiLabelSoftMarginLoss)) or function in functions
-
-    def __call__(self, output: Tensor, target: Tensor) -> Tensor:
-        """What a micro-batch adds to its step's loss, as a mean over its samples; of a batch by itself, its loss."""
-        if self.even:
-            value = self.value(output, target)
-            return self._part(*value) if isinstance(value, tuple) else value
-        total = self.sum(output, target)
-        if self._mean_weight is not None:
-            return total / (self._mean_weight.to(total.dtype) * len(target))
-        return total if self.summed else total / self.weight(target).to(total.dtype).clamp(min=LEAST)
-
-    def value(self, output: Any, target: Any) -> Any:
-        """
-        The loss as it is given: a mean, or a sum and its weight; of a dict of means their weighted sum, each told.
-
-        Anything but one number is a SpecError.
-        """
-        value: Any = self.loss(output, target)
-        if isinstance(value, Mapping):
-            if self.batch.share:
-                for name, part in value.items():
-                    self.tell(f"loss_{name}", _number(part, f"{name!r} of the loss").detach())
-            value = sum(
-                _number(part, f"{name!r} of the loss") * self.weights.get(name, 1) for name, part in value.items()
-            )
-        total = value[0] if isinstance(value, tuple) else value
-        return value if getattr(total, "ndim", 0) == 0 else _number(total, "the loss")
-
-    def _part(self, total: Tensor, weight: Any) -> Tensor:
-        """A micro-batch's sum for each of its samples, until the weight of the whole step is known (`settle`)."""
-        import torch
-
-        batch = self.batch
-        weight = torch.as_tensor(weight, dtype=torch.float64, device=total.device).detach()
-        self._parts.append(torch.stack([weight.new_tensor(batch.samples), weight.reshape(())]) * (batch.share > 0))
-        return total / batch.samples
-
-    def settle(self) -> Tensor | None:
-        """The step's samples to its weight, over all ranks, where the loss told weights; it keeps none of them."""
-        if not self._parts:
-            return None
-        samples, weight = self._total(sum(self._parts[1:], self._parts[0]))
-        self._parts.clear()
-        return samples / weight.clamp(min=LEAST)
-
-    def over(self, batches: Iterable[Batch]) -> Iterable[Batch]:
-        """The same micro-batches, once it is known what a sample of their step weighs in the mean."""
-        self._parts.clear()  # of a step that was broken off
-        return super().over(self._weighed(list(batches)) if self._ahead else batches)
-
-    def _weighed(self, batches: list[Batch]) -> Iterator[Batch]:
-        import torch
-
-        own = torch.zeros(3, dtype=torch.float64, device=tensors(batches[0].y)[0].device)
-        for batch in batches:
-            if batch.share:
-                own += torch.stack([*self.tally(batch.y), own.new_tensor(batch.samples)])
-        weight, answers, samples = self._total(own)
-        self._mean_weight = (weight.clamp(min=LEAST) if not self.summed else 1.0) / samples.clamp(min=1)
-        self._mean_answers = answers.clamp(min=1) / samples.clamp(min=1)
-        yield from batches
-
-    def tally(self, target: Any) -> tuple[Tensor, Tensor]:
-        """What a micro-batch weighs, and how many answers of it can be right: (scalar, scalar), in float64."""
-        return self.weight(target), self.answers(target)
-
-    def parts(self, output: Any, batch: Batch) -> tuple[Tensor, Tensor]:
-        """The loss of a batch by itself, as its sum and its weight."""
-        if self._terms is not None:
-            return self._terms.sum(output, batch.y), self.weight(batch.y)
-        self.batch = batch
-        value = self.value(output, batch.y)
-        return value if isinstance(value, tuple) else (value * batch.samples, self.weight(batch.y))
-
-    def each(self, output: Tensor, target: Tensor) -> Tensor:
-        """The loss of each sample by itself, (B,); NaN of a function that only gives a mean."""
-        import torch
-        from torch.nn.modules.loss import _Loss
-
-        loss: Any = self.loss
-        if isinstance(loss, _Loss):
-            loss = copy.copy(loss)
-            loss.reduction = "none"
-            values = loss(output, target)
-        elif self._terms is not None:
-            values = functools.partial(loss, reduction="none")(output, target)
-        elif loss is squared_error:
-            values = (output.reshape(target.shape) - target).square()
-        else:
-            return torch.full((len(target),), math.nan, device=output.device)
-        return values.reshape(len(target), -1).mean(1)
-
-    def compared(self, output: Any, target: Any) -> tuple[Any, Any] | None:
-        """What metrics compare, outputs and targets (B, ...); None where there is nothing that they could."""
-        return output, target
-
-    def sum(self, output: Tensor, target: Tensor) -> Tensor:
-        """The loss's sum over a batch's targets."""
-        if self._terms is not None:
-            return self._terms.sum(output, target)
-        value = self.value(output, target)
-        return value[0] if isinstance(value, tuple) else value * len(target)
-
-    def weight(self, target: Tensor) -> Tensor:
-        """What such a sum is divided by to be the mean, in float64."""
-        import torch
-
-        if self._terms is None or self.summed:
-            return torch.tensor(len(target), dtype=torch.float64, device=target.device)
-        return self._terms.weigh(target)
-
-    def answers(self, target: Tensor) -> Tensor:
-        """How many answers of a batch can be right, in float64: its samples, or its targets that are not ignored."""
-        import torch
-
-        if not self._masked:
-            return torch.tensor(len(target), dtype=torch.float64, device=target.device)
-        return target.ne(self._ignored).sum().double()
-
-    def hits(self, output: Tensor, target: Tensor) -> Tensor | None:
-        """How many of `answers` are right; None where that has no meaning."""
-        if not self._masked:
-            return right_answers(output, target, tokens=self._tokens)
-        right = matches(output, target, tokens=self._tokens)
-        return None if right is None else (right & target.ne(self._ignored)).sum()
-
-    def right(self, output: Tensor, target: Tensor) -> Tensor | None:
-        """Right answers of a micro-batch: as many as its samples, if all those of its step are right."""
-        hits = self.hits(output, target)
-        if hits is None or not self._masked:
-            return hits
-        each = self.answers(target).clamp(min=1) / len(target) if self._mean_answers is None else self._mean_answers
-        return hits / each
 
 
 class Terms(NamedTuple):
@@ -323,13 +84,6 @@ def terms(loss: Loss) -> Terms | None:
         total.reduction = "sum"
         return Terms(total, loss.weight, loss.ignore_index, loss.reduction == "sum")
     return Terms(loss, summed=True) if loss.reduction == "sum" else None
-
-
-def _number(value: Any, what: str) -> Any:
-    """A loss that is one number."""
-    if getattr(value, "numel", lambda: 1)() != 1:
-        raise SpecError(f"{what} is a tensor of shape {tuple(value.shape)}, and must be one number: take its mean()")
-    return value.reshape(()) if getattr(value, "ndim", 0) else value
 
 
 def _reduced(loss: Loss, reduction: str) -> None:

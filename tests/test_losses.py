@@ -12,7 +12,8 @@ from lepton_lab.batches import Batch
 from lepton_lab.compressors.distill import Taught
 from lepton_lab.datasets import from_user
 from lepton_lab.errors import SpecError
-from lepton_lab.losses import Criterion, token_loss
+from lepton_lab.losses import token_loss
+from lepton_lab.objectives import Criterion
 
 WEIGHTS = torch.tensor([0.1, 5.0, 5.0, 5.0])
 LOSSES = {

@@ -10,7 +10,7 @@ import click
 
 from ..charts.series import contestant
 from ..metrics import MINIMISED
-from ..run.checks import Own
+from ..run.own import Own
 from ..store.folder import ENDED
 from ..studies.equality import DIFFERS
 from ..studies.races import COLUMNS, Race, entered

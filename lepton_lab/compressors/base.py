@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-    from ..losses import Loss, Objective
+    from ..losses import Loss
+    from ..objectives import Objective
 
 Epochs = Annotated[int | None, Field(ge=0)]
 """Passes over the training data after a compressor was applied; None takes the spec's `epochs`, 0 has none."""

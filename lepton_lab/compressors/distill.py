@@ -10,7 +10,7 @@ from pydantic import Field
 from ..answers import class_axis
 from ..batches import call
 from ..errors import SpecError, unknown
-from ..losses import Criterion, Objective
+from ..objectives import Criterion, Objective
 from ..spec import Spec
 from ..tables import keywords, table
 from .base import Compressor, Epochs, Knob, Work

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from ..answers import labels
 from ..errors import SpecError
-from .base import HELD_OUT, Data, Split, length, shuffled
-from .collating import Collate, Pad, collated
+from .base import Data, Split
+from .collating import Collate, Pad
+from .nests import hold_out, nested, own, paired
 from .streams import Stream
 from .values import finite, numbers, plain
 
@@ -20,8 +21,6 @@ NAMES = {1: ("train",), 2: ("train", "test"), 3: ("train", "val", "test")}
 TENSOR = "make it a tensor (for images: transform=ToTensor())"
 LABELS = "number the labels 0, 1, ..., and keep their names in the Dataset's `classes`"
 FORMS = "give (train, test), (train, val, test) or train alone, each a map-style Dataset or a pair (x, y) of arrays"
-GLANCED = 8  # samples by which it is seen whether shapes differ, since each may take long to read
-READ = 64  # samples that are read together
 
 
 def from_user(
@@ -62,8 +61,8 @@ def from_user(
     """
     parts = _parts(data)
     splits = {name: _split(part, f"data: {name}") for name, part in parts.items()}
-    if collate is not None or not all(_paired(split) for split in splits.values()):
-        return _nested(splits, parts["train"], seed, ignored, collate or Pad(ignored, bucket=True, **(pads or {})))
+    if collate is not None or not all(paired(split) for split in splits.values()):
+        return nested(splits, parts["train"], seed, ignored, collate or Pad(ignored, bucket=True, **(pads or {})))
     shapes = {name: _shape(split, f"data: {name}") for name, split in splits.items()}
     for name, shape in shapes.items():
         if shape != shapes["train"]:
@@ -75,82 +74,8 @@ def from_user(
         vocabulary = len(classes)
     train, val = splits["train"], splits.get("val")
     if val is None:
-        train, val = _hold_out(train, seed)
+        train, val = hold_out(train, seed)
     return Data(train, val, splits.get("test"), shapes["train"], classes, vocabulary=vocabulary)
-
-
-def _paired(split: Split) -> bool:
-    """Whether samples are to be pairs of tensors or numbers, of one shape as far as a glance tells."""
-    import numpy as np
-
-    if isinstance(split, tuple):
-        return True
-    first = split[0]
-    if not isinstance(first, (Mapping, tuple, list)):
-        return True  # and refused as such
-    if isinstance(first, Mapping) or len(first) != 2 or any(isinstance(part, (Mapping, tuple, list)) for part in first):
-        return False
-    samples = (split[place] for place in range(min(GLANCED, length(split))))
-    shapes = {tuple(np.shape(part) for part in sample) for sample in samples}
-    tails = {tuple(shape[1:] for shape in pair) for pair in shapes}
-    return len(shapes) == 1 or len(tails) > 1
-
-
-def _nested(splits: dict[str, Split], train: Any, seed: int, ignored: int, collate: Collate) -> Data:
-    """Data of samples that are put together by a collate: pairs of unequal length, or nests."""
-    first = {name: _two(split, collate, f"data: {name}") for name, split in splits.items()}
-    example = first["train"]
-    kept, val = splits["train"], splits.get("val")
-    if val is None:
-        kept, val = _hold_out(kept, seed)
-    test, classes = splits.get("test"), _own(train, "classes")
-    named = [str(name) for name in classes] if isinstance(classes, (list, tuple)) else None
-    if not _is_tensors(example):
-        return Data(kept, val, test, (), named or [], collate=collate, example=example)
-    shape, labels, vocabulary = _surveyed(splits, collate, ignored)
-    if named is None:
-        named = [str(label) for label in range(labels)]
-    if vocabulary and named and example[0].shape == example[1].shape:
-        named += [str(token) for token in range(len(named), vocabulary)]
-        vocabulary = len(named)
-    return Data(kept, val, test, shape, named, vocabulary=vocabulary, collate=collate)
-
-
-def _two(split: Any, collate: Collate, name: str) -> Any:
-    """A batch of the first two samples, or of the only one."""
-    try:
-        return collated(collate, [split[i] for i in range(min(2, length(split)))])
-    except SpecError:
-        raise
-    except Exception as error:
-        why = " ".join(str(error).split())
-        raise SpecError(
-            f"{name}: the first samples can't be made a batch ({type(error).__name__}: {why}); give collate=f(samples)"
-        ) from error
-
-
-def _is_tensors(batch: Any) -> bool:
-    """Whether a batch is a pair (x, y) of tensors."""
-    import torch
-
-    return isinstance(batch, tuple) and len(batch) == 2 and all(isinstance(part, torch.Tensor) for part in batch)
-
-
-def _surveyed(splits: dict[str, Split], collate: Collate, ignored: int) -> tuple[tuple[int, ...], int, int]:
-    """Of pairs that are read whole: the largest shape of an x, the number of labels, and kinds of tokens."""
-    shape: tuple[int, ...] = ()
-    most = {"x": -1, "y": -1}
-    for split in splits.values():
-        samples: Any = split
-        for begin in range(0, length(split), READ):
-            x, y = collated(collate, [samples[i] for i in range(begin, min(begin + READ, length(split)))])
-            shape = tuple(map(max, x.shape[1:], shape or x.shape[1:]))
-            tokens = x.dim() == 2 and not x.is_floating_point() and x.dtype.itemsize > 1
-            most["x"] = max(most["x"], int(x.max())) if tokens else -1
-            counted = y[y != ignored]
-            whole = not y.is_floating_point() and counted.numel()
-            most["y"] = max(most["y"], int(counted.max())) if whole else most["y"]
-    return shape, most["y"] + 1, most["x"] + 1
 
 
 def _parts(data: Any) -> dict[str, Any]:
@@ -273,7 +198,7 @@ def _shape(split: Split, name: str) -> tuple[int, ...]:
 
 def _classes(splits: dict[str, Split], train: Any, ignored: int) -> list[str]:
     """Label names: the Dataset's own, else numbers up to the largest label; none for a regression."""
-    named = _own(train, "classes")
+    named = own(train, "classes")
     if isinstance(named, (list, tuple)):
         return [str(name) for name in named]
     count = 0
@@ -317,12 +242,6 @@ def _next(split: Split) -> bool:
     return np.shape(x) == np.shape(y)
 
 
-def _own(dataset: Any, name: str) -> Any:
-    """An attribute of a Dataset, or of the one that a Subset shows a part of."""
-    value = getattr(dataset, name, None)
-    return _own(dataset.dataset, name) if value is None and hasattr(dataset, "dataset") else value
-
-
 def _labels(split: Split, name: str) -> np.ndarray:
     """Every y of a split; a Dataset without `classes` or `targets` is read whole once to know them."""
     import numpy as np
@@ -360,16 +279,3 @@ def usual(data: Data) -> None:
             f"data: train y are rows of {y.shape[1]} zeros and ones: give y.argmax(1) where each sample has one label, "
             "or y.float() and loss=nn.BCEWithLogitsLoss() where it has several"
         )
-
-
-def _hold_out(train: Split, seed: int) -> tuple[Split, Split | None]:
-    from torch.utils.data import Subset
-
-    rest, held = shuffled(length(train), seed, HELD_OUT)
-    if not len(held) or isinstance(train, Stream):
-        return train, None
-    if isinstance(train, tuple):
-        x, y = train
-        return (x.index_select(0, rest), y.index_select(0, rest)), (x.index_select(0, held), y.index_select(0, held))
-    split: Any = train
-    return Subset(split, rest.tolist()), Subset(split, held.tolist())

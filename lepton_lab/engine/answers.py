@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..batches import Batch
-from ..losses import Criterion
+from ..objectives import Criterion
 from ..store.folder import RunFolder
 from ..strategies.base import Single
 from .gathering import Gathering
@@ -39,7 +39,7 @@ class Answers:
     def add(self, places: Tensor, output: Any, batch: Batch) -> None:
         """Take what the model gave for a batch whose samples have these places (B,) in the split."""
         pair = self._criterion.compared(output, batch.y)
-        if not self._fits or pair is None or not all(isinstance(part, Tensor) and len(part) for part in pair):
+        if not self._fits or pair is None or not all(_rows(part) == batch.samples for part in pair):
             self._fits = False
             return
         scores, targets = pair
@@ -71,3 +71,8 @@ class Answers:
             targets=targets.reshape(-1, *aimed).astype(np.int64 if whole else np.float32),
             scores=scores.reshape(-1, *scored),
         )
+
+
+def _rows(part: Any) -> int:
+    """Rows of a tensor, which may be of fewer or more things than samples; 0 of what is none."""
+    return len(part) if isinstance(part, Tensor) and part.dim() else 0

@@ -18,8 +18,8 @@ from ..compressors.rehearsal import example
 from ..datasets import Data
 from ..errors import SpecError
 from ..files import read_json, write_json
-from ..losses import Criterion
 from ..metrics import MEASURED, Metric, numbers
+from ..objectives import Criterion
 from ..spec import Spec
 from ..store import checkpoints, shipping, trained
 from ..store.control import Control

@@ -12,8 +12,8 @@ import torch
 
 from .. import metrics, watched
 from ..datasets import Data
-from ..losses import Criterion
 from ..metrics import Metric
+from ..objectives import Criterion
 from ..optimizers import factor
 from ..store import checkpoints
 from ..store.checkpoints import NonFinite

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from ..losses import Objective
+from ..objectives import Objective
 from ..store.control import Control
 from ..store.folder import RunFolder
 from ..store.log import Journal, Log

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from ..batches import Batch
     from ..datasets import Data
-    from ..losses import Objective
+    from ..objectives import Objective
     from ..spec import Spec
     from ..tasks import Task
     from ..tasks.base import Stepped

@@ -24,8 +24,8 @@ from ..engine.hooks import Hook
 from ..engine.loop import Fit
 from ..engine.position import Part, rewind
 from ..host import cores, die_with_parent, entitle, keep_memory
-from ..losses import Criterion
 from ..metrics import Metric, members
+from ..objectives import Criterion
 from ..optimizers import RANGE_TEST
 from ..store import shipping
 from ..store.checkpoints import NonFinite

@@ -14,8 +14,9 @@ from ..artifacts import About, Artifact, load
 from ..artifacts.checking import checked
 from ..datasets import Data, length, rows
 from ..errors import LabError, SpecError
-from ..losses import IGNORED, Criterion, usual_loss
+from ..losses import IGNORED, usual_loss
 from ..metrics import MEASURED, METRICS
+from ..objectives import Criterion
 from ..output import line
 from ..store import provenance
 from ..store.trained import ARTIFACT

@@ -31,7 +31,7 @@ from .texts import Bleu, CharacterErrorRate, TokenAccuracy, WordErrorRate
 
 if TYPE_CHECKING:
     from ..datasets import Data
-    from ..losses import Criterion, Objective
+    from ..objectives import Criterion, Objective
     from ..spec import Spec
 
 __all__ = ["BESIDE", "KINDS", "MEASURED", "METRICS", "MINIMISED", "SPLITS", "Figure", "Known", "Metric", "check_own"]

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from ..batches import Batch
     from ..datasets import Data
-    from ..losses import Criterion
+    from ..objectives import Criterion
 
 
 WORDS = ("title", "short", "axis")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ..datasets import Data
-    from ..losses import Criterion
+    from ..objectives import Criterion
 
 
 class Fraction(Metric):

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ..datasets import Data
-    from ..losses import Criterion
+    from ..objectives import Criterion
 
 CLASSES = 200  # up to which a matrix is of use
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Loss(Metric):
-    """The loss of labels: its sum over what its targets weigh (see `losses.Criterion`)."""
+    """The loss of labels: its sum over what its targets weigh (see `objectives.Criterion`)."""
 
     title = "Loss"
     short = "loss"

@@ -9,7 +9,7 @@ from .base import Metric, kind
 
 if TYPE_CHECKING:
     from ..datasets import Data
-    from ..losses import Criterion
+    from ..objectives import Criterion
 
 
 class Perplexity(Metric):

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ..datasets import Data
-    from ..losses import Criterion
+    from ..objectives import Criterion
 
 
 def of_classes(output: Any, target: Any, data: Data) -> tuple[Tensor, Tensor] | None:

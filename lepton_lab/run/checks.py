@@ -18,14 +18,13 @@ from .. import datasets, metrics, models, tasks, watched
 from ..batches import described
 from ..chains import mismatch
 from ..compressors import rehearse
-from ..engine import hooks, trials
+from ..engine import trials
 from ..engine.feed import alone
 from ..errors import SpecError
 from ..files import data_root, read_json
 from ..launchers import devices
-from ..losses import ignored, terms
 from ..spec import CELL, OWN, Spec
-from ..store import shipping, trained
+from ..store import trained
 from ..store.finding import find
 from ..store.folder import LOOKS, RunFolder
 from ..strategies import STRATEGIES
@@ -34,82 +33,15 @@ from ..strategies.group import Group
 from ..tables import table, trait
 from ..tasks import TASKS, Paired, Task, stepping
 from ..values import called
+from .own import Own
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
-    from torch import Tensor, nn
+    from torch import nn
 
     from ..datasets import Data
-    from ..engine.hooks import Hook
-    from ..metrics import Metric
 
 INHERITED: tuple[str, ...] = ("shape", "classes", "vocabulary", "mean", "std")
 """Facts of a parent's data that its children need."""
-
-
-@dataclass
-class Own:
-    """
-    What a user brings in place of names, as `launch` takes it; None where the spec's names tell.
-
-    What can be seen to be no model, data, loss, strategy, task or hooks is a SpecError.
-    """
-
-    model: nn.Module | Callable[..., nn.Module] | None = None
-    data: Any = None
-    loss: Callable[[Tensor, Tensor], Tensor] | None = None
-    strategy: type[Single] | None = None
-    task: type[Task] | None = None
-    collate: Callable[[list[Any]], Any] | None = None
-    """It travels with the data."""
-    hooks: Sequence[Hook] | None = None
-    metrics: Mapping[str, Callable[[Any, Any], Any] | type[Metric]] | None = None
-
-    def __post_init__(self) -> None:
-        self._read: Data | None = None
-        if self.model is not None:
-            _is_model(self.model)
-        kind = self.strategy
-        if kind is not None and not (isinstance(kind, type) and issubclass(kind, Single)):
-            raise SpecError(
-                f"strategy={kind!r} is no subclass of lab.Single or lab.Group; names go into Spec(strategy=...)"
-            )
-        if self.task is not None and not (isinstance(self.task, type) and issubclass(self.task, Task)):
-            raise SpecError(f"task={self.task!r} is no subclass of lab.Task")
-        if self.collate is not None and (self.data is None or not callable(self.collate)):
-            why = "needs data=... whose samples it puts together" if callable(self.collate) else "can't be called"
-            raise SpecError(f"collate={called(self.collate)} {why}")
-        if isinstance(self.data, tuple) and not self.data:
-            raise SpecError("data=() is empty: give (train, test), (train, val, test) or train")
-        if self.loss is not None:
-            _is_loss(self.loss)
-        if self.hooks is not None:
-            hooks.check(self.hooks)
-        if self.metrics is not None:
-            metrics.check_own(self.metrics)
-
-    @classmethod
-    def shipped(cls, folder: RunFolder) -> Own:
-        """What was shipped with a run."""
-        parts = shipping.unpack(folder)
-        data = parts.pop("data", None)
-        own = cls(**parts)
-        own._read = data
-        return own
-
-    @property
-    def parts(self) -> dict[str, Any]:
-        """What there is, by name."""
-        return {name: part for name, part in vars(self).items() if name in shipping.PARTS and part is not None}
-
-    def splits(self, spec: Spec) -> Data | None:
-        """The user's data as splits, made when first asked for; None where they are those that the spec names."""
-        if self._read is None and self.data is not None:
-            token = getattr(getattr(self.model, "config", None), "pad_token_id", None)
-            pads = {} if token is None else {datasets.TEXTS: token}
-            self._read = datasets.from_user(self.data, spec.seed, ignored(self.loss), self.collate, pads)
-        return self._read
 
 
 @dataclass(frozen=True)
@@ -275,33 +207,6 @@ def _outlines(dataset: str) -> Data:
     tokens = "bytes" if vocabulary and vocabulary == classes else ""
     none: Any = None
     return datasets.Data(none, None, None, shape, list(map(str, range(classes))), vocabulary=vocabulary, tokens=tokens)
-
-
-def _is_model(model: Any) -> None:
-    """Refuse what is no model, and makes none."""
-    from torch import nn
-
-    if not callable(model):
-        raise SpecError(
-            f"model={model!r} is no torch.nn.Module and nothing that makes one; names go into Spec(model=...)"
-        )
-    if isinstance(model, nn.Module):
-        models.trainable(model, called(model))
-    else:
-        models.arguments(model)
-
-
-def _is_loss(loss: Any) -> None:
-    """Refuse what is no loss, or one that learns."""
-    from torch import nn
-
-    if isinstance(loss, type) or not callable(loss):
-        raise SpecError(f"loss={called(loss)} can't be called with (output, target); give a function, or nn.MSELoss()")
-    if isinstance(loss, nn.Module) and any(p.requires_grad for p in loss.parameters()):
-        raise SpecError(
-            f"loss={called(loss)} has parameters of its own, which nobody would train: put them into the model"
-        )
-    terms(loss)
 
 
 def _fits(spec: Spec, own: Own) -> None:

@@ -15,8 +15,9 @@ from ..spec import OWN, Spec
 from ..store import shipping, trained
 from ..store.folder import RunFolder
 from ..tables import TABLES, pick, table
-from .checks import Allowed, Own, checks
+from .checks import Allowed, checks
 from .handle import Run, attach
+from .own import Own
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

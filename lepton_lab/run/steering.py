@@ -14,7 +14,8 @@ from ..store import control
 from ..store.control import STEERED
 from ..store.folder import ENDED
 from ..tables import entry_options
-from .checks import Own, splits
+from .checks import splits
+from .own import Own
 from .standing import Standing
 
 LAUNCHER = LAUNCHERS["local"]

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
 
     from ..batches import Batch
-    from ..losses import Objective
+    from ..objectives import Objective
     from ..tasks.routine import Routine
 
 MakeOptimizer: TypeAlias = "Callable[[list[nn.Parameter]], Optimizer]"

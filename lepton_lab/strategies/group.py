@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
 
     from ..batches import Batch
-    from ..losses import Objective
+    from ..objectives import Objective
 AHEAD = 3  # steps that a host may run ahead of its GPU
 
 

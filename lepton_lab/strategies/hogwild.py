@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch import UntypedStorage, nn
 
     from ..batches import Batch
-    from ..losses import Objective
+    from ..objectives import Objective
 LINE = 64  # bytes of a cache line: no two tensors share one
 POLL = 0.0005  # seconds between looks at the slowest rank
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
 
     from ..batches import Batch
-    from ..losses import Objective
+    from ..objectives import Objective
     from .stages import Layer
 SPAN = 4  # micro-batches for each rank by default: enough to keep most of the line busy (Huang, section 2.3)
 ENDS = 2  # the embedding and the head, beside the blocks of the others

@@ -14,9 +14,10 @@ from ..charts import CHARTS, picture
 from ..charts.series import contestant, contestants, footprint, number, read
 from ..errors import SpecError
 from ..metrics import MINIMISED, Figure, main
-from ..run.checks import Allowed, Own, named, splits, trains
+from ..run.checks import Allowed, named, splits, trains
 from ..run.handle import POLL, Run
 from ..run.launching import make, start
+from ..run.own import Own
 from ..run.steering import MOVED
 from ..section import NONE, Section, table
 from ..spec import Spec, step_samples

@@ -13,9 +13,10 @@ from ..charts.sweep import Sweep
 from ..errors import LabError, SpecError
 from ..metrics import MINIMISED
 from ..optimizers import RANGE_TEST
-from ..run.checks import Own, checks
+from ..run.checks import checks
 from ..run.handle import POLL, Run
 from ..run.launching import changed, make, start
+from ..run.own import Own
 from ..spec import Spec, step_samples
 from ..store.folder import ENDED
 from ..store.naming import title

@@ -12,10 +12,11 @@ from ..charts import CHARTS, Chart
 from ..compressors import COMPRESSORS
 from ..errors import LabError, SpecError, needs, unknown, whole
 from ..metrics import MEASURED
-from ..run.checks import Own, splits
+from ..run.checks import splits
 from ..run.estimates import Estimate, estimate, measured
 from ..run.handle import Run, attach
 from ..run.launching import chained, compress
+from ..run.own import Own
 from ..section import NONE, table
 from ..store.folder import ENDED
 

@@ -13,7 +13,7 @@ from .. import errors, metrics
 from ..charts import Chart
 from ..charts.heat import Heat
 from ..errors import SpecError
-from ..losses import Criterion
+from ..objectives import Criterion
 from ..run.handle import Run, attach
 from ..store import shipping
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from ..answers import matches
 from ..batches import Batch, described
 from ..errors import SpecError
-from ..losses import IGNORED, Criterion
+from ..losses import IGNORED
+from ..objectives import Criterion
 
 if TYPE_CHECKING:
     import torch

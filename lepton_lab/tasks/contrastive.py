@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
-from ..losses import Criterion
+from ..objectives import Criterion
 from .base import OwnLoss, Paired, Unaligned
 from .denoising import drawn, gaussian
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
-from ..losses import IGNORED, Criterion
+from ..losses import IGNORED
+from ..objectives import Criterion
 from .base import OwnLoss, Paired, Unaligned
 
 if TYPE_CHECKING:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
-from ..losses import IGNORED, Criterion, token_loss
+from ..losses import IGNORED, token_loss
+from ..objectives import Criterion
 from .base import OwnLoss, Paired
 
 if TYPE_CHECKING:

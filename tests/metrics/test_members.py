@@ -20,8 +20,9 @@ from torch.nn import functional
 
 from lepton_lab.datasets.base import Data
 from lepton_lab.errors import SpecError
-from lepton_lab.losses import Criterion, squared_error, token_loss
+from lepton_lab.losses import squared_error, token_loss
 from lepton_lab.metrics import KINDS, METRICS
+from lepton_lab.objectives import Criterion
 from lepton_lab.tables import keywords
 
 seeds = st.integers(0, 2**31)

@@ -17,8 +17,8 @@ from torch.nn import functional
 
 from lepton_lab import metrics
 from lepton_lab.datasets import from_user
-from lepton_lab.losses import Criterion
 from lepton_lab.metrics import METRICS, SPLITS
+from lepton_lab.objectives import Criterion
 from lepton_lab.spec import Spec
 
 PARTS = {

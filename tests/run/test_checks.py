@@ -10,7 +10,8 @@ import lepton_lab as lab
 from lepton_lab.errors import SpecError
 from lepton_lab.launchers import LAUNCHERS, Launcher
 from lepton_lab.reports.grids import read
-from lepton_lab.run.checks import Own, checks, glance
+from lepton_lab.run.checks import checks, glance
+from lepton_lab.run.own import Own
 from lepton_lab.store.folder import RunFolder
 
 X, Y = torch.randn(40, 8), torch.arange(40) % 3

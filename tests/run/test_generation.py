@@ -15,8 +15,9 @@ from lepton_lab.datasets import DATASETS
 from lepton_lab.engine.evaluation import evaluate
 from lepton_lab.engine.feed import Feed
 from lepton_lab.files import data_root
-from lepton_lab.losses import Criterion, token_loss
+from lepton_lab.losses import token_loss
 from lepton_lab.models import MODELS
+from lepton_lab.objectives import Criterion
 from lepton_lab.strategies import STRATEGIES
 
 SMALL = {"width": 16, "depth": 1, "heads": 2, "context": 256}

@@ -83,3 +83,21 @@ def test_a_run_without_scores_of_classes_says_so():
     x = torch.randn(30, 3)
     run = trained(lab.Spec(epochs=1), model=lambda: nn.Linear(3, 1), data=((x, x.sum(1)), (x, x.sum(1))))
     assert "its outputs are no scores of classes" in charts.CHARTS["roc"]([run]).text
+
+
+class Halves(lab.Task):
+    """Two outputs for each sample."""
+
+    def loss(self, outputs, batch):
+        return (outputs.reshape(-1, 2).sum(1) - batch[1]).square().mean()
+
+    def scores(self, outputs):
+        return outputs.reshape(-1, 1)
+
+
+def test_outputs_that_are_more_than_samples_are_not_kept():
+    x = torch.randn(30, 3)
+    data = (x, x.sum(1)), (x, x.sum(1))
+    run = trained(lab.Spec(epochs=1), model=lambda: nn.Linear(3, 2), data=data, task=Halves)
+    with pytest.raises(lab.LabError, match="its outputs are tensors of one shape a sample"):
+        run.predictions()

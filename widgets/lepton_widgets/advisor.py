@@ -122,7 +122,7 @@ def chosen(spec: Spec, own: dict[str, Any]) -> dict[str, Any]:
 
 def fault(spec: Spec, own: dict[str, Any]) -> str:
     """Why a spec with the user's own model, data or loss would fail in its first step; "" where it would not."""
-    from lepton_lab.run.checks import Own
+    from lepton_lab.run.own import Own
     from lepton_lab.studies.advice import rehearsed
     from lepton_lab.studies.advice.rehearsal import Unknown
 

@@ -14,7 +14,7 @@ import ipywidgets as ipw
 import lepton_lab as lab
 from lepton_lab.errors import LabError, SpecError
 from lepton_lab.launchers import local
-from lepton_lab.run.checks import Own
+from lepton_lab.run.own import Own
 from lepton_lab.spec import CELL, OWN, Spec
 from lepton_lab.store import provenance
 from lepton_lab.values import called

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from ...datasets import load
 from ...errors import SpecError, whole
-from ...run.checks import Own, named, splits
+from ...run.checks import named, splits
 from ...run.handle import Run
+from ...run.own import Own
 from ...section import NONE, Section, table
 from ...spec import Spec
 from ...strategies.work import Cost, shown

@@ -26,8 +26,8 @@ class Pad:
     Puts samples together leaf by leaf; tensors of unequal length are padded at their end to the longest of the batch.
 
     Samples may be any nest of dicts, tuples and lists with tensors, arrays and numbers at its leaves; what else there
-    is, such as text, comes as a list. Labels, and the second of a pair, are padded with `ignored`. Where `input_ids`
-    are padded and there is no `attention_mask`, one is made.
+    is, such as text, comes as a list. Labels, and the second of a pair, are padded with `ignored`. Where there are
+    `input_ids` and no `attention_mask`, one is made.
 
     Parameters
     ----------
@@ -91,8 +91,7 @@ class Pad:
         batch = {str(key): self._together([value[key] for value in values], str(key)) for key in keys}
         if MASK not in batch and TEXTS in batch:
             lengths = torch.tensor([len(value[TEXTS]) for value in values])
-            if len(lengths.unique()) > 1:
-                batch[MASK] = (torch.arange(int(lengths.max())) < lengths[:, None]).long()
+            batch[MASK] = (torch.arange(int(lengths.max())) < lengths[:, None]).long()
         return batch
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import zlib
 from typing import Any
 
 import numpy as np
@@ -52,10 +53,16 @@ class Answers:
             self._shapes = shapes
             self._rows.add(places, row)
 
+    def _agree(self) -> bool:
+        """Whether all ranks have rows, and of the same shapes; each of them calls this."""
+        shape = zlib.crc32(repr(self._shapes).encode()) % 2**20 if self._fits and self._shapes else -1
+        mine = torch.tensor([1.0, shape, shape * shape, shape < 0], dtype=torch.float64, device=self._strategy.device)
+        n, total, squares, misfits = self._strategy.total(mine).tolist()
+        return not misfits and n * squares == total * total  # equal only if all are (Cauchy and Schwarz)
+
     def save(self, folder: RunFolder, split: str) -> None:
         """Write `predictions/SPLIT.npz`; every rank calls this."""
-        misfits = torch.tensor([float(not self._fits or self._shapes is None)], device=self._strategy.device)
-        if self._strategy.total(misfits).item():
+        if not self._agree():
             return
         rows = self._rows.whole().cpu().numpy()
         if self._strategy.rank:

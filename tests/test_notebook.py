@@ -112,7 +112,7 @@ def test_what_is_ill_typed_is_refused(hint, value, sentence):
     [
         ("lr", float, "-1", "lr=-1.0: must be greater than 0 (Learning rate, above 0; the peak"),
         ("model", str, "mpl", "model='mpl': unknown model; did you mean 'mlp'?"),
-        ("precision", str, "bf61", "precision='bf61': must be 'fp32', 'bf16' or 'fp16'; did you mean 'bf16'?"),
+        ("precision", str, "bf61", "precision='bf61': must be 'fp32', 'bf16', 'fp16' or 'auto'; did you mean 'bf16'?"),
         ("epochs", int, 0, "epochs=0: must be at least 1"),
         ("compress", list, '["dstil"]', "did you mean 'distill'?"),
     ],

@@ -35,10 +35,13 @@ shelf
 print(run.wait(60), bench.launch().wait(60), learner.wait(60))
 long.stop()
 print(long.wait(60))
-import time
+import gc, time
 until = time.monotonic() + 60
-for view in (live, bench, learner, shelf):  # until their threads have looked
-    while any(word in view._frames[0].still["text/html"] for word in ("queued", "running")) or view.going():
+for view in [view for view in gc.get_objects() if type(view) is Live]:  # that of the first cell has no name
+    view._thread.join(60)  # the last it does is to bring what is saved up to date
+GOING = ("queued", "starting", "running", "stopping")
+for view in (bench, learner, shelf):  # until their threads have looked
+    while any(word in view._frames[0].still["text/html"] for word in GOING) or view.going():
         assert time.monotonic() < until
         time.sleep(0.05)
 """

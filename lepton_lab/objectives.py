@@ -88,18 +88,26 @@ class Criterion(Objective):
         Whose targets tell whether some are ignored.
     total
         Sum of values over the ranks that compute a step's samples.
+    tokens
+        Whether targets are tokens of which some may be left out, whatever the data say.
     """
 
-    def __init__(self, loss: Loss, data: Data | None = None, total: Callable[[Tensor], Tensor] | None = None) -> None:
+    def __init__(
+        self,
+        loss: Loss,
+        data: Data | None = None,
+        total: Callable[[Tensor], Tensor] | None = None,
+        tokens: bool = False,
+    ) -> None:
         self.loss, self._terms = loss, terms(loss)
         self._total = total or (lambda values: values)
         texts = data is not None and data.vocabulary > 0
-        self._tokens = loss is token_loss or (texts and self._terms is None)
+        self._tokens = tokens or (loss is token_loss or (texts and self._terms is None))
         self.even = self._terms is None or (data is not None and self._terms.alike(data))
         """Whether all samples weigh alike, so that the loss's own mean is one over samples."""
         self.summed = self._terms is not None and self._terms.summed
         """Whether the loss is a sum, not a mean."""
-        padded = data is not None and data.collate is not None
+        padded = tokens or (data is not None and data.collate is not None)
         self._ignored = self._terms.ignored if self._terms else IGNORED
         self._masked = padded or not self.even  # whether some targets may not count
         self._ahead = self._masked  # whether a step's micro-batches are weighed before the model sees the first
@@ -163,6 +171,11 @@ class Criterion(Objective):
         self._parts.append(torch.stack([weight.new_tensor(batch.samples), weight.reshape(())]) * (batch.share > 0))
         return total / batch.samples
 
+    @property
+    def told(self) -> bool:
+        """Whether the loss told the weight of a micro-batch that is not settled yet."""
+        return bool(self._parts)
+
     def settle(self) -> Tensor | None:
         """The step's samples to its weight, over all ranks, where the loss told weights; it keeps none of them."""
         if not self._parts:
@@ -216,7 +229,13 @@ class Criterion(Objective):
             values = (output.reshape(target.shape) - target).square()
         else:
             return torch.full((len(target),), math.nan, device=output.device)
-        return values.reshape(len(target), -1).mean(1)
+        if values.numel() < len(target) or len(values) % len(target):  # of a loss that takes its own mean
+            return torch.full((len(target),), math.nan, device=output.device)
+        values = values.reshape(len(target), -1)
+        if self._terms is None or values.shape[1] != target[0].numel():
+            return values.mean(1)
+        counted = target.ne(self._ignored).reshape(values.shape)
+        return (values * counted).sum(1) / counted.sum(1).clamp(min=1)
 
     def compared(self, output: Any, target: Any) -> tuple[Any, Any] | None:
         """What metrics compare, outputs and targets (B, ...); None where there is nothing that they could."""

@@ -160,6 +160,11 @@ class Taught(Objective):
         value = self._divergence(output, lesson, target)
         if self.alpha < 1:
             value = self.alpha * value + (1 - self.alpha) * self.loss(output, target)
+            if self.loss.told:
+                raise SpecError(
+                    "compress='distill': the loss gives a sum and its weight, which is not to be weighed against the "
+                    "teacher's answers; take {'alpha': 1.0}, or train with a loss that gives a mean"
+                )
         if self.features:
             from .layers import similarity
 

@@ -99,8 +99,16 @@ def lengths(samples: Any) -> Tensor:
     """The length of each sample, (N,): of the longest first axis of its leaves, or the Dataset's own `lengths`."""
     import torch
 
+    if type(samples) is torch.utils.data.Subset:
+        return lengths(samples.dataset)[samples.indices] if hasattr(samples.dataset, "lengths") else _read(samples)
     if (own := getattr(samples, "lengths", None)) is not None:
         return torch.as_tensor(own)
+    return _read(samples)
+
+
+def _read(samples: Any) -> Tensor:
+    import torch
+
     return torch.tensor([_length(samples[i]) for i in range(len(samples))])
 
 

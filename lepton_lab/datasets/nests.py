@@ -42,6 +42,8 @@ def nested(splits: dict[str, Split], train: Any, seed: int, ignored: int, collat
     named = [str(name) for name in classes] if isinstance(classes, (list, tuple)) else None
     if not _is_tensors(example):
         return Data(kept, val, test, (), named or [], collate=collate, example=example)
+    if named is not None and (example[0].is_floating_point() or example[0].dim() != 2):
+        return Data(kept, val, test, tuple(example[0].shape[1:]), named, collate=collate)
     shape, labels, vocabulary = _surveyed(splits, collate, ignored)
     if named is None:
         named = [str(label) for label in range(labels)]

@@ -69,6 +69,7 @@ def evaluate(
                     added = added.to(strategy.device)
                     sums[name] = sums.get(name, 0) + (added if batch.share else torch.zeros_like(added))
             samples += len(places)
+    sums = {name: sums[name] for name in _everywhere(strategy, sums, [name for name in counted if name not in rows])}
     count = torch.tensor([samples], dtype=torch.float64, device=strategy.device)
     parts = [*sums.values(), count]
     *totals, count = strategy.total(torch.cat(parts)).cpu().split([len(part) for part in parts])
@@ -76,6 +77,13 @@ def evaluate(
     figures |= {name: _gathered(strategy, name, counted[name], own, split, note) for name, own in rows.items() if own}
     figures = {name: figures[name] for name in counted if name in figures}
     return with_following(counted, split, figures) | {"samples": int(count)}
+
+
+def _everywhere(strategy: Single, sums: Mapping[str, Tensor], names: list[str]) -> list[str]:
+    """The metrics that every rank has found, whose outputs may be of another shape; each of them calls this."""
+    found = [float(name in sums) for name in names]
+    *ranks, n = strategy.total(torch.tensor([*found, 1.0], dtype=torch.float64, device=strategy.device)).tolist()
+    return [name for name, count in zip(names, ranks, strict=True) if count == n]
 
 
 def doubt(folder: RunFolder, split: str, feed: Feed, loss: float) -> None:
@@ -113,7 +121,14 @@ def _gathered(
     strategy: Single, name: str, metric: Metric, own: Gathering, split: str, note: Callable[[str], object] | None
 ) -> float | None:
     """The figure of a metric that gathers: found by the rank of the first part, and told to the others."""
-    figure, rows = 0.0, own.whole().cpu()
+    figure = 0.0
+    try:
+        rows = own.whole().cpu()
+    except SpecError as error:  # on every rank
+        if note is None:
+            raise SpecError(f"metrics: {name!r} has no figure of the {split} set: {error}") from error
+        note(f"{name} of the {split} set has no figure: {error}")
+        return None
     if strategy.part == 0:
         try:
             figure = float(metric.finish(rows))

@@ -203,7 +203,10 @@ class Feed:
             if unsound >= 0:
                 self.unsound = unsound
             batch = moved(batch, self.device)
-            yield self._ready(batch[0], labels(batch[1])) if self._pairs else over(self._cast, batch)
+            if not self._pairs:
+                yield over(self._cast, batch)
+            else:  # what a collate made stays in its shape: targets (B, 1) may be a token each
+                yield self._ready(batch[0], labels(batch[1]) if self._collate is None else batch[1])
 
     def _cast(self, leaf: Any) -> Any:
         """A leaf of a nest: floats in the type of the model's weights."""

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from ..errors import SpecError
 from ..metrics.base import flat
 from ..strategies.base import Single
 
@@ -64,7 +65,20 @@ class Gathering:
         return bool(self._rows)
 
     def whole(self) -> Tensor:
-        """The rows (R, W) of all ranks, in the order of samples; each rank calls this."""
+        """
+        The rows (R, W) of all ranks, in the order of samples; each rank calls this.
+
+        Raises
+        ------
+        SpecError
+            On every rank, if rows are not of one width, as of texts of unequal length.
+        """
+        widths = {rows.shape[1] for rows in self._rows}
+        width = widths.pop() if len(widths) == 1 else -1
+        mine = torch.tensor([1.0, width, width * width, width < 0], dtype=torch.float64, device=self._strategy.device)
+        n, total, squares, mixed = self._strategy.total(mine).tolist()
+        if mixed or n * squares != total * total:  # equal only if all are (Cauchy and Schwarz)
+            raise SpecError("outputs are of unequal length, and only those of one shape are put together over batches")
         self._agree()
         places, counts, rows = (torch.cat(parts) for parts in (self._places, self._counts, self._rows))
         device = rows.device

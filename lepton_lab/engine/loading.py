@@ -165,7 +165,9 @@ class Samples:
     def _batch(self, indices: list[int]) -> Loaded:
         numbers = [_number(self.dataset, index) for index in indices]
         if self.collate is not None:
-            batch = collated(self.collate, list(self._read(indices)))
+            samples = list(self._read(indices))
+            with drawing(self.seed, -1 - indices[0]):  # of a collate that masks at random
+                batch = collated(self.collate, samples)
             return batch, _unsound(batch, numbers)
         samples = [_pair(sample, number) for sample, number in zip(self._read(indices), numbers, strict=True)]
         x, y = (_stacked([sample[i] for sample in samples], name, numbers) for i, name in enumerate("xy"))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import inspect
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,7 @@ from ..errors import SpecError
 from ..files import data_root, read_json
 from ..launchers import devices
 from ..spec import CELL, OWN, Spec
-from ..store import trained
+from ..store import shipping, trained
 from ..store.finding import find
 from ..store.folder import LOOKS, RunFolder
 from ..strategies import STRATEGIES
@@ -83,7 +83,13 @@ def checks(spec: Spec, own: Own | None = None, like: Path | None = None) -> Allo
         RunFolder(like)  # refused where there is none, and so no code
     spec = named(spec, own.parts, like is not None)
     _watches(spec, own, like)
-    return trains(spec, splits(spec, own), own, like)
+    device = splits(spec, own if like is None or spec.parent else replace(own, task=shipped_task(RunFolder(like))))
+    return trains(spec, device, own, like)
+
+
+def shipped_task(folder: RunFolder) -> type[Task] | None:
+    """The user's own task that was shipped with a run, if it has one."""
+    return shipping.unpack(folder, ("task",)).get("task")
 
 
 def named(spec: Spec, parts: dict[str, Any], shipped: bool = False) -> Spec:
@@ -117,6 +123,7 @@ def splits(spec: Spec, own: Own, here: bool = True) -> str:
         device = devices.choose(spec)
         devices.start_method()
     if not spec.parent:
+        _steps(spec, own)
         _fits(spec, own)
     return device
 
@@ -131,7 +138,6 @@ def trains(spec: Spec, device: str, own: Own, like: Path | None = None) -> Allow
     if spec.parent:
         return _compresses(spec, own, parts, device, like)
     _means(spec, data)
-    _steps(spec, own)
     task = None
     if data is not None and (own.task is not None or "task" not in spec.own):
         task = tasks.make(spec, data, own.loss, own.task)

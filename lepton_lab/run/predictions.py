@@ -49,6 +49,8 @@ class Predictions:
         """The samples with the highest losses, that first: sample, loss, target and, of classes, what was predicted."""
         import pandas as pd
 
+        if np.isnan(self.losses).all():
+            raise LabError("the loss of each sample is not known: the run's loss gives one number for a whole batch")
         order = np.argsort(-np.nan_to_num(self.losses, nan=-np.inf), kind="stable")[:count]
         table = pd.DataFrame({"sample": self.samples[order], "loss": self.losses[order]})
         for name, values in (("target", self.targets), ("predicted", self.labels)):

@@ -83,7 +83,7 @@ class Control:
         self._announced: list[dict[str, Any]] = []
         self._total = self._taken = 0  # commands announced, and obeyed, so far
         self._new: deque[dict[str, Any]] = deque()  # filled by the thread, emptied by the loop
-        self._asked: set[tuple[str, float]] = set()  # commands of hooks, and the steps at which they gave them
+        self._asked: set[tuple[Any, ...]] = set()  # commands of hooks, and the steps at which they gave them
         self._closed = threading.Event()
         if rank == 0:
             threading.Thread(target=self._watch, name="lepton-lab-control", daemon=True).start()
@@ -161,7 +161,8 @@ class Control:
 
     def _add(self, command: dict[str, Any]) -> None:
         if "asked" in command:
-            if (key := (command["command"], command["asked"])) in self._asked:
+            key = tuple(sorted(command.items()))
+            if key in self._asked:
                 return
             self._asked.add(key)
         self._new.append(command)

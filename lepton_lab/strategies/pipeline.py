@@ -234,6 +234,11 @@ class Scores:
             output, target = output[:n], target[:n]
         with self.autocast():
             value = self.objective(output, target) * (n / self.samples)
+        if self.objective.criterion.told:
+            raise SpecError(
+                "loss: it gives a sum and its weight, and strategy='pipeline' computes gradients before the weight of "
+                "all micro-batches is known; give a mean over samples, or take strategy='ddp'"
+            )
         self.loss = value.detach() if self.loss is None else self.loss + value.detach()
         counts = self.objective.counts(output, target)
         if counts is not None and n:

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from ..datasets import Data
 
 LABELS = ("labels", "label")
+MASK = "attention_mask"
+SHIFTS = ("loss_function(", "[..., :-1", "[:, :-1")
+"""In the code of a forward pass that compares scores with the label of the next place."""
 CAUSAL = ("ForCausalLM", "LMHead", "DoubleHeads")
 """In the names of Hugging Face's classes whose loss is that of the next token."""
 
@@ -44,11 +47,11 @@ class Keywords(Task):
         asked = inspect.signature(model.forward).parameters.values()
         self._names = None if any(p.kind is p.VAR_KEYWORD for p in asked) else [p.name for p in asked]
         kind, config = type(model).__name__, getattr(model, "config", None)
-        self._shift = any(part in kind for part in CAUSAL) and not getattr(config, "is_encoder_decoder", False)
+        self._shift = _next(model, kind) and not getattr(config, "is_encoder_decoder", False)
         batch = [*self.data.example]
         needed = [p.name for p in asked if p.default is p.empty and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
         missing = [name for name in needed if name not in batch]
-        extra = [name for name in batch if self._names is not None and name not in self._names]
+        extra = [name for name in batch if self._names is not None and name not in {*self._names, MASK}]
         if missing or (extra and self.given is None):
             what = f"does not get {', '.join(missing)}" if missing else f"does not take {', '.join(extra)}"
             remedy = "rename or drop keys of the samples" + (", or give loss=f(outputs, batch)" if extra else "")
@@ -58,7 +61,7 @@ class Keywords(Task):
             )
 
     def inputs(self, batch: Any) -> Any:
-        """What the model asks for."""
+        """What the model asks for; a mask that `Pad` made is left out where the model takes none."""
         return batch if self._names is None else {name: value for name, value in batch.items() if name in self._names}
 
     def loss(self, outputs: Any, batch: Any) -> Any:
@@ -72,7 +75,9 @@ class Keywords(Task):
                 f"({', '.join(batch)}), or give loss=f(outputs, batch)"
             )
         weight = self._count(batch)
-        return value * weight.to(value.dtype), weight
+        weight = weight.to(value.dtype)
+        # The mean over no label at all is NaN; such a part of a batch adds nothing.
+        return value.where(weight > 0, value.nan_to_num() * 0) * weight, weight
 
     def weight(self, batch: Any) -> Tensor | None:
         """Labels that are not ignored, or samples where each has one label; not known of a user's loss."""
@@ -114,3 +119,14 @@ class Keywords(Task):
     def _labels(self, batch: Any) -> Any:
         labels = next((batch[name] for name in LABELS if name in batch), None)
         return labels[:, 1:] if self._shift and labels is not None else labels
+
+
+def _next(model: nn.Module, kind: str) -> bool:
+    """Whether a model's own loss is that of the next token; some of these names compare each place with its own."""
+    if not any(part in kind for part in CAUSAL):
+        return False
+    try:
+        source = inspect.getsource(type(model).forward)
+    except (OSError, TypeError):
+        return True
+    return any(shift in source for shift in SHIFTS)

@@ -108,4 +108,4 @@ class MaskedLanguageModel(Paired):
 
     def criterion(self, total: Callable[[Tensor], Tensor] | None = None) -> Criterion:
         """The loss over those that were chosen, which the data can't tell."""
-        return Criterion(self.given or self.usual(), None, total)
+        return Criterion(self.given or self.usual(), None, total, tokens=True)

@@ -72,7 +72,7 @@ class SequenceToSequence(Paired):
 
     def criterion(self, total: Callable[[Tensor], Tensor] | None = None) -> Criterion:
         """The loss over the tokens that count."""
-        return Criterion(self.given or self.usual(), None, total)
+        return Criterion(self.given or self.usual(), None, total, tokens=True)
 
     @staticmethod
     def decode(

@@ -275,3 +275,63 @@ def test_a_form_launches_what_code_does():
     run = bench.launch()
     assert run.wait(60) == "done" and run.facts["task"] == "keywords"
     bench.close()
+
+
+class Rare(Dicts):
+    """Every second sample has a label that counts."""
+
+    def __getitem__(self, i):
+        return {**super().__getitem__(i), "labels": int(i % 4 > 1) if i % 2 else -100}
+
+
+def test_a_part_of_a_batch_without_a_label_adds_nothing():
+    spec = lab.Spec(epochs=1, batch_size=4)
+    runs = [
+        trained(spec.replace(**cut), model=bert(), data=(Rare(24, 0), Rare(8, 1))) for cut in ({}, {"accumulate": 4})
+    ]
+    assert losses(runs[0]) == pytest.approx(losses(runs[1]), rel=1e-4)
+
+
+def test_a_loss_that_tells_its_weight_is_refused_where_it_would_count_wrongly():
+    x = torch.randn(48, 1, 8, 8)
+    data = ((x, torch.arange(48) % 4),) * 3
+
+    def weighed(output, target):
+        return 3 * functional.cross_entropy(output, target, reduction="sum"), 3 * len(target)
+
+    spec = lab.Spec(model="mlp", epochs=1, batch_size=16)
+    run = lab.launch(spec.replace(strategy="pipeline", world=2), data=data, loss=weighed)
+    assert run.wait(60) == "failed" and "gives a sum and its weight, and strategy='pipeline'" in run.failure.message
+
+
+class Masks:
+    """A collate that masks at random."""
+
+    def __call__(self, samples):
+        x, y = (torch.stack(parts) for parts in zip(*samples, strict=True))
+        return x + torch.randn_like(x), y
+
+
+def test_what_a_collate_draws_is_drawn_again_after_a_stop():
+    x = torch.rand(240, 2)
+    data = ((x, x.sum(1, keepdim=True)),) * 3
+    data = tuple([*zip(*part, strict=True)] for part in data)
+    spec = lab.Spec(epochs=1, batch_size=8, strategy="single", optimizer="sgd", lr=0.1)
+    whole = trained(spec, model=Slow, data=data, collate=Masks())
+    parted = lab.launch(spec, model=Slow, data=data, collate=Masks())
+    until(lambda: len(parted.rows("train")) > 3)
+    parted.stop()
+    assert parted.wait(60) == "stopped"
+    parted.resume()
+    assert parted.wait(60) == "done" and losses(parted) == losses(whole)
+
+
+def test_only_models_that_shift_their_labels_predict_the_next_token():
+    from transformers import GPT2Config, GPT2LMHeadModel, XLNetConfig, XLNetLMHeadModel
+
+    from lepton_lab.tasks.keywords import _next
+
+    small = GPT2LMHeadModel(GPT2Config(vocab_size=KINDS, n_embd=8, n_layer=1, n_head=1))
+    other = XLNetLMHeadModel(XLNetConfig(vocab_size=KINDS, d_model=8, n_layer=1, n_head=1, d_inner=8))
+    assert _next(small, type(small).__name__) and not _next(other, type(other).__name__)
+    assert not _next(bert(), "BertForSequenceClassification")

@@ -101,3 +101,20 @@ def test_outputs_that_are_more_than_samples_are_not_kept():
     run = trained(lab.Spec(epochs=1), model=lambda: nn.Linear(3, 2), data=data, task=Halves)
     with pytest.raises(lab.LabError, match="its outputs are tensors of one shape a sample"):
         run.predictions()
+
+
+class Focal(nn.CrossEntropyLoss):
+    """Takes its own mean."""
+
+    def forward(self, output, target):
+        losses = nn.functional.cross_entropy(output, target, reduction="none")
+        return ((1 - torch.exp(-losses)) ** 2 * losses).mean()
+
+
+def test_a_loss_that_takes_its_own_mean_tells_no_sample_s():
+    x = torch.randn(32, 3)
+    data = ((x, torch.arange(32) % 4),) * 3
+    kept = trained(lab.Spec(epochs=1), model=lambda: nn.Linear(3, 4), data=data, loss=Focal()).predictions()
+    assert np.isnan(kept.losses).all()
+    with pytest.raises(lab.LabError, match="the loss of each sample is not known"):
+        kept.worst()

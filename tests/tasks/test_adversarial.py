@@ -212,3 +212,16 @@ def test_players_that_can_t_be_are_refused_before_anything_starts(model, task, c
     with pytest.raises(SpecError, match=words):
         lab.launch(spec(**changes), model=model, data=RING, task=task)
     assert lab.runs() == []
+
+
+def test_no_door_leads_to_a_strategy_that_has_no_turns():
+    x = torch.randn(32, 2)
+    model = nn.ModuleDict({"generator": nn.Linear(2, 2), "discriminator": nn.Linear(2, 1)})
+    spec = lab.Spec(task="adversarial", options={"noise": 2}, epochs=1, batch_size=16, strategy="single")
+    own = {"model": model, "data": ((x, x), (x, x))}
+    with pytest.raises(lab.SpecError, match="local_sgd"):
+        lab.race(spec.replace(world=2, strategy="ddp"), ["local_sgd"], **own)
+    run = lab.launch(spec, **own)
+    assert run.wait(60) == "done", run.failure
+    with pytest.raises(lab.SpecError, match="local_sgd"):
+        run.extend(epochs=1, strategy="local_sgd", world=2)

@@ -158,6 +158,7 @@ print(json.dumps(found))
 """
 
 
+@pytest.mark.slow
 def test_another_metric_is_two_edits(tmp_path):
     for folder in ("lepton_lab", "widgets/lepton_widgets"):
         shutil.copytree(ROOT / folder, tmp_path / Path(folder).name, ignore=shutil.ignore_patterns("__pycache__"))

@@ -92,6 +92,10 @@ class Spec(BaseModel):
     """End when a figure improves no more, e.g. {"metric": "val_loss", "patience": 3, "min_delta": 0}; {} never."""
     ema: float = Field(0.0, ge=0, lt=1)
     """Decay by step of a moving average of the weights, kept beside them, from 0 to below 1; 0 keeps none."""
+    workers: int = Field(-1, ge=-1, le=64)
+    """Processes that read a Dataset ahead for each rank; -1 chooses, 0 reads in the rank; a stream takes one."""
+    prefetch: int = Field(0, ge=0)
+    """Batches that each of them is ahead, 0 or more; 0 chooses by their size and the time that they take."""
     timeout: float = Field(300.0, gt=0)
     """Seconds that a rank waits for another, or for a process that loads its data, before the run fails; above 0."""
     name: str = Field("", max_length=80)

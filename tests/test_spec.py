@@ -65,6 +65,8 @@ fields = st.fixed_dictionaries(
         "compile": st.booleans(),
         "device": st.sampled_from(["auto", "cpu", "cuda"]),
         "seed": st.integers(0, 2**31 - 1),
+        "workers": st.integers(-1, 64),
+        "prefetch": st.integers(0, 100),
         "timeout": st.floats(0.1, 1e6),
         "name": st.text(st.characters(exclude_categories=["Cc", "Cf", "Cs"]), max_size=80),
         "keep_best": st.sampled_from(["val_loss", "val_ema_accuracy", "train_loss"]),

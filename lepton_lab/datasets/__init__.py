@@ -24,14 +24,14 @@ from .files import SOURCES, find, require
 from .idx import fashion_mnist, mnist
 from .own import from_user, usual
 from .small import blobs, digits
-from .streams import Stream, drawing
+from .streams import Stream
 from .text import pydocs, tinyshakespeare
 
 if TYPE_CHECKING:
     from ..spec import Spec
 
 __all__ = ["DATASETS", "SOURCES", "TEXTS", "Collate", "Data", "Pad", "Split", "Stream", "bucketed", "check"]
-__all__ += ["collated", "drawing", "from_user", "length", "lengths", "load", "rows", "scaling", "usual"]
+__all__ += ["collated", "from_user", "length", "lengths", "load", "rows", "scaling", "usual"]
 
 DATASETS: dict[str, Callable[..., Data]] = {
     "digits": digits,

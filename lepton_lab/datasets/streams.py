@@ -35,24 +35,31 @@ class Stream:
     def __getstate__(self) -> dict[str, Any]:
         return vars(self) | {"_at": 0, "_source": None, "_states": None}
 
-    def begin(self, epoch: int) -> Stream:
-        """The same, from its first sample of an epoch on."""
-        if hasattr(self.dataset, "set_epoch"):
+    def begin(self, epoch: int | None) -> Stream:
+        """The same, from its first sample of an epoch on; None is that of an evaluation."""
+        if epoch is not None and hasattr(self.dataset, "set_epoch"):
             self.dataset.set_epoch(epoch)
         self._source = None
         return self
 
     def __getitem__(self, index: int) -> Any:
-        return self.read([index])[0]
+        with kept():
+            return self.read([index])[0]
 
     def read(self, indices: list[int], seed: int = 0) -> list[Any]:
-        """Samples by index, upwards; what draws random numbers in the stream goes on as if it alone drew any."""
+        """
+        Samples by index, upwards; what draws random numbers in the stream goes on as if it alone drew any.
+
+        It leaves its own state of the generators behind; see `kept`.
+        """
         if self._source is None or indices[0] < self._at:
             self._at, self._source, self._states = 0, iter(self.dataset), None
-        others = states()
-        restore(self._states or seeded(seed))
+        if self._states is None:
+            seeded(seed)
+        else:
+            restore(self._states)
+        samples = []
         try:
-            samples = []
             for index in indices:
                 while self._at < index:
                     self._next()
@@ -60,7 +67,6 @@ class Stream:
             return samples
         finally:
             self._states = states()
-            restore(others)
 
     def _next(self) -> Any:
         assert self._source is not None  # __getitem__ has made it
@@ -97,22 +103,33 @@ def restore(held: States) -> None:
     random.setstate(held[2])
 
 
-def seeded(seed: int) -> States:
-    """As they are after a seed, which they then have."""
+def same(one: States, other: States) -> bool:
+    """Whether nothing was drawn between them."""
+    import torch
+
+    alike = all((a == b).all() if hasattr(a, "all") else a == b for a, b in zip(one[1], other[1], strict=True))
+    return torch.equal(one[0], other[0]) and alike and one[2] == other[2]
+
+
+def seeded(seed: int) -> None:
+    """Begin all three anew."""
     import numpy as np
     import torch
 
     torch.default_generator.manual_seed(seed)
     np.random.seed(seed)
     random.seed(seed)
-    return states()
+
+
+def seed_for(seed: int, index: int) -> None:
+    """Have random transforms of a sample draw from a seed and its index alone."""
+    seeded(hash((seed, index)) % 2**32)  # of whole numbers: the same in every process
 
 
 @contextlib.contextmanager
-def drawing(seed: int, index: int) -> Iterator[None]:
-    """Random transforms of a sample draw from a seed and its index alone; generators are as before afterwards."""
+def kept() -> Iterator[None]:
+    """Generators are as before afterwards: once for many samples, since NumPy's takes 80 microseconds to tell."""
     others = states()
-    seeded(hash((seed, index)) % 2**32)  # of whole numbers: the same in every process
     try:
         yield
     finally:

@@ -31,7 +31,18 @@ if TYPE_CHECKING:
 
 FIGURES = "done.json"  # what a round ended with, beside its module
 LOOKED = "looked"  # empty file: rank 0 has looked for the control among other runs
-OF_RUN = ("compress", "name", "timeout", "checkpoint_every", "eval_every", "strategy", "world", "device")
+OF_RUN = (
+    "compress",
+    "name",
+    "timeout",
+    "workers",
+    "prefetch",
+    "checkpoint_every",
+    "eval_every",
+    "strategy",
+    "world",
+    "device",
+)
 """Fields of a spec that leave the control as it is."""
 ADDRESS = re.compile(r" at 0x[0-9a-f]+")  # of an object in the text of a module: another in each process
 POLL = 0.02  # seconds between looks for what rank 0 makes

@@ -15,7 +15,7 @@ from ..host import cores
 from ..spec import Spec, micro_samples, step_samples
 from ..strategies.base import Single
 from ..tasks import Paired
-from .loading import load
+from .loading import Loader
 
 if TYPE_CHECKING:
     import torch
@@ -102,10 +102,8 @@ class Feed:
         """
 
         seed = self.spec.seed * 1_000_003 + epoch
-        if isinstance(self.dataset, Stream):
-            self.dataset.begin(epoch)
         steps = [self._plan(step) for step in self._order(seed).split(self.batch)[skip:]]
-        fetched = self._fetch((part.indices for step in steps for part in step), seed)
+        fetched = self._fetch((part.indices for step in steps for part in step), seed, epoch)
         for number, step in enumerate(steps, skip):
             yield (self._batch(next(fetched), part, (seed, number, i)) for i, part in enumerate(step)), len(step)
 
@@ -188,18 +186,14 @@ class Feed:
             samples = len(part.mine)
         return Batch(*self.task.split(batch), part.share, samples)
 
-    def _fetch(self, indices: Iterator[Tensor], seed: int) -> Iterator[Any]:
+    def _fetch(self, indices: Iterator[Tensor], seed: int, epoch: int | None = None) -> Iterator[Any]:
         if self.tensors is not None:
             x, y = self.tensors
             for part in indices:
                 part = part.to(self.device, non_blocking=True)
                 yield self._ready(x.index_select(0, part), y.index_select(0, part))
             return
-        most = 1 if isinstance(self.dataset, Stream) else 4  # who reads a stream reads all of it
-        workers = min(most, cores() // self.strategy.world - 1) if cores() > self.strategy.world else 0
-        batches = [part.tolist() for part in indices]
-        pinned = self.device.type == "cuda"
-        for batch, unsound in load(self.dataset, batches, seed, workers, self.spec.timeout, pinned, self._collate):
+        for batch, unsound in self._loader.read((part.tolist() for part in indices), seed, epoch):
             if unsound >= 0:
                 self.unsound = unsound
             batch = moved(batch, self.device)
@@ -207,6 +201,20 @@ class Feed:
                 yield over(self._cast, batch)
             else:  # what a collate made stays in its shape: targets (B, 1) may be a token each
                 yield self._ready(batch[0], labels(batch[1]) if self._collate is None else batch[1])
+
+    @cached_property
+    def _loader(self) -> Loader:
+        spec, pinned = self.spec, self.device.type == "cuda"
+        spare = min(4, max(cores() // self.strategy.world - 1, 0))
+        workers = spare if spec.workers < 0 else spec.workers
+        if isinstance(self.dataset, Stream):
+            workers = min(workers, 1)  # who reads a stream reads all of it
+        return Loader(self.dataset, workers, spec.timeout, pinned, self._collate, spec.prefetch)
+
+    def close(self) -> None:
+        """End the processes that load; they begin again where more is read."""
+        if "_loader" in vars(self):
+            self._loader.close()
 
     def _cast(self, leaf: Any) -> Any:
         """A leaf of a nest: floats in the type of the model's weights."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -110,7 +111,10 @@ class Fit:
 
     def run(self) -> str:
         """Train to the end, or until a stop; returns "done" or "stopped"."""
-        with recording(self._own):
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(recording(self._own))
+            for feed in (self.train, self.val, self.test):
+                stack.callback(feed.close)
             self._place(self.now.step)
             if self._hooks:
                 self._hooks("start")

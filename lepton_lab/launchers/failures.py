@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import operations
-from ..engine.loading import Fault
+from ..engine.faults import Fault
 from ..files import read_json, write_json
 from ..store import shipping
 from ..store.failure import Failure

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from ..engine.loading import Fault
+from ..engine.faults import Fault
 from ..errors import LabError
 from ..files import FULL, UNITS, met, remedy, sized, why
 from ..spec import Spec

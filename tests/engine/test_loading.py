@@ -12,8 +12,9 @@ from torch import nn
 from torch.utils.data import Dataset, Subset
 
 import lepton_lab as lab
-from lepton_lab.engine import feed, loading
-from lepton_lab.engine.loading import Fault
+from lepton_lab.engine import feed
+from lepton_lab.engine.faults import Fault, LoadError
+from lepton_lab.engine.loading import Loader
 from lepton_lab.errors import SpecError
 
 
@@ -65,7 +66,7 @@ for unknown in (Sample, Tagged, Broken):
 
 
 def read(dataset, workers, timeout=30.0, batches=((0, 1), (39, 40, 41))):
-    return list(loading.load(dataset, [list(batch) for batch in batches], 0, workers, timeout))
+    return list(Loader(dataset, workers, timeout).read([list(batch) for batch in batches], 0))
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -88,7 +89,7 @@ def test_samples_of_any_class_arrive_as_plain_tensors(workers):
     ],
 )
 def test_what_goes_wrong_in_a_loading_process_comes_back_as_it_was_said(fault, kind, said):
-    with pytest.raises(loading.LoadError) as error:
+    with pytest.raises(LoadError) as error:
         read(Faulty(fault), 1)
     told = error.value.fault
     assert told.type == kind and said in told.message and len(told.message) < 400
@@ -180,3 +181,74 @@ def test_nan_in_a_sample_of_a_dataset_is_named(bad):
     else:
         assert run.wait(60) == "done"
         assert run.remark == "the loss of the val set is NaN or infinite: sample 40 of its data holds such"
+
+
+class Drawing(Faulty):
+    """Samples with noise, which is that of an epoch, and the process that made each."""
+
+    epoch = -1
+
+    def __init__(self):
+        super().__init__(None, bad=-1)
+
+    def set_epoch(self, epoch):
+        self.epoch = epoch
+
+    def __getitem__(self, i):
+        return {"x": torch.randn(2), "seen": torch.tensor([i, self.epoch, os.getpid()])}
+
+
+class Together(Drawing):
+    """The same by one call, which draws only where it is to."""
+
+    calls, noise = 0, 0.0
+
+    def __getitems__(self, indices):
+        Together.calls += 1
+        rows = torch.randn(len(indices), 2) if self.noise else torch.zeros(len(indices), 2)
+        return [{"x": row, "seen": torch.tensor([i, self.epoch, 0])} for row, i in zip(rows, indices, strict=True)]
+
+
+BATCHES = [list(range(begin, min(begin + 5, 64))) for begin in range(0, 64, 5)]
+
+
+def epochs(loader):
+    """The batches of two epochs."""
+    return [batch for epoch in range(2) for batch, _ in loader.read(BATCHES, 7 + epoch, epoch)]
+
+
+def test_any_number_of_processes_gives_the_same_and_they_stay_from_epoch_to_epoch():
+    drawn = []
+    for workers, prefetch in ((0, 0), (1, 0), (2, 3)):
+        loader = Loader(Subset(Drawing(), range(64)), workers, 30.0, collate=lab.Pad(), prefetch=prefetch)
+        state = torch.get_rng_state()
+        found = epochs(loader)
+        loader.close()
+        assert torch.equal(torch.get_rng_state(), state)
+        seen = torch.cat([batch["seen"] for batch in found])
+        assert seen[:, 0].tolist() == [*range(64)] * 2 and seen[:, 1].tolist() == [0] * 64 + [1] * 64
+        makers = set(seen[:64, 2].tolist())
+        assert makers == set(seen[64:, 2].tolist()) and len(makers) == max(workers, 1)
+        drawn.append(torch.cat([batch["x"] for batch in found]))
+    assert all(torch.equal(noise, drawn[0]) for noise in drawn) and not torch.equal(drawn[0][:64], drawn[0][64:])
+
+
+def test_samples_are_asked_for_together_where_that_draws_nothing():
+    whole, _ = next(Loader(Drawing(), 0, 30.0, collate=lab.Pad()).read([[3, 4]], 7))
+    for noise, calls in ((0.0, len(BATCHES)), (1.0, 1)):
+        Together.calls, Together.noise = 0, noise
+        loader = Loader(Together(), 0, 30.0, collate=lab.Pad(), prefetch=1)
+        found = [batch for batch, _ in loader.read(BATCHES, 7)]
+        assert Together.calls == calls
+    assert torch.equal(found[0]["x"][3:5], whole["x"])  # by index, whatever it came with
+
+
+def test_tensors_of_a_batch_can_be_changed_in_place_each_by_itself():
+    loader = Loader(Drawing(), 1, 30.0, collate=lab.Pad())
+    (first, _), (second, _) = list(loader.read(BATCHES[:2], 7))
+    loader.close()
+    weight = torch.ones(2, requires_grad=True)
+    loss = (first["x"] * weight).sum()
+    second["x"].mul_(0)
+    loss.backward()
+    assert torch.equal(weight.grad, first["x"].sum(0)) and first["x"].abs().sum() > 0

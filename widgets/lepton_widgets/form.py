@@ -46,6 +46,8 @@ LABELS = {
     "keep_best": "Keep the best by",
     "stop_early": "Stop early",
     "ema": "Average weights (decay)",
+    "workers": "Loading processes (-1: auto)",
+    "prefetch": "Batches loaded ahead (0: auto)",
     "timeout": "Wait for a rank (seconds)",
     "device": "Device",
     "compile": "Compile it",

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ...engine.loading import printed
+from ...engine.faults import printed
 from ...errors import LabError
 from ...spec import Spec
 from ...store import control, provenance

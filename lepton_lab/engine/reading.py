@@ -1,0 +1,167 @@
+"""Samples of a Dataset, read some batches at a time: what is random in them is drawn from seed, epoch and index."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from itertools import chain, islice
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ..batches import tensors
+from ..datasets import Stream, collated, streams
+from ..errors import SpecError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..datasets import Collate
+
+    # A batch, which is a pair (x, y) where no collate makes another; and the index of a sample with NaN or infinity in
+    # it, or -1.
+    Loaded = tuple[Any, int]
+
+
+class Request(NamedTuple):
+    """Some batches that are read together."""
+
+    number: int
+    """Of the pass through the data: what begins anew with one does so at its first request."""
+    seed: int
+    epoch: int | None
+    """None of an evaluation."""
+    batches: list[list[int]]
+    """Indices of each."""
+
+
+class Answer(NamedTuple):
+    """What was read."""
+
+    batches: list[Loaded]
+    seconds: float
+    """That reading took."""
+
+
+class Samples:
+    """
+    A Dataset read batch by batch, whose random transforms draw from seed, epoch and index alone.
+
+    So a sample looks the same whatever the rank, the loading process and the point of a resume, and what the model
+    draws for dropout is left alone. A method `set_epoch` of the Dataset is called before each epoch.
+    """
+
+    def __init__(self, dataset: Any, collate: Collate | None = None) -> None:
+        self.dataset, self.collate = dataset, collate
+        self._number = 0
+        self._together = _at_once(dataset)
+
+    def read(self, request: Request) -> Answer:
+        """The batches of a request."""
+        start = time.perf_counter()
+        if request.number != self._number:
+            self._number = request.number
+            self._begin(request.epoch)
+        with streams.kept():
+            samples = iter(self._samples([*chain(*request.batches)], request.seed))
+            batches = [
+                self._batch(indices, list(islice(samples, len(indices))), request.seed) for indices in request.batches
+            ]
+        return Answer(batches, time.perf_counter() - start)
+
+    def _begin(self, epoch: int | None) -> None:
+        if isinstance(self.dataset, Stream):
+            self.dataset.begin(epoch)
+        elif epoch is not None and hasattr(whole := _whole(self.dataset), "set_epoch"):
+            whole.set_epoch(epoch)
+
+    def _samples(self, indices: list[int], seed: int) -> Iterable[Any]:
+        if isinstance(self.dataset, Stream):
+            return self.dataset.read(indices, seed % 2**32)
+        if self._together and (samples := self._drawing_nothing(indices, seed)) is not None:
+            return samples
+        return self._each(indices, seed)
+
+    def _each(self, indices: list[int], seed: int) -> Iterator[Any]:
+        for index in indices:
+            streams.seed_for(seed, index)
+            yield self.dataset[index]
+
+    def _drawing_nothing(self, indices: list[int], seed: int) -> list[Any] | None:
+        """Samples by one call; None where it draws random numbers, which are to depend on a sample alone."""
+        streams.seed_for(seed, indices[0])
+        before = streams.states()
+        samples = list(self.dataset.__getitems__(indices))
+        if len(samples) == len(indices) and streams.same(before, streams.states()):
+            return samples
+        self._together = False
+        return None
+
+    def _batch(self, indices: list[int], samples: list[Any], seed: int) -> Loaded:
+        if self.collate is not None:
+            streams.seed_for(seed, -1 - indices[0])  # of a collate that masks at random
+            batch = collated(self.collate, samples)
+        else:
+            pairs = [_pair(sample, self.dataset, index) for sample, index in zip(samples, indices, strict=True)]
+            parts = zip(*pairs, strict=True)
+            batch = tuple(self._stacked(list(part), name, indices) for part, name in zip(parts, "xy", strict=True))
+        return batch, self._unsound(batch, indices)
+
+    def _stacked(self, values: list[Any], name: str, indices: list[int]) -> Tensor:
+        """The samples' x or y as one plain tensor (B, ...), that needs no class of a cell to be read."""
+        import torch
+        from torch.utils.data import default_collate
+
+        values = [value.detach() if isinstance(value, torch.Tensor) else value for value in values]
+        try:
+            batch = torch.stack(values) if isinstance(values[0], torch.Tensor) else default_collate(values)
+        except (RuntimeError, TypeError, ValueError):
+            batch = None
+        if isinstance(batch, torch.Tensor):
+            return batch.as_subclass(torch.Tensor)
+        numbers = [_number(self.dataset, index) for index in indices]
+        shapes = [tuple(getattr(value, "shape", ())) for value in values]
+        for number, shape in zip(numbers, shapes, strict=True):
+            if shape != shapes[0]:
+                raise SpecError(
+                    f"data: sample {numbers[0]} has {name} of shape {shapes[0]} and sample {number} of {shape}; "
+                    "pad or crop them, or give collate=lab.Pad(), since a batch holds samples of one shape"
+                )
+        kind = type(values[0]).__name__
+        raise SpecError(f"data: sample {numbers[0]} has a {kind} as {name}; make it a tensor or a number")
+
+    def _unsound(self, batch: Any, indices: list[int]) -> int:
+        """Index of the first sample with NaN or infinity in it, or -1; where rows are no samples, of the first."""
+        for values in tensors(batch):
+            if values.is_floating_point() and not values.sum().isfinite():  # which has a bool for each number only then
+                rows = values.isfinite().flatten(1).all(1) if values.dim() > 1 else values.isfinite()
+                if not rows.all():
+                    place = int(rows.int().argmin()) if rows.shape == (len(indices),) else 0
+                    return _number(self.dataset, indices[place])
+        return -1
+
+
+def _whole(dataset: Any) -> Any:
+    """The Dataset that parts were cut from."""
+    from torch.utils.data import Subset
+
+    return _whole(dataset.dataset) if type(dataset) is Subset else dataset
+
+
+def _at_once(dataset: Any) -> bool:
+    """Whether samples can be asked for together."""
+    return callable(getattr(_whole(dataset), "__getitems__", None)) and hasattr(dataset, "__getitems__")
+
+
+def _number(dataset: Any, index: int) -> int:
+    """The index by which a user knows a sample: where a part was cut from a Dataset, that in the whole."""
+    from torch.utils.data import Subset
+
+    return _number(dataset.dataset, dataset.indices[index]) if type(dataset) is Subset else index
+
+
+def _pair(sample: Any, dataset: Any, index: int) -> tuple[Any, Any]:
+    try:
+        x, y = sample
+    except (TypeError, ValueError):
+        number, kind = _number(dataset, index), type(sample).__name__
+        raise SpecError(f"data: sample {number} is a {kind}, not a pair (x, y)") from None
+    return x, y

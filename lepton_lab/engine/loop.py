@@ -71,8 +71,10 @@ class Fit:
         )
         self.control = part.control or Control(folder.path, strategy.rank, strategy.world, strategy.lead)
         self.turns = Turns(strategy, self.task) if self.task and self.task.players else None
-        self.metrics = metrics.of(data, self.loss, spec, self.own)
+        usual = self.task.metrics if self.task else ()
+        self.metrics = metrics.of(data, self.loss, spec, self.own, usual)
         beside = self.task.figures() if self.task else []
+        self._charts = beside or metrics.leading(self.metrics, usual)
         if self.task:
             self.metrics |= losses(self.task, data, self.loss)
         self.steps = part.epochs * self.train.steps
@@ -130,7 +132,7 @@ class Fit:
         steps = part.steps or self.steps
         facts: dict[str, Any] = {"samples": self.train.n, "parts": self.strategy.parts, "base_lr": now.lr}
         facts |= {} if part.steps else {"epochs": part.epochs}
-        facts |= {"metrics": metrics.told(self.metrics)}
+        facts |= {"metrics": metrics.told(self.metrics), "charts": self._charts}
         self._state("running", step=now.step, steps=steps, **facts)
         log.rest(None)
         if self.fresh and self.strategy.rank == 0 and (shares := self.train.padding()):

@@ -35,7 +35,19 @@ if TYPE_CHECKING:
     from ..spec import Spec
 
 __all__ = ["BESIDE", "KINDS", "MEASURED", "METRICS", "MINIMISED", "SPLITS", "Figure", "Known", "Metric", "check_own"]
-__all__ += ["counted", "curves", "described", "drawn", "figures", "joined", "judges", "known", "looks", "main"]
+__all__ += [
+    "counted",
+    "curves",
+    "described",
+    "drawn",
+    "figures",
+    "joined",
+    "judges",
+    "known",
+    "leading",
+    "looks",
+    "main",
+]
 __all__ += ["meaningless", "members", "numbers", "of", "steps", "summarised", "tables", "told", "with_following"]
 
 METRICS: dict[str, type[Metric]] = {
@@ -114,11 +126,15 @@ Known = Mapping[str, type[Metric]]
 
 
 def of(
-    data: Data, criterion: Criterion, spec: Spec | None = None, own: Mapping[str, type[Metric]] | None = None
+    data: Data,
+    criterion: Criterion,
+    spec: Spec | None = None,
+    own: Mapping[str, type[Metric]] | None = None,
+    usual: Iterable[str] = (),
 ) -> dict[str, Metric]:
     """
     The metrics of a run, by name: the usual ones that have a meaning for its data and loss, those that its spec asks
-    for or watches, and the user's own.
+    for or watches, and the user's own; `usual` are its task's.
 
     Raises
     ------
@@ -129,7 +145,7 @@ def of(
     watches = [watched.divided(key)[1] for key in watched.named(spec).values()] if spec else []
     metrics = {}
     for name, member in METRICS.items():
-        if name in (*asked, *watches) or member.usual:
+        if name in (*asked, *watches, *usual) or member.usual:
             options = spec.options_of(member) if spec else {}
             metrics[name] = member.of(data, criterion, **options)
     for name in asked:
@@ -223,15 +239,21 @@ def tables() -> list[str]:
     return [name for name, member in METRICS.items() if not member.curve]
 
 
-def judges(of: Known | None = None) -> list[str]:
+def judges(of: Mapping[str, type[Metric] | Metric] | None = None) -> list[str]:
     """Names of those that tell which model is better, the most telling first."""
     of = known() if of is None else of
     return sorted(of, key=lambda name: not of[name].higher)
 
 
-def main(of: Known | None = None) -> str:
+def main(of: Mapping[str, type[Metric] | Metric] | None = None) -> str:
     """The one that a view with room for one shows: the first of the table of which more is better."""
     return judges(of)[0]
+
+
+def leading(of: Mapping[str, type[Metric] | Metric], first: Iterable[str] = ()) -> list[str]:
+    """What a view draws before someone chooses: what is minimised, and the first of `first`, or the most telling."""
+    known = {name: metric for name, metric in of.items() if metric.curve}
+    return [MINIMISED, next((name for name in first if name in known), None) or main(known)]
 
 
 def figures(*splits: str, names: Iterable[str] | None = None, of: Known | None = None) -> dict[str, Figure]:

@@ -13,13 +13,14 @@ from ..engine.tracing import costs
 from ..errors import Missing, SpecError
 from ..files import read_json
 from ..launchers import LAUNCHERS
-from ..metrics import Metric, drawn, joined, known, summarised
+from ..metrics import Metric, drawn, joined, known, leading, summarised
 from ..store import inspection, provenance
 from ..store.events import Tail
 from ..store.finding import find, folders
 from ..store.folder import ENDED, LOOKS, RunFolder
 from ..store.naming import Labelled, differing, title
 from ..store.pace import RESTING
+from ..tables import trait
 from . import callbacks, predictions
 from .callbacks import Callback, Function
 from .predictions import Predictions
@@ -83,6 +84,16 @@ class Run(Labelled, Steered):
         listed = {name for name, look in counted.items() if not look}
         others = (read_json(self.folder / LOOKS) or {}) | {name: look for name, look in counted.items() if look}
         return known([*drawn(listed, asked), *asked], others)
+
+    @property
+    def charts(self) -> list[str]:
+        """What a view draws before someone chooses: the loss and its task's first metric, or the losses of players."""
+        return self.facts.get("charts") or leading(self.metrics, trait("task", self.spec.task, "metrics") or ())
+
+    @property
+    def asked(self) -> list[str]:
+        """The metrics that were asked for by name, or are the user's own."""
+        return [*self.spec.metrics, *(read_json(self.folder / LOOKS) or {})]
 
     @property
     def provenance(self) -> dict[str, Any]:

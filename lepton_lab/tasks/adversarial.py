@@ -48,6 +48,7 @@ class Adversarial(Task):
     without one of their own.
     """
     everywhere = True
+    table_models = False
 
     def __init__(self, data: Data, loss: OwnLoss | None = None, *, noise: Annotated[int, Field(ge=1)] = 16) -> None:
         super().__init__(data, loss)

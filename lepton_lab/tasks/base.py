@@ -50,6 +50,14 @@ class Task:
     """Whether any world gives the same curve, to rounding."""
     everywhere = False
     """Whether an evaluation draws too (noise that is to be found), the same each time; else training alone does."""
+    metrics: tuple[str, ...] = ()
+    """Names of METRICS that are counted unasked, beside those that each run counts; the most telling first."""
+    answers = ""
+    """What its answers are, a name of `metrics.KINDS`; "" where the data, the model or its loss tell."""
+    table_data = True
+    """Whether a data set of the table can be what it needs."""
+    table_models = True
+    """Whether models of the table do: they are called with x alone, and give scores of classes or one number."""
     players: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     """Who steps in turn, see `Adversarial`; nobody where one optimizer has all parameters."""
 
@@ -60,6 +68,11 @@ class Task:
     def refuse(cls, shape: tuple[int, ...], classes: int, vocabulary: int) -> str:
         """Why it can make nothing of pairs such as these (`data.sample`), as one sentence; "" where it can."""
         return ""
+
+    @classmethod
+    def sees(cls, shape: tuple[int, ...], classes: int, vocabulary: int) -> tuple[tuple[int, ...], int, int]:
+        """What models are told of such pairs, as `data.sample` has it."""
+        return shape, classes, vocabulary
 
     def setup(self, model: nn.Module) -> None:
         """Take from the model what the other methods need; refuse one that can't take the batches, with a SpecError."""

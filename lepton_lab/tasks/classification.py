@@ -25,6 +25,8 @@ class Classification(Paired):
     An own loss, `loss(outputs, targets)`, takes its place.
     """
 
+    answers = "classes"
+
     @classmethod
     def refuse(cls, shape: tuple[int, ...], classes: int, vocabulary: int) -> str:
         """Needs labels."""
@@ -43,6 +45,9 @@ class Segmentation(Paired):
         Where the model's outputs have the scores of classes: first of each sample's axes, (B, K, H, W), as torch's
         losses take them, or last, (B, H, W, K).
     """
+
+    answers = "classes"
+    table_models = False
 
     def __init__(
         self, data: Data, loss: OwnLoss | None = None, *, class_axis: Literal["first", "last"] = "first"
@@ -70,6 +75,10 @@ class Multilabel(Paired):
 
     Labels are called by the Dataset's own `classes`, else by their number.
     """
+
+    metrics = ("roc_auc",)
+    answers = "labels"
+    table_data = False
 
     def __init__(self, data: Data, loss: OwnLoss | None = None) -> None:
         super().__init__(data, loss)

@@ -46,6 +46,7 @@ class Contrastive(Paired):
     """
 
     plain = False
+    table_models = False
     everywhere = True
     exact = False
 

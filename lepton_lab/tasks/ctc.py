@@ -39,6 +39,7 @@ class CTC(Paired):
     """
 
     plain = False
+    table_models = False
 
     def __init__(self, data: Data, loss: OwnLoss | None = None, *, blank: Annotated[int, Field(ge=0)] = 0) -> None:
         super().__init__(data, loss)

@@ -37,6 +37,8 @@ class Denoising(Paired):
     """
 
     plain = False
+    answers = "numbers"
+    table_models = False
     everywhere = True
 
     def __init__(self, data: Data, loss: OwnLoss | None = None, *, noise: Annotated[float, Field(gt=0)] = 0.5) -> None:
@@ -68,6 +70,8 @@ class Diffusion(Paired):
 
     plain = False
     nests = True
+    answers = "numbers"
+    table_models = False
     everywhere = True
 
     def __init__(

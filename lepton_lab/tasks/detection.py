@@ -32,6 +32,9 @@ class Detection(Task):
     """
 
     nests = True
+    metrics = ("map50",)
+    answers = "boxes"
+    table_models = table_data = False
 
     def __init__(self, data: Data, loss: OwnLoss | None = None) -> None:
         super().__init__(data, loss)

@@ -34,6 +34,8 @@ class Keywords(Task):
     `loss(outputs, batch)`, the model is called with those names alone that it asks for.
     """
 
+    table_models = table_data = False
+
     def __init__(self, data: Data, loss: OwnLoss | None = None) -> None:
         super().__init__(data, loss)
         if not isinstance(data.example, Mapping):

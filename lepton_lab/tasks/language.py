@@ -32,6 +32,9 @@ class LanguageModel(Paired):
     Targets of -100, such as padding, don't count.
     """
 
+    metrics = ("perplexity",)
+    answers = "tokens"
+
     @classmethod
     def refuse(cls, shape: tuple[int, ...], classes: int, vocabulary: int) -> str:
         """Needs tokens as x, and those that come next as y."""
@@ -67,7 +70,14 @@ class MaskedLanguageModel(Paired):
     """
 
     plain = False
+    metrics = ("perplexity",)
+    answers = "tokens"
     everywhere = True
+
+    @classmethod
+    def sees(cls, shape: tuple[int, ...], classes: int, vocabulary: int) -> tuple[tuple[int, ...], int, int]:
+        """Tokens, each of which may be any of them."""
+        return shape, vocabulary, vocabulary
 
     def __init__(
         self,

@@ -30,6 +30,8 @@ class Multitask(Task):
         Of losses in the sum, such as "angle=0.1, digit=2"; 1 of those that are not named.
     """
 
+    table_models = table_data = False
+
     def __init__(self, data: Data, loss: OwnLoss | None = None, *, weights: str = "") -> None:
         super().__init__(data, loss)
         targets = self.targets(data.example)

@@ -26,7 +26,7 @@ class Recommendation(Paired):
 
     The model is called with users (B,) and items (B, 1 + M), the one that was taken first, and scores them (B, 1 + M);
     compared by cross entropy. Drawn items may be some that the user took, too; y is not looked at. For ratings take
-    task='regression'.
+    task='regression'. The accuracy is the hit rate at 1.
 
     Parameters
     ----------
@@ -38,6 +38,9 @@ class Recommendation(Paired):
 
     plain = False
     nests = True
+    metrics = ("ndcg",)
+    answers = "classes"
+    table_models = False
     everywhere = True
 
     def __init__(self, data: Data, loss: OwnLoss | None = None, *, negatives: Annotated[int, Field(ge=1)] = 4) -> None:

@@ -16,6 +16,14 @@ if TYPE_CHECKING:
 class Regression(Paired):
     """Numbers: outputs (B, ...) and as many targets, by the squared error; whole numbers are taken as such."""
 
+    metrics = ("r2", "mae")
+    answers = "numbers"
+
+    @classmethod
+    def sees(cls, shape: tuple[int, ...], classes: int, vocabulary: int) -> tuple[tuple[int, ...], int, int]:
+        """Without classes."""
+        return shape, 0, vocabulary
+
     def __init__(self, data: Data, loss: OwnLoss | None = None) -> None:
         super().__init__(dataclasses.replace(data, classes=[]), loss)
 

@@ -41,6 +41,9 @@ class SequenceToSequence(Paired):
 
     plain = False
     nests = True
+    metrics = ("perplexity",)
+    answers = "tokens"
+    table_models = False
 
     def __init__(
         self,

@@ -119,8 +119,8 @@ def test_what_a_user_s_code_logs_has_charts_and_a_strip_with_a_slider(notebook):
     page = book.page
     book.run_all()
     book.wait_state("done")
-    own = page.get_by_role("group", name="Charts of logged numbers")
-    wait_for(lambda: own.get_by_role("button").count() == 3, "not all numbers have a chip")
+    own = page.get_by_role("group", name="Charts shown")
+    wait_for(lambda: own.get_by_role("button").count() == 5, "not all numbers have a chip")
     shown = lambda: [head.inner_text().split("\n")[0] for head in page.locator(".ll-pane:visible h4").all()]  # noqa: E731
     wait_for(lambda: len(shown()) == 4, "two numbers are drawn beside loss and accuracy")
     hidden = own.locator("[aria-pressed=false]")
@@ -141,4 +141,36 @@ def test_what_a_user_s_code_logs_has_charts_and_a_strip_with_a_slider(notebook):
     assert picture.get_attribute("alt") == "weights at step 23"
     assert book.run("print(seen)") == "['done']\n"
     book.shoot("live-logged", ".ll-live")
+    assert book.complaints == []
+
+
+ASKED = """import torch, lepton_lab as lab
+x = torch.randn(200, 8)
+def gap(output, target):
+    return (output - target).abs().max()
+run = lab.launch(lab.Spec(epochs=3), data=(x, x @ torch.randn(8, 2)), metrics={"gap": gap},
+                 model=torch.nn.Linear(8, 2))
+run"""
+
+
+def test_charts_are_chosen_and_stay_so_in_the_next_view(notebook):
+    """Loss, the task's first metric and what was asked for; chips show all else that the run has, and put it away."""
+    book = notebook(ASKED)
+    page = book.page
+    book.run_all()
+    book.wait_state("done")
+    chips = page.get_by_role("group", name="Charts shown")
+    texts = lambda which: chips.locator(which).all_inner_texts()  # noqa: E731
+    heads = lambda view: [head.inner_text().split("\n")[0] for head in view.locator(".ll-pane h4").all()]  # noqa: E731
+    first = page.locator(".ll-live").first
+    wait_for(lambda: heads(first) == ["Loss", "R2", "gap"], f"other charts are drawn: {heads(first)}")
+    assert texts("[aria-pressed=false]") == ["MAE"]
+    chips.get_by_role("button", name="MAE").click()
+    chips.get_by_role("button", name="R2").click()
+    wait_for(lambda: heads(first) == ["Loss", "MAE", "gap"], "the chips do not choose")
+    page.locator(".ll-chart[aria-label^='MAE by step. Validation']").wait_for()
+    book.shoot("live-chosen", ".ll-live")
+    book.run("run")
+    wait_for(lambda: page.locator(".ll-live").count() == 2, "no second view came")
+    wait_for(lambda: heads(page.locator(".ll-live").nth(1)) == ["Loss", "MAE", "gap"], "the choice is forgotten")
     assert book.complaints == []

@@ -10,6 +10,7 @@ from torch import nn
 import lepton_lab as lab
 from lepton_lab.datasets import Pad, from_user
 from lepton_lab.errors import SpecError
+from lepton_lab.metrics.base import kind
 from lepton_lab.strategies import STRATEGIES
 from lepton_lab.tasks import TASKS, called, make
 
@@ -219,6 +220,22 @@ def test_a_task_trains_alike_over_two_ranks(name):
     validated = [row["loss"] for row in runs[0].rows("eval") if row["split"] == "val"]
     assert validated[-1] < validated[0]
     assert runs[0].facts["task"] == ("classification" if name == "auto" else name)
+    told = runs[0].rows("eval")[-1]
+    assert {metric: told[metric] for metric in getattr(TASKS[name], "metrics", ())} == pytest.approx(
+        {metric: runs[1].rows("eval")[-1][metric] for metric in getattr(TASKS[name], "metrics", ())}, rel=1e-3
+    )
+
+
+@pytest.mark.parametrize("name", [name for name in TASKS if name != "auto"])
+def test_what_a_task_says_of_itself_is_what_it_makes_of_data(name):
+    """What the form goes by, without data and torch."""
+    _, samples, options = CASES[name]
+    data = from_user(samples, 0)
+    task = make(lab.Spec(task=name, options=options), data)
+    answers = kind(task.data, task.criterion())
+    assert answers in ("", TASKS[name].answers)
+    if TASKS[name].table_models and TASKS[name].table_data:
+        assert TASKS[name].sees(*data.sample) == task.data.sample
 
 
 @pytest.mark.slow

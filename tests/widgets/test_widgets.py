@@ -351,6 +351,22 @@ class TestLive:
         assert VIEW in data and run.id in data["text/html"] and run.id in data["text/plain"]
         close_all()
 
+    def test_charts_follow_what_the_run_says_it_has(self, run, views, sent):
+        """A view that is opened before the ranks start learns of players' losses; what is chosen holds in the next."""
+        live = views(Live(run))
+        assert live.metrics["shown"] == ["loss", "accuracy"]
+        look = {"title": "generator loss", "form": ".4g", "higher": False}
+        told = {"loss": {}, "r2": {}, "mae": {}, "generator_loss": look}
+        run.store.note(metrics=told, charts=["loss", "r2"])
+        until(lambda: live.metrics["shown"] == ["loss", "r2"])
+        assert {"mae", "generator_loss"} <= {metric["name"] for metric in live.metrics["drawn"]}
+        live.charts = ["loss", "generator_loss"]
+        assert views(Live(run)).charts == ["loss", "generator_loss"]
+        assert views(Live(run, metrics=["mae", "gate"])).charts == ["mae", "own/gate"], "gate may yet be logged"
+        run.end("done")
+        with pytest.raises(lab.SpecError, match=r"metrics='gate': unknown metric.*generator_loss"):
+            Live(run, metrics=["gate"])
+
     def test_needs_a_run(self):
         with pytest.raises(ValueError, match="at least one run"):
             Live()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import struct
 from array import array
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from lepton_lab.metrics import MINIMISED, Known, judges, known, main, summarised
@@ -50,8 +50,11 @@ def series(story: Story) -> Iterator[tuple[Key, Track]]:
         yield (f"{OWN}{name}", split, ALL), track
 
 
-def described(of: Known | None = None) -> dict[str, Any]:
-    """What a page must know of the metrics: those it draws, and the figures that it lists, with names and formats."""
+def described(of: Known | None = None, shown: Sequence[str] = ()) -> dict[str, Any]:
+    """What a page must know of the metrics: those it draws, and the figures that it lists, with names and formats.
+
+    ``shown`` are those of which it draws a chart before someone chooses.
+    """
     of = known() if of is None else of
     drawn = [
         {"name": name, "title": metric.title, "fraction": bool(metric.unit()), "higher": metric.higher}
@@ -62,7 +65,7 @@ def described(of: Known | None = None) -> dict[str, Any]:
         {"key": key, "label": figure.label, "split": figure.split, "metric": figure.name}
         for key, figure in summarised(of).items()
     ]
-    return {"drawn": drawn, "listed": listed, "judges": judges(of), "main": main(of)}
+    return {"drawn": drawn, "listed": listed, "judges": judges(of), "main": main(of), "shown": [*shown]}
 
 
 def steps(story: Story) -> float:

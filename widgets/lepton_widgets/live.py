@@ -5,17 +5,18 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import anywidget
 import traitlets
 
-from lepton_lab.errors import SpecError
+from lepton_lab.errors import SpecError, unknown
 from lepton_lab.metrics import joined
 from lepton_lab.run.handle import Run
 from lepton_lab.store.folder import ENDED
 
-from .curves import described
+from .curves import OWN, described
 from .feed import Feed
 from .frame import Shown, static
 from .media import Files
@@ -31,6 +32,9 @@ CATCH_UP = (0.3, 1.0, 3.0, 10.0)
 while the page was still loading are lost, and a busy kernel could not answer if the page asked."""
 FIRST = 0.25
 """Longest wait for the curves, in seconds, before the view is shown."""
+MOST = 4
+"""Charts that are drawn before someone chooses, of metrics that were asked for too."""
+_CHOSEN: dict[str, list[str] | None] = {}  # by id of a run, what was chosen in its last view
 COMMANDS = ("pause", "resume", "stop", "set")
 
 log = logging.getLogger(__name__)
@@ -54,9 +58,18 @@ class Live(Shown, anywidget.AnyWidget):
         One training curve a rank in place of the mean over ranks.
     steered : int
         Place of the run that the buttons control, from 0.
+    metrics : list of str, optional
+        Of what it draws charts, until others are chosen in it: metrics of the runs, or numbers that their code logs.
+        Without it the loss and what tells most at the runs' task, what was asked for by name, and two logged numbers.
+        What is chosen in a view is so in the next one of the same run.
+
+    Raises
+    ------
+    SpecError
+        If it is given no runs, or a metric that none of them has.
     """
 
-    _esm = static("base.js", "chart.js", "store.js", "lines.js", "tables.js", "own.js", "live.js")
+    _esm = static("base.js", "chart.js", "store.js", "lines.js", "tables.js", "panes.js", "own.js", "live.js")
     _css = static("lepton.css")
 
     header = traitlets.Dict().tag(sync=True, to_json=lambda _, live: {"runs": live._feed.heads()})
@@ -66,8 +79,9 @@ class Live(Shown, anywidget.AnyWidget):
     by_rank = traitlets.Bool(False).tag(sync=True)
     steered = traitlets.Int(0, min=0).tag(sync=True)
     metrics = traitlets.Dict().tag(sync=True)
+    charts = traitlets.List(traitlets.Unicode(), default_value=None, allow_none=True).tag(sync=True)
 
-    def __init__(self, *runs: Any, **options: Any) -> None:
+    def __init__(self, *runs: Any, metrics: Sequence[str] | None = None, **options: Any) -> None:
         self._closed = threading.Event()  # first of all, since an object that is refused is closed too
         self._thread: threading.Thread | None = None
         if not runs:
@@ -78,6 +92,7 @@ class Live(Shown, anywidget.AnyWidget):
         self._feed = Feed(self.runs)
         self._files = Files(self.runs)
         self._metrics = joined(run.metrics for run in self.runs)
+        self._told = False  # whether all runs have said which metrics they have
         self._again: list[tuple[float, list]] = []
         self._head_due = 0.0
         self._sent_heads: list[dict[str, Any]] = []
@@ -87,7 +102,9 @@ class Live(Shown, anywidget.AnyWidget):
         first = threading.Thread(target=self._feed.poll, name="lepton-live-first", daemon=True)
         first.start()
         first.join(FIRST)
-        super().__init__(metrics=described(self._metrics), **options)
+        chosen = _CHOSEN.get(self.runs[0].id) if metrics is None else self._charted(metrics)
+        super().__init__(metrics=self._described(), charts=chosen, **options)
+        self.observe(self._choose, names="charts")
         self.on_msg(self._on_message)
         self._watch()
 
@@ -108,13 +125,40 @@ class Live(Shown, anywidget.AnyWidget):
         names = [head["label"] for head in heads]
         points = self._feed.points()
         if picture and points != self._pictured[0]:
-            self._pictured = points, pictures(self._feed.learning(), names, self._metrics)
+            wanted = self.metrics["shown"] if self.charts is None else self.charts
+            drawn = {name: metric for name, metric in self._metrics.items() if name in wanted}
+            self._pictured = points, pictures(self._feed.learning(), names, drawn)
         shown = self._pictured[1] if picture else ""
         return {"text/html": still(heads, shown, self._metrics), "text/plain": repr(self)}
 
     def going(self) -> bool:
         """Whether a run has not ended."""
         return any(run.state not in ENDED for run in self.runs)
+
+    def _described(self) -> dict[str, Any]:
+        """What a page must know of the metrics that the runs have said by now to have."""
+        self._told = all("metrics" in run.facts for run in self.runs)
+        self._metrics = joined(run.metrics for run in self.runs)
+        shown = dict.fromkeys(name for run in self.runs for name in run.charts)
+        asked = (name for run in self.runs for name in run.asked)
+        return described(self._metrics, [*dict.fromkeys([*shown, *asked])][: max(MOST, len(shown))])
+
+    def _charted(self, names: Sequence[str]) -> list[str]:
+        """Names of charts; of runs that have not ended a number may yet be logged."""
+        logged = {name for story in self._feed.stories for name, _ in story.logged}
+        known = [*self._metrics, *logged]
+        if isinstance(names, str) or (not self.going() and not {*names} <= {*known}):
+            name = names if isinstance(names, str) else next(name for name in names if name not in known)
+            must = (
+                "must be a list of names" if isinstance(names, str) else unknown("metric", name, known, "of these runs")
+            )
+            raise SpecError(f"metrics={name!r}: {must}")
+        return [name if name in self._metrics else f"{OWN}{name}" for name in names]
+
+    def _choose(self, change: Any) -> None:
+        for run in self.runs:
+            _CHOSEN[run.id] = change["new"]
+        self.stale()
 
     def _snapshot(self) -> bytes:
         block, marks = self._feed.snapshot()
@@ -153,6 +197,8 @@ class Live(Shown, anywidget.AnyWidget):
         message: dict[str, Any] = {"type": "delta"}
         if now >= self._head_due or final:
             heads = self._feed.heads()
+            if not self._told and (about := self._described()) != self.metrics:
+                self.metrics = about
             if heads != self._sent_heads:
                 message["runs"] = self._sent_heads = heads
                 self._head_due = now + HEAD_EVERY

@@ -1,11 +1,10 @@
-// The live view of runs: head with controls, legend, two charts, and their tables.
-// Served after base.js, chart.js, store.js, lines.js, tables.js and own.js in one module. Python: live.py.
+// The live view of runs: head with controls, legend, charts, and their tables.
+// Served after base.js, chart.js, store.js, lines.js, tables.js, panes.js and own.js in one module. Python: live.py.
 
 const icon = (path) => vector("svg", { viewBox: "0 0 12 12", "aria-hidden": "true" }, vector("path", { d: path }));
 const ICONS = { pause: "M3 2h2v8H3zM7 2h2v8H7z", resume: "M3 1.5v9l7.5-4.5z", stop: "M2.5 2.5h7v7h-7z" };
 const rateText = (rate) => (rate < 1e6 ? String(rate) : rate.toExponential().replace("e+", "e"));
-const DOWN = "M5 1h2v5h2.2L6 9.3 2.8 6H5zM1.5 10h9v1.3h-9z";
-const ZOOM = "Drag across to zoom, double-click to see all. Keys: arrows walk along the curve, + and - zoom.";
+const OPTIONS = ["smoothing", "log_scale", "by_rank", "steered", "charts"].map((name) => `change:${name}`).join(" ");
 const WAITING = {
   queued: "In the queue", failed: "Failed before the first step", stopped: "Stopped before the first step",
   interrupted: "Interrupted before the first step", done: "No steps",
@@ -20,35 +19,29 @@ class Panel {
       this.redraw();
     };
     this.view = { range: null, cursor: null, zoom, moved: (spoken) => this.moved(spoken), reach: () => this.reach() };
-    this.metrics = [...store.metrics.drawn];
+    this.sizes = new ResizeObserver(() => this.redraw());
     this.build();
-    this.charts = this.metrics.map((metric, i) => this.chartOf(metric, this.figures[i]));
     this.listen();
     this.update({});
   }
 
-  chartOf(metric, figure) {
-    const { title, highest } = metric;
-    const scale = metric.first ? { log: () => this.model.get("log_scale") } : { bounds: highest == null ? null : [0, highest] };
-    return new Chart(figure, this.view, { title, format: formatOf(metric), ...scale });
+  makePane(metric) {
+    const pane = new Pane(metric, this.view, () => this.model.get("log_scale"), (which) => this.savePicture(which));
+    this.sizes.observe(pane.figure);
+    return pane;
   }
 
-  // One more chart, of a number that the user's code logs.
-  addOwn(metric) {
-    const i = this.metrics.push(metric) - 1;
-    this.buildPane(metric, i);
-    this.box.append(this.panes[i]);
-    this.charts.push(this.chartOf(metric, this.figures[i]));
-    this.sizes.observe(this.figures[i]);
+  // Of those that are drawn.
+  get charts() {
+    return this.panes.shown.map(({ chart }) => chart);
   }
 
   listen() {
     const { model, store, root } = this;
     this.onMessage = (message, buffers) => this.update(message, buffers);
     store.listeners.add(this.onMessage);
-    for (const name of ["smoothing", "log_scale", "by_rank", "steered"]) model.on(`change:${name}`, () => this.update({}));
-    this.sizes = new ResizeObserver(() => this.redraw());
-    for (const figure of this.figures) this.sizes.observe(figure);
+    this.onOption = () => this.update({});
+    model.on(OPTIONS, this.onOption);
     this.sight = new IntersectionObserver(([{ isIntersecting }]) => {
       this.visible = isIntersecting;
       this.redraw();
@@ -62,6 +55,7 @@ class Panel {
 
   destroy() {
     this.store.listeners.delete(this.onMessage);
+    this.model.off(OPTIONS, this.onOption);
     this.sizes.disconnect();
     this.sight.disconnect();
     this.stopTheme();
@@ -79,12 +73,14 @@ class Panel {
     this.legend = h("div", { class: "ll-legend", role: "group", "aria-label": "Curves shown" });
     this.failure = new FailureCard((remedy) => this.command("resume", remedy));
     this.ranks = new RankTable();
-    this.table = new RunTable(this.store.metrics, (i) => this.save("steered", i), (id) => this.flip(id));
+    this.table = new RunTable((i) => this.save("steered", i), (id) => this.flip(id));
     this.spoken = h("div", { class: "ll-unseen", role: "status", "aria-live": "polite" });
-    Object.assign(this, { figures: [], notes: [], panes: [] });
-    this.metrics.forEach((metric, i) => this.buildPane(metric, i));
-    this.box = h("div", { class: "ll-charts" }, ...this.panes);
-    this.own = new OwnCurves((metric) => this.addOwn(metric), () => this.redraw());
+    this.panes = new Panes({
+      make: (metric) => this.makePane(metric),
+      chosen: () => this.model.get("charts"),
+      choose: (names) => this.save("charts", names),
+    });
+    this.panes.update(this.store.metrics, this.store.entries);
     this.strip = new Strip(this.store, (run, files) => this.model.send({ type: "media", run, files }));
     this.root.replaceChildren(
       this.buildHead(),
@@ -93,21 +89,12 @@ class Panel {
       this.failure.element,
       this.table.element,
       h("div", { class: "ll-tools" }, this.legend, this.buildTools()),
-      this.own.element,
-      this.box,
+      this.panes.element,
+      this.panes.box,
       this.strip.element,
       this.ranks.element,
       this.spoken,
     );
-  }
-
-  buildPane({ title }, i) {
-    const told = `Save the ${title.toLowerCase()} as a picture`;
-    const save = { class: "ll-save", type: "button", title: told, "aria-label": told, onclick: () => this.savePicture(i) };
-    this.figures.push(h("div", { class: "ll-chart", "aria-description": ZOOM }));
-    this.notes.push(h("span", { class: "ll-note" }));
-    const heading = h("h4", { title: ZOOM }, title, this.notes[i], h("button", save, icon(DOWN)));
-    this.panes.push(h("section", { class: "ll-pane" }, heading, this.figures[i]));
   }
 
   buildHead() {
@@ -147,7 +134,7 @@ class Panel {
     const chip = (label, onclick) => h("button", { class: "ll-chip", type: "button", onclick }, label);
     const toggle = (trait, label) => chip(label, () => this.save(trait, !this.model.get(trait)));
     this.byRank = toggle("by_rank", "By rank");
-    this.logScale = toggle("log_scale", `Log ${this.metrics.find(({ first }) => first).title.toLowerCase()}`);
+    this.logScale = toggle("log_scale", `Log ${this.store.metrics.drawn.find(({ first }) => first).title.toLowerCase()}`);
     this.smoothing = h("input", {
       type: "range", min: 0, max: 0.99, step: 0.01, "aria-label": "Smoothing of the training curves",
       oninput: () => this.save("smoothing", Number(this.smoothing.value)),
@@ -314,7 +301,7 @@ class Panel {
     this.smoothing.value = this.model.get("smoothing");
     setText(this.weight, this.model.get("smoothing").toFixed(2));
     const items = this.legendItems(byRank ? world : 1);
-    this.table.show(this.store.runs, this.steered, this.hidden, this.theme?.palette ?? PALETTE.light);
+    this.table.show(this.store, this.steered, this.hidden, this.theme?.palette ?? PALETTE.light);
     const key = JSON.stringify([items, this.root.dataset.theme]);
     if (this.legend.dataset.key !== key) {
       this.legend.dataset.key = key;
@@ -386,20 +373,15 @@ class Panel {
     }
     const smoothing = this.model.get("smoothing");
     const options = { hidden: this.hidden, byRank: this.model.get("by_rank"), smoothing, palette: this.theme.palette };
-    const entries = [...this.store.entries.values()];
-    this.own.update(this.store.entries);
-    this.metrics.forEach(({ name, first, own }, i) => {
-      const none = !first && entries.length > 0 && !entries.some((entry) => entry.metric === name);
-      this.panes[i].hidden = own ? !this.own.shown.has(name) : none;
-    });
+    this.panes.update(this.store.metrics, this.store.entries);
     const { state } = this.run;
-    this.charts.forEach((chart, i) => {
+    for (const { chart, name, note } of this.panes.shown) {
       chart.empty = WAITING[state] ?? "Waiting for the first step";
-      chart.lines = linesOf(this.store, this.metrics[i].name, options);
+      chart.lines = linesOf(this.store, name, options);
       chart.marks = this.store.runs.length === 1 ? this.store.runs[0].marks : [];
       chart.draw(this.theme);
-    });
-    this.charts.forEach((chart, i) => setText(this.notes[i], this.note(chart, smoothing)));
+      setText(note, this.note(chart, smoothing));
+    }
     this.zoomOut.hidden = !this.view.range;
     this.report(performance.now() - began);
   }
@@ -408,7 +390,7 @@ class Panel {
     const { runs } = this.store;
     const above = (chart.beyond ?? []).map((run) => runs[run].label);
     const beyond = above.length > 2 ? `${above.length} runs` : above.join(", ");
-    const mean = smoothing > 0 ? `exponential mean ${smoothing.toFixed(2)}` : "";
+    const mean = smoothing > 0 && chart.lines.some(({ dots }) => !dots) ? `exponential mean ${smoothing.toFixed(2)}` : "";
     const look = runs.length > 1 ? "strong: validation" : mean && "raw faint";
     return [beyond && `above the picture: ${beyond}`, mean, look].filter(Boolean).join(", ");
   }
@@ -422,11 +404,11 @@ class Panel {
     return [Math.min(0, ...drawn.map(({ series }) => series.x[0])), Math.max(1, ...ends)];
   }
 
-  savePicture(i) {
+  savePicture({ chart }) {
     const { run } = this;
     const { runs } = this.store;
-    const heading = `${this.charts[i].title}, ${runs.length > 1 ? `${runs.length} runs` : run.label}`;
-    savePicture(this.charts[i], heading, `${run.id}-${this.charts[i].title.toLowerCase().replace(/[^\w-]+/g, "-")}.png`);
+    const heading = `${chart.title}, ${runs.length > 1 ? `${runs.length} runs` : run.label}`;
+    savePicture(chart, heading, `${run.id}-${chart.title.toLowerCase().replace(/[^\w-]+/g, "-")}.png`);
   }
 
   // What is drawn, for tests, benchmarks and screen readers.
@@ -447,7 +429,7 @@ class Panel {
     clearTimeout(this.sumLater);
     this.sumLater = null;
     this.summed = performance.now();
-    this.charts.forEach((chart, i) => this.figures[i].setAttribute("aria-label", chart.summary()));
+    for (const { chart, figure } of this.panes.shown) figure.setAttribute("aria-label", chart.summary());
   }
 }
 

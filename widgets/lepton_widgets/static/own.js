@@ -1,42 +1,7 @@
-// What a user's code logged: which of its curves are drawn, and a strip of media under a step slider.
-// Served before live.js in one module. Python: live.py (files), status.py (what there is), curves.py (points).
+// What a user's code logged beside numbers: a strip of media under a step slider.
+// Served before live.js in one module. Python: live.py (files), status.py (what there is).
 
-const OWN = "own/"; // before the name of a curve
-const FIRST_OWN = 2; // curves drawn before someone chooses
 const CACHED = 200; // files of media that a page holds
-
-// Chips, one a curve, that show and hide its chart. `add` makes the chart of a new one.
-class OwnCurves {
-  constructor(add, changed) {
-    Object.assign(this, { add, changed, shown: new Set(), known: new Set() });
-    this.chips = h("div", { class: "ll-options", role: "group", "aria-label": "Charts of logged numbers" });
-    this.element = h("div", { class: "ll-own", hidden: true }, h("span", { class: "ll-own-head" }, "Logged"), this.chips);
-  }
-
-  // Takes up the curves that came since.
-  update(entries) {
-    for (const { metric } of entries.values()) {
-      if (!metric.startsWith(OWN) || this.known.has(metric)) continue;
-      this.known.add(metric);
-      if (this.known.size <= FIRST_OWN) this.shown.add(metric);
-      const title = metric.slice(OWN.length);
-      this.chips.append(h("button", { class: "ll-chip", type: "button", onclick: () => this.flip(metric) }, title));
-      this.element.hidden = false;
-      this.add({ name: metric, title, fraction: false, highest: null, own: true });
-      this.mark();
-    }
-  }
-
-  flip(metric) {
-    if (!this.shown.delete(metric)) this.shown.add(metric);
-    this.mark();
-    this.changed();
-  }
-
-  mark() {
-    [...this.known].forEach((metric, i) => this.chips.children[i].setAttribute("aria-pressed", this.shown.has(metric)));
-  }
-}
 
 // The media of one run: of each name the latest at or before the step that the slider is at. At its end it follows.
 class Strip {

@@ -11,6 +11,10 @@ class Store {
     this.round = model.get("header").round;
     this.take(model.get("snapshot"));
     model.on("change:header", () => this.tell({ runs: model.get("header").runs }));
+    model.on("change:metrics", () => {
+      this.metrics = model.get("metrics");
+      this.tell({});
+    });
     model.on("change:snapshot", () => this.take(model.get("snapshot")) || this.tell({}));
     model.on("msg:custom", (message, buffers) => this.receive(message, buffers));
   }

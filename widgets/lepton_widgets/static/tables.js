@@ -95,21 +95,21 @@ const bestOf = (runs, columns, { drawn, judges }) => {
 
 // The runs of an overlay: which is steered, its colour and name (which hides it), and how it stands.
 class RunTable {
-  constructor(metrics, steer, flip) {
-    Object.assign(this, { metrics, steer, flip, columns: runColumns(metrics), group: `ll-steer-${Math.random()}` });
+  constructor(steer, flip) {
+    Object.assign(this, { steer, flip, columns: [], group: `ll-steer-${Math.random()}` });
     this.body = h("tbody");
-    const names = ["Steer", "Run", ...this.columns.map(([name]) => name)].map((name) => h("th", { scope: "col" }, name));
+    this.head = h("tr");
     const caption = h("caption", { class: "ll-unseen" }, "Runs of this view");
-    const table = h("table", { class: "ll-table ll-runs" }, caption, h("thead", {}, h("tr", {}, ...names)), this.body);
+    const table = h("table", { class: "ll-table ll-runs" }, caption, h("thead", {}, this.head), this.body);
     this.element = h("div", { class: "ll-scroll ll-shelf-rows" }, table);
   }
 
-  show(runs, steered, hidden, palette) {
+  show({ runs, metrics }, steered, hidden, palette) {
     this.element.hidden = runs.length < 2;
     if (this.element.hidden) return;
-    const key = JSON.stringify([runs.map(({ id, label }) => [id, label]), palette]);
-    if (this.key !== key) this.build(runs, palette, key);
-    const [best, column] = bestOf(runs, this.columns, this.metrics);
+    const key = JSON.stringify([runs.map(({ id, label }) => [id, label]), palette, metrics.listed]);
+    if (this.key !== key) this.build(runs, metrics, palette, key);
+    const [best, column] = bestOf(runs, this.columns, metrics);
     runs.forEach((run, i) => {
       const { cells } = this.body.rows[i];
       cells[0].firstChild.checked = i === steered;
@@ -124,8 +124,11 @@ class RunTable {
     });
   }
 
-  build(runs, palette, key) {
+  build(runs, metrics, palette, key) {
     this.key = key;
+    this.columns = runColumns(metrics);
+    const names = ["Steer", "Run", ...this.columns.map(([name]) => name)];
+    this.head.replaceChildren(...names.map((name) => h("th", { scope: "col" }, name)));
     const row = ({ id, label }, i) => {
       const steer = { type: "radio", name: this.group, "aria-label": `Steer ${label}`, onchange: () => this.steer(i) };
       const chip = { class: "ll-chip ll-key", type: "button", title: id, onclick: () => this.flip(`run ${i}`) };

@@ -10,7 +10,7 @@ from ..errors import SpecError
 from .base import Data, Split
 from .collating import Collate, Pad
 from .nests import hold_out, nested, own, paired
-from .streams import Stream
+from .streams import Stream, counted
 from .values import finite, numbers, plain
 
 if TYPE_CHECKING:
@@ -113,12 +113,8 @@ def _split(part: Any, name: str) -> Split:
 
 
 def _stream(dataset: Any, name: str) -> Stream:
-    """An IterableDataset that says how many samples make an epoch, which rates and progress go by."""
-    if not hasattr(dataset, "__len__"):
-        raise SpecError(
-            f"{name} is an IterableDataset that doesn't say how long it is: give it a __len__, the samples of an epoch"
-        )
-    return Stream(dataset)
+    """An IterableDataset; how many samples make an epoch it says, or is found by reading it."""
+    return Stream(dataset, None if hasattr(dataset, "__len__") else counted(dataset, name))
 
 
 def _pair_of(dataset: Any) -> tuple[Tensor, Tensor] | None:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import random
+import time
 from collections.abc import Iterator
 from typing import Any
 
 from ..errors import SpecError
+
+PATIENCE = 10.0  # seconds that reading a stream may take, where its length is not known
 
 
 class Stream:
@@ -20,17 +23,19 @@ class Stream:
     Parameters
     ----------
     dataset
-        The user's; it has a length.
+        The user's.
+    count
+        Samples of an epoch; its own length if not given.
     """
 
-    def __init__(self, dataset: Any) -> None:
-        self.dataset = dataset
+    def __init__(self, dataset: Any, count: int | None = None) -> None:
+        self.dataset, self._count = dataset, count
         self._at = 0
         self._source: Iterator[Any] | None = None
         self._states: States | None = None  # of random generators, between what is read
 
     def __len__(self) -> int:
-        return len(self.dataset)
+        return len(self.dataset) if self._count is None else self._count
 
     def __getstate__(self) -> dict[str, Any]:
         return vars(self) | {"_at": 0, "_source": None, "_states": None}
@@ -79,6 +84,20 @@ class Stream:
             ) from None
         self._at += 1
         return sample
+
+
+def counted(dataset: Any, name: str) -> int:
+    """How many samples a stream without a length has, by reading it once; one that goes on for long is refused."""
+    end, count = time.monotonic() + PATIENCE, 0
+    with kept():
+        seeded(0)
+        for count, _ in enumerate(dataset, 1):
+            if time.monotonic() > end:
+                raise SpecError(
+                    f"{name} is an IterableDataset that doesn't say how long it is, and has not ended after {count} "
+                    f"samples in {PATIENCE:g} s: give it a __len__, the samples of an epoch"
+                )
+    return count
 
 
 States = tuple[Any, Any, Any]

@@ -600,7 +600,7 @@ class Squares(Dataset):
 
 class Stream(IterableDataset):
     def __iter__(self):
-        yield torch.ones(2), 0
+        return iter(())
 
 
 def pair(n=30, shape=(2,), dtype=torch.float32):
@@ -736,8 +736,7 @@ def test_own_rows_of_zeros_and_ones_are_no_labels_for_the_usual_loss(y, refused)
 @pytest.mark.parametrize(
     ("data", "said"),
     [
-        (Stream(), "IterableDataset"),
-        ((Stream(), Squares()), "train is an IterableDataset"),
+        (Stream(), "train is empty"),
         (DataLoader(Squares()), "DataLoader"),
         (Squares(0), "empty"),
         ((torch.ones(0, 2), torch.ones(0)), "empty"),

@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional
 
 import lepton_lab as lab
-from lepton_lab.datasets import bucketed
+from lepton_lab.datasets import bucketed, streams
 
 KINDS = 12
 
@@ -234,13 +234,27 @@ def test_a_stream_is_dealt_to_ranks_and_goes_on_where_it_was():
     assert parted.wait(60) == "done" and losses(parted) == losses(whole)
 
 
-def test_a_stream_says_how_long_it_is():
-    class Endless(torch.utils.data.IterableDataset):
-        def __iter__(self):
-            return iter(())
+class Unknown(torch.utils.data.IterableDataset):
+    """The same lines without a length, or without an end."""
 
-    with pytest.raises(lab.SpecError, match="train is an IterableDataset that doesn't say how long it is"):
-        lab.launch(lab.Spec(), model=lambda: nn.Linear(2, 1), data=Endless())
+    def __init__(self, count, last=0):
+        self.lines, self.last = Lines(count), last
+
+    def __iter__(self):
+        yield from self.lines
+        while self.last:
+            yield next(iter(self.lines))
+
+
+def test_a_stream_that_does_not_say_how_long_it_is_is_counted(monkeypatch):
+    spec = lab.Spec(epochs=1, batch_size=8, strategy="single", schedule="cosine")
+    said, counted = (
+        trained(spec, model=lambda: nn.Linear(2, 1), data=(kind(30), kind(12))) for kind in (Lines, Unknown)
+    )
+    assert losses(counted) == losses(said) and counted.facts["samples"] == 30
+    monkeypatch.setattr(streams, "PATIENCE", 0.1)
+    with pytest.raises(lab.SpecError, match=r"train is an IterableDataset that doesn't say how long .* in 0.1 s: give"):
+        lab.launch(spec, model=lambda: nn.Linear(2, 1), data=Unknown(5, last=1))
     run = lab.launch(lab.Spec(epochs=1), model=lambda: nn.Linear(2, 1), data=(Lines(30, 40), Lines(8)))
     assert run.wait(60) == "failed" and "ended after 30 samples, and its len() is 40" in run.failure.message
 

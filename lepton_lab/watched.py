@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 EMA = "_ema"  # end of the name of a split whose figures are those of the averaged weights
 SPLITS = ("val", f"val{EMA}", "train")
 """Splits whose figures come while a run trains."""
+FEW, NEAR = 12, 3  # names that a refusal lists, all of a run's or the nearest of many
 FORM = '{"metric": "val_loss", "patience": 3}'
 
 
@@ -108,6 +110,13 @@ def _unwatched(spec: Spec, key: str) -> str:
 def unknown(field: str, key: str, names: list[str]) -> SpecError:
     """The refusal of a figure of a metric that a run does not have; `names` are those that it has."""
     split, name = divided(key)
-    keys = [f"{split}_{other}" for other in names]
-    hint = nearest(name, names).replace("you mean '", f"you mean '{split}_")
-    return SpecError(f"{said(field, key)}: the run has no such figure{hint} (it has: {', '.join(keys) or 'none'})")
+    if len(names) <= FEW:
+        hint = nearest(name, names).replace("you mean '", f"you mean '{split}_")
+        keys = ", ".join(f"{split}_{other}" for other in names) or "none"
+        return SpecError(f"{said(field, key)}: the run has no such figure{hint} (it has: {keys})")
+    near = difflib.get_close_matches(name.lower(), names, NEAR, 0.5)
+    hint = f"; did you mean {' or '.join(repr(f'{split}_{other}') for other in near)}?" if near else ""
+    return SpecError(
+        f"{said(field, key)}: the run has no such figure{hint} (lepton_lab.metrics.METRICS lists them, and a task or "
+        "metrics={...} of your own may add some)"
+    )

@@ -124,7 +124,8 @@ class Lines(Chart):
             axes.set_ylim(top=min(high, self.highest + MARGIN))
         for mark in self._marks():
             mark.draw(axes)
-        axes.set_xlim(left=0)
+        end = max(line.curve.x[-1] for line in self.lines)
+        axes.set_xlim(0, None if end else 1)  # a single point at 0 leaves no room for ticks
         if all(float(x).is_integer() for line in self.lines for x in line.curve.x):
             axes.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 5, 10], integer=True))
             axes.xaxis.set_major_formatter("{x:,.0f}")

@@ -128,7 +128,8 @@ class Fit:
     def _train(self) -> str:
         now, log, part = self.now, self.log, self.part
         objective = metrics.counted(self.data, part.objective or self.loss)
-        tracer = Tracer(self.folder, self.strategy, log, now.step, self.turns.step if self.turns else None)
+        average = self.average.values if self.average else {}
+        tracer = Tracer(self.folder, self.strategy, log, now.step, self.turns.step if self.turns else None, average)
         steps = part.steps or self.steps
         facts: dict[str, Any] = {"samples": self.train.n, "parts": self.strategy.parts, "base_lr": now.lr}
         facts |= {} if part.steps else {"epochs": part.epochs}

@@ -13,13 +13,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from .. import host, metrics
+from .. import host, metrics, values
+from ..batches import described
 from ..datasets import Data
 from ..files import home, read_json, write_json
-from ..spec import Spec
 from ..store.folder import RunFolder
 from ..strategies.base import MakeOptimizer, Single
-from ..tasks import Task
+from ..tasks import Task, called
 from .baseline import wait
 from .feed import Feed
 
@@ -48,7 +48,7 @@ def settle(
         return None
     path = folder.path / "precision.json"
     if strategy.rank == 0 and not path.exists():
-        write_json(path, _remembered(folder.spec, strategy, model, lambda: _timed(strategy, data, task, model, make)))
+        write_json(path, _remembered(strategy, data, task, model, lambda: _timed(strategy, data, task, model, make)))
     wait(path)
     found: dict[str, Any] = read_json(path)
     strategy.spec = strategy.spec.model_copy(update={"precision": found["precision"]})
@@ -61,13 +61,23 @@ def text(found: dict[str, Any]) -> str:
     return f"precision: {found['precision']}, since a step took {steps} (median)"
 
 
-def _remembered(spec: Spec, strategy: Single, model: nn.Module, find: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """What was found of such a model on this machine before; else it is found, and kept."""
-    path = home() / "precisions.json"
+def _key(strategy: Single, data: Data, task: Task, model: nn.Module) -> str:
+    """All on which it depends how long a step takes, as a short hash."""
+    spec = strategy.spec
     shapes = [(name, tuple(p.shape)) for name, p in model.named_parameters()]
     device = torch.cuda.get_device_name() if strategy.device.type == "cuda" else host.processor("model name")
-    facts = (device, torch.get_num_threads(), torch.__version__, spec.batch_size, spec.world, spec.accumulate, shapes)
-    key = f"{zlib.crc32(repr((facts, str(model))).encode()):08x}"
+    machine = device, torch.get_num_threads(), torch.__version__
+    fields = spec.batch_size, spec.world, spec.accumulate, spec.optimizer, [*spec.options.items()]
+    samples = data.sample, None if data.example is None else described(data.example)
+    minimised = called(task), None if task.given is None else values.called(task.given)
+    return f"{zlib.crc32(repr((machine, fields, samples, minimised, shapes, str(model))).encode()):08x}"
+
+
+def _remembered(
+    strategy: Single, data: Data, task: Task, model: nn.Module, find: Callable[[], dict[str, Any]]
+) -> dict[str, Any]:
+    """What was found of such steps on this machine before; else it is found, and kept."""
+    path, key = home() / "precisions.json", _key(strategy, data, task, model)
     known: dict[str, Any] = read_json(path) or {}
     if key not in known:
         known = (read_json(path) or {}) | {key: find()}  # of other runs, too, that ended meanwhile

@@ -8,7 +8,7 @@ import sys
 from importlib import metadata
 
 from ..errors import SpecError
-from ..host import cores
+from ..host import cores, processor
 from ..spec import Spec
 from ..tables import table
 
@@ -78,6 +78,11 @@ def workers() -> int:
     if limit and not (limit.isdecimal() and int(limit)):
         raise SpecError(f"LEPTON_LAB_MAX_WORKERS={limit!r}: must be a whole number of processes, 1 or more")
     return int(limit) if limit else max(2, cores())
+
+
+def bf16_may_win() -> bool:
+    """Whether this machine computes in bfloat16, so that it is worth to time it: a GPU, or a CPU with AVX512_BF16."""
+    return "avx512_bf16" in processor("flags") or bool(gpus())
 
 
 def choose(spec: Spec) -> str:

@@ -115,17 +115,24 @@ def splits(spec: Spec, own: Own, here: bool = True) -> str:
     Of all that `checks` asks it is what differs between strategies. The devices of this machine are asked where the
     run is to be `here`.
     """
-    spec.check_strategy()
-    if own.strategy is not None and "strategy" in spec.own and (why := own.strategy.refuse(spec)):
-        raise SpecError(why)
+    shares(spec, own)
     device = ""
     if here:
         device = devices.choose(spec)
         devices.start_method()
     if not spec.parent:
-        _steps(spec, own)
         _fits(spec, own)
     return device
+
+
+def shares(spec: Spec, own: Own) -> None:
+    """Refuse what the strategy can't do with a spec and a task, as names tell: what of `splits` makes no model."""
+    spec.check_strategy()
+    if own.strategy is not None and "strategy" in spec.own and (why := own.strategy.refuse(spec)):
+        raise SpecError(why)
+    if not spec.parent:
+        _steps(spec, own)
+        _passes(spec)
 
 
 def trains(spec: Spec, device: str, own: Own, like: Path | None = None) -> Allowed:
@@ -148,10 +155,10 @@ def trains(spec: Spec, device: str, own: Own, like: Path | None = None) -> Allow
     return Allowed(spec, device, parts, like=like)
 
 
-def glance(spec: Spec, data: Data | None = None) -> Allowed:
+def glance(spec: Spec, data: Data | None = None, own: Own | None = None) -> Allowed:
     """What of `checks` reads no data and makes no model: for a form, at every change, and for the runs of a grid."""
-    spec.check_strategy()
-    _watches(spec, Own(), None)
+    shares(spec, own := own or Own())
+    _watches(spec, own, None)
     device = devices.choose(spec)
     if data is None and "dataset" not in spec.own:
         datasets.check(spec.dataset, data_root())
@@ -168,6 +175,10 @@ def _means(spec: Spec, data: Data | None) -> None:
         return
     if data is not None and data.example is not None:
         return  # which a task sees for itself
+    if data is None and not trait("task", spec.task, "table_data"):
+        raise SpecError(
+            f"dataset={spec.dataset!r}: no data set of the table is what task={spec.task!r} needs; give data=..."
+        )
     sample = table("dataset")[spec.dataset].sample if data is None else data.sample
     if why := refuse(*sample):
         raise SpecError(f"task={spec.task!r}: {why}")
@@ -193,7 +204,14 @@ def _suits(spec: Spec, data: Data | None) -> None:
             f"model={spec.model!r}: takes one tensor, but batches are {described(data.example)}; give model=..., a "
             "module that takes these by name, or collate=f(samples) that gives a pair (x, y) of tensors"
         )
+    if trait("task", spec.task, "table_models") is False:
+        raise SpecError(
+            f"model={spec.model!r}: models of the table take x alone and give scores of classes or a number, and "
+            f"task={spec.task!r} needs others; give model=..."
+        )
     sample = table("dataset")[spec.dataset].sample if data is None else data.sample
+    if data is None and (sees := trait("task", spec.task, "sees")):
+        sample = sees(*sample)
     if why := table("model")[spec.model].refuse(*sample):
         raise SpecError(why)
 
@@ -215,14 +233,18 @@ def _outlines(dataset: str) -> Data:
     return datasets.Data(none, None, None, shape, list(map(str, range(classes))), vocabulary=vocabulary, tokens=tokens)
 
 
-def _fits(spec: Spec, own: Own) -> None:
-    """Refuse a model that the strategy can't split, as a copy without memory tells."""
-    strategy = STRATEGIES.get(spec.strategy, Single)
-    if not strategy.nests and spec.world > 1 and trait("task", spec.task, "nests"):
+def _passes(spec: Spec) -> None:
+    """Refuse a task that calls the model with more than a strategy passes on."""
+    if not STRATEGIES.get(spec.strategy, Single).nests and spec.world > 1 and trait("task", spec.task, "nests"):
         raise SpecError(
             f"strategy={spec.strategy!r} passes one tensor from layer to layer, but task={spec.task!r} calls the model "
             "with more; take strategy='ddp' or 'fsdp'"
         )
+
+
+def _fits(spec: Spec, own: Own) -> None:
+    """Refuse a model that the strategy can't split, as a copy without memory tells."""
+    strategy = STRATEGIES.get(spec.strategy, Single)
     if not strategy.nests and spec.world > 1 and (data := own.splits(spec)) is not None and data.example is not None:
         raise SpecError(
             f"strategy={spec.strategy!r} passes one tensor from layer to layer, but batches are "

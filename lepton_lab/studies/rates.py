@@ -41,6 +41,7 @@ def find_lr(
     loss: Any = None,
     task: Any = None,
     collate: Any = None,
+    metrics: Any = None,
     lowest: float = 1e-6,
     highest: float = 10.0,
     steps: int = 100,
@@ -55,7 +56,7 @@ def find_lr(
     ----------
     spec
         What to train and how.
-    model, data, loss, task, collate
+    model, data, loss, task, collate, metrics
         As `launch` takes them.
     lowest, highest
         Learning rates at the first and the last step; the steps between are spread evenly over the decades.
@@ -70,7 +71,7 @@ def find_lr(
     if not isinstance(spec, Spec):
         raise SpecError(f"find_lr takes a Spec, not a {type(spec).__name__}: lab.find_lr(lab.Spec(...))")
     _check(spec, lowest, highest, steps)
-    own = Own(model, data, loss, task=task, collate=collate)
+    own = Own(model, data, loss, task=task, collate=collate, metrics=metrics)
     (run,) = start(make(checks(_rising(spec, own, lowest, highest, steps), own)))
     try:
         _follow(run, steps)

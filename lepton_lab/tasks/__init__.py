@@ -29,16 +29,21 @@ if TYPE_CHECKING:
     from ..spec import Spec
     from .base import OwnLoss
 
-__all__ = ["TASKS", "Paired", "Task", "called", "make"]
+__all__ = ["TASKS", "Paired", "Task", "called", "make", "told"]
 
 
 def auto(data: Data, loss: OwnLoss | None = None) -> Task:
     """What data tell: of pairs, classes, next tokens or numbers by their targets; of dicts, the model's keywords."""
     if data.example is not None:
         return Keywords(data, loss) if isinstance(data.example, dict) else Task(data, loss)
-    if LanguageModel.suits(data):
-        return LanguageModel(data, loss)
-    return Classification(data, loss) if data.classes else Regression(data, loss)
+    return told(*data.sample)(data, loss)
+
+
+def told(shape: tuple[int, ...], classes: int, vocabulary: int) -> type[Paired]:
+    """The task that `auto` is of pairs such as these (`data.sample`)."""
+    if not LanguageModel.refuse(shape, classes, vocabulary):
+        return LanguageModel
+    return Classification if classes else Regression
 
 
 TASKS: dict[str, Callable[..., Task]] = {

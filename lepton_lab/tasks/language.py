@@ -42,11 +42,6 @@ class LanguageModel(Paired):
             return ""
         return "needs tokens (N, T) as x, and as y those that come next; samples are none"
 
-    @classmethod
-    def suits(cls, data: Data) -> bool:
-        """Whether each token is to be predicted from those before it."""
-        return data.vocabulary > 0 and data.vocabulary == len(data.classes)
-
     def usual(self) -> OwnLoss:
         """Cross entropy over tokens."""
         return token_loss

@@ -408,6 +408,9 @@ def test_curves_of_one_s_own_stand_where_they_are_said_to_and_on_a_log_scale_whe
         described["layout"]["yaxis"]["type"] == "log" and "log scale" in described["layout"]["yaxis"]["title"]["text"]
     )
     assert described["layout"]["annotations"][0]["text"] == "half"
+    figure = curves("One", {"it": [3.0]}, y="loss")._laid_out(50).figure
+    ticks = figure.axes[0].get_xticklabels()
+    assert len({tick.get_text() for tick in ticks}) == len(ticks) > 1
     assert "nothing" in curves("None", {"it": [float("inf")]}, y="loss")._repr_mimebundle_()[0]["text/html"]
 
 

@@ -117,6 +117,13 @@ def test_the_optimizer_s_state_is_that_of_the_real_one(optimizer):
     assert rehearsed(asked).optimizer == sum(value.numel() * value.element_size() for value in kept)
 
 
+def test_the_average_of_the_weights_is_counted():
+    plain, averaged = (lab.advise(lab.Spec(model="mlp", ema=ema), [2], ["ddp", "fsdp"]).rows for ema in (0.0, 0.9))
+    for before, after in zip(plain, averaged, strict=True):
+        assert after.predicted["parameters"] == pytest.approx(2 * before.predicted["parameters"])
+        assert "are the average of the weights" in after.why
+
+
 def test_no_process_starts_and_chance_is_left_alone():
     before, there = torch.get_rng_state(), ours()
     advice = advise(spec("transformer"))

@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import pytest
 from helpers import unpack, until
 from lepton_widgets import Workbench
+from lepton_widgets.about import LABELS, code, describe, preview
 from lepton_widgets.curves import ALL
-from lepton_widgets.form import LABELS, code, describe, preview
 
 import lepton_lab as lab
 from lepton_lab.errors import LabError, SpecError
@@ -23,6 +23,12 @@ def views():
     yield lambda view: kept.append(view) or view
     for view in kept:
         view.close()
+
+
+@pytest.fixture(autouse=True)
+def precise(monkeypatch):
+    """The same default on machines with and without bfloat16."""
+    monkeypatch.setattr("lepton_lab.launchers.devices.bf16_may_win", lambda: False)
 
 
 def table_options(strategy):
@@ -126,6 +132,56 @@ class TestWorkbench:
         bench._form.controls["dataset"].value = "pydocs"
         assert not bench._button.disabled and bench._error.value == "" and "ll-refused" not in model._dom_classes
         assert ("gpt", "gpt") in model.options and ("cnn \u2014 not with data set pydocs", "cnn") in model.options
+
+    def test_the_task_comes_first_and_only_what_fits_it_is_offered(self, views, monkeypatch):
+        from lepton_lab.tasks import TASKS
+
+        bench = views(Workbench())
+        controls = bench._form.controls
+        names = lambda field: [name for _, name in controls[field].options]  # noqa: E731
+        assert next(iter(controls)) == "task" and names("task") == [*TASKS]
+        labels = {name: label for label, name in controls["task"].options}
+        assert labels["multilabel"].endswith("not with data sets of the table") and labels["regression"] == "regression"
+        assert {*controls["metrics"]._chips} >= {"f1", "roc_auc"} and "mse" not in controls["metrics"]._chips
+        assert "val_accuracy" in controls["keep_best"].options
+        controls["task"].value = "language_model"
+        assert names("dataset") == ["pydocs", "tinyshakespeare"]
+        assert (bench.spec.dataset, bench.spec.model, bench._error.value) == ("pydocs", "gpt", "")
+        assert "val_perplexity" in controls["keep_best"].options
+        controls["task"].value = "regression"
+        controls["metrics"]._chips["rmse"].value = True
+        controls["keep_best"].value = "val_rmse"
+        assert bench.spec.metrics == ["rmse"] and bench.spec.keep_best == "val_rmse" and "perplexity" not in {
+            *controls["metrics"]._chips
+        }  # fmt: skip
+        controls["task"].value = "diffusion"
+        assert "needs others; give model=..." in html.unescape(bench._error.value) and bench._button.disabled
+        assert controls["compress"].layout.display == "none" and "pipeline" in names("strategy")
+        controls["world"].value = "2"
+        assert "pipeline" not in names("strategy") and "ddp" in names("strategy")
+        monkeypatch.setattr("lepton_lab.launchers.devices.bf16_may_win", lambda: True)
+        assert views(Workbench()).spec.precision == "auto" and views(Workbench(Spec())).spec.precision == "fp32"
+
+    def test_what_is_one_s_own_is_known_to_the_form(self, views):
+        import torch
+
+        class Ring(lab.Adversarial):
+            """A GAN."""
+
+        x = torch.randn(40, 8)
+        own = {"model": torch.nn.Linear(8, 2), "metrics": {"gap": lambda output, target: 0.5}}
+        bench = views(Workbench(data=(x, x[:, :2]), keep_best="val_gap", **own))
+        options = bench._form.controls["keep_best"].options
+        assert bench._error.value == "" and {"val_gap", "val_r2", "val_loss"} <= {*options}
+        assert "val_accuracy" not in options
+        tasks = {name: label for label, name in bench._form.controls["task"].options}
+        assert "not with" in tasks["detection"] and tasks["denoising"] == "denoising"
+        gan = views(
+            Workbench(
+                data=(x, x), task=Ring, model=torch.nn.ModuleDict({"a": own["model"]}), keep_best="val_generator_loss"
+            )
+        )
+        assert "val_discriminator_loss" in gan._form.controls["keep_best"].options
 
     def test_models_are_held_to_data_of_one_s_own(self, views):
         import torch

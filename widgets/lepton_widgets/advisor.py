@@ -12,6 +12,8 @@ import ipywidgets as ipw
 
 from lepton_lab import runs
 from lepton_lab.errors import LabError, SpecError
+from lepton_lab.run.checks import shares
+from lepton_lab.run.own import Own
 from lepton_lab.spec import OWN, Spec
 from lepton_lab.tables import entry_options, table
 
@@ -122,7 +124,6 @@ def chosen(spec: Spec, own: dict[str, Any]) -> dict[str, Any]:
 
 def fault(spec: Spec, own: dict[str, Any]) -> str:
     """Why a spec with the user's own model, data or loss would fail in its first step; "" where it would not."""
-    from lepton_lab.run.own import Own
     from lepton_lab.studies.advice import rehearsed
     from lepton_lab.studies.advice.rehearsal import Unknown
 
@@ -167,13 +168,15 @@ def duration(spec: Spec) -> tuple[float, str]:
     return 0.0, "none like it has run"
 
 
-def refusals(values: dict[str, Any]) -> dict[str, str]:
+def refusals(values: dict[str, Any], own: Own) -> dict[str, str]:
     """Why strategies can't do what the form asks for, by name; none where nothing could, whatever the strategy.
 
     Parameters
     ----------
     values : dict
         Fields of a Spec, not checked yet.
+    own : Own
+        What the user brings.
     """
     strategies = table("strategy")
     current = entry_options("strategy", values["strategy"])
@@ -182,7 +185,7 @@ def refusals(values: dict[str, Any]) -> dict[str, str]:
         unknown = current.keys() - entry_options("strategy", name)
         options = {option: value for option, value in values["options"].items() if option not in unknown}
         try:
-            Spec(**{**values, "strategy": name, "options": options}).check_strategy()
+            shares(Spec(**{**values, "strategy": name, "options": options}), own)
         except SpecError as error:
             refused[name] = str(error)
     return {} if len(refused) == len(strategies) else refused

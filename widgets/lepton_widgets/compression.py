@@ -21,7 +21,7 @@ from lepton_lab.section import in_html
 from lepton_lab.store.folder import ENDED
 from lepton_lab.tables import keywords, table
 
-from .form import meaning
+from .about import meaning
 from .frame import Shown, static
 from .live import Live
 from .pieces import button, refusal, sentence, styled, terms

@@ -6,60 +6,27 @@ import itertools
 import json
 import re
 import typing
-from collections.abc import Callable, Iterator, Mapping
-from html import escape
+from collections.abc import Callable, Container, Iterator, Mapping
 from typing import Any
 
 import ipywidgets as ipw
 
 from lepton_lab.errors import SpecError
-from lepton_lab.optimizers import factor
 from lepton_lab.run.checks import glance
-from lepton_lab.spec import CELL, OWN, Spec
-from lepton_lab.tables import TABLES, entries, listed, table
+from lepton_lab.run.own import Own
+from lepton_lab.spec import CELL, Spec
+from lepton_lab.tables import TABLES, entries, table, trait
 
+from .about import DESCRIBED, LABELS, first_line
 from .advisor import brief, refusals
+from .fitting import Fitting
 from .options import Options
-from .pieces import terms
+from .pieces import Several
 
-LABELS = {
-    "dataset": "Data set",
-    "model": "Model",
-    "optimizer": "Optimizer",
-    "lr": "Learning rate",
-    "schedule": "Schedule",
-    "epochs": "Epochs",
-    "batch_size": "Batch size",
-    "strategy": "Strategy",
-    "world": "Workers",
-    "precision": "Precision",
-    "seed": "Seed",
-    "name": "Name of the run",
-    "task": "Task",
-    "weight_decay": "Weight decay",
-    "momentum": "Momentum",
-    "warmup": "Warm-up steps",
-    "clip": "Clip gradient at",
-    "accumulate": "Accumulate",
-    "eval_every": "Evaluate every (epochs)",
-    "checkpoint_every": "Checkpoint every (epochs)",
-    "keep_best": "Keep the best by",
-    "stop_early": "Stop early",
-    "ema": "Average weights (decay)",
-    "workers": "Loading processes (-1: auto)",
-    "prefetch": "Batches loaded ahead (0: auto)",
-    "timeout": "Wait for a rank (seconds)",
-    "device": "Device",
-    "compile": "Compile it",
-    "metrics": "Metrics",
-    "options": "Options",
-    "parent": "Parent run",
-    "compress": "Compress",
-    "checkpoint": "Parent's model",
-}
-MAIN = tuple(LABELS)[:12]
-MORE = tuple(LABELS)[12:]
-DESCRIBED = ("dataset", "model", "optimizer", "schedule", "strategy")
+MAIN = tuple(LABELS)[:13]
+MORE = tuple(LABELS)[13:]
+CHAINED = ("parent", "compress", "checkpoint")
+"""Fields of a run that compresses, which trains on pairs."""
 EXAMPLES = {
     "compress": "prune: 0.5, quantize: int8",
     "keep_best": "val_accuracy",
@@ -70,8 +37,6 @@ SEVERAL = ("lr", "epochs", "batch_size", "world", "seed", "weight_decay", "momen
 """Fields that may hold several values, with commas between: a run for each."""
 MOST = 32
 """Runs that a form asks for at once."""
-NOMINAL = 100
-"""Steps an epoch for the preview of a schedule, where the true number is not known before the data is read."""
 
 
 class Form:
@@ -86,18 +51,21 @@ class Form:
         beside the table's entries.
     changed : callable
         Called without arguments after a control has changed.
-    data : Data, optional
-        The user's own, of which the form knows which models suit it.
+    given : Own, optional
+        The user's own itself.
     """
 
-    def __init__(self, spec: Spec, own: dict[str, str], changed: Callable[[], None], data: Any = None) -> None:
-        self._own, self._data = own, data
+    def __init__(self, spec: Spec, own: dict[str, str], changed: Callable[[], None], given: Own | None = None) -> None:
+        self._own, self._given = own, given or Own()
+        self._data = self._given.splits(spec)
+        self._fitting = Fitting(own, self._given, self._data)
         self._quiet = False
         self._changed = lambda: self._quiet or changed()
         self.controls = {field: self._control(field, getattr(spec, field)) for field in LABELS}
         for field, control in self.controls.items():
             if field != "options":
-                control.observe(lambda _: self._changed(), names="value")
+                follow = self._follow if field == "task" else lambda: None
+                control.observe(lambda _, follow=follow: (follow(), self._changed()), names="value")
         self.show(spec)
 
     def read(self) -> list[Spec]:
@@ -117,14 +85,14 @@ class Form:
         specs = []
         for chosen in itertools.product(*axes.values()):
             specs.append(Spec(**_with(values, dict(zip(axes, chosen, strict=True)))))
-            glance(specs[-1], self._data if specs[-1].dataset == self._own.get("dataset") else None)
+            own = self._data if specs[-1].dataset == self._own.get("dataset") else None
+            glance(specs[-1], own, self._given)
         return specs
 
     def _values(self) -> tuple[dict[str, Any], dict[str, list[str]]]:
         """What the controls hold, and of the fields with several values, or options, all of them."""
         values = {field: control.value for field, control in self.controls.items()}
         values["compress"] = _parse_chain(values["compress"])
-        values["metrics"] = listed("metric", values["metrics"])
         texts = {field: values[field] for field in SEVERAL} | {f"options.{k}": v for k, v in values["options"].items()}
         several = {field: [part.strip() for part in str(text).split(",")] for field, text in texts.items()}
         axes = {field: parts for field, parts in several.items() if len(parts) > 1}
@@ -134,35 +102,62 @@ class Form:
     def chosen(self) -> dict[str, Any]:
         """Names by field, and the chain, whether they can go together or not."""
         chain = _parse_chain(self.controls["compress"].value)
-        names = listed("metric", self.controls["metrics"].value)
-        return {field: self.controls[field].value for field in DESCRIBED} | {"compress": chain, "metrics": names}
+        names = {field: self.controls[field].value for field in (*DESCRIBED, "metrics")}
+        return names | {"compress": chain}
 
     def grey(self) -> None:
-        """Offer the options of what is chosen, and say beside models and strategies that can't be taken why not.
+        """Offer what fits the task, and say beside models and strategies why else they can't be taken.
 
         The stylesheet greys these out, since ipywidgets can't disable a single entry of a list.
         """
         values, _ = self._values()
+        task, dataset = values["task"], values["dataset"]
         self.controls["options"].offer(entries(values))
-        self._tell("model", dict.fromkeys(self._unsuited(values), f"data set {values['dataset'].removeprefix(CELL)}"))
-        self._tell("strategy", {name: brief(why) for name, why in refusals(values).items()})
+        fitting, unfit = self._fitting, f"task {task}"
+        self._tell("task", fitting.tasks())
+        self._tell("dataset", {name: unfit for name in table("dataset") if not fitting.data(task, name)}, unfit)
+        self._tell("model", fitting.models(task, dataset), unfit)
+        self._tell("strategy", {name: brief(why) for name, why in refusals(values, self._given).items()}, unfit)
+        about = {name: first_line(table("metric")[name]) for name in fitting.metrics(task, dataset)}
+        self.controls["metrics"].offer(about)
+        average = str(values["ema"]) not in ("", "0")
+        self.controls["keep_best"].options = fitting.figures(task, dataset, values["metrics"], average)
+        chains = trait("task", task, "plain") is not False or bool(values["parent"] or values["compress"])
+        for field in CHAINED:
+            self.controls[field].layout.display = None if chains else "none"
 
-    def _unsuited(self, values: Mapping[str, Any]) -> list[str]:
-        """Models of the table that can make nothing of the chosen data set."""
-        own = values["dataset"] == self._own.get("dataset")
-        if own and self._data is None:
-            return []
-        data = self._data
-        sample = data.sample if own else table("dataset")[values["dataset"]].sample
-        return [name for name, maker in table("model").items() if maker.refuse(*sample)]
+    def _follow(self) -> None:
+        """After another task, choose data, a model and a precision that fit it, where those that are chosen do not."""
+        if self._quiet:
+            return
+        control, self._quiet = self.controls, True
+        task, fitting = control["task"].value, self._fitting
+        if not fitting.data(task, control["dataset"].value):
+            self._first("dataset", {name for _, name in self._names("dataset") if not fitting.data(task, name)})
+        unfit = fitting.models(task, control["dataset"].value)
+        if control["model"].value in unfit:
+            self._first("model", unfit)
+        steps = trait("task", task, "steps")
+        if steps and steps() and control["precision"].value == "auto":
+            control["precision"].value = "fp32"
+        self._quiet = False
 
-    def _tell(self, field: str, obstacles: Mapping[str, str]) -> None:
-        """Put what stands in the way of some names of a list beside them."""
+    def _first(self, field: str, unfit: Container[str]) -> None:
+        """Choose the first of a field's names that fits; where none does what is chosen stays."""
+        names = [(label, name) for label, name in self._names(field)]
+        fit = next((name for _, name in names if name not in unfit), None)
+        if fit is not None:
+            self.controls[field].options = names
+            self.controls[field].value = fit
+
+    def _tell(self, field: str, obstacles: Mapping[str, str], hidden: str = "") -> None:
+        """Put what stands in the way of some names of a list beside them; those whom a ``hidden`` obstacle does go."""
+        control = self.controls[field]
         names = [
             (f"{label} \u2014 not with {obstacles[name]}" if name in obstacles else label, name)
             for label, name in self._names(field)
+            if obstacles.get(name, "") != hidden or not hidden or name == control.value
         ]
-        control = self.controls[field]
         if names != list(control.options):
             chosen, self._quiet = control.value, True
             control.options = names
@@ -200,7 +195,9 @@ class Form:
         if field in EXAMPLES:
             common["placeholder"] = EXAMPLES[field]
         if field == "metrics":
-            common["placeholder"] = ", ".join([n for n, metric in table("metric").items() if not metric.usual][:2])
+            return Several(**common)
+        if field == "keep_best":
+            return ipw.Combobox(value=value, continuous_update=False, **common)
         names = list(self._names(field))
         if names:
             return ipw.Dropdown(options=names, value=value, **common)
@@ -220,6 +217,8 @@ class Form:
 
 
 def _shown(value: Any, control: ipw.Widget) -> Any:
+    if isinstance(control, Several):
+        return [*value]
     if not isinstance(control, ipw.Text):
         return value
     if isinstance(value, dict):
@@ -244,68 +243,3 @@ def _parse_chain(text: str) -> list[Any]:
         return yaml.safe_load(f"[{text}]")
     except yaml.YAMLError:
         raise SpecError(f"compress={text!r}: must be links such as prune: 0.5, quantize: int8") from None
-
-
-def describe(chosen: Mapping[str, Any]) -> str:
-    """HTML list of what the chosen entries are: the first lines of their docstrings.
-
-    Parameters
-    ----------
-    chosen : mapping
-        Names by field, the chain as ``compress``, and a list as ``metrics``.
-    """
-    rows = [(LABELS[field], meaning(chosen[field], table(field).get(chosen[field]))) for field in DESCRIBED]
-    links = [name for link in chosen["compress"] for name in (link if isinstance(link, Mapping) else [str(link)])]
-    known = {name: table("compressor")[name] for name in links if name in table("compressor")}
-    rows += [(LABELS["compress"], meaning(name, entry)) for name, entry in known.items()]
-    return terms("choices", rows + [(LABELS["metrics"], meaning(n, table("metric")[n])) for n in chosen["metrics"]])
-
-
-def meaning(name: str, entry: Any) -> str:
-    """HTML of what an entry of a table is; an entry that no table has is the user's own."""
-    text = (entry.__doc__ or "").strip().split("\n")[0] if entry else "Yours, defined in this notebook."
-    return f"<b>{escape(name.removeprefix(CELL))}</b> {escape(text)}"
-
-
-def preview(spec: Spec, width: int = 300, height: int = 84) -> str:
-    """Inline SVG of the learning rate over the run."""
-    total = spec.epochs * NOMINAL
-    low, high = height - 6, 18  # room above the peak, which else looks cut off
-    steps = sorted({round(i * (total - 1) / 240) for i in range(241)})
-    points = [
-        f"{4 + (width - 8) * step / max(1, total - 1):.1f},{low - (low - high) * factor(spec, step, total):.1f}"
-        for step in steps
-    ]
-    title = f"Learning rate over the run: schedule {spec.schedule}, at most {spec.lr:g}"
-    return (
-        f"<figure class='ll-preview'><figcaption>Learning rate, at most {spec.lr:g}</figcaption>"
-        f"<svg viewBox='0 0 {width} {height}' preserveAspectRatio='none' role='img' aria-label='{escape(title)}'>"
-        f"<path class='ll-base' d='M4 {low}H{width - 4}'/><polyline points='{' '.join(points)}'/></svg>"
-        f"<small>Drawn for {NOMINAL} steps an epoch, epochs: {spec.epochs}</small></figure>"
-    )
-
-
-def code(*specs: Spec, own: Mapping[str, str] = {}) -> str:
-    """Python that launches specs that differ in some fields; only what differs from the defaults is named.
-
-    Parameters
-    ----------
-    own : mapping
-        By part of ``lab.launch`` what the user's own is called, e.g. ``{"model": "MyNet"}``.
-    """
-    default, all_of = Spec().to_dict(), [spec.to_dict() for spec in specs]
-    varied = [name for name in default if any(values[name] != all_of[0][name] for values in all_of)]
-    mine = {OWN[part] for part in own if part in OWN}
-    fixed = {name: repr(value) for name, value in all_of[0].items() if value != default[name] and name not in mine}
-    names = ", ".join(f"{name}={text}" for name, text in {**fixed, **dict(zip(varied, varied, strict=True))}.items())
-    parts = "".join(f", {part}={text}" for part, text in own.items())
-    launch = f"lab.launch(lab.Spec({names}){parts})"
-    if not varied:
-        return launch
-    loops = (f"for {name} in {_distinct([values[name] for values in all_of])!r}" for name in varied)
-    return f"[{launch} {' '.join(loops)}]"
-
-
-def _distinct(values: list[Any]) -> list[Any]:
-    """Values in their order, each once; they need not be hashable."""
-    return [value for i, value in enumerate(values) if value not in values[:i]]

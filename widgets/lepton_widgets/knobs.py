@@ -8,7 +8,7 @@ from typing import Any
 from lepton_lab.spec import Spec
 from lepton_lab.tables import keywords, table, trait
 
-from .form import LABELS
+from .about import LABELS
 from .sketches import text
 
 START: dict[str, Any] = {

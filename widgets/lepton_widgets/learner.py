@@ -20,8 +20,8 @@ from lepton_lab.spec import Spec
 from lepton_lab.store.folder import ENDED
 from lepton_lab.tables import pick
 
+from .about import code
 from .curves import Key, Mark, described, pack, passes
-from .form import code
 from .frame import Shown, static
 from .knobs import START, Knobs
 from .live import CATCH_UP, TICK

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from html import escape
 from typing import TypeVar
 
 import ipywidgets as ipw
+import traitlets
 
 Styled = TypeVar("Styled", bound=ipw.DOMWidget)
 
@@ -23,6 +24,48 @@ def button(style: str, action: Callable[[], object], **traits: str) -> ipw.Butto
     widget = styled(ipw.Button(**traits), style)
     widget.on_click(lambda _: action())
     return widget
+
+
+class Several(ipw.VBox):
+    """Chips, any of which may be pressed; ``value`` has the names of those that are.
+
+    Parameters
+    ----------
+    description, tooltip : str
+        Its name, and what it is for.
+    """
+
+    value = traitlets.List(traitlets.Unicode())
+
+    def __init__(self, description: str, tooltip: str = "") -> None:
+        self.description = description
+        self._chips: dict[str, ipw.ToggleButton] = {}
+        self._row = styled(ipw.Box(), "chips")
+        super().__init__([ipw.HTML(f"<span title='{escape(tooltip)}'>{escape(description)}</span>"), self._row])
+        styled(self, "several")
+        self.observe(lambda _: self._show(), names="value")
+
+    def offer(self, names: Mapping[str, str]) -> None:
+        """Offer names, each with what it means, beside those that are pressed."""
+        wanted = {**names, **{name: "" for name in self.value if name not in names}}
+        if [*wanted] == [*self._chips]:
+            return
+        self._chips = {name: self._chips.get(name) or self._chip(name, about) for name, about in wanted.items()}
+        self._row.children = list(self._chips.values())
+        self._show()
+
+    def _chip(self, name: str, about: str) -> ipw.ToggleButton:
+        chip = styled(ipw.ToggleButton(description=name.replace("_", " "), tooltip=f"{name}: {about}"), "pick")
+        chip.observe(lambda change: self._press(name, change["new"]), names="value")
+        return chip
+
+    def _press(self, name: str, pressed: bool) -> None:
+        if pressed != (name in self.value):
+            self.value = [*self.value, name] if pressed else [other for other in self.value if other != name]
+
+    def _show(self) -> None:
+        for name, chip in self._chips.items():
+            chip.value = name in self.value
 
 
 def terms(style: str, rows: Iterable[tuple[str, str]]) -> str:

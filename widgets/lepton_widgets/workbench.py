@@ -13,14 +13,15 @@ import ipywidgets as ipw
 
 import lepton_lab as lab
 from lepton_lab.errors import LabError, SpecError
-from lepton_lab.launchers import local
+from lepton_lab.launchers import devices, local
 from lepton_lab.run.own import Own
 from lepton_lab.spec import CELL, OWN, Spec
 from lepton_lab.store import provenance
 from lepton_lab.values import called
 
+from .about import code, describe, preview
 from .advisor import Advisor, chosen
-from .form import MAIN, MORE, Form, code, describe, preview
+from .form import MAIN, MORE, Form
 from .frame import Shown
 from .live import Live
 from .pieces import button, refusal, sentence, styled, terms
@@ -40,7 +41,8 @@ class Workbench(Shown, ipw.VBox):
     Parameters
     ----------
     spec : Spec, optional
-        What the form shows at first; the defaults otherwise.
+        What the form shows at first; otherwise the defaults, with ``precision="auto"`` where this machine computes in
+        bfloat16, so that the first steps tell whether that is faster.
     model : str or Module or callable, optional
         A name of MODELS, or a model of your own, as in ``lab.launch``.
     data : object, optional
@@ -102,10 +104,12 @@ class Workbench(Shown, ipw.VBox):
             fields["metrics"] = own.pop("metrics")
         self._own = {part: value for part, value in own.items() if value is not None}
         names = {OWN[part]: CELL + called(self._own[part]) for part in OWN if part in self._own}
+        if spec is None and task is None and strategy is None and devices.bf16_may_win():
+            fields = {"precision": "auto", **fields}
         first = (spec or Spec()).replace(**fields, **names)
         self._preview = ""
         self._ready = False  # the form tells of its first values before there is anything to show them in
-        self._form = Form(first, names, self._refresh, Own(**self._own).splits(first))
+        self._form = Form(first, names, self._refresh, Own(**self._own))
         self._build()
         self._shelf = Shelf()
         self._shelf.within = self

@@ -6,7 +6,7 @@ import math
 import os
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ... import operations
@@ -41,12 +41,20 @@ class Tracer:
         Steps that were done before this process began.
     step
         What makes a step, where that is not the strategy's own alone.
+    average
+        The average of the weights, as far as this rank keeps one; it counts among the parameters.
     """
 
     def __init__(
-        self, folder: RunFolder, strategy: Single, log: Log, done: int, step: Callable[..., Step] | None = None
+        self,
+        folder: RunFolder,
+        strategy: Single,
+        log: Log,
+        done: int,
+        step: Callable[..., Step] | None = None,
+        average: Mapping[str, Tensor] = {},
     ) -> None:
-        self._folder, self._strategy, self._log = folder, strategy, log
+        self._folder, self._strategy, self._log, self._average = folder, strategy, log, average
         self._step = step or strategy.step
         self._origin, self._after = done, FIRST
         self._due: float = done + FIRST
@@ -142,7 +150,7 @@ class Tracer:
         states = tree_leaves([list(strategy.optimizer.state.values()), strategy.local_state()])
         counted: set[int] = set()
         parts = {
-            "parameters": _bytes([*parameters, *strategy.module.buffers()], counted),
+            "parameters": _bytes([*parameters, *strategy.module.buffers(), *self._average.values()], counted),
             "gradients": _bytes((p.grad for p in parameters), counted),
             "optimizer": _bytes((state for state in states if isinstance(state, torch.Tensor)), counted),
         }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -197,10 +197,23 @@ def row(spec: Spec, work: Workload, changes: dict[str, Any], own: Own) -> Row:
         splits(changed, own, here=False)
         kind: Any = own.strategy if "strategy" in changed.own else family("strategy")[name]
         cut = changed.model_copy(update={"accumulate": work.spec.accumulate})
-        cost = kind(cut, **changed.options_of(kind)).cost(work)
+        cost = _averaging(kind(cut, **changed.options_of(kind)).cost(work), work, changed)
     except SpecError as error:
         return Row(name, world, None, " ".join(str(error).split()))
     return Row(name, world, cost, cost.why)
+
+
+def _averaging(cost: Cost, work: Workload, spec: Spec) -> Cost:
+    """A cost with the average of the weights, of which a rank holds what it holds of those that are trained."""
+    if not spec.ema:
+        return cost
+    lasting = work.model.state_dict()
+    trained = [p for p in work.model.parameters() if p.requires_grad]
+    buffers = [b for name, b in work.model.named_buffers() if name in lasting and b.is_floating_point()]
+    size = sum(tensor.numel() * tensor.element_size() for tensor in (*trained, *buffers))
+    average = cost.parameters * size / work.parameters
+    why = f"{cost.why}; parameters: {shown(average)} of them are the average of the weights"
+    return replace(cost, parameters=cost.parameters + average, why=why)
 
 
 def rehearsed(spec: Spec, own: Own | None = None) -> Workload:

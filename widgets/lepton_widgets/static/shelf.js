@@ -213,7 +213,7 @@ class Shelf {
     });
     const edit = h("button", { class: "ll-edit", type: "button", title: "Rename, tag, archive or delete", "aria-expanded": "false" }, "…");
     edit.addEventListener("click", () => this.toggle(id));
-    const cells = this.columns.map(([name]) => (name === "Run" ? h("th", { scope: "row" }) : h("td")));
+    const cells = this.columns.map(([name]) => (name === "Run" ? h("th", { scope: "row" }) : h("td", { "data-name": name })));
     return { box, edit, cells, element: h("tr", { "data-id": id }, h("td", {}, box), ...cells, h("td", {}, edit)) };
   }
 

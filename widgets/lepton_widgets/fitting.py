@@ -1,0 +1,117 @@
+"""What of the tables fits a task, a data set and what a user brings: what the form offers. No data set is read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from lepton_lab.errors import SpecError
+from lepton_lab.metrics import METRICS, MINIMISED
+from lepton_lab.run.own import Own
+from lepton_lab.spec import CELL
+from lepton_lab.tables import table, trait
+from lepton_lab.tasks import told
+from lepton_lab.watched import EMA
+
+
+class Fitting:
+    """Which names go with which.
+
+    Parameters
+    ----------
+    names : dict
+        Names of what is the user's own, by field.
+    own : Own
+        It.
+    data : Data, optional
+        The user's own, as splits.
+    """
+
+    def __init__(self, names: Mapping[str, str], own: Own, data: Any) -> None:
+        self._names, self._own, self._data = names, own, data
+        self._makes: dict[str, bool] = {}
+
+    def tasks(self) -> dict[str, str]:
+        """By name of a task what it can't be done with here: nothing of the table is what it needs."""
+        obstacles = {}
+        for name in table("task"):
+            if not any(self.data(name, dataset) for dataset in [*table("dataset"), self._names.get("dataset", "")]):
+                obstacles[name] = "data sets of the table"
+            elif trait("task", name, "table_models") is False and self._own.model is None:
+                obstacles[name] = "models of the table"
+        return obstacles
+
+    def data(self, task: str, dataset: str) -> bool:
+        """Whether a task can make something of a data set."""
+        if dataset == self._names.get("dataset"):
+            return self._takes(task)
+        if dataset not in table("dataset"):
+            return False
+        refuse = trait("task", task, "refuse")
+        fits = refuse is None or not refuse(*table("dataset")[dataset].sample)
+        return fits and trait("task", task, "table_data") is not False
+
+    def _takes(self, task: str) -> bool:
+        """Whether a task takes the user's own data and loss."""
+        if self._data is None or task not in table("task"):
+            return True
+        if task not in self._makes:
+            try:
+                if (refuse := trait("task", task, "refuse")) and self._data.example is None:
+                    self._makes[task] = not refuse(*self._data.sample)
+                if self._makes.get(task, True):
+                    table("task")[task](self._data, self._own.loss)
+                    self._makes[task] = True
+            except SpecError:
+                self._makes[task] = False
+        return self._makes[task]
+
+    def sample(self, task: str, dataset: str) -> tuple[Any, ...] | None:
+        """What models are told of samples; None where only the task can tell."""
+        own = dataset == self._names.get("dataset")
+        if own and (self._data is None or self._data.example is not None):
+            return None
+        if not own and dataset not in table("dataset"):
+            return None
+        sample = self._data.sample if own else table("dataset")[dataset].sample
+        sees = trait("task", task, "sees")
+        return sees(*sample) if sees else sample
+
+    def models(self, task: str, dataset: str) -> dict[str, str]:
+        """By name of a model what it can't be taken with."""
+        if trait("task", task, "table_models") is False:
+            return dict.fromkeys(table("model"), f"task {task}")
+        sample = self.sample(task, dataset)
+        if sample is None:
+            return {}
+        unsuited = [name for name, maker in table("model").items() if maker.refuse(*sample)]
+        return dict.fromkeys(unsuited, f"data set {dataset.removeprefix(CELL)}")
+
+    def metrics(self, task: str, dataset: str) -> list[str]:
+        """Names of metrics that can be asked for beside those that are counted unasked."""
+        kind, answers = self._kind(task, dataset)
+        counted = getattr(kind, "metrics", ())
+        return [
+            name
+            for name, metric in METRICS.items()
+            if metric.curve and not metric.usual and name not in counted
+            if not answers or not metric.kinds or answers in metric.kinds
+        ]
+
+    def figures(self, task: str, dataset: str, asked: list[str], average: bool) -> list[str]:
+        """Figures of a run that may judge it, by key."""
+        kind, answers = self._kind(task, dataset)
+        usual = [
+            name for name, metric in METRICS.items() if metric.training and (answers != "numbers" or name == MINIMISED)
+        ]
+        players = kind.figures() if hasattr(kind, "figures") else []
+        names = dict.fromkeys([*usual, *getattr(kind, "metrics", ()), *asked, *(self._own.metrics or ()), *players])
+        return [f"{split}_{name}" for split in ("val", f"val{EMA}")[: 1 + average] for name in names]
+
+    def _kind(self, task: str, dataset: str) -> tuple[Any, str]:
+        """The task's class, as far as names tell it, and what its answers are; "" where only a run can tell."""
+        kind: Any = self._own.task if task.startswith(CELL) else table("task").get(task)
+        if not isinstance(kind, type):  # auto
+            sample = self.sample(task, dataset)
+            kind = told(*sample) if sample else None
+        return kind, "" if self._own.loss is not None else getattr(kind, "answers", "")

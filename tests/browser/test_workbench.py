@@ -113,6 +113,7 @@ def test_reload_while_it_runs(notebook):
     )
 
 
+@pytest.mark.slow  # for a person to look at
 def test_looks(notebook):
     """Pictures in light, dark and narrow (kept under LEPTON_LAB_SCREENSHOTS), and no control without a name."""
     book = notebook(

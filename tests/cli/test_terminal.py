@@ -23,8 +23,8 @@ from lepton_lab.spec import Spec
 from lepton_lab.store.folder import RunFolder
 
 SCRIPT = """
-import torch, lepton_lab as lab
-if __name__ == "__main__":
+import os, sys, torch, lepton_lab as lab
+def work():
     x = torch.randn(400, 6)
     model = torch.nn.Linear(6, 2)
     trainer = lab.Trainer(lr=0.01, name="two [/lines] :x:")
@@ -32,17 +32,23 @@ if __name__ == "__main__":
     print(trainer.fit(model, (x, (x[:, 0] > 0).long()), batch_size=50, epochs=3))
     run = lab.launch(lab.Spec(model="mlp", epochs=2, batch_size=256))
     print(run.wait(100), run.wait(), lab.launch(run.spec).wait(progress=False))
+if __name__ == "__main__":
+    work()  # where stderr is a pipe
+    sys.stderr.flush()
+    os.dup2(int(sys.argv[1]), 2)
+    work()  # and where it is a terminal
 """
 
 
-def terminal(*words, columns=80, both=True, **environment):
-    """What a command writes on a terminal (its stderr alone, unless both), and what into a pipe."""
+def opened(columns=80):
+    """Both ends of a terminal: ours and that of a process."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(ours, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-    room = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "NO_COLOR")} | {"TERM": "xterm", **environment}
-    process = subprocess.Popen(
-        words, stdout=theirs if both else subprocess.PIPE, stderr=theirs, env=room, start_new_session=True
-    )
+    return ours, theirs
+
+
+def written(ours, theirs):
+    """What a process writes on its terminal, once it has ended."""
     os.close(theirs)
     text = b""
     try:
@@ -51,38 +57,60 @@ def terminal(*words, columns=80, both=True, **environment):
     except OSError:  # so a terminal ends on Linux
         pass
     os.close(ours)
-    piped = process.stdout.read().decode() if process.stdout else ""
-    assert process.wait(60) == 0 or both
-    if process.stdout:
-        process.stdout.close()
-    return text.decode(), piped
+    return text.decode()
+
+
+def room(**environment):
+    """The environment of a process on a terminal."""
+    return {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "NO_COLOR")} | {"TERM": "xterm", **environment}
+
+
+def terminal(*words, columns=80, **environment):
+    """What a command writes on a terminal."""
+    ours, theirs = opened(columns)
+    process = subprocess.Popen(words, stdout=theirs, stderr=theirs, env=room(**environment), start_new_session=True)
+    text = written(ours, theirs)
+    process.wait(60)
+    return text
 
 
 def cli(*words):
     return sys.executable, "-m", "lepton_lab", *words
 
 
-def test_a_script_shows_progress_on_stderr_and_nothing_on_stdout(tmp_path):
-    file = tmp_path / "script.py"
-    file.write_text(SCRIPT)
-    done = subprocess.run([sys.executable, file], capture_output=True, text=True, timeout=300)
-    first, second, third = done.stdout.splitlines()
+@pytest.fixture(scope="module")
+def script(tmp_path_factory):
+    """What the script wrote: on stdout, and of its two halves on stderr, the pipe and then the terminal."""
+    folder = tmp_path_factory.mktemp("script")
+    (folder / "script.py").write_text(SCRIPT)
+    ours, theirs = opened()
+    words = [sys.executable, str(folder / "script.py"), str(theirs)]
+    own = room(LEPTON_LAB_HOME=str(folder), XDG_RUNTIME_DIR=str(folder))
+    process = subprocess.Popen(
+        words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=own, pass_fds=[theirs]
+    )
+    shown = written(ours, theirs)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    return out.splitlines(), err.splitlines(), shown
+
+
+def test_a_script_shows_progress_on_stderr_and_nothing_on_stdout(script):
+    out, (heads, *lines), _ = script
+    first, second, third = out[:3]
     assert first == "<Trainer(num_nodes=1, lr=0.01, name='two [/lines] :x:'): not fitted yet>"
     assert (
         second.startswith("<Trainer(num_nodes=1, lr=0.01, name='two [/lines] :x:'): run 2")
         and ", done, train_loss" in second
     )
     assert third == "done done done"
-    heads, *lines = done.stderr.splitlines()
     assert heads.split()[:3] == ["epoch", "step", "train"]
     assert [line.split()[0] for line in lines] == ["1/3", "2/3", "3/3"]  # those who wait with a timeout poll: not told
 
 
-def test_a_script_on_a_terminal_has_one_line_that_is_drawn_again(tmp_path):
-    file = tmp_path / "script.py"
-    file.write_text(SCRIPT)
-    text, piped = terminal(sys.executable, str(file), both=False)
-    assert len(piped.splitlines()) == 3
+def test_a_script_on_a_terminal_has_one_line_that_is_drawn_again(script):
+    out, _, text = script
+    assert len(out) == 6
     shown = click.unstyle(text)
     assert "two [/lines] :x: done" in shown and "1/3" not in shown
     assert shown.count("\n") == 1  # one line, that stays
@@ -149,10 +177,10 @@ def test_a_failure_begins_with_the_user_s_own_line(failed, monkeypatch):
 def test_no_color_is_obeyed_and_lines_fit_sixty_columns(failed):
     run, root = failed
     room = {"LEPTON_LAB_HOME": root, "columns": 60}
-    coloured, _ = terminal(*cli("show", run.id), **room)
-    plain, _ = terminal(*cli("show", run.id), **room, NO_COLOR="1")
+    coloured = terminal(*cli("show", run.id), **room)
+    plain = terminal(*cli("show", run.id), **room, NO_COLOR="1")
     assert "\x1b[31m" in coloured and "\x1b[" not in plain
-    refused, _ = terminal(*cli("watch", run.id), **room, NO_COLOR="1")
+    refused = terminal(*cli("watch", run.id), **room, NO_COLOR="1")
     assert "\x1b[3" not in refused and "Error: rank" in refused
 
 
@@ -166,7 +194,7 @@ def test_what_ranks_printed_is_told_by_rank():
     assert f"rank=2: run {run.id!r} has ranks 0 to 1" in call("logs", "--rank", 2, code=2)[1]
     silent = RunFolder.create(Spec()).id
     assert call("logs", silent)[1] == f"Run {silent} (interrupted) has printed nothing.\n"
-    text, _ = terminal(*cli("watch", "talks"), columns=60)
+    text = terminal(*cli("watch", "talks"), columns=60)
     assert "done" in text and "1/1" in text
 
 

@@ -88,8 +88,6 @@ def test_a_chain_under_ddp_ends_in_a_file_and_leaves_the_parent_as_it_is(parent)
     assert told["dense"]["parameters"] == size(parent)
     peers = [peer["name"] for peer in told["artifact"]["peers"]]
     assert {"dense, eager", "dense under ONNX Runtime", "dense, trained on as long"} <= set(peers)
-    again = lab.measure(child, peers=True, repeats=3)  # of the file, beside the same
-    assert (again.bytes, [peer.name for peer in again.peers]) == (told["artifact"]["bytes"], peers)
 
 
 def normed():
@@ -166,7 +164,7 @@ ABLE = [name for name, strategy in STRATEGIES.items() if strategy.trains_any_mod
 
 
 @pytest.mark.parametrize(
-    "strategy", [s if s in ("single", "fsdp") else pytest.param(s, marks=pytest.mark.slow) for s in ABLE]
+    "strategy", [s if s == "fsdp" else pytest.param(s, marks=pytest.mark.slow) for s in ABLE]
 )
 def test_every_strategy_that_is_not_refused_trains_a_chain(parent, strategy):
     world = 1 if strategy == "single" else 2
@@ -321,6 +319,7 @@ def test_a_child_of_a_child(parent):
     assert second.spec.parent == first.id
 
 
+@pytest.mark.slow  # a view after a convolution, in test_user_models, is such a model too
 def test_what_a_notebook_defined_is_compressed_too(home):
     code = """
 import torch, lepton_lab as lab

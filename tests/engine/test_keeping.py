@@ -70,7 +70,9 @@ def same(ours, theirs, but=0.0):
     )
 
 
-@pytest.mark.parametrize("strategy", ["ddp", pytest.param("zero", marks=pytest.mark.slow), "fsdp"])
+@pytest.mark.parametrize(
+    "strategy", ["fsdp", *(pytest.param(name, marks=pytest.mark.slow) for name in ("ddp", "zero"))]
+)
 def test_what_is_kept_and_when_it_ends_early_survive_stops_bit_for_bit(strategy):
     spec = lab.Spec(strategy=strategy, world=2, epochs=60, batch_size=40, lr=0.01, **WATCHED)
     whole, parted = (lab.launch(spec, model=Noisy, data=guesses()) for _ in range(2))

@@ -35,7 +35,13 @@ class Breaks(torch.nn.CrossEntropyLoss):
         return super().forward(output, target)
 
 
-@pytest.mark.parametrize("strategy", SEVERAL)
+@pytest.mark.parametrize(
+    "strategy",
+    [
+        name if name in ("ddp", "parameter_server", "pipeline") else pytest.param(name, marks=pytest.mark.slow)
+        for name in EVERY
+    ],
+)
 def test_an_error_of_a_rank_is_the_run_s(strategy):
     run = lab.launch(spec(strategy), loss=Breaks())
     assert run.wait(60) == "failed"

@@ -73,7 +73,7 @@ def test_tokens_reach_the_model_whole():
     assert next(feed.whole())[0].numel() * data.vocabulary <= 2**18  # scores of an evaluation batch
 
 
-@pytest.mark.parametrize("tokens", ["characters", "bytes"])
+@pytest.mark.parametrize("tokens", ["characters", pytest.param("bytes", marks=pytest.mark.slow)])
 def test_every_evaluation_carries_bits_per_byte(spec, tokens, once):
     run = once(trained, spec.replace(options={**SMALL, "tokens": tokens}))
     rows = {row["split"]: row for row in run.rows("eval")}

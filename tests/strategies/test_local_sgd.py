@@ -53,7 +53,7 @@ def options(strategy, every):
     return {"every": every} | (AS_AVERAGE if strategy == "diloco" else {})
 
 
-@pytest.mark.parametrize("accumulate", [1, 3])
+@pytest.mark.parametrize("accumulate", [pytest.param(1, marks=pytest.mark.slow), 3])
 @pytest.mark.parametrize("strategy", APART)
 def test_meeting_at_every_step_is_one_process_for_sgd(strategy, accumulate):
     """1437 samples in batches of 359: uneven parts, and a last batch of one sample, of which one rank has none."""
@@ -159,7 +159,7 @@ def test_ranks_that_step_other_parameters_save_and_go_on():
     assert apart(whole, parted) == 0
 
 
-@pytest.mark.parametrize("strategy", APART)
+@pytest.mark.parametrize("strategy", ONE)
 def test_evaluation_sees_the_mean_and_leaves_the_ranks_apart(strategy):
     spec = lab.Spec(strategy=strategy, world=2, epochs=2, batch_size=90, options={"every": 50})
     looked, alone = trained(spec, Noisy), trained(spec.replace(eval_every=0, checkpoint_every=0), Noisy)
@@ -186,7 +186,7 @@ def test_its_checkpoint_is_the_mean_that_others_go_on_from(strategy):
     assert run.wait(60) == "stopped", run.failure
 
 
-@pytest.mark.parametrize("strategy", APART)
+@pytest.mark.parametrize("strategy", ONE)
 def test_commands_take_effect_at_the_same_step_on_ranks_that_seldom_meet(strategy):
     spec = lab.Spec(strategy=strategy, world=2, epochs=2000, batch_size=90, model="mlp", options={"every": 8})
     run = lab.launch(spec)
@@ -213,14 +213,14 @@ def test_commands_take_effect_at_the_same_step_on_ranks_that_seldom_meet(strateg
     assert rates[0][step] != 0.5 and rates[0][step + 1] == 0.5
 
 
-@pytest.mark.parametrize("strategy", APART)
+@pytest.mark.parametrize("strategy", ONE)
 def test_it_converges(strategy):
     spec = lab.Spec(strategy=strategy, world=2, model="cnn", epochs=8, batch_size=64, lr=2e-3)
     run = trained(spec, None)
     assert run.summary()["val_accuracy"] > 0.9
 
 
-@pytest.mark.parametrize("strategy", APART)
+@pytest.mark.parametrize("strategy", ONE)
 def test_a_killed_or_stopped_rank_is_named(strategy, endless):
     spec = endless.replace(strategy=strategy, options={"every": 500}, timeout=3)
     for signal, kind in (("kill", "SIGKILL"), ("suspend", "Stuck")):

@@ -71,7 +71,7 @@ def test_one_process_takes_any_model():
     lab.Spec(strategy="fsdp_tensor", model="cnn", world=2, options={"tensor": 1}).check_strategy()
 
 
-@pytest.mark.parametrize("sequence", [False, True], ids=["", "sequence"])
+@pytest.mark.parametrize("sequence", [pytest.param(False, marks=pytest.mark.slow), True], ids=["", "sequence"])
 def test_dropout_and_accumulation_are_those_of_one_process(sequence):
     fields = {**SHORT, "accumulate": 2}
     options = {**SMALL, "dropout": 0.2}
@@ -111,7 +111,7 @@ def test_bf16_learns(strategy):
     assert losses[-1] < losses[0]
 
 
-@pytest.mark.parametrize("strategy", ["tensor", "fsdp_tensor"])
+@pytest.mark.parametrize("strategy", [pytest.param("tensor", marks=pytest.mark.slow), "fsdp_tensor"])
 def test_what_every_rank_holds_stays_the_same_to_the_bit(strategy, tmp_path):
     folder = str(tmp_path)
 
@@ -219,7 +219,7 @@ class Mixed(nn.Module):
         return self.head(x.mean(1))
 
 
-@pytest.mark.parametrize("strategy", ["tensor", "fsdp_tensor"])
+@pytest.mark.parametrize("strategy", ["tensor", pytest.param("fsdp_tensor", marks=pytest.mark.slow)])
 def test_a_user_s_model_made_of_our_blocks_is_cut(strategy):
     runs = []
     for name, world in (("single", 1), (strategy, 2)):

@@ -99,7 +99,9 @@ class Run(Labelled, Steered):
     def provenance(self) -> dict[str, Any]:
         """Versions, seed, device, threads, git revision and the command to repeat it; empty until ranks start."""
         origin = read_json(self.folder / "provenance.json") or {}
-        return {**origin, "threads": self.facts.get("threads", origin.get("threads"))} if origin else {}
+        facts = self.facts  # the precision is that which `auto` came to
+        told = {"precision": facts["precision"]} if "precision" in facts else {}
+        return {**origin, "threads": facts.get("threads", origin.get("threads")), **told} if origin else {}
 
     @property
     def command(self) -> str:

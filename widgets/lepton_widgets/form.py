@@ -204,6 +204,8 @@ class Form:
         if isinstance(value, bool):
             return ipw.Checkbox(value=value, indent=False, **common)
         text = ipw.Text(continuous_update=False, **common)
+        if field in EXAMPLES:
+            text.add_class("ll-wide")
         text.value = _shown(value, text)
         return text
 

@@ -78,6 +78,7 @@ class Status:
             "title": title(spec),
             "strategy": spec.strategy,
             "world": spec.world,
+            "precision": run.facts.get("precision", "") if spec.precision == "auto" else "",
             "state": state,
             "remark": run.remark,
             "resumable": run.resumable,

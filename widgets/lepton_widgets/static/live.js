@@ -231,7 +231,8 @@ class Panel {
       this.badge?.remove();
       this.title.after((this.badge = badge(run.state)));
     }
-    setText(this.subtitle, `${run.label === run.title ? "" : `${run.title} · `}${run.strategy} × ${run.world} · ${run.id}`);
+    const found = run.precision ? `${run.precision}, by time · ` : "";
+    setText(this.subtitle, `${run.label === run.title ? "" : `${run.title} · `}${run.strategy} × ${run.world} · ${found}${run.id}`);
     setText(this.remark, run.remark ?? "");
     this.remark.hidden = !run.remark || Boolean(run.failure); // the card says it then
     this.bar.style.width = `${100 * part}%`;

@@ -154,7 +154,9 @@ class TestWorkbench:
         assert bench.spec.metrics == ["rmse"] and bench.spec.keep_best == "val_rmse" and "perplexity" not in {
             *controls["metrics"]._chips
         }  # fmt: skip
-        controls["task"].value = "diffusion"
+        controls["task"].value = "language_model"
+        assert controls["metrics"].value == [], "what has no meaning there is asked for"
+        controls["keep_best"].value, controls["task"].value = "", "diffusion"
         assert "needs others; give model=..." in html.unescape(bench._error.value) and bench._button.disabled
         assert controls["compress"].layout.display == "none" and "pipeline" in names("strategy")
         controls["world"].value = "2"

@@ -137,6 +137,8 @@ class Form:
         unfit = fitting.models(task, control["dataset"].value)
         if control["model"].value in unfit:
             self._first("model", unfit)
+        counted = fitting.metrics(task, control["dataset"].value)
+        control["metrics"].value = [name for name in control["metrics"].value if name in counted]
         steps = trait("task", task, "steps")
         if steps and steps() and control["precision"].value == "auto":
             control["precision"].value = "fp32"

@@ -120,10 +120,28 @@ class Criterion(Objective):
     weights: Mapping[str, float] = {}
     """Of the losses of a dict; 1 of those that it lacks."""
 
+    axis = ""
+    """Where outputs have the scores of classes, "first" or "last" of a sample's axes, as a task says it."""
+    kind = ""
+    """What answers are, a name of `metrics.KINDS`, where a task says it; else the data and the loss tell."""
+
+    def last(self, target: Tensor) -> bool:
+        """Whether scores of classes are along the last axis of outputs, where another one would suit as well."""
+        return self.axis == "last" if self.axis else self._tokens
+
+    def decoded(self, output: Any, target: Any) -> tuple[Any, Any] | None:
+        """What metrics of texts compare: as `compared`, or sequences that outputs stand for."""
+        return self.compared(output, target)
+
     @property
     def criterion(self) -> Criterion:
         """Itself."""
         return self
+
+    @property
+    def entropy(self) -> bool:
+        """Whether it is known to be a cross entropy of classes."""
+        return self._terms is not None
 
     @property
     def yes_or_no(self) -> bool:
@@ -267,8 +285,8 @@ class Criterion(Objective):
     def hits(self, output: Tensor, target: Tensor) -> Tensor | None:
         """How many of `answers` are right; None where that has no meaning."""
         if not self._masked:
-            return right_answers(output, target, tokens=self._tokens)
-        right = matches(output, target, tokens=self._tokens)
+            return right_answers(output, target, tokens=self.last(target))
+        right = matches(output, target, tokens=self.last(target))
         return None if right is None else (right & target.ne(self._ignored)).sum()
 
     def right(self, output: Tensor, target: Tensor) -> Tensor | None:

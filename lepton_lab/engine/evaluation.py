@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..batches import call
+from ..batches import Batch, call
 from ..errors import SpecError
 from ..metrics import MINIMISED, Metric, with_following
 from ..store.folder import RunFolder
@@ -18,6 +18,8 @@ from ..strategies.base import Single, evaluating
 from .answers import Answers
 from .feed import Feed
 from .gathering import Gathering
+
+LONGEST = 2**14  # tokens that a model writes of a sample in an evaluation, at most
 
 
 def evaluate(
@@ -55,13 +57,15 @@ def evaluate(
     sums: dict[str, Tensor] = {}
     rows = {name: Gathering(strategy, feed.n) for name, metric in counted.items() if metric.gathers}
     samples = 0
+    writes = feed.task.writes and not feed.task.steps() and any(metric.free for metric in counted.values())
     with strategy.aligned() as model, torch.no_grad(), strategy.autocast(), evaluating(model):
         for places, batch in islice(zip(feed.places(), feed.whole(), strict=True), batches):
             output = call(model, batch.x)
             if answers is not None:
                 answers.add(places, output, batch)
+            written = _written(strategy, feed, model, batch) if writes else output
             for name, metric in counted.items():
-                if (added := metric.add(output, batch)) is None:
+                if (added := metric.add(written if metric.free else output, batch)) is None:
                     continue
                 if name in rows:
                     rows[name].add(places, added)
@@ -76,7 +80,17 @@ def evaluate(
     figures = {name: counted[name].finish(total) for name, total in zip(sums, totals, strict=True)}
     figures |= {name: _gathered(strategy, name, counted[name], own, split, note) for name, own in rows.items() if own}
     figures = {name: figures[name] for name in counted if name in figures}
+    for name, metric in counted.items():
+        if metric.doubt and note is not None:
+            note(f"{name} {metric.doubt}")
     return with_following(counted, split, figures) | {"samples": int(count)}
+
+
+def _written(strategy: Single, feed: Feed, model: Any, batch: Batch) -> list[list[int]]:
+    """What a model writes of a batch by itself, as long as the longest target of any rank, so that all go alike."""
+    longest = torch.zeros(LONGEST + 1, dtype=torch.long, device=strategy.device)
+    longest[min(batch.y.shape[1], LONGEST)] = 1
+    return feed.task.written(model, batch.x, int(strategy.total(longest).nonzero().max()))
 
 
 def _everywhere(strategy: Single, sums: Mapping[str, Tensor], names: list[str]) -> list[str]:

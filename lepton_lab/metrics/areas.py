@@ -33,7 +33,7 @@ class Area(Metric):
         """Scores and labels side by side: (B, K + 1), or (B, R, K + 1) where a sample has several; (B, 2 L)."""
         import torch
 
-        if (answers := of_classes(output, target, self.data)) is not None:
+        if (answers := of_classes(output, target, self.criterion)) is not None:
             scores, labels = answers
             self._classes = scores.shape[-1]
             rows = torch.cat([scores, labels[..., None].to(scores.dtype)], -1)

@@ -60,8 +60,12 @@ class Metric:
     """Whether views show it unasked; else it is in the rows alone."""
     usual = False
     """Whether it is counted unasked, where it has a meaning."""
+    free = False
+    """Whether it compares what a model writes by itself, where the task has it write (`Task.writes`)."""
     gathers = False
     """Whether `update` gives what each sample adds, which is gathered, and not sums."""
+    doubt = ""
+    """A sentence on its figures, where what was counted makes them say little; told once."""
     kinds: tuple[str, ...] = ()
     """Which answers it is of, names of KINDS; () of any."""
 
@@ -147,6 +151,8 @@ def kind(data: Data, criterion: Criterion) -> str:
     from ..losses import squared_error, terms
 
     loss: Any = criterion.loss
+    if criterion.kind:
+        return criterion.kind
     if criterion.yes_or_no:
         return "labels"
     if loss is squared_error or isinstance(loss, (nn.MSELoss, nn.L1Loss, nn.SmoothL1Loss, nn.HuberLoss)):

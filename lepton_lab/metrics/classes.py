@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field
 
 from .base import Metric
-from .scores import counting, of_classes, of_labels
+from .scores import counting, doubted, of_classes, of_labels
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -51,9 +51,10 @@ class TopK(Fraction):
         """Hits, and answers that count."""
         import torch
 
-        if (answers := of_classes(output, target, self.data)) is None:
+        if (answers := of_classes(output, target, self.criterion)) is None:
             return None
         scores, labels = answers
+        self.doubt = doubted(self._k, scores.shape[-1])
         best = scores.topk(min(self._k, scores.shape[-1]), -1).indices
         counts = counting(labels, scores.shape[-1], self.criterion)
         hits = (best == labels[..., None]).any(-1) & counts
@@ -71,7 +72,7 @@ class Counts(Fraction):
 
     def update(self, output: Any, target: Any) -> Tensor | None:
         """Of each class how often it was both, said, and right: (3 K,); of labels the answer is yes above a half."""
-        if (answers := of_classes(output, target, self.data)) is not None:
+        if (answers := of_classes(output, target, self.criterion)) is not None:
             self._every = False
             return self._of_classes(*answers)
         if (pairs := of_labels(output, target)) is not None:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from ..batches import Batch
 
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 
@@ -37,6 +38,11 @@ class OwnMetric(Metric):
             wide = wide if all(part.is_floating_point() for part in (output, target)) else torch.float64
             return torch.cat([part.detach().reshape(len(part), -1).to(wide) for part in (output, target)], 1)
         return [_bytes(pair) for pair in zip(output, target, strict=True)]
+
+    def add(self, output: Any, batch: Batch) -> Any:
+        """As `update`, of the sequences that outputs stand for, where they are none of samples."""
+        pair = self.criterion.decoded(output, batch.y)
+        return None if pair is None else self.update(*pair)
 
     def finish(self, sums: Tensor) -> float:
         """What the function gives; the sentence of what it raises names its type."""

@@ -24,7 +24,8 @@ class Perplexity(Metric):
     @classmethod
     def of(cls, data: Data, criterion: Criterion, **options: Any) -> Perplexity | None:
         """Of tokens whose loss is the mean of a cross entropy."""
-        return cls(data, criterion) if kind(data, criterion) == "tokens" and not criterion.summed else None
+        entropy = criterion.entropy and not criterion.summed
+        return cls(data, criterion) if kind(data, criterion) == "tokens" and entropy else None
 
     def follow(self, split: str, figures: dict[str, Any]) -> float | None:
         """The exponential of the loss."""

@@ -35,7 +35,7 @@ class LogLoss(Metric):
         import torch
         from torch.nn import functional
 
-        if (answers := of_classes(output, target, self.data)) is not None:
+        if (answers := of_classes(output, target, self.criterion)) is not None:
             scores, labels = answers
             counts = counting(labels, scores.shape[-1], self.criterion)
             right = scores.double().log_softmax(-1).gather(-1, labels.where(counts, 0)[..., None])[..., 0]
@@ -78,7 +78,7 @@ class CalibrationError(Metric):
         """Of each bin the answers, their confidence and how many are right: (3 M,)."""
         import torch
 
-        if (answers := of_classes(output, target, self.data)) is not None:
+        if (answers := of_classes(output, target, self.criterion)) is not None:
             scores, labels = answers
             counts = counting(labels, scores.shape[-1], self.criterion)
             sure, said = scores.double().softmax(-1).max(-1)

@@ -12,6 +12,7 @@ from pydantic import Field
 
 from .base import Metric
 from .classes import ratio
+from .scores import doubted
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -45,11 +46,11 @@ class Retrieval(Metric):
         if not (hasattr(output, "topk") and hasattr(target, "dim")) or output.dim() != 2 or len(output) != len(target):
             return None
         k = min(self._k, output.shape[1])
+        self.doubt = doubted(self._k, output.shape[1])
         if target.dim() == 1 and not target.is_floating_point():
             right = output.gather(1, target[:, None])
-            place = (output >= right).sum(
-                1
-            ) - 1  # behind those that are equal: a model that tells none apart is no good
+            # Behind those that are equal: a model that tells none apart is no good.
+            place = (output >= right).sum(1) - 1
             gains = (place[:, None] == torch.arange(k, device=place.device)).double()
             best = torch.zeros_like(gains)
             best[:, 0] = 1

@@ -14,11 +14,10 @@ from ..losses import ignored
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..datasets import Data
     from ..objectives import Criterion
 
 
-def of_classes(output: Any, target: Any, data: Data) -> tuple[Tensor, Tensor] | None:
+def of_classes(output: Any, target: Any, criterion: Criterion) -> tuple[Tensor, Tensor] | None:
     """
     Outputs as scores (B, ..., K), and targets as labels (B, ...); None where they are none of classes.
 
@@ -26,7 +25,7 @@ def of_classes(output: Any, target: Any, data: Data) -> tuple[Tensor, Tensor] | 
     """
     if not (hasattr(output, "movedim") and hasattr(target, "dim")) or target.is_floating_point():
         return None
-    axis = class_axis(output.shape, target.shape, tokens=data.vocabulary > 0)
+    axis = class_axis(output.shape, target.shape, tokens=criterion.last(target))
     return None if axis is None else (precise(output.movedim(axis, -1)), target)
 
 
@@ -41,6 +40,13 @@ def of_labels(output: Any, target: Any) -> tuple[Tensor, Tensor] | None:
 def counting(labels: Tensor, classes: int, criterion: Criterion) -> Tensor:
     """Which labels (B, ...) count: those that the loss does not ignore, and the model knows."""
     return (labels != ignored(criterion.loss)) & (labels >= 0) & (labels < classes)
+
+
+def doubted(k: int, candidates: int) -> str:
+    """What is to be said of the first `k` of so many candidates, where these are all; else ""."""
+    if k < candidates:
+        return ""
+    return f"looks at the first {k} of {candidates} candidates, which are all of them: set options={{'k': ...}} lower"
 
 
 def precise(scores: Tensor) -> Tensor:

@@ -20,6 +20,8 @@ from .scores import of_classes
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from ..batches import Batch
+
 ORDERS = (1, 2, 3, 4)  # lengths of the runs of words that BLEU counts
 
 
@@ -38,10 +40,15 @@ class Texts(Metric):
         pairs = [self.count(*self._cut(*pair)) for pair in zip(said, right, strict=True)]
         return torch.tensor(pairs, dtype=torch.float64).sum(0)
 
+    def add(self, output: Any, batch: Batch) -> Tensor | None:
+        """As `update`, of the sequences that outputs and targets stand for."""
+        pair = self.criterion.decoded(output, batch.y)
+        return None if pair is None else self.update(*pair)
+
     def _sequences(self, items: Any, target: Any) -> list[Any] | None:
         """Texts, or lists of tokens; None of anything else."""
         if hasattr(items, "dim"):
-            answers = of_classes(items, target, self.data)
+            answers = of_classes(items, target, self.criterion)
             items = items if answers is None else answers[0].argmax(-1)
             return None if items.is_floating_point() or items.dim() != 2 else items.tolist()
         if not isinstance(items, Sequence):
@@ -92,6 +99,7 @@ class WordErrorRate(Texts):
     axis = "edits for each word"
     form = ".2%"
     higher = False
+    free = True
 
     def count(self, said: Sequence[Any], right: Sequence[Any]) -> list[float]:
         """Edits, and words."""
@@ -124,6 +132,7 @@ class Bleu(Texts):
     axis = "BLEU (fraction)"
     form = ".2%"
     highest = 1.0
+    free = True
 
     def count(self, said: Sequence[Any], right: Sequence[Any]) -> list[float]:
         """Runs found and runs, of each length; words said, and words."""

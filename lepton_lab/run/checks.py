@@ -149,9 +149,9 @@ def trains(spec: Spec, device: str, own: Own, like: Path | None = None) -> Allow
     if data is not None and (own.task is not None or "task" not in spec.own):
         task = tasks.make(spec, data, own.loss, own.task)
     _suits(spec, task.data if task else data)
-    _counts(spec, own, task)
     if task is not None:
         _agrees(spec, own, task)
+    _counts(spec, own, task)  # after the task has seen the model, by which it may know what answers are
     return Allowed(spec, device, parts, like=like)
 
 
@@ -265,8 +265,9 @@ def _agrees(spec: Spec, own: Own, task: Task) -> None:
 
     data = task.data
     if not task.plain:
-        if isinstance(own.model, nn.Module):
-            task.setup(own.model)
+        module = own.model if isinstance(own.model, nn.Module) or own.model is None else _bare(spec, own, data)
+        if module is not None:
+            task.setup(module)
         return
     usual = own.loss is None and isinstance(task, Paired) and type(task).usual is Paired.usual
     if usual:

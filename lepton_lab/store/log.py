@@ -165,8 +165,10 @@ class Log(Journal):
         # One transfer for all, off the loop's thread.
         losses = torch.stack([row[3] for row in pending]).flatten().tolist()
         counts: list[list[float]] = [[] for _ in pending]
-        if pending[0][4] is not None:
-            counts = torch.stack([row[4] for row in pending]).reshape(len(pending), -1).tolist()
+        if counted := [place for place, row in enumerate(pending) if row[4] is not None]:  # not of every step
+            told = torch.stack([pending[place][4] for place in counted]).reshape(len(counted), -1).tolist()
+            for place, sums in zip(counted, told, strict=True):
+                counts[place] = sums
         lines = []
         for (t, step, epoch, _, _, samples, lr), loss, sums in zip(pending, losses, counts, strict=True):
             values = [loss, *(value / max(samples, 1) for value in sums)]

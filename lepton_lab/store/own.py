@@ -45,6 +45,8 @@ def log(name: str, value: Any, reduce: Reduce = "mean") -> None:
         If it is given something else.
     """
     current = recorder.current
+    if hasattr(value, "placements"):
+        _whole("log", name, value)
     if current is None or current.reductions.get(name) != reduce or (hasattr(value, "shape") and value.shape):
         _check(name, value, reduce)
         if current is not None and (before := current.known(name, reduce)) != reduce:
@@ -158,7 +160,17 @@ def _named(function: str, name: Any) -> None:
     visible(f"{function}: name", name)
 
 
+def _whole(function: str, name: Any, value: Any) -> None:
+    """Refuse a tensor that is spread over ranks: to put it together all of them would have to log at the same time."""
+    if recorder.spread(value):
+        raise SpecError(
+            f"{function}({name!r}): each rank has a part of this tensor, as strategies that split models do; give "
+            "value.full_tensor(), computed on every rank, or this rank's part by value.to_local()"
+        )
+
+
 def _shape(function: str, name: str, value: Any) -> tuple[int, ...]:
+    _whole(function, name, value)
     if not isinstance(value, (Tensor, np.ndarray)):
         raise SpecError(f"{function}({name!r}): {type(value).__name__} is neither a tensor nor a numpy array")
     real = not value.is_complex() if isinstance(value, Tensor) else value.dtype.kind in "biuf"

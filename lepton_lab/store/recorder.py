@@ -76,7 +76,7 @@ class Recorder:
 
     def number(self, name: str, value: Any) -> None:
         """Note a number; never waits for a device, and never raises."""
-        if isinstance(value, Tensor):  # before anything is dropped, since other ranks may wait for our part of it
+        if isinstance(value, Tensor):
             value = _plain(value)
         if value is None:
             return
@@ -220,13 +220,18 @@ def _forget() -> None:
 os.register_at_fork(after_in_child=_forget)  # a process that loads data writes no events
 
 
+def spread(value: Any) -> bool:
+    """Whether a value is one of all ranks, of which each has a part."""
+    return hasattr(value, "placements") and not all(part.is_replicate() for part in value.placements)
+
+
 def _plain(value: Tensor) -> Tensor | None:
     """A tensor that can be read by one thread of one rank; None of one that has no values."""
     kind = type(value)
     if kind is Tensor or kind is torch.nn.Parameter:
         return None if value.is_meta else value
-    if hasattr(value, "full_tensor"):  # of all ranks, each with its part
-        return value.detach().full_tensor()  # type: ignore[attr-defined]
+    if hasattr(value, "placements"):  # whole on each rank: see `spread`
+        return value.detach().to_local()  # type: ignore[attr-defined]
     from torch._subclasses.fake_tensor import FakeTensor
 
     return None if isinstance(value, FakeTensor) or value.is_meta else value.as_subclass(Tensor)

@@ -58,6 +58,8 @@ class Task:
     """Whether a data set of the table can be what it needs."""
     table_models = True
     """Whether models of the table do: they are called with x alone, and give scores of classes or one number."""
+    writes = False
+    """Whether a model is to write by itself what metrics of texts compare: see `written`."""
     players: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     """Who steps in turn, see `Adversarial`; nobody where one optimizer has all parameters."""
 
@@ -141,6 +143,10 @@ class Task:
         """What they compare it with: labels or numbers (B, ...), or None."""
         return batch[1] if isinstance(batch, (tuple, list)) and len(batch) > 1 else None
 
+    def written(self, model: Any, x: Any, length: int) -> list[list[int]]:
+        """What a model writes of a batch's inputs by itself, at most so many tokens of each sample."""
+        raise NotImplementedError
+
     def each(self, scores: Tensor, targets: Tensor) -> Tensor:
         """The loss of each sample by itself, (B,), of what metrics compare; NaN where that is not known."""
         return scores.new_full((len(scores),), math.nan)
@@ -175,6 +181,20 @@ class Scored(Criterion):
         self.weights = task.weights
         self.even, self._masked = False, True
         self._ahead = task.weighs
+
+    @property
+    def kind(self) -> str:  # type: ignore[override]  # known once the task has seen the model
+        """What answers are, as the task says."""
+        return self.task.answers
+
+    @property
+    def entropy(self) -> bool:
+        """Whether it is the model's own loss of tokens."""
+        return self.task.given is None and self.kind == "tokens"
+
+    def last(self, target: Tensor) -> bool:
+        """Of texts (B, T), whose scores are (B, T, K); those of pictures (B, H, W) are (B, K, H, W)."""
+        return target.dim() == 2
 
     def __call__(self, output: Any, target: Any) -> Tensor:
         """Outputs and a batch -> what they add to the step's loss, as a mean over its samples."""
@@ -221,7 +241,7 @@ class Scored(Criterion):
 
     def hits(self, output: Tensor, target: Tensor) -> Tensor | None:
         """How many of them are right."""
-        right = matches(output, target, tokens=True) if hasattr(target, "is_floating_point") else None
+        right = matches(output, target, tokens=self.last(target)) if hasattr(target, "is_floating_point") else None
         return None if right is None else (right & target.ne(IGNORED)).sum()
 
 

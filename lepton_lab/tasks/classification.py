@@ -7,6 +7,7 @@ Legend of the shape comments: B samples, K classes, H x W pixels.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import SpecError
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ..datasets import Data
+    from ..objectives import Criterion
 
 
 class Classification(Paired):
@@ -67,6 +69,12 @@ class Segmentation(Paired):
         from ..losses import token_loss
 
         return token_loss if self.class_axis == "last" else functional.cross_entropy
+
+    def criterion(self, total: Callable[[Tensor], Tensor] | None = None) -> Criterion:
+        """The loss of scores along that axis, by which metrics go too."""
+        criterion = super().criterion(total)
+        criterion.axis = self.class_axis
+        return criterion
 
 
 class Multilabel(Paired):

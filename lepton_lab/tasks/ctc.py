@@ -28,7 +28,8 @@ class CTC(Paired):
     The model gives scores (B, T, K), or a pair of them and the frames that count in each sample (B,), as it must where
     samples are of unequal length. Labels (B, S) are whole numbers other than `blank`; -100 is padding. The loss is that
     of torch's CTCLoss, by labels and then by samples; what has more labels than frames is left out. Source: A. Graves
-    et al., Connectionist Temporal Classification, 2006.
+    et al., Connectionist Temporal Classification, 2006. Metrics of texts compare the best path with the labels, whose
+    names are joined where one of them is a space, so that words are told apart.
 
     Parameters
     ----------
@@ -39,6 +40,7 @@ class CTC(Paired):
     """
 
     plain = False
+    answers = "texts"
     table_models = False
 
     def __init__(self, data: Data, loss: OwnLoss | None = None, *, blank: Annotated[int, Field(ge=0)] = 0) -> None:
@@ -68,7 +70,7 @@ class CTC(Paired):
 
     def criterion(self, total: Callable[[Tensor], Tensor] | None = None) -> Criterion:
         """The loss; frames and labels can't be compared one by one."""
-        return Unaligned(self.given or self.usual(), None, total)
+        return Heard(self, total)
 
     @staticmethod
     def decode(scores: Tensor, blank: int = 0) -> list[list[int]]:
@@ -78,3 +80,29 @@ class CTC(Paired):
             runs = best.unique_consecutive().tolist()
             found.append([label for label in runs if label != blank])
         return found
+
+    def texts(self, labels: list[list[int]]) -> list[Any]:
+        """Labels as texts, where their names are characters with a space among them; else as they are."""
+        names = self.data.classes
+        if " " not in names:
+            return labels
+        return ["".join(names[label] for label in one) for one in labels]
+
+
+class Heard(Unaligned):
+    """CTC's loss, and what of the labels the best path of each sample says."""
+
+    kind = "texts"
+
+    def __init__(self, task: CTC, total: Callable[[Tensor], Tensor] | None = None) -> None:
+        super().__init__(task.given or task.usual(), None, total)
+        self._task = task
+
+    def decoded(self, output: Any, target: Any) -> tuple[Any, Any]:
+        """The labels of each sample's best path in the frames that count, and those that were to be."""
+        scores, frames = output if isinstance(output, tuple) else (output, [output.shape[1]] * len(output))
+        said = [
+            self._task.decode(one[None, : int(n)], self._task.blank)[0] for one, n in zip(scores, frames, strict=True)
+        ]
+        right = [[label for label in one if label != IGNORED] for one in target.tolist()]
+        return self._task.texts(said), self._task.texts(right)

@@ -21,8 +21,10 @@ LABELS = ("labels", "label")
 MASK = "attention_mask"
 SHIFTS = ("loss_function(", "[..., :-1", "[:, :-1")
 """In the code of a forward pass that compares scores with the label of the next place."""
-CAUSAL = ("ForCausalLM", "LMHead", "DoubleHeads")
-"""In the names of Hugging Face's classes whose loss is that of the next token."""
+CAUSAL = ("ForCausalLM", "LMHead", "DoubleHeads", "ForConditionalGeneration")
+"""In the names of Hugging Face's classes whose loss is that of the next token, if they are no encoder and decoder."""
+TOKENS = (*CAUSAL, "ForMaskedLM", "Seq2SeqLM")
+"""In the names of those whose loss is the mean cross entropy of tokens."""
 
 
 class Keywords(Task):
@@ -50,6 +52,8 @@ class Keywords(Task):
         self._names = None if any(p.kind is p.VAR_KEYWORD for p in asked) else [p.name for p in asked]
         kind, config = type(model).__name__, getattr(model, "config", None)
         self._shift = _next(model, kind) and not getattr(config, "is_encoder_decoder", False)
+        if self.given is None and any(part in kind for part in TOKENS):
+            self.answers = "tokens"
         batch = [*self.data.example]
         needed = [p.name for p in asked if p.default is p.empty and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
         missing = [name for name in needed if name not in batch]

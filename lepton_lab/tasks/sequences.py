@@ -27,7 +27,8 @@ class SequenceToSequence(Paired):
 
     Samples are pairs of tokens, (S,) and (T,), where a target has no start but its own end. The model is called with
     sources (B, S) and the tokens before each place (B, T), and scores what stands there (B, T, K); compared by the mean
-    cross entropy over tokens, of which -100 (padding) do not count. `decode` writes targets.
+    cross entropy over tokens, of which -100 (padding) do not count. `decode` writes targets. Word and character error
+    rate and BLEU compare what the model writes by itself, greedily; token accuracy what it says of each place.
 
     Parameters
     ----------
@@ -37,6 +38,8 @@ class SequenceToSequence(Paired):
         Number of the token that stands before a target's first.
     pad_token
         Number of the token that the model is given where a target is over.
+    end_token
+        Number of the token that ends a target, of which metrics of texts compare what stands before it.
     """
 
     plain = False
@@ -44,6 +47,7 @@ class SequenceToSequence(Paired):
     metrics = ("perplexity",)
     answers = "tokens"
     table_models = False
+    writes = True
 
     def __init__(
         self,
@@ -52,9 +56,10 @@ class SequenceToSequence(Paired):
         *,
         start_token: Annotated[int, Field(ge=0)] = 1,
         pad_token: Annotated[int, Field(ge=0)] = 0,
+        end_token: Annotated[int, Field(ge=0)] = 2,
     ) -> None:
         super().__init__(data, loss)
-        self.start_token, self.pad_token = start_token, pad_token
+        self.start_token, self.pad_token, self.end_token = start_token, pad_token, end_token
 
     @classmethod
     def refuse(cls, shape: tuple[int, ...], classes: int, vocabulary: int) -> str:
@@ -75,7 +80,22 @@ class SequenceToSequence(Paired):
 
     def criterion(self, total: Callable[[Tensor], Tensor] | None = None) -> Criterion:
         """The loss over the tokens that count."""
-        return Criterion(self.given or self.usual(), None, total, tokens=True)
+        return Translated(self, total)
+
+    def written(self, model: Any, x: Any, length: int) -> list[list[int]]:
+        """The most likely token after another (greedy), to each target's end; all ranks call the model alike."""
+        import torch
+
+        source = x[0]
+        tokens = source.new_full((len(source), 1), self.start_token)
+        for _ in range(length):
+            tokens = torch.cat([tokens, model(source, tokens)[:, -1:].argmax(-1)], 1)
+        return [self.upto(one) for one in tokens[:, 1:].tolist()]
+
+    def upto(self, tokens: list[int]) -> list[int]:
+        """Tokens before the end, without padding."""
+        end = tokens.index(self.end_token) if self.end_token in tokens else len(tokens)
+        return [token for token in tokens[:end] if token != IGNORED]
 
     @staticmethod
     def decode(
@@ -112,3 +132,19 @@ class SequenceToSequence(Paired):
                 if over.all():
                     break
         return tokens.view(count, beams, -1)[:, 0, 1:]
+
+
+class Translated(Criterion):
+    """The loss over the tokens that count, and what was written in place of them."""
+
+    kind = "tokens"
+
+    def __init__(self, task: SequenceToSequence, total: Callable[[Tensor], Tensor] | None = None) -> None:
+        super().__init__(task.given or task.usual(), None, total, tokens=True)
+        self._task = task
+
+    def decoded(self, output: Any, target: Any) -> tuple[Any, Any] | None:
+        """Of what a model wrote, that and the targets before their end."""
+        if not isinstance(output, list):
+            return super().decoded(output, target)
+        return output, [self._task.upto(one) for one in target.tolist()]

@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional
 
 import lepton_lab as lab
-from lepton_lab.datasets import bucketed, streams
+from lepton_lab.datasets import bucketed, from_user, streams
 
 KINDS = 12
 
@@ -349,3 +349,21 @@ def test_only_models_that_shift_their_labels_predict_the_next_token():
     other = XLNetLMHeadModel(XLNetConfig(vocab_size=KINDS, d_model=8, n_layer=1, n_head=1, d_inner=8))
     assert _next(small, type(small).__name__) and not _next(other, type(other).__name__)
     assert not _next(bert(), "BertForSequenceClassification")
+
+
+def test_causal_models_of_other_names_shift_too_and_have_a_perplexity():
+    from transformers import LlavaForConditionalGeneration, T5Config, T5ForConditionalGeneration
+
+    from lepton_lab.metrics import METRICS
+    from lepton_lab.tasks.keywords import Keywords, _next
+
+    small = T5ForConditionalGeneration(T5Config(vocab_size=KINDS, d_model=8, d_kv=4, d_ff=8, num_layers=1, num_heads=1))
+    assert _next(
+        LlavaForConditionalGeneration.__new__(LlavaForConditionalGeneration), LlavaForConditionalGeneration.__name__
+    )
+    samples = [{"input_ids": torch.tensor([1, 2, 3]), "labels": torch.tensor([2, 3])}] * 4
+    task = Keywords(from_user(samples, 0))
+    assert METRICS["perplexity"].of(task.data, task.criterion()) is None
+    task.setup(small)
+    assert METRICS["perplexity"].of(task.data, task.criterion()) is not None
+    assert task.targets(samples[0]).equal(samples[0]["labels"])

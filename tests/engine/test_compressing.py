@@ -163,9 +163,7 @@ def test_every_compressor_on_every_model(model, compressor):
 ABLE = [name for name, strategy in STRATEGIES.items() if strategy.trains_any_module]
 
 
-@pytest.mark.parametrize(
-    "strategy", [s if s == "fsdp" else pytest.param(s, marks=pytest.mark.slow) for s in ABLE]
-)
+@pytest.mark.parametrize("strategy", [s if s == "fsdp" else pytest.param(s, marks=pytest.mark.slow) for s in ABLE])
 def test_every_strategy_that_is_not_refused_trains_a_chain(parent, strategy):
     world = 1 if strategy == "single" else 2
     chain = [("prune", 0.5), ("low_rank", 0.3), ("lora", {"rank": 2}), ("mask", 0.5)]

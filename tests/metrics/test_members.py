@@ -271,6 +271,9 @@ def test_lists_as_scikit_learn_counts_them(seed, k):
     assert figure("ndcg", scores, y, k=k) == pytest.approx(sk.ndcg_score(only, scores, k=k, ignore_ties=True))
     hits = sk.top_k_accuracy_score(y, scores, k=k, labels=range(5)) if k < 5 else 1.0
     assert figure("hit_rate", scores, y, k=k) == pytest.approx(hits)
+    one = metric("hit_rate", k=k)
+    one.update(scores, y)
+    assert ("of 5 candidates, which are all" in one.doubt) == (k >= 5)
     assert figure("hit_rate", torch.zeros(9, 5), y, k=4) == 0  # who tells none apart finds none
 
 

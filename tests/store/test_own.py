@@ -7,10 +7,12 @@ import wave
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
 from helpers import until
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from torch.distributed.tensor import Replicate, Shard, distribute_tensor
 
 import lepton_lab as lab
 from lepton_lab.store import media, recorder
@@ -226,6 +228,35 @@ def test_what_can_t_be_logged_is_refused_in_a_sentence_also_where_no_run_trains(
     with pytest.raises(lab.SpecError) as refused:
         call()
     assert sentence in str(refused.value)
+
+
+def test_steps_of_which_nothing_was_counted_may_lie_among_others(log):
+    for step, counts in enumerate((None, torch.tensor(3.0), None), 1):
+        log.train(step, 0, torch.tensor(1.0), counts, 4, 0.1)
+    log.flush()
+    log.close()
+    assert [row.get("accuracy") for row in rows(log, "train")] == [None, 0.75, None]
+
+
+@pytest.fixture
+def ranks():
+    """A group of two of which this process is one, and the other never comes."""
+    from torch.testing._internal.distributed.fake_pg import FakeStore
+
+    dist.init_process_group("fake", store=FakeStore(), rank=0, world_size=2)
+    yield dist.device_mesh.init_device_mesh("cpu", (2,))
+    dist.destroy_process_group()
+
+
+def test_what_is_spread_over_ranks_is_refused_and_never_put_together(log, ranks):
+    weight = distribute_tensor(torch.ones(4, 2), ranks, [Shard(0)])
+    for call in (lambda: lab.log("norm", weight.norm()), lambda: lab.log_histogram("weights", weight)):
+        with pytest.raises(lab.SpecError, match=r"each rank has a part of this tensor.*full_tensor\(\), computed on"):
+            call()
+    lab.log("whole", distribute_tensor(torch.tensor(2.0), ranks, [Replicate()]))
+    log.flush(all_of_them=True)
+    log.close()
+    assert [row["whole"] for row in rows(log, "logged")] == [2.0]
 
 
 def test_where_no_run_trains_nothing_happens():

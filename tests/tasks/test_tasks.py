@@ -8,9 +8,12 @@ from helpers import until
 from torch import nn
 
 import lepton_lab as lab
+from lepton_lab.batches import Batch
 from lepton_lab.datasets import Pad, from_user
 from lepton_lab.errors import SpecError
+from lepton_lab.metrics import METRICS
 from lepton_lab.metrics.base import kind
+from lepton_lab.metrics.texts import edits
 from lepton_lab.strategies import STRATEGIES
 from lepton_lab.tasks import TASKS, called, make
 
@@ -258,6 +261,18 @@ def test_classes_may_be_scored_first_or_last():
     assert first.hits(scores, targets) == last.hits(scores.movedim(1, -1), targets)
 
 
+@pytest.mark.parametrize("axis", ["first", "last"])
+def test_metrics_go_by_the_class_axis_where_any_would_suit(axis):
+    targets = torch.randint(6, (4, 6, 6), generator=DRAW)
+    data = from_user((PICTURES[:4], targets), 0)
+    criterion = make(lab.Spec(task="segmentation", options={"class_axis": axis}), data).criterion()
+    right = nn.functional.one_hot(targets, 6).float()  # (B, H, W, K), all of them 6
+    scores = right if axis == "last" else right.movedim(-1, 1)
+    assert criterion.hits(scores, targets) == criterion.answers(targets)
+    f1 = METRICS["f1"].of(data, criterion)
+    assert f1.finish(f1.update(scores, targets)) == 1
+
+
 @pytest.mark.parametrize(
     ("data", "name"),
     [
@@ -393,6 +408,7 @@ def test_items_are_drawn_beside_the_one_that_was_taken():
     _, ((users, items), places) = drawing("recommendation")
     assert users.equal(TAKEN[:, 0]) and items[:, 0].equal(TAKEN[:, 1]) and not places.any()
     assert items.shape == (70, 4) and {*items[:, 1:].flatten().tolist()} == set(range(5))
+    assert not (items[:, 1:] == items[:, :1]).any()
 
 
 def test_samples_that_diffusion_makes_are_those_it_learned():
@@ -446,6 +462,42 @@ def test_a_target_is_shown_what_stands_before_each_place():
     y = torch.tensor([[5, 2, -100], [6, 6, 2]])
     (_, before), targets = task.split((y, y))
     assert before.tolist() == [[1, 5, 2], [1, 6, 6]] and targets is y
+
+
+def test_what_a_model_writes_by_itself_is_compared_over_any_ranks():
+    names = ["word_error_rate", "bleu", "token_accuracy"]
+    runs = [launched("sequence_to_sequence", world, epochs=6, metrics=names) for world in (1, 2)]
+    one, two = (next(row for row in run.rows("eval") if row["split"] == "test") for run in runs if run.wait(90))
+    assert all(two[name] == pytest.approx(one[name], abs=1e-9) for name in names)
+    model, sentences = runs[0].model(), Sentences()
+    edited = words = 0
+    for place in range(len(sentences)):
+        source, target = sentences[place]
+        said = TASKS["sequence_to_sequence"].decode(model, source[None], 5)[0].tolist()
+        said = said[: said.index(2)] if 2 in said else said
+        edited, words = edited + edits(said, target[:-1].tolist()), words + len(target) - 1
+    assert one["word_error_rate"] == pytest.approx(edited / words)
+
+
+def test_what_is_heard_is_compared_as_texts():
+    class Spoken:
+        classes = ("", " ", "a", "b")
+
+        def __len__(self):
+            return 70
+
+        def __getitem__(self, place):
+            return SIGNALS[place], SPOKEN[place]
+
+    data = from_user(Spoken(), 0)
+    criterion = make(lab.Spec(task="ctc"), data).criterion()
+    path = nn.functional.one_hot(torch.tensor([[2, 2, 0, 1, 3, 0], [2, 1, 1, 3, 0, 3]]), 4)
+    batch = Batch(None, torch.tensor([[2, 1, 3, -100], [2, 1, 2, -100]]), 1.0, 2)
+    rates = {}
+    for name in ("word_error_rate", "character_error_rate"):
+        one = METRICS[name].of(data, criterion)
+        rates[name] = one.finish(one.add((path, torch.tensor([6, 4])), batch))
+    assert rates == {"word_error_rate": 1 / 4, "character_error_rate": pytest.approx(1 / 6)}
 
 
 def test_ctc_is_torch_s_loss_and_its_best_path_is_read():

@@ -67,7 +67,8 @@ def test_a_key_on_a_control_is_no_command_to_the_cell(book):
             continue  # a legend that was drawn anew meanwhile
         kind = control.evaluate("(control) => control.type ?? control.localName")
         place = control.evaluate(f"(control) => {list(WIDGETS)}.filter((widget) => control.closest(widget))")
-        known = all(kind in seen[widget] for widget in place)  # one of its kind has had them all
+        # One of its kind has had them all, and one of each widget around it.
+        known = any(kind in kinds for kinds in seen.values()) and all(seen[widget] for widget in place)
         for widget in place:
             seen[widget].add(kind)
         for key in COMMANDS[:2] if known else COMMANDS + (RUNNING if kind not in ("button", "submit") else ()):

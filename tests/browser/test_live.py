@@ -6,12 +6,13 @@ from .jupyter import wait_for
 
 pytestmark = pytest.mark.browser
 
-OVERLAY = """import lepton_lab as lab
+OVERLAY = """import time
+import lepton_lab as lab
 from lepton_widgets import Live
 base = lab.Spec(dataset="digits", model="mlp", epochs=2)
 runs = [lab.launch(base.replace(lr=lr)) for lr in (1e-3, 1e-2, 1e6)]
 assert [run.wait(60) for run in runs] == ["done"] * 3
-runs.append(lab.launch(base.replace(lr=3e-3, epochs=4000)))
+runs.append(lab.launch(base.replace(lr=3e-3, epochs=4000), hooks=[lambda moment: time.sleep(0.01)]))
 live = Live(*runs)
 live"""
 
@@ -51,7 +52,8 @@ def test_overlay(notebook, tmp_path):
 def test_an_ended_run_goes_on_with_another_rate(notebook):
     """A rate typed into an ended run goes with Resume; one that became NaN offers a lower one; a bug offers nothing."""
     book = notebook(
-        "import lepton_lab as lab\nrun = lab.launch(lab.Spec(model='mlp', epochs=4000))\nrun",
+        "import time\nimport lepton_lab as lab\n"
+        "run = lab.launch(lab.Spec(model='mlp', epochs=4000), hooks=[lambda moment: time.sleep(0.01)])\nrun",
         "nan = lab.launch(lab.Spec(model='mlp', epochs=2, optimizer='sgd', lr=1e9))\nnan",
         "import torch\nclass Bug(torch.nn.Linear):\n    def forward(self, x):\n        return x.nonsense\n"
         "bug = lab.launch(lab.Spec(epochs=2), model=Bug(64, 10))\nbug",

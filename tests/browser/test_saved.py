@@ -10,9 +10,10 @@ from .jupyter import wait_for
 
 pytestmark = pytest.mark.browser
 
-LAUNCH = """import lepton_lab as lab
+LAUNCH = """import time
+import lepton_lab as lab
 from lepton_widgets import Learner, Live, Shelf, Workbench
-run = lab.launch(lab.Spec(model="mlp", epochs=400, name="saved one"))
+run = lab.launch(lab.Spec(model="mlp", epochs=400, name="saved one"), hooks=[lambda moment: time.sleep(0.01)])
 run"""
 
 

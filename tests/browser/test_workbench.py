@@ -169,9 +169,11 @@ def test_looks(notebook):
 
 def test_draws_while_its_own_cell_runs(notebook):
     """The page may load the view when the kernel is already busy, and so can't be asked for what was missed."""
-    book = notebook("import lepton_lab as lab\nfrom IPython.display import display\nfrom lepton_widgets import Live")
+    imports = "import time\nimport lepton_lab as lab\nfrom IPython.display import display\n"
+    book = notebook(imports + "from lepton_widgets import Live")
     book.run_all()
-    source = "run = lab.launch(lab.Spec(epochs=300))\ndisplay(Live(run))\nrun.wait(25)\nprint('waited')"
+    launch = "run = lab.launch(lab.Spec(model='mlp', epochs=300), hooks=[lambda moment: time.sleep(0.01)])"
+    source = f"{launch}\ndisplay(Live(run))\nrun.wait(25)\nprint('waited')"
     book.run(source, wait=False)
     wait_for(book.points, "nothing is drawn while the cell runs")
     seen = book.points()

@@ -86,7 +86,7 @@ def alone():
     return weights(run), run.rows()
 
 
-@pytest.mark.parametrize("strategy", ["ddp", "zero", "fsdp"])
+@pytest.mark.parametrize("strategy", ["ddp", pytest.param("zero", marks=pytest.mark.slow), "fsdp"])
 def test_players_over_two_ranks_are_those_of_one_process(alone, strategy):
     run = lab.launch(spec(strategy=strategy, world=2), model=gan, data=RING, task=Mixed)
     assert torch.allclose(weights(run), alone[0], atol=1e-5)

@@ -241,7 +241,7 @@ class Criterion(Objective):
             loss = copy.copy(loss)
             loss.reduction = "none"
             values = loss(output, target)
-        elif self._terms is not None:
+        elif self._terms is not None or self.yes_or_no:
             values = functools.partial(loss, reduction="none")(output, target)
         elif loss is squared_error:
             values = (output.reshape(target.shape) - target).square()

@@ -57,6 +57,8 @@ class Data:
     """
     tokens: str = ""
     """What a token is where x are text: "bytes" (of UTF-8) or "characters" (the names in `classes`)."""
+    sample_rate: int = 0
+    """Of x that are sounds, samples a second; 0 where they are none. A user's Dataset says it as its `sample_rate`."""
     collate: Collate | None = None
     """Makes a batch of a list of samples, where they are no pairs of one shape."""
     example: Any = None

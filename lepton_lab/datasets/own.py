@@ -62,7 +62,9 @@ def from_user(
     parts = _parts(data)
     splits = {name: _split(part, f"data: {name}") for name, part in parts.items()}
     if collate is not None or not all(paired(split) for split in splits.values()):
-        return nested(splits, parts["train"], seed, ignored, collate or Pad(ignored, bucket=True, **(pads or {})))
+        data = nested(splits, parts["train"], seed, ignored, collate or Pad(ignored, bucket=True, **(pads or {})))
+        data.sample_rate = _rate(parts["train"])
+        return data
     shapes = {name: _shape(split, f"data: {name}") for name, split in splits.items()}
     for name, shape in shapes.items():
         if shape != shapes["train"]:
@@ -75,7 +77,14 @@ def from_user(
     train, val = splits["train"], splits.get("val")
     if val is None:
         train, val = hold_out(train, seed)
-    return Data(train, val, splits.get("test"), shapes["train"], classes, vocabulary=vocabulary)
+    rate = _rate(parts["train"])
+    return Data(train, val, splits.get("test"), shapes["train"], classes, vocabulary=vocabulary, sample_rate=rate)
+
+
+def _rate(train: Any) -> int:
+    """Samples a second of sounds, as the Dataset itself says it; 0 where it does not."""
+    rate = own(train, "sample_rate")
+    return rate if isinstance(rate, int) and rate > 0 else 0
 
 
 def _parts(data: Any) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from ..store.folder import RunFolder
 from ..strategies.base import Single, evaluating
 from .answers import Answers
 from .feed import Feed
+from .gallery import Gallery
 from .gathering import Gathering
 
 LONGEST = 2**14  # tokens that a model writes of a sample in an evaluation, at most
@@ -30,6 +31,7 @@ def evaluate(
     note: Callable[[str], object] | None = None,
     batches: int | None = None,
     answers: Answers | None = None,
+    gallery: Gallery | None = None,
 ) -> dict[str, Any]:
     """
     Figures of a strategy's model on a split, over all ranks; each of them calls this.
@@ -47,6 +49,8 @@ def evaluate(
         So many of them alone.
     answers
         Take what the model says of each sample.
+    gallery
+        Takes the samples that are shown.
 
     Returns
     -------
@@ -64,6 +68,8 @@ def evaluate(
             if answers is not None:
                 answers.add(places, output, batch)
             written = _written(strategy, feed, model, batch) if writes else output
+            if gallery is not None:
+                gallery.add(places, output, batch)
             for name, metric in counted.items():
                 if (added := metric.add(written if metric.free else output, batch)) is None:
                     continue

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 
 from .. import metrics, watched
@@ -29,12 +31,14 @@ from .answers import Answers
 from .average import Average
 from .evaluation import doubt, evaluate, try_out
 from .feed import Feed
+from .gallery import GLIMPSE, Gallery, due
 from .hooks import Hook, Hooks
 from .judging import Judge
 from .position import Part, Progress
 from .tracing import Tracer
 from .turns import Turns, losses
 
+PREDICTIONS = "predictions"  # the name of the media that show them
 WAIT = 0.02  # seconds between looks while paused
 
 
@@ -273,9 +277,14 @@ class Fit:
                 self._measure(split, feed, curves, watched.EMA)
         # After the average, since a strategy may hold copies of the weights, which an evaluation makes equal.
         answers = Answers(self.strategy, feed.n, self.loss) if last else None
-        self.figures[split] = figures = self._measure(split, feed, self.metrics, answers=answers)
+        gallery = self._gallery(feed, last)
+        self.figures[split] = figures = self._measure(split, feed, self.metrics, answers=answers, gallery=gallery)
         if answers is not None:
             answers.save(self.folder, split)
+        if gallery is not None:
+            if last:
+                gallery.save(self.folder, self.strategy, split)
+            self._show(gallery, split)
         if self.strategy.rank == 0:
             doubt(self.folder, split, feed, figures[metrics.MINIMISED])
             self.folder.note(evaluating=False)
@@ -283,16 +292,43 @@ class Fit:
             self._hooks("evaluation", split)
 
     def _measure(
-        self, split: str, feed: Feed, counted: dict[str, Metric], of: str = "", answers: Answers | None = None
+        self,
+        split: str,
+        feed: Feed,
+        counted: dict[str, Metric],
+        of: str = "",
+        answers: Answers | None = None,
+        gallery: Gallery | None = None,
     ) -> dict[str, Any]:
         """Figures of the weights as they are; `of` is the end of the split's name in the log."""
         start = time.perf_counter()
         self._place(self.now.step, split + of)
-        figures = evaluate(self.strategy, feed, counted, split, self.say, answers=answers)
+        figures = evaluate(self.strategy, feed, counted, split, self.say, answers=answers, gallery=gallery)
         self._place(self.now.step)
         self.log.rest(seconds := time.perf_counter() - start)
         self._found(split + of, figures, max(self.now.epoch - 1, 0), seconds=round(seconds, 4))
         return figures
+
+    def _gallery(self, feed: Feed, last: bool) -> Gallery | None:
+        """What takes the samples of an evaluation that are shown: of the last one those for the report."""
+        number = self.now.epoch // max(self.spec.eval_every, 1)
+        if last:
+            return Gallery(feed.task, self.loss)
+        return Gallery(feed.task, self.loss, GLIMPSE, 0) if self.own_media and due(number) else None
+
+    @property
+    def own_media(self) -> bool:
+        """Whether this rank's media are kept."""
+        return self._own is not None and self.strategy.part == 0
+
+    def _show(self, gallery: Gallery, split: str) -> None:
+        """Put the first samples of an evaluation, as they were answered, beside what a user's code logs."""
+        if self._own is not None and (cards := gallery.cards(gallery.first[:GLIMPSE])):
+            self._place(self.now.step, split)
+            self._own.medium("samples", PREDICTIONS, np.frombuffer(json.dumps(cards).encode(), np.uint8))
+            self._place(self.now.step)
+        if gallery.trouble:
+            self.say(f"the samples of the {split} set are not shown: {gallery.trouble}")
 
     def say(self, text: str) -> None:
         """Say something of the run that is to be known, once."""

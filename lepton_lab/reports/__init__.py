@@ -18,10 +18,11 @@ from ..store.naming import labels
 from .compression import compressions
 from .logged import logged
 from .page import page, parts
+from .predictions import predictions
 from .sections import costs, failures, figures, heading, provenance, spec, timings
 
 __all__ = ["Section", "compressions", "costs", "failures", "figures", "find", "heading", "logged", "picture"]
-__all__ += ["provenance", "report", "spec", "timings"]
+__all__ += ["predictions", "provenance", "report", "spec", "timings"]
 
 Runs = Run | str | Iterable[Run | str]
 

@@ -11,7 +11,7 @@ from ..charts.own import numbers, spread
 from ..charts.series import read
 from ..section import Section, escaped
 from ..store.figures import Row
-from ..store.inspection import content, place
+from ..store.inspection import SAMPLES, content, place
 from ..store.media import MEDIA
 from ..store.naming import labels
 
@@ -53,7 +53,7 @@ def _named(runs: list[Run]) -> list[tuple[Run, str]]:
 def _media(run: Run) -> dict[str, list[Row]]:
     """The latest rows of each name."""
     rows: dict[str, list[Row]] = defaultdict(list)
-    for row in read(run).own.media:
+    for row in (row for row in read(run).own.media if row["media"] != SAMPLES):
         rows[row["name"]].append(row)
     return {name: each[-LATEST:] for name, each in rows.items()}
 

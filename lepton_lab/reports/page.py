@@ -13,6 +13,7 @@ from ..section import escaped
 from ..studies import races
 from .compression import compressions
 from .logged import logged
+from .predictions import predictions
 from .sections import costs, failures, figures, heading, provenance, spec, timings
 
 if TYPE_CHECKING:
@@ -57,6 +58,12 @@ OUTLINE: tuple[tuple[str, str, bool, Callable[[list[Run]], Iterable[Shown]]], ..
         "deeper the larger the share of its row.",
         True,
         lambda runs: [picture(name, [run]) for name in metrics.tables() for run in runs],
+    ),
+    (
+        "Predictions",
+        "Test set: samples beside what the model said of them when the run ended, and those that it lost most on.",
+        False,
+        lambda runs: [predictions(runs)],
     ),
     ("", "", False, lambda runs: [logged(runs)]),
     ("Timings", "", False, lambda runs: [timings(runs)]),

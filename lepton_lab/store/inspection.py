@@ -11,6 +11,7 @@ from .figures import FOLDER, VALUE, Row
 from .folder import RunFolder
 
 KINDS = ("number", "image", "text", "audio", "histogram")
+SAMPLES = "samples"  # what the run itself shows after an evaluation, which its code did not log
 
 
 def logged(folder: RunFolder, kind: str | None) -> list[dict[str, Any]]:
@@ -23,7 +24,7 @@ def logged(folder: RunFolder, kind: str | None) -> list[dict[str, Any]]:
         for (name, split), track in story.logged.items()
         for step, value in zip(track.x, track.columns.get(VALUE, ()), strict=True)
     ]
-    found += [_medium(folder.path, row) for row in story.own.media]
+    found += [_medium(folder.path, row) for row in story.own.media if row["media"] != SAMPLES]
     chosen = [item for item in found if kind in (None, item["kind"])]
     return sorted(chosen, key=lambda item: (item["step"], KINDS.index(item["kind"])))
 

@@ -94,11 +94,17 @@ def histogram(values: Array) -> tuple[bytes, dict[str, Any]]:
     return json.dumps(body).encode(), {"numbers": int(numbers.size)}
 
 
+def samples(cards: Array) -> tuple[bytes, dict[str, Any]]:
+    """Samples as tasks show them, which are JSON already, as bytes (N,)."""
+    return cards.tobytes(), {}
+
+
 MEDIA = {
     "image": Medium(".png", "image/png", image),
     "text": Medium(".txt", "text/plain", text),
     "audio": Medium(".wav", "audio/wav", audio),
     "histogram": Medium(".json", "application/json", histogram),
+    "samples": Medium(".samples.json", "application/json", samples),
 }
 
 

@@ -10,12 +10,14 @@ from pydantic import Field
 from ..errors import SpecError, unknown
 from ..values import called
 from .base import OwnLoss, Task
+from .seeing import given
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
     from ..datasets import Data
+    from ..pictures import Picture
     from ..spec import Spec
 
 FIELDS = ("optimizer", "lr", "momentum", "clip")
@@ -72,6 +74,13 @@ class Adversarial(Task):
         if player == "generator":
             return softplus(-discriminator(made)).mean()
         return softplus(-discriminator(real)).mean() + softplus(discriminator(made.detach())).mean()
+
+    def picture(self, x: Any, y: Any, output: Any) -> Picture:
+        """What the generator made, beside a real sample."""
+        made = output.get("generator") if isinstance(output, Mapping) else None
+        parts = {"made": made, "real": y[0] if isinstance(y, (tuple, list)) else y}
+        views = {name: given(part[0], self.data) for name, part in parts.items() if getattr(part, "ndim", 0)}
+        return {name: view for name, view in views.items() if view}
 
     def setup(self, model: nn.Module) -> None:
         """Refuse a model of which a player has no part, or two have the same, or nobody has some."""

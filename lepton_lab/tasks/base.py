@@ -11,12 +11,14 @@ from ..batches import Batch, described
 from ..errors import SpecError
 from ..losses import IGNORED
 from ..objectives import Criterion
+from .seeing import answer, inputs
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
     from ..datasets import Data
+    from ..pictures import Picture
     from ..spec import Spec
     from .routine import Outcome
 
@@ -151,6 +153,18 @@ class Task:
         """The loss of each sample by itself, (B,), of what metrics compare; NaN where that is not known."""
         return scores.new_full((len(scores),), math.nan)
 
+    def picture(self, x: Any, y: Any, output: Any) -> Picture:
+        """
+        What views show of a sample, and of what the model made of it.
+
+        It is called for a few samples after an evaluation, and may give `lepton_lab.pictures` by what they are called:
+        `Text`, `Image` with boxes, `Mask`, `Sound`, `Curves` and `Bars`. All three arguments are batches of one sample:
+        what the model was called with, what outputs are compared with (as `split` gives both), and what it gave.
+        """
+        found = self.scores(output), self.targets(y)
+        first = (part[0] if getattr(part, "ndim", 0) else None for part in found)
+        return {**inputs(self.inputs(y), self.data), **answer(*first, self.data)}
+
     def prepare(self, batch: Any, generator: torch.Generator) -> Any:
         """
         What is drawn anew each epoch: masks, noise, negatives, augmentation.
@@ -246,7 +260,25 @@ class Scored(Criterion):
 
 
 class Unaligned(Criterion):
-    """A loss of outputs and targets that go not one by one."""
+    """
+    A loss of outputs and targets that go not one by one.
+
+    `each`, where it is given, tells the loss of each sample (B,) of both.
+    """
+
+    def __init__(
+        self,
+        loss: OwnLoss,
+        data: Data | None = None,
+        total: Callable[[Tensor], Tensor] | None = None,
+        each: Callable[[Any, Any], Tensor] | None = None,
+    ) -> None:
+        super().__init__(loss, data, total)
+        self._each = each
+
+    def each(self, output: Any, target: Any) -> Tensor:
+        """The loss of each sample by itself, (B,), as far as it is known."""
+        return super().each(output, target) if self._each is None else self._each(output, target)
 
     def compared(self, output: Any, target: Any) -> None:
         """Nothing."""
@@ -305,6 +337,10 @@ class Paired(Task):
     def split(self, batch: Any) -> tuple[Any, Any]:
         """The pair."""
         return batch[0], batch[1]
+
+    def picture(self, x: Any, y: Any, output: Any) -> Picture:
+        """The input, the target and what was predicted."""
+        return {**inputs(x, self.data), **answer(output[0], y[0], self.data)}
 
     def usual(self) -> OwnLoss:
         """The loss where the user gives none."""

@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import SpecError
 from .base import OwnLoss, Paired, targets_of
+from .seeing import answer, inputs, labels
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from ..datasets import Data
     from ..objectives import Criterion
+    from ..pictures import Picture
 
 
 class Classification(Paired):
@@ -76,6 +78,10 @@ class Segmentation(Paired):
         criterion.axis = self.class_axis
         return criterion
 
+    def picture(self, x: Any, y: Any, output: Any) -> Picture:
+        """The sample, its classes, and those that were predicted."""
+        return {**inputs(x, self.data), **answer(output[0], y[0], self.data, last=self.class_axis == "last")}
+
 
 class Multilabel(Paired):
     """
@@ -108,3 +114,7 @@ class Multilabel(Paired):
         from torch.nn import functional
 
         return functional.binary_cross_entropy_with_logits
+
+    def picture(self, x: Any, y: Any, output: Any) -> Picture:
+        """The sample, and how sure each label is."""
+        return {**inputs(x, self.data), "labels": labels(output[0], y[0], self.data)}

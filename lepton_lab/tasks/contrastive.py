@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field
 
 from ..objectives import Criterion
+from ..pictures import Picture, words
 from .base import OwnLoss, Paired, Unaligned
-from .denoising import drawn, gaussian
+from .denoising import beside, drawn, gaussian
 
 if TYPE_CHECKING:
     import torch
@@ -82,13 +83,27 @@ class Contrastive(Paired):
 
     def criterion(self, total: Callable[[Tensor], Tensor] | None = None) -> Criterion:
         """The loss; views are no answers."""
-        return Unaligned(self.given or self.usual(), None, total)
+        return Unaligned(self.given or self.usual(), None, total, self.each)
+
+    def each(self, scores: Tensor, targets: Tensor) -> Tensor:
+        """The loss of each sample, (B,), over both of its views; NaN of a user's own."""
+        if self.given is not None:
+            return super().each(scores[: len(targets)], targets)
+        return self.nt_xent(scores, targets, "none").view(-1, 2).mean(1)
+
+    def picture(self, x: Any, y: Any, output: Any) -> Picture:
+        """Both views, and how alike their embeddings are."""
+        from torch.nn import functional
+
+        one, other = output.float().flatten(1)
+        alike = float(functional.cosine_similarity(one, other, dim=0))
+        return {**beside({"one view": y[0, 0], "another": y[0, 1]}, self.data), "cosine": words(f"{alike:.3f}")}
 
     def usual(self) -> OwnLoss:
         """NT-Xent."""
         return self.nt_xent
 
-    def nt_xent(self, output: Tensor, views: Tensor) -> Tensor:
+    def nt_xent(self, output: Tensor, views: Tensor, reduction: str = "mean") -> Tensor:
         """The loss of embeddings (2 B, D), the views of a sample side by side."""
         import torch
         from torch.nn import functional
@@ -97,7 +112,7 @@ class Contrastive(Paired):
         alike = embedding @ embedding.T / self.temperature  # (2 B, 2 B)
         places = torch.arange(len(alike), device=alike.device)
         alike = alike.masked_fill(places[:, None] == places, float("-inf"))
-        return functional.cross_entropy(alike, places ^ 1)
+        return functional.cross_entropy(alike, places ^ 1, reduction=reduction)
 
 
 def shifted(x: Tensor, axis: int, generator: torch.Generator) -> Tensor:

@@ -13,12 +13,15 @@ from pydantic import Field
 
 from ..losses import IGNORED
 from ..objectives import Criterion
+from ..pictures import words
 from .base import OwnLoss, Paired, Unaligned
+from .seeing import inputs, spelled
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from ..datasets import Data
+    from ..pictures import Picture
 
 
 class CTC(Paired):
@@ -56,7 +59,7 @@ class CTC(Paired):
         """CTC's loss."""
         return self.ctc
 
-    def ctc(self, output: Any, target: Tensor) -> Tensor:
+    def ctc(self, output: Any, target: Tensor, reduction: str = "mean") -> Tensor:
         """The mean loss of scores (B, T, K), or of them and the frames that count, and labels (B, S)."""
         import torch
         from torch.nn import functional
@@ -66,11 +69,29 @@ class CTC(Paired):
             frames = torch.full((len(scores),), scores.shape[1], device=scores.device)
         chances = scores.float().log_softmax(-1).transpose(0, 1)  # (T, B, K)
         count = (target != IGNORED).sum(1)
-        return functional.ctc_loss(chances, target, frames, count, self.blank, zero_infinity=True)
+        return functional.ctc_loss(chances, target, frames, count, self.blank, reduction, zero_infinity=True)
 
     def criterion(self, total: Callable[[Tensor], Tensor] | None = None) -> Criterion:
         """The loss; frames and labels can't be compared one by one."""
         return Heard(self, total)
+
+    def each(self, scores: Any, targets: Tensor) -> Tensor:
+        """The loss of each sample by its labels, (B,); NaN of a user's own."""
+        if self.given is not None:
+            return super().each(scores[0] if isinstance(scores, tuple) else scores, targets)
+        return self.ctc(scores, targets, "none") / targets.ne(IGNORED).sum(1).clamp(min=1)
+
+    def picture(self, x: Any, y: Any, output: Any) -> Picture:
+        """The signal, its labels, and those that are read from the best path."""
+        scores, frames = output if isinstance(output, tuple) else (output, None)
+        (found,) = self.decode(scores[:, : int(frames[0])] if frames is not None else scores, self.blank)
+        right = found == y[0][y[0] != IGNORED].tolist()
+        said = words(spelled(found, self.data) or "nothing", right)
+        return {
+            **inputs(x[0] if isinstance(x, tuple) else x, self.data),
+            "is": words(spelled(y[0], self.data)),
+            "heard": said,
+        }
 
     @staticmethod
     def decode(scores: Tensor, blank: int = 0) -> list[list[int]]:

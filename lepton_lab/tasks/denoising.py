@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
+from ..pictures import Curves, Picture, words
 from .base import OwnLoss, Paired
+from .seeing import given
 
 if TYPE_CHECKING:
     import torch
@@ -51,6 +53,10 @@ class Denoising(Paired):
         strength = self.noise * drawn(len(x), x, generator)
         return x + strength * gaussian(x, generator), x
 
+    def picture(self, x: Any, y: Any, output: Any) -> Picture:
+        """What was given, what was made of it, and what it was before the noise."""
+        return beside({"with noise": x[0], "restored": output[0].reshape(y[0].shape), "clean": y[0]}, self.data)
+
 
 class Diffusion(Paired):
     """
@@ -89,6 +95,16 @@ class Diffusion(Paired):
         left = kept(self.timesteps).to(x.device, x.dtype)[step].view(-1, *[1] * (x.dim() - 1))
         noise = gaussian(x, generator)
         return (left.sqrt() * x + (1 - left).sqrt() * noise, step), noise
+
+    def picture(self, x: Any, y: Any, output: Any) -> Picture:
+        """What was given, and what is left without the noise that was found, and without the noise that is in it."""
+        noisy, step = x[0][0], int(x[1][0])
+        left = float(kept(self.timesteps)[step])
+        found, clean = ((noisy - (1 - left) ** 0.5 * noise) / left**0.5 for noise in (output[0].view_as(noisy), y[0]))
+        return {
+            **beside({"with noise": noisy, "restored": found, "clean": clean}, self.data),
+            "steps of diffusion": words(step + 1),
+        }
 
     @staticmethod
     def sample(model: nn.Module, shape: tuple[int, ...], seed: int = 0, timesteps: int = STEPS) -> Tensor:
@@ -142,3 +158,11 @@ def drawn(count: int, x: Tensor, generator: torch.Generator) -> Tensor:
 
     shape = (count, *[1] * (x.dim() - 1))
     return torch.rand(shape, generator=generator, device=x.device, dtype=x.dtype)
+
+
+def beside(parts: dict[str, Tensor], data: Data) -> Picture:
+    """One sample in several states: pictures and sounds side by side, curves over one another."""
+    views = {name: given(part, data) for name, part in parts.items()}
+    if all(isinstance(view, Curves) for view in views.values()):
+        return {"": Curves({name: part.reshape(-1) for name, part in parts.items()})}
+    return {name: view for name, view in views.items() if view}

@@ -12,13 +12,16 @@ from typing import TYPE_CHECKING, Any
 from ..batches import described
 from ..errors import SpecError
 from ..losses import IGNORED
+from ..pictures import Image, Picture
 from .base import OwnLoss, Task
+from .seeing import label
 
 if TYPE_CHECKING:
     from ..datasets import Data
 
 BOXES, LABELS = "boxes", "labels"  # what torchvision calls them
-FOUND = "detections"
+FOUND, SCORES = "detections", "scores"
+MORE = 2  # boxes that are drawn of those that were found, beyond as many as there are
 
 
 class Detection(Task):
@@ -70,3 +73,24 @@ class Detection(Task):
     def scores(self, outputs: Any) -> Any:
         """What was found."""
         return outputs.get(FOUND) if isinstance(outputs, Mapping) else None
+
+    def picture(self, x: Any, y: Any, output: Any) -> Picture:
+        """The picture with the boxes of what is there, and those that were found, the surest of them."""
+        (pixels,), (target,) = y
+        true = [(corners, self._named(number)) for corners, number in _boxes(target)]
+        (found,) = self.scores(output) or ({BOXES: [], LABELS: [], SCORES: []},)
+        sure = found.get(SCORES, [])
+        order = sorted(range(len(sure)), key=lambda i: -float(sure[i]))[: len(true) + MORE]
+        boxes = _boxes(found)
+        said = [(boxes[i][0], f"{self._named(boxes[i][1])} {float(sure[i]):.2f}") for i in order]
+        return {"": Image(pixels, true, said)}
+
+    def _named(self, number: int) -> str:
+        return label(number, self.data) if self.data.classes else str(number)
+
+
+def _boxes(objects: Mapping[str, Any]) -> list[Any]:
+    """Corners and number of each object."""
+    return [
+        (tuple(corners.tolist()), int(number)) for corners, number in zip(objects[BOXES], objects[LABELS], strict=True)
+    ]

@@ -11,14 +11,13 @@ from ..errors import SpecError
 from ..losses import IGNORED
 from ..values import called
 from .base import OwnLoss, Task
+from .seeing import LABELS, MASK
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from ..datasets import Data
 
-LABELS = ("labels", "label")
-MASK = "attention_mask"
 SHIFTS = ("loss_function(", "[..., :-1", "[:, :-1")
 """In the code of a forward pass that compares scores with the label of the next place."""
 CAUSAL = ("ForCausalLM", "LMHead", "DoubleHeads", "ForConditionalGeneration")

@@ -14,13 +14,16 @@ from pydantic import Field
 
 from ..losses import IGNORED, token_loss
 from ..objectives import Criterion
+from ..pictures import Text, words
 from .base import OwnLoss, Paired
+from .seeing import answer, kinds, pieces, spelled
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
     from ..datasets import Data
+    from ..pictures import Picture
 
 MASKED, CHANGED = 0.8, 0.1  # of the chosen tokens, which are masked, and which become any other (Devlin et al., 2019)
 
@@ -45,6 +48,10 @@ class LanguageModel(Paired):
     def usual(self) -> OwnLoss:
         """Cross entropy over tokens."""
         return token_loss
+
+    def picture(self, x: Any, y: Any, output: Any) -> Picture:
+        """The text, and at each place what was predicted of the text before it."""
+        return answer(output[0], y[0], self.data)
 
 
 class MaskedLanguageModel(Paired):
@@ -86,7 +93,7 @@ class MaskedLanguageModel(Paired):
         super().__init__(
             dataclasses.replace(data, classes=[str(i) for i in range(kinds)], vocabulary=kinds, tokens=""), loss
         )
-        self.chosen, self.mask_token = chosen, mask_token
+        self.chosen, self.mask_token, self._spelling = chosen, mask_token, data
 
     @classmethod
     def refuse(cls, shape: tuple[int, ...], classes: int, vocabulary: int) -> str:
@@ -110,6 +117,13 @@ class MaskedLanguageModel(Paired):
     def usual(self) -> OwnLoss:
         """Cross entropy over tokens."""
         return token_loss
+
+    def picture(self, x: Any, y: Any, output: Any) -> Picture:
+        """The text, and the same with what was predicted in the place of the tokens that were chosen."""
+        chosen, best = y[0] != IGNORED, output[0].argmax(-1)
+        text, names = y[0].where(chosen, x[0]), kinds(self._spelling)
+        filled = pieces(best.where(chosen, text), best == text, self._spelling, names, chosen)
+        return {"is": words(spelled(text, self._spelling, names)), "filled in": Text(filled)}
 
     def criterion(self, total: Callable[[Tensor], Tensor] | None = None) -> Criterion:
         """The loss over those that were chosen, which the data can't tell."""

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..batches import described
 from ..errors import SpecError, unknown
 from .base import OwnLoss, Task
+from .seeing import answer, inputs
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from ..datasets import Data
+    from ..pictures import Picture
 
 
 class Multitask(Task):
@@ -53,6 +56,15 @@ class Multitask(Task):
     def scores(self, outputs: Any) -> None:
         """Nothing that metrics could compare."""
         return None
+
+    def picture(self, x: Any, y: Any, output: Any) -> Picture:
+        """The input, and of each target what it is and what was predicted."""
+        numbered = dataclasses.replace(self.data, classes=[])  # names, if any, would be those of one target
+        found = {**inputs(y[0], self.data)}
+        for name, target in y[1].items():
+            answers = answer(output[name][0], target[0], numbered)
+            found |= {f"{name} {what}".strip(): view for what, view in answers.items()}
+        return found
 
 
 def _compared(output: Tensor, target: Tensor) -> Tensor:

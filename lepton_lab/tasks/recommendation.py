@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field
 
 from ..errors import SpecError
+from ..pictures import Bars, Picture, words
 from .base import OwnLoss, Paired
 
 if TYPE_CHECKING:
@@ -72,6 +73,19 @@ class Recommendation(Paired):
         from torch.nn import functional
 
         return functional.cross_entropy
+
+    def picture(self, x: Any, y: Any, output: Any) -> Picture:
+        """The user, and how the item that was taken is rated among the drawn ones."""
+        (users, items), chances = x, output[0].float().softmax(0).tolist()
+        order = sorted(range(len(chances)), key=lambda i: -chances[i])
+        place = order.index(0) + 1
+        bars = [(f"item {int(items[0, i])}", chances[i], i == 0) for i in order]
+        return {
+            "user": words(int(users[0])),
+            "took": words(f"item {int(items[0, 0])}"),
+            "its place": words(f"{place} of {len(bars)}", place == 1),
+            "ratings": Bars(bars),
+        }
 
 
 def _largest(part: Any) -> int:

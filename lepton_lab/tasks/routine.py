@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -25,6 +26,8 @@ class Outcome(NamedTuple):
     """Of each player: a mean over samples, or a sum and its weight."""
     outputs: Any
     """What the model gave when it was called last; None where only parts of it were."""
+    parts: dict[str, Any]
+    """In an evaluation, what each player's part gave when it was called last, by its name."""
 
 
 class Routine(nn.Module):
@@ -43,14 +46,18 @@ class Routine(nn.Module):
         self._task, self._asked = task, asked(type(task))
         self._outputs: Any = None
         module.register_forward_hook(self._note)
+        self._parts: dict[str, Any] = {}
+        for player in self.players:
+            module.get_submodule(player).register_forward_hook(partial(self._note_part, player))
 
     def forward(self, batch: Any) -> Outcome:
         """The losses of who plays."""
-        self._outputs = None
+        self._outputs, self._parts = None, {}
         turns = [self.player] if self.player or not self.players else self.players
         losses = tuple(self._loss(batch, player) for player in turns)
-        outputs, self._outputs = self._outputs, None
-        return Outcome(losses, outputs)
+        outcome = Outcome(losses, self._outputs, self._parts)
+        self._outputs, self._parts = None, {}
+        return outcome
 
     def owned(self, player: str) -> list[nn.Parameter]:
         """A player's parameters, without those that are frozen."""
@@ -69,6 +76,10 @@ class Routine(nn.Module):
 
     def _note(self, module: nn.Module, inputs: Any, outputs: Any) -> None:
         self._outputs = outputs
+
+    def _note_part(self, player: str, module: nn.Module, inputs: Any, outputs: Any) -> None:
+        if not torch.is_grad_enabled():
+            self._parts[player] = outputs
 
     def _loss(self, batch: Any, player: str) -> Any:
         update = Update()

@@ -14,11 +14,13 @@ from pydantic import Field
 from ..losses import IGNORED, token_loss
 from ..objectives import Criterion
 from .base import OwnLoss, Paired
+from .seeing import answer, inputs
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from ..datasets import Data
+    from ..pictures import Picture
 
 
 class SequenceToSequence(Paired):
@@ -77,6 +79,10 @@ class SequenceToSequence(Paired):
     def usual(self) -> OwnLoss:
         """Cross entropy over tokens."""
         return token_loss
+
+    def picture(self, x: Any, y: Any, output: Any) -> Picture:
+        """The source, the target, and at each place what was predicted after the target's true tokens."""
+        return {**inputs(x[0], self.data), **answer(output[0], y[0], self.data)}
 
     def criterion(self, total: Callable[[Tensor], Tensor] | None = None) -> Criterion:
         """The loss over the tokens that count."""

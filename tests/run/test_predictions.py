@@ -8,7 +8,8 @@ from sklearn.calibration import calibration_curve
 from torch import nn
 
 import lepton_lab as lab
-from lepton_lab import charts
+from lepton_lab import charts, reports
+from lepton_lab.charts import samples
 from lepton_lab.datasets import load
 from lepton_lab.engine import answers
 from lepton_lab.engine.feed import by_itself
@@ -38,6 +39,13 @@ def test_they_are_what_the_model_says_again(world):
     worst = kept.worst(3)
     assert worst["loss"].tolist() == pytest.approx(sorted(losses, reverse=True)[:3], abs=1e-4)
     assert worst["target"].tolist() == [str(y[i].item()) for i in worst["sample"]]
+    shown = samples.kept(run)
+    assert [card["sample"] for card in shown["first"]] == list(range(10))
+    assert [card["loss"] for card in shown["worst"]] == pytest.approx(kept.worst(10)["loss"].tolist(), abs=1e-3)
+    place = shown["worst"][0]["sample"]
+    assert shown["worst"][0]["seen"][1]["pieces"][0][0] == str(y[place].item())
+    page = reports.predictions([run]).html
+    assert page.count("<img") == 20 and f"Sample {place}, loss" in page and "can't be drawn" not in page
 
 
 def test_of_numbers_they_are_the_numbers():

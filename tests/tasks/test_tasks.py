@@ -9,6 +9,7 @@ from torch import nn
 
 import lepton_lab as lab
 from lepton_lab.batches import Batch
+from lepton_lab.charts import samples
 from lepton_lab.datasets import Pad, from_user
 from lepton_lab.errors import SpecError
 from lepton_lab.metrics import METRICS
@@ -227,6 +228,10 @@ def test_a_task_trains_alike_over_two_ranks(name):
     assert {metric: told[metric] for metric in getattr(TASKS[name], "metrics", ())} == pytest.approx(
         {metric: runs[1].rows("eval")[-1][metric] for metric in getattr(TASKS[name], "metrics", ())}, rel=1e-3
     )
+    for run in runs:
+        shown = samples.kept(run)["first"]
+        assert [card["sample"] for card in shown] == list(range(10)) and all(card["seen"] for card in shown)
+        assert "can't be drawn" not in samples.drawn(shown)
 
 
 @pytest.mark.parametrize("name", [name for name in TASKS if name != "auto"])

@@ -6,7 +6,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from lepton_lab.charts.samples import drawn, of_file
 from lepton_lab.store.figures import FOLDER
+from lepton_lab.store.inspection import SAMPLES
+from lepton_lab.store.media import MEDIA
 from lepton_lab.store.story import Story
 
 NAMES = 24
@@ -19,7 +22,7 @@ LARGEST = 2**24
 """Most bytes of a file that is sent at all."""
 
 Batch = tuple[str, list[str], list[bytes]]
-"""A run's id, names of files in its folder, and what is in them."""
+"""A run's id, names of files in its folder, and what is in them; of samples, the HTML that they are drawn as."""
 
 
 def listed(story: Story) -> list[dict[str, Any]]:
@@ -71,7 +74,8 @@ class Files:
             path = self._folders.get(run, Path("nowhere")) / Path(file).name
             try:
                 if path.is_file() and path.stat().st_size <= most:
-                    bodies.append(path.read_bytes())
+                    html = path.name.endswith(MEDIA[SAMPLES].ending)
+                    bodies.append(drawn(of_file(path)).encode() if html else path.read_bytes())
                     names.append(file)
             except OSError:  # it went with a rewind
                 continue

@@ -13,10 +13,11 @@ import ipywidgets as ipw
 import traitlets
 
 from lepton_lab import Run
+from lepton_lab.charts.samples import drawn, kept
 from lepton_lab.errors import LabError
 from lepton_lab.files import home
 from lepton_lab.metrics import Figure, Known, joined, known, main
-from lepton_lab.section import in_html
+from lepton_lab.section import escaped, in_html
 from lepton_lab.store.folder import ENDED, LABELS, RunFolder
 
 from .curves import described
@@ -31,6 +32,10 @@ SAVED = 20
 """Runs of which a saved notebook tells."""
 AT_ONCE = 40
 """Runs read in one look; the rest follow in the next, so that a long shelf shows its newest runs at once."""
+
+PICTURED, SIZE = 4, 200_000
+"""Ticked runs whose samples are shown, and the most characters of each kind of them."""
+SAID = {"first": "predictions", "worst": "the worst predictions"}
 
 JUDGE = Figure(main(), "val")
 
@@ -112,6 +117,16 @@ def listed(rows: list[dict[str, Any]]) -> str:
         lines.append([name, row["id"], row["state"], text(JUDGE, row[JUDGE.key])])
     more = f"<p>and {len(rows) - SAVED} older ones</p>" if len(rows) > SAVED else ""
     return in_html(["run", "id", "state", JUDGE.label], lines) + more
+
+
+def samples(runs: list[Run]) -> str:
+    """HTML of what the ticked runs said of their test samples in the end; "" before that."""
+    pieces = []
+    for run in runs[:PICTURED]:
+        for name, cards in kept(run).items():
+            head = f"{run.name or run.id}: {SAID[name]}"
+            pieces += [f"<details><summary>{escaped(head)}</summary>{drawn(cards, SIZE)}</details>"] if cards else []
+    return "".join(pieces)
 
 
 class Table(anywidget.AnyWidget):
@@ -203,7 +218,8 @@ class Shelf(Shown, ipw.VBox):
         """The newest runs as a table, and what is overlaid."""
         overlay = self.live.still(picture)["text/html"] if self.live else ""
         rows = [row for row in self.table.ordered() if not row["archived"]]
-        return {"text/html": listed(rows) + overlay, "text/plain": repr(self)}
+        chosen = [self._catalogue.run(name) for name in self.table.selected if name in self._catalogue.rows]
+        return {"text/html": listed(rows) + overlay + samples(chosen), "text/plain": repr(self)}
 
     def going(self) -> bool:
         """Whether a run has not ended."""
@@ -242,7 +258,8 @@ class Shelf(Shown, ipw.VBox):
         if chosen:
             self.live = Live(*chosen)
             self.live.within = self
-        self.children = [self.table, self.live] if self.live else [self.table]
+        shown = samples(chosen)
+        self.children = [self.table, *([self.live] if self.live else []), *([ipw.HTML(shown)] if shown else [])]
         if old is not None:
             old.close()
         self.stale()

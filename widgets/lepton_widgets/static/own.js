@@ -88,6 +88,11 @@ class Strip {
   medium(name, kind, entry, file) {
     const label = `${name} at step ${entry.step}`;
     if (kind === "text") return h("pre", { tabindex: 0, "aria-label": label }, new TextDecoder().decode(file.bytes));
+    if (kind === "samples") { // drawn by the kernel, which escapes what is in the file
+      const cards = h("div", { class: "ll-samples", tabindex: 0, role: "group", "aria-label": label });
+      cards.innerHTML = new TextDecoder().decode(file.bytes);
+      return cards;
+    }
     if (kind === "histogram") return spreadOf(JSON.parse(new TextDecoder().decode(file.bytes)), label);
     file.url ??= URL.createObjectURL(new Blob([file.bytes], { type: kind === "audio" ? "audio/wav" : "image/png" }));
     if (kind === "audio") return h("audio", { controls: true, src: file.url, "aria-label": label });

@@ -1,0 +1,209 @@
+"""Samples as a model answered them, drawn as HTML of what tasks say is to be seen: pictures, texts, sounds, ratings."""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..pictures import unpacked
+from ..section import escaped
+from ..store.inspection import SAMPLES, place
+from ..store.media import audio, png
+from .drawing import COLORS
+from .series import number, read
+
+if TYPE_CHECKING:
+    from ..run.handle import Run
+
+Card = Mapping[str, Any]
+SHOWN = 128  # CSS pixels of a small picture's longer side, at least
+WIDE, HIGH = 200, 90  # CSS pixels of a curve
+RIGHT, WRONG = COLORS[2], COLORS[1]
+TRUE, FOUND = COLORS[2], COLORS[1]  # boxes
+MARKS = {True: f"color:{RIGHT}", False: f"color:{WRONG};text-decoration:underline", None: ""}
+CARD = "display:inline-block;vertical-align:top;margin:0 .9rem .9rem 0;max-width:17rem;font-size:.8rem;overflow:hidden"
+WORDS = "white-space:pre-wrap;overflow-wrap:anywhere"
+
+
+def kept(run: Run, split: str = "test") -> dict[str, list[Card]]:
+    """The first samples and the worst of a run's last evaluation; of one that goes on, the first of the latest."""
+    try:
+        found = json.loads((run.folder / "predictions" / f"{split}.json").read_text())
+        return {name: [*found[name]] for name in ("first", "worst")}
+    except (OSError, ValueError, KeyError, TypeError):
+        rows = [row for row in read(run).own.media if row["media"] == SAMPLES]
+        return {"first": of_file(place(run.folder, rows[-1])) if rows else [], "worst": []}
+
+
+def of_file(path: Path) -> list[Card]:
+    """The samples of an evaluation while a run went on; none where the file is gone."""
+    try:
+        cards = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return []
+    return cards if isinstance(cards, list) else []
+
+
+def drawn(cards: list[Card], most: float = math.inf) -> str:
+    """Samples side by side as HTML, as many as come to `most` characters."""
+    pieces: list[str] = []
+    for card in cards:
+        piece = _card(card)
+        most -= len(piece)
+        if most < 0 and pieces:
+            pieces.append(f"<p>{len(cards) - len(pieces)} more are not shown, so that the page stays small.</p>")
+            break
+        pieces.append(piece)
+    return "".join(pieces)
+
+
+def _card(card: Card) -> str:
+    """One sample: which, its loss, and what is seen of it."""
+    try:
+        loss = "" if card["loss"] is None else f", loss {number(float(card['loss']))}"
+        seen = "".join(_named(view) for view in card["seen"])
+        head = escaped(f"Sample {int(card['sample'])}{loss}")
+    except Exception:  # a file that others wrote may hold anything
+        return "<p>A sample can't be drawn: its file is damaged.</p>"
+    return f'<figure style="{CARD}"><b>{head}</b>{seen}</figure>'
+
+
+def _named(view: Mapping[str, Any]) -> str:
+    name = str(view["name"])
+    body = VIEWS[view["kind"]](view)
+    inline = view["kind"] == "text" and len("".join(piece[0] for piece in view["pieces"])) < 40
+    head = f'<span style="opacity:.75">{escaped(name)}</span>{" " if inline else "<br>"}' if name else ""
+    return f"<div>{head}{body}</div>"
+
+
+def _text(view: Mapping[str, Any]) -> str:
+    spans = (
+        f'<span style="{MARKS[right]}">{escaped(words)}</span>' if right is not None else escaped(words)
+        for words, right in view["pieces"]
+    )
+    return f'<span style="{WORDS}">{"".join(spans)}</span>{_verdict(view["pieces"])}'
+
+
+def _verdict(pieces: list[Any]) -> str:
+    """A sign beside one answer, which does not rest on its colour."""
+    return {True: " ✓", False: " ✗", None: ""}[pieces[0][1]] if len(pieces) == 1 else ""
+
+
+def _img(pixels: np.ndarray, words: str, over: str = "") -> str:
+    """Pixels (H, W, C) in whole steps as large as can be well seen, with an SVG over them."""
+    height, width = pixels.shape[:2]
+    larger = max(1, SHOWN // max(height, width))
+    source = base64.b64encode(png(pixels)).decode()
+    image = (
+        f'<img class="own" alt="{escaped(words)}" src="data:image/png;base64,{source}" width="{width * larger}" '
+        f'height="{height * larger}" style="image-rendering:pixelated;width:{width * larger}px;max-width:100%">'
+    )
+    return f'<span style="position:relative;display:inline-block;line-height:0">{image}{over}</span>'
+
+
+def _image(view: Mapping[str, Any]) -> str:
+    true, found = view.get("boxes", []), view.get("found", [])
+    over = "".join(_boxes(many, color, dash) for many, color, dash in ((true, TRUE, ""), (found, FOUND, "4 2")))
+    svg = (
+        '<svg viewBox="0 0 100 100" preserveAspectRatio="none" aria-hidden="true" '
+        f'style="position:absolute;inset:0;width:100%;height:100%">{over}</svg>'
+    )
+    said = ", ".join(str(words) for _, words in found) or "nothing"
+    words = f"there: {', '.join(str(words) for _, words in true) or 'nothing'}; found: {said}"
+    image = _img(unpacked(view, "uint8"), words if true or found else view["name"] or "sample", svg if over else "")
+    if not (true or found):
+        return image
+    marks = (f'<span style="color:{TRUE}">▭</span> {escaped(words.split("; ")[0])}', escaped(said))
+    return f'{image}<br>{marks[0]}<br><span style="color:{FOUND}">▭</span> found: {marks[1]}'
+
+
+def _boxes(boxes: list[Any], color: str, dash: str) -> str:
+    pieces = []
+    for corners, _ in boxes:
+        left, top, right, bottom = (100 * min(1.0, max(0.0, float(at))) for at in corners)
+        pieces.append(
+            f'<rect x="{left:.1f}" y="{top:.1f}" width="{max(0, right - left):.1f}" '
+            f'height="{max(0, bottom - top):.1f}" fill="none" stroke="{color}" stroke-width="2" '
+            f'stroke-dasharray="{dash}" vector-effect="non-scaling-stroke"/>'
+        )
+    return "".join(pieces)
+
+
+def _mask(view: Mapping[str, Any]) -> str:
+    """A colour a class: the first is black, and what is none of them is white."""
+    values = unpacked(view, "uint8")
+    colors = np.array([tuple(bytes.fromhex(color[1:])) for color in COLORS], np.uint8)
+    pixels = colors[(values.astype(int) - 1) % len(colors)]
+    pixels[values == 0], pixels[values == 255] = 0, 255
+    return _img(pixels, f"{view['name']}: classes {', '.join(map(str, np.unique(values[values < 255])[:12]))}")
+
+
+def _sound(view: Mapping[str, Any]) -> str:
+    wave = unpacked(view, "int16")
+    body, _ = audio(wave, int(view["rate"]))
+    source = base64.b64encode(body).decode()
+    every = -(-len(wave) // 100)
+    peaks = [float(np.abs(wave[i : i + every].astype(float)).max()) / 32768 for i in range(0, len(wave), every)]
+    lines = "".join(f"M{i} {20 - 19 * peak:.1f}V{20 + 19 * peak + 0.5:.1f}" for i, peak in enumerate(peaks))
+    svg = (
+        f'<svg viewBox="0 0 {len(peaks)} 40" width="{WIDE}" height="40" preserveAspectRatio="none" aria-hidden="true">'
+        f'<path d="{lines}" stroke="{COLORS[0]}" fill="none"/></svg>'
+    )
+    player = f'<audio controls src="data:audio/wav;base64,{source}" style="width:{WIDE}px;height:32px"'
+    return f'{svg}<br>{player} aria-label="{escaped(view["name"])}"></audio>'
+
+
+def _curves(view: Mapping[str, Any]) -> str:
+    lines = {str(name): [_finite(value) for value in values] for name, values in view["lines"].items()}
+    seen = [value for values in lines.values() for value in values if value is not None]
+    low, high = min(seen, default=0.0), max(seen, default=1.0)
+    scale = (HIGH - 4) / ((high - low) or 1)
+    paths, names = "", []
+    for i, (name, values) in enumerate(lines.items()):
+        points = " ".join(
+            f"{WIDE * at / max(1, len(values) - 1):.1f},{HIGH - 2 - scale * (value - low):.1f}"
+            for at, value in enumerate(values)
+            if value is not None
+        )
+        color = COLORS[i % len(COLORS)]
+        paths += f'<polyline points="{points}" fill="none" stroke="{color}" stroke-width="1.3"/>'
+        names += [f'<span style="color:{color}">▬</span> {escaped(name)}'] if name else []
+    ends = escaped(f"{view['name']} from {number(low)} to {number(high)}".strip())
+    svg = (
+        f'<svg viewBox="0 0 {WIDE} {HIGH}" width="{WIDE}" height="{HIGH}" role="img" aria-label="{ends}">{paths}</svg>'
+    )
+    return f"{svg}<br>{' '.join(names)}"
+
+
+def _finite(value: Any) -> float | None:
+    return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else None
+
+
+def _bars(view: Mapping[str, Any]) -> str:
+    rows = ""
+    for name, value, true in view["bars"]:
+        wide = 90 * min(1.0, max(0.0, float(value)))
+        color = RIGHT if true else COLORS[7]
+        rows += (
+            f'<div style="display:flex;gap:.4rem;align-items:center"><span style="flex:0 0 4.5rem">{escaped(name)}'
+            f'{" ●" if true else ""}</span><span style="flex:0 0 {wide:.0f}px;height:.6rem;background:{color}"></span>'
+            f"<span>{float(value):.0%}</span></div>"
+        )
+    return rows
+
+
+VIEWS: dict[str, Callable[[Mapping[str, Any]], str]] = {
+    "text": _text,
+    "image": _image,
+    "mask": _mask,
+    "sound": _sound,
+    "curves": _curves,
+    "bars": _bars,
+}
+"""By the kind of a view of `lepton_lab.pictures`, how it is drawn."""

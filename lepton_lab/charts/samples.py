@@ -101,7 +101,7 @@ def _img(pixels: np.ndarray, words: str, over: str = "") -> str:
     larger = max(1, SHOWN // max(height, width))
     source = base64.b64encode(png(pixels)).decode()
     image = (
-        f'<img class="own" alt="{escaped(words)}" src="data:image/png;base64,{source}" width="{width * larger}" '
+        f'<img class="own sample" alt="{escaped(words)}" src="data:image/png;base64,{source}" width="{width * larger}" '
         f'height="{height * larger}" style="image-rendering:pixelated;width:{width * larger}px;max-width:100%">'
     )
     return f'<span style="position:relative;display:inline-block;line-height:0">{image}{over}</span>'

@@ -68,10 +68,8 @@ def test_the_page_needs_nothing_else(page):
 
 
 def test_every_figure_can_be_drawn_again_by_the_command_below_it(page, runs, tmp_path):
-    figures = re.findall(
     drawn = r'lepton-picture"[^>]*base64,([^"]+)".*?<figcaption>Again: <code>lepton-lab ([^<]+)</code>'
     figures = re.findall(drawn, page.source, re.S)
-    )
     assert len(figures) == len(charts_of(page))
     for picture, command in [figures[0], figures[-1]]:  # of all runs, and of one
         words = shlex.split(html.unescape(command))

@@ -116,7 +116,7 @@ class Heard(Unaligned):
     kind = "texts"
 
     def __init__(self, task: CTC, total: Callable[[Tensor], Tensor] | None = None) -> None:
-        super().__init__(task.given or task.usual(), None, total)
+        super().__init__(task.given or task.usual(), None, total, task.each)
         self._task = task
 
     def decoded(self, output: Any, target: Any) -> tuple[Any, Any]:

@@ -35,6 +35,7 @@ from .gallery import GLIMPSE, Gallery, due
 from .hooks import Hook, Hooks
 from .judging import Judge
 from .position import Part, Progress
+from .tally import Tally
 from .tracing import Tracer
 from .turns import Turns, losses
 
@@ -104,10 +105,11 @@ class Fit:
             if strategy.rank == 0:
                 folder.note(best=checkpoints.best(folder, saved))  # that of a checkpoint since may be void
         self.fresh = saved is None  # whether no step of it was made yet
-        self._names = [*metrics.steps(), *beside]
+        seldom = len(beside) if self.turns and self.turns.uneven else 0
+        self._tally = Tally([*metrics.steps(), *beside], seldom)
         log.beside = beside
-        if len(self.now.sums) != len(self._names) + 1:  # also of a checkpoint when other metrics were counted
-            self._begin_sums()
+        if len(self.now.sums) != len(self._tally.empty()):  # also of a checkpoint when other metrics were counted
+            self.now.sums = self._tally.empty()
         self.nonfinite: int | None = None  # step whose loss was NaN or infinite, as soon as the log has read it
         log.read = self._sum
         # Step of the last checkpoint that holds all of `now`, the same on every rank.
@@ -134,6 +136,8 @@ class Fit:
         objective = metrics.counted(self.data, part.objective or self.loss)
         average = self.average.values if self.average else {}
         tracer = Tracer(self.folder, self.strategy, log, now.step, self.turns.step if self.turns else None, average)
+        if self.turns:
+            self.turns.done = now.step
         steps = part.steps or self.steps
         facts: dict[str, Any] = {"samples": self.train.n, "parts": self.strategy.parts, "base_lr": now.lr}
         facts |= {} if part.steps else {"epochs": part.epochs}
@@ -224,11 +228,10 @@ class Fit:
     def _epoch_figures(self) -> None:
         """The epoch's figures of training, over all ranks, as they were while the model changed."""
         self._check()
-        *sums, n = self._totals()
-        self._begin_sums()
+        figures, n = self._tally.figures(self._totals())
+        self.now.sums = self._tally.empty()
         if n:
-            figures = {name: value / n for name, value in zip(self._names, sums, strict=True) if not math.isnan(value)}
-            figures = metrics.with_following(self.metrics, "train", figures) | {"samples": int(n)}
+            figures = metrics.with_following(self.metrics, "train", figures) | {"samples": n}
             self._found("train", figures, self.now.epoch - 1)
         if self._hooks:
             self._hooks("epoch")
@@ -247,19 +250,11 @@ class Fit:
         if self._own:
             self._own.place = step, split
 
-    def _begin_sums(self) -> None:
-        self.now.sums = [0.0] * (len(self._names) + 1)
-
     def _sum(self, step: int, loss: float, counts: list[float], samples: int) -> None:
-        """Add a step to the epoch's sums; NaN is the sum of what has no meaning."""
-        sums = self.now.sums
-        if math.isfinite(loss):
-            sums[0] += loss * samples
-        else:
+        """Add a step to the epoch's sums."""
+        if not math.isfinite(loss):
             self.nonfinite = self.nonfinite or step
-        for i in range(1, len(sums) - 1):
-            sums[i] += counts[i - 1] if counts else math.nan
-        sums[-1] += samples
+        self._tally.add(self.now.sums, loss, counts, samples)
 
     def _totals(self) -> list[float]:
         sums = torch.tensor(self.now.sums, dtype=torch.float64, device=self.strategy.device)
@@ -346,7 +341,7 @@ class Fit:
         """Take over what is to hold from here on in place of what was saved."""
         vars(self.now).update(values)
         for group in self.strategy.optimizer.param_groups:
-            if group.get("weight_decay") is not None:
+            if group.get("weight_decay") is not None and group.get("steered", True):
                 group["weight_decay"] = self.now.weight_decay
 
     def _obey(self, command: dict[str, Any]) -> str:

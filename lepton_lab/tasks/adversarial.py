@@ -20,8 +20,10 @@ if TYPE_CHECKING:
     from ..pictures import Picture
     from ..spec import Spec
 
-FIELDS = ("optimizer", "lr", "momentum", "clip")
+FIELDS = ("optimizer", "lr", "momentum", "clip", "weight_decay")
 """Fields of the Spec that a player may have its own of."""
+STEPS = "steps"
+"""The option that says how often a player steps."""
 
 
 class Adversarial(Task):
@@ -44,10 +46,15 @@ class Adversarial(Task):
 
     players: ClassVar[Mapping[str, Mapping[str, Any]]] = {"discriminator": {}, "generator": {}}
     """
-    In the order in which they step, with what each has in place of the Spec's: optimizer, lr, momentum, clip.
+    In the order in which they step, with what each has in place of the Spec's: optimizer, lr, momentum, clip,
+    weight_decay.
 
-    The schedule and a new lr, by `run.set(lr=...)`, scale the rates of all in proportion. A new clip is for those
-    without one of their own.
+    The schedule and a new lr, by `run.set(lr=...)`, scale the rates of all in proportion. A new clip or weight_decay is
+    for those without one of their own.
+
+    `steps`, usually 1, says how often a player steps in a round, which is as many batches as the largest of them: with
+    5 for a critic it steps on each batch, and a generator on every fifth, as of a WGAN (arXiv:1701.07875). The loss of
+    a step is then the sum over those who step, and an epoch's the sum of the players' own.
     """
     everywhere = True
     table_models = False
@@ -105,10 +112,13 @@ class Adversarial(Task):
     def spec_of(cls, player: str, spec: Spec) -> Spec:
         """The spec as a player has it."""
         for option in (options := cls.players[player]):
-            if option not in FIELDS:
-                raise SpecError(f"players: {player!r}: {unknown('option of a player', option, FIELDS)}")
+            if option not in (*FIELDS, STEPS):
+                raise SpecError(f"players: {player!r}: {unknown('option of a player', option, (*FIELDS, STEPS))}")
+        steps = options.get(STEPS, 1)
+        if type(steps) is not int or steps < 1:
+            raise SpecError(f"players: {player!r}: steps={steps!r}: give a whole number of steps in a round, 1 or more")
         try:
-            return spec.replace(**options)
+            return spec.replace(**{option: value for option, value in options.items() if option != STEPS})
         except SpecError as error:
             raise SpecError(f"players: {player!r}: {error}") from None
 

@@ -57,7 +57,10 @@ class Ring(lab.Adversarial):
 
 
 class Mixed(Ring):
-    players: ClassVar = {"discriminator": {"lr": 5e-3, "clip": 0.5}, "generator": {"optimizer": "adamw"}}
+    players: ClassVar = {
+        "discriminator": {"lr": 5e-3, "clip": 0.5, "steps": 3, "weight_decay": 0.1},
+        "generator": {"optimizer": "adamw"},
+    }
 
 
 def spec(**changes):
@@ -97,14 +100,19 @@ def test_players_over_two_ranks_are_those_of_one_process(alone, strategy):
 
 def test_each_player_s_loss_is_a_curve(alone):
     rows = [row for row in alone[1] if row["kind"] == "train"]
-    first = rows[0]
     # Of a discriminator that knows nothing yet: log 2 for each kind of sample.
-    assert first["generator_loss"] == pytest.approx(math.log(2), abs=0.1)
-    assert first["discriminator_loss"] == pytest.approx(2 * math.log(2), abs=0.1)
+    assert rows[0]["discriminator_loss"] == pytest.approx(2 * math.log(2), abs=0.1)
+    assert [row["step"] for row in rows if "generator_loss" in row] == list(range(3, len(rows) + 1, 3))
     for row in rows:
-        assert row["loss"] == pytest.approx(row["generator_loss"] + row["discriminator_loss"], rel=1e-4)
+        own = [row[name] for name in ("generator_loss", "discriminator_loss") if name in row]
+        assert row["loss"] == pytest.approx(sum(own), rel=1e-4)
+    epoch = next(row for row in alone[1] if row["kind"] == "eval" and row["split"] == "train")
+    for name in ("generator_loss", "discriminator_loss"):
+        seen = [(row[name], row["samples"]) for row in rows if row["epoch"] == 0 and name in row]
+        assert epoch[name] == pytest.approx(sum(x * n for x, n in seen) / sum(n for _, n in seen), rel=1e-4)
+    assert epoch["loss"] == pytest.approx(epoch["generator_loss"] + epoch["discriminator_loss"], rel=1e-6)
     best = [row["figure"] for row in alone[1] if row.get("best") == "val_generator_loss"][-1]
-    assert best == min(row["generator_loss"] for row in alone[1] if row.get("split") == "val")
+    assert best == min(row["generator_loss"] for row in alone[1] if row["kind"] == "eval" and row["split"] == "val")
 
 
 def test_a_gan_learns_a_ring():
@@ -143,9 +151,9 @@ def test_turns_are_the_loop_by_hand():
     strategy.setup(ours, optimizers(strategy, task, strategy.spec))
     turns, criterion = Turns(strategy, task), task.criterion()
     generator, discriminator = theirs["generator"], theirs["discriminator"]
-    first = torch.optim.RMSprop(discriminator.parameters(), 5e-3)
+    first = torch.optim.RMSprop(discriminator.parameters(), 5e-3, weight_decay=0.1)
     second = torch.optim.AdamW(generator.parameters(), 3e-3, weight_decay=0, fused=True)
-    for _ in range(4):
+    for number in range(4):
         real, noise = torch.randn(8, 2, generator=DRAW), torch.randn(8, 2, generator=DRAW)
         turns.step([Batch(((real, noise),), (real, noise), 1.0, 8)], 1, criterion, 0.0)
         made = generator(noise).detach()
@@ -153,6 +161,8 @@ def test_turns_are_the_loop_by_hand():
         (softplus(-discriminator(real)).mean() + softplus(discriminator(made)).mean()).backward()
         nn.utils.clip_grad_norm_(discriminator.parameters(), 0.5)
         first.step()
+        if number % 3 < 2:  # the generator's is every third
+            continue
         second.zero_grad()
         softplus(-discriminator(generator(noise))).mean().backward()
         second.step()
@@ -185,6 +195,14 @@ class Unknown(Ring):
     players: ClassVar = {"discriminator": {"rate": 1.0}, "generator": {}}
 
 
+class Never(Ring):
+    players: ClassVar = {"discriminator": {"steps": 0}, "generator": {}}
+
+
+class Growing(Ring):
+    players: ClassVar = {"discriminator": {"weight_decay": -1.0}, "generator": {}}
+
+
 class Unsuited(Ring):
     players: ClassVar = {"discriminator": {"optimizer": "muon"}, "generator": {}}
 
@@ -199,7 +217,9 @@ REFUSED = [
     (sharing(), Ring, {}, "players 'discriminator' and 'generator' share a parameter, discriminator.0.weight"),
     (net(2, 2), Ring, {}, "model=Sequential has no part 'discriminator'"),
     (nn.ModuleDict({**gan(), "judge": net(2, 1)}), Ring, {}, "'judge.0.weight' belongs to none of the players"),
-    (gan(), Unknown, {}, "'discriminator': unknown option of a player (.*)lr, momentum, clip"),
+    (gan(), Unknown, {}, "'discriminator': unknown option of a player (.*)lr, momentum, clip, weight_decay, steps"),
+    (gan(), Never, {}, "'discriminator': steps=0: give a whole number"),
+    (gan(), Growing, {}, "'discriminator': .*weight_decay"),
     (gan(), Unsuited, {"strategy": "fsdp", "world": 2}, "'discriminator': .*optimizer='muon': needs whole matrices"),
     (gan(), Ring, {"strategy": "local_sgd", "world": 2}, "step of its own, which it can't call; take one of 'single'"),
     (gan(), Ring, {"compile": True}, "can't be compiled"),

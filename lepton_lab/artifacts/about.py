@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from math import prod
 from typing import TYPE_CHECKING, Any
 
 from ..errors import SpecError
+from .inputs import CALLS, SAMPLES, Input, Signature, parts
 
 if TYPE_CHECKING:
-    import numpy as np
-    from torch import Tensor
+    from torch import nn
 
     from ..datasets import Data
     from ..spec import Spec
+    from ..tasks import Task
 
 DTYPES = ("uint8", "float32", "int64")
 
@@ -46,6 +46,15 @@ class About:
         Id of the run whose model was compressed.
     measured : dict
         Figures measured so far, such as `Measured.to_dict()`.
+    inputs : tuple of Input
+        What the model is called with, where that is more than one tensor or of unequal length; () is `shape` and
+        `dtype`.
+    call : str
+        How: "tensor", "arguments" or "keywords".
+    outputs : str
+        Which of a model's outputs is the file's, where it gives several by name, such as "logits".
+    task : dict
+        Name and options of what it was trained for.
     """
 
     model: str
@@ -59,13 +68,44 @@ class About:
     chain: list[dict[str, Any]] = field(default_factory=list)
     parent: str = ""
     measured: dict[str, Any] = field(default_factory=dict)
+    inputs: tuple[Input, ...] = ()
+    call: str = CALLS[0]
+    outputs: str = ""
+    task: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "shape", tuple(self.shape))
+        if self.inputs:
+            return
         if self.dtype not in DTYPES:
             raise SpecError(f"dtype={self.dtype!r}: must be {', '.join(map(repr, DTYPES[:-1]))} or {DTYPES[-1]!r}")
         if self.dtype == "int64" and self.vocabulary < 1:
             raise SpecError(f"vocabulary={self.vocabulary}: must be at least 1 where samples are tokens (int64)")
+
+    @property
+    def signature(self) -> Signature:
+        """What the model is called with, and how."""
+        return Signature(self.inputs or (Input(SAMPLES, self.shape, self.dtype, self.vocabulary),), self.call)
+
+    @classmethod
+    def of_task(cls, task: Task, spec: Spec, module: nn.Module, **more: Any) -> About:
+        """As `of`, of a module that was trained for a task; LabError where it is called with what no file can hold."""
+        from ..tasks import kind
+        from .asking import asked
+
+        fields = {"labels": task.labels(module), "outputs": task.output, **asked(task, task.data, module)}
+        fields["task"] = {"name": kind(task), "options": dict(spec.options_of(type(task)))}
+        if not fields.get("inputs"):
+            return cls.of(task.data, spec, **{**fields, **more})
+        first = fields["inputs"][0]
+        facts: dict[str, Any] = {
+            "shape": first.sizes,
+            "dtype": first.dtype,
+            "vocabulary": first.vocabulary,
+            "tokens": task.data.tokens,
+        }
+        facts |= {"mean": tuple(task.data.mean), "std": tuple(task.data.std)}
+        return cls(spec.model, **{**facts, **fields, **more})
 
     @classmethod
     def of(cls, data: Data, spec: Spec | str, **more: Any) -> About:
@@ -79,11 +119,11 @@ class About:
         from ..datasets import rows
 
         pixels = rows(data.train, [0])[0].dtype == torch.uint8
+        more = {"labels": list(data.classes), **more}
         return cls(
             model=spec if isinstance(spec, str) else spec.model,
             shape=data.shape,
             dtype="int64" if data.vocabulary else "uint8" if pixels else "float32",
-            labels=list(data.classes),
             vocabulary=data.vocabulary,
             tokens=data.tokens,
             mean=tuple(data.mean),
@@ -91,23 +131,8 @@ class About:
             **more,
         )
 
-    def samples(self, count: int) -> Tensor:
-        """Raw samples (count, *shape), made up (see `made_up`)."""
+    def samples(self, count: int, longer: int = 0) -> Any:
+        """Raw samples (count, *shape), made up (see `inputs.made_up`): a tensor, or a dict of them by name."""
         import torch
 
-        return torch.from_numpy(made_up(count, self.shape, self.dtype, self.vocabulary))
-
-
-def made_up(count: int, shape: tuple[int, ...], dtype: str, vocabulary: int = 0) -> np.ndarray:
-    """
-    Raw samples (count, *shape) by a formula, the same everywhere: what files are held to.
-
-    The i-th number is the upper byte of i * 2654435761 mod 2**32 (Knuth's multiplicative hash).
-    """
-    import numpy as np
-
-    numbers = np.arange(1, count * prod(shape) + 1, dtype=np.uint64)
-    hashed = (numbers * np.uint64(2654435761) % np.uint64(2**32) >> np.uint64(24)).reshape(count, *shape)  # 0 to 255
-    if dtype == "int64":
-        return (hashed % np.uint64(vocabulary)).astype(np.int64)
-    return hashed.astype(np.uint8) if dtype == "uint8" else (hashed.astype(np.float32) / 128 - 1)
+        return parts(self.signature.made_up(count, longer), torch.from_numpy)

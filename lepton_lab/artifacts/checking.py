@@ -3,17 +3,42 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from ..batches import leaves
 from ..errors import SpecError
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from .inputs import Signature
+
 TAKES = {"uint8": "whole numbers from 0 to 255", "float32": "finite floating-point numbers", "int64": "whole numbers"}
+TAKES["bool"] = "true or false"
 
 
-def checked(samples: Any, shape: tuple[int, ...], dtype: str, vocabulary: int = 0) -> tuple[np.ndarray, bool]:
+def taken(signature: Signature, args: tuple[Any, ...], named: Mapping[str, Any] | None = None) -> tuple[Any, bool]:
+    """What was given to a model as a batch, and whether it came as one sample by itself; SpecError as `checked`."""
+    arrays, alone = [], []
+    for item, value in zip(signature.inputs, signature.bound(args, named or {}), strict=True):
+        try:
+            array, single = checked(value, item.shape, item.dtype, item.vocabulary)
+        except SpecError as error:
+            raise (SpecError(f"{item.name}: {error}") if signature.call != "tensor" else error) from None
+        arrays.append(array)
+        alone.append(single)
+    if len({len(array) for array in arrays}) > 1 or len({*alone}) > 1:
+        sizes = ", ".join(f"{item.name} {a.shape}" for item, a in zip(signature.inputs, arrays, strict=True))
+        raise SpecError(f"inputs of as many samples each are needed, and these are {sizes}")
+    return signature.pack(arrays), alone[0]
+
+
+def _fits(shape: tuple[int, ...], wanted: tuple[int | None, ...]) -> bool:
+    return len(shape) == len(wanted) and all(w is None or s == w for s, w in zip(shape, wanted, strict=True))
+
+
+def checked(samples: Any, shape: tuple[int | None, ...], dtype: str, vocabulary: int = 0) -> tuple[np.ndarray, bool]:
     """
     Samples as a batch (B, *shape) of `dtype`, and whether they came as one sample without a batch.
 
@@ -22,13 +47,13 @@ def checked(samples: Any, shape: tuple[int, ...], dtype: str, vocabulary: int = 
     """
     import numpy as np
 
-    array, sizes = to_array(samples), ", ".join(map(str, shape))
+    array, sizes = to_array(samples), ", ".join("any" if size is None else str(size) for size in shape)
     if array.dtype.kind not in "biuf":
         raise SpecError(f"samples of {array.dtype} are no numbers: give {TAKES[dtype]} of shape (batch, {sizes})")
-    alone = array.shape == shape
+    alone = _fits(array.shape, shape)
     if alone:
         array = array[None]
-    if array.shape[1:] != shape or not array.ndim:
+    if not array.ndim or not _fits(array.shape[1:], shape):
         raise SpecError(f"samples of shape {array.shape}: must be (batch, {sizes}), or ({sizes}) for one")
     if not len(array):
         raise SpecError("an empty batch: give at least one sample")
@@ -39,9 +64,13 @@ def checked(samples: Any, shape: tuple[int, ...], dtype: str, vocabulary: int = 
         if not np.isfinite(array).all():
             raise SpecError("samples hold NaN or infinity: must be finite")
         return array, alone
+    if dtype == "bool":
+        return array.astype(bool), alone
     if array.dtype.kind not in "iu":
         hint = "raw pixels, not scaled ones" if dtype == "uint8" else f"tokens below {vocabulary}"
         raise SpecError(f"samples of {array.dtype}: must be {TAKES[dtype]} ({hint})")
+    if dtype == "int64" and not vocabulary:
+        return array.astype(dtype, copy=False), alone
     if array.dtype != np.uint8 or dtype == "int64":
         most = 255 if dtype == "uint8" else vocabulary - 1
         low, high = int(array.min()), int(array.max())
@@ -65,6 +94,8 @@ def to_array(samples: Any) -> np.ndarray:
 
 
 def like(samples: Any, scores: np.ndarray) -> Any:
-    """Scores as a tensor where the samples are one."""
+    """Scores as a tensor where the samples, or some among them, are one."""
     torch = sys.modules.get("torch")
-    return torch.from_numpy(scores) if torch is not None and isinstance(samples, torch.Tensor) else scores
+    if torch is None:
+        return scores
+    return torch.from_numpy(scores) if any(isinstance(leaf, torch.Tensor) for leaf in leaves(samples)) else scores

@@ -13,7 +13,8 @@ from typing import Any
 from ..errors import LabError
 from ..files import remedy, replacing, why
 
-FORMAT = 1
+FORMAT = 2
+"""The newest that is read. What takes raw samples of one shape is written as format 1, which earlier versions read."""
 MANIFEST, WEIGHTS = "manifest.json", "weights.safetensors"
 GRAPHS = {"torch": "graph.json", "onnxruntime": "graph.onnx"}
 EPOCH = (1980, 1, 1, 0, 0, 0)  # a date in each member would make equal artifacts differ
@@ -29,7 +30,11 @@ def pack(path: Path, manifest: dict[str, Any], graph: bytes, weights: bytes) -> 
     Raises LabError where it can't be written.
     """
     members = {GRAPHS[manifest["runtime"]]: graph, WEIGHTS: weights}
-    manifest = {"format": FORMAT, **manifest, "sha256": {name: _hash(body) for name, body in members.items()}}
+    manifest = {
+        "format": FORMAT if "inputs" in manifest else 1,
+        **manifest,
+        "sha256": {name: _hash(body) for name, body in members.items()},
+    }
     manifest["digest"] = digest(manifest)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -31,17 +31,17 @@ def parameters(module: nn.Module) -> int:
     return sum(p.numel() for p in module.parameters())
 
 
-def multiply_adds(module: nn.Module, sample: Tensor) -> int:
+def multiply_adds(module: nn.Module, *sample: Tensor) -> int:
     """
     Multiply-adds of a forward pass: those of matrix products, convolutions and attention, exactly as computed.
 
     What is added up elsewhere (biases, norms, activations) is not counted. A causal attention counts in full, as its
-    masked half is computed too where no kernel skips it. The module is in eval mode, the sample is its input
-    (1, *shape).
+    masked half is computed too where no kernel skips it. The module is in eval mode, the sample is its input or
+    inputs, (1, *shape).
     """
     counter = FlopCounterMode(display=False, custom_mapping=OF_VECTORS)
     with unfused(), counter:
-        module(sample)
+        module(*sample)
     return counter.get_total_flops() // 2
 
 

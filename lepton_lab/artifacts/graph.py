@@ -3,8 +3,9 @@ The torch graph of an artifact: calls of operators as plain JSON, and the small 
 
     {"weights": ["0.weight", ...], "nodes": [["conv2d.default", ["%0", "%1", "%2"]], ...], "output": "%9"}
 
-"%0" is the batch of raw samples, "%1" to "%W" are the weights, the others are what nodes gave, in order. A node is an
-operator's name, its arguments, and those by keyword if it has any. What JSON has no word for is an object of one key:
+"%0" is the batch of raw samples (of several inputs, which "inputs" counts, the first ones are), then come the weights,
+and the others are what nodes gave, in order. A node is an operator's name, its arguments, and those by keyword if any
+What JSON has no word for is an object of one key:
 {"dtype": "float32"}, {"device": "cpu"}, {"layout": "strided"}, {"format": "contiguous_format"}, {"float": "inf"},
 {"text": "tanh"}. Nothing here is evaluated, unpickled or imported by name.
 """
@@ -35,6 +36,7 @@ WORDS: dict[str, type] = {"dtype": torch.dtype, "layout": torch.layout, "format"
 # what was there before (empty), looks past a tensor's own elements (as_strided), skips the check of an index
 # (_unsafe_index) or draws at random is left out, and so is all that nobody asked for yet.
 ALLOWED = """
+    __and__ __or__
     abs acos acosh add addcdiv addcmul addmm alias all amax amin any arange argmax argmin asin asinh atan atan2 atanh
     adaptive_avg_pool1d adaptive_avg_pool2d _adaptive_avg_pool2d adaptive_max_pool2d avg_pool1d avg_pool2d avg_pool3d
     baddbmm bitwise_and bitwise_not bitwise_or bitwise_xor bmm bucketize
@@ -105,7 +107,8 @@ def to_json(program: ExportedProgram, model: str) -> tuple[dict[str, Any], dict[
             graph.erase_node(node)
     graph.eliminate_dead_code()
     # Of placeholders and nodes: the batch, then the weights that are used, then what nodes give.
-    names = {node.name: "%0" for node in graph.nodes if node.op == "placeholder" and node.name not in targets}
+    given = [node.name for node in graph.nodes if node.op == "placeholder" and node.name not in targets]
+    names = {name: f"%{i}" for i, name in enumerate(given)}
     for node in graph.nodes:
         if node.op == "placeholder" and node.name in targets and node.users:
             tensor = tensors[targets[node.name]]
@@ -113,7 +116,7 @@ def to_json(program: ExportedProgram, model: str) -> tuple[dict[str, Any], dict[
             if key not in same:
                 title = str(targets[node.name]).removeprefix("module.")
                 weights[title] = tensor.detach()
-                same[key] = f"%{len(weights)}"
+                same[key] = f"%{len(weights) + len(given) - 1}"
             names[node.name] = same[key]
     for node in graph.nodes:
         if node.op != "call_function":
@@ -127,9 +130,10 @@ def to_json(program: ExportedProgram, model: str) -> tuple[dict[str, Any], dict[
         arguments = [_plain(argument, names) for argument in node.args]
         keywords = {key: _plain(value, names) for key, value in node.kwargs.items() if key != "pin_memory"}
         nodes.append([name, arguments, keywords] if keywords else [name, arguments])
-        names[node.name] = f"%{len(weights) + len(nodes)}"
+        names[node.name] = f"%{len(given) - 1 + len(weights) + len(nodes)}"
     output = next(node for node in graph.nodes if node.op == "output").args[0][0]
-    return {"weights": list(weights), "nodes": nodes, "output": names[output.name]}, weights
+    several = {"inputs": len(given)} if len(given) > 1 else {}
+    return {**several, "weights": list(weights), "nodes": nodes, "output": names[output.name]}, weights
 
 
 def _name(target: Any) -> tuple[bool, str]:
@@ -179,7 +183,8 @@ class Graph:
         try:
             titles, nodes, output = content["weights"], content["nodes"], content["output"]
             self._held = [weights[title] for title in titles]
-            count = 1 + len(titles)
+            given = int(content.get("inputs", 1))
+            count = given + len(titles)
             if len(nodes) > MOST:
                 raise LabError(f"its graph has {len(nodes):,} nodes, and at most {MOST:,} are read")
             self._calls: list[tuple[Callable[..., Any], Any, Any, list[int]]] = []
@@ -196,12 +201,12 @@ class Graph:
         last = {index: i for i, (*_, uses) in enumerate(self._calls) for index in uses}
         self._ends: list[list[int]] = [[] for _ in self._calls]  # values of which a call is the last user
         for index, i in last.items():
-            if index > len(titles) and index != self._output:
+            if index >= given + len(titles) and index != self._output:
                 self._ends[i].append(index)
 
-    def __call__(self, x: Tensor) -> Tensor:
-        """(B, *shape) raw samples -> (B, ...) scores in float32."""
-        values: list[Any] = [x, *self._held]
+    def __call__(self, *inputs: Tensor) -> Tensor:
+        """(B, *shape) raw samples of each input -> (B, ...) scores in float32."""
+        values: list[Any] = [*inputs, *self._held]
         for (function, args, kwargs, _), ends in zip(self._calls, self._ends, strict=True):
             keywords = {key: _filled(argument, values) for key, argument in kwargs.items()}
             values.append(function(*(_filled(argument, values) for argument in args), **keywords))

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 from ..errors import LabError, SpecError, needs, shown
 from . import container, schemes
 from . import manifest as manifests
-from .about import made_up
-from .checking import checked, like
+from .checking import like, taken
 
 if TYPE_CHECKING:
     import numpy as np
 
-    Forward = Callable[[np.ndarray], np.ndarray]
+    from .inputs import Signature
+
+    Forward = Callable[[Any], np.ndarray]
 
 
 def load(path: str | os.PathLike[str], *, threads: int = 0) -> Artifact:
@@ -76,11 +77,12 @@ class Artifact:
         self._body = graph, weights
         manifests.check(manifest)
         takes = manifest["input"]
-        self.input_shape: tuple[int, ...] = tuple(takes["shape"])
+        self.signature = manifests.signature(manifest)
+        self.input_shape: tuple[int | None, ...] = tuple(takes["shape"])
         self.dtype, self.vocabulary = str(takes["dtype"]), int(takes["vocabulary"])
         self.labels: list[str] = list(manifest["labels"])
         self.scheme, self.runtime = str(manifest["scheme"]), str(manifest["runtime"])
-        self._run = _RUNTIMES[self.runtime](graph, weights, threads)
+        self._run = _RUNTIMES[self.runtime](graph, weights, threads, self.signature)
 
     @classmethod
     def read(cls, path: Path, threads: int = 0) -> Artifact:
@@ -98,8 +100,8 @@ class Artifact:
             raise container.refused(path, f"can't be read ({type(error).__name__}: {str(error)[:80]})") from None
 
     def __repr__(self) -> str:
-        shape = "x".join(map(str, self.input_shape))
-        facts = f"{self.manifest['model']}, {self.scheme}, {self.bytes:,} bytes, takes {shape} {self.dtype}"
+        takes = manifests.takes(self.manifest)
+        facts = f"{self.manifest['model']}, {self.scheme}, {self.bytes:,} bytes, takes {takes}"
         return f"<Artifact {self.path.name}: {facts}>"
 
     @property
@@ -107,9 +109,9 @@ class Artifact:
         """Size of the file."""
         return self.path.stat().st_size
 
-    def __call__(self, samples: Any) -> Any:
+    def __call__(self, *samples: Any, **named: Any) -> Any:
         """
-        Scores of raw samples.
+        Scores of raw samples; the model's several inputs are given by place, by name, or in one dict.
 
         Parameters
         ----------
@@ -126,37 +128,37 @@ class Artifact:
         SpecError
             If samples have another shape, kind or range.
         """
-        batch, alone = checked(samples, self.input_shape, self.dtype, self.vocabulary)
+        batch, alone = taken(self.signature, samples, named)
         scores = self.forward(batch)
-        return like(samples, scores[0] if alone else scores)
+        return like((*samples, *named.values()), scores[0] if alone else scores)
 
-    def predict(self, samples: Any) -> Any:
+    def predict(self, *samples: Any, **named: Any) -> Any:
         """
         The label of the highest score for each sample: a list, or one label for one sample.
 
         Where each place of a sample has a label, as the tokens of a text or the pixels of a picture, these are lists.
         Of a regression, which has no labels, its numbers.
         """
-        return manifests.predictions(self(samples), self.manifest)
+        return manifests.predictions(self(*samples, **named), self.manifest)
 
-    def forward(self, batch: np.ndarray) -> np.ndarray:
-        """Scores of a batch (B, *input_shape) of the right dtype, unchecked: what is timed."""
+    def forward(self, batch: Any) -> np.ndarray:
+        """Scores of a batch (B, *input_shape), or a dict of several, of the right dtype, unchecked: what is timed."""
         try:
             return self._run(batch)
         except Exception as error:  # ONNX Runtime's are of classes of their own
             reason = str(error).partition("\n")[0]
             raise LabError(f"its graph failed: {reason[:160]}") from error
 
-    def made_up(self, count: int) -> np.ndarray:
-        """Raw samples (count, *input_shape) by a formula, the same everywhere."""
-        return made_up(count, self.input_shape, self.dtype, self.vocabulary)
+    def made_up(self, count: int) -> Any:
+        """Raw samples (count, *input_shape), or a dict of several, by a formula, the same everywhere."""
+        return self.signature.made_up(count)
 
     def with_threads(self, threads: int) -> Artifact:
         """The same, computing with so many threads."""
         return Artifact(self.path, self.manifest, *self._body, threads)
 
 
-def _torch(graph: bytes, weights: bytes, threads: int) -> Forward:
+def _torch(graph: bytes, weights: bytes, threads: int, signature: Signature) -> Forward:
     import torch
     from safetensors.torch import load
 
@@ -169,26 +171,25 @@ def _torch(graph: bytes, weights: bytes, threads: int) -> Forward:
         raise LabError("its graph is not JSON") from None
     run = Graph(content, tensors)
 
-    def forward(batch: np.ndarray) -> np.ndarray:
-        if not batch.flags.writeable:
-            batch = batch.copy()  # torch warns of arrays that it could write to, and must not
+    def forward(batch: Any) -> np.ndarray:
+        # torch warns of arrays that it could write to, and must not
+        arrays = [array if array.flags.writeable else array.copy() for array in signature.flat(batch)]
         with torch.inference_mode():
-            return run(torch.from_numpy(batch)).numpy()
+            return run(*map(torch.from_numpy, arrays)).numpy()
 
     return forward
 
 
-def _onnx(graph: bytes, weights: bytes, threads: int) -> Forward:
+def _onnx(graph: bytes, weights: bytes, threads: int, signature: Signature) -> Forward:
     needs("runtime='onnxruntime'", "onnxruntime", "onnx")
     from safetensors.numpy import load
 
     from . import onnx_graph
 
-    session = onnx_graph.session(graph, schemes.grow(_tensors(load, weights)), threads)
-    return lambda batch: session.run(None, {onnx_graph.INPUT: batch})[0]
+    return onnx_graph.runner(onnx_graph.session(graph, schemes.grow(_tensors(load, weights)), threads))
 
 
-_RUNTIMES: dict[str, Callable[[bytes, bytes, int], Forward]] = {"torch": _torch, "onnxruntime": _onnx}
+_RUNTIMES: dict[str, Callable[[bytes, bytes, int, Signature], Forward]] = {"torch": _torch, "onnxruntime": _onnx}
 
 
 def _tensors(reader: Any, weights: bytes) -> dict[str, Any]:

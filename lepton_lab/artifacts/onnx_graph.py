@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from math import prod
 from typing import TYPE_CHECKING, Any
@@ -28,14 +28,14 @@ DISABLED = ["QDQPropagationTransformer"]  # it moves rounding from where the qua
 SCOPES = "pkg.torch.onnx.name_scopes"
 
 
-def from_program(program: ExportedProgram, model: str) -> onnx.ModelProto:
+def from_program(program: ExportedProgram, model: str, names: Sequence[str] = (INPUT,)) -> onnx.ModelProto:
     """A program as ONNX, with the batch dynamic; LabError, with its name, if an operator has no counterpart."""
     import torch
 
     with quiet(), _one_table():
         try:
             exported = torch.onnx.export(
-                program, dynamo=True, verbose=False, opset_version=OPSET, input_names=[INPUT], output_names=[OUTPUT]
+                program, dynamo=True, verbose=False, opset_version=OPSET, input_names=list(names), output_names=[OUTPUT]
             )
         except Exception as error:
             raise LabError(_why(error, model)) from error
@@ -95,6 +95,17 @@ def _why(error: BaseException, model: str) -> str:
         cause = cause.__cause__
     first = next(filter(None, map(str.strip, str(error.__cause__ or error).splitlines())), type(error).__name__)
     return f"model={model!r}: does not export to ONNX ({first[:160].rstrip('.')}); write it with runtime='torch'"
+
+
+def runner(session: Any) -> Callable[[Any], np.ndarray]:
+    """A session as a function of a batch: an array, or a dict of them by name, of which the graph may not use all."""
+    names = [value.name for value in session.get_inputs()]
+
+    def run(batch: Any) -> np.ndarray:
+        arrays = batch if isinstance(batch, dict) else {INPUT: batch}
+        return session.run(None, {name: arrays[name] for name in names})[0]
+
+    return run
 
 
 def reader(graph: onnx.GraphProto, name: str) -> onnx.NodeProto | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,8 +14,6 @@ from ..errors import LabError, SpecError
 from ..switches import no_fastpath, quiet
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from .about import About
 
 HELD = 3  # made-up samples that every file is held to its module on
@@ -44,7 +43,8 @@ class Prepared(nn.Module):
             module = module.bfloat16() if dtype == torch.bfloat16 else module.float()  # `.to` drops imaginary parts
         module.requires_grad_(False)
         self.module = module
-        self.scaled, self.dtype = about.dtype == "uint8", dtype
+        self.scaled, self.dtype = about.dtype == "uint8" and about.call == "tensor", dtype
+        self.signature, self.output = about.signature, about.outputs
         self.scale: Any
         self.shift: Any
         for name, value in zip(("scale", "shift"), scaling(about.mean, about.std, len(about.shape)), strict=True):
@@ -53,7 +53,7 @@ class Prepared(nn.Module):
             else:
                 setattr(self, name, value)
         self.takes = torch.float32
-        if about.dtype != "int64":
+        if any(item.dtype != "int64" for item in self.signature.inputs):
             self.takes = self._takes(about)
 
     def _takes(self, about: About) -> torch.dtype:
@@ -63,23 +63,31 @@ class Prepared(nn.Module):
             return torch.float32
         try:
             with torch.no_grad():
-                self(about.samples(1))
+                self(*self.signature.flat(about.samples(1)))
         except Exception:  # of the user's code; if the cause is another, it is said when the scores are asked for
             return own.pop()
         return torch.float32
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, *shape) -> (B, K), or (B, T, K) of texts."""
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """(B, *shape) of each input -> (B, K), or (B, T, K) of texts."""
         if self.scaled:
-            x = x.to(torch.float32) * self.scale
+            x = inputs[0].to(torch.float32) * self.scale
             if not isinstance(self.shift, float) or self.shift:
                 x = x - self.shift
-        if x.is_floating_point() and self.takes != torch.float32:
-            x = x.to(self.takes)
-        output = self.module(x)
+            inputs = (x,)
+        if self.takes != torch.float32:
+            inputs = tuple(x.to(self.takes) if x.is_floating_point() else x for x in inputs)
+        output = chosen(self.signature.ask(self.module, inputs), self.output)
         if isinstance(output, Tensor) and output.dtype != torch.float32 and not output.is_complex():
             output = output.to(torch.float32)
         return output
+
+
+def chosen(outputs: Any, name: str) -> Any:
+    """One of a model's outputs by its name; what they are where there is none of that name."""
+    if isinstance(outputs, Mapping):
+        return outputs.get(name, outputs)
+    return getattr(outputs, name, outputs) if name else outputs
 
 
 def numbers(module: nn.Module) -> set[torch.dtype]:
@@ -87,18 +95,18 @@ def numbers(module: nn.Module) -> set[torch.dtype]:
     return {t.dtype for t in (*module.parameters(), *module.buffers()) if t.is_floating_point()}
 
 
-def scores(module: Prepared, about: About) -> Tensor:
+def scores(module: Prepared, about: About, longer: int = 0) -> Tensor:
     """
-    Scores of made-up samples, (HELD, ...).
+    Scores of made-up samples, (HELD, ...), whose open sizes are `longer` than usual.
 
     Raises SpecError where the module can't take them, LabError where it gives no single tensor of real numbers.
     """
     with torch.no_grad(), quiet():
         try:
-            output = module(about.samples(HELD))
+            output = module(*module.signature.flat(about.samples(HELD, longer)))
         except Exception as error:
             what, hint = (
-                f"samples of shape {about.shape} and dtype {about.dtype}",
+                f"samples of {shapes(about)}",
                 "give the shape and dtype that it was trained on",
             )
             if module.dtype == torch.bfloat16:
@@ -112,6 +120,13 @@ def scores(module: Prepared, about: About) -> Tensor:
             "it in a module whose forward returns that tensor"
         )
     return output
+
+
+def shapes(about: About) -> str:
+    """Shape and dtype of what goes in, in words."""
+    if about.call == "tensor":
+        return f"shape {about.shape} and dtype {about.dtype}"
+    return ", ".join(f"{item.name} {item.shape} {item.dtype}" for item in about.signature.inputs)
 
 
 def floats(own: Prepared, about: About) -> Prepared:
@@ -142,20 +157,25 @@ def far(got: Any, expected: Any, close: float) -> str:
     return "" if off <= close * max(LEAST, most) else f"off by {off:.2g} of scores up to {most:.2g}"
 
 
-def hold(got: np.ndarray, own: Prepared, about: About, what: str, dtype: torch.dtype | None = None) -> None:
+def hold(run: Callable[[Any], Any], own: Prepared, about: About, what: str, dtype: torch.dtype | None = None) -> None:
     """
     Refuse scores of made-up samples that are not the module's own, to rounding: LabError says how far off they are.
 
-    `got` are the scores (HELD, ...) of what `what` names, `own` is the module as the user has it, or as `floats` found
-    it to be the same, and `dtype` the numbers that were computed with, where they are coarser than the module's.
+    `run` gives the scores (HELD, ...) of what `what` names for a batch of arrays, `own` is the module as the user has
+    it, or as `floats` found it to be the same, and `dtype` the numbers that were computed with, where they are coarser
+    than the module's. Open sizes are tried twice.
     """
     close = max(rounding(own.module), 32 * torch.finfo(dtype).eps if dtype else 0.0)
-    expected = scores(own, about).numpy()
-    if distance := far(got, expected, close):
-        hint = "take another scheme, runtime or format"
-        if far(scores(own, about).numpy(), expected, close):
-            hint = "its forward draws random numbers in eval mode; give dropout training=self.training"
-        raise LabError(f"model={about.model!r}: {what} computes something else, {distance}; {hint}")
+    for longer in (0, 3) if about.signature.open else (0,):
+        expected = scores(own, about, longer).numpy()
+        got = run(about.signature.made_up(HELD, longer))
+        if got.shape != expected.shape or (distance := far(got, expected, close)):
+            hint = "take another scheme, runtime or format"
+            if got.shape != expected.shape:
+                distance = f"scores of shape {got.shape}, not {expected.shape}"
+            elif far(scores(own, about, longer).numpy(), expected, close):
+                hint = "its forward draws random numbers in eval mode; give dropout training=self.training"
+            raise LabError(f"model={about.model!r}: {what} computes something else, {distance}; {hint}")
 
 
 def traced(module: Prepared, about: About) -> torch.export.ExportedProgram:
@@ -165,10 +185,15 @@ def traced(module: Prepared, about: About) -> torch.export.ExportedProgram:
     Raises what `scores` does, and LabError where the module can't be seen as one program.
     """
     scores(module, about)
-    batch = {0: torch.export.Dim("batch")}
+    batch, signature = torch.export.Dim("batch"), module.signature
+    sizes = [
+        {0: batch} | {axis: torch.export.Dim.DYNAMIC for axis, size in enumerate(item.shape, 1) if size is None}
+        for item in signature.inputs
+    ]
     with torch.no_grad(), quiet(), no_fastpath():
         try:
-            return torch.export.export(module, (about.samples(HELD),), dynamic_shapes=(batch,))
+            given = tuple(signature.flat(about.samples(HELD)))
+            return torch.export.export(module, given, dynamic_shapes=(tuple(sizes),))
         except Exception as error:
             raise LabError(
                 f"model={about.model!r}: torch.export can't follow its forward for any batch size: "

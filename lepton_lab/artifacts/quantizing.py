@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import operator
 import os
 import tempfile
 from collections.abc import Callable, Iterable
@@ -19,6 +20,7 @@ from ..errors import LabError, SpecError
 from ..files import remedy, why
 from ..switches import quiet
 from .folding import take_integers
+from .inputs import count, parts
 from .onnx_graph import INPUT, OUTPUT, SCOPES, reader
 from .schemes import SHALLOW
 
@@ -83,12 +85,13 @@ def dynamic(model: onnx.ModelProto, keep: Iterable[str] = ()) -> tuple[onnx.Mode
 class _Reader:
     """Calibration samples as ONNX Runtime asks for them."""
 
-    def __init__(self, samples: np.ndarray) -> None:
-        self.batches = iter([samples[i : i + 64] for i in range(0, len(samples), 64)])
+    def __init__(self, samples: Any) -> None:
+        slices = [slice(start, start + 64) for start in range(0, count(samples), 64)]
+        self.batches = iter([parts(samples, operator.itemgetter(places)) for places in slices])
 
     def get_next(self) -> dict[str, np.ndarray] | None:
         batch = next(self.batches, None)
-        return None if batch is None else {INPUT: batch}
+        return batch if batch is None or isinstance(batch, dict) else {INPUT: batch}
 
 
 def _written(step: Callable[..., object], model: onnx.ModelProto, **options: Any) -> onnx.ModelProto:

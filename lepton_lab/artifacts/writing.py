@@ -13,7 +13,8 @@ from ..answers import class_axis
 from ..errors import LabError, SpecError
 from . import container, manifest, schemes
 from .about import About
-from .checking import checked
+from .checking import taken
+from .inputs import count
 
 if TYPE_CHECKING:
     import os
@@ -85,21 +86,32 @@ def write(
         program = traced(Prepared(module, about, torch.bfloat16) if scheme == "bf16" else plain, about)
         figures = {
             "parameters": counting.parameters(plain),
-            "multiply_adds": counting.multiply_adds(plain, about.samples(1)),
+            "multiply_adds": counting.multiply_adds(plain, *about.signature.flat(about.samples(1))),
         }
         about = dataclasses.replace(about, labels=_labels(about, expected.shape))
         if chosen == "torch":
             graph, weights = _torch(program, scheme, about)
         else:
             graph, weights = _onnx(program, scheme, about, samples, tuple(keep), plain)
-    build = functools.partial(manifest.build, about, scheme, chosen, tuple(keep), figures)
+        shape = _open(own, about, expected.shape[1:])
+    build = functools.partial(manifest.build, about, scheme, chosen, tuple(keep), figures, shape=shape)
     draft = Artifact._of(path, build(expected, 0.0), graph, weights)
-    got = draft.forward(about.samples(HELD).numpy())
+    got = draft.forward(about.signature.made_up(HELD))
     if scheme in ("fp32", "bf16"):
         coarse = torch.bfloat16 if scheme == "bf16" else None
-        hold(got, own if coarse else plain, about, f"{scheme} under {chosen}", coarse)
+        hold(draft.forward, own if coarse else plain, about, f"{scheme} under {chosen}", coarse)
     container.pack(path, build(got, float(abs(got - expected).max())), graph, weights)
     return Artifact.read(path)
+
+
+def _open(own: Prepared, about: About, shape: tuple[int, ...]) -> tuple[int | None, ...]:
+    """The shape of a sample's scores, None where it depends on the inputs'."""
+    from .preparing import scores
+
+    if not about.signature.open:
+        return shape
+    longer = scores(own, about, 3).shape[1:]
+    return tuple(n if n == other else None for n, other in zip(shape, longer, strict=True))
 
 
 def _labels(about: About, shape: tuple[int, ...]) -> list[str]:
@@ -158,15 +170,15 @@ def onnx_of(
     `keep` is not there, LabError where the program does not export, run, or compute the same.
     """
     from . import folding, onnx_graph, quantizing
-    from .preparing import HELD, hold
+    from .preparing import hold
 
-    model = onnx_graph.from_program(program, about.model)
+    model = onnx_graph.from_program(program, about.model, about.signature.names)
     folding.fold_scaling(model)
     try:
         session = onnx_graph.session(*onnx_graph.split(model)[:2])
     except LabError as error:
         raise LabError(f"model={about.model!r}: {error}; write it with runtime='torch'") from None
-    hold(session.run(None, {onnx_graph.INPUT: about.samples(HELD).numpy()})[0], plain, about, "ONNX Runtime")
+    hold(onnx_graph.runner(session), plain, about, "ONNX Runtime")
     if scheme == "int8_static":
         assert samples is not None
         return quantizing.static(model, samples, about, keep, elsewhere)
@@ -175,9 +187,9 @@ def onnx_of(
 
 def calibrated(samples: Any, about: About) -> np.ndarray:
     """Calibration samples (N, *shape) as the model takes them; SpecError if there are none, or they are of no use."""
-    if samples is None or not len(samples):
+    if samples is None or not (count(samples) if isinstance(samples, dict) else len(samples)):
         raise SpecError("calibration=None: scheme='int8_static' needs raw samples to see how large activations get")
     try:
-        return checked(samples, about.shape, about.dtype, about.vocabulary)[0]
+        return taken(about.signature, (samples,))[0]
     except LabError as error:
         raise SpecError(f"calibration: {error}") from None

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .. import datasets
+from .. import datasets, tasks
 from ..artifacts import About, Artifact, write
 from ..datasets import length, rows
 from ..errors import LabError
 from ..host import processor
-from ..store import shipping, trained
+from ..store import shipping
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,12 +33,12 @@ class Candidate:
     """One of those that take turns."""
 
     name: str
-    forward: Callable[[np.ndarray], np.ndarray]
+    forward: Callable[[Any], np.ndarray]
     """Raw samples (B, *shape) -> scores."""
     parameters: int
     bytes: int
     multiply_adds: int
-    fresh: Callable[[], Callable[[np.ndarray], np.ndarray]] | None = None
+    fresh: Callable[[], Callable[[Any], np.ndarray]] | None = None
     """Makes one that has computed nothing yet and so holds no memory, where the runtime would keep it."""
 
 
@@ -69,16 +69,16 @@ def of_module(module: nn.Module, about: About, name: str, how: str = "eager") ->
     tensors = {value.data_ptr(): (key, value) for key, value in plain.module.state_dict().items()}  # tied ones once
     run = torch.compile(plain, dynamic=False) if how == "compiled" else plain
 
-    def forward(batch: np.ndarray) -> np.ndarray:
+    def forward(batch: Any) -> np.ndarray:
         with torch.no_grad():
-            return run(torch.from_numpy(batch)).numpy()
+            return run(*map(torch.from_numpy, about.signature.flat(batch))).numpy()
 
     return Candidate(
         name,
         forward,
         counting.parameters(counted),
         len(save({key: value.contiguous().clone() for key, value in tensors.values()})),
-        counting.multiply_adds(counted, about.samples(1)),
+        counting.multiply_adds(counted, *about.signature.flat(about.samples(1))),
     )
 
 
@@ -126,14 +126,15 @@ def source(model: Any, checkpoint: str = "last") -> Source:
     if not hasattr(model, "spec") or not callable(getattr(model, "model", None)):
         kind = type(model).__name__
         raise LabError(f"model={str(model)[:60]!r}: must be a run or a torch module, and is of type {kind}")
-    spec, data = model.spec, run_data(model)
-    about = About.of(data, spec, chain=list(spec.compress), parent=spec.parent)
-    return Source(model.model(checkpoint), about, data, model.name or spec.model)
+    spec, module = model.spec, model.model(checkpoint)
+    shipped = shipping.unpack(model.store, ("loss", "task"))
+    task = tasks.make(spec, run_data(model), shipped.get("loss"), shipped.get("task"))
+    about = About.of_task(task, spec, module, chain=list(spec.compress), parent=spec.parent)
+    return Source(module, about, task.data, model.name or spec.model)
 
 
 def run_data(run: Any) -> Data:
-    """The data that a run was trained on, whose samples are one tensor each; raises what loading it does."""
-    trained.plain(run.store)
+    """The data that a run was trained on; raises what loading it does."""
     return shipping.unpack(run.store, ("data",)).get("data") or datasets.load(run.spec)
 
 

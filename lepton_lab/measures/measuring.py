@@ -12,6 +12,7 @@ from .. import errors, host
 from ..answers import labels
 from ..artifacts import About, Artifact, load
 from ..artifacts.checking import checked
+from ..artifacts.inputs import count, parts
 from ..datasets import Data, length, rows
 from ..errors import LabError, SpecError
 from ..losses import IGNORED, usual_loss
@@ -107,7 +108,7 @@ def measure(
                 raise SpecError("dense=None: an artifact's peers need the model that was compressed: dense=parent run")
             trained = None if control is None else source(control).module
             everyone += candidates.peers(source(base).module, about, threads, trained)
-        samples = x if x is not None and len(x) else about.samples(max(batches)).numpy()
+        samples = x if x is not None and len(x) else about.signature.made_up(max(batches))
         missing = _unable(everyone[1:], _batch(samples, max(batches)), show)
         everyone = [candidate for candidate in everyone if candidate.name not in missing]
         results = _clocked(everyone, samples, batches, repeats, warmup, watts, show)
@@ -155,9 +156,12 @@ def _subject(model: Any, data: Any, about: About | None, threads: int, name: str
 
 def _about(artifact: Artifact) -> About:
     manifest = artifact.manifest
-    facts = manifest["model"], artifact.input_shape, artifact.dtype, artifact.labels, artifact.vocabulary
+    first = artifact.signature.inputs[0]
+    shape = tuple(size or 0 for size in first.sizes or first.shape)
+    facts = manifest["model"], shape, artifact.dtype, artifact.labels, artifact.vocabulary
     mean, std = (tuple(manifest["preprocessing"].get(name, ())) for name in ("mean", "std"))
-    return About(*facts, manifest["tokens"], mean, std)
+    inputs = artifact.signature.inputs if "inputs" in manifest else ()
+    return About(*facts, manifest["tokens"], mean, std, inputs=inputs, call=artifact.signature.call)
 
 
 def _split(data: Any, about: About) -> tuple[np.ndarray | None, Tensor | None]:
@@ -165,6 +169,8 @@ def _split(data: Any, about: About) -> tuple[np.ndarray | None, Tensor | None]:
     import numpy as np
     import torch
 
+    if about.inputs:  # accuracy is measured where samples are of one shape; made-up ones are timed
+        return None, None
     if isinstance(data, Data):
         data = data.test if data.test is not None else data.val
         if data is not None and not isinstance(data, tuple):
@@ -182,7 +188,7 @@ def _split(data: Any, about: About) -> tuple[np.ndarray | None, Tensor | None]:
     return x, torch.from_numpy(y.astype(np.int64)) if judged else None
 
 
-def _unable(peers: list[Candidate], batch: np.ndarray, show: Callable[[str], object]) -> dict[str, str]:
+def _unable(peers: list[Candidate], batch: Any, show: Callable[[str], object]) -> dict[str, str]:
     """Peers that can't be had of this model, such as one whose code has no bf16, with the reason."""
     reasons = {}
     for peer in peers:
@@ -197,7 +203,7 @@ def _unable(peers: list[Candidate], batch: np.ndarray, show: Callable[[str], obj
 
 def _clocked(
     everyone: list[Candidate],
-    samples: np.ndarray,
+    samples: Any,
     batches: Sequence[int],
     repeats: int,
     warmup: int,
@@ -224,11 +230,12 @@ def _clocked(
     return results
 
 
-def _batch(samples: np.ndarray, size: int) -> np.ndarray:
+def _batch(samples: Any, size: int) -> Any:
     """A batch of raw samples, from the first on, again from the first where there are too few."""
     import numpy as np
 
-    return np.ascontiguousarray(samples[np.arange(size) % len(samples)])
+    places = np.arange(size) % count(samples)
+    return parts(samples, lambda array: np.ascontiguousarray(array[places]))
 
 
 def _judge(result: Measured, candidate: Candidate, x: np.ndarray, y: Tensor, batch: int, about: About) -> None:

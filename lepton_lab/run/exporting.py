@@ -81,7 +81,7 @@ def export(
     if about is None:
         raise SpecError("about=None: of a module, say what its samples are: lab.About(model, shape, dtype, ...)")
     if calibration is None and origin.data is not None and scheme == "int8_static":
-        calibration = some(origin.data.train, CALIBRATION)
+        calibration = about.samples(CALIBRATION) if about.inputs else some(origin.data.train, CALIBRATION)
     path = Path(path)
     difference = writer(path, origin.module, about, scheme, calibration, tuple(keep), runtime)
     file = {"path": str(path), "format": format, "scheme": scheme, "bytes": path.stat().st_size}
@@ -113,7 +113,7 @@ def _onnx(
     onnx_graph.slim(model)
     body = model.SerializeToString()
     session = onnxruntime.InferenceSession(body, providers=["CPUExecutionProvider"])
-    difference = _difference(lambda x: session.run(None, {onnx_graph.INPUT: x})[0], own, about)
+    difference = _difference(onnx_graph.runner(session), own, about)
     _write(path, body)
     return difference
 
@@ -123,7 +123,7 @@ def _torch(path: Path, module: nn.Module, about: About, scheme: str, *_: Any) ->
 
     import torch
 
-    from ..artifacts.preparing import HELD, Prepared, floats, hold, traced
+    from ..artifacts.preparing import Prepared, floats, hold, traced
 
     buffer = io.BytesIO()
     with torch.no_grad(), quiet():
@@ -132,19 +132,23 @@ def _torch(path: Path, module: nn.Module, about: About, scheme: str, *_: Any) ->
         plain = Prepared(module, about, coarse) if coarse else floats(own, about)
         torch.export.save(traced(plain, about), buffer)
         program = torch.export.load(io.BytesIO(buffer.getvalue())).module()
-        got = program(about.samples(HELD)).numpy()
-        hold(got, own if coarse else plain, about, f"torch.export's program in {scheme}", coarse)
-        difference = _difference(lambda x: program(torch.from_numpy(x)).numpy(), own, about)
+
+        def run(batch: Any) -> np.ndarray:
+            return program(*map(torch.from_numpy, about.signature.flat(batch))).numpy()
+
+        hold(run, own if coarse else plain, about, f"torch.export's program in {scheme}", coarse)
+        difference = _difference(run, own, about)
     _write(path, buffer.getvalue())
     return difference
 
 
-def _difference(scores: Callable[[np.ndarray], np.ndarray], own: Prepared, about: About) -> float:
+def _difference(scores: Callable[[Any], np.ndarray], own: Prepared, about: About) -> float:
     """The largest between a file's scores of made-up samples and those of the module as the user has it."""
     import torch
 
     with torch.no_grad():
-        pairs = [(scores(x.numpy()), own(x).numpy()) for x in map(about.samples, BATCHES)]
+        flat, made = about.signature.flat, about.signature.made_up
+        pairs = [(scores(made(n)), own(*flat(about.samples(n))).numpy()) for n in BATCHES]
     return max(float(abs(ours - theirs).max()) for ours, theirs in pairs)
 
 

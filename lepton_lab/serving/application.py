@@ -16,12 +16,14 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.exceptions import HTTPException
 
 from ..answers import class_axis
-from ..artifacts.manifest import predictions
+from ..artifacts.inputs import CALLS
+from ..artifacts.manifest import predictions, probabilities, takes
 from .batching import Batcher, Full
-from .reading import BINARY, JSON, LARGEST, Refused, read, to_npy
+from .reading import BINARY, JSON, LARGEST, NAMED, Refused, read, to_npy
 
 if TYPE_CHECKING:
     from ..artifacts import Artifact
+    from ..artifacts.inputs import Input, Signature
 
 PAGE = Path(__file__).with_name("page.html")
 SLOW = 2**16  # bytes of a body from which reading it would hold up other requests
@@ -76,11 +78,11 @@ def application(artifact: Artifact, token: str, most: int = 64, wait: float = 0.
         "/predict",
         summary="Scores and label names of samples",
         dependencies=[Depends(allowed)],
-        openapi_extra=_request(manifest),
+        openapi_extra=_request(artifact.signature),
         responses=_responses(manifest),
     )
     async def predict(request: Request) -> Response:
-        content = await _body(request), request.headers, manifest["input"]
+        content = await _body(request), request.headers, artifact.signature
         samples, alone = await asyncio.to_thread(read, *content) if len(content[0]) > SLOW else read(*content)
         try:
             scores = await batcher(samples)
@@ -92,6 +94,8 @@ def application(artifact: Artifact, token: str, most: int = 64, wait: float = 0.
         if request.headers.get("accept") == BINARY:
             return Response(to_npy(scores[0] if alone else scores), media_type=BINARY)
         labels = {"labels": predictions(scores, manifest)} if manifest["labels"] else {}
+        if (chances := probabilities(scores, manifest)) is not None:
+            labels["probabilities"] = _numbers(chances)
         return JSONResponse({"scores": _numbers(scores), **labels})
 
     return app
@@ -145,24 +149,35 @@ def _numbers(values: Any) -> Any:
 
 
 def _described(manifest: dict[str, Any]) -> str:
-    takes, labels = manifest["input"], manifest["labels"]
-    shape = " x ".join(map(str, takes["shape"]))
+    labels = manifest["labels"]
     gives = f"one of {len(labels)} labels" if labels else "numbers"
-    return f"{manifest['model']}, {manifest['scheme']}: takes {shape} {takes['dtype']}, gives {gives}."
+    return f"{manifest['model']}, {manifest['scheme']}: takes {takes(manifest)}, gives {gives}."
 
 
-def _request(manifest: dict[str, Any]) -> dict[str, Any]:
+def _request(signature: Signature) -> dict[str, Any]:
     """What OpenAPI says of the body."""
-    takes = manifest["input"]
-    item: dict[str, Any] = {"type": "number"}
-    if takes["dtype"] != "float32":
-        most = 255 if takes["dtype"] == "uint8" else takes["vocabulary"] - 1
-        item = {"type": "integer", "minimum": 0, "maximum": most}
-    samples = _nested(item, takes["shape"]) | {"minItems": 1, "description": "a batch; one sample alone is taken too"}
-    schema = {"type": "object", "required": ["samples"], "properties": {"samples": samples}}
-    array = {"type": "string", "format": "binary", "description": "a .npy file, as numpy.save writes it"}
-    body = {JSON: {"schema": schema}, BINARY: {"schema": array}}
+    inputs = {item.name: _input(item) for item in signature.inputs}
+    several, file = signature.call != CALLS[0], ".npy file, as numpy.save"
+    if several:
+        inputs, file = {"inputs": _object(inputs)}, ".npz file, as numpy.savez"
+    array = {"type": "string", "format": "binary", "description": f"a {file} writes it"}
+    body = {JSON: {"schema": _object(inputs)}, NAMED if several else BINARY: {"schema": array}}
     return {"requestBody": {"required": True, "content": body}}
+
+
+def _object(properties: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "object", "required": list(properties), "properties": properties}
+
+
+def _input(takes: Input) -> dict[str, Any]:
+    """What OpenAPI says of a batch of an input."""
+    item: dict[str, Any] = {"type": "boolean" if takes.dtype == "bool" else "number"}
+    if takes.dtype in ("uint8", "int64"):
+        item = {"type": "integer"}
+        if most := 255 if takes.dtype == "uint8" else takes.vocabulary - 1 if takes.vocabulary else 0:
+            item |= {"minimum": 0, "maximum": most}
+    shape = [size or 0 for size in takes.shape]
+    return _nested(item, shape) | {"minItems": 1, "description": "a batch; one sample alone is taken too"}
 
 
 def _responses(manifest: dict[str, Any]) -> dict[int | str, dict[str, Any]]:
@@ -175,11 +190,13 @@ def _responses(manifest: dict[str, Any]) -> dict[int | str, dict[str, Any]]:
         422: "samples don't fit the manifest",
         503: "too many requests wait",
     }
-    shape, labels = manifest["output"]["shape"], manifest["labels"]
+    shape, labels = [size or 0 for size in manifest["output"]["shape"]], manifest["labels"]
     properties: dict[str, Any] = {"scores": _nested({"type": "number"}, shape)}
     if labels:
         texts = manifest["input"]["dtype"] == "int64"
         axis = class_axis((1, *shape), classes=len(labels), tokens=texts) or len(shape)
+        if len(shape) == 1:
+            properties["probabilities"] = _nested({"type": "number"}, shape)
         properties["labels"] = _nested({"type": "string", "enum": labels}, shape[: axis - 1] + shape[axis:])
     scores = {"description": "scores, and names", "content": _json(properties)}
     error = _json({"error": {"type": "string"}})

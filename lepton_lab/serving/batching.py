@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import operator
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
+
+from ..artifacts.inputs import count as size
+from ..batches import leaves, over
 
 MOST_WAITING = 4096
 """Requests that may wait; what comes beyond is told to try again, instead of filling the memory."""
 
-Compute = Callable[[np.ndarray], np.ndarray]
-Waiting = tuple[np.ndarray, asyncio.Future[np.ndarray]]
+Compute = Callable[[Any], np.ndarray]
+Waiting = tuple[Any, asyncio.Future[np.ndarray]]
 
 
 class Full(Exception):
@@ -29,7 +34,7 @@ class Batcher:
     Parameters
     ----------
     compute
-        (B, *shape) -> (B, K), in a thread of its own, one call at a time.
+        A batch, an array (B, *shape) or a dict of them by name, -> (B, K), in a thread of its own, one call at a time.
     most
         Samples in a call; a single request of more is computed in parts.
     wait
@@ -50,8 +55,8 @@ class Batcher:
         self._thread = ThreadPoolExecutor(1, "lepton-lab-compute")
         self.requests = self.samples = self.calls = 0
 
-    async def __call__(self, samples: np.ndarray) -> np.ndarray:
-        """Scores of samples (B, *shape); Full if too many requests wait already."""
+    async def __call__(self, samples: Any) -> np.ndarray:
+        """Scores of a batch; Full if too many requests wait already."""
         if len(self._waiting) >= MOST_WAITING:
             raise Full
         future: asyncio.Future[np.ndarray] = asyncio.get_running_loop().create_future()
@@ -65,7 +70,7 @@ class Batcher:
         try:
             while True:
                 await self._come.wait()
-                if self._wait and sum(len(samples) for samples, _ in self._waiting) < self._most:
+                if self._wait and sum(size(samples) for samples, _ in self._waiting) < self._most:
                     await asyncio.sleep(self._wait)
                 requests = self._next()
                 if not requests:
@@ -83,37 +88,58 @@ class Batcher:
             self._thread.shutdown(wait=False)
 
     def _next(self) -> list[Waiting]:
-        """The requests of the next call: as many as fit, and at least one."""
+        """The requests of the next call: as many as fit and are of one shape, and at least one."""
         requests: list[Waiting] = []
         count = 0
         most = 0 if self._apart else self._most
-        while self._waiting and (not requests or count + len(self._waiting[0][0]) <= most):
+        others: list[Waiting] = []
+        while self._waiting and (not requests or count + size(self._waiting[0][0]) <= most):
             samples, future = self._waiting.popleft()
-            if not future.cancelled():
-                requests.append((samples, future))
-                count += len(samples)
+            if future.cancelled():
+                continue
+            if requests and _shapes(samples) != _shapes(requests[0][0]):
+                others.append((samples, future))
+                continue
+            requests.append((samples, future))
+            count += size(samples)
+        self._waiting.extendleft(reversed(others))
         if not self._waiting:
             self._come.clear()
         return requests
 
-    def _together(self, requests: list[np.ndarray]) -> list[np.ndarray | Exception]:
+    def _together(self, requests: list[Any]) -> list[np.ndarray | Exception]:
         """One result for each request; where a call fails, each alone, so that one does not fail the others."""
         self.requests += len(requests)
         try:
-            scores = self._call(np.concatenate(requests) if len(requests) > 1 else requests[0])
+            scores = self._call(_joined(requests))
         except Exception as error:
             if len(requests) == 1:
                 return [error]
             self.requests -= len(requests)  # they count again below
             return [self._together([request])[0] for request in requests]
-        ends = np.cumsum([len(request) for request in requests])[:-1]
+        ends = np.cumsum([size(request) for request in requests])[:-1]
         return list(np.split(scores, ends))
 
-    def _call(self, samples: np.ndarray) -> np.ndarray:
-        parts = [samples[i : i + self._most] for i in range(0, len(samples), self._most)]
+    def _call(self, samples: Any) -> np.ndarray:
+        n = size(samples)
+        parts = [over(operator.itemgetter(slice(i, i + self._most)), samples) for i in range(0, n, self._most)]
         self.calls += len(parts)
-        self.samples += len(samples)
+        self.samples += n
         scores = np.concatenate([self._compute(part) for part in parts])
-        if len(scores) != len(samples):
-            raise ValueError(f"it gives {len(scores)} scores for {len(samples)} samples")
+        if len(scores) != n:
+            raise ValueError(f"it gives {len(scores)} scores for {n} samples")
         return scores
+
+
+def _shapes(samples: Any) -> list[tuple[int, ...]]:
+    """Shapes of a sample, by which batches can be joined."""
+    return [array.shape[1:] for array in leaves(samples)]
+
+
+def _joined(requests: list[Any]) -> Any:
+    """Batches of one shape as one."""
+    if len(requests) == 1:
+        return requests[0]
+    if isinstance(requests[0], dict):
+        return {name: np.concatenate([request[name] for request in requests]) for name in requests[0]}
+    return np.concatenate(requests)

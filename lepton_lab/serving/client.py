@@ -9,9 +9,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ..artifacts.checking import like, to_array
-from ..artifacts.manifest import predictions
+from ..artifacts.manifest import predictions, signature
 from ..errors import LabError, SpecError
-from .reading import BINARY, from_npy, to_npy
+from .reading import BINARY, NAMED, from_npy, to_npy, to_npz
 
 REFUSED = (400, 413, 415, 422)
 
@@ -57,9 +57,9 @@ class Client:
     def __repr__(self) -> str:
         return f"<Client of {self.url}>"  # without the token, which notebooks would keep
 
-    def __call__(self, samples: Any) -> Any:
+    def __call__(self, *samples: Any, **named: Any) -> Any:
         """
-        Scores of raw samples: NumPy or torch in, the same out.
+        Scores of raw samples: NumPy or torch in, the same out; several inputs as `Artifact` takes them.
 
         Parameters
         ----------
@@ -78,19 +78,23 @@ class Client:
         LabError
             If it does not answer, or the token is wrong.
         """
-        array = to_array(samples)
-        if array.dtype == object:
-            raise SpecError("samples that hold something other than numbers: give an array of numbers")
-        body = self._ask("POST", "/predict", to_npy(array), {"Content-Type": BINARY, "Accept": BINARY})
+        if len(samples) == 1 and not named and not isinstance(samples[0], (dict, tuple)):
+            kind, body = BINARY, to_npy(_numbers(samples[0]))
+        else:
+            asked = signature(self.manifest)
+            arrays = dict(zip(asked.names, map(_numbers, asked.bound(samples, named)), strict=True))
+            one = len(arrays) == 1 and asked.call == "tensor"
+            kind, body = (BINARY, to_npy(arrays[asked.names[0]])) if one else (NAMED, to_npz(arrays))
+        body = self._ask("POST", "/predict", body, {"Content-Type": kind, "Accept": BINARY})
         try:
             scores = from_npy(body)
         except ValueError:
             raise _refusal(self.url, 200, body) from None
-        return like(samples, scores)
+        return like((*samples, *named.values()), scores)
 
-    def predict(self, samples: Any) -> Any:
+    def predict(self, *samples: Any, **named: Any) -> Any:
         """Label names of raw samples, as `Artifact.predict` gives them; the scores of a model without labels."""
-        return predictions(self(samples), self.manifest)
+        return predictions(self(*samples, **named), self.manifest)
 
     @property
     def manifest(self) -> dict[str, Any]:
@@ -123,6 +127,13 @@ class Client:
         if answer.status == 200:
             return content
         raise _refusal(self.url, answer.status, content)
+
+
+def _numbers(samples: Any) -> Any:
+    array = to_array(samples)
+    if array.dtype == object:
+        raise SpecError("samples that hold something other than numbers: give an array of numbers")
+    return array
 
 
 def _refusal(url: str, status: int, body: bytes) -> LabError:

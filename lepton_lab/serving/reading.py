@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import io
 import json
-from typing import Any
+import zipfile
+import zlib
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..artifacts.checking import checked
+from ..artifacts.checking import taken
+from ..artifacts.inputs import CALLS, SAMPLES
 from ..errors import SpecError
+
+if TYPE_CHECKING:
+    from ..artifacts.inputs import Signature
 
 JSON, BINARY = "application/json", "application/octet-stream"
 """What a body may be: {"samples": [...]}, or the bytes of a .npy file, as numpy.save writes it."""
 LARGEST = 64 * 2**20
 """Bytes of a body, at most."""
 EXAMPLE = '{"samples": [...]}'
+NAMED = "application/x-npz"
+"""Several arrays by name, as numpy.savez writes them."""
 
 
 class Refused(Exception):
@@ -26,37 +34,61 @@ class Refused(Exception):
         self.status, self.headers = status, headers
 
 
-def read(body: bytes, headers: Any, takes: dict[str, Any]) -> tuple[np.ndarray, bool]:
+def read(body: bytes, headers: Any, signature: Signature) -> tuple[Any, bool]:
     """
-    Samples (B, *shape) as the artifact takes them, and whether they came as one without a batch.
+    A batch as the artifact takes it, and whether it came as one sample without a batch.
 
-    `headers` have their names in small letters; `takes` is the manifest's `input`: shape, dtype and vocabulary. Raises
+    `headers` have their names in small letters. A model of several inputs takes them by name. Raises
     Refused: 400 for what can't be read, 415 for another type of content, 422 for samples that don't fit the manifest.
     """
     kind = (headers.get("content-type") or JSON).partition(";")[0].strip().lower()
-    if kind not in (JSON, BINARY):
-        raise Refused(415, f"content-type {kind[:60]!r}: must be {JSON} or {BINARY}")
+    several = signature.call != CALLS[0]
+    binary = NAMED if several else BINARY
+    if kind not in (JSON, binary):
+        raise Refused(415, f"content-type {kind[:60]!r}: must be {JSON} or {binary}")
     try:
-        samples = _from_json(body, takes["dtype"]) if kind == JSON else from_npy(body)
+        named = _from_json(body, signature) if kind == JSON else from_npz(body) if several else None
+        given = () if named else (from_npy(body),)
     except ValueError as error:
-        raise Refused(422, f"the body is no .npy file, as numpy.save writes one ({error})") from None
+        file = ".npz file, as numpy.savez" if several else ".npy file, as numpy.save"
+        raise Refused(422, f"the body is no {file} writes one ({error})") from None
     try:
-        return checked(samples, tuple(takes["shape"]), takes["dtype"], takes["vocabulary"])
+        return taken(signature, given, named)
     except SpecError as error:
         raise Refused(422, str(error)) from None
 
 
-def _from_json(body: bytes, dtype: str) -> np.ndarray:
+def example(signature: Signature) -> str:
+    """What a body in JSON looks like."""
+    if signature.call == CALLS[0]:
+        return EXAMPLE
+    return '{"inputs": {' + ", ".join(f'"{name}": [...]' for name in signature.names) + "}}"
+
+
+def _from_json(body: bytes, signature: Signature) -> dict[str, np.ndarray]:
+    """Arrays by the names of inputs."""
+    send = example(signature)
     try:
         content = json.loads(body)
     except (ValueError, RecursionError):
-        raise Refused(400, f"the body is not JSON: send {EXAMPLE}") from None
-    if not isinstance(content, dict) or "samples" not in content:
-        raise Refused(422, f"the body lacks 'samples': send {EXAMPLE}")
-    if extra := [name for name in content if name != "samples"]:
-        raise Refused(422, f"{extra[0][:60]!r} is not known: send {EXAMPLE}")
+        raise Refused(400, f"the body is not JSON: send {send}") from None
+    key = SAMPLES if signature.call == CALLS[0] else "inputs"
+    if not isinstance(content, dict) or key not in content:
+        raise Refused(422, f"the body lacks {key!r}: send {send}")
+    if extra := [name for name in content if name != key]:
+        raise Refused(422, f"{extra[0][:60]!r} is not known: send {send}")
+    if key == SAMPLES:
+        return {signature.names[0]: _array(content[key], signature.inputs[0].dtype)}
+    values = content[key]
+    if not isinstance(values, dict) or not values:
+        raise Refused(422, f"'inputs' must be lists by name: send {send}")
+    kinds = {item.name: item.dtype for item in signature.inputs}
+    return {name: _array(value, kinds.get(name, "")) for name, value in values.items()}
+
+
+def _array(values: Any, dtype: str) -> np.ndarray:
     try:
-        array = np.asarray(content["samples"])
+        array = np.asarray(values)
     except (ValueError, OverflowError):
         raise Refused(422, "samples differ in shape: give lists of equal lengths") from None
     if array.dtype == object:
@@ -70,6 +102,26 @@ def to_npy(array: np.ndarray) -> bytes:
     file = io.BytesIO()
     np.save(file, array, allow_pickle=False)
     return file.getvalue()
+
+
+def to_npz(arrays: dict[str, np.ndarray]) -> bytes:
+    """Arrays of numbers by name as the bytes of a .npz file."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as members:
+        for name, array in arrays.items():
+            members.writestr(f"{name}.npy", to_npy(array))
+    return file.getvalue()
+
+
+def from_npz(body: bytes) -> dict[str, np.ndarray]:
+    """The arrays in a .npz file, of which nothing is unpickled or unpacked beyond LARGEST; ValueError if it is none."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(body)) as members:
+            if sum(info.file_size for info in members.infolist()) > LARGEST:
+                raise ValueError(f"it unpacks to more than {LARGEST // 2**20} MiB")
+            return {name.removesuffix(".npy"): from_npy(members.read(name)) for name in members.namelist()}
+    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError, NotImplementedError) as error:
+        raise ValueError(f"{type(error).__name__}: {str(error)[:80]}") from None
 
 
 def from_npy(body: bytes) -> np.ndarray:

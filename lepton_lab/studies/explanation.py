@@ -90,6 +90,7 @@ def explain(run: Run | str, *, samples: int = 4, method: str = "integrated_gradi
     run = attach(run)
     models, control = _models(run)
     needs("explain", "captum")
+    trained.plain(run.store)
     data = run_data(run)
     _telling_images_apart(run, data)
     pictures = _pictures(run, data, samples, seed)

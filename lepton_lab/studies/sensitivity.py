@@ -227,7 +227,9 @@ def _some(run: Run, count: int) -> tuple[Tensor, Tensor, Data]:
 
     from ..engine.feed import by_itself
     from ..measures.candidates import run_data
+    from ..store.trained import plain
 
+    plain(run.store)
     data = run_data(run)
     part = data.val if data.val is not None else data.test
     if part is None:

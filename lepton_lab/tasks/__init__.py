@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from ..spec import Spec
     from .base import OwnLoss
 
-__all__ = ["TASKS", "Paired", "Task", "called", "make", "told"]
+__all__ = ["TASKS", "Paired", "Task", "called", "kind", "make", "told"]
 
 
 def auto(data: Data, loss: OwnLoss | None = None) -> Task:
@@ -76,3 +76,9 @@ def make(spec: Spec, data: Data, loss: OwnLoss | None = None, own: type[Task] | 
 def called(task: Task) -> str:
     """The name of a task in the table; of a user's own, its class's."""
     return next((name for name, member in TASKS.items() if member is type(task)), type(task).__name__)
+
+
+def kind(task: Task) -> str:
+    """The name in the table of a task, or of the nearest that a user's own is made from; "" of none."""
+    names = {member: name for name, member in TASKS.items()}
+    return next((names[base] for base in type(task).__mro__ if base in names), "")

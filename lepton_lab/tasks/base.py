@@ -48,6 +48,10 @@ class Task:
     """Whether the model is called with more than one tensor, though samples may be pairs."""
     weights: Mapping[str, float] = {}
     """Of losses by name, where `loss` gives several; 1 of those that it lacks."""
+    opens: ClassVar[tuple[tuple[int, int], ...]] = ()
+    """Axes of inputs, as pairs (which input, axis), of which a file takes any size though batches have one."""
+    output = ""
+    """Which of a model's outputs a file holds, where they have names."""
     exact = True
     """Whether any world gives the same curve, to rounding."""
     everywhere = False
@@ -88,6 +92,14 @@ class Task:
     def split(self, batch: Any) -> tuple[Any, Any]:
         """What the model is called with, and what its outputs are compared with."""
         return (batch,) if self.steps() else self.inputs(batch), batch
+
+    def question(self, batch: Any) -> Any:
+        """What a trained model is called with: as `split` has it, without what only the loss needs."""
+        return self.split(batch)[0]
+
+    def labels(self, model: nn.Module) -> list[str]:
+        """What a trained model's scores are of, by name; empty where that is not known, or they are numbers."""
+        return list(self.data.classes)
 
     def step(self, model: nn.Module, batch: Any, *args: Any, **kwargs: Any) -> Any:
         """

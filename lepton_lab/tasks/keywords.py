@@ -36,6 +36,7 @@ class Keywords(Task):
     """
 
     table_models = table_data = False
+    output = "logits"
 
     def __init__(self, data: Data, loss: OwnLoss | None = None) -> None:
         super().__init__(data, loss)
@@ -68,6 +69,18 @@ class Keywords(Task):
     def inputs(self, batch: Any) -> Any:
         """What the model asks for; a mask that `Pad` made is left out where the model takes none."""
         return batch if self._names is None else {name: value for name, value in batch.items() if name in self._names}
+
+    def question(self, batch: Any) -> Any:
+        """What the model asks for, without labels."""
+        return {name: value for name, value in self.inputs(batch).items() if name not in LABELS}
+
+    def labels(self, model: nn.Module) -> list[str]:
+        """What the model's config calls its labels, where each sample has one; else their numbers."""
+        labels = self._labels(self.data.example)
+        if labels is None or labels.is_floating_point() or labels.dim() != 1:
+            return []
+        names = getattr(getattr(model, "config", None), "id2label", None) or {}
+        return [str(name) for name in names.values()] or self.data.classes or ["0", "1"]
 
     def loss(self, outputs: Any, batch: Any) -> Any:
         """The user's, or the model's own."""

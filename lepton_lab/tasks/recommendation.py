@@ -17,7 +17,7 @@ from .base import OwnLoss, Paired
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from ..datasets import Data
 
@@ -44,6 +44,7 @@ class Recommendation(Paired):
     metrics = ("ndcg",)
     answers = "classes"
     table_models = False
+    opens = ((1, 1),)
     everywhere = True
 
     def __init__(self, data: Data, loss: OwnLoss | None = None, *, negatives: Annotated[int, Field(ge=1)] = 49) -> None:
@@ -67,6 +68,10 @@ class Recommendation(Paired):
         others = torch.randint(self._items - 1, shape, generator=generator, device=items.device)
         others += others >= items[:, None]  # any but the one that was taken
         return (users, torch.cat([items[:, None], others], 1)), torch.zeros_like(users)
+
+    def labels(self, model: nn.Module) -> list[str]:
+        """None: scores are ratings of the items that were asked for."""
+        return []
 
     def usual(self) -> OwnLoss:
         """Cross entropy over the items."""

@@ -50,6 +50,7 @@ class SequenceToSequence(Paired):
     answers = "tokens"
     table_models = False
     writes = True
+    opens = ((1, 1),)
 
     def __init__(
         self,

@@ -137,7 +137,7 @@ def everything(request, tmp_path_factory):
             if not ways:
                 continue
             program = traced(Prepared(*model_of(name)), model_of(name)[1])
-            patch.setattr(onnx_graph, "from_program", lambda _, m, p=program: copy.deepcopy(once(p, m)))
+            patch.setattr(onnx_graph, "from_program", lambda _, m, names, p=program: copy.deepcopy(once(p, m)))
             for scheme, runtime in ways:
                 path = folder / f"{name}-{scheme}-{runtime}.lepton"
                 made[name, scheme, runtime] = make(path, name, scheme, runtime).path
@@ -393,11 +393,11 @@ def test_refuses_a_changed_file(small, runtime):
 def test_refuses_a_newer_file(small):
     path = small().path
     found = members(path)
-    manifest = json.loads(found["manifest.json"]) | {"format": 2, "lab": "9.0", "something": "new"}
+    manifest = json.loads(found["manifest.json"]) | {"format": 3, "lab": "9.0", "something": "new"}
     with zipfile.ZipFile(path, "w") as file:
         file.writestr("manifest.json", json.dumps(manifest))
         file.writestr("other.bin", b"")
-    assert "format 2, written by lepton-lab 9.0" in refusal(path, "upgrade")
+    assert "format 3, written by lepton-lab 9.0" in refusal(path, "upgrade")
 
 
 def test_refuses_other_members_and_weights_that_would_unpack(small):

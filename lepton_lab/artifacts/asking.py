@@ -1,0 +1,132 @@
+"""What a task calls its model with, as inputs of a file: found on a few samples of its data."""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING, Any
+
+from ..batches import described, over
+from ..datasets import collated, length, rows
+from ..errors import LabError
+from .inputs import DTYPES, Input
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+    from ..datasets import Data
+    from ..tasks import Task
+
+GLANCED = 16  # samples that are looked at
+LEAST = 5  # of an open size in made-up samples: other than of a batch, which torch could take for the same
+
+
+def asked(task: Task, data: Data, module: nn.Module) -> dict[str, Any]:
+    """
+    What `About` says of a model's inputs and outputs; {} where it is called with raw samples of one shape.
+
+    A LabError says in one sentence why a model is called with what no file can hold.
+    """
+    name = type(task).__name__
+    raw = data.example is None
+    if raw and data.collate is None and not task.nests:
+        return {}
+    if task.steps():
+        raise LabError(f"task {name} has a step of its own, which alone knows how its model is called: {REMEDY}")
+    task.setup(module)
+    samples = _samples(data)
+    whole = _question(task, data, samples, name)
+    call = "keywords" if isinstance(whole, dict) else "arguments" if isinstance(whole, tuple) else "tensor"
+    named = list(whole) if isinstance(whole, dict) else _names(module)
+    values = _values(whole, name)
+    named += [f"input{i}" for i in range(len(named), len(values))]
+    each = [_values(_question(task, data, [sample], name), name) for sample in samples] if data.collate else []
+    opened = _open(each, task.opens, values)
+    known = data.vocabulary if call == "tensor" else 0
+    inputs = [_input(n, v, opened.get(i, {}), known) for i, (n, v) in enumerate(zip(named, values, strict=False))]
+    fields: dict[str, Any] = {"inputs": tuple(inputs), "call": call}
+    if not raw and call == "tensor" and inputs[0].dtype == "uint8":  # which a nest's are given as they are
+        fields |= {"mean": (0.0,), "std": (1 / 255,)}
+    return fields
+
+
+REMEDY = "give lab.export the module, run.model(), and about=lab.About(...)"
+
+
+def _samples(data: Data) -> list[Any]:
+    count = min(GLANCED, length(data.train))
+    split: Any = data.train
+    if isinstance(split, tuple):
+        return [(split[0][i], split[1][i]) for i in range(count)]
+    return [split[i] for i in range(count)]
+
+
+def _question(task: Task, data: Data, samples: list[Any], name: str) -> Any:
+    """What the model is asked with for some samples, as training made it, on the CPU in float32."""
+    import torch
+
+    places = range(len(samples))
+    batch = collated(data.collate, samples) if data.collate else rows(samples, places)
+    if data.example is None:
+        x = batch[0].long() if data.vocabulary else batch[0]
+        batch = (x / 255 if x.dtype == torch.uint8 and task.nests else x, batch[1])
+    batch = over(_float, batch)
+    if task.prepares:
+        batch = task.prepare(batch, torch.Generator().manual_seed(0))
+    return task.question(batch)
+
+
+def _float(leaf: Any) -> Any:
+    return leaf.float() if hasattr(leaf, "is_floating_point") and leaf.is_floating_point() else leaf
+
+
+def _values(question: Any, name: str) -> list[Tensor]:
+    import torch
+
+    values = [*question.values()] if isinstance(question, dict) else question
+    values = [*values] if isinstance(values, (tuple, list)) else [values]
+    if isinstance(question, list) or not all(isinstance(value, torch.Tensor) and value.dim() for value in values):
+        raise LabError(
+            f"task {name} calls its model with {described(question)}, of which not all are tensors with a row a "
+            "sample, and a file takes no other: give lab.export a module that takes tensors, and about=lab.About(...)"
+        )
+    return values
+
+
+def _names(module: nn.Module) -> list[str]:
+    """Names of what a module takes by place."""
+    kinds = inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD
+    return [p.name for p in inspect.signature(module.forward).parameters.values() if p.kind in kinds]
+
+
+def _open(each: list[list[Tensor]], opens: Any, values: list[Tensor]) -> dict[int, dict[int, int]]:
+    """Open axes of each input, with the size that made-up samples have there: alike where samples always are."""
+    found: dict[tuple[int, ...], list[tuple[int, int]]] = {}
+    for i, value in enumerate(values):
+        for axis in range(1, value.dim()):
+            sizes = tuple(sample[i].shape[axis] for sample in each)
+            if (i, axis) in opens:
+                found[i, axis] = [(i, axis)]
+            elif len({*sizes}) > 1:
+                found.setdefault(sizes, []).append((i, axis))
+    opened: dict[int, dict[int, int]] = {}
+    taken = LEAST
+    for places in found.values():
+        size = max(taken, *(values[i].shape[axis] for i, axis in places))
+        taken = size + 2
+        for i, axis in places:
+            opened.setdefault(i, {})[axis] = size
+    return opened
+
+
+def _input(name: str, value: Tensor, opened: dict[int, int], vocabulary: int) -> Input:
+    shape = tuple(None if axis in opened else size for axis, size in enumerate(value.shape) if axis)
+    sizes = tuple(opened.get(axis, size) for axis, size in enumerate(value.shape) if axis)
+    dtype = _dtype(value.dtype)
+    below = 1 + max(0, int(value.max())) if dtype == "int64" and value.numel() else 0
+    return Input(name, shape, dtype, vocabulary if dtype == "int64" else 0, sizes, below)
+
+
+def _dtype(dtype: torch.dtype) -> str:
+    name = str(dtype).removeprefix("torch.")
+    return name if name in DTYPES else "float32" if dtype.is_floating_point else "int64"

@@ -1,0 +1,178 @@
+"""Models of tasks that are called with more than a tensor: as a file, measured, and served, they answer as they did."""
+
+import json
+import sys
+import urllib.error
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import lepton_lab as lab
+from lepton_lab.tasks import TASKS
+
+sys.path.append(str(Path(__file__).parents[1] / "tasks"))
+from test_tasks import CASES, launched
+
+pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")  # torch.export's own, while an artifact is written
+REFUSED = {
+    "detection": "not all are tensors with a row a sample",
+    "adversarial": "a ModuleDict|no forward|can't compute",
+    "multitask": "returns a dict",
+    "keywords": "can't compute inputs",  # its model wants labels
+}
+"""Tasks whose tiny models here no file can hold, with words of the sentence on it."""
+
+
+class Ragged:
+    """Texts as Hugging Face's models take them, of unequal length."""
+
+    def __len__(self):
+        return 40
+
+    def __getitem__(self, place):
+        return {"input_ids": torch.arange(3 + place % 5) % 20 + 1, "labels": place % 3}
+
+
+def made(name):
+    """A run of a task, or of a Hugging Face model as it is."""
+    if name != "bert":
+        run = launched(name, epochs=1)
+    else:
+        transformers = pytest.importorskip("transformers")
+        sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+        config = transformers.BertConfig(vocab_size=50, num_labels=3, **sizes)
+        model = transformers.BertForSequenceClassification(config)
+        run = lab.launch(lab.Spec(epochs=1), model=model, data=(Ragged(), Ragged()))
+    assert run.wait(120) == "done", run.failure
+    return run
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("exported")
+
+
+@pytest.fixture
+def texts(once, folder):
+    """The file of a model of keywords, which the first test writes."""
+    path = folder / "texts.lepton"
+    if not path.exists():
+        lab.export(once(made, "bert"), path)
+    return path
+
+
+def batch(count, length):
+    tokens = torch.arange(count * length).view(count, length) % 20 + 1
+    mask = (torch.arange(length) < length - 1).long().expand(count, -1)
+    return {"input_ids": tokens, "attention_mask": mask}
+
+
+def answered(server, body):
+    """Status and content of an answer to JSON."""
+    headers = {"Authorization": f"Bearer {server.token}", "Content-Type": "application/json"}
+    request = urllib.request.Request(f"{server.url}/predict", json.dumps(body).encode(), headers)
+    try:
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return answer.status, json.load(answer)
+    except urllib.error.HTTPError as error:
+        return error.code, json.load(error)
+
+
+@pytest.mark.parametrize(("count", "length"), [(1, 4), (5, 11)])
+def test_a_model_of_keywords_is_loaded_and_called_by_them(once, texts, count, length):
+    artifact, x = lab.load(texts), batch(count, length)
+    expected = once(made, "bert").model()(**x).logits.detach()
+    assert torch.allclose(artifact(**x), expected, atol=1e-5)
+    assert torch.allclose(artifact(x), expected, atol=1e-5)
+    assert np.allclose(artifact({name: value.numpy() for name, value in x.items()}), expected, atol=1e-5)
+    assert artifact.predict(**x) == [f"LABEL_{i}" for i in expected.argmax(1)]
+
+
+def test_the_manifest_says_the_task_and_its_inputs(texts):
+    manifest = lab.load(texts).manifest
+    assert manifest["format"] == 2 and manifest["task"] == {"name": "keywords", "options": {}}
+    told = [(item["name"], item["shape"], item["dtype"]) for item in manifest["inputs"]]
+    assert told == [("input_ids", [None], "int64"), ("attention_mask", [None], "int64")]
+    assert manifest["labels"] == ["LABEL_0", "LABEL_1", "LABEL_2"] and manifest["output"]["shape"] == [3]
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"input_ids": [[1, 2]]}, "no 'attention_mask': the model takes input_ids, attention_mask"),
+        ({"tokens": [[1, 2]]}, "unknown input|'tokens'"),
+        ({"input_ids": [[1, 2]], "attention_mask": [[1, 1], [1, 1]]}, "as many samples each"),
+        ({"input_ids": [[0.5]], "attention_mask": [[1]]}, "input_ids: samples of float64"),
+    ],
+)
+def test_inputs_that_do_not_fit_are_refused(texts, given, words):
+    with pytest.raises(lab.SpecError, match=words):
+        lab.load(texts)(**given)
+
+
+def test_it_is_served_by_name_and_requests_of_unequal_length_keep_apart(once, texts):
+    batches = [batch(1 + i % 2, 3 + i % 4) for i in range(12)]
+    model = once(made, "bert").model()
+    with lab.serve(texts) as server:
+        client = server.wait().client()
+        with ThreadPoolExecutor(12) as threads:
+            answers = list(threads.map(lambda x: client(**x), batches))
+        for x, answer in zip(batches, answers, strict=True):
+            assert torch.allclose(answer, model(**x).logits, atol=1e-5)
+        x = {name: value.tolist() for name, value in batches[0].items()}
+        status, told = answered(server, {"inputs": x})
+        assert status == 200 and told["labels"] == client.predict(**batches[0])
+        assert sum(told["probabilities"][0]) == pytest.approx(1, abs=1e-5)
+        status, told = answered(server, {"samples": [[1]]})
+        assert status == 422 and '"input_ids": [...]' in told["error"]
+        assert answered(server, {"inputs": {"input_ids": [[1]]}})[0] == 422
+
+
+def test_users_and_items_are_rated_however_many(once, tmp_path):
+    lab.export(once(made, "recommendation"), tmp_path / "m.lepton", runtime="torch")
+    artifact = lab.load(tmp_path / "m.lepton")
+    users, items = torch.tensor([1, 2]), torch.tensor([[0, 1, 2, 3, 4, 0, 1], [3, 4, 0, 1, 2, 2, 2]])
+    assert torch.allclose(artifact(users, items), once(made, "recommendation").model()(users, items), atol=1e-6)
+    assert artifact.manifest["call"] == "arguments" and artifact.labels == []
+    assert [item["name"] for item in artifact.manifest["inputs"]] == ["users", "items"]
+
+
+def test_several_labels_are_told_by_their_probabilities(once, tmp_path):
+    lab.export(once(made, "multilabel"), tmp_path / "m.lepton")
+    artifact = lab.load(tmp_path / "m.lepton")
+    x = CASES["multilabel"][1][0][:6].numpy()
+    scores = artifact(x)
+    assert artifact.predict(x) == [[str(i) for i in range(3) if row[i] > 0] for row in scores]
+
+
+@pytest.mark.parametrize("name", ["bert", "recommendation"])
+def test_what_takes_more_than_a_tensor_is_measured(once, name):
+    measured = lab.measure(once(made, name), repeats=2, warmup=1, batches=(1, 4))
+    assert measured.latency[4].median > 0 and measured.bytes > 0
+
+
+def test_what_no_file_can_hold_is_refused_in_a_sentence(once, tmp_path):
+    for act in (lambda run: lab.export(run, tmp_path / "m.lepton"), lab.measure):
+        with pytest.raises(lab.LabError, match=REFUSED["detection"]) as caught:
+            act(once(made, "detection"))
+        assert "\n" not in str(caught.value)
+    assert not (tmp_path / "m.lepton").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TASKS)
+def test_every_task_s_model_is_exported_or_refused(name, tmp_path):
+    run = launched(name, epochs=1)
+    assert run.wait(90) == "done", run.failure
+    if name in REFUSED:
+        with pytest.raises(lab.LabError, match=REFUSED[name]):
+            lab.export(run, tmp_path / "m.lepton")
+        return
+    assert lab.export(run, tmp_path / "m.lepton")["difference"] < 1e-4
+    artifact = lab.load(tmp_path / "m.lepton")
+    assert artifact.manifest["task"]["name"] == ("classification" if name == "auto" else name)
+    assert len(artifact(artifact.made_up(4))) == 4

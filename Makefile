@@ -35,7 +35,7 @@ test: .venv/ready  ## Run every test but the slow extras
 	@$(BIN)/ruff check --quiet
 	@$(PYTEST)
 
-test-slow: .venv/ready  ## Run the slow extras, which take hours
+test-slow: .venv/ready  ## Run the slow extras, which take an hour
 	@$(PYTEST) -m slow
 
 bench: .venv/ready  ## Measure speed and memory side by side with peers

@@ -20,7 +20,6 @@ import numpy as np
 import onnx
 import pytest
 import torch
-import torch._dynamo  # sets an environment variable of its own when first needed, which a test would seem to leak
 from onnx import helper
 from safetensors.numpy import load as read_weights
 from safetensors.numpy import save as weights_of

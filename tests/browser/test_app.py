@@ -5,14 +5,17 @@ import signal
 import socket
 import subprocess
 import sys
+from importlib.util import find_spec
 
 import pytest
 from helpers import ROOT
 
 from .jupyter import TOKEN, keep, wait_for
 
-pytestmark = pytest.mark.browser
-pytest.importorskip("voila", reason="Voila is not installed (pip install -e '.[app]')")
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(find_spec("voila") is None, reason="Voila is not installed (pip install -e '.[app]')"),
+]
 
 
 @pytest.fixture

@@ -36,6 +36,7 @@ def ink(page, index):
     )
 
 
+@pytest.mark.slow  # its kernel side is in tests/widgets
 def test_a_slider_draws_a_new_curve_beside_the_old(notebook):
     book = notebook(CELL, "print('free:', 6 * 7)")
     page = book.page

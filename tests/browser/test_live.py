@@ -17,6 +17,7 @@ live = Live(*runs)
 live"""
 
 
+@pytest.mark.slow  # what is overlaid is in tests/widgets
 def test_overlay(notebook, tmp_path):
     """Every run is named by what differs, told of in a row, and steered when chosen."""
     book = notebook(OVERLAY)
@@ -49,6 +50,7 @@ def test_overlay(notebook, tmp_path):
     assert book.complaints == []
 
 
+@pytest.mark.slow  # extended and steered in test_keeping and tests/widgets
 def test_an_ended_run_goes_on_with_another_rate(notebook):
     """A rate typed into an ended run goes with Resume; one that became NaN offers a lower one; a bug offers nothing."""
     book = notebook(

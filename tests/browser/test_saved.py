@@ -17,6 +17,7 @@ run = lab.launch(lab.Spec(model="mlp", epochs=400, name="saved one"), hooks=[lam
 run"""
 
 
+@pytest.mark.slow  # test_stills saves every widget without a browser
 def test_opened_again(notebook, tmp_path):
     book = notebook(LAUNCH, "Shelf()", "bench = Workbench(epochs=1)\nbench", "Learner(epochs=2)", size=(1280, 4000))
     page = book.page

@@ -97,7 +97,7 @@ def dead_workbench(page) -> list:
     )
 
 
-@pytest.mark.slow  # test_saved reloads while a run goes, and the test of a busy kernel looks for holes
+@pytest.mark.slow  # the test of a busy kernel looks for holes
 def test_reload_while_it_runs(notebook):
     book = notebook(FORM.format(world=1))
     book.run_all()
@@ -286,6 +286,7 @@ def test_shelf(notebook):
     assert book.complaints == []
 
 
+@pytest.mark.slow  # test_chart looks at every theme
 def test_a_chart_survives_a_change_of_theme(notebook):
     """A picture fits a narrow page and a dark theme; what is pointed at keeps its place and size."""
     book = notebook("from lepton_lab import charts\ncharts.curves('A loss', {'it': [3.0, 2.0, 1.0]}, y='loss')")

@@ -236,6 +236,7 @@ def test_gradual_pruning_resumes_between_rounds(parent):
     assert same(weights(run), weights(whole), 1e-6)
 
 
+@pytest.mark.slow  # the next asks for the same of a parent that went on
 def test_the_dense_control_is_made_once_for_equal_settings(parent):
     first = compressed(parent, [("prune", 0.5)])
     told = read_json(first.folder / "links" / "control" / "done.json")

@@ -91,7 +91,7 @@ def test_a_run_outlives_its_kernel_and_is_attached_to_again():
     assert run.rows("train")[0]["step"] == 1
 
 
-@pytest.mark.parametrize("delay", [0.0, 1.5])
+@pytest.mark.parametrize("delay", [0.0, pytest.param(1.5, marks=pytest.mark.slow)])
 def test_a_kernel_that_dies_right_after_launch_loses_no_run(delay):
     child = kernel(f"{SHORT}; time.sleep({delay}); import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
     child.communicate()
@@ -100,7 +100,9 @@ def test_a_kernel_that_dies_right_after_launch_loses_no_run(delay):
     until(lambda: not run.store.alive)
 
 
-@pytest.mark.parametrize(("idle", "reaped"), [(True, True), (True, False), (False, True)])
+@pytest.mark.parametrize(
+    ("idle", "reaped"), [(True, True), pytest.param(True, False, marks=pytest.mark.slow), (False, True)]
+)
 def test_a_warm_process_ends_with_its_kernel_even_if_a_child_holds_its_socket(idle, reaped):
     child = kernel(
         "from lepton_lab.launchers.local import client, warm; warm(); import os, subprocess\n"
@@ -165,6 +167,7 @@ def test_what_a_warm_process_took_to_its_death_is_done_by_another_once(tiny):
     assert starts(race[0])[0]["t"] < starts(race[1])[0]["t"]
 
 
+@pytest.mark.slow  # many processes
 def test_more_launches_than_a_socket_holds_wait_for_nobody(tiny):
     client.close()
     warm()

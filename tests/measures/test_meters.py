@@ -10,7 +10,6 @@ import time
 import numpy as np
 import pytest
 import torch
-import torch._dynamo  # sets an environment variable of its own when first needed, which a test would seem to leak
 from torch import nn
 
 import lepton_lab as lab

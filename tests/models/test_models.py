@@ -4,7 +4,6 @@ import sys
 
 import pytest
 import torch
-import torch._dynamo  # sets an environment variable of its own when first needed, which a test would seem to leak
 from torch import nn
 
 from lepton_lab.errors import SpecError

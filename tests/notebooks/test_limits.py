@@ -52,6 +52,7 @@ def test_the_environment_is_that_of_binder(monkeypatch):
     assert os.environ["LEPTON_LAB_PROFILE"] == "mine"
 
 
+@pytest.mark.slow  # all that uses it is slow
 def test_a_notebook_over_its_limit_or_with_an_error_is_refused(tmp_path):
     import nbformat
 
@@ -69,6 +70,7 @@ def test_a_notebook_over_its_limit_or_with_an_error_is_refused(tmp_path):
         lessons.measure(written("1 / 0"), "smoke")
 
 
+@pytest.mark.slow  # as the lessons'
 def test_the_app_fits():
     """The workbench alone, in the fast set; the lessons follow in the slow one."""
     taken = lessons.measure(lessons.NOTEBOOKS / "app.ipynb", "smoke")

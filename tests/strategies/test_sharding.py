@@ -105,6 +105,7 @@ def test_each_rank_writes_its_own_share_of_the_optimizers_state(strategy, tiny):
     assert max(held.values()) == largest
 
 
+@pytest.mark.slow  # exactness is in test_strategies
 def test_parameters_gathered_in_bf16_learn_alike(tiny):
     small = {"width": 32, "depth": 2}
     spec = tiny.replace(model="transformer", epochs=3, world=2, strategy="fsdp", options=small)

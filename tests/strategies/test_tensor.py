@@ -104,6 +104,7 @@ def test_a_tied_head_and_embedding_stay_one():
         assert torch.equal(run.model().head.out.weight, run.model().embed.tokens.weight)
 
 
+@pytest.mark.slow  # bf16 of other strategies is in their files
 @pytest.mark.parametrize("strategy", ["tensor", pytest.param("fsdp_tensor", marks=pytest.mark.slow)])
 def test_bf16_learns(strategy):
     run = finished(strategy=strategy, world=2, precision="bf16", options=SMALL, **{**SHORT, "epochs": 2})

@@ -115,6 +115,7 @@ def test_each_player_s_loss_is_a_curve(alone):
     assert best == min(row["generator_loss"] for row in alone[1] if row["kind"] == "eval" and row["split"] == "val")
 
 
+@pytest.mark.slow  # the tests around hold every step to one by hand
 def test_a_gan_learns_a_ring():
     run = lab.launch(spec(epochs=33, eval_every=0), model=gan, data=RING, task=Ring)
     weights(run)

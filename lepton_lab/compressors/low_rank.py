@@ -86,6 +86,10 @@ def _pair(layer: Layer, rank: int, rehearsal: bool) -> nn.Module:
     from .layers import thin
 
     first, second = thin(layer, rank, layer.bias is not None)
+    for part in (first.weight, second.weight):
+        part.requires_grad_(layer.weight.requires_grad)
+    if layer.bias is not None and second.bias is not None:
+        second.bias.requires_grad_(layer.bias.requires_grad)
     if not rehearsal:
         u, s, v = torch.linalg.svd(layer.weight.detach().flatten(1).double(), full_matrices=False)
         root = s[:rank].sqrt()  # shared out evenly, so that both train alike

@@ -75,7 +75,9 @@ class Recorder:
         return self.reductions.get(name, reduce)
 
     def number(self, name: str, value: Any) -> None:
-        """Note a number; never waits for a device, and never raises."""
+        """Note a number; never waits for a device, and never raises. What is computed again was noted before."""
+        if recomputing():
+            return
         if isinstance(value, Tensor):
             value = _plain(value)
         if value is None:
@@ -95,8 +97,8 @@ class Recorder:
         self._numbers.append((self.place, name, value))
 
     def medium(self, kind: str, name: str, value: Any, **options: Any) -> None:
-        """Note an image, a text, a sound or a histogram; never waits for a device."""
-        if (value := _taken(value, kind == "histogram")) is None or not self._pictured:
+        """Note an image, a text, a sound or a histogram, as `number` does; never waits for a device."""
+        if recomputing() or (value := _taken(value, kind == "histogram")) is None or not self._pictured:
             return
         size = value.nbytes if isinstance(value, (Tensor, np.ndarray)) else len(value)
         if self._files_left <= 0 or self._held + size > HELD:
@@ -218,6 +220,12 @@ def _forget() -> None:
 
 
 os.register_at_fork(after_in_child=_forget)  # a process that loads data writes no events
+
+
+def recomputing() -> bool:
+    """Whether a part of the forward pass is computed again within the backward one, by activation checkpointing."""
+    # A backward pass goes on in this thread; and gradients are on, which they are not in hooks of gradients.
+    return torch._C._current_graph_task_id() != -1 and torch.is_grad_enabled()
 
 
 def spread(value: Any) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from itertools import pairwise
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from .. import datasets
@@ -29,7 +30,8 @@ FEWEST = 20  # steps: with fewer a slope is noise
 REACH = 1 / 20  # of the steps: how far the smoothing sees to each side
 FALL = 0.05  # of the loss at the start: a smaller fall is none
 MARGIN = 4.0  # the suggestion is at least this factor below divergence
-DIVERGED = 2.0  # times the loss at the start: a step above it need not be followed by more
+DIVERGED = 4.0  # times the best loss: a test that has come above it is over, as fastai's is
+HIGHEST = 2.0  # times the loss at the start: a step above it counts as that, so that none outweighs those around it
 NAME = "learning-rate test"
 
 
@@ -50,7 +52,8 @@ def find_lr(
     Train while the learning rate rises from lowest to highest, and suggest one; waits for the run.
 
     The run is one like any other, under the schedule `range_test`; the spec's own schedule, warm-up and epochs are not
-    used. It is stopped when it has done its steps or its loss has diverged, which is what it looks for.
+    used. It is stopped when it has done its steps or its loss has diverged, which is what it looks for: when that is
+    above its start and above 4 times its best.
 
     Parameters
     ----------
@@ -109,12 +112,35 @@ def _follow(run: Run, steps: int) -> None:
     story, tail = Story.of(run.spec, timed=False), run.tail()
     while run.state not in ENDED:
         training = story.add(tail.read()).training
-        losses = training.curve(MINIMISED).y
-        if training.last > steps or (losses and 0 < DIVERGED * MARGIN * losses[0] < max(losses)):
+        if training.last > steps or risen(training.curve(MINIMISED).y, steps):
             run.stop()
             break
         time.sleep(POLL)
     run.wait(progress=False)
+
+
+def risen(losses: Sequence[float], steps: int) -> bool:
+    """Whether the losses so far have come above 4 times their best, and above their start; by medians and means."""
+    few = 2 * _reach(steps) + 1
+    if len(losses) < 2 * few:
+        return False
+    best = min(smooth(_held(losses, steps), steps))
+    return median(losses[-few:]) > max(median(losses[:few]), _times(DIVERGED, best))
+
+
+def _held(losses: Sequence[float], steps: int) -> list[float]:
+    """Losses, none higher than twice what is usual at the start."""
+    highest = _times(HIGHEST, median(losses[: 2 * _reach(steps) + 1]))
+    return [min(loss, highest) for loss in losses]
+
+
+def _times(factor: float, loss: float) -> float:
+    """So many times a loss, upwards also where it is negative."""
+    return loss + (factor - 1) * abs(loss)
+
+
+def _reach(steps: int) -> int:
+    return max(2, round(REACH * steps))
 
 
 class RateTest:
@@ -135,7 +161,7 @@ class RateTest:
     rates, losses : list of float
         Learning rate and training loss of each step whose loss is a number.
     smoothed : list of float
-        The losses smoothed, none higher than twice the first.
+        The losses smoothed, of which none counts as more than twice what is usual at the start.
     diverged : float or None
         The rate from which on the loss diverges; None where it does nowhere.
     run : Run
@@ -159,11 +185,11 @@ class RateTest:
         self.rates, self.losses = [lr[step] for step in loss], list(loss.values())
         if len(loss) < FEWEST // 2:
             raise LabError(f"run {run.id!r} tells no rate: it was {run.state} after {len(loss)} steps")
-        self.smoothed = smooth([min(value, DIVERGED * self.losses[0]) for value in self.losses])
+        self.smoothed = smooth(_held(self.losses, len(loss)))
         lost = next((rate for step, rate in lr.items() if step not in loss), None)
         self._best = min(range(len(self.smoothed)), key=self.smoothed.__getitem__)
-        risen = (i for i in range(self._best, len(loss)) if self.smoothed[i] > self.smoothed[0])
-        self.diverged = next((self.rates[i] for i in risen), lost)
+        above = (i for i in range(self._best, len(loss)) if self.smoothed[i] > self.smoothed[0])
+        self.diverged = next((self.rates[i] for i in above), lost)
 
     @property
     def suggestion(self) -> float:
@@ -221,10 +247,10 @@ class RateTest:
         return self.figure()._repr_mimebundle_(include, exclude)
 
 
-def smooth(values: Sequence[float]) -> list[float]:
+def smooth(values: Sequence[float], steps: int = 0) -> list[float]:
     """Each value's mean with those around it, weighted by how near they are: no lag, unlike an exponential mean."""
     import numpy as np
 
-    reach = max(2, round(REACH * len(values)))
+    reach = _reach(steps or len(values))
     near = reach + 1 - np.abs(np.arange(-reach, reach + 1))
     return (np.convolve(values, near, "same") / np.convolve(np.ones(len(values)), near, "same")).tolist()

@@ -442,6 +442,13 @@ class TestLowRank:
         assert low.notes["ranks"] == {"1": 5}
         assert torch.allclose(after(x), before(x), atol=1e-4)
 
+    def test_what_was_frozen_stays_so(self):
+        module = made("mlp")
+        module[1].requires_grad_(False)
+        after = COMPRESSORS["low_rank"](rank=0.25).apply(module, work("mlp", module))
+        assert not any(p.requires_grad for p in after[1].parameters())
+        assert all(p.requires_grad for p in after[3:].parameters())
+
     def test_a_convolution_becomes_two(self):
         low = COMPRESSORS["low_rank"](rank=0.25)
         after = applied("cnn", low)

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from torch.distributed.tensor import Replicate, Shard, distribute_tensor
+from torch.utils.checkpoint import checkpoint
 
 import lepton_lab as lab
 from lepton_lab.store import media, recorder
@@ -158,6 +159,25 @@ def test_calls_of_a_step_become_one_number_and_a_tensor_counts_as_it_was(log):
     }  # fmt: skip
     assert train["step"] == 1 and train["reduce"] == {"most": "max", "all": "sum", "last": "rank0"}
     assert (val["split"], val["step"], val["gate"]) == ("val", 1, 1.0) and "meta" not in train
+    log.close()
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_what_is_computed_again_is_logged_once(log, reentrant):
+    def layer(x):
+        lab.log("calls", 1.0, "sum")
+        lab.log_text("words", "of a layer")
+        return x.sin() * x
+
+    x = torch.ones(3, requires_grad=True)
+    hidden = x * 2
+    hidden.register_hook(lambda gradient: lab.log("gradient", gradient.norm(), "sum"))
+    checkpoint(layer, hidden, use_reentrant=reentrant).sum().backward()
+    log.own.save()
+    log.flush(all_of_them=True)
+    (row,) = rows(log, "logged")
+    assert row["calls"] == 1.0 and row["gradient"] > 0
+    assert len(rows(log, "media")) == 1
     log.close()
 
 

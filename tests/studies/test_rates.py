@@ -17,7 +17,7 @@ import lepton_lab as lab
 from lepton_lab.errors import LabError, SpecError
 from lepton_lab.optimizers import SCHEDULES
 from lepton_lab.store.folder import RunFolder
-from lepton_lab.studies.rates import RateTest, smooth
+from lepton_lab.studies.rates import RateTest, risen, smooth
 
 SPEC = lab.Spec(dataset="digits", model="mlp", strategy="single", batch_size=64)
 
@@ -88,6 +88,12 @@ class TestReading:
         losses = valley()
         losses[95] = 1e30
         assert RateTest(written(losses)).suggestion == RateTest(written(valley())).suggestion
+
+    def test_a_first_batch_unlike_others_and_losses_below_zero_are_read_alike(self, home):
+        low, high = 10 ** (-4 + 4 * 0.25), 10 ** (-4 + 4 * 0.7)
+        for losses in ([0.01, *valley()[1:]], [loss - 4 for loss in valley()]):
+            test = RateTest(written(losses))
+            assert low < test.suggestion < high < test.diverged
 
     def test_no_divergence_is_said(self, home):
         test = RateTest(written(valley(bottom=1.0)))
@@ -173,6 +179,15 @@ def test_the_suggested_rate_trains_well(home, optimizer):
     assert run.wait(60) == "done"
     found = {row["split"]: row["accuracy"] for row in run.rows("eval")}
     assert found["test"] > 0.93, f"lr={test.suggestion}: {found}"
+
+
+@pytest.mark.parametrize("shift", [0.0, -1.0])
+def test_a_loss_has_diverged_above_four_times_its_best_and_its_start(shift):
+    losses = [loss + shift for loss in valley()]
+    over = next(n for n in range(1, 101) if risen(losses[:n], 100))
+    assert losses[over - 6] > max(losses[0], min(losses) + 3 * abs(min(losses))) >= losses[over - 9]
+    assert not any(risen([-2.0] * n, 100) for n in range(100))
+    assert not any(risen([*losses[:60], 1e30, *losses[60:70]][:n], 100) for n in range(1, 72))
 
 
 def test_divergence_ends_the_run_early_and_is_no_failure(home):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import inspect
 from typing import TYPE_CHECKING, Any
 
 from ..batches import described, over
+from ..compressors.layers import copied
 from ..datasets import collated, length, rows
 from ..errors import LabError
 from .inputs import DTYPES, Input
@@ -19,6 +22,8 @@ if TYPE_CHECKING:
 
 GLANCED = 16  # samples that are looked at
 LEAST = 5  # of an open size in made-up samples: other than of a batch, which torch could take for the same
+USUAL = {"attention_mask": 1, "token_type_ids": 0}
+"""What Hugging Face's models take an input to hold where a call leaves it out."""
 
 
 def asked(task: Task, data: Data, module: nn.Module) -> dict[str, Any]:
@@ -42,9 +47,11 @@ def asked(task: Task, data: Data, module: nn.Module) -> dict[str, Any]:
     named += [f"input{i}" for i in range(len(named), len(values))]
     each = [_values(_question(task, data, [sample], name), name) for sample in samples] if data.collate else []
     opened = _open(each, task.opens, values)
-    known = data.vocabulary if call == "tensor" else 0
-    inputs = [_input(n, v, opened.get(i, {}), known) for i, (n, v) in enumerate(zip(named, values, strict=False))]
-    fields: dict[str, Any] = {"inputs": tuple(inputs), "call": call}
+    known = _vocabularies(module, whole, values)
+    if call == "tensor":
+        known[0] = known[0] or data.vocabulary
+    inputs = [_input(n, v, opened.get(i, {}), known[i]) for i, (n, v) in enumerate(zip(named, values, strict=False))]
+    fields: dict[str, Any] = {"inputs": tuple(_usual(i, inputs) for i in inputs), "call": call}
     if not raw and call == "tensor" and inputs[0].dtype == "uint8":  # which a nest's are given as they are
         fields |= {"mean": (0.0,), "std": (1 / 255,)}
     return fields
@@ -91,6 +98,35 @@ def _values(question: Any, name: str) -> list[Tensor]:
             "sample, and a file takes no other: give lab.export a module that takes tensors, and about=lab.About(...)"
         )
     return values
+
+
+def _vocabularies(module: nn.Module, question: Any, values: list[Tensor]) -> list[int]:
+    """Of each input how many numbers the table has that the model looks it up in; 0 where none is seen to."""
+    import torch
+
+    found = [0] * len(values)
+    model = copied(module).to("cpu").eval()
+
+    def look(table: nn.Module, args: Any) -> None:
+        for i, value in enumerate(values):
+            if args and args[0].data_ptr() == value.data_ptr():
+                size = int(table.num_embeddings)  # type: ignore[arg-type]
+                found[i] = min(found[i] or size, size)
+
+    for part in model.modules():
+        if isinstance(part, torch.nn.Embedding):
+            part.register_forward_pre_hook(look)
+    with torch.no_grad(), contextlib.suppress(Exception):  # of the user's code; the writer says what can't be computed
+        model(**question) if isinstance(question, dict) else model(*values)
+    return found
+
+
+def _usual(item: Input, inputs: list[Input]) -> Input:
+    """An input with what it holds where it is left out, if another tells its shape."""
+    others = (i.name for i in inputs if i.name not in USUAL and (i.shape, i.sizes) == (item.shape, item.sizes))
+    if item.name not in USUAL or not (other := next(others, "")):
+        return item
+    return dataclasses.replace(item, like=other, fill=USUAL[item.name])
 
 
 def _names(module: nn.Module) -> list[str]:

@@ -12,7 +12,7 @@ from ..errors import SpecError
 if TYPE_CHECKING:
     import numpy as np
 
-    from .inputs import Signature
+    from .inputs import Input, Signature
 
 TAKES = {"uint8": "whole numbers from 0 to 255", "float32": "finite floating-point numbers", "int64": "whole numbers"}
 TAKES["bool"] = "true or false"
@@ -20,18 +20,29 @@ TAKES["bool"] = "true or false"
 
 def taken(signature: Signature, args: tuple[Any, ...], named: Mapping[str, Any] | None = None) -> tuple[Any, bool]:
     """What was given to a model as a batch, and whether it came as one sample by itself; SpecError as `checked`."""
-    arrays, alone = [], []
-    for item, value in zip(signature.inputs, signature.bound(args, named or {}), strict=True):
+    given = signature.bound(args, named or {})
+    arrays, alone = {}, set()
+    for item in signature.inputs:
+        if item.name not in given:
+            continue
         try:
-            array, single = checked(value, item.shape, item.dtype, item.vocabulary)
+            arrays[item.name], single = checked(given[item.name], item.shape, item.dtype, item.vocabulary)
         except SpecError as error:
             raise (SpecError(f"{item.name}: {error}") if signature.call != "tensor" else error) from None
-        arrays.append(array)
-        alone.append(single)
-    if len({len(array) for array in arrays}) > 1 or len({*alone}) > 1:
-        sizes = ", ".join(f"{item.name} {a.shape}" for item, a in zip(signature.inputs, arrays, strict=True))
+        alone.add(single)
+    if len({len(array) for array in arrays.values()}) > 1 or len(alone) > 1:
+        sizes = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
         raise SpecError(f"inputs of as many samples each are needed, and these are {sizes}")
-    return signature.pack(arrays), alone[0]
+    return signature.pack(arrays[i.name] if i.name in arrays else _usual(i, arrays) for i in signature.inputs), *alone
+
+
+def _usual(item: Input, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
+    """What an input is where it was left out."""
+    import numpy as np
+
+    if item.like not in arrays:
+        raise SpecError(f"neither {item.name!r} nor {item.like!r}: give one at least")
+    return np.full(arrays[item.like].shape, item.fill, item.dtype)
 
 
 def _fits(shape: tuple[int, ...], wanted: tuple[int | None, ...]) -> bool:

@@ -36,6 +36,10 @@ class Input:
     """Of a made-up sample, where `shape` leaves some open."""
     below: int = field(default=0, compare=False)
     """Made-up whole numbers are below it; 0 takes `vocabulary`. Of yes and no, such as a mask, all are yes."""
+    like: str = ""
+    """The input of whose shape it is, filled with `fill`, where it is left out; "" where it must be given."""
+    fill: int = 0
+    """What it then holds, such as the ones of a mask."""
 
     def made_up(self, count: int, longer: int = 0) -> np.ndarray:
         """Raw samples (count, *shape) by `made_up`; open sizes are `longer` than usual."""
@@ -52,22 +56,26 @@ class Input:
     def to_dict(self) -> dict[str, Any]:
         """As JSON takes it."""
         made = {"sizes": list(self.sizes), "below": self.below}
-        return {"name": self.name, "shape": list(self.shape), "dtype": self.dtype, "vocabulary": self.vocabulary} | made
+        usual = {"like": self.like, "fill": self.fill} if self.like else {}
+        told = {"name": self.name, "shape": list(self.shape), "dtype": self.dtype, "vocabulary": self.vocabulary}
+        return told | made | usual
 
     @classmethod
     def of(cls, content: Mapping[str, Any]) -> Input:
         """From what a manifest says, which is not trusted: ValueError where it is no such."""
         shape: Any = content.get("shape")
         name, sizes = content.get("name", SAMPLES), content.get("sizes") or []
-        counts = [content.get("vocabulary"), content.get("below", 0)]
+        like = content.get("like", "")
+        counts = [content.get("vocabulary"), content.get("below", 0), content.get("fill", 0)]
         whole = all(isinstance(part, list) for part in (shape, sizes)) and isinstance(name, str)
+        whole = whole and isinstance(like, str)
         if not whole or not all(isinstance(n, int) and n >= 0 for n in counts):
             raise ValueError("its manifest tells of an input that is none")
         if not all((n is None and len(sizes) == len(shape)) or (isinstance(n, int) and n >= 1) for n in shape):
             raise ValueError("its manifest tells a shape that is none")
         if not all(isinstance(n, int) and n >= 1 for n in sizes):
             raise ValueError("its manifest tells a shape that is none")
-        return cls(name, tuple(shape), str(content.get("dtype")), counts[0], tuple(sizes), counts[1])
+        return cls(name, tuple(shape), str(content.get("dtype")), counts[0], tuple(sizes), counts[1], like, counts[2])
 
 
 @dataclass(frozen=True)
@@ -107,8 +115,8 @@ class Signature:
             return model(**dict(zip(self.names, values, strict=True)))
         return model(*values)
 
-    def bound(self, args: Sequence[Any], named: Mapping[str, Any]) -> list[Any]:
-        """What was given for each input, in order; by place, by name, or in one dict or tuple of all."""
+    def bound(self, args: Sequence[Any], named: Mapping[str, Any]) -> dict[str, Any]:
+        """What was given, by name, for all inputs but those with a usual value; by place, name, one dict or tuple."""
         if self.call != CALLS[0] and len(args) == 1 and not named:
             (whole,) = args
             if isinstance(whole, Mapping):
@@ -122,9 +130,9 @@ class Signature:
             if name not in self.names:
                 raise SpecError(unknown("input", str(name)[:60], self.names))
             given[name] = value
-        if missing := [name for name in self.names if name not in given]:
+        if missing := [item.name for item in self.inputs if item.name not in given and not item.like]:
             raise SpecError(f"no {missing[0]!r}: the model takes {', '.join(self.names)}")
-        return [given[name] for name in self.names]
+        return given
 
 
 def count(batch: Any) -> int:

@@ -106,6 +106,8 @@ def signature(manifest: dict[str, Any]) -> Signature:
     found = Signature(tuple(Input.of(content) for content in inputs), call)
     if len({*found.names}) < len(found.names):
         raise ValueError("its manifest gives two inputs one name")
+    if any(item.like and item.like not in found.names for item in found.inputs):
+        raise ValueError("its manifest tells of an input like one that is none")
     return found
 
 
@@ -150,6 +152,18 @@ def probabilities(scores: Any, manifest: dict[str, Any]) -> Any:
         return 1 / (1 + np.exp(-scores.clip(-80, 80)))
     raised = np.exp(scores - scores.max(1, keepdims=True))
     return raised / raised.sum(1, keepdims=True)
+
+
+def answered(scores: np.ndarray, manifest: dict[str, Any]) -> dict[str, Any]:
+    """What a server tells of scores (B, ...), by name: beside them `values`, or `labels` and `probabilities`."""
+    told: dict[str, Any] = {"scores": scores}
+    if manifest.get("task", {}).get("name") == "regression":
+        told["values"] = scores
+    if manifest["labels"]:
+        told["labels"] = predictions(scores, manifest)
+    if (chances := probabilities(scores, manifest)) is not None:
+        told["probabilities"] = chances
+    return told
 
 
 def _sizes(shape: Any, least: int) -> list[int]:

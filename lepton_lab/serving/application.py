@@ -17,7 +17,8 @@ from starlette.exceptions import HTTPException
 
 from ..answers import class_axis
 from ..artifacts.inputs import CALLS
-from ..artifacts.manifest import predictions, probabilities, takes
+from ..artifacts.manifest import answered, takes
+from ..errors import LabError
 from .batching import Batcher, Full
 from .reading import BINARY, JSON, LARGEST, NAMED, Refused, read, to_npy
 
@@ -89,16 +90,22 @@ def application(artifact: Artifact, token: str, most: int = 64, wait: float = 0.
         except Full:
             raise Refused(503, "too many requests wait: try again", {"Retry-After": "1"}) from None
         except Exception as error:
-            message = str(error).partition("\n")[0]
-            raise Refused(500, f"the model failed with {type(error).__name__}: {message[:200]}") from None
+            raise _failed(error, artifact.signature) from None
         if request.headers.get("accept") == BINARY:
             return Response(to_npy(scores[0] if alone else scores), media_type=BINARY)
-        labels = {"labels": predictions(scores, manifest)} if manifest["labels"] else {}
-        if (chances := probabilities(scores, manifest)) is not None:
-            labels["probabilities"] = _numbers(chances)
-        return JSONResponse({"scores": _numbers(scores), **labels})
+        told = answered(scores, manifest)
+        return JSONResponse({n: _numbers(v) if isinstance(v, np.ndarray) else v for n, v in told.items()})
 
     return app
+
+
+def _failed(error: Exception, signature: Signature) -> Refused:
+    """Why the model gave nothing for a request: the request's fault, where the manifest does not tell all limits."""
+    message = str(error).partition("\n")[0][:200]
+    unknown = signature.open or any(item.dtype == "int64" and not item.vocabulary for item in signature.inputs)
+    if isinstance(error, LabError) and unknown:
+        return Refused(422, f"the model can't compute these: a length or a whole number is out of range ({message})")
+    return Refused(500, f"the model failed with {type(error).__name__}: {message}")
 
 
 async def _refuse(_: Request, error: Any) -> Response:
@@ -159,7 +166,8 @@ def _request(signature: Signature) -> dict[str, Any]:
     inputs = {item.name: _input(item) for item in signature.inputs}
     several, file = signature.call != CALLS[0], ".npy file, as numpy.save"
     if several:
-        inputs, file = {"inputs": _object(inputs)}, ".npz file, as numpy.savez"
+        needed = [item.name for item in signature.inputs if not item.like]
+        inputs, file = {"inputs": _object(inputs) | {"required": needed}}, ".npz file, as numpy.savez"
     array = {"type": "string", "format": "binary", "description": f"a {file} writes it"}
     body = {JSON: {"schema": _object(inputs)}, NAMED if several else BINARY: {"schema": array}}
     return {"requestBody": {"required": True, "content": body}}
@@ -192,6 +200,8 @@ def _responses(manifest: dict[str, Any]) -> dict[int | str, dict[str, Any]]:
     }
     shape, labels = [size or 0 for size in manifest["output"]["shape"]], manifest["labels"]
     properties: dict[str, Any] = {"scores": _nested({"type": "number"}, shape)}
+    if manifest.get("task", {}).get("name") == "regression":
+        properties["values"] = properties["scores"]
     if labels:
         texts = manifest["input"]["dtype"] == "int64"
         axis = class_axis((1, *shape), classes=len(labels), tokens=texts) or len(shape)

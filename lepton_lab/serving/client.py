@@ -82,8 +82,8 @@ class Client:
             kind, body = BINARY, to_npy(_numbers(samples[0]))
         else:
             asked = signature(self.manifest)
-            arrays = dict(zip(asked.names, map(_numbers, asked.bound(samples, named)), strict=True))
-            one = len(arrays) == 1 and asked.call == "tensor"
+            arrays = {name: _numbers(array) for name, array in asked.bound(samples, named).items()}
+            one = asked.call == "tensor"
             kind, body = (BINARY, to_npy(arrays[asked.names[0]])) if one else (NAMED, to_npz(arrays))
         body = self._ask("POST", "/predict", body, {"Content-Type": kind, "Accept": BINARY})
         try:

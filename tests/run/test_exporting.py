@@ -12,7 +12,9 @@ import pytest
 import torch
 
 import lepton_lab as lab
-from lepton_lab.tasks import TASKS
+from lepton_lab.artifacts import manifest
+from lepton_lab.datasets import from_user
+from lepton_lab.tasks import TASKS, make
 
 sys.path.append(str(Path(__file__).parents[1] / "tasks"))
 from test_tasks import CASES, launched
@@ -103,7 +105,8 @@ def test_the_manifest_says_the_task_and_its_inputs(texts):
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ({"input_ids": [[1, 2]]}, "no 'attention_mask': the model takes input_ids, attention_mask"),
+        ({"attention_mask": [[1, 2]]}, "no 'input_ids': the model takes input_ids, attention_mask"),
+        ({"input_ids": [[1, 50]]}, "input_ids: samples from 1 to 50: must be whole numbers from 0 to 49"),
         ({"tokens": [[1, 2]]}, "unknown input|'tokens'"),
         ({"input_ids": [[1, 2]], "attention_mask": [[1, 1], [1, 1]]}, "as many samples each"),
         ({"input_ids": [[0.5]], "attention_mask": [[1]]}, "input_ids: samples of float64"),
@@ -112,6 +115,13 @@ def test_the_manifest_says_the_task_and_its_inputs(texts):
 def test_inputs_that_do_not_fit_are_refused(texts, given, words):
     with pytest.raises(lab.SpecError, match=words):
         lab.load(texts)(**given)
+
+
+def test_a_mask_that_is_left_out_is_all_ones(texts):
+    artifact, x = lab.load(texts), batch(3, 5)
+    expected = artifact(x["input_ids"], torch.ones_like(x["input_ids"]))
+    assert torch.equal(artifact(input_ids=x["input_ids"]), expected)
+    assert not torch.equal(artifact(x), expected)
 
 
 def test_it_is_served_by_name_and_requests_of_unequal_length_keep_apart(once, texts):
@@ -129,7 +139,10 @@ def test_it_is_served_by_name_and_requests_of_unequal_length_keep_apart(once, te
         assert sum(told["probabilities"][0]) == pytest.approx(1, abs=1e-5)
         status, told = answered(server, {"samples": [[1]]})
         assert status == 422 and '"input_ids": [...]' in told["error"]
-        assert answered(server, {"inputs": {"input_ids": [[1]]}})[0] == 422
+        assert answered(server, {"inputs": {"input_ids": x["input_ids"]}})[0] == 200
+        for tokens, words in (([[1, 50]], "from 0 to 49"), ([[1] * 600], "a length or a whole number is out of range")):
+            status, told = answered(server, {"inputs": {"input_ids": tokens}})
+            assert status == 422 and words in told["error"]
 
 
 def test_users_and_items_are_rated_however_many(once, tmp_path):
@@ -161,6 +174,43 @@ def test_what_no_file_can_hold_is_refused_in_a_sentence(once, tmp_path):
             act(once(made, "detection"))
         assert "\n" not in str(caught.value)
     assert not (tmp_path / "m.lepton").exists()
+
+
+class OwnStep(lab.Task):
+    """A loop's body on samples that are dicts."""
+
+    def step(self, model, batch):
+        return torch.nn.functional.cross_entropy(model(batch["inputs"]), batch["labels"])
+
+
+@pytest.mark.parametrize(
+    ("name", "own", "words"),
+    [
+        ("multitask", None, "returns a dict"),
+        ("adversarial", None, "a ModuleDict|no forward|can't compute"),
+        ("keywords", OwnStep, "task OwnStep has a step of its own.*about=lab.About"),
+    ],
+)
+def test_models_that_no_file_can_hold_are_refused(name, own, words, tmp_path):
+    model, data, options = CASES[name]
+    data = from_user(data, 0)
+    spec = lab.Spec(task="auto" if own else name, options={} if own else options)
+    task = make(spec, data, own=own)
+    module = model()
+    with pytest.raises(lab.LabError, match=words) as caught:
+        lab.export(module, tmp_path / "m.lepton", about=lab.About.of_task(task, spec, module))
+    assert "\n" not in str(caught.value) and not (tmp_path / "m.lepton").exists()
+
+
+def test_numbers_are_told_as_values_and_ratings_as_scores(tmp_path):
+    about = lab.About("mlp", (8,), task={"name": "regression", "options": {}})
+    lab.export(CASES["regression"][0](1), tmp_path / "m.lepton", about=about, runtime="torch")
+    artifact = lab.load(tmp_path / "m.lepton")
+    scores = artifact(artifact.made_up(2))
+    told = manifest.answered(scores, artifact.manifest)
+    assert [*told] == ["scores", "values"] and told["values"] is scores
+    rated = manifest.answered(scores, artifact.manifest | {"task": {"name": "recommendation"}})
+    assert [*rated] == ["scores"]
 
 
 @pytest.mark.slow

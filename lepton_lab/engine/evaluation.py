@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..batches import Batch, call
+from ..batches import Batch
 from ..errors import SpecError
 from ..metrics import MINIMISED, Metric, with_following
 from ..store.folder import RunFolder
@@ -64,7 +64,7 @@ def evaluate(
     writes = feed.task.writes and not feed.task.steps() and any(metric.free for metric in counted.values())
     with strategy.aligned() as model, torch.no_grad(), strategy.autocast(), evaluating(model):
         for places, batch in islice(zip(feed.places(), feed.whole(), strict=True), batches):
-            output = call(model, batch.x)
+            output = feed.task.evaluated(model, batch.x)
             if answers is not None:
                 answers.add(places, output, batch)
             written = _written(strategy, feed, model, batch) if writes else output

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..answers import matches
-from ..batches import Batch, described
+from ..batches import Batch, call, described
 from ..errors import SpecError
 from ..losses import IGNORED
 from ..objectives import Criterion
@@ -157,6 +157,10 @@ class Task:
         """What they compare it with: labels or numbers (B, ...), or None."""
         return batch[1] if isinstance(batch, (tuple, list)) and len(batch) > 1 else None
 
+    def evaluated(self, model: Any, x: Any) -> Any:
+        """What the model gives of a batch in an evaluation, where it is in eval mode; `x` as `split` gives it."""
+        return call(model, x)
+
     def written(self, model: Any, x: Any, length: int) -> list[list[int]]:
         """What a model writes of a batch's inputs by itself, at most so many tokens of each sample."""
         raise NotImplementedError
@@ -174,8 +178,8 @@ class Task:
         what the model was called with, what outputs are compared with (as `split` gives both), and what it gave.
         """
         found = self.scores(output), self.targets(y)
-        first = (part[0] if getattr(part, "ndim", 0) else None for part in found)
-        return {**inputs(self.inputs(y), self.data), **answer(*first, self.data)}
+        scores, target = (part[0] if getattr(part, "ndim", 0) else None for part in found)
+        return {**inputs(self.inputs(y), self.data), **answer(scores, target, self.data)}
 
     def prepare(self, batch: Any, generator: torch.Generator) -> Any:
         """

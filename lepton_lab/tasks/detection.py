@@ -6,10 +6,11 @@ Legend of the shape comments: B pictures, M objects in one of them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from ..batches import described
+from ..batches import call, described
 from ..errors import SpecError
 from ..losses import IGNORED
 from ..pictures import Image, Picture
@@ -17,6 +18,9 @@ from .base import OwnLoss, Task
 from .seeing import label
 
 if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
     from ..datasets import Data
 
 BOXES, LABELS = "boxes", "labels"  # what torchvision calls them
@@ -29,9 +33,10 @@ class Detection(Task):
     Boxes: samples are pairs of a picture (C, H, W) and {"boxes": (M, 4), "labels": (M,)}, as torchvision has them.
 
     The model is called with a list of pictures and one of such dicts, and gives a dict of losses, each a mean over
-    pictures: their sum is minimised, and each has a curve, `loss_NAME`. It gives them in evaluations, too, and may name
-    beside them what it found there, as `detections`: a list of dicts of boxes, labels and scores, which metrics
-    compare. torchvision's detectors give no losses in evaluations: let a module of your own call them for both.
+    pictures: their sum is minimised, and each has a curve, `loss_NAME`. In evaluations it gives what it found: a list
+    of dicts of boxes, labels and scores, which metrics compare. There its losses are asked for by a second call, as in
+    training, but for layers that normalise or drop out, and with the same random numbers each time. A model that gives
+    losses in evaluations by itself is called once, and may name beside them what it found, as `detections`.
     """
 
     nests = True
@@ -59,27 +64,36 @@ class Detection(Task):
         pair = ([*pictures], targets)
         return pair, pair
 
+    def evaluated(self, model: Any, x: Any) -> Any:
+        """Losses and what was found."""
+        found = call(model, x)
+        if self.given is not None or isinstance(found, Mapping):
+            return found
+        with _learning(model, x[0][0].device):
+            losses = call(model, x)
+        return {**losses, FOUND: found} if isinstance(losses, Mapping) else found
+
     def loss(self, outputs: Any, batch: Any) -> Any:
         """The user's, or the model's own."""
         if self.given is not None:
             return self.given(outputs, batch)
         if not isinstance(outputs, Mapping):
             raise SpecError(
-                f"the model gives {described(outputs)}, and task='detection' needs a dict of losses, in evaluations "
-                "too; torchvision's detectors give it in training alone"
+                f"the model gives {described(outputs)}, and task='detection' needs a dict of losses in training, as "
+                "torchvision's detectors give it"
             )
         return {name: value for name, value in outputs.items() if name != FOUND}
 
     def scores(self, outputs: Any) -> Any:
         """What was found."""
-        return outputs.get(FOUND) if isinstance(outputs, Mapping) else None
+        return outputs.get(FOUND) if isinstance(outputs, Mapping) else outputs if isinstance(outputs, list) else None
 
     def picture(self, x: Any, y: Any, output: Any) -> Picture:
         """The picture with the boxes of what is there, and those that were found, the surest of them."""
         (pixels,), (target,) = y
         true = [(corners, self._named(number)) for corners, number in _boxes(target)]
         (found,) = self.scores(output) or ({BOXES: [], LABELS: [], SCORES: []},)
-        sure = found.get(SCORES, [])
+        sure: Any = found.get(SCORES, [])
         order = sorted(range(len(sure)), key=lambda i: -float(sure[i]))[: len(true) + MORE]
         boxes = _boxes(found)
         said = [(boxes[i][0], f"{self._named(boxes[i][1])} {float(sure[i]):.2f}") for i in order]
@@ -87,6 +101,23 @@ class Detection(Task):
 
     def _named(self, number: int) -> str:
         return label(number, self.data) if self.data.classes else str(number)
+
+
+@contextmanager
+def _learning(model: nn.Module, device: torch.device) -> Iterator[None]:
+    """The model as in training for a time, but that it neither drops out nor learns, and draws the same each time."""
+    import torch
+    from torch.nn.modules.batchnorm import _NormBase
+    from torch.nn.modules.dropout import _DropoutNd
+
+    modes = {module: module.training for module in model.modules()}
+    for module in modes:
+        module.training = not isinstance(module, (_NormBase, _DropoutNd))
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(0)
+        yield
+    for module, training in modes.items():
+        module.training = training
 
 
 def _boxes(objects: Mapping[str, Any]) -> list[Any]:

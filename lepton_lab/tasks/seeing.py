@@ -71,9 +71,9 @@ def unscaled(x: Tensor, data: Data) -> Tensor:
 def spelled(tokens: Any, data: Data, names: list[str] | None = None) -> str:
     """Tokens as text where data know how they are spelled, else as numbers; without those that are no tokens."""
     numbers = [int(token) for token in tokens if int(token) >= 0]
-    tokenizer = getattr(data.collate, "tokenizer", None)
-    if hasattr(tokenizer, "decode"):
-        return str(tokenizer.decode(numbers))
+    decode = getattr(getattr(data.collate, "tokenizer", None), "decode", None)
+    if decode is not None:
+        return str(decode(numbers))
     if data.tokens == "bytes":
         return bytes(token % 256 for token in numbers).decode(errors="replace")
     names = data.classes if names is None else names

@@ -1,5 +1,6 @@
 """Every task of the table trains on a tiny data set of its kind: over two ranks as in one process, to a lower loss."""
 
+import copy
 import itertools
 
 import pytest
@@ -151,7 +152,7 @@ class Squares:
 
 
 class Detector(nn.Module):
-    """Looks for one square in each half of a picture."""
+    """Looks for one square in each half of a picture; called as torchvision's detectors are."""
 
     def __init__(self):
         super().__init__()
@@ -169,8 +170,20 @@ class Detector(nn.Module):
         losses = {"box": far.mean(), "there": nn.functional.binary_cross_entropy_with_logits(found[..., 0], there)}
         if self.training:
             return losses
-        told = [{"boxes": 8 * one[:, 1:], "scores": one[:, 0], "labels": torch.ones(2)} for one in found]
-        return {**losses, "detections": told}
+        return [{"boxes": 8 * one[:, 1:], "scores": one[:, 0], "labels": torch.ones(2)} for one in found]
+
+
+class Sampling(Detector):
+    """Its loss is of some of what it looked at, chosen by chance, as of torchvision's."""
+
+    def __init__(self):
+        super().__init__()
+        self.net.insert(2, nn.BatchNorm1d(32))
+        self.net.insert(3, nn.Dropout())
+
+    def forward(self, pictures, targets=None):
+        told = super().forward(pictures, targets)
+        return {"box": told["box"] * torch.rand(()), "there": told["there"]} if self.training else told
 
 
 def shaped():
@@ -554,7 +567,22 @@ def test_boxes_reach_a_detector_without_their_padding():
     (pictures, targets), _ = task.split(Pad()([Squares()[place] for place in range(4)]))
     assert len(pictures) == 4 and [len(target["boxes"]) for target in targets] == [1, 2, 1, 2]
     assert all(target["boxes"].equal(Squares()[place][1]["boxes"]) for place, target in enumerate(targets))
-    with pytest.raises(SpecError, match="in training alone"):
+    with pytest.raises(SpecError, match="needs a dict of losses in training"):
         task.loss([{"boxes": torch.zeros(0, 4)}], None)
     with pytest.raises(SpecError, match=r"task='detection': samples must be pairs .* pairs of tensors"):
         lab.launch(lab.Spec(task="detection"), model=Detector, data=(X, NUMBERS))
+
+
+def test_an_evaluation_has_a_detector_s_losses_and_leaves_it_as_it_was():
+    task = make(lab.Spec(task="detection"), from_user(Squares(), 0))
+    x, _ = task.split(Pad()([Squares()[place] for place in range(4)]))
+    model = Sampling().eval()
+    before, drawn = copy.deepcopy(model.state_dict()), torch.get_rng_state()
+    with torch.no_grad():
+        one, two = task.evaluated(model, x), task.evaluated(model, x)
+    assert {*one} == {"box", "there", "detections"} and one["box"] == two["box"] and task.scores(one)
+    assert torch.get_rng_state().equal(drawn) and not any(module.training for module in model.modules())
+    assert all(value.equal(before[name]) for name, value in model.state_dict().items())
+    own = nn.Module()
+    own.forward = lambda pictures, targets: {"box": torch.ones(()), "detections": []}
+    assert {*task.evaluated(own, x)} == {"box", "detections"}

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from typing import Any, NoReturn
+from collections.abc import Collection, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from .errors import SpecError
+
+if TYPE_CHECKING:
+    from inspect import Parameter
 
 
 def _refuse(self: Any, *given: Any, **named: Any) -> NoReturn:
@@ -73,3 +76,10 @@ def called(value: Any) -> str:
     while isinstance(value, tuple):  # (train, test), (x, y)
         value = value[0]
     return getattr(value, "__name__", None) or type(value).__name__
+
+
+def taken(parameters: Iterable[Parameter], offered: Collection[str]) -> tuple[list[str], str]:
+    """Which of the names `offered` a function's parameters ask for, and one that they need beside them, or ""."""
+    named = [p for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    lacking = next((p.name for p in named if p.name not in offered and p.default is p.empty), "")
+    return [p.name for p in named if p.name in offered], lacking

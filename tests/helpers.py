@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import struct
 import subprocess
 import sys
@@ -144,6 +145,24 @@ class Page(HTMLParser):
 
     def all(self, tag):
         return [attrs for name, attrs in self.tags if name == tag]
+
+
+class Noisy(nn.Module):
+    """
+    Dropout and batch norm: random state of each rank, buffers that drift apart.
+
+    It takes its time, so that the end is some way off when a test stops or kills it.
+    """
+
+    def __init__(self, shape, classes):
+        super().__init__()
+        self.hidden = nn.Sequential(nn.Flatten(), nn.Linear(math.prod(shape), 32), nn.BatchNorm1d(32), nn.ReLU())
+        self.out = nn.Sequential(nn.Dropout(0.2), nn.Linear(32, classes))
+
+    def forward(self, x):
+        if self.training:
+            time.sleep(0.01)
+        return self.out(self.hidden(x))
 
 
 class Slope(nn.Module):

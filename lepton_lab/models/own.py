@@ -6,7 +6,7 @@ import inspect
 from typing import TYPE_CHECKING, Any
 
 from ..errors import SpecError
-from ..values import called
+from ..values import called, taken
 
 if TYPE_CHECKING:
     from torch import nn
@@ -102,15 +102,10 @@ def _lazy(model: nn.Module) -> bool:
 
 def arguments(maker: Any) -> list[str]:
     """Which of OFFERED a maker asks for; a SpecError where it needs anything else."""
-    names = []
-    for p in inspect.signature(maker).parameters.values():
-        if p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD):
-            continue
-        if p.name in OFFERED:
-            names.append(p.name)
-        elif p.default is p.empty:
-            raise SpecError(
-                f"model={called(maker)} needs {p.name!r}, which nobody gives it: only `shape`, `classes` and "
-                f"`vocabulary` are passed; give it a default, or pass model=lambda: {called(maker)}(...)"
-            )
+    names, lacking = taken(inspect.signature(maker).parameters.values(), OFFERED)
+    if lacking:
+        raise SpecError(
+            f"model={called(maker)} needs {lacking!r}, which nobody gives it: only `shape`, `classes` and "
+            f"`vocabulary` are passed; give it a default, or pass model=lambda: {called(maker)}(...)"
+        )
     return names

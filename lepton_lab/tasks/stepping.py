@@ -6,7 +6,7 @@ import inspect
 from typing import TYPE_CHECKING
 
 from ..errors import SpecError
-from ..values import called
+from ..values import called, taken
 
 if TYPE_CHECKING:
     from .base import Task
@@ -24,17 +24,13 @@ OURS = {
 
 def asked(task: type[Task]) -> list[str]:
     """Which of OFFERED the step of a task asks for; a SpecError where it needs anything else."""
-    names = []
-    for p in list(inspect.signature(task.step).parameters.values())[3:]:
-        if p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD):
-            continue
-        if p.name in OFFERED:
-            names.append(p.name)
-        elif p.default is p.empty:
-            raise SpecError(
-                f"task={called(task)}: step() needs {p.name!r}, which nobody gives it; it may ask for model, batch, "
-                f"{' and '.join(OFFERED)}"
-            )
+    parameters = list(inspect.signature(task.step).parameters.values())[3:]
+    names, lacking = taken(parameters, OFFERED)
+    if lacking:
+        raise SpecError(
+            f"task={called(task)}: step() needs {lacking!r}, which nobody gives it; it may ask for model, batch, "
+            f"{' and '.join(OFFERED)}"
+        )
     return names
 
 

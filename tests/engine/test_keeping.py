@@ -6,7 +6,7 @@ import time
 
 import pytest
 import torch
-from helpers import call, until
+from helpers import Noisy, call, until
 from torch import nn
 from torch.nn import functional
 
@@ -32,20 +32,6 @@ def _one_thread(standby):
         own.setenv("LEPTON_LAB_MAX_WORKERS", "2")
         yield
     os.sched_setaffinity(0, cores)
-
-
-class Noisy(nn.Module):
-    """Dropout and batch norm: random state of each rank, buffers that drift apart."""
-
-    def __init__(self):
-        super().__init__()
-        self.hidden = nn.Sequential(nn.Linear(8, 32), nn.BatchNorm1d(32), nn.ReLU(), nn.Dropout(0.2))
-        self.out = nn.Linear(32, 3)
-
-    def forward(self, x):
-        if self.training:
-            time.sleep(0.01)  # so that the end is some time away when a test stops it
-        return self.out(self.hidden(x))
 
 
 def guesses():

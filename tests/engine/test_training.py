@@ -6,7 +6,7 @@ import time
 
 import pytest
 import torch
-from helpers import ranks_of, until
+from helpers import Noisy, ranks_of, until
 from torch import nn
 from torch.nn import functional
 
@@ -28,21 +28,6 @@ def _one_thread(standby):
         own.setenv("LEPTON_LAB_MAX_WORKERS", "2")
         yield
     os.sched_setaffinity(0, cores)
-
-
-class Noisy(nn.Module):
-    """Dropout and batch norm: random state of each rank, buffers that drift apart."""
-
-    def __init__(self):
-        super().__init__()
-        self.conv = nn.Conv2d(1, 8, 3, padding=1)
-        self.norm = nn.BatchNorm2d(8)
-        self.out = nn.Sequential(nn.Flatten(), nn.Dropout(0.3), nn.Linear(512, 10))
-
-    def forward(self, x):
-        if self.training:
-            time.sleep(0.01)  # so that the end is some time away when a test stops or kills it
-        return self.out(self.norm(self.conv(x)).relu())
 
 
 def figures(run):

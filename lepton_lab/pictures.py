@@ -26,6 +26,8 @@ LINES = 4  # of curves in one view
 LETTERS = 480  # of a text
 BARS = 6
 BOXES = 20
+NAMES = 8  # of classes of one mask
+TRUTH = "truth"  # what that is called in all pictures
 
 Piece: TypeAlias = tuple[str, bool | None]
 """Words, and whether they are right; None where that is not asked."""
@@ -96,16 +98,20 @@ class Image:
 
 @dataclass(frozen=True)
 class Mask:
-    """A class of each pixel, (H, W)."""
+    """A class of each pixel, (H, W), and what the classes are called, by their numbers."""
 
     kind: ClassVar[str] = "mask"
     classes: Tensor
+    names: Sequence[str] = ()
 
     def plain(self) -> dict[str, Any]:
-        """Every k-th pixel in both directions; what is no class is 255."""
+        """Every k-th pixel in both directions; what is no class is 255. And the names of the first classes in it."""
         every = -(-max(self.classes.shape) // SIDE)
         kept = self.classes[::every, ::every].detach().cpu()
-        return packed(kept.where((kept >= 0) & (kept < 255), 255).byte().contiguous().numpy())
+        kept = kept.where((kept >= 0) & (kept < 255), 255).byte()
+        seen = [number for number in kept.unique().tolist() if number < len(self.names)][:NAMES]
+        names = {"names": {str(number): self.names[number] for number in seen}} if seen else {}
+        return {**packed(kept.contiguous().numpy()), **names}
 
 
 @dataclass(frozen=True)
@@ -163,7 +169,7 @@ class Bars:
 
 View: TypeAlias = Text | Image | Mask | Sound | Curves | Bars
 Picture: TypeAlias = Mapping[str, View]
-"""What is seen of a sample, by what it is: "given", "is", "predicted"."""
+"""What is seen of a sample, by what it is: "given", TRUTH, "predicted"."""
 
 
 def words(text: Any, right: bool | None = None) -> Text:

@@ -6,8 +6,9 @@ import base64
 import json
 import math
 from collections.abc import Callable, Mapping
+from itertools import accumulate
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -26,19 +27,57 @@ SHOWN = 128  # CSS pixels of a small picture's longer side, at least
 WIDE, HIGH = 200, 90  # CSS pixels of a curve
 RIGHT, WRONG = COLORS[2], COLORS[1]
 TRUE, FOUND = COLORS[2], COLORS[1]  # boxes
-MARKS = {True: f"color:{RIGHT}", False: f"color:{WRONG};text-decoration:underline", None: ""}
-CARD = "display:inline-block;vertical-align:top;margin:0 .9rem .9rem 0;max-width:17rem;font-size:.8rem;overflow:hidden"
+MARKS = {True: f"background:{RIGHT}40", False: f"background:{WRONG}40;text-decoration:underline"}  # 25 % of a colour
+CARD = (
+    "display:inline-block;vertical-align:top;box-sizing:border-box;min-width:10rem;max-width:17rem;"
+    "margin:0 .9rem .9rem 0;font-size:.8rem;line-height:1.5;overflow:hidden"
+)
+EDGE = "-webkit-text-stroke:.5px #7b818a"  # so that black is seen on a dark page
 WORDS = "white-space:pre-wrap;overflow-wrap:anywhere"
+SMALL = "font-size:.8rem;opacity:.8;margin:.3rem 0 .6rem"
+DASHED, DOT = "4 2", "●"
+SIGNS = {
+    MARKS[True]: "Green is right.",
+    MARKS[False]: "Orange, underlined, is wrong.",
+    f'stroke-dasharray="{DASHED}"': "Solid boxes are the truth, dashed ones are the model's, with how sure it is.",
+    f" {DOT}": f"{DOT} is the truth.",
+}
+"""Of what is drawn: what it means."""
+SPLITS = {"test": "test", "val": "validation"}
+FIRST, WORST = "the first samples", "the highest losses"
 
 
-def kept(run: Run, split: str = "test") -> dict[str, list[Card]]:
-    """The first samples and the worst of a run's last evaluation; of one that goes on, the first of the latest."""
-    try:
-        found = json.loads((run.folder / "predictions" / f"{split}.json").read_text())
-        return {name: [*found[name]] for name in ("first", "worst")}
-    except (OSError, ValueError, KeyError, TypeError):
-        rows = [row for row in read(run).own.media if row["media"] == SAMPLES]
-        return {"first": of_file(place(run.folder, rows[-1])) if rows else [], "worst": []}
+class Kept(NamedTuple):
+    """Samples that a run has kept of a split, and why they can't be had."""
+
+    split: str
+    first: list[Card]
+    worst: list[Card]
+    trouble: str = ""
+
+    def groups(self) -> list[tuple[str, list[Card]]]:
+        """Those that there are, with what they are called."""
+        head = f"{SPLITS.get(self.split, self.split)} set, "
+        return [(head + words, cards) for words, cards in ((FIRST, self.first), (WORST, self.worst)) if cards]
+
+
+def kept(run: Run) -> Kept:
+    """
+    The first samples and the worst of a run's last evaluation, of the validation set where there is no test set.
+
+    Of a run that goes on, the first of the latest.
+    """
+    for split in SPLITS:
+        path = run.folder / "predictions" / f"{split}.json"
+        try:
+            found = json.loads(path.read_text())
+            return Kept(split, [*found["first"]], [*found["worst"]])
+        except FileNotFoundError:
+            continue
+        except (OSError, ValueError, KeyError, TypeError):
+            return Kept(split, [], [], f"its samples can't be drawn: the file {path} is damaged")
+    rows = [row for row in read(run).own.media if row["media"] == SAMPLES]
+    return Kept(rows[-1]["split"], of_file(place(run.folder, rows[-1])), []) if rows else Kept("", [], [])
 
 
 def of_file(path: Path) -> list[Card]:
@@ -51,26 +90,26 @@ def of_file(path: Path) -> list[Card]:
 
 
 def drawn(cards: list[Card], most: float = math.inf) -> str:
-    """Samples side by side as HTML, as many as come to `most` characters."""
-    pieces: list[str] = []
-    for card in cards:
-        piece = _card(card)
-        most -= len(piece)
-        if most < 0 and pieces:
-            pieces.append(f"<p>{len(cards) - len(pieces)} more are not shown, so that the page stays small.</p>")
-            break
-        pieces.append(piece)
-    return "".join(pieces)
+    """What their signs mean, and samples side by side as HTML, as many as come to `most` characters."""
+    whole = [piece for card in cards if (piece := _card(card))]
+    shown = [piece for piece, sum_ in zip(whole, accumulate(map(len, whole)), strict=True) if sum_ <= most]
+    shown = shown or whole[:1]
+    notes = [f"{len(whole) - len(shown)} more are not shown, so that the page stays small."] * (len(shown) < len(whole))
+    if damaged := len(cards) - len(whole):
+        notes.append(f"{damaged} of {len(cards)} samples can't be drawn: their file is damaged.")
+    text = "".join(shown)
+    signs = " ".join(words for sign, words in SIGNS.items() if sign in text)
+    return (f'<p style="{SMALL}">{signs}</p>' if signs else "") + text + "".join(f"<p>{note}</p>" for note in notes)
 
 
 def _card(card: Card) -> str:
-    """One sample: which, its loss, and what is seen of it."""
+    """One sample: which, its loss, and what is seen of it; "" of a damaged one."""
     try:
         loss = "" if card["loss"] is None else f", loss {number(float(card['loss']))}"
         seen = "".join(_named(view) for view in card["seen"])
         head = escaped(f"Sample {int(card['sample'])}{loss}")
     except Exception:  # a file that others wrote may hold anything
-        return "<p>A sample can't be drawn: its file is damaged.</p>"
+        return ""
     return f'<figure style="{CARD}"><b>{head}</b>{seen}</figure>'
 
 
@@ -109,7 +148,7 @@ def _img(pixels: np.ndarray, words: str, over: str = "") -> str:
 
 def _image(view: Mapping[str, Any]) -> str:
     true, found = view.get("boxes", []), view.get("found", [])
-    over = "".join(_boxes(many, color, dash) for many, color, dash in ((true, TRUE, ""), (found, FOUND, "4 2")))
+    over = "".join(_boxes(many, color, dash) for many, color, dash in ((true, TRUE, ""), (found, FOUND, DASHED)))
     svg = (
         '<svg viewBox="0 0 100 100" preserveAspectRatio="none" aria-hidden="true" '
         f'style="position:absolute;inset:0;width:100%;height:100%">{over}</svg>'
@@ -138,10 +177,18 @@ def _boxes(boxes: list[Any], color: str, dash: str) -> str:
 def _mask(view: Mapping[str, Any]) -> str:
     """A colour a class: the first is black, and what is none of them is white."""
     values = unpacked(view, "uint8")
-    colors = np.array([tuple(bytes.fromhex(color[1:])) for color in COLORS], np.uint8)
-    pixels = colors[(values.astype(int) - 1) % len(colors)]
-    pixels[values == 0], pixels[values == 255] = 0, 255
-    return _img(pixels, f"{view['name']}: classes {', '.join(map(str, np.unique(values[values < 255])[:12]))}")
+    colors = np.array([tuple(bytes.fromhex(_of_class(number)[1:])) for number in range(256)], np.uint8)
+    seen = np.unique(values[values < 255])[:12]
+    names = {int(number): str(name) for number, name in view.get("names", {}).items()}
+    image = _img(colors[values], f"{view['name']}: {', '.join(names.get(int(i), f'class {i}') for i in seen)}")
+    signs = (
+        f'<span style="color:{_of_class(number)};{EDGE}">■</span> {escaped(name)}' for number, name in names.items()
+    )
+    return f"{image}<br>{' '.join(signs)}" if names else image
+
+
+def _of_class(number: int) -> str:
+    return {0: "#000000", 255: "#ffffff"}.get(number, COLORS[(number - 1) % len(COLORS)])
 
 
 def _sound(view: Mapping[str, Any]) -> str:
@@ -192,7 +239,9 @@ def _bars(view: Mapping[str, Any]) -> str:
         color = RIGHT if true else COLORS[7]
         rows += (
             f'<div style="display:flex;gap:.4rem;align-items:center"><span style="flex:0 0 4.5rem">{escaped(name)}'
-            f'{" ●" if true else ""}</span><span style="flex:0 0 {wide:.0f}px;height:.6rem;background:{color}"></span>'
+            f"{f' {DOT}' if true else ''}</span>"
+            f'<span style="flex:0 0 90px"><span style="display:block;width:{wide:.0f}px;height:.6rem;'
+            f'background:{color}"></span></span>'
             f"<span>{float(value):.0%}</span></div>"
         )
     return rows

@@ -272,12 +272,13 @@ class Fit:
                 self._measure(split, feed, curves, watched.EMA)
         # After the average, since a strategy may hold copies of the weights, which an evaluation makes equal.
         answers = Answers(self.strategy, feed.n, self.loss) if last else None
-        gallery = self._gallery(feed, last)
+        final = last or self._final(split)
+        gallery = self._gallery(feed, final)
         self.figures[split] = figures = self._measure(split, feed, self.metrics, answers=answers, gallery=gallery)
         if answers is not None:
             answers.save(self.folder, split)
         if gallery is not None:
-            if last:
+            if final:
                 gallery.save(self.folder, self.strategy, split)
             self._show(gallery, split)
         if self.strategy.rank == 0:
@@ -303,6 +304,11 @@ class Fit:
         self.log.rest(seconds := time.perf_counter() - start)
         self._found(split + of, figures, max(self.now.epoch - 1, 0), seconds=round(seconds, 4))
         return figures
+
+    def _final(self, split: str) -> bool:
+        """Whether no test set follows the last epoch's validation, whose samples are shown in its place."""
+        part = self.part
+        return split == "val" and not (self.test.n or part.steps) and self.now.epoch >= part.epoch + part.epochs
 
     def _gallery(self, feed: Feed, last: bool) -> Gallery | None:
         """What takes the samples of an evaluation that are shown: of the last one those for the report."""

@@ -61,7 +61,8 @@ OUTLINE: tuple[tuple[str, str, bool, Callable[[list[Run]], Iterable[Shown]]], ..
     ),
     (
         "Predictions",
-        "Test set: samples beside what the model said of them when the run ended, and those that it lost most on.",
+        "Samples beside what the model said of them when the run ended: the first ones, and those with the highest "
+        "losses.",
         False,
         lambda runs: [predictions(runs)],
     ),

@@ -1,4 +1,4 @@
-"""Samples of the test set beside what a model said of them, and those with the highest losses."""
+"""Samples beside what a model said of them, and those with the highest losses."""
 
 from __future__ import annotations
 
@@ -12,18 +12,25 @@ if TYPE_CHECKING:
     from ..run.handle import Run
 
 MOST = 900_000  # characters of a page that samples take, over all runs
-HEADS = {"first": "the first samples", "worst": "the highest losses"}
+GROUPS = 2  # of each run: the first and the worst
 
 
 def predictions(runs: list[Run]) -> Section:
-    """The first samples of each run's test set and the worst ones, in the task's own form; nothing is run again."""
+    """
+    The first samples of each run's test set and the worst ones, in the task's own form; nothing is run again.
+
+    Of a run without a test set, those of the validation set.
+    """
     pieces, words = [], []
-    each = MOST / max(1, len(runs)) / len(HEADS)
+    each = MOST / max(1, len(runs)) / GROUPS
     for run, label in zip(runs, labels(runs), strict=True):
-        for name, cards in kept(run).items():
-            if cards:
-                pieces.append(f"<h3>{escaped(label)}: {HEADS[name]}</h3>{drawn(cards, each)}")
-                words.append(f"{label}, {HEADS[name]}: {', '.join(_said(card) for card in cards)}")
+        found = kept(run)
+        for head, cards in found.groups():
+            pieces.append(f"<h3>{escaped(label)}: {head}</h3>{drawn(cards, each)}")
+            words.append(f"{label}, {head}: {', '.join(_said(card) for card in cards)}")
+        if found.trouble:
+            words.append(f"{label}: {found.trouble}.")
+            pieces.append(f'<p class="nothing">{escaped(words[-1])}</p>')
     if not pieces:
         why = "No run has kept samples: that happens after its first evaluations, and when it is done."
         return Section(f'<p class="nothing">{why}</p>', why)

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from ..losses import IGNORED
 from ..objectives import Criterion
-from ..pictures import words
+from ..pictures import TRUTH, words
 from .base import OwnLoss, Paired, Unaligned
 from .seeing import inputs, spelled
 
@@ -89,7 +89,7 @@ class CTC(Paired):
         said = words(spelled(found, self.data) or "nothing", right)
         return {
             **inputs(x[0] if isinstance(x, tuple) else x, self.data),
-            "is": words(spelled(y[0], self.data)),
+            TRUTH: words(spelled(y[0], self.data)),
             "heard": said,
         }
 

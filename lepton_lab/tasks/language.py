@@ -14,7 +14,7 @@ from pydantic import Field
 
 from ..losses import IGNORED, token_loss
 from ..objectives import Criterion
-from ..pictures import Text, words
+from ..pictures import TRUTH, Text, words
 from .base import OwnLoss, Paired
 from .seeing import answer, kinds, pieces, spelled
 
@@ -123,7 +123,7 @@ class MaskedLanguageModel(Paired):
         chosen, best = y[0] != IGNORED, output[0].argmax(-1)
         text, names = y[0].where(chosen, x[0]), kinds(self._spelling)
         filled = pieces(best.where(chosen, text), best == text, self._spelling, names, chosen)
-        return {"is": words(spelled(text, self._spelling, names)), "filled in": Text(filled)}
+        return {TRUTH: words(spelled(text, self._spelling, names)), "filled in": Text(filled)}
 
     def criterion(self, total: Callable[[Tensor], Tensor] | None = None) -> Criterion:
         """The loss over those that were chosen, which the data can't tell."""

@@ -84,12 +84,12 @@ class Recommendation(Paired):
         (users, items), chances = x, output[0].float().softmax(0).tolist()
         order = sorted(range(len(chances)), key=lambda i: -chances[i])
         place = order.index(0) + 1
-        bars = [(f"item {int(items[0, i])}", chances[i], i == 0) for i in order]
+        bars = {int(items[0, i]): (f"item {int(items[0, i])}", chances[i], i == 0) for i in order}  # some drawn twice
         return {
             "user": words(int(users[0])),
             "took": words(f"item {int(items[0, 0])}"),
-            "its place": words(f"{place} of {len(bars)}", place == 1),
-            "ratings": Bars(bars),
+            "its place": words(f"{place} of {len(order)}", place == 1),
+            "ratings": Bars([*bars.values()]),
         }
 
 

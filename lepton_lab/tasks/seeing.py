@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..answers import class_axis
 from ..losses import IGNORED
-from ..pictures import Bars, Curves, Image, Mask, Picture, Piece, Sound, Text, View, words
+from ..pictures import TRUTH, Bars, Curves, Image, Mask, Picture, Piece, Sound, Text, View, words
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -86,8 +86,9 @@ def kinds(data: Data) -> list[str]:
 
 
 def _space(names: list[str]) -> str:
-    """What stands between tokens: nothing where each is a letter."""
-    return "" if names and all((len(name) == 1 and not name.isdigit()) or name[0] == "\\" for name in names) else " "
+    """What stands between tokens: nothing where each is a character, but for numbers."""
+    single = names and all(len(name) == 1 or name[:1] == "\\" for name in names)
+    return "" if single and not all(name.isdigit() for name in names) else " "
 
 
 def pieces(tokens: Tensor, right: Tensor, data: Data, names: list[str], counted: Tensor | None = None) -> list[Piece]:
@@ -122,8 +123,8 @@ def answer(scores: Any, target: Any, data: Data, last: bool | None = None) -> Pi
     if target.numel() == scores.numel():
         scores = scores.reshape(target.shape)
     if target.dim() > 0 and FEW < target.numel() == max(target.shape) and scores.shape == target.shape:
-        return {"": Curves({"is": target, "predicted": scores})}
-    return {name: view for name, view in (("is", numbers(target)), ("predicted", numbers(scores))) if view}
+        return {"": Curves({TRUTH: target, "predicted": scores})}
+    return {name: view for name, view in ((TRUTH, numbers(target)), ("predicted", numbers(scores))) if view}
 
 
 def _classes(chances: Tensor, target: Tensor, axis: int, data: Data) -> Picture:
@@ -135,16 +136,16 @@ def _classes(chances: Tensor, target: Tensor, axis: int, data: Data) -> Picture:
         counted = target != IGNORED
         shown = best[counted] == target[counted]
         return {
-            "is": words(spelled(target, data)),
+            TRUTH: words(spelled(target, data)),
             "predicted": Text(pieces(best[counted], shown, data, data.classes)),
         }
-    return {"is": Mask(target), "predicted": Mask(best)} if target.dim() == 2 else {}
+    return {TRUTH: Mask(target, data.classes), "predicted": Mask(best, data.classes)} if target.dim() == 2 else {}
 
 
 def called(best: int, chance: float, target: int, data: Data) -> Picture:
     """A class that is named, how sure that is, and the true one."""
     said = words(f"{label(best, data)} ({chance:.0%})", None if target == IGNORED else best == target)
-    return {"is": words("no label" if target == IGNORED else label(target, data)), "predicted": said}
+    return {TRUTH: words("no label" if target == IGNORED else label(target, data)), "predicted": said}
 
 
 def label(number: int, data: Data) -> str:

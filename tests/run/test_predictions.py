@@ -40,10 +40,10 @@ def test_they_are_what_the_model_says_again(world):
     assert worst["loss"].tolist() == pytest.approx(sorted(losses, reverse=True)[:3], abs=1e-4)
     assert worst["target"].tolist() == [str(y[i].item()) for i in worst["sample"]]
     shown = samples.kept(run)
-    assert [card["sample"] for card in shown["first"]] == list(range(10))
-    assert [card["loss"] for card in shown["worst"]] == pytest.approx(kept.worst(10)["loss"].tolist(), abs=1e-3)
-    place = shown["worst"][0]["sample"]
-    assert shown["worst"][0]["seen"][1]["pieces"][0][0] == str(y[place].item())
+    assert [card["sample"] for card in shown.first] == list(range(10))
+    assert [card["loss"] for card in shown.worst] == pytest.approx(kept.worst(10)["loss"].tolist(), abs=1e-3)
+    place = shown.worst[0]["sample"]
+    assert shown.worst[0]["seen"][1]["pieces"][0][0] == str(y[place].item())
     page = reports.predictions([run]).html
     assert page.count("<img") == 20 and f"Sample {place}, loss" in page and "can't be drawn" not in page
 

@@ -242,7 +242,7 @@ def test_a_task_trains_alike_over_two_ranks(name):
         {metric: runs[1].rows("eval")[-1][metric] for metric in getattr(TASKS[name], "metrics", ())}, rel=1e-3
     )
     for run in runs:
-        shown = samples.kept(run)["first"]
+        shown = samples.kept(run).first
         assert [card["sample"] for card in shown] == list(range(10)) and all(card["seen"] for card in shown)
         assert "can't be drawn" not in samples.drawn(shown)
 

@@ -35,7 +35,6 @@ AT_ONCE = 40
 
 PICTURED, SIZE = 4, 200_000
 """Ticked runs whose samples are shown, and the most characters of each kind of them."""
-SAID = {"first": "predictions", "worst": "the worst predictions"}
 
 JUDGE = Figure(main(), "val")
 
@@ -120,12 +119,12 @@ def listed(rows: list[dict[str, Any]]) -> str:
 
 
 def samples(runs: list[Run]) -> str:
-    """HTML of what the ticked runs said of their test samples in the end; "" before that."""
+    """HTML of what the ticked runs said of their last samples; "" before that."""
     pieces = []
     for run in runs[:PICTURED]:
-        for name, cards in kept(run).items():
-            head = f"{run.name or run.id}: {SAID[name]}"
-            pieces += [f"<details><summary>{escaped(head)}</summary>{drawn(cards, SIZE)}</details>"] if cards else []
+        for name, cards in kept(run).groups():
+            head = escaped(f"{run.name or run.id}: predictions, {name}")
+            pieces.append(f"<details><summary>{head}</summary>{drawn(cards, SIZE)}</details>")
     return "".join(pieces)
 
 

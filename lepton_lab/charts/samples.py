@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from ..run.handle import Run
 
 Card = Mapping[str, Any]
-SHOWN = 128  # CSS pixels of a small picture's longer side, at least
+SHOWN, BOXED = 144, 224  # CSS pixels of a picture's longer side, and of one with boxes
+COARSE = 32  # pixels of a longer side up to which each is a square
 WIDE, HIGH = 200, 90  # CSS pixels of a curve
 RIGHT, WRONG = COLORS[2], COLORS[1]
 TRUE, FOUND = COLORS[2], COLORS[1]  # boxes
@@ -135,13 +136,16 @@ def _verdict(pieces: list[Any]) -> str:
 
 
 def _img(pixels: np.ndarray, words: str, over: str = "") -> str:
-    """Pixels (H, W, C) in whole steps as large as can be well seen, with an SVG over them."""
+    """Pixels (H, W, C) as large as can be well seen, few of them in whole steps, with an SVG over them."""
     height, width = pixels.shape[:2]
-    larger = max(1, SHOWN // max(height, width))
+    side, longer = BOXED if over else SHOWN, max(height, width)
+    larger = side // longer if longer <= COARSE else side / longer
+    look = "pixelated" if longer <= COARSE else "auto"
+    across, down = round(width * larger), round(height * larger)
     source = base64.b64encode(png(pixels)).decode()
     image = (
-        f'<img class="own sample" alt="{escaped(words)}" src="data:image/png;base64,{source}" width="{width * larger}" '
-        f'height="{height * larger}" style="image-rendering:pixelated;width:{width * larger}px;max-width:100%">'
+        f'<img class="own sample" alt="{escaped(words)}" src="data:image/png;base64,{source}" width="{across}" '
+        f'height="{down}" style="image-rendering:{look};width:{across}px;max-width:100%">'
     )
     return f'<span style="position:relative;display:inline-block;line-height:0">{image}{over}</span>'
 
@@ -154,7 +158,7 @@ def _image(view: Mapping[str, Any]) -> str:
         f'style="position:absolute;inset:0;width:100%;height:100%">{over}</svg>'
     )
     said = ", ".join(str(words) for _, words in found) or "nothing"
-    words = f"there: {', '.join(str(words) for _, words in true) or 'nothing'}; found: {said}"
+    words = f"truth: {', '.join(str(words) for _, words in true) or 'nothing'}; found: {said}"
     image = _img(unpacked(view, "uint8"), words if true or found else view["name"] or "sample", svg if over else "")
     if not (true or found):
         return image
@@ -197,7 +201,8 @@ def _sound(view: Mapping[str, Any]) -> str:
     source = base64.b64encode(body).decode()
     every = -(-len(wave) // 100)
     peaks = [float(np.abs(wave[i : i + every].astype(float)).max()) / 32768 for i in range(0, len(wave), every)]
-    lines = "".join(f"M{i} {20 - 19 * peak:.1f}V{20 + 19 * peak + 0.5:.1f}" for i, peak in enumerate(peaks))
+    reach = [19 * math.sqrt(peak) for peak in peaks]  # the root, so that what is quiet is seen too
+    lines = "".join(f"M{i} {20 - high:.1f}V{20 + high + 0.5:.1f}" for i, high in enumerate(reach))
     svg = (
         f'<svg viewBox="0 0 {len(peaks)} 40" width="{WIDE}" height="40" preserveAspectRatio="none" aria-hidden="true">'
         f'<path d="{lines}" stroke="{COLORS[0]}" fill="none"/></svg>'

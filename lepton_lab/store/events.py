@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from ..spec import Spec
-from .story import Story, rewound
+from .notes import rewound
+from .story import Story
 
 PORTION = 2**20
 """Bytes of each file read at once: a long run appears bit by bit, and nobody waits for it to be read whole."""

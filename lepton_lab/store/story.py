@@ -5,15 +5,15 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 from functools import cached_property
-from typing import Any
 
 from ..chains import epochs
 from ..metrics import drawn
 from ..spec import Spec
 from . import pace
 from .figures import Figures, Key
+from .notes import Row, deed
 from .tracks import AROUND, Curve, Rank, Track, together
 
 STANDING = ("memory", "gpu_memory", "samples_per_s", "steps_per_s", "device", "threads", "dropped")
@@ -21,10 +21,6 @@ STANDING = ("memory", "gpu_memory", "samples_per_s", "steps_per_s", "device", "t
 
 ENDED = ("done", "stopped", "failed", "interrupted")
 """States of a run that has ended."""
-VOIDED = ("train", "eval", "logged", "media")
-"""Kinds of rows that a rewind voids."""
-
-Row = Mapping[str, Any]
 
 
 class Story:
@@ -247,7 +243,7 @@ class Story:
         marks: dict[int, str] = {}
         best = next((row for row in reversed(self.notes) if "best" in row), None)
         for row in self.notes:
-            if row.get("step") is not None and (what := _deed(row) if row is best or "best" not in row else ""):
+            if row.get("step") is not None and (what := deed(row) if row is best or "best" not in row else ""):
                 marks[row["step"]] = f"{marks[row['step']]}, {what}" if row["step"] in marks else what
         return marks
 
@@ -314,38 +310,3 @@ class Story:
             parts = self._parts[life - 1][1] if life else several
             counts.append(int(count * parts // several))
         return counts
-
-
-def begun(note: Row) -> str:
-    """The link of a chain that begins with a note, such as "prune"; "" where none does."""
-    if "number" not in note or not note["text"].endswith(": begins"):
-        return ""
-    return note["link"] + (f" {note['round']}" if "round" in note else "")
-
-
-def _deed(row: Row) -> str:
-    """What a note marks on the curve, in a few words; "" of one that marks nothing."""
-    if "best" in row:
-        return f"best {row['best']}"
-    if "ended" in row:
-        return f"{row['ended']} no better"
-    if "hook" in row:
-        return f"{row['hook']} is slow"
-    if row.get("command") == "extend":
-        return f"{row['more']} more epochs"
-    values = [f"{name}={row[name]:g}" for name in ("lr", "clip", "weight_decay") if name in row]
-    return begun(row) or (", ".join(values) or row["command"] if "command" in row else "")
-
-
-def rewound(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Rows without the training steps, evaluations and figures that a rewind voids (see `Story`)."""
-    valid: list[dict[str, Any]] = []
-    for row in rows:
-        if "rewind" in row:
-            valid = [before for before in valid if not _voided(before, row)]
-        valid.append(row)
-    return valid
-
-
-def _voided(row: Row, note: Row) -> bool:
-    return row["kind"] in VOIDED and row["rank"] == note["rank"] and row["step"] > note["rewind"]

@@ -23,7 +23,7 @@ from lepton_lab.store.events import Tail, parse
 from lepton_lab.store.failure import Failure
 from lepton_lab.store.finding import find, folders
 from lepton_lab.store.folder import RunFolder
-from lepton_lab.store.story import rewound
+from lepton_lab.store.notes import rewound
 
 events = st.lists(
     st.fixed_dictionaries({"kind": st.sampled_from(["train", "eval", "note"]), "step": st.integers(0, 99)})

@@ -22,7 +22,8 @@ from lepton_lab.run.handle import Run
 from lepton_lab.spec import Spec
 from lepton_lab.store.failure import Failure
 from lepton_lab.store.folder import RunFolder
-from lepton_lab.store.story import Story, rewound
+from lepton_lab.store.notes import rewound
+from lepton_lab.store.story import Story
 
 
 def train(step, rank=0, loss=1.0, samples=32, t=None, **more):

@@ -7,7 +7,8 @@ from typing import Any
 
 from lepton_lab.store import pace
 from lepton_lab.store.naming import title
-from lepton_lab.store.story import Story, begun
+from lepton_lab.store.notes import begun
+from lepton_lab.store.story import Story
 
 from . import media
 

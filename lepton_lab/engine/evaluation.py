@@ -14,7 +14,8 @@ from ..batches import Batch
 from ..errors import SpecError
 from ..metrics import MINIMISED, Metric, with_following
 from ..store.folder import RunFolder
-from ..strategies.base import Single, evaluating
+from ..strategies.base import Single
+from ..strategies.modes import evaluating
 from .answers import Answers
 from .feed import Feed
 from .gallery import Gallery

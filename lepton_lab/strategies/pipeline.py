@@ -12,8 +12,9 @@ from pydantic import Field
 from ..errors import SpecError
 from ..spec import Spec
 from ..tables import entry_options, trait
-from .base import MakeOptimizer, Step, begin, channels_last, evaluating
+from .base import MakeOptimizer, Step
 from .group import Group
+from .modes import begin, channels_last, evaluating
 from .timetable import PIPELINES
 from .work import Cost, Workload
 

@@ -12,7 +12,7 @@ import lepton_lab as lab
 from lepton_lab.models import MODELS
 from lepton_lab.store.folder import RunFolder
 from lepton_lab.store.trained import peers
-from lepton_lab.strategies.base import takes_channels_last
+from lepton_lab.strategies.modes import takes_channels_last
 
 
 def samples(n=128, *shape, classes=4):

@@ -10,7 +10,7 @@ from reference import SMALL, alone, data, figures, maker, trained
 import lepton_lab as lab
 from lepton_lab.errors import SpecError
 from lepton_lab.strategies import STRATEGIES
-from lepton_lab.strategies.base import evaluating
+from lepton_lab.strategies.modes import evaluating
 
 EXACT = sorted(name for name, strategy in STRATEGIES.items() if strategy.exact)
 KINDS = ("fsdp", "pipeline")  # parts of tensors, and parts of models; ddp is among those of each

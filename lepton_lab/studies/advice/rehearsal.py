@@ -24,7 +24,8 @@ from ...errors import SpecError, shown
 from ...metrics import counted
 from ...models import make
 from ...spec import Spec, full_batch, step_samples
-from ...strategies.base import Single, takes_channels_last
+from ...strategies.base import Single
+from ...strategies.modes import takes_channels_last
 from ...strategies.work import BACKWARD, FORWARD, GRADIENT, KEPT, LOSS, PASSING, Amount, Event, Held, Workload
 from ...switches import switched
 from ...tables import pick, table

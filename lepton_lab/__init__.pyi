@@ -18,11 +18,11 @@ from .run.exporting import export as export
 from .run.generation import generate as generate
 from .run.handle import Run as Run
 from .run.handle import attach as attach
-from .run.handle import runs as runs
-from .run.handle import table as table
 from .run.launching import compress as compress
 from .run.launching import launch as launch
 from .run.launching import repeat as repeat
+from .run.listing import runs as runs
+from .run.listing import table as table
 from .run.trainer import Trainer as Trainer
 from .serving import Client as Client
 from .serving import Server as Server

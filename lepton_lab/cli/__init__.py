@@ -13,8 +13,9 @@ import click
 
 from ..errors import LabError, SpecError, needs
 from ..files import home
-from ..run.handle import Run, attach, runs
+from ..run.handle import Run, attach
 from ..run.launching import launch, repeat
+from ..run.listing import runs
 from ..spec import Spec
 from ..store.folder import ENDED
 from .advising import advise, find_lr

@@ -69,17 +69,29 @@ def rows(nest: Any, index: Tensor, samples: int) -> Any:
     Some samples of a batch of so many, by index (N,).
 
     Rows of tensors, and items of lists, that are as many as the samples are taken; what else there is stays whole.
+    Where the first tensor has m rows a sample, those of sample i are rows i m to i m + m - 1 of what is as long.
     """
     import torch
 
+    first = next((len(leaf) for leaf in tensors(nest) if leaf.dim()), samples)
+    m = first // samples if samples and first and first % samples == 0 else 1
+    groups = (index[:, None] * m + torch.arange(m, device=index.device)).flatten()
+    return _taken(nest, {samples * m: groups, samples: index})
+
+
+def _taken(nest: Any, places: Mapping[int, Tensor]) -> Any:
+    """A nest of what lies at some places, by the length of what they are places of."""
+    import torch
+
     if isinstance(nest, Mapping):
-        return {key: rows(value, index, samples) for key, value in nest.items()}
+        return {key: _taken(value, places) for key, value in nest.items()}
     if isinstance(nest, torch.Tensor):
-        return nest.index_select(0, index.to(nest.device)) if nest.dim() and len(nest) == samples else nest
-    if isinstance(nest, list) and len(nest) == samples:
+        index = places.get(len(nest)) if nest.dim() else None
+        return nest if index is None else nest.index_select(0, index.to(nest.device))
+    if isinstance(nest, list) and (index := places.get(len(nest))) is not None:
         return [nest[place] for place in index.tolist()]
     if isinstance(nest, (list, tuple)):
-        parts = [rows(value, index, samples) for value in nest]
+        parts = [_taken(value, places) for value in nest]
         return type(nest)(*parts) if hasattr(nest, "_fields") else type(nest)(parts)
     return nest
 

@@ -160,7 +160,7 @@ class Criterion(Objective):
             return self._part(*value) if isinstance(value, tuple) else value
         total = self.sum(output, target)
         if self._mean_weight is not None:
-            return total / (self._mean_weight.to(total.dtype) * len(target))
+            return total / (self._mean_weight.to(total.dtype) * self.batch.samples)
         return total if self.summed else total / self.weight(target).to(total.dtype).clamp(min=LEAST)
 
     def value(self, output: Any, target: Any) -> Any:
@@ -225,11 +225,15 @@ class Criterion(Objective):
 
     def parts(self, output: Any, batch: Batch) -> tuple[Tensor, Tensor]:
         """The loss of a batch by itself, as its sum and its weight."""
+        import torch
+
         if self._terms is not None:
             return self._terms.sum(output, batch.y), self.weight(batch.y)
         self.batch = batch
         value = self.value(output, batch.y)
-        return value if isinstance(value, tuple) else (value * batch.samples, self.weight(batch.y))
+        if isinstance(value, tuple):
+            return value
+        return value * batch.samples, torch.tensor(batch.samples, dtype=torch.float64, device=value.device)
 
     def each(self, output: Tensor, target: Tensor) -> Tensor:
         """The loss of each sample by itself, (B,); NaN of a function that only gives a mean."""
@@ -292,9 +296,13 @@ class Criterion(Objective):
     def right(self, output: Tensor, target: Tensor) -> Tensor | None:
         """Right answers of a micro-batch: as many as its samples, if all those of its step are right."""
         hits = self.hits(output, target)
-        if hits is None or not self._masked:
+        if hits is None:
             return hits
-        each = self.answers(target).clamp(min=1) / len(target) if self._mean_answers is None else self._mean_answers
+        if not self._masked:
+            return hits if len(target) == self.batch.samples else hits * (self.batch.samples / len(target))
+        each = self._mean_answers
+        if each is None:
+            each = self.answers(target).clamp(min=1) / self.batch.samples
         return hits / each
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ..batches import described, over, tensors
@@ -41,8 +41,12 @@ class Pad:
         What pads a leaf of that name, such as the number of a tokenizer's padding: `Pad(input_ids=3)`; else 0.
     """
 
+    ignored: float = -100
+    targets: Collection[str] = ()
+    """Other leaves of whole numbers that only a loss takes, padded with `ignored`, too."""
+
     def __init__(self, ignored: float = -100, *, bucket: bool = True, **values: float) -> None:
-        self.bucket = bucket
+        self.bucket, self.ignored = bucket, ignored
         self.values: dict[str, float] = {**dict.fromkeys(IGNORED_IN, ignored), **values}
 
     def __call__(self, samples: list[Any]) -> Any:
@@ -77,7 +81,13 @@ class Pad:
                 f"data: {name} are numbers of unequal length, whose padding no loss leaves out; give "
                 "collate=f(samples) that makes a mask, and loss=f(outputs, batch) that uses it"
             )
-        return torch.nn.utils.rnn.pad_sequence(leaves, batch_first=True, padding_value=self.values.get(name, 0))
+        return torch.nn.utils.rnn.pad_sequence(leaves, batch_first=True, padding_value=self._value(name, leaves[0]))
+
+    def _value(self, name: str, leaf: Tensor) -> float:
+        """What pads a leaf."""
+        if name in self.targets and name not in self.values and not leaf.is_floating_point():
+            return self.ignored
+        return self.values.get(name, 0)
 
     def _named(self, values: list[Any]) -> dict[str, Any]:
         import torch

@@ -24,7 +24,12 @@ FORMS = "give (train, test), (train, val, test) or train alone, each a map-style
 
 
 def from_user(
-    data: Any, seed: int, ignored: int = -100, collate: Collate | None = None, pads: Mapping[str, float] | None = None
+    data: Any,
+    seed: int,
+    ignored: int = -100,
+    collate: Collate | None = None,
+    pads: Mapping[str, float] | None = None,
+    targets: tuple[str, ...] = (),
 ) -> Data:
     """
     Data from what a user has: tensors, NumPy arrays or map-style Datasets.
@@ -46,6 +51,8 @@ def from_user(
         Makes a batch of a list of samples; `Pad` where there is none, and samples are no pairs of one shape.
     pads
         What `Pad` is to pad with, by name.
+    targets
+        Names of leaves that only the loss takes, of which it leaves `ignored` out.
 
     Returns
     -------
@@ -62,7 +69,10 @@ def from_user(
     parts = _parts(data)
     splits = {name: _split(part, f"data: {name}") for name, part in parts.items()}
     if collate is not None or not all(paired(split) for split in splits.values()):
-        data = nested(splits, parts["train"], seed, ignored, collate or Pad(ignored, bucket=True, **(pads or {})))
+        if collate is None:
+            collate = Pad(ignored, bucket=True, **(pads or {}))
+            collate.targets = targets
+        data = nested(splits, parts["train"], seed, ignored, collate)
         data.sample_rate = _rate(parts["train"])
         return data
     shapes = {name: _shape(split, f"data: {name}") for name, split in splits.items()}

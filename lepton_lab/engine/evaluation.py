@@ -107,12 +107,13 @@ def _everywhere(strategy: Single, sums: Mapping[str, Tensor], names: list[str]) 
     return [name for name, count in zip(names, ranks, strict=True) if count == n]
 
 
-def doubt(folder: RunFolder, split: str, feed: Feed, loss: float) -> None:
-    """Say that an evaluation's loss is no number, and why where that is known."""
+def doubt(folder: RunFolder, split: str, feed: Feed, loss: float, reason: str = "") -> None:
+    """Say that an evaluation's loss is no number, and why where that is known, as the loss's `reason` or else."""
     doubts = folder.facts.get("doubts", {})
     if not math.isfinite(loss):
         why = "" if feed.unsound is None else f": sample {feed.unsound} of its data holds such"
-        folder.note(doubts={**doubts, split: f"the loss of the {split} set is NaN or infinite{why}"})
+        told = reason or f"is NaN or infinite{why}"
+        folder.note(doubts={**doubts, split: f"the loss of the {split} set {told}"})
     elif split in doubts:
         folder.note(doubts={name: text for name, text in doubts.items() if name != split})
 

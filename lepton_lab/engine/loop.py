@@ -89,7 +89,8 @@ class Fit:
         self._extended = extended = folder.facts.get("extended") or {}
         self.figures: dict[str, dict[str, Any]] = {}
         self.latest: dict[str, float] = {}  # of all splits, as hooks see them
-        self.loss.tell = own_number
+        for loss in (self.loss, *([part.objective.criterion] if part.objective else [])):
+            loss.tell = own_number
         self._own, self._hooks = log.own, Hooks(self.hooks, self) if self.hooks else None
         self._judged: dict[str, Any] = {}  # figures of the epoch that ends, by key
         self.judge = Judge(spec, self.metrics, [name for name in ("train", "val") if getattr(self, name).n], strategy)
@@ -282,7 +283,8 @@ class Fit:
                 gallery.save(self.folder, self.strategy, split)
             self._show(gallery, split)
         if self.strategy.rank == 0:
-            doubt(self.folder, split, feed, figures[metrics.MINIMISED])
+            loss = metrics.MINIMISED
+            doubt(self.folder, split, feed, figures[loss], self.metrics[loss].doubt)
             self.folder.note(evaluating=False)
         if self._hooks:
             self._hooks("evaluation", split)

@@ -11,6 +11,11 @@ from .base import Metric
 if TYPE_CHECKING:
     from torch import Tensor
 
+WEIGHTLESS = (
+    "is NaN, since what it weighs is zero over all ranks: no target counts; give some that the loss does not leave "
+    "out, or a weight above zero"
+)
+
 
 class Loss(Metric):
     """The loss of labels: its sum over what its targets weigh (see `objectives.Criterion`)."""
@@ -39,4 +44,5 @@ class Loss(Metric):
         """The mean; NaN where nothing weighs."""
         total, weight = sums.tolist()
         weight = 1.0 if self.criterion.summed else weight
+        self.doubt = "" if weight else WEIGHTLESS
         return total / weight if weight else math.nan

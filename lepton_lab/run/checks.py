@@ -83,7 +83,8 @@ def checks(spec: Spec, own: Own | None = None, like: Path | None = None) -> Allo
         RunFolder(like)  # refused where there is none, and so no code
     spec = named(spec, own.parts, like is not None)
     _watches(spec, own, like)
-    device = splits(spec, own if like is None or spec.parent else replace(own, task=shipped_task(RunFolder(like))))
+    shipped = RunFolder(like) if like is not None and not spec.parent else None
+    device = splits(spec, replace(own, task=shipped_task(shipped)) if shipped else own, like=shipped)
     return trains(spec, device, own, like)
 
 
@@ -108,12 +109,12 @@ def named(spec: Spec, parts: dict[str, Any], shipped: bool = False) -> Spec:
     return spec
 
 
-def splits(spec: Spec, own: Own, here: bool = True) -> str:
+def splits(spec: Spec, own: Own, here: bool = True, like: RunFolder | None = None) -> str:
     """
     Refuse what the strategy can't split over the spec's ranks; gives the device of each, as `Allowed` has it.
 
     Of all that `checks` asks it is what differs between strategies. The devices of this machine are asked where the
-    run is to be `here`.
+    run is to be `here`. `like` is the run whose shipped data it trains on, which tells what their batches are.
     """
     shares(spec, own)
     device = ""
@@ -121,6 +122,7 @@ def splits(spec: Spec, own: Own, here: bool = True) -> str:
         device = devices.choose(spec)
         devices.start_method()
     if not spec.parent:
+        _nests(spec, own, like)
         _fits(spec, own)
     return device
 
@@ -242,14 +244,22 @@ def _passes(spec: Spec) -> None:
         )
 
 
+def _nests(spec: Spec, own: Own, like: RunFolder | None) -> None:
+    """Refuse batches of more than a strategy passes on."""
+    if STRATEGIES.get(spec.strategy, Single).nests or spec.world == 1:
+        return
+    data = own.splits(spec)
+    known = like.facts.get("batch") if like is not None and data is None else None
+    if batch := described(data.example) if data is not None and data.example is not None else known:
+        raise SpecError(
+            f"strategy={spec.strategy!r} passes one tensor from layer to layer, but batches are {batch}; "
+            "take strategy='ddp' or 'fsdp'"
+        )
+
+
 def _fits(spec: Spec, own: Own) -> None:
     """Refuse a model that the strategy can't split, as a copy without memory tells."""
     strategy = STRATEGIES.get(spec.strategy, Single)
-    if not strategy.nests and spec.world > 1 and (data := own.splits(spec)) is not None and data.example is not None:
-        raise SpecError(
-            f"strategy={spec.strategy!r} passes one tensor from layer to layer, but batches are "
-            f"{described(data.example)}; take strategy='ddp' or 'fsdp'"
-        )
     if spec.world == 1 or strategy.fits is Single.fits:
         return
     if own.model is None and ("model" in spec.own or not spec.options.get("sequence_parallel")):
@@ -274,6 +284,8 @@ def _agrees(spec: Spec, own: Own, task: Task) -> None:
         datasets.usual(data)
     if own.model is None:
         return
+    if isinstance(own.model, nn.Module):
+        task.setup(own.model)
     strategy = STRATEGIES.get(spec.strategy, Single)
     begin, end = strategy(spec, **spec.options_of(strategy)).holds(0, spec.world)["batch"]
     parts = round(1 / (end - begin))

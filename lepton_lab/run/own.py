@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,13 +18,16 @@ from ..tasks import Task
 from ..values import called
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from torch import Tensor, nn
 
     from ..datasets import Data
     from ..engine.hooks import Hook
     from ..metrics import Metric
+
+TARGETS = ("target", "targets", "tags")
+"""Names of leaves that a loss compares outputs with, where the model does not take them."""
 
 
 @dataclass
@@ -86,8 +90,19 @@ class Own:
         if self._read is None and self.data is not None:
             token = getattr(getattr(self.model, "config", None), "pad_token_id", None)
             pads = {} if token is None else {datasets.TEXTS: token}
-            self._read = datasets.from_user(self.data, spec.seed, ignored(self.loss), self.collate, pads)
+            # What the model takes by these names are no targets; what its own loss leaves out isn't known.
+            names = TARGETS if self.loss is not None else ()
+            targets = tuple(name for name in names if name not in _asked(self.model))
+            self._read = datasets.from_user(self.data, spec.seed, ignored(self.loss), self.collate, pads, targets)
         return self._read
+
+
+def _asked(model: Any) -> Collection[str]:
+    """What a model takes by name; any of TARGETS where that can't be told."""
+    from torch import nn
+
+    module = isinstance(model, nn.Module) or (isinstance(model, type) and issubclass(model, nn.Module))
+    return inspect.signature(model.forward).parameters if module else TARGETS
 
 
 def _is_model(model: Any) -> None:

@@ -110,7 +110,7 @@ class Steered(Standing):
 
     def _go_on(self, spec: Spec, changes: dict[str, Any], extended: dict[str, int] | None = None) -> None:
         """Start its ranks again, from the last checkpoint and under a spec; `extended` says by how many epochs."""
-        device = splits(spec, Own(task=shipped_task(self.store)))
+        device = splits(spec, Own(task=shipped_task(self.store)), like=self.store)
         lock = self.store.lock(patience=5.0)  # its supervisor may still be on the way out
         if lock is None:
             raise LabError(f"run {self.id!r} is being resumed by another process")

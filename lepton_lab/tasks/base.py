@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -11,6 +12,7 @@ from ..batches import Batch, call, described
 from ..errors import SpecError
 from ..losses import IGNORED
 from ..objectives import Criterion
+from ..values import called
 from .seeing import answer, inputs
 
 if TYPE_CHECKING:
@@ -52,6 +54,8 @@ class Task:
     """Axes of inputs, as pairs (which input, axis), of which a file takes any size though batches have one."""
     output = ""
     """Which of a model's outputs a file holds, where they have names."""
+    ignored: int = IGNORED
+    """The label that the loss leaves out."""
     exact = True
     """Whether any world gives the same curve, to rounding."""
     everywhere = False
@@ -187,8 +191,8 @@ class Task:
 
         It is given the whole micro-batch on the rank's device, also where this rank computes a part of it, and a
         generator there, which is the same for any world and after a resume; it begins anew with each micro-batch, so
-        that what is drawn depends on `accumulate`. Called in training, and in evaluations
-        where `everywhere` says so.
+        that what is drawn depends on `accumulate`. It may give m rows for each sample, those of one sample one after
+        the other, as `repeat_interleave` does. Called in training, and in evaluations where `everywhere` says so.
         """
         return batch
 
@@ -267,12 +271,12 @@ class Scored(Criterion):
 
     def answers(self, target: Tensor) -> Tensor:
         """How many targets count."""
-        return target.ne(IGNORED).sum().double()
+        return target.ne(self.task.ignored).sum().double()
 
     def hits(self, output: Tensor, target: Tensor) -> Tensor | None:
         """How many of them are right."""
         right = matches(output, target, tokens=self.last(target)) if hasattr(target, "is_floating_point") else None
-        return None if right is None else (right & target.ne(IGNORED)).sum()
+        return None if right is None else (right & target.ne(self.task.ignored)).sum()
 
 
 class Unaligned(Criterion):
@@ -299,6 +303,22 @@ class Unaligned(Criterion):
     def compared(self, output: Any, target: Any) -> None:
         """Nothing."""
         return None
+
+
+def takes_one(model: nn.Module, shape: tuple[int, ...]) -> None:
+    """Refuse, with a SpecError, a model whose parameters' names say that one tensor (B, *shape) is not enough."""
+    try:
+        signature = inspect.signature(model.forward)
+    except (TypeError, ValueError):  # of code that is not Python
+        return
+    try:
+        signature.bind(None)
+    except TypeError:
+        raise SpecError(
+            f"model={called(model)} takes {', '.join(signature.parameters) or 'nothing'}, and batches are pairs "
+            f"(x, y), of which it gets x alone, of shape (B, {', '.join(map(str, shape))}): give samples that are "
+            "dicts of what it takes, or a model that takes one tensor"
+        ) from None
 
 
 def targets_of(data: Data) -> Tensor:
@@ -349,6 +369,11 @@ class Paired(Task):
         super().__init__(data, loss)
         if data.example is not None:
             raise SpecError(f"task: samples must be pairs (x, y), and batches are {described(data.example)}")
+
+    def setup(self, model: nn.Module) -> None:
+        """Refuse a model that can't be called with the one tensor that a pair has for it."""
+        if not self.nests and not self.steps():
+            takes_one(model, self.data.shape)
 
     def split(self, batch: Any) -> tuple[Any, Any]:
         """The pair."""

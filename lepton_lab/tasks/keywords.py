@@ -30,9 +30,10 @@ class Keywords(Task):
     """
     The model is called with a sample's names, `model(**batch)`, and gives its own loss, as Hugging Face's do.
 
-    `outputs["loss"]` is taken to be the mean over the labels that are not ignored (-100), or over samples where there
-    is one label a sample; `outputs["logits"]` are compared with the labels. With a loss of the user's own,
-    `loss(outputs, batch)`, the model is called with those names alone that it asks for.
+    `outputs["loss"]` is taken to be the mean over the labels that are not ignored (-100, or what the model's config
+    says), or over samples where there is one label a sample, and under CTC, of which the config may ask for the sum.
+    `outputs["logits"]` are compared with the labels. With a loss of the user's own, `loss(outputs, batch)`, the model
+    is called with those names alone that it asks for.
     """
 
     table_models = table_data = False
@@ -44,6 +45,7 @@ class Keywords(Task):
             batches = "pairs" if data.example is None else described(data.example)
             raise SpecError(f"task='keywords': samples must be dicts, and batches are {batches}; take task='auto'")
         self._names: list[str] | None = None  # that the model asks for; None where it takes any
+        self._reduction = ""  # of a loss of CTC: "mean" or "sum", over samples
         self._shift = False  # whether the scores of a place are for the label of the next one
 
     def setup(self, model: nn.Module) -> None:
@@ -51,6 +53,9 @@ class Keywords(Task):
         asked = inspect.signature(model.forward).parameters.values()
         self._names = None if any(p.kind is p.VAR_KEYWORD for p in asked) else [p.name for p in asked]
         kind, config = type(model).__name__, getattr(model, "config", None)
+        self.ignored = IGNORED if self.given else getattr(config, "semantic_loss_ignore_index", IGNORED)
+        if self.given is None and "CTC" in kind:
+            self._reduction = getattr(config, "ctc_loss_reduction", "")
         self._shift = _next(model, kind) and not getattr(config, "is_encoder_decoder", False)
         if self.given is None and any(part in kind for part in TOKENS):
             self.answers = "tokens"
@@ -92,8 +97,9 @@ class Keywords(Task):
                 "the model gives no loss of its own: it needs labels among the samples' names "
                 f"({', '.join(batch)}), or give loss=f(outputs, batch)"
             )
-        weight = self._count(batch)
-        weight = weight.to(value.dtype)
+        weight = self._count(batch).to(value.dtype)
+        if self._reduction == "sum":
+            return value, weight
         # The mean over no label at all is NaN; such a part of a batch adds nothing.
         return value.where(weight > 0, value.nan_to_num() * 0) * weight, weight
 
@@ -110,10 +116,10 @@ class Keywords(Task):
         import torch
 
         labels = self._labels(batch)
-        if labels is None or labels.is_floating_point():
+        if labels is None or labels.is_floating_point() or self._reduction:
             first = tensors(batch)[0]
             return torch.tensor(len(first), dtype=torch.float64, device=first.device)
-        return labels.ne(IGNORED).sum().double()
+        return labels.ne(self.ignored).sum().double()
 
     def scores(self, outputs: Any) -> Any:
         """The model's logits."""
@@ -132,7 +138,7 @@ class Keywords(Task):
 
         if self.given is not None or scores.dim() != 2 or targets.dim() != 1 or targets.is_floating_point():
             return super().each(scores, targets)
-        return functional.cross_entropy(scores, targets, reduction="none", ignore_index=IGNORED)
+        return functional.cross_entropy(scores, targets, reduction="none", ignore_index=self.ignored)
 
     def _labels(self, batch: Any) -> Any:
         labels = next((batch[name] for name in LABELS if name in batch), None)

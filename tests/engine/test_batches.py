@@ -2,6 +2,8 @@
 
 import re
 import time
+from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,7 +14,9 @@ from torch import nn
 from torch.nn import functional
 
 import lepton_lab as lab
-from lepton_lab.datasets import bucketed, from_user, streams
+from lepton_lab.datasets import Data, Pad, bucketed, from_user, streams
+from lepton_lab.run.own import Own
+from lepton_lab.tasks import TASKS
 
 KINDS = 12
 
@@ -367,3 +371,47 @@ def test_causal_models_of_other_names_shift_too_and_have_a_perplexity():
     task.setup(small)
     assert METRICS["perplexity"].of(task.data, task.criterion()) is not None
     assert task.targets(samples[0]).equal(samples[0]["labels"])
+
+
+class Configured(nn.Module):
+    def __init__(self, **config):
+        super().__init__()
+        self.config, self.layer = SimpleNamespace(**config), nn.Linear(1, 1)
+
+    def forward(self, input_values=None, labels=None):
+        return None
+
+
+class WavForCTC(Configured):
+    """Named as Hugging Face names them."""
+
+
+def keywords(model, **sample):
+    task = TASKS["keywords"](Data(None, None, None, (), [], example=sample))
+    task.setup(model)
+    return task
+
+
+def test_what_a_model_s_config_says_of_its_loss_is_taken():
+    batch = {"input_values": torch.zeros(3, 5), "labels": torch.tensor([[1, 255], [2, -100], [255, 255]])}
+    task = keywords(Configured(semantic_loss_ignore_index=255), **batch)
+    assert float(task.weight(batch)) == 3 and float(task.criterion().answers(batch["labels"])) == 3
+    for reduction, total in (("sum", 6.0), ("mean", 18.0)):
+        task = keywords(WavForCTC(ctc_loss_reduction=reduction), **batch)
+        assert [float(part) for part in task.loss({"loss": torch.tensor(6.0)}, batch)] == [total, 3]
+
+
+def test_targets_are_padded_with_what_the_loss_leaves_out_and_inputs_are_not():
+    def loss(outputs, batch):
+        return outputs.mean()
+
+    samples = [{"input_values": torch.ones(n), "tags": torch.ones(n).long(), "target": torch.ones(n)} for n in (1, 2)]
+
+    def padded(model, loss=loss):
+        batch = Own(model=model, data=samples, loss=loss).splits(lab.Spec()).collate(samples)
+        return float(batch["tags"].min()), float(batch["target"].min())
+
+    assert padded(Configured()) == (-100, 0)  # numbers are no labels
+    assert padded(Configured(), partial(nn.functional.cross_entropy, ignore_index=7)) == (1, 0)
+    assert padded(Configured(), None) == (0, 0)
+    assert float(Pad(tags=9)(samples)["tags"].max()) == 9

@@ -85,3 +85,26 @@ def test_a_launcher_has_what_the_contract_says(name):
         asked = [*inspect.signature(getattr(Launcher, function)).parameters.values()][1:]
         given = inspect.signature(getattr(LAUNCHERS[name], function)).parameters.values()
         assert [(p.kind, p.default) for p in given] == [(p.kind, p.default) for p in asked]
+
+
+def test_what_a_shipped_run_s_batches_are_is_known_to_all_who_go_on_with_it():
+    run = lab.Run(RunFolder.create(lab.Spec()))
+    run.store.note(batch="a dict of left, right")
+    said = refusal(run.resume, strategy="pipeline", world=2)
+    assert "passes one tensor from layer to layer, but batches are a dict of left, right" in said
+    assert refusal(lab.repeat, run, strategy="pipeline", world=2) == said
+
+
+class Both(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Linear(8, 3)
+
+    def forward(self, left, right):
+        return self.layer(left + right)
+
+
+def test_a_model_that_takes_more_than_a_pair_has_is_refused_with_both_forms():
+    said = refusal(checks, lab.Spec(), Own(model=Both(), data=(X, Y)))
+    assert "model=Both takes left, right, and batches are pairs (x, y)" in said
+    assert "(B, 8)" in said and "samples that are dicts" in said

@@ -9,7 +9,7 @@ from helpers import until
 from torch import nn
 
 import lepton_lab as lab
-from lepton_lab.batches import Batch
+from lepton_lab.batches import Batch, rows
 from lepton_lab.charts import samples
 from lepton_lab.datasets import Pad, from_user
 from lepton_lab.errors import SpecError
@@ -586,3 +586,53 @@ def test_an_evaluation_has_a_detector_s_losses_and_leaves_it_as_it_was():
     own = nn.Module()
     own.forward = lambda pictures, targets: {"box": torch.ones(()), "detections": []}
     assert {*task.evaluated(own, x)} == {"box", "detections"}
+
+
+class Twice(TASKS["classification"]):
+    """Each sample twice."""
+
+    def prepare(self, batch, generator):
+        return tuple(part.repeat_interleave(2, 0) for part in batch)
+
+
+class Once(TASKS["classification"]):
+    """As it is."""
+
+
+def test_rows_that_are_drawn_of_a_sample_stay_with_it():
+    data, seen = (X, TAKEN[:, 1]), []
+    for task, world in ((Twice, 2), (Once, 1)):
+        spec = lab.Spec(epochs=2, batch_size=16, strategy="ddp" if world > 1 else "single", world=world)
+        run = lab.launch(spec, model=lambda: nn.Linear(8, 5), data=data, task=task)
+        assert run.wait(90) == "done", run.failure
+        seen.append([(row["loss"], row["accuracy"]) for row in run.rows("eval") if row["split"] == "train"])
+    assert seen[0] == [pytest.approx(figures, rel=1e-4) for figures in seen[1]]
+    x, y, w = torch.arange(12).view(6, 2), torch.arange(3), torch.arange(4)
+    assert [part.tolist() for part in rows((x, y, w), torch.tensor([2, 0]), 3)] == [
+        [[8, 9], [10, 11], [0, 1], [2, 3]],
+        [2, 0],
+        [0, 1, 2, 3],
+    ]
+
+
+def test_a_loss_of_no_weight_says_so():
+    run = lab.launch(
+        lab.Spec(epochs=1, batch_size=32),
+        model=lambda: net(3),
+        data=(X, NUMBERS),
+        loss=lambda output, target: (output.sum() * 0, torch.tensor(0.0)),
+    )
+    assert run.wait(90) == "done", run.failure
+    assert "the loss of the val set is NaN, since what it weighs is zero" in run.store.facts["doubts"]["val"]
+
+
+@pytest.mark.slow
+def test_losses_of_a_dict_have_curves_while_a_student_is_taught():
+    def loss(output, target):
+        return {"near": (output - target).abs().mean(), "far": (output - target).square().mean()}
+
+    parent = lab.launch(lab.Spec(epochs=1, batch_size=32), model=nn.Linear(8, 3), data=(X, NUMBERS), loss=loss)
+    assert parent.wait(90) == "done", parent.failure
+    run = lab.compress(parent, [("distill", {"epochs": 1, "alpha": 0.5})])
+    assert run.wait(90) == "done", run.failure
+    assert {row["name"] for row in run.logged("number") if row["split"] == "train"} == {"loss_near", "loss_far"}

@@ -22,7 +22,7 @@ from ..tasks.routine import Outcome
 
 COUNT = 10  # samples that are shown of each kind
 GLIMPSE = 6  # samples that are shown of an evaluation while a run goes on
-OFTEN = 32  # evaluations that are all shown; of as many again every second one, and so on
+OFTEN = 32  # evaluations that are shown each time that their number has doubled; of twice as many, all
 
 
 class Exhibit(NamedTuple):

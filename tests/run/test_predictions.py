@@ -1,5 +1,7 @@
 """What a model said of each sample: kept in the end, the same for any world, as the model says it again."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -13,6 +15,7 @@ from lepton_lab.charts import samples
 from lepton_lab.datasets import load
 from lepton_lab.engine import answers
 from lepton_lab.engine.feed import by_itself
+from lepton_lab.engine.gallery import due
 
 
 def trained(spec, **own):
@@ -59,6 +62,31 @@ def test_of_numbers_they_are_the_numbers():
     )
     with pytest.raises(lab.LabError, match="no predictions of 'val': there are those of test"):
         run.predictions("val")
+
+
+def test_without_a_test_set_samples_are_those_of_the_validation_set_and_a_damaged_file_is_a_sentence():
+    x = torch.randn(60, 3, generator=torch.Generator().manual_seed(0))
+    run = trained(lab.Spec(epochs=1, strategy="single"), model=lambda: nn.Linear(3, 1), data=(x, x.sum(1)))
+    page = reports.predictions([run]).html
+    assert "validation set, the highest losses" in page and "test set" not in page and page.count("<figure") == 12
+    path = run.folder / "predictions" / "val.json"
+    cards = json.loads(path.read_text())
+    for card in cards["first"][:2]:
+        card["seen"] = [{"name": "given", "kind": "image", "shape": [9**9], "data": ""}]
+    path.write_text(json.dumps(cards))
+    page = reports.predictions([run]).html
+    assert page.count("<figure") == 10 and page.count("can't be drawn") == 1
+    assert "2 of 6 samples can't be drawn: their file is damaged." in page
+    path.write_text(json.dumps(cards)[:40])
+    page = reports.predictions([run]).html
+    assert f"be drawn: the file {path} is damaged." in page and "<figure" not in page
+
+
+def test_the_more_evaluations_there_are_the_fewer_of_them_are_shown():
+    shown = [number for number in range(10_000) if due(number)]
+    gaps = np.diff(shown)
+    assert shown[:60] == list(range(60)) and len(shown) < 320
+    assert (np.diff(gaps) >= 0).all() and gaps.max() < 10_000 / 32
 
 
 def test_of_too_many_every_second_is_kept(monkeypatch):

@@ -7,19 +7,16 @@ import json
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import torch
 
 from .. import metrics, watched
 from ..datasets import Data
 from ..metrics import Metric
 from ..objectives import Criterion
-from ..optimizers import factor
 from ..store import checkpoints
-from ..store.checkpoints import NonFinite
 from ..store.control import Control
 from ..store.folder import RunFolder
 from ..store.log import Log
@@ -35,16 +32,16 @@ from .gallery import GLIMPSE, Gallery, due
 from .hooks import Hook, Hooks
 from .judging import Judge
 from .position import Part, Progress
+from .steering import Steerable
 from .tally import Tally
 from .tracing import Tracer
 from .turns import Turns, losses
 
 PREDICTIONS = "predictions"  # the name of the media that show them
-WAIT = 0.02  # seconds between looks while paused
 
 
 @dataclass
-class Fit:
+class Fit(Steerable):
     """
     The training of one rank; `run` is the loop.
 
@@ -185,14 +182,6 @@ class Fit:
             self.folder.note(reason=reason)
         return "done"
 
-    def _goes_on(self) -> str:
-        """What an extension does to the learning rate, as a note."""
-        extended, lr = self._extended, self.now.lr * factor(self.spec, self.now.step, self.steps)
-        return (
-            f"goes on for {extended['more']} more epochs, to {extended['epochs']}: schedule={self.spec.schedule!r} is "
-            f"that of a run of so many, whose rate at this step is {lr:.4g}"
-        )
-
     def _epoch_ends(self) -> None:
         spec, now = self.spec, self.now
         self._epoch_figures()
@@ -221,10 +210,6 @@ class Fit:
     def _early(self) -> str:
         """Why the run ends before its last epoch; "" where it does not."""
         return self.judge.over(self.now) if self.now.epoch < self.part.epoch + self.part.epochs else ""
-
-    def _say(self, **note: Any) -> None:
-        if self.strategy.rank == 0:
-            self.log.write("note", step=self.now.step, **note)
 
     def _epoch_figures(self) -> None:
         """The epoch's figures of training, over all ranks, as they were while the model changed."""
@@ -256,10 +241,6 @@ class Fit:
         if not math.isfinite(loss):
             self.nonfinite = self.nonfinite or step
         self._tally.add(self.now.sums, loss, counts, samples)
-
-    def _totals(self) -> list[float]:
-        sums = torch.tensor(self.now.sums, dtype=torch.float64, device=self.strategy.device)
-        return self.strategy.total(sums).tolist()
 
     def _evaluate(self, split: str, feed: Feed, last: bool = False) -> None:
         if not feed.n:
@@ -338,86 +319,3 @@ class Fit:
         if self.strategy.rank == 0 and text not in self._noted:
             self._noted.add(text)
             self.log.write("note", step=self.now.step, text=text)
-
-    def _set_lr(self) -> float:
-        lr = self.now.lr * factor(self.spec, self.now.step - self.part.step, self.steps)
-        for group in self.strategy.optimizer.param_groups:
-            group["lr"] = lr * group.get("ratio", 1.0)
-        return lr
-
-    def _steer(self, values: dict[str, float]) -> None:
-        """Take over what is to hold from here on in place of what was saved."""
-        vars(self.now).update(values)
-        for group in self.strategy.optimizer.param_groups:
-            if group.get("weight_decay") is not None and group.get("steered", True):
-                group["weight_decay"] = self.now.weight_decay
-
-    def _obey(self, command: dict[str, Any]) -> str:
-        """Do what a command says, on all ranks at this step; returns "stop" if the loop must end."""
-        name = command["command"]
-        values = {key: value for key, value in command.items() if key not in ("command", "at", "asked")}
-        asked = {"asked": command["asked"]} if "asked" in command else {}
-        if self.strategy.rank == 0:
-            self.log.write("note", command=name, step=self.now.step, **values, **asked)
-            if asked and name == "stop":
-                self.folder.note(reason=f"a hook asked for it at step {command['asked']}")
-        if name == "set":
-            self._saved = None  # what was saved at this step lacks it
-            self._steer(values)
-            if self.strategy.rank == 0:
-                self.folder.note(base_lr=self.now.lr)
-        elif name == "checkpoint":
-            self._save()
-        elif name == "pause":
-            return self._pause()
-        return name
-
-    def _pause(self) -> str:
-        """Stand still, all ranks at the same step, until resumed or stopped; the last command obeyed is returned."""
-        self._state("paused", step=self.now.step)
-        while True:
-            command = self.control.next(self.now.step, waiting=True)
-            if command is None:
-                time.sleep(WAIT)
-            elif command["command"] != "pause":
-                if self._obey(command) == "stop":
-                    return "stop"
-                if command["command"] == "resume":
-                    self.log.rest(None)
-                    self._state("running", step=self.now.step)
-                    return "resume"
-
-    def stop(self) -> str:
-        """Save what the steps done by now have made, and leave it at that."""
-        self._state("stopping", step=self.now.step)
-        self._save()
-        return "stopped"
-
-    def _save(self) -> None:
-        self._check()
-        if self._saved != self.now.step:
-            start = time.perf_counter()
-            self.now.totals = self._totals()
-            average = self.average.values if self.average else {}
-            checkpoints.save(self.folder, self.strategy, self.now.step, asdict(self.now), average)
-            self._saved = self.now.step
-            self.log.rest(time.perf_counter() - start)
-
-    def _check(self) -> None:
-        """Fail if any loss so far was not finite."""
-        self.log.flush()
-        step, unsound = self.nonfinite, self.train.unsound
-        if step is None:
-            self._bears_nan |= unsound is not None
-            return
-        if unsound is not None and not self._bears_nan:
-            raise NonFinite(f"the loss is NaN or infinite, since sample {unsound} of the training data holds such", 0)
-        if step == 1:
-            message = "the first loss is NaN or infinite, before anything was learned: look into the data and the loss"
-            raise NonFinite(message, 0)
-        raise NonFinite(f"the loss became NaN or infinite at step {step}: lower lr, or set clip", step)
-
-    def _state(self, state: str, **facts: Any) -> None:
-        if self.strategy.rank == 0:
-            self.folder.set_state(state, **facts)
-            self.log.write("state", state=state, **facts)

@@ -160,8 +160,13 @@ class Criterion(Objective):
             return self._part(*value) if isinstance(value, tuple) else value
         total = self.sum(output, target)
         if self._mean_weight is not None:
-            return total / (self._mean_weight.to(total.dtype) * self.batch.samples)
+            return total / (self._mean_weight.to(total.dtype) * self._samples(target))
         return total if self.summed else total / self.weight(target).to(total.dtype).clamp(min=LEAST)
+
+    def _samples(self, target: Tensor) -> float:
+        """Of how many samples some targets are: they may be a part of the batch's, and several of each sample."""
+        whole = self.batch.y
+        return len(target) * self.batch.samples / len(whole) if hasattr(whole, "dim") else len(target)
 
     def value(self, output: Any, target: Any) -> Any:
         """
@@ -299,10 +304,11 @@ class Criterion(Objective):
         if hits is None:
             return hits
         if not self._masked:
-            return hits if len(target) == self.batch.samples else hits * (self.batch.samples / len(target))
+            samples = self._samples(target)
+            return hits if samples == len(target) else hits * (samples / len(target))
         each = self._mean_answers
         if each is None:
-            each = self.answers(target).clamp(min=1) / self.batch.samples
+            each = self.answers(target).clamp(min=1) / self._samples(target)
         return hits / each
 
 

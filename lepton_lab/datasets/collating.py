@@ -107,13 +107,19 @@ class Pad:
 
 def lengths(samples: Any) -> Tensor:
     """The length of each sample, (N,): of the longest first axis of its leaves, or the Dataset's own `lengths`."""
+    own = _own_lengths(samples)
+    return _read(samples) if own is None else own
+
+
+def _own_lengths(samples: Any) -> Tensor | None:
+    """What a Dataset says of its samples, or of those that a Subset shows, of whatever Subset; None if it does not."""
     import torch
 
     if type(samples) is torch.utils.data.Subset:
-        return lengths(samples.dataset)[samples.indices] if hasattr(samples.dataset, "lengths") else _read(samples)
-    if (own := getattr(samples, "lengths", None)) is not None:
-        return torch.as_tensor(own)
-    return _read(samples)
+        whole = _own_lengths(samples.dataset)
+        return None if whole is None else whole[torch.as_tensor(samples.indices)]
+    own = getattr(samples, "lengths", None)
+    return None if own is None else torch.as_tensor(own)
 
 
 def _read(samples: Any) -> Tensor:

@@ -12,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional
+from torch.utils.data import Subset
 
 import lepton_lab as lab
-from lepton_lab.datasets import Data, Pad, bucketed, from_user, streams
+from lepton_lab.datasets import Data, Pad, bucketed, from_user, lengths, streams
 from lepton_lab.run.own import Own
 from lepton_lab.tasks import TASKS
 
@@ -415,3 +416,30 @@ def test_targets_are_padded_with_what_the_loss_leaves_out_and_inputs_are_not():
     assert padded(Configured(), partial(nn.functional.cross_entropy, ignore_index=7)) == (1, 0)
     assert padded(Configured(), None) == (0, 0)
     assert float(Pad(tags=9)(samples)["tags"].max()) == 9
+
+
+class Unread:
+    """Says how long its samples are, and is slow to read."""
+
+    lengths = (4, 2, 9, 7)
+
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, i):
+        raise AssertionError("read")
+
+
+def test_lengths_that_a_dataset_says_are_those_of_its_parts():
+    part = Subset(Unread(), [3, 1, 2])
+    assert lengths(Unread()).tolist() == [4, 2, 9, 7]
+    assert lengths(part).tolist() == [7, 2, 9]
+    assert lengths(Subset(part, [2, 0])).tolist() == [9, 7]  # as what is held out of it for validation
+
+
+def test_masked_tokens_alone_count_under_a_loss_of_one_s_own():
+    target = torch.tensor([[1, -100, 2], [-100, -100, 0]])
+    scores = functional.one_hot(torch.tensor([[1, 1, 1], [1, 1, 0]]), 3).float()
+    data = from_user((target.clamp(min=0), target.clamp(min=0)), 0)
+    loss = TASKS["masked_language_model"](data, lambda output, target: output.mean()).criterion()
+    assert float(loss.answers(target)) == 3 and float(loss.hits(scores, target)) == 2

@@ -157,3 +157,16 @@ def test_lists_of_samples_are_given_as_lists():
     metric = members({"count": count})["count"].of(None, None)
     answers = [{"boxes": torch.zeros(2, 4)}, {"boxes": torch.zeros(0, 4)}], [{"labels": [1, 2]}, {"labels": [3]}]
     assert metric.over([answers, answers]) == 4
+
+
+class OnOneRank(Zeros):
+    """Found where it is not asked for alone: another rank's outputs tell nothing."""
+
+    def update(self, output, target):
+        return super().update(output, target) if torch.distributed.get_rank() == 0 else None
+
+
+def test_one_that_a_rank_can_t_find_is_no_figure_of_any():
+    run = launched({"odd": OnOneRank, "zeros": Zeros}, world=2)
+    assert run.wait(90) == "failed"
+    assert "metrics: 'odd' has no figure" in run.failure.message

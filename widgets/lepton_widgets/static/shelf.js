@@ -194,6 +194,7 @@ class Shelf {
       if (name === "Run") cell.replaceChildren(...this.nameCell(row));
       else if (name !== "State") setText(cell, value);
       else if (cell.textContent !== value) cell.replaceChildren(badge(value));
+      cell.toggleAttribute("data-none", value === "–");
     });
     known.box.setAttribute("aria-label", `Overlay run ${nameOf(row)}`);
     known.edit.setAttribute("aria-label", `Edit run ${nameOf(row)}`);

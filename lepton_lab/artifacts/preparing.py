@@ -105,10 +105,9 @@ def scores(module: Prepared, about: About, longer: int = 0) -> Tensor:
         try:
             output = module(*module.signature.flat(about.samples(HELD, longer)))
         except Exception as error:
-            what, hint = (
-                f"samples of {shapes(about)}",
-                "give the shape and dtype that it was trained on",
-            )
+            what, hint = f"samples of {shapes(about)}", "give the shape and dtype that it was trained on"
+            if about.call == "keywords":
+                hint = "let its forward do with these inputs alone, without labels"
             if module.dtype == torch.bfloat16:
                 what = "in bfloat16"
                 hint = "take another scheme, or make the tensors in its forward of the dtype of what came in"

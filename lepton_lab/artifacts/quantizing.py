@@ -76,6 +76,7 @@ def static(
 def dynamic(model: onnx.ModelProto, keep: Iterable[str] = ()) -> tuple[onnx.ModelProto, set[str]]:
     """As `static`, for products with weights alone, whose activations are scaled batch by batch."""
     model = _preprocessed(_named(model))
+    del model.graph.value_info[:]  # among them shapes of weights, which the quantizer transposes
     excluded = _excluded(model, keep)
     how = {"op_types_to_quantize": PRODUCTS, "per_channel": True, "weight_type": QuantType.QInt8}
     quantized = _written(quantize_dynamic, model, nodes_to_exclude=excluded, **how)
@@ -127,7 +128,14 @@ def _preprocessed(model: onnx.ModelProto) -> onnx.ModelProto:
     except LabError:
         raise
     except Exception:  # it can't follow some shapes; the rest of its work is still of use
-        return _written(quant_pre_process, model, skip_symbolic_shape=True)
+        return _written(_without_shapes, model)
+
+
+def _without_shapes(model: onnx.ModelProto, path: Path) -> None:
+    """The rest of it, of a file: of a model in memory it would lose the weights."""
+    source = path.with_name("source.onnx")
+    onnx.save(model, source)
+    quant_pre_process(source, path, skip_symbolic_shape=True)
 
 
 def _excluded(model: onnx.ModelProto, keep: Iterable[str]) -> list[str]:

@@ -24,7 +24,7 @@ REFUSED = {
     "detection": "not all are tensors with a row a sample",
     "adversarial": "a ModuleDict|no forward|can't compute",
     "multitask": "returns a dict",
-    "keywords": "can't compute samples of inputs .*do with these inputs alone, without labels",  # its model wants labels
+    "keywords": "can't compute samples of inputs .*do with these inputs alone, without labels",  # wants labels
 }
 """Tasks whose tiny models here no file can hold, with words of the sentence on it."""
 

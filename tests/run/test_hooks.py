@@ -125,8 +125,8 @@ class Steers:
             Path(self.flag).touch()
             os._exit(1)
         if moment.step == 6:
-            moment.set(lr=0.5)
-            moment.set(lr=0.5)
+            moment.set(lr=0.4, clip=2.0)
+            moment.set(lr=0.5)  # beside the other, in its place where both speak of the same
         if moment.step == 8:
             moment.stop()
 
@@ -144,7 +144,7 @@ def test_a_hook_steers_and_what_it_logged_after_the_last_checkpoint_is_void_on_a
     assert len(list((run.folder / "logged").iterdir())) == 8
     assert {row["step"] for row in run.rows("logged")} == set(range(1, 9)) and len(run.rows("media")) == 8
     notes = [(row["command"], row["step"], row["asked"]) for row in run.rows("note") if "command" in row]
-    assert notes == [("checkpoint", 3, 3), ("set", 6, 6), ("stop", 8, 8)]
+    assert notes == [("checkpoint", 3, 3), ("set", 6, 6), ("set", 6, 6), ("stop", 8, 8)]
     assert {row["lr"] for row in run.rows("train") if row["step"] > 6} == {0.5}
 
 

@@ -22,8 +22,12 @@ from lepton_lab.objectives import Criterion
 from lepton_lab.spec import Spec
 
 PARTS = {
+    "lepton_lab/charts/samples.py",
     "lepton_lab/engine/baseline.py",
+    "lepton_lab/engine/gallery.py",
     "lepton_lab/launchers/rank.py",
+    "lepton_lab/measures/candidates.py",
+    "lepton_lab/reports/predictions.py",
     "lepton_lab/run/predictions.py",
     "lepton_lab/tasks/keywords.py",
     "lepton_lab/store/shipping.py",
@@ -31,7 +35,7 @@ PARTS = {
     "widgets/lepton_widgets/advisor.py",
     "widgets/lepton_widgets/workbench.py",
 }
-"""Where `loss` is the name of what a user gives to `launch`, beside model and data."""
+"""Where `loss` is the name of what a user gives to `launch`, beside model and data, or of what one sample has."""
 EXAMPLES = {
     "lepton_lab/watched.py": {"loss", "val_loss"},
     "widgets/lepton_widgets/form.py": {"val_accuracy"},
@@ -71,12 +75,19 @@ def names():
     return own | {f"{split}_{name}" for split in SPLITS for name in METRICS}
 
 
+def words(node):
+    """Texts in a piece of code, without those of a task's `metrics = ...`, which says what is counted unasked."""
+    if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "metrics":
+        return set()
+    own = {node.value} if isinstance(node, ast.Constant) and isinstance(node.value, str) else set()
+    return own.union(*map(words, ast.iter_child_nodes(node)))
+
+
 def spelled():
     """Files, and the names of metrics in them."""
     for path in (*ROOT.glob("lepton_lab/**/*.py"), *ROOT.glob("widgets/**/*.py")):
         if path.parent.name != "metrics":
-            literals = {node.value for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant)}
-            yield path, {literal for literal in literals if isinstance(literal, str)} & names()
+            yield path, words(ast.parse(path.read_text())) & names()
     for path in ROOT.glob("widgets/lepton_widgets/static/*.js"):
         code = re.sub(r"(^|\s)//.*", "", path.read_text())
         yield path, set(re.findall(rf"[\"'`.]({'|'.join(names())})\b", code))

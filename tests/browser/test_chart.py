@@ -32,6 +32,7 @@ MOUNT = """async ([esm, css, state]) => {
     save_changes() {},
     send: (message) => window.sent.push(message),
     on: (name, listener) => (listeners[name] ??= []).push(listener),
+    off: (name, listener) => (listeners[name] = listeners[name].filter((other) => other !== listener)),
   };
   window.state = state;
   window.fire = (message, block) =>

@@ -154,6 +154,7 @@ def ended(tmp_path_factory):
         until(lambda: len(run.rows("eval")) > 4)
         run.stop()
         assert run.wait(60) == "stopped" and len(run.store.checkpoints()) == 2
+        until(lambda: not run.store.alive)  # what it kept for a full disk goes last
         yield run.folder
 
 

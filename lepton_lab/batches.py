@@ -57,6 +57,15 @@ def tensors(nest: Any) -> list[Tensor]:
     return [leaf for leaf in leaves(nest) if isinstance(leaf, torch.Tensor)]
 
 
+def held(leaf: Tensor) -> Tensor:
+    """The numbers that a tensor holds, strided: of a sparse or nested one those that it stores."""
+    import torch
+
+    if leaf.layout == torch.sparse_coo:
+        return leaf._values()
+    return leaf.values() if leaf.is_nested or leaf.layout != torch.strided else leaf
+
+
 def moved(nest: Any, device: torch.device) -> Any:
     """The nest with its tensors on a device; what else there is stays."""
     import torch

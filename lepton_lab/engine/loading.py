@@ -11,7 +11,7 @@ from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from ..batches import tensors
+from ..batches import held, tensors
 from ..host import die_with_parent
 from .faults import Fault, LoadError, lost
 from .packing import Packed, packed, unpacked
@@ -120,7 +120,7 @@ class Loader:
     def _taken(self, answer: Answer) -> list[Loaded]:
         """The batches; how many are read together follows what these took."""
         count = len(answer.batches)
-        size = sum(leaf.nbytes for leaf in tensors(answer.batches)) / count
+        size = sum(held(leaf).nbytes for leaf in tensors(answer.batches)) / count
         fitting = min(BYTES / max(size, 1), SECONDS * count / max(answer.seconds, 1e-9))
         self._together = 1 if self.prefetch else max(1, min(int(fitting), 2 * self._together, BATCHES))
         return answer.batches

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import pickle
 from dataclasses import dataclass
+from multiprocessing.reduction import ForkingPickler
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..batches import over
+from ..errors import SpecError
 
 if TYPE_CHECKING:
     import torch
@@ -28,15 +31,21 @@ class Packed(NamedTuple):
 
     memory: Tensor
     """Bytes, (N,)."""
-    nest: Any
-    """With a Place for each tensor."""
+    nest: bytes
+    """Pickled, with a Place for each tensor."""
 
 
 def packed(nest: Any) -> Packed:
     """
     A nest as it goes through a queue.
 
-    An exception where /dev/shm is full is raised here, and not in the queue's thread, which would drop the batch.
+    An exception where /dev/shm is full, or a leaf can't be pickled, is raised here, and not in the queue's thread,
+    which would drop the batch.
+
+    Raises
+    ------
+    SpecError
+        A leaf is of a class, or is a function, that another process can't find by name.
     """
     import torch
 
@@ -47,8 +56,8 @@ def packed(nest: Any) -> Packed:
         nonlocal end
         if not isinstance(leaf, torch.Tensor):
             return leaf
-        if leaf.layout != torch.strided or leaf.device.type != "cpu" or leaf.is_quantized:
-            return leaf.share_memory_()
+        if leaf.layout != torch.strided or leaf.is_nested or leaf.device.type != "cpu" or leaf.is_quantized:
+            return leaf.detach()  # torch knows how to pickle it
         found.append((Place(end, leaf.dtype, leaf.shape), leaf.detach().as_subclass(torch.Tensor)))
         end += -(-leaf.nbytes // ALIGNED) * ALIGNED
         return found[-1][0]
@@ -57,12 +66,22 @@ def packed(nest: Any) -> Packed:
     memory = torch.empty(0, dtype=torch.uint8).set_(torch.UntypedStorage._new_shared(end))
     for at, leaf in found:
         _tensor(memory, at).copy_(leaf)
-    return Packed(memory, nest)
+    return Packed(memory, _pickled(nest))
+
+
+def _pickled(nest: Any) -> bytes:
+    try:
+        return bytes(ForkingPickler.dumps(nest))
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        raise SpecError(
+            f"data: a loading process can't hand over a batch that collate made ({error}); make it of tensors, "
+            "numbers, text and what a module holds by name, or read without such processes: workers=0"
+        ) from error
 
 
 def unpacked(sent: Packed) -> Any:
     """The nest, its tensors as they lie in the memory."""
-    return over(lambda leaf: _tensor(sent.memory, leaf) if isinstance(leaf, Place) else leaf, sent.nest)
+    return over(lambda leaf: _tensor(sent.memory, leaf) if isinstance(leaf, Place) else leaf, pickle.loads(sent.nest))
 
 
 def _tensor(memory: Tensor, at: Place) -> Tensor:

@@ -112,8 +112,13 @@ def _step(
     single = Single(spec.model_copy(update=changes))
     single.start(0, 1, Path(), strategy.device)
     single.setup(model, make)
-    micros, count = next(Feed(data.train, data, single.spec, single, task).epoch(0))
-    batches, objective = list(micros), metrics.counted(data, task.criterion())
+    feed = Feed(data.train, data, single.spec, single, task)
+    try:
+        micros, count = next(feed.epoch(0))
+        batches = list(micros)
+    finally:
+        feed.close()
+    objective = metrics.counted(data, task.criterion())
 
     def step() -> None:
         single.step(objective.over(batches), count, objective, spec.clip)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..batches import tensors
+from ..batches import held, tensors
 from ..datasets import Stream, collated, streams
 from ..errors import SpecError
 
@@ -130,11 +130,12 @@ class Samples:
 
     def _unsound(self, batch: Any, indices: list[int]) -> int:
         """Index of the first sample with NaN or infinity in it, or -1; where rows are no samples, of the first."""
-        for values in tensors(batch):
+        for leaf in tensors(batch):
+            values = held(leaf)
             if values.is_floating_point() and not values.sum().isfinite():  # which has a bool for each number only then
                 rows = values.isfinite().flatten(1).all(1) if values.dim() > 1 else values.isfinite()
                 if not rows.all():
-                    place = int(rows.int().argmin()) if rows.shape == (len(indices),) else 0
+                    place = int(rows.int().argmin()) if values is leaf and rows.shape == (len(indices),) else 0
                     return _number(self.dataset, indices[place])
         return -1
 

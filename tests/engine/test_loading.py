@@ -243,6 +243,30 @@ def test_samples_are_asked_for_together_where_that_draws_nothing():
     assert torch.equal(found[0]["x"][3:5], whole["x"])  # by index, whatever it came with
 
 
+def test_a_batch_that_no_other_process_can_read_is_refused_in_a_sentence():
+    loader = Loader(Faulty(None, bad=-1), 1, 30.0, collate=lambda rows: {"x": torch.ones(2), "by": lambda: rows})
+    with pytest.raises(LoadError, match=r"can't hand over a batch that collate made .*lambda.* workers=0"):
+        list(loader.read([[0, 1]], 7))
+
+
+def of_layouts(rows):
+    dense = torch.stack([x for x, _ in rows])
+    nested = torch.nested.nested_tensor([x for x, _ in rows], layout=torch.jagged)
+    return {"coo": dense.to_sparse(), "csr": dense.to_sparse_csr(), "nested": nested}
+
+
+@pytest.mark.filterwarnings("ignore:Sparse")  # torch's, of what is new in it
+@pytest.mark.parametrize("workers", [0, 1])
+def test_sparse_and_nested_tensors_arrive_as_they_are(workers):
+    sick = Faulty(lambda: (torch.full((8,), torch.nan), 0), bad=2)
+    loader = Loader(sick, workers, 30.0, collate=of_layouts)
+    (batch, unsound), (_, bad) = loader.read([[0, 1], [2, 3]], 7)
+    loader.close()
+    assert [leaf.layout for leaf in batch.values()] == [torch.sparse_coo, torch.sparse_csr, torch.jagged]
+    assert torch.equal(batch["coo"].to_dense(), torch.ones(2, 8)) and torch.equal(batch["nested"][1], torch.ones(8))
+    assert (unsound, bad) == (-1, 2)
+
+
 def test_tensors_of_a_batch_can_be_changed_in_place_each_by_itself():
     loader = Loader(Drawing(), 1, 30.0, collate=lab.Pad())
     (first, _), (second, _) = list(loader.read(BATCHES[:2], 7))

@@ -264,7 +264,11 @@ def test_what_can_t_be_kept_is_refused_in_a_sentence(fields, words):
     ("samples", "key", "words"),
     [
         (2, "val_loss", "keep_best='val_loss': there are no validation samples; take 'train_loss'"),
-        (40, "val_f1", "keep_best='val_f1': the run has no such figure (it has: val_loss, val_mae, val_r2)"),
+        (
+            40,
+            "val_accuracy",
+            "keep_best='val_accuracy': the run has no such figure (it has: val_loss, val_mae, val_r2)",
+        ),
     ],
 )
 def test_a_figure_that_this_run_lacks_ends_it_with_those_that_it_has(samples, key, words):

@@ -35,6 +35,12 @@ class Terms(NamedTuple):
     summed: bool = False
     """Whether it is a sum itself."""
 
+    @property
+    def plain(self) -> bool:
+        """Whether it is a cross entropy without weights of classes and without smoothed labels."""
+        options = self.sum.keywords if isinstance(self.sum, functools.partial) else vars(self.sum)
+        return self.weight is None and not options.get("label_smoothing")
+
     def alike(self, data: Data) -> bool:
         """Whether all samples of some data weigh the same; a Dataset's targets are not known."""
         parts = [part for part in (data.train, data.val, data.test) if part is not None]

@@ -140,8 +140,8 @@ class Criterion(Objective):
 
     @property
     def entropy(self) -> bool:
-        """Whether it is known to be a cross entropy of classes."""
-        return self._terms is not None
+        """Whether it is known to be a cross entropy of classes, of plain labels that weigh alike."""
+        return self._terms is not None and self._terms.plain
 
     @property
     def yes_or_no(self) -> bool:

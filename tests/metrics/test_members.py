@@ -187,6 +187,13 @@ def test_perplexity_follows_from_the_loss():
     assert metric("perplexity", "tokens").follow("val", {"loss": 1e4}) == math.inf and metric("perplexity") is None
 
 
+@pytest.mark.parametrize("loss", [nn.CrossEntropyLoss(label_smoothing=0.1), nn.CrossEntropyLoss(torch.ones(5))])
+def test_a_loss_of_smoothed_or_weighed_labels_has_no_perplexity(loss):
+    of = LOSSES["tokens"][1]
+    assert METRICS["perplexity"].of(of, Criterion(loss, of, tokens=True)) is None
+    assert METRICS["perplexity"].of(of, Criterion(nn.CrossEntropyLoss(), of, tokens=True)) is not None
+
+
 def images(seed):
     """Boxes said and right of a few images; some near, some of equal scores, some images without either."""
     generator = torch.Generator().manual_seed(seed)

@@ -101,9 +101,8 @@ class Fitting:
     def figures(self, task: str, dataset: str, asked: list[str], average: bool) -> list[str]:
         """Figures of a run that may judge it, by key."""
         kind, answers = self._kind(task, dataset)
-        usual = [
-            name for name, metric in METRICS.items() if metric.training and (answers != "numbers" or name == MINIMISED)
-        ]
+        right = answers not in ("numbers", "texts", "boxes")  # as far as there is one right answer to each
+        usual = [name for name, metric in METRICS.items() if metric.training and (right or name == MINIMISED)]
         players = kind.figures() if hasattr(kind, "figures") else []
         names = dict.fromkeys([*usual, *getattr(kind, "metrics", ()), *asked, *(self._own.metrics or ()), *players])
         return [f"{split}_{name}" for split in ("val", f"val{EMA}")[: 1 + average] for name in names]

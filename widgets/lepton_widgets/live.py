@@ -147,13 +147,11 @@ class Live(Shown, anywidget.AnyWidget):
         """Names of charts; of runs that have not ended a number may yet be logged."""
         logged = {name for story in self._feed.stories for name, _ in story.logged}
         known = [*self._metrics, *logged]
-        if isinstance(names, str) or (not self.going() and not {*names} <= {*known}):
-            name = names if isinstance(names, str) else next(name for name in names if name not in known)
-            must = (
-                "must be a list of names" if isinstance(names, str) else unknown("metric", name, known, "of these runs")
-            )
-            raise SpecError(f"metrics={name!r}: {must}")
-        return [name if name in self._metrics else f"{OWN}{name}" for name in names]
+        if isinstance(names, str) or not all(isinstance(name, str) for name in names):
+            raise SpecError(f"metrics={names!r}: must be a list of names")
+        if not self.going() and (strange := [name for name in names if name not in known]):
+            raise SpecError(f"metrics={strange[0]!r}: {unknown('metric', strange[0], known, 'of these runs')}")
+        return [name if name in self._metrics else f"{OWN}{name}" for name in dict.fromkeys(names)]
 
     def _choose(self, change: Any) -> None:
         for run in self.runs:

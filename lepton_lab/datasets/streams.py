@@ -18,7 +18,7 @@ class Stream:
     An IterableDataset as a map-style Dataset that is read forwards; an index behind begins it anew.
 
     Every rank reads the whole of it and takes its own samples, so that each is seen once an epoch whatever the world.
-    `len()` says how many samples make an epoch. A method `set_epoch`, if it has one, is called before each.
+    `len()` says how many samples make an epoch.
 
     Parameters
     ----------
@@ -40,12 +40,9 @@ class Stream:
     def __getstate__(self) -> dict[str, Any]:
         return vars(self) | {"_at": 0, "_source": None, "_states": None}
 
-    def begin(self, epoch: int | None) -> Stream:
-        """The same, from its first sample of an epoch on; None is that of an evaluation."""
-        if epoch is not None and hasattr(self.dataset, "set_epoch"):
-            self.dataset.set_epoch(epoch)
+    def begin(self) -> None:
+        """Go on with its first sample."""
         self._source = None
-        return self
 
     def __getitem__(self, index: int) -> Any:
         with kept():
@@ -78,10 +75,11 @@ class Stream:
         try:
             sample = next(self._source)
         except StopIteration:
-            raise SpecError(
-                f"data: the stream ended after {self._at} samples, and its len() is {len(self)}; let it tell how many "
-                "samples make an epoch"
-            ) from None
+            if self._count is None:
+                remedy = f"its len() is {len(self)}; let it tell how many samples make an epoch"
+            else:
+                remedy = f"had {len(self)} when it was counted; let `__iter__` begin anew and give as many each time"
+            raise SpecError(f"data: the stream ended after {self._at} samples, and {remedy}") from None
         self._at += 1
         return sample
 

@@ -34,10 +34,11 @@ class Fault:
         """What an exception says; that of a loading process says what was said there."""
         if isinstance(error, LoadError):
             return error.fault
-        if ENDED.match(str(error)):  # torch raises it at the signal, wherever the rank is at that moment
+        message = _words(error)
+        if ENDED.match(message):  # torch raises it at the signal, wherever the rank is at that moment
             return ended(error)
         frames = tuple((frame.filename, frame.lineno or 0) for frame in traceback.extract_tb(error.__traceback__))
-        return cls(type(error).__name__, str(error), frames, printed(error))
+        return cls(type(error).__name__, message, frames, printed(error))
 
 
 class LoadError(LabError):
@@ -50,8 +51,8 @@ class LoadError(LabError):
 
 def lost(error: Exception, notes: int, timeout: float) -> Fault:
     """What is known of a loading process that ended, or gave nothing in time."""
-    if "timed out" not in str(error):
-        return ended(error)
+    if not str(error).startswith("DataLoader timed out"):
+        return ended(error) if _any_ended(notes) else Fault.of(error)
     message = f"the data gave no batch for {timeout:g} s (timeout={timeout:g})"
     return Fault("Stuck", message, _stands(notes), printed(error))
 
@@ -70,9 +71,32 @@ def printed(error: BaseException) -> str:
     return "".join(traceback.format_exception(error))
 
 
+def _words(error: BaseException) -> str:
+    """What an exception says, also where its own `__str__` fails."""
+    try:
+        return str(error)
+    except Exception as own:  # a user's class
+        return f"its __str__ raised {type(own).__name__}"
+
+
+def _any_ended(notes: int) -> bool:
+    """Whether a loading process is no more."""
+    for pid in _processes(notes):
+        try:
+            if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+                return True
+        except ChildProcessError:  # who began it has taken note
+            return True
+    return False
+
+
+def _processes(notes: int) -> list[int]:
+    return [int(line) for line in os.pread(notes, 2**16, 0).split(b"\n") if line.isdigit()]
+
+
 def _stands(notes: int) -> tuple[tuple[str, int], ...]:
     """Where a loading process stands that has a sample at hand, the innermost call last; () if none can tell."""
-    for pid in [int(line) for line in os.pread(notes, 2**16, 0).split(b"\n") if line.isdigit()]:
+    for pid in _processes(notes):
         begin = os.fstat(notes).st_size
         try:
             os.kill(pid, signal.SIGUSR1)

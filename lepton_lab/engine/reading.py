@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator
 from itertools import chain, islice
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from ..batches import held, tensors
 from ..datasets import Stream, collated, streams
@@ -46,20 +46,21 @@ class Samples:
     A Dataset read batch by batch, whose random transforms draw from seed, epoch and index alone.
 
     So a sample looks the same whatever the rank, the loading process and the point of a resume, and what the model
-    draws for dropout is left alone. A method `set_epoch` of the Dataset is called before each epoch.
+    draws for dropout is left alone. A method `set_epoch` of the Dataset is called before each epoch; an evaluation
+    tells epoch 0, so that it sees the same samples in any process, and training tells its own again after it.
     """
+
+    _teller: ClassVar[object] = None  # whose epoch was told last in this process: parts may be cut from one Dataset
 
     def __init__(self, dataset: Any, collate: Collate | None = None) -> None:
         self.dataset, self.collate = dataset, collate
-        self._number = 0
+        self._number, self._key = 0, object()
         self._together = _at_once(dataset)
 
     def read(self, request: Request) -> Answer:
         """The batches of a request."""
         start = time.perf_counter()
-        if request.number != self._number:
-            self._number = request.number
-            self._begin(request.epoch)
+        self._begin(request)
         with streams.kept():
             samples = iter(self._samples([*chain(*request.batches)], request.seed))
             batches = [
@@ -67,11 +68,14 @@ class Samples:
             ]
         return Answer(batches, time.perf_counter() - start)
 
-    def _begin(self, epoch: int | None) -> None:
-        if isinstance(self.dataset, Stream):
-            self.dataset.begin(epoch)
-        elif epoch is not None and hasattr(whole := _whole(self.dataset), "set_epoch"):
-            whole.set_epoch(epoch)
+    def _begin(self, request: Request) -> None:
+        anew = request.number != self._number
+        if anew or Samples._teller is not self._key:
+            self._number, Samples._teller = request.number, self._key
+            if hasattr(whole := _whole(self.dataset), "set_epoch"):
+                whole.set_epoch(request.epoch or 0)
+        if anew and isinstance(self.dataset, Stream):
+            self.dataset.begin()
 
     def _samples(self, indices: list[int], seed: int) -> Iterable[Any]:
         if isinstance(self.dataset, Stream):
@@ -125,8 +129,9 @@ class Samples:
                     f"data: sample {numbers[0]} has {name} of shape {shapes[0]} and sample {number} of {shape}; "
                     "pad or crop them, or give collate=lab.Pad(), since a batch holds samples of one shape"
                 )
-        kind = type(values[0]).__name__
-        raise SpecError(f"data: sample {numbers[0]} has a {kind} as {name}; make it a tensor or a number")
+        place = _odd(values)
+        kind = type(values[place]).__name__
+        raise SpecError(f"data: sample {numbers[place]} has a {kind} as {name}; make it a tensor or a number")
 
     def _unsound(self, batch: Any, indices: list[int]) -> int:
         """Index of the first sample with NaN or infinity in it, or -1; where rows are no samples, of the first."""
@@ -140,11 +145,17 @@ class Samples:
         return -1
 
 
+def _odd(values: list[Any]) -> int:
+    """The place of the first that is no tensor, array or number; 0 where it is their mixture that makes no batch."""
+    plain = (bool, int, float, complex)
+    return next((i for i, v in enumerate(values) if not (isinstance(v, plain) or hasattr(v, "dtype"))), 0)
+
+
 def _whole(dataset: Any) -> Any:
-    """The Dataset that parts were cut from."""
+    """The user's Dataset, that parts were cut from."""
     from torch.utils.data import Subset
 
-    return _whole(dataset.dataset) if type(dataset) is Subset else dataset
+    return _whole(dataset.dataset) if type(dataset) in (Subset, Stream) else dataset
 
 
 def _at_once(dataset: Any) -> bool:

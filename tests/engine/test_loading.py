@@ -13,7 +13,7 @@ from torch.utils.data import Dataset, Subset
 
 import lepton_lab as lab
 from lepton_lab.engine import feed
-from lepton_lab.engine.faults import Fault, LoadError
+from lepton_lab.engine.faults import Fault, LoadError, lost
 from lepton_lab.engine.loading import Loader
 from lepton_lab.errors import SpecError
 
@@ -83,7 +83,7 @@ def test_samples_of_any_class_arrive_as_plain_tensors(workers):
     [
         (raises, "Broken", "sample 40 is torn"),
         (ragged, "SpecError", "data: sample 39 has x of shape (8,) and sample 40 of (9,); pad or crop"),
-        (lambda: (torch.ones(8), "cat"), "SpecError", "sample 39"),
+        (lambda: (torch.ones(8), "cat"), "SpecError", "sample 40 has a str as y"),
         (lambda: 7, "SpecError", "sample 40 is a int, not a pair"),
         (lambda: exit(0), "SystemExit", "0"),
     ],
@@ -231,6 +231,34 @@ def test_any_number_of_processes_gives_the_same_and_they_stay_from_epoch_to_epoc
         assert makers == set(seen[64:, 2].tolist()) and len(makers) == max(workers, 1)
         drawn.append(torch.cat([batch["x"] for batch in found]))
     assert all(torch.equal(noise, drawn[0]) for noise in drawn) and not torch.equal(drawn[0][:64], drawn[0][64:])
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_evaluation_has_an_epoch_of_its_own_and_training_goes_on_in_its(workers):
+    whole = Drawing()
+    train, val = (Loader(Subset(whole, range(64)), workers, 30.0, collate=lab.Pad(), prefetch=1) for _ in range(2))
+    for epoch in (1, 2):
+        batches = train.read(BATCHES, 7, epoch)
+        seen = [next(batches)]
+        evaluated = list(val.read(BATCHES, 7))
+        for found, told in (([*seen, *batches], epoch), (evaluated, 0)):
+            assert {row[1].item() for batch, _ in found for row in batch["seen"]} == {told}
+    train.close(), val.close()
+
+
+class Wordless(Exception):
+    def __str__(self):
+        raise ValueError
+
+
+def test_an_error_of_the_rank_itself_is_not_taken_for_a_process_that_ended():
+    assert Fault.of(Wordless()).message == "its __str__ raised ValueError"
+    loader = Loader(Faulty(None, bad=-1), 1, 30.0)
+    batches = loader.read([[0], [1], [2]], 7)
+    next(batches)
+    fault = lost(RuntimeError("no pin"), loader._notes, 30.0)
+    loader.close()
+    assert (fault.type, fault.message) == ("RuntimeError", "no pin")
 
 
 def test_samples_are_asked_for_together_where_that_draws_nothing():

@@ -13,6 +13,7 @@ from torch import Tensor
 from ..batches import Batch
 from ..objectives import Criterion
 from ..store.folder import RunFolder
+from ..store.recorder import recording
 from ..strategies.base import Single
 from .gathering import Gathering
 
@@ -37,15 +38,15 @@ class Answers:
         self._shapes: tuple[Any, ...] | None = None  # of scores and targets, without B, and whether these are whole
         self._fits = True
 
-    def add(self, places: Tensor, output: Any, batch: Batch) -> None:
-        """Take what the model gave for a batch whose samples have these places (B,) in the split."""
+    def add(self, places: Tensor, output: Any, batch: Batch, losses: Tensor | None) -> None:
+        """Take what the model gave for a batch whose samples have these places and losses (B,) in the split."""
         pair = self._criterion.compared(output, batch.y)
-        if not self._fits or pair is None or not all(_rows(part) == batch.samples for part in pair):
+        rows = [_rows(part) for part in pair or ()]
+        if not self._fits or losses is None or pair is None or rows != [batch.samples] * 2:
             self._fits = False
             return
         scores, targets = pair
         shapes = tuple(scores.shape[1:]), tuple(targets.shape[1:]), not targets.is_floating_point()
-        losses = self._criterion.each(scores, targets)
         columns = [part.float().flatten(1) if part.dim() > 1 else part.float()[:, None] for part in (targets, scores)]
         row = torch.cat([losses.float()[:, None], *columns], 1)
         self._fits = self._shapes in (None, shapes) and row.shape[1] <= WIDEST
@@ -78,6 +79,21 @@ class Answers:
             targets=targets.reshape(-1, *aimed).astype(np.int64 if whole else np.float32),
             scores=scores.reshape(-1, *scored),
         )
+
+
+def losses_of(criterion: Criterion, output: Any, batch: Batch) -> Tensor | None:
+    """
+    The loss of each sample, (B,), or None where it is not known; what the loss logs is not counted again.
+
+    All ranks call this for each of their batches, also for borrowed ones, since a user's loss may wait for the others.
+    """
+    with recording(None):
+        try:
+            pair = criterion.compared(output, batch.y) or (output, batch.y)
+            losses = criterion.each(*pair).detach().flatten()
+        except Exception:  # what it compares may be no tensor of one shape, and a view never hurts a run
+            return None
+    return losses if len(losses) == batch.samples else None
 
 
 def _rows(part: Any) -> int:

@@ -13,10 +13,11 @@ from torch import Tensor
 from ..batches import Batch
 from ..errors import SpecError
 from ..metrics import MINIMISED, Metric, with_following
+from ..objectives import Criterion
 from ..store.folder import RunFolder
 from ..strategies.base import Single
 from ..strategies.modes import evaluating
-from .answers import Answers
+from .answers import Answers, losses_of
 from .feed import Feed
 from .gallery import Gallery
 from .gathering import Gathering
@@ -33,6 +34,7 @@ def evaluate(
     batches: int | None = None,
     answers: Answers | None = None,
     gallery: Gallery | None = None,
+    criterion: Criterion | None = None,
 ) -> dict[str, Any]:
     """
     Figures of a strategy's model on a split, over all ranks; each of them calls this.
@@ -52,6 +54,8 @@ def evaluate(
         Take what the model says of each sample.
     gallery
         Takes the samples that are shown.
+    criterion
+        Gives both the loss of each sample; without it these are not known. The same on all ranks.
 
     Returns
     -------
@@ -66,11 +70,12 @@ def evaluate(
     with strategy.aligned() as model, torch.no_grad(), strategy.autocast(), evaluating(model):
         for places, batch in islice(zip(feed.places(), feed.whole(), strict=True), batches):
             output = feed.task.evaluated(model, batch.x)
+            losses = None if criterion is None else losses_of(criterion, output, batch)
             if answers is not None:
-                answers.add(places, output, batch)
+                answers.add(places, output, batch, losses)
             written = _written(strategy, feed, model, batch) if writes else output
             if gallery is not None:
-                gallery.add(places, output, batch)
+                gallery.add(places, output, batch, losses)
             for name, metric in counted.items():
                 if (added := metric.add(written if metric.free else output, batch)) is None:
                     continue

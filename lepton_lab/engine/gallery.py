@@ -13,7 +13,6 @@ from torch import Tensor
 
 from ..batches import Batch
 from ..files import write_text
-from ..objectives import Criterion
 from ..pictures import plain
 from ..store.folder import RunFolder
 from ..strategies.base import Single
@@ -26,18 +25,16 @@ OFTEN = 32  # evaluations that are shown each time that their number has doubled
 
 
 class Exhibit(NamedTuple):
-    """One sample as batches of it alone, on the CPU."""
+    """One sample: its place, its loss, and what is seen of it as JSON; None where that could not be made."""
 
     place: int
     loss: float
-    x: Any
-    y: Any
-    output: Any
+    card: dict[str, Any] | None
 
 
 class Gallery:
     """
-    Samples and outputs of one rank that may be shown, in bounded number.
+    Cards of the samples of one rank that may be shown: bounded in number, and each in size.
 
     Legend of the shape comments: B samples of a batch.
 
@@ -47,64 +44,48 @@ class Gallery:
         How many samples are kept of the beginning of the split, and of the highest losses.
     """
 
-    def __init__(self, task: Task, criterion: Criterion, first: int = COUNT, worst: int = COUNT) -> None:
-        self.task, self._criterion = task, criterion
+    def __init__(self, task: Task, first: int = COUNT, worst: int = COUNT) -> None:
+        self.task = task
         self._most = first, worst
         self.first: list[Exhibit] = []
         self.worst: list[Exhibit] = []
         self.trouble = ""
-        """Why a picture could not be made."""
+        """Why a card could not be made, of the first such."""
 
-    def add(self, places: Tensor, output: Any, batch: Batch) -> None:
-        """Take those of a batch with these places (B,) that may be shown; never raises."""
-        if self.trouble or not len(places):
-            return
-        try:
-            self._add(places.tolist(), output, batch)
-        except Exception as error:  # a view never hurts a run
-            self.trouble = f"{type(error).__name__}: {error}"
-
-    def _add(self, places: list[int], output: Any, batch: Batch) -> None:
+    def add(self, places: Tensor, output: Any, batch: Batch, losses: Tensor | None) -> None:
+        """Take those of a batch with these places and losses (B,) that may be shown."""
         first, worst = self._most
-        if len(self.first) >= first and not worst:
-            return
-        losses = self._losses(output, batch)
+        told = [math.nan] * batch.samples if losses is None else losses.tolist()
+        least = self.worst[-1].loss if len(self.worst) == worst and worst else -math.inf
+        begin = range(min(first - len(self.first), len(places)))
+        known = [row for row in range(len(places)) if math.isfinite(told[row]) and told[row] > least]
+        known = sorted(known, key=lambda row: -told[row])[:worst]
+        made = {row: self._exhibit(int(places[row]), told[row], row, output, batch) for row in {*begin, *known}}
+        self.first += [made[row] for row in begin]
+        self.worst = _highest([*self.worst, *(made[row] for row in known)], worst)
+
+    def _exhibit(self, place: int, loss: float, row: int, output: Any, batch: Batch) -> Exhibit:
+        """A sample with its card, whatever a task's picture raises: a view never hurts a run."""
         if isinstance(output, Outcome):
             output = output.parts if output.outputs is None else output.outputs
-
-        def shown(row: int) -> Exhibit:
-            parts = (_row(nest, row, batch.samples) for nest in (batch.x, batch.y, output))
-            return Exhibit(places[row], losses[row], *parts)
-
-        self.first += [shown(row) for row in range(min(first - len(self.first), len(places)))]
-        known = [row for row in range(len(places)) if math.isfinite(losses[row])] if worst else []
-        known = sorted(known, key=lambda row: -losses[row])[:worst]
-        least = self.worst[-1].loss if len(self.worst) == worst and worst else -math.inf
-        self.worst = _highest([*self.worst, *(shown(row) for row in known if losses[row] > least)], worst)
-
-    def _losses(self, output: Any, batch: Batch) -> list[float]:
-        """The loss of each sample, NaN where it is not known."""
-        unknown = [math.nan] * batch.samples
         try:
-            pair = self._criterion.compared(output, batch.y) or (output, batch.y)
-            losses = self._criterion.each(*pair).flatten().tolist()
-        except (TypeError, AttributeError, RuntimeError, ValueError):  # what it compares is no tensor of one shape
-            return unknown
-        return losses if len(losses) == batch.samples else unknown
+            x, y, said = (_row(nest, row, batch.samples) for nest in (batch.x, batch.y, output))
+            seen = json.loads(json.dumps(plain(self.task.picture(x, y, said))))
+        except Exception as error:
+            self.trouble = self.trouble or f"{type(error).__name__}: {error}"
+            return Exhibit(place, loss, None)
+        shown = float(f"{loss:.5g}") if math.isfinite(loss) else None
+        return Exhibit(place, loss, {"sample": place, "loss": shown, "seen": seen})
+
+    @property
+    def missing(self) -> str:
+        """How many of the samples could not be made cards of."""
+        whole = {one.place: one.card is None for one in [*self.first, *self.worst]}
+        return f"{sum(whole.values())} of {len(whole)}"
 
     def cards(self, exhibits: Iterable[Exhibit]) -> list[dict[str, Any]]:
         """Samples as JSON: place, loss and what is seen of each."""
-        if self.trouble:
-            return []
-        try:
-            return [self._card(one) for one in exhibits]
-        except Exception as error:
-            self.trouble = f"{type(error).__name__}: {error}"
-            return []
-
-    def _card(self, one: Exhibit) -> dict[str, Any]:
-        loss = float(f"{one.loss:.5g}") if math.isfinite(one.loss) else None
-        return {"sample": one.place, "loss": loss, "seen": plain(self.task.picture(one.x, one.y, one.output))}
+        return [one.card for one in exhibits if one.card is not None]
 
     def save(self, folder: RunFolder, strategy: Single, split: str) -> None:
         """Write `predictions/SPLIT.json`: the first of all ranks, and the worst; every rank calls this."""

@@ -256,7 +256,8 @@ class Fit(Steerable):
         answers = Answers(self.strategy, feed.n, self.loss) if last else None
         final = last or self._final(split)
         gallery = self._gallery(feed, final)
-        self.figures[split] = figures = self._measure(split, feed, self.metrics, answers=answers, gallery=gallery)
+        each = self.loss if final else None  # for all ranks, since a loss may wait for the others
+        self.figures[split] = figures = self._measure(split, feed, self.metrics, "", answers, gallery, each)
         if answers is not None:
             answers.save(self.folder, split)
         if gallery is not None:
@@ -278,11 +279,12 @@ class Fit(Steerable):
         of: str = "",
         answers: Answers | None = None,
         gallery: Gallery | None = None,
+        each: Criterion | None = None,
     ) -> dict[str, Any]:
         """Figures of the weights as they are; `of` is the end of the split's name in the log."""
         start = time.perf_counter()
         self._place(self.now.step, split + of)
-        figures = evaluate(self.strategy, feed, counted, split, self.say, answers=answers, gallery=gallery)
+        figures = evaluate(self.strategy, feed, counted, split, self.say, None, answers, gallery, each)
         self._place(self.now.step)
         self.log.rest(seconds := time.perf_counter() - start)
         self._found(split + of, figures, max(self.now.epoch - 1, 0), seconds=round(seconds, 4))
@@ -297,8 +299,8 @@ class Fit(Steerable):
         """What takes the samples of an evaluation that are shown: of the last one those for the report."""
         number = self.now.epoch // max(self.spec.eval_every, 1)
         if last:
-            return Gallery(feed.task, self.loss)
-        return Gallery(feed.task, self.loss, GLIMPSE, 0) if self.own_media and due(number) else None
+            return Gallery(feed.task)
+        return Gallery(feed.task, GLIMPSE, 0) if self.own_media and due(number) else None
 
     @property
     def own_media(self) -> bool:
@@ -312,7 +314,7 @@ class Fit(Steerable):
             self._own.medium("samples", PREDICTIONS, np.frombuffer(json.dumps(cards).encode(), np.uint8))
             self._place(self.now.step)
         if gallery.trouble:
-            self.say(f"the samples of the {split} set are not shown: {gallery.trouble}")
+            self.say(f"{gallery.missing} samples of the {split} set are not shown: {gallery.trouble}")
 
     def say(self, text: str) -> None:
         """Say something of the run that is to be known, once."""

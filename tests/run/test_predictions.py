@@ -10,12 +10,13 @@ from sklearn.calibration import calibration_curve
 from torch import nn
 
 import lepton_lab as lab
-from lepton_lab import charts, reports
+from lepton_lab import charts, pictures, reports
+from lepton_lab.batches import Batch
 from lepton_lab.charts import samples
 from lepton_lab.datasets import load
 from lepton_lab.engine import answers
 from lepton_lab.engine.feed import by_itself
-from lepton_lab.engine.gallery import due
+from lepton_lab.engine.gallery import Gallery, due
 
 
 def trained(spec, **own):
@@ -154,3 +155,40 @@ def test_a_loss_that_takes_its_own_mean_tells_no_sample_s():
     assert np.isnan(kept.losses).all()
     with pytest.raises(lab.LabError, match="the loss of each sample is not known"):
         kept.worst()
+
+
+class Logged(nn.CrossEntropyLoss):
+    """Waits for the other ranks, and logs each call."""
+
+    def forward(self, output, target):
+        lab.log("calls", 1.0, reduce="sum")
+        torch.distributed.all_reduce(torch.ones(1))
+        return super().forward(output, target)
+
+
+def test_showing_samples_neither_calls_a_loss_on_one_rank_nor_counts_what_it_logs():
+    x = torch.randn(32, 3)
+    data = ((x, torch.arange(32) % 4),) * 3
+    spec = lab.Spec(epochs=2, world=2, batch_size=16)
+    run = trained(spec, model=lambda: nn.Linear(3, 4), data=data, loss=Logged())
+    calls = [(row["split"], row["value"]) for row in run.logged("number") if row["name"] == "calls"]
+    assert [call for call in calls if call[0] != "train"] == [("val", 4.0), ("val", 4.0), ("test", 4.0)]
+    assert len(samples.kept(run).worst) == 10 and len(run.predictions().losses) == 32
+
+
+def test_kept_of_samples_are_cards_and_one_that_can_t_be_seen_hides_no_other():
+    class Shown(lab.Task):
+        def picture(self, x, y, output):
+            return {"given": pictures.words(1 // (3 - int(x)))}
+
+    gallery = Gallery(Shown(None), first=2, worst=3)
+    for places in torch.arange(8).split(4):
+        gallery.add(places, places.float(), Batch(places, places, 1.0, 4), places % 5.0)
+    assert [one.place for one in gallery.first] == [0, 1] and [one.place for one in gallery.worst] == [4, 3, 2]
+    assert gallery.cards(gallery.worst)[1] == {
+        "sample": 2,
+        "loss": 2.0,
+        "seen": [{"name": "given", "kind": "text", "pieces": [["1", None]]}],
+    }
+    assert not any(isinstance(part, torch.Tensor) for one in [*gallery.first, *gallery.worst] for part in one)
+    assert gallery.missing == "1 of 5" and "ZeroDivisionError" in gallery.trouble

@@ -24,6 +24,7 @@ SECONDS = 1.5  # of a sound
 POINTS = 160  # of a curve
 LINES = 4  # of curves in one view
 LETTERS = 480  # of a text
+NAMED = 60  # letters of a name
 BARS = 6
 BOXES = 20
 NAMES = 8  # of classes of one mask
@@ -87,7 +88,7 @@ class Image:
         sides = (width, height, width, height)
         boxes = {
             name: [
-                [[round(float(at) / side, 4) for at, side in zip(corners, sides, strict=True)], words]
+                [[round(float(at) / side, 4) for at, side in zip(corners, sides, strict=True)], short(words)]
                 for corners, words in many[:BOXES]
             ]
             for name, many in (("boxes", self.boxes), ("found", self.found))
@@ -110,7 +111,7 @@ class Mask:
         kept = self.classes[::every, ::every].detach().cpu()
         kept = kept.where((kept >= 0) & (kept < 255), 255).byte()
         seen = [number for number in kept.unique().tolist() if number < len(self.names)][:NAMES]
-        names = {"names": {str(number): self.names[number] for number in seen}} if seen else {}
+        names = {"names": {str(number): short(self.names[number]) for number in seen}} if seen else {}
         return {**packed(kept.contiguous().numpy()), **names}
 
 
@@ -128,10 +129,11 @@ class Sound:
 
         every = -(-self.rate // RATE)
         wave = self.wave.detach().float().cpu().reshape(-1)[: int(SECONDS * self.rate)]
+        wave = wave if len(wave) else torch.zeros(1)  # since a player takes no empty sound
         if every > 1 and len(wave) >= every:
             wave = torch.nn.functional.avg_pool1d(wave[None, None], every)[0, 0]
         wave = torch.nan_to_num(wave, 0.0, 0.0, 0.0)
-        wave = wave / max(1.0, float(wave.abs().max()) if len(wave) else 1.0)
+        wave = wave / max(1.0, float(wave.abs().max()))
         return {**packed((32767 * wave).round().short().numpy()), "rate": max(1, self.rate // every)}
 
 
@@ -146,13 +148,13 @@ class Curves:
         """At most POINTS of each, as means of as many neighbours; None of what is no number."""
         import torch
 
-        short = {}
+        points = {}
         for name, values in [*self.lines.items()][:LINES]:
             values = values.detach().float().cpu().reshape(-1)
             if len(values) > POINTS:
                 values = torch.nn.functional.adaptive_avg_pool1d(values[None, None], POINTS)[0, 0]
-            short[name] = [float(f"{value:.4g}") if math.isfinite(value) else None for value in values.tolist()]
-        return {"lines": short}
+            points[short(name)] = [float(f"{value:.4g}") if math.isfinite(value) else None for value in values.tolist()]
+        return {"lines": points}
 
 
 @dataclass(frozen=True)
@@ -164,7 +166,7 @@ class Bars:
 
     def plain(self) -> dict[str, Any]:
         """The first BARS."""
-        return {"bars": [[name, round(value, 4), true] for name, value, true in self.values[:BARS]]}
+        return {"bars": [[short(name), round(value, 4), true] for name, value, true in self.values[:BARS]]}
 
 
 View: TypeAlias = Text | Image | Mask | Sound | Curves | Bars
@@ -177,9 +179,14 @@ def words(text: Any, right: bool | None = None) -> Text:
     return Text([(str(text), right)])
 
 
+def short(name: str) -> str:
+    """A name of at most NAMED letters."""
+    return name if len(name) <= NAMED else name[: NAMED - 1] + "…"
+
+
 def plain(picture: Picture) -> list[dict[str, Any]]:
     """A picture as JSON has it."""
-    return [{"name": name, "kind": view.kind, **view.plain()} for name, view in picture.items()]
+    return [{"name": short(name), "kind": view.kind, **view.plain()} for name, view in picture.items()]
 
 
 def packed(values: np.ndarray) -> dict[str, Any]:

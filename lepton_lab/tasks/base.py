@@ -179,7 +179,8 @@ class Task:
 
         It is called for a few samples after an evaluation, and may give `lepton_lab.pictures` by what they are called:
         `Text`, `Image` with boxes, `Mask`, `Sound`, `Curves` and `Bars`. All three arguments are batches of one sample:
-        what the model was called with, what outputs are compared with (as `split` gives both), and what it gave.
+        what the model was called with, what outputs are compared with (as `split` gives both), and what it gave. It
+        must not call the model: it is called on one rank alone, where a model of several would wait for the others.
         """
         found = self.scores(output), self.targets(y)
         scores, target = (part[0] if getattr(part, "ndim", 0) else None for part in found)

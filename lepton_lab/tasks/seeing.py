@@ -52,7 +52,7 @@ def numbers(values: Tensor) -> View | None:
     if values.dim() < 2 and values.numel() <= FEW:
         return words(", ".join(f"{value:.4g}" for value in values.reshape(-1).tolist()))
     if values.dim() == 3 and values.shape[0] > 3:  # channels, of which there is no picture, beside one another
-        values = values.mean(0)
+        values = values.float().mean(0)
     if values.dim() in (2, 3) and min(values.shape[-2:]) > 1:
         return Image(values if values.dim() == 2 or values.shape[0] in (1, 3) else values[0])
     return Curves({"": values}) if values.numel() == max(values.shape) else None
@@ -86,8 +86,9 @@ def kinds(data: Data) -> list[str]:
 
 
 def _space(names: list[str]) -> str:
-    """What stands between tokens: nothing where each is a character, but for numbers."""
-    single = names and all(len(name) == 1 or name[:1] == "\\" for name in names)
+    """What stands between tokens: nothing where each is a character, or nothing as a blank, but for numbers."""
+    names = [name for name in names if name]
+    single = names and all(len(name) == 1 or name.startswith("\\") for name in names)
     return "" if single and not all(name.isdigit() for name in names) else " "
 
 

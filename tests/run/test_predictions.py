@@ -1,6 +1,7 @@
 """What a model said of each sample: kept in the end, the same for any world, as the model says it again."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,10 +14,11 @@ import lepton_lab as lab
 from lepton_lab import charts, pictures, reports
 from lepton_lab.batches import Batch
 from lepton_lab.charts import samples
-from lepton_lab.datasets import load
+from lepton_lab.datasets import from_user, load
 from lepton_lab.engine import answers
 from lepton_lab.engine.feed import by_itself
 from lepton_lab.engine.gallery import Gallery, due
+from lepton_lab.tasks.seeing import numbers, spelled
 
 
 def trained(spec, **own):
@@ -172,7 +174,7 @@ def test_showing_samples_neither_calls_a_loss_on_one_rank_nor_counts_what_it_log
     spec = lab.Spec(epochs=2, world=2, batch_size=16)
     run = trained(spec, model=lambda: nn.Linear(3, 4), data=data, loss=Logged())
     calls = [(row["split"], row["value"]) for row in run.logged("number") if row["name"] == "calls"]
-    assert [call for call in calls if call[0] != "train"] == [("val", 4.0), ("val", 4.0), ("test", 4.0)]
+    assert [call for call in calls if call[0] != "train"] == [("val", 2.0), ("val", 2.0), ("test", 2.0)]
     assert len(samples.kept(run).worst) == 10 and len(run.predictions().losses) == 32
 
 
@@ -192,3 +194,23 @@ def test_kept_of_samples_are_cards_and_one_that_can_t_be_seen_hides_no_other():
     }
     assert not any(isinstance(part, torch.Tensor) for one in [*gallery.first, *gallery.worst] for part in one)
     assert gallery.missing == "1 of 5" and "ZeroDivisionError" in gallery.trouble
+
+
+def test_names_are_cut_an_empty_sound_is_drawn_and_letters_stand_together_beside_a_blank():
+    long, cut = "n" * 99, "n" * 59 + "…"
+    views = {
+        long: pictures.Bars([(long, 0.5, True)]),
+        "boxes": pictures.Image(torch.zeros(2, 2), boxes=[((0, 0, 1, 1), long)]),
+        "mask": pictures.Mask(torch.zeros(2, 2).long(), [long]),
+        "curves": pictures.Curves({long: torch.zeros(2)}),
+        "sound": pictures.Sound(torch.zeros(0), 8000),
+    }
+    seen = pictures.plain(views)
+    assert seen[0]["name"] == seen[0]["bars"][0][0] == seen[1]["boxes"][0][1] == seen[2]["names"]["0"] == cut
+    assert list(seen[3]["lines"]) == [cut] and "nn" * 30 not in json.dumps(seen)
+    assert "<audio" in samples.drawn([{"sample": 0, "loss": None, "seen": seen}])
+    letters = replace(from_user((torch.zeros(9, 2), torch.arange(9) % 3), 0), classes=["", "a", "b"])
+    assert (
+        spelled([1, 2, 0, 1], letters) == "aba" and spelled([1, 2], replace(letters, classes=["", "an", "b"])) == "an b"
+    )
+    assert isinstance(numbers(torch.ones(5, 2, 2).long()), pictures.Image)

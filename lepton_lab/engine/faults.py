@@ -52,7 +52,11 @@ class LoadError(LabError):
 def lost(error: Exception, notes: int, timeout: float) -> Fault:
     """What is known of a loading process that ended, or gave nothing in time."""
     if not str(error).startswith("DataLoader timed out"):
-        return ended(error) if _any_ended(notes) else Fault.of(error)
+        # Its sockets close before it has ended.
+        deadline = time.monotonic() + ANSWER * isinstance(error, (OSError, EOFError))
+        while not (gone := _any_ended(notes)) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        return ended(error) if gone else Fault.of(error)
     message = f"the data gave no batch for {timeout:g} s (timeout={timeout:g})"
     return Fault("Stuck", message, _stands(notes), printed(error))
 

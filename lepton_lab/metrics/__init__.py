@@ -176,7 +176,10 @@ def meaningless(name: str, data: Data, criterion: Criterion) -> str:
     needs = " or ".join(KINDS[one] for one in METRICS[name].kinds) or "other data"
     answers = KINDS.get(kind(data, criterion), "others")
     suited = ", ".join(other for other, member in METRICS.items() if member.of(data, criterion) is not None)
-    return f"{name!r} needs {needs} as answers, and those of this run are {answers}; what suits it: {suited}"
+    why = f"needs {needs} as answers, and those of this run are {answers}"
+    if answers in needs:
+        why = "needs another loss, such as torch's cross entropy as it is"
+    return f"{name!r} {why}; what suits it: {suited}"
 
 
 def steps() -> list[str]:

@@ -21,7 +21,7 @@ from torch.nn import functional
 from lepton_lab.datasets.base import Data
 from lepton_lab.errors import SpecError
 from lepton_lab.losses import squared_error, token_loss
-from lepton_lab.metrics import KINDS, METRICS
+from lepton_lab.metrics import KINDS, METRICS, meaningless
 from lepton_lab.objectives import Criterion
 from lepton_lab.tables import keywords
 
@@ -191,6 +191,7 @@ def test_perplexity_follows_from_the_loss():
 def test_a_loss_of_smoothed_or_weighed_labels_has_no_perplexity(loss):
     of = LOSSES["tokens"][1]
     assert METRICS["perplexity"].of(of, Criterion(loss, of, tokens=True)) is None
+    assert "needs another loss" in meaningless("perplexity", of, Criterion(loss, of, tokens=True))
     assert METRICS["perplexity"].of(of, Criterion(nn.CrossEntropyLoss(), of, tokens=True)) is not None
 
 

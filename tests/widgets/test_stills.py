@@ -2,6 +2,7 @@
 
 import os
 import re
+import threading
 
 import nbformat
 import pytest
@@ -102,6 +103,34 @@ def test_a_page_is_told_what_to_save(tiny, monkeypatch):
     assert displayed[1][1]["update"] and VIEW in displayed[1][0]
     live.close()
     assert not live._frames and frame.comm is None
+
+
+def test_of_two_threads_the_one_that_looked_last_is_saved(tiny, monkeypatch):
+    """A cell that shows a run looks at it while the thread of the view does, which then sees its end."""
+    monkeypatch.setattr("IPython.display.display", lambda data, **options: None)
+    run = lab.launch(tiny)
+    assert run.wait(60) in ENDED
+    live = Live(run)
+    live._ipython_display_()
+    live._thread.join(60)
+    first, second = threading.Event(), threading.Event()
+
+    def still(*_):
+        if first.is_set():
+            second.set()
+            return {"text/html": "the end", "text/plain": ""}
+        first.set()
+        second.wait(0.2)  # where looks are not taken one after the other, the second passes the first here
+        return {"text/html": "the middle", "text/plain": ""}
+
+    monkeypatch.setattr(live, "still", still)
+    early = threading.Thread(target=live.keep, args=(True,))
+    early.start()
+    assert first.wait(60)
+    live.keep(now=True)
+    early.join(60)
+    assert "the end" in live._frames[0].still["text/html"]
+    live.close()
 
 
 def test_a_broken_picture_ends_no_view(tiny, monkeypatch):

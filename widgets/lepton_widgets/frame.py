@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 import time
 import uuid
 from pathlib import Path
@@ -21,6 +22,8 @@ SOON = 2.0
 """Seconds until the first of them."""
 SHARE = 0.01
 """Most of the kernel's time that these updates take: a picture costs some tenths of a second."""
+_SAVING = threading.RLock()
+"""Held from a look at a widget until that look is shown: of two threads the one that looked first shows first."""
 
 log = logging.getLogger(__name__)
 
@@ -100,21 +103,25 @@ class Shown:
 
     def _ipython_display_(self, **kwargs: Any) -> None:
         assert isinstance(self, Widget)
-        going = self.going()  # a picture takes its time, which a cell need not wait for where others follow
-        frame = Frame(self, self.still(picture=not going))
-        self._frames = (*self._frames, frame)
-        self._still_due = time.monotonic() + SOON
-        frame.show()
+        with _SAVING:
+            going = self.going()  # a picture takes its time, which a cell need not wait for where others follow
+            frame = Frame(self, self.still(picture=not going))
+            self._frames = (*self._frames, frame)
+            self._still_due = time.monotonic() + SOON
+            frame.show()
         if going and not self.going():
             self.keep(now=True)
 
     def keep(self, now: bool = False) -> None:
         """Bring what is saved up to date: ``now``, where something began or ended, else from time to time."""
         if self.within is not None:
-            return self.within.keep(now)
+            self.within.keep(now)
+        elif self._frames and (now or time.monotonic() >= self._still_due):
+            with _SAVING:
+                self._save()
+
+    def _save(self) -> None:
         began = time.monotonic()
-        if not self._frames or (began < self._still_due and not now):
-            return None
         try:
             still, final = self.still(), not self.going()
             for frame in self._frames:
@@ -123,7 +130,6 @@ class Shown:
             log.exception("what is saved of a widget could not be updated")
         spent = time.monotonic() - began
         self._still_due = time.monotonic() + max(SELDOM, spent / SHARE)
-        return None
 
     def stale(self) -> None:
         """Say that what is saved is out of date: the next look at it brings it up to date."""

@@ -1,7 +1,7 @@
 # Everything runs in .venv, which the first command makes and the others share.
 PYTHON ?= python3
 BIN := .venv/bin
-WORKERS := $(shell expr $$(nproc) \* 3 / 2)  # of the tests, which wait for processes of their own much of the time
+WORKERS := $(shell expr $$(nproc) \* 2)  # of the tests, which wait for processes of their own much of the time
 PYTEST = $(BIN)/python -m pytest --numprocesses $(WORKERS) --maxprocesses 4 --dist loadfile --no-loadscope-reorder -rfE
 
 .PHONY: help run lab app test test-slow lint bench bench-compress clean

@@ -27,7 +27,7 @@ from lepton_lab.store.folder import ENDED
 SET_BY_OTHERS = ("PYTEST_CURRENT_TEST", "TORCHINDUCTOR_CACHE_DIR", "_TORCHINDUCTOR_PYOBJECT_TENSOR_DATA_PTR")
 SHARED = ROOT.parent / "shared" / "data"
 # What takes longest begins first, or one process would be left with it at the end.
-LONGEST = ("test_notebooks.py", "browser", "test_compressing.py", "test_artifacts.py", "test_strategies.py")
+LONGEST = ("browser", "test_compressing.py", "test_artifacts.py", "test_supervisor.py", "notebooks", "strategies")
 
 # How long an example takes depends on what else the machine does.
 settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])

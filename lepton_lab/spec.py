@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -19,10 +18,10 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from . import chains, watched
+from . import chains, watched, written
 from .errors import SpecError, fitted, must, shown, unknown, visible
 from .tables import TABLES, entries, entry_options, keywords, listed, pick, table, trait
-from .values import FrozenDict, FrozenList, frozen, parsed
+from .values import FrozenDict, FrozenList, frozen
 
 CELL = "cell:"  # prefix of the name of what a user defined, e.g. "cell:MyNet"
 OWN = {"model": "model", "data": "dataset", "strategy": "strategy", "task": "task"}
@@ -239,9 +238,7 @@ class Spec(BaseModel):
 
     def to_yaml(self) -> str:
         """All fields as YAML; `Spec.load(spec.to_yaml()) == spec`."""
-        import yaml
-
-        return yaml.safe_dump(self.to_dict(), sort_keys=False)
+        return written.as_yaml(self.to_dict())
 
     def to_script(self) -> str:
         """A script that repeats the run and exits with 0 if it is done; SpecError where code is from a notebook."""
@@ -250,16 +247,7 @@ class Spec(BaseModel):
                 f"{field}={getattr(self, field)!r} was defined in a notebook, so a script can't name it: repeat "
                 "the run with `lepton-lab run --like RUN_ID`, which takes the code from the run's folder"
             )
-        arguments = "".join(f"    {name}={value!r},\n" for name, value in self.to_dict().items())
-        return (
-            '"""Repeats a Lepton Lab run: python this_file.py"""\n\nimport lepton_lab as lab\n\n'
-            f"spec = lab.Spec(\n{arguments})\n\n"
-            'if __name__ == "__main__":\n'
-            "    run = lab.launch(spec)\n"
-            "    state = run.wait()\n"
-            "    print(run.id, state, run.folder)\n"
-            '    raise SystemExit(state != "done")\n'
-        )
+        return written.script(self.to_dict())
 
     @classmethod
     def load(cls, source: Mapping[str, Any] | str | os.PathLike[str]) -> Spec:
@@ -273,24 +261,7 @@ class Spec(BaseModel):
         """
         if isinstance(source, Mapping):
             return cls(**source)
-        text = str(source)
-        named = text.endswith((".yaml", ".yml", ".json")) and "\n" not in text and ": " not in text
-        if isinstance(source, os.PathLike) or named:
-            try:
-                text = Path(source).read_text(encoding="utf-8")
-            except OSError as error:
-                raise SpecError(f"spec file {str(source)!r} can't be read: {error.strerror}") from None
-            except UnicodeDecodeError as error:
-                raise SpecError(
-                    f"spec file {str(source)!r} is not text in UTF-8 (at byte {error.start}): save it as UTF-8"
-                ) from None
-        try:
-            values = parsed(text)
-        except ValueError as error:
-            raise SpecError(f"the spec is not valid YAML: {' '.join(str(error).split())}") from None
-        if not isinstance(values, dict):
-            raise SpecError(f"the spec must be lines of `field: value`, not {text.strip()[:60]!r}")
-        return cls(**{str(name): value for name, value in values.items()})
+        return cls(**written.read(source))
 
 
 def full_batch(spec: Spec) -> bool:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ..objectives import Objective
     from ..spec import Spec
     from ..tasks import Task
-    from ..tasks.base import Stepped
+    from ..tasks.criteria import Stepped
 
 
 class Turns:

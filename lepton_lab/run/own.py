@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from .. import datasets, metrics, models
-from ..engine import hooks
+from ..engine import hooks, trials
 from ..errors import SpecError
 from ..losses import ignored, terms
 from ..spec import Spec
@@ -95,6 +96,12 @@ class Own:
             targets = tuple(name for name in names if name not in _asked(self.model))
             self._read = datasets.from_user(self.data, spec.seed, ignored(self.loss), self.collate, pads, targets)
         return self._read
+
+    def bare(self, spec: Spec, data: Data) -> nn.Module | None:
+        """The model without memory; None where it can't be made so."""
+        maker = inspect.isroutine(self.model) or isinstance(self.model, type)
+        model = self.model if maker else copy.deepcopy(self.model)
+        return trials.bare(lambda: models.make(spec, data.sample, model))
 
 
 def _asked(model: Any) -> Collection[str]:

@@ -14,7 +14,8 @@ from pydantic import Field
 
 from ..objectives import Criterion
 from ..pictures import Picture, words
-from .base import OwnLoss, Paired, Unaligned
+from .base import OwnLoss, Paired
+from .criteria import Unaligned
 from .denoising import beside, drawn, gaussian
 
 if TYPE_CHECKING:

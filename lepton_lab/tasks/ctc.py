@@ -14,7 +14,8 @@ from pydantic import Field
 from ..losses import IGNORED
 from ..objectives import Criterion
 from ..pictures import TRUTH, words
-from .base import OwnLoss, Paired, Unaligned
+from .base import OwnLoss, Paired
+from .criteria import Unaligned
 from .seeing import inputs, spelled
 
 if TYPE_CHECKING:

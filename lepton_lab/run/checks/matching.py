@@ -1,0 +1,115 @@
+"""Whether data, task, model, loss and metrics go together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ... import datasets, metrics, tasks, watched
+from ...batches import described
+from ...engine import trials
+from ...engine.feed import alone
+from ...errors import SpecError
+from ...files import read_json
+from ...spec import Spec
+from ...store.folder import LOOKS
+from ...strategies import STRATEGIES
+from ...strategies.base import Single
+from ...tables import table, trait
+from ...tasks import TASKS, Paired, Task
+from ..own import Own
+
+if TYPE_CHECKING:
+    from ...datasets import Data
+
+
+def watches(spec: Spec, own: Own, like: Path | None) -> None:
+    """Refuse figures that no run has; what this one has of them a rank can tell, before its first step."""
+    shipped = (read_json(like / LOOKS) or {}) if like else {}
+    task = own.task or TASKS.get(spec.task)
+    players = task.figures() if isinstance(task, type) and issubclass(task, Task) else []
+    known = [*metrics.curves(), *(own.metrics or ()), *players, *shipped]
+    for field, key in watched.named(spec).items():
+        if watched.divided(key)[1] not in known:
+            raise watched.unknown(field, key, known)
+
+
+def means(spec: Spec, data: Data | None) -> None:
+    """Refuse a task of the table that can make nothing of the samples; no data set is read, and no torch needed."""
+    refuse = trait("task", spec.task, "refuse")
+    if refuse is None or spec.parent or (data is None and "dataset" in spec.own):
+        return
+    if data is not None and data.example is not None:
+        return  # which a task sees for itself
+    if data is None and not trait("task", spec.task, "table_data"):
+        raise SpecError(
+            f"dataset={spec.dataset!r}: no data set of the table is what task={spec.task!r} needs; give data=..."
+        )
+    sample = table("dataset")[spec.dataset].sample if data is None else data.sample
+    if why := refuse(*sample):
+        raise SpecError(f"task={spec.task!r}: {why}")
+
+
+def suits(spec: Spec, data: Data | None) -> None:
+    """Refuse a model of the table that can make nothing of the samples; no data set is read, and no torch needed."""
+    if spec.parent or "model" in spec.own or (data is None and "dataset" in spec.own):
+        return
+    if data is not None and data.example is not None:
+        raise SpecError(
+            f"model={spec.model!r}: takes one tensor, but batches are {described(data.example)}; give model=..., a "
+            "module that takes these by name, or collate=f(samples) that gives a pair (x, y) of tensors"
+        )
+    if trait("task", spec.task, "table_models") is False:
+        raise SpecError(
+            f"model={spec.model!r}: models of the table take x alone and give scores of classes or a number, and "
+            f"task={spec.task!r} needs others; give model=..."
+        )
+    sample = table("dataset")[spec.dataset].sample if data is None else data.sample
+    if data is None and (sees := trait("task", spec.task, "sees")):
+        sample = sees(*sample)
+    if why := table("model")[spec.model].refuse(*sample):
+        raise SpecError(why)
+
+
+def agrees(spec: Spec, own: Own, task: Task) -> None:
+    """Refuse what the user's own data, model and loss can't do together."""
+    from torch import nn
+
+    data = task.data
+    if not task.plain:
+        module = own.model if isinstance(own.model, nn.Module) or own.model is None else own.bare(spec, data)
+        if module is not None:
+            task.setup(module)
+        return
+    usual = own.loss is None and isinstance(task, Paired) and type(task).usual is Paired.usual
+    if usual:
+        datasets.usual(data)
+    if own.model is None:
+        return
+    if isinstance(own.model, nn.Module):
+        task.setup(own.model)
+    strategy = STRATEGIES.get(spec.strategy, Single)
+    begin, end = strategy(spec, **spec.options_of(strategy)).holds(0, spec.world)["batch"]
+    parts = round(1 / (end - begin))
+    doubtful = usual and trials.labelled(data)
+    if (doubtful or alone(spec, datasets.length(data.train), parts)) and (module := own.bare(spec, data)) is not None:
+        trials.normalises(module, data, spec, parts)
+        if doubtful:
+            trials.answers(module, data)
+
+
+def counts(spec: Spec, own: Own, task: Task | None) -> None:
+    """Refuse metrics that have no meaning for the data and the loss; where these are not at hand a rank does."""
+    usual = spec.task == Spec.model_fields["task"].default  # which needs no samples
+    if not spec.metrics or (task is None and ("dataset" in spec.own or not usual)):
+        return
+    task = task or tasks.make(spec, _outlines(spec.dataset), own.loss, own.task)
+    metrics.of(task.data, task.criterion(), spec)
+
+
+def _outlines(dataset: str) -> Data:
+    """What is known of a data set of the table before it is read."""
+    shape, classes, vocabulary = table("dataset")[dataset].sample
+    tokens = "bytes" if vocabulary and vocabulary == classes else ""
+    none: Any = None
+    return datasets.Data(none, None, None, shape, list(map(str, range(classes))), vocabulary=vocabulary, tokens=tokens)

@@ -147,6 +147,17 @@ def _linger(find, seconds=10):
     return found
 
 
+@pytest.fixture(scope="module")
+def one_core(standby):
+    """Bit for bit holds with one thread a rank: world 1 gets it by a single core."""
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(cores)})
+    with pytest.MonkeyPatch.context() as own:
+        own.setenv("LEPTON_LAB_MAX_WORKERS", "2")
+        yield
+    os.sched_setaffinity(0, cores)
+
+
 @pytest.fixture
 def data_root():
     """The folder of real data sets; tests that need it are skipped where there is none."""

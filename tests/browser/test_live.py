@@ -117,6 +117,11 @@ run.on("end", lambda row: seen.append(row["state"]))
 run"""
 
 
+def heads(view):
+    """Of the charts that are drawn, all read at once: one that is put away meanwhile would be waited for."""
+    return [text.split("\n")[0] for text in view.locator(".ll-pane h4").all_inner_texts()]
+
+
 def test_what_a_user_s_code_logs_has_charts_and_a_strip_with_a_slider(notebook):
     """Curves by name, of which chips show more; media of the newest step, and of the one that the slider is at."""
     book = notebook(LOGS)
@@ -125,7 +130,7 @@ def test_what_a_user_s_code_logs_has_charts_and_a_strip_with_a_slider(notebook):
     book.wait_state("done")
     own = page.get_by_role("group", name="Charts shown")
     wait_for(lambda: own.get_by_role("button").count() == 5, "not all numbers have a chip")
-    shown = lambda: [head.inner_text().split("\n")[0] for head in page.locator(".ll-pane:visible h4").all()]  # noqa: E731
+    shown = lambda: heads(page)  # noqa: E731
     wait_for(lambda: len(shown()) == 4, "two numbers are drawn beside loss and accuracy")
     hidden = own.locator("[aria-pressed=false]")
     name = hidden.inner_text()
@@ -165,7 +170,6 @@ def test_charts_are_chosen_and_stay_so_in_the_next_view(notebook):
     book.wait_state("done")
     chips = page.get_by_role("group", name="Charts shown")
     texts = lambda which: chips.locator(which).all_inner_texts()  # noqa: E731
-    heads = lambda view: [head.inner_text().split("\n")[0] for head in view.locator(".ll-pane h4").all()]  # noqa: E731
     first = page.locator(".ll-live").first
     wait_for(lambda: heads(first) == ["Loss", "R2", "gap"], f"other charts are drawn: {heads(first)}")
     assert texts("[aria-pressed=false]") == ["MAE"]

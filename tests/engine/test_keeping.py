@@ -1,6 +1,5 @@
 """What is kept beside the last state, what ends a run early, and more epochs for one that is done."""
 
-import os
 import shutil
 import time
 
@@ -20,18 +19,9 @@ from lepton_lab.run.launching import chained
 from lepton_lab.store import checkpoints
 from lepton_lab.store.folder import RunFolder
 
+pytestmark = pytest.mark.usefixtures("one_core")
+
 WATCHED = {"keep_best": "val_accuracy", "stop_early": {"metric": "val_loss", "patience": 3}, "ema": 0.9}
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread(standby):
-    """Bit for bit holds with one thread a rank: world 1 gets it by a single core."""
-    cores = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {min(cores)})
-    with pytest.MonkeyPatch.context() as own:
-        own.setenv("LEPTON_LAB_MAX_WORKERS", "2")
-        yield
-    os.sched_setaffinity(0, cores)
 
 
 def guesses():

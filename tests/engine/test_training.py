@@ -18,16 +18,7 @@ from lepton_lab.models import MODELS
 from lepton_lab.optimizers import OPTIMIZERS
 from lepton_lab.strategies import STRATEGIES
 
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread(standby):
-    """Bit for bit holds with one thread a rank: world 1 gets it by a single core."""
-    cores = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {min(cores)})
-    with pytest.MonkeyPatch.context() as own:
-        own.setenv("LEPTON_LAB_MAX_WORKERS", "2")
-        yield
-    os.sched_setaffinity(0, cores)
+pytestmark = pytest.mark.usefixtures("one_core")
 
 
 def figures(run):

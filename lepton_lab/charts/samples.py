@@ -1,51 +1,24 @@
-"""Samples as a model answered them, drawn as HTML of what tasks say is to be seen: pictures, texts, sounds, ratings."""
+"""Samples as a model answered them, as a run keeps them: the first of a split and the worst, each as a card."""
 
 from __future__ import annotations
 
-import base64
 import json
-import math
-from collections.abc import Callable, Mapping
-from itertools import accumulate
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
-
-from ..pictures import unpacked
-from ..section import escaped
-from ..store.inspection import SAMPLES, place
-from ..store.media import audio, png
-from .drawing import COLORS
+from ..metrics import METRICS, MINIMISED, SPLITS
+from ..store.inspection import place
+from ..store.media import SAMPLES
 from .series import number, read
 
 if TYPE_CHECKING:
     from ..run.handle import Run
 
 Card = Mapping[str, Any]
-SHOWN, BOXED = 144, 224  # CSS pixels of a picture's longer side, and of one with boxes
-COARSE = 32  # pixels of a longer side up to which each is a square
-WIDE, HIGH = 200, 90  # CSS pixels of a curve
-RIGHT, WRONG = COLORS[2], COLORS[1]
-TRUE, FOUND = COLORS[2], COLORS[1]  # boxes
-MARKS = {True: f"background:{RIGHT}40", False: f"background:{WRONG}40;text-decoration:underline"}  # 25 % of a colour
-CARD = (
-    "display:inline-block;vertical-align:top;box-sizing:border-box;min-width:10rem;max-width:17rem;"
-    "margin:0 .9rem .9rem 0;font-size:.8rem;line-height:1.5;overflow:hidden"
-)
-EDGE = "-webkit-text-stroke:.5px #7b818a"  # so that black is seen on a dark page
-WORDS = "white-space:pre-wrap;overflow-wrap:anywhere"
-SMALL = "font-size:.8rem;opacity:.8;margin:.3rem 0 .6rem"
-DASHED, DOT = "4 2", "●"
-SIGNS = {
-    MARKS[True]: "Green is right.",
-    MARKS[False]: "Orange, underlined, is wrong.",
-    f'stroke-dasharray="{DASHED}"': "Solid boxes are the truth, dashed ones are the model's, with how sure it is.",
-    f" {DOT}": f"{DOT} is the truth.",
-}
-"""Of what is drawn: what it means."""
-SPLITS = {"test": "test", "val": "validation"}
-FIRST, WORST = "the first samples", "the highest losses"
+"""A sample: its number, its loss or figure, and what is seen of it, as `lepton_lab.pictures` has it."""
+SHOWN_SPLITS = ("test", "val")
+FIRST = "the first samples"
 
 
 class Kept(NamedTuple):
@@ -59,7 +32,8 @@ class Kept(NamedTuple):
     def groups(self) -> list[tuple[str, list[Card]]]:
         """Those that there are, with what they are called."""
         head = f"{SPLITS.get(self.split, self.split)} set, "
-        return [(head + words, cards) for words, cards in ((FIRST, self.first), (WORST, self.worst)) if cards]
+        groups = ((FIRST, self.first), (_worst(self.worst), self.worst))
+        return [(head + words, cards) for words, cards in groups if cards]
 
 
 def kept(run: Run) -> Kept:
@@ -68,17 +42,23 @@ def kept(run: Run) -> Kept:
 
     Of a run that goes on, the first of the latest.
     """
-    for split in SPLITS:
-        path = run.folder / "predictions" / f"{split}.json"
-        try:
-            found = json.loads(path.read_text())
-            return Kept(split, [*found["first"]], [*found["worst"]])
-        except FileNotFoundError:
-            continue
-        except (OSError, ValueError, KeyError, TypeError):
-            return Kept(split, [], [], f"its samples can't be drawn: the file {path} is damaged")
+    for split in SHOWN_SPLITS:
+        if found := of_split(run.folder, split):
+            return found
     rows = [row for row in read(run).own.media if row["media"] == SAMPLES]
     return Kept(rows[-1]["split"], of_file(place(run.folder, rows[-1])), []) if rows else Kept("", [], [])
+
+
+def of_split(folder: Path, split: str) -> Kept | None:
+    """Those of a split, which a run that is done has kept in its folder; None where there are none."""
+    path = folder / "predictions" / f"{split}.json"
+    try:
+        found = json.loads(path.read_text())
+        return Kept(split, [*found["first"]], [*found["worst"]])
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError):
+        return Kept(split, [], [], f"its samples can't be drawn: the file {path} is damaged")
 
 
 def of_file(path: Path) -> list[Card]:
@@ -90,174 +70,18 @@ def of_file(path: Path) -> list[Card]:
     return cards if isinstance(cards, list) else []
 
 
-def drawn(cards: list[Card], most: float = math.inf) -> str:
-    """What their signs mean, and samples side by side as HTML, as many as come to `most` characters."""
-    whole = [piece for card in cards if (piece := _card(card))]
-    shown = [piece for piece, sum_ in zip(whole, accumulate(map(len, whole)), strict=True) if sum_ <= most]
-    shown = shown or whole[:1]
-    notes = [f"{len(whole) - len(shown)} more are not shown, so that the page stays small."] * (len(shown) < len(whole))
-    if damaged := len(cards) - len(whole):
-        notes.append(f"{damaged} of {len(cards)} samples can't be drawn: their file is damaged.")
-    text = "".join(shown)
-    signs = " ".join(words for sign, words in SIGNS.items() if sign in text)
-    return (f'<p style="{SMALL}">{signs}</p>' if signs else "") + text + "".join(f"<p>{note}</p>" for note in notes)
+def figure(card: Card) -> tuple[str, str] | None:
+    """What tells how bad a sample is, and how much of it: its loss, or a metric's figure of it alone."""
+    if card["loss"] is not None:
+        return MINIMISED, number(float(card["loss"]))
+    found = [(name, value) for name, value in card.get("figure", {}).items() if value is not None]
+    return (METRICS[found[0][0]].short, METRICS[found[0][0]].text(float(found[0][1]))) if found else None
 
 
-def _card(card: Card) -> str:
-    """One sample: which, its loss, and what is seen of it; "" of a damaged one."""
+def _worst(cards: list[Card]) -> str:
+    """What the worst samples are called, by what tells that they are."""
     try:
-        loss = "" if card["loss"] is None else f", loss {number(float(card['loss']))}"
-        seen = "".join(_named(view) for view in card["seen"])
-        head = escaped(f"Sample {int(card['sample'])}{loss}")
-    except Exception:  # a file that others wrote may hold anything
-        return ""
-    return f'<figure style="{CARD}"><b>{head}</b>{seen}</figure>'
-
-
-def _named(view: Mapping[str, Any]) -> str:
-    name = str(view["name"])
-    body = VIEWS[view["kind"]](view)
-    inline = view["kind"] == "text" and len("".join(piece[0] for piece in view["pieces"])) < 40
-    head = f'<span style="opacity:.75">{escaped(name)}</span>{" " if inline else "<br>"}' if name else ""
-    return f"<div>{head}{body}</div>"
-
-
-def _text(view: Mapping[str, Any]) -> str:
-    spans = (
-        f'<span style="{MARKS[right]}">{escaped(words)}</span>' if right is not None else escaped(words)
-        for words, right in view["pieces"]
-    )
-    return f'<span style="{WORDS}">{"".join(spans)}</span>{_verdict(view["pieces"])}'
-
-
-def _verdict(pieces: list[Any]) -> str:
-    """A sign beside one answer, which does not rest on its colour."""
-    return {True: " ✓", False: " ✗", None: ""}[pieces[0][1]] if len(pieces) == 1 else ""
-
-
-def _img(pixels: np.ndarray, words: str, over: str = "") -> str:
-    """Pixels (H, W, C) as large as can be well seen, few of them in whole steps, with an SVG over them."""
-    height, width = pixels.shape[:2]
-    side, longer = BOXED if over else SHOWN, max(height, width)
-    larger = side // longer if longer <= COARSE else side / longer
-    look = "pixelated" if longer <= COARSE else "auto"
-    across, down = round(width * larger), round(height * larger)
-    source = base64.b64encode(png(pixels)).decode()
-    image = (
-        f'<img class="own sample" alt="{escaped(words)}" src="data:image/png;base64,{source}" width="{across}" '
-        f'height="{down}" style="image-rendering:{look};width:{across}px;max-width:100%">'
-    )
-    return f'<span style="position:relative;display:inline-block;line-height:0">{image}{over}</span>'
-
-
-def _image(view: Mapping[str, Any]) -> str:
-    true, found = view.get("boxes", []), view.get("found", [])
-    over = "".join(_boxes(many, color, dash) for many, color, dash in ((true, TRUE, ""), (found, FOUND, DASHED)))
-    svg = (
-        '<svg viewBox="0 0 100 100" preserveAspectRatio="none" aria-hidden="true" '
-        f'style="position:absolute;inset:0;width:100%;height:100%">{over}</svg>'
-    )
-    said = ", ".join(str(words) for _, words in found) or "nothing"
-    words = f"truth: {', '.join(str(words) for _, words in true) or 'nothing'}; found: {said}"
-    image = _img(unpacked(view, "uint8"), words if true or found else view["name"] or "sample", svg if over else "")
-    if not (true or found):
-        return image
-    marks = (f'<span style="color:{TRUE}">▭</span> {escaped(words.split("; ")[0])}', escaped(said))
-    return f'{image}<br>{marks[0]}<br><span style="color:{FOUND}">▭</span> found: {marks[1]}'
-
-
-def _boxes(boxes: list[Any], color: str, dash: str) -> str:
-    pieces = []
-    for corners, _ in boxes:
-        left, top, right, bottom = (100 * min(1.0, max(0.0, float(at))) for at in corners)
-        pieces.append(
-            f'<rect x="{left:.1f}" y="{top:.1f}" width="{max(0, right - left):.1f}" '
-            f'height="{max(0, bottom - top):.1f}" fill="none" stroke="{color}" stroke-width="2" '
-            f'stroke-dasharray="{dash}" vector-effect="non-scaling-stroke"/>'
-        )
-    return "".join(pieces)
-
-
-def _mask(view: Mapping[str, Any]) -> str:
-    """A colour a class: the first is black, and what is none of them is white."""
-    values = unpacked(view, "uint8")
-    colors = np.array([tuple(bytes.fromhex(_of_class(number)[1:])) for number in range(256)], np.uint8)
-    seen = np.unique(values[values < 255])[:12]
-    names = {int(number): str(name) for number, name in view.get("names", {}).items()}
-    image = _img(colors[values], f"{view['name']}: {', '.join(names.get(int(i), f'class {i}') for i in seen)}")
-    signs = (
-        f'<span style="color:{_of_class(number)};{EDGE}">■</span> {escaped(name)}' for number, name in names.items()
-    )
-    return f"{image}<br>{' '.join(signs)}" if names else image
-
-
-def _of_class(number: int) -> str:
-    return {0: "#000000", 255: "#ffffff"}.get(number, COLORS[(number - 1) % len(COLORS)])
-
-
-def _sound(view: Mapping[str, Any]) -> str:
-    wave = unpacked(view, "int16")
-    body, _ = audio(wave, int(view["rate"]))
-    source = base64.b64encode(body).decode()
-    every = -(-len(wave) // 100)
-    peaks = [float(np.abs(wave[i : i + every].astype(float)).max()) / 32768 for i in range(0, len(wave), every)]
-    reach = [19 * math.sqrt(peak) for peak in peaks]  # the root, so that what is quiet is seen too
-    lines = "".join(f"M{i} {20 - high:.1f}V{20 + high + 0.5:.1f}" for i, high in enumerate(reach))
-    svg = (
-        f'<svg viewBox="0 0 {len(peaks)} 40" width="{WIDE}" height="40" preserveAspectRatio="none" aria-hidden="true">'
-        f'<path d="{lines}" stroke="{COLORS[0]}" fill="none"/></svg>'
-    )
-    player = f'<audio controls src="data:audio/wav;base64,{source}" style="width:{WIDE}px;height:32px"'
-    return f'{svg}<br>{player} aria-label="{escaped(view["name"])}"></audio>'
-
-
-def _curves(view: Mapping[str, Any]) -> str:
-    lines = {str(name): [_finite(value) for value in values] for name, values in view["lines"].items()}
-    seen = [value for values in lines.values() for value in values if value is not None]
-    low, high = min(seen, default=0.0), max(seen, default=1.0)
-    scale = (HIGH - 4) / ((high - low) or 1)
-    paths, names = "", []
-    for i, (name, values) in enumerate(lines.items()):
-        points = " ".join(
-            f"{WIDE * at / max(1, len(values) - 1):.1f},{HIGH - 2 - scale * (value - low):.1f}"
-            for at, value in enumerate(values)
-            if value is not None
-        )
-        color = COLORS[i % len(COLORS)]
-        paths += f'<polyline points="{points}" fill="none" stroke="{color}" stroke-width="1.3"/>'
-        names += [f'<span style="color:{color}">▬</span> {escaped(name)}'] if name else []
-    ends = escaped(f"{view['name']} from {number(low)} to {number(high)}".strip())
-    svg = (
-        f'<svg viewBox="0 0 {WIDE} {HIGH}" width="{WIDE}" height="{HIGH}" role="img" aria-label="{ends}">{paths}</svg>'
-    )
-    return f"{svg}<br>{' '.join(names)}"
-
-
-def _finite(value: Any) -> float | None:
-    return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else None
-
-
-def _bars(view: Mapping[str, Any]) -> str:
-    rows = ""
-    for name, value, true in view["bars"]:
-        wide = 90 * min(1.0, max(0.0, float(value)))
-        color = RIGHT if true else COLORS[7]
-        rows += (
-            f'<div style="display:flex;gap:.4rem;align-items:center"><span style="flex:0 0 4.5rem">{escaped(name)}'
-            f"{f' {DOT}' if true else ''}</span>"
-            f'<span style="flex:0 0 90px"><span style="display:block;width:{wide:.0f}px;height:.6rem;'
-            f'background:{color}"></span></span>'
-            f"<span>{float(value):.0%}</span></div>"
-        )
-    return rows
-
-
-VIEWS: dict[str, Callable[[Mapping[str, Any]], str]] = {
-    "text": _text,
-    "image": _image,
-    "mask": _mask,
-    "sound": _sound,
-    "curves": _curves,
-    "bars": _bars,
-}
-"""By the kind of a view of `lepton_lab.pictures`, how it is drawn."""
+        (name,) = cards[0]["figure"]
+        return f"the lowest {METRICS[name].title}"
+    except (IndexError, KeyError, TypeError, ValueError):
+        return "the highest losses"

@@ -19,7 +19,7 @@ from ..strategies.base import Single
 from ..strategies.modes import evaluating
 from .answers import Answers, losses_of
 from .feed import Feed
-from .gallery import Gallery
+from .gallery import Gallery, Judged
 from .gathering import Gathering
 
 LONGEST = 2**14  # tokens that a model writes of a sample in an evaluation, at most
@@ -53,7 +53,8 @@ def evaluate(
     answers
         Take what the model says of each sample.
     gallery
-        Takes the samples that are shown.
+        Takes the samples that are shown; the worst are those with the highest losses, or where these are not known the
+        worst by a metric that tells of each `alone`.
     criterion
         Gives both the loss of each sample; without it these are not known. The same on all ranks.
 
@@ -74,16 +75,19 @@ def evaluate(
             if answers is not None:
                 answers.add(places, output, batch, losses)
             written = _written(strategy, feed, model, batch) if writes else output
-            if gallery is not None:
-                gallery.add(places, output, batch, losses)
+            judged = None if losses is None or gallery is None else Judged(losses.tolist())
             for name, metric in counted.items():
                 if (added := metric.add(written if metric.free else output, batch)) is None:
                     continue
                 if name in rows:
                     rows[name].add(places, added)
+                    if judged is None and metric.alone and gallery is not None and gallery.ranks:
+                        judged = Judged([float(metric.finish(own)) for own in added], name, metric.higher)
                 else:  # a rank without samples has borrowed one, which does not count
                     added = added.to(strategy.device)
                     sums[name] = sums.get(name, 0) + (added if batch.share else torch.zeros_like(added))
+            if gallery is not None:
+                gallery.add(places, output, batch, judged)
             samples += len(places)
     sums = {name: sums[name] for name in _everywhere(strategy, sums, [name for name in counted if name not in rows])}
     count = torch.tensor([samples], dtype=torch.float64, device=strategy.device)

@@ -1,4 +1,4 @@
-"""The samples of an evaluation that are shown: its first, and those with the highest losses."""
+"""The samples of an evaluation that are shown: its first, and the worst, by the loss or a metric of each."""
 
 from __future__ import annotations
 
@@ -25,11 +25,31 @@ OFTEN = 32  # evaluations that are shown each time that their number has doubled
 
 
 class Exhibit(NamedTuple):
-    """One sample: its place, its loss, and what is seen of it as JSON; None where that could not be made."""
+    """One sample: its place, how bad it is, and what is seen of it as JSON; None where that could not be made."""
 
     place: int
-    loss: float
+    bad: float
     card: dict[str, Any] | None
+
+
+class Judged(NamedTuple):
+    """What tells how bad each sample of a batch is: its loss, or a metric's figure of it alone."""
+
+    figures: list[float]
+    """NaN where it is not known."""
+    metric: str = ""
+    """Its name; "" of losses."""
+    higher: bool = False
+    """Whether more is better."""
+
+    def bad(self, row: int) -> float:
+        """The worse, the more."""
+        return -self.figures[row] if self.higher else self.figures[row]
+
+    def told(self, row: int) -> dict[str, Any]:
+        """The same on a sample's card."""
+        figure = float(f"{self.figures[row]:.5g}") if math.isfinite(self.figures[row]) else None
+        return {"loss": None, "figure": {self.metric: figure}} if self.metric else {"loss": figure}
 
 
 class Gallery:
@@ -41,7 +61,7 @@ class Gallery:
     Parameters
     ----------
     first, worst
-        How many samples are kept of the beginning of the split, and of the highest losses.
+        How many samples are kept of the beginning of the split, and of the worst.
     """
 
     def __init__(self, task: Task, first: int = COUNT, worst: int = COUNT) -> None:
@@ -52,19 +72,25 @@ class Gallery:
         self.trouble = ""
         """Why a card could not be made, of the first such."""
 
-    def add(self, places: Tensor, output: Any, batch: Batch, losses: Tensor | None) -> None:
-        """Take those of a batch with these places and losses (B,) that may be shown."""
+    @property
+    def ranks(self) -> bool:
+        """Whether the worst are kept."""
+        return self._most[1] > 0
+
+    def add(self, places: Tensor, output: Any, batch: Batch, judged: Judged | None) -> None:
+        """Take those of a batch with these places (B,) that may be shown; the worst where something judges them."""
         first, worst = self._most
-        told = [math.nan] * batch.samples if losses is None else losses.tolist()
-        least = self.worst[-1].loss if len(self.worst) == worst and worst else -math.inf
+        judged = judged or Judged([math.nan] * batch.samples)
+        bad = [judged.bad(row) for row in range(len(places))]
+        least = self.worst[-1].bad if len(self.worst) == worst and worst else -math.inf
         begin = range(min(first - len(self.first), len(places)))
-        known = [row for row in range(len(places)) if math.isfinite(told[row]) and told[row] > least]
-        known = sorted(known, key=lambda row: -told[row])[:worst]
-        made = {row: self._exhibit(int(places[row]), told[row], row, output, batch) for row in {*begin, *known}}
+        known = [row for row, how in enumerate(bad) if math.isfinite(how) and how > least]
+        known = sorted(known, key=lambda row: -bad[row])[:worst]
+        made = {row: self._exhibit(int(places[row]), judged, row, output, batch) for row in {*begin, *known}}
         self.first += [made[row] for row in begin]
         self.worst = _highest([*self.worst, *(made[row] for row in known)], worst)
 
-    def _exhibit(self, place: int, loss: float, row: int, output: Any, batch: Batch) -> Exhibit:
+    def _exhibit(self, place: int, judged: Judged, row: int, output: Any, batch: Batch) -> Exhibit:
         """A sample with its card, whatever a task's picture raises: a view never hurts a run."""
         if isinstance(output, Outcome):
             output = output.parts if output.outputs is None else output.outputs
@@ -73,9 +99,8 @@ class Gallery:
             seen = json.loads(json.dumps(plain(self.task.picture(x, y, said))))
         except Exception as error:
             self.trouble = self.trouble or f"{type(error).__name__}: {error}"
-            return Exhibit(place, loss, None)
-        shown = float(f"{loss:.5g}") if math.isfinite(loss) else None
-        return Exhibit(place, loss, {"sample": place, "loss": shown, "seen": seen})
+            return Exhibit(place, judged.bad(row), None)
+        return Exhibit(place, judged.bad(row), {"sample": place, **judged.told(row), "seen": seen})
 
     @property
     def missing(self) -> str:
@@ -84,20 +109,22 @@ class Gallery:
         return f"{sum(whole.values())} of {len(whole)}"
 
     def cards(self, exhibits: Iterable[Exhibit]) -> list[dict[str, Any]]:
-        """Samples as JSON: place, loss and what is seen of each."""
+        """Samples as JSON: place, loss or figure, and what is seen of each."""
         return [one.card for one in exhibits if one.card is not None]
 
     def save(self, folder: RunFolder, strategy: Single, split: str) -> None:
         """Write `predictions/SPLIT.json`: the first of all ranks, and the worst; every rank calls this."""
-        mine = {"first": self.cards(self.first), "worst": self.cards(self.worst)}
+        worst = [[one.bad, one.card] for one in self.worst if one.card is not None]
+        mine = {"first": self.cards(self.first), "worst": worst}
         ranks = [json.loads(body) for body in _gathered(strategy, json.dumps(mine).encode())]
         if strategy.rank:
             return
         first = sorted((card for own in ranks for card in own["first"]), key=lambda card: card["sample"])
-        worst = sorted((card for own in ranks for card in own["worst"]), key=lambda card: -card["loss"])
+        worst = sorted((pair for own in ranks for pair in own["worst"]), key=lambda pair: -pair[0])[:COUNT]
         place = folder.path / "predictions"
         place.mkdir(exist_ok=True)
-        write_text(place / f"{split}.json", json.dumps({"first": first[:COUNT], "worst": worst[:COUNT]}))
+        kept = {"first": first[:COUNT], "worst": [card for _, card in worst]}
+        write_text(place / f"{split}.json", json.dumps(kept))
 
 
 def due(number: int) -> bool:
@@ -109,7 +136,7 @@ def due(number: int) -> bool:
 
 
 def _highest(exhibits: list[Exhibit], count: int) -> list[Exhibit]:
-    return sorted(exhibits, key=lambda one: (-one.loss, one.place))[:count]
+    return sorted(exhibits, key=lambda one: (-one.bad, one.place))[:count]
 
 
 def _row(nest: Any, row: int, samples: int) -> Any:

@@ -64,6 +64,8 @@ class Metric:
     """Whether it compares what a model writes by itself, where the task has it write (`Task.writes`)."""
     gathers = False
     """Whether `update` gives what each sample adds, which is gathered, and not sums."""
+    alone = False
+    """Whether its figure of one sample alone, of rows (R, W), tells how well that was answered."""
     doubt = ""
     """A sentence on its figures, where what was counted makes them say little; told once."""
     kinds: tuple[str, ...] = ()

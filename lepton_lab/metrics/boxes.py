@@ -29,7 +29,7 @@ class MeanAveragePrecision(Metric):
     axis = "mean average precision, overlap 0.5 to 0.95"
     form = ".4f"
     highest = 1.0
-    gathers = True
+    gathers = alone = True
     kinds = ("boxes",)
     overlaps = OVERLAPS
 

@@ -11,8 +11,8 @@ from ..charts.own import numbers, spread
 from ..charts.series import read
 from ..section import Section, escaped
 from ..store.figures import Row
-from ..store.inspection import SAMPLES, content, place
-from ..store.media import MEDIA
+from ..store.inspection import content, place
+from ..store.media import MEDIA, SAMPLES
 from ..store.naming import labels
 
 if TYPE_CHECKING:

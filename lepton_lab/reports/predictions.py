@@ -1,10 +1,11 @@
-"""Samples beside what a model said of them, and those with the highest losses."""
+"""Samples beside what a model said of them, and the worst of them."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..charts.samples import drawn, kept
+from ..charts.cards import drawn
+from ..charts.samples import figure, kept
 from ..section import Section, escaped
 from ..store.naming import labels
 
@@ -38,8 +39,9 @@ def predictions(runs: list[Run]) -> Section:
 
 
 def _said(card: object) -> str:
-    """A sample and its loss in words."""
-    if not isinstance(card, dict):
+    """A sample, and how bad it is, in words."""
+    try:
+        told = figure(card)  # type: ignore[arg-type]  # or whatever its file holds
+        return f"{card['sample']}" + (f" ({' '.join(told)})" if told else "")  # type: ignore[index]
+    except (AttributeError, KeyError, TypeError, ValueError):
         return "–"
-    loss = card.get("loss")
-    return f"{card.get('sample')}" + ("" if loss is None else f" (loss {loss})")

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import time
-from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from ..chains import chain_name
 from ..engine.tracing import costs
-from ..errors import Missing
 from ..files import read_json
 from ..launchers import LAUNCHERS
 from ..metrics import Metric, drawn, known, leading, summarised
@@ -25,6 +23,7 @@ from .callbacks import Callback, Function
 from .predictions import Predictions
 from .progress import waiting
 from .steering import Steered
+from .viewing import Viewed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
 POLL = 0.02  # seconds between looks while waiting
 
 
-class Run(Labelled, Steered):
+class Run(Labelled, Steered, Viewed):
     """
     One run, live or ended, as its folder tells it.
 
@@ -59,13 +58,6 @@ class Run(Labelled, Steered):
 
     def __hash__(self) -> int:
         return hash(self.folder)
-
-    def _ipython_display_(self) -> None:
-        """In a notebook: the live view, where one is installed."""
-        for view in metadata.entry_points(group="lepton_lab.view"):
-            with contextlib.suppress(Missing):
-                return view.load()(self)
-        raise NotImplementedError  # IPython then shows the text
 
     @property
     def seconds(self) -> float:

@@ -9,6 +9,8 @@ import numpy as np
 
 from ..answers import class_axis
 from ..errors import LabError
+from ..metrics import SPLITS
+from .viewing import Viewed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -16,24 +18,31 @@ if TYPE_CHECKING:
     from ..store.folder import RunFolder
 
 
-@dataclass(frozen=True)
-class Predictions:
+@dataclass(frozen=True, repr=False)
+class Predictions(Viewed):
     """
     Of the samples of a split that were kept; all of them, unless there are too many.
 
     Legend of the shape comments: N samples.
     """
 
-    samples: np.ndarray = field(repr=False)
+    run: RunFolder
+    """Whose they are."""
+    split: str
+    """"test" or "val"."""
+    samples: np.ndarray
     """Their places in the split, (N,)."""
-    scores: np.ndarray = field(repr=False)
+    scores: np.ndarray
     """What the model gave, (N, ...), float32."""
-    targets: np.ndarray = field(repr=False)
+    targets: np.ndarray
     """Labels as whole numbers, or numbers, (N, ...)."""
-    losses: np.ndarray = field(repr=False)
+    losses: np.ndarray
     """The loss of each by itself, (N,); NaN where the loss only gives a mean."""
     classes: list[str] = field(default_factory=list)
     """Names of the labels; empty where there are none."""
+
+    def __repr__(self) -> str:
+        return f"<Predictions of {len(self):,} samples of the {SPLITS[self.split]} set, run {self.run.id}>"
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -78,4 +87,4 @@ def of(folder: RunFolder, split: str) -> Predictions:
         raise LabError(f"run {folder.id!r} has no predictions of {split!r}: {why}")
     with np.load(path, allow_pickle=False) as arrays:
         values = {name: arrays[name] for name in arrays.files}
-    return Predictions(**values, classes=[str(name) for name in folder.facts.get("classes", [])])
+    return Predictions(folder, split, **values, classes=[str(name) for name in folder.facts.get("classes", [])])

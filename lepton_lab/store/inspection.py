@@ -9,9 +9,9 @@ from typing import Any
 from ..errors import SpecError, nearest
 from .figures import FOLDER, VALUE, Row
 from .folder import RunFolder
+from .media import SAMPLES
 
 KINDS = ("number", "image", "text", "audio", "histogram")
-SAMPLES = "samples"  # what the run itself shows after an evaluation, which its code did not log
 
 
 def logged(folder: RunFolder, kind: str | None) -> list[dict[str, Any]]:

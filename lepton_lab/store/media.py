@@ -20,6 +20,7 @@ Array: TypeAlias = NDArray[Any]
 
 TEXT = 64 * 1024  # characters of a text that are kept
 BINS = 64  # of a histogram
+SAMPLES = "samples"  # what the run itself shows after an evaluation, which its code did not log
 
 
 class Medium(NamedTuple):
@@ -104,7 +105,7 @@ MEDIA = {
     "text": Medium(".txt", "text/plain", text),
     "audio": Medium(".wav", "audio/wav", audio),
     "histogram": Medium(".json", "application/json", histogram),
-    "samples": Medium(".samples.json", "application/json", samples),
+    SAMPLES: Medium(".samples.json", "application/json", samples),
 }
 
 

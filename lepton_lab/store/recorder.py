@@ -100,8 +100,8 @@ class Recorder:
         """Note an image, a text, a sound or a histogram, as `number` does; never waits for a device."""
         if recomputing() or (value := _taken(value, kind == "histogram")) is None or not self._pictured:
             return
-        size = value.nbytes if isinstance(value, (Tensor, np.ndarray)) else len(value)
-        if self._files_left <= 0 or self._held + size > HELD:
+        size = _size(kind, value)
+        if size and (self._files_left <= 0 or self._held + size > HELD):
             self.dropped += 1
             return
         self._held += size
@@ -114,7 +114,7 @@ class Recorder:
             if int(path.name.split("-")[0]) > step:
                 path.unlink(missing_ok=True)
             else:
-                self._files_left -= path.stat().st_size
+                self._files_left -= 0 if path.name.endswith(media.MEDIA[media.SAMPLES].ending) else path.stat().st_size
                 self._files += 1
         self.place = (step, "train")
 
@@ -141,8 +141,7 @@ class Recorder:
         """Write the media that wait, and say what was dropped; called by the log's thread, and never raises."""
         for _ in range(len(self._media)):
             noted = self._media.pop(0)
-            value = noted[4]
-            self._held -= value.nbytes if isinstance(value, (Tensor, np.ndarray)) else len(value)
+            self._held -= _size(noted[2], noted[4])
             try:
                 self._write(*noted)
             except Exception as error:
@@ -179,14 +178,15 @@ class Recorder:
         if isinstance(value, Tensor):
             value = (value if value.dtype in (torch.uint8, torch.int16) else value.float()).cpu().numpy()
         body, facts = written.write(value, **options)
-        if len(body) > self._files_left:
+        size = _size(kind, body)
+        if size > self._files_left:
             self.dropped += 1
             return
         self._folder.mkdir(exist_ok=True)
         self._files += 1
         path = self._folder / f"{place[0]:08d}-{self._log.rank}-{self._files:06d}{written.ending}"
         path.write_bytes(body)
-        self._files_left -= len(body)
+        self._files_left -= size
         row = {"step": place[0], "split": place[1], "name": name, "media": kind, "file": path.name, **facts}
         self._log.write("media", **row)
 
@@ -254,6 +254,13 @@ def _taken(value: Any, thinned: bool) -> Any:
     if value is not None and thinned and (count := math.prod(value.shape)) > MANY:
         value = value.reshape(-1)[:: -(-count // MANY)]
     return value
+
+
+def _size(kind: str, value: Any) -> int:
+    """Bytes, or letters, that count against what a run keeps of a user's media; of the samples that it shows none."""
+    if kind == media.SAMPLES:
+        return 0
+    return value.nbytes if isinstance(value, (Tensor, np.ndarray)) else len(value)
 
 
 def _read(values: list[Any]) -> list[float]:

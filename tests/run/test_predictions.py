@@ -1,11 +1,13 @@
 """What a model said of each sample: kept in the end, the same for any world, as the model says it again."""
 
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from lepton_widgets.answers import html
 from sklearn import metrics as sklearn
 from sklearn.calibration import calibration_curve
 from torch import nn
@@ -13,11 +15,11 @@ from torch import nn
 import lepton_lab as lab
 from lepton_lab import charts, pictures, reports
 from lepton_lab.batches import Batch
-from lepton_lab.charts import samples
+from lepton_lab.charts import cards, samples
 from lepton_lab.datasets import from_user, load
 from lepton_lab.engine import answers
 from lepton_lab.engine.feed import by_itself
-from lepton_lab.engine.gallery import Gallery, due
+from lepton_lab.engine.gallery import Gallery, Judged, due
 from lepton_lab.tasks.seeing import numbers, spelled
 
 
@@ -52,6 +54,11 @@ def test_they_are_what_the_model_says_again(world):
     assert shown.worst[0]["seen"][1]["pieces"][0][0] == str(y[place].item())
     page = reports.predictions([run]).html
     assert page.count("<img") == 20 and f"Sample {place}, loss" in page and "can't be drawn" not in page
+    assert repr(kept) == f"<Predictions of {len(y)} samples of the test set, run {run.id}>"
+    below = html(kept)
+    assert f"<p>{len(y)} samples of the test set; the highest losses:</p>" in below and below.count("<img") == 5
+    assert re.findall(r'<th scope="col">(\w+)', below) == ["sample", "loss", "given", "truth", "predicted"]
+    assert f">{place}</td>" in below
 
 
 def test_of_numbers_they_are_the_numbers():
@@ -73,14 +80,14 @@ def test_without_a_test_set_samples_are_those_of_the_validation_set_and_a_damage
     page = reports.predictions([run]).html
     assert "validation set, the highest losses" in page and "test set" not in page and page.count("<figure") == 12
     path = run.folder / "predictions" / "val.json"
-    cards = json.loads(path.read_text())
-    for card in cards["first"][:2]:
+    found = json.loads(path.read_text())
+    for card in found["first"][:2]:
         card["seen"] = [{"name": "given", "kind": "image", "shape": [9**9], "data": ""}]
-    path.write_text(json.dumps(cards))
+    path.write_text(json.dumps(found))
     page = reports.predictions([run]).html
     assert page.count("<figure") == 10 and page.count("can't be drawn") == 1
     assert "2 of 6 samples can't be drawn: their file is damaged." in page
-    path.write_text(json.dumps(cards)[:40])
+    path.write_text(json.dumps(found)[:40])
     page = reports.predictions([run]).html
     assert f"be drawn: the file {path} is damaged." in page and "<figure" not in page
 
@@ -185,7 +192,7 @@ def test_kept_of_samples_are_cards_and_one_that_can_t_be_seen_hides_no_other():
 
     gallery = Gallery(Shown(None), first=2, worst=3)
     for places in torch.arange(8).split(4):
-        gallery.add(places, places.float(), Batch(places, places, 1.0, 4), places % 5.0)
+        gallery.add(places, places.float(), Batch(places, places, 1.0, 4), Judged((places % 5.0).tolist()))
     assert [one.place for one in gallery.first] == [0, 1] and [one.place for one in gallery.worst] == [4, 3, 2]
     assert gallery.cards(gallery.worst)[1] == {
         "sample": 2,
@@ -194,6 +201,11 @@ def test_kept_of_samples_are_cards_and_one_that_can_t_be_seen_hides_no_other():
     }
     assert not any(isinstance(part, torch.Tensor) for one in [*gallery.first, *gallery.worst] for part in one)
     assert gallery.missing == "1 of 5" and "ZeroDivisionError" in gallery.trouble
+    judged = Gallery(Shown(None), first=0, worst=2)
+    for places in torch.tensor([5, 4, 6, 7]).split(2):
+        judged.add(places, places, Batch(places, places, 1.0, 2), Judged(places.tolist(), "map50", higher=True))
+    assert [card["sample"] for card in judged.cards(judged.worst)] == [4, 5]
+    assert judged.worst[0].card["loss"] is None and judged.worst[0].card["figure"] == {"map50": 4.0}
 
 
 def test_names_are_cut_an_empty_sound_is_drawn_and_letters_stand_together_beside_a_blank():
@@ -208,7 +220,7 @@ def test_names_are_cut_an_empty_sound_is_drawn_and_letters_stand_together_beside
     seen = pictures.plain(views)
     assert seen[0]["name"] == seen[0]["bars"][0][0] == seen[1]["boxes"][0][1] == seen[2]["names"]["0"] == cut
     assert list(seen[3]["lines"]) == [cut] and "nn" * 30 not in json.dumps(seen)
-    assert "<audio" in samples.drawn([{"sample": 0, "loss": None, "seen": seen}])
+    assert "<audio" in cards.drawn([{"sample": 0, "loss": None, "seen": seen}])
     letters = replace(from_user((torch.zeros(9, 2), torch.arange(9) % 3), 0), classes=["", "a", "b"])
     assert (
         spelled([1, 2, 0, 1], letters) == "aba" and spelled([1, 2], replace(letters, classes=["", "an", "b"])) == "an b"

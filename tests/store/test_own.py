@@ -190,14 +190,18 @@ def test_what_a_run_may_not_keep_is_dropped_and_counted(log, monkeypatch):
     lab.log_text("long", "x" * 6000)  # more than may wait
     lab.log_text("one", "y" * 200)
     lab.log_text("two", "z" * 200)  # more than is left
+    log.own.medium("samples", "shown", np.zeros(9000, np.uint8))  # the run's own, which take nothing of it
     log.own.save()
+    assert log.own._files_left == 100
+    log.own.resume(0)
+    assert log.own._files_left == -100  # as in another life of the run
     log.own._numbers_left = 10
     log.flush(all_of_them=True)
     lab.log("a", 1.0)
     assert log.own.dropped == 4 and log.own.facts["dropped"] == 4
     log.start()
     log.close()
-    assert [row["name"] for row in rows(log, "media")] == ["one"]
+    assert [row["name"] for row in rows(log, "media")] == ["one", "shown"]
     assert [set(row) & {"a", "b", "c"} for row in rows(log, "logged")] == [{"a", "b"}]
     (note,) = rows(log, "note")
     assert "dropped from here on" in note["text"] and "64 MiB" in note["text"]

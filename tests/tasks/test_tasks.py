@@ -10,7 +10,7 @@ from torch import nn
 
 import lepton_lab as lab
 from lepton_lab.batches import Batch, rows
-from lepton_lab.charts import samples
+from lepton_lab.charts import cards, samples
 from lepton_lab.datasets import Pad, from_user
 from lepton_lab.errors import SpecError
 from lepton_lab.metrics import METRICS
@@ -242,9 +242,13 @@ def test_a_task_trains_alike_over_two_ranks(name):
         {metric: runs[1].rows("eval")[-1][metric] for metric in getattr(TASKS[name], "metrics", ())}, rel=1e-3
     )
     for run in runs:
-        shown = samples.kept(run).first
-        assert [card["sample"] for card in shown] == list(range(10)) and all(card["seen"] for card in shown)
-        assert "can't be drawn" not in samples.drawn(shown)
+        kept = samples.kept(run)
+        assert [card["sample"] for card in kept.first] == list(range(10)) and all(card["seen"] for card in kept.first)
+        assert "can't be drawn" not in cards.drawn(kept.first)
+        if name == "detection":  # whose loss is of a whole batch
+            found = [card["figure"]["map50"] for card in kept.worst]
+            assert len(found) == 10 and found == sorted(found) and 0 <= found[0] <= told["map50"]
+            assert kept.groups()[1][0] == "test set, the lowest mAP at 0.5" and "mAP50 0" in cards.drawn(kept.worst)
 
 
 @pytest.mark.parametrize("name", [name for name in TASKS if name != "auto"])

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lepton_lab.charts.samples import drawn, of_file
+from lepton_lab.charts.cards import drawn
+from lepton_lab.charts.samples import of_file
 from lepton_lab.store.figures import FOLDER
-from lepton_lab.store.inspection import SAMPLES
-from lepton_lab.store.media import MEDIA
+from lepton_lab.store.media import MEDIA, SAMPLES
 from lepton_lab.store.story import Story
 
 NAMES = 24

@@ -1,5 +1,6 @@
 """The widgets without a browser: curves, status, feed, and what the kernel's side of each widget does."""
 
+import contextlib
 import gc
 import json
 import re
@@ -22,6 +23,7 @@ from lepton_lab.run.handle import Run
 from lepton_lab.spec import Spec
 from lepton_lab.store.failure import Failure
 from lepton_lab.store.folder import RunFolder
+from lepton_lab.store.log import Log
 from lepton_lab.store.notes import rewound
 from lepton_lab.store.story import Story
 
@@ -400,6 +402,18 @@ def close_all():
             widget.close()
 
 
+def figured(spec, **figures):
+    """A run that is done, with these figures of its validation set."""
+    folder = RunFolder.create(spec)
+    (folder.path / "events").mkdir(exist_ok=True)
+    with contextlib.closing(Log(folder.path / "events" / "rank0.jsonl", 0)) as log:
+        log.start()
+        log.evaluation("val", 10, 0, loss=1.0, **figures)
+    folder.note(metrics={name: {} for name in ("loss", *figures)})
+    folder.set_state("done")
+    return folder
+
+
 class TestShelf:
     def test_ended_runs_are_read_once(self, home, monkeypatch):
         folders = [RunFolder.create(Spec(seed=i)) for i in range(3)]
@@ -431,6 +445,21 @@ class TestShelf:
         assert folder.id in repr(shelf)
         folder.path.rename(home / "elsewhere")
         until(lambda: shelf.table.ordered() == [])
+
+    def test_columns_are_of_what_all_runs_have_and_what_was_asked_for_until_others_are_chosen(self, home, views):
+        """Of runs of several tasks a column for each metric of any would be more than a page has room for."""
+        figured(Spec(name="old"), r2=0.5, mae=0.1, accuracy=0.1)
+        figured(Spec(metrics=["f1"]), accuracy=0.7, f1=0.6)
+        figured(Spec(), accuracy=0.9, precision=0.2)
+        shelf = views(Shelf())
+        until(lambda: len(shelf.table.ordered()) == 3)
+        until(lambda: shelf.table.metrics["shown"] == ["loss", "accuracy", "f1"])
+        assert {"r2", "mae", "precision"} <= {metric["name"] for metric in shelf.table.metrics["drawn"]}
+        saved = shelf.still()["text/html"]
+        assert "validation accuracy" in saved and "60.00%" in saved and "MAE" not in saved
+        shelf.table.columns = ["mae"]
+        saved = views(Shelf()).still()["text/html"]
+        assert "validation MAE" in saved and "accuracy" not in saved
 
     def test_ticked_runs_are_overlaid_the_live_one_first(self, run, views):
         ended = RunFolder.create(Spec(seed=7))

@@ -14,8 +14,10 @@ import traitlets
 from lepton_lab.errors import SpecError, unknown
 from lepton_lab.metrics import joined
 from lepton_lab.run.handle import Run
+from lepton_lab.run.predictions import Predictions
 from lepton_lab.store.folder import ENDED
 
+from . import answers
 from .curves import OWN, described
 from .feed import Feed
 from .frame import Shown, static
@@ -69,7 +71,9 @@ class Live(Shown, anywidget.AnyWidget):
         If it is given no runs, or a metric that none of them has.
     """
 
-    _esm = static("base.js", "chart.js", "store.js", "lines.js", "tables.js", "panes.js", "own.js", "live.js")
+    _esm = static(
+        "base.js", "chooser.js", "chart.js", "store.js", "lines.js", "tables.js", "panes.js", "own.js", "live.js"
+    )
     _css = static("lepton.css")
 
     header = traitlets.Dict().tag(sync=True, to_json=lambda _, live: {"runs": live._feed.heads()})
@@ -225,6 +229,9 @@ class Live(Shown, anywidget.AnyWidget):
         self._watch()  # a stopped run that resumes is to be followed again
 
 
-def bundle(run: Any) -> None:
-    """Show ``run`` below the cell that runs (entry point of group ``lepton_lab.view``)."""
-    Live(run)._ipython_display_()
+def bundle(what: Run | Predictions) -> None:
+    """Show a run, or its predictions, below the cell that runs (entry point of group ``lepton_lab.view``)."""
+    if isinstance(what, Predictions):
+        answers.show(what)
+    else:
+        Live(what)._ipython_display_()

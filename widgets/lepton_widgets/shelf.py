@@ -6,17 +6,18 @@ import contextlib
 import logging
 import threading
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import anywidget
 import ipywidgets as ipw
 import traitlets
 
 from lepton_lab import Run
-from lepton_lab.charts.samples import drawn, kept
+from lepton_lab.charts.cards import drawn
+from lepton_lab.charts.samples import kept
 from lepton_lab.errors import LabError
 from lepton_lab.files import home
-from lepton_lab.metrics import Figure, Known, joined, known, main
+from lepton_lab.metrics import MINIMISED, Known, figures, joined, known, summarised
 from lepton_lab.section import escaped, in_html
 from lepton_lab.store.folder import ENDED, LABELS, RunFolder
 
@@ -36,9 +37,22 @@ AT_ONCE = 40
 PICTURED, SIZE = 4, 200_000
 """Ticked runs whose samples are shown, and the most characters of each kind of them."""
 
-JUDGE = Figure(main(), "val")
+MOST = 4
+"""Metrics that have columns before someone chooses."""
+_CHOSEN: dict[Path, list[str] | None] = {}  # by folder of runs, what was chosen in its last shelf
 
 log = logging.getLogger(__name__)
+
+
+class Told(NamedTuple):
+    """Metrics that a run has told of."""
+
+    has: set[str]
+    """Those with a figure."""
+    asked: list[str]
+    """Those that were asked for by name, or are the user's own."""
+    charts: list[str]
+    """What a view of it draws first."""
 
 
 class Catalogue:
@@ -57,6 +71,7 @@ class Catalogue:
         """Whether the last look left runs unread."""
         self.metrics: Known = known()
         """Those of all runs read by now."""
+        self._told: dict[str, Told] = {}
         self._runs: dict[str, Run | None] = {}
         self._ended: dict[str, int] = {}  # id -> time of its state file, once it has ended
 
@@ -82,6 +97,16 @@ class Catalogue:
         self.more = unread > 0
         return changed
 
+    def leading(self) -> list[str]:
+        """Metrics with columns before someone chooses: those of all runs, those asked for, and what tells most."""
+        told = [self._told[name] for name in sorted(self.rows, reverse=True) if not self.rows[name]["archived"]]
+        figured = [one.has for one in told if one.has]
+        common = set.intersection(*figured) if figured else set()
+        asked = (name for one in told for name in one.asked)
+        charts = (name for one in told for name in one.charts)
+        wanted = dict.fromkeys([MINIMISED, *(name for name in self.metrics if name in common), *asked, *charts])
+        return [name for name in wanted if name in self.metrics][:MOST]
+
     def run(self, name: str) -> Run:
         """The run of a row."""
         run = self._runs.get(name)
@@ -101,21 +126,26 @@ class Catalogue:
 
     def _read(self, name: str) -> dict[str, Any] | None:
         try:
-            row = self.run(name).summary()
-            self.metrics = joined([self.metrics, self.run(name).metrics])
+            run = self.run(name)
+            row, metrics = run.summary(), run.metrics
+            has = {figure.name for key, figure in summarised(metrics).items() if row.get(key) is not None}
+            self._told[name] = Told(has, run.asked, run.charts)
+            self.metrics = joined([self.metrics, metrics])
             return row
         except (LabError, OSError, ValueError, KeyError):
             return None  # not a run, or one of a newer version
 
 
-def listed(rows: list[dict[str, Any]]) -> str:
-    """HTML of the newest runs of a shelf."""
-    lines = []
-    for row in rows[:SAVED]:
-        name = row["name"] or row["title"]
-        lines.append([name, row["id"], row["state"], text(JUDGE, row[JUDGE.key])])
+def listed(rows: list[dict[str, Any]], of: Known, shown: list[str]) -> str:
+    """HTML of the newest runs of a shelf, with the metrics that it shows."""
+    split = figures("val", "test", names=[name for name in shown if name in of], of=of)
+    columns = {key: figure for key, figure in split.items() if any(row.get(key) is not None for row in rows[:SAVED])}
+    lines = [
+        [row["name"] or row["title"], row["id"], row["state"], *(text(it, row.get(key)) for key, it in columns.items())]
+        for row in rows[:SAVED]
+    ]
     more = f"<p>and {len(rows) - SAVED} older ones</p>" if len(rows) > SAVED else ""
-    return in_html(["run", "id", "state", JUDGE.label], lines) + more
+    return in_html(["run", "id", "state", *(figure.label for figure in columns.values())], lines) + more
 
 
 def samples(runs: list[Run]) -> str:
@@ -129,21 +159,34 @@ def samples(runs: list[Run]) -> str:
 
 
 class Table(anywidget.AnyWidget):
-    """The table of the shelf; ``selected`` holds the ids of the ticked runs."""
+    """
+    The table of the shelf.
 
-    _esm = static("base.js", "shelf.js")
+    ``selected`` holds the ids of the ticked runs, ``columns`` the metrics that someone chose to have columns, or None.
+    """
+
+    _esm = static("base.js", "chooser.js", "shelf.js")
     _css = static("lepton.css")
 
     rows = traitlets.List().tag(sync=True, to_json=lambda _, table: table.ordered())
     selected = traitlets.List(traitlets.Unicode()).tag(sync=True)
     metrics = traitlets.Dict().tag(sync=True)
+    columns = traitlets.List(traitlets.Unicode(), default_value=None, allow_none=True).tag(sync=True)
 
     def __init__(self, catalogue: Catalogue) -> None:
         self.catalogue = catalogue
         self.moved = threading.Event()
         self.shown = False  # a page that begins to show it asks for all rows: what was sent before reached nobody
-        super().__init__(metrics=described(catalogue.metrics))
+        super().__init__(metrics=self.described(), columns=_CHOSEN.get(catalogue.root))
+        self.observe(self._choose, names="columns")
         self.on_msg(self._on_message)
+
+    def described(self) -> dict[str, Any]:
+        """What the page must know of the metrics of all runs."""
+        return described(self.catalogue.metrics, self.catalogue.leading())
+
+    def _choose(self, change: Any) -> None:
+        _CHOSEN[self.catalogue.root] = change["new"]
 
     def _on_message(self, _: Any, content: dict[str, Any], buffers: Any) -> None:
         try:
@@ -196,6 +239,7 @@ class Shelf(Shown, ipw.VBox):
         self.live: Live | None = None
         super().__init__([self.table])
         self.table.observe(lambda _: self._overlay(), names="selected")
+        self.table.observe(lambda _: self.stale(), names="columns")
         self._closed = threading.Event()
         self._sent: list[str] = []
         self._states: dict[str, str] = {}
@@ -218,7 +262,9 @@ class Shelf(Shown, ipw.VBox):
         overlay = self.live.still(picture)["text/html"] if self.live else ""
         rows = [row for row in self.table.ordered() if not row["archived"]]
         chosen = [self._catalogue.run(name) for name in self.table.selected if name in self._catalogue.rows]
-        return {"text/html": listed(rows) + overlay + samples(chosen), "text/plain": repr(self)}
+        shown = self.table.columns if self.table.columns is not None else self.table.metrics["shown"]
+        table = listed(rows, self._catalogue.metrics, shown)
+        return {"text/html": table + overlay + samples(chosen), "text/plain": repr(self)}
 
     def going(self) -> bool:
         """Whether a run has not ended."""
@@ -236,7 +282,7 @@ class Shelf(Shown, ipw.VBox):
             self.table.moved.clear()
             try:
                 changed = self._catalogue.look()
-                self.table.metrics = described(self._catalogue.metrics)  # sent where there is another than before
+                self.table.metrics = self.table.described()  # sent where there is another than before
                 rows = self.table.ordered()
                 order = [row["id"] for row in rows]
                 shown, self.table.shown = self.table.shown, False

@@ -1,5 +1,5 @@
 // The live view of runs: head with controls, legend, charts, and their tables.
-// Served after base.js, chart.js, store.js, lines.js, tables.js, panes.js and own.js in one module. Python: live.py.
+// Served after base.js, chooser.js, chart.js, store.js, lines.js, tables.js, panes.js and own.js in one module. Python: live.py.
 
 const icon = (path) => vector("svg", { viewBox: "0 0 12 12", "aria-hidden": "true" }, vector("path", { d: path }));
 const ICONS = { pause: "M3 2h2v8H3zM7 2h2v8H7z", resume: "M3 1.5v9l7.5-4.5z", stop: "M2.5 2.5h7v7h-7z" };
@@ -302,7 +302,6 @@ class Panel {
     this.smoothing.value = this.model.get("smoothing");
     setText(this.weight, this.model.get("smoothing").toFixed(2));
     const items = this.legendItems(byRank ? world : 1);
-    this.table.show(this.store, this.steered, this.hidden, this.theme?.palette ?? PALETTE.light);
     const key = JSON.stringify([items, this.root.dataset.theme]);
     if (this.legend.dataset.key !== key) {
       this.legend.dataset.key = key;
@@ -375,6 +374,7 @@ class Panel {
     const smoothing = this.model.get("smoothing");
     const options = { hidden: this.hidden, byRank: this.model.get("by_rank"), smoothing, palette: this.theme.palette };
     this.panes.update(this.store.metrics, this.store.entries);
+    this.table.show(this.store, this.panes.names, this.steered, this.hidden, this.theme.palette);
     const { state } = this.run;
     for (const { chart, name, note } of this.panes.shown) {
       chart.empty = WAITING[state] ?? "Waiting for the first step";

@@ -1,5 +1,5 @@
 // The charts of a live view, one a metric, and the chips that choose which are drawn.
-// Served after base.js, chart.js and lines.js in one module, before own.js and live.js. Python: live.py.
+// Served after base.js, chooser.js, chart.js and lines.js in one module, before own.js and live.js. Python: live.py.
 
 const OWN = "own/"; // before the name of a number that the user's code logs
 const FIRST_OWN = 2; // of them, those that are drawn before someone chooses
@@ -28,10 +28,10 @@ class Pane {
 // names that someone chose, or null; `choose` takes them.
 class Panes {
   constructor({ make, chosen, choose }) {
-    Object.assign(this, { make, chosen, choose, panes: new Map(), chips: new Map(), shown: [] });
+    Object.assign(this, { make, chosen, panes: new Map(), shown: [] });
     this.box = h("div", { class: "ll-charts" });
-    this.row = h("div", { class: "ll-options", role: "group", "aria-label": "Charts shown" });
-    this.element = h("div", { class: "ll-own" }, h("span", { class: "ll-own-head" }, "Charts"), this.row);
+    this.chooser = new Chooser("Charts", choose);
+    this.element = this.chooser.element;
   }
 
   // Takes up what there is by now: metrics, and the entries that have points.
@@ -44,37 +44,17 @@ class Panes {
     const late = [...wanted].filter((name) => name.startsWith(OWN) && !there.has(name));
     const offered = drawn.filter(({ name }) => there.has(name) || wanted.has(name));
     const all = [...offered, ...[...logged, ...late].map(ownMetric)];
-    this.names = all.map(({ name }) => name);
     this.shown = all.filter(({ name }) => wanted.has(name)).map((metric) => this.pane(metric));
-    this.place(this.box, this.shown.map(({ element }) => element));
-    this.place(this.row, all.map((metric) => this.chip(metric, wanted.has(metric.name))));
-    this.element.hidden = all.length < 2;
+    place(this.box, this.shown.map(({ element }) => element));
+    this.chooser.update(all, this.names);
   }
 
-  place(parent, elements) {
-    if (elements.length !== parent.children.length || elements.some((element, i) => parent.children[i] !== element)) {
-      const focus = document.activeElement;
-      parent.replaceChildren(...elements);
-      if (parent.contains(focus)) focus.focus();
-    }
+  get names() {
+    return this.shown.map(({ name }) => name);
   }
 
   pane(metric) {
     if (!this.panes.has(metric.name)) this.panes.set(metric.name, this.make(metric));
     return this.panes.get(metric.name);
-  }
-
-  chip({ name, title }, pressed) {
-    if (!this.chips.has(name))
-      this.chips.set(name, h("button", { class: "ll-chip", type: "button", onclick: () => this.flip(name) }, title));
-    const chip = this.chips.get(name);
-    chip.setAttribute("aria-pressed", pressed);
-    return chip;
-  }
-
-  flip(name) {
-    const now = new Set(this.shown.map((pane) => pane.name));
-    if (!now.delete(name)) now.add(name);
-    this.choose(this.names.filter((each) => now.has(each)));
   }
 }

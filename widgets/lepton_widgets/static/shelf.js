@@ -1,4 +1,4 @@
-// The table of runs: sorted, searched, ticked for the overlay, and edited. Served after base.js in one module.
+// The table of runs: sorted, searched, ticked for the overlay, and edited. Served after base.js and chooser.js in one module.
 // Python: shelf.py.
 
 const SHOWN = 100; // rows at most until more are asked for, so that a long shelf is as quick as a short one
@@ -6,14 +6,14 @@ const none = (value, format) => (value == null ? "–" : format(value));
 const nameOf = (row) => row.name || row.title;
 
 // Name of a column, what it shows, what it is sorted by (where that is not the same), a hint, and whether more is better.
-const columnsOf = (metrics) => [
+const columnsOf = (metrics, shown) => [
   ["Run", nameOf, (row) => nameOf(row).toLowerCase()],
   ["State", (row) => row.state],
   ["Optimizer", (row) => `${row.optimizer} ${plain(row.lr)}`, (row) => row.lr, "Optimizer, and the learning rate it has now"],
   ["Workers", (row) => `${row.strategy} × ${row.world}`],
   ["Step", (row) => grouped(row.step ?? 0) + (row.steps ? ` / ${grouped(row.steps)}` : ""), (row) => row.step ?? 0],
   ...listedOf(metrics, "", "val", "test")
-    .filter(({ split, first }) => first === !split)
+    .filter(({ split, first, metric }) => first === !split && shown.has(metric))
     .map((figure) => {
       const value = (row) => row[figure.key];
       const hint = figure.split ? undefined : "Of the newest batch";
@@ -47,14 +47,15 @@ const sorted = (rows, [, text, value = text], direction) => {
 
 class Shelf {
   constructor(model, root) {
-    Object.assign(this, { model, root, columns: columnsOf(model.get("metrics")), known: new Map(), elements: new Map(), most: SHOWN });
+    Object.assign(this, { model, root, known: new Map(), elements: new Map(), most: SHOWN });
+    this.columns = columnsOf(model.get("metrics"), this.shown);
     this.order = { column: this.columns.length - 1, direction: -1 };
     this.build();
     this.take({ rows: model.get("rows"), order: model.get("rows").map((row) => row.id) });
     this.listeners = {
       "change:rows": () => this.take({ rows: model.get("rows"), order: model.get("rows").map((row) => row.id) }),
       "change:selected": () => this.tick(),
-      "change:metrics": () => this.recolumn(),
+      "change:metrics change:columns": () => this.recolumn(),
       "msg:custom": (message) => this.receive(message),
     };
     for (const [event, listener] of Object.entries(this.listeners)) model.on(event, listener);
@@ -92,7 +93,9 @@ class Shelf {
     const table = h("table", { class: "ll-table" }, caption, this.head, this.body);
     this.scroll = h("div", { class: "ll-scroll ll-shelf-rows" }, table);
     const title = h("h4", {}, "Runs ", this.count);
-    this.root.append(h("header", { class: "ll-head" }, title, tools), this.ticked, this.said, this.empty, this.scroll, this.more);
+    this.chooser = new Chooser("Columns", (names) => this.save("columns", names));
+    const head = h("header", { class: "ll-head" }, title, tools);
+    this.root.append(head, this.chooser.element, this.ticked, this.said, this.empty, this.scroll, this.more);
   }
 
   buildHeads() {
@@ -104,11 +107,17 @@ class Shelf {
     this.head.replaceChildren(h("tr", {}, unseen("Overlay"), ...this.heads, unseen("Edit")));
   }
 
-  // A run has a metric that none had before: columns change, and the order of rows stays.
+  // Names of the metrics that have a column: those that someone chose, or the first ones.
+  get shown() {
+    return new Set(this.model.get("columns") ?? this.model.get("metrics").shown);
+  }
+
+  // Others are chosen, or a run has a metric that none had before: the order of rows stays, if its column does.
   recolumn() {
     const by = this.columns[this.order.column][0];
-    this.columns = columnsOf(this.model.get("metrics"));
-    this.order.column = this.columns.findIndex(([name]) => name === by);
+    this.columns = columnsOf(this.model.get("metrics"), this.shown);
+    const column = this.columns.findIndex(([name]) => name === by);
+    this.order = column < 0 ? { column: this.columns.length - 1, direction: -1 } : { ...this.order, column };
     this.buildHeads();
     this.show([]);
     this.draw();
@@ -164,7 +173,15 @@ class Shelf {
     setText(this.more, `Show ${grouped(Math.min(5 * SHOWN, found.length - shown.length))} more`);
     this.more.hidden = shown.length === found.length;
     this.archived.hidden = !archived && here.length === all.length;
+    this.offer(all);
     this.tick();
+  }
+
+  // Chips for the metrics that any run has a figure of, and for those that have a column.
+  offer(rows) {
+    const { shown } = this, { drawn, listed } = this.model.get("metrics");
+    const figured = new Set(listed.filter(({ key }) => rows.some((row) => row[key] != null)).map(({ metric }) => metric));
+    this.chooser.update(drawn.filter(({ name }) => shown.has(name) || figured.has(name)), shown);
   }
 
   show(rows) {
@@ -288,9 +305,13 @@ class Shelf {
     this.model.send({ action, ids, ...values });
   }
 
-  select(selected) {
-    this.model.set("selected", selected);
+  save(trait, value) {
+    this.model.set(trait, value);
     this.model.save_changes();
+  }
+
+  select(selected) {
+    this.save("selected", selected);
     this.tick();
   }
 

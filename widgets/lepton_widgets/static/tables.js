@@ -104,9 +104,12 @@ class RunTable {
     this.element = h("div", { class: "ll-scroll ll-shelf-rows" }, table);
   }
 
-  show({ runs, metrics }, steered, hidden, palette) {
+  // With columns for the metrics that are `shown`, of which the first tells the best run.
+  show({ runs, metrics: all }, shown, steered, hidden, palette) {
     this.element.hidden = runs.length < 2;
     if (this.element.hidden) return;
+    const listed = all.listed.filter(({ metric }) => shown.includes(metric));
+    const metrics = { ...all, listed, judges: all.judges.filter((name) => shown.includes(name)) };
     const key = JSON.stringify([runs.map(({ id, label }) => [id, label]), palette, metrics.listed]);
     if (this.key !== key) this.build(runs, metrics, palette, key);
     const [best, column] = bestOf(runs, this.columns, metrics);

@@ -6,6 +6,7 @@ Legend of the shape comments: B samples, T steps of a sequence.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -31,6 +32,13 @@ def call(model: nn.Module | Callable[..., Any], x: Any) -> Any:
     if isinstance(x, dict):
         return model(**x)
     return model(*x) if isinstance(x, tuple) else model(x)
+
+
+def computed(model: nn.Module | Callable[..., Any], x: Any) -> list[Tensor]:
+    """All tensors that a model gives, be they in a nest or, as of some models that are called by keywords, fields."""
+    outputs = call(model, x)
+    fields = dataclasses.is_dataclass(outputs) and not isinstance(outputs, Mapping)
+    return tensors(vars(outputs) if fields else outputs)
 
 
 def over(change: Callable[[Any], Any], nest: Any) -> Any:

@@ -264,6 +264,10 @@ class Criterion(Objective):
         counted = target.ne(self._ignored).reshape(values.shape)
         return (values * counted).sum(1) / counted.sum(1).clamp(min=1)
 
+    def scores(self, output: Any) -> Any:
+        """What of a model's outputs is compared."""
+        return output
+
     def compared(self, output: Any, target: Any) -> tuple[Any, Any] | None:
         """What metrics compare, outputs and targets (B, ...); None where there is nothing that they could."""
         return output, target

@@ -105,7 +105,7 @@ class About:
             "tokens": task.data.tokens,
         }
         facts |= {"mean": tuple(task.data.mean), "std": tuple(task.data.std)}
-        return cls(spec.model, **{**facts, **fields, **more})
+        return cls(**{"model": spec.model, **facts, **fields, **more})
 
     @classmethod
     def of(cls, data: Data, spec: Spec | str, **more: Any) -> About:
@@ -120,16 +120,16 @@ class About:
 
         pixels = rows(data.train, [0])[0].dtype == torch.uint8
         more = {"labels": list(data.classes), **more}
-        return cls(
-            model=spec if isinstance(spec, str) else spec.model,
-            shape=data.shape,
-            dtype="int64" if data.vocabulary else "uint8" if pixels else "float32",
-            vocabulary=data.vocabulary,
-            tokens=data.tokens,
-            mean=tuple(data.mean),
-            std=tuple(data.std),
-            **more,
-        )
+        facts: dict[str, Any] = {
+            "model": spec if isinstance(spec, str) else spec.model,
+            "shape": data.shape,
+            "dtype": "int64" if data.vocabulary else "uint8" if pixels else "float32",
+            "vocabulary": data.vocabulary,
+            "tokens": data.tokens,
+            "mean": tuple(data.mean),
+            "std": tuple(data.std),
+        }
+        return cls(**{**facts, **more})
 
     def samples(self, count: int, longer: int = 0) -> Any:
         """Raw samples (count, *shape), made up (see `inputs.made_up`): a tensor, or a dict of them by name."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import inspect
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from ..batches import described, over
@@ -34,18 +35,18 @@ def asked(task: Task, data: Data, module: nn.Module) -> dict[str, Any]:
     """
     name = type(task).__name__
     raw = data.example is None
-    if raw and data.collate is None and not task.nests:
+    if task.takes_raw:
         return {}
     if task.steps():
         raise LabError(f"task {name} has a step of its own, which alone knows how its model is called: {REMEDY}")
     task.setup(module)
-    samples = _samples(data)
-    whole = _question(task, data, samples, name)
+    samples = _samples(data, range(min(GLANCED, length(data.train))))
+    whole = _question(task, data, samples)
     call = "keywords" if isinstance(whole, dict) else "arguments" if isinstance(whole, tuple) else "tensor"
     named = list(whole) if isinstance(whole, dict) else _names(module)
-    values = _values(whole, name)
+    values = values_of(whole, name)
     named += [f"input{i}" for i in range(len(named), len(values))]
-    each = [_values(_question(task, data, [sample], name), name) for sample in samples] if data.collate else []
+    each = [values_of(_question(task, data, [sample]), name) for sample in samples] if data.collate else []
     opened = _open(each, task.opens, values)
     known = _vocabularies(module, whole, values)
     if call == "tensor":
@@ -60,16 +61,19 @@ def asked(task: Task, data: Data, module: nn.Module) -> dict[str, Any]:
 REMEDY = "give lab.export the module, run.model(), and about=lab.About(...)"
 
 
-def _samples(data: Data) -> list[Any]:
-    count = min(GLANCED, length(data.train))
+def posed(task: Task, places: Iterable[int]) -> Any:
+    """What a model is called with for some training samples, see `batches.call`: as training, on the CPU in float32."""
+    return _question(task, task.data, _samples(task.data, places))
+
+
+def _samples(data: Data, places: Iterable[int]) -> list[Any]:
     split: Any = data.train
     if isinstance(split, tuple):
-        return [(split[0][i], split[1][i]) for i in range(count)]
-    return [split[i] for i in range(count)]
+        return [(split[0][i], split[1][i]) for i in places]
+    return [split[i] for i in places]
 
 
-def _question(task: Task, data: Data, samples: list[Any], name: str) -> Any:
-    """What the model is asked with for some samples, as training made it, on the CPU in float32."""
+def _question(task: Task, data: Data, samples: list[Any]) -> Any:
     import torch
 
     places = range(len(samples))
@@ -87,7 +91,8 @@ def _float(leaf: Any) -> Any:
     return leaf.float() if hasattr(leaf, "is_floating_point") and leaf.is_floating_point() else leaf
 
 
-def _values(question: Any, name: str) -> list[Tensor]:
+def values_of(question: Any, name: str) -> list[Tensor]:
+    """The tensors that a model is called with, in order; LabError where there is anything else, of a task's name."""
     import torch
 
     values = [*question.values()] if isinstance(question, dict) else question

@@ -54,7 +54,7 @@ def build(
         "runtime": runtime,
         "keep": list(keep),
         "input": {"shape": list(about.signature.inputs[0].shape), "dtype": about.dtype, "vocabulary": about.vocabulary},
-        "output": {"shape": list(shape or check.shape[1:]), "dtype": "float32"},
+        "output": {"shape": list(shape or check.shape[1:]), "dtype": "float32"} | _named(about),
         **_more(about),
         "labels": about.labels,
         "tokens": about.tokens,
@@ -96,6 +96,11 @@ def _more(about: About) -> dict[str, Any]:
     if about.inputs:
         more |= {"call": about.call, "inputs": [item.to_dict() for item in about.inputs]}
     return more
+
+
+def _named(about: About) -> dict[str, str]:
+    """Which of a model's outputs it is, where it gives several."""
+    return {"name": about.outputs} if about.outputs else {}
 
 
 def signature(manifest: dict[str, Any]) -> Signature:

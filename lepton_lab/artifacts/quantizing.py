@@ -7,18 +7,21 @@ import operator
 import os
 import tempfile
 from collections.abc import Callable, Iterable
+from functools import partial
 from math import prod
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import onnx
 from onnx import helper
 from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_dynamic, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
+from onnxruntime.tools import symbolic_shape_infer as inference
 
 from ..errors import LabError, SpecError
 from ..files import remedy, why
-from ..switches import quiet
+from ..switches import quiet, switched
 from .folding import take_integers
 from .inputs import count, parts
 from .onnx_graph import INPUT, OUTPUT, SCOPES, reader
@@ -58,7 +61,7 @@ def static(
     quantized = _written(
         quantize_static,
         model,
-        calibration_data_reader=_Reader(calibration),
+        calibration_data_reader=_Reader(calibration, [value.name for value in model.graph.input]),
         quant_format=QuantFormat.QDQ,
         op_types_to_quantize=[*HEAVY, *BETWEEN] if convolutional else PRODUCTS,
         per_channel=True,
@@ -84,15 +87,17 @@ def dynamic(model: onnx.ModelProto, keep: Iterable[str] = ()) -> tuple[onnx.Mode
 
 
 class _Reader:
-    """Calibration samples as ONNX Runtime asks for them."""
+    """Calibration samples as ONNX Runtime asks for them, by the names of what a graph takes."""
 
-    def __init__(self, samples: Any) -> None:
+    def __init__(self, samples: Any, names: list[str]) -> None:
         slices = [slice(start, start + 64) for start in range(0, count(samples), 64)]
         self.batches = iter([parts(samples, operator.itemgetter(places)) for places in slices])
+        self.names = names
 
     def get_next(self) -> dict[str, np.ndarray] | None:
-        batch = next(self.batches, None)
-        return batch if batch is None or isinstance(batch, dict) else {INPUT: batch}
+        if (batch := next(self.batches, None)) is None:
+            return None
+        return {name: batch[name] for name in self.names} if isinstance(batch, dict) else {INPUT: batch}
 
 
 def _written(step: Callable[..., object], model: onnx.ModelProto, **options: Any) -> onnx.ModelProto:
@@ -123,12 +128,19 @@ def _named(model: onnx.ModelProto) -> onnx.ModelProto:
 
 def _preprocessed(model: onnx.ModelProto) -> onnx.ModelProto:
     """The graph with constants folded and shapes known, which the quantizer wants."""
+    current, put = partial(getattr, inference, "onnx"), partial(setattr, inference, "onnx")
     try:
-        return _written(quant_pre_process, model)
+        with switched(current, put, _unsaved()):
+            return _written(quant_pre_process, model)
     except LabError:
         raise
     except Exception:  # it can't follow some shapes; the rest of its work is still of use
         return _written(_without_shapes, model)
+
+
+def _unsaved() -> SimpleNamespace:
+    """ONNX for the module that follows shapes, which where it can't leaves what it has in the working directory."""
+    return SimpleNamespace(**{**vars(onnx), "save_model": lambda *args, **options: None})
 
 
 def _without_shapes(model: onnx.ModelProto, path: Path) -> None:

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field
 
+from ..objectives import Criterion
 from ..spec import Spec
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor, nn
+    from torch import nn
 
+    from ..batches import Batch
     from ..losses import Loss
     from ..objectives import Objective
 
@@ -54,11 +56,11 @@ class Work:
     classes: int
     vocabulary: int
     """Kinds of tokens; like `shape` (of a sample) and `classes`, as the models of MODELS take them."""
-    example: Tensor
-    """Two samples as the model takes them, (2, *shape), whose values mean nothing."""
+    example: Any
+    """Two samples as the model is called with them, see `batches.call`; their values mean nothing."""
     loss: Loss | None = None
-    draw: Callable[[int], Iterator[tuple[Tensor, Tensor]]] | None = None
-    """Up to so many of the training batches (x, y) as the model takes them, on the CPU, always the same."""
+    draw: Callable[[int], Iterator[Batch]] | None = None
+    """Up to so many of the training batches, on the CPU, always the same."""
     parent: Callable[[], nn.Module] | None = None
     """A copy of the parent's module, on the CPU: the teacher."""
     before: Callable[[], nn.Module] | None = None
@@ -67,6 +69,12 @@ class Work:
     """Which of the link's `rounds` is at hand, from 1."""
     device: torch.device | None = None
     """Where the fine-tuning computes."""
+
+    @property
+    def criterion(self) -> Criterion:
+        """The loss of labels, as a sum over what a batch weighs."""
+        assert self.loss is not None, "a rehearsal has none"
+        return self.loss if isinstance(self.loss, Criterion) else Criterion(self.loss)
 
     @property
     def rehearsal(self) -> bool:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field
 
 from ..answers import class_axis
-from ..batches import call
+from ..batches import call, computed, described
 from ..errors import SpecError, unknown
 from ..objectives import Criterion, Objective
 from ..spec import Spec
@@ -92,6 +92,12 @@ class Distill(Compressor):
 
         if not self.student:
             return model
+        if isinstance(work.example, (dict, tuple)):
+            raise SpecError(
+                f"compress={{'distill': {{'student': {self.student}}}}}: models of the table take one tensor, and the "
+                f"parent is called with {described(work.example)}; leave student out, so that the parent teaches what "
+                "the chain made"
+            )
         maker = table("model")[self.student.get("model", work.spec.model)]
         options = {name: value for name, value in self.student.get("options", {}).items() if name in keywords(maker)}
         with torch.random.fork_rng(devices=[]):
@@ -107,13 +113,12 @@ class Distill(Compressor):
 
     def objective(self, model: nn.Module, work: Work) -> Objective | None:
         """The teacher's answers, softened, beside the labels."""
-        assert work.parent is not None and work.loss is not None
+        assert work.parent is not None
         teacher = work.parent().eval().requires_grad_(False)
         if work.device is not None:
             teacher = teacher.to(work.device)
-        loss = work.loss if isinstance(work.loss, Criterion) else Criterion(work.loss)
-        student = model if self.features else None
-        return Taught(loss, teacher, student, self.temperature, self.alpha, work.classes, bool(work.vocabulary))
+        student, how = model if self.features else None, (self.temperature, self.alpha)
+        return Taught(work.criterion, teacher, student, *how, work.classes, bool(work.vocabulary))
 
 
 @dataclass(eq=False)
@@ -146,18 +151,25 @@ class Taught(Objective):
         """The loss of labels."""
         return self.loss
 
-    def __call__(self, output: Tensor, target: Tensor) -> Tensor:
-        """Outputs (B, ...) and targets -> mean (scalar)."""
+    def __call__(self, output: Any, target: Any) -> Tensor:
+        """What the student gave and targets -> mean (scalar)."""
         import torch
 
         with torch.no_grad():
-            lesson = call(self.teacher, self.batch.x)
-        if lesson.shape != output.shape:
+            lesson = self.loss.scores(call(self.teacher, self.batch.x))
+        answers = self.loss.scores(output)
+        if not isinstance(answers, torch.Tensor):
+            raise SpecError(
+                f"compress='distill': answers are {described(answers)}, and those of teacher and student are compared "
+                "as one tensor; leave the link out, or have the task's `scores` give a tensor"
+            )
+        if lesson.shape != answers.shape:
             raise SpecError(
                 f"compress='distill': the teacher answers {tuple(lesson.shape[1:])} numbers a sample, the student "
-                f"{tuple(output.shape[1:])}; they must tell the same classes apart"
+                f"{tuple(answers.shape[1:])}; they must tell the same classes apart"
             )
-        value = self._divergence(output, lesson, target)
+        pair = self.loss.compared(output, target)
+        value = self._divergence(answers, lesson, None if pair is None else pair[1])
         if self.alpha < 1:
             value = self.alpha * value + (1 - self.alpha) * self.loss(output, target)
             if self.loss.told:
@@ -169,10 +181,10 @@ class Taught(Objective):
             from .layers import similarity
 
             theirs, ours = (similarity(features().float()) for features in self.features)
-            value = value + (theirs - ours).square().sum() / len(output)
+            value = value + (theirs - ours).square().sum() / len(answers)
         return value
 
-    def _divergence(self, output: Tensor, lesson: Tensor, target: Tensor) -> Tensor:
+    def _divergence(self, output: Tensor, lesson: Tensor, target: Tensor | None) -> Tensor:
         """How far the student's answers are from the teacher's."""
         from torch.nn import functional
 
@@ -181,9 +193,11 @@ class Taught(Objective):
             ours, theirs = output.float() / T, lesson.float() / T
             least = functional.binary_cross_entropy_with_logits(theirs, theirs.sigmoid())
             return T * T * (functional.binary_cross_entropy_with_logits(ours, theirs.sigmoid()) - least)
-        targets_tell = self.alpha < 1 or not self.classes
-        shape = target.shape if targets_tell and not target.is_floating_point() else None
-        axis = class_axis(output.shape, shape, classes=self.classes, tokens=self.tokens)
+        tokens, shape = self.tokens, None
+        if target is not None and (self.alpha < 1 or not self.classes):
+            shape = None if target.is_floating_point() else target.shape
+            tokens = tokens or self.loss.last(target)
+        axis = class_axis(output.shape, shape, classes=self.classes, tokens=tokens)
         if axis is None:
             return (output - lesson).square().mean()
         ours, theirs = (part.float().movedim(axis, -1).flatten(0, -2) / T for part in (output, lesson))  # (..., K)
@@ -196,7 +210,7 @@ def _scores(model: nn.Module, example: Tensor) -> tuple[int, ...]:
     import torch
 
     with torch.no_grad():
-        return tuple(model.eval()(example).shape[1:])
+        return tuple(computed(model.eval(), example)[0].shape[1:])
 
 
 def _last_inputs(module: nn.Module) -> Callable[[], Tensor]:

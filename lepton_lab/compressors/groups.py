@@ -12,6 +12,7 @@ import torch
 import torch_pruning as tp
 from torch import Tensor, nn
 
+from ..batches import computed, over, tensors
 from ..errors import SpecError
 
 WIDTH = "is the width that several layers add to"
@@ -19,6 +20,8 @@ SCORES = "gives the model's answers"
 ASTRAY = "feeds code in which its channels can't be followed"
 CONV, LINEAR = nn.modules.conv._ConvNd, nn.Linear
 LAYERS = (nn.Linear, nn.Conv2d, nn.Conv1d)
+QUERIES, SIZES = ("q", "query", "q_lin", "q_proj"), ("head_size", "attention_head_size", "head_dim")
+"""What modules of attention call the layer of their queries, and the size of a head."""
 MIXING = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.MultiheadAttention)
 """What computes with all of its channels at once, so that fewer of them give other numbers, as they should."""
 CLOSE = 100  # roundings of the largest answer: how far off answers may be that only zeros are taken from
@@ -54,12 +57,12 @@ class Structure:
         Name of each layer whose outputs can't, with the reason.
     """
 
-    def __init__(self, model: nn.Module, example: Tensor) -> None:
+    def __init__(self, model: nn.Module, example: Any) -> None:
         self.units: list[Unit] = []
         self.left: dict[str, str] = {}
         self.graph = graph = _traced(model, example)
         names = {module: name for name, module in model.named_modules()}
-        heads, recurrent = {a.q: a for a in _attentions(model)}, _recurrent(model)
+        heads, recurrent = _heads(model), _recurrent(model)
         seen = set()
         for root, group in _groups(graph):
             if group is None:
@@ -72,10 +75,9 @@ class Structure:
             if why := _obstacle(graph, group, writers, len(written), recurrent):
                 self.left |= dict.fromkeys(written, why)
                 continue
-            attention = next((heads[q] for q in writers if isinstance(q, nn.Module) and q in heads), None)
+            attention, width = next((heads[q] for q in writers if isinstance(q, nn.Module) and q in heads), (None, 1))
             count = len(group[0].idxs)
-            width = attention.head_size if attention else 1
-            name = names[attention].removesuffix(".") if attention else names[root]
+            name = names[root] if attention is None else names[attention]
             self.units.append(Unit(name, root, count // width, width, group, written))
         order = list(names.values())
         self.units.sort(key=lambda unit: order.index(unit.name))
@@ -86,6 +88,17 @@ def _attentions(model: nn.Module) -> list[Any]:
     """Modules whose class says that its queries, keys and values can be cut, in heads."""
     modules = [m for m in model.modules() if getattr(type(m), "cut_by_columns", None)]
     return [module for module in modules if hasattr(module, "head_size")]
+
+
+def _heads(model: nn.Module) -> dict[nn.Module, tuple[nn.Module, int]]:
+    """Attention, and the size of its heads, by the layer that makes its queries; Hugging Face's models have these."""
+    found: dict[nn.Module, tuple[nn.Module, int]] = {}
+    for module in model.modules():
+        query = next((layer for name, layer in module.named_children() if name in QUERIES), None)
+        size = next((getattr(module, name) for name in SIZES if isinstance(getattr(module, name, None), int)), 0)
+        if isinstance(query, LINEAR) and size and query.out_features % size == 0:
+            found[query] = module, size
+    return found
 
 
 def _unseen(model: nn.Module, seen: set[str]) -> dict[str, str]:
@@ -158,7 +171,7 @@ def _obstacle(graph: Any, group: Any, writers: list[Any], written: int, recurren
     return ""
 
 
-def _traced(model: nn.Module, example: Tensor) -> Any:
+def _traced(model: nn.Module, example: Any) -> Any:
     """A module's dependency graph without rotary positions, whose halves a trace can't follow: they stay anyway."""
     rotary = {attention: attention.rotary for attention in _attentions(model)}
     for attention in rotary:
@@ -166,13 +179,13 @@ def _traced(model: nn.Module, example: Tensor) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # parameters of no layer, which we leave as they are
-            return tp.DependencyGraph().build_dependency(model, example_inputs=example)
+            return tp.DependencyGraph().build_dependency(model, example_inputs=example, forward_fn=computed)
     finally:
         for attention, positions in rotary.items():
             attention.rotary = positions
 
 
-def remove(model: nn.Module, example: Tensor, structure: Structure, chosen: dict[str, list[int]]) -> nn.Module:
+def remove(model: nn.Module, example: Any, structure: Structure, chosen: dict[str, list[int]]) -> nn.Module:
     """
     A module without what was chosen of each unit, by name.
 
@@ -198,7 +211,7 @@ def remove(model: nn.Module, example: Tensor, structure: Structure, chosen: dict
     return whole
 
 
-def _cut(model: nn.Module, structure: Structure, chosen: dict[str, list[int]], example: Tensor) -> str:
+def _cut(model: nn.Module, structure: Structure, chosen: dict[str, list[int]], example: Any) -> str:
     """
     Remove what was chosen of each unit; why the module then fails, or gives other answers, or "" where it does not.
 
@@ -207,7 +220,7 @@ def _cut(model: nn.Module, structure: Structure, chosen: dict[str, list[int]], e
     """
     graph, exact = structure.graph, True
     x = _drawn(example)
-    shape = _answers(model, x).shape
+    shapes = [part.shape for part in _answers(model, x)]
     leaving = []
     for unit in structure.units:
         if places := [head * unit.width + i for head in chosen.get(unit.name, []) for i in range(unit.width)]:
@@ -218,31 +231,42 @@ def _cut(model: nn.Module, structure: Structure, chosen: dict[str, list[int]], e
             for dep, idxs in group:
                 _zero(dep.target.module, list(idxs), graph.is_out_channel_pruning_fn(dep.handler))
     before = _answers(model, x)
-    exact = exact and torch.equal(before, _answers(model, x))  # not of a model that draws random numbers
+    exact = exact and _same(before, _answers(model, x), 0.0)  # not of a model that draws random numbers
     try:
         for unit, places in leaving:
             graph.get_pruning_group(unit.layer, unit.group[0].dep.handler, places).prune()
         after = _answers(model, x)
     except Exception as error:  # of the user's code
         return " ".join(str(error).split())[:100]
-    if after.shape != shape:
-        return f"outputs became {tuple(after.shape)}, not {tuple(shape)}"
-    off = float((after - before).abs().max()) if exact else 0.0
-    allowed = CLOSE * torch.finfo(x.dtype if x.is_floating_point() else torch.float32).eps
-    differs = off > allowed * max(1e-3, float(before.abs().max()))
-    return "channels come in another order after it" if differs else ""
+    for part, shape in zip(after, shapes, strict=False):
+        if part.shape != shape:
+            return f"outputs became {tuple(part.shape)}, not {tuple(shape)}"
+    kinds = [part.dtype for part in tensors(x) if part.is_floating_point()]
+    allowed = CLOSE * max(torch.finfo(kind).eps for kind in kinds or [torch.float32])
+    return "channels come in another order after it" if exact and not _same(before, after, allowed) else ""
 
 
-def _answers(model: nn.Module, x: Tensor) -> Tensor:
+def _answers(model: nn.Module, x: Any) -> list[Tensor]:
     with torch.no_grad():
-        return model.eval()(x).float()
+        return [part.float() for part in computed(model.eval(), x)]
 
 
-def _drawn(example: Tensor) -> Tensor:
+def _same(before: list[Tensor], after: list[Tensor], allowed: float) -> bool:
+    """Whether answers differ by no more than a part of the largest."""
+    pairs = zip(before, after, strict=True)
+    return all(float((b - a).abs().max()) <= allowed * max(1e-3, float(b.abs().max())) for b, a in pairs if b.numel())
+
+
+def _drawn(example: Any) -> Any:
     """Samples like an example's, of which no number is another's; tokens as they are."""
-    if not example.is_floating_point():
-        return example
-    return torch.randn(example.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float32).to(example)
+    generator = torch.Generator().manual_seed(0)
+
+    def draw(leaf: Tensor) -> Tensor:
+        if not leaf.is_floating_point():
+            return leaf
+        return torch.randn(leaf.shape, generator=generator, dtype=torch.float32).to(leaf)
+
+    return over(draw, example)
 
 
 def _zero(layer: Any, idxs: list[int], out: bool) -> None:

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
+from ..batches import call
 from ..errors import SpecError, needs, unknown
+from ..objectives import LEAST as LEAST_WEIGHT
 from ..spec import Spec
 from .base import Compressor, Epochs, Knob, Work
 
@@ -141,7 +143,9 @@ class Prune(Compressor):
 
 def _gradients(model: nn.Module, work: Work) -> None:
     """The loss's gradients over some batches, left in the parameters."""
-    assert work.draw is not None and work.loss is not None
+    assert work.draw is not None
+    criterion = work.criterion
     model.eval()  # no dropout: the same on every machine
-    for x, y in work.draw(SAMPLED):
-        work.loss(model(x), y).backward()
+    for batch in work.draw(SAMPLED):
+        total, weight = criterion.parts(call(model, batch.x), batch)
+        (total / weight.to(total.dtype).clamp(min=LEAST_WEIGHT)).backward()

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
+from ..batches import call
 from ..errors import SpecError, needs, unknown
 from ..spec import Spec
 from .base import Compressor, Epochs, Knob, Work
@@ -94,8 +95,8 @@ class Quantize(Compressor):
                 model.eval()
                 for rounded in (part for part in model.modules() if isinstance(part, Rounded)):
                     rounded.train()  # it follows the range of its inputs
-                for x, _ in work.draw(4):
-                    model(x)
+                for batch in work.draw(4):
+                    call(model, batch.x)
         return model
 
     def finish(self, model: nn.Module) -> nn.Module:

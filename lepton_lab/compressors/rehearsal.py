@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from typing import TYPE_CHECKING, Any
 
+from ..batches import computed
 from ..chains import plan
 from ..errors import SpecError
 from ..spec import Spec
@@ -14,7 +15,9 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-def rehearse(model: nn.Module, spec: Spec, shape: tuple[int, ...], classes: int, vocabulary: int) -> nn.Module:
+def rehearse(
+    model: nn.Module, spec: Spec, shape: tuple[int, ...], classes: int, vocabulary: int, sample: Any = None
+) -> nn.Module:
     """
     What a spec's chain makes of a module, in shapes alone: no sample is read and nothing is trained.
 
@@ -24,13 +27,16 @@ def rehearse(model: nn.Module, spec: Spec, shape: tuple[int, ...], classes: int,
         On the CPU; it is copied, not changed.
     shape, classes, vocabulary
         Of the data, as the models of MODELS take them.
+    sample
+        Two samples as the model is called with them, where that is not one tensor (2, *shape).
 
     Raises
     ------
     SpecError
         If a link can't do its part, in the sentence that the run would end with.
     """
-    model, sample = copy.deepcopy(model).eval(), example(model, shape, vocabulary)
+    model = copy.deepcopy(model).eval()
+    sample = example(model, shape, vocabulary) if sample is None else sample
     scores = _scores(model, sample)
     for item in plan(spec):
         if item.round == 1:
@@ -53,7 +59,7 @@ def _scores(model: nn.Module, sample: Any) -> str:
 
     try:
         with torch.no_grad():
-            return f"scores of shape {tuple(model(sample).shape)}"
+            return f"scores of shape {', '.join(str(tuple(part.shape)) for part in computed(model, sample))}"
     except Exception as error:  # of the user's code
         return f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
 

@@ -10,17 +10,18 @@ from types import ModuleType
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from ..artifacts.asking import posed
+from ..batches import Batch
 from ..chains import mismatch
 from ..compressors import Round, Work, plan
 from ..compressors.rehearsal import example
-from ..datasets import Data
+from ..datasets import Data, length
 from ..errors import SpecError
 from ..files import read_json, write_json
 from ..metrics import MEASURED, Metric, numbers
 from ..objectives import Criterion
-from ..spec import Spec
 from ..store import checkpoints, shipping, trained
 from ..store.control import Control
 from ..store.folder import MEASURES, RunFolder
@@ -61,7 +62,7 @@ class Chain:
     delivery: ModuleType
     """
     What writes the file that the chain ends in and measures it, of `measures`, which stands beside the engine:
-    `rehearse` and `deliver` of (folder, rounds, data).
+    `rehearse` and `deliver` of (folder, rounds, task).
     """
     task: Task
     """Says what a batch means."""
@@ -79,8 +80,9 @@ class Chain:
     def run(self) -> str:
         """Do what is not done yet; returns "done" or "stopped"."""
         self._fits()
+        self.task.setup(shipping.kept(trained.parent(self.folder.path)))
         if self.strategy.rank == 0 and not self.resumed:
-            self.delivery.rehearse(self.folder, self.rounds, self.data)
+            self.delivery.rehearse(self.folder, self.rounds, self.task)
         self.each = Feed(self.data.train, self.data, self.spec, self.strategy, self.task).steps
         self.control = Control(self.folder.path, self.strategy.rank, self.strategy.world, self.strategy.lead)
         try:
@@ -145,7 +147,7 @@ class Chain:
         path = self.folder.path / MEASURES
         if self.strategy.rank == 0 and not path.exists():
             self.folder.note(evaluating=True)
-            measures = self.delivery.deliver(self.folder, self.rounds, self.data)
+            measures = self.delivery.deliver(self.folder, self.rounds, self.task)
             measures["control"] = read_json(place(self.folder, CONTROL) / FIGURES)
             artifact = {name: measures["artifact"][name] for name in ("bytes", "parameters", MEASURED)}
             text = f"{ARTIFACT}: {artifact['bytes']:,} bytes"
@@ -218,14 +220,26 @@ class Chain:
             data.shape,
             len(data.classes),
             data.vocabulary,
-            example(shipping.kept(before), data.shape, data.vocabulary),
-            loss=Criterion(self.loss.loss, data, self.strategy.step_total),
-            draw=lambda count: _batches(data, spec, count),
+            self._example(shipping.kept(before)),
+            loss=self.task.criterion(self.strategy.step_total),
+            draw=self._batches,
             parent=lambda: shipping.kept(parent),
             before=lambda: shipping.kept(before),
             round=item.round,
             device=self.strategy.device,
         )
+
+    def _example(self, module: nn.Module) -> Any:
+        """Two samples as the model is called with them."""
+        if self.task.takes_raw:
+            return example(module, self.data.shape, self.data.vocabulary)
+        return posed(self.task, range(min(2, length(self.data.train))))
+
+    def _batches(self, count: int) -> Iterator[Batch]:
+        """The first training batches of an epoch, whole and on the CPU."""
+        feed = by_itself(self.data.train, self.data, self.spec, self.task)
+        for batches, _ in islice(feed.epoch(0), count):
+            yield from batches
 
     def _before(self, number: int) -> Path:
         """The module that a round begins with."""
@@ -242,9 +256,3 @@ class Chain:
 def parameters(module: nn.Module) -> int:
     """Numbers in a module's parameters; what it shares counts once."""
     return sum(p.numel() for p in module.parameters())
-
-
-def _batches(data: Data, spec: Spec, count: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """The first training batches of an epoch, whole and on the CPU."""
-    for batches, _ in islice(by_itself(data.train, data, spec).epoch(0), count):
-        yield from ((batch.x, batch.y) for batch in batches)

@@ -239,14 +239,14 @@ class Feed:
         return x.to(self._dtype) if x.is_floating_point() else x  # NumPy makes float64, which weights seldom are
 
 
-def by_itself(part: Any, data: Data, spec: Spec) -> Feed:
+def by_itself(part: Any, data: Data, spec: Spec, task: Task | None = None) -> Feed:
     """The batches of a part as one process has them on the CPU, for who looks at samples outside of training."""
     import torch
 
     # A copy, since the options of another strategy stay with the spec.
     single = Single(spec.model_copy(update={"accumulate": 1, "world": 1}))
     single.start(0, 1, Path(), torch.device("cpu"))
-    return Feed(part, data, single.spec, single)
+    return Feed(part, data, single.spec, single, task)
 
 
 def _weights(strategy: Single) -> torch.dtype:

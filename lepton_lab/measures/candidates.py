@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from ..datasets import Data
+    from ..tasks import Task
 
 BF16 = ("amx_bf16", "avx512_bf16")  # what a processor says that multiplies in bfloat16
 TRAINED_ON = "dense, trained on as long"
@@ -115,6 +116,7 @@ class Source:
     about: About | None = None
     data: Data | None = None
     name: str = ""
+    task: Task | None = None
 
 
 def source(model: Any, checkpoint: str = "last") -> Source:
@@ -130,7 +132,7 @@ def source(model: Any, checkpoint: str = "last") -> Source:
     shipped = shipping.unpack(model.store, ("loss", "task"))
     task = tasks.make(spec, run_data(model), shipped.get("loss"), shipped.get("task"))
     about = About.of_task(task, spec, module, chain=list(spec.compress), parent=spec.parent)
-    return Source(module, about, task.data, model.name or spec.model)
+    return Source(module, about, task.data, model.name or spec.model, task)
 
 
 def run_data(run: Any) -> Data:
@@ -138,9 +140,14 @@ def run_data(run: Any) -> Data:
     return shipping.unpack(run.store, ("data",)).get("data") or datasets.load(run.spec)
 
 
-def some(split: Any, count: int, seed: int = 0) -> Any:
-    """Raw samples (count, *shape) of a split, drawn by a seed."""
+def some(task: Task, about: About, count: int, seed: int = 0) -> Any:
+    """Raw training samples, drawn by a seed: (count, *shape), or a dict of what the task calls its model with."""
     import torch
 
-    drawn = torch.randperm(length(split), generator=torch.Generator().manual_seed(seed))[:count]
-    return rows(split, drawn.tolist())[0]
+    from ..artifacts.asking import posed, values_of
+
+    split, generator = task.data.train, torch.Generator().manual_seed(seed)
+    drawn = torch.randperm(length(split), generator=generator)[:count].sort().values.tolist()
+    if not about.inputs:
+        return rows(split, drawn)[0]
+    return about.signature.pack(values_of(posed(task, drawn), type(task).__name__))

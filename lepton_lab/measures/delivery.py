@@ -20,10 +20,10 @@ from .candidates import some
 if TYPE_CHECKING:
     from torch import nn
 
-    from ..datasets import Data
+    from ..tasks import Task
 
 
-def deliver(folder: RunFolder, rounds: list[Round], data: Data) -> dict[str, Any]:
+def deliver(folder: RunFolder, rounds: list[Round], task: Task) -> dict[str, Any]:
     """
     Write what a run's chain made as one file, under the scheme of its `quantize`, else in float.
 
@@ -33,14 +33,14 @@ def deliver(folder: RunFolder, rounds: list[Round], data: Data) -> dict[str, Any
     spec, path = folder.spec, folder.path / ARTIFACT
     links = [item.compressor() for item in rounds]
     student = next((link.student["model"] for link in links if "model" in link.student), spec.model)
-    about = artifacts.About.of(data, student, chain=spec.compress, parent=spec.parent)
-    last = links[-1]
-    samples = some(data.train, last.calibration, spec.seed) if last.calibration else None
     module = shipping.kept(place(folder, rounds[-1].number) / DONE)
+    about = artifacts.About.of_task(task, spec, module, model=student, chain=spec.compress, parent=spec.parent)
+    last = links[-1]
+    samples = some(task, about, last.calibration, spec.seed) if last.calibration else None
     runtimes = artifacts.SCHEMES[last.scheme].runtimes
     file = _written(path, module, about, last.scheme, runtimes, calibration=samples, keep=last.keep)
     dense, control = peers(folder)
-    measured = measure(file, data, peers=True, dense=dense, control=control)
+    measured = measure(file, task.data, peers=True, dense=dense, control=control)
     largest = max(measured.latency)
     others = [peer for peer in measured.peers if peer.name != TRAINED_ON]
     fastest = min(others, key=lambda peer: peer.latency[largest].median)
@@ -50,7 +50,7 @@ def deliver(folder: RunFolder, rounds: list[Round], data: Data) -> dict[str, Any
     return figures
 
 
-def rehearse(folder: RunFolder, rounds: list[Round], data: Data) -> None:
+def rehearse(folder: RunFolder, rounds: list[Round], task: Task) -> None:
     """
     Write the parent's module as the chain's will be, so that what does not go into a file is known before any training.
 
@@ -62,9 +62,10 @@ def rehearse(folder: RunFolder, rounds: list[Round], data: Data) -> None:
         return
     last = artifacts.SCHEMES[links[-1].scheme]
     scheme = "fp32" if last.calibrated else links[-1].scheme
-    about = artifacts.About.of(data, folder.spec)
+    dense = peers(folder)[0]
+    about = artifacts.About.of_task(task, folder.spec, dense)
     with tempfile.TemporaryDirectory() as draft:
-        _written(Path(draft) / ARTIFACT, peers(folder)[0], about, scheme, last.runtimes)
+        _written(Path(draft) / ARTIFACT, dense, about, scheme, last.runtimes)
 
 
 def _written(

@@ -161,7 +161,8 @@ def _about(artifact: Artifact) -> About:
     facts = manifest["model"], shape, artifact.dtype, artifact.labels, artifact.vocabulary
     mean, std = (tuple(manifest["preprocessing"].get(name, ())) for name in ("mean", "std"))
     inputs = artifact.signature.inputs if "inputs" in manifest else ()
-    return About(*facts, manifest["tokens"], mean, std, inputs=inputs, call=artifact.signature.call)
+    outputs = str(manifest["output"].get("name", ""))
+    return About(*facts, manifest["tokens"], mean, std, inputs=inputs, call=artifact.signature.call, outputs=outputs)
 
 
 def _split(data: Any, about: About) -> tuple[np.ndarray | None, Tensor | None]:

@@ -80,8 +80,8 @@ def export(
     about = about or origin.about
     if about is None:
         raise SpecError("about=None: of a module, say what its samples are: lab.About(model, shape, dtype, ...)")
-    if calibration is None and origin.data is not None and scheme == "int8_static":
-        calibration = about.samples(CALIBRATION) if about.inputs else some(origin.data.train, CALIBRATION)
+    if calibration is None and origin.task is not None and scheme == "int8_static":
+        calibration = some(origin.task, about, CALIBRATION)
     path = Path(path)
     difference = writer(path, origin.module, about, scheme, calibration, tuple(keep), runtime)
     file = {"path": str(path), "format": format, "scheme": scheme, "bytes": path.stat().st_size}

@@ -147,7 +147,8 @@ def compress(run: Run | str, chain: Any, data: Any = None, **changes: Any) -> Ru
     if "model" in changes:
         raise SpecError(f"model={changes['model']!r}: the model is that of the run that is compressed; leave it out")
     spec = chained(parent, chain, {"name": "", **changes})
-    return launch(spec, data=_labelled(data, spec))
+    shipped = shipping.unpack(parent.store, ("data",)).get("data") if data is not None else None
+    return launch(spec, data=_labelled(data, spec), collate=getattr(shipped, "collate", None))
 
 
 def _labelled(data: Any, spec: Spec) -> Any:

@@ -40,8 +40,8 @@ def plain(folder: RunFolder) -> None:
     """Refuse, with a LabError, a run whose model takes more than a tensor: what follows knows samples as one."""
     if batch := folder.facts.get("batch"):
         raise LabError(
-            f"run {folder.id!r} trains on {batch}: a model that takes more than one tensor can't be compressed "
-            "or explained yet; it can be exported, measured and served, and its module is run.model()"
+            f"run {folder.id!r} trains on {batch}: a model that takes more than one tensor can't be estimated "
+            "or explained yet; it can be compressed, exported, measured and served, and its module is run.model()"
         )
 
 

@@ -43,9 +43,10 @@ class Scored(Criterion):
 
     def __call__(self, output: Any, target: Any) -> Tensor:
         """Outputs and a batch -> what they add to the step's loss, as a mean over its samples."""
-        total, weight = self._sum(output, target, self.batch.samples)
         if not self._ahead:
-            return self._part(total, weight)
+            value = self.value(output, target)
+            return self._part(*value) if isinstance(value, tuple) else value
+        total, weight = self._sum(output, target, self.batch.samples)
         if self._mean_weight is None:
             return total / weight
         return total / (self._mean_weight.to(total.dtype) * self.batch.samples)
@@ -70,6 +71,10 @@ class Scored(Criterion):
         assert weight is not None  # else they are not known before
         counted = isinstance(targets, torch.Tensor)
         return weight.double(), self.answers(targets) if counted else torch.zeros_like(weight, dtype=torch.float64)
+
+    def scores(self, output: Any) -> Any:
+        """As the task says."""
+        return self.task.scores(output)
 
     def compared(self, output: Any, target: Any) -> tuple[Any, Any] | None:
         """Scores and targets."""

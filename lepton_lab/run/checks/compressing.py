@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ... import datasets, tasks
+from ...artifacts import About
 from ...chains import mismatch
 from ...compressors import rehearse
-from ...errors import SpecError
+from ...errors import LabError, SpecError
 from ...spec import Spec
-from ...store import trained
+from ...store import shipping, trained
 from ...store.finding import find
 from ...store.folder import RunFolder
 from ...tables import trait
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from ...datasets import Data
-
+    from ...tasks import Task
 
 INHERITED: tuple[str, ...] = ("shape", "classes", "vocabulary", "mean", "std")
 """Facts of a parent's data that its children need."""
@@ -52,15 +54,50 @@ def compresses(spec: Spec, own: Own, parts: dict[str, Any], like: Path | None) -
         parent = Parent(like, *adopted)
     else:
         folder = find(spec.parent)
-        if (name := folder.facts.get("task")) and not trait("task", name, "plain"):
-            raise SpecError(f"parent={spec.parent!r}: a chain trains on pairs (x, y), and the run's task is {name!r}")
         spec, parent = spec.replace(parent=folder.id), _parent(folder, spec.checkpoint)
+    task = _task(spec, own, parent.folder)
     if (data := parts.get("data")) is not None:
-        mismatch(parent.facts, spec, *data.sample)
+        mismatch(parent.facts, spec, *(task.data if task else data).sample)
         parts["data"] = _alike(data, parent.facts)
-    sample = tuple(parent.facts["shape"]), len(parent.facts["classes"]), parent.facts.get("vocabulary", 0)
-    rehearse(parent.module, spec, *sample)
+    facts = parent.facts
+    sample = tuple(facts["shape"]), len(facts["classes"]), facts.get("vocabulary", 0)
+    rehearse(parent.module, spec, *sample, task and _question(task, spec, parent.module))
     return spec, parent
+
+
+def _task(spec: Spec, own: Own, folder: Path) -> Task | None:
+    """What the chain trains for, where the folder has a parent's code; None where names tell: pairs of a data set."""
+    shipped = shipping.unpack(RunFolder(folder), ("data", "loss", "task"))
+    data, kind = own.splits(spec) or shipped.get("data"), own.task or shipped.get("task")
+    if data is None and kind is None and trait("task", spec.task, "plain") is not False:
+        return None
+    return tasks.make(spec, data or datasets.load(spec), own.loss or shipped.get("loss"), kind)
+
+
+def _question(task: Task, spec: Spec, module: nn.Module) -> Any:
+    """Two samples as the model is called with them, None where it takes raw ones; refused where no file holds it."""
+    if task.steps():
+        raise SpecError(
+            f"compress: task={called(type(task))} has a step of its own, which alone knows how its model is called; "
+            "take a task whose `inputs` and `loss` say it"
+        )
+    from ...artifacts.asking import posed
+
+    task.setup(module)
+    if not task.plain or not task.takes_raw:
+        _holds(task, spec, module)
+    return None if task.takes_raw else posed(task, range(min(2, datasets.length(task.data.train))))
+
+
+def _holds(task: Task, spec: Spec, module: nn.Module) -> None:
+    """Refuse a model that the file in which a chain ends can't hold."""
+    from ...artifacts.preparing import Prepared, scores
+
+    try:
+        about = About.of_task(task, spec, module)
+        scores(Prepared(module, about), about)
+    except LabError as error:
+        raise SpecError(f"parent={spec.parent!r}: a chain ends in a file, which can't hold it: {error}") from None
 
 
 def _parent(folder: RunFolder, checkpoint: str) -> Parent:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field
 
 from ..errors import SpecError, needs
+from ..switches import quiet
 from .base import Compressor, Epochs, Work
 
 if TYPE_CHECKING:
@@ -74,7 +75,8 @@ class Lora(Compressor):
         if self.merge:
             model = settled(model, Adapted)
             for name, body in list(foreign(model, ADAPTED)):
-                replace(model, name, body.merge_and_unload())
+                with quiet():  # its progress bar, even one that is not shown, leaves a thread
+                    replace(model, name, body.merge_and_unload())
         unfreeze(model)
         return model
 

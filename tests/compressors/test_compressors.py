@@ -46,7 +46,7 @@ def work(name, module, **given):
     def loss(output, target):
         return nn.functional.cross_entropy(output.flatten(0, -2), target.flatten())
 
-    given = {"loss": loss, "draw": lambda count: iter([(x, y)] * min(count, 2)), **given}
+    given = {"loss": loss, "draw": lambda count: iter([Batch(x, y, 1.0, len(x))] * min(count, 2)), **given}
     return Work(Spec(), shape, classes, vocabulary, example(module, shape, vocabulary), **given)
 
 

@@ -8,12 +8,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 
 import lepton_lab as lab
 from lepton_lab.artifacts import manifest
 from lepton_lab.datasets import from_user
+from lepton_lab.measures.candidates import some, source
 from lepton_lab.tasks import TASKS, make
 
 sys.path.append(str(Path(__file__).parents[1] / "tasks"))
@@ -46,7 +48,8 @@ def made(name):
     else:
         transformers = pytest.importorskip("transformers")
         sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
-        config = transformers.BertConfig(vocab_size=50, num_labels=3, **sizes)
+        config = transformers.BertConfig(vocab_size=50, num_labels=3, initializer_range=0.3, **sizes)
+        torch.manual_seed(0)
         model = transformers.BertForSequenceClassification(config)
         run = lab.launch(lab.Spec(epochs=1), model=model, data=(Ragged(), Ragged()))
     assert run.wait(120) == "done", run.failure
@@ -145,6 +148,79 @@ def test_it_is_served_by_name_and_requests_of_unequal_length_keep_apart(once, te
             assert status == 422 and words in told["error"]
 
 
+CHAIN = [
+    ("prune", {"ratio": 0.5, "importance": "taylor"}),
+    ("lora", {"rank": 2}),
+    ("low_rank", {"rank": 0.4, "epochs": 0}),
+    ("distill", {"alpha": 0.5}),
+    ("quantize", {"scheme": "int8", "aware": True}),
+]
+
+
+@pytest.fixture
+def smaller(once):
+    """A Hugging Face model after a chain of what looks at samples, gradients and labels."""
+    return once(compressed, "bert")
+
+
+def compressed(name):
+    pytest.importorskip("peft")
+    run = lab.compress(made(name), CHAIN if name == "bert" else CHAIN[3:], epochs=1)
+    assert run.wait(180) == "done", run.failure
+    return run
+
+
+def test_a_model_of_keywords_goes_through_a_chain_of_all_that_trains_and_is_one_file(smaller):
+    left = {row["link"]: row for row in smaller.rows("note") if row.get("text", "").endswith(": begins")}
+    assert left["prune"]["kept"]["bert.encoder.layer.0.attention.self"] == [2, 1]  # heads
+    assert left["prune"]["kept"]["bert.encoder.layer.1.intermediate.dense"] == [32, 16]
+    assert left["low_rank"]["parameters"] < left["prune"]["parameters"] < left["prune"]["parameters_before"]
+    assert [row["link"] for row in smaller.rows("note") if row.get("text", "").endswith(": done")] == [
+        "prune",
+        "lora",
+        "low_rank",
+        "distill",
+        "quantize",
+        "control",
+    ]
+    artifact = lab.load(smaller.folder / "artifact.lepton")
+    assert artifact.scheme == "int8_static" and artifact.manifest["task"]["name"] == "keywords"
+    for count, length in ((1, 4), (5, 7)):
+        x = batch(count, length)
+        expected = smaller.model()(**x).logits.detach()
+        assert (artifact(**x) - expected).abs().max() < 0.25 * expected.abs().max()  # int8 of thin layers
+
+
+def test_what_a_chain_made_of_a_model_of_keywords_is_exported_in_every_form(smaller, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    x = batch(2, 5)
+    expected = smaller.model()(**x).logits.detach()
+    lab.export(smaller, "m.onnx", "onnx", scheme="int8_static")
+    lab.export(smaller, "m.pt2", "torch")
+    session = onnxruntime.InferenceSession("m.onnx")
+    (scores,) = session.run(None, {name: value.numpy() for name, value in x.items()})
+    assert np.abs(scores - expected.numpy()).max() < 0.25 * float(expected.abs().max())
+    assert torch.allclose(torch.export.load("m.pt2").module()(*x.values()), expected, atol=1e-5)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["m.onnx", "m.pt2"]
+
+
+def test_int8_is_calibrated_on_the_run_s_own_samples(once):
+    origin = source(once(made, "bert"))
+    samples = some(origin.task, origin.about, 30)
+    own = {tuple(Ragged()[place]["input_ids"].tolist()) for place in range(40)}
+    texts = samples["input_ids"].tolist()
+    assert len(texts) == 30 and {tuple(t for t in text if t) for text in texts} == own
+    assert samples["attention_mask"].sum(1).tolist() == [sum(t > 0 for t in text) for text in texts]
+
+
+def test_users_and_items_are_compressed(once):
+    run = once(compressed, "recommendation")
+    artifact, (users, items) = lab.load(run.folder / "artifact.lepton"), (torch.tensor([1, 2]), torch.arange(10) % 5)
+    expected = run.model()(users, items.view(2, 5)).detach()
+    assert torch.allclose(artifact(users, items.view(2, 5)), expected, atol=0.02)
+    assert {row["link"] for row in run.rows("note") if "ndcg" in row.get("test", ())} >= {"distill", "control"}
+
+
 def test_users_and_items_are_rated_however_many(once, tmp_path):
     lab.export(once(made, "recommendation"), tmp_path / "m.lepton", runtime="torch")
     artifact = lab.load(tmp_path / "m.lepton")
@@ -169,7 +245,11 @@ def test_what_takes_more_than_a_tensor_is_measured(once, name):
 
 
 def test_what_no_file_can_hold_is_refused_in_a_sentence(once, tmp_path):
-    for act in (lambda run: lab.export(run, tmp_path / "m.lepton"), lab.measure):
+    for act in (
+        lambda run: lab.export(run, tmp_path / "m.lepton"),
+        lab.measure,
+        lambda run: lab.compress(run, ["low_rank"]),
+    ):
         with pytest.raises(lab.LabError, match=REFUSED["detection"]) as caught:
             act(once(made, "detection"))
         assert "\n" not in str(caught.value)

@@ -163,6 +163,11 @@ def smaller(once):
     return once(compressed, "bert")
 
 
+def own(places):
+    """Texts of those that int8 was calibrated on."""
+    return lab.Pad()([{"input_ids": Ragged()[place]["input_ids"]} for place in places])
+
+
 def compressed(name):
     pytest.importorskip("peft")
     run = lab.compress(made(name), CHAIN if name == "bert" else CHAIN[3:], epochs=1)
@@ -185,21 +190,21 @@ def test_a_model_of_keywords_goes_through_a_chain_of_all_that_trains_and_is_one_
     ]
     artifact = lab.load(smaller.folder / "artifact.lepton")
     assert artifact.scheme == "int8_static" and artifact.manifest["task"]["name"] == "keywords"
-    for count, length in ((1, 4), (5, 7)):
-        x = batch(count, length)
+    for places in (range(1), range(5)):
+        x = own(places)
         expected = smaller.model()(**x).logits.detach()
-        assert (artifact(**x) - expected).abs().max() < 0.25 * expected.abs().max()  # int8 of thin layers
+        assert (artifact(**x) - expected).abs().max() < 0.2 * expected.abs().max()  # int8 of thin layers
 
 
 def test_what_a_chain_made_of_a_model_of_keywords_is_exported_in_every_form(smaller, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    x = batch(2, 5)
+    x = own(range(5))
     expected = smaller.model()(**x).logits.detach()
     lab.export(smaller, "m.onnx", "onnx", scheme="int8_static")
     lab.export(smaller, "m.pt2", "torch")
     session = onnxruntime.InferenceSession("m.onnx")
     (scores,) = session.run(None, {name: value.numpy() for name, value in x.items()})
-    assert np.abs(scores - expected.numpy()).max() < 0.25 * float(expected.abs().max())
+    assert np.abs(scores - expected.numpy()).max() < 0.2 * float(expected.abs().max())
     assert torch.allclose(torch.export.load("m.pt2").module()(*x.values()), expected, atol=1e-5)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["m.onnx", "m.pt2"]
 
@@ -207,9 +212,9 @@ def test_what_a_chain_made_of_a_model_of_keywords_is_exported_in_every_form(smal
 def test_int8_is_calibrated_on_the_run_s_own_samples(once):
     origin = source(once(made, "bert"))
     samples = some(origin.task, origin.about, 30)
-    own = {tuple(Ragged()[place]["input_ids"].tolist()) for place in range(40)}
+    trained_on = {tuple(Ragged()[place]["input_ids"].tolist()) for place in range(40)}
     texts = samples["input_ids"].tolist()
-    assert len(texts) == 30 and {tuple(t for t in text if t) for text in texts} == own
+    assert len(texts) == 30 and {tuple(t for t in text if t) for text in texts} == trained_on
     assert samples["attention_mask"].sum(1).tolist() == [sum(t > 0 for t in text) for text in texts]
 
 

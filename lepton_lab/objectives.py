@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from .answers import matches, right_answers
-from .batches import Batch, tensors
+from .batches import Batch, described, tensors
 from .errors import SpecError
 from .losses import IGNORED, squared_error, terms, token_loss
 
@@ -113,6 +113,7 @@ class Criterion(Objective):
         self._ahead = self._masked  # whether a step's micro-batches are weighed before the model sees the first
         self._mean_weight: Tensor | None = None  # of a sample of the step at hand
         self._mean_answers: Tensor | None = None
+        self._weights: Tensor | None = None  # of the steps since `weightless` was asked, where some may be nothing
         self._parts: list[Tensor] = []  # samples and weight of the step's micro-batches, where the loss tells weights
 
     tell: Callable[[str, Any], object] = staticmethod(lambda name, value: None)
@@ -182,8 +183,13 @@ class Criterion(Objective):
             value = sum(
                 _number(part, f"{name!r} of the loss") * self.weights.get(name, 1) for name, part in value.items()
             )
-        total = value[0] if isinstance(value, tuple) else value
-        return value if getattr(total, "ndim", 0) == 0 else _number(total, "the loss")
+        if not isinstance(value, tuple):
+            return _number(value, "the loss")
+        if len(value) != 2 or getattr(value[1], "numel", lambda: 1)() != 1:
+            raise SpecError(
+                f"the loss is {' and '.join(map(described, value))}: return one number, or a sum and its weight"
+            )
+        return _number(value[0], "the loss"), value[1]
 
     def _part(self, total: Tensor, weight: Any) -> Tensor:
         """A micro-batch's sum for each of its samples, until the weight of the whole step is known (`settle`)."""
@@ -205,7 +211,16 @@ class Criterion(Objective):
             return None
         samples, weight = self._total(sum(self._parts[1:], self._parts[0]))
         self._parts.clear()
+        self._add(weight)
         return samples / weight.clamp(min=LEAST)
+
+    def weightless(self) -> bool:
+        """Whether the steps since this was last asked weighed nothing together, over all ranks."""
+        weights, self._weights = self._weights, None
+        return weights is not None and not float(weights)
+
+    def _add(self, weight: Tensor) -> None:
+        self._weights = weight if self._weights is None else self._weights + weight
 
     def over(self, batches: Iterable[Batch]) -> Iterable[Batch]:
         """The same micro-batches, once it is known what a sample of their step weighs in the mean."""
@@ -220,6 +235,7 @@ class Criterion(Objective):
             if batch.share:
                 own += torch.stack([*self.tally(batch.y), own.new_tensor(batch.samples)])
         weight, answers, samples = self._total(own)
+        self._add(weight)
         self._mean_weight = (weight.clamp(min=LEAST) if not self.summed else 1.0) / samples.clamp(min=1)
         self._mean_answers = answers.clamp(min=1) / samples.clamp(min=1)
         yield from batches
@@ -318,6 +334,13 @@ class Criterion(Objective):
 
 def _number(value: Any, what: str) -> Any:
     """A loss that is one number."""
-    if getattr(value, "numel", lambda: 1)() != 1:
+    import torch
+
+    if not isinstance(value, torch.Tensor):
+        raise SpecError(
+            f"{what} is {described(value)}, and must be a tensor of one number: return what is to be minimised, without "
+            "item()"
+        )
+    if value.numel() != 1:
         raise SpecError(f"{what} is a tensor of shape {tuple(value.shape)}, and must be one number: take its mean()")
-    return value.reshape(()) if getattr(value, "ndim", 0) else value
+    return value.reshape(()) if value.ndim else value

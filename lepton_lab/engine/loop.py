@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from .. import metrics, watched
-from ..datasets import Data
+from ..datasets import Data, Stream
 from ..metrics import Metric
+from ..metrics.loss import WEIGHTLESS
 from ..objectives import Criterion
 from ..store import checkpoints
 from ..store.control import Control
@@ -145,6 +146,11 @@ class Fit(Steerable):
         if self.fresh and self.strategy.rank == 0 and (shares := self.train.padding()):
             text = f"padding is {shares[0]:.1%} of a batch, and {shares[1]:.1%} if lengths were not taken together"
             log.write("note", step=now.step, text=text)
+        if self.fresh and isinstance(self.train.dataset, Stream) and self.train.n < self.spec.batch_size:
+            self.say(
+                f"batch_size={self.spec.batch_size}: an epoch of the stream is {self.train.n} samples, all in one step; "
+                "let its len() tell more, or take a smaller batch_size"
+            )
         if self._steered and self.strategy.rank == 0:
             log.write("note", command="set", step=now.step, **self._steered)
         if self._extended and self.strategy.rank == 0:
@@ -217,6 +223,10 @@ class Fit(Steerable):
         figures, n = self._tally.figures(self._totals())
         self.now.sums = self._tally.empty()
         if n:
+            if self.loss.weightless():
+                figures[metrics.MINIMISED] = math.nan
+                if self.strategy.rank == 0:
+                    doubt(self.folder, "train", self.train, math.nan, WEIGHTLESS)
             figures = metrics.with_following(self.metrics, "train", figures) | {"samples": n}
             self._found("train", figures, self.now.epoch - 1)
         if self._hooks:

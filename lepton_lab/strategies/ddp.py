@@ -109,6 +109,8 @@ class DDP(Group):
         import torch
         from torch.nn.parallel import DistributedDataParallel
 
+        from .buckets import Settled
+
         sent = {torch.float64, torch.float32, torch.float16, torch.bfloat16}
         sent |= {torch.int64, torch.int32, torch.int8, torch.uint8, torch.bool}
         odd = {name: buffer for name, buffer in model.named_buffers() if buffer.dtype not in sent}
@@ -116,7 +118,7 @@ class DDP(Group):
             equalize(buffer)
         DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(model, list(odd))
         ids = [self.device] if self.device.type == "cuda" else None
-        wrapped = DistributedDataParallel(
+        wrapped = (DistributedDataParallel if self.find_unused_parameters else Settled)(
             model,
             device_ids=ids,
             gradient_as_bucket_view=True,

@@ -254,6 +254,9 @@ def test_a_stream_that_does_not_say_how_long_it_is_is_counted(monkeypatch):
         trained(spec, model=lambda: nn.Linear(2, 1), data=(kind(30), kind(12))) for kind in (Lines, Unknown)
     )
     assert losses(counted) == losses(said) and counted.facts["samples"] == 30
+    short = trained(spec.replace(batch_size=31), model=lambda: nn.Linear(2, 1), data=(Lines(30), Lines(8)))
+    notes = [[row["text"] for row in run.rows("note") if "stream" in row.get("text", "")] for run in (said, short)]
+    assert notes[0] == [] and notes[1][0].startswith("batch_size=31: an epoch of the stream is 30 samples, all in one")
     monkeypatch.setattr(streams, "PATIENCE", 0.1)
     with pytest.raises(lab.SpecError, match=r"train is an IterableDataset that doesn't say how long .* in 0.1 s: give"):
         lab.launch(spec, model=lambda: nn.Linear(2, 1), data=Unknown(5, last=1))

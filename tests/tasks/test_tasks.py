@@ -16,6 +16,7 @@ from lepton_lab.errors import SpecError
 from lepton_lab.metrics import METRICS
 from lepton_lab.metrics.base import kind
 from lepton_lab.metrics.texts import edits
+from lepton_lab.objectives import Criterion
 from lepton_lab.strategies import STRATEGIES
 from lepton_lab.tasks import TASKS, called, make
 
@@ -547,14 +548,28 @@ def test_each_loss_of_a_dict_has_a_curve():
 @pytest.mark.parametrize(
     ("loss", "words"),
     [
-        (lambda output, target: (output - target).square(), "the loss is a tensor of shape (32, 3)"),
-        (lambda output, target: {"far": (output - target).square()}, "'far' of the loss is a tensor of shape (32, 3)"),
+        (lambda output, target: output - target, ["the loss is a tensor of shape (32, 3)", "take its mean()"]),
+        (lambda output, target: {"far": output - target}, ["'far' of the loss is a tensor of", "take its mean()"]),
+        (lambda output, target: None, ["the loss is a NoneType", "return what is to be minimised"]),
+        (lambda output, target: output.mean().item(), ["the loss is a float", "without item()"]),
+        (lambda output, target: (output.mean(), output), ["of shape () and a Tensor of shape (32, 3): return one number"]),
+        (lambda output, target: (output.mean(), 1, 2), ["a int and a int: return one number, or a sum and its weight"]),
     ],
 )
 def test_a_loss_that_is_not_one_number_is_refused_with_the_remedy(loss, words):
-    run = lab.launch(lab.Spec(epochs=1, batch_size=32), model=net, data=(X, NUMBERS), loss=loss)
-    assert run.wait(90) == "failed"
-    assert words in run.failure.message and "take its mean()" in run.failure.message
+    with pytest.raises(SpecError) as refused:
+        Criterion(loss)(torch.ones(32, 3, requires_grad=True), torch.zeros(32, 3))
+    assert all(word in str(refused.value) for word in words) and "\n" not in str(refused.value)
+
+
+def test_a_sum_of_one_number_keeps_its_weight_whatever_its_shape():
+    output, target = torch.randn(32, 3, generator=DRAW, requires_grad=True), torch.zeros(32, 3)
+    losses = []
+    for loss in (lambda o, y: (o.square().sum(), 8), lambda o, y: (o.square().sum().reshape(1), torch.tensor([8.0]))):
+        criterion = Criterion(loss)
+        (batch,) = criterion.over([Batch(None, target, 1.0, 32)])
+        losses.append(criterion(output, batch.y) * criterion.settle())
+    assert losses[0] == losses[1] == output.square().sum() / 8
 
 
 @pytest.mark.parametrize(
@@ -627,7 +642,8 @@ def test_a_loss_of_no_weight_says_so():
         loss=lambda output, target: (output.sum() * 0, torch.tensor(0.0)),
     )
     assert run.wait(90) == "done", run.failure
-    assert "the loss of the val set is NaN, since what it weighs is zero" in run.store.facts["doubts"]["val"]
+    for split in ("train", "val"):
+        assert f"the loss of the {split} set is NaN, since what it weighs is zero" in run.store.facts["doubts"][split]
 
 
 @pytest.mark.slow

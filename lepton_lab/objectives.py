@@ -338,8 +338,8 @@ def _number(value: Any, what: str) -> Any:
 
     if not isinstance(value, torch.Tensor):
         raise SpecError(
-            f"{what} is {described(value)}, and must be a tensor of one number: return what is to be minimised, without "
-            "item()"
+            f"{what} is {described(value)}, and must be a tensor of one number: return what is to be minimised, "
+            "without item()"
         )
     if value.numel() != 1:
         raise SpecError(f"{what} is a tensor of shape {tuple(value.shape)}, and must be one number: take its mean()")

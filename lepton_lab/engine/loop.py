@@ -148,8 +148,8 @@ class Fit(Steerable):
             log.write("note", step=now.step, text=text)
         if self.fresh and isinstance(self.train.dataset, Stream) and self.train.n < self.spec.batch_size:
             self.say(
-                f"batch_size={self.spec.batch_size}: an epoch of the stream is {self.train.n} samples, all in one step; "
-                "let its len() tell more, or take a smaller batch_size"
+                f"batch_size={self.spec.batch_size}: an epoch of the stream is {self.train.n} samples, all in one "
+                "step; let its len() tell more, or take a smaller batch_size"
             )
         if self._steered and self.strategy.rank == 0:
             log.write("note", command="set", step=now.step, **self._steered)

@@ -11,9 +11,9 @@ class Settled(DistributedDataParallel):
     """
     torch's DDP with buckets that hold the last parameters first, from the first step on.
 
-    torch itself puts them together anew after the first step of a process, in the order in which gradients came. In what
-    order three ranks or more are summed depends on the place in a bucket, so that the first step of a resumed run would
-    be rounded differently.
+    torch itself puts them together anew after the first step of a process, in the order in which gradients came. In
+    what order three ranks or more are summed depends on the place in a bucket, so that the first step of a resumed run
+    would be rounded differently.
     """
 
     def __init__(self, *arguments: Any, **options: Any) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
+from ..batches import rows
 from ..errors import SpecError
 from ..spec import Spec
 from ..tables import entry_options, trait
@@ -172,8 +173,8 @@ class Pipeline(Group):
         size = -(-len(y) // self.microbatches)
         if len(y) < size * self.microbatches:
             filled = torch.arange(size * self.microbatches, device=x.device).clamp(max=len(y) - 1)
-            x, y = x.index_select(0, filled), y.index_select(0, filled)
-        schedule = self._schedule(x[:size])
+            x, y = rows(x, filled, len(y)), y.index_select(0, filled)
+        schedule = self._schedule(x[: size * (len(x) // len(y))])  # of each sample several rows, as two views
         inputs = [x] if 0 in self.stages else []
         try:
             schedule.step(*inputs, target=y, return_outputs=False)
@@ -232,7 +233,7 @@ class Scores:
         n = min(len(target), self.samples - self.scored)
         self.scored += n
         if 0 < n < len(target):
-            output, target = output[:n], target[:n]
+            output, target = output[: n * (len(output) // len(target))], target[:n]
         with self.autocast():
             value = self.objective(output, target) * (n / self.samples)
         if self.objective.criterion.told:

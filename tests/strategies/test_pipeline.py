@@ -15,6 +15,8 @@ from lepton_lab.errors import SpecError
 from lepton_lab.models import MODELS
 from lepton_lab.strategies import stages
 from lepton_lab.strategies.timetable import PIPELINES, UNITS, bubble, order, timeline
+from lepton_lab.tasks import Paired
+from lepton_lab.tasks.criteria import Unaligned
 
 FIT = [  # schedules and models with a layer for every stage of two ranks
     (schedule, model)
@@ -49,6 +51,26 @@ class Chain(nn.Sequential):
         self.register_forward_pre_hook(lambda _, inputs: (inputs[0].double(),))
 
 
+class Views(Paired):
+    """Two rows of each sample, which one target is of."""
+
+    plain = False
+    everywhere = True
+
+    def prepare(self, batch, generator):
+        return torch.stack([batch[0], -batch[0]], 1), batch[1]
+
+    def split(self, batch):
+        return batch[0].flatten(0, 1), batch[1]
+
+    def criterion(self, total=None):
+        return Unaligned(both, None, total)
+
+
+def both(output, target):
+    return nn.functional.cross_entropy(output.view(-1, 2, 10).sum(1), target)
+
+
 # -- what it computes
 
 
@@ -74,6 +96,16 @@ def test_every_schedule_equals_one_process_on_four_ranks(schedule):
     ]
     assert [run.wait(300) for run in runs] == ["done", "done"], runs[1].failure
     assert equal(runs[1], runs[0].model().state_dict(), 1e-5)
+
+
+def test_rows_of_a_sample_stay_together():
+    """53 of them, and then a batch of one, are no multiple of the micro-batches."""
+    spec = lab.Spec(strategy="single", epochs=1, batch_size=53, lr=0.01, eval_every=0, checkpoint_every=0)
+    x = torch.randn(54, 64, generator=torch.Generator().manual_seed(0))
+    given = {"model": Chain(), "data": ((x, torch.arange(54) % 10),) * 3, "task": Views}
+    one, two = lab.launch(spec, **given), lab.launch(spec.replace(strategy="pipeline", world=2), **given)
+    assert one.wait(60) == "done" == two.wait(60), (one.failure, two.failure)
+    assert equal(two, one.model().state_dict())
 
 
 @pytest.mark.parametrize("batch", [pytest.param(15, marks=pytest.mark.slow), 53])

@@ -552,7 +552,10 @@ def test_each_loss_of_a_dict_has_a_curve():
         (lambda output, target: {"far": output - target}, ["'far' of the loss is a tensor of", "take its mean()"]),
         (lambda output, target: None, ["the loss is a NoneType", "return what is to be minimised"]),
         (lambda output, target: output.mean().item(), ["the loss is a float", "without item()"]),
-        (lambda output, target: (output.mean(), output), ["of shape () and a Tensor of shape (32, 3): return one number"]),
+        (
+            lambda output, target: (output.mean(), output),
+            ["of shape () and a Tensor of shape (32, 3): return one number"],
+        ),
         (lambda output, target: (output.mean(), 1, 2), ["a int and a int: return one number, or a sum and its weight"]),
     ],
 )

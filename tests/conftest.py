@@ -7,9 +7,12 @@ import os
 # Threads of one computation wait for each other by spinning, which takes the cores from the tests beside: six times
 # the CPU time on two busy cores. Here first of all, since OpenMP reads it when torch is imported.
 os.environ.setdefault("GOMP_SPINCOUNT", "0")
+# Tests start a hundred processes: what one compiled, the next reads, whatever the environment asks of Python.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 import shutil
 import signal
+import sys
 import tempfile
 import threading
 import time
@@ -24,6 +27,7 @@ import lepton_lab as lab
 from lepton_lab.launchers.local import client
 from lepton_lab.store.folder import ENDED
 
+sys.dont_write_bytecode = False
 SET_BY_OTHERS = ("PYTEST_CURRENT_TEST", "TORCHINDUCTOR_CACHE_DIR", "_TORCHINDUCTOR_PYOBJECT_TENSOR_DATA_PTR")
 SHARED = ROOT.parent / "shared" / "data"
 # What takes longest begins first, or one process would be left with it at the end.

@@ -159,19 +159,17 @@ def test_all_has_every_extra_and_make_installs_it():
     assert "lepton-lab[all]" in extras["test"]
 
 
-@pytest.mark.parametrize("there", [False, True])
-def test_lab_puts_the_lessons_into_a_folder_and_leaves_those_that_are_there(tmp_path, there):
+def test_lab_puts_the_lessons_into_a_folder_and_leaves_those_that_are_there(tmp_path):
     """JupyterLab is asked for its version alone, which it prints in place of starting."""
     place = tmp_path / "lessons"
-    if there:
-        place.mkdir()
-        (place / "index.ipynb").write_text("mine")
+    place.mkdir()
+    (place / "index.ipynb").write_text("mine")
     words = [sys.executable, "-m", "lepton_lab", "lab", str(place), "--", "--version"]
     done = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path, timeout=100)
     assert done.returncode == 0 and re.match(r"\d+\.\d+", done.stdout), done.stderr
     copied = {path.relative_to(place) for path in place.rglob("*.ipynb")}
     assert copied == {path.relative_to(ROOT / "notebooks") for path in ROOT.glob("notebooks/**/*.ipynb")}
-    assert ((place / "index.ipynb").read_text() == "mine") is there
+    assert (place / "index.ipynb").read_text() == "mine"
 
 
 def test_lab_says_why_a_folder_can_t_be_written(tmp_path):

@@ -42,20 +42,31 @@ MOUNT = """async ([esm, css, state]) => {
   await widget.initialize({ model });
   window.unmount = await widget.render({ model, el: document.body });
 }"""
+VIEW = {"width": 1000, "height": 800}
 LIGHT = "--jp-layout-color1:#fff;--jp-ui-font-color1:#222;background:#fff"
 DARK = "--jp-layout-color1:#111;--jp-ui-font-color1:#eee;background:#111"
 
 
+@pytest.fixture(scope="module")
+def tab(browser):
+    """A page for all tests, and a list that takes its errors: another one for each would be another process."""
+    context = browser.new_context(viewport=VIEW, device_scale_factor=2)
+    tab, errors = context.new_page(), []
+    tab.on("pageerror", lambda error: errors.append(str(error)))
+    tab.on("console", lambda message: message.type == "error" and errors.append(message.text))
+    yield tab, errors
+    context.close()
+
+
 @pytest.fixture
-def page(browser):
-    context = browser.new_context(viewport={"width": 1000, "height": 800}, device_scale_factor=2)
-    page = context.new_page()
-    errors = []
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    page.on("console", lambda message: message.type == "error" and errors.append(message.text))
+def page(tab):
+    page, errors = tab
+    page.goto("about:blank")  # with another window, which has nothing of the test before
+    errors.clear()
+    page.set_viewport_size(VIEW)
+    page.emulate_media(forced_colors="none")
     page.set_content(f"<!doctype html><body style='{LIGHT}'></body>")
     yield page
-    context.close()
     assert errors == []
 
 

@@ -10,17 +10,25 @@ pytestmark = pytest.mark.browser
 WIDE, PHONE, PAPER = 1280, 390, 680
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("index")
+
+
 @pytest.fixture
-def index(tiny, tmp_path):
-    """The address of an index of a run that is done, with figures, and of three that are not."""
+def index(tiny, folder):
+    """The address of an index of a run that is done, with figures, and of three that are not; made once."""
+    path = folder / "index.html"
+    if path.exists():
+        return path.as_uri()
     run = lab.launch(tiny)
     assert run.wait(60) == "done"
     entries = [
         Entry({"lr": lr, "optimizer": name}, "not run") for lr, name in ((0.1, "sgd"), (1e-3, "adam"), (10, "gd"))
     ]
     entries.append(Entry({"lr": 0.01, "optimizer": "muon"}, "done", run, "run.html"))
-    write(tmp_path / "index.html", "a <night>", entries, "lepton-lab report", "axes: {}")
-    return (tmp_path / "index.html").as_uri()
+    write(path, "a <night>", entries, "lepton-lab report", "axes: {}")
+    return path.as_uri()
 
 
 def column(page, number):

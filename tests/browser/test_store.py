@@ -22,7 +22,7 @@ const seen = () => [...store.entries].map(([id, { series, received }]) =>
 """
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def said(browser):
     """Function that runs a body with a store, and gives what it returns."""
     page = browser.new_page()

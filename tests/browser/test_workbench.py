@@ -9,7 +9,10 @@ from .jupyter import wait_for
 
 pytestmark = pytest.mark.browser
 
-FORM = "from lepton_widgets import Workbench\nbench = Workbench(world={world}, epochs=400)\nbench"
+FORM = """import time
+from lepton_widgets import Workbench
+bench = Workbench(world={world}, epochs=400, hooks=[lambda moment: time.sleep(0.01)])
+bench"""
 START_HERE = ROOT / "notebooks" / "00_start_here.ipynb"
 
 

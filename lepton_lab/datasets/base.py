@@ -61,6 +61,8 @@ class Data:
     """Of x that are sounds, samples a second; 0 where they are none. A user's Dataset says it as its `sample_rate`."""
     collate: Collate | None = None
     """Makes a batch of a list of samples, where they are no pairs of one shape."""
+    lengths: Tensor | None = None
+    """Of each training sample, (N,), where they are padded and it is known."""
     example: Any = None
     """A batch of two samples where batches are no pairs (x, y) of tensors: a nest, of which shape () tells nothing."""
 

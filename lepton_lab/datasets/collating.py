@@ -105,10 +105,16 @@ class Pad:
         return batch
 
 
-def lengths(samples: Any) -> Tensor:
-    """The length of each sample, (N,): of the longest first axis of its leaves, or the Dataset's own `lengths`."""
+def lengths(samples: Any, measured: Tensor | None = None) -> Tensor:
+    """
+    The length of each sample, (N,): the Dataset's own `lengths`, or of the longest first axis of its leaves.
+
+    It is read for the latter, where they were not `measured` before.
+    """
     own = _own_lengths(samples)
-    return _read(samples) if own is None else own
+    if own is None:
+        return _read(samples) if measured is None else measured
+    return own
 
 
 def _own_lengths(samples: Any) -> Tensor | None:
@@ -125,10 +131,11 @@ def _own_lengths(samples: Any) -> Tensor | None:
 def _read(samples: Any) -> Tensor:
     import torch
 
-    return torch.tensor([_length(samples[i]) for i in range(len(samples))])
+    return torch.tensor([long(samples[i]) for i in range(len(samples))])
 
 
-def _length(sample: Any) -> int:
+def long(sample: Any) -> int:
+    """How long a sample is: the longest first axis of its leaves."""
     parts = sample.values() if isinstance(sample, Mapping) else sample if isinstance(sample, tuple) else [sample]
     leaves = (_tensor(part) for part in parts)
     return max((len(leaf) for leaf in leaves if leaf is not None and leaf.dim()), default=0)

@@ -9,9 +9,9 @@ from ..errors import SpecError
 from .base import HELD_OUT, Data, Split, length, shuffled
 from .collating import Collate, collated
 from .streams import Stream
+from .surveying import named, of_collated
 
 GLANCED = 8  # samples by which it is seen whether shapes differ, since each may take long to read
-READ = 64  # samples that are read together
 
 
 def paired(split: Split) -> bool:
@@ -38,19 +38,21 @@ def nested(splits: dict[str, Split], train: Any, seed: int, ignored: int, collat
     kept, val = splits["train"], splits.get("val")
     if val is None:
         kept, val = hold_out(kept, seed)
-    test, classes = splits.get("test"), own(train, "classes")
-    named = [str(name) for name in classes] if isinstance(classes, (list, tuple)) else None
+    test, names = splits.get("test"), named(train)
     if not _is_tensors(example):
-        return Data(kept, val, test, (), named or [], collate=collate, example=example)
-    if named is not None and (example[0].is_floating_point() or example[0].dim() != 2):
-        return Data(kept, val, test, tuple(example[0].shape[1:]), named, collate=collate)
-    shape, labels, vocabulary = _surveyed(splits, collate, ignored)
-    if named is None:
-        named = [str(label) for label in range(labels)]
-    if vocabulary and named and example[0].shape == example[1].shape:
-        named += [str(token) for token in range(len(named), vocabulary)]
-        vocabulary = len(named)
-    return Data(kept, val, test, shape, named, vocabulary=vocabulary, collate=collate)
+        return Data(kept, val, test, (), names or [], collate=collate, example=example)
+    if names is not None and (example[0].is_floating_point() or example[0].dim() != 2):
+        return Data(kept, val, test, tuple(example[0].shape[1:]), names, collate=collate)
+    shape, labels, vocabulary, lengths = of_collated(splits, collate, ignored)
+    if names is None:
+        names = [str(label) for label in range(labels)]
+    if vocabulary and names and example[0].shape == example[1].shape:
+        names += [str(token) for token in range(len(names), vocabulary)]
+        vocabulary = len(names)
+    data = Data(kept, val, test, shape, names, vocabulary=vocabulary, collate=collate)
+    if lengths is not None:
+        data.lengths = lengths[kept.indices] if val is not splits.get("val") else lengths  # type: ignore[union-attr]
+    return data
 
 
 def _two(split: Any, collate: Collate, name: str) -> Any:
@@ -71,29 +73,6 @@ def _is_tensors(batch: Any) -> bool:
     import torch
 
     return isinstance(batch, tuple) and len(batch) == 2 and all(isinstance(part, torch.Tensor) for part in batch)
-
-
-def _surveyed(splits: dict[str, Split], collate: Collate, ignored: int) -> tuple[tuple[int, ...], int, int]:
-    """Of pairs that are read whole: the largest shape of an x, the number of labels, and kinds of tokens."""
-    shape: tuple[int, ...] = ()
-    most = {"x": -1, "y": -1}
-    for split in splits.values():
-        samples: Any = split
-        for begin in range(0, length(split), READ):
-            x, y = collated(collate, [samples[i] for i in range(begin, min(begin + READ, length(split)))])
-            shape = tuple(map(max, x.shape[1:], shape or x.shape[1:]))
-            tokens = x.dim() == 2 and not x.is_floating_point() and x.dtype.itemsize > 1
-            most["x"] = max(most["x"], int(x.max())) if tokens else -1
-            counted = y[y != ignored]
-            whole = not y.is_floating_point() and counted.numel()
-            most["y"] = max(most["y"], int(counted.max())) if whole else most["y"]
-    return shape, most["y"] + 1, most["x"] + 1
-
-
-def own(dataset: Any, name: str) -> Any:
-    """An attribute of a Dataset, or of the one that a Subset shows a part of."""
-    value = getattr(dataset, name, None)
-    return own(dataset.dataset, name) if value is None and hasattr(dataset, "dataset") else value
 
 
 def hold_out(train: Split, seed: int) -> tuple[Split, Split | None]:

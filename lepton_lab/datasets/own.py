@@ -9,17 +9,16 @@ from ..answers import labels
 from ..errors import SpecError
 from .base import Data, Split
 from .collating import Collate, Pad
-from .nests import hold_out, nested, own, paired
-from .streams import Stream, counted
+from .nests import hold_out, nested, paired
+from .streams import streamed
+from .surveying import LABELS, of_pairs, own
 from .values import finite, numbers, plain
 
 if TYPE_CHECKING:
-    import numpy as np
     from torch import Tensor
 
 NAMES = {1: ("train",), 2: ("train", "test"), 3: ("train", "val", "test")}
 TENSOR = "make it a tensor (for images: transform=ToTensor())"
-LABELS = "number the labels 0, 1, ..., and keep their names in the Dataset's `classes`"
 FORMS = "give (train, test), (train, val, test) or train alone, each a map-style Dataset or a pair (x, y) of arrays"
 
 
@@ -32,7 +31,7 @@ def from_user(
     targets: tuple[str, ...] = (),
 ) -> Data:
     """
-    Data from what a user has: tensors, NumPy arrays or map-style Datasets.
+    Data from what a user has: tensors, NumPy arrays, map-style Datasets or streams.
 
     Parameters
     ----------
@@ -72,6 +71,7 @@ def from_user(
         if collate is None:
             collate = Pad(ignored, bucket=True, **(pads or {}))
             collate.targets = targets
+        splits = {name: _samples(split) for name, split in splits.items()}
         data = nested(splits, parts["train"], seed, ignored, collate)
         data.sample_rate = _rate(parts["train"])
         return data
@@ -79,8 +79,7 @@ def from_user(
     for name, shape in shapes.items():
         if shape != shapes["train"]:
             raise SpecError(f"data: {name} has samples of shape {shape}, train of {shapes['train']}; make them alike")
-    classes = _classes(splits, parts["train"], ignored)
-    vocabulary = _vocabulary(splits, shapes["train"])
+    classes, vocabulary = of_pairs(splits, parts["train"], shapes["train"], ignored)
     if vocabulary and classes and _next(splits["train"]):
         classes += [str(token) for token in range(len(classes), vocabulary)]
         vocabulary = len(classes)
@@ -116,7 +115,7 @@ def _split(part: Any, name: str) -> Split:
     if isinstance(part, DataLoader):
         raise SpecError(f"{name} is a DataLoader, which ranks can't share; give its .dataset")
     if isinstance(part, IterableDataset):
-        part = _stream(part, name)
+        part = streamed(part, name)
     if _is_pair(part):
         return _tensors(part, name)
     if not hasattr(part, "__getitem__") or not hasattr(part, "__len__") or isinstance(part, (tuple, dict, str)):
@@ -131,9 +130,11 @@ def _split(part: Any, name: str) -> Split:
     return _tensors(pair, name) if pair else part
 
 
-def _stream(dataset: Any, name: str) -> Stream:
-    """An IterableDataset; how many samples make an epoch it says, or is found by reading it."""
-    return Stream(dataset, None if hasattr(dataset, "__len__") else counted(dataset, name))
+def _samples(split: Split) -> Split:
+    """A split of which a collate makes batches: samples, also of a pair of tensors."""
+    from torch.utils.data import TensorDataset
+
+    return TensorDataset(*split) if isinstance(split, tuple) else split
 
 
 def _pair_of(dataset: Any) -> tuple[Tensor, Tensor] | None:
@@ -211,73 +212,12 @@ def _shape(split: Split, name: str) -> tuple[int, ...]:
     return tuple(np.shape(x))
 
 
-def _classes(splits: dict[str, Split], train: Any, ignored: int) -> list[str]:
-    """Label names: the Dataset's own, else numbers up to the largest label; none for a regression."""
-    named = own(train, "classes")
-    if isinstance(named, (list, tuple)):
-        return [str(name) for name in named]
-    count = 0
-    for name, split in splits.items():
-        y = _labels(split, f"data: {name}")
-        if y.dtype.kind == "f":
-            return []
-        y = y[y != ignored]
-        if not y.size:
-            continue
-        if y.min() < 0:
-            raise SpecError(f"data: {name} has the label {y.min()}; labels are integers from 0 up")
-        count = max(count, int(y.max()) + 1)
-    if not count:
-        raise SpecError(f"data: all labels are {ignored}, which the loss leaves out; give some that count")
-    return [str(label) for label in range(count)]
-
-
-def _vocabulary(splits: dict[str, Split], shape: tuple[int, ...]) -> int:
-    """Kinds of tokens, up to the largest, where x are rows of whole numbers from 0 up; else 0. uint8 are pixels."""
-    import torch
-
-    most = -1
-    for split in splits.values():
-        rows = [split[0]] if isinstance(split, tuple) else (torch.as_tensor(split[i][0]) for i in range(len(split)))
-        for x in rows:
-            if len(shape) != 1 or 0 in shape or x.is_floating_point() or x.dtype in (torch.uint8, torch.bool):
-                return 0
-            low, high = x.aminmax()
-            if low < 0:
-                return 0
-            most = max(most, int(high))
-    return most + 1
-
-
 def _next(split: Split) -> bool:
     """Whether each sample's y has x's shape: the tokens after its own."""
     import numpy as np
 
     x, y = (part[0] for part in split) if isinstance(split, tuple) else split[0]
     return np.shape(x) == np.shape(y)
-
-
-def _labels(split: Split, name: str) -> np.ndarray:
-    """Every y of a split; a Dataset without `classes` or `targets` is read whole once to know them."""
-    import numpy as np
-
-    if isinstance(split, tuple):
-        return split[1].numpy()
-    targets = getattr(split, "targets", None)
-    try:
-        if targets is not None and (known := np.asarray(targets)).dtype.kind in "iufb":
-            return known
-        first = np.asarray(split[0][1])
-        if first.dtype.kind == "f":  # a regression, whose other targets tell nothing more
-            return first
-        y = np.asarray([split[i][1] for i in range(len(split))])
-    except SpecError:
-        raise
-    except ValueError:
-        raise SpecError(f"{name} has targets of different shapes; those of a batch must be alike: pad them") from None
-    if y.dtype.kind not in "iufb":
-        raise SpecError(f"{name} has {y.dtype} as y; {LABELS}")
-    return y
 
 
 def usual(data: Data) -> None:

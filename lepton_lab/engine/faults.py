@@ -10,6 +10,7 @@ import time
 import traceback
 from dataclasses import dataclass
 
+from ..datasets.streams import NOTED
 from ..errors import LabError
 from . import reading
 
@@ -49,9 +50,14 @@ class LoadError(LabError):
         self.fault = fault
 
 
+def late(error: Exception) -> bool:
+    """Whether it says that loading processes gave nothing in time."""
+    return str(error).startswith("DataLoader timed out")
+
+
 def lost(error: Exception, notes: int, timeout: float) -> Fault:
     """What is known of a loading process that ended, or gave nothing in time."""
-    if not str(error).startswith("DataLoader timed out"):
+    if not late(error):
         # Its sockets close before it has ended.
         deadline = time.monotonic() + ANSWER * isinstance(error, (OSError, EOFError))
         while not (gone := _any_ended(notes)) and time.monotonic() < deadline:
@@ -76,11 +82,13 @@ def printed(error: BaseException) -> str:
 
 
 def _words(error: BaseException) -> str:
-    """What an exception says, also where its own `__str__` fails."""
+    """What an exception says, also where its own `__str__` fails, and what was being read."""
     try:
-        return str(error)
+        words = str(error)
     except Exception as own:  # a user's class
-        return f"its __str__ raised {type(own).__name__}"
+        words = f"its __str__ raised {type(own).__name__}"
+    notes = [note for note in getattr(error, "__notes__", ()) if note.startswith(NOTED)]
+    return f"{words} ({notes[0]})" if notes else words
 
 
 def _any_ended(notes: int) -> bool:

@@ -74,6 +74,7 @@ class Feed:
         self.unsound: int | None = None
         if isinstance(part, tuple):
             self.tensors = (part[0].to(self.device), part[1].to(self.device))
+        self._measured = data.lengths if part is data.train else None
         self._tokens = data.vocabulary > 0
         self._dtype = _weights(strategy)
         self._scale: list[Any] = [
@@ -122,8 +123,8 @@ class Feed:
         """The length of each sample, (N,), where batches are to be of alike ones."""
         if not isinstance(self._collate, Pad) or not self._collate.bucket or isinstance(self.dataset, Stream):
             return None
-        found = lengths(self.dataset)
-        return found if len(found.unique()) > 1 else None
+        known = lengths(self.dataset, self._measured)
+        return known if len(known.unique()) > 1 else None
 
     def padding(self) -> tuple[float, float] | None:
         """What fraction of a batch is padding, and would be of random batches; None where that isn't known."""
@@ -153,7 +154,7 @@ class Feed:
         """Which samples of the split each batch of `whole` has, (B,); none where its sample is borrowed."""
         import torch
 
-        return (self.strategy.shard(part) for part in torch.arange(self.n).split(self.eval_batch))
+        return (self._mine(part) for part in torch.arange(self.n).split(self.eval_batch))
 
     def _plan(self, step: Tensor) -> list[Part]:
         """
@@ -170,10 +171,46 @@ class Feed:
         import torch
 
         places = torch.arange(len(indices)) if whole else indices
-        mine = self.strategy.shard(places)
+        mine = self._mine(places)
         share = self.strategy.parts * len(mine) / step if step else float(len(mine) > 0)
-        mine = mine if len(mine) else places[:1]
+        mine = mine if len(mine) else self._borrowed(places)
         return Part(indices, share, mine) if whole else Part(mine, share)
+
+    def _mine(self, places: Tensor) -> Tensor:
+        """This rank's among some samples, (B,): of a stream that is dealt by shards, those of its own."""
+        if self._held is None:
+            return self.strategy.shard(places)
+        shards = self.dataset.of(places)
+        return places[shards % self.strategy.parts == self.strategy.part]
+
+    def _borrowed(self, places: Tensor) -> Tensor:
+        """Some sample that this rank has at hand, (1,): of its own shards the last one before these, or the first."""
+        import torch
+
+        if self._held is None:
+            return places[:1]
+        before = max(int(torch.searchsorted(self._held, places[:1])) - 1, 0)
+        return self._held[before : before + 1]
+
+    @cached_property
+    def _held(self) -> Tensor | None:
+        """The samples of this rank's shards, (N / parts,), where a stream deals itself; else None."""
+        import torch
+
+        if not isinstance(self.dataset, Stream) or not self.dataset.shards or self.undealt:
+            return None
+        every = torch.arange(self.n)
+        return every[self.dataset.of(every) % self.strategy.parts == self.strategy.part]
+
+    @property
+    def undealt(self) -> str:
+        """Why every rank reads the whole of a stream that offers shards, as a clause."""
+        if not isinstance(self.dataset, Stream) or self.strategy.parts == 1:
+            return ""
+        count, parts = len(self.dataset.shards), self.strategy.parts
+        if count and self.task.prepares:
+            return "the task draws its numbers for the whole of a batch"
+        return f"its {count} shards can't be dealt evenly to {parts} ranks" if count % parts else self.dataset.undealt
 
     def _batch(self, batch: Any, part: Part, drawn: tuple[int, int, int]) -> Batch:
         """A micro-batch as model and loss take it."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import faulthandler
+import mmap
 import os
 import signal
+import time
 import weakref
 from collections.abc import Iterable, Iterator
 from functools import partial
@@ -13,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..batches import held, tensors
 from ..host import die_with_parent
-from .faults import Fault, LoadError, lost
+from .faults import Fault, LoadError, late, lost
 from .packing import Packed, packed, unpacked
 from .reading import Answer, Request, Samples
 
@@ -40,7 +42,7 @@ class Loader:
     workers
         Processes that read ahead; 0 reads here. They begin with the first pass, and end with `close` or the loader.
     timeout
-        Seconds that such a process may take for a batch.
+        Seconds that such a process may take for a batch, whatever it reads together.
     pinned
         Whether tensors are to be copied to a GPU.
     collate
@@ -93,7 +95,7 @@ class Loader:
         source: Any = None
         try:
             source = iter(self._opened())
-            for answer in source:
+            while (answer := self._next(source)) is not None:
                 if isinstance(answer, Fault):
                     raise LoadError(answer)
                 yield from self._taken(Answer(*unpacked(Packed(*answer))))
@@ -125,13 +127,35 @@ class Loader:
         self._together = 1 if self.prefetch else max(1, min(int(fitting), 2 * self._together, BATCHES))
         return answer.batches
 
+    def _next(self, source: Any) -> Any:
+        """
+        What a process gives next; None at the end.
+
+        A process that reads several batches together may take the time for each: it is waited for from the beginning
+        of the batch that it is at.
+        """
+        since, limit = time.monotonic(), min(self.timeout, LONGEST)
+        while True:
+            try:
+                answer = next(source, None)
+            except RuntimeError as error:
+                begun = min((moment for moment in self._begun if moment), default=0.0)
+                left = max(since, begun) + limit - time.monotonic()
+                if not late(error) or left <= 0:
+                    raise
+                source._timeout = left  # torch has no other way to set it; without, a late batch is only seen later
+            else:
+                source._timeout = limit
+                return answer
+
     def _opened(self) -> DataLoader[Any]:
         import torch
 
         if self._loader is None:
+            self._begun = memoryview(mmap.mmap(-1, 8 * self.workers)).cast("d")
             self._notes = os.memfd_create("lepton-lab-loading")
             self._closed = weakref.finalize(self, os.close, self._notes)
-            samples: Any = Served(self._samples)  # all that a DataLoader asks of a Dataset
+            samples: Any = Served(self._samples, self._begun)  # all that a DataLoader asks of a Dataset
             self._loader = torch.utils.data.DataLoader(
                 samples,
                 batch_sampler=self._asked,  # type: ignore[arg-type]
@@ -161,19 +185,30 @@ class _Asked:
 class Served:
     """Samples in a loading process."""
 
-    def __init__(self, samples: Samples) -> None:
+    def __init__(self, samples: Samples, begun: memoryview[float]) -> None:
         self.samples = samples
+        self.begun = begun
+        """When each process began with the batch that it is at, as `time.monotonic` says it everywhere; 0 of none."""
+        self.place = 0
 
     def __getitems__(self, request: Request) -> Packed | Fault:
         """What was read; an exception of any kind is returned, for not every one can be pickled."""
         try:
-            return packed(self.samples.read(request))
+            return packed(self.samples.read(request, self._begins))
         except BaseException as error:  # a user's code may call exit(), too
             return Fault.of(error)
+        finally:
+            self.begun[self.place] = 0.0
+
+    def _begins(self) -> None:
+        self.begun[self.place] = time.monotonic()
 
 
 def _begin(notes: int, worker: int) -> None:
     """In a loading process: it must not outlive its rank, however that dies, and says where it stands when asked."""
+    from torch.utils.data import get_worker_info
+
     die_with_parent()
+    get_worker_info().dataset.place = worker  # type: ignore[union-attr]  # there is one here
     os.write(notes, f"{os.getpid()}\n".encode())
     faulthandler.register(signal.SIGUSR1, notes, all_threads=False)

@@ -151,6 +151,8 @@ class Fit(Steerable):
                 f"batch_size={self.spec.batch_size}: an epoch of the stream is {self.train.n} samples, all in one "
                 "step; let its len() tell more, or take a smaller batch_size"
             )
+        if self.fresh and self.train.undealt:
+            self.say(f"each rank reads the whole stream and takes its share: {self.train.undealt}")
         if self._steered and self.strategy.rank == 0:
             log.write("note", command="set", step=now.step, **self._steered)
         if self._extended and self.strategy.rank == 0:

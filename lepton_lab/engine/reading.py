@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
-from itertools import chain, islice
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from ..batches import held, tensors
@@ -57,15 +56,15 @@ class Samples:
         self._number, self._key = 0, object()
         self._together = _at_once(dataset)
 
-    def read(self, request: Request) -> Answer:
-        """The batches of a request."""
+    def read(self, request: Request, begins: Callable[[], None] = lambda: None) -> Answer:
+        """The batches of a request; `begins` is called as each begins to be read, and to be put together."""
         start = time.perf_counter()
         self._begin(request)
         with streams.kept():
-            samples = iter(self._samples([*chain(*request.batches)], request.seed))
-            batches = [
-                self._batch(indices, list(islice(samples, len(indices))), request.seed) for indices in request.batches
-            ]
+            batches = []
+            for indices, samples in zip(request.batches, self._samples(request, begins), strict=True):
+                begins()
+                batches.append(self._batch(indices, samples, request.seed))
         return Answer(batches, time.perf_counter() - start)
 
     def _begin(self, request: Request) -> None:
@@ -75,29 +74,37 @@ class Samples:
             if hasattr(whole := _whole(self.dataset), "set_epoch"):
                 whole.set_epoch(request.epoch or 0)
         if anew and isinstance(self.dataset, Stream):
-            self.dataset.begin()
+            self.dataset.begin(request.epoch or 0)
 
-    def _samples(self, indices: list[int], seed: int) -> Iterable[Any]:
+    def _samples(self, request: Request, begins: Callable[[], None]) -> Iterator[list[Any]]:
+        """Of each batch."""
         if isinstance(self.dataset, Stream):
-            return self.dataset.read(indices, seed % 2**32)
-        if self._together and (samples := self._drawing_nothing(indices, seed)) is not None:
-            return samples
-        return self._each(indices, seed)
+            yield from self.dataset.read(request.batches, request.seed % 2**32, begins)
+        elif self._together and (read := self._drawing_nothing(request, begins)) is not None:
+            yield from read
+        else:
+            for indices in request.batches:
+                begins()
+                yield [self._one(index, request.seed) for index in indices]
 
-    def _each(self, indices: list[int], seed: int) -> Iterator[Any]:
-        for index in indices:
-            streams.seed_for(seed, index)
-            yield self.dataset[index]
+    def _one(self, index: int, seed: int) -> Any:
+        streams.seed_for(seed, index)
+        try:
+            return self.dataset[index]
+        except Exception as error:
+            error.add_note(f"{streams.NOTED}sample {_number(self.dataset, index)}")
+            raise
 
-    def _drawing_nothing(self, indices: list[int], seed: int) -> list[Any] | None:
-        """Samples by one call; None where it draws random numbers, which are to depend on a sample alone."""
-        streams.seed_for(seed, indices[0])
-        before = streams.states()
-        samples = list(self.dataset.__getitems__(indices))
-        if len(samples) == len(indices) and streams.same(before, streams.states()):
-            return samples
-        self._together = False
-        return None
+    def _drawing_nothing(self, request: Request, begins: Callable[[], None]) -> list[list[Any]] | None:
+        """Each batch by one call; None where that draws random numbers, which are to depend on a sample alone."""
+        streams.seed_for(request.seed, request.batches[0][0])
+        before, read = streams.states(), []
+        for indices in request.batches:
+            begins()
+            read.append(list(self.dataset.__getitems__(indices)))
+        whole = [len(samples) for samples in read] == [len(indices) for indices in request.batches]
+        self._together = whole and streams.same(before, streams.states())
+        return read if self._together else None
 
     def _batch(self, indices: list[int], samples: list[Any], seed: int) -> Loaded:
         if self.collate is not None:
@@ -137,10 +144,13 @@ class Samples:
         """Index of the first sample with NaN or infinity in it, or -1; where rows are no samples, of the first."""
         for leaf in tensors(batch):
             values = held(leaf)
+            rowed = values is leaf
+            if values.is_floating_point() and values.itemsize == 1:  # float8, of which torch adds none
+                values = values.float()
             if values.is_floating_point() and not values.sum().isfinite():  # which has a bool for each number only then
                 rows = values.isfinite().flatten(1).all(1) if values.dim() > 1 else values.isfinite()
                 if not rows.all():
-                    place = int(rows.int().argmin()) if values is leaf and rows.shape == (len(indices),) else 0
+                    place = int(rows.int().argmin()) if rowed and rows.shape == (len(indices),) else 0
                     return _number(self.dataset, indices[place])
         return -1
 

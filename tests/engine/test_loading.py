@@ -305,3 +305,37 @@ def test_tensors_of_a_batch_can_be_changed_in_place_each_by_itself():
     second["x"].mul_(0)
     loss.backward()
     assert torch.equal(weight.grad, first["x"].sum(0)) and first["x"].abs().sum() > 0
+
+
+class Drowsy(Faulty):
+    """Small samples that come at once, until they take long, if no longer than may be."""
+
+    def __len__(self):
+        return 400
+
+    def __getitem__(self, i):
+        time.sleep(0.15 * (384 <= i < 400))
+        return self.sample, 0
+
+
+def test_a_process_may_take_the_time_for_each_of_the_batches_that_it_reads_together():
+    loader = Loader(Drowsy(None), 1, 1.5)
+    found = list(loader.read([[i] for i in range(400)], 7))
+    assert len(found) == 400 and loader._passes == 1
+    loader.close()
+
+
+def test_the_sample_that_an_error_came_from_is_named():
+    for workers in (0, 1):
+        part = Subset(Faulty(raises), range(30, 64))
+        with pytest.raises((LoadError, Broken)) as error:
+            read(part, workers, batches=((0, 1), (9, 10)))
+        assert Fault.of(error.value).message == "sample 40 is torn (while reading sample 40)"
+
+
+@pytest.mark.parametrize("kind", [torch.float8_e4m3fn, torch.float8_e5m2])
+def test_numbers_of_8_bits_are_looked_at_too(kind):
+    nest = Loader(
+        [{"x": torch.tensor([1.0, value]).to(kind)} for value in (1.0, 2.0, torch.nan)], 0, 30.0, collate=lab.Pad()
+    )
+    assert [unsound for _, unsound in nest.read([[0, 1], [1, 2]], 7)] == [-1, 2]

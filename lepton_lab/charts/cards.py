@@ -56,7 +56,7 @@ def tabled(cards: list[Card]) -> str:
     """What their signs mean, and samples as an HTML table, one a row; damaged ones are left out."""
     rows = [cells for card in cards if (cells := _cells(card))]
     columns = dict.fromkeys(name for row in rows for name in row)
-    head = "".join(f'<th scope="col">{escaped(name)}</th>' for name in columns)
+    head = "".join(f'<th scope="col" style="{CELL}">{escaped(name)}</th>' for name in columns)
     lines = ("".join(f'<td style="{CELL}">{row.get(name, "")}</td>' for name in columns) for row in rows)
     body = "".join(f"<tr>{line}</tr>" for line in lines)
     return _explained(f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>") if rows else ""

@@ -95,7 +95,9 @@ def _space(names: list[str]) -> str:
 def pieces(tokens: Tensor, right: Tensor, data: Data, names: list[str], counted: Tensor | None = None) -> list[Piece]:
     """Tokens (T,) as text, each right or wrong (T,) where it is `counted`; neighbours of one kind together."""
     found: list[tuple[list[int], bool | None]] = []
-    marks = [None if counted is not None and not counts else bool(good) for good, counts in _marks(right, counted)]
+    marks: list[bool | None] = [bool(good) for good in right.tolist()]
+    if counted is not None:
+        marks = [mark if counts else None for mark, counts in zip(marks, counted.tolist(), strict=True)]
     for token, mark in zip(tokens.tolist(), marks, strict=True):
         if found and found[-1][1] is mark:
             found[-1][0].append(token)
@@ -103,10 +105,6 @@ def pieces(tokens: Tensor, right: Tensor, data: Data, names: list[str], counted:
             found.append(([token], mark))
     space = "" if data.tokens else _space(names)
     return [(spelled(some, data, names) + space * (i + 1 < len(found)), mark) for i, (some, mark) in enumerate(found)]
-
-
-def _marks(right: Tensor, counted: Tensor | None) -> list[tuple[bool, bool]]:
-    return list(zip(right.tolist(), right.tolist() if counted is None else counted.tolist(), strict=True))
 
 
 def answer(scores: Any, target: Any, data: Data, last: bool | None = None) -> Picture:

@@ -50,6 +50,7 @@ LABELS = {
 DESCRIBED = ("task", "dataset", "model", "optimizer", "schedule", "strategy")
 NOMINAL = 100
 """Steps an epoch for the preview of a schedule, where the true number is not known before the data is read."""
+WIDE, HIGH = 300, 84  # units of that preview
 
 
 def first_line(entry: Any) -> str:
@@ -78,20 +79,20 @@ def meaning(name: str, entry: Any) -> str:
     return f"<b>{escape(name.removeprefix(CELL))}</b> {escape(text)}"
 
 
-def preview(spec: Spec, width: int = 300, height: int = 84) -> str:
+def preview(spec: Spec) -> str:
     """Inline SVG of the learning rate over the run."""
     total = spec.epochs * NOMINAL
-    low, high = height - 6, 18  # room above the peak, which else looks cut off
+    low, high = HIGH - 6, 18  # room above the peak, which else looks cut off
     steps = sorted({round(i * (total - 1) / 240) for i in range(241)})
     points = [
-        f"{4 + (width - 8) * step / max(1, total - 1):.1f},{low - (low - high) * factor(spec, step, total):.1f}"
+        f"{4 + (WIDE - 8) * step / max(1, total - 1):.1f},{low - (low - high) * factor(spec, step, total):.1f}"
         for step in steps
     ]
     title = f"Learning rate over the run: schedule {spec.schedule}, at most {spec.lr:g}"
     return (
         f"<figure class='ll-preview'><figcaption>Learning rate, at most {spec.lr:g}</figcaption>"
-        f"<svg viewBox='0 0 {width} {height}' preserveAspectRatio='none' role='img' aria-label='{escape(title)}'>"
-        f"<path class='ll-base' d='M4 {low}H{width - 4}'/><polyline points='{' '.join(points)}'/></svg>"
+        f"<svg viewBox='0 0 {WIDE} {HIGH}' preserveAspectRatio='none' role='img' aria-label='{escape(title)}'>"
+        f"<path class='ll-base' d='M4 {low}H{WIDE - 4}'/><polyline points='{' '.join(points)}'/></svg>"
         f"<small>Drawn for {NOMINAL} steps an epoch, epochs: {spec.epochs}</small></figure>"
     )
 

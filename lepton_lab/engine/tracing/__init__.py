@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import os
 import time
@@ -13,6 +14,7 @@ from ... import operations
 from ...files import write_json
 from ...store.folder import RunFolder
 from ...store.log import Log
+from ...switches import switched
 from .recording import MARK, Links, Recording
 
 if TYPE_CHECKING:
@@ -85,7 +87,9 @@ class Tracer:
         self._began, self._samples, self._links = time.time_ns(), 0, Links()
         if not torch.autograd._profiler_enabled():  # by the user's own code, whose recording ours would end
             gpu = "cuda" if self._strategy.device.type == "cuda" else None
-            self._profile = profiler.profile(use_device=gpu, record_shapes=True, profile_memory=True)
+            # They tell the sizes of operations between ranks; with them a window costs three times as much.
+            shapes = self._strategy.world > 1
+            self._profile = profiler.profile(use_device=gpu, record_shapes=shapes, profile_memory=True)
             self._profile.__enter__()
 
     def _end(self, done: int) -> None:
@@ -99,7 +103,9 @@ class Tracer:
             torch.cuda.synchronize()
         self._profile.__exit__(None, None, None)
         try:
-            recording = Recording(self._profile.kineto_results.events(), self._strategy.device.type)
+            # So many new objects would have it look several times, which takes 0.15 s each beside large libraries.
+            with switched(gc.isenabled, _collect, False):
+                recording = Recording(self._profile.kineto_results.events(), self._strategy.device.type)
             if len(recording.marks) == LENGTH:
                 self._write(done, recording)
         except Exception as error:  # what is only watched must not end by that
@@ -177,6 +183,11 @@ class Tracer:
             if queue := members.get((collective["name"], collective["numbers"])):
                 collective["ranks"] = queue.popleft()
         return sent
+
+
+def _collect(on: bool) -> None:
+    """Whether Python looks for garbage."""
+    gc.enable() if on else gc.disable()
 
 
 def _bytes(tensors: Iterable[Tensor | None], counted: set[int]) -> int:

@@ -233,11 +233,12 @@ class Criterion(Objective):
         own = torch.zeros(3, dtype=torch.float64, device=tensors(batches[0].y)[0].device)
         for batch in batches:
             if batch.share:
-                own += torch.stack([*self.tally(batch.y), own.new_tensor(batch.samples)])
+                own += torch.stack([*self.tally(batch.y), own.new_full((), batch.samples)])
         weight, answers, samples = self._total(own)
         self._add(weight)
-        self._mean_weight = (weight.clamp(min=LEAST) if not self.summed else 1.0) / samples.clamp(min=1)
-        self._mean_answers = answers.clamp(min=1) / samples.clamp(min=1)
+        samples = samples.clamp(min=1)
+        self._mean_weight = (weight.clamp(min=LEAST) if not self.summed else 1.0) / samples
+        self._mean_answers = answers.clamp(min=1) / samples
         yield from batches
 
     def tally(self, target: Any) -> tuple[Tensor, Tensor]:

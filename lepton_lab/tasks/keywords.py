@@ -101,7 +101,7 @@ class Keywords(Task):
         if self._reduction == "sum":
             return value, weight
         # The mean over no label at all is NaN; such a part of a batch adds nothing.
-        return value.where(weight > 0, value.nan_to_num() * 0) * weight, weight
+        return value.where(weight > 0, 0.0) * weight, weight
 
     def weight(self, batch: Any) -> Tensor | None:
         """Labels that are not ignored, or samples where each has one label; not known of a user's loss."""

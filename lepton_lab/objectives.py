@@ -131,7 +131,7 @@ class Criterion(Objective):
         return self.axis == "last" if self.axis else self._tokens
 
     def decoded(self, output: Any, target: Any) -> tuple[Any, Any] | None:
-        """What metrics of texts compare: as `compared`, or sequences that outputs stand for."""
+        """What metrics of texts, of sets and of a user's own compare: as `compared`, or what outputs stand for."""
         return self.compared(output, target)
 
     @property

@@ -16,6 +16,7 @@ from .base import Metric
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from ..batches import Batch
     from ..datasets import Data
     from ..objectives import Criterion
 
@@ -25,6 +26,8 @@ MOST = 4096  # features, whose covariances take 256 MB
 class Frechet(Metric):
     """
     The Fréchet distance of outputs and targets, each as a normal distribution of its features.
+
+    Of `task="adversarial"` it is that of what the generator made and of real samples.
 
     Heusel and others, NIPS 2017, whose features are those of an Inception network; so figures compare only where the
     features are the same.
@@ -60,6 +63,11 @@ class Frechet(Metric):
             return None
         sets = [self._features(one) for one in (output, target)]
         return torch.cat([part for x in sets for part in (x.new_tensor([len(x)]), x.sum(0), (x.T @ x).flatten())])
+
+    def add(self, output: Any, batch: Batch) -> Tensor | None:
+        """As `update`; of players, of what one made."""
+        pair = self.criterion.decoded(output, batch.y)
+        return None if pair is None else self.update(*pair)
 
     def _features(self, samples: Tensor) -> Tensor:
         features = samples if self._extract is None else self._extract.to(samples.device)(samples)

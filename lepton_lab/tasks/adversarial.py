@@ -82,6 +82,11 @@ class Adversarial(Task):
             return softplus(-discriminator(made)).mean()
         return softplus(-discriminator(real)).mean() + softplus(discriminator(made.detach())).mean()
 
+    def made(self, parts: Mapping[str, Any], batch: Any) -> tuple[Any, Any] | None:
+        """What the generator made, and as many real samples: compared as sets, by the Fréchet distance or your own."""
+        made, real = parts.get("generator"), batch[0] if isinstance(batch, (tuple, list)) else batch
+        return (made, real) if hasattr(made, "dim") and hasattr(real, "dim") else None
+
     def picture(self, x: Any, y: Any, output: Any) -> Picture:
         """What the generator made, beside a real sample."""
         made = output.get("generator") if isinstance(output, Mapping) else None

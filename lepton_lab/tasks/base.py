@@ -165,6 +165,10 @@ class Task:
         """What they compare it with: labels or numbers (B, ...), or None."""
         return batch[1] if isinstance(batch, (tuple, list)) and len(batch) > 1 else None
 
+    def made(self, parts: Mapping[str, Any], batch: Any) -> tuple[Any, Any] | None:
+        """What a player made of a batch, by what each player's part gave, and what it is to be like; None of none."""
+        return None
+
     def evaluated(self, model: Any, x: Any) -> Any:
         """What the model gives of a batch in an evaluation, where it is in eval mode; `x` as `split` gives it."""
         return call(model, x)

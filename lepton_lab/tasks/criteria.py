@@ -123,6 +123,10 @@ class Stepped(Scored):
         """What the model gave, if it was called as a whole, and targets."""
         return None if output.outputs is None else super().compared(output.outputs, target)
 
+    def decoded(self, output: Outcome, target: Any) -> tuple[Any, Any] | None:
+        """What a player made, and what it is to be like; else as `compared`."""
+        return self.task.made(output.parts, target) or self.compared(output, target)
+
 
 class Unaligned(Criterion):
     """

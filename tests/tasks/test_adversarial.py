@@ -18,6 +18,7 @@ from lepton_lab.batches import Batch
 from lepton_lab.datasets import from_user
 from lepton_lab.engine.turns import Turns, optimizers
 from lepton_lab.errors import SpecError
+from lepton_lab.metrics import METRICS
 from lepton_lab.tasks.routine import Routine
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -82,20 +83,42 @@ def weights(run):
     return torch.cat([parameter.detach().flatten() for parameter in run.model().parameters()])
 
 
+def distance(made, real):
+    return (made - real).norm(dim=1).mean()
+
+
+COUNTED = {"metrics": {"distance": distance}, "model": gan, "data": RING, "task": Mixed}
+
+
 @pytest.fixture(scope="module")
 def alone():
     """The weights after three epochs of one process, and its rows."""
-    run = lab.launch(spec(keep_best="val_generator_loss"), model=gan, data=RING, task=Mixed)
+    run = lab.launch(spec(keep_best="val_generator_loss", metrics=["frechet_distance"]), **COUNTED)
     return weights(run), run.rows()
 
 
 @pytest.mark.parametrize("strategy", ["ddp", pytest.param("zero", marks=pytest.mark.slow), "fsdp"])
 def test_players_over_two_ranks_are_those_of_one_process(alone, strategy):
-    run = lab.launch(spec(strategy=strategy, world=2), model=gan, data=RING, task=Mixed)
+    run = lab.launch(spec(strategy=strategy, world=2, metrics=["frechet_distance"]), **COUNTED)
     assert torch.allclose(weights(run), alone[0], atol=1e-5)
     for ours, theirs in zip(run.rows("eval"), (row for row in alone[1] if row["kind"] == "eval"), strict=True):
         for name in ("loss", "generator_loss", "discriminator_loss"):
             assert ours[name] == pytest.approx(theirs[name], rel=1e-4)
+        for name in ("frechet_distance", "distance") if ours["split"] != "train" else ():
+            assert 0 < ours[name] == pytest.approx(theirs[name], rel=1e-3)
+
+
+def test_what_a_generator_made_is_compared_with_real_samples_as_sets():
+    task, model = Ring(from_user(RING, 0)), gan()
+    batch = RING.tensors[0][:64], torch.randn(64, 2, generator=DRAW)
+    with torch.no_grad():
+        outcome, made = Routine(task, model)(batch), model["generator"](batch[1])
+    criterion = task.criterion()
+    assert [part.tolist() for part in criterion.decoded(outcome, batch)] == [made.tolist(), batch[0].tolist()]
+    assert criterion.compared(outcome, batch) is None
+    metric = METRICS["frechet_distance"].of(task.data, criterion)
+    figure = metric.finish(metric.add(outcome, Batch(None, batch, 1.0, 64)))
+    assert figure == pytest.approx(metric.finish(metric.update(made, batch[0]))) and figure > 0.5
 
 
 def test_each_player_s_loss_is_a_curve(alone):

@@ -159,11 +159,12 @@ def estimate(run: Run | str, chain: Any = (), *, batches: Sequence[int] = BATCHE
 
 
 def estimated(child: Run) -> Estimate | None:
-    """What `estimate` tells of the chain of a run that compresses; None where its parent is gone."""
+    """What `estimate` tells of the chain of a run that compresses, LabError included; None where its parent is gone."""
     from ..store.trained import adopted
 
     if not child.spec.compress or (held := adopted(child.folder)) is None:
         return None
+    plain(child.store)
     module, facts = held
     about = _about(child.spec.model, facts["shape"], facts["classes"], facts.get("vocabulary", 0), "")
     return Dense(module.eval(), about).compressed(child.spec, BATCHES)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from .. import models
 from ..errors import LabError, SpecError, unknown
 from ..files import read_json, write_json
+from ..tables import trait
 from ..watched import EMA, divided
 from . import checkpoints, shipping
 from .folder import RunFolder
@@ -38,9 +39,12 @@ def trained(folder: RunFolder) -> bool:
 
 def plain(folder: RunFolder) -> None:
     """Refuse, with a LabError, a run whose model takes more than a tensor: what follows knows samples as one."""
-    if batch := folder.facts.get("batch"):
+    facts = folder.facts
+    batch, task = facts.get("batch"), facts.get("task", "")
+    if batch or trait("task", task, "nests"):
+        on = f"on {batch}" if batch else f"for task={task!r}"
         raise LabError(
-            f"run {folder.id!r} trains on {batch}: a model that takes more than one tensor can't be estimated "
+            f"run {folder.id!r} trains {on}: a model that takes more than one tensor can't be estimated "
             "or explained yet; it can be compressed, exported, measured and served, and its module is run.model()"
         )
 

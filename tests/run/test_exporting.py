@@ -13,7 +13,9 @@ import pytest
 import torch
 
 import lepton_lab as lab
+from lepton_lab import chains
 from lepton_lab.artifacts import manifest
+from lepton_lab.compressors import COMPRESSORS
 from lepton_lab.datasets import from_user
 from lepton_lab.measures.candidates import some, source
 from lepton_lab.tasks import TASKS, make
@@ -168,9 +170,16 @@ def own(places):
     return lab.Pad()([{"input_ids": Ragged()[place]["input_ids"]} for place in places])
 
 
+CHAINS = {
+    "bert": CHAIN,
+    "recommendation": ["distill", "quantize"],
+    "sequence_to_sequence": ["mask", ("quantize", "int8_dynamic")],
+}
+
+
 def compressed(name):
     pytest.importorskip("peft")
-    run = lab.compress(made(name), CHAIN if name == "bert" else CHAIN[3:], epochs=1)
+    run = lab.compress(made(name), CHAINS[name], epochs=1)
     assert run.wait(180) == "done", run.failure
     return run
 
@@ -224,6 +233,27 @@ def test_users_and_items_are_compressed(once):
     expected = run.model()(users, items.view(2, 5)).detach()
     assert torch.allclose(artifact(users, items.view(2, 5)), expected, atol=0.02)
     assert {row["link"] for row in run.rows("note") if "ndcg" in row.get("test", ())} >= {"distill", "control"}
+
+
+def test_a_translator_keeps_its_zeros_and_takes_any_length(once):
+    run = once(compressed, "sequence_to_sequence")
+    artifact, model = lab.load(run.folder / "artifact.lepton"), run.model()
+    assert model.out.weight.eq(0).float().mean() > 0.45
+    source, before = torch.tensor([[3, 3, 3], [4, 4, 0]]), torch.tensor([[1, 3, 3, 3, 2], [1, 4, 2, 0, 0]])
+    expected = model(source, before).detach()
+    assert (artifact(source, before) - expected).abs().max() < 0.05 * expected.abs().max()
+    assert {name for chain in CHAINS.values() for name, _ in chains.links(chains.canonical(chain))} == {*COMPRESSORS}
+
+
+def test_what_a_chain_can_t_do_is_refused_before_it_starts(once):
+    parent = once(made, "bert")
+    with pytest.raises(lab.SpecError, match="models of the table take one tensor.*leave student out"):
+        lab.compress(parent, [("distill", "mlp")])
+    with pytest.raises(lab.SpecError, match="'keep': .'bert'.*unknown layer"):
+        lab.compress(parent, [("quantize", {"keep": ["bert"]})])
+    with pytest.raises(lab.SpecError, match="Adversarial has a step of its own, which alone knows"):
+        lab.compress(once(made, "adversarial"), ["low_rank"])
+    assert len(lab.runs()) == 2
 
 
 def test_users_and_items_are_rated_however_many(once, tmp_path):

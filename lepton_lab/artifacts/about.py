@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from ..errors import SpecError
@@ -50,11 +50,13 @@ class About:
         What the model is called with, where that is more than one tensor or of unequal length; () is `shape` and
         `dtype`.
     call : str
-        How: "tensor", "arguments" or "keywords".
+        How: one of `inputs.CALLS`.
     outputs : str
         Which of a model's outputs is the file's, where it gives several by name, such as "logits".
     task : dict
         Name and options of what it was trained for.
+    answer : dict
+        What answers in the task's terms are read by, see `Task.reading`.
     """
 
     model: str
@@ -72,6 +74,7 @@ class About:
     call: str = CALLS[0]
     outputs: str = ""
     task: dict[str, Any] = field(default_factory=dict)
+    answer: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "shape", tuple(self.shape))
@@ -95,6 +98,10 @@ class About:
 
         fields = {"labels": task.labels(module), "outputs": task.output, **asked(task, task.data, module)}
         fields["task"] = {"name": kind(task), "options": dict(spec.options_of(type(task)))}
+        fields["answer"] = task.reading(module)
+        if task.writes and len(fields.get("inputs", ())) == 2:
+            source, before = fields["inputs"]
+            fields["inputs"] = source, replace(before, begins=fields["answer"]["start"])
         if not fields.get("inputs"):
             return cls.of(task.data, spec, **{**fields, **more})
         first = fields["inputs"][0]

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 GLANCED = 16  # samples that are looked at
 LEAST = 5  # of an open size in made-up samples: other than of a batch, which torch could take for the same
+CALLED: dict[type, str] = {dict: "keywords", tuple: "arguments", list: "list"}
 USUAL = {"attention_mask": 1, "token_type_ids": 0}
 """What Hugging Face's models take an input to hold where a call leaves it out."""
 
@@ -42,13 +43,13 @@ def asked(task: Task, data: Data, module: nn.Module) -> dict[str, Any]:
     task.setup(module)
     samples = _samples(data, range(min(GLANCED, length(data.train))))
     whole = _question(task, data, samples)
-    call = "keywords" if isinstance(whole, dict) else "arguments" if isinstance(whole, tuple) else "tensor"
+    call = CALLED.get(type(whole), "tensor")
     named = list(whole) if isinstance(whole, dict) else _names(module)
     values = values_of(whole, name)
     named += [f"input{i}" for i in range(len(named), len(values))]
     each = [values_of(_question(task, data, [sample]), name) for sample in samples] if data.collate else []
     opened = _open(each, task.opens, values)
-    known = _vocabularies(module, whole, values)
+    known = [0] if call == "list" else _vocabularies(module, whole, values)
     if call == "tensor":
         known[0] = known[0] or data.vocabulary
     inputs = [_input(n, v, opened.get(i, {}), known[i]) for i, (n, v) in enumerate(zip(named, values, strict=False))]
@@ -74,6 +75,11 @@ def _samples(data: Data, places: Iterable[int]) -> list[Any]:
 
 
 def _question(task: Task, data: Data, samples: list[Any]) -> Any:
+    return task.question(prepared(task, data, samples, task.prepares))
+
+
+def prepared(task: Task, data: Data, samples: list[Any], draws: bool, seed: int = 0) -> Any:
+    """A batch of some samples, on the CPU in float32, as the task splits it; where it draws, with what is drawn."""
     import torch
 
     places = range(len(samples))
@@ -82,9 +88,7 @@ def _question(task: Task, data: Data, samples: list[Any]) -> Any:
         x = batch[0].long() if data.vocabulary else batch[0]
         batch = (x / 255 if x.dtype == torch.uint8 and task.nests else x, batch[1])
     batch = over(_float, batch)
-    if task.prepares:
-        batch = task.prepare(batch, torch.Generator().manual_seed(0))
-    return task.question(batch)
+    return task.prepare(batch, torch.Generator().manual_seed(seed)) if draws else batch
 
 
 def _float(leaf: Any) -> Any:
@@ -96,8 +100,10 @@ def values_of(question: Any, name: str) -> list[Tensor]:
     import torch
 
     values = [*question.values()] if isinstance(question, dict) else question
+    if isinstance(question, list) and question and isinstance(question[0], torch.Tensor):
+        values = values[0][None]  # which are asked for one at a time
     values = [*values] if isinstance(values, (tuple, list)) else [values]
-    if isinstance(question, list) or not all(isinstance(value, torch.Tensor) and value.dim() for value in values):
+    if not all(isinstance(value, torch.Tensor) and value.dim() for value in values):
         raise LabError(
             f"task {name} calls its model with {described(question)}, of which not all are tensors with a row a "
             "sample, and a file takes no other: give lab.export a module that takes tensors, and about=lab.About(...)"

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ..batches import leaves
+from ..batches import leaves, over
 from ..errors import SpecError
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def taken(signature: Signature, args: tuple[Any, ...], named: Mapping[str, Any] 
         try:
             arrays[item.name], single = checked(given[item.name], item.shape, item.dtype, item.vocabulary)
         except SpecError as error:
-            raise (SpecError(f"{item.name}: {error}") if signature.call != "tensor" else error) from None
+            raise (SpecError(f"{item.name}: {error}") if signature.several else error) from None
         alone.add(single)
     if len({len(array) for array in arrays.values()}) > 1 or len(alone) > 1:
         sizes = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
@@ -40,6 +40,8 @@ def _usual(item: Input, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
     """What an input is where it was left out."""
     import numpy as np
 
+    if item.begins >= 0:
+        return np.full((len(next(iter(arrays.values()))), 1), item.begins, item.dtype)
     if item.like not in arrays:
         raise SpecError(f"neither {item.name!r} nor {item.like!r}: give one at least")
     return np.full(arrays[item.like].shape, item.fill, item.dtype)
@@ -104,9 +106,11 @@ def to_array(samples: Any) -> np.ndarray:
         raise SpecError(f"samples that are no array: {str(error)[:100]}") from None
 
 
-def like(samples: Any, scores: np.ndarray) -> Any:
+def like(samples: Any, scores: Any) -> Any:
     """Scores as a tensor where the samples, or some among them, are one."""
+    import numpy as np
+
     torch = sys.modules.get("torch")
-    if torch is None:
+    if torch is None or not any(isinstance(leaf, torch.Tensor) for leaf in leaves(samples)):
         return scores
-    return torch.from_numpy(scores) if any(isinstance(leaf, torch.Tensor) for leaf in leaves(samples)) else scores
+    return over(lambda array: torch.from_numpy(np.asarray(array)), scores)

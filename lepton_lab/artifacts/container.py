@@ -13,8 +13,12 @@ from typing import Any
 from ..errors import LabError
 from ..files import remedy, replacing, why
 
-FORMAT = 2
-"""The newest that is read. What takes raw samples of one shape is written as format 1, which earlier versions read."""
+FORMAT = 3
+"""
+The newest that is read; each file is written in the oldest that can say it, which earlier versions read.
+
+1 takes raw samples of one shape, 2 several inputs or open sizes; 3 gives several outputs, or takes a sample at a time.
+"""
 MANIFEST, WEIGHTS = "manifest.json", "weights.safetensors"
 GRAPHS = {"torch": "graph.json", "onnxruntime": "graph.onnx"}
 EPOCH = (1980, 1, 1, 0, 0, 0)  # a date in each member would make equal artifacts differ
@@ -31,7 +35,7 @@ def pack(path: Path, manifest: dict[str, Any], graph: bytes, weights: bytes) -> 
     """
     members = {GRAPHS[manifest["runtime"]]: graph, WEIGHTS: weights}
     manifest = {
-        "format": FORMAT if "inputs" in manifest else 1,
+        "format": _format(manifest),
         **manifest,
         "sha256": {name: _hash(body) for name, body in members.items()},
     }
@@ -46,6 +50,12 @@ def pack(path: Path, manifest: dict[str, Any], graph: bytes, weights: bytes) -> 
                 file.writestr(info, body, how, 9)
     except OSError as error:
         raise unwritten("artifact", path, error) from None
+
+
+def _format(manifest: dict[str, Any]) -> int:
+    if "outputs" in manifest or manifest.get("call") == "list":
+        return FORMAT
+    return 2 if "inputs" in manifest else 1
 
 
 def unpack(path: Path) -> tuple[dict[str, Any], bytes, bytes]:

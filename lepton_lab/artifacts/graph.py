@@ -3,6 +3,8 @@ The torch graph of an artifact: calls of operators as plain JSON, and the small 
 
     {"weights": ["0.weight", ...], "nodes": [["conv2d.default", ["%0", "%1", "%2"]], ...], "output": "%9"}
 
+Where a model gives several tensors, "output" is a list.
+
 "%0" is the batch of raw samples (of several inputs, which "inputs" counts, the first ones are), then come the weights,
 and the others are what nodes gave, in order. A node is an operator's name, its arguments, and those by keyword if any
 What JSON has no word for is an object of one key:
@@ -131,9 +133,10 @@ def to_json(program: ExportedProgram, model: str) -> tuple[dict[str, Any], dict[
         keywords = {key: _plain(value, names) for key, value in node.kwargs.items() if key != "pin_memory"}
         nodes.append([name, arguments, keywords] if keywords else [name, arguments])
         names[node.name] = f"%{len(given) - 1 + len(weights) + len(nodes)}"
-    output = next(node for node in graph.nodes if node.op == "output").args[0][0]
+    outputs = [names[value.name] for value in next(node for node in graph.nodes if node.op == "output").args[0]]
     several = {"inputs": len(given)} if len(given) > 1 else {}
-    return {**several, "weights": list(weights), "nodes": nodes, "output": names[output.name]}, weights
+    output = outputs if len(outputs) > 1 else outputs[0]
+    return {**several, "weights": list(weights), "nodes": nodes, "output": output}, weights
 
 
 def _name(target: Any) -> tuple[bool, str]:
@@ -193,7 +196,8 @@ class Graph:
                 args = [reader.read(a) for a in arguments]
                 kwargs = {str(k): reader.read(v) for k, v in (keywords[0] if keywords else {}).items()}
                 self._calls.append((find(name), args, kwargs, sorted(reader.uses)))
-            self._output = _Reader(count + len(nodes)).read(output).index
+            reader, outputs = _Reader(count + len(nodes)), output if isinstance(output, list) else [output]
+            self._outputs = [reader.read(one).index for one in outputs]
         except LabError:
             raise
         except (KeyError, TypeError, ValueError, IndexError, AttributeError, RecursionError) as error:
@@ -201,18 +205,18 @@ class Graph:
         last = {index: i for i, (*_, uses) in enumerate(self._calls) for index in uses}
         self._ends: list[list[int]] = [[] for _ in self._calls]  # values of which a call is the last user
         for index, i in last.items():
-            if index >= given + len(titles) and index != self._output:
+            if index >= given + len(titles) and index not in self._outputs:
                 self._ends[i].append(index)
 
-    def __call__(self, *inputs: Tensor) -> Tensor:
-        """(B, *shape) raw samples of each input -> (B, ...) scores in float32."""
+    def __call__(self, *inputs: Tensor) -> list[Tensor]:
+        """(B, *shape) raw samples of each input -> the outputs, (B, ...) each."""
         values: list[Any] = [*inputs, *self._held]
         for (function, args, kwargs, _), ends in zip(self._calls, self._ends, strict=True):
             keywords = {key: _filled(argument, values) for key, argument in kwargs.items()}
             values.append(function(*(_filled(argument, values) for argument in args), **keywords))
             for index in ends:
                 values[index] = None
-        return values[self._output]
+        return [values[index] for index in self._outputs]
 
 
 @dataclass(frozen=True)

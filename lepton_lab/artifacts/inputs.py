@@ -16,7 +16,9 @@ from ..errors import SpecError, unknown
 if TYPE_CHECKING:
     import numpy as np
 
-CALLS = ("tensor", "arguments", "keywords")
+CALLS = ("tensor", "arguments", "keywords", "list")
+"""The last is a list of what is a row of one tensor, as detectors take pictures; a sample at a time."""
+SEVERAL = ("arguments", "keywords")
 DTYPES = ("uint8", "float32", "int64", "bool")
 SAMPLES = "samples"  # the name of an input that is the only one
 
@@ -40,6 +42,13 @@ class Input:
     """The input of whose shape it is, filled with `fill`, where it is left out; "" where it must be given."""
     fill: int = 0
     """What it then holds, such as the ones of a mask."""
+    begins: int = -1
+    """The token that it is, (B, 1), where it is left out, since the model itself writes what follows; -1 of others."""
+
+    @property
+    def spared(self) -> bool:
+        """Whether it may be left out."""
+        return bool(self.like) or self.begins >= 0
 
     def made_up(self, count: int, longer: int = 0) -> np.ndarray:
         """Raw samples (count, *shape) by `made_up`; open sizes are `longer` than usual."""
@@ -56,7 +65,8 @@ class Input:
     def to_dict(self) -> dict[str, Any]:
         """As JSON takes it."""
         made = {"sizes": list(self.sizes), "below": self.below}
-        usual = {"like": self.like, "fill": self.fill} if self.like else {}
+        usual: dict[str, Any] = {"like": self.like, "fill": self.fill} if self.like else {}
+        usual |= {"begins": self.begins} if self.begins >= 0 else {}
         told = {"name": self.name, "shape": list(self.shape), "dtype": self.dtype, "vocabulary": self.vocabulary}
         return told | made | usual
 
@@ -67,6 +77,8 @@ class Input:
         name, sizes = content.get("name", SAMPLES), content.get("sizes") or []
         like = content.get("like", "")
         counts = [content.get("vocabulary"), content.get("below", 0), content.get("fill", 0)]
+        begins = content.get("begins", -1)
+        counts += [] if begins == -1 else [begins]
         whole = all(isinstance(part, list) for part in (shape, sizes)) and isinstance(name, str)
         whole = whole and isinstance(like, str)
         if not whole or not all(isinstance(n, int) and n >= 0 for n in counts):
@@ -75,7 +87,8 @@ class Input:
             raise ValueError("its manifest tells a shape that is none")
         if not all(isinstance(n, int) and n >= 1 for n in sizes):
             raise ValueError("its manifest tells a shape that is none")
-        return cls(name, tuple(shape), str(content.get("dtype")), counts[0], tuple(sizes), counts[1], like, counts[2])
+        known = name, tuple(shape), str(content.get("dtype")), counts[0], tuple(sizes), counts[1]
+        return cls(*known, like, counts[2], begins)
 
 
 @dataclass(frozen=True)
@@ -92,6 +105,16 @@ class Signature:
         return [item.name for item in self.inputs]
 
     @property
+    def several(self) -> bool:
+        """Whether a batch is a dict of arrays by name."""
+        return self.call in SEVERAL
+
+    @property
+    def apart(self) -> bool:
+        """Whether each sample is asked for by itself."""
+        return self.call == "list"
+
+    @property
     def open(self) -> bool:
         """Whether some size beside the batch's is open."""
         return any(None in item.shape for item in self.inputs)
@@ -99,11 +122,11 @@ class Signature:
     def pack(self, values: Any) -> Any:
         """A batch from its arrays in order."""
         values = list(values)
-        return values[0] if self.call == CALLS[0] else dict(zip(self.names, values, strict=True))
+        return dict(zip(self.names, values, strict=True)) if self.several else values[0]
 
     def flat(self, batch: Any) -> list[Any]:
         """A batch's arrays in order."""
-        return [batch] if self.call == CALLS[0] else [batch[name] for name in self.names]
+        return [batch[name] for name in self.names] if self.several else [batch]
 
     def made_up(self, count: int, longer: int = 0) -> Any:
         """A made-up batch, see `Input.made_up`."""
@@ -113,11 +136,11 @@ class Signature:
         """The outputs of a model that is called as its task calls it."""
         if self.call == "keywords":
             return model(**dict(zip(self.names, values, strict=True)))
-        return model(*values)
+        return model([*values[0]]) if self.apart else model(*values)
 
     def bound(self, args: Sequence[Any], named: Mapping[str, Any]) -> dict[str, Any]:
         """What was given, by name, for all inputs but those with a usual value; by place, name, one dict or tuple."""
-        if self.call != CALLS[0] and len(args) == 1 and not named:
+        if self.several and len(args) == 1 and not named:
             (whole,) = args
             if isinstance(whole, Mapping):
                 args, named = (), whole
@@ -130,7 +153,7 @@ class Signature:
             if name not in self.names:
                 raise SpecError(unknown("input", str(name)[:60], self.names))
             given[name] = value
-        if missing := [item.name for item in self.inputs if item.name not in given and not item.like]:
+        if missing := [item.name for item in self.inputs if item.name not in given and not item.spared]:
             raise SpecError(f"no {missing[0]!r}: the model takes {', '.join(self.names)}")
         return given
 

@@ -9,16 +9,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import LabError, SpecError, needs, shown
-from . import container, schemes
+from . import answering, container, schemes
 from . import manifest as manifests
 from .checking import like, taken
+from .outputs import asking, one
 
 if TYPE_CHECKING:
     import numpy as np
 
     from .inputs import Signature
 
-    Forward = Callable[[Any], np.ndarray]
+    Forward = Callable[[Any], Any]
 
 
 def load(path: str | os.PathLike[str], *, threads: int = 0) -> Artifact:
@@ -82,7 +83,9 @@ class Artifact:
         self.dtype, self.vocabulary = str(takes["dtype"]), int(takes["vocabulary"])
         self.labels: list[str] = list(manifest["labels"])
         self.scheme, self.runtime = str(manifest["scheme"]), str(manifest["runtime"])
-        self._run = _RUNTIMES[self.runtime](graph, weights, threads, self.signature)
+        self.outputs = manifests.outputs(manifest)
+        names = [item.name for item in self.outputs] if "outputs" in manifest else []
+        self._run = _RUNTIMES[self.runtime](graph, weights, threads, self.signature, names)
 
     @classmethod
     def read(cls, path: Path, threads: int = 0) -> Artifact:
@@ -120,8 +123,9 @@ class Artifact:
 
         Returns
         -------
-        numpy.ndarray or torch.Tensor
-            Scores (B, K) as the same kind, float32; (K,) of one sample; (B, T, K) of texts, (B, K, H, W) of pixels.
+        numpy.ndarray or torch.Tensor, dict or list
+            Scores (B, K) as the same kind, float32; (K,) of one sample; (B, T, K) of texts, (B, K, H, W) of pixels. A
+            dict by name, where the model gives several; of a detector a list of such dicts, one a picture.
 
         Raises
         ------
@@ -130,18 +134,26 @@ class Artifact:
         """
         batch, alone = taken(self.signature, samples, named)
         scores = self.forward(batch)
-        return like((*samples, *named.values()), scores[0] if alone else scores)
+        return like((*samples, *named.values()), one(scores) if alone else scores)
 
     def predict(self, *samples: Any, **named: Any) -> Any:
         """
-        The label of the highest score for each sample: a list, or one label for one sample.
+        What the scores say of each sample in the task's terms: a list, or one answer for one sample.
 
-        Where each place of a sample has a label, as the tokens of a text or the pixels of a picture, these are lists.
-        Of a regression, which has no labels, its numbers.
+        The label of the highest score; where each place of a sample has a label, as the tokens of a text or the pixels
+        of a picture, a list of them. Of several yes or no, the labels that are likely. What CTC and a sequence for a
+        sequence say is a text. A detector's are lists of {label, score, box: x1, y1, x2, y2}, the surest first. Of
+        several targets, labels by target's name. Of a regression, which has no labels, its numbers.
         """
-        return manifests.predictions(self(*samples, **named), self.manifest)
+        batch, alone = taken(self.signature, samples, named)
+        scores = self.written(batch) if answering.writes(self.manifest) else self.forward(batch)
+        return answering.predictions(scores, self.manifest, batch, alone)
 
-    def forward(self, batch: Any) -> np.ndarray:
+    def written(self, batch: Any) -> list[np.ndarray]:
+        """The tokens that it writes of a batch by itself, see `answering.written`."""
+        return answering.written(self.forward, batch, self.manifest, self.signature)
+
+    def forward(self, batch: Any) -> Any:
         """Scores of a batch (B, *input_shape), or a dict of several, of the right dtype, unchecked: what is timed."""
         try:
             return self._run(batch)
@@ -158,7 +170,7 @@ class Artifact:
         return Artifact(self.path, self.manifest, *self._body, threads)
 
 
-def _torch(graph: bytes, weights: bytes, threads: int, signature: Signature) -> Forward:
+def _torch(graph: bytes, weights: bytes, threads: int, signature: Signature, names: list[str]) -> Forward:
     import torch
     from safetensors.torch import load
 
@@ -171,25 +183,30 @@ def _torch(graph: bytes, weights: bytes, threads: int, signature: Signature) -> 
         raise LabError("its graph is not JSON") from None
     run = Graph(content, tensors)
 
-    def forward(batch: Any) -> np.ndarray:
+    def forward(arrays: list[np.ndarray]) -> list[np.ndarray]:
         # torch warns of arrays that it could write to, and must not
-        arrays = [array if array.flags.writeable else array.copy() for array in signature.flat(batch)]
+        arrays = [array if array.flags.writeable else array.copy() for array in arrays]
         with torch.inference_mode():
-            return run(*map(torch.from_numpy, arrays)).numpy()
+            return [output.numpy() for output in run(*map(torch.from_numpy, arrays))]
 
-    return forward
+    return asking(forward, signature, names)
 
 
-def _onnx(graph: bytes, weights: bytes, threads: int, signature: Signature) -> Forward:
+def _onnx(graph: bytes, weights: bytes, threads: int, signature: Signature, names: list[str]) -> Forward:
     needs("runtime='onnxruntime'", "onnxruntime", "onnx")
     from safetensors.numpy import load
 
     from . import onnx_graph
 
-    return onnx_graph.runner(onnx_graph.session(graph, schemes.grow(_tensors(load, weights)), threads))
+    return onnx_graph.runner(
+        onnx_graph.session(graph, schemes.grow(_tensors(load, weights)), threads), signature, names
+    )
 
 
-_RUNTIMES: dict[str, Callable[[bytes, bytes, int, Signature], Forward]] = {"torch": _torch, "onnxruntime": _onnx}
+_RUNTIMES: dict[str, Callable[[bytes, bytes, int, Signature, list[str]], Forward]] = {
+    "torch": _torch,
+    "onnxruntime": _onnx,
+}
 
 
 def _tensors(reader: Any, weights: bytes) -> dict[str, Any]:

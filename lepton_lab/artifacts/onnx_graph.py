@@ -16,11 +16,14 @@ from onnx import numpy_helper
 
 from ..errors import LabError
 from ..switches import ERRORS, quiet, switched
+from .outputs import asking
 from .schemes import LARGE
 
 if TYPE_CHECKING:
     import numpy as np
     from torch.export import ExportedProgram
+
+    from .inputs import Signature
 
 OPSET = 20
 INPUT, OUTPUT = "samples", "scores"
@@ -28,14 +31,21 @@ DISABLED = ["QDQPropagationTransformer"]  # it moves rounding from where the qua
 SCOPES = "pkg.torch.onnx.name_scopes"
 
 
-def from_program(program: ExportedProgram, model: str, names: Sequence[str] = (INPUT,)) -> onnx.ModelProto:
+def from_program(
+    program: ExportedProgram, model: str, names: Sequence[str] = (INPUT,), outputs: Sequence[str] = ()
+) -> onnx.ModelProto:
     """A program as ONNX, with the batch dynamic; LabError, with its name, if an operator has no counterpart."""
     import torch
 
     with quiet(), _one_table():
         try:
             exported = torch.onnx.export(
-                program, dynamo=True, verbose=False, opset_version=OPSET, input_names=list(names), output_names=[OUTPUT]
+                program,
+                dynamo=True,
+                verbose=False,
+                opset_version=OPSET,
+                input_names=list(names),
+                output_names=[name + "_out" * (name in names) for name in outputs or (OUTPUT,)],
             )
         except Exception as error:
             raise LabError(_why(error, model)) from error
@@ -97,15 +107,15 @@ def _why(error: BaseException, model: str) -> str:
     return f"model={model!r}: does not export to ONNX ({first[:160].rstrip('.')}); write it with runtime='torch'"
 
 
-def runner(session: Any) -> Callable[[Any], np.ndarray]:
-    """A session as a function of a batch: an array, or a dict of them by name, of which the graph may not use all."""
-    names = [value.name for value in session.get_inputs()]
+def runner(session: Any, signature: Signature, outputs: Sequence[str] = ()) -> Callable[[Any], Any]:
+    """A session as a function of a batch, an array or a dict of them by name, of which the graph may not use all."""
+    names = {value.name for value in session.get_inputs()}
 
-    def run(batch: Any) -> np.ndarray:
-        arrays = batch if isinstance(batch, dict) else {INPUT: batch}
-        return session.run(None, {name: arrays[name] for name in names})[0]
+    def run(arrays: list[np.ndarray]) -> list[np.ndarray]:
+        given = zip(signature.names, arrays, strict=True)
+        return session.run(None, {name: array for name, array in given if name in names})
 
-    return run
+    return asking(run, signature, outputs)
 
 
 def reader(graph: onnx.GraphProto, name: str) -> onnx.NodeProto | None:

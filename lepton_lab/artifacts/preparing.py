@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
+from ..batches import leaves
 from ..compressors.layers import copied, parametrized, unparametrized
 from ..datasets import scaling
 from ..errors import LabError, SpecError
 from ..switches import no_fastpath, quiet
+from .outputs import asking, named
+from .outputs import shapes as shapes_of
 
 if TYPE_CHECKING:
     from .about import About
@@ -45,6 +48,7 @@ class Prepared(nn.Module):
         self.module = module
         self.scaled, self.dtype = about.dtype == "uint8" and about.call == "tensor", dtype
         self.signature, self.output = about.signature, about.outputs
+        self.names: tuple[str, ...] = ()  # of its outputs, once `scores` has asked, where they have any
         self.scale: Any
         self.shift: Any
         for name, value in zip(("scale", "shift"), scaling(about.mean, about.std, len(about.shape)), strict=True):
@@ -68,8 +72,13 @@ class Prepared(nn.Module):
             return own.pop()
         return torch.float32
 
-    def forward(self, *inputs: Tensor) -> Tensor:
-        """(B, *shape) of each input -> (B, K), or (B, T, K) of texts."""
+    def forward(self, *inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """(B, *shape) of each input -> (B, K), or (B, T, K) of texts; or several such."""
+        outputs = self.outputs(*inputs)
+        return tuple(outputs.values()) if isinstance(outputs, dict) else outputs
+
+    def outputs(self, *inputs: Tensor) -> Any:
+        """What it gives, see `outputs.named`; of one sample alone where these are asked for one at a time."""
         if self.scaled:
             x = inputs[0].to(torch.float32) * self.scale
             if not isinstance(self.shift, float) or self.shift:
@@ -77,10 +86,35 @@ class Prepared(nn.Module):
             inputs = (x,)
         if self.takes != torch.float32:
             inputs = tuple(x.to(self.takes) if x.is_floating_point() else x for x in inputs)
-        output = chosen(self.signature.ask(self.module, inputs), self.output)
-        if isinstance(output, Tensor) and output.dtype != torch.float32 and not output.is_complex():
-            output = output.to(torch.float32)
+        outputs = chosen(self.signature.ask(self.module, inputs), self.output)
+        if self.signature.apart and isinstance(outputs, (list, tuple)) and len(outputs) == 1:
+            outputs = outputs[0]
+        outputs = named(outputs)
+        several = isinstance(outputs, dict)
+        return {name: _kept(value, True) for name, value in outputs.items()} if several else _kept(outputs, False)
+
+    def answer(self, batch: Any) -> Any:
+        """What it gives of a batch of arrays, as arrays; once `scores` has asked for its names."""
+
+        def run(arrays: list[Any]) -> list[Any]:
+            return arrays_of(self(*map(torch.from_numpy, arrays)))
+
+        with torch.no_grad():
+            return asking(run, self.signature, self.names)(batch)
+
+
+def arrays_of(outputs: Tensor | Sequence[Tensor]) -> list[Any]:
+    """One output or several as arrays."""
+    return [part.numpy() for part in ([outputs] if isinstance(outputs, Tensor) else outputs)]
+
+
+def _kept(output: Any, whole: bool) -> Any:
+    """An output in the numbers that a file gives: float32; or of several, whole numbers as they are."""
+    if not isinstance(output, Tensor) or output.is_complex():
         return output
+    if not whole or output.is_floating_point():
+        return output.to(torch.float32)
+    return output if output.dtype == torch.bool else output.to(torch.int64)
 
 
 def chosen(outputs: Any, name: str) -> Any:
@@ -95,30 +129,45 @@ def numbers(module: nn.Module) -> set[torch.dtype]:
     return {t.dtype for t in (*module.parameters(), *module.buffers()) if t.is_floating_point()}
 
 
-def scores(module: Prepared, about: About, longer: int = 0) -> Tensor:
+def scores(module: Prepared, about: About, longer: int = 0) -> Any:
     """
-    Scores of made-up samples, (HELD, ...), whose open sizes are `longer` than usual.
+    Scores of made-up samples, HELD of them, whose open sizes are `longer` than usual.
 
-    Raises SpecError where the module can't take them, LabError where it gives no single tensor of real numbers.
+    Raises SpecError where the module can't take them, LabError where it gives what is no tensor of real numbers.
     """
+    batch = about.signature.made_up(HELD, longer)
     with torch.no_grad(), quiet():
         try:
-            output = module(*module.signature.flat(about.samples(HELD, longer)))
+            given = module.signature.flat(batch)
+            several = module.outputs(*(torch.from_numpy(a[:1] if module.signature.apart else a) for a in given))
+            _check(several, about)
+            module.names = tuple(several) if isinstance(several, dict) else ()
+            return module.answer(batch)
+        except LabError:
+            raise
         except Exception as error:
             what, hint = f"samples of {shapes(about)}", "give the shape and dtype that it was trained on"
-            if about.call == "keywords":
+            if about.call in ("keywords", "list"):
                 hint = "let its forward do with these inputs alone, without labels"
             if module.dtype == torch.bfloat16:
                 what = "in bfloat16"
                 hint = "take another scheme, or make the tensors in its forward of the dtype of what came in"
             raise SpecError(f"model={about.model!r}: can't compute {what}: {_first_line(error)}; {hint}") from error
-    if not isinstance(output, Tensor) or output.is_complex():
-        kind = "complex numbers" if isinstance(output, Tensor) else f"a {type(output).__name__}"
-        raise LabError(
-            f"model={about.model!r}: returns {kind}, and an artifact holds one tensor of scores, which are real; wrap "
-            "it in a module whose forward returns that tensor"
-        )
-    return output
+
+
+def _check(outputs: Any, about: About) -> None:
+    """Refuse outputs that no file can hold."""
+    values = [*outputs.values()] if isinstance(outputs, dict) else [outputs]
+    wrong = next((value for value in values if not isinstance(value, Tensor) or value.is_complex()), None)
+    if wrong is None and values:
+        return
+    kind = "complex numbers" if isinstance(wrong, Tensor) else f"a {type(wrong).__name__}"
+    if isinstance(outputs, dict):
+        kind = f"several outputs, of which one is {kind}" if values else "an empty dict"
+    raise LabError(
+        f"model={about.model!r}: returns {kind}, and an artifact holds tensors of scores, which are real; wrap it in a "
+        "module whose forward returns that tensor, or a dict of such"
+    )
 
 
 def shapes(about: About) -> str:
@@ -152,46 +201,54 @@ def rounding(module: nn.Module) -> float:
 
 def far(got: Any, expected: Any, close: float) -> str:
     """In words, how far scores are from those expected; "" where it is by no more than `close` of the largest."""
-    most, off = float(abs(expected).max()), float(abs(got - expected).max())
-    return "" if off <= close * max(LEAST, most) else f"off by {off:.2g} of scores up to {most:.2g}"
+    if shapes_of(got) != shapes_of(expected):
+        return f"scores of shape {_listed(got)}, not {_listed(expected)}"
+    for ours, theirs in zip(leaves(got), leaves(expected), strict=True):
+        most, off = (float(abs(a).max(initial=0)) for a in (theirs.astype("float64"), ours.astype("float64") - theirs))
+        if not off <= close * max(LEAST, most):
+            return f"off by {off:.2g} of scores up to {most:.2g}"
+    return ""
+
+
+def _listed(scores: Any) -> str:
+    return " and ".join(map(str, shapes_of(scores)))
 
 
 def hold(run: Callable[[Any], Any], own: Prepared, about: About, what: str, dtype: torch.dtype | None = None) -> None:
     """
     Refuse scores of made-up samples that are not the module's own, to rounding: LabError says how far off they are.
 
-    `run` gives the scores (HELD, ...) of what `what` names for a batch of arrays, `own` is the module as the user has
-    it, or as `floats` found it to be the same, and `dtype` the numbers that were computed with, where they are coarser
-    than the module's. Open sizes are tried twice.
+    `run` gives the scores of HELD samples of what `what` names for a batch of arrays, `own` is the module as the user
+    has it, or as `floats` found it to be the same, and `dtype` the numbers that were computed with, where they are
+    coarser than the module's. Open sizes are tried twice.
     """
     close = max(rounding(own.module), 32 * torch.finfo(dtype).eps if dtype else 0.0)
     for longer in (0, 3) if about.signature.open else (0,):
-        expected = scores(own, about, longer).numpy()
+        expected = scores(own, about, longer)
         got = run(about.signature.made_up(HELD, longer))
-        if got.shape != expected.shape or (distance := far(got, expected, close)):
+        if distance := far(got, expected, close):
             hint = "take another scheme, runtime or format"
-            if got.shape != expected.shape:
-                distance = f"scores of shape {got.shape}, not {expected.shape}"
-            elif far(scores(own, about, longer).numpy(), expected, close):
+            if shapes_of(got) == shapes_of(expected) and far(scores(own, about, longer), expected, close):
                 hint = "its forward draws random numbers in eval mode; give dropout training=self.training"
             raise LabError(f"model={about.model!r}: {what} computes something else, {distance}; {hint}")
 
 
 def traced(module: Prepared, about: About) -> torch.export.ExportedProgram:
     """
-    The program that a module runs on a batch of any size, as torch.export sees it.
+    The program that a module runs on a batch of any size, or on one sample alone, as torch.export sees it.
 
     Raises what `scores` does, and LabError where the module can't be seen as one program.
     """
     scores(module, about)
     batch, signature = torch.export.Dim("batch"), module.signature
+    first: dict[int, Any] = {} if signature.apart else {0: batch}
     sizes = [
-        {0: batch} | {axis: torch.export.Dim.DYNAMIC for axis, size in enumerate(item.shape, 1) if size is None}
+        first | {axis: torch.export.Dim.DYNAMIC for axis, size in enumerate(item.shape, 1) if size is None}
         for item in signature.inputs
     ]
     with torch.no_grad(), quiet(), no_fastpath():
         try:
-            given = tuple(signature.flat(about.samples(HELD)))
+            given = tuple(signature.flat(about.samples(1 if signature.apart else HELD)))
             return torch.export.export(module, given, dynamic_shapes=(tuple(sizes),))
         except Exception as error:
             raise LabError(

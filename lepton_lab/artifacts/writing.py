@@ -15,6 +15,7 @@ from . import container, manifest, schemes
 from .about import About
 from .checking import taken
 from .inputs import count
+from .outputs import distance, told
 
 if TYPE_CHECKING:
     import os
@@ -81,37 +82,28 @@ def write(
 
     with torch.no_grad():
         own = Prepared(module, about)
-        expected = scores(own, about).numpy()
+        expected = scores(own, about)
         plain = floats(own, about)
         program = traced(Prepared(module, about, torch.bfloat16) if scheme == "bf16" else plain, about)
         figures = {
             "parameters": counting.parameters(plain),
             "multiply_adds": counting.multiply_adds(plain, *about.signature.flat(about.samples(1))),
         }
-        about = dataclasses.replace(about, labels=_labels(about, expected.shape))
+        if not isinstance(expected, (dict, list)):
+            about = dataclasses.replace(about, labels=_labels(about, expected.shape))
         if chosen == "torch":
             graph, weights = _torch(program, scheme, about)
         else:
             graph, weights = _onnx(program, scheme, about, samples, tuple(keep), plain)
-        shape = _open(own, about, expected.shape[1:])
-    build = functools.partial(manifest.build, about, scheme, chosen, tuple(keep), figures, shape=shape)
+        outputs = told(expected, scores(own, about, 3) if about.signature.open else expected)
+    build = functools.partial(manifest.build, about, scheme, chosen, tuple(keep), figures, outputs=outputs)
     draft = Artifact._of(path, build(expected, 0.0), graph, weights)
     got = draft.forward(about.signature.made_up(HELD))
     if scheme in ("fp32", "bf16"):
         coarse = torch.bfloat16 if scheme == "bf16" else None
         hold(draft.forward, own if coarse else plain, about, f"{scheme} under {chosen}", coarse)
-    container.pack(path, build(got, float(abs(got - expected).max())), graph, weights)
+    container.pack(path, build(got, distance(got, expected)), graph, weights)
     return Artifact.read(path)
-
-
-def _open(own: Prepared, about: About, shape: tuple[int, ...]) -> tuple[int | None, ...]:
-    """The shape of a sample's scores, None where it depends on the inputs'."""
-    from .preparing import scores
-
-    if not about.signature.open:
-        return shape
-    longer = scores(own, about, 3).shape[1:]
-    return tuple(n if n == other else None for n, other in zip(shape, longer, strict=True))
 
 
 def _labels(about: About, shape: tuple[int, ...]) -> list[str]:
@@ -172,13 +164,13 @@ def onnx_of(
     from . import folding, onnx_graph, quantizing
     from .preparing import hold
 
-    model = onnx_graph.from_program(program, about.model, about.signature.names)
+    model = onnx_graph.from_program(program, about.model, about.signature.names, plain.names)
     folding.fold_scaling(model)
     try:
         session = onnx_graph.session(*onnx_graph.split(model)[:2])
     except LabError as error:
         raise LabError(f"model={about.model!r}: {error}; write it with runtime='torch'") from None
-    hold(onnx_graph.runner(session), plain, about, "ONNX Runtime")
+    hold(onnx_graph.runner(session, about.signature, plain.names), plain, about, "ONNX Runtime")
     if scheme == "int8_static":
         assert samples is not None
         return quantizing.static(model, samples, about, keep, elsewhere)

@@ -34,13 +34,15 @@ class Candidate:
     """One of those that take turns."""
 
     name: str
-    forward: Callable[[Any], np.ndarray]
+    forward: Callable[[Any], Any]
     """Raw samples (B, *shape) -> scores."""
     parameters: int
     bytes: int
     multiply_adds: int
-    fresh: Callable[[], Callable[[Any], np.ndarray]] | None = None
+    fresh: Callable[[], Callable[[Any], Any]] | None = None
     """Makes one that has computed nothing yet and so holds no memory, where the runtime would keep it."""
+    one_size: bool = False
+    """Whether batches of another size would have it made again."""
 
 
 def of_artifact(artifact: Artifact, threads: int, name: str = "", of: str = "") -> Candidate:
@@ -63,16 +65,20 @@ def of_module(module: nn.Module, about: About, name: str, how: str = "eager") ->
     from safetensors.torch import save
 
     from ..artifacts import counting
-    from ..artifacts.preparing import Prepared
+    from ..artifacts.outputs import asking
+    from ..artifacts.preparing import Prepared, arrays_of, scores
 
     plain = Prepared(module, about, torch.bfloat16 if how == "bf16" else None)
     counted = plain if how != "bf16" else Prepared(module, about)
     tensors = {value.data_ptr(): (key, value) for key, value in plain.module.state_dict().items()}  # tied ones once
+    scores(counted, about)  # names of its outputs
     run = torch.compile(plain, dynamic=False) if how == "compiled" else plain
 
-    def forward(batch: Any) -> np.ndarray:
+    def computed(arrays: list[np.ndarray]) -> list[np.ndarray]:
         with torch.no_grad():
-            return run(*map(torch.from_numpy, about.signature.flat(batch))).numpy()
+            return arrays_of(run(*map(torch.from_numpy, arrays)))
+
+    forward = asking(computed, about.signature, counted.names)
 
     return Candidate(
         name,
@@ -80,6 +86,7 @@ def of_module(module: nn.Module, about: About, name: str, how: str = "eager") ->
         counting.parameters(counted),
         len(save({key: value.contiguous().clone() for key, value in tensors.values()})),
         counting.multiply_adds(counted, *about.signature.flat(about.samples(1))),
+        one_size=how == "compiled",
     )
 
 
@@ -129,10 +136,15 @@ def source(model: Any, checkpoint: str = "last") -> Source:
         kind = type(model).__name__
         raise LabError(f"model={str(model)[:60]!r}: must be a run or a torch module, and is of type {kind}")
     spec, module = model.spec, model.model(checkpoint)
-    shipped = shipping.unpack(model.store, ("loss", "task"))
-    task = tasks.make(spec, run_data(model), shipped.get("loss"), shipped.get("task"))
+    task = run_task(model)
     about = About.of_task(task, spec, module, chain=list(spec.compress), parent=spec.parent)
     return Source(module, about, task.data, model.name or spec.model, task)
+
+
+def run_task(run: Any, data: Data | None = None) -> Task:
+    """What a run was trained for, with its own loss, on its own data or on others."""
+    shipped = shipping.unpack(run.store, ("loss", "task"))
+    return tasks.make(run.spec, run_data(run) if data is None else data, shipped.get("loss"), shipped.get("task"))
 
 
 def run_data(run: Any) -> Data:

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from statistics import median
 from typing import Any
 
-from ..metrics import MEASURED
+from ..metrics import MEASURED, METRICS
 from ..section import escaped, in_html, in_text
 
 
@@ -49,6 +49,10 @@ class Measured:
         system does not tell.
     accuracy : float or None
         Fraction of right answers; `interval` is its Wilson 95 % interval, `samples` how many answers there were.
+    metric : str
+        What its answers were judged by, where a task says what that is: a name in `figures`.
+    figures : dict
+        Metric -> figure, of all that were counted beside accuracy.
     joules : float
         Estimate, per sample at the largest batch: CPU seconds x `watts`, a constant declared and not measured.
     conditions : dict
@@ -66,6 +70,8 @@ class Measured:
     accuracy: float | None = None
     interval: tuple[float, float] | None = None
     samples: int = 0
+    metric: str = ""
+    figures: dict[str, float] = field(default_factory=dict)
     joules: float = 0.0
     conditions: dict[str, Any] = field(default_factory=dict)
     peers: list[Measured] = field(default_factory=list)
@@ -90,7 +96,7 @@ class Measured:
 
     def rows(self) -> list[dict[str, str]]:
         """A line for it and each peer, in words; the first has the speed-up against the best peer."""
-        return [_row(measured) for measured in (self, *self.peers)]
+        return [_row(measured, self.metric) for measured in (self, *self.peers)]
 
     def how(self) -> str:
         """How it was measured, in a sentence."""
@@ -101,6 +107,8 @@ class Measured:
         parts += [f"{name} can't be had ({why})" for name, why in facts["missing"].items()]
         if self.accuracy is not None:
             parts.append(f"accuracy over {self.samples:,} answers, with its Wilson 95 % interval")
+        if self.metric not in ("", MEASURED):
+            parts.append(f"{METRICS[self.metric].word()} over {self.samples:,} samples")
         parts.append(f"energy is an estimate: CPU seconds x {facts['watts']:g} W")
         return "; ".join(parts) + "."
 
@@ -113,7 +121,7 @@ class Measured:
         return f"{in_html(rows[0], [row.values() for row in rows])}<p>{escaped(self.how())}</p>"
 
 
-def _row(measured: Measured) -> dict[str, str]:
+def _row(measured: Measured, metric: str) -> dict[str, str]:
     row = {
         "model": measured.name,
         "parameters": f"{measured.parameters:,}",
@@ -127,6 +135,9 @@ def _row(measured: Measured) -> dict[str, str]:
         row[f"x best peer, batch {batch}"] = f"{ratio:.2f}" if ratio else ""
     row["memory, MB"] = "" if measured.memory is None else f"{measured.memory / 1e6:.1f}"
     row[MEASURED] = ""
+    if metric not in ("", MEASURED):
+        figure = measured.figures.get(metric)
+        row[METRICS[metric].short] = "" if figure is None else METRICS[metric].text(figure)
     if measured.accuracy is not None and measured.interval:
         low, high = measured.interval
         row[MEASURED] = f"{measured.accuracy:.4f} ({low:.4f} to {high:.4f})"

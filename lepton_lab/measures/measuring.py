@@ -23,9 +23,10 @@ from ..store import provenance
 from ..store.trained import ARTIFACT
 from ..store.trained import peers as kept_peers
 from ..switches import switched
-from . import candidates, clocks
+from . import candidates, clocks, judging
 from .candidates import Candidate, run_data, source
 from .figures import Latency, Measured
+from .judging import Test
 
 if TYPE_CHECKING:
     import numpy as np
@@ -49,7 +50,7 @@ def measure(
     watts: float = WATTS,
 ) -> Measured:
     """
-    Measure a model: size, work, latency, memory, accuracy; beside fair peers if wanted.
+    Measure a model: size, work, latency, memory, and accuracy or what else its task goes by; beside fair peers.
 
     All of it goes from raw samples in memory to scores in memory, scaling included. It blocks until it is done, and
     shows on a terminal or in a notebook how far it is.
@@ -59,8 +60,8 @@ def measure(
     model
         An artifact or its path, a run, or a module. Of a run that compressed, the artifact that it ended in.
     data
-        Where accuracy comes from: a `Data`, or (x, y) of raw samples and labels; a run brings its own test set.
-        Without, latency is measured on made-up samples, and accuracy is not known.
+        Where quality comes from: a `Data`, (x, y) of raw samples and labels, or a Dataset as the file's task takes it;
+        a run brings its own test set. Without, made-up samples are timed, and quality is not known.
     batches
         Batch sizes of the latencies.
     repeats, warmup
@@ -89,7 +90,7 @@ def measure(
     batches = errors.sizes("batches", batches)
     errors.whole("repeats", repeats, 1)
     errors.whole("threads", threads, 1)
-    name = ""
+    name, run = "", None
     if getattr(getattr(model, "spec", None), "compress", None):  # what the caller gives comes before the run's own
         run, name, model = model, model.name, model.store.path / ARTIFACT
         if not model.exists():
@@ -98,7 +99,7 @@ def measure(
         data = run_data(run) if data is None else data
         dense, control = parent if dense is None else dense, trained_on if control is None else control
     with switched(torch.get_num_threads, torch.set_num_threads, threads), line() as show:
-        candidate, about, data = _subject(model, data, about, threads, name)
+        candidate, about, data, test = _subject(model, data, about, threads, name, run)
         x, y = _split(data, about)
         everyone = [candidate]
         if peers:
@@ -112,7 +113,12 @@ def measure(
         missing = _unable(everyone[1:], _batch(samples, max(batches)), show)
         everyone = [candidate for candidate in everyone if candidate.name not in missing]
         results = _clocked(everyone, samples, batches, repeats, warmup, watts, show)
-        if x is not None and y is not None and about.labels != []:
+        if test is not None:
+            for candidate, result in zip(everyone, results, strict=True):
+                if not candidate.one_size:
+                    show(f"measure: what {candidate.name} answers")
+                    _test(result, candidate, test, max(batches))
+        elif x is not None and y is not None and about.labels != []:
             for candidate, result in zip(everyone, results, strict=True):
                 show(f"measure: accuracy of {candidate.name}")
                 _judge(result, candidate, x, y, max(batches), about)
@@ -131,14 +137,18 @@ def measure(
     return results[0]
 
 
-def _subject(model: Any, data: Any, about: About | None, threads: int, name: str) -> tuple[Candidate, About, Any]:
-    """What is measured, what its samples are, and the data."""
+def _subject(
+    model: Any, data: Any, about: About | None, threads: int, name: str, run: Any
+) -> tuple[Candidate, About, Any, Test | None]:
+    """What is measured, what its samples are, the data, and by what its answers are judged where a task tells."""
     import torch
 
     if isinstance(model, (str, os.PathLike)):
         model = load(Path(model))
     if isinstance(model, Artifact):
-        return candidates.of_artifact(model, threads, of=name), _about(model), data
+        task = None if run is None else candidates.run_task(run, data)
+        test = judging.of_file(model, data) if task is None else judging.of_run(task, model.signature)
+        return candidates.of_artifact(model, threads, of=name), _about(model), data, test
     origin = source(model)
     data = origin.data if data is None else data
     about = about or origin.about
@@ -151,7 +161,11 @@ def _subject(model: Any, data: Any, about: About | None, threads: int, name: str
         about = About(origin.name, tuple(x.shape[1:]), kind, ["?"], vocabulary)
     if about is None:
         raise SpecError("data=None: of a module, give data=(x, y), or say what samples are: about=lab.About(...)")
-    return candidates.of_module(origin.module, about, f"{origin.name}, eager"), about, data
+    task = origin.task
+    if task is not None and data is not origin.data and isinstance(data, Data):
+        task = candidates.run_task(model, data)
+    test = None if task is None or not isinstance(data, Data) else judging.of_run(task, about.signature)
+    return candidates.of_module(origin.module, about, f"{origin.name}, eager"), about, data, test
 
 
 def _about(artifact: Artifact) -> About:
@@ -170,7 +184,7 @@ def _split(data: Any, about: About) -> tuple[np.ndarray | None, Tensor | None]:
     import numpy as np
     import torch
 
-    if about.inputs:  # accuracy is measured where samples are of one shape; made-up ones are timed
+    if about.inputs:  # made-up samples are timed, and what the task takes is judged
         return None, None
     if isinstance(data, Data):
         data = data.test if data.test is not None else data.val
@@ -239,6 +253,25 @@ def _batch(samples: Any, size: int) -> Any:
     return parts(samples, lambda array: np.ascontiguousarray(array[places]))
 
 
+def _test(result: Measured, candidate: Candidate, test: Test, batch: int) -> None:
+    """Note how good a candidate's answers are, by the metrics of its task."""
+    quality = judging.judged(candidate.forward, test, batch)
+    result.metric, result.figures, result.samples = quality.metric, quality.figures, length(test.split)
+    if MEASURED in quality.figures:
+        right, count = quality.sums[MEASURED].tolist()  # samples by the part of them that is right, or places
+        if count:
+            _noted(result, round(right), round(count))
+            result.accuracy = quality.figures[MEASURED]
+
+
+def _noted(result: Measured, right: int, count: int) -> None:
+    """Right answers among so many, with their interval."""
+    from scipy.stats import binomtest
+
+    low, high = binomtest(right, count).proportion_ci(method="wilson")
+    result.accuracy, result.interval, result.samples = right / count, (float(low), float(high)), count
+
+
 def _judge(result: Measured, candidate: Candidate, x: np.ndarray, y: Tensor, batch: int, about: About) -> None:
     """
     Note how many of the answers (N, ...) are right, where scores say a class; labels below 0 are left out.
@@ -246,7 +279,6 @@ def _judge(result: Measured, candidate: Candidate, x: np.ndarray, y: Tensor, bat
     Batches are all of one size, which compiled code was made for.
     """
     import torch
-    from scipy.stats import binomtest
 
     y = y.where(y >= 0, IGNORED)
     data = Data((y, y), None, None, about.shape, about.labels, vocabulary=about.vocabulary)  # no metric looks at x
@@ -259,6 +291,4 @@ def _judge(result: Measured, candidate: Candidate, x: np.ndarray, y: Tensor, bat
 
     count = int((y >= 0).sum())
     if count and (fraction := metric.over(answers())) is not None:
-        right = round(fraction * count)  # of texts and pictures, each place is an answer
-        low, high = binomtest(right, count).proportion_ci(method="wilson")
-        result.accuracy, result.interval, result.samples = right / count, (float(low), float(high)), count
+        _noted(result, round(fraction * count), count)  # of texts and pictures, each place is an answer

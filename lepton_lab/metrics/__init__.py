@@ -48,7 +48,8 @@ __all__ += [
     "looks",
     "main",
 ]
-__all__ += ["meaningless", "members", "numbers", "of", "steps", "summarised", "tables", "told", "with_following"]
+__all__ += ["meaningless", "members", "numbers", "of", "steps", "summarised", "tables", "telling", "told"]
+__all__ += ["with_following"]
 
 METRICS: dict[str, type[Metric]] = {
     "loss": Loss,
@@ -153,6 +154,13 @@ def of(
             raise SpecError(f"metrics: {meaningless(name, data, criterion)}")
     metrics |= {name: member.of(data, criterion) for name, member in (own or {}).items()}
     return {name: metric for name, metric in metrics.items() if metric is not None}
+
+
+def telling(data: Data, criterion: Criterion, first: Iterable[str] = ()) -> list[str]:
+    """Names of those that tell how good answers are, the most telling first; `first` are a task's own."""
+    answers = kind(data, criterion)
+    suited = [name for name, member in METRICS.items() if answers in member.telling]
+    return [*dict.fromkeys([*first, *suited, MEASURED, MINIMISED])]
 
 
 def check_own(given: Any) -> None:

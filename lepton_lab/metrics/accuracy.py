@@ -18,6 +18,7 @@ class Accuracy(Metric):
     axis = "accuracy (fraction)"
     form = ".2%"
     highest = 1.0
+    telling = ("classes",)
     training = True
     usual = True
 

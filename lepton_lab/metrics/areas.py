@@ -73,6 +73,7 @@ class Area(Metric):
 class RocAuc(Area):
     """The area under the ROC curve: how often a positive has a higher score than a negative (a tie counts half)."""
 
+    telling = ("labels",)
     title = "ROC AUC"
     short = "auc"
     axis = "area under the ROC curve"

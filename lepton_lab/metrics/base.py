@@ -68,6 +68,8 @@ class Metric:
     """Whether its figure of one sample alone, of rows (R, W), tells how well that was answered."""
     doubt = ""
     """A sentence on its figures, where what was counted makes them say little; told once."""
+    telling: tuple[str, ...] = ()
+    """Which answers, names of KINDS, it tells most of, where a task names no other."""
     kinds: tuple[str, ...] = ()
     """Which answers it is of, names of KINDS; () of any."""
 

@@ -92,6 +92,7 @@ class MeanAveragePrecision(Metric):
 class MeanAveragePrecision50(MeanAveragePrecision):
     """The average precision of boxes that share half of their union with the right one, the mean over classes."""
 
+    telling = ("boxes",)
     title = "mAP at 0.5"
     short = "mAP50"
     axis = "mean average precision, overlap 0.5"

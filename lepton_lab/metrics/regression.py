@@ -82,6 +82,7 @@ class MAE(Distance):
 class R2(Metric):
     """The fraction of the targets' variance that is explained: 1 is all, 0 what their mean would do; below is worse."""
 
+    telling = ("numbers",)
     title = "R2"
     short = "r2"
     axis = "variance explained (fraction)"

@@ -29,6 +29,7 @@ class Texts(Metric):
     """What is summed of pairs of sequences."""
 
     kinds: tuple[str, ...] = ("tokens", "texts")
+    telling: tuple[str, ...] = ()
 
     def update(self, output: Any, target: Any) -> Tensor | None:
         """Sums of what each pair counts."""
@@ -80,6 +81,7 @@ class Texts(Metric):
 class TokenAccuracy(Texts):
     """The fraction of tokens, or of words, that are the right ones at their places."""
 
+    telling = ("tokens",)
     title = "Token accuracy"
     short = "tokens"
     axis = "token accuracy (fraction)"
@@ -94,6 +96,7 @@ class TokenAccuracy(Texts):
 class WordErrorRate(Texts):
     """Words, or tokens, to put in, take out or change for each that was to be; it may be above 1."""
 
+    telling: tuple[str, ...] = ("texts",)
     title = "Word error rate"
     short = "WER"
     axis = "edits for each word"
@@ -112,6 +115,7 @@ class CharacterErrorRate(WordErrorRate):
     title = "Character error rate"
     short = "CER"
     axis = "edits for each character"
+    telling = ()
 
     def units(self, sequence: Any) -> Sequence[Any]:
         """Characters."""

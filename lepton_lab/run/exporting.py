@@ -19,7 +19,6 @@ from ..tables import pick
 if TYPE_CHECKING:
     import os
 
-    import numpy as np
     from torch import nn
 
     from ..artifacts.preparing import Prepared
@@ -113,7 +112,7 @@ def _onnx(
     onnx_graph.slim(model)
     body = model.SerializeToString()
     session = onnxruntime.InferenceSession(body, providers=["CPUExecutionProvider"])
-    difference = _difference(onnx_graph.runner(session), own, about)
+    difference = _difference(onnx_graph.runner(session, about.signature, plain.names), own, about)
     _write(path, body)
     return difference
 
@@ -123,7 +122,8 @@ def _torch(path: Path, module: nn.Module, about: About, scheme: str, *_: Any) ->
 
     import torch
 
-    from ..artifacts.preparing import Prepared, floats, hold, traced
+    from ..artifacts.outputs import asking
+    from ..artifacts.preparing import Prepared, arrays_of, floats, hold, traced
 
     buffer = io.BytesIO()
     with torch.no_grad(), quiet():
@@ -133,23 +133,21 @@ def _torch(path: Path, module: nn.Module, about: About, scheme: str, *_: Any) ->
         torch.export.save(traced(plain, about), buffer)
         program = torch.export.load(io.BytesIO(buffer.getvalue())).module()
 
-        def run(batch: Any) -> np.ndarray:
-            return program(*map(torch.from_numpy, about.signature.flat(batch))).numpy()
-
+        run = asking(lambda arrays: arrays_of(program(*map(torch.from_numpy, arrays))), about.signature, plain.names)
         hold(run, own if coarse else plain, about, f"torch.export's program in {scheme}", coarse)
         difference = _difference(run, own, about)
     _write(path, buffer.getvalue())
     return difference
 
 
-def _difference(scores: Callable[[Any], np.ndarray], own: Prepared, about: About) -> float:
+def _difference(scores: Callable[[Any], Any], own: Prepared, about: About) -> float:
     """The largest between a file's scores of made-up samples and those of the module as the user has it."""
-    import torch
+    from ..artifacts.outputs import distance
+    from ..artifacts.preparing import scores as asked
 
-    with torch.no_grad():
-        flat, made = about.signature.flat, about.signature.made_up
-        pairs = [(scores(made(n)), own(*flat(about.samples(n))).numpy()) for n in BATCHES]
-    return max(float(abs(ours - theirs).max()) for ours, theirs in pairs)
+    asked(own, about)  # names of its outputs
+    batches = [about.signature.made_up(n) for n in BATCHES]
+    return max(distance(scores(batch), own.answer(batch)) for batch in batches)
 
 
 def _write(path: Path, body: bytes) -> None:

@@ -16,11 +16,12 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.exceptions import HTTPException
 
 from ..answers import class_axis
-from ..artifacts.inputs import CALLS
-from ..artifacts.manifest import answered, takes
+from ..artifacts.answering import answered, writes
+from ..artifacts.manifest import takes
+from ..artifacts.outputs import one
 from ..errors import LabError
 from .batching import Batcher, Full
-from .reading import BINARY, JSON, LARGEST, NAMED, Refused, read, to_npy
+from .reading import BINARY, JSON, LARGEST, NAMED, Refused, read, to_binary
 
 if TYPE_CHECKING:
     from ..artifacts import Artifact
@@ -41,13 +42,16 @@ def application(artifact: Artifact, token: str, most: int = 64, wait: float = 0.
     """
     manifest = artifact.manifest
     # A request must not change another's answer, as it would where one scale is taken of all samples in a call.
-    batcher = Batcher(artifact.forward, most, wait, apart=artifact.scheme == "int8_dynamic")
+    apart = artifact.scheme == "int8_dynamic"
+    batcher = Batcher(artifact.forward, most, wait, apart)
+    writer = Batcher(artifact.written, most, wait, apart) if writes(manifest) else None
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        task = asyncio.create_task(batcher.run())
+        tasks = [asyncio.create_task(each.run()) for each in (batcher, writer) if each is not None]
         yield
-        task.cancel()
+        for task in tasks:
+            task.cancel()
 
     def allowed(credentials: HTTPAuthorizationCredentials | None = Depends(bearer)) -> None:  # noqa: B008
         if credentials is None or not secrets.compare_digest(credentials.credentials.encode(), token.encode()):
@@ -77,7 +81,7 @@ def application(artifact: Artifact, token: str, most: int = 64, wait: float = 0.
 
     @app.post(
         "/predict",
-        summary="Scores and label names of samples",
+        summary="Scores of samples, and what they say",
         dependencies=[Depends(allowed)],
         openapi_extra=_request(artifact.signature),
         responses=_responses(manifest),
@@ -87,14 +91,16 @@ def application(artifact: Artifact, token: str, most: int = 64, wait: float = 0.
         samples, alone = await asyncio.to_thread(read, *content) if len(content[0]) > SLOW else read(*content)
         try:
             scores = await batcher(samples)
+            if request.headers.get("accept") == BINARY:
+                return Response(*to_binary(one(scores) if alone else scores))
+            told = answered(scores, manifest, samples)
+            if writer is not None:
+                told["text"] = answered(await writer(samples), manifest)["text"]
+            return JSONResponse(_plain(told))
         except Full:
             raise Refused(503, "too many requests wait: try again", {"Retry-After": "1"}) from None
         except Exception as error:
             raise _failed(error, artifact.signature) from None
-        if request.headers.get("accept") == BINARY:
-            return Response(to_npy(scores[0] if alone else scores), media_type=BINARY)
-        told = answered(scores, manifest)
-        return JSONResponse({n: _numbers(v) if isinstance(v, np.ndarray) else v for n, v in told.items()})
 
     return app
 
@@ -148,11 +154,15 @@ async def _body(request: Request) -> bytes:
     return b"".join(parts)
 
 
-def _numbers(values: Any) -> Any:
-    """An array as JSON takes it, in the digits that float32 has."""
-    if values.ndim:
-        return [_numbers(value) for value in values]
-    return float(f"{values:.7g}") if np.isfinite(values) else None
+def _plain(told: Any) -> Any:
+    """Answers as JSON takes them: numbers in the digits that float32 has, and none of those that are no number."""
+    if isinstance(told, dict):
+        return {name: _plain(value) for name, value in told.items()}
+    if isinstance(told, list) or (isinstance(told, np.ndarray) and told.ndim):
+        return [_plain(value) for value in told]
+    if isinstance(told, (float, np.floating)) or getattr(told, "dtype", None) == np.float32:
+        return float(f"{told:.7g}") if np.isfinite(told) else None
+    return told.item() if isinstance(told, (np.generic, np.ndarray)) else told
 
 
 def _described(manifest: dict[str, Any]) -> str:
@@ -164,9 +174,9 @@ def _described(manifest: dict[str, Any]) -> str:
 def _request(signature: Signature) -> dict[str, Any]:
     """What OpenAPI says of the body."""
     inputs = {item.name: _input(item) for item in signature.inputs}
-    several, file = signature.call != CALLS[0], ".npy file, as numpy.save"
+    several, file = signature.several, ".npy file, as numpy.save"
     if several:
-        needed = [item.name for item in signature.inputs if not item.like]
+        needed = [item.name for item in signature.inputs if not item.spared]
         inputs, file = {"inputs": _object(inputs) | {"required": needed}}, ".npz file, as numpy.savez"
     array = {"type": "string", "format": "binary", "description": f"a {file} writes it"}
     body = {JSON: {"schema": _object(inputs)}, NAMED if several else BINARY: {"schema": array}}

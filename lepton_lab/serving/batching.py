@@ -17,8 +17,8 @@ from ..batches import leaves, over
 MOST_WAITING = 4096
 """Requests that may wait; what comes beyond is told to try again, instead of filling the memory."""
 
-Compute = Callable[[Any], np.ndarray]
-Waiting = tuple[Any, asyncio.Future[np.ndarray]]
+Compute = Callable[[Any], Any]
+Waiting = tuple[Any, asyncio.Future[Any]]
 
 
 class Full(Exception):
@@ -34,7 +34,8 @@ class Batcher:
     Parameters
     ----------
     compute
-        A batch, an array (B, *shape) or a dict of them by name, -> (B, K), in a thread of its own, one call at a time.
+        A batch, an array (B, *shape) or a dict of them by name, -> (B, K), a dict of such by name, or a list of B of
+        whatever, in a thread of its own, one call at a time.
     most
         Samples in a call; a single request of more is computed in parts.
     wait
@@ -55,11 +56,11 @@ class Batcher:
         self._thread = ThreadPoolExecutor(1, "lepton-lab-compute")
         self.requests = self.samples = self.calls = 0
 
-    async def __call__(self, samples: Any) -> np.ndarray:
+    async def __call__(self, samples: Any) -> Any:
         """Scores of a batch; Full if too many requests wait already."""
         if len(self._waiting) >= MOST_WAITING:
             raise Full
-        future: asyncio.Future[np.ndarray] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._waiting.append((samples, future))
         self._come.set()
         return await future
@@ -107,7 +108,7 @@ class Batcher:
             self._come.clear()
         return requests
 
-    def _together(self, requests: list[Any]) -> list[np.ndarray | Exception]:
+    def _together(self, requests: list[Any]) -> list[Any]:
         """One result for each request; where a call fails, each alone, so that one does not fail the others."""
         self.requests += len(requests)
         try:
@@ -117,17 +118,17 @@ class Batcher:
                 return [error]
             self.requests -= len(requests)  # they count again below
             return [self._together([request])[0] for request in requests]
-        ends = np.cumsum([size(request) for request in requests])[:-1]
-        return list(np.split(scores, ends))
+        ends = np.cumsum([size(request) for request in requests]).tolist()
+        return [_cut(scores, slice(begin, end)) for begin, end in zip([0, *ends], ends, strict=False)]
 
-    def _call(self, samples: Any) -> np.ndarray:
+    def _call(self, samples: Any) -> Any:
         n = size(samples)
-        parts = [over(operator.itemgetter(slice(i, i + self._most)), samples) for i in range(0, n, self._most)]
+        parts = [_cut(samples, slice(i, i + self._most)) for i in range(0, n, self._most)]
         self.calls += len(parts)
         self.samples += n
-        scores = np.concatenate([self._compute(part) for part in parts])
-        if len(scores) != n:
-            raise ValueError(f"it gives {len(scores)} scores for {n} samples")
+        scores = _joined([self._compute(part) for part in parts])
+        if (given := size(scores)) != n:
+            raise ValueError(f"it gives {given} scores for {n} samples")
         return scores
 
 
@@ -136,10 +137,16 @@ def _shapes(samples: Any) -> list[tuple[int, ...]]:
     return [array.shape[1:] for array in leaves(samples)]
 
 
-def _joined(requests: list[Any]) -> Any:
-    """Batches of one shape as one."""
-    if len(requests) == 1:
-        return requests[0]
-    if isinstance(requests[0], dict):
-        return {name: np.concatenate([request[name] for request in requests]) for name in requests[0]}
-    return np.concatenate(requests)
+def _joined(batches: list[Any]) -> Any:
+    """Batches of one shape as one, or scores of them."""
+    first = batches[0]
+    if len(batches) == 1:
+        return first
+    if isinstance(first, dict):
+        return {name: np.concatenate([batch[name] for batch in batches]) for name in first}
+    return [one for batch in batches for one in batch] if isinstance(first, list) else np.concatenate(batches)
+
+
+def _cut(batch: Any, places: slice) -> Any:
+    """Some samples of a batch, or of scores."""
+    return batch[places] if isinstance(batch, list) else over(operator.itemgetter(places), batch)

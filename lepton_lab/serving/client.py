@@ -8,10 +8,14 @@ import json
 from typing import Any
 from urllib.parse import urlsplit
 
+import numpy as np
+
+from ..artifacts.answering import predictions, writes
 from ..artifacts.checking import like, to_array
-from ..artifacts.manifest import predictions, signature
+from ..artifacts.manifest import signature
+from ..batches import leaves, over
 from ..errors import LabError, SpecError
-from .reading import BINARY, NAMED, from_npy, to_npy, to_npz
+from .reading import BINARY, JSON, NAMED, from_binary, to_npy, to_npz
 
 REFUSED = (400, 413, 415, 422)
 
@@ -78,23 +82,40 @@ class Client:
         LabError
             If it does not answer, or the token is wrong.
         """
+        body = self._predict(samples, named, BINARY)
+        try:
+            scores = from_binary(body)
+        except ValueError:
+            raise _refusal(self.url, 200, body) from None
+        return like((*samples, *named.values()), scores)
+
+    def _predict(self, samples: tuple[Any, ...], named: dict[str, Any], accept: str) -> bytes:
+        """The server's answer to samples."""
         if len(samples) == 1 and not named and not isinstance(samples[0], (dict, tuple)):
             kind, body = BINARY, to_npy(_numbers(samples[0]))
         else:
             asked = signature(self.manifest)
             arrays = {name: _numbers(array) for name, array in asked.bound(samples, named).items()}
-            one = asked.call == "tensor"
-            kind, body = (BINARY, to_npy(arrays[asked.names[0]])) if one else (NAMED, to_npz(arrays))
-        body = self._ask("POST", "/predict", body, {"Content-Type": kind, "Accept": BINARY})
-        try:
-            scores = from_npy(body)
-        except ValueError:
-            raise _refusal(self.url, 200, body) from None
-        return like((*samples, *named.values()), scores)
+            kind, body = (NAMED, to_npz(arrays)) if asked.several else (BINARY, to_npy(arrays[asked.names[0]]))
+        return self._ask("POST", "/predict", body, {"Content-Type": kind, "Accept": accept})
 
     def predict(self, *samples: Any, **named: Any) -> Any:
-        """Label names of raw samples, as `Artifact.predict` gives them; the scores of a model without labels."""
-        return predictions(self(*samples, **named), self.manifest)
+        """What the scores of raw samples say, as `Artifact.predict` gives it."""
+        if writes(self.manifest):
+            texts = json.loads(self._predict(samples, named, JSON))["text"]
+            asked = signature(self.manifest)
+            first = to_array(asked.bound(samples, named)[asked.names[0]])
+            return texts[0] if first.ndim == len(asked.inputs[0].shape) else texts
+        scores = over(np.asarray, self(*samples, **named))
+        if alone := self._alone(scores):
+            scores = [scores] if signature(self.manifest).apart else over(lambda array: array[None], scores)
+        return predictions(scores, self.manifest, alone=alone)
+
+    def _alone(self, scores: Any) -> bool:
+        """Whether scores are of one sample by itself."""
+        if signature(self.manifest).apart or isinstance(scores, list):
+            return not isinstance(scores, list)
+        return leaves(scores)[0].ndim == len(self.manifest["output"]["shape"])
 
     @property
     def manifest(self) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import sys
 import zipfile
 import zlib
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..artifacts.checking import taken
-from ..artifacts.inputs import CALLS, SAMPLES
+from ..artifacts.inputs import SAMPLES
 from ..errors import SpecError
 
 if TYPE_CHECKING:
@@ -38,19 +39,20 @@ def read(body: bytes, headers: Any, signature: Signature) -> tuple[Any, bool]:
     """
     A batch as the artifact takes it, and whether it came as one sample without a batch.
 
-    `headers` have their names in small letters. A model of several inputs takes them by name. Raises
+    `headers` have their names in small letters. A model of several inputs takes them by name,
+    or the first alone where the others may be left out. Raises
     Refused: 400 for what can't be read, 415 for another type of content, 422 for samples that don't fit the manifest.
     """
     kind = (headers.get("content-type") or JSON).partition(";")[0].strip().lower()
-    several = signature.call != CALLS[0]
+    several = signature.several
     binary = NAMED if several else BINARY
-    if kind not in (JSON, binary):
+    if kind not in (JSON, BINARY, binary):
         raise Refused(415, f"content-type {kind[:60]!r}: must be {JSON} or {binary}")
     try:
-        named = _from_json(body, signature) if kind == JSON else from_npz(body) if several else None
+        named = _from_json(body, signature) if kind == JSON else from_npz(body) if kind == NAMED else None
         given = () if named else (from_npy(body),)
     except ValueError as error:
-        file = ".npz file, as numpy.savez" if several else ".npy file, as numpy.save"
+        file = ".npz file, as numpy.savez" if kind == NAMED else ".npy file, as numpy.save"
         raise Refused(422, f"the body is no {file} writes one ({error})") from None
     try:
         return taken(signature, given, named)
@@ -60,7 +62,7 @@ def read(body: bytes, headers: Any, signature: Signature) -> tuple[Any, bool]:
 
 def example(signature: Signature) -> str:
     """What a body in JSON looks like."""
-    if signature.call == CALLS[0]:
+    if not signature.several:
         return EXAMPLE
     return '{"inputs": {' + ", ".join(f'"{name}": [...]' for name in signature.names) + "}}"
 
@@ -72,7 +74,7 @@ def _from_json(body: bytes, signature: Signature) -> dict[str, np.ndarray]:
         content = json.loads(body)
     except (ValueError, RecursionError):
         raise Refused(400, f"the body is not JSON: send {send}") from None
-    key = SAMPLES if signature.call == CALLS[0] else "inputs"
+    key = "inputs" if signature.several else SAMPLES
     if not isinstance(content, dict) or key not in content:
         raise Refused(422, f"the body lacks {key!r}: send {send}")
     if extra := [name for name in content if name != key]:
@@ -113,12 +115,35 @@ def to_npz(arrays: dict[str, np.ndarray]) -> bytes:
     return file.getvalue()
 
 
-def from_npz(body: bytes) -> dict[str, np.ndarray]:
-    """The arrays in a .npz file, of which nothing is unpickled or unpacked beyond LARGEST; ValueError if it is none."""
+def to_binary(scores: Any) -> tuple[bytes, int, None, str]:
+    """Scores as a response's body, status, headers and type: one array, or several by name, "[0]boxes" of a list."""
+    if isinstance(scores, np.ndarray):
+        return to_npy(scores), 200, None, BINARY
+    several = scores if isinstance(scores, list) else [scores]
+    parts = [one if isinstance(one, dict) else {"": one} for one in several]
+    places = [f"[{i}]" if isinstance(scores, list) else "" for i in range(len(parts))]
+    named = {place + name: array for place, part in zip(places, parts, strict=True) for name, array in part.items()}
+    return to_npz(named), 200, None, NAMED
+
+
+def from_binary(body: bytes) -> Any:
+    """The scores that `to_binary` wrote; ValueError if they are none."""
+    if not body.startswith(b"PK"):
+        return from_npy(body)
+    found: dict[str, dict[str, np.ndarray]] = {}
+    for name, array in from_npz(body, sys.maxsize).items():
+        place, _, rest = name.removeprefix("[").partition("]") if name.startswith("[") else ("", "", name)
+        found.setdefault(place, {})[rest] = array
+    scores = [part.get("", part) for part in found.values()]
+    return scores[0] if "" in found else scores
+
+
+def from_npz(body: bytes, most: int = LARGEST) -> dict[str, np.ndarray]:
+    """The arrays in a .npz file, of which nothing is unpickled, or unpacked beyond `most`; ValueError if it is none."""
     try:
         with zipfile.ZipFile(io.BytesIO(body)) as members:
-            if sum(info.file_size for info in members.infolist()) > LARGEST:
-                raise ValueError(f"it unpacks to more than {LARGEST // 2**20} MiB")
+            if sum(info.file_size for info in members.infolist()) > most:
+                raise ValueError(f"it unpacks to more than {most // 2**20} MiB")
             return {name.removesuffix(".npy"): from_npy(members.read(name)) for name in members.namelist()}
     except (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError, NotImplementedError) as error:
         raise ValueError(f"{type(error).__name__}: {str(error)[:80]}") from None

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..batches import call, described
 from ..errors import SpecError
 from ..losses import IGNORED
 from ..objectives import Criterion
+from ..spelling import pieces
 from ..values import called
 from .criteria import Scored, Stepped
 from .seeing import answer, inputs
@@ -108,6 +109,14 @@ class Task:
     def labels(self, model: nn.Module) -> list[str]:
         """What a trained model's scores are of, by name; empty where that is not known, or they are numbers."""
         return list(self.data.classes)
+
+    def reading(self, model: nn.Module) -> dict[str, Any]:
+        """What a file of a trained model must know to answer as the task does, as JSON takes it: see `answering`."""
+        text = pieces(getattr(self.data.collate, "tokenizer", None))
+        return {"text": text} if text else {}
+
+    def recall(self, reading: Mapping[str, Any], names: Sequence[str]) -> None:
+        """Take from what `reading` told of a model that is a file, with inputs of these names, what `setup` takes."""
 
     def step(self, model: nn.Module, batch: Any, *args: Any, **kwargs: Any) -> Any:
         """

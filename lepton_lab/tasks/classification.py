@@ -15,7 +15,7 @@ from .base import OwnLoss, Paired, targets_of
 from .seeing import answer, inputs, labels
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from ..datasets import Data
     from ..objectives import Criterion
@@ -63,6 +63,10 @@ class Segmentation(Paired):
     def refuse(cls, shape: tuple[int, ...], classes: int, vocabulary: int) -> str:
         """Needs labels."""
         return Classification.refuse(shape, classes, vocabulary)
+
+    def reading(self, model: nn.Module) -> dict[str, Any]:
+        """Where the scores of classes are."""
+        return super().reading(model) | {"class_axis": self.class_axis}
 
     def usual(self) -> OwnLoss:
         """Cross entropy along the axis that is said."""

@@ -19,7 +19,7 @@ from .criteria import Unaligned
 from .seeing import inputs, spelled
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from ..datasets import Data
     from ..pictures import Picture
@@ -81,6 +81,10 @@ class CTC(Paired):
         if self.given is not None:
             return super().each(scores[0] if isinstance(scores, tuple) else scores, targets)
         return self.ctc(scores, targets, "none") / targets.ne(IGNORED).sum(1).clamp(min=1)
+
+    def reading(self, model: nn.Module) -> dict[str, Any]:
+        """The blank, which is no label."""
+        return super().reading(model) | {"blank": self.blank}
 
     def picture(self, x: Any, y: Any, output: Any) -> Picture:
         """The signal, its labels, and those that are read from the best path."""

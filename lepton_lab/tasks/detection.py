@@ -43,6 +43,7 @@ class Detection(Task):
     metrics = ("map50",)
     answers = "boxes"
     table_models = table_data = False
+    output = FOUND
 
     def __init__(self, data: Data, loss: OwnLoss | None = None) -> None:
         super().__init__(data, loss)
@@ -63,6 +64,10 @@ class Detection(Task):
             targets = [{name: values[i][count[i]] for name, values in targets.items()} for i in range(len(count))]
         pair = ([*pictures], targets)
         return pair, pair
+
+    def question(self, batch: Any) -> list[Any]:
+        """Pictures alone."""
+        return self.split(batch)[0][0]
 
     def evaluated(self, model: Any, x: Any) -> Any:
         """Losses and what was found."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..batches import described, tensors
@@ -86,6 +86,18 @@ class Keywords(Task):
             return []
         names = getattr(getattr(model, "config", None), "id2label", None) or {}
         return [str(name) for name in names.values()] or self.data.classes or ["0", "1"]
+
+    def reading(self, model: nn.Module) -> dict[str, Any]:
+        """Whether the scores of a place are for the next one's label, and the label that is none."""
+        shift = {"shift": True} if self._shift else {}
+        ignored = {"ignored": self.ignored} if self.ignored != IGNORED else {}
+        return super().reading(model) | shift | ignored
+
+    def recall(self, reading: Mapping[str, Any], names: Sequence[str]) -> None:
+        """Names that the file takes, and what is known of its labels."""
+        self._names, self._shift = [*names], bool(reading.get("shift"))
+        self.ignored = int(reading.get("ignored", IGNORED))
+        self.answers = "tokens" if self._shift else self.answers
 
     def loss(self, outputs: Any, batch: Any) -> Any:
         """The user's, or the model's own."""

@@ -20,7 +20,7 @@ from .seeing import answer, kinds, pieces, spelled
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from ..datasets import Data
     from ..pictures import Picture
@@ -117,6 +117,11 @@ class MaskedLanguageModel(Paired):
     def usual(self) -> OwnLoss:
         """Cross entropy over tokens."""
         return token_loss
+
+    def reading(self, model: nn.Module) -> dict[str, Any]:
+        """The mask, and how tokens are spelled, which are no labels of the data."""
+        text = {"names": kinds(self._spelling), "kind": self._spelling.tokens}
+        return {"text": text, **super().reading(model), "mask": self.mask_token}
 
     def picture(self, x: Any, y: Any, output: Any) -> Picture:
         """The text, and the same with what was predicted in the place of the tokens that were chosen."""

@@ -12,7 +12,7 @@ from .base import OwnLoss, Task
 from .seeing import answer, inputs
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from ..datasets import Data
     from ..pictures import Picture
@@ -56,6 +56,12 @@ class Multitask(Task):
     def scores(self, outputs: Any) -> None:
         """Nothing that metrics could compare."""
         return None
+
+    def reading(self, model: nn.Module) -> dict[str, Any]:
+        """Which targets are classes, and which numbers."""
+        targets = self.data.example[1].items()
+        kinds = {name: "numbers" if target.is_floating_point() else "classes" for name, target in targets}
+        return super().reading(model) | {"targets": kinds}
 
     def picture(self, x: Any, y: Any, output: Any) -> Picture:
         """The input, and of each target what it is and what was predicted."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from .. import spelling
 from ..answers import class_axis
 from ..losses import IGNORED
 from ..pictures import TRUTH, Bars, Curves, Image, Mask, Picture, Piece, Sound, Text, View, words
@@ -74,22 +75,12 @@ def spelled(tokens: Any, data: Data, names: list[str] | None = None) -> str:
     decode = getattr(getattr(data.collate, "tokenizer", None), "decode", None)
     if decode is not None:
         return str(decode(numbers))
-    if data.tokens == "bytes":
-        return bytes(token % 256 for token in numbers).decode(errors="replace")
-    names = data.classes if names is None else names
-    return _space(names).join(names[token] if token < len(names) else str(token) for token in numbers)
+    return spelling.spelled(numbers, data.classes if names is None else names, data.tokens)
 
 
 def kinds(data: Data) -> list[str]:
     """Names of the tokens of inputs; none where the data's names are those of labels."""
     return data.classes if data.vocabulary == len(data.classes) else []
-
-
-def _space(names: list[str]) -> str:
-    """What stands between tokens: nothing where each is a character, or nothing as a blank, but for numbers."""
-    names = [name for name in names if name]
-    single = names and all(len(name) == 1 or name.startswith("\\") for name in names)
-    return "" if single and not all(name.isdigit() for name in names) else " "
 
 
 def pieces(tokens: Tensor, right: Tensor, data: Data, names: list[str], counted: Tensor | None = None) -> list[Piece]:
@@ -103,7 +94,7 @@ def pieces(tokens: Tensor, right: Tensor, data: Data, names: list[str], counted:
             found[-1][0].append(token)
         else:
             found.append(([token], mark))
-    space = "" if data.tokens else _space(names)
+    space = "" if data.tokens else spelling.space(names)
     return [(spelled(some, data, names) + space * (i + 1 < len(found)), mark) for i, (some, mark) in enumerate(found)]
 
 

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from ..datasets import Data
     from ..pictures import Picture
 
+SEEN = 64  # targets by which it is told how long a file's answers get
+
 
 class SequenceToSequence(Paired):
     """
@@ -80,6 +82,19 @@ class SequenceToSequence(Paired):
     def usual(self) -> OwnLoss:
         """Cross entropy over tokens."""
         return token_loss
+
+    def reading(self, model: nn.Module) -> dict[str, Any]:
+        """What a target begins, ends and is filled up with, and how long the longest of some are, twice."""
+        some = [self.data.train[1][:SEEN]] if isinstance(self.data.train, tuple) else self._targets()
+        longest = max(target.shape[-1] for target in some)
+        told = {"start": self.start_token, "pad": self.pad_token, "end": self.end_token, "length": 2 * longest}
+        return super().reading(model) | told
+
+    def _targets(self) -> list[Tensor]:
+        import torch
+
+        split: Any = self.data.train
+        return [torch.as_tensor(split[place][1]) for place in range(min(SEEN, len(split)))]
 
     def picture(self, x: Any, y: Any, output: Any) -> Picture:
         """The source, the target, and at each place what was predicted after the target's true tokens."""

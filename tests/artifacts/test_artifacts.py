@@ -136,7 +136,7 @@ def everything(request, tmp_path_factory):
             if not ways:
                 continue
             program = traced(Prepared(*model_of(name)), model_of(name)[1])
-            patch.setattr(onnx_graph, "from_program", lambda _, m, names, p=program: copy.deepcopy(once(p, m)))
+            patch.setattr(onnx_graph, "from_program", lambda _, m, names, outputs, p=program: copy.deepcopy(once(p, m)))
             for scheme, runtime in ways:
                 path = folder / f"{name}-{scheme}-{runtime}.lepton"
                 made[name, scheme, runtime] = make(path, name, scheme, runtime).path
@@ -392,11 +392,11 @@ def test_refuses_a_changed_file(small, runtime):
 def test_refuses_a_newer_file(small):
     path = small().path
     found = members(path)
-    manifest = json.loads(found["manifest.json"]) | {"format": 3, "lab": "9.0", "something": "new"}
+    manifest = json.loads(found["manifest.json"]) | {"format": 4, "lab": "9.0", "something": "new"}
     with zipfile.ZipFile(path, "w") as file:
         file.writestr("manifest.json", json.dumps(manifest))
         file.writestr("other.bin", b"")
-    assert "format 3, written by lepton-lab 9.0" in refusal(path, "upgrade")
+    assert "format 4, written by lepton-lab 9.0" in refusal(path, "upgrade")
 
 
 def test_refuses_other_members_and_weights_that_would_unpack(small):
@@ -614,7 +614,7 @@ class Bessel(nn.Module):
 
 class Two(nn.Module):
     def forward(self, x):
-        return x, x
+        return x, "more"
 
 
 class Valued(nn.Module):
@@ -642,7 +642,7 @@ class Counts(nn.Module):
     [
         (Bessel(), "onnxruntime", r"operator prims.bessel_j0 has no counterpart in ONNX.*runtime='torch'"),
         (Bessel(), "torch", "operator special_bessel_j0.default is not among.*runtime='onnxruntime'"),
-        (Two(), "", "returns a tuple"),
+        (Two(), "", "returns several outputs, of which one is a str"),
         (Valued(), "", "torch.export can't follow"),
         (Fixed(), "", "for any batch size"),
         (Counts(), "torch", "changes its own buffers"),

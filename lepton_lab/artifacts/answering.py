@@ -1,0 +1,302 @@
+"""
+What scores say in the terms of the task that a model was trained for: labels with probabilities, boxes, texts, numbers.
+
+A member of TERMS is given a `Sheet` and returns what is told of a batch, by name; `PREDICTED` says which of these are
+what `predict` gives. Legend of the shape comments: B samples, K classes, T tokens, N objects of one picture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ..answers import class_axis, named
+from ..batches import leaves
+from ..errors import LabError
+from ..spelling import of as spelling_of
+from ..spelling import spelled
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from .inputs import Signature
+
+    Forward = Callable[[Any], Any]
+
+NEXT = 5  # tokens that may come next, which are told with their probabilities
+MASK = "attention_mask"
+PREDICTED = ("detections", "text", "labels")
+"""What a prediction is, the first of these that there is; else the scores."""
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """Scores of a batch, and what their file says of them."""
+
+    scores: Any
+    manifest: Mapping[str, Any]
+    batch: Any = None
+    """What the model was given, where that is known."""
+
+    @property
+    def task(self) -> str:
+        """Its name; "" of none."""
+        return str(self.manifest.get("task", {}).get("name", ""))
+
+    @property
+    def labels(self) -> list[str]:
+        """Of classes, by number."""
+        return list(self.manifest["labels"])
+
+    @property
+    def texts(self) -> bool:
+        """Whether samples are tokens."""
+        return self.manifest["input"]["dtype"] == "int64"
+
+    @property
+    def shape(self) -> list[int]:
+        """Of a sample's scores, where they are one tensor."""
+        return [size or 0 for size in self.manifest["output"]["shape"]]
+
+    def asked(self, name: str, usual: Any = None) -> Any:
+        """What the task says of itself: told with the model, or as an option at the launch."""
+        options = self.manifest.get("task", {}).get("options", {})
+        return self.manifest.get("answer", {}).get(name, options.get(name, usual))
+
+    def label(self, number: int) -> str:
+        """A class's name."""
+        return str(self.labels[number]) if 0 <= number < len(self.labels) else str(number)
+
+    def text(self, tokens: Sequence[Any]) -> str:
+        """Tokens as they are spelled."""
+        return spelled(tokens, *spelling_of(self.asked("text"), self.labels, str(self.manifest["tokens"])))
+
+
+def answered(scores: Any, manifest: Mapping[str, Any], batch: Any = None) -> dict[str, Any]:
+    """What is told of scores (B, ...), by name: them, and what they say in the task's terms."""
+    sheet = Sheet(scores, manifest, batch)
+    if isinstance(scores, (list, dict)) and sheet.task not in SEVERAL:
+        return {"scores": scores}
+    return {"scores": scores, **TERMS.get(sheet.task, _classes)(sheet)}
+
+
+def predictions(scores: Any, manifest: Mapping[str, Any], batch: Any = None, alone: bool = False) -> Any:
+    """
+    Of a batch of scores what `predict` gives, or of its one sample that came `alone`.
+
+    A list of labels, of boxes or of texts, or by name where there are several outputs; scores where there is no such.
+    """
+    told = answered(scores, manifest, batch)
+    found = next((told[name] for name in PREDICTED if name in told), scores)
+    if not alone:
+        return found
+    return {name: part[0] for name, part in found.items()} if isinstance(found, dict) else found[0]
+
+
+def probabilities(scores: np.ndarray) -> np.ndarray:
+    """Of scores (..., K) those of each class."""
+    import numpy as np
+
+    raised = np.exp(scores - scores.max(-1, keepdims=True))
+    return raised / raised.sum(-1, keepdims=True)
+
+
+def _classes(sheet: Sheet) -> dict[str, Any]:
+    """The label of the highest score of each sample, or of each place in it; and how likely each label is."""
+    if not sheet.labels:
+        return {}
+    told: dict[str, Any] = {"labels": named(sheet.scores, sheet.labels, sheet.shape, tokens=sheet.texts)}
+    if sheet.scores.ndim == 2 and sheet.task in ("classification", "keywords"):
+        told["probabilities"] = probabilities(sheet.scores)
+    return told
+
+
+def _several(sheet: Sheet) -> dict[str, Any]:
+    """Of each sample the labels whose probability is above one half."""
+    import numpy as np
+
+    if sheet.scores.ndim != 2:
+        return {}
+    names = [sheet.label(i) for i in range(sheet.scores.shape[1])]
+    labels = [[name for name, score in zip(names, row, strict=True) if score > 0] for row in sheet.scores]
+    return {"labels": labels, "probabilities": 1 / (1 + np.exp(-sheet.scores.clip(-80, 80)))}
+
+
+def _pixels(sheet: Sheet) -> dict[str, Any]:
+    """The label of each place of a sample, along the axis that the task says."""
+    import numpy as np
+
+    axis = {"first": 1, "last": sheet.scores.ndim - 1}.get(sheet.asked("class_axis"))
+    if axis is None or not sheet.labels:
+        return _classes(sheet)
+    best = sheet.scores.argmax(axis)
+    names = np.asarray([sheet.label(i) for i in range(sheet.scores.shape[axis])], dtype=object)
+    return {"labels": names[best].tolist()}
+
+
+def _following(sheet: Sheet) -> dict[str, Any]:
+    """The tokens that are most likely to come after each text, with their probabilities."""
+    if sheet.task == "keywords" and not sheet.asked("shift"):
+        return _classes(sheet)
+    if sheet.scores.ndim != 3:
+        return _classes(sheet)
+    chances = probabilities(_last(sheet))
+    best = (-chances).argsort(-1)[:, :NEXT]
+    told = [
+        [{"token": sheet.text([k]), "probability": float(chance[k])} for k in row]
+        for row, chance in zip(best.tolist(), chances, strict=True)
+    ]
+    return {**_classes(sheet), "next": told}
+
+
+def _last(sheet: Sheet) -> np.ndarray:
+    """The scores (B, K) of each text's last token, which a mask may tell."""
+    import numpy as np
+
+    mask = sheet.batch.get(MASK) if isinstance(sheet.batch, dict) else None
+    if mask is None:
+        return sheet.scores[:, -1]
+    places = mask.shape[1] - 1 - np.asarray(mask, bool)[:, ::-1].argmax(1)
+    return sheet.scores[np.arange(len(places)), places]
+
+
+def _filled(sheet: Sheet) -> dict[str, Any]:
+    """The texts, with what is most likely in the place of each mask."""
+    import numpy as np
+
+    told, mask = _classes(sheet), sheet.asked("mask", sheet.asked("mask_token", 0))
+    if sheet.scores.ndim != 3 or not isinstance(sheet.batch, np.ndarray):
+        return told
+    tokens = np.where(sheet.batch == mask, sheet.scores.argmax(-1), sheet.batch)
+    return {**told, "filled": [sheet.text(row) for row in tokens]}
+
+
+def _heard(sheet: Sheet) -> dict[str, Any]:
+    """The labels of the best path in the frames that count, without the blank and what is said twice (greedy)."""
+    import numpy as np
+
+    scores, *frames = leaves(sheet.scores)
+    if scores.ndim != 3:
+        return {}
+    blank, told = sheet.asked("blank", 0), []
+    for i, best in enumerate(scores.argmax(-1)):
+        path = best[: int(frames[0][i])] if frames else best
+        kept = path[np.flatnonzero(np.diff(path, prepend=-1))]
+        told.append(sheet.text(kept[kept != blank]))
+    return {"text": told}
+
+
+def _written(sheet: Sheet) -> dict[str, Any]:
+    """What was written, where that is among the scores; else what is most likely at each place."""
+    import numpy as np
+
+    if not isinstance(sheet.scores, list):
+        return _classes(sheet)
+    end = sheet.asked("end")
+    rows = [row[: int(np.append(row == end, True).argmax())] for row in sheet.scores]
+    return {"text": [sheet.text(row) for row in rows]}
+
+
+def _boxes(sheet: Sheet) -> dict[str, Any]:
+    """The objects of each picture, the surest first: label, score and box as x1, y1, x2, y2."""
+    if not isinstance(sheet.scores, list) or not all("boxes" in found for found in sheet.scores):
+        return {}
+    return {"detections": [_objects(sheet, found) for found in sheet.scores]}
+
+
+def _objects(sheet: Sheet, found: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
+    scores, labels = found.get("scores"), found.get("labels")
+    order = range(len(found["boxes"])) if scores is None else (-scores).argsort(kind="stable").tolist()
+    objects = []
+    for i in order:
+        label = {} if labels is None else {"label": sheet.label(int(labels[i]))}
+        score = {} if scores is None else {"score": _digits(scores[i])}
+        objects.append({**label, **score, "box": [_digits(corner) for corner in found["boxes"][i]]})
+    return objects
+
+
+def _digits(value: Any) -> float:
+    """A number in the digits that float32 has."""
+    return float(f"{value:.7g}")
+
+
+def _targets(sheet: Sheet) -> dict[str, Any]:
+    """Of each target labels and probabilities, or numbers."""
+    kinds = sheet.asked("targets", {})
+    if not isinstance(sheet.scores, dict):
+        return {}
+    told: dict[str, dict[str, Any]] = {}
+    for name, scores in sheet.scores.items():
+        if kinds.get(name) == "numbers":
+            told.setdefault("values", {})[name] = scores
+        elif (axis := class_axis(scores.shape, classes=scores.shape[1] if scores.ndim > 1 else 0)) is not None:
+            told.setdefault("labels", {})[name] = scores.argmax(axis).astype(str).tolist()
+            if scores.ndim == 2:
+                told.setdefault("probabilities", {})[name] = probabilities(scores)
+    return told
+
+
+def _restored(sheet: Sheet) -> dict[str, Any]:
+    """Samples without their noise, of pixels from 0 to 1."""
+    import numpy as np
+
+    scaling = sheet.manifest["preprocessing"]
+    if "mean" not in scaling or sheet.scores.ndim < 3:
+        return {"restored": sheet.scores}
+    channels = -1, *[1] * (sheet.scores.ndim - 2)
+    mean, std = (np.asarray(scaling[part], np.float32).reshape(channels) for part in ("mean", "std"))
+    return {"restored": (sheet.scores * std + mean).clip(0, 1)}
+
+
+def _called(name: str) -> Callable[[Sheet], dict[str, Any]]:
+    """Outputs that need no reading, under a name of their own."""
+    return lambda sheet: {name: sheet.scores}
+
+
+TERMS: dict[str, Callable[[Sheet], dict[str, Any]]] = {
+    "segmentation": _pixels,
+    "multilabel": _several,
+    "regression": _called("values"),
+    "language_model": _following,
+    "masked_language_model": _filled,
+    "sequence_to_sequence": _written,
+    "ctc": _heard,
+    "denoising": _restored,
+    "diffusion": _called("noise"),
+    "contrastive": _called("embeddings"),
+    "detection": _boxes,
+    "multitask": _targets,
+    "keywords": _following,
+}
+"""By the task's name; labels, where there are any, of all others."""
+SEVERAL = ("ctc", "detection", "multitask", "sequence_to_sequence")
+"""Those that read several outputs."""
+
+
+def writes(manifest: Mapping[str, Any]) -> bool:
+    """Whether a file's model writes token by token, what `written` does."""
+    sheet = Sheet(None, manifest)
+    return sheet.task == "sequence_to_sequence" and bool(sheet.asked("length"))
+
+
+def written(forward: Forward, batch: Any, manifest: Mapping[str, Any], signature: Signature) -> list[np.ndarray]:
+    """
+    The most likely targets (greedy), of a batch whose second input holds the tokens to go on from: (T,) of each.
+
+    What has ended is filled up with the token that ends it.
+    """
+    import numpy as np
+
+    sheet, name = Sheet(None, manifest, batch), signature.names[1]
+    end, tokens = sheet.asked("end"), batch[name]
+    for _ in range(int(sheet.asked("length"))):
+        over = (tokens[:, 1:] == end).any(1)
+        if over.all() and tokens.shape[1] > 1:
+            break
+        scores = forward({**batch, name: tokens})
+        if isinstance(scores, (dict, list)) or scores.ndim != 3:
+            raise LabError("its scores are none of tokens, so that no text can be written")
+        following = np.where(over, end, scores[:, -1].argmax(-1)).astype(tokens.dtype)
+        tokens = np.concatenate([tokens, following[:, None]], 1)
+    return [*tokens[:, 1:]]

@@ -1,0 +1,75 @@
+"""How tokens are spelled: by their bytes, by names, or by the pieces of a tokenizer, in a form that a file can keep."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+MARKS = {"##": "wordpiece", "▁": "metaspace", "Ġ": "byte_level"}
+"""What stands in the pieces of a kind of tokenizer: before a piece that goes on, or in place of a space."""
+
+
+def spelled(tokens: Iterable[Any], names: Sequence[str], kind: str = "") -> str:
+    """
+    Tokens as text, without those below 0, which are none.
+
+    Parameters
+    ----------
+    names
+        Of tokens by number; what has none is written as its number.
+    kind
+        "bytes", where a token is one; one of MARKS' values, where names are a tokenizer's pieces; else names stand
+        together or apart, as they look.
+    """
+    numbers = [int(token) for token in tokens if int(token) >= 0]
+    if kind == "bytes":
+        return bytes(token % 256 for token in numbers).decode(errors="replace")
+    words = [names[token] if token < len(names) else str(token) for token in numbers]
+    if kind in MARKS.values():
+        return _joined([word for word in words if word], kind)
+    return space(names).join(words)
+
+
+def space(names: Sequence[str]) -> str:
+    """What stands between tokens: nothing where each is a character, or nothing as a blank, but for numbers."""
+    names = [name for name in names if name]
+    single = names and all(len(name) == 1 or name.startswith("\\") for name in names)
+    return "" if single and not all(name.isdigit() for name in names) else " "
+
+
+def pieces(tokenizer: Any) -> dict[str, Any]:
+    """Names and kind, as `spelled` takes them, of the pieces of a tokenizer such as Hugging Face's; {} of others."""
+    convert = getattr(tokenizer, "convert_ids_to_tokens", None)
+    if convert is None or not hasattr(tokenizer, "__len__"):
+        return {}
+    special = {int(number) for number in getattr(tokenizer, "all_special_ids", ())}
+    names = ["" if number in special else str(convert(number) or "") for number in range(len(tokenizer))]
+    kind = next((kind for mark, kind in MARKS.items() if any(name.startswith(mark) for name in names)), "wordpiece")
+    return {"names": names, "kind": kind}
+
+
+def of(content: Any, names: Sequence[str], kind: str) -> tuple[Sequence[str], str]:
+    """Names and kind from what `pieces` gave, which is not trusted; else those that are given."""
+    if not isinstance(content, Mapping) or not isinstance(content.get("names"), list):
+        return [str(name) for name in names], kind
+    return [str(name) for name in content["names"]], str(content.get("kind", ""))
+
+
+def _joined(words: list[str], kind: str) -> str:
+    if kind == "wordpiece":
+        return " ".join(words).replace(" ##", "")
+    if kind == "metaspace":
+        return "".join(words).replace("▁", " ").strip()
+    table = _letters()
+    return bytes(table[letter] for word in words for letter in word if letter in table).decode(errors="replace")
+
+
+def _letters() -> dict[str, int]:
+    """
+    The byte that each letter of a byte-level tokenizer stands for.
+
+    Source: `bytes_to_unicode` of GPT-2's encoder: what can be seen stands for itself, the others follow from 256 on.
+    """
+    seen = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    others = [byte for byte in range(256) if byte not in seen]
+    return {chr(byte): byte for byte in seen} | {chr(256 + i): byte for i, byte in enumerate(others)}

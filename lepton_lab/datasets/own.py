@@ -39,8 +39,9 @@ def from_user(
         `(train, test)`, `(train, val, test)` or `train` alone. Each is a map-style Dataset of samples (x, y), or a
         pair (x, y) of tensors or arrays with one row a sample. x of any float type becomes float32, and in training
         what the model's weights are; uint8 x is divided by 255 in training, pictures in uint16 by 65,535; other rows of
-        integers in x are tokens; any other x is used as it is. Integer y are labels, one a sample, or one a token: then
-        y are tokens too. Float y are targets of a regression (as float32).
+        integers in x are tokens; any other x is used as it is, and so are uint8 of dicts and longer tuples. Integer y
+        are labels, one a sample, or one a token: then y are tokens too. Float y are targets of a regression (as
+        float32).
     seed
         Seed of the validation set, a tenth of the training samples, where none is given; fewer than ten are all kept
         for training.

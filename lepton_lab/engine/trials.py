@@ -7,13 +7,17 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from ..batches import call, described, over, tensors
 from ..datasets import Data, length
 from ..errors import SpecError
 from ..spec import Spec, full_batch
 from .feed import alone
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor, nn
+
+    from ..tasks import Task
 
 T = TypeVar("T")
 NUMBERLESS = (RuntimeError, TypeError)
@@ -116,6 +120,48 @@ def answers(model: nn.Module, data: Data) -> None:
             f"data: train y are floats, one a sample, and the model gives {output.shape[1]} numbers: give y.long() if "
             "they are labels, or a loss=... that compares the two"
         )
+
+
+def pixels(model: nn.Module, task: Task) -> None:
+    """
+    Refuse bytes in samples of several parts that reach the model as they are, if it takes floats in their place.
+
+    Whether those of a nest are pictures, masks or numbers only a user knows; so they are not scaled.
+
+    Raises
+    ------
+    SpecError
+        One sentence that says where to divide.
+    """
+    import torch
+
+    example = task.data.example
+    if example is None or task.steps():
+        return
+    question = tried(lambda: task.question(example))
+    raw = [leaf for leaf in tensors(question) if leaf.dtype == torch.uint8]
+    if raw and not _takes(model, question, torch.uint8) and _takes(model, question, torch.float32):
+        shapes = " and ".join(str(tuple(leaf.shape[1:])) for leaf in raw)
+        raise SpecError(
+            f"data: samples are {described(example)}, whose uint8 of shape {shapes} reach the model as they are, and "
+            "it takes floats: give x.float() / 255 in the Dataset, or do that in the model"
+        )
+
+
+def _takes(model: nn.Module, question: Any, kind: torch.dtype) -> bool:
+    """Whether a copy without memory can be called with uint8 as another kind of numbers."""
+    import torch
+
+    def outline(leaf: Any) -> Any:
+        if not isinstance(leaf, torch.Tensor):
+            return leaf
+        return torch.empty(leaf.shape, dtype=kind if leaf.dtype == torch.uint8 else leaf.dtype, device="meta")
+
+    def ask() -> bool:
+        call(copy.deepcopy(model).to("meta"), over(outline, question))
+        return True
+
+    return tried(lambda: _without_memory(ask)) or False
 
 
 def _refuses_one(model: nn.Module, data: Data) -> bool:

@@ -42,7 +42,7 @@ REMEDIES = {
     ),
     TYPES.format(WHOLE, REAL): (
         "numbers of two types meet, {0} and {1}: the model's weights are of one, and x of integers reaches it as it "
-        "is, so make such x float32"
+        "is, so make such x float32: of pictures in a dict or tuple x.float() / 255"
     ),
     TYPES.format(REAL, REAL): (
         "numbers of two types meet, {0} and {1}: x comes in the type of the model's weights where they have one type, "

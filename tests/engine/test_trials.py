@@ -203,3 +203,33 @@ def test_parameters_without_a_part_in_the_loss_are_told_of():
     assert run.wait(60) == "failed"
     assert "give options={'find_unused_parameters': True}" in run.failure.message
     assert remedied("nothing known") == "nothing known"
+
+
+class Looking(nn.Module):
+    """Takes pictures as floats, or as bytes, that a mask hides in part."""
+
+    def __init__(self, scale):
+        super().__init__()
+        self.scale, self.layer = scale, nn.Conv2d(3, 4, 3)
+
+    def forward(self, image, mask):
+        return self.layer((image / 255 if self.scale else image) * mask[:, None]).mean((2, 3))
+
+
+PICTURES = [
+    {"image": torch.full((3, 4, 4), 51 * i, dtype=torch.uint8), "mask": torch.ones(4, 4).byte(), "labels": i}
+    for i in (0, 1)
+] * 6
+
+
+def test_bytes_of_a_nest_are_the_model_s_to_scale():
+    spec, data = lab.Spec(epochs=1, strategy="single", batch_size=4), (PICTURES, PICTURES)
+
+    def loss(outputs, batch):
+        return nn.functional.cross_entropy(outputs, batch["labels"])
+
+    for model in (Looking(False), lambda: Looking(False)):
+        with pytest.raises(lab.SpecError, match=r"a dict of image, mask, labels, whose uint8 of shape \(3, 4, 4\) and"):
+            lab.launch(spec, model=model, data=data, loss=loss)
+    run = lab.launch(spec, model=Looking(True), data=data, loss=loss)
+    assert run.wait(60) == "done", run.failure

@@ -80,6 +80,7 @@ def agrees(spec: Spec, own: Own, task: Task) -> None:
         module = own.model if isinstance(own.model, nn.Module) or own.model is None else own.bare(spec, data)
         if module is not None:
             task.setup(module)
+            trials.pixels(module, task)
         return
     usual = own.loss is None and isinstance(task, Paired) and type(task).usual is Paired.usual
     if usual:

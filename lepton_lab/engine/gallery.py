@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from itertools import pairwise
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,11 +16,14 @@ from ..batches import Batch
 from ..files import write_text
 from ..pictures import plain
 from ..store.folder import RunFolder
+from ..store.media import SAMPLES
+from ..store.recorder import Recorder
 from ..strategies.base import Single
 from ..tasks import Task
 from ..tasks.routine import Outcome
 
 COUNT = 10  # samples that are shown of each kind
+PREDICTIONS = "predictions"  # the name of the media that show them
 GLIMPSE = 6  # samples that are shown of an evaluation while a run goes on
 OFTEN = 32  # evaluations that are shown each time that their number has doubled; of twice as many, all
 
@@ -111,6 +115,13 @@ class Gallery:
     def cards(self, exhibits: Iterable[Exhibit]) -> list[dict[str, Any]]:
         """Samples as JSON: place, loss or figure, and what is seen of each."""
         return [one.card for one in exhibits if one.card is not None]
+
+    def glimpse(self, own: Recorder, step: int, split: str) -> None:
+        """Put the first samples, as they were answered, beside what a user's code logs."""
+        if cards := self.cards(self.first[:GLIMPSE]):
+            own.place = step, split
+            own.medium(SAMPLES, PREDICTIONS, np.frombuffer(json.dumps(cards).encode(), np.uint8))
+            own.place = step, "train"
 
     def save(self, folder: RunFolder, strategy: Single, split: str) -> None:
         """Write `predictions/SPLIT.json`: the first of all ranks, and the worst; every rank calls this."""

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
-
-import numpy as np
 
 from .. import metrics, watched
 from ..datasets import Data, Stream
@@ -37,8 +34,6 @@ from .steering import Steerable
 from .tally import Tally
 from .tracing import Tracer
 from .turns import Turns, losses
-
-PREDICTIONS = "predictions"  # the name of the media that show them
 
 
 @dataclass
@@ -275,7 +270,10 @@ class Fit(Steerable):
         if gallery is not None:
             if final:
                 gallery.save(self.folder, self.strategy, split)
-            self._show(gallery, split)
+            if self._own:
+                gallery.glimpse(self._own, self.now.step, split)
+            if gallery.trouble:
+                self.say(f"{gallery.missing} samples of the {split} set are not shown: {gallery.trouble}")
         if self.strategy.rank == 0:
             loss = metrics.MINIMISED
             doubt(self.folder, split, feed, figures[loss], self.metrics[loss].doubt)
@@ -309,24 +307,10 @@ class Fit(Steerable):
 
     def _gallery(self, feed: Feed, last: bool) -> Gallery | None:
         """What takes the samples of an evaluation that are shown: of the last one those for the report."""
-        number = self.now.epoch // max(self.spec.eval_every, 1)
         if last:
             return Gallery(feed.task)
-        return Gallery(feed.task, GLIMPSE, 0) if self.own_media and due(number) else None
-
-    @property
-    def own_media(self) -> bool:
-        """Whether this rank's media are kept."""
-        return self._own is not None and self.strategy.part == 0
-
-    def _show(self, gallery: Gallery, split: str) -> None:
-        """Put the first samples of an evaluation, as they were answered, beside what a user's code logs."""
-        if self._own is not None and (cards := gallery.cards(gallery.first[:GLIMPSE])):
-            self._place(self.now.step, split)
-            self._own.medium("samples", PREDICTIONS, np.frombuffer(json.dumps(cards).encode(), np.uint8))
-            self._place(self.now.step)
-        if gallery.trouble:
-            self.say(f"{gallery.missing} samples of the {split} set are not shown: {gallery.trouble}")
+        shows = self._own is not None and self.strategy.part == 0  # whether this rank's media are kept
+        return Gallery(feed.task, GLIMPSE, 0) if shows and due(self.now.epoch // max(self.spec.eval_every, 1)) else None
 
     def say(self, text: str) -> None:
         """Say something of the run that is to be known, once."""

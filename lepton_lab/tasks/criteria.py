@@ -46,22 +46,15 @@ class Scored(Criterion):
         if not self._ahead:
             value = self.value(output, target)
             return self._part(*value) if isinstance(value, tuple) else value
-        total, weight = self._sum(output, target, self.batch.samples)
+        total, weight = _weighed(self.value(output, target), self.batch.samples)
         if self._mean_weight is None:
             return total / weight
         return total / (self._mean_weight.to(total.dtype) * self.batch.samples)
 
-    def _sum(self, output: Any, target: Any, samples: int) -> tuple[Tensor, Any]:
-        value = self.value(output, target)
-        return value if isinstance(value, tuple) else (value * samples, samples)
-
     def parts(self, output: Any, batch: Batch) -> tuple[Tensor, Tensor]:
         """The loss of a batch by itself, as its sum and its weight."""
-        import torch
-
         self.batch = batch
-        total, weight = self._sum(output, batch.y, batch.samples)
-        return total, torch.as_tensor(weight, dtype=torch.float64, device=total.device)
+        return _parts(self.value(output, batch.y), batch.samples)
 
     def tally(self, target: Any) -> tuple[Tensor, Tensor]:
         """What a batch weighs, and how many of its targets count."""
@@ -113,11 +106,7 @@ class Stepped(Scored):
 
     def part(self, output: Outcome, batch: Batch, player: int) -> tuple[Tensor, Tensor]:
         """A player's loss, as its sum and its weight."""
-        import torch
-
-        value = output.losses[player]
-        total, weight = value if isinstance(value, tuple) else (value * batch.samples, batch.samples)
-        return total, torch.as_tensor(weight, dtype=torch.float64, device=total.device)
+        return _parts(output.losses[player], batch.samples)
 
     def compared(self, output: Outcome, target: Any) -> tuple[Any, Any] | None:
         """What the model gave, if it was called as a whole, and targets."""
@@ -152,3 +141,16 @@ class Unaligned(Criterion):
     def compared(self, output: Any, target: Any) -> None:
         """Nothing."""
         return None
+
+
+def _weighed(value: Any, samples: int) -> tuple[Tensor, Any]:
+    """A loss as its sum and its weight, where it may be a mean over samples."""
+    return value if isinstance(value, tuple) else (value * samples, samples)
+
+
+def _parts(value: Any, samples: int) -> tuple[Tensor, Tensor]:
+    """The same, with the weight as a tensor (), in float64, beside the sum."""
+    import torch
+
+    total, weight = _weighed(value, samples)
+    return total, torch.as_tensor(weight, dtype=torch.float64, device=total.device)

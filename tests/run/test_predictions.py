@@ -30,7 +30,7 @@ def trained(spec, **own):
 
 
 @pytest.mark.parametrize("world", [1, 2])
-def test_they_are_what_the_model_says_again(world):
+def test_they_are_what_the_model_says_again(world, monkeypatch):
     run = trained(lab.Spec(model="mlp", epochs=1, world=world))
     kept = run.predictions()
     data = load(run.spec)
@@ -59,6 +59,10 @@ def test_they_are_what_the_model_says_again(world):
     assert f"<p>{len(y)} samples of the test set; the highest losses:</p>" in below and below.count("<img") == 5
     assert re.findall(r'<th scope="col"[^>]*>(\w+)', below) == ["sample", "loss", "given", "truth", "predicted"]
     assert f">{place}</td>" in below
+    shown = []
+    monkeypatch.setattr("IPython.display.display", lambda data, raw: shown.append(data))
+    kept._ipython_display_()
+    assert shown == [{"text/html": below, "text/plain": repr(kept)}]
 
 
 def test_of_numbers_they_are_the_numbers():

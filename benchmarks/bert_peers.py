@@ -13,7 +13,7 @@ from .ours import SKIPPED
 if TYPE_CHECKING:
     from torch import nn
 
-BATCH, EPOCHS, KINDS = 16, 2, 1000
+BATCH, EPOCHS, KINDS = 16, 3, 1000
 
 
 def sentences(count: int) -> list[dict[str, Any]]:

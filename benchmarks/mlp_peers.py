@@ -1,5 +1,7 @@
 """
-The MLP as one would train it without us: `python -m benchmarks.mlp_peers NAME DATA EPOCHS` prints its samples/s.
+The MLP as one would train it without us: `python -m benchmarks.mlp_peers NAME DATA EPOCHS MODEL` prints its samples/s.
+
+MODEL is "mlp", or another one of the table, of pictures.
 
 All train the same network on the same samples as we do, after SKIPPED steps that warm up; reading the data and making
 it float, as each needs it, is not counted.
@@ -22,6 +24,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from lepton_lab.datasets import DATASETS
 from lepton_lab.files import data_root
+from lepton_lab.models import MODELS
 
 from .ours import SKIPPED
 from .processes import cores
@@ -34,11 +37,15 @@ class Task:
 
     result = 0.0
 
-    def __init__(self, data: str, epochs: int, fused: bool) -> None:
+    def __init__(self, data: str, epochs: int, model: str, fused: bool) -> None:
         splits = DATASETS[data](data_root(), 0)
-        self.train, self.val, self.test = (flat(split) for split in (splits.train, splits.val, splits.test))
-        features = self.train[0].shape[1]
-        self.model = nn.Sequential(nn.Linear(features, 128), nn.ReLU(), nn.Linear(128, 10))
+        self.train, self.val, self.test = (scaled(split) for split in (splits.train, splits.val, splits.test))
+        if model == "mlp":
+            self.train, self.val, self.test = ((x.flatten(1), y) for x, y in (self.train, self.val, self.test))
+            features = self.train[0].shape[1]
+            self.model: nn.Module = nn.Sequential(nn.Linear(features, 128), nn.ReLU(), nn.Linear(128, 10))
+        else:
+            self.model = MODELS[model](splits.shape, len(splits.classes)).to(memory_format=torch.channels_last)
         self.optimizer = torch.optim.Adam(self.model.parameters(), 1e-3, fused=fused or None)
         self.epochs = epochs
         self.steps = self.samples = 0
@@ -63,10 +70,10 @@ class Task:
         return self.samples / (time.perf_counter() - self.start)
 
 
-def flat(split: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-    """(N, ...) of uint8 or float -> (N, features) of floats."""
+def scaled(split: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """(N, ...) of uint8 or float -> the same of floats."""
     x, y = split
-    return (x.float().div(255) if x.dtype == torch.uint8 else x).flatten(1), y
+    return x.float().div(255) if x.dtype == torch.uint8 else x, y
 
 
 def in_memory(task: Task) -> float:
@@ -155,10 +162,10 @@ def lightning(task: Task) -> float:
     return task.result
 
 
-def main(name: str, data: str, epochs: str) -> None:
+def main(name: str, data: str, epochs: str, model: str) -> None:
     torch.set_num_threads(len(cores()))
     torch.manual_seed(0)
-    print(globals()[name](Task(data, int(epochs), fused=name.startswith("in_memory"))))
+    print(globals()[name](Task(data, int(epochs), model, fused=name.startswith("in_memory"))))
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import math
 import os
@@ -131,7 +132,7 @@ class Recorder:
             self.dropped += len(taken)
             self._tell(f"{type(error).__name__}: {error}")
         over = [place for place in self._open if all_of_them or place[0] < now]
-        rows = [json.dumps(self._row(place, self._open.pop(place))) for place in sorted(over)]
+        rows = [self._row(place, self._open.pop(place)) for place in sorted(over)]
         size = sum(map(len, rows))
         self.spent += size
         self._numbers_left -= size
@@ -163,14 +164,20 @@ class Recorder:
         else:
             known[:] = known[0] + value, known[1] + 1, max(known[2], value), value
 
-    def _row(self, place: Place, numbers: dict[str, list[float]]) -> dict[str, Any]:
-        row: dict[str, Any] = {"kind": "logged", "t": round(time.time(), 6), "rank": self._log.rank}
-        row |= {"step": place[0], "split": place[1]}
+    def _row(self, place: Place, numbers: dict[str, list[float]]) -> str:
+        """A row as JSON, put together here: json takes twice as long, which counts where a step takes 0.3 ms."""
+        step, split = place
+        row = (
+            f'{{"kind": "logged", "t": {time.time():.6f}, "rank": {self._log.rank}, "step": {step}, "split": "{split}"'
+        )
+        reduced = {}
         for name, (total, count, most, last) in numbers.items():
-            value = {"mean": total / count, "sum": total, "max": most, "rank0": last}[self.reductions[name]]
-            row[name] = float(f"{value:.7g}") if math.isfinite(value) else None
-        reduced = {name: how for name in numbers if (how := self.reductions[name]) != "mean"}
-        return row | ({"reduce": reduced} if reduced else {})
+            if (how := self.reductions[name]) != "mean":
+                reduced[name] = how
+            value = total / count if how == "mean" else total if how == "sum" else most if how == "max" else last
+            figure = repr(float(f"{value:.7g}")) if math.isfinite(value) else "null"
+            row += f", {_quoted(name)}: {figure}"
+        return row + (f', "reduce": {json.dumps(reduced)}}}' if reduced else "}")
 
     def _write(self, t: float, place: Place, kind: str, name: str, value: Any, options: dict[str, Any]) -> None:
         """Write one file, then the row that names it."""
@@ -220,6 +227,11 @@ def _forget() -> None:
 
 
 os.register_at_fork(after_in_child=_forget)  # a process that loads data writes no events
+
+
+@functools.cache
+def _quoted(name: str) -> str:
+    return json.dumps(name)
 
 
 def recomputing() -> bool:

@@ -272,6 +272,22 @@ def test_samples_are_asked_for_together_where_that_draws_nothing():
     assert torch.equal(found[0]["x"][3:5], whole["x"])  # by index, whatever it came with
 
 
+class Seldom(Drawing):
+    """Draws for a few of its samples alone."""
+
+    def __getitem__(self, i):
+        return super().__getitem__(i) if i % 9 == 7 else {"x": torch.zeros(2), "seen": torch.zeros(3, dtype=torch.long)}
+
+
+def test_what_few_samples_draw_is_theirs_alone_too():
+    always, seldom = (
+        torch.cat([batch["x"] for batch, _ in Loader(data, 0, 30.0, collate=lab.Pad()).read(BATCHES, 7)])
+        for data in (Drawing(), Seldom())
+    )
+    drawn = torch.arange(64) % 9 == 7
+    assert torch.equal(seldom[drawn], always[drawn]) and not seldom[~drawn].any()
+
+
 def test_a_batch_that_no_other_process_can_read_is_refused_in_a_sentence():
     loader = Loader(Faulty(None, bad=-1), 1, 30.0, collate=lambda rows: {"x": torch.ones(2), "by": lambda: rows})
     with pytest.raises(LoadError, match=r"can't hand over a batch that collate made .*lambda.* workers=0"):

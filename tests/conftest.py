@@ -29,6 +29,7 @@ from lepton_lab.store.folder import ENDED
 
 sys.dont_write_bytecode = False
 SET_BY_OTHERS = ("PYTEST_CURRENT_TEST", "TORCHINDUCTOR_CACHE_DIR", "_TORCHINDUCTOR_PYOBJECT_TENSOR_DATA_PTR")
+SET_BY_OTHERS += ("KMP_DUPLICATE_LIB_OK", "KMP_INIT_AT_FORK")  # scikit-learn's
 SHARED = ROOT.parent / "shared" / "data"
 # What takes longest begins first, or one process would be left with it at the end.
 LONGEST = ("browser", "test_compressing.py", "test_artifacts.py", "test_supervisor.py", "notebooks", "strategies")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import math
 import struct
@@ -26,6 +27,16 @@ ROOT = Path(__file__).parents[1]  # of the checkout
 SHAPES = {"mlp": ((1, 8, 8), 10, 0), "cnn": ((1, 8, 8), 10, 0), "mnist_cnn": ((1, 28, 28), 10, 0)}
 SHAPES |= {"transformer": ((1, 8, 8), 10, 0), "gpt": ((16,), 50, 50)}
 ENDLESS = ["run", "--model", "mlp", "--epochs", "100000", "--eval-every", "0", "--checkpoint-every", "0"]
+
+
+class Late:
+    """A module that is imported when something of it is asked for, by the one process whose tests need it."""
+
+    def __init__(self, name):
+        self._name = name
+
+    def __getattr__(self, attribute):
+        return getattr(importlib.import_module(self._name), attribute)
 
 
 def ours():

@@ -9,10 +9,9 @@ import subprocess
 import sys
 from typing import Annotated, Literal
 
-import nbformat
 import pytest
 import yaml
-from helpers import ours
+from helpers import Late, ours
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import Field
@@ -20,6 +19,7 @@ from pydantic import Field
 import lepton_lab as lab
 from lepton_lab.notebook import PROFILE
 
+nbformat = Late("nbformat")
 TEXT = st.text(string.printable + "éλ—")
 SIMPLE = [
     (int, st.integers()),

@@ -8,9 +8,9 @@ import shlex
 
 import numpy
 import pytest
+from helpers import Late
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from papermill.translators import PythonTranslator
 
 from lepton_lab.cli import main
 from lepton_lab.cli.options import Fields
@@ -124,7 +124,8 @@ def from_command(spec):
 
 
 def from_papermill(spec):
-    cell = f"{INJECTED}\n{PythonTranslator.codify(spec.to_dict(), '').split(chr(10), 1)[1]}"
+    code = Late("papermill.translators").PythonTranslator.codify(spec.to_dict(), "")
+    cell = f"{INJECTED}\n{code.split(chr(10), 1)[1]}"
     namespace = {"__annotations__": {name: rule.annotation for name, rule in Spec.model_fields.items()}, "_ih": [cell]}
     exec(cell, namespace)
     return Spec(**parameters(namespace))

@@ -61,7 +61,7 @@ def desks(browser):
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item):
     report = yield
-    item.keywords["failed"] = item.keywords.get("failed", False) or report.failed
+    item.parent.keywords["failed"] = item.keywords.get("failed", False) or report.failed
     return report
 
 
@@ -101,3 +101,21 @@ def notebook(browser, jupyter, desks, request):
     """Function that opens a notebook of the given cells, or of the given path."""
     with opening(browser, jupyter, desks, request.node) as open_notebook:
         yield open_notebook
+
+
+@pytest.fixture(scope="module")
+def _book(browser, jupyter, desks, request):
+    with opening(browser, jupyter, desks, request.node) as open_notebook:
+        yield open_notebook()
+
+
+@pytest.fixture
+def sheet(_book):
+    """
+    A notebook without cells, in a kernel that the tests of a file share: a kernel and its warm process take seconds.
+
+    In a file they come last: what `notebook` gives ends all kernels.
+    """
+    _book.empty()
+    yield _book
+    _book.jupyter.stop_runs()

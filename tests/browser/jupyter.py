@@ -235,6 +235,17 @@ class Notebook:
             "([name, args]) => window.jupyterapp.commands.execute(name, args).then(() => null)", [name, arguments]
         )
 
+    def empty(self) -> None:
+        """Take out all cells, and forget complaints; what the kernel has stays."""
+        self.page.evaluate(
+            """() => {
+              const { sharedModel } = window.jupyterapp.shell.currentWidget.content.model;
+              sharedModel.deleteCellRange(0, sharedModel.cells.length);
+            }"""
+        )
+        self.page.wait_for_function("() => !document.querySelector('.jp-Notebook .ll-root')")
+        self.complaints.clear()
+
     def run_all(self) -> None:
         """Run all cells and wait for their end."""
         self.command("notebook:run-all-cells")

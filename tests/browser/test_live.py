@@ -122,11 +122,10 @@ def heads(view):
     return [text.split("\n")[0] for text in view.locator(".ll-pane h4").all_inner_texts()]
 
 
-def test_what_a_user_s_code_logs_has_charts_and_a_strip_with_a_slider(notebook):
+def test_what_a_user_s_code_logs_has_charts_and_a_strip_with_a_slider(sheet):
     """Curves by name, of which chips show more; media of the newest step, and of the one that the slider is at."""
-    book = notebook(LOGS)
-    page = book.page
-    book.run_all()
+    book, page = sheet, sheet.page
+    book.run(LOGS)
     book.wait_state("done")
     own = page.get_by_role("group", name="Charts shown")
     wait_for(lambda: own.get_by_role("button").count() == 5, "not all numbers have a chip")
@@ -162,11 +161,10 @@ run = lab.launch(lab.Spec(epochs=3), data=(x, x @ torch.randn(8, 2)), metrics={"
 run"""
 
 
-def test_charts_are_chosen_and_stay_so_in_the_next_view(notebook):
+def test_charts_are_chosen_and_stay_so_in_the_next_view(sheet):
     """Loss, the task's first metric and what was asked for; chips show all else that the run has, and put it away."""
-    book = notebook(ASKED)
-    page = book.page
-    book.run_all()
+    book, page = sheet, sheet.page
+    book.run(ASKED)
     book.wait_state("done")
     chips = page.get_by_role("group", name="Charts shown")
     texts = lambda which: chips.locator(which).all_inner_texts()  # noqa: E731

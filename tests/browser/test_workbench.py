@@ -170,11 +170,72 @@ def test_looks(notebook):
     assert book.complaints == []
 
 
-def test_draws_while_its_own_cell_runs(notebook):
-    """The page may load the view when the kernel is already busy, and so can't be asked for what was missed."""
-    imports = "import time\nimport lepton_lab as lab\nfrom IPython.display import display\n"
-    book = notebook(imports + "from lepton_widgets import Live")
+@pytest.mark.slow  # its cells run in test_notebooks, its form and overlays in the tests around
+def test_start_here(notebook):
+    """The notebook that greets a newcomer runs whole, and its form launches a run beside its cells."""
+    book = notebook(path=START_HERE)
     book.run_all()
+    errors = book.page.evaluate(
+        """() => [...window.jupyterapp.shell.currentWidget.content.widgets].flatMap((cell) =>
+          (cell.model.outputs?.toJSON() ?? []).filter((o) => o.output_type === "error").map((o) => o.evalue))"""
+    )
+    assert errors == []
+    book.page.get_by_role("button", name="Launch", exact=True).click()
+    book.wait_state("done", index=0)
+    wait_for(lambda: book.points(0) > 100, "the form's run is not drawn")
+    book.page.get_by_role("checkbox", name="Overlay run steered").last.check()
+    book.page.get_by_role("checkbox", name="Overlay run from a cell").last.check()
+    wait_for(lambda: book.page.get_by_role("button", name="steered").count(), "no overlay came")
+    book.page.wait_for_timeout(300)
+    overlay = book.page.locator(".ll-live").last
+    overlay.locator(".ll-chart").last.hover()
+    book.shoot("overlay", ".ll-live")
+    assert book.complaints == []
+
+
+@pytest.mark.slow  # test_chart looks at every theme
+def test_a_chart_survives_a_change_of_theme(notebook):
+    """A picture fits a narrow page and a dark theme; what is pointed at keeps its place and size."""
+    book = notebook("from lepton_lab import charts\ncharts.curves('A loss', {'it': [3.0, 2.0, 1.0]}, y='loss')")
+    page = book.page
+    book.run_all()
+    picture = page.locator(".plot-img")
+    look = lambda: picture.evaluate("(picture) => getComputedStyle(picture).filter")  # noqa: E731
+    before = picture.bounding_box()
+    assert before["width"] == 720 and look() == "none"
+    book.command("apputils:change-theme", theme="JupyterLab Dark")
+    wait_for(lambda: "invert" in look(), "a picture stays white on a dark page")
+    book.command("application:toggle-left-area")
+    page.set_viewport_size({"width": 600, "height": 1800})
+    cell = page.locator(".jp-RenderedPlotly")
+    right = lambda box: box["x"] + box["width"]  # noqa: E731
+    wait_for(lambda: right(picture.bounding_box()) <= right(cell.bounding_box()) < 600, "a picture is cut off")
+    shape = picture.bounding_box()
+    assert abs(shape["height"] / shape["width"] - before["height"] / before["width"]) < 0.01, "it is squeezed"
+    book.shoot("chart-dark-narrow", ".jp-RenderedPlotly")
+    book.command("application:toggle-left-area")
+    page.set_viewport_size({"width": 1280, "height": 1800})
+    book.command("apputils:change-theme", theme="JupyterLab Light")
+    wait_for(lambda: picture.bounding_box() == before and look() == "none", "the picture did not come back")
+    page.mouse.move(before["x"] + 300, before["y"] + 150)  # hover() would wait for the picture, which goes
+    plot = page.locator(".js-plotly-plot .main-svg").first
+    plot.wait_for()
+    size = lambda: plot.bounding_box()  # noqa: E731
+    assert abs(size()["width"] - before["width"]) < 2 and abs(size()["height"] - before["height"]) < 8
+    assert abs(size()["x"] - before["x"]) < 2
+    book.shoot("chart-interactive", ".js-plotly-plot")
+    for theme in ("JupyterLab Dark", "JupyterLab Light"):
+        book.command("apputils:change-theme", theme=theme)
+        page.wait_for_timeout(800)
+    assert size()["height"] > 300, "the chart folded up"
+    assert book.complaints == []
+
+
+def test_draws_while_its_own_cell_runs(sheet):
+    """The page may load the view when the kernel is already busy, and so can't be asked for what was missed."""
+    book = sheet
+    imports = "import time\nimport lepton_lab as lab\nfrom IPython.display import display\n"
+    book.run(imports + "from lepton_widgets import Live")
     launch = "run = lab.launch(lab.Spec(model='mlp', epochs=300), hooks=[lambda moment: time.sleep(0.01)])"
     source = f"{launch}\ndisplay(Live(run))\nrun.wait(25)\nprint('waited')"
     book.run(source, wait=False)
@@ -200,38 +261,15 @@ class Fragile(torch.nn.Module):
 lab.launch(lab.Spec(world=2, epochs=50), model=Fragile)"""
 
 
-def test_failure_card(notebook):
-    book = notebook(FAILING)
-    book.run_all()
+def test_failure_card(sheet):
+    book = sheet
+    book.run(FAILING)
     book.wait_state("failed")
     card = book.page.get_by_role("alert")
     card.get_by_text("Rank 1 failed: ValueError").wait_for()
     text = card.text_content()
     assert "a bad day" in text and "line 9" in text and "rank 0 at step" in text
     book.shoot("failure", ".ll-live")
-    assert book.complaints == []
-
-
-@pytest.mark.slow  # its cells run in test_notebooks, its form and overlays in the tests around
-def test_start_here(notebook):
-    """The notebook that greets a newcomer runs whole, and its form launches a run beside its cells."""
-    book = notebook(path=START_HERE)
-    book.run_all()
-    errors = book.page.evaluate(
-        """() => [...window.jupyterapp.shell.currentWidget.content.widgets].flatMap((cell) =>
-          (cell.model.outputs?.toJSON() ?? []).filter((o) => o.output_type === "error").map((o) => o.evalue))"""
-    )
-    assert errors == []
-    book.page.get_by_role("button", name="Launch", exact=True).click()
-    book.wait_state("done", index=0)
-    wait_for(lambda: book.points(0) > 100, "the form's run is not drawn")
-    book.page.get_by_role("checkbox", name="Overlay run steered").last.check()
-    book.page.get_by_role("checkbox", name="Overlay run from a cell").last.check()
-    wait_for(lambda: book.page.get_by_role("button", name="steered").count(), "no overlay came")
-    book.page.wait_for_timeout(300)
-    overlay = book.page.locator(".ll-live").last
-    overlay.locator(".ll-chart").last.hover()
-    book.shoot("overlay", ".ll-live")
     assert book.complaints == []
 
 
@@ -248,11 +286,10 @@ shelf = Shelf()
 shelf"""
 
 
-def test_shelf(notebook):
+def test_shelf(sheet):
     """150 runs are sorted, searched, named, archived and deleted, by mouse and by keyboard."""
-    book = notebook(SHELF)
-    page = book.page
-    book.run_all()
+    book, page = sheet, sheet.page
+    book.run(SHELF)
     table = page.locator(".ll-shelf")
     rows = table.locator("tbody tr")
     wait_for(lambda: "150" in table.locator(".ll-note").inner_text(), "not all runs came")
@@ -295,42 +332,4 @@ def test_shelf(notebook):
     table.get_by_role("button", name="Delete it for good").click()
     wait_for(lambda: "148" in table.locator(".ll-note").inner_text(), "it was not deleted")
     assert "149" in book.run("print(len(lab.runs()))")
-    assert book.complaints == []
-
-
-@pytest.mark.slow  # test_chart looks at every theme
-def test_a_chart_survives_a_change_of_theme(notebook):
-    """A picture fits a narrow page and a dark theme; what is pointed at keeps its place and size."""
-    book = notebook("from lepton_lab import charts\ncharts.curves('A loss', {'it': [3.0, 2.0, 1.0]}, y='loss')")
-    page = book.page
-    book.run_all()
-    picture = page.locator(".plot-img")
-    look = lambda: picture.evaluate("(picture) => getComputedStyle(picture).filter")  # noqa: E731
-    before = picture.bounding_box()
-    assert before["width"] == 720 and look() == "none"
-    book.command("apputils:change-theme", theme="JupyterLab Dark")
-    wait_for(lambda: "invert" in look(), "a picture stays white on a dark page")
-    book.command("application:toggle-left-area")
-    page.set_viewport_size({"width": 600, "height": 1800})
-    cell = page.locator(".jp-RenderedPlotly")
-    right = lambda box: box["x"] + box["width"]  # noqa: E731
-    wait_for(lambda: right(picture.bounding_box()) <= right(cell.bounding_box()) < 600, "a picture is cut off")
-    shape = picture.bounding_box()
-    assert abs(shape["height"] / shape["width"] - before["height"] / before["width"]) < 0.01, "it is squeezed"
-    book.shoot("chart-dark-narrow", ".jp-RenderedPlotly")
-    book.command("application:toggle-left-area")
-    page.set_viewport_size({"width": 1280, "height": 1800})
-    book.command("apputils:change-theme", theme="JupyterLab Light")
-    wait_for(lambda: picture.bounding_box() == before and look() == "none", "the picture did not come back")
-    page.mouse.move(before["x"] + 300, before["y"] + 150)  # hover() would wait for the picture, which goes
-    plot = page.locator(".js-plotly-plot .main-svg").first
-    plot.wait_for()
-    size = lambda: plot.bounding_box()  # noqa: E731
-    assert abs(size()["width"] - before["width"]) < 2 and abs(size()["height"] - before["height"]) < 8
-    assert abs(size()["x"] - before["x"]) < 2
-    book.shoot("chart-interactive", ".js-plotly-plot")
-    for theme in ("JupyterLab Dark", "JupyterLab Light"):
-        book.command("apputils:change-theme", theme=theme)
-        page.wait_for_timeout(800)
-    assert size()["height"] > 300, "the chart folded up"
     assert book.complaints == []

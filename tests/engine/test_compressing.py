@@ -88,6 +88,7 @@ def test_a_chain_under_ddp_ends_in_a_file_and_leaves_the_parent_as_it_is(parent)
     assert told["dense"]["parameters"] == size(parent)
     peers = [peer["name"] for peer in told["artifact"]["peers"]]
     assert {"dense, eager", "dense under ONNX Runtime", "dense, trained on as long"} <= set(peers)
+    assert any(row.get("method") == "fork" for row in child.rows("note")), "what a chain imports started a thread"
 
 
 def normed():

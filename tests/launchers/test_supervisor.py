@@ -152,7 +152,6 @@ def starts(run):
 
 
 def test_what_a_warm_process_took_to_its_death_is_done_by_another_once(tiny):
-    client.close()
     warm()
     first = client._warm.process
     os.kill(first.pid, signal.SIGSTOP)  # before it can take anything
@@ -185,15 +184,6 @@ def test_more_launches_than_a_socket_holds_wait_for_nobody(tiny):
     until(lambda: first.process.poll() is not None)  # it is needed no more
 
 
-def test_a_run_that_no_process_takes_fails_with_a_sentence(tiny, monkeypatch):
-    client.close()
-    monkeypatch.setattr(client, "CODE", "raise SystemExit('torch is broken')")
-    run = lab.launch(tiny)
-    until(lambda: run.state == "failed")
-    assert "does not take it: torch is broken" in run.failure.message
-    until(lambda: not run.store.alive)
-
-
 def test_a_child_that_the_kernel_forked_launches_by_itself():
     child = kernel(
         f"{SHORT}; import os\nfrom lepton_lab.launchers.local import client\npid = client._warm.process.pid\n"
@@ -208,11 +198,8 @@ def test_a_child_that_the_kernel_forked_launches_by_itself():
 
 
 def test_a_dead_warm_process_is_replaced(tiny, monkeypatch):
+    """Also one whose death falls between look and send; that of one which was seen to be dead is told of above."""
     warm()
-    client._warm.process.kill()
-    client._warm.process.wait()
-    run = lab.launch(tiny)
-    assert run.wait(60) == "done"
     process = client._warm.process
     process.kill()
     until(lambda: psutil.Process(process.pid).status() == psutil.STATUS_ZOMBIE)
@@ -220,17 +207,6 @@ def test_a_dead_warm_process_is_replaced(tiny, monkeypatch):
     run = lab.launch(tiny)
     assert run.wait(60) == "done"
     monkeypatch.undo()
-
-
-def test_none_is_kept_where_none_is_wanted(tiny, monkeypatch):
-    client.close()
-    monkeypatch.setenv("LEPTON_LAB_STANDBY", "0")
-    warm()
-    assert client._warm is None
-    run, other = lab.launch(tiny), lab.launch(tiny)
-    process = client._warm.process
-    assert [run.wait(60), other.wait(60)] == ["done", "done"]
-    until(lambda: process.poll() is not None)  # and is replaced as any that is dead, above
 
 
 def test_killing_the_supervisor_ends_the_ranks_and_the_run_reads_as_interrupted(endless):
@@ -318,26 +294,6 @@ def test_ranks_that_exit_by_themselves_are_not_taken_for_done(endless, code):
     assert f"the process ended by itself with exit code {code}" in run.failure.message
 
 
-def test_a_run_whose_ranks_stand_still_says_so_and_is_ended_by_stop(endless, monkeypatch):
-    client.close()
-    # The supervisor's patience, shortened in a process of its own.
-    monkeypatch.setenv("LEPTON_LAB_STANDBY", "0")
-    sooner = "import lepton_lab.launchers.local.supervisor as p; p.STOP = 1.0; "
-    monkeypatch.setattr(client, "CODE", sooner + client.CODE)
-    monkeypatch.setattr(failures, "STILL", 3.0)
-    run = lab.launch(endless, model=Hangs)
-    ranks = started(run, 3)
-    line = 1 + Path(__file__).read_text().splitlines().index("        time.sleep(600)")
-    until(lambda: f"rank 1 in {__file__}, line {line}" in run.remark)
-    assert re.match(r"no step since \d\d:\d\d:\d\d \(\d+ s\): rank 0 in all_reduce of ", run.remark), run.remark
-    for command in ("list", "show"):
-        assert "no step since" in CliRunner().invoke(cli.main, [command]).output
-    run.stop()
-    assert run.wait(30) == "stopped"
-    assert "did not reach the end of a step" in run.facts["reason"]
-    assert gone(ranks)
-
-
 def test_a_resumed_run_does_not_stand_still_since_its_life_before():
     folder = RunFolder.create(lab.Spec())
     (folder.path / "events" / "rank0.jsonl").write_text('{"kind": "system", "t": 1.0, "rank": 0, "step": 7}\n')
@@ -345,31 +301,6 @@ def test_a_resumed_run_does_not_stand_still_since_its_life_before():
     assert failures.stall(folder) == ""
     write_json(folder.path / "state.json", {"state": "starting", "t": folder.facts["t"] - 60})
     assert "(60 s): rank 0 in an unknown place, saying nothing" in failures.stall(folder)
-
-
-class Loops(nn.Linear):
-    def __init__(self):
-        super().__init__(64, 10)
-        self.seen = 0
-
-    def forward(self, x):
-        self.seen += 1
-        while self.seen > 5:
-            pass
-        return super().forward(x.flatten(1))
-
-
-def test_a_stop_saves_what_there_is_where_a_step_never_ends(endless, monkeypatch):
-    client.close()
-    monkeypatch.setenv("LEPTON_LAB_STANDBY", "0")
-    sooner = "import lepton_lab.launchers.local.supervisor as p; p.ASK = 0.5; "
-    monkeypatch.setattr(client, "CODE", sooner + client.CODE)
-    run = lab.launch(endless.replace(world=1, strategy="single"), model=Loops)
-    until(lambda: len(run.rows("train")) == 5)
-    run.stop()
-    assert run.wait(30) == "stopped"
-    assert run.facts["checkpoint"] == 5 and run.model().weight.isfinite().all()
-    assert "was broken off in" in run.remark and "test_supervisor.py, line" in run.remark
 
 
 def test_a_rank_that_stands_still_is_named_and_not_the_one_that_waited(endless):
@@ -410,26 +341,17 @@ def test_a_run_that_ends_never_hangs_in_teardown(tiny):
 
 def test_ranks_start_by_spawn_where_a_fork_is_unsafe(tiny, monkeypatch):
     monkeypatch.setenv("LEPTON_LAB_START_METHOD", "spawn")
-    run = lab.launch(tiny.replace(world=2))
+    run = lab.launch(tiny)
     assert run.wait(90) == "done"
     assert any(row.get("method") == "spawn" for row in run.rows("note"))
 
 
 def test_the_warm_process_forks_with_one_thread(tiny):
-    code = "from lepton_lab.launchers.local import zygote\n"
-    code += "zygote.preload()\nzygote.preload(zygote.COMPRESSING, 'lepton_lab.artifacts.onnx_graph')\n"
-    code += "print(zygote.threads())"
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        check=True,
-        env=ONE,
-    )
-    assert done.stdout.strip() == "1"
+    """Also with what a chain needs: that its ranks are forked is in test_compressing."""
     run = lab.launch(tiny)
     run.wait(60)
     assert any(row.get("method") == "fork" for row in run.rows("note"))
+    assert psutil.Process(client._warm.process.pid).num_threads() == 1
 
 
 def test_what_a_kernel_sent_before_its_death_is_still_taken(tiny):
@@ -491,3 +413,71 @@ def test_commands_of_an_earlier_life_are_forgotten(endless):
 )
 def test_words_of_a_victim_are_known(text):
     assert VICTIM.search(f"[pair.cc:537] Read error [127.0.0.1]: {text}")
+
+
+# What has a warm process of its own, or none: together, since what comes after each begins with another.
+
+
+def test_none_is_kept_where_none_is_wanted(tiny, monkeypatch):
+    client.close()
+    monkeypatch.setenv("LEPTON_LAB_STANDBY", "0")
+    warm()
+    assert client._warm is None
+    run, other = lab.launch(tiny), lab.launch(tiny)
+    process = client._warm.process
+    assert [run.wait(60), other.wait(60)] == ["done", "done"]
+    until(lambda: process.poll() is not None)  # and is replaced as any that is dead, above
+
+
+def test_a_run_whose_ranks_stand_still_says_so_and_is_ended_by_stop(endless, monkeypatch):
+    client.close()
+    # The supervisor's patience, shortened in a process of its own.
+    monkeypatch.setenv("LEPTON_LAB_STANDBY", "0")
+    sooner = "import lepton_lab.launchers.local.supervisor as p; p.STOP = 1.0; "
+    monkeypatch.setattr(client, "CODE", sooner + client.CODE)
+    monkeypatch.setattr(failures, "STILL", 3.0)
+    run = lab.launch(endless, model=Hangs)
+    ranks = started(run, 3)
+    line = 1 + Path(__file__).read_text().splitlines().index("        time.sleep(600)")
+    until(lambda: f"rank 1 in {__file__}, line {line}" in run.remark)
+    assert re.match(r"no step since \d\d:\d\d:\d\d \(\d+ s\): rank 0 in all_reduce of ", run.remark), run.remark
+    for command in ("list", "show"):
+        assert "no step since" in CliRunner().invoke(cli.main, [command]).output
+    run.stop()
+    assert run.wait(30) == "stopped"
+    assert "did not reach the end of a step" in run.facts["reason"]
+    assert gone(ranks)
+
+
+class Loops(nn.Linear):
+    def __init__(self):
+        super().__init__(64, 10)
+        self.seen = 0
+
+    def forward(self, x):
+        self.seen += 1
+        while self.seen > 5:
+            pass
+        return super().forward(x.flatten(1))
+
+
+def test_a_stop_saves_what_there_is_where_a_step_never_ends(endless, monkeypatch):
+    client.close()
+    monkeypatch.setenv("LEPTON_LAB_STANDBY", "0")
+    sooner = "import lepton_lab.launchers.local.supervisor as p; p.ASK = 0.5; "
+    monkeypatch.setattr(client, "CODE", sooner + client.CODE)
+    run = lab.launch(endless.replace(world=1, strategy="single"), model=Loops)
+    until(lambda: len(run.rows("train")) == 5)
+    run.stop()
+    assert run.wait(30) == "stopped"
+    assert run.facts["checkpoint"] == 5 and run.model().weight.isfinite().all()
+    assert "was broken off in" in run.remark and "test_supervisor.py, line" in run.remark
+
+
+def test_a_run_that_no_process_takes_fails_with_a_sentence(tiny, monkeypatch):
+    client.close()
+    monkeypatch.setattr(client, "CODE", "raise SystemExit('torch is broken')")
+    run = lab.launch(tiny)
+    until(lambda: run.state == "failed")
+    assert "does not take it: torch is broken" in run.failure.message
+    until(lambda: not run.store.alive)

@@ -4,17 +4,12 @@ import contextlib
 import io
 import math
 
-import jiwer
 import numpy as np
 import pytest
-import sacrebleu
 import torch
+from helpers import Late
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
-from scipy.linalg import sqrtm
-from sklearn import metrics as sk
 from torch import nn
 from torch.nn import functional
 
@@ -25,6 +20,7 @@ from lepton_lab.metrics import KINDS, METRICS, meaningless
 from lepton_lab.objectives import Criterion
 from lepton_lab.tables import keywords
 
+jiwer, sacrebleu, sk = Late("jiwer"), Late("sacrebleu"), Late("sklearn.metrics")
 seeds = st.integers(0, 2**31)
 quick = settings(deadline=None, max_examples=15)
 
@@ -233,11 +229,11 @@ def coco(said, right):
         ):
             found.append({"image_id": i, "category_id": label, "bbox": box, "score": score})
     with contextlib.redirect_stdout(io.StringIO()):
-        gt = COCO()
+        gt = Late("pycocotools.coco").COCO()
         gt.dataset = {"images": [{"id": i} for i in range(len(said))], "annotations": truths}
         gt.dataset["categories"] = [{"id": i} for i in range(3)]
         gt.createIndex()
-        evaluation = COCOeval(gt, gt.loadRes(found), "bbox")
+        evaluation = Late("pycocotools.cocoeval").COCOeval(gt, gt.loadRes(found), "bbox")
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
@@ -296,7 +292,7 @@ def test_the_distance_of_normal_distributions(seed):
     (a, b), (one, other) = (
         [f(x.flatten(1).numpy()) for x in (said, right)] for f in (lambda x: x.mean(0), lambda x: np.cov(x.T))
     )
-    expected = ((a - b) ** 2).sum() + np.trace(one + other - 2 * sqrtm(one @ other).real)
+    expected = ((a - b) ** 2).sum() + np.trace(one + other - 2 * Late("scipy.linalg").sqrtm(one @ other).real)
     assert figure("frechet_distance", said, right, "numbers") == pytest.approx(expected, rel=1e-5, abs=1e-6)
 
 

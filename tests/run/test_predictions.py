@@ -7,9 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from helpers import Late
 from lepton_widgets.answers import html
-from sklearn import metrics as sklearn
-from sklearn.calibration import calibration_curve
 from torch import nn
 
 import lepton_lab as lab
@@ -120,12 +119,13 @@ def test_curves_over_thresholds_are_those_of_scikit_learn(tmp_path):
     run = trained(lab.Spec(model="mlp", epochs=1, metrics=["roc_auc"]))
     kept = run.predictions()
     chances, yes = torch.tensor(kept.scores).softmax(1).numpy(), np.eye(10)[kept.targets]
+    sklearn = Late("sklearn.metrics")
     for name, figure in (("roc", sklearn.roc_auc_score), ("precision_recall", sklearn.average_precision_score)):
         chart = charts.CHARTS[name]([run])
         assert f"{figure(yes, chances, average='micro'):.4f}" in chart.text
         chart.save(tmp_path / f"{name}.png")
     x, y = charts.CHARTS["calibration"]([run]).lines[0].curve
-    right, sure = calibration_curve(kept.labels == kept.targets, chances.max(1), n_bins=10)
+    right, sure = Late("sklearn.calibration").calibration_curve(kept.labels == kept.targets, chances.max(1), n_bins=10)
     assert y == pytest.approx(right) and x == pytest.approx(sure)
 
 

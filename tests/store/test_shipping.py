@@ -9,8 +9,7 @@ import threading
 import pytest
 import torch
 from click.testing import CliRunner
-from nbclient import NotebookClient
-from nbformat.v4 import new_code_cell, new_notebook
+from helpers import Late
 from torch import nn
 
 import lepton_lab as lab
@@ -58,9 +57,10 @@ class Points(torch.utils.data.Dataset):
 
 def notebook(*sources):
     """Run cells in a real kernel; returns the text that each printed or raised."""
-    cells = [new_code_cell(source) for source in sources]
-    book = new_notebook(cells=cells)
-    NotebookClient(book, timeout=120, kernel_name="python3", allow_errors=True).execute()
+    v4 = Late("nbformat.v4")
+    cells = [v4.new_code_cell(source) for source in sources]
+    book = v4.new_notebook(cells=cells)
+    Late("nbclient").NotebookClient(book, timeout=120, kernel_name="python3", allow_errors=True).execute()
     texts = []
     for cell in cells:
         outputs = [o.get("text") or "\n".join(o.get("traceback", [])) or str(o.get("data", "")) for o in cell.outputs]

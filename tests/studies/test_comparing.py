@@ -6,10 +6,9 @@ import math
 import random
 
 import pytest
-from helpers import until
+from helpers import Late, until
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from scipy import stats
 
 import lepton_lab as lab
 from lepton_lab.charts import trends
@@ -17,6 +16,7 @@ from lepton_lab.errors import LabError
 from lepton_lab.stats import interval
 from lepton_lab.studies.comparing import FIGURES, check_seeds
 
+stats = Late("scipy.stats")
 VALUES = st.lists(st.floats(-1e6, 1e6).map(lambda value: round(value, 3)), min_size=2, max_size=12)
 EXAMPLES = settings(deadline=None, max_examples=60)
 PAIRS = st.lists(st.tuples(st.integers(0, 300), st.integers(0, 300)), min_size=2, max_size=8)

@@ -6,16 +6,16 @@ import re
 import subprocess
 import sys
 
-import nbformat
 import pytest
+from helpers import Late
 from lepton_widgets import lessons
 from lepton_widgets.exercises import EXERCISES
-from nbclient import NotebookClient
 
 from lepton_lab.charts.series import number
 from lepton_lab.errors import SpecError
 from lepton_lab.files import NOTEBOOKS
 
+nbclient, nbformat = Late("nbclient"), Late("nbformat")
 LESSONS = ["00_start_here", "01_optimizers", "02_strategies", "03_compression", "04_your_own_work"]
 
 
@@ -51,7 +51,7 @@ STORY = {
 def said():
     """What each cell of the story says, one after the other in one kernel."""
     book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in STORY.values()])
-    NotebookClient(book, timeout=60, allow_errors=True, kernel_name="python3").execute()
+    nbclient.NotebookClient(book, timeout=60, allow_errors=True, kernel_name="python3").execute()
     return dict(zip(STORY, ([dict(output) for output in cell.outputs] for cell in book.cells), strict=True))
 
 
@@ -84,7 +84,7 @@ def test_a_cell_of_the_reader_s_own_is_helped_as_well(said):
 def test_in_a_fresh_kernel_the_first_cell_is_named():
     book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell_with("02_strategies", 'name="by hand"'))])
     as_jupyter_s_server = {**os.environ, "JPY_SESSION_NAME": "notebooks/02_strategies.ipynb"}
-    client = NotebookClient(book, timeout=60, allow_errors=True, kernel_name="python3")
+    client = nbclient.NotebookClient(book, timeout=60, allow_errors=True, kernel_name="python3")
     client.execute(env=as_jupyter_s_server)
     assert error(book.cells[0].outputs)["evalue"].startswith("`lab` is not there yet: run the first cell under")
 

@@ -4,15 +4,15 @@ import os
 import re
 import threading
 
-import nbformat
 import pytest
+from helpers import Late
 from lepton_widgets import Live
 from lepton_widgets.frame import VIEW, Frame
-from nbclient import NotebookClient
 
 import lepton_lab as lab
 from lepton_lab.store.folder import ENDED
 
+nbclient, nbformat = Late("nbclient"), Late("nbformat")
 CELLS = """
 import lepton_lab as lab
 from lepton_widgets import Compression, Learner, Live, Shelf, Workbench
@@ -54,7 +54,7 @@ def saved(tmp_path_factory):
     root = tmp_path_factory.mktemp("saved")
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in CELLS.split("---\n")])
     places = {"LEPTON_LAB_HOME": str(root), "XDG_RUNTIME_DIR": str(root), "IPYTHONDIR": str(root / "ipython")}
-    NotebookClient(notebook, timeout=120).execute(env={**os.environ, **places})
+    nbclient.NotebookClient(notebook, timeout=120).execute(env={**os.environ, **places})
     return [cell.outputs for cell in notebook.cells]
 
 

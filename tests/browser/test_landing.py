@@ -7,7 +7,7 @@ import sys
 import pytest
 from helpers import ROOT
 
-from .jupyter import READY, TOKEN, Notebook, keep, wait_for, write_notebook
+from .jupyter import READY, TOKEN, keep, wait_for
 
 pytestmark = pytest.mark.browser
 
@@ -66,15 +66,17 @@ def test_jupyterlab_opens_on_the_cards(jupyter, page):
     keep(page, "index-dark")
 
 
-def test_a_report_in_a_cell_is_a_link_that_opens_it(jupyter, page):
-    write_notebook(jupyter.work / "report.ipynb")
-    book = Notebook(page, jupyter, "report.ipynb")
+def test_a_report_in_a_cell_is_a_link_that_opens_it(notebook):
+    book = notebook()
+    page = book.page
     book.run(
         "from lepton_lab.reports import Page\n"
         "page = Page('a report.html').absolute(); page.write_text('<h1>Two runs</h1>'); page"
     )
     page.get_by_role("link", name="a report.html").click()
     page.frame_locator("iframe").get_by_role("heading", name="Two runs").wait_for(timeout=20_000)
+    page.evaluate("() => window.jupyterapp.shell.currentWidget.dispose()")
+    book.open(anew=False)
     assert book.complaints == []
 
 

@@ -17,7 +17,6 @@ from torch import nn
 
 import lepton_lab as lab
 from lepton_lab.errors import SpecError
-from lepton_lab.launchers.local import client
 from lepton_lab.studies.equality import DIFFERS, exact, tolerances
 from lepton_lab.studies.races import among
 
@@ -233,13 +232,6 @@ def test_it_goes_on_without_the_kernel(home):
     race = lab.Race([lab.attach(id) for id in ended.stdout.split()])
     assert len(race.runs) == 3
     assert race.wait(120) == ["done"] * 3
-
-
-def test_it_needs_no_standby(spec, monkeypatch):
-    client.close()
-    monkeypatch.setenv("LEPTON_LAB_STANDBY", "0")
-    race = lab.race(spec, ["single", "ddp"])
-    assert race.wait(120) == ["done", "done"]
 
 
 def test_runs_to_come_are_interrupted_when_their_supervisor_is_killed():

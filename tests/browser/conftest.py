@@ -106,7 +106,9 @@ def notebook(browser, jupyter, desks, request):
 @pytest.fixture(scope="module")
 def _book(browser, jupyter, desks, request):
     with opening(browser, jupyter, desks, request.node) as open_notebook:
-        yield open_notebook()
+        book = open_notebook()
+        book.run("from lepton_lab.launchers import local; local.warm()")  # now, since no test may leave it behind
+        yield book
 
 
 @pytest.fixture

@@ -15,6 +15,8 @@ from lepton_lab.store.folder import ENDED
 nbclient, nbformat = Late("nbclient"), Late("nbformat")
 CELLS = """
 import lepton_lab as lab
+import lepton_widgets.live
+lepton_widgets.live.CATCH_UP = ()  # as long as a page may load: the views' threads are waited for
 from lepton_widgets import Compression, Learner, Live, Shelf, Workbench
 spec = lab.Spec(dataset="digits", model="mlp", epochs=2, batch_size=128)
 run = lab.launch(spec)
@@ -108,6 +110,7 @@ def test_a_page_is_told_what_to_save(tiny, monkeypatch):
 def test_of_two_threads_the_one_that_looked_last_is_saved(tiny, monkeypatch):
     """A cell that shows a run looks at it while the thread of the view does, which then sees its end."""
     monkeypatch.setattr("IPython.display.display", lambda data, **options: None)
+    monkeypatch.setattr("lepton_widgets.live.CATCH_UP", ())  # no page asks again, and the thread is waited for
     run = lab.launch(tiny)
     assert run.wait(60) in ENDED
     live = Live(run)

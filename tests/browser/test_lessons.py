@@ -65,7 +65,7 @@ def test_a_student_goes_through(path, notebook):
             wrong = answered(book, index, source, f"3 * ({truth(source)}) + 1")
             assert "Not yet: " in wrong and "Hint: " in wrong
             assert re.search("^Right", answered(book, index, source, truth(source)), re.MULTILINE)
-    assert exercises >= (2 if path in GUIDED else 0)
+    assert exercises >= (0 if path.name.startswith("00") else 2)
     views = book.page.locator(".ll-live")
     for index in range(views.count()):
         wait_for(lambda index=index: views.nth(index).get_attribute("data-state") != "running", "a run goes on")

@@ -70,6 +70,8 @@ class Metric:
     """A sentence on its figures, where what was counted makes them say little; told once."""
     telling: tuple[str, ...] = ()
     """Which answers, names of KINDS, it tells most of, where a task names no other."""
+    wide = False
+    """Whether it is of several numbers a sample, such as a signal's."""
     kinds: tuple[str, ...] = ()
     """Which answers it is of, names of KINDS; () of any."""
 

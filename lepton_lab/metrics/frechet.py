@@ -43,6 +43,7 @@ class Frechet(Metric):
     short = "Fréchet"
     axis = "Fréchet distance"
     higher = False
+    wide = True
     kinds = ("numbers",)
 
     def __init__(self, data: Data, criterion: Criterion, *, extractor: str = "") -> None:

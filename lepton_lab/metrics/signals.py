@@ -23,6 +23,7 @@ class SiSdr(Metric):
     short = "si-sdr"
     axis = "SI-SDR (dB)"
     form = ".2f"
+    wide = True
     kinds = ("numbers",)
 
     def update(self, output: Any, target: Any) -> Tensor | None:

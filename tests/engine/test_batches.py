@@ -396,6 +396,11 @@ class WavForCTC(Configured):
     """Named as Hugging Face names them."""
 
 
+class TextForConditionalGeneration(Configured):
+    def forward(self, input_values=None, labels=None):
+        return self.loss_function(labels)
+
+
 def keywords(model, **sample):
     task = TASKS["keywords"](Data(None, None, None, (), [], example=sample))
     task.setup(model)
@@ -409,6 +414,9 @@ def test_what_a_model_s_config_says_of_its_loss_is_taken():
     for reduction, total in (("sum", 6.0), ("mean", 18.0)):
         task = keywords(WavForCTC(ctc_loss_reduction=reduction), **batch)
         assert [float(part) for part in task.loss({"loss": torch.tensor(6.0)}, batch)] == [total, 3]
+    for both, first in ((True, 0), (False, 1)):  # a decoder beside an encoder is given targets that are shifted already
+        task = keywords(TextForConditionalGeneration(is_encoder_decoder=both), **batch)
+        assert task.targets(batch).equal(batch["labels"][:, first:])
 
 
 def test_targets_are_padded_with_what_the_loss_leaves_out_and_inputs_are_not():

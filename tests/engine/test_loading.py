@@ -12,6 +12,7 @@ from torch import nn
 from torch.utils.data import Dataset, Subset
 
 import lepton_lab as lab
+from lepton_lab.batches import held
 from lepton_lab.engine import feed
 from lepton_lab.engine.faults import Fault, LoadError, lost
 from lepton_lab.engine.loading import Loader
@@ -305,11 +306,11 @@ def of_layouts(rows):
 def test_sparse_and_nested_tensors_arrive_as_they_are(workers):
     sick = Faulty(lambda: (torch.full((8,), torch.nan), 0), bad=2)
     loader = Loader(sick, workers, 30.0, collate=of_layouts)
-    (batch, unsound), (_, bad) = loader.read([[0, 1], [2, 3]], 7)
+    (batch, unsound), (nan, bad) = loader.read([[0, 1], [2, 3]], 7)
     loader.close()
     assert [leaf.layout for leaf in batch.values()] == [torch.sparse_coo, torch.sparse_csr, torch.jagged]
     assert torch.equal(batch["coo"].to_dense(), torch.ones(2, 8)) and torch.equal(batch["nested"][1], torch.ones(8))
-    assert (unsound, bad) == (-1, 2)
+    assert (unsound, bad) == (-1, 2) and all(held(leaf).isnan().any() for leaf in nan.values())
 
 
 def test_tensors_of_a_batch_can_be_changed_in_place_each_by_itself():
@@ -318,7 +319,8 @@ def test_tensors_of_a_batch_can_be_changed_in_place_each_by_itself():
     loader.close()
     weight = torch.ones(2, requires_grad=True)
     loss = (first["x"] * weight).sum()
-    second["x"].mul_(0)
+    for other in (first["seen"], second["x"]):  # one in the same memory
+        other.mul_(0)
     loss.backward()
     assert torch.equal(weight.grad, first["x"].sum(0)) and first["x"].abs().sum() > 0
 

@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ import lepton_lab as lab
 from lepton_lab.batches import Batch, rows
 from lepton_lab.charts import cards, samples
 from lepton_lab.datasets import Pad, from_user
+from lepton_lab.engine.evaluation import _written
 from lepton_lab.errors import SpecError
 from lepton_lab.metrics import METRICS
 from lepton_lab.metrics.base import kind
@@ -288,7 +290,8 @@ def test_classes_may_be_scored_first_or_last():
 def test_metrics_go_by_the_class_axis_where_any_would_suit(axis):
     targets = torch.randint(6, (4, 6, 6), generator=DRAW)
     data = from_user((PICTURES[:4], targets), 0)
-    criterion = make(lab.Spec(task="segmentation", options={"class_axis": axis}), data).criterion()
+    spec = lab.Spec(task="segmentation", options={"class_axis": axis})
+    criterion = make(spec, data, lambda output, target: output.mean()).criterion()  # which itself tells no axis
     right = nn.functional.one_hot(targets, 6).float()  # (B, H, W, K), all of them 6
     scores = right if axis == "last" else right.movedim(-1, 1)
     assert criterion.hits(scores, targets) == criterion.answers(targets)
@@ -502,6 +505,23 @@ def test_what_a_model_writes_by_itself_is_compared_over_any_ranks():
     assert one["word_error_rate"] == pytest.approx(edited / words)
 
 
+class Beside(lab.Single):
+    """Another rank's longest target has seven tokens."""
+
+    def total(self, values):
+        values[7] += 1
+        return values
+
+
+def test_all_ranks_write_as_many_tokens_as_the_longest_target_of_any():
+    """Where layers are gathered to be called, as under fsdp, one that writes on alone would wait for ever."""
+    strategy, lengths = Beside(lab.Spec()), []
+    strategy.device = torch.device("cpu")
+    task = SimpleNamespace(written=lambda model, x, length: lengths.append(length))
+    _written(strategy, SimpleNamespace(task=task), None, Batch(None, torch.zeros(2, 5).long(), 1.0, 2))
+    assert lengths == [7]
+
+
 def test_what_is_heard_is_compared_as_texts():
     class Spoken:
         classes = ("", " ", "a", "b")
@@ -599,9 +619,12 @@ def test_an_evaluation_has_a_detector_s_losses_and_leaves_it_as_it_was():
     task = make(lab.Spec(task="detection"), from_user(Squares(), 0))
     x, _ = task.split(Pad()([Squares()[place] for place in range(4)]))
     model = Sampling().eval()
-    before, drawn = copy.deepcopy(model.state_dict()), torch.get_rng_state()
+    before = copy.deepcopy(model.state_dict())
     with torch.no_grad():
-        one, two = task.evaluated(model, x), task.evaluated(model, x)
+        one = task.evaluated(model, x)
+        torch.rand(3)  # as training draws between evaluations
+        drawn = torch.get_rng_state()
+        two = task.evaluated(model, x)
     assert {*one} == {"box", "there", "detections"} and one["box"] == two["box"] and task.scores(one)
     assert torch.get_rng_state().equal(drawn) and not any(module.training for module in model.modules())
     assert all(value.equal(before[name]) for name, value in model.state_dict().items())

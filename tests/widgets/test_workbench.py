@@ -148,7 +148,10 @@ class TestWorkbench:
         assert names("dataset") == ["pydocs", "tinyshakespeare"]
         assert (bench.spec.dataset, bench.spec.model, bench._error.value) == ("pydocs", "gpt", "")
         assert "val_perplexity" in controls["keep_best"].options
+        controls["task"].value = "classification"
+        assert "pydocs" not in names("dataset"), "each of its tokens has a label"
         controls["task"].value = "regression"
+        assert "pydocs" not in names("dataset") and "si_sdr" not in controls["metrics"]._chips, "of one number a sample"
         controls["metrics"]._chips["rmse"].value = True
         controls["keep_best"].value = "val_rmse"
         assert bench.spec.metrics == ["rmse"] and bench.spec.keep_best == "val_rmse" and "perplexity" not in {
@@ -175,7 +178,7 @@ class TestWorkbench:
         bench = views(Workbench(data=(x, x[:, :2]), keep_best="val_gap", **own))
         options = bench._form.controls["keep_best"].options
         assert bench._error.value == "" and {"val_gap", "val_r2", "val_loss"} <= {*options}
-        assert "val_accuracy" not in options
+        assert "val_accuracy" not in options and "si_sdr" in bench._form.controls["metrics"]._chips
         tasks = {name: label for label, name in bench._form.controls["task"].options}
         assert "not with" in tasks["detection"] and tasks["denoising"] == "denoising"
         gan = views(

@@ -47,9 +47,11 @@ class Fitting:
             return self._takes(task)
         if dataset not in table("dataset"):
             return False
-        refuse = trait("task", task, "refuse")
-        fits = refuse is None or not refuse(*table("dataset")[dataset].sample)
-        return fits and trait("task", task, "table_data") is not False
+        refuse, sample = trait("task", task, "refuse"), table("dataset")[dataset].sample
+        fits = refuse is None or not refuse(*sample)
+        one = trait("task", task, "plain") and trait("task", task, "answers") in ("classes", "numbers")  # a sample
+        each = told(*sample).answers == "tokens"  # of which each has a target
+        return fits and not (one and each) and trait("task", task, "table_data") is not False
 
     def _takes(self, task: str) -> bool:
         """Whether a task takes the user's own data and loss."""
@@ -96,7 +98,15 @@ class Fitting:
             for name, metric in METRICS.items()
             if metric.curve and not metric.usual and name not in counted
             if not answers or not metric.kinds or answers in metric.kinds
+            if not metric.wide or self._wide(kind, dataset)
         ]
+
+    def _wide(self, kind: Any, dataset: str) -> bool:
+        """Whether a sample has several numbers as its answer, or may have."""
+        if not getattr(kind, "plain", False):  # whose answers are such as the samples
+            return True
+        split = self._data.train if dataset == self._names.get("dataset") else None
+        return split is not None and not (isinstance(split, tuple) and split[1].dim() < 2)
 
     def figures(self, task: str, dataset: str, asked: list[str], average: bool) -> list[str]:
         """Figures of a run that may judge it, by key."""

@@ -11,6 +11,7 @@ import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from .batches import described
 from .errors import SpecError
 
 if TYPE_CHECKING:
@@ -130,3 +131,40 @@ def ignored(loss: Loss | None) -> int:
     """The target that a loss leaves out."""
     known = terms(loss) if loss is not None else None
     return known.ignored if known else IGNORED
+
+
+def yes_or_no(loss: Loss) -> bool:
+    """Whether a loss of torch's takes each output for a score of its own for yes or no."""
+    from torch import nn
+    from torch.nn import functional
+
+    function = loss.func if isinstance(loss, functools.partial) else loss
+    functions = (functional.binary_cross_entropy_with_logits, functional.multilabel_soft_margin_loss)
+    return isinstance(loss, (nn.BCEWithLogitsLoss, nn.MultiLabelSoftMarginLoss)) or function in functions
+
+
+def unreduced(loss: Any, output: Tensor, target: Tensor) -> Tensor | None:
+    """The values of which a loss is the mean or the sum, of torch's and the usual ones; None of any other."""
+    from torch.nn.modules.loss import _Loss
+
+    if isinstance(loss, _Loss):
+        loss = copy.copy(loss)
+        loss.reduction = "none"
+        return loss(output, target)
+    if terms(loss) is not None or yes_or_no(loss):
+        return functools.partial(loss, reduction="none")(output, target)
+    return (output.reshape(target.shape) - target).square() if loss is squared_error else None
+
+
+def number(value: Any, what: str) -> Any:
+    """A loss that is one number, refused with a SpecError where it is not; `what` is what the sentence calls it."""
+    import torch
+
+    if not isinstance(value, torch.Tensor):
+        raise SpecError(
+            f"{what} is {described(value)}, and must be a tensor of one number: return what is to be minimised, "
+            "without item()"
+        )
+    if value.numel() != 1:
+        raise SpecError(f"{what} is a tensor of shape {tuple(value.shape)}, and must be one number: take its mean()")
+    return value.reshape(()) if value.ndim else value

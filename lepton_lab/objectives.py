@@ -6,8 +6,6 @@ Legend of the shape comments: B samples.
 
 from __future__ import annotations
 
-import copy
-import functools
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -15,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from .answers import matches, right_answers
 from .batches import Batch, described, tensors
 from .errors import SpecError
-from .losses import IGNORED, squared_error, terms, token_loss
+from .losses import IGNORED, number, terms, token_loss, unreduced, yes_or_no
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -147,12 +145,7 @@ class Criterion(Objective):
     @property
     def yes_or_no(self) -> bool:
         """Whether each output is a score of its own for yes or no."""
-        from torch import nn
-        from torch.nn import functional
-
-        function = self.loss.func if isinstance(self.loss, functools.partial) else self.loss
-        functions = (functional.binary_cross_entropy_with_logits, functional.multilabel_soft_margin_loss)
-        return isinstance(self.loss, (nn.BCEWithLogitsLoss, nn.MultiLabelSoftMarginLoss)) or function in functions
+        return yes_or_no(self.loss)
 
     def __call__(self, output: Tensor, target: Tensor) -> Tensor:
         """What a micro-batch adds to its step's loss, as a mean over its samples; of a batch by itself, its loss."""
@@ -179,17 +172,17 @@ class Criterion(Objective):
         if isinstance(value, Mapping):
             if self.batch.share:
                 for name, part in value.items():
-                    self.tell(f"loss_{name}", _number(part, f"{name!r} of the loss").detach())
+                    self.tell(f"loss_{name}", number(part, f"{name!r} of the loss").detach())
             value = sum(
-                _number(part, f"{name!r} of the loss") * self.weights.get(name, 1) for name, part in value.items()
+                number(part, f"{name!r} of the loss") * self.weights.get(name, 1) for name, part in value.items()
             )
         if not isinstance(value, tuple):
-            return _number(value, "the loss")
+            return number(value, "the loss")
         if len(value) != 2 or getattr(value[1], "numel", lambda: 1)() != 1:
             raise SpecError(
                 f"the loss is {' and '.join(map(described, value))}: return one number, or a sum and its weight"
             )
-        return _number(value[0], "the loss"), value[1]
+        return number(value[0], "the loss"), value[1]
 
     def _part(self, total: Tensor, weight: Any) -> Tensor:
         """A micro-batch's sum for each of its samples, until the weight of the whole step is known (`settle`)."""
@@ -260,20 +253,10 @@ class Criterion(Objective):
     def each(self, output: Tensor, target: Tensor) -> Tensor:
         """The loss of each sample by itself, (B,); NaN of a function that only gives a mean."""
         import torch
-        from torch.nn.modules.loss import _Loss
 
-        loss: Any = self.loss
-        if isinstance(loss, _Loss):
-            loss = copy.copy(loss)
-            loss.reduction = "none"
-            values = loss(output, target)
-        elif self._terms is not None or self.yes_or_no:
-            values = functools.partial(loss, reduction="none")(output, target)
-        elif loss is squared_error:
-            values = (output.reshape(target.shape) - target).square()
-        else:
-            return torch.full((len(target),), math.nan, device=output.device)
-        if values.numel() < len(target) or len(values) % len(target):  # of a loss that takes its own mean
+        values = unreduced(self.loss, output, target)
+        # A loss may have taken a mean of its own.
+        if values is None or values.numel() < len(target) or len(values) % len(target):
             return torch.full((len(target),), math.nan, device=output.device)
         values = values.reshape(len(target), -1)
         if self._terms is None or values.shape[1] != target[0].numel():
@@ -331,17 +314,3 @@ class Criterion(Objective):
         if each is None:
             each = self.answers(target).clamp(min=1) / self._samples(target)
         return hits / each
-
-
-def _number(value: Any, what: str) -> Any:
-    """A loss that is one number."""
-    import torch
-
-    if not isinstance(value, torch.Tensor):
-        raise SpecError(
-            f"{what} is {described(value)}, and must be a tensor of one number: return what is to be minimised, "
-            "without item()"
-        )
-    if value.numel() != 1:
-        raise SpecError(f"{what} is a tensor of shape {tuple(value.shape)}, and must be one number: take its mean()")
-    return value.reshape(()) if value.ndim else value

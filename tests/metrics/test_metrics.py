@@ -28,6 +28,7 @@ PARTS = {
     "lepton_lab/launchers/rank.py",
     "lepton_lab/measures/candidates.py",
     "lepton_lab/reports/predictions.py",
+    "lepton_lab/run/checks/compressing.py",
     "lepton_lab/run/predictions.py",
     "lepton_lab/tasks/keywords.py",
     "lepton_lab/store/shipping.py",

@@ -10,8 +10,8 @@ from helpers import until
 from hypothesis import example, given
 from hypothesis import strategies as st
 from lepton_widgets import Live
+from lepton_widgets.catalogue import Catalogue
 from lepton_widgets.feed import Feed
-from lepton_widgets.shelf import Catalogue
 
 import lepton_lab as lab
 from lepton_lab.cli import main

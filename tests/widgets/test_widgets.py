@@ -12,10 +12,10 @@ from dataclasses import replace
 import pytest
 from helpers import recorded, unpack, until
 from lepton_widgets import Compression, Learner, Live, Shelf, Workbench, media
+from lepton_widgets.catalogue import Catalogue
 from lepton_widgets.curves import ALL, pack, series
 from lepton_widgets.feed import Feed
 from lepton_widgets.frame import STATIC, VIEW
-from lepton_widgets.shelf import Catalogue
 from lepton_widgets.status import Status
 
 import lepton_lab as lab

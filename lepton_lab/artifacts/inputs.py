@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from math import prod
 from typing import TYPE_CHECKING, Any
 
+from ..batches import call
 from ..errors import SpecError, unknown
 
 if TYPE_CHECKING:
@@ -132,11 +133,15 @@ class Signature:
         """A made-up batch, see `Input.made_up`."""
         return self.pack(item.made_up(count, longer) for item in self.inputs)
 
+    def question(self, values: Any) -> Any:
+        """What a model is called with, see `batches.call`, of its tensors in order."""
+        if self.call == "keywords":
+            return dict(zip(self.names, values, strict=True))
+        return [*values[0]] if self.apart else tuple(values)
+
     def ask(self, model: Callable[..., Any], values: Any) -> Any:
         """The outputs of a model that is called as its task calls it."""
-        if self.call == "keywords":
-            return model(**dict(zip(self.names, values, strict=True)))
-        return model([*values[0]]) if self.apart else model(*values)
+        return call(model, self.question(values))
 
     def bound(self, args: Sequence[Any], named: Mapping[str, Any]) -> dict[str, Any]:
         """What was given, by name, for all inputs but those with a usual value; by place, name, one dict or tuple."""

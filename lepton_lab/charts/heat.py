@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from ..metrics import Metric
     from ..run.handle import Run
 
 Values = Sequence[Sequence[float | None]]
@@ -38,41 +39,54 @@ READABLE = 20  # classes up to which every cell's count can be written in it
 
 @dataclass(frozen=True)
 class Heat(Chart):
-    """Accuracy by layer (rows) and what was done to it (columns), coloured by what it lost."""
+    """Accuracy, or another metric, by layer (rows) and what was done to it (columns), coloured by what it lost."""
 
     rows: list[str]
     columns: list[str]
     values: list[list[float | None]]
-    """Accuracy, fraction; None where it can't be done."""
+    """Its figures; None where it can't be done."""
     whole: float
-    """Accuracy of the model as it is."""
+    """The figure of the model as it is."""
+    of: type[Metric]
+    """The metric."""
 
     def _traces(self, layout: dict[str, Any]) -> list[dict[str, Any]]:
         layout["xaxis"] |= {"type": "category", "showgrid": False, "side": "bottom", "title": {"text": DONE}}
         layout["yaxis"] |= {"type": "category", "showgrid": False, "autorange": "reversed", "title": {"text": LAYER}}
         names = [html.escape(_short(name)) for name in self.rows]
+        word, percent = self.of.word(), self.of.unit()
+        form = ".1%" if percent else ".3g"
         details = {
-            "text": [["" if v is None else f"{v:.1%}" for v in row] for row in self.values],
+            "text": [["" if v is None else self._text(v) for v in row] for row in self.values],
             "texttemplate": "%{text}",
-            "colorbar": {"title": {"text": "accuracy lost"}, "tickformat": ".0%", "thickness": 12},
-            "hovertemplate": "%{y}, %{x}: accuracy %{text}, lost %{z:.1%}<extra></extra>",
+            "colorbar": {"title": {"text": f"{word} lost"}, "tickformat": ".0%" if percent else "", "thickness": 12},
+            "hovertemplate": f"%{{y}}, %{{x}}: {word} %{{text}}, lost %{{z:{form}}}<extra></extra>",
         }
-        return [_heat_map(self.columns, names, self._lost(), (0, max(0.01, self.whole)), LOST, gap=2) | details]
+        return [_heat_map(self.columns, names, self._lost(), (0, self._top()), LOST, gap=2) | details]
+
+    def _text(self, figure: float) -> str:
+        return f"{figure:.1%}" if self.of.unit() else f"{figure:.3g}"
 
     def _lost(self) -> list[list[float | None]]:
-        return [[None if v is None else max(0.0, self.whole - v) for v in row] for row in self.values]
+        sign = 1 if self.of.higher else -1
+        return [[None if v is None else max(0.0, sign * (self.whole - v)) for v in row] for row in self.values]
+
+    def _top(self) -> float:
+        """What is lost at most: all of it, or where less is better what the worst has more."""
+        most = max((v for row in self._lost() for v in row if v is not None), default=0.0)
+        return max(0.01, self.whole if self.of.higher else most)
 
     def _size(self) -> Ends:
         return 6.4, 1.2 + 0.26 * len(self.rows)
 
     def _draw(self, figure: Figure) -> None:
-        axes, top = figure.add_subplot(), max(0.01, self.whole)
-        _shade(axes, self._lost(), (0, top), LOST, aspect="auto")
+        axes, top, lost = figure.add_subplot(), self._top(), self._lost()
+        _shade(axes, lost, (0, top), LOST, aspect="auto")
         for i, row in enumerate(self.values):
             for j, value in enumerate(row):
                 if value is not None:
-                    ink = "white" if self.whole - value > 0.7 * top else INK
-                    axes.text(j, i, f"{value:.1%}", ha="center", va="center", fontsize=7.5, color=ink)
+                    ink = "white" if (lost[i][j] or 0) > 0.7 * top else INK
+                    axes.text(j, i, self._text(value), ha="center", va="center", fontsize=7.5, color=ink)
         axes.set_xticks(range(len(self.columns)), self.columns)
         axes.set_yticks(range(len(self.rows)), [plain(_short(name)) for name in self.rows])
         dress(axes, DONE, LAYER)

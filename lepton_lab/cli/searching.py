@@ -65,6 +65,7 @@ estimate = with_links(estimate)
 @click.option("--latency", type=float, help="Seconds for a batch of 64, at most.")
 @click.option("--latency-1", type=float, help="Seconds for one sample, at most.")
 @click.option("--accuracy-drop", type=float, help="Accuracy below the dense control's, at most, as a fraction.")
+@click.option("--quality-drop", type=float, help="By how much it may be worse by the task's metric, in its unit.")
 @click.option("--trials", type=int, default=12, show_default=True, help="Runs, at most.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the search.")
 @as_json

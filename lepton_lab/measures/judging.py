@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from .. import metrics, tasks
-from ..artifacts.asking import prepared
 from ..artifacts.checking import taken
 from ..batches import Batch, over
 from ..datasets import Data, from_user, length
@@ -39,6 +38,8 @@ class Test:
 
     def batches(self, size: int) -> Iterator[tuple[Any, Batch]]:
         """What a file's model is asked with, arrays as it takes them, and the batch that its answers are held to."""
+        from ..artifacts.asking import prepared
+
         task, data = self.task, self.task.data
         draws = task.prepares and task.everywhere
         for begin in range(0, length(self.split), size):
@@ -84,22 +85,29 @@ def judged(forward: Callable[[Any], Any], test: Test, size: int) -> Quality:
     """Figures of a candidate on a test, by batches of some size."""
     task, criterion = test.task, test.task.criterion()
     names = metrics.telling(task.data, criterion, task.metrics)
-    counted = metrics.of(task.data, criterion, usual=names)
-    counted = {name: metric for name, metric in counted.items() if metric.curve}
-    parts: dict[str, list[Any]] = {name: [] for name in counted}
-    for asked, batch in test.batches(size):
-        output = _outputs(_answers(forward, asked), task)
+    wanted = metrics.of(task.data, criterion, usual=names)
+    wanted = {name: metric for name, metric in wanted.items() if metric.curve}
+    answers = ((_outputs(_answers(forward, asked), task), batch) for asked, batch in test.batches(size))
+    figures, sums = counted(wanted, answers)
+    return Quality(next((name for name in names if name in figures), ""), figures, sums)
+
+
+def counted(
+    wanted: dict[str, Metric], answers: Iterable[tuple[Any, Batch]]
+) -> tuple[dict[str, float], dict[str, torch.Tensor]]:
+    """Figures of some metrics, those that there are, of what a model gave for batches; and what they are of."""
+    parts: dict[str, list[Any]] = {name: [] for name in wanted}
+    for output, batch in answers:
         for name in [*parts]:
-            added = _added(name, counted[name], output, batch)
+            added = _added(name, wanted[name], output, batch)
             if added is None:
                 del parts[name]
             else:
                 parts[name].append(added)
-    sums = {name: _together(counted[name], added) for name, added in parts.items() if added}
-    figures = {name: counted[name].finish(total) for name, total in sums.items()}
-    figures = metrics.with_following(counted, "test", figures)
-    leading = next((name for name in names if figures.get(name) is not None), "")
-    return Quality(leading, {name: figures[name] for name in figures if figures[name] is not None}, sums)
+    sums = {name: _together(wanted[name], added) for name, added in parts.items() if added}
+    figures = {name: wanted[name].finish(total) for name, total in sums.items()}
+    figures = metrics.with_following(wanted, "test", figures)
+    return {name: figure for name, figure in figures.items() if figure is not None}, sums
 
 
 @dataclass

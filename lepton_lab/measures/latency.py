@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..artifacts.schemes import SCHEMES
+from ..batches import call
 from ..files import home, read_json
 
 if TYPE_CHECKING:
@@ -59,13 +60,17 @@ class Work:
         return [amount * (batch if name in OF_SAMPLE else 1) for name, amount in self.amounts.items()]
 
 
-def work(module: nn.Module, sample: Tensor) -> Work:
-    """What a module, on the CPU and in eval mode, computes of one sample (1, *shape): counted on a forward pass."""
+def work(module: nn.Module, sample: Any) -> Work:
+    """
+    What a module, on the CPU and in eval mode, computes of one sample: counted on a forward pass.
+
+    `sample` is (1, *shape), or what else the module is called with, see `batches.call`.
+    """
     from ..artifacts.counting import unfused
 
     counter = _counter()
     with unfused(), counter:
-        module(sample)
+        call(module, sample)
     return counter.work
 
 

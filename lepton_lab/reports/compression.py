@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..chains import chain_name
 from ..errors import LabError
-from ..metrics import MEASURED
+from ..metrics import MEASURED, METRICS
 from ..run.estimates import estimated, figures, label, measured, shown
 from ..section import NONE, Section, escaped, table
 
@@ -61,6 +61,8 @@ def _rows(run: Run, measures: Mapping[str, Any]) -> list[list[str]]:
         head = label(name).replace(" (predicted)", "")
         lines.append([head, shown(name, before), shown(name, value), shown(name, after), error, less])
     others = [[MEASURED, _accuracy(dense), _accuracy(made)]]
+    if (judged := made.get("metric") or MEASURED) != MEASURED:
+        others = [[METRICS[judged].word(), *(_figure(model, judged) for model in (dense, made))]]
     if MEASURED in (control.get("test") or {}):
         others.append(["accuracy of the control", f"{control['test'][MEASURED]:.2%}", NONE])
     memory = [f"{model['memory'] / 1e6:.1f} MB" if model.get("memory") else NONE for model in (dense, made)]
@@ -84,6 +86,12 @@ def _peers(made: Mapping[str, Any], peers: list[Mapping[str, Any]]) -> Section:
         lines.append([one["name"], f"{one['bytes']:,}", *cells, _accuracy(one)])
     heads = ["model", "bytes", *(f"batch {batch}" for batch in batches), MEASURED]
     return table("Peers", heads, lines, PEERS, numeric=True)
+
+
+def _figure(measures: Mapping[str, Any], metric: str) -> str:
+    """A figure of what was measured of a model."""
+    figure = measures.get("figures", {}).get(metric)
+    return NONE if figure is None else METRICS[metric].text(figure)
 
 
 def _accuracy(measures: Mapping[str, Any]) -> str:

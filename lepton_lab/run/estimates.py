@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 from .. import errors
 from ..artifacts import About, schemes
+from ..datasets import length
 from ..files import read_json
 from ..measures import latency, sizes
+from ..measures.candidates import run_task
 from ..section import escaped, in_html, in_text
 from ..spec import Spec
 from ..store.folder import MEASURES
-from ..store.trained import plain
-from ..tables import table
+from ..store.trained import parent_facts
+from ..tables import table, trait
 from .handle import Run, attach
 from .launching import chained
 
@@ -109,6 +111,8 @@ class Dense:
 
     module: nn.Module
     about: About
+    sample: Any = None
+    """Two samples as the model is called with them, where that is not one tensor (2, *shape)."""
 
     def figures(self, batches: tuple[int, ...]) -> Estimate:
         """What it is itself."""
@@ -119,10 +123,12 @@ class Dense:
         from ..compressors import rehearse
 
         about = self.about
-        made = rehearse(self.module, spec, tuple(about.shape), len(about.labels), about.vocabulary)
+        made = rehearse(self.module, spec, tuple(about.shape), len(about.labels), about.vocabulary, self.sample)
         name, options = next(iter(spec.compress[-1].items()))
         last = table("compressor")[name](**options)  # it says how the artifact computes
-        ended = Dense(made, dataclasses.replace(about, chain=spec.compress, parent=spec.parent))
+        ended = dataclasses.replace(
+            self, module=made, about=dataclasses.replace(about, chain=spec.compress, parent=spec.parent)
+        )
         smaller = _counted(ended, spec.compress, last.scheme, tuple(last.keep), batches)
         return dataclasses.replace(smaller, dense=self.figures(batches))
 
@@ -164,10 +170,8 @@ def estimated(child: Run) -> Estimate | None:
 
     if not child.spec.compress or (held := adopted(child.folder)) is None:
         return None
-    plain(child.store)
     module, facts = held
-    about = _about(child.spec.model, facts["shape"], facts["classes"], facts.get("vocabulary", 0), "")
-    return Dense(module.eval(), about).compressed(child.spec, BATCHES)
+    return _dense(child, module.eval(), facts).compressed(child.spec, BATCHES)
 
 
 def measured(child: Run) -> dict[str, Any]:
@@ -201,7 +205,8 @@ def _counted(
 
     module, about = model.module, model.about
     runtime = schemes.SCHEMES[scheme].runtimes[0]
-    counts = latency.work(module, example(module, about.shape, about.vocabulary)[:1])
+    sample = example(module, about.shape, about.vocabulary)[:1] if model.sample is None else _asked(about)
+    counts = latency.work(module, sample)
     parameters = sum(p.numel() for p in module.parameters())
     size = sizes.predict(module, about, scheme, runtime, counts, keep)
     predicted = {batch: latency.predict(counts, scheme, runtime, batch) for batch in batches}
@@ -229,8 +234,29 @@ def _parent(id: str, version: str) -> Dense:
     from ..compressors.layers import unparametrized
 
     run = attach(id)
-    plain(run.store)
-    module, facts = unparametrized(run.model()), run.facts
-    data = facts if "shape" in facts else read_json(run.folder / "links" / "parent.json") or {}
-    vocabulary, tokens = data.get("vocabulary", 0), data.get("tokens", "")
-    return Dense(module, _about(run.spec.model, data["shape"], data["classes"], vocabulary, tokens))
+    facts = run.facts
+    return _dense(run, unparametrized(run.model()), facts if "shape" in facts else parent_facts(run.folder))
+
+
+def _dense(run: Run, module: nn.Module, facts: Mapping[str, Any]) -> Dense:
+    """A module of a run, of whose data some facts are known; of one that is called with more, two of its samples."""
+    spec = run.spec
+    if facts["shape"] and not run.facts.get("batch") and trait("task", spec.task, "nests") is not True:
+        vocabulary, tokens = facts.get("vocabulary", 0), facts.get("tokens", "")
+        return Dense(module, _about(spec.model, facts["shape"], facts["classes"], vocabulary, tokens))
+    from ..artifacts.asking import posed
+    from ..artifacts.preparing import Prepared, scores
+
+    task = run_task(run)
+    about = About.of_task(task, spec, module)
+    scores(Prepared(module, about), about)  # refuses what no file can hold
+    return Dense(module, about, None if task.takes_raw else posed(task, range(min(2, length(task.data.train)))))
+
+
+def _asked(about: About) -> Any:
+    """One sample as a model is called with it, as long as those that its file is measured on."""
+    import torch
+
+    signature = about.signature
+    values = [torch.from_numpy(array) for array in signature.flat(signature.made_up(1))]
+    return signature.question(value.float() if value.dtype == torch.uint8 else value for value in values)

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from statistics import mean
 from typing import TYPE_CHECKING, Any
 
-from ..answers import labels
 from ..charts.maps import Maps, Sample
-from ..datasets import length, rows
-from ..engine.feed import by_itself
 from ..errors import LabError, SpecError, needs, shown
-from ..measures.candidates import run_data
+from ..measures.candidates import run_data, run_task
 from ..run.handle import Run, attach
 from ..spec import CELL
 from ..store import naming, trained
@@ -23,6 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from ..datasets import Data
+    from .pictured import Pictures
 
 METHODS = {"integrated_gradients": "integrated gradients", "saliency": "saliency"}
 MOST = 16  # samples of one chart
@@ -33,22 +30,6 @@ KEYS = {
     "saliency": "Darker: the score of the class that {first} names moves more with the pixel",
 }
 """How the colours of each method are read."""
-
-
-@dataclass(frozen=True)
-class Pictures:
-    """The samples that are explained."""
-
-    numbers: list[int]
-    """Their places in the split."""
-    raw: Tensor
-    """(N, *shape), as the data have them."""
-    x: Tensor
-    """(N, *shape), as the model takes them."""
-    y: Tensor
-    """Labels (N,)."""
-    black: Tensor
-    """A black picture (1, *shape), as the model takes it."""
 
 
 def explain(run: Run | str, *, samples: int = 4, method: str = "integrated_gradients", seed: int = 0) -> Maps:
@@ -90,16 +71,15 @@ def explain(run: Run | str, *, samples: int = 4, method: str = "integrated_gradi
     run = attach(run)
     models, control = _models(run)
     needs("explain", "captum")
-    trained.plain(run.store)
-    data = run_data(run)
-    _telling_images_apart(run, data)
-    pictures = _pictures(run, data, samples, seed)
+    pictures, classes = _pictures(run, next(iter(models.values())), samples, seed)
     with torch.no_grad():
-        scores = [module(_like(pictures.x, module)).float() for module in models.values()]
+        scores = [_scores(pictures.asking(module)(_like(pictures.x, module))) for module in models.values()]
+    if pictures.task is not None and scores[0].dim() == 2:  # a model may tell more classes apart than have names
+        classes = [*classes, *map(str, range(len(classes), scores[0].shape[1]))]
     for output in scores:
-        if output.shape != (samples, len(data.classes)):
+        if output.shape != (samples, len(classes)):
             raise LabError(
-                f"run {run.id!r}: its model gives {tuple(output.shape)} for {samples} pictures of {len(data.classes)} "
+                f"run {run.id!r}: its model gives {tuple(output.shape)} for {samples} pictures of {len(classes)} "
                 "classes; explain needs one score for each picture and class"
             )
     targets = scores[0].argmax(-1)
@@ -107,9 +87,9 @@ def explain(run: Run | str, *, samples: int = 4, method: str = "integrated_gradi
     drawn = []
     for i, number in enumerate(pictures.numbers):
         chances = [output[i].softmax(-1) for output in scores]
-        answers = tuple((data.classes[int(chance.argmax())], float(chance.max())) for chance in chances)
+        answers = tuple((classes[int(chance.argmax())], float(chance.max())) for chance in chances)
         correlation = alike(maps[0][i], maps[1][i]) if len(maps) == 2 else None
-        label = data.classes[k] if (k := int(pictures.y[i])) >= 0 else "ignored"
+        label = classes[k] if (k := int(pictures.y[i])) >= 0 else "ignored"
         image, colours = _picture(pictures.raw[i]), tuple(of_model[i].numpy() for of_model in maps)
         drawn.append(Sample(number, label, image, colours, answers, correlation))
     baseline = None
@@ -162,21 +142,24 @@ def _telling_images_apart(run: Run, data: Data) -> None:
         raise LabError(f"{what} has neither test nor validation samples to explain; launch it with data=(train, test)")
 
 
-def _pictures(run: Run, data: Data, count: int, seed: int) -> Pictures:
-    """So many samples of the test set, else of the validation set, drawn by `seed`."""
+def _pictures(run: Run, module: nn.Module, count: int, seed: int) -> tuple[Pictures, list[str]]:
+    """What is explained, and the names of its classes."""
+    from . import pictured
+
+    data = run_data(run)
+    task = run_task(run, data)
+    if task.takes_raw:
+        _telling_images_apart(run, data)
+        return pictured.of_pair(run, data, count, seed), data.classes
+    pictures = pictured.of_task(run, task, module, count, seed)
+    return pictures, task.labels(module)
+
+
+def _scores(output: Any) -> Tensor:
+    """Scores in float32; nothing of what is no tensor."""
     import torch
 
-    split: Any = data.test if data.test is not None else data.val
-    n = length(split)
-    if count > n:
-        raise SpecError(f"samples={count}: run {run.id!r} has {n} test samples; take at most as many")
-    numbers = torch.randperm(n, generator=torch.Generator().manual_seed(seed))[:count].tolist()
-    raw, targets = rows(split, numbers)
-    # The black picture goes through the feed with the others, so that it is scaled as they are.
-    samples = torch.cat([raw, torch.zeros_like(raw[:1])]), labels(torch.cat([targets, targets[:1]]))
-    batches = [(batch.x, batch.y) for batch in by_itself(samples, data, run.spec).whole()]
-    x, y = (torch.cat(parts) for parts in zip(*batches, strict=True))
-    return Pictures(numbers, raw, x[:-1], y[:-1], x[-1:])
+    return output.float() if isinstance(output, torch.Tensor) else torch.zeros(0)
 
 
 def _maps(method: str, module: nn.Module, pictures: Pictures, targets: Tensor) -> Tensor:
@@ -186,12 +169,13 @@ def _maps(method: str, module: nn.Module, pictures: Pictures, targets: Tensor) -
 
     x, black = _like(pictures.x, module), _like(pictures.black, module)
     maps = []
-    for picture, target in zip(x.split(1), targets.split(1), strict=True):  # STEPS of each are computed at once
-        picture = picture.clone().requires_grad_()
+    pairs = zip(x.split(1), targets.split(1), strict=True)
+    for place, (picture, target) in enumerate(pairs):  # STEPS of each are computed at once
+        picture, asked = picture.clone().requires_grad_(), pictures.asking(module, place)
         if method == "saliency":
-            values = Saliency(module).attribute(picture, target)
+            values = Saliency(asked).attribute(picture, target)
         else:
-            values = IntegratedGradients(module).attribute(picture, black, target, n_steps=STEPS)
+            values = IntegratedGradients(asked).attribute(picture, black, target, n_steps=STEPS)
         if values.dim() == 4:  # of its channels
             values = values.amax(1) if method == "saliency" else values.sum(1)
         maps.append(values.detach().float())

@@ -5,13 +5,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from ..chains import chain_name
 from ..charts import CHARTS, Chart
 from ..compressors import COMPRESSORS
 from ..errors import LabError, SpecError, needs, unknown, whole
-from ..metrics import MEASURED
+from ..metrics import MEASURED, METRICS
 from ..run.checks import splits
 from ..run.estimates import Estimate, estimate, measured
 from ..run.handle import Run, attach
@@ -19,16 +20,12 @@ from ..run.launching import chained, compress
 from ..run.own import Own
 from ..section import NONE, table
 from ..store.folder import ENDED
+from . import budgets
+from .budgets import DROPS, judged_by, shown, values
 
 if TYPE_CHECKING:
     import optuna
 
-BUDGET = {
-    "bytes": "bytes of the file",
-    "latency": "seconds for a batch of 64",
-    "latency_1": "seconds for a batch of 1",
-    "accuracy_drop": "accuracy below the dense control's, fraction",
-}
 LINKS = tuple(name for name, compressor in COMPRESSORS.items() if compressor.knob)
 NONE_OF = "none"  # of a link's choices: a chain without it
 STEP = 0.05  # of the ratios that are tried: what lies between is alike
@@ -49,6 +46,16 @@ class Trial:
     """Measured, by name of the budget."""
     accuracy: float | None = None
     problem: str = ""
+    metric: str = MEASURED
+    """What answers were judged by."""
+    quality: float | None = None
+    """Its figure."""
+
+    @property
+    def rank(self) -> float:
+        """By which trials that meet the budget are compared, more is better."""
+        figure = self.quality if self.quality is not None and isfinite(self.quality) else None
+        return 0.0 if figure is None else figure if METRICS[self.metric].higher else -figure
 
     def __str__(self) -> str:
         return f"{chain_name(self.chain)} (run {self.run.id})"
@@ -66,16 +73,18 @@ def search(
     """
     Look for a chain that meets a budget, and return at once; each chain that is tried is a run of its own.
 
-    What can't meet the budget by its estimate is not run. Of chains that meet it the most accurate wins. It is chosen
-    by the same test set that it is measured on: for a figure to publish, repeat the winner with other seeds.
+    What can't meet the budget by its estimate is not run. Of chains that meet it the most accurate wins, or the best
+    by the metric of the run's task, where answers are not right or wrong. It is chosen by the same test set that it is
+    measured on: for a figure to publish, repeat the winner with other seeds.
 
     Parameters
     ----------
     run
         The parent, or its id.
     budget
-        Limits, any of `bytes` (of the file), `latency` (seconds for a batch of 64), `latency_1` (for one sample) and
-        `accuracy_drop` (fraction below the dense control, which trains on for as long).
+        Limits, any of `bytes` (of the file), `latency` (seconds for a batch of 64), `latency_1` (for one sample),
+        `accuracy_drop` (fraction below the dense control, which trains on for as long) and `quality_drop` (how much
+        worse than the control by the task's metric: mAP, perplexity, R2).
     trials
         Runs, at most.
     links
@@ -92,14 +101,7 @@ def search(
     """
     needs("search", "optuna")
     parent = attach(run)
-    if not isinstance(budget, Mapping) or not budget:
-        raise SpecError(f"budget={budget!r}: must hold at least one of {', '.join(BUDGET)}")
-    for name, limit in budget.items():
-        if name not in BUDGET:
-            raise SpecError(f"budget={{{name!r}: {limit!r}}}: {unknown('limit', str(name), BUDGET)}")
-        low, high, bounds = (0.0, 1.0, "from 0 to 1") if name == "accuracy_drop" else (1e-12, 1e300, "above 0")
-        if isinstance(limit, bool) or not isinstance(limit, (int, float)) or not low <= limit <= high:
-            raise SpecError(f"budget={{{name!r}: {limit!r}}}: must be a number {bounds} ({BUDGET[name]})")
+    budgets.check(budget)
     whole("trials", trials, 1)
     whole("seed", seed, 0)
     for name in links:
@@ -109,11 +111,7 @@ def search(
         raise SpecError(f"links=(): must hold at least one of {', '.join(LINKS)}")
     estimate(parent)  # refuses what has no model yet
     splits(chained(parent, list(links[:1]), changes), Own())  # refused here, since each chain would be
-    if "accuracy_drop" in budget and not parent.facts.get("classes"):
-        raise SpecError(
-            f"budget={{'accuracy_drop': {budget['accuracy_drop']!r}}}: run {parent.id!r} is a regression, whose "
-            "answers are not right or wrong; limit bytes or latency"
-        )
+    budgets.suits(budget, parent)
     return Search(parent, dict(budget), trials, tuple(links), seed, changes)
 
 
@@ -164,9 +162,9 @@ class Search:
 
     @property
     def best(self) -> Trial | None:
-        """Of the trials that meet the budget the most accurate; None where none does."""
+        """Of the trials that meet the budget the most accurate, or the best; None where none does."""
         meeting = [trial for trial in self.trials if trial.values and not self.violation(trial.values)]
-        return max(meeting, key=lambda trial: trial.accuracy or 0.0, default=None)
+        return max(meeting, key=lambda trial: trial.rank, default=None)
 
     @property
     def verdict(self) -> str:
@@ -204,26 +202,28 @@ class Search:
 
     def violation(self, values: Mapping[str, float]) -> float:
         """By how much values are over the budget: 0 where they meet it, 0.1 for one that is a tenth over."""
-        scales = self.budget | {"accuracy_drop": max(0.005, self.budget.get("accuracy_drop", 0.0))}  # a limit may be 0
+        scales = self.budget | {name: max(0.005, self.budget.get(name, 0.0)) for name in DROPS}  # a limit may be 0
         limits = [(name, limit) for name, limit in self.budget.items() if name in values]
         return sum(max(0.0, values[name] - limit) / scales[name] for name, limit in limits)
 
     def rows(self) -> list[list[str]]:
-        """Lines of the table: chain, each figure of the budget, accuracy, verdict."""
+        """Lines of the table: chain, each figure of the budget, accuracy or what is in its place, verdict."""
         lines = []
         for trial in self.trials:
             cells = [shown(name, trial.values.get(name)) for name in self.budget]
             fits = "meets it" if trial.values and not self.violation(trial.values) else "no"
             if not trial.values:
                 fits = trial.problem or trial.run.state
-            accuracy = NONE if trial.accuracy is None else f"{trial.accuracy:.2%}"
-            lines.append([chain_name(trial.chain), *cells, accuracy, fits])
+            figure = NONE if trial.quality is None else METRICS[trial.metric].text(trial.quality)
+            lines.append([chain_name(trial.chain), *cells, figure, fits])
         return lines
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
         heads = ["chain", *(f"{name} (≤ {shown(name, limit)})" for name, limit in self.budget.items())]
         note = f"{self.verdict} {self.skipped} more chains were not run, since their estimates rule them out."
-        return table("Search", [*heads, MEASURED, "budget"], self.rows(), note, numeric=True)._repr_mimebundle_()
+        judged = next((trial.metric for trial in self.trials if trial.quality is not None), MEASURED)
+        word = METRICS[judged].word()
+        return table("Search", [*heads, word, "budget"], self.rows(), note, numeric=True)._repr_mimebundle_()
 
     def _compared(self, values: Mapping[str, float], names: Sequence[str] = ()) -> str:
         names = names or list(self.budget)
@@ -289,26 +289,5 @@ class Search:
             trial.problem = str(trial.run.failure or f"it was {trial.run.state}")
             return FAILED
         trial.accuracy, trial.values = measures["artifact"].get(MEASURED), values(measures)
-        return self.violation(trial.values) or -(trial.accuracy or 0.0)
-
-
-def values(measures: Mapping[str, Any]) -> dict[str, float]:
-    """What a budget limits, by name of BUDGET, from a run's `measures.json`: artifact, dense and control."""
-    artifact, control = measures["artifact"], (measures.get("control") or {}).get("test") or {}
-    figures = {"bytes": float(artifact["bytes"])}
-    for name, batch in (("latency", "64"), ("latency_1", "1")):
-        if batch in artifact["latency"]:
-            figures[name] = artifact["latency"][batch]["median"]
-    whole = control.get(MEASURED, measures["dense"].get(MEASURED))
-    if whole is not None and artifact.get(MEASURED) is not None:
-        figures["accuracy_drop"] = whole - artifact[MEASURED]
-    return figures
-
-
-def shown(name: str, value: float | None) -> str:
-    """A figure of a budget as people read it."""
-    if value is None:
-        return NONE
-    if name == "bytes":
-        return f"{value:,.0f}"
-    return f"{value:.2%}" if name == "accuracy_drop" else f"{value * 1e3:.3g} ms"
+        trial.metric, trial.quality = judged_by(measures["artifact"])
+        return self.violation(trial.values) or -trial.rank

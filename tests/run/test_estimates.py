@@ -344,5 +344,8 @@ def test_what_a_budget_limits_is_read_from_what_was_measured():
         "control": {"test": {"accuracy": 0.95}},
     }
     found = values(told)
-    assert found.pop("accuracy_drop") == pytest.approx(0.05)
+    assert found.pop("accuracy_drop") == found.pop("quality_drop") == pytest.approx(0.05)
     assert found == {"bytes": 10.0, "latency": 2e-3, "latency_1": 1e-3}
+    told["artifact"] |= {"metric": "perplexity", "figures": {"perplexity": 7.5}}
+    told["control"]["test"] = {"perplexity": 6.0}
+    assert values(told)["quality_drop"] == 1.5

@@ -18,6 +18,8 @@ from lepton_lab.artifacts import answering
 from lepton_lab.compressors import COMPRESSORS
 from lepton_lab.datasets import from_user
 from lepton_lab.measures.candidates import some, source
+from lepton_lab.run.estimates import estimated, measured
+from lepton_lab.studies import budgets
 from lepton_lab.tasks import TASKS, make
 
 sys.path.append(str(Path(__file__).parents[1] / "tasks"))
@@ -275,13 +277,53 @@ def test_several_labels_are_told_by_their_probabilities(once, tmp_path):
 @pytest.mark.parametrize("name", ["bert", "recommendation"])
 def test_what_takes_more_than_a_tensor_is_measured(once, name):
     run = once(made, name)
-    measured = lab.measure(run, repeats=2, warmup=1, batches=(1, 4))
-    assert measured.latency[4].median > 0 and measured.bytes > 0
+    found = lab.measure(run, repeats=2, warmup=1, batches=(1, 4))
+    assert found.latency[4].median > 0 and found.bytes > 0
     if name == "bert":
         tested = run.rows("eval")[-1]
-        assert tested["split"] == "test" and measured.accuracy == pytest.approx(tested["accuracy"])
+        assert tested["split"] == "test" and found.accuracy == pytest.approx(tested["accuracy"])
     else:
-        assert measured.metric == "ndcg" and 0 < measured.figures["ndcg"] <= 1
+        assert found.metric == "ndcg" and 0 < found.figures["ndcg"] <= 1
+
+
+def test_a_model_of_keywords_is_estimated(once, texts, smaller):
+    run = once(made, "bert")
+    guess, told = lab.estimate(run), lab.load(texts).manifest["figures"]
+    assert (guess.parameters, guess.multiply_adds) == (told["parameters"], told["multiply_adds"])
+    assert guess.bytes == pytest.approx(texts.stat().st_size, rel=0.15) and guess.latency[64] > guess.latency[1] > 0
+    less = lab.estimate(run, [("prune", 0.5), "quantize"])
+    assert less.parameters < guess.parameters and less.bytes < guess.bytes and less.dense.bytes == guess.bytes
+    with pytest.raises(lab.SpecError, match="'keep': .'bert'.*unknown layer"):
+        lab.estimate(run, [("quantize", {"keep": ["bert"]})])
+    made_of = lab.load(smaller.folder / "artifact.lepton").manifest["figures"]
+    assert estimated(smaller).parameters == made_of["parameters"]
+
+
+def test_a_search_of_a_model_of_keywords_goes_by_its_task_s_metric(once, smaller):
+    values = budgets.values(measured(smaller))
+    assert values["quality_drop"] == values["accuracy_drop"] and values["bytes"] > 0
+    users = budgets.values(measured(once(compressed, "recommendation")))
+    assert users["quality_drop"] == pytest.approx(0, abs=1)
+    assert budgets.judged_by(measured(once(compressed, "recommendation"))["artifact"])[0] == "ndcg"
+    found = lab.search(once(made, "bert"), {"bytes": 100}, trials=1, links=("quantize",)).wait(120)
+    assert found.failure is None and found.skipped and found.verdict.startswith("Nothing found meets the budget")
+    with pytest.raises(lab.SpecError, match="is of task 'detection', whose answers are not right or wrong"):
+        budgets.suits({"accuracy_drop": 0.1}, once(made, "detection"))
+
+
+def test_sensitivity_goes_by_the_task_s_metric_on_the_run_s_own_batches(once):
+    found = lab.sensitivity(once(made, "bert"), (0.5,), samples=9)
+    assert found.metric == "accuracy" and found.samples == 4 and 0 <= found.whole <= 1
+    assert "bert.encoder.layer.0.attention.self" in found.pruned and "classifier" in found.rounded
+    texts = lab.sensitivity(once(made, "sequence_to_sequence"), (0.5,), samples=7)
+    assert texts.metric == "perplexity" and texts.samples == 7 and {*texts.rounded} == {"out"}
+    assert texts.rows()[-1]["perplexity"] == texts.rounded["out"] and "perplexity" in texts.figure().text
+    assert texts.worst(drop=1e9) == [] and texts.worst(0) == ["out"] * (texts.rounded["out"] > texts.whole)
+    with pytest.raises(lab.SpecError, match="drop=-1: must be 0 or more, of perplexity"):
+        texts.worst(drop=-1)
+    assert texts.figure().png().startswith(b"\x89PNG") and texts.figure().figure().data
+    with pytest.raises(lab.SpecError, match="its task has a step of its own"):
+        lab.sensitivity(once(made, "adversarial"))
 
 
 def test_what_no_file_can_hold_is_refused_in_a_sentence(once, tmp_path):

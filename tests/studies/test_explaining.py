@@ -78,6 +78,54 @@ def test_a_run_that_did_not_compress_is_shown_alone_in_its_colours():
     assert "before and after" not in chart.text
 
 
+class Named:
+    """Pictures by name, with a number beside each, and texts of which there is no picture."""
+
+    def __init__(self, picture):
+        self.picture = picture
+
+    def __len__(self):
+        return 20
+
+    def __getitem__(self, place):
+        draw = torch.Generator().manual_seed(place)
+        shape = (3, 6, 6) if self.picture else (4,)
+        return {"seen": torch.rand(shape, generator=draw), "beside": torch.tensor([place / 20.0]), "labels": place % 3}
+
+
+class Both(torch.nn.Module):
+    """Called by names, it looks at both, and gives its own loss."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.look, self.weigh = torch.nn.Linear(width, 3), torch.nn.Linear(1, 3)
+
+    def forward(self, seen, beside, labels=None):
+        logits = self.look(seen.flatten(1)) * self.weigh(beside)
+        loss = None if labels is None else torch.nn.functional.cross_entropy(logits, labels)
+        return {"logits": logits, "loss": loss}
+
+
+def test_a_picture_among_what_a_model_is_called_with_is_explained():
+    spec = lab.Spec(epochs=1, batch_size=16, optimizer="sgd")
+    run = done(lab.launch(spec, model=Both(108), data=(Named(True), Named(True))))
+    chart = lab.explain(run, samples=2)
+    module = run.model()
+    for sample in chart.samples:
+        x = {
+            name: torch.as_tensor(value)[None] for name, value in Named(True)[sample.number].items() if name != "labels"
+        }
+        with torch.no_grad():
+            scores = module(**x)["logits"][0]
+            gained = scores - module(torch.zeros_like(x["seen"]), x["beside"])["logits"][0]
+        k = int(scores.argmax())
+        assert sample.label == str(sample.number % 3) and sample.said[0][0] == str(k)
+        assert sample.maps[0].sum() == pytest.approx(float(gained[k]), abs=1e-3)
+    numbers = done(lab.launch(spec, model=Both(4), data=(Named(False), Named(False))))
+    with pytest.raises(lab.LabError, match="is called with seen, beside: explain draws on one picture .* among these"):
+        lab.explain(numbers)
+
+
 def test_rank_correlation_shares_ties_and_leaves_out_what_counts_for_neither():
     a = torch.tensor([0.0, 0.0, 1.0, 2.0, 2.0, 5.0])
     assert alike(a, 3 * a) == pytest.approx(1.0) and alike(a, -a) == pytest.approx(-1.0)

@@ -142,6 +142,7 @@ class TestWorkbench:
         assert next(iter(controls)) == "task" and names("task") == [*TASKS]
         labels = {name: label for label, name in controls["task"].options}
         assert labels["multilabel"].endswith("not with data sets of the table") and labels["regression"] == "regression"
+        assert labels["diffusion"].endswith("not with models of the table")
         assert {*controls["metrics"]._chips} >= {"f1", "roc_auc"} and "mse" not in controls["metrics"]._chips
         assert "val_accuracy" in controls["keep_best"].options
         controls["task"].value = "language_model"

@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
 NAMES = {1: ("train",), 2: ("train", "test"), 3: ("train", "val", "test")}
 TENSOR = "make it a tensor (for images: transform=ToTensor())"
-FORMS = "give (train, test), (train, val, test) or train alone, each a map-style Dataset or a pair (x, y) of arrays"
+FORMS = (
+    "give (train, test), (train, val, test) or train alone, each a map-style Dataset, an IterableDataset or a pair "
+    "(x, y) of arrays"
+)
 
 
 def from_user(

@@ -121,9 +121,20 @@ class Stream:
 
     def _remedy(self) -> str:
         if self._count is None and not self.shards:
-            return f"its len() is {len(self)}; let it tell how many samples make an epoch"
-        counts = " ".join(map(str, self.shards)) or len(self)
-        return f"had {counts} when it was counted; let `__iter__` begin anew and give as many each time"
+            remedy = f"its len() is {len(self)}; let it tell how many samples make an epoch"
+        else:
+            counts = " ".join(map(str, self.shards)) or len(self)
+            remedy = f"had {counts} when it was counted; let `__iter__` begin anew and give as many each time"
+        if self.shards or not _of_several():
+            return remedy
+        return f"{remedy}, to each rank: one that deals itself has num_shards and shard(num_shards, index)"
+
+
+def _of_several() -> bool:
+    """Whether this is one of several ranks, whose number a stream may have asked for."""
+    from torch import distributed
+
+    return distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1
 
 
 class _Reader:

@@ -14,6 +14,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from ..batches import held, tensors
+from ..datasets import Stream
 from ..host import die_with_parent
 from .faults import Fault, LoadError, late, lost
 from .packing import Packed, packed, unpacked
@@ -206,9 +207,12 @@ class Served:
 
 def _begin(notes: int, worker: int) -> None:
     """In a loading process: it must not outlive its rank, however that dies, and says where it stands when asked."""
-    from torch.utils.data import get_worker_info
+    from torch.utils.data._utils import worker as torchs
 
     die_with_parent()
-    get_worker_info().dataset.place = worker  # type: ignore[union-attr]  # there is one here
+    served: Served = torchs._worker_info.dataset  # type: ignore[union-attr, assignment]  # there is one here
+    served.place = worker
+    if isinstance(served.samples.dataset, Stream):
+        torchs._worker_info = None  # its only reader: one that shuffles by worker is to read alike in a rank and here
     os.write(notes, f"{os.getpid()}\n".encode())
     faulthandler.register(signal.SIGUSR1, notes, all_threads=False)

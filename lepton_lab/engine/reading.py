@@ -106,6 +106,9 @@ class Samples:
     def _one(self, index: int) -> Any:
         try:
             return self.dataset[index]
+        except StopIteration as error:  # which would end the batch
+            number = _number(self.dataset, index)
+            raise SpecError(f"data: sample {number} can't be read, since what it is read from has ended") from error
         except Exception as error:
             error.add_note(f"{streams.NOTED}sample {_number(self.dataset, index)}")
             raise
@@ -142,7 +145,8 @@ class Samples:
         import torch
         from torch.utils.data import default_collate
 
-        values = [value.detach() if isinstance(value, torch.Tensor) else value for value in values]
+        # Of each that needs no gradient it would cost as much as stacking them all.
+        values = [v.detach() if isinstance(v, torch.Tensor) and v.requires_grad else v for v in values]
         try:
             batch = torch.stack(values) if isinstance(values[0], torch.Tensor) else default_collate(values)
         except (RuntimeError, TypeError, ValueError):

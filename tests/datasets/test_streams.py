@@ -152,3 +152,12 @@ def test_an_error_in_a_stream_names_its_sample():
     with pytest.raises(ValueError, match="torn") as error:
         Stream(Torn(), 5).read([[0, 1], [2, 3]])
     assert error.value.__notes__ == ["while reading sample 3 of the stream"]
+
+
+def test_a_stream_that_asks_which_rank_it_is_in_is_told_how_to_deal_itself(monkeypatch):
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
+    with pytest.raises(
+        lab.SpecError, match=r"ended after 3 samples, .* to each rank: one that deals itself has num_shar"
+    ):
+        Stream(Shards([3]), 6).read([[0, 1, 2], [3, 4, 5]])

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
-from torch.utils.data import Dataset, Subset
+from torch.utils.data import Dataset, IterableDataset, Subset, get_worker_info
 
 import lepton_lab as lab
 from lepton_lab.batches import held
+from lepton_lab.datasets import Stream
 from lepton_lab.engine import feed
 from lepton_lab.engine.faults import Fault, LoadError, lost
 from lepton_lab.engine.loading import Loader
@@ -349,6 +350,8 @@ def test_the_sample_that_an_error_came_from_is_named():
         with pytest.raises((LoadError, Broken)) as error:
             read(part, workers, batches=((0, 1), (9, 10)))
         assert Fault.of(error.value).message == "sample 40 is torn (while reading sample 40)"
+    with pytest.raises(SpecError, match="sample 40 can't be read, since what it is read from has ended"):
+        read(Faulty(lambda: next(iter(()))), 0)
 
 
 @pytest.mark.parametrize("kind", [torch.float8_e4m3fn, torch.float8_e5m2])
@@ -357,3 +360,16 @@ def test_numbers_of_8_bits_are_looked_at_too(kind):
         [{"x": torch.tensor([1.0, value]).to(kind)} for value in (1.0, 2.0, torch.nan)], 0, 30.0, collate=lab.Pad()
     )
     assert [unsound for _, unsound in nest.read([[0, 1], [1, 2]], 7)] == [-1, 2]
+
+
+class Asking(IterableDataset):
+    """Reads otherwise where it knows of a process that loads."""
+
+    def __iter__(self):
+        yield from [(torch.ones(1), int(get_worker_info() is None))] * 3
+
+
+def test_a_stream_is_read_alike_in_a_rank_and_in_a_process_of_its_own():
+    for workers in (0, 1):
+        ((_, y), _), *_ = read(Stream(Asking(), 3), workers, batches=((0, 1, 2),))
+        assert y.tolist() == [1, 1, 1]

@@ -13,16 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from ..answers import class_axis, named
 from ..batches import leaves
-from ..errors import LabError
 from ..spelling import of as spelling_of
 from ..spelling import spelled
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from .inputs import Signature
-
-    Forward = Callable[[Any], Any]
 
 NEXT = 5  # tokens that may come next, which are told with their probabilities
 MASK = "attention_mask"
@@ -92,6 +88,19 @@ def predictions(scores: Any, manifest: Mapping[str, Any], batch: Any = None, alo
     if not alone:
         return found
     return {name: part[0] for name, part in found.items()} if isinstance(found, dict) else found[0]
+
+
+def plain(told: Any) -> Any:
+    """Answers as JSON takes them: numbers in the digits that float32 has, and none of those that are no number."""
+    import numpy as np
+
+    if isinstance(told, dict):
+        return {name: plain(value) for name, value in told.items()}
+    if isinstance(told, list) or (isinstance(told, np.ndarray) and told.ndim):
+        return [plain(value) for value in told]
+    if isinstance(told, (float, np.floating)) or getattr(told, "dtype", None) == np.float32:
+        return float(f"{told:.7g}") if np.isfinite(told) else None
+    return told.item() if isinstance(told, (np.generic, np.ndarray)) else told
 
 
 def probabilities(scores: np.ndarray) -> np.ndarray:
@@ -272,31 +281,3 @@ TERMS: dict[str, Callable[[Sheet], dict[str, Any]]] = {
 """By the task's name; labels, where there are any, of all others."""
 SEVERAL = ("ctc", "detection", "multitask", "sequence_to_sequence")
 """Those that read several outputs."""
-
-
-def writes(manifest: Mapping[str, Any]) -> bool:
-    """Whether a file's model writes token by token, what `written` does."""
-    sheet = Sheet(None, manifest)
-    return sheet.task == "sequence_to_sequence" and bool(sheet.asked("length"))
-
-
-def written(forward: Forward, batch: Any, manifest: Mapping[str, Any], signature: Signature) -> list[np.ndarray]:
-    """
-    The most likely targets (greedy), of a batch whose second input holds the tokens to go on from: (T,) of each.
-
-    What has ended is filled up with the token that ends it.
-    """
-    import numpy as np
-
-    sheet, name = Sheet(None, manifest, batch), signature.names[1]
-    end, tokens = sheet.asked("end"), batch[name]
-    for _ in range(int(sheet.asked("length"))):
-        over = (tokens[:, 1:] == end).any(1)
-        if over.all() and tokens.shape[1] > 1:
-            break
-        scores = forward({**batch, name: tokens})
-        if isinstance(scores, (dict, list)) or scores.ndim != 3:
-            raise LabError("its scores are none of tokens, so that no text can be written")
-        following = np.where(over, end, scores[:, -1].argmax(-1)).astype(tokens.dtype)
-        tokens = np.concatenate([tokens, following[:, None]], 1)
-    return [*tokens[:, 1:]]

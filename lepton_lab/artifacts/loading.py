@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import LabError, SpecError, needs, shown
-from . import answering, container, schemes
+from . import answering, container, decoding, schemes
 from . import manifest as manifests
 from .checking import like, taken
 from .outputs import asking, one
@@ -146,12 +146,19 @@ class Artifact:
         several targets, labels by target's name. Of a regression, which has no labels, its numbers.
         """
         batch, alone = taken(self.signature, samples, named)
-        scores = self.written(batch) if answering.writes(self.manifest) else self.forward(batch)
+        scores = self.written(batch) if decoding.writes(self.manifest) else self.forward(batch)
         return answering.predictions(scores, self.manifest, batch, alone)
 
+    def answered(self, batch: Any) -> dict[str, Any]:
+        """All that a server tells of a batch, see `answering.answered`, with what is written where it writes."""
+        told = answering.answered(self.forward(batch), self.manifest, batch)
+        if decoding.writes(self.manifest):
+            told["text"] = answering.answered(self.written(batch), self.manifest)["text"]
+        return told
+
     def written(self, batch: Any) -> list[np.ndarray]:
-        """The tokens that it writes of a batch by itself, see `answering.written`."""
-        return answering.written(self.forward, batch, self.manifest, self.signature)
+        """The tokens that it writes of a batch by itself, see `decoding.written`."""
+        return decoding.written(self.forward, batch, self.manifest, self.signature)
 
     def forward(self, batch: Any) -> Any:
         """Scores of a batch (B, *input_shape), or a dict of several, of the right dtype, unchecked: what is timed."""

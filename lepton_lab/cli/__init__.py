@@ -19,7 +19,7 @@ from ..run.listing import runs
 from ..spec import Spec
 from ..store.folder import ENDED
 from .advising import advise, find_lr
-from .answering import generate, serve
+from .answering import generate, predict, serve
 from .artifacts import export, load_test, measure
 from .compressing import compress
 from .labelling import COMMANDS as labelling
@@ -112,7 +112,22 @@ def main() -> None:
     """Train and compress models over processes that outlive the terminal; watch, steer and report on them."""
 
 
-for command in (race, advise, watch, logs, measure, export, load_test, serve, generate, find_lr, estimate, search, lab):
+for command in (
+    race,
+    advise,
+    watch,
+    logs,
+    measure,
+    export,
+    load_test,
+    predict,
+    serve,
+    generate,
+    find_lr,
+    estimate,
+    search,
+    lab,
+):
     main.add_command(command)
 for command in (compress, report, *labelling):
     main.add_command(command)

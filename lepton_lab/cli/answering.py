@@ -1,13 +1,15 @@
-"""lepton-lab generate and serve: what a model answers, to a prompt or over HTTP."""
+"""lepton-lab generate, predict and serve: what a model answers, to a prompt, to a file of samples or over HTTP."""
 
 from __future__ import annotations
 
 import json
 import os
 from pathlib import Path
+from typing import IO, Any
 
 import click
 
+from ..errors import SpecError
 from ..run.handle import attach
 from .options import as_json
 
@@ -18,6 +20,17 @@ Examples:
   lepton-lab generate 'ROMEO:' --run plays --count 500 --temperature 0.5
 
 A run that is still going answers from its last checkpoint. Exit status: 0; 2 refused.
+"""
+PREDICT_EXAMPLES = """
+\b
+Examples:
+  lepton-lab predict model.lepton images.npy
+  echo '{"samples": [[0.1, 0.2]]}' | lepton-lab predict model.lepton
+  echo '{"inputs": {"input_ids": [[5, 7]]}}' | lepton-lab predict model.lepton --json
+
+Samples are what `POST /predict` takes: JSON, or a file of numpy.save or
+numpy.savez. A line is told of each; --json tells all of it. Exit status: 0; 2
+refused.
 """
 SERVE_EXAMPLES = """
 \b
@@ -52,6 +65,29 @@ def generate(prompt: str, id: str | None, count: int, temperature: float, seed: 
     run = attach(id)
     text = continued(run, prompt, count, temperature=temperature, seed=seed)
     click.echo(json.dumps({"id": run.id, "prompt": prompt, "text": text}) if as_json else text)
+
+
+@click.command(epilog=PREDICT_EXAMPLES, short_help="What a file's model says of samples.")
+@click.argument("artifact", type=click.Path(path_type=Path))
+@click.argument("samples", type=click.File("rb"), default="-")
+@as_json
+def predict(artifact: Path, samples: IO[bytes], as_json: bool) -> None:
+    """Tell what a file's model says of samples, in the terms of its task."""
+    from ..artifacts import answering, load
+    from ..serving.reading import Refused, read, type_of
+
+    model, body = load(artifact), samples.read()
+    try:
+        batch, _ = read(body, {"content-type": type_of(body)}, model.signature)
+    except Refused as refusal:
+        raise SpecError(f"samples: {refusal}") from None
+    told = answering.plain(model.answered(batch))
+    if as_json:
+        click.echo(json.dumps(told))
+        return
+    lines: Any = next((told[name] for name in (*answering.PREDICTED, "scores") if name in told), [])
+    for line in [lines] if isinstance(lines, dict) else lines:
+        click.echo(line if isinstance(line, str) else json.dumps(line))
 
 
 @click.command(epilog=SERVE_EXAMPLES, short_help="Answer requests over HTTP with an artifact.")

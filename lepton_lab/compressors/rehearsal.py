@@ -59,7 +59,10 @@ def _scores(model: nn.Module, sample: Any) -> str:
 
     try:
         with torch.no_grad():
-            return f"scores of shape {', '.join(str(tuple(part.shape)) for part in computed(model, sample))}"
+            found = computed(model, sample)
+        # A detector gives as many rows of a picture as it finds objects.
+        shapes = [tuple(part.shape[1:] if isinstance(sample, list) else part.shape) for part in found]
+        return f"scores of shape {', '.join(map(str, shapes))}"
     except Exception as error:  # of the user's code
         return f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
 

@@ -259,4 +259,4 @@ def _asked(about: About) -> Any:
 
     signature = about.signature
     values = [torch.from_numpy(array) for array in signature.flat(signature.made_up(1))]
-    return signature.question(value.float() if value.dtype == torch.uint8 else value for value in values)
+    return signature.question([value.float() if value.dtype == torch.uint8 else value for value in values])

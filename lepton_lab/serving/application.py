@@ -9,23 +9,22 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.exceptions import HTTPException
 
-from ..answers import class_axis
-from ..artifacts.answering import answered, writes
-from ..artifacts.manifest import takes
+from ..artifacts.answering import answered, plain
+from ..artifacts.decoding import writes
 from ..artifacts.outputs import one
 from ..errors import LabError
 from .batching import Batcher, Full
-from .reading import BINARY, JSON, LARGEST, NAMED, Refused, read, to_binary
+from .describing import described, request_of, responses
+from .reading import BINARY, LARGEST, Refused, read, to_binary
 
 if TYPE_CHECKING:
     from ..artifacts import Artifact
-    from ..artifacts.inputs import Input, Signature
+    from ..artifacts.inputs import Signature
 
 PAGE = Path(__file__).with_name("page.html")
 SLOW = 2**16  # bytes of a body from which reading it would hold up other requests
@@ -40,7 +39,7 @@ def application(artifact: Artifact, token: str, most: int = 64, wait: float = 0.
 
     Requests must bring the token, as `Authorization: Bearer TOKEN`; health and the pages about it are open.
     """
-    manifest = artifact.manifest
+    manifest, example = artifact.manifest, plain(artifact.answered(artifact.made_up(1)))
     # A request must not change another's answer, as it would where one scale is taken of all samples in a call.
     apart = artifact.scheme == "int8_dynamic"
     batcher = Batcher(artifact.forward, most, wait, apart)
@@ -62,7 +61,7 @@ def application(artifact: Artifact, token: str, most: int = 64, wait: float = 0.
     app = FastAPI(
         title=f"Lepton Lab: {manifest['model']}",
         version=str(manifest["lab"]),
-        description=_described(manifest),
+        description=described(manifest, example),
         docs_url=None,  # FastAPI's own pages take their code from the network
         redoc_url=None,
         lifespan=lifespan,
@@ -83,8 +82,8 @@ def application(artifact: Artifact, token: str, most: int = 64, wait: float = 0.
         "/predict",
         summary="Scores of samples, and what they say",
         dependencies=[Depends(allowed)],
-        openapi_extra=_request(artifact.signature),
-        responses=_responses(manifest),
+        openapi_extra=request_of(artifact.signature),
+        responses=responses(manifest, example),
     )
     async def predict(request: Request) -> Response:
         content = await _body(request), request.headers, artifact.signature
@@ -96,7 +95,7 @@ def application(artifact: Artifact, token: str, most: int = 64, wait: float = 0.
             told = answered(scores, manifest, samples)
             if writer is not None:
                 told["text"] = answered(await writer(samples), manifest)["text"]
-            return JSONResponse(_plain(told))
+            return JSONResponse(plain(told))
         except Full:
             raise Refused(503, "too many requests wait: try again", {"Retry-After": "1"}) from None
         except Exception as error:
@@ -152,84 +151,3 @@ async def _body(request: Request) -> bytes:
     if count > LARGEST:
         raise Refused(413, f"a body of more than {LARGEST // 2**20} MiB: send fewer samples at once")
     return b"".join(parts)
-
-
-def _plain(told: Any) -> Any:
-    """Answers as JSON takes them: numbers in the digits that float32 has, and none of those that are no number."""
-    if isinstance(told, dict):
-        return {name: _plain(value) for name, value in told.items()}
-    if isinstance(told, list) or (isinstance(told, np.ndarray) and told.ndim):
-        return [_plain(value) for value in told]
-    if isinstance(told, (float, np.floating)) or getattr(told, "dtype", None) == np.float32:
-        return float(f"{told:.7g}") if np.isfinite(told) else None
-    return told.item() if isinstance(told, (np.generic, np.ndarray)) else told
-
-
-def _described(manifest: dict[str, Any]) -> str:
-    labels = manifest["labels"]
-    gives = f"one of {len(labels)} labels" if labels else "numbers"
-    return f"{manifest['model']}, {manifest['scheme']}: takes {takes(manifest)}, gives {gives}."
-
-
-def _request(signature: Signature) -> dict[str, Any]:
-    """What OpenAPI says of the body."""
-    inputs = {item.name: _input(item) for item in signature.inputs}
-    several, file = signature.several, ".npy file, as numpy.save"
-    if several:
-        needed = [item.name for item in signature.inputs if not item.spared]
-        inputs, file = {"inputs": _object(inputs) | {"required": needed}}, ".npz file, as numpy.savez"
-    array = {"type": "string", "format": "binary", "description": f"a {file} writes it"}
-    body = {JSON: {"schema": _object(inputs)}, NAMED if several else BINARY: {"schema": array}}
-    return {"requestBody": {"required": True, "content": body}}
-
-
-def _object(properties: dict[str, Any]) -> dict[str, Any]:
-    return {"type": "object", "required": list(properties), "properties": properties}
-
-
-def _input(takes: Input) -> dict[str, Any]:
-    """What OpenAPI says of a batch of an input."""
-    item: dict[str, Any] = {"type": "boolean" if takes.dtype == "bool" else "number"}
-    if takes.dtype in ("uint8", "int64"):
-        item = {"type": "integer"}
-        if most := 255 if takes.dtype == "uint8" else takes.vocabulary - 1 if takes.vocabulary else 0:
-            item |= {"minimum": 0, "maximum": most}
-    shape = [size or 0 for size in takes.shape]
-    return _nested(item, shape) | {"minItems": 1, "description": "a batch; one sample alone is taken too"}
-
-
-def _responses(manifest: dict[str, Any]) -> dict[int | str, dict[str, Any]]:
-    """What OpenAPI says of answers."""
-    refused = {
-        400: "the body can't be read",
-        401: "the token is missing or wrong",
-        413: "the body is too large",
-        415: "another type of content",
-        422: "samples don't fit the manifest",
-        503: "too many requests wait",
-    }
-    shape, labels = [size or 0 for size in manifest["output"]["shape"]], manifest["labels"]
-    properties: dict[str, Any] = {"scores": _nested({"type": "number"}, shape)}
-    if manifest.get("task", {}).get("name") == "regression":
-        properties["values"] = properties["scores"]
-    if labels:
-        texts = manifest["input"]["dtype"] == "int64"
-        axis = class_axis((1, *shape), classes=len(labels), tokens=texts) or len(shape)
-        if len(shape) == 1:
-            properties["probabilities"] = _nested({"type": "number"}, shape)
-        properties["labels"] = _nested({"type": "string", "enum": labels}, shape[: axis - 1] + shape[axis:])
-    scores = {"description": "scores, and names", "content": _json(properties)}
-    error = _json({"error": {"type": "string"}})
-    return {200: scores, **{code: {"description": text, "content": error} for code, text in refused.items()}}
-
-
-def _json(properties: dict[str, Any]) -> dict[str, Any]:
-    """What OpenAPI says of a body in JSON."""
-    return {JSON: {"schema": {"type": "object", "properties": properties}}}
-
-
-def _nested(item: dict[str, Any], shape: list[int]) -> dict[str, Any]:
-    """What OpenAPI says of a batch of arrays of a shape."""
-    for size in reversed(shape):
-        item = {"type": "array", "items": item, **({"minItems": size, "maxItems": size} if size else {})}
-    return {"type": "array", "items": item}

@@ -10,8 +10,9 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from ..artifacts.answering import predictions, writes
+from ..artifacts.answering import predictions
 from ..artifacts.checking import like, to_array
+from ..artifacts.decoding import writes
 from ..artifacts.manifest import signature
 from ..batches import leaves, over
 from ..errors import LabError, SpecError

@@ -60,6 +60,11 @@ def read(body: bytes, headers: Any, signature: Signature) -> tuple[Any, bool]:
         raise Refused(422, str(error)) from None
 
 
+def type_of(body: bytes) -> str:
+    """The content type of a body, by how it begins."""
+    return BINARY if body.startswith(b"\x93NUMPY") else NAMED if body.startswith(b"PK") else JSON
+
+
 def example(signature: Signature) -> str:
     """What a body in JSON looks like."""
     if not signature.several:

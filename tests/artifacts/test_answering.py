@@ -2,11 +2,13 @@
 
 import json
 import sys
+import urllib.request
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from helpers import call
 from hypothesis import given
 from hypothesis import strategies as some
 from torch import nn
@@ -14,6 +16,7 @@ from torch import nn
 import lepton_lab as lab
 from lepton_lab import artifacts
 from lepton_lab.artifacts import answering
+from lepton_lab.artifacts.trial import trial
 from lepton_lab.datasets import from_user
 from lepton_lab.metrics import METRICS
 from lepton_lab.metrics.texts import edits
@@ -190,8 +193,28 @@ def test_boxes_and_texts_are_served(filed):
         writing = texts.wait().client()
         assert writing.predict(source) == translator.predict(source)
         assert writing.predict(source[0]) == translator.predict(source)[0]
+        with urllib.request.urlopen(f"{boxes.url}/openapi.json", timeout=30) as answer:
+            about = json.load(answer)
+        assert "gives detections" in about["info"]["description"]
+        schema = about["paths"]["/predict"]["post"]["responses"]["200"]["content"]["application/json"]["schema"]
+        assert {*schema["properties"]} == {"scores", "detections"}
         status, says = answered(texts, {"inputs": {"source": source}})
         assert status == 200 and says["text"] == translator.predict(source)
+
+
+def test_the_command_line_says_the_same(filed, tmp_path):
+    detector, translator = filed("detection")[2], filed("sequence_to_sequence")[2]
+    pictures = np.random.default_rng(2).random((2, 1, 8, 16)).astype(np.float32)
+    np.save(tmp_path / "pictures.npy", pictures)
+    lines = call("predict", detector.path, tmp_path / "pictures.npy")[0].splitlines()
+    assert [json.loads(line) for line in lines] == detector.predict(pictures)
+    (tmp_path / "text.json").write_text('{"inputs": {"source": [[3, 3, 0]]}}')
+    assert call("predict", translator.path, tmp_path / "text.json")[0] == f"{translator.predict([[3, 3, 0]])[0]}\n"
+    told = json.loads(call("predict", translator.path, tmp_path / "text.json", "--json")[0])
+    assert [*told] == ["scores", "labels", "text"]
+    (tmp_path / "text.json").write_text('{"inputs": {"sauce": [[3]]}}')
+    assert "samples: unknown input" in call("predict", translator.path, tmp_path / "text.json", code=2)[1]
+    assert trial(detector.path, 2, 2, 1)["same"] and trial(filed("multitask")[2].path, 2, 2, 1)["same"]
 
 
 @pytest.mark.parametrize(

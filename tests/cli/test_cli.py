@@ -21,7 +21,7 @@ from lepton_lab.spec import Spec
 from lepton_lab.tables import TABLES, table
 
 TINY = ["run", "--model", "mlp", "--epochs", "1"]
-FILES = ["compress", "measure", "export", "load-test", "generate", "find-lr", "estimate", "search"]
+FILES = ["compress", "measure", "export", "load-test", "predict", "generate", "find-lr", "estimate", "search"]
 
 
 @pytest.fixture

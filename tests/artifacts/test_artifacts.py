@@ -59,7 +59,8 @@ class Nothing:
 sys.meta_path.insert(0, Nothing())
 paths = json.loads(sys.stdin.read())
 for path in paths:  # once, so that what the libraries import late is there
-    load(path)(load(path).made_up(1))
+    artifact = load(path)
+    artifact(artifact.made_up(1))
 armed = True
 
 def watch(event, arguments):

@@ -267,7 +267,8 @@ def test_a_run_goes_on_under_what_is_asked_for(live):
     assert "microbatch" in call("resume", "--option", "microbatch=4", code=2)[1]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+# The other is sent in the test of a second one, below.
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGTERM])
 def test_an_interrupt_stops_the_run_and_saves_it(number):
     process = start(*ENDLESS)
     run = until(lambda: lab.runs() and lab.runs()[0])

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ..batches import described, over, tensors
 from ..errors import SpecError
+from .streams import kept, seeded
 
 if TYPE_CHECKING:
     import torch
@@ -131,7 +132,9 @@ def _own_lengths(samples: Any) -> Tensor | None:
 def _read(samples: Any) -> Tensor:
     import torch
 
-    return torch.tensor([long(samples[i]) for i in range(len(samples))])
+    with kept():  # what the samples draw must be alike on every rank, and change nothing of what the model draws
+        seeded(0)
+        return torch.tensor([long(samples[i]) for i in range(len(samples))])
 
 
 def long(sample: Any) -> int:

@@ -36,12 +36,9 @@ def together(split: Any) -> Iterator[list[Any]]:
     count = length(split)
     for begin in range(0, count, READ):
         places = [*range(begin, min(begin + READ, count))]
-        if isinstance(split, Stream):
-            with kept():
-                samples = split.read([places])[0]
-            yield samples
-        else:
-            yield [split[place] for place in places]
+        with kept():
+            samples = split.read([places])[0] if isinstance(split, Stream) else [split[place] for place in places]
+        yield samples
 
 
 def of_pairs(splits: dict[str, Split], train: Any, shape: tuple[int, ...], ignored: int) -> tuple[list[str], int]:

@@ -454,6 +454,23 @@ def test_lengths_that_a_dataset_says_are_those_of_its_parts():
     assert lengths(Subset(part, [2, 0])).tolist() == [9, 7]  # as what is held out of it for validation
 
 
+class Cropped(Unread):
+    """Of random lengths."""
+
+    lengths = None
+
+    def __getitem__(self, i):
+        return torch.zeros(int(torch.randint(1, 9, ())), i)
+
+
+def test_lengths_that_are_drawn_are_alike_on_every_rank_and_draw_nothing_of_the_model_s():
+    state = torch.get_rng_state()
+    first = lengths(Cropped())
+    assert torch.equal(torch.get_rng_state(), state) and len(first.unique()) > 1
+    torch.rand(1)
+    assert torch.equal(lengths(Cropped()), first)
+
+
 def test_masked_tokens_alone_count_under_a_loss_of_one_s_own():
     target = torch.tensor([[1, -100, 2], [-100, -100, 0]])
     scores = functional.one_hot(torch.tensor([[1, 1, 1], [1, 1, 0]]), 3).float()

@@ -10,7 +10,7 @@ All figures of one call come from one process and the same samples, and what is 
 from __future__ import annotations
 
 from .candidates import TRAINED_ON
-from .figures import Latency, Measured
+from .figures import Latency, Measured, judged
 from .measuring import measure
 
-__all__ = ["TRAINED_ON", "Latency", "Measured", "measure"]
+__all__ = ["TRAINED_ON", "Latency", "Measured", "judged", "measure"]

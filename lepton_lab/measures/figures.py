@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from statistics import median
 from typing import Any
@@ -119,6 +120,12 @@ class Measured:
     def _repr_html_(self) -> str:
         rows = self.rows()
         return f"{in_html(rows[0], [row.values() for row in rows])}<p>{escaped(self.how())}</p>"
+
+
+def judged(measures: Mapping[str, Any], metric: str) -> str:
+    """A figure of `Measured.to_dict()` as people read it, by the name of its metric; "" where it was not counted."""
+    figure = measures.get(metric) if metric == MEASURED else (measures.get("figures") or {}).get(metric)
+    return "" if figure is None else METRICS[metric].text(figure)
 
 
 def _row(measured: Measured, metric: str) -> dict[str, str]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..chains import chain_name
 from ..errors import LabError
+from ..measures import judged
 from ..metrics import MEASURED, METRICS
 from ..run.estimates import estimated, figures, label, measured, shown
 from ..section import NONE, Section, escaped, table
@@ -16,8 +17,9 @@ if TYPE_CHECKING:
 
 COLUMNS = ["", "dense", "estimate", "measured", "error of the estimate", "less than dense"]
 NOTE = (
-    "Estimate: made before the run, without running anything; its latency is a prediction. Accuracy: of the test set, "
-    "with its Wilson 95 % interval. Control: the dense model, trained on for as many epochs as the chain trained."
+    "Estimate: made before the run, without running anything; its latency is a prediction. Accuracy, or what the task "
+    "is judged by: of the test set; an accuracy with its Wilson 95 % interval. Control: the dense model, trained on "
+    "for as many epochs as the chain trained."
 )
 PEERS = (
     "In turn with it, in one process and on the same samples. A speed-up counts against the fastest of them at that "
@@ -60,11 +62,12 @@ def _rows(run: Run, measures: Mapping[str, Any]) -> list[list[str]]:
         less = f"{before / after:.3g}x" if after and before else NONE
         head = label(name).replace(" (predicted)", "")
         lines.append([head, shown(name, before), shown(name, value), shown(name, after), error, less])
-    others = [[MEASURED, _accuracy(dense), _accuracy(made)]]
-    if (judged := made.get("metric") or MEASURED) != MEASURED:
-        others = [[METRICS[judged].word(), *(_figure(model, judged) for model in (dense, made))]]
-    if MEASURED in (control.get("test") or {}):
-        others.append(["accuracy of the control", f"{control['test'][MEASURED]:.2%}", NONE])
+    metric, trained_on = made.get("metric") or MEASURED, control.get("test") or {}
+    others = [[METRICS[metric].word(), _quality(dense, metric), _quality(made, metric)]]
+    if metric != MEASURED and made.get(MEASURED) is not None:
+        others.append([MEASURED, _quality(dense, MEASURED), _quality(made, MEASURED)])
+    if trained_on.get(metric) is not None:
+        others.append([f"{METRICS[metric].word()} of the control", METRICS[metric].text(trained_on[metric]), NONE])
     memory = [f"{model['memory'] / 1e6:.1f} MB" if model.get("memory") else NONE for model in (dense, made)]
     energy = [f"{model['joules'] * 1e3:.3g}" if model.get("joules") else NONE for model in (dense, made)]
     others += [["memory of a pass", *memory], ["mJ a sample (estimate)", *energy]]
@@ -73,7 +76,7 @@ def _rows(run: Run, measures: Mapping[str, Any]) -> list[list[str]]:
 
 def _peers(made: Mapping[str, Any], peers: list[Mapping[str, Any]]) -> Section:
     """The table of what took turns with it."""
-    batches = list(made["latency"])
+    batches, metric = list(made["latency"]), made.get("metric") or MEASURED
     best = {batch: min(peer["latency"][batch]["median"] for peer in peers) for batch in batches}
     lines = []
     for one in (made, *peers):
@@ -83,22 +86,18 @@ def _peers(made: Mapping[str, Any], peers: list[Mapping[str, Any]]) -> Section:
             mark = " (fastest peer)" if one is not made and median == best[batch] else ""
             ratio = f" ({best[batch] / median:.2f}x the fastest peer)" if one is made else ""
             cells.append(f"{median * 1e3:.3g} ms{mark}{ratio}")
-        lines.append([one["name"], f"{one['bytes']:,}", *cells, _accuracy(one)])
-    heads = ["model", "bytes", *(f"batch {batch}" for batch in batches), MEASURED]
+        lines.append([one["name"], f"{one['bytes']:,}", *cells, _quality(one, metric)])
+    heads = ["model", "bytes", *(f"batch {batch}" for batch in batches), METRICS[metric].word()]
     return table("Peers", heads, lines, PEERS, numeric=True)
 
 
-def _figure(measures: Mapping[str, Any], metric: str) -> str:
-    """A figure of what was measured of a model."""
-    figure = measures.get("figures", {}).get(metric)
-    return NONE if figure is None else METRICS[metric].text(figure)
-
-
-def _accuracy(measures: Mapping[str, Any]) -> str:
-    if measures.get(MEASURED) is None:
-        return NONE
+def _quality(measures: Mapping[str, Any], metric: str) -> str:
+    """How good answers are by a metric, an accuracy with its interval."""
+    figure = judged(measures, metric) or NONE
+    if figure == NONE or metric != MEASURED or not measures.get("interval"):
+        return figure
     low, high = measures["interval"]
-    return f"{measures[MEASURED]:.2%} ({low:.2%} to {high:.2%})"
+    return f"{figure} ({low:.2%} to {high:.2%})"
 
 
 def _how(measures: Mapping[str, Any]) -> str:

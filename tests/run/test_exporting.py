@@ -18,6 +18,8 @@ from lepton_lab.artifacts import answering
 from lepton_lab.compressors import COMPRESSORS
 from lepton_lab.datasets import from_user
 from lepton_lab.measures.candidates import some, source
+from lepton_lab.metrics import METRICS
+from lepton_lab.reports.compression import compressions
 from lepton_lab.run.estimates import estimated, measured
 from lepton_lab.studies import budgets
 from lepton_lab.tasks import TASKS, make
@@ -234,6 +236,9 @@ def test_users_and_items_are_compressed(once):
     expected = run.model()(users, items.view(2, 5)).detach()
     assert torch.allclose(artifact(users, items.view(2, 5)), expected, atol=0.02)
     assert {row["link"] for row in run.rows("note") if "ndcg" in row.get("test", ())} >= {"distill", "control"}
+    lines = {line[: line.index("  ")]: line for line in compressions([run]).text.splitlines() if "  " in line}
+    word = METRICS["ndcg"].word()
+    assert lines[word].count("–") == 3 and f"{word} of the control" in lines  # of the dense model and of the file
 
 
 def test_a_translator_keeps_its_zeros_and_takes_any_length(once):

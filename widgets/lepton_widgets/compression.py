@@ -15,7 +15,8 @@ import traitlets
 import lepton_lab as lab
 from lepton_lab.compressors.base import Knob
 from lepton_lab.errors import LabError
-from lepton_lab.metrics import MEASURED
+from lepton_lab.measures import judged
+from lepton_lab.metrics import MEASURED, METRICS
 from lepton_lab.run.estimates import Estimate, label, measured, shown
 from lepton_lab.section import in_html
 from lepton_lab.store.folder import ENDED
@@ -254,9 +255,9 @@ class Compression(Shown, ipw.VBox):
                 actual = (made["latency"].get(name.removeprefix("latency ")) or {}).get("median")
             cells = [label(name), shown(name, dense[name]), f"{shown(name, value)} ({_times(dense[name] / value)})"]
             lines.append([*cells, shown(name, actual), f"{errors[name]:+.1%}" if name in errors else "–"])
-        if made.get(MEASURED) is not None:
-            whole = figures["dense"].get(MEASURED)
-            lines.append([MEASURED, "–" if whole is None else f"{whole:.2%}", "–", f"{made[MEASURED]:.2%}", "–"])
+        metric = made.get("metric") or MEASURED
+        if figure := judged(made, metric):
+            lines.append([METRICS[metric].word(), judged(figures["dense"], metric) or "–", "–", figure, "–"])
         return lines
 
     def _table(self) -> str:

@@ -192,7 +192,7 @@ class Notebook:
         self.page, self.jupyter, self.name = page, jupyter, name
         self.complaints: list[str] = []
         self._hears = {
-            "console": lambda message: message.type == "error" and self.complaints.append(message.text),
+            "console": lambda message: message.type == "error" and self._complain(message.text),
             "pageerror": lambda error: self.complaints.append(str(error)),
             "request": lambda request: self._check(request.url),
         }
@@ -202,6 +202,10 @@ class Notebook:
 
     def _in_lab(self) -> bool:
         return self.page.url.startswith(f"{self.jupyter.url}/lab")
+
+    def _complain(self, text: str) -> None:
+        if "ERR_NETWORK_CHANGED" not in text:  # the machine's own, wherever Chromium loads from
+            self.complaints.append(text)
 
     def _check(self, url: str) -> None:
         if not url.startswith((self.jupyter.url, self.jupyter.url.replace("http", "ws"), "data:", "blob:")):

@@ -14,7 +14,7 @@ from lepton_lab.spec import Spec
 from lepton_lab.store.folder import RunFolder
 from lepton_lab.store.story import Story
 
-from .jupyter import keep
+from .jupyter import keep, wait_for
 
 pytestmark = pytest.mark.browser
 
@@ -270,10 +270,10 @@ def test_legend_by_keyboard(mounted):
     page = mounted(both(20), both(30))
     key = page.get_by_role("table", name="Runs of this view").get_by_role("button", name="run 1")
     assert key.get_attribute("aria-pressed") == "true"
-    assert "run 1" in page.get_by_role("img").first.get_attribute("aria-label")
+    page.wait_for_function("() => document.querySelector('[role=img]').ariaLabel.includes('run 1')")
     key.focus()
     page.keyboard.press("Space")
-    assert key.get_attribute("aria-pressed") == "false"
+    wait_for(lambda: key.get_attribute("aria-pressed") == "false", "its curves are still shown")
     page.wait_for_function("() => !document.querySelector('[role=img]').ariaLabel.includes('run 1')")
 
 

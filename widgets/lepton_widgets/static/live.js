@@ -302,12 +302,17 @@ class Panel {
     this.smoothing.value = this.model.get("smoothing");
     setText(this.weight, this.model.get("smoothing").toFixed(2));
     const items = this.legendItems(byRank ? world : 1);
+    this.showTable();
     const key = JSON.stringify([items, this.root.dataset.theme]);
     if (this.legend.dataset.key !== key) {
       this.legend.dataset.key = key;
       this.legend.replaceChildren(...items.map((item) => this.buildKey(item)));
     }
     for (const chip of this.legend.children) chip.setAttribute("aria-pressed", !this.hidden.has(chip.dataset.id));
+  }
+
+  showTable() {
+    this.table.show(this.store, this.panes.names, this.steered, this.hidden, this.theme?.palette ?? PALETTE.light);
   }
 
   // What can be hidden beside runs: splits, with the ranks in place of training.
@@ -374,7 +379,7 @@ class Panel {
     const smoothing = this.model.get("smoothing");
     const options = { hidden: this.hidden, byRank: this.model.get("by_rank"), smoothing, palette: this.theme.palette };
     this.panes.update(this.store.metrics, this.store.entries);
-    this.table.show(this.store, this.panes.names, this.steered, this.hidden, this.theme.palette);
+    this.showTable(); // whose columns are of the charts
     const { state } = this.run;
     for (const { chart, name, note } of this.panes.shown) {
       chart.empty = WAITING[state] ?? "Waiting for the first step";

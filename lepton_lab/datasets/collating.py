@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ..batches import described, over, tensors
 from ..errors import SpecError
-from .streams import kept, seeded
+from .generators import kept, seeded
 
 if TYPE_CHECKING:
     import torch

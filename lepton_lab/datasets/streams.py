@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import inspect
-import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property, partial
@@ -13,6 +11,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from ..errors import SpecError
+from .generators import States, kept, restore, seeded, states
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -209,21 +208,31 @@ def _shard(dataset: Any, count: int, index: int, epoch: int = 0) -> Any:
 
 def streamed(dataset: Any, name: str) -> Stream:
     """An IterableDataset; how many samples make an epoch, and a shard, they say, or is found by reading them once."""
-    told = hasattr(dataset, "__len__")
+    told = _told(dataset)
     shards = [_shard(dataset, count, i) for count in [_offered(dataset)] for i in range(count)]
-    saying = all(hasattr(shard, "__len__") for shard in shards)
-    if told and not saying:
-        counts, why = [], "its shards don't say by len() how many samples they have"
-    else:
-        counts = [len(shard) for shard in shards] if saying else counted(shards, name)
-        why = "one of its shards is empty" if 0 in counts else ""
-        if counts and told and sum(counts) != len(dataset):
-            why = f"its shards have {sum(counts)} samples by their len(), and it has {len(dataset)}"
-    if counts and not why:
+    counts = [count for shard in shards if (count := _told(shard)) is not None]
+    why = ""
+    if len(counts) < len(shards) and told is None:
+        counts = counted(shards, name)
+    if len(counts) < len(shards):
+        why = "its shards don't say by len() how many samples they have"
+    elif 0 in counts:
+        why = "one of its shards is empty"
+    elif shards and told not in (None, sum(counts)):
+        why = f"its shards have {sum(counts)} samples by their len(), and it has {told}"
+    if shards and not why:
         return Stream(dataset, shards=counts)
-    stream = Stream(dataset, None if told else sum(counts) or counted([dataset], name)[0])
+    stream = Stream(dataset, None if told is not None else sum(counts) or counted([dataset], name)[0])
     stream.undealt = why
     return stream
+
+
+def _told(dataset: Any) -> int | None:
+    """How many samples there are, as `len()` says it; None where it does not."""
+    try:
+        return len(dataset)
+    except TypeError:
+        return None
 
 
 def _offered(dataset: Any) -> int:
@@ -250,58 +259,3 @@ def counted(datasets: Sequence[Any], name: str) -> list[int]:
                     )
             counts.append(count)
     return counts
-
-
-States = tuple[Any, Any, Any]
-"""Of torch's, NumPy's and Python's own random generator."""
-
-
-def states() -> States:
-    """As they are."""
-    import numpy as np
-    import torch
-
-    return torch.get_rng_state(), np.random.get_state(), random.getstate()
-
-
-def restore(held: States) -> None:
-    """Go on from states that were held."""
-    import numpy as np
-    import torch
-
-    torch.set_rng_state(held[0])
-    np.random.set_state(held[1])
-    random.setstate(held[2])
-
-
-def same(one: States, other: States) -> bool:
-    """Whether nothing was drawn between them."""
-    import torch
-
-    alike = all((a == b).all() if hasattr(a, "all") else a == b for a, b in zip(one[1], other[1], strict=True))
-    return torch.equal(one[0], other[0]) and alike and one[2] == other[2]
-
-
-def seeded(seed: int) -> None:
-    """Begin all three anew."""
-    import numpy as np
-    import torch
-
-    torch.default_generator.manual_seed(seed)
-    np.random.seed(seed)
-    random.seed(seed)
-
-
-def seed_for(seed: int, index: int) -> None:
-    """Have random transforms of a sample draw from a seed and its index alone."""
-    seeded(hash((seed, index)) % 2**32)  # of whole numbers: the same in every process
-
-
-@contextlib.contextmanager
-def kept() -> Iterator[None]:
-    """Generators are as before afterwards: once for many samples, since NumPy's takes 80 microseconds to tell."""
-    others = states()
-    try:
-        yield
-    finally:
-        restore(others)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from ..errors import SpecError
 from .base import Split, length
 from .collating import Collate, Pad, collated, long
-from .streams import Stream, kept
+from .generators import kept
+from .streams import Stream
 
 if TYPE_CHECKING:
     import numpy as np

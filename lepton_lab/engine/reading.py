@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from ..batches import held, tensors
-from ..datasets import Stream, collated, streams
+from ..datasets import Stream, collated, generators
+from ..datasets.streams import NOTED
 from ..errors import SpecError
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ class Samples:
         """The batches of a request; `begins` is called as each begins to be read, and to be put together."""
         start = time.perf_counter()
         self._begin(request)
-        with streams.kept():
+        with generators.kept():
             batches = []
             for indices, samples in zip(request.batches, self._samples(request, begins), strict=True):
                 begins()
@@ -93,15 +94,15 @@ class Samples:
             yield [self._drawn(index, request.seed) for index in indices]
 
     def _drawn(self, index: int, seed: int) -> Any:
-        streams.seed_for(seed, index)
+        generators.seed_for(seed, index)
         return self._one(index)
 
     def _tried(self, index: int, seed: int) -> bool:
         """Whether reading a sample draws random numbers."""
-        streams.seed_for(seed, index)
-        before = streams.states()
+        generators.seed_for(seed, index)
+        before = generators.states()
         self._one(index)
-        return not streams.same(before, streams.states())
+        return not generators.same(before, generators.states())
 
     def _one(self, index: int) -> Any:
         try:
@@ -110,7 +111,7 @@ class Samples:
             number = _number(self.dataset, index)
             raise SpecError(f"data: sample {number} can't be read, since what it is read from has ended") from error
         except Exception as error:
-            error.add_note(f"{streams.NOTED}sample {_number(self.dataset, index)}")
+            error.add_note(f"{NOTED}sample {_number(self.dataset, index)}")
             raise
 
     def _drawing_nothing(self, request: Request, begins: Callable[[], None]) -> list[list[Any]] | None:
@@ -119,20 +120,20 @@ class Samples:
 
         Where nothing is drawn no sample needs a seed, which takes about ten microseconds.
         """
-        streams.seed_for(request.seed, request.batches[0][0])
-        before, read = streams.states(), []
+        generators.seed_for(request.seed, request.batches[0][0])
+        before, read = generators.states(), []
         for indices in request.batches:
             begins()
             read.append(
                 list(self.dataset.__getitems__(indices)) if self._together else [self._one(index) for index in indices]
             )
         whole = [len(samples) for samples in read] == [len(indices) for indices in request.batches]
-        self._draws = not (whole and streams.same(before, streams.states()))
+        self._draws = not (whole and generators.same(before, generators.states()))
         return None if self._draws else read
 
     def _batch(self, indices: list[int], samples: list[Any], seed: int) -> Loaded:
         if self.collate is not None:
-            streams.seed_for(seed, -1 - indices[0])  # of a collate that masks at random
+            generators.seed_for(seed, -1 - indices[0])  # of a collate that masks at random
             batch = collated(self.collate, samples)
         else:
             pairs = [_pair(sample, self.dataset, index) for sample, index in zip(samples, indices, strict=True)]

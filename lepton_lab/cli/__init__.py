@@ -22,6 +22,7 @@ from .advising import advise, find_lr
 from .answering import generate, predict, serve
 from .artifacts import export, load_test, measure
 from .compressing import compress
+from .joining import node
 from .labelling import COMMANDS as labelling
 from .lessons import lab
 from .options import Fields, SpecCommand, as_json, spec_options
@@ -129,7 +130,7 @@ for command in (
     lab,
 ):
     main.add_command(command)
-for command in (compress, report, *labelling):
+for command in (compress, report, node, *labelling):
     main.add_command(command)
 
 

@@ -112,6 +112,12 @@ def choose(spec: Spec) -> str:
     return "cpu"
 
 
+def elsewhere(spec: Spec) -> str:
+    """ "cuda" or "cpu" for a spec on other machines; "auto" takes them to be like this one."""
+    takes = "strategy" in spec.own or table("strategy")[spec.strategy].gpus
+    return "cuda" if spec.device == "cuda" or (spec.device == "auto" and takes and gpus()) else "cpu"
+
+
 def slots(device: str) -> list[str]:
     """Names of what can be leased: each GPU; on the CPU room for two full runs, so that a long one blocks nobody."""
     return [f"gpu{name}" for name in gpus()] if device == "cuda" else [f"cpu{i}" for i in range(2 * workers())]

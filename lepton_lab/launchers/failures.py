@@ -118,6 +118,17 @@ def calls(folder: RunFolder, failure: Failure) -> tuple[str, list[str]]:
     return "" if own is None else texts[own], [text for i, text in enumerate(texts) if i != own][-CALLS:]
 
 
+def reports(folder: RunFolder) -> dict[int, dict[str, Any]]:
+    """What ranks reported of their errors, by rank."""
+    found = (read_json(path) for path in (folder.path / "errors").glob("rank*.json"))
+    return {report["rank"]: report for report in found if report}
+
+
+def began(told: dict[int, dict[str, Any]]) -> float | None:
+    """When the first rank failed of itself, and not for the end of another; None if none did."""
+    return min((report["t"] for report in told.values() if not VICTIM.search(report["message"])), default=None)
+
+
 def first(
     folder: RunFolder, ended: dict[int, tuple[int, float]], killed: set[int], orderly: Collection[int] = ()
 ) -> Failure:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 
@@ -41,9 +41,6 @@ from ..tasks import Task
 from ..tasks.routine import Routine
 from . import failures
 
-if TYPE_CHECKING:
-    from multiprocessing.connection import Connection
-
 BREAK_OFF = signal.SIGUSR1  # that the supervisor sends to a rank whose step does not end, after a stop
 
 
@@ -51,37 +48,62 @@ class BrokenOff(BaseException):
     """Raised wherever a user's code stands, so that no `except Exception` of it stops a stop."""
 
 
-def main(
-    path: str, rank: int, cwd: str, modules: list[str], gpu: str | None, sharing: int, outcomes: Connection
-) -> None:
-    """
-    Train as one rank of the run in a folder; never returns.
+class Outcomes(Protocol):
+    """Takes "done" or "stopped" at a rank's end; an exit code alone could be one that a user's code exits with."""
 
-    Parameters
+    def send_bytes(self, buf: bytes) -> None:
+        """Take the word."""
+
+
+@dataclass(frozen=True)
+class Seat:
+    """
+    Where a rank is.
+
+    Attributes
     ----------
-    cwd, modules
-        Working directory and sys.path of the launching process.
+    world
+        Ranks that there are now, where nodes come and go; None for as many as the spec says.
     gpu
-        The GPU leased for this rank as CUDA_VISIBLE_DEVICES names it, or None for the CPU.
+        The GPU for this rank as CUDA_VISIBLE_DEVICES names it, or None for the CPU.
     sharing
         Ranks that share the cores, those of other runs too: more threads than cores wait for each other.
-    outcomes
-        Takes "done" or "stopped" at the end; an exit code alone could be one that a user's code exits with.
+    """
+
+    rank: int
+    gpu: str | None
+    sharing: int
+    world: int | None = None
+    timeout: float | None = None
+    """Seconds that it waits for another rank, where that is not the spec's to say."""
+
+
+def main(path: str, seat: Seat, cwd: str, modules: list[str], outcomes: Outcomes) -> None:
+    """As `work`, and never return: destroying a process group under a live DDP model can hang for ever in gloo."""
+    os._exit(work(path, seat, cwd, modules, outcomes))
+
+
+def work(path: str, seat: Seat, cwd: str, modules: list[str], outcomes: Outcomes) -> int:
+    """
+    Train as one rank of the run in a folder; returns what the process is to exit with.
+
+    `cwd` and `modules` are the working directory and sys.path of the launching process.
     """
     die_with_parent()
+    rank = seat.rank
     entitle(f"lepton-rank{rank}")
     keep_memory()
     os.umask(os.umask(OTHERS) | OTHERS)  # others must not change what is unpickled from the run's folder
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    folder = RunFolder(Path(path))
+    folder = RunFolder(Path(path), seat.world)
     redirect(folder.path / "logs" / f"rank{rank}.log")
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # who follows the log is to see it at once
     log = Log(folder.path / "events" / f"rank{rank}.jsonl", rank)
     try:
         os.chdir(cwd)
         sys.path[:] = modules
-        job = prepare(folder, rank, gpu, sharing, log)
+        job = prepare(folder, seat, log)
         outcome = job.chain() if folder.spec.compress else job.train()
         log.close()
         outcomes.send_bytes(outcome.encode())
@@ -101,8 +123,7 @@ def main(
     with contextlib.suppress(OSError):
         sys.stdout.flush()
         sys.stderr.flush()
-    # No teardown: destroying a process group under a live DDP model can hang for ever in gloo.
-    os._exit(code)
+    return code
 
 
 @dataclass
@@ -131,7 +152,7 @@ class Job:
         self._tell()
         part = Part(self.folder.spec.epochs)
         fit = Fit(self.folder, self.strategy, self.data, self.loss, self.log, part, self.task, self.hooks, self.own)
-        if self.folder.facts.get("attempt", 1) > 1:
+        if self.folder.facts.get("attempt", 1) > 1 or self.folder.world:
             rewind(self.folder, self.log, fit.now.step)
         try:
             outcome = self._run(fit)
@@ -196,7 +217,7 @@ class Job:
             self.folder.note(**facts, threads=self.facts["threads"], device_name=self.facts["device"])
 
 
-def prepare(folder: RunFolder, rank: int, gpu: str | None, sharing: int, log: Log) -> Job:
+def prepare(folder: RunFolder, seat: Seat, log: Log) -> Job:
     """
     Make what a rank works with, in the one order that gives the same weights for every world.
 
@@ -205,15 +226,17 @@ def prepare(folder: RunFolder, rank: int, gpu: str | None, sharing: int, log: Lo
     """
     log.start(partial(failures.standing, folder))  # now, since a user's code may stand still in its first line
     spec = folder.spec
+    rank, gpu = seat.rank, seat.gpu
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
-    # Loopback only, whatever the host's name resolves to, and a cluster's settings say of other machines.
-    os.environ["GLOO_SOCKET_IFNAME"] = os.environ["NCCL_SOCKET_IFNAME"] = "lo"
+    if seat.world is None:
+        # Loopback only, whatever the host's name resolves to, and a cluster's settings say of other machines.
+        os.environ["GLOO_SOCKET_IFNAME"] = os.environ["NCCL_SOCKET_IFNAME"] = "lo"
     kind = shipping.unpack(folder, ("strategy",)).get("strategy") or pick(table("strategy"), spec.strategy, "strategy")
-    strategy = kind(spec, **spec.options_of(kind))
-    torch.set_num_threads(threads := strategy.threads or max(1, cores() // sharing))
+    strategy = kind(spec.replace(timeout=seat.timeout) if seat.timeout else spec, **spec.options_of(kind))
+    torch.set_num_threads(threads := strategy.threads or max(1, cores() // seat.sharing))
     device = torch.device("cpu" if gpu is None else "cuda:0")
-    strategy.start(rank, spec.world, folder.path / "rendezvous", device)
+    strategy.start(rank, spec.world, folder.path / "rendezvous" if seat.world is None else None, device)
     begin_all(spec.seed)
     shipped = shipping.unpack(folder, ("model", "data", "loss", "task", "hooks", "metrics"))
     data = shipped.get("data") or datasets.load(spec)

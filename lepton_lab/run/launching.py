@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..chains import plan
 from ..errors import LabError, SpecError
-from ..files import remedy, why
-from ..launchers import LAUNCHERS, Ready
+from ..files import read_json, remedy, why, write_json
+from ..launchers import LAUNCHERS, Ready, asked
 from ..spec import OWN, Spec
 from ..store import shipping, trained
 from ..store.folder import RunFolder
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from ..engine.hooks import Hook
+    from ..launchers.torchrun.settings import Torchrun
     from ..metrics import Metric
     from ..strategies.base import Single
     from ..tasks import Task
@@ -43,6 +44,7 @@ def launch(
     collate: Callable[[list[Any]], Any] | None = None,
     hooks: Sequence[Hook] | None = None,
     metrics: Mapping[str, Callable[[Any, Any], Any] | type[Metric]] | None = None,
+    on: str | Torchrun = "local",
 ) -> Run:
     """
     Start a run and return at once.
@@ -89,6 +91,8 @@ def launch(
         subclass of `lab.Metric`, which sums. A function's attributes say how views show it: `higher = False` (less is
         better), `form = ".2%"`, `title`, `axis`, `highest`. One that raises in the first evaluation batch and in the
         whole split ends the run before its first step; one that raises later is told in a note, and the run goes on.
+    on
+        "local" for this machine, or other machines, as `lab.Torchrun(nodes="1:4", hosts=[...])`.
 
     Raises
     ------
@@ -96,10 +100,11 @@ def launch(
         Before anything starts: what can't be shipped, done on this machine, or written.
     """
     own = Own(model, data, loss, strategy, task, collate, hooks, metrics)
-    return start(make(checks(spec, own)))[0]
+    elsewhere = asked(on)
+    return start(make(checks(spec, own, on=elsewhere), elsewhere))[0]
 
 
-def make(allowed: Allowed) -> tuple[RunFolder, str]:
+def make(allowed: Allowed, on: Torchrun | None = None) -> tuple[RunFolder, str]:
     """The folder of a run that is not started yet, with what is shipped and a copy of its parent; and its device."""
     parent = allowed.parent
     replaced = {*allowed.parts} | {name for name, field in OWN.items() if field not in allowed.spec.own}
@@ -107,6 +112,8 @@ def make(allowed: Allowed) -> tuple[RunFolder, str]:
     source = parent.folder if parent else allowed.like
 
     def prepare(draft: Path) -> None:
+        if on:
+            write_json(draft / "state.json", {**(read_json(draft / "state.json") or {}), "launcher": on.facts})
         if source:
             shipping.carry(source, draft, replaced)
         if allowed.parts:

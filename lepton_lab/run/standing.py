@@ -54,6 +54,8 @@ class Standing:
         state, reason = self.state, self.facts.get("reason") or ""
         if state == "queued" and reason:
             return reason + self._holders()
+        if state == "starting" and reason:  # for nodes
+            return str(reason)
         if self.store.gone:
             return "it was deleted"
         if state == "interrupted":

@@ -8,7 +8,8 @@ from typing import Any
 
 from ..errors import LabError, SpecError, whole
 from ..files import remedy, why
-from ..launchers import LAUNCHERS, Ready, resources
+from ..launchers import LAUNCHERS, Ready, asked, resources
+from ..launchers.torchrun.settings import Torchrun
 from ..spec import Spec
 from ..store import control
 from ..store.control import STEERED
@@ -41,12 +42,15 @@ class Steered(Standing):
         """Stand still at the next step, with everything held in memory."""
         self._command("pause")
 
-    def resume(self, **changes: Any) -> None:
+    def resume(self, on: str | Torchrun | None = None, **changes: Any) -> None:
         """
         Go on: at once if paused, else from the last checkpoint, as if never interrupted.
 
         Parameters
         ----------
+        on
+            For a run that has ended: other machines to go on with, or "local", as `launch` takes it; those that it was
+            on if not given.
         **changes
             For a run that has ended: `strategy`, `world`, `device` or `timeout` to go on with, and `options` of the
             strategy, which are put over those it had. Exact strategies compute the same; see their table. `lr`, `clip`
@@ -66,13 +70,13 @@ class Steered(Standing):
             more = "compress anew" if self.spec.compress else "run.extend(epochs=...) trains it for more epochs"
             raise LabError(f"run {self.id!r} is done: there is nothing to resume; {more}")
         if state not in ENDED:
-            if changes:
-                raise LabError(f"run {self.id!r} is {state}: stop it first, to go on with {', '.join(changes)} changed")
+            if names := [*changes, *(["on"] if on is not None else [])]:
+                raise LabError(f"run {self.id!r} is {state}: stop it first, to go on with {', '.join(names)} changed")
             if control.stopping(self.folder):
                 raise LabError(f"run {self.id!r} is stopping: wait for it with run.wait(), then resume")
             LAUNCHER.signal(self.folder, "resume")
             return
-        self._go_on(self._moved(changes), changes)
+        self._go_on(self._moved(changes), changes, self._elsewhere if on is None else asked(on))
 
     def extend(self, epochs: int, **changes: Any) -> None:
         """
@@ -106,11 +110,19 @@ class Steered(Standing):
             )
         total = self.store.glance().epoch + epochs
         spec = self._moved({**changes, "epochs": total})
-        self._go_on(spec, changes, {"epochs": total, "more": epochs})
+        self._go_on(spec, changes, self._elsewhere, {"epochs": total, "more": epochs})
 
-    def _go_on(self, spec: Spec, changes: dict[str, Any], extended: dict[str, int] | None = None) -> None:
+    @property
+    def _elsewhere(self) -> Torchrun | None:
+        """The other machines that it was on last."""
+        facts = self.facts.get("launcher")
+        return Torchrun.of(facts) if facts else None
+
+    def _go_on(
+        self, spec: Spec, changes: dict[str, Any], on: Torchrun | None, extended: dict[str, int] | None = None
+    ) -> None:
         """Start its ranks again, from the last checkpoint and under a spec; `extended` says by how many epochs."""
-        device = splits(spec, Own(task=shipped_task(self.store)), like=self.store)
+        device = splits(spec, Own(task=shipped_task(self.store)), on, like=self.store)
         lock = self.store.lock(patience=5.0)  # its supervisor may still be on the way out
         if lock is None:
             raise LabError(f"run {self.id!r} is being resumed by another process")
@@ -119,7 +131,8 @@ class Steered(Standing):
                 os.close(lock)
                 return
             resources.reserve(self.folder, spec.world)
-            self._queue(spec, {name: getattr(spec, name) for name in STEERED if name in changes}, extended)
+            steered = {name: getattr(spec, name) for name in STEERED if name in changes}
+            self._queue(spec, steered, on, extended)
         except BaseException as error:
             resources.free(self.folder)
             os.close(lock)
@@ -131,7 +144,9 @@ class Steered(Standing):
             raise
         LAUNCHER.start(Ready(self.store, lock, device))
 
-    def _queue(self, spec: Spec, steered: dict[str, float], extended: dict[str, int] | None) -> None:
+    def _queue(
+        self, spec: Spec, steered: dict[str, float], on: Torchrun | None, extended: dict[str, int] | None
+    ) -> None:
         """Make its folder ready for another life under a spec; if that fails, it is left as it was."""
         before, facts = self.spec, self.store.facts
         control.clear(self.folder)
@@ -140,6 +155,7 @@ class Steered(Standing):
             self.store.set_state(
                 "queued",
                 failure=None,
+                launcher=on.facts if on else None,
                 failed_before=facts.get("failure"),
                 steered={**facts.get("steered", {}), **steered},
                 extended=extended or facts.get("extended"),

@@ -20,6 +20,7 @@ from ..files import remedy, why, write_json
 POLL = 0.02  # seconds between looks for new commands, in a thread of rank 0
 COMMANDS = ("stop", "pause", "resume", "checkpoint", "set")
 STEERED = ("lr", "clip", "weight_decay")  # what `set` can change in a running job, and a resume in an ended one
+ANNOUNCED = "announced.json"
 KEPT = 50  # announcements that stay in the file
 
 
@@ -60,6 +61,11 @@ def clear(folder: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def begin(folder: Path) -> None:
+    """Forget what was announced, before ranks count announcements anew; commands that none has taken stay."""
+    (folder / "control" / ANNOUNCED).unlink(missing_ok=True)
+
+
 class Control:
     """
     What a rank does about commands, at the start of each step.
@@ -78,7 +84,7 @@ class Control:
     def __init__(self, folder: Path, rank: int, world: int, lead: int = 1) -> None:
         self._folder = folder
         self._rank, self._world, self._lead = rank, world, lead
-        self._file = folder / "control" / "announced.json"
+        self._file = folder / "control" / ANNOUNCED
         self._stamp: tuple[int, int, int] | None = None
         self._announced: list[dict[str, Any]] = []
         self._total = self._taken = 0  # commands announced, and obeyed, so far

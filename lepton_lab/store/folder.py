@@ -31,7 +31,7 @@ LABELS = "labels.json"  # in the folder of a run: what people call it
 
 class RunFolder(Events):
     """
-    Read and write one run folder, which holds a `spec.json`.
+    Read and write one run folder, which holds a `spec.json`; `world` ranks have it, if not as many as that says.
 
     Raises
     ------
@@ -39,8 +39,8 @@ class RunFolder(Events):
         If it is not a run folder, or was written by a newer version.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, world: int | None = None) -> None:
+        self.path, self.world = path, world
         self.id = path.name
         try:
             record = read_json(path / "spec.json")
@@ -68,6 +68,8 @@ class RunFolder(Events):
                 self._spec = Spec(**self._read[1])
             except SpecError:  # a table's entry is gone since: the run must still be readable
                 self._spec = Spec.model_construct(**self._read[1])
+            if self.world:
+                self._spec = self._spec.replace(world=self.world)
         return self._spec
 
     def _stamp(self) -> tuple[int, int] | None:

@@ -124,8 +124,12 @@ class Single:
         """What a rank holds of each of HOLDINGS, as beginning and end between 0 and 1; computes nothing."""
         return {part: piece(rank, world) if part in self.split else (0.0, 1.0) for part in HOLDINGS}
 
-    def start(self, rank: int, world: int, rendezvous: Path, device: torch.device) -> torch.device:
-        """Join the other ranks through the file `rendezvous`; returns the device that this rank computes on."""
+    def start(self, rank: int, world: int, rendezvous: Path | None, device: torch.device) -> torch.device:
+        """
+        Join the other ranks; returns the device that this rank computes on.
+
+        They meet through the file `rendezvous`; without one, where variables of the environment say, as for torchrun.
+        """
         self.rank, self.world, self.device = rank, world, device
         return device
 

@@ -68,7 +68,7 @@ class FsdpTensor(TensorParallel, Gathered):
         """A slice of the batch by its place in the data dimension, and a slice of the model by both."""
         return super().holds(rank, world) | {"batch": piece(rank // self.tensor, world // self.tensor)}
 
-    def start(self, rank: int, world: int, rendezvous: Path, device: torch.device) -> torch.device:
+    def start(self, rank: int, world: int, rendezvous: Path | None, device: torch.device) -> torch.device:
         """Join the process group and lay out the mesh; a tensor group sees its slice of each batch."""
         device = super().start(rank, world, rendezvous, device)
         if world > 1:

@@ -53,7 +53,7 @@ class Group(Single):
             )
         return ""
 
-    def start(self, rank: int, world: int, rendezvous: Path, device: torch.device) -> torch.device:
+    def start(self, rank: int, world: int, rendezvous: Path | None, device: torch.device) -> torch.device:
         """Join the process group of all ranks; nothing to join for one."""
         import torch.distributed as dist
 
@@ -67,7 +67,8 @@ class Group(Single):
             operations.record()
             dist.init_process_group(
                 "nccl" if device.type == "cuda" else "gloo",
-                store=dist.FileStore(str(rendezvous), world),  # a file: no port to collide on
+                # A file where it can be: no port to collide on.
+                **({"store": dist.FileStore(str(rendezvous), world)} if rendezvous else {"init_method": "env://"}),
                 rank=rank,
                 world_size=world,
                 timeout=datetime.timedelta(seconds=self.spec.timeout),

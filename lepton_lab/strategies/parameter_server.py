@@ -61,7 +61,7 @@ class ParameterServer(Asynchronous):
         """A slice of the batch and a copy of the parameters; the optimizer is the server's, rank 0."""
         return super().holds(rank, world) | {"optimizer": (0.0, float(rank == 0))}
 
-    def start(self, rank: int, world: int, rendezvous: Path, device: torch.device) -> torch.device:
+    def start(self, rank: int, world: int, rendezvous: Path | None, device: torch.device) -> torch.device:
         """Join the ranks, and a second group for the messages between workers and server, which are on the CPU."""
         device = super().start(rank, world, rendezvous, device)
         if world > 1:

@@ -234,7 +234,8 @@ def _needs(run: Ready) -> dict[str, Any]:
     path, slots = str(run.folder.path), devices.slots(run.device)
     spec = run.folder.spec
     compresses = bool(spec.compress)
-    return {"folder": path, "device": run.device, "slots": slots, "world": spec.world, "compresses": compresses}
+    needs = {"folder": path, "device": run.device, "slots": slots, "world": spec.world, "compresses": compresses}
+    return needs | {"launcher": run.folder.facts.get("launcher")}
 
 
 def _hand(order: dict[str, Any], runs: Sequence[Ready], again: bool = False) -> None:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterable
 from multiprocessing import connection
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
@@ -24,9 +24,6 @@ from ...store.folder import RunFolder
 from ...store.log import Journal
 from .. import devices, failures, rank, resources
 from .leases import Queue
-
-if TYPE_CHECKING:
-    from .zygote import Order
 
 POLL = 0.05  # seconds between looks at ranks, queue and commands
 FAR = 5.0  # most seconds between looks of a run far behind in the queue
@@ -51,22 +48,6 @@ def rehearse() -> None:
         queue.acquire([], 1)
         queue.release()
         Supervision({"folder": str(folder.path), "world": 1}, os.open(place, os.O_RDONLY), {}, safe=True).run()
-
-
-def supervise(order: Order, safe: bool) -> None:
-    """
-    Do the runs of an order one after the other, in the environment of the process that launched them.
-
-    Parameters
-    ----------
-    order
-        The runs, their locks, and what the launching process had.
-    safe
-        Whether ranks may be forked, since this process came of one with a single thread.
-    """
-    for needs, lock in zip(order.runs, order.locks, strict=True):
-        rank.redirect(Path(needs["folder"]) / "logs" / "supervisor.log")
-        Supervision(needs, lock, order.values, safe).run()
 
 
 class Supervision:
@@ -99,7 +80,7 @@ class Supervision:
                 self._state("stopped", reason="stopped while it was queued")
                 return
             self._as_asked()
-            self._state("starting", attempt=self.folder.facts.get("attempt", 0) + 1, device=device, reason=None)
+            self._state("starting", device=device, reason=None)
             self._start(device, slots, self.needs["world"] + queue.others)
             # Beside the watch, since git may take seconds in a large repository.
             about = threading.Thread(target=provenance.write, args=(self.folder, device, self.order["cwd"]))
@@ -146,6 +127,7 @@ class Supervision:
 
     def _start(self, device: str, slots: list[str], sharing: int) -> None:
         """Fork the ranks from this thread (PDEATHSIG follows the forking thread), or spawn where a fork is unsafe."""
+        self.folder.note(attempt=self.folder.facts.get("attempt", 0) + 1)
         method = devices.start_method(self.safe)
         self.log.write("note", text=f"ranks start by {method}", method=method)
         context: Any = torch.multiprocessing.get_context(method)
@@ -155,7 +137,8 @@ class Supervision:
         for i in range(self.needs["world"]):
             gpu = slots[i].removeprefix("gpu") if device == "cuda" else None
             end, sender = context.Pipe(duplex=False)
-            arguments = (str(self.folder.path), i, self.order["cwd"], self.order["path"], gpu, sharing, sender)
+            seat = rank.Seat(i, gpu, sharing)
+            arguments = (str(self.folder.path), seat, self.order["cwd"], self.order["path"], sender)
             process = context.Process(target=rank.main, args=arguments, name=f"lepton-lab-rank{i}")
             process.start()
             sender.close()

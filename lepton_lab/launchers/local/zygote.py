@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing import connection
+from pathlib import Path
 from typing import Any
 
 from ...errors import LabError
@@ -212,6 +213,16 @@ def _supervise(process: Any, order: Order, inbox: Inbox, safe: bool, files: tupl
         for other in others:
             os.close(other)
         resource.setrlimit(resource.RLIMIT_NOFILE, files)
-        process.supervise(order, safe)
+        for needs, lock in zip(order.runs, order.locks, strict=True):
+            process.rank.redirect(Path(needs["folder"]) / "logs" / "supervisor.log")
+            kind = _coordination() if needs["launcher"] else process.Supervision
+            kind(needs, lock, order.values, safe).run()
     finally:
         os._exit(0)
+
+
+def _coordination() -> Any:
+    """What supervises a run on other machines."""
+    from ..torchrun.coordinator import Coordination
+
+    return Coordination

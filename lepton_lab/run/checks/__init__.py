@@ -25,6 +25,7 @@ from . import compressing, matching, splitting
 
 if TYPE_CHECKING:
     from ...datasets import Data
+    from ...launchers.torchrun.settings import Torchrun
     from ...tasks import Task
     from .compressing import Parent
 
@@ -44,12 +45,12 @@ class Allowed:
     """Folder of another run, whose shipped code it takes."""
 
 
-def checks(spec: Spec, own: Own | None = None, like: Path | None = None) -> Allowed:
+def checks(spec: Spec, own: Own | None = None, like: Path | None = None, on: Torchrun | None = None) -> Allowed:
     """
     Refuse what can be seen to fail, before anything starts.
 
-    With `like`, the folder of another run, it is to train with the code that was shipped with that. A SpecError or
-    LabError says in one sentence what would do.
+    With `like`, the folder of another run, it is to train with the code that was shipped with that; `on` has it done by
+    other machines. A SpecError or LabError says in one sentence what would do.
     """
     own = own or Own()
     if like is not None:
@@ -57,7 +58,7 @@ def checks(spec: Spec, own: Own | None = None, like: Path | None = None) -> Allo
     spec = named(spec, own.parts, like is not None)
     matching.watches(spec, own, like)
     shipped = RunFolder(like) if like is not None and not spec.parent else None
-    device = splits(spec, replace(own, task=shipped_task(shipped)) if shipped else own, like=shipped)
+    device = splits(spec, replace(own, task=shipped_task(shipped)) if shipped else own, on, like=shipped)
     return trains(spec, device, own, like)
 
 
@@ -77,16 +78,20 @@ def named(spec: Spec, parts: dict[str, Any], shipped: bool = False) -> Spec:
     return spec
 
 
-def splits(spec: Spec, own: Own, here: bool = True, like: RunFolder | None = None) -> str:
+def splits(spec: Spec, own: Own, on: Torchrun | None = None, here: bool = True, like: RunFolder | None = None) -> str:
     """
     Refuse what the strategy can't split over the spec's ranks; gives the device of each, as `Allowed` has it.
 
     Of all that `checks` asks it is what differs between strategies. The devices of this machine are asked where the
-    run is to be `here`. `like` is the run whose shipped data it trains on, which tells what their batches are.
+    run is to be `here`, and not `on` others. `like` is the run whose shipped data it trains on, which tells what their
+    batches are.
     """
     shares(spec, own)
     device = ""
-    if here:
+    if on is not None:
+        on.check(spec)
+        device = devices.elsewhere(spec)
+    elif here:
         device = devices.choose(spec)
         devices.start_method()
     if not spec.parent:

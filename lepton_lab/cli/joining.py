@@ -1,0 +1,23 @@
+"""The command that a machine is given to take part in a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command(short_help="Take part in a run, as one of its machines.")
+@click.argument("run")
+def node(run: str) -> None:
+    """
+    Take part in RUN, which was launched with lab.Torchrun, until it has ended.
+
+    RUN is the run's folder, which the machines share, or its id under this LEPTON_LAB_HOME. What it does is in the
+    run's logs and curves. Ctrl-C takes the machine out of the run: the others go on from the last checkpoint.
+    """
+    from ..launchers.torchrun import node as machine
+    from ..store.finding import find
+
+    path = Path(run) if Path(run, "spec.json").exists() else find(run).path
+    raise SystemExit(machine.main(str(path)))

@@ -1,0 +1,147 @@
+"""What a machine does of a run: its elastic agent, which starts ranks again whenever nodes come or go."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import multiprocessing
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from ...errors import LabError
+from ...host import die_with_parent, entitle
+from ...store import control
+from ...store.folder import ENDED, RunFolder
+from ..local.zygote import WARM
+from . import worker
+from .plan import BEAT, JOIN, Plan
+
+LAST_CALL = 3  # seconds that the others have after that
+RESTARTS = 1000  # each loss of another node takes one
+SAVED = 30.0  # seconds that ranks at work have to save before a node that comes has them begin again
+WAIT = 60.0  # seconds for the coordinator to say how the ranks find each other
+
+
+def main(path: str, attached: bool = False) -> int:
+    """
+    Take part in a run until it has ended; returns what the process is to exit with.
+
+    Parameters
+    ----------
+    path
+        The run's folder, which the machines share.
+    attached
+        Whether it is to end with its parent.
+    """
+    if attached:
+        die_with_parent()
+    folder = RunFolder(Path(path))
+    entitle("lepton-node")
+    plan = _plan(folder)
+    member = Member(plan)
+    threading.Thread(target=member.live, name="lepton-node", daemon=True).start()
+    multiprocessing.set_forkserver_preload([*WARM, worker.__name__])  # what each rank would import
+    from torch.distributed.launcher import api  # takes seconds, which the ranks at work need not stand still
+
+    config = _config(api, plan, member.address)
+    _have_saved(folder)
+    try:
+        return _serve(api, config, folder, member)
+    finally:
+        member.leave()
+
+
+class Member:
+    """A node as the coordinator sees it: its name, and that it lives."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.store = plan.connect()
+        self.over = False
+        self._left = threading.Event()
+        self.address = plan.reached()
+        self.number = self.store.add("nodes", 1) - 1
+        about = {"host": socket.gethostname(), "address": self.address, "pid": os.getpid(), "since": time.time()}
+        self.store.set(f"node{self.number}", json.dumps(about))
+
+    def live(self) -> None:
+        """Give signs of life, until the coordinator says that it is over or can't be reached."""
+        try:
+            while not self.store.check(["over"]):
+                self.store.add(f"beat{self.number}", 1)
+                if self._left.wait(BEAT):
+                    return
+        except Exception as error:
+            print(f"the coordinator can't be reached: {error}", file=sys.stderr, flush=True)
+        self.over = True
+        if not self._left.is_set():
+            os.kill(os.getpid(), signal.SIGTERM)  # on which the agent ends its ranks
+
+    def leave(self) -> None:
+        """Tell the coordinator, which may be gone, that this node has ended."""
+        self._left.set()
+        with contextlib.suppress(Exception):
+            self.store.set(f"left{self.number}", "")
+
+
+def _plan(folder: RunFolder) -> Plan:
+    """What the coordinator says; it may not be there yet."""
+    until = time.monotonic() + WAIT
+    while folder.state in ("queued", "starting") and (plan := Plan.read(folder.path)) is None:
+        if time.monotonic() > until:
+            break
+        time.sleep(0.1)
+    plan = Plan.read(folder.path)
+    if plan is None or folder.state in ENDED:
+        raise LabError(f"run {folder.id!r} is {folder.state} and takes no nodes: resume it first")
+    return plan
+
+
+def _have_saved(folder: RunFolder) -> None:
+    """Ask ranks that are at work for a checkpoint: they begin again when this node comes."""
+    if folder.facts["state"] != "running":
+        return
+    before = folder.checkpoints()
+    control.send(folder.path, "checkpoint")
+    until = time.monotonic() + SAVED
+    while folder.checkpoints() == before and time.monotonic() < until:
+        time.sleep(0.05)
+
+
+def _serve(api: Any, config: Any, folder: RunFolder, member: Member) -> int:
+    """Run the agent to its end."""
+    # Or a node that comes back waits for an address that nobody tells (torch 2.13).
+    os.environ["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # or the agent says that it sets it; ranks choose their own
+    from torch.distributed.elastic.multiprocessing import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+
+    try:
+        api.launch_agent(config, worker.main, [str(folder.path)])
+    except SignalException:
+        return 0 if member.over else 1
+    except ChildFailedError:
+        return 1
+    return 0
+
+
+def _config(api: Any, plan: Plan, address: str) -> Any:
+    waits = {"join_timeout": JOIN, "last_call_timeout": LAST_CALL, "read_timeout": 20}
+    return api.LaunchConfig(
+        min_nodes=plan.least,
+        max_nodes=plan.most,
+        nproc_per_node=plan.ranks,
+        run_id=plan.life,
+        rdzv_backend="c10d",
+        rdzv_endpoint=f"{plan.address}:{plan.port}",
+        rdzv_configs={"is_host": "0", "keep_alive_interval": 1, "keep_alive_max_attempt": 3, **waits},
+        max_restarts=RESTARTS,
+        monitor_interval=0.1,
+        local_addr=address,
+        start_method="forkserver",
+    )

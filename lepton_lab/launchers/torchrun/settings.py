@@ -1,0 +1,107 @@
+"""What a user says of the machines of a run: how many, which, and where they reach this one."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ...errors import SpecError
+from ...spec import Spec
+
+LOCAL = ("localhost", "127.0.0.1", "::1")
+NODES = re.compile(r"([1-9]\d*)(?::([1-9]\d*))?")
+
+
+@dataclass(frozen=True)
+class Torchrun:
+    """
+    Have a run done by torchrun's elastic agents, one a machine: `lab.launch(spec, on=lab.Torchrun(...))`.
+
+    The run's folder must be one that all machines share, at the same path; so must the environment be. `spec.world` is
+    how many ranks there are with all nodes. Where one is lost, the others go on from the last checkpoint without it.
+
+    Parameters
+    ----------
+    nodes
+        How many machines: a number, or the least and the most as in "1:4".
+    hosts
+        Their names, as ssh takes them; "localhost" is this one. Without any the run says what command to give on each.
+    address
+        Name or address of this machine by which the others reach it; found if not given.
+    python
+        The interpreter on the machines; the path of this one's if not given.
+
+    Raises
+    ------
+    SpecError
+        If a value is refused.
+    """
+
+    nodes: int | str = 1
+    hosts: Sequence[str] = ()
+    address: str = ""
+    python: str = ""
+
+    def __post_init__(self) -> None:
+        match = NODES.fullmatch(str(self.nodes))
+        if match is None or self.most < self.least:
+            raise SpecError(f"nodes={self.nodes!r}: must be a number, or the least and the most as in '1:4'")
+        if isinstance(self.hosts, str) or not all(isinstance(host, str) and host for host in self.hosts):
+            raise SpecError(f"hosts={self.hosts!r}: must be a list of names, such as ['node1', 'node2']")
+        if self.hosts and not self.least <= len(self.hosts) <= self.most:
+            raise SpecError(f"hosts: {len(self.hosts)} were given; nodes={self.nodes!r} takes {self._count}")
+        if self._far and shutil.which("ssh") is None:
+            raise SpecError(
+                f"hosts=[{self._far[0]!r}]: there is no ssh here; install it, or leave hosts out and give each machine "
+                "the command that the run says"
+            )
+
+    @property
+    def least(self) -> int:
+        """Nodes without which no step is done."""
+        return int(str(self.nodes).partition(":")[0])
+
+    @property
+    def most(self) -> int:
+        """Nodes that the run has where none is lost."""
+        return int(str(self.nodes).rpartition(":")[2])
+
+    @property
+    def _count(self) -> str:
+        return str(self.least) if self.least == self.most else f"{self.least} to {self.most}"
+
+    @property
+    def _far(self) -> list[str]:
+        return [host for host in self.hosts if host not in LOCAL]
+
+    def check(self, spec: Spec) -> None:
+        """Refuse ranks that the nodes can't share evenly, and a strategy whose ranks share memory."""
+        if spec.world % self.most:
+            even = self.most * -(-spec.world // self.most)
+            raise SpecError(f"world={spec.world} on {self.most} nodes: each has as many ranks; take world={even}")
+        if spec.strategy == "hogwild":
+            raise SpecError(
+                "strategy='hogwild': its ranks share the memory of one machine; take strategy='parameter_server'"
+            )
+
+    @classmethod
+    def of(cls, facts: dict[str, Any]) -> Torchrun:
+        """What `facts` tells."""
+        nodes = f"{facts['least']}:{facts['most']}"
+        return cls(nodes, facts["hosts"], facts["address"], facts["python"])
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What the run's folder keeps of it."""
+        loopback = not self._far and bool(self.hosts)
+        return {
+            "name": "torchrun",
+            "least": self.least,
+            "most": self.most,
+            "hosts": [*self.hosts],
+            "address": self.address or ("127.0.0.1" if loopback else ""),
+            "python": self.python,
+        }

@@ -1,0 +1,162 @@
+"""Nodes of torchrun's agents, here all on this machine: one curve, one control, a node that is lost and comes back."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from helpers import until
+
+import lepton_lab as lab
+from lepton_lab.errors import SpecError
+
+HOSTS = ["localhost", "localhost"]
+
+
+def losses(run, last):
+    """Mean over ranks of the loss of each of the first steps."""
+    return run.frame("train").query("step <= @last").groupby("step").loss.mean().tolist()
+
+
+def stopped_at(spec, step):
+    """A run on this machine alone."""
+    run = lab.launch(spec)
+    until(lambda: run.store.story().step > step)
+    run.stop()
+    assert run.wait(60) == "stopped"
+    return run
+
+
+@pytest.fixture
+def spec(endless):
+    return endless.replace(strategy="ddp", checkpoint_every=1, batch_size=128)
+
+
+def test_nodes_compute_what_one_machine_does_and_a_run_moves_between_them(spec):
+    run = lab.launch(spec, on=lab.Torchrun(nodes=2, hosts=HOSTS))
+    until(lambda: run.store.story().step > 10)
+    run.pause()
+    until(lambda: run.state == "paused")
+    run.set(lr=1e-4)
+    run.resume()
+    until(lambda: any(row.get("command") == "set" for row in run.rows("note")))
+    run.stop()
+    assert run.wait(60) == "stopped"
+    assert not run.remark
+    at = run.store.story().step
+    run.resume(on="local")
+    until(lambda: run.store.story().step > at)
+    assert run.store.glance().step > at
+    run.stop()
+    assert run.wait(60) == "stopped"
+    assert losses(run, 10) == pytest.approx(losses(stopped_at(spec, 10), 10), rel=1e-5)
+
+
+@pytest.mark.slow
+def test_a_node_that_is_lost_costs_the_steps_since_the_checkpoint_and_comes_back(spec):
+    run = lab.launch(spec, on=lab.Torchrun(nodes="1:2", hosts=HOSTS))
+    until(lambda: run.store.checkpoints())
+    node = run.facts["nodes"][1]
+    os.kill(node["pid"], signal.SIGKILL)
+    until(lambda: run.facts["attempt"] > 1 and run.state == "running")
+    until(lambda: run.facts["world"] == 2 and sum(not each["lost"] for each in run.facts["nodes"]) == 2)
+    until(lambda: run.state == "running")
+    run.stop()
+    assert run.wait(60) == "stopped"
+    again = [row["rewind"] for row in run.rows("note") if row.get("rewind")]
+    assert again, "it went on from a checkpoint"
+    assert losses(run, 10) == pytest.approx(losses(stopped_at(spec, 10), 10), rel=1e-5)
+
+
+@pytest.mark.slow
+def test_a_rank_that_raises_ends_the_run_with_its_card(spec):
+    def broken(output, target):
+        raise ValueError("my own")
+
+    run = lab.launch(spec, loss=broken, on=lab.Torchrun(nodes=2, hosts=HOSTS))
+    assert run.wait(90) == "failed"
+    assert (run.failure.type, run.failure.message) == ("ValueError", "my own")
+    assert "test_torchrun.py" in run.failure.where
+
+
+@pytest.fixture
+def hosts():
+    """Two hosts made of network namespaces, and a third on which this process is: addresses 10.77.0.2, .3 and .1."""
+    if shutil.which("ip") is None or os.geteuid():
+        pytest.skip("network namespaces need ip and root")
+    end = [f"ip netns del lepton-{name}" for name in "ab"] + ["ip link del lepton0"]
+    begin = ["ip link add lepton0 type bridge", "ip addr add 10.77.0.1/24 dev lepton0", "ip link set lepton0 up"]
+    for number, name in enumerate("ab", 2):
+        begin += [
+            f"ip netns add lepton-{name}",
+            f"ip link add lepton-{name} type veth peer name eth0 netns lepton-{name}",
+            f"ip link set lepton-{name} master lepton0 up",
+            f"ip -n lepton-{name} addr add 10.77.0.{number}/24 dev eth0",
+            f"ip -n lepton-{name} link set eth0 up",
+            f"ip -n lepton-{name} link set lo up",
+        ]
+    try:
+        for command in begin:
+            subprocess.run(command.split(), check=True, capture_output=True)
+        yield
+    finally:
+        for command in end:
+            subprocess.run(command.split(), check=False, capture_output=True)
+
+
+@pytest.mark.slow
+def test_a_link_that_is_cut_shortly_costs_nothing_and_else_the_others_go_on(spec, hosts):
+    run = lab.launch(spec.replace(timeout=8), on=lab.Torchrun(nodes="1:2", address="10.77.0.1"))
+    until(lambda: "lepton-lab node" in run.remark)
+    command = [sys.executable, "-P", "-m", "lepton_lab", "node", str(run.folder)]
+    with (run.folder / "logs" / "nodes.log").open("w") as log:
+        each = {"stdout": log, "stderr": log}
+        nodes = [subprocess.Popen(["ip", "netns", "exec", f"lepton-{name}", *command], **each) for name in "ab"]
+    until(lambda: run.facts.get("world") == 2 and run.store.checkpoints())
+    link = ["ip", "link", "set", "lepton-b"]
+    for seconds, life in ((3, 1), (15, 2)):
+        subprocess.run([*link, "down"], check=True)
+        time.sleep(seconds)
+        assert run.facts["attempt"] == life, "a life more only after the timeout"
+        subprocess.run([*link, "up"], check=True)
+        step = run.store.story().step
+        until(lambda step=step: run.facts["world"] == 2 and run.store.story().step > step)
+    assert sum(not node["lost"] for node in run.facts["nodes"]) == 2
+    run.stop()
+    assert run.wait(60) == "stopped"
+    assert [node.wait(30) for node in nodes] == [0, 0]
+
+
+def test_a_run_without_hosts_says_what_to_give_on_each_and_can_be_called_off(spec):
+    run = lab.launch(spec, on=lab.Torchrun(nodes=2, address="127.0.0.1"))
+    until(lambda: "lepton-lab node" in (run.facts.get("reason") or ""))
+    assert "0 of at least 2" in run.remark
+    run.stop()
+    assert run.wait(60) == "stopped"
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"nodes": 0}, "nodes=0"),
+        ({"nodes": "4:2"}, "nodes='4:2'"),
+        ({"nodes": 2, "hosts": "node1"}, "hosts='node1'"),
+        ({"nodes": 2, "hosts": ["localhost"]}, "1 were given"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(values, words):
+    with pytest.raises(SpecError, match=words):
+        lab.Torchrun(**values)
+
+
+def test_what_the_nodes_can_t_do_is_refused(spec):
+    with pytest.raises(SpecError, match="take world=3"):
+        lab.launch(spec, on=lab.Torchrun(nodes=3, hosts=["localhost"] * 3))
+    with pytest.raises(SpecError, match="parameter_server"):
+        lab.launch(spec.replace(strategy="hogwild"), on=lab.Torchrun(nodes=2, hosts=HOSTS))
+    with pytest.raises(SpecError, match="on='cluster'"):
+        lab.launch(spec, on="cluster")
+    assert not lab.runs()

@@ -115,6 +115,33 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+class Memory:
+    """
+    What this process holds, in bytes, told again and again: as `memory` counts, which takes 6 ms beside torch.
+
+    It is counted anew where the resident size has changed by a hundredth or is not known, and each tenth time.
+    """
+
+    def __init__(self) -> None:
+        self._resident = self._held = self._told = 0
+
+    def __call__(self) -> int:
+        """The bytes."""
+        resident = _resident()
+        if not resident or self._told % 10 == 0 or abs(resident - self._resident) * 100 > resident:
+            self._resident, self._held, self._told = resident, memory(), 0
+        self._told += 1
+        return self._held
+
+
+def _resident() -> int:
+    """Pages that this process has in memory; 0 where that is not known."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1])
+    except OSError:
+        return 0
+
+
 def memory(pid: int | None = None) -> int:
     """Memory of a process in bytes: its proportional set size (shared pages by their share), else its resident size."""
     try:

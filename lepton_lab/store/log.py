@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..host import memory
+from ..host import Memory
 from ..metrics import METRICS, numbers, steps
 from .pace import Pace
 
@@ -85,7 +85,7 @@ class Log(Journal):
         self._last: dict[str, Any] = {}  # latest figures, repeated in each system event for readers of the file's end
         self._facts: dict[str, Any] = {}
         self._report: Callable[[], dict[str, Any]] = dict
-        self._pace = Pace()
+        self._pace, self._memory = Pace(), Memory()
         self._system_at = time.perf_counter()
         self._seen = 0  # step at the last system event
         self._stepped = time.time()  # when the last step was done
@@ -227,7 +227,7 @@ class Log(Journal):
             "t": time.time(),
             "rank": self.rank,
             "step": self.step,
-            "memory": memory(),
+            "memory": self._memory(),
             **{name: round(rate, 3) for name, rate in rates.items()},
             **self._facts,
             **self._last,

@@ -24,7 +24,7 @@ from ..files import remedy, why
 from ..switches import quiet, switched
 from .folding import take_integers
 from .inputs import count, parts
-from .onnx_graph import INPUT, OUTPUT, SCOPES, reader
+from .onnx_graph import OUTPUT, SCOPES, reader
 from .schemes import SHALLOW
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ class _Reader:
     def get_next(self) -> dict[str, np.ndarray] | None:
         if (batch := next(self.batches, None)) is None:
             return None
-        return {name: batch[name] for name in self.names} if isinstance(batch, dict) else {INPUT: batch}
+        return {name: batch[name] for name in self.names} if isinstance(batch, dict) else {self.names[0]: batch}
 
 
 def _written(step: Callable[..., object], model: onnx.ModelProto, **options: Any) -> onnx.ModelProto:

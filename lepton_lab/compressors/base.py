@@ -98,6 +98,8 @@ class Compressor:
     """Whether weights that are zero stay so in it, and in the fine-tuning after it."""
     labels = True
     """Whether the fine-tuning after it looks at the labels."""
+    compares = False
+    """Whether answers are compared with a teacher's, as one tensor."""
     student: Mapping[str, Any] = {}
     """The model, by its name and options, that it puts in place of the chain's; empty where it keeps that."""
     scheme = "fp32"

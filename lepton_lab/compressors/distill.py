@@ -36,6 +36,7 @@ class Distill(Compressor):
     """
 
     knob = Knob("Distill: the parent teaches it")
+    compares = True
 
     def __init__(
         self,

@@ -259,7 +259,9 @@ def test_what_a_chain_can_t_do_is_refused_before_it_starts(once):
         lab.compress(parent, [("quantize", {"keep": ["bert"]})])
     with pytest.raises(lab.SpecError, match="Adversarial has a step of its own, which alone knows"):
         lab.compress(once(made, "adversarial"), ["low_rank"])
-    assert len(lab.runs()) == 2
+    with pytest.raises(lab.SpecError, match="'distill': compares .* as one tensor, and task=Multitask gives none such"):
+        lab.compress(once(made, "multitask"), ["distill"])
+    assert len(lab.runs()) == 3
 
 
 def test_users_and_items_are_rated_however_many(once, tmp_path):

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from ... import datasets, tasks
 from ...artifacts import About
-from ...chains import mismatch
+from ...batches import call
+from ...chains import mismatch, plan
 from ...compressors import rehearse
 from ...errors import LabError, SpecError
 from ...spec import Spec
@@ -86,7 +87,27 @@ def _question(task: Task, spec: Spec, module: nn.Module) -> Any:
     task.setup(module)
     if not task.plain or not task.takes_raw:
         _holds(task, spec, module)
-    return None if task.takes_raw else posed(task, range(min(2, datasets.length(task.data.train))))
+    if task.takes_raw:
+        return None
+    question = posed(task, range(min(2, datasets.length(task.data.train))))
+    _compares(task, spec, module, question)
+    return question
+
+
+def _compares(task: Task, spec: Spec, module: nn.Module, question: Any) -> None:
+    """Refuse a teacher whose answers are not one tensor."""
+    import torch
+
+    link = next((item.name for item in plan(spec) if item.compressor().compares), "")
+    if not link:
+        return
+    with torch.no_grad():
+        answers = task.scores(call(module, question))
+    if not isinstance(answers, torch.Tensor):
+        raise SpecError(
+            f"compress={link!r}: compares a teacher's answers as one tensor, and task={called(type(task))} gives none "
+            "such; leave the link out"
+        )
 
 
 def _holds(task: Task, spec: Spec, module: nn.Module) -> None:

@@ -17,6 +17,7 @@ import lepton_lab as lab
 from lepton_lab import artifacts
 from lepton_lab.artifacts import answering
 from lepton_lab.artifacts.trial import trial
+from lepton_lab.compressors import rehearse
 from lepton_lab.datasets import from_user
 from lepton_lab.metrics import METRICS
 from lepton_lab.metrics.texts import edits
@@ -119,6 +120,14 @@ def test_a_detector_s_file_tells_boxes_of_as_many_objects_as_there_are(filed, ru
     surest = [float(one["scores"].max()) if len(one["scores"]) else None for one in expected]
     assert [one[0]["score"] if one else None for one in objects] == pytest.approx(surest, abs=1e-5)
     assert artifact.predict(pictures[0]) == objects[0] and {*objects[0][0]} == {"label", "score", "box"}
+
+
+def test_a_chain_suits_a_detector_that_finds_another_number_of_objects_after_it():
+    pictures = [*torch.randn(2, 1, 8, 16, generator=torch.Generator().manual_seed(3))]
+    spec = lab.Spec(task="detection", parent="any", compress=[("low_rank", 0.1)])
+    smaller = rehearse(Found(), spec, (), 0, 0, pictures)
+    counts = [[len(one["scores"]) for one in model(pictures)] for model in (Found(), smaller)]
+    assert counts[0] != counts[1]
 
 
 def test_what_ctc_hears_is_a_text(filed):

@@ -1,10 +1,11 @@
-"""Every notebook runs from start to end under papermill, once, in the small sizes of the smoke profile."""
+"""Every notebook runs from start to end, once, in the small sizes of the smoke profile: under papermill, or nbval."""
 
 import ast
 import importlib
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 
@@ -33,6 +34,14 @@ def execute(path, folder, **parameters):
     found = [output for cell in cells if cell["cell_type"] == "code" for output in cell["outputs"]]
     assert not [output for output in found if output["output_type"] == "error"]
     return found
+
+
+def validate(path, folder):
+    """Run a notebook's cells as tests, which fail where one raises."""
+    shutil.copy(path, folder)
+    command = [sys.executable, "-m", "pytest", "--nbval-lax", "-q", "-p", "no:cacheprovider", "-W", "ignore", path.name]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=os.environ)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
 
 
 def has_parameter(path, name):
@@ -65,7 +74,7 @@ def test_every_notebook_runs(path, tiny, tmp_path, monkeypatch):
         text = json.dumps(execute(path, tmp_path, run_ids=ids))
         assert all(id in text for id in ids)
     elif path.stem == "app":
-        execute(path, tmp_path)
+        validate(path, tmp_path)
     else:
         given = {"seed": 1} if has_parameter(path, "seed") else {}
         shown = [output.get("data", {}) for output in execute(path, tmp_path, **given)]

@@ -132,9 +132,9 @@ class Session:
         self.socket.close()
 
 
-def measure(path: Path, profile: str, most: float = MOST) -> Taken:
+def measure(path: Path, profile: str, most: float = MOST, patience: float | None = None) -> Taken:
     """
-    Run a notebook behind a server of its own, within the limits.
+    Run a notebook behind a server of its own, within the limits: of memory, and of seconds, which `patience` changes.
 
     Raises
     ------
@@ -149,7 +149,7 @@ def measure(path: Path, profile: str, most: float = MOST) -> Taken:
                 shutil.copy(book, server.work)
             with Limit(server.process.pid, most) as limit:
                 try:
-                    seconds = read_through(server, path, time.monotonic() + SECONDS[profile])
+                    seconds = read_through(server, path, time.monotonic() + (patience or SECONDS[profile]))
                 except Refused as refusal:
                     if limit.exceeded:
                         raise Refused(f"{path.name} takes more than {most / 1e9:.2f} GB: {shown(limit)}") from None

@@ -27,7 +27,8 @@ CALLS = 4  # last calls that a failure shows
 # What a rank says whose peer is gone.
 VICTIM = re.compile(
     r"Connection (reset|closed|refused)|closed by (the )?peer|Broken pipe|Timed out waiting|"
-    r"remote process exited|NCCL communicator was aborted|Socket Timeout|wait timeout",
+    r"remote process exited|NCCL communicator was aborted|Socket Timeout|wait timeout|"
+    r"Connection was likely closed|client socket has (timed out|failed)",
     re.IGNORECASE,
 )
 

@@ -152,7 +152,7 @@ class Job:
         self._tell()
         part = Part(self.folder.spec.epochs)
         fit = Fit(self.folder, self.strategy, self.data, self.loss, self.log, part, self.task, self.hooks, self.own)
-        if self.folder.facts.get("attempt", 1) > 1 or self.folder.world:
+        if self.folder.facts.get("attempt", 1) > 1:
             rewind(self.folder, self.log, fit.now.step)
         try:
             outcome = self._run(fit)

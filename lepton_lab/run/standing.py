@@ -54,7 +54,7 @@ class Standing:
         state, reason = self.state, self.facts.get("reason") or ""
         if state == "queued" and reason:
             return reason + self._holders()
-        if state == "starting" and reason:  # for nodes
+        if state in ("starting", "running") and reason:  # waits for nodes
             return str(reason)
         if self.store.gone:
             return "it was deleted"

@@ -6,12 +6,20 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
+import psutil
 import pytest
-from helpers import until
+from helpers import gone, ranks_of, until
 
 import lepton_lab as lab
-from lepton_lab.errors import SpecError
+from lepton_lab.errors import LabError, SpecError
+from lepton_lab.files import data_root
+from lepton_lab.launchers.torchrun.coordinator import _own_address
+from lepton_lab.launchers.torchrun.node import _at_work
+from lepton_lab.launchers.torchrun.plan import Plan
+from lepton_lab.launchers.torchrun.worker import _begin
+from lepton_lab.store.folder import RunFolder
 
 HOSTS = ["localhost", "localhost"]
 
@@ -38,6 +46,8 @@ def spec(endless):
 def test_nodes_compute_what_one_machine_does_and_a_run_moves_between_them(spec):
     run = lab.launch(spec, on=lab.Torchrun(nodes=2, hosts=HOSTS))
     until(lambda: run.store.story().step > 10)
+    sockets = [each for process in ranks_of(run) for each in process.net_connections() if each.status == "LISTEN"]
+    assert {each.laddr.ip for each in sockets} == {"127.0.0.1"}, "nobody else can reach a run on one machine"
     run.pause()
     until(lambda: run.state == "paused")
     run.set(lr=1e-4)
@@ -46,6 +56,7 @@ def test_nodes_compute_what_one_machine_does_and_a_run_moves_between_them(spec):
     run.stop()
     assert run.wait(60) == "stopped"
     assert not run.remark
+    assert not any("rewind" in row for row in run.rows("note")), "nothing was to be done again"
     at = run.store.story().step
     run.resume(on="local")
     until(lambda: run.store.story().step > at)
@@ -69,6 +80,17 @@ def test_a_node_that_is_lost_costs_the_steps_since_the_checkpoint_and_comes_back
     again = [row["rewind"] for row in run.rows("note") if row.get("rewind")]
     assert again, "it went on from a checkpoint"
     assert losses(run, 10) == pytest.approx(losses(stopped_at(spec, 10), 10), rel=1e-5)
+
+
+def test_nothing_outlives_a_supervisor_that_is_killed(spec):
+    run = lab.launch(spec.replace(world=1), on=lab.Torchrun(hosts=["localhost"]))
+    until(lambda: run.store.checkpoints())
+    node = psutil.Process(run.facts["nodes"][0]["pid"])
+    processes = [node, *node.children(recursive=True)]
+    assert ranks_of(run)[0] in processes
+    node.parent().kill()
+    until(lambda: gone(processes))
+    assert run.state == "interrupted"
 
 
 @pytest.mark.slow
@@ -131,11 +153,69 @@ def test_a_link_that_is_cut_shortly_costs_nothing_and_else_the_others_go_on(spec
 
 
 def test_a_run_without_hosts_says_what_to_give_on_each_and_can_be_called_off(spec):
-    run = lab.launch(spec, on=lab.Torchrun(nodes=2, address="127.0.0.1"))
+    run = lab.launch(spec.replace(timeout=100), on=lab.Torchrun(nodes=2, address="127.0.0.1"))
     until(lambda: "lepton-lab node" in (run.facts.get("reason") or ""))
     assert "0 of at least 2" in run.remark
+    plan = Plan.read(run.folder)
+    assert (plan.timeout, plan.data) == (100, str(data_root()))
     run.stop()
     assert run.wait(60) == "stopped"
+
+
+@pytest.mark.slow
+def test_a_stop_does_not_wait_for_nodes_of_which_some_are_there(spec):
+    run = lab.launch(spec, on=lab.Torchrun(nodes=2, address="127.0.0.1"))
+    until(lambda: "lepton-lab node" in run.remark)
+    with (run.folder / "logs" / "nodes.log").open("w") as log:
+        command = [sys.executable, "-P", "-m", "lepton_lab", "node", str(run.folder)]
+        node = subprocess.Popen(command, stdout=log, stderr=log)
+    until(lambda: "1 of at least 2" in run.remark)
+    run.stop()
+    assert run.wait(60) == "stopped"
+    assert run.remark == "stopped while it waited for nodes"
+    assert node.wait(30) == 0
+
+
+def test_what_ssh_says_of_a_host_that_can_t_be_reached_is_shown(spec, tmp_path, monkeypatch):
+    ssh = tmp_path / "ssh"
+    ssh.write_text("#!/bin/sh\necho Permission denied >&2\nexit 255\n")
+    ssh.chmod(0o755)
+    with monkeypatch.context() as own:
+        own.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+        run = lab.launch(spec.replace(world=1), on=lab.Torchrun(hosts=["node1"], address="127.0.0.1"))
+        until(lambda: "node1 said: Permission denied" in run.remark)
+    run.stop()
+    assert run.wait(60) == "stopped"
+
+
+def test_the_address_of_this_machine_is_that_on_the_way_to_others():
+    with pytest.raises(LabError, match="'fe80::1' reaches this machine is not known"):
+        _own_address(["me@fe80::1"])
+    assert _own_address(["me@127.0.0.1"]) == "127.0.0.1"
+
+
+def test_a_node_asks_for_a_checkpoint_only_where_enough_others_are_at_work(spec):
+    folder = RunFolder.create(spec)
+    us, other = ({"host": "a", "address": "10.0.0.1", "pid": 1, "since": since} for since in (2.0, 1.0))
+    member = SimpleNamespace(about=us)
+    for state, lost, least, at_work in [
+        ("running", False, 1, True),
+        ("running", False, 2, False),  # it is we whom they wait for
+        ("running", True, 1, False),
+        ("starting", False, 1, False),
+    ]:
+        folder.set_state(state, nodes=[{**other, "lost": lost}, {**us, "lost": False}])
+        assert _at_work(folder, member, least) == at_work
+
+
+def test_ranks_that_begin_again_in_a_pause_pause(spec):
+    folder = RunFolder.create(spec)
+    for state, pauses in (("running", False), ("paused", True)):
+        folder.set_state(state, evaluating=True)
+        _begin(folder, world=1)
+        assert any(path.name.endswith("-pause.json") for path in (folder.path / "control").iterdir()) == pauses
+        facts = folder.facts
+        assert (facts["state"], facts["world"], facts["evaluating"]) == ("starting", 1, False)
 
 
 @pytest.mark.parametrize(
@@ -157,6 +237,10 @@ def test_what_the_nodes_can_t_do_is_refused(spec):
         lab.launch(spec, on=lab.Torchrun(nodes=3, hosts=["localhost"] * 3))
     with pytest.raises(SpecError, match="parameter_server"):
         lab.launch(spec.replace(strategy="hogwild"), on=lab.Torchrun(nodes=2, hosts=HOSTS))
+    groups = spec.replace(strategy="hybrid", world=4, options={"shard": 2})
+    with pytest.raises(SpecError, match="nodes='2:4': with 3 of them the run could not go on, since .*world=3"):
+        lab.Torchrun(nodes="2:4").check(groups)
+    lab.Torchrun(nodes="1:2").check(groups)
     with pytest.raises(SpecError, match="on='cluster'"):
         lab.launch(spec, on="cluster")
     assert not lab.runs()

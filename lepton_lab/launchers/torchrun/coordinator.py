@@ -11,18 +11,20 @@ import sys
 import time
 from typing import Any
 
-from ...files import read_json
+from ...errors import LabError
+from ...files import data_root, read_json
 from ...host import child
+from ...spec import Spec
 from ...store import control
 from ...store.failure import Failure
 from .. import failures
 from ..local.supervisor import GRACE, POLL, STOP, Supervision
-from .plan import JOIN, Plan
+from .plan import JOIN, Plan, served
 from .settings import LOCAL
 from .worker import OUTCOME
 
 CODE = "import sys; from lepton_lab.launchers.torchrun.node import main; sys.exit(main(sys.argv[1], attached=True))"
-LONGEST = 60.0  # most seconds that a rank waits for another: as long as the loss of one takes to be seen
+LONGEST = 60.0  # seconds that a rank waits for another, if nobody asks for others: as long as it takes to see its loss
 SILENT = 4.0  # seconds without a sign of life after which a node counts as lost
 FUTILE = 5  # beginnings without a step further after which the run has failed
 LAST = 10.0  # seconds for nodes to end
@@ -38,21 +40,18 @@ class Coordination(Supervision):
 
     def _start(self, device: str, slots: list[str], sharing: int) -> None:
         """Keep the rendezvous, say how to take part, and start the nodes that are named."""
-        from torch.distributed import TCPStore
-
         self.asks = self.needs["launcher"]
-        address = self.asks["address"] or _own_address(self.asks["hosts"])
-        listening = socket.create_server((address, 0))  # on this address alone: the store itself would take all
-        port = listening.getsockname()[1]
-        self.store = TCPStore(
-            address, port, is_master=True, wait_for_workers=False, master_listen_fd=listening.detach()
-        )
+        address = self.asks["address"] or _own_address([host for host in self.asks["hosts"] if host not in LOCAL])
+        self.store = served(address)
+        port = self.store.port
         (self.folder.path / OUTCOME).unlink(missing_ok=True)
         for path in (self.folder.path / "errors").iterdir():
             path.unlink()
-        self.life, timeout = f"{self.folder.id}-{secrets.token_hex(4)}", min(self.folder.spec.timeout, LONGEST)
+        self.reason: str | None = None  # why it waits, as it was told last
+        self.life = f"{self.folder.id}-{secrets.token_hex(4)}"
+        timeout = LONGEST if (asked := self.folder.spec.timeout) == Spec().timeout else asked
         sizes = self.asks["least"], self.asks["most"], self.needs["world"] // self.asks["most"]
-        place = self.order["cwd"], self.order["path"]
+        place = self.order["cwd"], self.order["path"], str(data_root())
         Plan(self.life, address, port, *sizes, device, timeout, *place).write(self.folder.path)
         self.nodes = Nodes(self.store)
         self.log.write("note", text=f"ranks start by torchrun's agents, which meet at {address}:{port}")
@@ -64,14 +63,16 @@ class Coordination(Supervision):
     def _watch(self) -> None:
         """Until the run has come to an end: keep its nodes going, and say which are there."""
         while self.folder.path.exists() and (end := self._end()) is None:
-            if self.nodes.look():
-                self.folder.note(nodes=self.nodes.facts, reason=self._waits())
+            changed, reason = self.nodes.look(), self._waits()
+            if changed or reason != self.reason:
+                self.reason = reason
+                self.folder.note(nodes=self.nodes.facts, reason=reason)
             for node in self.started:
                 node.keep()
             time.sleep(POLL)
         else:
             self.end = end if self.folder.path.exists() else None
-        if self.end and self.end[0] != "failed":
+        if self.end and self._said():
             self._wait_for_nodes()  # which end by themselves, where their ranks are done
         self.store.set("over", "")
         self._wait_for_nodes()
@@ -95,16 +96,28 @@ class Coordination(Supervision):
     def _end(self) -> tuple[str, dict[str, Any]] | None:
         """State and facts of the run's end, or None while it goes on."""
         now = time.monotonic()
-        word = read_json(self.folder.path / OUTCOME)
-        if word and word["life"] == self.life:
-            return word["outcome"], {}
+        if outcome := self._said():
+            return outcome, {}
         if (blamed := self._blamed()) is not None:
             return "failed", {"failure": vars(blamed)}
         if self.asked is None and control.stopping(self.folder.path):
             self.asked = now
-        if self.asked is not None and (not self.nodes.present or now > self.asked + STOP) and not self._busy():
-            return "stopped", {"reason": "stopped while it waited for nodes" if not self.nodes.present else _LATE}
+        if self.asked is not None and (why := self._without_ranks(now - self.asked)):
+            return "stopped", {"reason": why}
         return self._given_up(now)
+
+    def _without_ranks(self, seconds: float) -> str:
+        """Why a stop that was asked for some seconds ago is not left to the ranks; "" where it is."""
+        if self.nodes.present >= self.asks["least"]:
+            return _LATE if seconds > STOP and not self._busy() else ""
+        # Nodes that only seemed lost may be back in time for ranks to save.
+        begun = self.folder.facts["state"] != "starting"
+        return "" if begun and seconds < LAST else "stopped while it waited for nodes"
+
+    def _said(self) -> str:
+        """What the ranks of this life ended as: "done" or "stopped"; "" before that."""
+        word = read_json(self.folder.path / OUTCOME)
+        return str(word["outcome"]) if word and word["life"] == self.life else ""
 
     def _blamed(self) -> Failure | None:
         """The failure of a rank that no other's end explains, once the others had time to report theirs."""
@@ -123,7 +136,9 @@ class Coordination(Supervision):
         if self.nodes.present >= self.asks["least"]:
             self.progressed = now
         if now > self.progressed + JOIN:
-            message = f"{self.nodes.present} of at least {self.asks['least']} nodes came within {JOIN} s"
+            message = (
+                f"{self.nodes.present} of at least {self.asks['least']} nodes came within {JOIN} s{self._last_words()}"
+            )
         elif facts.get("attempt", 0) - self.tries >= FUTILE:
             message = (
                 f"its ranks ended {FUTILE} times without a checkpoint after step {saved}; their logs have the cause"
@@ -136,8 +151,13 @@ class Coordination(Supervision):
         """What the run lacks, as a sentence, and how to give it."""
         if self.nodes.present >= self.asks["least"]:
             return None
-        command = "" if self.asks["hosts"] else f"; give on each: lepton-lab node {shlex.quote(str(self.folder.path))}"
-        return f"waits for nodes: {self.nodes.present} of at least {self.asks['least']} are there{command}"
+        more = f"; give on each: lepton-lab node {shlex.quote(str(self.folder.path))}"
+        more = self._last_words() if self.asks["hosts"] else more
+        return f"waits for nodes: {self.nodes.present} of at least {self.asks['least']} are there{more}"
+
+    def _last_words(self) -> str:
+        """What the nodes that are to be started again said last, such as ssh's error, as the end of a sentence."""
+        return "".join(f"; {node.host} said: {node.said}" for node in self.started if node.said and not node.there)
 
 
 _LATE = f"did not reach the end of a step within {STOP:.0f} s of the stop: ended by force"
@@ -203,6 +223,12 @@ class Started:
             return subprocess.Popen(["ssh", "-o", "BatchMode=yes", self.host, command], **options)
 
     @property
+    def said(self) -> str:
+        """The last line of its log, once it has ended; "" before."""
+        lines = self.log.read_text(errors="replace").splitlines() if self.due else []
+        return next((line.strip() for line in reversed(lines) if line.strip()), "")
+
+    @property
     def there(self) -> bool:
         """Whether it runs."""
         return self.process is not None and self.process.poll() is None
@@ -215,7 +241,14 @@ class Started:
 
 
 def _own_address(hosts: list[str]) -> str:
-    """The address of this machine on the way to the first of the hosts; what its name resolves to without any."""
+    """The address of this machine on the way to the first of other machines; to any, where none is named."""
+    host = hosts[0].rpartition("@")[2] if hosts else "10.255.255.255"
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.connect((hosts[0] if hosts else "10.255.255.255", 9))
+        try:
+            probe.connect((host, 9))
+        except (OSError, UnicodeError) as error:
+            raise LabError(
+                f"by which address {host!r} reaches this machine is not known ({error}): say it, as "
+                "lab.Torchrun(..., address=...)"
+            ) from None
         return str(probe.getsockname()[0])

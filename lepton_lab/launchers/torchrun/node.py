@@ -22,6 +22,7 @@ from ..local.zygote import WARM
 from . import worker
 from .plan import BEAT, JOIN, Plan
 
+BOUND = f"{__package__}.bound"  # imported by the fork server alone
 LAST_CALL = 3  # seconds that the others have after that
 RESTARTS = 1000  # each loss of another node takes one
 SAVED = 30.0  # seconds that ranks at work have to save before a node that comes has them begin again
@@ -45,13 +46,15 @@ def main(path: str, attached: bool = False) -> int:
     entitle("lepton-node")
     plan = _plan(folder)
     member = Member(plan)
+    # Until ranks begin, from when on torch has a handler: the coordinator is to be told of this end, too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0 if member.over else 1))
     threading.Thread(target=member.live, name="lepton-node", daemon=True).start()
-    multiprocessing.set_forkserver_preload([*WARM, worker.__name__])  # what each rank would import
-    from torch.distributed.launcher import api  # takes seconds, which the ranks at work need not stand still
-
-    config = _config(api, plan, member.address)
-    _have_saved(folder)
     try:
+        multiprocessing.set_forkserver_preload([BOUND, *WARM, worker.__name__])  # what each rank would import
+        from torch.distributed.launcher import api  # takes seconds, which the ranks at work need not stand still
+
+        config = _config(api, plan, member.address)
+        _have_saved(folder, member, plan.least)
         return _serve(api, config, folder, member)
     finally:
         member.leave()
@@ -66,8 +69,8 @@ class Member:
         self._left = threading.Event()
         self.address = plan.reached()
         self.number = self.store.add("nodes", 1) - 1
-        about = {"host": socket.gethostname(), "address": self.address, "pid": os.getpid(), "since": time.time()}
-        self.store.set(f"node{self.number}", json.dumps(about))
+        self.about = {"host": socket.gethostname(), "address": self.address, "pid": os.getpid(), "since": time.time()}
+        self.store.set(f"node{self.number}", json.dumps(self.about))
 
     def live(self) -> None:
         """Give signs of life, until the coordinator says that it is over or can't be reached."""
@@ -102,15 +105,22 @@ def _plan(folder: RunFolder) -> Plan:
     return plan
 
 
-def _have_saved(folder: RunFolder) -> None:
+def _have_saved(folder: RunFolder, member: Member, least: int) -> None:
     """Ask ranks that are at work for a checkpoint: they begin again when this node comes."""
-    if folder.facts["state"] != "running":
+    if not _at_work(folder, member, least):
         return
     before = folder.checkpoints()
     control.send(folder.path, "checkpoint")
     until = time.monotonic() + SAVED
-    while folder.checkpoints() == before and time.monotonic() < until:
+    while folder.checkpoints() == before and time.monotonic() < until and _at_work(folder, member, least):
         time.sleep(0.05)
+
+
+def _at_work(folder: RunFolder, member: Member, least: int) -> bool:
+    """Whether ranks of other nodes take commands, for which there must be enough of those."""
+    facts, us = folder.facts, {**member.about, "lost": False}
+    others = [node for node in facts.get("nodes") or () if not node["lost"] and node != us]
+    return facts["state"] in ("running", "paused") and len(others) >= least
 
 
 def _serve(api: Any, config: Any, folder: RunFolder, member: Member) -> int:
@@ -131,6 +141,8 @@ def _serve(api: Any, config: Any, folder: RunFolder, member: Member) -> int:
 
 
 def _config(api: Any, plan: Plan, address: str) -> Any:
+    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
+
     waits = {"join_timeout": JOIN, "last_call_timeout": LAST_CALL, "read_timeout": 20}
     return api.LaunchConfig(
         min_nodes=plan.least,
@@ -144,4 +156,5 @@ def _config(api: Any, plan: Plan, address: str) -> Any:
         monitor_interval=0.1,
         local_addr=address,
         start_method="forkserver",
+        logs_specs=DefaultLogsSpecs(os.devnull),  # ranks have logs of their own; by default folders stay in /tmp
     )

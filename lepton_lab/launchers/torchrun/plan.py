@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ...errors import LabError
 from ...files import read_json, write_json
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ FILE = "nodes.json"
 BEAT = 0.5  # seconds between two signs of life of a node
 JOIN = 600  # seconds that the least number of nodes has to be there
 PATIENCE = 20.0  # seconds for an answer of the store
+_served: list[TCPStore] = []
 
 
 @dataclass(frozen=True)
@@ -32,8 +34,8 @@ class Plan:
         Of the store.
     timeout
         Seconds that a rank waits for another.
-    cwd, modules
-        Working directory and sys.path of the launching process.
+    cwd, modules, data
+        Working directory, sys.path and folder of data sets of the launching process.
     """
 
     life: str
@@ -47,6 +49,7 @@ class Plan:
     timeout: float
     cwd: str
     modules: list[str]
+    data: str
 
     def write(self, folder: Path) -> None:
         """Have nodes find it."""
@@ -65,8 +68,30 @@ class Plan:
             return str(probe.getsockname()[0])
 
     def connect(self) -> TCPStore:
-        """A client of the store."""
+        """A client of the store. LabError if it can't be reached."""
         from torch.distributed import TCPStore
 
         patience = datetime.timedelta(seconds=PATIENCE)
-        return TCPStore(self.address, self.port, is_master=False, wait_for_workers=False, timeout=patience)
+        try:
+            return TCPStore(self.address, self.port, is_master=False, wait_for_workers=False, timeout=patience)
+        except RuntimeError as error:
+            raise LabError(
+                f"{self.address}:{self.port}, where the nodes of the run meet, can't be reached from here: see whether "
+                "the run is live and no firewall stands between, or launch it with another address=... "
+                f"({str(error).splitlines()[0]})"
+            ) from None
+
+
+def served(address: str, port: int = 0) -> TCPStore:
+    """
+    A store that listens at one address, where torch's own would at all, and at some port if none is given.
+
+    It stays until the process ends: to take one down can last minutes where the connection to a node was cut.
+    """
+    from torch.distributed import TCPStore
+
+    listening = socket.create_server((address, port))
+    port = listening.getsockname()[1]
+    store = TCPStore(address, port, is_master=True, wait_for_workers=False, master_listen_fd=listening.detach())
+    _served.append(store)
+    return store

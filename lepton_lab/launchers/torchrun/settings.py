@@ -78,7 +78,7 @@ class Torchrun:
         return [host for host in self.hosts if host not in LOCAL]
 
     def check(self, spec: Spec) -> None:
-        """Refuse ranks that the nodes can't share evenly, and a strategy whose ranks share memory."""
+        """Refuse ranks that nodes can't share evenly, those that some nodes can't do, and ranks that share memory."""
         if spec.world % self.most:
             even = self.most * -(-spec.world // self.most)
             raise SpecError(f"world={spec.world} on {self.most} nodes: each has as many ranks; take world={even}")
@@ -86,6 +86,14 @@ class Torchrun:
             raise SpecError(
                 "strategy='hogwild': its ranks share the memory of one machine; take strategy='parameter_server'"
             )
+
+        for count in range(self.least, self.most):
+            try:
+                spec.replace(world=spec.world // self.most * count).check_strategy()
+            except SpecError as error:
+                raise SpecError(
+                    f"nodes={self.nodes!r}: with {count} of them the run could not go on, since {error}"
+                ) from None
 
     @classmethod
     def of(cls, facts: dict[str, Any]) -> Torchrun:

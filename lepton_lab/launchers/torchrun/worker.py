@@ -12,7 +12,7 @@ from ...files import write_json
 from ...store import control
 from ...store.folder import RunFolder
 from .. import devices, failures, rank
-from .plan import Plan
+from .plan import Plan, served
 
 OUTCOME = "outcome.json"
 ENDED = 30.0  # seconds in which the coordinator ends a run of which a rank failed
@@ -40,9 +40,13 @@ def main(folder: str) -> None:
         _begin(RunFolder(path), world)
     gpu = devices.gpus()[here] if plan.device == "cuda" else None
     outcome = Outcome(path, number, plan.life)
+    os.environ.setdefault("LEPTON_LAB_DATA", plan.data)  # which ssh does not pass on
     # Or gloo takes what the host's name resolves to, which often is the loopback.
     for name in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
         os.environ.setdefault(name, _interface(plan.reached()))
+    os.environ["TORCHELASTIC_USE_AGENT_STORE"] = "True"  # or rank 0 makes one that listens at all addresses
+    if number == 0 and world > 1:
+        served(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]))
     seat = rank.Seat(number, gpu, plan.ranks, world, plan.timeout)
     if code := rank.work(folder, seat, plan.cwd, plan.modules, outcome):
         os._exit(code)
@@ -61,4 +65,7 @@ def _begin(folder: RunFolder, world: int) -> None:
     for path in (folder.path / "errors").iterdir():
         path.unlink(missing_ok=True)
     control.begin(folder.path)
-    folder.set_state("starting", attempt=folder.facts.get("attempt", 0) + 1, world=world)
+    if folder.facts["state"] == "paused":  # whoever asked for that is still to have it
+        control.send(folder.path, "pause")
+    attempt = folder.facts.get("attempt", 0) + 1
+    folder.set_state("starting", attempt=attempt, world=world, evaluating=False)  # where ranks died in an evaluation

@@ -9,7 +9,7 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ LIVE = ("queued", "starting", "running", "paused", "stopping")
 AT_WORK = ("starting", "running", "stopping")  # states whose seconds count as the run's own
 MEASURES = "measures.json"  # in the folder of a run of a chain: what was measured of its file, and of the dense control
 LOOKS = "metrics.json"  # in the folder of a run with metrics of the user's own: what views must know of each, by name
+STATE = "state.json"  # in the folder of a run: how it stands, and what became known on the way
 LABELS = "labels.json"  # in the folder of a run: what people call it
 
 
@@ -104,7 +105,7 @@ class RunFolder(Events):
             for part in ("events", "control", "checkpoints", "errors", "logs"):
                 (draft / part).mkdir(parents=True)
             _write_spec(draft, spec, time.time())
-            write_json(draft / "state.json", {"state": "queued", "t": time.time()})
+            write_json(draft / STATE, {"state": "queued", "t": time.time()})
             if prepare:
                 prepare(draft)
             close_to_others(draft)
@@ -174,15 +175,21 @@ class RunFolder(Events):
         """Change labels; another process that does so at the same time waits. LabError if they can't be written."""
         self.require()
         try:
-            with (self.path / f".{LABELS}.lock").open("w") as file:
-                with contextlib.suppress(OSError):  # a file system without locks, where no run can be live
-                    fcntl.flock(file, fcntl.LOCK_EX)
+            with self._alone(LABELS):
                 write_json(self.path / LABELS, {**self.labels, **labels})
         except OSError as error:
             raise LabError(
                 f"the labels of run {self.id!r} can't be written ({why(error, self.path)}) and stay as they were: "
                 f"{remedy(error)}, then do it again"
             ) from None
+
+    @contextlib.contextmanager
+    def _alone(self, name: str) -> Iterator[None]:
+        """Have other processes wait that change a file of this name, whose change would be lost."""
+        with (self.path / f".{name}.lock").open("w") as file:
+            with contextlib.suppress(OSError):  # a file system without locks, where no run can be live
+                fcntl.flock(file, fcntl.LOCK_EX)
+            yield
 
     @property
     def gone(self) -> bool:
@@ -213,7 +220,7 @@ class RunFolder(Events):
     @property
     def facts(self) -> dict[str, Any]:  # type: ignore[override]
         """What `state.json` holds: state, t, and once known steps, samples, shape, classes, checkpoint, failure."""
-        return read_json(self.path / "state.json") or {"state": "interrupted", "t": self.created}
+        return read_json(self.path / STATE) or {"state": "interrupted", "t": self.created}
 
     @property
     def state(self) -> str:
@@ -226,11 +233,12 @@ class RunFolder(Events):
 
     def set_state(self, state: str, **facts: Any) -> None:
         """Write the state, keeping facts known before."""
-        before, now = self.facts, time.time()
-        # Who queues a run that was at work resumes one whose processes died, at about the time of its last event.
-        died = state == "queued" and before["state"] in AT_WORK
-        worked = self._worked(before, self._last_event(before) if died else now)
-        self._write_facts({**before, "state": state, "t": now, "worked": worked, **facts})
+        with self._alone(STATE):
+            before, now = self.facts, time.time()
+            # Who queues a run that was at work resumes one whose processes died, at about the time of its last event.
+            died = state == "queued" and before["state"] in AT_WORK
+            worked = self._worked(before, self._last_event(before) if died else now)
+            self._write_facts({**before, "state": state, "t": now, "worked": worked, **facts})
 
     @property
     def worked(self) -> float:
@@ -252,11 +260,12 @@ class RunFolder(Events):
         return max(times, default=facts["t"])
 
     def note(self, **facts: Any) -> None:
-        """Write facts beside the state, which stays."""
-        self._write_facts({**self.facts, **facts})
+        """Write facts beside the state, which stays; another process that writes some at the same time waits."""
+        with self._alone(STATE):
+            self._write_facts({**self.facts, **facts})
 
     def _write_facts(self, facts: dict[str, Any]) -> None:
-        write_json(self.path / "state.json", facts, indent=None)  # by C alone: written often, by processes that wait
+        write_json(self.path / STATE, facts, indent=None)  # by C alone: written often, by processes that wait
 
     @property
     def failure(self) -> Failure | None:

@@ -7,6 +7,7 @@ import os
 import re
 import resource
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -297,3 +298,25 @@ def test_a_home_that_no_user_has_is_one_sentence(monkeypatch, tmp_path):
         data_root()
     monkeypatch.setenv("LEPTON_LAB_HOME", str(tmp_path))
     assert lab.report(RunFolder.create(lab.Spec()).id, tmp_path / "page.html").exists()  # which needs no home
+
+
+def test_what_several_note_at_once_is_all_there(tmp_path, monkeypatch):
+    """As a supervisor and a rank do, which write facts of the same run."""
+
+    def late(*values, **options):
+        time.sleep(0.003)
+        write_json(*values, **options)
+
+    monkeypatch.setattr("lepton_lab.store.folder.write_json", late)
+    folder = RunFolder.create(lab.Spec(), root=tmp_path)
+
+    def note(name):
+        for i in range(10):
+            RunFolder(folder.path).note(**{name: i})
+
+    threads = [threading.Thread(target=note, args=(f"fact{i}",)) for i in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert {folder.facts[f"fact{i}"] for i in range(4)} == {9}

@@ -93,14 +93,19 @@ def check(manifest: dict[str, Any]) -> None:
     scored = manifest["labels"] and "outputs" not in manifest
     if scored and len(manifest["labels"]) < scores[-1 if axis is None else axis]:
         raise ValueError("its manifest has fewer labels than scores")
-    _check_answer(manifest.get("answer", {}))
+    _check_answer(manifest.get("task", {}), manifest.get("answer", {}), asked)
     if not isinstance(manifest["check"].get("scores"), list):
         raise ValueError("its manifest lacks the scores to check it by")
 
 
-def _check_answer(answer: Any) -> None:
-    """Refuse, with a ValueError, what no task has said of its answers."""
+def _check_answer(task: Any, answer: Any, asked: Signature) -> None:
+    """Refuse, with a ValueError, what is no task, and what none has said of its answers."""
+    named = isinstance(task, dict) and isinstance(task.get("name", ""), str)
+    if not named or not isinstance(task.get("options", {}), dict):
+        raise ValueError("its manifest tells of a task that is none")
     whole = isinstance(answer, dict) and isinstance(answer.get("targets", {}), dict)
+    if whole and answer.get("length"):  # of what is written into the second input
+        whole = asked.several and len(asked.inputs) > 1 and "end" in answer
     numbers = [answer.get(name, 0) for name in NUMBERS] if whole else [None]
     if not all(isinstance(n, int) and 0 <= n < LARGEST for n in numbers) or answer.get("length", 0) > LONGEST:
         raise ValueError("its manifest tells of answers that no model gives")

@@ -24,7 +24,7 @@ from ..files import remedy, why
 from ..switches import quiet, switched
 from .folding import take_integers
 from .inputs import count, parts
-from .onnx_graph import OUTPUT, SCOPES, reader
+from .onnx_graph import SCOPES, reader
 from .schemes import SHALLOW
 
 if TYPE_CHECKING:
@@ -202,14 +202,17 @@ def _weights(model: onnx.ModelProto, nodes: list[str]) -> set[str]:
 
 
 def _float_scores(model: onnx.ModelProto) -> None:
-    """Take out the last rounding: scores in 256 steps would tie."""
+    """Take out the last rounding of each output: scores in 256 steps would tie."""
     graph = model.graph
     makers = {name: node for node in graph.node for name in node.output}
-    last = makers.get(OUTPUT)
-    rounded = makers.get(last.input[0]) if last is not None and last.op_type == "DequantizeLinear" else None
-    if last is None or rounded is None or rounded.op_type != "QuantizeLinear" or not reader(graph, rounded.input[0]):
-        return
-    source = makers[rounded.input[0]]
-    source.output[list(source.output).index(rounded.input[0])] = OUTPUT
-    graph.node.remove(last)
-    graph.node.remove(rounded)
+    for output in [value.name for value in graph.output]:
+        last = makers.get(output)
+        rounded = makers.get(last.input[0]) if last is not None and last.op_type == "DequantizeLinear" else None
+        if last is None or rounded is None or rounded.op_type != "QuantizeLinear":
+            continue
+        source = makers.get(rounded.input[0])
+        if source is None or not reader(graph, rounded.input[0]):
+            continue
+        source.output[list(source.output).index(rounded.input[0])] = output
+        graph.node.remove(last)
+        graph.node.remove(rounded)

@@ -180,6 +180,11 @@ def _traced(model: nn.Module, example: Any) -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # parameters of no layer, which we leave as they are
             return tp.DependencyGraph().build_dependency(model, example_inputs=example, forward_fn=computed)
+    except Exception as error:  # of the user's code, or of what follows it
+        why = " ".join(f"{type(error).__name__}: {error}".split())[:140]
+        raise SpecError(
+            f"compress='prune': the model's channels can't be followed from layer to layer ({why}); leave the link out"
+        ) from error
     finally:
         for attention, positions in rotary.items():
             attention.rotary = positions

@@ -9,8 +9,7 @@ All figures of one call come from one process and the same samples, and what is 
 
 from __future__ import annotations
 
-from .candidates import TRAINED_ON
-from .figures import Latency, Measured, judged
+from .figures import TRAINED_ON, Latency, Measured, judged, of_control
 from .measuring import measure
 
-__all__ = ["TRAINED_ON", "Latency", "Measured", "judged", "measure"]
+__all__ = ["TRAINED_ON", "Latency", "Measured", "judged", "measure", "of_control"]

@@ -16,6 +16,7 @@ from ..datasets import length, rows
 from ..errors import LabError
 from ..host import processor
 from ..store import shipping
+from .figures import TRAINED_ON
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
     from ..tasks import Task
 
 BF16 = ("amx_bf16", "avx512_bf16")  # what a processor says that multiplies in bfloat16
-TRAINED_ON = "dense, trained on as long"
-"""Name of the control among the peers."""
 
 
 @dataclass

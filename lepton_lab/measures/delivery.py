@@ -40,7 +40,7 @@ def deliver(folder: RunFolder, rounds: list[Round], task: Task) -> dict[str, Any
     runtimes = artifacts.SCHEMES[last.scheme].runtimes
     file = _written(path, module, about, last.scheme, runtimes, calibration=samples, keep=last.keep)
     dense, control = peers(folder)
-    measured = measure(file, task.data, peers=True, dense=dense, control=control)
+    measured = measure(file, task, peers=True, dense=dense, control=control)
     largest = max(measured.latency)
     others = [peer for peer in measured.peers if peer.name != TRAINED_ON]
     fastest = min(others, key=lambda peer: peer.latency[largest].median)

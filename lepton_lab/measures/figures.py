@@ -10,6 +10,9 @@ from typing import Any
 from ..metrics import MEASURED, METRICS
 from ..section import escaped, in_html, in_text
 
+TRAINED_ON = "dense, trained on as long"
+"""Name of the control among the peers."""
+
 
 @dataclass(frozen=True)
 class Latency:
@@ -109,7 +112,8 @@ class Measured:
         if self.accuracy is not None:
             parts.append(f"accuracy over {self.samples:,} answers, with its Wilson 95 % interval")
         if self.metric not in ("", MEASURED):
-            parts.append(f"{METRICS[self.metric].word()} over {self.samples:,} samples")
+            counted = "samples" if self.accuracy is None else "answers"
+            parts.append(f"{METRICS[self.metric].word()} over {self.samples:,} {counted}")
         parts.append(f"energy is an estimate: CPU seconds x {facts['watts']:g} W")
         return "; ".join(parts) + "."
 
@@ -124,8 +128,25 @@ class Measured:
 
 def judged(measures: Mapping[str, Any], metric: str) -> str:
     """A figure of `Measured.to_dict()` as people read it, by the name of its metric; "" where it was not counted."""
-    figure = measures.get(metric) if metric == MEASURED else (measures.get("figures") or {}).get(metric)
-    return "" if figure is None else METRICS[metric].text(figure)
+    found = figure(measures, metric)
+    return "" if found is None else METRICS[metric].text(found)
+
+
+def figure(measures: Mapping[str, Any], metric: str) -> float | None:
+    """A figure of `Measured.to_dict()` by the name of its metric; None where it was not counted."""
+    return measures.get(metric) if metric == MEASURED else (measures.get("figures") or {}).get(metric)
+
+
+def of_control(measures: Mapping[str, Any], metric: str) -> float | None:
+    """
+    A figure of the dense model that was trained on for as long as a chain, from what a run's `measures.json` tells.
+
+    It is the one of the same samples in the same batches as the file's, with the same draws (noise, masks, negatives),
+    on which some figures depend; where it was not among the peers, that of its own evaluation.
+    """
+    peers = (peer for peer in measures["artifact"].get("peers", ()) if peer["name"] == TRAINED_ON)
+    found = figure(next(peers, {}), metric)
+    return found if found is not None else ((measures.get("control") or {}).get("test") or {}).get(metric)
 
 
 def _row(measured: Measured, metric: str) -> dict[str, str]:
@@ -143,8 +164,8 @@ def _row(measured: Measured, metric: str) -> dict[str, str]:
     row["memory, MB"] = "" if measured.memory is None else f"{measured.memory / 1e6:.1f}"
     row[MEASURED] = ""
     if metric not in ("", MEASURED):
-        figure = measured.figures.get(metric)
-        row[METRICS[metric].short] = "" if figure is None else METRICS[metric].text(figure)
+        found = measured.figures.get(metric)
+        row[METRICS[metric].short] = "" if found is None else METRICS[metric].text(found)
     if measured.accuracy is not None and measured.interval:
         low, high = measured.interval
         row[MEASURED] = f"{measured.accuracy:.4f} ({low:.4f} to {high:.4f})"

@@ -15,11 +15,13 @@ from ..metrics import MINIMISED, Metric
 from ..metrics.base import flat
 from ..spec import Spec
 from ..tasks import TASKS, Task
+from .candidates import run_task
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     import torch
+    from torch import nn
 
     from ..artifacts import Artifact
     from ..artifacts.inputs import Signature
@@ -58,18 +60,37 @@ class Test:
 def of_run(task: Task, signature: Signature) -> Test | None:
     """The test samples of a task's data, else those that validate; None where there are none, or a pair tells all."""
     split = task.data.test if task.data.test is not None else task.data.val
-    plain = tasks.kind(task) in PLAIN and task.data.example is None and task.data.collate is None
-    if split is None or task.steps() or plain:
+    if split is None or task.steps() or is_plain(task):
         return None
     raw = not task.prepares or signature.inputs[0].dtype != "uint8"  # what is drawn is laid over scaled pixels
     return Test(task, split, signature) if raw else None
+
+
+def given(run: Any, module: nn.Module, data: Any = None) -> Any:
+    """
+    What a run was trained for, on its own data or on others, which are put together in batches as its own are.
+
+    A Task that knows the module; or the pair of samples and labels that was given, where these tell what is right.
+    """
+    task = run_task(run, data if isinstance(data, Data) else None)
+    if isinstance(data, (tuple, list)) and is_plain(task):
+        return data
+    if data is not None and not isinstance(data, Data):
+        task = run_task(run, from_user((data, data, data), 0, collate=task.data.collate))
+    task.setup(module)
+    return task
+
+
+def is_plain(task: Task) -> bool:
+    """Whether pairs of samples and labels tell all of it."""
+    return tasks.kind(task) in PLAIN and task.data.example is None and task.data.collate is None
 
 
 def of_file(artifact: Artifact, data: Any) -> Test | None:
     """The same for the task that a file says its model was trained for; LabError where data are none of its kind."""
     told = artifact.manifest.get("task", {})
     name, options = told.get("name"), told.get("options", {})
-    if name not in TASKS or data is None:
+    if name not in TASKS or data is None or (name in PLAIN and isinstance(data, (tuple, list))):
         return None
     if not isinstance(data, Data):
         data = from_user((data, data, data), 0)
@@ -88,18 +109,22 @@ def judged(forward: Callable[[Any], Any], test: Test, size: int) -> Quality:
     wanted = metrics.of(task.data, criterion, usual=names)
     wanted = {name: metric for name, metric in wanted.items() if metric.curve}
     answers = ((_outputs(_answers(forward, asked), task), batch) for asked, batch in test.batches(size))
-    figures, sums = counted(wanted, answers)
+    figures, sums = counted(wanted, answers, type(task) not in TASKS.values())
     return Quality(next((name for name in names if name in figures), ""), figures, sums)
 
 
 def counted(
-    wanted: dict[str, Metric], answers: Iterable[tuple[Any, Batch]]
+    wanted: dict[str, Metric], answers: Iterable[tuple[Any, Batch]], own: bool = False
 ) -> tuple[dict[str, float], dict[str, torch.Tensor]]:
-    """Figures of some metrics, those that there are, of what a model gave for batches; and what they are of."""
+    """
+    Figures of some metrics, those that there are, of what a model gave for batches; and what they are of.
+
+    Of a task that is the user's `own`, and knows the module's outputs alone, those that a file does not give are none.
+    """
     parts: dict[str, list[Any]] = {name: [] for name in wanted}
     for output, batch in answers:
         for name in [*parts]:
-            added = _added(name, wanted[name], output, batch)
+            added = _added(name, wanted[name], output, batch, own)
             if added is None:
                 del parts[name]
             else:
@@ -134,8 +159,9 @@ def _outputs(scores: Any, task: Task) -> Any:
     import torch
 
     outputs = over(torch.from_numpy, scores)
-    if isinstance(outputs, dict) and all(name == f"output{i}" for i, name in enumerate(outputs)):
-        return tuple(outputs.values())
+    if isinstance(outputs, dict):
+        numbered = all(name == f"output{i}" for i, name in enumerate(outputs))
+        return tuple(outputs.values()) if numbered else Outputs(outputs)
     return Outputs({task.output: outputs}) if task.output and isinstance(outputs, torch.Tensor) else outputs
 
 
@@ -149,15 +175,15 @@ class Outputs(dict[str, Any]):
             raise AttributeError(name) from None
 
 
-def _added(name: str, metric: Metric, output: Any, batch: Batch) -> Any:
+def _added(name: str, metric: Metric, output: Any, batch: Batch, own: bool) -> Any:
     """What a batch adds to a metric; None of the loss where a model gives its own, of which its scores don't tell."""
     import torch
 
     try:
         with torch.no_grad():
             return metric.add(output, batch)
-    except Exception:  # of a loss that is the user's, or wants outputs that are not in the file
-        if name != MINIMISED:
+    except Exception:  # of a task or loss that is the user's, or wants outputs that are not in the file
+        if name != MINIMISED and not own:
             raise
         return None
 

@@ -23,8 +23,9 @@ from ..store import provenance
 from ..store.trained import ARTIFACT
 from ..store.trained import peers as kept_peers
 from ..switches import switched
+from ..tasks import Task
 from . import candidates, clocks, judging
-from .candidates import Candidate, run_data, source
+from .candidates import Candidate, source
 from .figures import Latency, Measured
 from .judging import Test
 
@@ -96,10 +97,10 @@ def measure(
         if not model.exists():
             raise LabError(f"run {run.id!r} has no artifact yet: it is {run.store.state}")
         parent, trained_on = kept_peers(run.store)
-        data = run_data(run) if data is None else data
+        data = judging.given(run, parent, data)
         dense, control = parent if dense is None else dense, trained_on if control is None else control
     with switched(torch.get_num_threads, torch.set_num_threads, threads), line() as show:
-        candidate, about, data, test = _subject(model, data, about, threads, name, run)
+        candidate, about, data, test = _subject(model, data, about, threads, name)
         x, y = _split(data, about)
         everyone = [candidate]
         if peers:
@@ -138,7 +139,7 @@ def measure(
 
 
 def _subject(
-    model: Any, data: Any, about: About | None, threads: int, name: str, run: Any
+    model: Any, data: Any, about: About | None, threads: int, name: str
 ) -> tuple[Candidate, About, Any, Test | None]:
     """What is measured, what its samples are, the data, and by what its answers are judged where a task tells."""
     import torch
@@ -146,8 +147,11 @@ def _subject(
     if isinstance(model, (str, os.PathLike)):
         model = load(Path(model))
     if isinstance(model, Artifact):
-        task = None if run is None else candidates.run_task(run, data)
-        test = judging.of_file(model, data) if task is None else judging.of_run(task, model.signature)
+        if isinstance(data, Task):  # of a run, with all that its user gave it
+            data, test = data.data, judging.of_run(data, model.signature)
+        else:
+            test = judging.of_file(model, data)
+            data = data if test is None else test.task.data
         return candidates.of_artifact(model, threads, of=name), _about(model), data, test
     origin = source(model)
     data = origin.data if data is None else data
@@ -162,9 +166,10 @@ def _subject(
     if about is None:
         raise SpecError("data=None: of a module, give data=(x, y), or say what samples are: about=lab.About(...)")
     task = origin.task
-    if task is not None and data is not origin.data and isinstance(data, Data):
-        task = candidates.run_task(model, data)
-    test = None if task is None or not isinstance(data, Data) else judging.of_run(task, about.signature)
+    if task is not None and data is not origin.data:
+        found = judging.given(model, origin.module, data)
+        task, data = (found, found.data) if isinstance(found, Task) else (None, data)
+    test = None if task is None else judging.of_run(task, about.signature)
     return candidates.of_module(origin.module, about, f"{origin.name}, eager"), about, data, test
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..chains import chain_name
 from ..errors import LabError
-from ..measures import judged
+from ..measures import judged, of_control
 from ..metrics import MEASURED, METRICS
 from ..run.estimates import estimated, figures, label, measured, shown
 from ..section import NONE, Section, escaped, table
@@ -47,7 +47,7 @@ def _compression(run: Run, measures: Mapping[str, Any]) -> Section:
 
 def _rows(run: Run, measures: Mapping[str, Any]) -> list[list[str]]:
     """Lines of the table of one run: cells in the order of COLUMNS."""
-    made, dense, control = measures["artifact"], measures["dense"], measures.get("control") or {}
+    made, dense = measures["artifact"], measures["dense"]
     try:
         guess = estimated(run)
     except LabError:  # code that it was shipped with can't be had here
@@ -62,12 +62,12 @@ def _rows(run: Run, measures: Mapping[str, Any]) -> list[list[str]]:
         less = f"{before / after:.3g}x" if after and before else NONE
         head = label(name).replace(" (predicted)", "")
         lines.append([head, shown(name, before), shown(name, value), shown(name, after), error, less])
-    metric, trained_on = made.get("metric") or MEASURED, control.get("test") or {}
+    metric = made.get("metric") or MEASURED
     others = [[METRICS[metric].word(), _quality(dense, metric), _quality(made, metric)]]
     if metric != MEASURED and made.get(MEASURED) is not None:
         others.append([MEASURED, _quality(dense, MEASURED), _quality(made, MEASURED)])
-    if trained_on.get(metric) is not None:
-        others.append([f"{METRICS[metric].word()} of the control", METRICS[metric].text(trained_on[metric]), NONE])
+    if (trained_on := of_control(measures, metric)) is not None:
+        others.append([f"{METRICS[metric].word()} of the control", METRICS[metric].text(trained_on), NONE])
     memory = [f"{model['memory'] / 1e6:.1f} MB" if model.get("memory") else NONE for model in (dense, made)]
     energy = [f"{model['joules'] * 1e3:.3g}" if model.get("joules") else NONE for model in (dense, made)]
     others += [["memory of a pass", *memory], ["mJ a sample (estimate)", *energy]]

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from .. import models
 from ..errors import LabError, SpecError, unknown
 from ..files import read_json, write_json
-from ..tables import trait
 from ..watched import EMA, divided
 from . import checkpoints, shipping
 from .folder import RunFolder
@@ -35,18 +34,6 @@ def place(folder: RunFolder, number: int | str) -> Path:
 def trained(folder: RunFolder) -> bool:
     """Whether there is a module yet that `model` can give."""
     return bool(folder.checkpoints() or (folder.spec.compress and place(folder, 0).joinpath(DONE).exists()))
-
-
-def plain(folder: RunFolder) -> None:
-    """Refuse, with a LabError, a run whose model takes more than a tensor: what follows knows samples as one."""
-    facts = folder.facts
-    batch, task = facts.get("batch"), facts.get("task", "")
-    if batch or trait("task", task, "nests"):
-        on = f"on {batch}" if batch else f"for task={task!r}"
-        raise LabError(
-            f"run {folder.id!r} trains {on}: a model that takes more than one tensor can't be estimated "
-            "or explained yet; it can be compressed, exported, measured and served, and its module is run.model()"
-        )
 
 
 def model(folder: RunFolder, checkpoint: str = "last") -> nn.Module:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..errors import SpecError, unknown
+from ..measures.figures import figure, of_control
 from ..metrics import MEASURED, METRICS
 from ..section import NONE
 
@@ -51,24 +52,29 @@ def suits(budget: Mapping[str, float], parent: Run) -> None:
 def judged_by(model: Mapping[str, Any]) -> tuple[str, float | None]:
     """What a measured model's answers were judged by, and the figure."""
     name = model.get("metric") or MEASURED
-    return name, model.get(MEASURED) if name == MEASURED else model.get("figures", {}).get(name)
+    return name, figure(model, name)
 
 
 def values(measures: Mapping[str, Any]) -> dict[str, float]:
     """What a budget limits, by name of BUDGET, from a run's `measures.json`: artifact, dense and control."""
-    artifact, control = measures["artifact"], (measures.get("control") or {}).get("test") or {}
+    artifact = measures["artifact"]
     figures = {"bytes": float(artifact["bytes"])}
     for name, batch in (("latency", "64"), ("latency_1", "1")):
         if batch in artifact["latency"]:
             figures[name] = artifact["latency"][batch]["median"]
-    whole = control.get(MEASURED, measures["dense"].get(MEASURED))
-    if whole is not None and artifact.get(MEASURED) is not None:
+    if (whole := _dense(measures, MEASURED)) is not None and artifact.get(MEASURED) is not None:
         figures["accuracy_drop"] = whole - artifact[MEASURED]
     name, quality = judged_by(artifact)
-    dense = control.get(name, judged_by(measures["dense"])[1])
+    dense = _dense(measures, name)
     if quality is not None and dense is not None:
         figures["quality_drop"] = dense - quality if METRICS[name].higher else quality - dense
     return figures
+
+
+def _dense(measures: Mapping[str, Any], metric: str) -> float | None:
+    """A figure of the dense control, or of the dense model as it was where there is no control."""
+    found = of_control(measures, metric)
+    return found if found is not None else figure(measures["dense"], metric)
 
 
 def shown(name: str, value: float | None) -> str:

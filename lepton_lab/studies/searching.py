@@ -32,6 +32,7 @@ STEP = 0.05  # of the ratios that are tried: what lies between is alike
 PEEKS = 40  # chains looked at by their estimate for each that is run
 DOUBT = {"bytes": 1.02, "latency": 1.3, "latency_1": 1.3}  # how far an estimate must be beyond its limit to be believed
 POLL = 0.1  # seconds between looks at a run
+UNKNOWN = "is not known, since nothing tells how good this run's answers are"
 FAILED = 1e3  # what a chain that can't be done counts
 
 
@@ -178,6 +179,8 @@ class Search:
             return f"Nothing meets the budget yet after {count}."
         measured = [trial for trial in self.trials if trial.values]
         if not measured:
+            if problem := next((trial.problem for trial in self.trials if trial.problem.endswith(UNKNOWN)), ""):
+                return f"Nothing found meets the budget: {problem}; leave it out of the budget."
             ruled = f"; the estimates of {self.skipped} chains ruled them out" if self.skipped else ""
             return f"Nothing found meets the budget: no chain could be run to its end{ruled}. Allow more of it."
         nearest = min(measured, key=lambda trial: self.violation(trial.values))
@@ -288,6 +291,10 @@ class Search:
         if trial.run.state != "done" or not measures:
             trial.problem = str(trial.run.failure or f"it was {trial.run.state}")
             return FAILED
-        trial.accuracy, trial.values = measures["artifact"].get(MEASURED), values(measures)
+        known = values(measures)
+        if lacking := [name for name in self.budget if name not in known]:
+            trial.problem = f"{lacking[0]} {UNKNOWN}"
+            return FAILED
+        trial.accuracy, trial.values = measures["artifact"].get(MEASURED), known
         trial.metric, trial.quality = judged_by(measures["artifact"])
         return self.violation(trial.values) or -trial.rank

@@ -106,6 +106,27 @@ def test_several_outputs_are_in_one_file(filed, runtime):
     assert np.allclose(says["probabilities"]["side"], expected["side"].softmax(1).detach(), atol=1e-5)
 
 
+class Heads(nn.Module):
+    """A number and a class of a picture, by convolutions."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.body = nn.Sequential(nn.Conv2d(8, 8, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        self.side, self.angle = nn.Linear(8, 2), nn.Linear(8, 1)
+
+    def forward(self, x):
+        x = self.body(x)
+        return {"side": self.side(x), "angle": self.angle(x)}
+
+
+def test_none_of_several_outputs_is_rounded_to_the_steps_of_int8(tmp_path):
+    x = torch.randn(400, 8, 4, 4, generator=torch.Generator().manual_seed(0))
+    about = lab.About("heads", (8, 4, 4))
+    found = artifacts.write(tmp_path / "heads.lepton", Heads(), about, "int8_static", calibration=x[:64])(x)
+    assert all(len(scores.unique()) > 256 for scores in found.values())
+
+
 @pytest.mark.parametrize("runtime", ["torch", "onnxruntime"])
 def test_a_detector_s_file_tells_boxes_of_as_many_objects_as_there_are(filed, runtime):
     module, _, artifact = filed("detection", runtime)
@@ -268,6 +289,9 @@ def test_data_that_a_file_s_task_can_make_nothing_of_are_refused(filed):
         ({"outputs": [{"name": "a", "shape": [1], "dtype": "int64"}] * 2}, "two outputs one name"),
         ({"answer": {"length": 10**9}}, "answers that no model gives"),
         ({"answer": {"blank": "0"}}, "answers that no model gives"),
+        ({"answer": {"length": 9, "end": 2}}, "answers that no model gives"),  # of one input
+        ({"task": "ctc"}, "a task that is none"),
+        ({"task": {"name": "ctc", "options": "blank=0"}}, "a task that is none"),
     ],
 )
 def test_a_manifest_that_no_model_has_is_refused(filed, change, words):

@@ -17,7 +17,7 @@ from lepton_lab.charts import CHARTS
 from lepton_lab.charts.pareto import Pareto, Point, chain_name, front
 from lepton_lab.compressors import rehearse
 from lepton_lab.files import write_json
-from lepton_lab.measures import latency, sizes
+from lepton_lab.measures import TRAINED_ON, latency, sizes
 from lepton_lab.models import MODELS
 from lepton_lab.reports import compressions
 from lepton_lab.run.estimates import estimated, measured
@@ -349,3 +349,16 @@ def test_what_a_budget_limits_is_read_from_what_was_measured():
     told["artifact"] |= {"metric": "perplexity", "figures": {"perplexity": 7.5}}
     told["control"]["test"] = {"perplexity": 6.0}
     assert values(told)["quality_drop"] == 1.5
+    # What the control has on the same samples, batches and draws as the file comes before its own evaluation.
+    told["artifact"]["peers"] = [{"name": "dense, eager"}, {"name": TRAINED_ON, "figures": {"perplexity": 7.0}}]
+    assert values(told)["quality_drop"] == 0.5
+
+
+def test_what_can_t_be_told_of_a_run_meets_no_budget(tiny):
+    x = torch.randn(8, 4)  # too few to hold some out
+    run = lab.launch(tiny.replace(batch_size=4), data=(x, torch.arange(8) % 2))
+    assert run.wait() == "done", run.failure
+    found = lab.search(run, {"quality_drop": 0.1}, trials=1, links=("quantize",), epochs=1).wait(120)
+    assert found.failure is None and found.best is None and len(found.runs) == 1
+    assert found.verdict.startswith("Nothing found meets the budget: quality_drop is not known")
+    assert found.rows()[0][-1].startswith("quality_drop is not known")

@@ -11,6 +11,8 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+from torch import nn
+from torch.utils.data import Dataset
 
 import lepton_lab as lab
 from lepton_lab import chains
@@ -18,6 +20,7 @@ from lepton_lab.artifacts import answering
 from lepton_lab.batches import leaves
 from lepton_lab.compressors import COMPRESSORS
 from lepton_lab.datasets import from_user
+from lepton_lab.measures import TRAINED_ON
 from lepton_lab.measures.candidates import some, source
 from lepton_lab.metrics import METRICS
 from lepton_lab.reports.compression import compressions
@@ -26,7 +29,7 @@ from lepton_lab.studies import budgets
 from lepton_lab.tasks import TASKS, make
 
 sys.path.append(str(Path(__file__).parents[1] / "tasks"))
-from test_tasks import CASES, launched
+from test_tasks import CASES, NUMBERS, X, launched, net
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")  # torch.export's own, while an artifact is written
 REFUSED = {
@@ -307,11 +310,72 @@ def test_a_model_of_keywords_is_estimated(once, texts, smaller):
     assert estimated(smaller).parameters == made_of["parameters"]
 
 
+class Angle(lab.Task):
+    """The first of several numbers, in a unit of its own."""
+
+    metrics = ("r2",)
+    answers = "numbers"
+
+    def inputs(self, batch):
+        return {"x": batch["inputs"]}
+
+    def loss(self, outputs, batch):
+        return 10 * (outputs[:, 0] - batch["angle"]).square().mean()
+
+    def scores(self, outputs):
+        return outputs[:, 0]
+
+    def targets(self, batch):
+        return batch["angle"]
+
+
+class Angles(Dataset):
+    def __init__(self, begin=0):
+        self.begin = begin
+
+    def __len__(self):
+        return 30
+
+    def __getitem__(self, place):
+        return {"inputs": X[self.begin + place], "angle": NUMBERS[self.begin + place, 0]}
+
+
+class Ahead(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.net = net(3)
+
+    def forward(self, x):
+        return self.net(x)
+
+
+def test_a_task_of_ones_own_judges_the_file_too_and_other_samples():
+    parts = Angles(), Angles(10), Angles(20)
+    parent = lab.launch(lab.Spec(epochs=1), model=Ahead(), data=parts, task=Angle)
+    assert parent.wait(60) == "done", parent.failure
+    run = lab.compress(parent, [("quantize", "bf16")], epochs=1)
+    assert run.wait(60) == "done", run.failure
+    told = measured(run)
+    assert told["artifact"]["metric"] == told["dense"]["metric"] == "r2"
+    control = next(peer for peer in told["artifact"]["peers"] if peer["name"] == TRAINED_ON)
+    assert control["figures"]["loss"] == pytest.approx(told["control"]["test"]["loss"])
+    assert budgets.values(told)["quality_drop"] == control["figures"]["r2"] - told["artifact"]["figures"]["r2"]
+    for one in (parent, run):
+        same, others = (lab.measure(one, data, repeats=1, warmup=0) for data in (Angles(20), Angles()))
+        own = lab.measure(one, repeats=1, warmup=0)
+        assert same.figures == own.figures != others.figures and {*others.figures} == {"loss", "r2"}
+    assert own.figures == pytest.approx(told["artifact"]["figures"])
+
+
 def test_a_search_of_a_model_of_keywords_goes_by_its_task_s_metric(once, smaller):
     values = budgets.values(measured(smaller))
     assert values["quality_drop"] == values["accuracy_drop"] and values["bytes"] > 0
     users = budgets.values(measured(once(compressed, "recommendation")))
-    assert users["quality_drop"] == pytest.approx(0, abs=1)
+    told = measured(once(compressed, "recommendation"))["artifact"]
+    (control,) = (peer["figures"]["ndcg"] for peer in told["peers"] if peer["name"] == TRAINED_ON)
+    assert users["quality_drop"] == control - told["figures"]["ndcg"]  # of the same negatives
+    same = lab.measure(once(compressed, "recommendation"), CASES["recommendation"][1], repeats=1, warmup=0)
+    assert same.figures == pytest.approx(told["figures"])
     assert budgets.judged_by(measured(once(compressed, "recommendation"))["artifact"])[0] == "ndcg"
     found = lab.search(once(made, "bert"), {"bytes": 100}, trials=1, links=("quantize",)).wait(120)
     assert found.failure is None and found.skipped and found.verdict.startswith("Nothing found meets the budget")

@@ -61,8 +61,8 @@ def measure(
     model
         An artifact or its path, a run, or a module. Of a run that compressed, the artifact that it ended in.
     data
-        Where quality comes from: a `Data`, (x, y) of raw samples and labels, or a Dataset as the file's task takes it;
-        a run brings its own test set. Without, made-up samples are timed, and quality is not known.
+        Where quality comes from: a `Data`, (x, y) of raw samples and labels, or a Dataset as the task of the file or
+        run takes it; a run brings its own test set. Without, made-up samples are timed, and quality is not known.
     batches
         Batch sizes of the latencies.
     repeats, warmup

@@ -116,6 +116,7 @@ def _learning(model: nn.Module, device: torch.device) -> Iterator[None]:
     from torch.nn.modules.dropout import _DropoutNd
 
     modes = {module: module.training for module in model.modules()}
+    held = [(buffer, buffer.clone()) for buffer in model.buffers()]  # such as ranges of inputs that int8 is to have
     for module in modes:
         module.training = not isinstance(module, (_NormBase, _DropoutNd))
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
@@ -123,6 +124,9 @@ def _learning(model: nn.Module, device: torch.device) -> Iterator[None]:
         yield
     for module, training in modes.items():
         module.training = training
+    for buffer, value in held:
+        if not torch.equal(buffer, value):
+            buffer.copy_(value)
 
 
 def _boxes(objects: Mapping[str, Any]) -> list[Any]:

@@ -286,6 +286,14 @@ class Odd(nn.Module):
 
 
 class TestPrune:
+    def test_a_model_that_can_t_be_followed_is_refused_in_a_sentence(self):
+        class Labelled(nn.Module):
+            def forward(self, x):
+                return x + None
+
+        with pytest.raises(SpecError, match="compress='prune': the model's channels can't be followed .*TypeError"):
+            COMPRESSORS["prune"]().apply(Labelled(), Work(Spec(), (3,), 2, 0, torch.zeros(2, 3)))
+
     def test_half_of_each_layer_goes_and_the_answers_layer_stays(self):
         prune = COMPRESSORS["prune"](ratio=0.5)
         module = applied("mnist_cnn", prune)

@@ -106,39 +106,45 @@ def test_a_rank_that_raises_ends_the_run_with_its_card(spec):
 
 @pytest.fixture
 def hosts():
-    """Two hosts made of network namespaces, and a third on which this process is: addresses 10.77.0.2, .3 and .1."""
+    """Two hosts made of network namespaces: their names, and their network, in which this one is .1, they .2 and .3."""
     if shutil.which("ip") is None or os.geteuid():
         pytest.skip("network namespaces need ip and root")
-    end = [f"ip netns del lepton-{name}" for name in "ab"] + ["ip link del lepton0"]
-    begin = ["ip link add lepton0 type bridge", "ip addr add 10.77.0.1/24 dev lepton0", "ip link set lepton0 up"]
-    for number, name in enumerate("ab", 2):
+    bridge, network = f"lep{os.getpid()}", f"10.77.{os.getpid() % 250}"  # other sessions have their own
+    names = [f"{bridge}{letter}" for letter in "ab"]
+    begin = [
+        f"ip link add {bridge} type bridge",
+        f"ip addr add {network}.1/24 dev {bridge}",
+        f"ip link set {bridge} up",
+    ]
+    for number, name in enumerate(names, 2):
         begin += [
-            f"ip netns add lepton-{name}",
-            f"ip link add lepton-{name} type veth peer name eth0 netns lepton-{name}",
-            f"ip link set lepton-{name} master lepton0 up",
-            f"ip -n lepton-{name} addr add 10.77.0.{number}/24 dev eth0",
-            f"ip -n lepton-{name} link set eth0 up",
-            f"ip -n lepton-{name} link set lo up",
+            f"ip netns add {name}",
+            f"ip link add {name} type veth peer name eth0 netns {name}",
+            f"ip link set {name} master {bridge} up",
+            f"ip -n {name} addr add {network}.{number}/24 dev eth0",
+            f"ip -n {name} link set eth0 up",
+            f"ip -n {name} link set lo up",
         ]
     try:
         for command in begin:
             subprocess.run(command.split(), check=True, capture_output=True)
-        yield
+        yield names, network
     finally:
-        for command in end:
+        for command in [*(f"ip netns del {name}" for name in names), f"ip link del {bridge}"]:
             subprocess.run(command.split(), check=False, capture_output=True)
 
 
 @pytest.mark.slow
 def test_a_link_that_is_cut_shortly_costs_nothing_and_else_the_others_go_on(spec, hosts):
-    run = lab.launch(spec.replace(timeout=8), on=lab.Torchrun(nodes="1:2", address="10.77.0.1"))
+    names, network = hosts
+    run = lab.launch(spec.replace(timeout=8), on=lab.Torchrun(nodes="1:2", address=f"{network}.1"))
     until(lambda: "lepton-lab node" in run.remark)
     command = [sys.executable, "-P", "-m", "lepton_lab", "node", str(run.folder)]
     with (run.folder / "logs" / "nodes.log").open("w") as log:
         each = {"stdout": log, "stderr": log}
-        nodes = [subprocess.Popen(["ip", "netns", "exec", f"lepton-{name}", *command], **each) for name in "ab"]
+        nodes = [subprocess.Popen(["ip", "netns", "exec", name, *command], **each) for name in names]
     until(lambda: run.facts.get("world") == 2 and run.store.checkpoints())
-    link = ["ip", "link", "set", "lepton-b"]
+    link = ["ip", "link", "set", names[1]]
     for seconds, life in ((3, 1), (15, 2)):
         subprocess.run([*link, "down"], check=True)
         time.sleep(seconds)

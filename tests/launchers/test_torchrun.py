@@ -16,7 +16,7 @@ import lepton_lab as lab
 from lepton_lab.errors import LabError, SpecError
 from lepton_lab.files import data_root
 from lepton_lab.launchers.torchrun.coordinator import _own_address
-from lepton_lab.launchers.torchrun.node import _at_work
+from lepton_lab.launchers.torchrun.node import _at_work, _plan
 from lepton_lab.launchers.torchrun.plan import Plan
 from lepton_lab.launchers.torchrun.worker import _begin
 from lepton_lab.store.folder import RunFolder
@@ -230,12 +230,24 @@ def test_ranks_that_begin_again_in_a_pause_pause(spec):
         ({"nodes": 0}, "nodes=0"),
         ({"nodes": "4:2"}, "nodes='4:2'"),
         ({"nodes": 2, "hosts": "node1"}, "hosts='node1'"),
+        ({"nodes": 2, "hosts": 3}, "hosts=3"),
+        ({"nodes": 2, "address": 5}, "address=5"),
         ({"nodes": 2, "hosts": ["localhost"]}, "1 were given"),
     ],
 )
 def test_what_makes_no_sense_is_refused(values, words):
     with pytest.raises(SpecError, match=words):
         lab.Torchrun(**values)
+
+
+def test_a_run_that_takes_no_nodes_says_so(tiny):
+    run = lab.launch(tiny)
+    assert run.wait(60) == "done"
+    with pytest.raises(LabError, match="takes no nodes: launch one"):
+        _plan(run.store)
+    run.store.note(launcher=lab.Torchrun(nodes=1).facts)
+    with pytest.raises(LabError, match="is done and takes no nodes"):
+        _plan(run.store)
 
 
 def test_what_the_nodes_can_t_do_is_refused(spec):

@@ -94,13 +94,15 @@ class Member:
 
 def _plan(folder: RunFolder) -> Plan:
     """What the coordinator says; it may not be there yet."""
+    if not folder.facts.get("launcher"):
+        raise LabError(f"run {folder.id!r} takes no nodes: launch one with lab.launch(spec, on=lab.Torchrun(...))")
     until = time.monotonic() + WAIT
-    while folder.state in ("queued", "starting") and (plan := Plan.read(folder.path)) is None:
+    while folder.state == "queued" or (folder.state == "starting" and Plan.read(folder.path) is None):
         if time.monotonic() > until:
             break
         time.sleep(0.1)
-    plan = Plan.read(folder.path)
-    if plan is None or folder.state in ENDED:
+    plan = None if folder.state in (*ENDED, "queued") else Plan.read(folder.path)
+    if plan is None:
         raise LabError(f"run {folder.id!r} is {folder.state} and takes no nodes: resume it first")
     return plan
 

@@ -49,7 +49,10 @@ class Torchrun:
         match = NODES.fullmatch(str(self.nodes))
         if match is None or self.most < self.least:
             raise SpecError(f"nodes={self.nodes!r}: must be a number, or the least and the most as in '1:4'")
-        if isinstance(self.hosts, str) or not all(isinstance(host, str) and host for host in self.hosts):
+        for name in ("address", "python"):
+            if not isinstance(value := getattr(self, name), str):
+                raise SpecError(f"{name}={value!r}: must be a text")
+        if not isinstance(self.hosts, (list, tuple)) or not all(isinstance(host, str) and host for host in self.hosts):
             raise SpecError(f"hosts={self.hosts!r}: must be a list of names, such as ['node1', 'node2']")
         if self.hosts and not self.least <= len(self.hosts) <= self.most:
             raise SpecError(f"hosts: {len(self.hosts)} were given; nodes={self.nodes!r} takes {self._count}")

@@ -341,6 +341,7 @@ def test_own_runs_are_one_s_own_whatever_the_umask(tiny):
         assert run.wait(60) == "done", run.failure
     finally:
         os.umask(before)
+    until(lambda: not run.store.alive)  # its supervisor takes a file away after that
     assert not [p for p in run.folder.rglob("*") if p.stat().st_mode & trust.OTHERS and p.parent.name != "control"]
     assert run.model()
     assert json.loads((run.folder / "spec.json").read_text())["spec"]["model"] == "cell:Sequential"

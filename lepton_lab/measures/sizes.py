@@ -38,6 +38,9 @@ HEADER = {"onnxruntime": 84, "torch": 72}
 HASHES, SCORE, MEASURED = 162, 6, 360
 """Deflated bytes of a manifest's hashes; of a score to check by; and of what a run that compressed measures."""
 
+CREATED = "2026-01-02T03:04:05+00:00"
+"""A time like that in a manifest, always the same: a second later it may deflate to another length."""
+
 
 @dataclass(frozen=True)
 class Stored:
@@ -127,5 +130,7 @@ def _manifest(about: About, scheme: str, runtime: str, keep: tuple[str, ...], co
     outputs = max(1, len(about.labels))
     figures = {"parameters": 0, "multiply_adds": counts.multiply_adds}
     scores = np.zeros((1, outputs), np.float32)
-    text = json.dumps(manifest.build(about, scheme, runtime, keep, figures, scores, 0.0), separators=(",", ":"))
+    record = manifest.build(about, scheme, runtime, keep, figures, scores, 0.0)
+    record["created"] = CREATED
+    text = json.dumps(record, separators=(",", ":"))
     return len(zlib.compress(text.encode(), 9)) + HASHES + SCORE * min(outputs, 32) + MEASURED * bool(about.chain)

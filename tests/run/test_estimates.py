@@ -11,7 +11,7 @@ from helpers import call, until
 import lepton_lab as lab
 from benchmarks.latency import fit, keep
 from lepton_lab import artifacts
-from lepton_lab.artifacts import counting
+from lepton_lab.artifacts import counting, manifest
 from lepton_lab.artifacts.schemes import SCHEMES
 from lepton_lab.charts import CHARTS
 from lepton_lab.charts.pareto import Pareto, Point, chain_name, front
@@ -85,6 +85,15 @@ def test_bytes_are_within_two_percent_of_the_file(name, chain, scheme, tmp_path)
     file = artifacts.write(tmp_path / "it.lepton", module, about(), scheme, calibration)
     found = latency.work(module, torch.zeros(1, *SHAPE))
     assert sizes.predict(module, about(), scheme, file.runtime, found) == pytest.approx(file.bytes, rel=0.02)
+
+
+def test_bytes_are_the_same_at_any_time(monkeypatch):
+    """The manifest tells when it was written, and digits deflate to one length or another."""
+    build, times = manifest.build, iter(f"2026-11-27T11:{i:02}:{7 * i % 60:02}+00:00" for i in range(60))
+    monkeypatch.setattr(manifest, "build", lambda *values: {**build(*values), "created": next(times)})
+    module = made("mlp", [])
+    found = latency.work(module, torch.zeros(1, *SHAPE))
+    assert len({sizes.predict(module, about(), "fp32", "onnxruntime", found) for _ in range(60)}) == 1
 
 
 @pytest.mark.parametrize("chain", CHAINS)

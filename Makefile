@@ -4,7 +4,7 @@ BIN := .venv/bin
 WORKERS := $(shell expr $$(nproc) \* 2)  # of the tests, which wait for processes of their own much of the time
 PYTEST = $(BIN)/python -m pytest --numprocesses $(WORKERS) --maxprocesses 4 --dist loadfile --no-loadscope-reorder -rfE
 
-.PHONY: help run lab app test test-slow lint bench bench-compress clean
+.PHONY: help run lab app test test-slow lint bench bench-compress gpu clean
 .DEFAULT_GOAL := help
 
 help:  ## Show what can be made
@@ -43,6 +43,10 @@ bench: .venv/ready  ## Measure speed and memory side by side with peers
 
 bench-compress: .venv/ready  ## Measure what compression saves and costs, on MNIST over three seeds (half an hour)
 	@$(BIN)/python -m benchmarks --only compress
+
+gpu: .venv/ready  ## On a machine with a GPU: its tests, and one table of what it does (8 minutes)
+	@$(PYTEST) -m gpu
+	@$(BIN)/python -m benchmarks --only gpu
 
 clean:  ## Remove the environment and caches
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist

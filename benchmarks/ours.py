@@ -24,11 +24,11 @@ def train(spec: Spec, cores: int, **own: Any) -> Run:
     return run
 
 
-def step_rate(run: Run) -> float:
-    """Samples/s over all ranks, from step SKIPPED to the last, by the clock of rank 0."""
-    rows = [row for row in run.rows("train") if row["step"] >= SKIPPED]
+def step_rate(run: Run, after: int = SKIPPED) -> float:
+    """Samples/s over all ranks, from the step `after` to the last, by the clock of rank 0."""
+    rows = [row for row in run.rows("train") if row["step"] >= after]
     times = [row["t"] for row in rows if row["rank"] == 0]
-    return sum(row["samples"] for row in rows if row["step"] > SKIPPED) / (times[-1] - times[0])
+    return sum(row["samples"] for row in rows if row["step"] > after) / (times[-1] - times[0])
 
 
 def whole_rate(run: Run) -> float:

@@ -2,9 +2,10 @@
 Optimizers: each takes the parameters in the model's order and the Spec, and gives a torch Optimizer.
 
 Legend of the formulas: w parameter, g its gradient (plus weight_decay * w, unless said otherwise), t steps from 1.
-`fused` is one kernel over all parameters, on CPU and CUDA alike; the optimizers without it take torch's own choice,
-which is `foreach` on CUDA and the plain loop on CPU, where foreach was measured to be 5 to 10 % slower. Complex weights
-and sparse gradients have no fused kernel, and take torch's own choice too.
+`fused` is one kernel over all parameters, on CPU and CUDA alike but for Adagrad, which torch 2.11 has on CPU alone; the
+optimizers without it take torch's own choice, which is `foreach` on CUDA and the plain loop on CPU, where foreach was
+measured to be 5 to 10 % slower. Complex weights and sparse gradients have no fused kernel, and take torch's own choice
+too.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
 
     Params = list[nn.Parameter]
+
+FUSED = ("cpu", "cuda")  # devices for which torch has its fused kernels
 
 
 def traits(
@@ -61,7 +64,7 @@ def sgd(params: Params, spec: Spec) -> Optimizer:
 
     w -= lr * g (Robbins and Monro, 1951). weight_decay is L2.
     """
-    return _built("SGD", params, spec, fusible=True)
+    return _built("SGD", params, spec, fused=FUSED)
 
 
 @traits(additive=True, full_batch=True)
@@ -81,7 +84,7 @@ def momentum(params: Params, spec: Spec) -> Optimizer:
 
     b = momentum * b + g; w -= lr * b (Polyak, 1964). weight_decay is L2.
     """
-    return _built("SGD", params, spec, fusible=True, momentum=spec.momentum)
+    return _built("SGD", params, spec, fused=FUSED, momentum=spec.momentum)
 
 
 @traits(additive=True, momentum=True, needs_momentum=True)
@@ -91,7 +94,7 @@ def nesterov(params: Params, spec: Spec) -> Optimizer:
 
     b = momentum * b + g; w -= lr * (g + momentum * b) (Sutskever and others, ICML 2013). weight_decay is L2.
     """
-    return _built("SGD", params, spec, fusible=True, momentum=spec.momentum, nesterov=True)
+    return _built("SGD", params, spec, fused=FUSED, momentum=spec.momentum, nesterov=True)
 
 
 def adam(params: Params, spec: Spec) -> Optimizer:
@@ -101,7 +104,7 @@ def adam(params: Params, spec: Spec) -> Optimizer:
     m = 0.9 m + 0.1 g; v = 0.999 v + 0.001 g^2; w -= lr * m / (1 - 0.9^t) / (sqrt(v / (1 - 0.999^t)) + 1e-8)
     (Kingma and Ba, ICLR 2015). weight_decay is L2, thus part of g.
     """
-    return _built("Adam", params, spec, fusible=True)
+    return _built("Adam", params, spec, fused=FUSED)
 
 
 def adamw(params: Params, spec: Spec) -> Optimizer:
@@ -110,7 +113,7 @@ def adamw(params: Params, spec: Spec) -> Optimizer:
 
     As `adam`, but weight decay leaves g alone: w -= lr * weight_decay * w (Loshchilov and Hutter, ICLR 2019).
     """
-    return _built("AdamW", params, spec, fusible=True)
+    return _built("AdamW", params, spec, fused=FUSED)
 
 
 def rmsprop(params: Params, spec: Spec) -> Optimizer:
@@ -139,7 +142,7 @@ def adagrad(params: Params, spec: Spec) -> Optimizer:
 
     s += g^2; w -= lr * g / (sqrt(s) + 1e-10) (Duchi, Hazan and Singer, JMLR 2011). weight_decay is L2.
     """
-    return _built("Adagrad", params, spec, fusible=True)
+    return _built("Adagrad", params, spec, fused=("cpu",))
 
 
 def nadam(params: Params, spec: Spec) -> Optimizer:
@@ -166,12 +169,12 @@ def muon(params: Params, spec: Spec) -> Optimizer:
     return Muon(matrices, rest, lr=spec.lr, momentum=spec.momentum, weight_decay=spec.weight_decay)
 
 
-def _built(kind: str, params: Params, spec: Spec, fusible: bool = False, **options: Any) -> Optimizer:
-    """One of torch's optimizers, by name; if it is `fusible`, by the fused kernel where that can update all weights."""
+def _built(kind: str, params: Params, spec: Spec, fused: tuple[str, ...] = (), **options: Any) -> Optimizer:
+    """One of torch's optimizers, by name; on the devices `fused` by one kernel, where that can update all weights."""
     import torch
 
-    if fusible:
-        options["fused"] = all(p.is_floating_point() for p in params)
+    if fused:
+        options["fused"] = all(p.is_floating_point() and p.device.type in fused for p in params)
     return getattr(torch.optim, kind)(params, spec.lr, weight_decay=spec.weight_decay, **options)
 
 

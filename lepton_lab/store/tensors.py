@@ -53,11 +53,11 @@ def load_tensors(
 
     require_own(path / TENSORS / ".metadata")  # a pickle
     reader = dcp.FileSystemReader(path / TENSORS)
-    optimized = {p for group in optimizer.param_groups for p in group["params"]} if optimizer else set()
-    parameters = {name: parameter for name, parameter in module.named_parameters() if parameter in optimized}
+    groups = {p: group for group in optimizer.param_groups for p in group["params"]} if optimizer else {}
+    parameters = {name: parameter for name, parameter in module.named_parameters() if parameter in groups}
     with readable(path), quiet():
         saved = reader.read_metadata().state_dict_metadata
-        room = {name: _room(saved, f"optimizer.{name}.", parameter) for name, parameter in parameters.items()}
+        room = {name: _room(saved, f"optimizer.{name}.", p, groups[p]) for name, p in parameters.items()}
         state: dict[str, Any] = {"model": module.state_dict(), "optimizer": room}
         state |= {AVERAGE: dict(average)} if average else {}
         dcp.load(state, storage_reader=reader, no_dist=alone)
@@ -94,16 +94,19 @@ def read(path: Path) -> dict[str, Any]:
         return torch.load(path, map_location="cpu", weights_only=True)
 
 
-def _room(saved: dict[str, Any], prefix: str, parameter: Tensor) -> dict[str, Tensor]:
+def _room(saved: dict[str, Any], prefix: str, parameter: Tensor, group: dict[str, Any]) -> dict[str, Tensor]:
     """Empty tensors for what was saved of an optimizer under a prefix, split and placed as the parameter is."""
     import torch
 
+    on_device = group.get("fused") or group.get("capturable")  # whose kernels read the number of steps on the device
     room = {}
     for key in (key for key in saved if key.startswith(prefix)):
-        size, dtype = saved[key].size, saved[key].properties.dtype
-        alike = size == parameter.shape
-        empty = torch.zeros_like(parameter, dtype=dtype) if alike else torch.zeros(size, dtype=dtype)
-        room[key.removeprefix(prefix)] = empty
+        name, size, dtype = key.removeprefix(prefix), saved[key].size, saved[key].properties.dtype
+        if size == parameter.shape:
+            room[name] = torch.zeros_like(parameter, dtype=dtype)
+        else:
+            device = "cpu" if name == "step" and not on_device else parameter.device
+            room[name] = torch.zeros(size, dtype=dtype, device=device)
     return room
 
 

@@ -109,7 +109,8 @@ def test_dark_and_narrow(app, page):
     wait_for(lambda: points(page), "nothing was drawn")
     assert page.locator(".ll-live").first.get_attribute("data-theme") == "dark"
     state_of = page.locator(".ll-shelf tbody .ll-badge").first
-    assert state_of.bounding_box()["x"] + state_of.bounding_box()["width"] < 390, "one has to scroll for the state"
+    box = wait_for(state_of.bounding_box, "the shelf has no state")  # none while the shelf is drawn anew
+    assert box["x"] + box["width"] < 390, "one has to scroll for the state"
     keep(page, "app-dark")
     spill = page.evaluate("() => document.documentElement.scrollWidth - document.documentElement.clientWidth")
     assert spill <= 0, "something is cut off at the right"

@@ -16,12 +16,14 @@ from lepton_lab.compressors.layers import Rounded
 from lepton_lab.datasets import Pad, from_user
 from lepton_lab.engine.evaluation import _written
 from lepton_lab.errors import SpecError
+from lepton_lab.launchers import devices
 from lepton_lab.metrics import METRICS
 from lepton_lab.metrics.base import kind
 from lepton_lab.metrics.texts import edits
 from lepton_lab.objectives import Criterion
 from lepton_lab.strategies import STRATEGIES
 from lepton_lab.tasks import TASKS, called, make
+from lepton_lab.tasks.base import Task
 
 DRAW = torch.Generator().manual_seed(0)
 X = torch.randn(70, 8, generator=DRAW)
@@ -163,9 +165,9 @@ class Detector(nn.Module):
         self.net = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 5))
 
     def forward(self, pictures, targets=None):
-        halves = torch.stack(pictures).unflatten(3, (2, 8)).transpose(1, 3).transpose(2, 3)  # (B, 2, H, 1, 8)
+        halves = torch.stack(pictures).unflatten(3, (2, 8)).transpose(1, 3).transpose(2, 3)  # (B, 2, 1, H, 8)
         found = self.net(halves.flatten(0, 1)).unflatten(0, (-1, 2))  # (B, 2, 5)
-        there, boxes = torch.zeros(found.shape[:2]), torch.zeros(*found.shape[:2], 4)
+        there, boxes = found.new_zeros(found.shape[:2]), found.new_zeros(*found.shape[:2], 4)
         for i, target in enumerate(targets):
             for box in target["boxes"]:
                 half = int(box[0] >= 8)
@@ -230,6 +232,7 @@ def curves(*runs):
 def launched(name, world=1, **changes):
     model, data, options = CASES[name]
     fields = {"epochs": 3, "batch_size": 32, "lr": 0.03, "task": name, "options": options, "world": world}
+    fields["device"] = "cpu"
     return lab.launch(lab.Spec(**{**fields, **changes}), model=model, data=(data, data, data))
 
 
@@ -253,6 +256,20 @@ def test_a_task_trains_alike_over_two_ranks(name):
             found = [card["figure"]["map50"] for card in kept.worst]
             assert len(found) == 10 and found == sorted(found) and 0 <= found[0] <= told["map50"]
             assert kept.groups()[1][0] == "test set, the lowest mAP at 0.5" and "mAP50 0" in cards.drawn(kept.worst)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not devices.gpus(), reason="no CUDA device")
+@pytest.mark.parametrize("name", TASKS)
+def test_a_task_trains_on_a_gpu_as_on_the_cpu(name):
+    runs = [launched(name, device=device) for device in ("cpu", "cuda")]
+    cpu, gpu = curves(*runs)
+    assert runs[1].facts["device_name"].startswith("cuda")
+    validated = [row["loss"] for row in runs[1].rows("eval") if row["split"] == "val"]
+    assert validated[-1] < validated[0]
+    drawn = getattr(TASKS[name], "prepare", Task.prepare) is not Task.prepare  # on the device, whose numbers are others
+    assert gpu == pytest.approx(cpu, rel=2e-3) or drawn
+    assert "can't be drawn" not in cards.drawn(samples.kept(runs[1]).first)
 
 
 @pytest.mark.parametrize("name", [name for name in TASKS if name != "auto"])

@@ -57,6 +57,7 @@ EXTRAS = {
     "captum": "explain",
     "peft": "nlp",
     "optuna": "search",
+    "ray": "ray",
 }
 """What only some need: the library as it is imported, and the extra of lepton-lab that brings it."""
 

@@ -19,6 +19,9 @@ from lepton_lab.errors import EXTRAS, Missing, needs
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
+ENGINES = {"ray"}
+"""Extras for runs past one machine, which neither `make run` nor Binder installs."""
+
 HEADLESS = """
 import sys
 from click.testing import CliRunner
@@ -152,11 +155,14 @@ def test_every_library_of_an_extra_is_named_with_one_that_brings_it(monkeypatch)
         needs("it", "matplotlib", "captum")
 
 
-def test_all_has_every_extra_and_make_installs_it():
+def test_all_has_every_extra_and_make_installs_it_for_tests_but_no_engine_for_a_user():
     extras = PROJECT["optional-dependencies"]
     (everything,) = map(Requirement, extras["all"])
     assert everything.extras == set(extras) - {"all", "test", "bench"}
     assert "lepton-lab[all]" in extras["test"]
+    named = re.search(r"^EXTRAS := (.+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)[1].split(",")
+    brought = {name for extra in named for line in extras[extra] for name in Requirement(line).extras} | {*named}
+    assert brought == everything.extras - ENGINES
 
 
 def test_lab_puts_the_lessons_into_a_folder_and_leaves_those_that_are_there(tmp_path):

@@ -16,6 +16,8 @@ from typing import Any
 
 PACKAGES = Path(__file__).parents[1]
 """Where this lepton_lab lies, installed or not."""
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+"""What a machine is called by itself."""
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
 

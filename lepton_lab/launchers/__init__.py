@@ -1,7 +1,14 @@
 """
-LAUNCHERS: what starts a run's ranks and ends them. `rank` is what is started; `local` is this machine.
+LAUNCHERS: what starts a run's ranks and ends them: on this machine, or elsewhere.
 
-Adding one: a module or package here with the functions of `base.Launcher`, and a line in the table.
+Every run has a supervisor, a process on the machine that launched it: `start` hands it runs, and what a person asks of
+one goes through its folder (`signal`), as does how it stands (`state`). So these are the same for all launchers, and
+nobody above them knows which it is. `supervision` is what such a process does, `rank` what is started, `remote` what
+ranks share that are on other machines; `local` is this machine.
+
+Adding one: in a folder of its own a `base.Launcher`, which is what a user says of it, and a `supervision.Supervision`
+with `start`, `state`, `signal` and `collect`, which is how its ranks are started, watched, ended and cleared away. Then
+a line in the table, and its name among the public ones.
 """
 
 from __future__ import annotations
@@ -9,19 +16,29 @@ from __future__ import annotations
 from typing import Any
 
 from ..errors import SpecError
-from . import local, torchrun
+from ..tables import pick
 from .base import Launcher, Ready
+from .local import collect, signal, start, state
+from .local.settings import Local
 from .torchrun.settings import Torchrun
 
-__all__ = ["LAUNCHERS", "Launcher", "Ready", "asked"]
+__all__ = ["HERE", "LAUNCHERS", "Launcher", "Ready", "asked", "collect", "of", "signal", "start", "state"]
 
-LAUNCHERS: dict[str, Launcher] = {"local": local, "torchrun": torchrun}
+LAUNCHERS: dict[str, type[Launcher]] = {"local": Local, "torchrun": Torchrun}
+HERE = Local()
 
 
-def asked(on: Any) -> Torchrun | None:
-    """Other machines that a user asks for; None for this one. SpecError if it is neither."""
-    if on == "local":
-        return None
-    if not isinstance(on, Torchrun):
-        raise SpecError(f"on={on!r}: must be 'local' or lab.Torchrun(...)")
+def asked(on: Any) -> Launcher:
+    """The launcher that a user asks for. SpecError if it is none."""
+    if on == HERE.name:
+        return HERE
+    if not isinstance(on, Launcher):
+        others = [f"lab.{kind.__name__}(...)" for kind in LAUNCHERS.values() if kind is not Local]
+        raise SpecError(f"on={on!r}: must be {' or '.join([repr(HERE.name), *others])}")
     return on
+
+
+def of(facts: dict[str, Any]) -> Launcher:
+    """The launcher of a run whose folder has these facts."""
+    told = facts.get("launcher")
+    return pick(LAUNCHERS, told["name"], "launcher").of(told) if told else HERE

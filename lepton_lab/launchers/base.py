@@ -1,12 +1,16 @@
-"""The contract of a launcher; strategies, engine and views don't know which one started them."""
+"""The contract of a launcher; strategies, engine, store and views don't know which one started a run's ranks."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Protocol
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
+from ..spec import Spec
 from ..store.folder import RunFolder
+from . import devices
+
+if TYPE_CHECKING:
+    from .supervision import Supervision
 
 
 @dataclass(frozen=True)
@@ -20,17 +24,35 @@ class Ready:
     """"cuda" or "cpu", as it was chosen for it."""
 
 
-class Launcher(Protocol):
-    """What a launcher does, each a function of its module."""
+@dataclass(frozen=True)
+class Launcher:
+    """
+    Where a run's ranks are to be, as a user says it: a frozen dataclass of what can be said, checked when it is made.
 
-    def start(self, *runs: Ready) -> None:
-        """Have runs done, one after the other; returns without waiting."""
+    How they are started and ended there is its `supervision`: start, state, signal, collect.
+    """
 
-    def state(self, folder: RunFolder) -> str:
-        """How a run stands: one of `store.folder`'s LIVE or ENDED."""
+    name: ClassVar[str]
+    """By which the table and a run's folder know it."""
 
-    def signal(self, folder: Path, command: str, **values: Any) -> None:
-        """Tell a run's ranks to stop, pause, resume, checkpoint or set values; returns without waiting."""
+    def check(self, spec: Spec) -> None:
+        """Refuse, with a SpecError, what ranks can't do there."""
 
-    def collect(self) -> None:
-        """Clear away what processes of ours that have ended left behind."""
+    def device(self, spec: Spec) -> str:
+        """ "cuda" or "cpu" for a spec there."""
+        return devices.elsewhere(spec)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What a run's folder keeps of it, as JSON takes it."""
+        return {"name": self.name, **asdict(self)}
+
+    @classmethod
+    def of(cls, facts: dict[str, Any]) -> Self:
+        """What `facts` told."""
+        return cls(**{name: value for name, value in facts.items() if name != "name"})
+
+    @staticmethod
+    def supervision() -> type[Supervision]:
+        """What supervises such a run; imported by this call alone, in the process that does so."""
+        raise NotImplementedError

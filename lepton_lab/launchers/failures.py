@@ -19,6 +19,7 @@ from ..store.folder import RunFolder
 from ..store.story import Story
 from . import resources
 
+GRACE = 2.0  # seconds that the other ranks have to report after one failed
 STILL = 10.0  # seconds without a step after which that is said
 NEWEST = 4096  # bytes at the end of a rank's events that hold the last of them
 LONGEST = 2000  # characters of a message that are kept
@@ -128,6 +129,15 @@ def reports(folder: RunFolder) -> dict[int, dict[str, Any]]:
 def began(told: dict[int, dict[str, Any]]) -> float | None:
     """When the first rank failed of itself, and not for the end of another; None if none did."""
     return min((report["t"] for report in told.values() if not VICTIM.search(report["message"])), default=None)
+
+
+def blamed(folder: RunFolder) -> Failure | None:
+    """The failure of a rank that no other's end explains, once the others had time to report theirs."""
+    told = reports(folder)
+    since = began(told)
+    if since is None or time.time() < since + GRACE:
+        return None
+    return first(folder, {rank: (1, report["t"]) for rank, report in told.items()}, set())
 
 
 def first(

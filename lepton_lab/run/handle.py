@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ..chains import chain_name
 from ..engine.tracing import costs
 from ..files import read_json
-from ..launchers import LAUNCHERS
+from ..launchers import collect
 from ..metrics import Metric, drawn, known, leading, summarised
 from ..store import inspection, provenance
 from ..store.events import Tail
@@ -121,7 +121,7 @@ class Run(Labelled, Steered, Viewed):
                 time.sleep(POLL)
             show(state)
         callbacks.waited(self)
-        LAUNCHERS["local"].collect()
+        collect()
         return state
 
     def tail(self) -> Tail:

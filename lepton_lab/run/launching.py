@@ -7,10 +7,11 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .. import launchers
 from ..chains import plan
 from ..errors import LabError, SpecError
 from ..files import read_json, remedy, why, write_json
-from ..launchers import LAUNCHERS, Ready, asked
+from ..launchers import HERE, Launcher, Ready, asked
 from ..spec import OWN, Spec
 from ..store import shipping, trained
 from ..store.folder import RunFolder
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from ..engine.hooks import Hook
-    from ..launchers.torchrun.settings import Torchrun
     from ..metrics import Metric
     from ..strategies.base import Single
     from ..tasks import Task
@@ -44,7 +44,7 @@ def launch(
     collate: Callable[[list[Any]], Any] | None = None,
     hooks: Sequence[Hook] | None = None,
     metrics: Mapping[str, Callable[[Any, Any], Any] | type[Metric]] | None = None,
-    on: str | Torchrun = "local",
+    on: str | Launcher = "local",
 ) -> Run:
     """
     Start a run and return at once.
@@ -100,11 +100,11 @@ def launch(
         Before anything starts: what can't be shipped, done on this machine, or written.
     """
     own = Own(model, data, loss, strategy, task, collate, hooks, metrics)
-    elsewhere = asked(on)
-    return start(make(checks(spec, own, on=elsewhere), elsewhere))[0]
+    place = asked(on)
+    return start(make(checks(spec, own, on=place), place))[0]
 
 
-def make(allowed: Allowed, on: Torchrun | None = None) -> tuple[RunFolder, str]:
+def make(allowed: Allowed, on: Launcher = HERE) -> tuple[RunFolder, str]:
     """The folder of a run that is not started yet, with what is shipped and a copy of its parent; and its device."""
     parent = allowed.parent
     replaced = {*allowed.parts} | {name for name, field in OWN.items() if field not in allowed.spec.own}
@@ -112,7 +112,7 @@ def make(allowed: Allowed, on: Torchrun | None = None) -> tuple[RunFolder, str]:
     source = parent.folder if parent else allowed.like
 
     def prepare(draft: Path) -> None:
-        if on:
+        if on.facts:
             write_json(draft / "state.json", {**(read_json(draft / "state.json") or {}), "launcher": on.facts})
         if source:
             shipping.carry(source, draft, replaced)
@@ -225,5 +225,5 @@ def start(*made: tuple[RunFolder, str]) -> list[Run]:
                 f"{remedy(error)}, then go on with lab.attach({folder.id!r}).resume()"
             ) from None
         raise
-    LAUNCHERS["local"].start(*ready)
+    launchers.start(*ready)
     return [Run(folder) for folder, _ in made]

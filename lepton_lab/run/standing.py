@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ..launchers import LAUNCHERS
+from .. import launchers
 from ..launchers.failures import stall
 from ..launchers.local import leases
 from ..spec import Spec
@@ -37,7 +37,7 @@ class Standing:
     @property
     def state(self) -> str:
         """queued, starting, running, paused, stopping; or ended: done, stopped, failed, interrupted."""
-        return LAUNCHERS["local"].state(self.store)
+        return launchers.state(self.store)
 
     @property
     def failure(self) -> Failure | None:

@@ -6,10 +6,10 @@ import contextlib
 import os
 from typing import Any
 
+from .. import launchers
 from ..errors import LabError, SpecError, whole
 from ..files import remedy, why
-from ..launchers import LAUNCHERS, Ready, asked, resources
-from ..launchers.torchrun.settings import Torchrun
+from ..launchers import Launcher, Ready, asked, resources
 from ..spec import Spec
 from ..store import control
 from ..store.control import STEERED
@@ -19,7 +19,6 @@ from .checks import shipped_task, splits
 from .own import Own
 from .standing import Standing
 
-LAUNCHER = LAUNCHERS["local"]
 MOVED = ("strategy", "world", "device", "options", "timeout")  # what can change when an ended run goes on
 
 
@@ -36,13 +35,13 @@ class Steered(Standing):
     def stop(self) -> None:
         """Save a checkpoint at the next step and end; an ended run is left as it is."""
         if self.state not in ENDED:
-            LAUNCHER.signal(self.folder, "stop")
+            launchers.signal(self.folder, "stop")
 
     def pause(self) -> None:
         """Stand still at the next step, with everything held in memory."""
         self._command("pause")
 
-    def resume(self, on: str | Torchrun | None = None, **changes: Any) -> None:
+    def resume(self, on: str | Launcher | None = None, **changes: Any) -> None:
         """
         Go on: at once if paused, else from the last checkpoint, as if never interrupted.
 
@@ -74,9 +73,9 @@ class Steered(Standing):
                 raise LabError(f"run {self.id!r} is {state}: stop it first, to go on with {', '.join(names)} changed")
             if control.stopping(self.folder):
                 raise LabError(f"run {self.id!r} is stopping: wait for it with run.wait(), then resume")
-            LAUNCHER.signal(self.folder, "resume")
+            launchers.signal(self.folder, "resume")
             return
-        self._go_on(self._moved(changes), changes, self._elsewhere if on is None else asked(on))
+        self._go_on(self._moved(changes), changes, launchers.of(self.facts) if on is None else asked(on))
 
     def extend(self, epochs: int, **changes: Any) -> None:
         """
@@ -110,17 +109,9 @@ class Steered(Standing):
             )
         total = self.store.glance().epoch + epochs
         spec = self._moved({**changes, "epochs": total})
-        self._go_on(spec, changes, self._elsewhere, {"epochs": total, "more": epochs})
+        self._go_on(spec, changes, launchers.of(self.facts), {"epochs": total, "more": epochs})
 
-    @property
-    def _elsewhere(self) -> Torchrun | None:
-        """The other machines that it was on last."""
-        facts = self.facts.get("launcher")
-        return Torchrun.of(facts) if facts else None
-
-    def _go_on(
-        self, spec: Spec, changes: dict[str, Any], on: Torchrun | None, extended: dict[str, int] | None = None
-    ) -> None:
+    def _go_on(self, spec: Spec, changes: dict[str, Any], on: Launcher, extended: dict[str, int] | None = None) -> None:
         """Start its ranks again, from the last checkpoint and under a spec; `extended` says by how many epochs."""
         device = splits(spec, Own(task=shipped_task(self.store)), on, like=self.store)
         lock = self.store.lock(patience=5.0)  # its supervisor may still be on the way out
@@ -142,11 +133,9 @@ class Steered(Standing):
                     f"({why(error, self.folder)}); {remedy(error)}, then resume it again"
                 ) from None
             raise
-        LAUNCHER.start(Ready(self.store, lock, device))
+        launchers.start(Ready(self.store, lock, device))
 
-    def _queue(
-        self, spec: Spec, steered: dict[str, float], on: Torchrun | None, extended: dict[str, int] | None
-    ) -> None:
+    def _queue(self, spec: Spec, steered: dict[str, float], on: Launcher, extended: dict[str, int] | None) -> None:
         """Make its folder ready for another life under a spec; if that fails, it is left as it was."""
         before, facts = self.spec, self.store.facts
         control.clear(self.folder)
@@ -155,7 +144,7 @@ class Steered(Standing):
             self.store.set_state(
                 "queued",
                 failure=None,
-                launcher=on.facts if on else None,
+                launcher=on.facts or None,
                 failed_before=facts.get("failure"),
                 steered={**facts.get("steered", {}), **steered},
                 extended=extended or facts.get("extended"),
@@ -220,4 +209,4 @@ class Steered(Standing):
     def _command(self, name: str, **values: Any) -> None:
         if (state := self.state) in ENDED:
             raise LabError(f"run {self.id!r} has ended ({state}): {name} needs a live one")
-        LAUNCHER.signal(self.folder, name, **values)
+        launchers.signal(self.folder, name, **values)

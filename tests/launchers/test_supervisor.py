@@ -440,7 +440,7 @@ def test_a_run_whose_ranks_stand_still_says_so_and_is_ended_by_stop(endless, mon
     client.close()
     # The supervisor's patience, shortened in a process of its own.
     monkeypatch.setenv("LEPTON_LAB_STANDBY", "0")
-    sooner = "import lepton_lab.launchers.local.supervisor as p; p.STOP = 1.0; "
+    sooner = "import lepton_lab.launchers.supervision as p; p.STOP = 1.0; "
     monkeypatch.setattr(client, "CODE", sooner + client.CODE)
     monkeypatch.setattr(failures, "STILL", 3.0)
     run = lab.launch(endless, model=Hangs)
@@ -471,7 +471,7 @@ class Loops(nn.Linear):
 def test_a_stop_saves_what_there_is_where_a_step_never_ends(endless, monkeypatch):
     client.close()
     monkeypatch.setenv("LEPTON_LAB_STANDBY", "0")
-    sooner = "import lepton_lab.launchers.local.supervisor as p; p.ASK = 0.5; "
+    sooner = "import lepton_lab.launchers.supervision as p; p.ASK = 0.5; "
     monkeypatch.setattr(client, "CODE", sooner + client.CODE)
     run = lab.launch(endless.replace(world=1, strategy="single"), model=Loops)
     until(lambda: len(run.rows("train")) == 5)

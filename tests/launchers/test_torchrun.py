@@ -15,10 +15,10 @@ from helpers import gone, ranks_of, until
 import lepton_lab as lab
 from lepton_lab.errors import LabError, SpecError
 from lepton_lab.files import data_root
+from lepton_lab.launchers.remote import begin
 from lepton_lab.launchers.torchrun.coordinator import _own_address
 from lepton_lab.launchers.torchrun.node import _at_work, _plan
 from lepton_lab.launchers.torchrun.plan import Plan
-from lepton_lab.launchers.torchrun.worker import _begin
 from lepton_lab.store.folder import RunFolder
 
 HOSTS = ["localhost", "localhost"]
@@ -218,7 +218,7 @@ def test_ranks_that_begin_again_in_a_pause_pause(spec):
     folder = RunFolder.create(spec)
     for state, pauses in (("running", False), ("paused", True)):
         folder.set_state(state, evaluating=True)
-        _begin(folder, world=1)
+        begin(folder, world=1)
         assert any(path.name.endswith("-pause.json") for path in (folder.path / "control").iterdir()) == pauses
         facts = folder.facts
         assert (facts["state"], facts["world"], facts["evaluating"]) == ("starting", 1, False)

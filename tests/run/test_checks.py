@@ -1,6 +1,5 @@
 """May this run? The same answer in the same words, wherever it is asked; what can't be told is passed over."""
 
-import inspect
 import logging
 
 import pytest
@@ -8,7 +7,6 @@ import torch
 
 import lepton_lab as lab
 from lepton_lab.errors import SpecError
-from lepton_lab.launchers import LAUNCHERS, Launcher
 from lepton_lab.reports.grids import read
 from lepton_lab.run.checks import checks, glance
 from lepton_lab.run.own import Own
@@ -77,14 +75,6 @@ def test_what_can_t_be_tried_without_memory_is_passed_over_and_a_fault_of_code_i
     with caplog.at_level(logging.INFO, "lepton_lab"):
         assert checks(spec, Own(Odd(raises), (X, Y))).device == "cpu"
     assert ("can't be tried" in caplog.text) == noted == ("KeyError" in caplog.text)
-
-
-@pytest.mark.parametrize("name", LAUNCHERS)
-def test_a_launcher_has_what_the_contract_says(name):
-    for function in ("start", "state", "signal", "collect"):
-        asked = [*inspect.signature(getattr(Launcher, function)).parameters.values()][1:]
-        given = inspect.signature(getattr(LAUNCHERS[name], function)).parameters.values()
-        assert [(p.kind, p.default) for p in given] == [(p.kind, p.default) for p in asked]
 
 
 def test_what_a_shipped_run_s_batches_are_is_known_to_all_who_go_on_with_it():

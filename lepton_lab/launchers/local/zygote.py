@@ -20,6 +20,7 @@ from typing import Any
 
 from ...errors import LabError
 from ...host import entitle, fork_alone, threads
+from .. import of
 
 WARM = (
     "cloudpickle",
@@ -215,14 +216,6 @@ def _supervise(process: Any, order: Order, inbox: Inbox, safe: bool, files: tupl
         resource.setrlimit(resource.RLIMIT_NOFILE, files)
         for needs, lock in zip(order.runs, order.locks, strict=True):
             process.rank.redirect(Path(needs["folder"]) / "logs" / "supervisor.log")
-            kind = _coordination() if needs["launcher"] else process.Supervision
-            kind(needs, lock, order.values, safe).run()
+            of(needs).supervision()(needs, lock, order.values, safe).run()
     finally:
         os._exit(0)
-
-
-def _coordination() -> Any:
-    """What supervises a run on other machines."""
-    from ..torchrun.coordinator import Coordination
-
-    return Coordination

@@ -4,9 +4,3 @@ torchrun's elastic agents: a run over several machines, on which nodes may come 
 `settings` is what a user says, `coordinator` the supervisor of such a run, `node` what a machine runs, and `worker` one
 of its ranks. The coordinator keeps the rendezvous, so that no machine that trains is special.
 """
-
-from __future__ import annotations
-
-from ..local import collect, signal, start, state
-
-__all__ = ["collect", "signal", "start", "state"]

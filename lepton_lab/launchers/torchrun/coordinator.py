@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import secrets
 import shlex
+import signal
 import socket
 import subprocess
 import sys
@@ -12,19 +12,14 @@ import time
 from typing import Any
 
 from ...errors import LabError
-from ...files import data_root, read_json
-from ...host import child
-from ...spec import Spec
-from ...store import control
+from ...host import LOOPBACK, child
 from ...store.failure import Failure
 from .. import failures
-from ..local.supervisor import GRACE, POLL, STOP, Supervision
+from ..remote import said
+from ..supervision import POLL, End, Supervision
 from .plan import JOIN, Plan, served
-from .settings import LOCAL
-from .worker import OUTCOME
 
 CODE = "import sys; from lepton_lab.launchers.torchrun.node import main; sys.exit(main(sys.argv[1], attached=True))"
-LONGEST = 60.0  # seconds that a rank waits for another, if nobody asks for others: as long as it takes to see its loss
 SILENT = 4.0  # seconds without a sign of life after which a node counts as lost
 FUTILE = 5  # beginnings without a step further after which the run has failed
 LAST = 10.0  # seconds for nodes to end
@@ -34,98 +29,87 @@ AGAIN = (1.0, 10.0)  # seconds until a node that ended is started again: at firs
 class Coordination(Supervision):
     """One run over several machines, from its place among those that are launched to its last state."""
 
-    def _lease(self, queue: Any) -> list[str]:
-        """Nothing of this machine: its ranks are elsewhere, or few."""
-        return []
-
-    def _start(self, device: str, slots: list[str], sharing: int) -> None:
-        """Keep the rendezvous, say how to take part, and start the nodes that are named."""
-        self.asks = self.needs["launcher"]
-        address = self.asks["address"] or _own_address([host for host in self.asks["hosts"] if host not in LOCAL])
-        self.store = served(address)
-        port = self.store.port
-        (self.folder.path / OUTCOME).unlink(missing_ok=True)
-        for path in (self.folder.path / "errors").iterdir():
-            path.unlink()
+    def __init__(self, needs: dict[str, Any], lock: int, order: dict[str, Any], safe: bool) -> None:
+        super().__init__(needs, lock, order, safe)
+        self.asks = needs["launcher"]
+        self.nodes: Nodes | None = None
+        self.started: list[Started] = []
         self.reason: str | None = None  # why it waits, as it was told last
-        self.life = f"{self.folder.id}-{secrets.token_hex(4)}"
-        timeout = LONGEST if (asked := self.folder.spec.timeout) == Spec().timeout else asked
-        sizes = self.asks["least"], self.asks["most"], self.needs["world"] // self.asks["most"]
-        place = self.order["cwd"], self.order["path"], str(data_root())
-        Plan(self.life, address, port, *sizes, device, timeout, *place).write(self.folder.path)
-        self.nodes = Nodes(self.store)
-        self.log.write("note", text=f"ranks start by torchrun's agents, which meet at {address}:{port}")
-        self.started = [Started(self, host, i) for i, host in enumerate(self.asks["hosts"])]
-        self.began = self.progressed = time.monotonic()
         self.tries, self.best = 0, -1
-        self.asked: float | None = None  # when a stop was seen
 
-    def _watch(self) -> None:
-        """Until the run has come to an end: keep its nodes going, and say which are there."""
-        while self.folder.path.exists() and (end := self._end()) is None:
-            changed, reason = self.nodes.look(), self._waits()
-            if changed or reason != self.reason:
-                self.reason = reason
-                self.folder.note(nodes=self.nodes.facts, reason=reason)
-            for node in self.started:
-                node.keep()
-            time.sleep(POLL)
-        else:
-            self.end = end if self.folder.path.exists() else None
-        if self.end and self._said():
-            self._wait_for_nodes()  # which end by themselves, where their ranks are done
-        self.store.set("over", "")
+    def start(self, slots: list[str]) -> None:
+        """Keep the rendezvous, say how to take part, and start the nodes that are named."""
+        address = self.asks["address"] or _own_address([host for host in self.asks["hosts"] if host not in LOOPBACK])
+        store = served(address)
+        sizes = {name: self.asks[name] for name in ("least", "most")}
+        each = self.needs["world"] // self.asks["most"]
+        self.plan = Plan.of(self, address=address, port=store.port, ranks=each, **sizes)
+        self.plan.write(self.folder.path)
+        self.nodes = Nodes(store)
+        self.log.write("note", text=f"ranks start by torchrun's agents, which meet at {address}:{store.port}")
+        self.started = [Started(self, host, i) for i, host in enumerate(self.asks["hosts"])]
+        self.progressed = time.monotonic()
+
+    def state(self) -> End | None:
+        """Keep the nodes going, and say which are there."""
+        if (end := self._end()) is not None:
+            return end
+        changed, reason = self._present.look(), self._waits()
+        if changed or reason != self.reason:
+            self.reason = reason
+            self.folder.note(nodes=self._present.facts, reason=reason)
+        for node in self.started:
+            node.keep()
+        time.sleep(POLL)
+        return None
+
+    def signal(self, number: int) -> None:
+        """An end by force; a step that stands still is not known to be that of one rank alone."""
+        if number == signal.SIGKILL:
+            self._present.dismiss()
+
+    def collect(self) -> None:
+        """As the contract says; nodes whose ranks are done end by themselves."""
+        if self.nodes is None:
+            return
+        if said(self.folder.path, self.plan.life):
+            self._wait_for_nodes()
+        self.nodes.dismiss()
         self._wait_for_nodes()
         for node in self.started:
             node.kill()
+        if self.folder.path.exists():
+            self.folder.note(nodes=None, **({"reason": None} if self.reason else {}))
 
     def _wait_for_nodes(self) -> None:
         """Until all are gone that live, for some seconds at most."""
         until = time.monotonic() + LAST
-        while time.monotonic() < until and (self.nodes.staying() or any(node.there for node in self.started)):
+        while time.monotonic() < until and (self._present.staying() or any(node.there for node in self.started)):
             time.sleep(POLL)
 
-    def _finish(self) -> None:
-        if self.end is not None:
-            state, facts = self.end
-            self._state(state, **{"reason": None, "nodes": None, **facts})
+    @property
+    def _present(self) -> Nodes:
+        assert self.nodes is not None, "asked of a run that has started"
+        return self.nodes
 
-    def _kill(self, ranks: Any) -> None:
-        """After an error of ours: nodes end by themselves once the store is gone."""
-
-    def _end(self) -> tuple[str, dict[str, Any]] | None:
-        """State and facts of the run's end, or None while it goes on."""
-        now = time.monotonic()
-        if outcome := self._said():
+    def _end(self) -> End | None:
+        """How the run ended, or None while it goes on."""
+        if outcome := said(self.folder.path, self.plan.life):
             return outcome, {}
-        if (blamed := self._blamed()) is not None:
-            return "failed", {"failure": vars(blamed)}
-        if self.asked is None and control.stopping(self.folder.path):
-            self.asked = now
-        if self.asked is not None and (why := self._without_ranks(now - self.asked)):
-            return "stopped", {"reason": why}
+        if (failure := failures.blamed(self.folder)) is not None:
+            return "failed", {"failure": vars(failure)}
+        now = time.monotonic()
+        if self.stopped is not None and self._lacks(now - self.stopped):
+            return "stopped", {"reason": "stopped while it waited for nodes"}
         return self._given_up(now)
 
-    def _without_ranks(self, seconds: float) -> str:
-        """Why a stop that was asked for some seconds ago is not left to the ranks; "" where it is."""
-        if self.nodes.present >= self.asks["least"]:
-            return _LATE if seconds > STOP and not self._busy() else ""
+    def _lacks(self, seconds: float) -> bool:
+        """Whether there are no ranks to which a stop that was asked for some seconds ago could be left."""
+        if self._present.count >= self.asks["least"]:
+            return False
         # Nodes that only seemed lost may be back in time for ranks to save.
         begun = self.folder.facts["state"] != "starting"
-        return "" if begun and seconds < LAST else "stopped while it waited for nodes"
-
-    def _said(self) -> str:
-        """What the ranks of this life ended as: "done" or "stopped"; "" before that."""
-        word = read_json(self.folder.path / OUTCOME)
-        return str(word["outcome"]) if word and word["life"] == self.life else ""
-
-    def _blamed(self) -> Failure | None:
-        """The failure of a rank that no other's end explains, once the others had time to report theirs."""
-        reports = failures.reports(self.folder)
-        began = failures.began(reports)
-        if began is None or time.time() < began + GRACE:
-            return None
-        return failures.first(self.folder, {rank: (1, report["t"]) for rank, report in reports.items()}, set())
+        return not begun or seconds >= LAST
 
     def _given_up(self, now: float) -> tuple[str, dict[str, Any]] | None:
         """The failure of a run that lacks nodes for long, or whose ranks end again and again at one step."""
@@ -133,11 +117,11 @@ class Coordination(Supervision):
         saved = max(self.folder.checkpoints(), default=0)
         if saved > self.best:
             self.best, self.tries = saved, facts.get("attempt", 0)
-        if self.nodes.present >= self.asks["least"]:
+        if self._present.count >= self.asks["least"]:
             self.progressed = now
         if now > self.progressed + JOIN:
             message = (
-                f"{self.nodes.present} of at least {self.asks['least']} nodes came within {JOIN} s{self._last_words()}"
+                f"{self._present.count} of at least {self.asks['least']} nodes came within {JOIN} s{self._last_words()}"
             )
         elif facts.get("attempt", 0) - self.tries >= FUTILE:
             message = (
@@ -149,18 +133,15 @@ class Coordination(Supervision):
 
     def _waits(self) -> str | None:
         """What the run lacks, as a sentence, and how to give it."""
-        if self.nodes.present >= self.asks["least"]:
+        if self._present.count >= self.asks["least"]:
             return None
         more = f"; give on each: lepton-lab node {shlex.quote(str(self.folder.path))}"
         more = self._last_words() if self.asks["hosts"] else more
-        return f"waits for nodes: {self.nodes.present} of at least {self.asks['least']} are there{more}"
+        return f"waits for nodes: {self._present.count} of at least {self.asks['least']} are there{more}"
 
     def _last_words(self) -> str:
         """What the nodes that are to be started again said last, such as ssh's error, as the end of a sentence."""
         return "".join(f"; {node.host} said: {node.said}" for node in self.started if node.said and not node.there)
-
-
-_LATE = f"did not reach the end of a step within {STOP:.0f} s of the stop: ended by force"
 
 
 class Nodes:
@@ -172,9 +153,13 @@ class Nodes:
         self._beats: dict[int, tuple[int, float]] = {}
 
     @property
-    def present(self) -> int:
+    def count(self) -> int:
         """How many live."""
         return sum(not node["lost"] for node in self.facts or ())
+
+    def dismiss(self) -> None:
+        """Have all end, now or when they come."""
+        self.store.set("over", "")
 
     def staying(self) -> bool:
         """Whether one that lives has not ended."""
@@ -217,7 +202,7 @@ class Started:
         words = ["-c", CODE, str(self.run.folder.path)]
         with self.log.open("ab") as log:
             options: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": log}
-            if self.host in LOCAL:
+            if self.host in LOOPBACK:
                 return child(words, **options)
             command = shlex.join([self.run.asks["python"] or sys.executable, "-P", *words])
             return subprocess.Popen(["ssh", "-o", "BatchMode=yes", self.host, command], **options)

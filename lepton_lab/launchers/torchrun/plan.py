@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from ...errors import LabError
 from ...files import read_json, write_json
+from ..remote import Life
 
 if TYPE_CHECKING:
     from torch.distributed import TCPStore
@@ -21,35 +22,26 @@ PATIENCE = 20.0  # seconds for an answer of the store
 _served: list[TCPStore] = []
 
 
-@dataclass(frozen=True)
-class Plan:
+@dataclass(frozen=True, kw_only=True)
+class Plan(Life):
     """
     How the ranks of a run's present life find each other.
 
     Attributes
     ----------
-    life
-        Told apart from earlier lives of the run, whose agents may linger.
     address, port
         Of the store.
-    timeout
-        Seconds that a rank waits for another.
-    cwd, modules, data
-        Working directory, sys.path and folder of data sets of the launching process.
+    least, most
+        Nodes.
+    ranks
+        Of each node.
     """
 
-    life: str
     address: str
     port: int
     least: int
     most: int
     ranks: int
-    """Of each node."""
-    device: str
-    timeout: float
-    cwd: str
-    modules: list[str]
-    data: str
 
     def write(self, folder: Path) -> None:
         """Have nodes find it."""

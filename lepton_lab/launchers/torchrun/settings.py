@@ -6,17 +6,21 @@ import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ...errors import SpecError
+from ...host import LOOPBACK
 from ...spec import Spec
+from ..base import Launcher
 
-LOCAL = ("localhost", "127.0.0.1", "::1")
+if TYPE_CHECKING:
+    from ..supervision import Supervision
+
 NODES = re.compile(r"([1-9]\d*)(?::([1-9]\d*))?")
 
 
 @dataclass(frozen=True)
-class Torchrun:
+class Torchrun(Launcher):
     """
     Have a run done by torchrun's elastic agents, one a machine: `lab.launch(spec, on=lab.Torchrun(...))`.
 
@@ -40,6 +44,7 @@ class Torchrun:
         If a value is refused.
     """
 
+    name: ClassVar[str] = "torchrun"
     nodes: int | str = 1
     hosts: Sequence[str] = ()
     address: str = ""
@@ -78,7 +83,7 @@ class Torchrun:
 
     @property
     def _far(self) -> list[str]:
-        return [host for host in self.hosts if host not in LOCAL]
+        return [host for host in self.hosts if host not in LOOPBACK]
 
     def check(self, spec: Spec) -> None:
         """Refuse ranks that nodes can't share evenly, those that some nodes can't do, and ranks that share memory."""
@@ -109,10 +114,17 @@ class Torchrun:
         """What the run's folder keeps of it."""
         loopback = not self._far and bool(self.hosts)
         return {
-            "name": "torchrun",
+            "name": self.name,
             "least": self.least,
             "most": self.most,
             "hosts": [*self.hosts],
             "address": self.address or ("127.0.0.1" if loopback else ""),
             "python": self.python,
         }
+
+    @staticmethod
+    def supervision() -> type[Supervision]:
+        """One that keeps the rendezvous."""
+        from .coordinator import Coordination
+
+        return Coordination

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ... import datasets, tasks
 from ...errors import SpecError
 from ...files import data_root
-from ...launchers import devices
+from ...launchers import HERE, Launcher, devices
 from ...spec import CELL, OWN, Spec
 from ...store import shipping
 from ...store.finding import find
@@ -25,7 +25,6 @@ from . import compressing, matching, splitting
 
 if TYPE_CHECKING:
     from ...datasets import Data
-    from ...launchers.torchrun.settings import Torchrun
     from ...tasks import Task
     from .compressing import Parent
 
@@ -45,7 +44,7 @@ class Allowed:
     """Folder of another run, whose shipped code it takes."""
 
 
-def checks(spec: Spec, own: Own | None = None, like: Path | None = None, on: Torchrun | None = None) -> Allowed:
+def checks(spec: Spec, own: Own | None = None, like: Path | None = None, on: Launcher = HERE) -> Allowed:
     """
     Refuse what can be seen to fail, before anything starts.
 
@@ -78,7 +77,7 @@ def named(spec: Spec, parts: dict[str, Any], shipped: bool = False) -> Spec:
     return spec
 
 
-def splits(spec: Spec, own: Own, on: Torchrun | None = None, here: bool = True, like: RunFolder | None = None) -> str:
+def splits(spec: Spec, own: Own, on: Launcher = HERE, here: bool = True, like: RunFolder | None = None) -> str:
     """
     Refuse what the strategy can't split over the spec's ranks; gives the device of each, as `Allowed` has it.
 
@@ -87,13 +86,8 @@ def splits(spec: Spec, own: Own, on: Torchrun | None = None, here: bool = True, 
     batches are.
     """
     shares(spec, own)
-    device = ""
-    if on is not None:
-        on.check(spec)
-        device = devices.elsewhere(spec)
-    elif here:
-        device = devices.choose(spec)
-        devices.start_method()
+    on.check(spec)
+    device = on.device(spec) if here else ""
     if not spec.parent:
         splitting.nests(spec, own, like)
         splitting.fits(spec, own)

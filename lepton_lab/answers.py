@@ -7,6 +7,7 @@ Legend of the shape comments: B samples, K classes, T tokens, H x W pixels.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+@lru_cache(maxsize=64)  # asked in each step, of few shapes
 def class_axis(
     scores: tuple[int, ...], target: tuple[int, ...] | None = None, *, classes: int = 0, tokens: bool = False
 ) -> int | None:

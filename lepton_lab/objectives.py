@@ -56,16 +56,16 @@ class Objective:
 
     def counts(self, output: Any, target: Any) -> Tensor | None:
         """What `counted` finds in a micro-batch, (M,) or one number; NaN, or None, where that has no meaning."""
-        import torch
-
         pair = self.criterion.compared(output, target)
-        if pair is None:
+        if pair is None or not self.counted:
             return None
         output, target = pair
-        output = output.detach() if isinstance(output, torch.Tensor) else output  # whatever a user's loss takes
+        output = output.detach() if hasattr(output, "detach") else output  # whatever a user's loss takes
+        if len(self.counted) == 1:
+            return self.counted[0](output, target)
+        import torch
+
         counts = [count(output, target) for count in self.counted]
-        if len(counts) < 2:
-            return counts[0] if counts else None
         none = torch.tensor(math.nan, device=target.device)
         return torch.stack([(none if value is None else value).double().reshape(()) for value in counts])
 
@@ -160,6 +160,8 @@ class Criterion(Objective):
     def _samples(self, target: Tensor) -> float:
         """Of how many samples some targets are: they may be a part of the batch's, and several of each sample."""
         whole = self.batch.y
+        if whole is target:
+            return self.batch.samples
         return len(target) * self.batch.samples / len(whole) if hasattr(whole, "dim") else len(target)
 
     def value(self, output: Any, target: Any) -> Any:

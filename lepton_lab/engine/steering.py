@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import asdict
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -41,6 +43,10 @@ class Steerable:
     _saved: int | None
     _bears_nan: bool
 
+    @cached_property
+    def _factor(self) -> Callable[[int, int], float]:
+        return factor(self.spec)
+
     def _say(self, **note: Any) -> None:
         if self.strategy.rank == 0:
             self.log.write("note", step=self.now.step, **note)
@@ -51,14 +57,14 @@ class Steerable:
 
     def _goes_on(self) -> str:
         """What an extension does to the learning rate, as a note."""
-        extended, lr = self._extended, self.now.lr * factor(self.spec, self.now.step, self.steps)
+        extended, lr = self._extended, self.now.lr * self._factor(self.now.step, self.steps)
         return (
             f"goes on for {extended['more']} more epochs, to {extended['epochs']}: schedule={self.spec.schedule!r} is "
             f"that of a run of so many, whose rate at this step is {lr:.4g}"
         )
 
     def _set_lr(self) -> float:
-        lr = self.now.lr * factor(self.spec, self.now.step - self.part.step, self.steps)
+        lr = self.now.lr * self._factor(self.now.step - self.part.step, self.steps)
         for group in self.strategy.optimizer.param_groups:
             group["lr"] = lr * group.get("ratio", 1.0)
         return lr

@@ -157,23 +157,11 @@ SCHEDULES: dict[str, Callable[..., float]] = {
 }
 
 
-def factor(spec: Spec, step: int, total: int) -> float:
+def factor(spec: Spec) -> Callable[[int, int], float]:
     """
-    What multiplies `spec.lr` at a step, by the spec's schedule, warm-up and options.
+    What multiplies `spec.lr`, by the spec's schedule, warm-up and options: (step, total) -> from 0 to 1.
 
-    Parameters
-    ----------
-    spec
-        Its `schedule`, `warmup` and `options` are used.
-    step
-        Optimizer steps done, 0 <= step < total.
-    total
-        Optimizer steps of the run, at least 1.
-
-    Returns
-    -------
-    float
-        From 0 to 1.
+    `step` are the optimizer steps done, 0 <= step < total; `total` are those of the run, at least 1.
 
     Raises
     ------
@@ -181,8 +169,9 @@ def factor(spec: Spec, step: int, total: int) -> float:
         If the schedule is unknown.
     """
     schedule = pick(SCHEDULES, spec.schedule, "schedule")
-    options = schedule.__kwdefaults__ or ()  # spec.options_of reads the signature, too slow for every step
-    return schedule(step, total, spec.warmup, **{k: v for k, v in spec.options.items() if k in options})
+    options = schedule.__kwdefaults__ or ()
+    bound = {name: value for name, value in spec.options.items() if name in options}
+    return lambda step, total: schedule(step, total, spec.warmup, **bound)
 
 
 def _ramp(step: int, warmup: int) -> float:

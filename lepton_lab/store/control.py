@@ -17,7 +17,7 @@ from typing import Any
 from ..errors import LabError
 from ..files import remedy, why, write_json
 
-POLL = 0.02  # seconds between looks for new commands, in a thread of rank 0
+POLL = 0.05  # seconds between looks for new commands, in a thread of rank 0
 COMMANDS = ("stop", "pause", "resume", "checkpoint", "set")
 STEERED = ("lr", "clip", "weight_decay")  # what `set` can change in a running job, and a resume in an ended one
 ANNOUNCED = "announced.json"

@@ -240,7 +240,7 @@ def test_schedules_stay_within_bounds(name, run):
     step, total, warmup = run
     value = SCHEDULES[name](step, total, warmup)
     assert isinstance(value, float) and 0 <= value <= 1
-    assert value == SCHEDULES[name](step, total, warmup) == factor(spec(schedule=name, warmup=warmup), step, total)
+    assert value == SCHEDULES[name](step, total, warmup) == factor(spec(schedule=name, warmup=warmup))(step, total)
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
@@ -300,7 +300,7 @@ def test_one_cycle_and_cosine_equal_torch():
 
 def test_factor_takes_its_own_options_only():
     chosen = spec(schedule="cosine", model="mlp", options={"floor": 0.5, "hidden": 7})
-    assert math.isclose(factor(chosen, 50, 100), 0.75)
+    assert math.isclose(factor(chosen)(50, 100), 0.75)
 
 
 @pytest.mark.parametrize(

@@ -74,9 +74,12 @@ class Lines(Chart):
     """Steps at which someone intervened, and what they did; or at which a link of a chain begins."""
     span: Ends | None = None
     """Lowest and highest value to be seen, if curves that diverged leave the picture."""
+    wide: bool = False
+    """Whether the x axis has a log scale, too; all on it is above 0."""
 
     def _traces(self, layout: dict[str, Any]) -> list[dict[str, Any]]:
         layout["xaxis"] |= {"title": {"text": self.x, "standoff": 6}, "rangemode": "tozero"}
+        layout["xaxis"] |= {"type": "log", "dtick": 1} if self.wide else {}
         layout["yaxis"] |= {"title": {"text": self.y}} | ({"type": "log", "dtick": 1} if self.log else {})
         if self.lowest is not None:
             layout["yaxis"]["rangemode"] = "tozero"
@@ -125,8 +128,11 @@ class Lines(Chart):
         for mark in self._marks():
             mark.draw(axes)
         end = max(line.curve.x[-1] for line in self.lines)
-        axes.set_xlim(0, None if end else 1)  # a single point at 0 leaves no room for ticks
-        if all(float(x).is_integer() for line in self.lines for x in line.curve.x):
+        if self.wide:
+            axes.set_xscale("log")
+        else:
+            axes.set_xlim(0, None if end else 1)  # a single point at 0 leaves no room for ticks
+        if not self.wide and all(float(x).is_integer() for line in self.lines for x in line.curve.x):
             axes.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 5, 10], integer=True))
             axes.xaxis.set_major_formatter("{x:,.0f}")
         if not self.log and high >= 10_000:

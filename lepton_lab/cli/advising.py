@@ -20,6 +20,7 @@ Examples:
   lepton-lab advise --model gpt --dataset pydocs
   lepton-lab advise --model cnn --strategy ddp:compress=topk --strategy fsdp --world 2 --world 8
   lepton-lab advise --like 20261122-021408-3fa2
+  lepton-lab advise --model gpt --dataset pydocs --world 8 --world 1024 --network "10 Gb"
 
 No process is started. Exit status: 0; 2 refused, a strategy that was named too.
 """
@@ -36,6 +37,7 @@ started; 130 stopped.
 """
 GIVEN = ("lr", "schedule", "warmup", "epochs", "eval_every", "checkpoint_every", "name")  # by the test itself
 REFUSED = 2
+NETWORK = "The link of each rank, such as '10 Gb': how long a step would take over it, by runs that were measured."
 LIKE = "Look at a run: its spec and code, and what was measured beside what was predicted."
 
 
@@ -44,21 +46,31 @@ LIKE = "Look at a run: its spec and code, and what was measured beside what was 
 @click.option("--strategy", metavar="NAME[:KEY=VALUE,...]", multiple=True, help=STRATEGY)
 @click.option("--world", metavar="INTEGER", type=int, multiple=True, help="Ranks; several times.  [1, 2 and 4]")
 @click.option("--like", metavar="ID", help=LIKE)
+@click.option("--network", metavar="LINK", help=NETWORK)
 @as_json
-def advise(fields: Fields, strategy: tuple[str, ...], world: tuple[int, ...], like: str | None, as_json: bool) -> None:
+def advise(
+    fields: Fields,
+    strategy: tuple[str, ...],
+    world: tuple[int, ...],
+    like: str | None,
+    network: str | None,
+    as_json: bool,
+) -> None:
     """Predict what a step costs under each strategy."""
-    from ..studies.advice import WORLDS
+    from ..studies.advice import WORLDS, Outlook
     from ..studies.advice import advise as predict
 
     if like and (fields.file or fields.changes(Spec())):
         raise SpecError(f"like={like!r}: looks at a run as it is; give no other fields, or leave out --like")
     target = attach(like) if like else fields.spec()
-    advice = predict(target, world or WORLDS, [parsed(text) for text in strategy] or None)
+    advice = predict(target, world or WORLDS, [parsed(text) for text in strategy] or None, network=network)
     if as_json:
         click.echo(json.dumps(advice.records(), indent=1))
     else:
         heads, lines = advice.cells()
         print_table(console(200), heads, lines, left=(heads[0], heads[-1]), wraps=heads[-1])
+        if isinstance(advice, Outlook):
+            click.echo(advice.note)
     raise SystemExit(REFUSED if strategy and any(row.cost is None for row in advice.rows) else 0)
 
 

@@ -56,6 +56,8 @@ class Single:
     """Whether it computes what one process computes, to rounding."""
     inexact_with = ""
     """Name of an option other than whose default it computes something else."""
+    spreads = True
+    """Whether its ranks can be on several machines."""
     gpus = True
     """Whether its ranks can compute on GPUs."""
     trains_any_module = True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -11,13 +12,14 @@ from pydantic import Field
 
 from ..spec import Spec
 from .group import Group, equalize
-from .work import Cost, Workload, all_reduce, broadcast, shown
+from .work import AROUND, Cost, Workload, all_reduce, around, broadcast, shown
 
 if TYPE_CHECKING:
     from torch import nn
 
     from .compression import Feedback
 
+BUCKET = 25 * 2**20  # bytes of gradients that torch sends at once
 REMEMBER = ("powersgd", "topk")  # what they leave out of a gradient they add to the next
 
 
@@ -100,7 +102,8 @@ class DDP(Group):
             size += f", sent as {self.compress}"
         why = f"each rank holds all and computes 1/{n} of the batch; gradients ({size}) are averaged"
         replica = work.replica(n, why, sent + broadcast(work.buffers, n), resident=True)
-        return dataclasses.replace(replica, optimizer=replica.optimizer + remembered)
+        hops = around(n, AROUND * math.ceil(sent / AROUND / BUCKET))
+        return dataclasses.replace(replica, optimizer=replica.optimizer + remembered, hops=hops, overlaps=True)
 
     def _wrap(self, model: nn.Module) -> Any:
         return Each(model, self._wrapped) if getattr(self._around, "players", None) else self._wrapped(model)

@@ -96,7 +96,8 @@ class FsdpTensor(TensorParallel, Gathered):
         cost = sharded(work, blocks, groups, groups, fractions=fractions)
         sent = self.spec.accumulate * splitting.sent_bytes(work, n, work.micro(groups), False)
         why = f"{groups} x {n} ranks, layers cut between {n}; of its piece {cost.why}"
-        return dataclasses.replace(cost, sent=cost.sent + sent, why=why)
+        hops = cost.hops + self.spec.accumulate * splitting.hops(work.model, n, False)
+        return dataclasses.replace(cost, sent=cost.sent + sent, why=why, hops=hops, overlaps=False)
 
     def _group(self) -> DeviceMesh:
         return self.mesh["tensor"]

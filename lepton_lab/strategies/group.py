@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import datetime
 from collections import Counter, deque
 from collections.abc import Collection, Iterable, Iterator
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from .. import operations
 from ..spec import Spec
 from .base import Single, Step
-from .work import Cost, Workload, all_reduce, shown
+from .work import AROUND, Cost, Workload, all_reduce, around, shown
 
 if TYPE_CHECKING:
     import torch
@@ -103,7 +104,8 @@ class Group(Single):
         if (n := self.spec.world) == 1:
             return super().cost(work)
         why = f"taken to average the gradients ({shown(work.gradients)}) of {n} ranks that hold all"
-        return work.replica(n, why, all_reduce(work.gradients, n))
+        replica = work.replica(n, why, all_reduce(work.gradients, n))
+        return dataclasses.replace(replica, hops=around(n, AROUND))
 
     def total(self, values: Tensor) -> Tensor:
         """Sum over the ranks of a data-parallel group."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import os
 import time
@@ -40,6 +41,7 @@ class Hogwild(Asynchronous):
         Steps that a rank may be ahead of the slowest, for commands and the ends of epochs; 0 or more.
     """
 
+    spreads = False
     gpus = False
 
     def __init__(self, spec: Spec, *, staleness: Annotated[int, Field(ge=0)] = 8) -> None:
@@ -81,7 +83,8 @@ class Hogwild(Asynchronous):
         """One model in memory that all share, so nothing is sent."""
         n = self.spec.world
         shared = shown(work.parameters)
-        return work.replica(n, f"{n} ranks write into the same parameters ({shared}, counted for each); none are sent")
+        why = f"{n} ranks write into the same parameters ({shared}, counted for each); none are sent"
+        return dataclasses.replace(work.replica(n, why), apart=self.staleness + 1)
 
     def _map(self, size: int) -> UntypedStorage:
         """

@@ -10,7 +10,7 @@ from pydantic import Field
 from ..spec import Spec
 from .base import piece
 from .fsdp import FSDP, units
-from .work import Cost, Workload, all_reduce, shown
+from .work import AROUND, Cost, Workload, all_reduce, around, shown
 
 
 class Hybrid(FSDP):
@@ -68,7 +68,8 @@ class Hybrid(FSDP):
         count = len(units(work.model)) + 1
         sent = all_reduce(cost.gradients, groups) + (count - 1) * all_reduce(0, groups)
         why = f"{cost.why}; {groups} groups average their parts' gradients ({shown(cost.gradients)})"
-        return dataclasses.replace(cost, sent=cost.sent + sent, why=why)
+        hops = cost.hops + around(groups, AROUND * count)
+        return dataclasses.replace(cost, sent=cost.sent + sent, why=why, hops=hops)
 
 
 def usual(world: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,7 +12,7 @@ from pydantic import Field
 from ..spec import Spec
 from .base import MakeOptimizer
 from .group import Group, apart, average
-from .work import Cost, Workload, all_reduce, shown
+from .work import AROUND, Cost, Workload, all_reduce, around, shown
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -58,7 +59,8 @@ class LocalSGD(Group):
         """A mean over the ranks every so many steps, as a mean over the steps."""
         n, size = self.spec.world, work.parameters
         why = f"each rank trains a copy on its 1/{n} of the batch; every {self.every} steps {shown(size)} are averaged"
-        return work.replica(n, why, all_reduce(size, n) / self.every)
+        replica = work.replica(n, why, all_reduce(size, n) / self.every)
+        return dataclasses.replace(replica, hops=around(n, AROUND) / self.every, apart=self.every)
 
     def state_dict(self) -> dict[str, dict[str, Any]]:
         """The mean over ranks of weights, buffers and optimizer state, which any strategy can go on with."""

@@ -159,7 +159,10 @@ class ParameterServer(Asynchronous):
         why = f"rank 0 takes {row} of gradients and gives as much of parameters, to one rank at a time"
         replica = work.replica(n, why, (n - 1) * (size + HEADER))
         highest = max(replica.activations, 2 * size)  # the gradient, and the parameters that come for it
-        return dataclasses.replace(replica, parameters=replica.parameters + size, activations=highest)
+        lag, hops = self.staleness + 1, 2.0 * (n - 1)  # a gradient and the parameters, of one worker at a time
+        return dataclasses.replace(
+            replica, parameters=replica.parameters + size, activations=highest, hops=hops, apart=lag
+        )
 
     def state_dict(self) -> dict[str, dict[str, Any]]:
         """The server's, with the buffers of its worker; the others have nothing of their own."""

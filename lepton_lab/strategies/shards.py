@@ -12,7 +12,7 @@ from ..errors import SpecError
 from ..spec import Spec
 from ..tables import trait
 from .group import Group
-from .work import Cost, Workload, all_gather, reduce_scatter, shown, within
+from .work import AROUND, Cost, Workload, all_gather, around, reduce_scatter, shown, within
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -186,7 +186,9 @@ def sharded(
         f"each rank holds {state}; a unit's parameters (at most {shown(max(units.values()))}) are gathered for forward"
         f"{' and again for backward' if regather else ''}, its gradients summed and dealt out"
     )
-    return Cost(held.size, held.gradient, held.state, max(peak, 0.0), why, sent, work.idle(parts))
+    hops = around(ranks, k * sum(times.values()) + AROUND * len(units))
+    state_bytes = (held.size, held.gradient, held.state)
+    return Cost(*state_bytes, max(peak, 0.0), why, sent, work.idle(parts), hops, overlaps=True)
 
 
 def _peak(work: Workload, units: dict[str, float], micro: int, ratio: float, fractions: Mapping[str, float]) -> float:

@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from ..errors import SpecError
 from .shards import sharing
-from .work import BACKWARD, FORWARD, Workload, all_gather, all_reduce, reduce_scatter
+from .work import AROUND, BACKWARD, FORWARD, Workload, all_gather, all_reduce, around, reduce_scatter
 
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
@@ -148,6 +148,11 @@ def sent_bytes(work: Workload, ranks: int, samples: int, sequence: bool) -> floa
         else:  # the gradient of the model's own inputs is nobody's
             sent += all_reduce(outputs, ranks) + (0.0 if column.weight is first else all_reduce(inputs, ranks))
     return sent
+
+
+def hops(model: nn.Module, ranks: int, sequence: bool) -> float:
+    """Messages one after the other of a micro-batch, two operations each way for a part: see `sent_bytes`."""
+    return around(ranks, len(parts(model)) * (2 + 2 * AROUND if sequence else 2 * AROUND))
 
 
 def split(model: nn.Module, mesh: DeviceMesh, sequence: bool) -> None:

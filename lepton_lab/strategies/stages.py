@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from ..errors import SpecError
 from .timetable import PIPELINES, bubble, highest
-from .work import HEADER, LOSS, Cost, Workload, all_reduce, within
+from .work import AROUND, HEADER, LOSS, Cost, Workload, all_reduce, around, within
 
 Layer = tuple[str, nn.Module]  # path in the model, and what is there
 PARTS = ["embed", "blocks", "head"]
@@ -110,7 +110,9 @@ def cost(work: Workload, runs: list[list[Layer]], schedule: str, microbatches: i
         f"rank {costs.index(largest)} holds most; {microbatches} micro-batches of {micro} pass through "
         f"{len(runs)} stages as {schedule} orders them, and ranks idle while it fills and drains"
     )
-    return dataclasses.replace(largest, why=why, sent=max(sent), idle=bubble(schedule, world, microbatches))
+    hops = 2.0 * (len(runs) - 1) + around(world, AROUND)  # while it fills and drains; and the sums
+    idle = bubble(schedule, world, microbatches)
+    return dataclasses.replace(largest, why=why, sent=max(sent), idle=idle, hops=hops, overlaps=True)
 
 
 def _in_a_row(module: nn.Module) -> bool:

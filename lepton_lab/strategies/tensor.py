@@ -107,7 +107,8 @@ class TensorParallel(Sharded):
         peak = work.peak_above_state(micro, self.spec.accumulate > 1, fractions)
         why = f"each rank has 1/{n} of each layer that can be cut, and the whole batch; what layers give is summed"
         sent = self.spec.accumulate * splitting.sent_bytes(work, n, micro, self.sequence_parallel)
-        return Cost(held.size, held.gradient, held.state, peak - held.gradient, why, sent)
+        hops = self.spec.accumulate * splitting.hops(work.model, n, self.sequence_parallel)
+        return Cost(held.size, held.gradient, held.state, peak - held.gradient, why, sent, hops=hops)
 
     def _place(self, model: nn.Module) -> nn.Module:
         model = super()._place(model)

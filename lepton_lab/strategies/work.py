@@ -65,6 +65,12 @@ class Cost:
     """Bytes that are sent a step by the rank that sends most."""
     idle: float = 0.0
     """Fraction of the step that ranks wait because of how the work is split, from 0 to below 1."""
+    hops: float = 0.0
+    """Messages of a step that can only follow one another, each of which waits for the network."""
+    overlaps: bool = False
+    """Whether ranks compute while they send."""
+    apart: float = 1.0
+    """Steps between two points at which each rank waits for all others."""
 
     @property
     def memory(self) -> float:
@@ -189,6 +195,14 @@ def all_reduce(size: float, ranks: int) -> float:
     return 2 * (ranks - 1) / ranks * size + 4 * (ranks - 1) * HEADER
 
 
+AROUND = 2  # times that a sum goes around a ring
+
+
+def around(ranks: int, times: float) -> float:
+    """Messages one after the other that go around a ring so many times."""
+    return times * (ranks - 1)
+
+
 def all_gather(size: float, ranks: int) -> float:
     """Bytes that each rank of a ring sends so that all have the whole, of so many bytes."""
     return (ranks - 1) / ranks * size + 2 * (ranks - 1) * HEADER
@@ -207,9 +221,9 @@ def broadcast(size: float, ranks: int) -> float:
 def dealt(sizes: Sequence[float], ranks: int) -> float:
     """Bytes that are sent by the rank that sends most, when each broadcasts what it has, of so many bytes, to all."""
     receivers = [_children(place, ranks) for place in range(ranks)]
-    return max(
-        sum((sizes[root] + HEADER) * receivers[(rank - root) % ranks] for root in range(ranks)) for rank in range(ranks)
-    )
+    full = [root for root in range(ranks) if sizes[root]]  # few, where there are more ranks than parameters
+    most = max(sum(sizes[root] * receivers[(rank - root) % ranks] for root in full) for rank in range(ranks))
+    return most + HEADER * sum(receivers)
 
 
 def _children(place: int, ranks: int) -> int:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from .base import MakeOptimizer
 from .ddp import DDP
-from .work import Cost, Workload, dealt
+from .work import Cost, Workload, around, dealt
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -49,6 +49,7 @@ class Zero(DDP):
             # What compression remembers stays with every rank.
             optimizer=max(sum(p.state for p in hand) for hand in hands) + replica.optimizer - work.optimizer,
             sent=replica.sent + sent,
+            hops=replica.hops + around(n, 1),
             why=f"{replica.why}; each keeps the optimizer's state of 1/{n} of the parameters, and sends these to all",
         )
 

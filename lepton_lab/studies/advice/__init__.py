@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -12,119 +12,22 @@ from ...errors import SpecError, whole
 from ...run.checks import named, splits
 from ...run.handle import Run
 from ...run.own import Own
-from ...section import NONE, Section, table
-from ...spec import Spec
+from ...spec import Spec, full_batch
 from ...strategies.work import Cost, shown
 from ...tables import table as family
 from ..contenders import entries, fields
+from .fitting import fit
+from .fitting import measured as timed
+from .outlook import Outlook
+from .rows import FIGURES, LIMITS, PARTS, Advice, Row
+from .worlds import Network
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from ...strategies.work import Workload
 
+__all__ = ["FIGURES", "LIMITS", "PARTS", "WORLDS", "Advice", "Outlook", "Row", "advise", "measured", "rehearsed", "row"]
+
 WORLDS = (1, 2, 4)
-PARTS = ("parameters", "gradients", "optimizer", "activations")
-FIGURES = ("memory", *PARTS, "sent", "idle")
-LIMITS = {"memory": 0.20, "sent": 0.10}  # what a prediction is allowed to be off, relative to what is measured
-
-NOTE = (
-    "Bytes of tensors on the rank that bears most, at the highest moment of a step (with torch's own arithmetic on the "
-    "CPU; torch.compile may need less); bytes that the rank sends that sends most, a step; idle: the share of a step "
-    "that ranks wait because of how work is split. Activations are all that is neither of the others at that moment."
-)
-
-
-@dataclass
-class Row:
-    """A strategy over so many ranks: what it would cost, or why it can't be done."""
-
-    strategy: str
-    world: int
-    cost: Cost | None
-    """None where it is refused."""
-    why: str
-    """What the cost follows from, or the refusal."""
-    measured: dict[str, float] = field(default_factory=dict)
-    """What a run did cost, by FIGURES; empty where nothing was measured."""
-
-    @property
-    def predicted(self) -> dict[str, float]:
-        """The cost by FIGURES; empty where it is refused."""
-        if self.cost is None:
-            return {}
-        return {name: getattr(self.cost, name) for name in FIGURES}
-
-    @property
-    def errors(self) -> dict[str, float]:
-        """By how much memory and bytes sent were predicted too high, relative to what was measured."""
-        pairs = [(name, self.predicted[name], self.measured[name]) for name in LIMITS if name in self.measured]
-        return {name: (predicted - real) / real if real else float(predicted > 0) for name, predicted, real in pairs}
-
-    @property
-    def remark(self) -> str:
-        """What of the prediction is off by more than its limit; "" if nothing is, or nothing was measured."""
-        off = {name: error for name, error in self.errors.items() if abs(error) > LIMITS[name]}
-        return ", ".join(f"{name} is off by {error:+.0%}" for name, error in off.items())
-
-
-class Advice:
-    """
-    Strategies side by side; last in a cell it shows its table.
-
-    Attributes
-    ----------
-    rows : list of Row
-        One for each strategy and world; with one rank all are as `single`.
-    """
-
-    def __init__(self, rows: list[Row]) -> None:
-        self.rows = rows
-
-    def __repr__(self) -> str:
-        return self._section().text
-
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
-        return self._section()._repr_mimebundle_()
-
-    def records(self) -> list[dict[str, Any]]:
-        """
-        The rows as plain values, None where there is none.
-
-        Each has strategy, world, fits (false if it is refused); memory, parameters, gradients, optimizer, activations
-        (bytes), sent (bytes a step), idle (0 to 1); why; and, of a run's own, measured_ and error_ of these, remark.
-        """
-        return [
-            {
-                "strategy": row.strategy,
-                "world": row.world,
-                "fits": row.cost is not None,
-                **{name: row.predicted.get(name) for name in FIGURES},
-                "why": row.why,
-                **{f"measured_{name}": row.measured.get(name) for name in FIGURES},
-                **{f"error_{name}": row.errors.get(name) for name in LIMITS},
-                "remark": row.remark,
-            }
-            for row in self.rows
-        ]
-
-    def table(self) -> pd.DataFrame:
-        """The records as a pandas table."""
-        import pandas as pd
-
-        return pd.DataFrame(self.records())
-
-    def cells(self) -> tuple[list[str], list[list[str]]]:
-        """Heads and lines of the table as people read it."""
-        lines = []
-        for row in self.rows:
-            lines.append([row.strategy, str(row.world), *_cells(row.predicted), row.why])
-            if row.measured:
-                lines.append(["measured", "", *_cells(row.measured), row.remark or "as predicted"])
-        return ["strategy", "world", "memory", *PARTS, "sent a step", "idle", "why, or why not"], lines
-
-    def _section(self) -> Section:
-        return table("What a step would cost", *self.cells(), NOTE, numeric=True)
 
 
 def advise(
@@ -136,6 +39,7 @@ def advise(
     loss: Any = None,
     task: Any = None,
     collate: Any = None,
+    network: str | None = None,
 ) -> Advice:
     """
     What a step of a spec would cost under each strategy and world; no process is started, nothing is computed.
@@ -153,16 +57,24 @@ def advise(
         As `race` takes them: names, pairs (name, options), or mappings; all of STRATEGIES by default.
     model, data, loss, task, collate
         The user's own, as `launch` takes them; a run has its own.
+    network
+        The link of each rank, such as "10 Gb" or "400 Gb, 5 us": then the advice (an Outlook, with a `chart`) says how
+        long a step would take of worlds of any size, whose ranks each compute `batch_size` samples. It is fitted on
+        runs of the spec that have ended, one of them with one process; what is assumed stands below its table.
 
     Raises
     ------
     SpecError
-        If a model does not fit the data, a strategy is unknown, or `spec` is neither a Spec nor a Run.
+        If a model does not fit the data, a strategy is unknown, `spec` is neither a Spec nor a Run, a network can't be
+        read, or no run tells how long a step takes.
     """
+    link = None if network is None else Network.of(network)
     if isinstance(spec, Run):
         run, spec = spec, spec.spec
         own = Own.shipped(run.store)
         work = rehearsed(spec, own)
+        if link:
+            return _outlook(spec, work, worlds, strategies, own, link, run)
         first = row(spec, work, {}, own)
         first.measured = measured(run) if first.cost else {}
         return Advice([first, *_rows(spec, work, worlds, strategies, own)])
@@ -170,11 +82,43 @@ def advise(
         raise SpecError(f"advise takes a Spec or a Run, not a {type(spec).__name__}: lab.advise(lab.Spec(...))")
     own = Own(model, data, loss, task=task, collate=collate)
     spec = named(spec, own.parts)
-    return Advice(_rows(spec, rehearsed(spec, own), worlds, strategies, own))
+    work = rehearsed(spec, own)
+    if link:
+        return _outlook(spec, work, worlds, strategies, own, link)
+    return Advice(_rows(spec, work, worlds, strategies, own))
 
 
-def _rows(spec: Spec, work: Workload, worlds: Iterable[int], strategies: Iterable[Any] | None, own: Own) -> list[Row]:
-    """A row for each strategy and world; where `single` is among them, it stands for all with one rank."""
+def _outlook(
+    spec: Spec,
+    work: Workload,
+    worlds: Iterable[int],
+    strategies: Iterable[Any] | None,
+    own: Own,
+    network: Network,
+    like: Run | None = None,
+) -> Outlook:
+    """What steps would take whose batch grows with the world, by those that were measured."""
+    if full_batch(spec):
+        raise SpecError(
+            f"optimizer={spec.optimizer!r}: takes all samples in each step, which can't grow with the world; leave out "
+            "network, or take optimizer='sgd'"
+        )
+    rows = _rows(spec, work, worlds, strategies, own, grows=True)
+
+    def costs(run: Run) -> Cost | None:
+        return row(run.spec, replace(work, batch=run.spec.batch_size), {}, own).cost
+
+    return Outlook(rows, spec.batch_size, network, fit(timed(spec, costs, like)))
+
+
+def _rows(
+    spec: Spec, work: Workload, worlds: Iterable[int], strategies: Iterable[Any] | None, own: Own, grows: bool = False
+) -> list[Row]:
+    """
+    A row for each strategy and world; where `single` is among them, it stands for all with one rank.
+
+    If the batch `grows`, each rank computes as many samples as one process would.
+    """
     if isinstance(worlds, str) or not isinstance(worlds, Iterable):
         raise SpecError(f"worlds={worlds!r}: must be a list of numbers of ranks, such as {list(WORLDS)}")
     for world in (worlds := list(worlds)):
@@ -185,22 +129,34 @@ def _rows(spec: Spec, work: Workload, worlds: Iterable[int], strategies: Iterabl
     for changes, placed in chosen:
         alone = changes["strategy"] == "single"
         ranks = [changes["world"]] if placed else [n for n in worlds if not stands or alone == (n == 1)]
-        rows += [row(spec, work, {**changes, "world": n}, own) for n in ranks]
+        for n in ranks:
+            grown = {"batch_size": n * spec.batch_size} if grows else {}
+            part = replace(work, batch=n * spec.batch_size) if grows else work
+            rows.append(row(spec, part, {**changes, "world": n, **grown}, own, far=grows))
     return rows
 
 
-def row(spec: Spec, work: Workload, changes: dict[str, Any], own: Own) -> Row:
-    """What a spec would cost with other fields, by the `work` that `rehearsed` gave for it and what the user brings."""
+def row(spec: Spec, work: Workload, changes: dict[str, Any], own: Own, far: bool = False) -> Row:
+    """
+    What a spec would cost with other fields, by the `work` that `rehearsed` gave for it and what the user brings.
+
+    If its ranks are `far` from each other, those that share memory are refused.
+    """
     name, world = (changes.get(name, getattr(spec, name)) for name in ("strategy", "world"))
     try:
         changed = spec.replace(**changes)
         splits(changed, own, here=False)
         kind: Any = own.strategy if "strategy" in changed.own else family("strategy")[name]
         cut = changed.model_copy(update={"accumulate": work.spec.accumulate})
-        cost = _averaging(kind(cut, **changed.options_of(kind)).cost(work), work, changed)
+        strategy = kind(cut, **changed.options_of(kind))
+        if far and world > 1 and not strategy.spreads:
+            raise SpecError(
+                f"strategy={name!r}: its ranks share the memory of one machine; take strategy='parameter_server'"
+            )
+        cost = _averaging(strategy.cost(work), work, changed)
     except SpecError as error:
         return Row(name, world, None, " ".join(str(error).split()))
-    return Row(name, world, cost, cost.why)
+    return Row(name, world, cost, cost.why, exact=strategy.exact)
 
 
 def _averaging(cost: Cost, work: Workload, spec: Spec) -> Cost:
@@ -244,9 +200,3 @@ def measured(run: Run) -> dict[str, float]:
     idle = sum(rank["idle"] for rank in ranks) / sum(rank["seconds"] for rank in ranks)
     sent = max(rank["bytes"] for rank in ranks)
     return {"memory": largest["peak"], **{part: largest[part] for part in PARTS}, "sent": sent, "idle": idle}
-
-
-def _cells(figures: dict[str, float]) -> list[str]:
-    if not figures:
-        return [NONE] * len(FIGURES)
-    return [f"{figures[name]:.0%}" if name == "idle" else shown(figures[name]) for name in FIGURES]

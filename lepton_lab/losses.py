@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -154,6 +155,15 @@ def unreduced(loss: Any, output: Tensor, target: Tensor) -> Tensor | None:
     if terms(loss) is not None or yes_or_no(loss):
         return functools.partial(loss, reduction="none")(output, target)
     return (output.reshape(target.shape) - target).square() if loss is squared_error else None
+
+
+def weigh(weight: float, what: str) -> float:
+    """The weight of a loss in a sum, refused with a SpecError where it is below 0 or no number; `what` names it."""
+    if not (math.isfinite(weight) and weight >= 0):
+        raise SpecError(
+            f"{what}={weight:g}: the weight of a loss must be 0 or more; where it is to be maximised, return -loss"
+        )
+    return weight
 
 
 def number(value: Any, what: str) -> Any:

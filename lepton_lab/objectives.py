@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from .answers import matches, right_answers
 from .batches import Batch, described, tensors
 from .errors import SpecError
-from .losses import IGNORED, number, terms, token_loss, unreduced, yes_or_no
+from .losses import IGNORED, number, terms, token_loss, unreduced, weigh, yes_or_no
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -215,6 +215,13 @@ class Criterion(Objective):
         return weights is not None and not float(weights)
 
     def _add(self, weight: Tensor) -> None:
+        import torch
+
+        # Of a device that would have to be waited for, the first step of each stretch tells; one of shapes alone is of
+        # another type.
+        soon = weight.device.type == "cpu" or self._weights is None
+        if soon and type(weight) is torch.Tensor and (least := float(weight)) < 0:
+            weigh(least, "loss=(sum, weight): weight")
         self._weights = weight if self._weights is None else self._weights + weight
 
     def over(self, batches: Iterable[Batch]) -> Iterable[Batch]:

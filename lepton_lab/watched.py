@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
 from .errors import SpecError, fitted, nearest, shown
-from .tables import keywords
+from .tables import keywords, table
 from .values import parsed
 
 if TYPE_CHECKING:
@@ -99,12 +99,27 @@ def _unwatched(spec: Spec, key: str) -> str:
     if not split and key.startswith("test_"):
         return f"the test set is looked at once, at the end; take 'val{key.removeprefix('test')}'"
     if not split:
-        return f"must be a figure of {', '.join(SPLITS)}, such as 'val_{key or 'loss'}'"
+        names = table("metric")
+        if key in names:
+            return f"must be a figure of {', '.join(SPLITS)}, such as 'val_{key}'"
+        begins = ", ".join(f"{split}_" for split in SPLITS)
+        near = nearest(key, names).replace("you mean '", "you mean 'val_") or ", such as 'val_loss'"
+        return f"must be one of {begins} and a metric that the run has{near}"
     if split.endswith(EMA) and not spec.ema:
         return f"no average of the weights is kept; take ema=0.999 too, or '{key.replace(EMA, '', 1)}'"
     if split != "train" and not spec.eval_every:
         return "eval_every=0 evaluates only at the end; take eval_every=1"
     return ""
+
+
+def check(spec: Spec, names: list[str], splits: Collection[str]) -> None:
+    """Refuse, with a SpecError, figures that a run of these metrics and of splits with samples does not have."""
+    for field, key in named(spec).items():
+        split, name = divided(key)
+        if split.removesuffix(EMA) not in splits:
+            raise SpecError(f"{said(field, key)}: there are no validation samples; take 'train_{name}'")
+        if name not in names:
+            raise unknown(field, key, names)
 
 
 def unknown(field: str, key: str, names: list[str]) -> SpecError:
@@ -115,7 +130,8 @@ def unknown(field: str, key: str, names: list[str]) -> SpecError:
         keys = ", ".join(f"{split}_{other}" for other in names) or "none"
         return SpecError(f"{said(field, key)}: the run has no such figure{hint} (it has: {keys})")
     near = difflib.get_close_matches(name.lower(), names, NEAR, 0.5)
-    hint = f"; did you mean {' or '.join(repr(f'{split}_{other}') for other in near)}?" if near else ""
+    keys = " or ".join(repr(f"{split}_{other}") for other in near or names[:2])
+    hint = f"; did you mean {keys}?" if near else f", such as {keys}"
     return SpecError(
         f"{said(field, key)}: the run has no such figure{hint} (lepton_lab.metrics.METRICS lists them, and a task or "
         "metrics={...} of your own may add some)"

@@ -1,6 +1,7 @@
 """A loss that is no mean over samples: the same in any number of ranks and micro-batches, and in evaluation."""
 
 import functools
+from types import MappingProxyType
 
 import pytest
 import torch
@@ -105,6 +106,23 @@ def test_a_loss_that_is_no_number_is_refused_and_ignored_labels_are_no_classes()
     assert len(from_user((x, torch.where(y < 0, 255, y)), 0, 255).classes) == 4
     with pytest.raises(SpecError, match="label -100"):
         from_user((x, y), 0, 255)
+
+
+def test_a_weight_below_zero_is_refused():
+    negative = nn.CrossEntropyLoss(weight=torch.tensor([1.0, -2.0, 1.0, 1.0]))
+    with pytest.raises(SpecError, match=r"weight\[1\]=-2: the weight of a loss must be 0 or more"):
+        lab.launch(lab.Spec(), model=net, data=samples(), loss=negative)
+
+    class Turned(lab.Task):
+        weights = MappingProxyType({"gain": -0.5})
+
+    with pytest.raises(SpecError, match="weights: gain=-0.5: the weight of a loss must be 0 or more.*return -loss"):
+        lab.launch(lab.Spec(), model=net, data=samples(), task=Turned)
+    criterion = Criterion(lambda output, target: (output.sum(), -len(target)))
+    for batch in criterion.over([Batch(torch.ones(4, 1), torch.zeros(4), 1.0, 4)]):
+        criterion(batch.x, batch.y)
+    with pytest.raises(SpecError, match=r"loss=\(sum, weight\): weight=-4"):
+        criterion.settle()
 
 
 def test_a_weight_of_too_few_classes_is_named():

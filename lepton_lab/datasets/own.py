@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 NAMES = {1: ("train",), 2: ("train", "test"), 3: ("train", "val", "test")}
 TENSOR = "make it a tensor (for images: transform=ToTensor())"
 FORMS = (
-    "give (train, test), (train, val, test) or train alone, each a map-style Dataset, an IterableDataset or a pair "
-    "(x, y) of arrays"
+    "give (train, test), (train, val, test) or train alone, each a map-style Dataset, an IterableDataset, a list of "
+    "samples or a pair (x, y) of arrays"
 )
 
 
@@ -39,12 +39,12 @@ def from_user(
     Parameters
     ----------
     data
-        `(train, test)`, `(train, val, test)` or `train` alone. Each is a map-style Dataset of samples (x, y), or a
-        pair (x, y) of tensors or arrays with one row a sample. x of any float type becomes float32, and in training
-        what the model's weights are; uint8 x is divided by 255 in training, pictures in uint16 by 65,535; other rows of
-        integers in x are tokens; any other x is used as it is, and so are uint8 of dicts and longer tuples. Integer y
-        are labels, one a sample, or one a token: then y are tokens too. Float y are targets of a regression (as
-        float32).
+        `(train, test)`, `(train, val, test)` or `train` alone. Each is a map-style Dataset or a list of samples (x, y),
+        or a pair (x, y) of tensors or arrays with one row a sample. x of any float type becomes float32, and in
+        training what the model's weights are; uint8 x is divided by 255 in training, pictures in uint16 by 65,535;
+        other rows of integers in x are tokens; any other x is used as it is, and so are uint8 of dicts and longer
+        tuples. Integer y are labels, one a sample, or one a token: then y are tokens too. Float y are targets of a
+        regression (as float32).
     seed
         Seed of the validation set, a tenth of the training samples, where none is given; fewer than ten are all kept
         for training.
@@ -102,11 +102,23 @@ def _rate(train: Any) -> int:
 
 def _parts(data: Any) -> dict[str, Any]:
     """The named parts of what was given; a tuple of two arrays is one part, not two."""
-    samples = isinstance(data, list) and bool(data) and isinstance(data[0], Mapping)  # of train alone
-    parts = list(data) if isinstance(data, (tuple, list)) and not _is_pair(data) and not samples else [data]
+    whole = _is_pair(data) or _are_samples(data)
+    parts = list(data) if isinstance(data, (tuple, list)) and not whole else [data]
     if len(parts) not in NAMES:
         raise SpecError(f"data: a {type(data).__name__} of {len(parts)} is no known form; {FORMS}")
     return dict(zip(NAMES[len(parts)], parts, strict=True))
+
+
+def _are_samples(data: Any) -> bool:
+    """Whether it is a list of samples, of train alone; up to three pairs of arrays of many rows are parts."""
+    if not isinstance(data, list) or not data or not all(isinstance(item, (tuple, Mapping)) for item in data):
+        return False
+    return len(data) not in NAMES or not all(_is_pair(item) and _rows(item) for item in data)
+
+
+def _rows(pair: Any) -> bool:
+    """Whether x and y have as many rows, as those of a part do."""
+    return len({tuple(array.shape[:1]) for array in pair}) == 1 and len(pair[0].shape) > 0
 
 
 def _is_pair(part: Any) -> bool:

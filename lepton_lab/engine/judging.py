@@ -7,7 +7,6 @@ from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 from .. import watched
-from ..errors import SpecError
 from ..metrics import Metric
 from ..spec import Spec
 from ..strategies.base import Single
@@ -39,12 +38,7 @@ class Judge:
         self.strategy = strategy
         self.keep, self.early = spec.keep_best, spec.stop_early
         self.curves = {name: metric for name, metric in metrics.items() if metric.curve}
-        for field, key in watched.named(spec).items():
-            split, name = watched.divided(key)
-            if split.removesuffix(watched.EMA) not in splits:
-                raise SpecError(f"{watched.said(field, key)}: there are no validation samples; take 'train_{name}'")
-            if name not in self.curves:
-                raise watched.unknown(field, key, list(self.curves))
+        watched.check(spec, list(self.curves), splits)
 
     def better(self, now: Progress, figures: Mapping[str, Any]) -> bool:
         """Take an epoch's figures by key, those that it has; returns whether the state is the best so far."""

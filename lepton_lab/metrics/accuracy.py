@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from .base import Metric
+from ..objectives import Criterion
+from .base import Metric, kind
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from ..datasets import Data
 
 
 class Accuracy(Metric):
@@ -19,8 +22,17 @@ class Accuracy(Metric):
     form = ".2%"
     highest = 1.0
     telling = ("classes",)
+    kinds = ("classes", "tokens")
     training = True
     usual = True
+
+    @classmethod
+    def of(cls, data: Data, criterion: Criterion, **options: Any) -> Metric | None:
+        """As of every metric; what pairs compare with numbers by a loss of the user's own is no answer of classes."""
+        plain = type(criterion).compared is Criterion.compared and data.example is None
+        if plain and not data.classes and not kind(data, criterion):
+            return None
+        return super().of(data, criterion, **options)
 
     def update(self, output: Tensor, target: Tensor) -> Tensor | None:
         """Right answers, and answers."""

@@ -60,11 +60,11 @@ def launch(
         buffers, and with attributes of its modules that are numbers, texts, tensors or generators of random numbers;
         what else they keep, such as objects of a class of your own, begins anew.
     data
-        Instead of a name: (train, test), (train, val, test) or train; each a map-style Dataset, an IterableDataset or a
-        pair (x, y) of tensors or arrays. Without `val` a tenth of train is held out by the spec's seed, but of a
-        stream. Samples of a Dataset may be pairs, dicts, or any nest of dicts, tuples and lists with tensors, arrays
-        and numbers at its leaves; a model is called with the names of a dict, as Hugging Face's are, and may give its
-        own loss.
+        Instead of a name: (train, test), (train, val, test) or train; each a map-style Dataset, an IterableDataset, a
+        list of samples or a pair (x, y) of tensors or arrays. Without `val` a tenth of train is held out by the spec's
+        seed, but of a stream. Samples of a Dataset may be pairs, dicts, or any nest of dicts, tuples and lists with
+        tensors, arrays and numbers at its leaves; a model is called with the names of a dict, as Hugging Face's are,
+        and may give its own loss.
     loss
         loss(output (B, ...), target (B, ...)) -> mean (scalar), or a dict of means, whose sum is minimised and each of
         which has a curve; cross entropy for whole-number targets else (of texts, over all tokens: scores (B, T, K) of

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from .. import datasets, metrics, models
 from ..engine import hooks, trials
 from ..errors import SpecError
-from ..losses import ignored, terms
+from ..losses import ignored, terms, weigh
 from ..spec import Spec
 from ..store import shipping
 from ..store.folder import RunFolder
@@ -136,4 +136,6 @@ def _is_loss(loss: Any) -> None:
         raise SpecError(
             f"loss={called(loss)} has parameters of its own, which nobody would train: put them into the model"
         )
-    terms(loss)
+    known = terms(loss)
+    for label, weight in enumerate([] if known is None or known.weight is None else known.weight.tolist()):
+        weigh(weight, f"loss={called(loss)}: weight[{label}]")

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from ..losses import weigh
 from ..tables import pick
 from .adversarial import Adversarial
 from .base import Paired, Task
@@ -70,7 +71,10 @@ TASKS: dict[str, Callable[..., Task]] = {
 def make(spec: Spec, data: Data, loss: OwnLoss | None = None, own: type[Task] | None = None) -> Task:
     """The task of a spec for some data; `own` is the user's, in place of a name."""
     kind = own or pick(TASKS, spec.task, "task")
-    return kind(data, loss, **spec.options_of(kind))
+    task = kind(data, loss, **spec.options_of(kind))
+    for name, weight in task.weights.items():
+        weigh(weight, f"weights: {name}")
+    return task
 
 
 def called(task: Task) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..batches import described
 from ..errors import SpecError, unknown
+from ..losses import weigh
 from .base import OwnLoss, Task
 from .seeing import answer, inputs
 
@@ -89,7 +90,8 @@ def _weights(text: str, names: Mapping[str, Any]) -> dict[str, float]:
         if name.strip() not in names:
             raise SpecError(f"options={{'weights': {text!r}}}: {unknown('target', name.strip(), names)}")
         try:
-            weights[name.strip()] = float(number)
+            weight = float(number)
         except ValueError:
             raise SpecError(f"options={{'weights': {text!r}}}: must be name=number, with commas between") from None
+        weights[name.strip()] = weigh(weight, f"options={{'weights': {text!r}}}: {name.strip()}")
     return weights

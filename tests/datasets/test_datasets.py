@@ -667,6 +667,21 @@ def test_own_datasets():
     assert len(from_user(told, 0).classes) == 5
 
 
+def test_a_plain_list_of_samples_is_a_split():
+    pairs = [(torch.rand(2), i % 3) for i in range(30)]
+    data = from_user(pairs, 0)
+    assert len(data.train) == 27 and len(data.val) == 3 and data.shape == (2,) and data.classes == ["0", "1", "2"]
+    assert len(from_user(pairs[:2], 0).train) == 2, "as many as (train, test) are"
+    assert len(from_user([pairs, pairs[:4]], 0).test) == len(from_user((pairs, pairs[:4]), 0).test) == 4
+    both = [(torch.rand(2), torch.rand(2)) for _ in range(30)]  # of arrays with as many rows, too
+    assert len(from_user(both, 0).train) == 27 and from_user(both, 0).shape == (2,)
+    assert len(from_user([(torch.rand(9, 2), torch.rand(9))] * 3, 0).train[0]) == 9, "three parts, as ever"
+    ragged = [(torch.arange(1 + i % 4), i % 2) for i in range(30)]
+    assert from_user(ragged, 0).collate is not None and from_user(ragged, 0).lengths.max() == 4
+    nests = from_user([(torch.rand(2), {"boxes": torch.rand(i % 3 + 1, 4)}) for i in range(30)], 0)
+    assert len(nests.train) == 27 and set(nests.example[1]) == {"boxes"}
+
+
 def tokens(n=30, length=5, kinds=7):
     return torch.arange(n * length).view(n, length) % kinds
 

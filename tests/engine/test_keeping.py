@@ -233,6 +233,13 @@ def test_the_best_stays_for_each_checkpoint_that_may_be_taken_up(planned, bests,
         ),
         ({"keep_best": "test_loss"}, "looked at once, at the end; take 'val_loss'"),
         ({"keep_best": "accuracy"}, "must be a figure of val, val_ema, train, such as 'val_accuracy'"),
+        ({"keep_best": "acuracy"}, "val_, val_ema_, train_ and a metric that the run has; did you mean 'val_accuracy'"),
+        ({"keep_best": "x"}, "val_, val_ema_, train_ and a metric that the run has, such as 'val_loss'"),
+        ({"keep_best": "val_x"}, r"no such figure, such as 'val_loss' or 'val_accuracy' \("),
+        (
+            {"keep_best": "val_x", "task": "regression", "dataset": "blobs", "model": "mlp"},
+            r"no such figure \(it has: val_loss, val_mse",
+        ),
         ({"keep_best": "val_loss", "eval_every": 0}, "eval_every=0 evaluates only at the end; take eval_every=1"),
         ({"keep_best": "val_ema_loss"}, "no average of the weights is kept; take ema=0.999 too, or 'val_loss'"),
         ({"stop_early": {"metric": "val_loss", "patience": 0}}, r"stop_early=\{'patience': 0\}: must be at least 1"),
@@ -261,10 +268,16 @@ def test_what_can_t_be_kept_is_refused_in_a_sentence(fields, words):
         ),
     ],
 )
-def test_a_figure_that_this_run_lacks_ends_it_with_those_that_it_has(samples, key, words):
+def test_a_figure_that_this_run_lacks_is_refused_with_those_that_it_has(samples, key, words):
     x, y = torch.randn(samples, 4), torch.randn(samples, 1)
-    run = lab.launch(lab.Spec(epochs=2, keep_best=key), model=nn.Linear(4, 1), data=(x, y))
-    assert run.wait(60) == "failed" and run.failure.message == words
+    spec, own = lab.Spec(epochs=1), {"model": nn.Linear(4, 1), "data": (x, y)}
+    with pytest.raises(lab.SpecError) as refused:
+        lab.launch(spec.replace(keep_best=key), **own)
+    assert str(refused.value) == words
+    run = lab.launch(spec, **own)
+    run.wait(60)
+    again = lab.repeat(run, keep_best=key)  # whose data only a rank reads
+    assert again.wait(60) == "failed" and again.failure.message == words
 
 
 def test_the_forms_of_an_early_end_are_one_record():

@@ -98,3 +98,18 @@ def test_a_model_that_takes_more_than_a_pair_has_is_refused_with_both_forms():
     said = refusal(checks, lab.Spec(), Own(model=Both(), data=(X, Y)))
     assert "model=Both takes left, right, and batches are pairs (x, y)" in said
     assert "(B, 8)" in said and "samples that are dicts" in said
+    for maker in (Both, lambda: Both()):
+        assert refusal(checks, lab.Spec(), Own(model=maker, data=(X, Y))).partition(" ")[2] == said.partition(" ")[2]
+        assert refusal(lab.advise, lab.Spec(), model=maker, data=(X, Y)) == said
+
+
+@pytest.mark.parametrize("loss", [None, torch.nn.L1Loss(), lambda output, target: (output - target).abs().mean()])
+def test_accuracy_of_a_regression_is_refused_before_anything_starts(loss):
+    own = Own(model=torch.nn.Linear(8, 1), data=(X, X[:, :1]), loss=loss)
+    assert "'accuracy' needs scores of classes" in refusal(checks, lab.Spec(metrics=["accuracy"]), own)
+    said = refusal(checks, lab.Spec(keep_best="val_accuracy"), own)
+    assert said.startswith("keep_best='val_accuracy': the run has no such figure (it has: val_loss")
+    both = lab.Spec(metrics=["accuracy"], keep_best="val_accuracy")
+    assert checks(both, Own(model=torch.nn.Linear(8, 3), data=(X, Y)))
+    soft = Own(model=torch.nn.Linear(8, 3), data=(X, Y), loss=lambda output, target: output[:, 0].mean())
+    assert checks(both, soft), "only what it compares is known"

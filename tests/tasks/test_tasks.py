@@ -613,7 +613,12 @@ def test_a_sum_of_one_number_keeps_its_weight_whatever_its_shape():
 
 @pytest.mark.parametrize(
     ("weights", "words"),
-    [("sides=2", "did you mean 'side'"), ("side", "name=number"), ("side=much", "name=number")],
+    [
+        ("sides=2", "did you mean 'side'"),
+        ("side", "name=number"),
+        ("side=much", "name=number"),
+        ("side=-1", "must be 0 or more"),
+    ],
 )
 def test_weights_that_name_nothing_are_refused(weights, words):
     with pytest.raises(SpecError, match=words):

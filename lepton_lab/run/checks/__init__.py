@@ -121,7 +121,7 @@ def trains(spec: Spec, device: str, own: Own, like: Path | None = None) -> Allow
     matching.suits(spec, task.data if task else data)
     if task is not None:
         matching.agrees(spec, own, task)
-    matching.counts(spec, own, task)  # after the task has seen the model, by which it may know what answers are
+    matching.counts(spec, own, task, like)  # after the task has seen the model, by which it may know what answers are
     return Allowed(spec, device, parts, like=like)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,13 +26,28 @@ if TYPE_CHECKING:
 
 def watches(spec: Spec, own: Own, like: Path | None) -> None:
     """Refuse figures that no run has; what this one has of them a rank can tell, before its first step."""
-    shipped = (read_json(like / LOOKS) or {}) if like else {}
     task = own.task or TASKS.get(spec.task)
     players = task.figures() if isinstance(task, type) and issubclass(task, Task) else []
-    known = [*metrics.curves(), *(own.metrics or ()), *players, *shipped]
+    known = [*metrics.curves(), *(own.metrics or ()), *players, *_shipped(like)]
     for field, key in watched.named(spec).items():
         if watched.divided(key)[1] not in known:
-            raise watched.unknown(field, key, known)
+            raise watched.unknown(field, key, [name for name in known if name not in _senseless(spec, own)])
+
+
+def _shipped(like: Path | None) -> Mapping[str, Any]:
+    """Metrics of a user's own that were shipped with a run, by name."""
+    return (read_json(like / LOOKS) or {}) if like else {}
+
+
+def _senseless(spec: Spec, own: Own) -> list[str]:
+    """Metrics of the table that have no meaning for a run, as far as that can be told without its model."""
+    try:
+        data = own.splits(spec) or _outlines(spec.dataset)
+        task = tasks.make(spec, data, own.loss, own.task)
+    except (SpecError, KeyError):  # of what is not at hand, or refused in its turn
+        return []
+    criterion = task.criterion()
+    return [name for name, member in metrics.METRICS.items() if member.of(task.data, criterion) is None]
 
 
 def means(spec: Spec, data: Data | None) -> None:
@@ -87,8 +103,9 @@ def agrees(spec: Spec, own: Own, task: Task) -> None:
         datasets.usual(data)
     if own.model is None:
         return
-    if isinstance(own.model, nn.Module):
-        task.setup(own.model)
+    made = own.model if isinstance(own.model, nn.Module) else own.bare(spec, data)
+    if made is not None:
+        task.setup(made)
     strategy = STRATEGIES.get(spec.strategy, Single)
     begin, end = strategy(spec, **spec.options_of(strategy)).holds(0, spec.world)["batch"]
     parts = round(1 / (end - begin))
@@ -99,13 +116,17 @@ def agrees(spec: Spec, own: Own, task: Task) -> None:
             trials.answers(module, data)
 
 
-def counts(spec: Spec, own: Own, task: Task | None) -> None:
-    """Refuse metrics that have no meaning for the data and the loss; where these are not at hand a rank does."""
+def counts(spec: Spec, own: Own, task: Task | None, like: Path | None) -> None:
+    """Refuse figures that have no meaning for the data and the loss; where these are not at hand a rank does."""
     usual = spec.task == Spec.model_fields["task"].default  # which needs no samples
-    if not spec.metrics or (task is None and ("dataset" in spec.own or not usual)):
+    if not (spec.metrics or watched.named(spec)) or (task is None and ("dataset" in spec.own or not usual)):
         return
+    validates = task is None or datasets.length(task.data.val) > 0
     task = task or tasks.make(spec, _outlines(spec.dataset), own.loss, own.task)
-    metrics.of(task.data, task.criterion(), spec)
+    counted = metrics.of(task.data, task.criterion(), spec, usual=task.metrics)
+    of_table = [name for name, metric in counted.items() if metric.curve]
+    names = [*of_table, *(own.metrics or ()), *task.figures(), *_shipped(like)]
+    watched.check(spec, names, ("train", "val") if validates else ("train",))
 
 
 def _outlines(dataset: str) -> Data:

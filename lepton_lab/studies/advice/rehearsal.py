@@ -100,6 +100,7 @@ def _rehearse(spec: Spec, data: Data, model: Any, task: Task) -> tuple[Single, U
             Watch() as watch,
         ):
             _set_up(strategy, data, model)
+            task.setup(strategy.module)
             size = sum(p.numel() * p.element_size() for p in strategy.module.parameters())
 
             def step(samples: int) -> Usage:

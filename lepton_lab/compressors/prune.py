@@ -94,7 +94,10 @@ class Prune(Compressor):
             if name not in names:
                 raise SpecError(f"{option}: {unknown('layer', name, names)}")
         if not names:
-            why = "; ".join(f"{name}: {reason}" for name, reason in structure.left.items()) or "it has no such layer"
+            why = (
+                "; ".join(f"{name or 'its one layer'}: {why}" for name, why in structure.left.items())
+                or "it has no such layer"
+            )
             raise SpecError(f"compress='prune': the model has nothing that can be removed ({why})")
 
     def _counts(self, structure: Structure, work: Work) -> dict[str, int]:

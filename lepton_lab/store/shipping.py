@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ..errors import SpecError
+from ..errors import LabError, SpecError
 from ..files import read_json, replacing, write_json
 from ..metrics import looks
 from ..switches import switched
@@ -64,7 +64,7 @@ def unpack(folder: RunFolder, parts: tuple[str, ...] = PARTS) -> dict[str, Any]:
     Raises
     ------
     LabError
-        If one is not the user's own, see `require_own`.
+        If one is not the user's own, see `require_own`, or is made of what can't be imported here.
     """
     import torch
 
@@ -74,8 +74,22 @@ def unpack(folder: RunFolder, parts: tuple[str, ...] = PARTS) -> dict[str, Any]:
         path = folder.path / f"{name}.pkl"
         if path.exists():
             require_own(path)
-            shipped[name] = torch.load(path, map_location="cpu", weights_only=False, mmap=True)
+            with _importing(f"run {folder.id!r}: its {name}"):
+                shipped[name] = torch.load(path, map_location="cpu", weights_only=False, mmap=True)
     return shipped
+
+
+@contextlib.contextmanager
+def _importing(what: str) -> Iterator[None]:
+    """Say in a LabError that `what` is made of what can't be imported here."""
+    try:
+        yield
+    except (ImportError, AttributeError) as error:  # a module, or a name in one
+        why = " ".join(str(error).split())
+        raise LabError(
+            f"{what} can't be read here ({why}): have Python find that module, by PYTHONPATH=FOLDER, by installing it, "
+            "or by working in the folder that it was imported from"
+        ) from error
 
 
 def keep(value: Any, path: Path) -> None:
@@ -93,12 +107,13 @@ def kept(path: Path) -> Any:
     Raises
     ------
     LabError
-        If it is not the user's own, see `require_own`.
+        If it is not the user's own, see `require_own`, or is made of what can't be imported here.
     """
     import torch
 
     require_own(path)
-    return torch.load(path, map_location="cpu", weights_only=False)
+    with _importing(f"the module in {str(path)!r}"):
+        return torch.load(path, map_location="cpu", weights_only=False)
 
 
 def carry(source: Path, target: Path, but: set[str]) -> None:

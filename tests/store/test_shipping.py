@@ -1,10 +1,12 @@
 """Code of cells travels by value: launched from a real notebook kernel, with its source kept and its errors placed."""
 
 import functools
+import importlib
 import json
 import subprocess
 import sys
 import threading
+import types
 
 import pytest
 import torch
@@ -15,6 +17,8 @@ from torch import nn
 import lepton_lab as lab
 from lepton_lab.cli import main
 from lepton_lab.models import build
+from lepton_lab.store.folder import RunFolder
+from lepton_lab.store.shipping import keep, kept, pack, unpack
 
 DEFINE = """
 import torch
@@ -192,6 +196,23 @@ def test_helpers_that_no_rank_can_import_travel_by_value(tmp_path):
     script = f"FOLDER = {str(tmp_path)!r}\n{CACHED}"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=False)
     assert done.stdout.splitlines() == ["done None", "set()"], done
+
+
+def test_what_can_t_be_imported_any_more_is_told_in_a_sentence(tmp_path, monkeypatch):
+    (tmp_path / "gone_part.py").write_text("class Part(list):\n    pass\n")
+    with monkeypatch.context() as patch:
+        patch.syspath_prepend(tmp_path)
+        part = importlib.import_module("gone_part").Part([1.5])
+        folder = RunFolder.create(lab.Spec(), lambda draft: pack(draft, {"data": part}))
+        keep(part, folder.path / "done.pt")
+        assert unpack(folder)["data"] == kept(folder.path / "done.pt") == [1.5]
+    monkeypatch.delitem(sys.modules, "gone_part")
+    for _ in range(2):
+        with pytest.raises(lab.LabError, match=f"run '{folder.id}': its data can't be read here .*PYTHONPATH=FOLDER"):
+            unpack(folder)
+        with pytest.raises(lab.LabError, match="the module in '.*done.pt' can't be read here .*gone_part"):
+            kept(folder.path / "done.pt")
+        monkeypatch.setitem(sys.modules, "gone_part", types.ModuleType("gone_part"))  # without the class
 
 
 def test_the_part_that_can_t_travel_is_named_not_a_circle():

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
+MASK = "attention_mask"
+"""What Hugging Face's models call the input that tells which tokens are no padding."""
+
+
 class Batch(NamedTuple):
     """One micro-batch of a rank."""
 

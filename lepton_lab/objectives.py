@@ -138,6 +138,11 @@ class Criterion(Objective):
         return self
 
     @property
+    def ignored(self) -> int:
+        """The label that it leaves out."""
+        return self._ignored
+
+    @property
     def entropy(self) -> bool:
         """Whether it is known to be a cross entropy of classes, of plain labels that weigh alike."""
         return self._terms is not None and self._terms.plain
@@ -310,6 +315,10 @@ class Criterion(Objective):
             return right_answers(output, target, tokens=self.last(target))
         right = matches(output, target, tokens=self.last(target))
         return None if right is None else (right & target.ne(self._ignored)).sum()
+
+    def count(self, target: Tensor) -> Tensor | None:
+        """How many answers a micro-batch has, if its step's are dealt out evenly; None where those are not known."""
+        return None if self._mean_answers is None else self._mean_answers * self._samples(target)
 
     def right(self, output: Tensor, target: Tensor) -> Tensor | None:
         """Right answers of a micro-batch: as many as its samples, if all those of its step are right."""

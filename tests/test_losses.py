@@ -181,6 +181,39 @@ def test_a_teacher_of_yes_and_no_teaches_each_answer_by_itself():
     assert objective(teacher(x) + 3, target).item() == pytest.approx(4 * (ours - theirs).item(), rel=1e-4)
 
 
+def test_a_teacher_of_padded_texts_teaches_what_is_no_padding_however_a_step_is_cut():
+    x, target = torch.randn(4, 6, 8), torch.randint(0, 4, (4, 6))
+    target[0, 1:] = target[3, 4:] = -100
+    teacher, student = nn.Linear(8, 4), nn.Linear(8, 4)
+
+    def step(*cuts, alpha=0.5):
+        objective = Taught(Criterion(token_loss, tokens=True), teacher, None, 2.0, alpha, classes=4, tokens=True)
+        parts = [Batch(x[cut], target[cut], len(x[cut]) / 4, len(x[cut])) for cut in cuts]
+        return sum(objective(student(batch.x), batch.y) * batch.share for batch in objective.over(parts)).item()
+
+    counted = target != -100
+    scores = [(layer(x)[counted] / 2).log_softmax(-1) for layer in (student, teacher)]
+    soft = 4 * functional.kl_div(*scores, reduction="batchmean", log_target=True)
+    hard = functional.cross_entropy(student(x)[counted], target[counted])
+    for cuts in ([slice(0, 4)], [slice(0, 1), slice(1, 4)], [slice(0, 3), slice(3, 4)]):
+        assert step(*cuts) == pytest.approx((soft / 2 + hard / 2).item(), rel=1e-5)
+    assert step(slice(0, 4), alpha=1.0) == pytest.approx(soft.item(), rel=1e-5)
+
+
+def test_a_teacher_without_labels_takes_the_attention_mask_for_what_counts():
+    x, mask = torch.randn(3, 5, 8), torch.tensor([[1, 1, 0, 0, 0], [1, 1, 1, 1, 1], [1, 0, 0, 0, 0]])
+
+    def scores(layer):
+        return lambda x, attention_mask: layer(x)
+
+    teacher, student = nn.Linear(8, 4), nn.Linear(8, 4)
+    objective = Taught(Criterion(token_loss), scores(teacher), None, 1.0, 1.0, classes=4, tokens=True)
+    objective.batch = Batch({"x": x, "attention_mask": mask}, None, 1.0, 3)
+    parts = [layer(x)[mask.bool()].log_softmax(-1) for layer in (student, teacher)]
+    expected = functional.kl_div(*parts, reduction="batchmean", log_target=True)
+    assert objective(student(x), torch.zeros(3, dtype=torch.long)).item() == pytest.approx(expected.item(), rel=1e-5)
+
+
 def test_a_teacher_of_pictures_teaches_the_classes_of_each_pixel():
     x, teacher = torch.randn(2, 1, 6, 6), nn.Conv2d(1, 3, 3, padding=1)
     objective = taught(functional.cross_entropy, teacher, x, classes=3)

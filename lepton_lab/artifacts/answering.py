@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..answers import class_axis, named
-from ..batches import leaves
+from ..batches import MASK, leaves
 from ..spelling import of as spelling_of
 from ..spelling import spelled
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 
 NEXT = 5  # tokens that may come next, which are told with their probabilities
-MASK = "attention_mask"
 PREDICTED = ("detections", "text", "labels")
 """What a prediction is, the first of these that there is; else the scores."""
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field
 
 from ..answers import class_axis
-from ..batches import call, computed, described
+from ..batches import MASK, call, computed, described
 from ..errors import SpecError, unknown
 from ..objectives import Criterion, Objective
 from ..spec import Spec
@@ -31,8 +31,9 @@ class Distill(Compressor):
     temperature T, and (1 - alpha) x the usual loss; without `labels` the teacher's answers are all there is, and the
     training data's labels are never looked at, so that there need not be any: `((x, None), val, test)`. Answers are
     probabilities of the classes; or of yes and no, each by itself, under nn.BCEWithLogitsLoss and the like; or else
-    numbers, whose divergence is the squared error, without a temperature. With `features`, student and teacher are to
-    find the same samples of a batch alike, too: that needs all of them in one place, so world=1 and accumulate=1.
+    numbers, whose divergence is the squared error, without a temperature. Places of a sample that the usual loss, or
+    the attention mask, leaves out, such as padding, don't count. With `features`, student and teacher are to find the
+    same samples of a batch alike, too: that needs all of them in one place, so world=1 and accumulate=1.
     """
 
     knob = Knob("Distill: the parent teaches it")
@@ -170,7 +171,7 @@ class Taught(Objective):
                 f"{tuple(answers.shape[1:])}; they must tell the same classes apart"
             )
         pair = self.loss.compared(output, target)
-        value = self._divergence(answers, lesson, None if pair is None else pair[1])
+        value = self._divergence(answers, lesson, pair[1] if pair else None)
         if self.alpha < 1:
             value = self.alpha * value + (1 - self.alpha) * self.loss(output, target)
             if self.loss.told:
@@ -201,9 +202,19 @@ class Taught(Objective):
         axis = class_axis(output.shape, shape, classes=self.classes, tokens=tokens)
         if axis is None:
             return (output - lesson).square().mean()
-        ours, theirs = (part.float().movedim(axis, -1).flatten(0, -2) / T for part in (output, lesson))  # (..., K)
-        ours, theirs = functional.log_softmax(ours, -1), functional.log_softmax(theirs, -1)
-        return T * T * functional.kl_div(ours, theirs, reduction="batchmean", log_target=True)
+        ours, theirs = (functional.log_softmax(part.float().movedim(axis, -1) / T, -1) for part in (output, lesson))
+        return T * T * self._mean(functional.kl_div(ours, theirs, reduction="none", log_target=True).sum(-1), target)
+
+    def _mean(self, each: Tensor, target: Tensor | None) -> Tensor:
+        """The mean of what each sample, or place in it, adds (B, ...), less places of padding and the like."""
+        shape, mask = each.shape, self.batch.x.get(MASK) if isinstance(self.batch.x, dict) else None
+        if each.dim() > 1 and target is not None and target.shape == shape and not target.is_floating_point():
+            counted, count = target.ne(self.loss.ignored), self.loss.count(target)
+        elif each.dim() > 1 and mask is not None and mask.shape == shape:
+            counted, count = mask.bool(), None
+        else:
+            return each.mean()
+        return each.where(counted, 0).sum() / (counted.sum().clamp(min=1) if count is None else count)
 
 
 def _scores(model: nn.Module, example: Tensor) -> tuple[int, ...]:

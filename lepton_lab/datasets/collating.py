@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from ..batches import described, over, tensors
+from ..batches import MASK, described, over, tensors
 from ..errors import SpecError
 from .generators import kept, seeded
 
@@ -15,8 +15,7 @@ if TYPE_CHECKING:
 
 Collate: TypeAlias = Callable[[list[Any]], Any]
 TEXTS = "input_ids"
-"""The name that Hugging Face's models give tokens, and MASK the one that says which of them are no padding."""
-MASK = "attention_mask"
+"""The name that Hugging Face's models give tokens."""
 WINDOW = 50  # batches whose samples are sorted together
 IGNORED_IN = ("labels", "label", "y")
 """Leaves whose padding a loss is to leave out."""

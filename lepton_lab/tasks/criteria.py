@@ -33,6 +33,11 @@ class Scored(Criterion):
         return self.task.answers
 
     @property
+    def ignored(self) -> int:
+        """As the task says."""
+        return self.task.ignored
+
+    @property
     def entropy(self) -> bool:
         """Whether it is the model's own loss of tokens."""
         return self.task.given is None and self.kind == "tokens"

@@ -6,12 +6,12 @@ import inspect
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..batches import described, tensors
+from ..batches import MASK, described, tensors
 from ..errors import SpecError
 from ..losses import IGNORED
 from ..values import called
 from .base import OwnLoss, Task
-from .seeing import LABELS, MASK
+from .seeing import LABELS
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

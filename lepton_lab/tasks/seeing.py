@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import spelling
 from ..answers import class_axis
+from ..batches import MASK
 from ..losses import IGNORED
 from ..pictures import TRUTH, Bars, Curves, Image, Mask, Picture, Piece, Sound, Text, View, words
 
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 FEW = 8  # numbers that are written out; of more a curve is drawn
 SEVERAL = 3  # inputs of a sample that are seen
 LABELS = ("labels", "label")  # names of what is no input
-MASK = "attention_mask"
 
 
 def given(x: Any, data: Data) -> View | None:

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import os
 import secrets
+import socket
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 import psutil
+import torch
 
+from ..errors import LabError
 from ..files import data_root, read_json, write_json
+from ..host import version
 from ..spec import Spec
 from ..store import control
 from ..store.folder import RunFolder
@@ -40,6 +45,8 @@ class Life:
         Seconds that a rank waits for another.
     cwd, modules, data
         Working directory, sys.path and folder of data sets of the launching process.
+    versions
+        Of what must be alike on all machines, by name.
     """
 
     life: str
@@ -48,6 +55,7 @@ class Life:
     cwd: str
     modules: list[str]
     data: str
+    versions: dict[str, str]
 
     @classmethod
     def of(cls, run: Supervision, **more: object) -> Self:
@@ -58,7 +66,33 @@ class Life:
         timeout = LONGEST if (asked := run.folder.spec.timeout) == Spec().timeout else asked
         place = {"cwd": run.order["cwd"], "modules": run.order["path"], "data": str(data_root())}
         life = f"{run.folder.id}-{secrets.token_hex(4)}"
-        return cls(life=life, device=run.needs["device"], timeout=timeout, **place, **more)  # type: ignore[arg-type]
+        about = {"life": life, "device": run.needs["device"], "timeout": timeout, "versions": versions()}
+        return cls(**about, **place, **more)  # type: ignore[arg-type]
+
+
+def versions() -> dict[str, str]:
+    """Here, of what must be alike on all machines; torch's without what it was built for."""
+    torch_version = torch.__version__.partition("+")[0]
+    return {
+        "lepton-lab": version("lepton-lab") or "0",
+        "torch": torch_version,
+        "Python": "{}.{}".format(*sys.version_info),
+    }
+
+
+def refuse(life: Life) -> None:
+    """Refuse, with an `Unfit`, a life whose ranks can't be on this machine, since versions differ."""
+    host, here = socket.gethostname(), versions()
+    for name, there in life.versions.items():
+        if here.get(name) != there:
+            raise Unfit(
+                f"{host} has {name} {here.get(name)}, and the run was launched with {there}: install the same "
+                "environment on all machines"
+            )
+
+
+class Unfit(LabError):
+    """Why a machine can't take part in a run, now or later."""
 
 
 class Outcome:

@@ -5,18 +5,18 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from types import SimpleNamespace
 
-import psutil
 import pytest
-from helpers import gone, ranks_of, until
+from helpers import until
 
 import lepton_lab as lab
 from lepton_lab.errors import LabError, SpecError
-from lepton_lab.files import data_root
-from lepton_lab.launchers.remote import begin
-from lepton_lab.launchers.torchrun.coordinator import _own_address
+from lepton_lab.files import data_root, write_json
+from lepton_lab.launchers.remote import Unfit, begin, versions
+from lepton_lab.launchers.torchrun.coordinator import Coordination, _own_address
 from lepton_lab.launchers.torchrun.node import _at_work, _plan
 from lepton_lab.launchers.torchrun.plan import Plan
 from lepton_lab.store.folder import RunFolder
@@ -43,29 +43,6 @@ def spec(endless):
     return endless.replace(strategy="ddp", checkpoint_every=1, batch_size=128)
 
 
-def test_nodes_compute_what_one_machine_does_and_a_run_moves_between_them(spec):
-    run = lab.launch(spec, on=lab.Torchrun(nodes=2, hosts=HOSTS))
-    until(lambda: run.store.story().step > 10)
-    sockets = [each for process in ranks_of(run) for each in process.net_connections() if each.status == "LISTEN"]
-    assert {each.laddr.ip for each in sockets} == {"127.0.0.1"}, "nobody else can reach a run on one machine"
-    run.pause()
-    until(lambda: run.state == "paused")
-    run.set(lr=1e-4)
-    run.resume()
-    until(lambda: any(row.get("command") == "set" for row in run.rows("note")))
-    run.stop()
-    assert run.wait(60) == "stopped"
-    assert not run.remark
-    assert not any("rewind" in row for row in run.rows("note")), "nothing was to be done again"
-    at = run.store.story().step
-    run.resume(on="local")
-    until(lambda: run.store.story().step > at)
-    assert run.store.glance().step > at
-    run.stop()
-    assert run.wait(60) == "stopped"
-    assert losses(run, 10) == pytest.approx(losses(stopped_at(spec, 10), 10), rel=1e-5)
-
-
 @pytest.mark.slow
 def test_a_node_that_is_lost_costs_the_steps_since_the_checkpoint_and_comes_back(spec):
     run = lab.launch(spec, on=lab.Torchrun(nodes="1:2", hosts=HOSTS))
@@ -80,28 +57,6 @@ def test_a_node_that_is_lost_costs_the_steps_since_the_checkpoint_and_comes_back
     again = [row["rewind"] for row in run.rows("note") if row.get("rewind")]
     assert again, "it went on from a checkpoint"
     assert losses(run, 10) == pytest.approx(losses(stopped_at(spec, 10), 10), rel=1e-5)
-
-
-def test_nothing_outlives_a_supervisor_that_is_killed(spec):
-    run = lab.launch(spec.replace(world=1), on=lab.Torchrun(hosts=["localhost"]))
-    until(lambda: run.store.checkpoints())
-    node = psutil.Process(run.facts["nodes"][0]["pid"])
-    processes = [node, *node.children(recursive=True)]
-    assert ranks_of(run)[0] in processes
-    node.parent().kill()
-    until(lambda: gone(processes))
-    assert run.state == "interrupted"
-
-
-@pytest.mark.slow
-def test_a_rank_that_raises_ends_the_run_with_its_card(spec):
-    def broken(output, target):
-        raise ValueError("my own")
-
-    run = lab.launch(spec, loss=broken, on=lab.Torchrun(nodes=2, hosts=HOSTS))
-    assert run.wait(90) == "failed"
-    assert (run.failure.type, run.failure.message) == ("ValueError", "my own")
-    assert "test_torchrun.py" in run.failure.where
 
 
 @pytest.fixture
@@ -182,16 +137,115 @@ def test_a_stop_does_not_wait_for_nodes_of_which_some_are_there(spec):
     assert node.wait(30) == 0
 
 
-def test_what_ssh_says_of_a_host_that_can_t_be_reached_is_shown(spec, tmp_path, monkeypatch):
-    ssh = tmp_path / "ssh"
-    ssh.write_text("#!/bin/sh\necho Permission denied >&2\nexit 255\n")
-    ssh.chmod(0o755)
-    with monkeypatch.context() as own:
-        own.setenv("PATH", str(tmp_path), prepend=os.pathsep)
-        run = lab.launch(spec.replace(world=1), on=lab.Torchrun(hosts=["node1"], address="127.0.0.1"))
-        until(lambda: "node1 said: Permission denied" in run.remark)
+@pytest.fixture
+def ssh(tmp_path, monkeypatch):
+    """Function that puts a script in the place of ssh: what it is asked to do there is "$4", its host "$3"."""
+
+    def replace(*lines):
+        path = tmp_path / "ssh"
+        path.write_text("\n".join(["#!/bin/sh", *lines]))
+        path.chmod(0o755)
+        monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+
+    with monkeypatch.context() as monkeypatch:
+        yield replace
+
+
+def test_what_ssh_says_of_a_host_that_can_t_be_reached_now_is_shown(spec, ssh):
+    ssh("echo Connection refused >&2", "exit 255")
+    run = lab.launch(spec.replace(world=1), on=lab.Torchrun(hosts=["node1"], address="127.0.0.1"))
+    until(lambda: "node1 said: Connection refused" in run.remark)
     run.stop()
     assert run.wait(60) == "stopped"
+    assert not (run.folder / "nodes.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("said", "code", "remedy"),
+    [
+        ("ssh: Could not resolve hostname node1: Name or service not known", 255, "name the machine as ssh knows it"),
+        ("Permission denied (publickey).", 255, "without asking anything"),
+        ("sh: 1: /nowhere/python: not found", 127, "python=..."),
+        ("ModuleNotFoundError: No module named 'lepton_lab'", 1, "install the same environment there"),
+    ],
+)
+def test_a_host_that_will_never_do_ends_the_run_with_a_sentence(spec, ssh, said, code, remedy):
+    ssh(f'echo "{said}" >&2', f"exit {code}")
+    hosts = ["node1", "localhost"][: 1 + (code == 127)]  # of which the other is ended
+    run = lab.launch(spec, on=lab.Torchrun(nodes=len(hosts), hosts=hosts, address="127.0.0.1"))
+    assert run.wait(60) == "failed"
+    assert run.failure.message.startswith(f"it lacks nodes, and would for ever: node1: {said.rstrip('.')}; ")
+    assert remedy in run.failure.message
+
+
+@pytest.mark.slow
+def test_a_host_that_will_never_do_is_done_without_where_enough_are_there(spec, ssh):
+    ssh("echo Permission denied >&2", "exit 255")
+    run = lab.launch(spec, on=lab.Torchrun(nodes="1:2", hosts=["node1", "localhost"], address="127.0.0.1"))
+    until(lambda: run.store.checkpoints())
+    assert any("node1 takes no part: Permission denied" in row.get("text", "") for row in run.rows("note"))
+    run.stop()
+    assert run.wait(60) == "stopped"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.geteuid() != 0, reason="a machine that shares no folder is one with mounts of its own, for root")
+@pytest.mark.parametrize(
+    ("mount", "words"),
+    [
+        ("mount -t tmpfs none {home}", "is not the folder that the run was launched in: put LEPTON_LAB_HOME on"),
+        ("mount --bind {home} {home} && mount -o remount,ro,bind {home}", "can't be written on"),
+    ],
+)
+def test_a_folder_that_the_machines_don_t_share_is_found_before_the_start(spec, ssh, home, mount, words):
+    ssh(f'exec unshare -m sh -c \'{mount.format(home=home)} && exec "$0" -c "$1"\' sh "$4"')
+    run = lab.launch(spec.replace(world=1), on=lab.Torchrun(hosts=["node1"], address="127.0.0.1"))
+    assert run.wait(60) == "failed"
+    assert words in run.failure.message
+    assert run.facts.get("attempt") is None, "no rank has begun"
+
+
+def test_a_machine_with_fewer_gpus_than_ranks_takes_no_part(spec, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    run = lab.launch(spec.replace(device="cuda"), on=lab.Torchrun(hosts=["localhost"]))
+    assert run.wait(60) == "failed"
+    assert "shows 0 GPUs, and each node has 2 ranks: take a smaller world" in run.failure.message
+    assert run.facts.get("attempt") is None and run.facts["nodes"] is None, "nothing has begun"
+
+
+def test_a_machine_with_another_environment_takes_no_part(spec):
+    folder = RunFolder.create(spec)
+    place = {"device": "cpu", "timeout": 1.0, "cwd": "/", "modules": [], "data": ""}
+    meeting = {"address": "127.0.0.1", "port": 1, "least": 1, "most": 1, "ranks": 1}
+    for name in versions():
+        other = {**versions(), name: "0.0.1"}
+        Plan(life="a", versions=other, **place, **meeting).write(folder.path)
+        with pytest.raises(Unfit, match=f"has {name} {versions()[name]}, and the run was launched with 0.0.1: install"):
+            Plan.read(folder.path).refuse()
+    Plan(life="a", versions=versions(), **place, **meeting).refuse()
+
+
+def test_a_node_waits_for_the_plan_of_the_life_that_begins(spec, monkeypatch):
+    """Not one that an earlier life left, whose supervisor was killed."""
+    folder = RunFolder.create(spec, lambda draft: write_json(draft / "state.json", {"state": "queued", "t": 0.0}))
+    folder.note(launcher=lab.Torchrun(nodes=1).facts)
+    write_json(folder.path / "nodes.json", {"life": "old"})
+    lock = folder.lock()
+    found = []
+    thread = threading.Thread(target=lambda: found.append(_plan(folder)))
+    thread.start()
+    needs = {"folder": str(folder.path), "device": "cpu", "world": 1, "launcher": folder.facts["launcher"]}
+    coming = Coordination(needs, lock, {"cwd": "/", "path": []}, safe=True)
+    assert coming.lease() == []
+    coming.tell("starting")
+    time.sleep(0.3)
+    assert not found
+    new = Plan.of(coming, address="127.0.0.1", port=1, least=1, most=1, ranks=1)
+    new.write(folder.path)
+    thread.join()
+    assert found == [new]
+    coming.log.close()
+    os.close(lock)
 
 
 def test_the_address_of_this_machine_is_that_on_the_way_to_others():
@@ -259,6 +313,9 @@ def test_what_the_nodes_can_t_do_is_refused(spec):
     with pytest.raises(SpecError, match="nodes='2:4': with 3 of them the run could not go on, since .*world=3"):
         lab.Torchrun(nodes="2:4").check(groups)
     lab.Torchrun(nodes="1:2").check(groups)
+    for address, why in (("no.such.host.invalid", "resolves to nothing"), ("192.0.2.1", "is not of this machine")):
+        with pytest.raises(SpecError, match=f"address={address!r}: {why}; name an IPv4 address"):
+            lab.launch(spec, on=lab.Torchrun(nodes=2, address=address))
     with pytest.raises(SpecError, match="on='cluster'"):
         lab.launch(spec, on="cluster")
     assert not lab.runs()

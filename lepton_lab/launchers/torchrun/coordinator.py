@@ -6,24 +6,22 @@ import json
 import shlex
 import signal
 import socket
-import subprocess
 import sys
 import time
 from typing import Any
 
 from ...errors import LabError
-from ...host import LOOPBACK, child
+from ...host import LOOPBACK
 from ...store.failure import Failure
 from .. import failures
 from ..remote import said
 from ..supervision import POLL, End, Supervision
+from .hosts import Host
 from .plan import JOIN, Plan, served
 
-CODE = "import sys; from lepton_lab.launchers.torchrun.node import main; sys.exit(main(sys.argv[1], attached=True))"
 SILENT = 4.0  # seconds without a sign of life after which a node counts as lost
 FUTILE = 5  # beginnings without a step further after which the run has failed
 LAST = 10.0  # seconds for nodes to end
-AGAIN = (1.0, 10.0)  # seconds until a node that ended is started again: at first, and at most
 
 
 class Coordination(Supervision):
@@ -33,21 +31,29 @@ class Coordination(Supervision):
         super().__init__(needs, lock, order, safe)
         self.asks = needs["launcher"]
         self.nodes: Nodes | None = None
-        self.started: list[Started] = []
+        self.started: list[Host] = []
         self.reason: str | None = None  # why it waits, as it was told last
         self.tries, self.best = 0, -1
+
+    def lease(self) -> list[str]:
+        """Nothing of this machine; but nodes that come from now on are to wait for the new plan."""
+        Plan.forget(self.folder.path)
+        return []
 
     def start(self, slots: list[str]) -> None:
         """Keep the rendezvous, say how to take part, and start the nodes that are named."""
         address = self.asks["address"] or _own_address([host for host in self.asks["hosts"] if host not in LOOPBACK])
         store = served(address)
         sizes = {name: self.asks[name] for name in ("least", "most")}
-        each = self.needs["world"] // self.asks["most"]
-        self.plan = Plan.of(self, address=address, port=store.port, ranks=each, **sizes)
+        ranks = self.needs["world"] // self.asks["most"]
+        self.plan = Plan.of(self, address=address, port=store.port, ranks=ranks, **sizes)
         self.plan.write(self.folder.path)
         self.nodes = Nodes(store)
         self.log.write("note", text=f"ranks start by torchrun's agents, which meet at {address}:{store.port}")
-        self.started = [Started(self, host, i) for i, host in enumerate(self.asks["hosts"])]
+        python = self.asks["python"] or sys.executable
+        self.started = [
+            Host(host, python, self.folder.path, self.plan.life, i) for i, host in enumerate(self.asks["hosts"])
+        ]
         self.progressed = time.monotonic()
 
     def state(self) -> End | None:
@@ -58,8 +64,9 @@ class Coordination(Supervision):
         if changed or reason != self.reason:
             self.reason = reason
             self.folder.note(nodes=self._present.facts, reason=reason)
-        for node in self.started:
-            node.keep()
+        for host in self.started:
+            if host.keep():
+                self.log.write("note", text=f"{host.name} takes no part: {host.refusal}")
         time.sleep(POLL)
         return None
 
@@ -76,15 +83,16 @@ class Coordination(Supervision):
             self._wait_for_nodes()
         self.nodes.dismiss()
         self._wait_for_nodes()
-        for node in self.started:
-            node.kill()
+        for host in self.started:
+            host.kill()
+        Plan.forget(self.folder.path)
         if self.folder.path.exists():
             self.folder.note(nodes=None, **({"reason": None} if self.reason else {}))
 
     def _wait_for_nodes(self) -> None:
         """Until all are gone that live, for some seconds at most."""
         until = time.monotonic() + LAST
-        while time.monotonic() < until and (self._present.staying() or any(node.there for node in self.started)):
+        while time.monotonic() < until and (self._present.staying() or any(host.there for host in self.started)):
             time.sleep(POLL)
 
     @property
@@ -119,7 +127,10 @@ class Coordination(Supervision):
             self.best, self.tries = saved, facts.get("attempt", 0)
         if self._present.count >= self.asks["least"]:
             self.progressed = now
-        if now > self.progressed + JOIN:
+        refusals = [f"{host.name}: {host.refusal}" for host in self.started if host.refusal]
+        if refusals and len(self.started) - len(refusals) < self.asks["least"]:
+            message = f"it lacks nodes, and would for ever: {'; '.join(refusals)}"
+        elif now > self.progressed + JOIN:
             message = (
                 f"{self._present.count} of at least {self.asks['least']} nodes came within {JOIN} s{self._last_words()}"
             )
@@ -141,7 +152,7 @@ class Coordination(Supervision):
 
     def _last_words(self) -> str:
         """What the nodes that are to be started again said last, such as ssh's error, as the end of a sentence."""
-        return "".join(f"; {node.host} said: {node.said}" for node in self.started if node.said and not node.there)
+        return "".join(f"; {host.name} said: {host.said}" for host in self.started if host.said and not host.there)
 
 
 class Nodes:
@@ -178,51 +189,6 @@ class Nodes:
                 nodes.append({**about, "lost": now > self._beats[i][1] + SILENT})
         changed, self.facts = nodes != self.facts, nodes
         return changed
-
-
-class Started:
-    """A node that we start, and start again when it ends before the run."""
-
-    def __init__(self, run: Coordination, host: str, number: int) -> None:
-        self.run, self.host = run, host
-        self.log = run.folder.path / "logs" / f"node{number}.log"
-        self.pause, self.due = AGAIN[0], 0.0
-        self.process: subprocess.Popen[Any] | None = None
-
-    def keep(self) -> None:
-        """Start it where it is not there and due."""
-        now = time.monotonic()
-        if self.process is not None and self.process.poll() is not None:
-            self.process, self.due = None, now + self.pause
-            self.pause = min(2 * self.pause, AGAIN[1])
-        if self.process is None and now >= self.due:
-            self.process = self._start()
-
-    def _start(self) -> subprocess.Popen[Any]:
-        words = ["-c", CODE, str(self.run.folder.path)]
-        with self.log.open("ab") as log:
-            options: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": log}
-            if self.host in LOOPBACK:
-                return child(words, **options)
-            command = shlex.join([self.run.asks["python"] or sys.executable, "-P", *words])
-            return subprocess.Popen(["ssh", "-o", "BatchMode=yes", self.host, command], **options)
-
-    @property
-    def said(self) -> str:
-        """The last line of its log, once it has ended; "" before."""
-        lines = self.log.read_text(errors="replace").splitlines() if self.due else []
-        return next((line.strip() for line in reversed(lines) if line.strip()), "")
-
-    @property
-    def there(self) -> bool:
-        """Whether it runs."""
-        return self.process is not None and self.process.poll() is None
-
-    def kill(self) -> None:
-        """End it by force where it is there still."""
-        if self.process is not None:
-            self.process.kill()
-            self.process.wait()
 
 
 def _own_address(hosts: list[str]) -> str:

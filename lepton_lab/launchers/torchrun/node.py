@@ -9,27 +9,42 @@ import os
 import signal
 import socket
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
 from typing import Any
 
 from ...errors import LabError
+from ...files import why
 from ...host import die_with_parent, entitle
 from ...store import control
 from ...store.folder import ENDED, RunFolder
 from ..local.zygote import WARM
+from ..remote import Unfit
 from . import worker
+from .hosts import REFUSED
 from .plan import BEAT, JOIN, Plan
 
 BOUND = f"{__package__}.bound"  # imported by the fork server alone
 LAST_CALL = 3  # seconds that the others have after that
 RESTARTS = 1000  # each loss of another node takes one
 SAVED = 30.0  # seconds that ranks at work have to save before a node that comes has them begin again
+SHARED = 20.0  # seconds until a file of another machine is seen, where the folder is shared at all
 WAIT = 60.0  # seconds for the coordinator to say how the ranks find each other
 
 
-def main(path: str, attached: bool = False) -> int:
+def attached(path: str, life: str) -> int:
+    """As `main` for one life of a run, ending with the parent; what is refused is printed, and its code returned."""
+    die_with_parent()
+    try:
+        return main(path, life)
+    except LabError as error:
+        print(error, file=sys.stderr)
+        return REFUSED if isinstance(error, Unfit) else 1
+
+
+def main(path: str, life: str = "") -> int:
     """
     Take part in a run until it has ended; returns what the process is to exit with.
 
@@ -37,14 +52,20 @@ def main(path: str, attached: bool = False) -> int:
     ----------
     path
         The run's folder, which the machines share.
-    attached
-        Whether it is to end with its parent.
+    life
+        That of the run, where the coordinator starts the node; else the one that the folder tells.
+
+    Raises
+    ------
+    LabError
+        If the run takes no nodes; an `Unfit` if it can't take this machine.
     """
-    if attached:
-        die_with_parent()
-    folder = RunFolder(Path(path))
     entitle("lepton-node")
+    if life:
+        _shared(Path(path), life)
+    folder = RunFolder(Path(path))
     plan = _plan(folder)
+    plan.refuse()
     member = Member(plan)
     # Until ranks begin, from when on torch has a handler: the coordinator is to be told of this end, too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0 if member.over else 1))
@@ -90,6 +111,21 @@ class Member:
         self._left.set()
         with contextlib.suppress(Exception):
             self.store.set(f"left{self.number}", "")
+
+
+def _shared(path: Path, life: str) -> None:
+    """See that the machine that launched the run and this one mean the same folder. `Unfit` if not."""
+    host, until = socket.gethostname(), time.monotonic() + SHARED
+    remedy = "put LEPTON_LAB_HOME on a file system that all machines share, at the same path"
+    while (plan := Plan.read(path)) is None or plan.life != life:
+        if time.monotonic() > until:
+            raise Unfit(f"{str(path)!r} on {host} is not the folder that the run was launched in: {remedy}")
+        time.sleep(0.2)
+    try:
+        with tempfile.TemporaryFile(dir=path / "logs"):
+            pass
+    except OSError as error:
+        raise Unfit(f"{str(path)!r} can't be written on {host} ({why(error, path)}): {remedy}, writable") from None
 
 
 def _plan(folder: RunFolder) -> Plan:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from ...errors import LabError
 from ...files import read_json, write_json
-from ..remote import Life
+from .. import devices
+from ..remote import Life, Unfit, refuse
 
 if TYPE_CHECKING:
     from torch.distributed import TCPStore
@@ -46,6 +47,20 @@ class Plan(Life):
     def write(self, folder: Path) -> None:
         """Have nodes find it."""
         write_json(folder / FILE, asdict(self))
+
+    @staticmethod
+    def forget(folder: Path) -> None:
+        """Have nodes find none."""
+        (folder / FILE).unlink(missing_ok=True)
+
+    def refuse(self) -> None:
+        """Refuse, with an `Unfit`, ranks that can't be on this machine."""
+        refuse(self)
+        if self.device == "cuda" and (count := len(devices.gpus())) < self.ranks:
+            raise Unfit(
+                f"{socket.gethostname()} shows {count} GPUs, and each node has {self.ranks} ranks: take a smaller "
+                "world, device='cpu', or other machines"
+            )
 
     @classmethod
     def read(cls, folder: Path) -> Plan | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -94,7 +95,8 @@ class Torchrun(Launcher):
             raise SpecError(
                 "strategy='hogwild': its ranks share the memory of one machine; take strategy='parameter_server'"
             )
-
+        if self.address:
+            _listens(self.address)
         for count in range(self.least, self.most):
             try:
                 spec.replace(world=spec.world // self.most * count).check_strategy()
@@ -128,3 +130,17 @@ class Torchrun(Launcher):
         from .coordinator import Coordination
 
         return Coordination
+
+
+def _listens(address: str) -> None:
+    """Refuse an address at which this machine can't be reached."""
+    why = "resolves to nothing"
+    try:
+        socket.getaddrinfo(address, None, socket.AF_INET)
+        why = "is not of this machine"
+        socket.create_server((address, 0)).close()
+    except (OSError, UnicodeError):
+        raise SpecError(
+            f"address={address!r}: {why}; name an IPv4 address or name of this machine by which the others reach it, "
+            "or leave it out to have it found"
+        ) from None

@@ -56,6 +56,7 @@ EXTRAS = {
     "uvicorn": "deploy",
     "captum": "explain",
     "peft": "nlp",
+    "s3fs": "s3",
     "optuna": "search",
     "ray": "ray",
 }

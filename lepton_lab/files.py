@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
+import hashlib
 import json
 import os
 import re
@@ -27,19 +29,37 @@ UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 
 
 def home() -> Path:
-    """Folder of runs and data: LEPTON_LAB_HOME, else the platform's place for user data."""
+    """Folder of runs and data: LEPTON_LAB_HOME, else the platform's place; of a store, the one for it on this disk."""
+    if address := remote():
+        return cache(address)
+    named = os.environ.get("LEPTON_LAB_HOME")
+    return absolute(named, "LEPTON_LAB_HOME") if named else _place()
+
+
+def remote() -> str | None:
+    """The address of the store that LEPTON_LAB_HOME names, such as s3://bucket/prefix; None where it is a folder."""
+    named = os.environ.get("LEPTON_LAB_HOME", "")
+    return named.rstrip("/") if "://" in named else None
+
+
+def cache(address: str) -> Path:
+    """Where runs of a store lie on this machine's disk while they are at work or watched."""
+    readable = re.sub(r"[^\w.]+", "-", address)[:60]
+    return _place() / "stores" / f"{readable}-{hashlib.sha256(address.encode()).hexdigest()[:8]}"
+
+
+def _place() -> Path:
+    """The platform's place for user data."""
     import platformdirs
 
-    if named := os.environ.get("LEPTON_LAB_HOME"):
-        return absolute(named, "LEPTON_LAB_HOME")
     absolute("~", "HOME")
     return Path(platformdirs.user_data_dir("lepton-lab", appauthor=False)).absolute()
 
 
 def data_root() -> Path:
-    """Folder of data sets: LEPTON_LAB_DATA, else `data` in `home()`."""
+    """Folder of data sets: LEPTON_LAB_DATA, else `data` in `home()`, or where runs would lie without a store."""
     named = os.environ.get("LEPTON_LAB_DATA")
-    return absolute(named, "LEPTON_LAB_DATA") if named else home() / "data"
+    return absolute(named, "LEPTON_LAB_DATA") if named else (_place() if remote() else home()) / "data"
 
 
 def absolute(path: str | os.PathLike[str], name: str) -> Path:
@@ -86,6 +106,20 @@ def replacing(path: Path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):  # of the first error, which is the one to tell
             draft.unlink(missing_ok=True)
+
+
+def locked(path: Path) -> bool:
+    """Whether a process holds the lock on a file; not where there is no such file, or the file system has no locks."""
+    try:
+        file = path.open("rb")
+    except FileNotFoundError:
+        return False
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError as error:
+            return isinstance(error, BlockingIOError)
+    return False
 
 
 def read_json(path: Path) -> Any:

@@ -11,6 +11,7 @@ from ..launchers.local import leases
 from ..spec import Spec
 from ..store.failure import Failure
 from ..store.folder import RunFolder
+from ..store.objects import link
 
 NONFINITE = "NonFinite"  # type of the failure of a run whose loss or weights became NaN or infinite
 LOWER = 10.0  # times: by how much a learning rate that led to NaN is lowered
@@ -51,6 +52,8 @@ class Standing:
 
         "" where nothing is to be said.
         """
+        if late := link.late(self.folder):
+            return late
         state, reason = self.state, self.facts.get("reason") or ""
         if state == "queued" and reason:
             return reason + self._holders()

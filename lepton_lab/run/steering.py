@@ -14,6 +14,7 @@ from ..spec import Spec
 from ..store import control
 from ..store.control import STEERED
 from ..store.folder import ENDED
+from ..store.objects.following import claim
 from ..tables import entry_options
 from .checks import shipped_task, splits
 from .own import Own
@@ -114,6 +115,7 @@ class Steered(Standing):
     def _go_on(self, spec: Spec, changes: dict[str, Any], on: Launcher, extended: dict[str, int] | None = None) -> None:
         """Start its ranks again, from the last checkpoint and under a spec; `extended` says by how many epochs."""
         device = splits(spec, Own(task=shipped_task(self.store)), on, like=self.store)
+        claim(self.folder)
         lock = self.store.lock(patience=5.0)  # its supervisor may still be on the way out
         if lock is None:
             raise LabError(f"run {self.id!r} is being resumed by another process")

@@ -16,6 +16,8 @@ from typing import Any
 
 from ..errors import LabError
 from ..files import remedy, why, write_json
+from .objects import link
+from .objects.bucket import Bucket, refusal
 
 POLL = 0.05  # seconds between looks for new commands, in a thread of rank 0
 COMMANDS = ("stop", "pause", "resume", "checkpoint", "set")
@@ -35,6 +37,9 @@ def send(folder: Path, command: str, **values: Any) -> None:
     """
     place = folder / "control"
     name = f"{time.time_ns():020d}-{secrets.token_hex(2)}-{command}.json"
+    if (record := link.pulled(folder)) is not None:
+        _send_there(folder, record["address"], name, {"command": command, **values})
+        return
     try:
         write_json(place / name, {"command": command, **values})
     except OSError as error:
@@ -42,6 +47,15 @@ def send(folder: Path, command: str, **values: Any) -> None:
         raise LabError(
             f"run {folder.name!r} can't be told to {command}: {reason}; {remedy(error)}, then do it again"
         ) from None
+
+
+def _send_there(folder: Path, address: str, name: str, message: dict[str, Any]) -> None:
+    """Leave a command on the store, from where the carrier of the run's machine takes it."""
+    try:
+        Bucket(address).put(f"runs/{folder.name}/control/{name}", json.dumps(message).encode())
+    except Exception as error:  # of any library that fsspec builds on
+        reason = refusal(address, error)
+        raise LabError(f"run {folder.name!r} can't be told to {message['command']}: {reason}") from None
 
 
 def stopping(folder: Path) -> bool:

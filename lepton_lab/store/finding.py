@@ -6,16 +6,25 @@ import contextlib
 from pathlib import Path
 
 from ..errors import LabError
-from ..files import home
+from ..files import cache, home, remote
 from .folder import RunFolder
+from .objects import link, starting
+from .objects.following import refresh
 
 SHOWN = 5  # runs listed in a sentence
 
 
 def folders() -> list[RunFolder]:
     """All run folders under `home()/runs`, newest first; those that this version can't read are left out."""
+    if address := remote():
+        refresh(address)
+        starting.begin()  # where something could not be carried up before
+    return _folders(home() / "runs")
+
+
+def _folders(root: Path) -> list[RunFolder]:
     readable = []
-    for path in sorted((home() / "runs").glob("[!.]*"), reverse=True):
+    for path in sorted(root.glob("[!.]*"), reverse=True):
         with contextlib.suppress(LabError, OSError, ValueError, KeyError, TypeError):
             readable.append(RunFolder(path))
     return sorted(readable, key=lambda folder: folder.created, reverse=True)
@@ -30,12 +39,19 @@ def find(id: str | None = None) -> RunFolder:
     LabError
         If there is none, or are several; the sentence names the nearest, or those that are meant.
     """
-    root = home() / "runs"
+    root, address = home() / "runs", remote()
+    if isinstance(id, str) and "://" in id:
+        address, id = _addressed(id)
+        root = cache(address) / "runs"
     if isinstance(id, str) and id and Path(id).name == id:
         with contextlib.suppress(OSError):  # a name longer than any file has
             if (root / id).is_dir():
+                if address and link.pulled(root / id):
+                    refresh(address, id)
                 return RunFolder(root / id)
-    candidates = folders()
+    if address:
+        refresh(address)
+    candidates = _folders(root)
     if id is None:
         if not candidates:
             raise LabError(f"there are no runs yet under {str(root)!r}: start one with lab.launch(lab.Spec())")
@@ -53,6 +69,12 @@ def find(id: str | None = None) -> RunFolder:
     hint = f"did you mean {near[0]!r}? " if near else ""
     others = f"`lepton-lab list` shows the {len(candidates)} there are" if candidates else "there are no runs yet"
     raise LabError(f"run {id!r} does not exist under {str(root)!r}; {hint}{others}")
+
+
+def _addressed(text: str) -> tuple[str, str | None]:
+    """The store and the run of an address: of s3://bucket/prefix/runs/ID, or of s3://bucket/prefix for its latest."""
+    address, _, id = text.rstrip("/").partition("/runs/")
+    return address, id or None
 
 
 def _matches(text: str, candidates: list[RunFolder]) -> list[RunFolder]:

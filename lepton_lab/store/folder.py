@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import LabError, SpecError
-from ..files import home, read_json, remedy, why, write_json
+from ..files import home, locked, read_json, remedy, remote, why, write_json
 from ..spec import Spec
 from .events import Events
 from .failure import Failure
+from .objects import link, saved, starting
+from .objects.bucket import Bucket, refusal, usable
 from .story import ENDED as ENDED
 from .trust import close_to_others
 
@@ -97,8 +99,10 @@ class RunFolder(Events):
         Raises
         ------
         LabError
-            If the root can't be written.
+            If the root can't be written, or the store that LEPTON_LAB_HOME names can't.
         """
+        if root is None and (address := remote()):
+            usable(address)
         root = root or home() / "runs"
         draft = root / f".{secrets.token_hex(8)}"  # a name that nobody lists
         try:
@@ -164,7 +168,7 @@ class RunFolder(Events):
     @property
     def alive(self) -> bool:
         """Whether a supervisor, or what hands the run to one, has it now."""
-        return locked(self.path / "lock")
+        return locked(self.path / "lock") or link.alive(self.path)
 
     @property
     def labels(self) -> dict[str, Any]:
@@ -174,9 +178,11 @@ class RunFolder(Events):
     def label(self, **labels: Any) -> None:
         """Change labels; another process that does so at the same time waits. LabError if they can't be written."""
         self.require()
+        link.require_here(self.path, "labelled")
         try:
             with self._alone(LABELS):
                 write_json(self.path / LABELS, {**self.labels, **labels})
+            starting.begin()
         except OSError as error:
             raise LabError(
                 f"the labels of run {self.id!r} can't be written ({why(error, self.path)}) and stay as they were: "
@@ -207,8 +213,11 @@ class RunFolder(Events):
         if lock is None:
             raise LabError(f"run {self.id!r} is {self.state}: stop it first, then delete it")
         doomed = self.path.with_name(f".{self.id}.deleted")
+        address = link.address(self.path)
         try:
             self.path.rename(doomed)
+            if address:
+                self._withdraw(address, doomed)
             shutil.rmtree(doomed)
         except OSError as error:
             raise LabError(
@@ -216,6 +225,14 @@ class RunFolder(Events):
             ) from None
         finally:
             os.close(lock)
+
+    def _withdraw(self, address: str, doomed: Path) -> None:
+        """Remove it from its store; where that can't be reached, its folder takes its place again."""
+        try:
+            Bucket(address).remove(f"runs/{self.id}")
+        except Exception as error:  # of any library that fsspec builds on
+            doomed.rename(self.path)
+            raise LabError(f"run {self.id!r} can't be deleted from {refusal(address, error)}") from None
 
     @property
     def facts(self) -> dict[str, Any]:  # type: ignore[override]
@@ -275,26 +292,16 @@ class RunFolder(Events):
 
     def checkpoints(self) -> list[int]:
         """Steps of the complete checkpoints, in order; one without its marker was cut off by a crash."""
-        markers = (self.path / "checkpoints").glob("step-*/complete")
-        return sorted(int(marker.parent.name.split("-")[1]) for marker in markers)
+        names = {marker.parent.name for marker in (self.path / "checkpoints").glob("step-*/complete")}
+        if record := link.pulled(self.path):
+            names |= record["saved"].keys()
+        return sorted(int(name.split("-")[1]) for name in names)
 
     def checkpoint(self, step: int) -> Path:
-        """Folder of the checkpoint of a step."""
-        return self.path / "checkpoints" / f"step-{step:08d}"
-
-
-def locked(path: Path) -> bool:
-    """Whether a process holds the lock on a file; not where there is no such file, or the file system has no locks."""
-    try:
-        file = path.open("rb")
-    except FileNotFoundError:
-        return False
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except OSError as error:
-            return isinstance(error, BlockingIOError)
-    return False
+        """Folder of the checkpoint of a step; of a run of another machine it is fetched when it is asked for first."""
+        name = f"step-{step:08d}"
+        saved.fetch(self.path, name)
+        return self.path / "checkpoints" / name
 
 
 def _settle(draft: Path, root: Path) -> Path:

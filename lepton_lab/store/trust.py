@@ -7,6 +7,8 @@ import pwd
 from pathlib import Path
 
 from ..errors import LabError
+from ..files import remote
+from .objects import link
 
 OTHERS = 0o022  # that the group, and that everybody may write
 
@@ -24,6 +26,11 @@ def require_own(path: Path) -> None:
         In a sentence that says whose it is or who could have changed it, and what to do.
     """
     top = next((folder for folder in path.parents if (folder / "spec.json").exists()), path.parent)
+    if (address := link.address(top)) not in (None, remote()):
+        raise LabError(
+            f"run {top.name!r} comes from {address!r}, and what was pickled in it would run its writers' code here; if "
+            f"you trust all who can write there, set LEPTON_LAB_HOME={address!r}"
+        )
     for place in (path, *path.parents):
         stat = place.stat()
         if stat.st_uid != os.geteuid():

@@ -19,6 +19,7 @@ from typing import Any
 from ...host import child
 from ...store.failure import Failure
 from ...store.folder import RunFolder
+from ...store.objects.starting import begin
 from .. import devices
 from ..base import Ready
 from . import leases
@@ -175,6 +176,7 @@ def start(*runs: Ready) -> None:
         finally:
             for run in runs:
                 os.close(run.lock)
+    begin()
 
 
 def state(folder: RunFolder) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import LabError
-from ...store.folder import locked
+from ...files import locked
 
 
 def root() -> Path:

@@ -1,0 +1,192 @@
+"""The process that carries runs of this machine up to their store, and brings commands for them down."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import secrets
+import shutil
+import socket
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from ...files import home, locked, remote, write_bytes
+from ...host import entitle
+from ..story import ENDED
+from . import saved, segments
+from .bucket import Bucket, refusal
+from .link import CARRIED, PULLED, carried, note
+from .starting import LOCK
+
+INTERVAL = 0.4  # seconds between looks
+BEAT = 2.0  # seconds between segments of a live run in which nothing happens
+AGAIN = (0.5, 5.0)  # seconds until a store that could not be reached is tried again: at first, and at most
+PATIENCE = 600.0  # seconds after the last run's end in which it is tried
+MARKER = "complete"
+
+
+def main() -> None:
+    """Carry until no run is live and all is up, or the store was silent for too long."""
+    entitle("lepton-carrier")
+    address, root = remote(), home()
+    assert address is not None, "it is started for a store"
+    root.mkdir(parents=True, exist_ok=True)
+    while True:
+        with (root / LOCK).open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:  # another one does
+                return
+            carry(address, root)
+        # Who launched meanwhile saw the lock held, and relies on us.
+        if not any(locked(path / "lock") for path in (root / "runs").glob("[!.]*")):
+            return
+
+
+def carry(address: str, root: Path) -> None:
+    """Carry all runs under a root, as `main` does."""
+    for left in (root / "runs").glob(".step-*"):  # staged by one that was killed
+        shutil.rmtree(left, ignore_errors=True)
+    bucket, runs = Bucket(address), dict[str, Carried]()
+    pause, reached = AGAIN[0], time.monotonic()
+    with ThreadPoolExecutor(2, "lepton-lab-upload") as pool:
+        while True:
+            for path in (root / "runs").glob("[!.]*"):
+                if path.name not in runs and not (path / PULLED).exists() and (path / "spec.json").exists():
+                    runs[path.name] = Carried(bucket, path, pool)
+            busy, trouble = _round(address, list(runs.values()))
+            if trouble:
+                pause = min(2 * pause, AGAIN[1])
+                if not busy and time.monotonic() > reached + PATIENCE:
+                    return
+            else:
+                pause, reached = AGAIN[0], time.monotonic()
+                if not busy:
+                    return
+            time.sleep(pause if trouble else INTERVAL)
+
+
+def _round(address: str, runs: list[Carried]) -> tuple[bool, bool]:
+    """Carry what is new of each; returns whether one is live or on its way, and whether the store could not be used."""
+    busy = trouble = False
+    for run in runs:
+        try:
+            busy |= run.step()
+        except Exception as error:  # of any library that fsspec builds on
+            run.trouble(refusal(address, error))
+            busy |= locked(run.path / "lock")
+            trouble = True
+    return busy, trouble
+
+
+class Carried:
+    """A run that is carried up."""
+
+    def __init__(self, bucket: Bucket, path: Path, pool: ThreadPoolExecutor) -> None:
+        self.bucket, self.path, self.pool = bucket, path, pool
+        self.prefix = f"runs/{path.name}"
+        fresh = {"address": bucket.address, "writer": secrets.token_hex(8), "next": 0, "sent": {}, "saved": {}}
+        self.record: dict[str, Any] = {**fresh, "alive": None, "t": 0.0, **(carried(path) or {})}
+        self.uploads: dict[str, tuple[int, Future[str]]] = {}  # by step: the time of its marker
+        self.settled: int | None = None  # the folder's time when all was up
+
+    @property
+    def wanted(self) -> bool:
+        """Whether it is ours, and there."""
+        return not self.record.get("lost") and self.path.exists()
+
+    def step(self) -> bool:
+        """Carry what is new; returns whether more is to come."""
+        if not self.wanted or self.settled == (stamp := self.path.stat().st_mtime_ns):
+            return False
+        before = self.record["next"]
+        alive = locked(self.path / "lock")
+        if alive:
+            self._commands()
+        self._checkpoints(alive)
+        alive |= bool(self.uploads)  # an end is told when all of it is up
+        for bundle in segments.bundles(self._pieces(alive)):
+            self._put(bundle, alive)
+        if alive != self.record["alive"] or (alive and time.time() > self.record["t"] + BEAT):
+            self._put([], alive)
+        if self.record.pop("trouble", None):
+            note(self.path, CARRIED, self.record)
+        elif not alive and self.record["next"] == before:
+            self.settled = stamp  # which a resume or a label changes, as whatever replaces a file in the folder
+        return alive and not self.record.get("lost")
+
+    def trouble(self, sentence: str) -> None:
+        """Say in the folder that the store can't be reached, and since when."""
+        if self.wanted:
+            self.record |= {"trouble": sentence, "since": self.record["t"] or self.path.stat().st_mtime}
+            note(self.path, CARRIED, self.record)
+
+    def _pieces(self, alive: bool) -> Iterator[segments.Piece]:
+        for piece in segments.pieces(self.path, self.record["sent"]):
+            if not (piece.name == segments.LAST and alive and json.loads(piece.data)["state"] in ENDED):
+                yield piece
+
+    def _put(self, bundle: list[segments.Piece], alive: bool) -> None:
+        """Put the next segment; another writer's in its place means that the run is no more ours."""
+        if not self.wanted:
+            return
+        gone = segments.gone(self.path, self.record["sent"])
+        prefixes = {step: prefix for step, (prefix, _) in self.record["saved"].items()}
+        about = {"writer": self.record["writer"], "host": socket.gethostname(), "t": time.time(), "alive": alive}
+        about |= {"gone": gone, "saved": prefixes}
+        name = f"{self.prefix}/{segments.name(self.record['next'])}"
+        try:
+            self.bucket.put(name, segments.pack(about, bundle))
+        except FileExistsError:
+            about, bundle = segments.unpack(self.bucket.get([name])[name])
+            if about["writer"] != self.record["writer"]:
+                self._lose(about["host"])
+                return
+            # Ours, put before an answer was lost: files that are replaced go again.
+            bundle = [piece for piece in bundle if piece.size is None]
+        self.record |= {"next": self.record["next"] + 1, "alive": about["alive"], "t": about["t"]}
+        for called in about["gone"]:
+            self.record["sent"].pop(called, None)
+        self.record["sent"] |= {piece.name: sent for piece in bundle if (sent := piece.sent) is not None}
+        note(self.path, CARRIED, self.record)
+
+    def _lose(self, host: str) -> None:
+        """End what runs here, since another machine has gone on with it."""
+        self.record |= {"lost": host}
+        note(self.path, CARRIED, self.record)
+        if locked(self.path / "lock"):
+            body = b'{"command": "stop"}'
+            write_bytes(self.path / "control" / f"{time.time_ns():020d}-{secrets.token_hex(2)}-stop.json", body)
+
+    def _commands(self) -> None:
+        """Lay what others sent into the folder; what takes it up judges it."""
+        names = [name for name in self.bucket.names(f"{self.prefix}/control") if "/" not in name and name[0].isdigit()]
+        place = f"{self.prefix}/control"
+        for name, body in self.bucket.get([f"{place}/{name}" for name in names]).items():
+            write_bytes(self.path / "control" / name.rsplit("/", 1)[-1], body)
+            self.bucket.remove(name)
+
+    def _checkpoints(self, alive: bool) -> None:
+        """Send the newest on its way, note one that is up, and withdraw those that are gone here."""
+        there = {m.parent.name: m.stat().st_mtime_ns for m in (self.path / "checkpoints").glob(f"step-*/{MARKER}")}
+        kept = self.record["saved"]
+        for step, (stamp, upload) in [each for each in self.uploads.items() if each[1][1].done()]:
+            del self.uploads[step]
+            old, kept[step] = kept.get(step), [upload.result(), stamp]
+            self._put([], True)  # it is told before the one that it replaces goes
+            if old:
+                saved.withdraw(self.bucket, self.prefix, old[0])
+        missing = [step for step, stamp in there.items() if kept.get(step, [None, None])[1] != stamp]
+        if missing and not self.uploads:  # one at a time: what is older may be gone when its turn comes
+            step = max(missing)
+            with contextlib.suppress(FileNotFoundError):  # removed meanwhile
+                staged = saved.stage(self.path / "checkpoints" / step, self.path.parent)
+                self.uploads[step] = there[step], self.pool.submit(saved.upload, self.bucket, self.prefix, staged)
+        for step in [step for step in kept if step not in there and (not alive or max(kept) > step)]:
+            prefix, _ = kept.pop(step)
+            self._put([], True)
+            saved.withdraw(self.bucket, self.prefix, prefix)

@@ -6,9 +6,9 @@ import contextlib
 from pathlib import Path
 
 from ..errors import LabError
-from ..files import cache, home, remote
+from ..files import cache, home, locked, remote
 from .folder import RunFolder
-from .objects import link, starting
+from .objects import starting
 from .objects.following import refresh
 
 SHOWN = 5  # runs listed in a sentence
@@ -46,7 +46,7 @@ def find(id: str | None = None) -> RunFolder:
     if isinstance(id, str) and id and Path(id).name == id:
         with contextlib.suppress(OSError):  # a name longer than any file has
             if (root / id).is_dir():
-                if address and link.pulled(root / id):
+                if address and not locked(root / id / "lock"):
                     refresh(address, id)
                 return RunFolder(root / id)
     if address:

@@ -19,7 +19,7 @@ from typing import Any
 from ...host import child
 from ...store.failure import Failure
 from ...store.folder import RunFolder
-from ...store.objects.starting import begin
+from ...store.objects import starting
 from .. import devices
 from ..base import Ready
 from . import leases
@@ -176,7 +176,7 @@ def start(*runs: Ready) -> None:
         finally:
             for run in runs:
                 os.close(run.lock)
-    begin()
+    starting.begin()
 
 
 def state(folder: RunFolder) -> str:
@@ -205,6 +205,7 @@ def collect() -> None:
             _warm.close()
             _warm = None
         _processes[:] = [process for process in _processes if process.poll() is None]
+    starting.collect()
 
 
 def _get() -> Warm:

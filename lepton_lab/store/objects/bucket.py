@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
 import secrets
 from collections.abc import Iterable
 from pathlib import Path
@@ -29,11 +30,12 @@ class Bucket:
         import fsspec
 
         self.address, kind = address, address.split("://")[0]
-        options: dict[str, Any] = {"use_listings_cache": False, "skip_instance_cache": True}
+        options: dict[str, Any] = {"use_listings_cache": False}
         if kind in ("s3", "s3a"):
             needs(f"the store {address!r}", "s3fs")
             timeouts = {"connect_timeout": 5, "read_timeout": SECONDS, "retries": {"max_attempts": 1}}
             options["config_kwargs"] = timeouts
+            options["endpoint_url"] = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
         if kind in ("file", "local"):
             options["auto_mkdir"] = True
         if kind == UNSHARED:
@@ -106,6 +108,7 @@ def usable(address: str) -> Bucket:
             return bucket
         bucket.remove(name)
     except Exception as error:  # of any library that fsspec builds on
+        bucket.files.clear_instance_cache()  # which keeps the credentials that were refused
         unknown = isinstance(error, (TypeError, ValueError, NotImplementedError)) or "not implemented" in str(error)
         if not unknown:
             raise LabError(f"runs can't be kept at {refusal(address, error)}") from None

@@ -16,6 +16,7 @@ from typing import Any
 
 from ...files import home, locked, remote, write_bytes
 from ...host import entitle
+from .. import control
 from ..story import ENDED
 from . import saved, segments
 from .bucket import Bucket, refusal
@@ -97,7 +98,7 @@ class Carried:
     @property
     def wanted(self) -> bool:
         """Whether it is ours, and there."""
-        return not self.record.get("lost") and self.path.exists()
+        return self.path.exists() and not (self.record.get("lost") or (self.path / PULLED).exists())
 
     def step(self) -> bool:
         """Carry what is new; returns whether more is to come."""
@@ -110,14 +111,15 @@ class Carried:
         self._checkpoints(alive)
         alive |= bool(self.uploads)  # an end is told when all of it is up
         for bundle in segments.bundles(self._pieces(alive)):
-            self._put(bundle, alive)
+            if not self._put(bundle, alive):
+                break
         if alive != self.record["alive"] or (alive and time.time() > self.record["t"] + BEAT):
             self._put([], alive)
         if self.record.pop("trouble", None):
             note(self.path, CARRIED, self.record)
         elif not alive and self.record["next"] == before:
             self.settled = stamp  # which a resume or a label changes, as whatever replaces a file in the folder
-        return alive and not self.record.get("lost")
+        return (alive or self.record["next"] != before) and not self.record.get("lost")
 
     def trouble(self, sentence: str) -> None:
         """Say in the folder that the store can't be reached, and since when."""
@@ -130,10 +132,11 @@ class Carried:
             if not (piece.name == segments.LAST and alive and json.loads(piece.data)["state"] in ENDED):
                 yield piece
 
-    def _put(self, bundle: list[segments.Piece], alive: bool) -> None:
-        """Put the next segment; another writer's in its place means that the run is no more ours."""
+    def _put(self, bundle: list[segments.Piece], alive: bool) -> bool:
+        """Put the next segment, as told; another writer's in its place means that the run is no more ours."""
         if not self.wanted:
-            return
+            return False
+        told = True
         gone = segments.gone(self.path, self.record["sent"])
         prefixes = {step: prefix for step, (prefix, _) in self.record["saved"].items()}
         about = {"writer": self.record["writer"], "host": socket.gethostname(), "t": time.time(), "alive": alive}
@@ -145,22 +148,22 @@ class Carried:
             about, bundle = segments.unpack(self.bucket.get([name])[name])
             if about["writer"] != self.record["writer"]:
                 self._lose(about["host"])
-                return
-            # Ours, put before an answer was lost: files that are replaced go again.
-            bundle = [piece for piece in bundle if piece.size is None]
+                return False
+            # Ours, put before an answer was lost: what it lacks, and files that are replaced, go with the next.
+            bundle, told = [piece for piece in bundle if piece.size is None], False
         self.record |= {"next": self.record["next"] + 1, "alive": about["alive"], "t": about["t"]}
         for called in about["gone"]:
             self.record["sent"].pop(called, None)
         self.record["sent"] |= {piece.name: sent for piece in bundle if (sent := piece.sent) is not None}
         note(self.path, CARRIED, self.record)
+        return told
 
     def _lose(self, host: str) -> None:
         """End what runs here, since another machine has gone on with it."""
         self.record |= {"lost": host}
         note(self.path, CARRIED, self.record)
         if locked(self.path / "lock"):
-            body = b'{"command": "stop"}'
-            write_bytes(self.path / "control" / f"{time.time_ns():020d}-{secrets.token_hex(2)}-stop.json", body)
+            control.send(self.path, "stop")
 
     def _commands(self) -> None:
         """Lay what others sent into the folder; what takes it up judges it."""

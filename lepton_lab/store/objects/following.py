@@ -53,17 +53,20 @@ def _bring(address: str, only: str | None) -> None:
     for path in root.glob("[!.]*") if only is None else ():
         if path.name not in there and pulled(path):  # deleted
             shutil.rmtree(path, ignore_errors=True)
-    ours = {name for name in there if _ours(root / name)}
-    _look(bucket, [root / name for name in there if name not in ours])
+    ours = [root / name for name in there if (root / name / "spec.json").exists() and not pulled(root / name)]
+    for path in _overtaken(bucket, [path for path in ours if not locked(path / "lock")]):
+        shutil.rmtree(path)
+        ours.remove(path)
+    _look(bucket, [path for name in there if (path := root / name) not in ours])
 
 
-def _ours(folder: Path) -> bool:
-    """Whether a run is of this machine; a copy of one that another has gone on with goes once it has ended here."""
-    record = carried(folder)
-    if record and record.get("lost") and not locked(folder / "lock"):
-        shutil.rmtree(folder)
-        return False
-    return (folder / "spec.json").exists() and pulled(folder) is None
+def _overtaken(bucket: Bucket, ours: list[Path]) -> list[Path]:
+    """Runs of this machine, ended here, with which another has gone on: theirs is the segment after our last."""
+    records = {path: record for path in ours if (record := carried(path))}
+    wanted = {f"runs/{path.name}/{segments.name(record['next'])}": path for path, record in records.items()}
+    found = bucket.get(wanted)
+    writers = {wanted[name]: segments.unpack(body)[0]["writer"] for name, body in found.items()}
+    return [path for path, writer in writers.items() if writer != records[path]["writer"]]
 
 
 def _look(bucket: Bucket, folders: list[Path]) -> None:
@@ -196,13 +199,13 @@ def _claim(bucket: Bucket, folder: Path) -> None:
     with _alone(folder):
         record = pulled(folder) or {}
         writer, now = secrets.token_hex(8), time.time()
-        about = {"writer": writer, "host": socket.gethostname(), "t": now, "alive": False, "gone": []}
+        about = {"writer": writer, "host": socket.gethostname(), "t": now, "alive": True, "gone": []}
         body = segments.pack(about | {"saved": record["saved"]}, [])
         bucket.put(f"runs/{folder.name}/{segments.name(record['next'])}", body)
         sent = {piece.name: piece.sent for piece in segments.pieces(folder, {}) if piece.sent is not None}
         kept = {step: [prefix, _marked(folder, step)] for step, prefix in record["saved"].items()}
         ours = {"address": bucket.address, "writer": writer, "next": record["next"] + 1, "sent": sent, "saved": kept}
-        note(folder, CARRIED, {**ours, "alive": False, "t": now})
+        note(folder, CARRIED, {**ours, "alive": True, "t": now})
         (folder / PULLED).unlink()
 
 

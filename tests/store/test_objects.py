@@ -1,0 +1,358 @@
+"""Runs on an object store, moto's over HTTP: followed, steered, gone on with elsewhere; nothing torn is ever read."""
+
+import contextlib
+import io
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import urllib.request
+import zipfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import torch
+from helpers import call, until
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import lepton_lab as lab
+from lepton_lab.errors import LabError
+from lepton_lab.files import cache, home
+from lepton_lab.store import control
+from lepton_lab.store.folder import RunFolder
+from lepton_lab.store.objects import following, link, saved, segments
+from lepton_lab.store.objects.bucket import Bucket, usable
+from lepton_lab.store.objects.carrier import Carried
+from lepton_lab.store.trust import require_own
+
+SERVER = Path(__file__).with_name("s3.py")
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def answers(port):
+    with contextlib.suppress(OSError):
+        return urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5).status == 200
+
+
+@pytest.fixture(scope="module")
+def port():
+    """Port of a server with the buckets lab and loose; the thread that s3fs keeps is begun before any test's own."""
+    port = free_port()
+    server = subprocess.Popen([sys.executable, SERVER, str(port)], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    with pytest.MonkeyPatch.context() as own:
+        own.setenv("AWS_ACCESS_KEY_ID", "me")
+        own.setenv("AWS_SECRET_ACCESS_KEY", "mine")
+        own.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        own.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        own.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
+        until(lambda: answers(port))
+        files = Bucket("s3://lab").files
+        for name in ("lab", "loose"):
+            files.mkdir(name)
+        yield port
+    server.kill()
+    server.wait()
+
+
+@pytest.fixture
+def machine(port, home, monkeypatch):
+    """Function that makes this process one on another machine, whose runs go to a store of this test's own."""
+    address = f"s3://lab/{home.name}"
+
+    def machine(name):
+        monkeypatch.setenv("XDG_DATA_HOME", str(home / name))
+        return address
+
+    monkeypatch.setenv("LEPTON_LAB_HOME", machine("here"))
+    return machine
+
+
+@pytest.fixture
+def pool():
+    with ThreadPoolExecutor(1) as pool:
+        yield pool
+
+
+@pytest.fixture
+def carried(machine, pool):
+    """A run's folder that nobody trains, and what carries it."""
+    folder = RunFolder.create(lab.Spec(model="mlp"))
+    folder.set_state("stopped")
+    carried = Carried(Bucket(machine("here")), folder.path, pool)
+    carried.step()
+    return folder, carried
+
+
+def checkpointed(folder, step, text):
+    path = folder.path / "checkpoints" / f"step-{step:08d}"
+    path.mkdir(parents=True)
+    (path / "rank0.pt").write_text(text)
+    (path / "complete").touch()
+
+
+def carry(carried):
+    """Until all is up, looked through anew."""
+    carried.settled = None
+    until(lambda: not carried.step())
+
+
+def test_a_run_is_watched_steered_and_gone_on_with_from_another_machine(machine, endless):
+    address = machine("here")
+    run = lab.launch(endless.replace(world=1, checkpoint_every=20, name="far"))
+    until(lambda: run.store.checkpoints())
+    machine("there")
+    far = lab.attach(f"{address}/runs/{run.id}")
+    assert far.folder != run.folder
+    assert far.spec == run.spec
+    step = far.store.glance().step
+    until(lambda: far.store.glance().step > step)
+    assert far.state == "running"
+    with pytest.raises(LabError, match="can be labelled on its own machine only"):
+        far.tag("mine")
+    far.set(lr=1e-4)
+    until(lambda: any(row.get("command") == "set" for row in far.rows("note")))
+    until(lambda: far.store.checkpoints())
+    far.stop()
+    assert far.wait(60) == "stopped"
+    assert "far" in call("list")[0]
+    assert far.rows() == run.rows()
+    assert far.store.checkpoints()[-1] == run.store.checkpoints()[-1] == far.store.story().step
+    weights = far.model().state_dict()
+    machine("here")
+    assert all(torch.equal(weights[name], value) for name, value in run.model().state_dict().items())
+    machine("there")
+    at = far.store.story().step
+    far.resume()
+    until(lambda: far.store.story().step > at)
+    machine("here")
+    near = lab.attach(run.id)
+    until(lambda: near.store.glance().step > at and near.state == "running")
+    near.stop()
+    assert near.wait(60) == "stopped"
+    machine("there")
+    assert far.wait(60) == "stopped"
+    assert [row["rewind"] for row in far.rows("note") if "rewind" in row] == [at], "nothing was done again"
+
+
+def test_a_second_writer_is_refused_and_what_it_runs_is_stopped(carried, machine):
+    folder, first = carried
+    machine("there")
+    following.refresh(first.bucket.address)
+    copy = cache(first.bucket.address) / "runs" / folder.id
+    following.claim(copy)
+    assert link.pulled(copy) is None
+    machine("here")
+    lock = folder.lock()
+    folder.set_state("running")
+    first.step()
+    assert control.stopping(folder.path)
+    assert "another machine" in lab.attach(folder.id).remark
+    os.close(lock)
+    assert lab.runs()[0].state == "stopped", "the copy is that of the other machine by now"
+    assert link.pulled(folder.path)
+
+
+def test_a_put_whose_answer_was_lost_is_no_second_writer(carried):
+    folder, first = carried
+    before = json.dumps(first.record)
+    (folder.path / "logs" / "rank0.log").write_text("hello\n")
+    first.step()
+    first.record = json.loads(before)
+    first.settled = None
+    with (folder.path / "logs" / "rank0.log").open("a") as file:
+        file.write("again\n")
+    carry(first)
+    assert not first.record.get("lost")
+    shutil.rmtree(folder.path)
+    following.refresh(first.bucket.address)
+    assert (folder.path / "logs" / "rank0.log").read_text() == "hello\nagain\n"
+
+
+def test_only_what_was_committed_is_read_and_the_store_keeps_what_the_folder_does(carried, machine):
+    folder, first = carried
+    checkpointed(folder, 10, "ten")
+    carry(first)
+    checkpointed(folder, 20, "twenty")
+    shutil.rmtree(folder.path / "checkpoints" / "step-00000010")
+    prefix = f"runs/{folder.id}"
+    first.bucket.put(f"{prefix}/checkpoints/step-00000030-cut/rank0.pt", b"cut off by a crash")
+    carry(first)
+    carry(first)
+    assert [name[:13] for name in first.bucket.names(f"{prefix}/checkpoints")] == ["step-00000020"]
+    machine("there")
+    following.refresh(first.bucket.address)
+    far = RunFolder(cache(first.bucket.address) / "runs" / folder.id)
+    assert far.checkpoints() == [20]
+    committed = f"{prefix}/{first.record['saved']['step-00000020'][0]}"
+    marker = first.bucket.get([f"{committed}/{saved.COMMIT}"])[f"{committed}/{saved.COMMIT}"]
+    first.bucket.remove(f"{committed}/{saved.COMMIT}")
+    with pytest.raises(LabError, match="was not committed"):
+        far.checkpoint(20)
+    first.bucket.put(f"{committed}/{saved.COMMIT}", marker.replace(b": 6", b": 7"))
+    with pytest.raises(LabError, match="is not whole: 6 of 7 bytes"):
+        far.checkpoint(20)
+    assert not list((far.path / "checkpoints").iterdir())
+    first.bucket.remove(f"{committed}/{saved.COMMIT}")
+    first.bucket.put(f"{committed}/{saved.COMMIT}", marker)
+    assert (far.checkpoint(20) / "rank0.pt").read_text() == "twenty"
+
+
+def test_labels_go_up_and_a_run_that_is_deleted_is_gone_everywhere(carried, machine):
+    folder, first = carried
+    run = lab.attach(folder.id)
+    run.tag("good")
+    carry(first)
+    machine("there")
+    (far,) = lab.runs()
+    assert far.tags == ["good"]
+    assert far.state == "stopped"
+    machine("here")
+    run.delete()
+    machine("there")
+    assert lab.runs() == []
+    assert far.store.gone
+
+
+def test_what_comes_from_a_store_that_is_not_one_s_own_runs_nothing(carried, machine, monkeypatch):
+    folder, first = carried
+    (folder.path / "code").mkdir()
+    (folder.path / "code" / "model.pkl").write_bytes(b"")
+    carry(first)
+    machine("there")
+    monkeypatch.setenv("LEPTON_LAB_HOME", str(cache("elsewhere")))
+    far = lab.attach(first.bucket.address)
+    assert far.id == folder.id
+    with pytest.raises(LabError, match="set LEPTON_LAB_HOME='s3://lab/"):
+        require_own(far.folder / "code" / "model.pkl")
+    with pytest.raises(LabError, match="set LEPTON_LAB_HOME='s3://lab/"):
+        far.resume()
+
+
+@pytest.mark.parametrize("name", ["../x", "/x", "a/../../x", ".ssh/x", "control/1-stop.json", "lock", "checkpoints/x"])
+def test_a_segment_writes_nowhere_else(name):
+    body = segments.pack({"gone": []}, [segments.Piece(name, 0, b"x", 1)])
+    with pytest.raises(LabError, match="no file of a run's own"):
+        segments.unpack(body)
+    with pytest.raises(LabError, match="no file of a run's own"):
+        segments.unpack(segments.pack({"gone": [name]}, []))
+
+
+@pytest.mark.parametrize("body", [b"", b"PK", b"x" * 1000])
+def test_a_segment_that_is_damaged_is_refused(body):
+    with pytest.raises(LabError, match="damaged"):
+        segments.unpack(body)
+    other = io.BytesIO()
+    with zipfile.ZipFile(other, "w") as archive:
+        archive.writestr("about.json", body)
+    with pytest.raises(LabError, match="damaged"):
+        segments.unpack(other.getvalue())
+
+
+DEEDS = st.lists(
+    st.tuples(
+        st.sampled_from(["append", "replace", "remove", "send"]),
+        st.sampled_from(["events/rank0.jsonl", "logs/rank0.log", "spec.json", "state.json", "links/0/done.pt"]),
+        st.binary(max_size=40),
+    ),
+    max_size=25,
+)
+
+
+@given(DEEDS)
+@settings(max_examples=60)
+def test_a_folder_that_segments_are_applied_to_is_like_the_one_they_tell_of(tmp_path_factory, deeds):
+    with pytest.MonkeyPatch.context() as own:
+        own.setattr(segments, "PORTION", 16)
+        here, there = (tmp_path_factory.mktemp(name) for name in ("here", "there"))
+        sent = {}
+        for clock, (deed, name, body) in enumerate([*deeds, ("send", "", b"")], 1):
+            path = here / name
+            if deed == "send":
+                send(here, there, sent)
+                assert content(there) == content(here)
+            elif deed == "remove":
+                if name.split("/")[0] not in segments.GROWING:
+                    path.unlink(missing_ok=True)
+            else:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                grows = name.split("/")[0] in segments.GROWING
+                with path.open("ab" if grows else "wb") as file:
+                    file.write(body)
+                if not grows:
+                    os.utime(path, ns=(clock, clock))
+        shutil.rmtree(here)
+        shutil.rmtree(there)
+
+
+def send(here, there, sent):
+    for bundle in [*segments.bundles(segments.pieces(here, sent)), []]:
+        gone = segments.gone(here, sent)
+        segments.apply(there, *segments.unpack(segments.pack({"gone": gone}, bundle)))
+        for name in gone:
+            sent.pop(name, None)
+        sent |= {piece.name: piece.sent for piece in bundle if piece.sent is not None}
+
+
+def content(folder):
+    files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return {name: body for name, body in files.items() if body or name.split("/")[0] not in segments.GROWING}
+
+
+@pytest.mark.parametrize(
+    ("address", "sentence"),
+    [
+        ("s3://nobucket/x", "there is no such bucket; make it"),
+        ("s3://loose/x", "has no conditional writes"),
+        ("memory://x", "seen by one process alone"),
+        ("nonsense://x", "can't be opened .*nonsense"),
+    ],
+)
+def test_a_store_that_will_not_do_is_refused_before_anything_starts(machine, monkeypatch, address, sentence):
+    machine("here")
+    monkeypatch.setenv("LEPTON_LAB_HOME", address)
+    with pytest.raises(LabError, match=sentence) as refused:
+        lab.launch(lab.Spec(model="mlp"))
+    assert "\n" not in str(refused.value)
+    assert address in str(refused.value)
+    assert not home().exists()
+
+
+def test_a_store_that_can_t_be_reached_is_refused_in_a_sentence(port, machine, monkeypatch):
+    address = machine("here")
+    with monkeypatch.context() as own:
+        own.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free_port()}")
+        with pytest.raises(LabError, match="it does not answer"):
+            usable(f"{address}/silent")
+    with monkeypatch.context() as own:
+        own.delenv("AWS_ACCESS_KEY_ID")
+        own.delenv("AWS_SECRET_ACCESS_KEY")
+        own.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
+        own.setenv("AWS_CONFIG_FILE", os.devnull)
+        with pytest.raises(LabError, match="there are no credentials for it"):
+            usable(f"{address}/nobody")
+    with monkeypatch.context() as own:
+        own.setattr("importlib.util.find_spec", lambda name: None)
+        with pytest.raises(LabError, match=r"needs s3fs, which is not installed: pip install 'lepton-lab\[s3\]'"):
+            usable(f"{address}/bare")
+    guarded(port, "0")
+    try:
+        with pytest.raises(LabError, match="it refuses these credentials"):
+            usable(f"{address}/stranger")
+    finally:
+        guarded(port, "inf")
+
+
+def guarded(port, count):
+    """Let moto's server look at credentials after so many requests."""
+    url = f"http://127.0.0.1:{port}/moto-api/reset-auth"
+    request = urllib.request.Request(url, count.encode(), {"Content-Type": "text/plain"})
+    urllib.request.urlopen(request, timeout=20).close()

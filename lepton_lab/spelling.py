@@ -48,6 +48,17 @@ def pieces(tokenizer: Any) -> dict[str, Any]:
     return {"names": names, "kind": kind}
 
 
+def letters(collate: Any) -> dict[str, Any]:
+    """The letters of the tokenizer that a collate has, such as one for CTC of Hugging Face, as `text`; {} of none."""
+    tokenizer = getattr(collate, "tokenizer", None) or getattr(getattr(collate, "processor", None), "tokenizer", None)
+    text = pieces(tokenizer)
+    space = getattr(tokenizer, "word_delimiter_token_id", None)
+    if not text or space is None:
+        return {"text": text} if text else {}
+    names = [" " if number == space else name for number, name in enumerate(text["names"])]
+    return {"text": {"names": names, "kind": "characters"}}
+
+
 def of(content: Any, names: Sequence[str], kind: str) -> tuple[Sequence[str], str]:
     """Names and kind from what `pieces` gave, which is not trusted; else those that are given."""
     if not isinstance(content, Mapping) or not isinstance(content.get("names"), list):

@@ -96,7 +96,8 @@ class About:
         from ..tasks import kind
         from .asking import asked
 
-        fields = {"labels": task.labels(module), "outputs": task.output, **asked(task, task.data, module)}
+        fields = asked(task, task.data, module)  # first, since by it the task knows the model
+        fields = {"labels": task.labels(module), "outputs": task.output, **fields}
         fields["task"] = {"name": kind(task), "options": dict(spec.options_of(type(task)))}
         fields["answer"] = task.reading(module)
         if task.writes and len(fields.get("inputs", ())) == 2:

@@ -145,8 +145,6 @@ def _pixels(sheet: Sheet) -> dict[str, Any]:
 
 def _following(sheet: Sheet) -> dict[str, Any]:
     """The tokens that are most likely to come after each text, with their probabilities."""
-    if sheet.task == "keywords" and not sheet.asked("shift"):
-        return _classes(sheet)
     if sheet.scores.ndim != 3:
         return _classes(sheet)
     chances = probabilities(_last(sheet))
@@ -158,14 +156,36 @@ def _following(sheet: Sheet) -> dict[str, Any]:
     return {**_classes(sheet), "next": told}
 
 
+def _by_head(sheet: Sheet) -> dict[str, Any]:
+    """What the head of a model that is called by keywords says: texts, several labels, next tokens, or labels."""
+    if sheet.asked("head") == "ctc":
+        return _heard(sheet) if sheet.labels or sheet.asked("text") else {}
+    if sheet.asked("head") == "multilabel":
+        return _several(sheet)
+    if sheet.asked("shift"):
+        return _following(sheet)
+    told, mask = _classes(sheet), _mask(sheet)
+    if mask is None or "labels" not in told or mask.shape != sheet.scores.shape[:-1]:
+        return told
+    rows = zip(told["labels"], mask.tolist(), strict=True)
+    return {**told, "labels": [[label for label, counts in zip(*row, strict=True) if counts] for row in rows]}
+
+
+def _mask(sheet: Sheet) -> Any:
+    """Which places of a batch are no padding, (B, T), where it tells."""
+    import numpy as np
+
+    mask = sheet.batch.get(MASK) if isinstance(sheet.batch, dict) else None
+    return None if mask is None else np.asarray(mask, bool)
+
+
 def _last(sheet: Sheet) -> np.ndarray:
     """The scores (B, K) of each text's last token, which a mask may tell."""
     import numpy as np
 
-    mask = sheet.batch.get(MASK) if isinstance(sheet.batch, dict) else None
-    if mask is None:
+    if (mask := _mask(sheet)) is None:
         return sheet.scores[:, -1]
-    places = mask.shape[1] - 1 - np.asarray(mask, bool)[:, ::-1].argmax(1)
+    places = mask.shape[1] - 1 - mask[:, ::-1].argmax(1)
     return sheet.scores[np.arange(len(places)), places]
 
 
@@ -187,6 +207,8 @@ def _heard(sheet: Sheet) -> dict[str, Any]:
     scores, *frames = leaves(sheet.scores)
     if scores.ndim != 3:
         return {}
+    if not frames and (mask := _mask(sheet)) is not None:  # of sounds, whose frames are as many in proportion
+        frames = [np.ceil(mask.mean(1) * scores.shape[1]).astype(int)]
     blank, told = sheet.asked("blank", 0), []
     for i, best in enumerate(scores.argmax(-1)):
         path = best[: int(frames[0][i])] if frames else best
@@ -275,7 +297,7 @@ TERMS: dict[str, Callable[[Sheet], dict[str, Any]]] = {
     "contrastive": _called("embeddings"),
     "detection": _boxes,
     "multitask": _targets,
-    "keywords": _following,
+    "keywords": _by_head,
 }
 """By the task's name; labels, where there are any, of all others."""
 SEVERAL = ("ctc", "detection", "multitask", "sequence_to_sequence")

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from ..artifacts.answering import predictions
-from ..artifacts.checking import like, to_array
+from ..artifacts.checking import like, taken, to_array
 from ..artifacts.decoding import writes
 from ..artifacts.manifest import signature
 from ..batches import leaves, over
@@ -110,7 +110,9 @@ class Client:
         scores = over(np.asarray, self(*samples, **named))
         if alone := self._alone(scores):
             scores = [scores] if signature(self.manifest).apart else over(lambda array: array[None], scores)
-        return predictions(scores, self.manifest, alone=alone)
+        asked = signature(self.manifest)
+        batch = taken(asked, samples, named)[0] if asked.several else None
+        return predictions(scores, self.manifest, batch, alone)
 
     def _alone(self, scores: Any) -> bool:
         """Whether scores are of one sample by itself."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ..batches import MASK, described, tensors
 from ..errors import SpecError
 from ..losses import IGNORED
+from ..spelling import letters
 from ..values import called
 from .base import OwnLoss, Task
 from .seeing import LABELS
@@ -47,6 +48,7 @@ class Keywords(Task):
         self._names: list[str] | None = None  # that the model asks for; None where it takes any
         self._reduction = ""  # of a loss of CTC: "mean" or "sum", over samples
         self._shift = False  # whether the scores of a place are for the label of the next one
+        self._head = ""  # "ctc" or "multilabel" where answers are read so
 
     def setup(self, model: nn.Module) -> None:
         """Names that the model takes, held against those of a batch; and whether it predicts the next token."""
@@ -59,6 +61,7 @@ class Keywords(Task):
         self._shift = _next(model, kind) and not getattr(config, "is_encoder_decoder", False)
         if self.given is None and any(part in kind for part in TOKENS):
             self.answers = "tokens"
+        self._head = "ctc" if "CTC" in kind else "multilabel" if self._several(config) else ""
         batch = [*self.data.example]
         needed = [p.name for p in asked if p.default is p.empty and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
         missing = [name for name in needed if name not in batch]
@@ -80,18 +83,24 @@ class Keywords(Task):
         return {name: value for name, value in self.inputs(batch).items() if name not in LABELS}
 
     def labels(self, model: nn.Module) -> list[str]:
-        """What the model's config calls its labels, where each sample has one; else their numbers."""
+        """What the model's config calls its labels, of a sample or of a place in it; else their numbers."""
         labels = self._labels(self.data.example)
-        if labels is None or labels.is_floating_point() or labels.dim() != 1:
+        if labels is None or self.answers == "tokens" or (labels.is_floating_point() and self._head != "multilabel"):
             return []
+        if self._head == "ctc":
+            return self.data.classes
         names = getattr(getattr(model, "config", None), "id2label", None) or {}
-        return [str(name) for name in names.values()] or self.data.classes or ["0", "1"]
+        return [str(name) for name in names.values()] or self.data.classes or (["0", "1"] if labels.dim() == 1 else [])
 
     def reading(self, model: nn.Module) -> dict[str, Any]:
-        """Whether the scores of a place are for the next one's label, and the label that is none."""
+        """Whether the scores of a place are for the next one's label, the label that is none, and how to read them."""
         shift = {"shift": True} if self._shift else {}
         ignored = {"ignored": self.ignored} if self.ignored != IGNORED else {}
-        return super().reading(model) | shift | ignored
+        head = {"head": self._head} if self._head else {}
+        if self._head == "ctc":
+            head |= {"blank": int(getattr(getattr(model, "config", None), "pad_token_id", None) or 0)}
+            head |= letters(self.data.collate)
+        return super().reading(model) | shift | ignored | head
 
     def recall(self, reading: Mapping[str, Any], names: Sequence[str]) -> None:
         """Names that the file takes, and what is known of its labels."""
@@ -123,6 +132,13 @@ class Keywords(Task):
     def weighs(self) -> bool:
         """Of the model's own loss."""
         return self.given is None
+
+    def _several(self, config: Any) -> bool:
+        """Whether each of a model's scores is for a yes or no of its own, as its config or the labels say."""
+        kind, labels = getattr(config, "problem_type", None), self._labels(self.data.example)
+        if self.given is not None or labels is None or config is None or not labels.is_floating_point():
+            return False
+        return kind == "multi_label_classification" or (kind is None and labels.dim() == 2 and labels.shape[1] > 1)
 
     def _count(self, batch: Any) -> Tensor:
         import torch

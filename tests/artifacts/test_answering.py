@@ -4,6 +4,7 @@ import json
 import sys
 import urllib.request
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from torch import nn
 import lepton_lab as lab
 from lepton_lab import artifacts
 from lepton_lab.artifacts import answering
+from lepton_lab.artifacts.manifest import build, check
 from lepton_lab.artifacts.trial import trial
 from lepton_lab.compressors import rehearse
 from lepton_lab.datasets import from_user
@@ -322,3 +324,91 @@ def test_pieces_of_a_tokenizer_are_joined_as_it_joins_them():
     assert spelled([1, 2, 3, 4], held["names"], held["kind"]) == "playing chess"
     assert tokenizer.decode([1, 2, 3, 4], skip_special_tokens=True) == "playing chess"
     assert json.loads(json.dumps(held)) == held
+
+
+class Head(nn.Module):
+    """A head as Hugging Face's classes have them, which the name of a class tells apart."""
+
+    def __init__(self, numbers, **config):
+        super().__init__()
+        self.scores, self.config = nn.Embedding(9, numbers), SimpleNamespace(is_encoder_decoder=False, **config)
+
+    def forward(self, input_ids, attention_mask=None, labels=None):
+        return {"loss": self.scores(input_ids).sum(), "logits": self.scores(input_ids)}
+
+
+class HeadForTokenClassification(Head):
+    pass
+
+
+class HeadForSequenceClassification(Head):
+    pass
+
+
+class HeadForCTC(Head):
+    pass
+
+
+def says(module, labels, scores, mask=None, collate=None):
+    """What is told of scores, by the manifest of a head's file."""
+    samples = [{"input_ids": torch.arange(2 + i % 3), "labels": labels(2 + i % 3)} for i in range(6)]
+    task = make(lab.Spec(), from_user(samples, 0, collate=collate))
+    about = lab.About.of_task(task, lab.Spec(), module)
+    content = json.loads(json.dumps(build(about, "fp32", "torch", (), {}, np.float32(scores), 0.0)))
+    content["figures"] = {"parameters": 1, "multiply_adds": 1}
+    check(content)
+    batch = {"input_ids": np.zeros(1), **({} if mask is None else {"attention_mask": np.asarray(mask)})}
+    return answering.answered(np.float32(scores), content, batch)
+
+
+NAMES = {0: "O", 1: "PER", 2: "LOC"}
+
+
+def test_a_head_of_tokens_tells_the_label_of_each_that_is_no_padding():
+    module = HeadForTokenClassification(3, id2label=NAMES)
+    scores = np.eye(3)[[[1, 0, 2], [2, 1, 1]]]
+    assert says(module, lambda n: torch.zeros(n).long(), scores)["labels"] == [
+        ["PER", "O", "LOC"],
+        ["LOC", "PER", "PER"],
+    ]
+    trimmed = says(module, lambda n: torch.zeros(n).long(), scores, mask=[[1, 1, 1], [1, 0, 0]])
+    assert trimmed["labels"] == [["PER", "O", "LOC"], ["LOC"]]
+
+
+def test_a_head_of_several_labels_tells_those_above_one_half():
+    module = HeadForSequenceClassification(3, id2label=NAMES, problem_type="multi_label_classification")
+    told = says(module, lambda n: torch.tensor([1.0, 0.0, 1.0]), [[0.1, -3, 2], [-1, -1, -0.1]])
+    assert told["labels"] == [["O", "LOC"], []] and told["probabilities"][0][2] == pytest.approx(0.8808, abs=1e-4)
+    module.config.problem_type = None  # which Hugging Face's own tell by the labels, too
+    assert says(module, lambda n: torch.ones(3), [[0.1, -3, 2]])["labels"] == [["O", "LOC"]]
+    single = says(module, lambda n: torch.tensor(1), [[0.1, -3, 2]])
+    assert single["labels"] == ["LOC"] and single["probabilities"].sum() == pytest.approx(1)
+
+
+class Letters:
+    """A tokenizer of letters, as Hugging Face's for CTC."""
+
+    all_special_ids, word_delimiter_token_id = (0, 1), 1
+
+    def __len__(self):
+        return 4
+
+    def convert_ids_to_tokens(self, number):
+        return ["<pad>", "|", "a", "b"][number]
+
+
+class Spoken(lab.Pad):
+    tokenizer = Letters()
+
+
+def test_a_head_of_ctc_tells_the_greedy_text_where_its_letters_are_known():
+    module = HeadForCTC(4, pad_token_id=0)
+    scores = np.eye(4)[[[2, 2, 0, 2, 1, 3], [3, 0, 3, 3, 2, 2]]]
+
+    def labels(n):
+        return torch.full((n,), 2)
+
+    assert says(module, labels, scores, collate=Spoken())["text"] == ["aa b", "bba"]
+    short = says(module, labels, scores, mask=[[1] * 10, [1] * 5 + [0] * 5], collate=Spoken())
+    assert short["text"] == ["aa b", "bb"], "without the frames of padding"
+    assert [*says(module, labels, scores)] == ["scores"]

@@ -140,6 +140,8 @@ class RunFolder(Events):
             If the file system knows no locks, the folder can't be written, or the run was deleted.
         """
         self.require()
+        if link.alive(self.path):
+            return None
         try:
             descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as error:  # another user's, or a disk that may only be read

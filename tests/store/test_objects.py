@@ -4,7 +4,9 @@ import contextlib
 import io
 import json
 import os
+import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -13,6 +15,7 @@ import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 from helpers import call, until
@@ -21,7 +24,7 @@ from hypothesis import strategies as st
 
 import lepton_lab as lab
 from lepton_lab.errors import LabError
-from lepton_lab.files import cache, home
+from lepton_lab.files import cache, home, locked
 from lepton_lab.store import control
 from lepton_lab.store.folder import RunFolder
 from lepton_lab.store.objects import following, link, saved, segments
@@ -44,8 +47,8 @@ def answers(port):
 
 
 @pytest.fixture(scope="module")
-def port():
-    """Port of a server with the buckets lab and loose; the thread that s3fs keeps is begun before any test's own."""
+def server():
+    """A server at the port that is its last word, with buckets; s3fs's own thread is begun before any test's."""
     port = free_port()
     server = subprocess.Popen([sys.executable, SERVER, str(port)], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     with pytest.MonkeyPatch.context() as own:
@@ -56,15 +59,15 @@ def port():
         own.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
         until(lambda: answers(port))
         files = Bucket("s3://lab").files
-        for name in ("lab", "loose"):
+        for name in ("lab", "loose", "slow"):
             files.mkdir(name)
-        yield port
+        yield server
     server.kill()
     server.wait()
 
 
 @pytest.fixture
-def machine(port, home, monkeypatch):
+def machine(server, home, monkeypatch):
     """Function that makes this process one on another machine, whose runs go to a store of this test's own."""
     address = f"s3://lab/{home.name}"
 
@@ -73,7 +76,12 @@ def machine(port, home, monkeypatch):
         return address
 
     monkeypatch.setenv("LEPTON_LAB_HOME", machine("here"))
-    return machine
+    yield machine
+    server.send_signal(signal.SIGUSR2)
+    for path in home.glob("*/lepton-lab/stores/*/runs/*/lock"):  # of a test that failed
+        if locked(path):
+            control.send(path.parent, "stop")
+            until(lambda path=path: not locked(path))
 
 
 @pytest.fixture
@@ -326,7 +334,7 @@ def test_a_store_that_will_not_do_is_refused_before_anything_starts(machine, mon
     assert not home().exists()
 
 
-def test_a_store_that_can_t_be_reached_is_refused_in_a_sentence(port, machine, monkeypatch):
+def test_a_store_that_can_t_be_reached_is_refused_in_a_sentence(server, machine, monkeypatch):
     address = machine("here")
     with monkeypatch.context() as own:
         own.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free_port()}")
@@ -343,16 +351,54 @@ def test_a_store_that_can_t_be_reached_is_refused_in_a_sentence(port, machine, m
         own.setattr("importlib.util.find_spec", lambda name: None)
         with pytest.raises(LabError, match=r"needs s3fs, which is not installed: pip install 'lepton-lab\[s3\]'"):
             usable(f"{address}/bare")
-    guarded(port, "0")
+    guarded(server, "0")
     try:
         with pytest.raises(LabError, match="it refuses these credentials"):
             usable(f"{address}/stranger")
     finally:
-        guarded(port, "inf")
+        guarded(server, "inf")
 
 
-def guarded(port, count):
+def guarded(server, count):
     """Let moto's server look at credentials after so many requests."""
-    url = f"http://127.0.0.1:{port}/moto-api/reset-auth"
+    url = f"http://127.0.0.1:{server.args[-1]}/moto-api/reset-auth"
     request = urllib.request.Request(url, count.encode(), {"Content-Type": "text/plain"})
     urllib.request.urlopen(request, timeout=20).close()
+
+
+@pytest.mark.slow
+def test_a_store_that_goes_away_in_mid_save_costs_nothing_and_a_carrier_that_is_killed_neither(
+    server, machine, endless, monkeypatch
+):
+    address = machine("here").replace("lab", "slow", 1)
+    monkeypatch.setenv("LEPTON_LAB_HOME", address)
+    run = lab.launch(endless.replace(strategy="ddp", checkpoint_every=20))
+    bucket, prefix = Bucket(address), f"runs/{run.id}/checkpoints"
+    until(lambda: link.carried(run.folder) and link.carried(run.folder)["saved"])
+    machine("there")
+    far = lab.attach(run.id)
+    until(lambda: any(saved.COMMIT not in bucket.names(f"{prefix}/{name}") for name in bucket.names(prefix)))
+    server.send_signal(signal.SIGUSR1)
+    step = run.store.glance().step
+    until(lambda: run.store.glance().step > step + 100)
+    until(lambda: re.search("its store is .* s behind, .* it does not answer", run.remark))
+    until(lambda: re.search("this is how it was .* s ago: .* it does not answer", far.remark))
+    assert far.state == "running"
+    (carrier,) = (p for p in psutil.process_iter() if p.name() == "lepton-carrier" and p.ppid() == os.getpid())
+    carrier.kill()
+    machine("here")
+    with pytest.warns(UserWarning, match="shown as they were last seen"):
+        lab.runs()  # which has another carry
+    server.send_signal(signal.SIGUSR2)
+    until(lambda: not run.remark)
+    machine("there")
+    far = lab.attach(run.id)
+    until(lambda: not far.remark and far.store.glance().step > step + 100)
+    far.stop()
+    assert far.wait(60) == "stopped"
+    assert far.rows() == run.rows()
+    assert far.store.checkpoints() == run.store.checkpoints()
+    assert all(saved.COMMIT in bucket.names(f"{prefix}/{name}") for name in bucket.names(prefix))
+    weights = far.model().state_dict()
+    machine("here")
+    assert all(torch.equal(weights[name], value) for name, value in run.model().state_dict().items())

@@ -8,6 +8,7 @@ import json
 import secrets
 import shutil
 import socket
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -21,7 +22,6 @@ from ..story import ENDED
 from . import saved, segments
 from .bucket import Bucket, refusal
 from .link import CARRIED, PULLED, carried, note
-from .starting import LOCK
 
 INTERVAL = 0.4  # seconds between looks
 BEAT = 2.0  # seconds between segments of a live run in which nothing happens
@@ -33,19 +33,16 @@ MARKER = "complete"
 def main() -> None:
     """Carry until no run is live and all is up, or the store was silent for too long."""
     entitle("lepton-carrier")
-    address, root = remote(), home()
+    address, root, lock = remote(), home(), int(sys.argv[1])
     assert address is not None, "it is started for a store"
-    root.mkdir(parents=True, exist_ok=True)
-    while True:
-        with (root / LOCK).open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:  # another one does
-                return
+    with contextlib.suppress(BlockingIOError):  # another one carries by now
+        while True:
             carry(address, root)
-        # Who launched meanwhile saw the lock held, and relies on us.
-        if not any(locked(path / "lock") for path in (root / "runs").glob("[!.]*")):
-            return
+            fcntl.flock(lock, fcntl.LOCK_UN)
+            # Who launched meanwhile saw the lock held, and relies on us.
+            if not any(locked(path / "lock") for path in (root / "runs").glob("[!.]*")):
+                return
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def carry(address: str, root: Path) -> None:

@@ -83,14 +83,15 @@ def _look(bucket: Bucket, folders: list[Path]) -> None:
 
 
 def _fresh(bucket: Bucket) -> dict[str, Any]:
-    return {"address": bucket.address, "next": 0, "saved": {}, "alive": False, "t": 0.0, "host": "", "looked": 0.0}
+    begins = {"next": 0, "saved": {}, "alive": False, "host": "", "arrived": 0.0, "looked": 0.0}
+    return {"address": bucket.address, **begins}
 
 
 def _pull(bucket: Bucket, path: Path) -> None:
     """Apply all segments that there are by now."""
     for part in PARTS:
         (path / part).mkdir(parents=True, exist_ok=True)
-    ahead = 1
+    ahead, seen = 1, pulled(path) is not None
     with _alone(path):
         while ahead:
             record = pulled(path) or _fresh(bucket)
@@ -105,8 +106,10 @@ def _pull(bucket: Bucket, path: Path) -> None:
                 except LabError as error:
                     raise LabError(f"{name!r} of {bucket.address!r} can't be read: {error}") from None
                 segments.apply(path, about, pieces)
-                record |= {key: about[key] for key in ("saved", "alive", "t", "host")} | {"trouble": None}
-                record |= {"next": record["next"] + 1, "looked": time.time()}
+                record |= {key: about[key] for key in ("saved", "alive", "host")} | {"trouble": None}
+                # Of what comes while we look our own clock tells the time: the other machine's may differ.
+                now = time.time()
+                record |= {"next": record["next"] + 1, "looked": now, "arrived": now if seen else about["t"]}
                 note(path, PULLED, record)
             ahead = min(2 * ahead, AHEAD)
 

@@ -41,7 +41,7 @@ def require_here(folder: Path, what: str) -> None:
 def alive(folder: Path) -> bool:
     """Whether another machine has the run now, by its last segment."""
     record = pulled(folder)
-    return bool(record and record["alive"] and record["looked"] - record["t"] < SILENT)
+    return bool(record and record["alive"] and record["looked"] - record["arrived"] < SILENT)
 
 
 def note(folder: Path, name: str, record: dict[str, Any]) -> None:
@@ -55,7 +55,7 @@ def late(folder: Path) -> str:
     if record := pulled(folder):
         if trouble := record.get("trouble"):
             return f"this is how it was {_ago(now - record['looked'])} ago: {trouble}"
-        if alive(folder) and (behind := record["looked"] - record["t"]) > LATE:
+        if alive(folder) and (behind := record["looked"] - record["arrived"]) > LATE:
             return f"its machine ({record['host']}) has sent nothing for {_ago(behind)}"
     elif (record := carried(folder)) and record.get("lost"):
         return f"another machine ({record['lost']}) has gone on with it; lab.attach() shows that one's"

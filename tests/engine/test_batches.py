@@ -17,6 +17,7 @@ from torch.utils.data import Subset
 import lepton_lab as lab
 from lepton_lab.datasets import Data, Pad, bucketed, from_user, lengths, streams
 from lepton_lab.run.own import Own
+from lepton_lab.studies.advice import LIMITS
 from lepton_lab.tasks import TASKS
 
 KINDS = 12
@@ -156,8 +157,9 @@ def test_a_hugging_face_model_as_it_is_learns_as_in_a_loop_by_hand():
     assert run.predictions().losses.mean() == pytest.approx(losses(run)[-1], rel=1e-5)
     assert run.facts["batch"] == "a dict of input_ids, attention_mask, labels"
     assert run.model()(**test).logits.shape == (8, 3)
-    with pytest.raises(lab.SpecError, match="task='keywords': its batches, a dict of input_ids, .* can't be rehearsed"):
-        lab.advise(spec, model=bert(), data=data)
+    (row,) = lab.advise(spec, [1], ["single"], model=bert(), data=data).rows
+    tensors = {tensor.data_ptr(): tensor.nbytes for tensor in (*model.parameters(), *model.buffers())}
+    assert row.cost.parameters == sum(tensors.values()) and row.cost.activations > 0
 
 
 @pytest.mark.parametrize(
@@ -169,9 +171,12 @@ def test_a_hugging_face_model_as_it_is_learns_as_in_a_loop_by_hand():
 )
 def test_it_trains_under_strategies_that_split_no_layer(strategy):
     data = Dicts(30, 0), Dicts(8, 1)
-    spec = lab.Spec(epochs=2, batch_size=8)
+    spec = lab.Spec(epochs=4, batch_size=8)  # a step's cost is known after 12 of them
     alone = trained(spec.replace(strategy="single"), model=bert(), data=data)
     split = trained(spec.replace(strategy=strategy, world=2), model=bert(), data=data)
+    first, tensor = lab.advise(split, [2], ["tensor"]).rows
+    assert abs(first.errors["memory"]) <= LIMITS["memory"], (first.predicted, first.measured)
+    assert "passes one tensor from layer to layer, but batches are a dict" in tensor.why
     if strategy in ("ddp", "zero", "fsdp"):
         assert losses(split) == pytest.approx(losses(alone), rel=1e-4)
 

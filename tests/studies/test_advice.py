@@ -225,6 +225,13 @@ def test_a_loss_of_one_s_own_is_rehearsed():
         advise(lab.Spec(batch_size=8), [2], ["ddp"], **own)
 
 
+def test_buffers_of_a_model_of_one_s_own_are_counted():
+    model = torch.nn.Sequential(torch.nn.Linear(4, 6), torch.nn.BatchNorm1d(6), torch.nn.Linear(6, 3))
+    data = torch.randn(40, 4), torch.randint(3, (40,))
+    (row,) = advise(lab.Spec(batch_size=8), [2], ["ddp"], model=model, data=data).rows
+    assert row.cost.parameters == sum(tensor.nbytes for tensor in (*model.parameters(), *model.buffers()))
+
+
 def test_an_entry_may_have_a_world_of_its_own():
     rows = advise(spec(), [1, 2], ["single", {"strategy": "ddp", "world": 8}, "fsdp"]).rows
     assert [(row.strategy, row.world) for row in rows] == [("single", 1), ("ddp", 8), ("fsdp", 2)]

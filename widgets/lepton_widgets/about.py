@@ -81,11 +81,11 @@ def meaning(name: str, entry: Any) -> str:
 
 def preview(spec: Spec) -> str:
     """Inline SVG of the learning rate over the run."""
-    total = spec.epochs * NOMINAL
+    total, at = spec.epochs * NOMINAL, factor(spec)
     low, high = HIGH - 6, 18  # room above the peak, which else looks cut off
     steps = sorted({round(i * (total - 1) / 240) for i in range(241)})
     points = [
-        f"{4 + (WIDE - 8) * step / max(1, total - 1):.1f},{low - (low - high) * factor(spec, step, total):.1f}"
+        f"{4 + (WIDE - 8) * step / max(1, total - 1):.1f},{low - (low - high) * at(step, total):.1f}"
         for step in steps
     ]
     title = f"Learning rate over the run: schedule {spec.schedule}, at most {spec.lr:g}"

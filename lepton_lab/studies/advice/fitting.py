@@ -112,7 +112,8 @@ def measured(spec: Spec, costs: Callable[[Run], Cost | None], like: Run | None =
     is among them; of several the fastest stands first, which other work on the machine disturbed least.
     """
     found: list[tuple[str, Timed]] = []
-    for run in [*([like] if like else []), *runs()[:LOOKED_AT]]:
+    shelf = [run for run in runs()[:LOOKED_AT] if like is None or run.id != like.id]
+    for run in [*([like] if like else []), *shelf]:
         if len(found) < FITTED and run.state in ENDED and alone(run.spec) == alone(spec):
             timed = _timed(run, costs)
             found += [(run.facts.get("device", ""), timed)] if timed else []

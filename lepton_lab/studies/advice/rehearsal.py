@@ -17,8 +17,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from ... import tasks
-from ...batches import described
-from ...datasets import length, rows
+from ...batches import Batch, described, over, tensors
+from ...datasets import Stream, length, rows
 from ...engine.feed import Feed
 from ...errors import SpecError, shown
 from ...metrics import counted
@@ -56,7 +56,8 @@ def rehearse(spec: Spec, data: Data, model: Any = None, loss: Any = None, task: 
     SpecError where a step of a few real samples can't be done either: then a run would fail in its first.
     """
     objective = tasks.make(spec, data, loss, task)
-    if not objective.plain:
+    nested = data.example is not None and not objective.steps() and not objective.prepares
+    if not objective.plain and not nested:
         what = "batches" if data.example is None else f"batches, {described(data.example)},"
         raise Unknown(
             f"task={tasks.called(objective)!r}: its {what} can't be rehearsed on shapes alone; see run.costs() of a "
@@ -91,7 +92,7 @@ def _rehearse(spec: Spec, data: Data, model: Any, task: Task) -> tuple[Single, U
     """A process that is set up, and what steps of FEW and of MORE samples took, without any memory."""
     strategy = Rehearsed(spec)
     strategy.start(0, 1, Path(), torch.device("cpu"))
-    sample = [(part.shape[1:], part.dtype) for part in rows(data.train, [0])]
+    real, count = _samples(data)
     size = 0
     try:
         with (
@@ -99,14 +100,13 @@ def _rehearse(spec: Spec, data: Data, model: Any, task: Task) -> tuple[Single, U
             FakeTensorMode(allow_non_fake_inputs=True),
             Watch() as watch,
         ):
-            _set_up(strategy, data, model)
-            task.setup(strategy.module)
+            _set_up(strategy, data, model, task)
             size = sum(p.numel() * p.element_size() for p in strategy.module.parameters())
 
             def step(samples: int) -> Usage:
-                x, y = (torch.empty((samples, *shape), dtype=dtype) for shape, dtype in sample)
+                part = _sized(real, count, samples)
                 with watch.step(strategy.module) as usage:
-                    _step(strategy, data, (x, y), task)
+                    _step(strategy, data, part, samples, task)
                 return usage
 
             step(FEW)  # makes the optimizer's state
@@ -127,26 +127,57 @@ def _failure(spec: Spec, data: Data, model: Any, task: Task) -> str:
     strategy.start(0, 1, Path(), torch.device("cpu"))
     try:
         with torch.random.fork_rng(devices=[]):
-            _set_up(strategy, data, model)
-            _step(strategy, data, rows(data.train, range(min(FEW, length(data.train)))), task)
+            _set_up(strategy, data, model, task)
+            _step(strategy, data, *_samples(data), task)
     except Exception as error:  # of the user's code
         return _brief(error)
     return ""
 
 
-def _set_up(strategy: Single, data: Data, model: Any) -> None:
+def _set_up(strategy: Single, data: Data, model: Any, task: Task) -> None:
     """Give a process its model and optimizer; the user's own module stays as it is."""
     spec = strategy.spec
-    own = copy.deepcopy(model) if isinstance(model, nn.Module) else model
+    own = model
+    if isinstance(model, nn.Module):
+        # Without memory the storage of a buffer can't be copied, as that of a parameter can.
+        own = copy.deepcopy(model, {id(buffer): buffer.clone() for buffer in model.buffers()})
     optimizer = pick(table("optimizer"), spec.optimizer, "optimizer")
     strategy.setup(make(spec, data.sample, own), lambda parameters: optimizer(parameters, spec))
+    task.setup(strategy.module)
 
 
-def _step(strategy: Single, data: Data, part: tuple[Tensor, Tensor], task: Task) -> None:
+def _samples(data: Data) -> tuple[Any, int]:
+    """A few samples, as data have them or put together, and how many they are."""
+    count = min(FEW, length(data.train))
+    if data.example is None:
+        return rows(data.train, range(count)), count
+    if isinstance(data.train, Stream) or data.collate is None:  # of which those that were looked at are at hand
+        return data.example, len(tensors(data.example)[0])
+    return data.collate([data.train[place] for place in range(count)]), count
+
+
+def _sized(part: Any, count: int, samples: int) -> Any:
+    """Shapes of so many samples, where `part` has `count`."""
+
+    def sized(leaf: Any) -> Any:
+        if not isinstance(leaf, Tensor) or not leaf.dim() or len(leaf) % count:
+            return leaf
+        return torch.empty((len(leaf) // count * samples, *leaf.shape[1:]), dtype=leaf.dtype)
+
+    return over(sized, part)
+
+
+def _step(strategy: Single, data: Data, part: Any, samples: int, task: Task) -> None:
     """One step of all samples of a part."""
-    feed = Feed(part, data, strategy.spec.replace(batch_size=len(part[0])), strategy, task)
     objective = counted(data, task.criterion())
-    strategy.step(*next(feed.epoch(0)), objective, strategy.spec.clip)
+    spec = strategy.spec.replace(batch_size=samples)
+    if data.example is None:
+        batches, count = next(Feed(part, data, spec, strategy, task).epoch(0))
+        strategy.step(batches, count, objective, spec.clip)
+        return
+    dtype = next((p.dtype for p in strategy.module.parameters() if p.is_floating_point()), torch.float32)
+    nest = over(lambda leaf: leaf.to(dtype) if isinstance(leaf, Tensor) and leaf.is_floating_point() else leaf, part)
+    strategy.step(objective.over([Batch(*task.split(nest), 1.0, samples)]), 1, objective, spec.clip)
 
 
 def _brief(error: Exception) -> str:

@@ -59,6 +59,7 @@ EXTRAS = {
     "s3fs": "s3",
     "optuna": "search",
     "ray": "ray",
+    "submitit": "slurm",
 }
 """What only some need: the library as it is imported, and the extra of lepton-lab that brings it."""
 

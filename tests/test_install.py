@@ -19,7 +19,7 @@ from lepton_lab.errors import EXTRAS, Missing, needs
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
-ENGINES = {"ray", "s3"}
+ENGINES = {"ray", "s3", "slurm"}
 """Extras for runs past one machine, which neither `make run` nor Binder installs."""
 
 HEADLESS = """

@@ -20,11 +20,12 @@ from ..tables import pick
 from .base import Launcher, Ready
 from .local import collect, signal, start, state
 from .local.settings import Local
+from .slurm.settings import Slurm
 from .torchrun.settings import Torchrun
 
 __all__ = ["HERE", "LAUNCHERS", "Launcher", "Ready", "asked", "collect", "of", "signal", "start", "state"]
 
-LAUNCHERS: dict[str, type[Launcher]] = {"local": Local, "torchrun": Torchrun}
+LAUNCHERS: dict[str, type[Launcher]] = {"local": Local, "torchrun": Torchrun, "slurm": Slurm}
 HERE = Local()
 
 

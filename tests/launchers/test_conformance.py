@@ -19,7 +19,11 @@ from lepton_lab.launchers import LAUNCHERS, asked, failures, of
 from lepton_lab.launchers.local import client
 from lepton_lab.launchers.supervision import Supervision
 
-PLACES = {"local": lambda: "local", "torchrun": lambda: lab.Torchrun(nodes=2, hosts=["localhost", "localhost"])}
+PLACES = {
+    "local": lambda: "local",
+    "torchrun": lambda: lab.Torchrun(nodes=2, hosts=["localhost", "localhost"]),
+    "slurm": lambda: lab.Slurm(cluster="local"),
+}
 """Of each launcher what `on=` takes for two ranks on this machine."""
 FAILS, HANGS = 0.011, 0.012  # learning rates at which the last rank does
 

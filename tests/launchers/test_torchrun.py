@@ -16,7 +16,7 @@ import lepton_lab as lab
 from lepton_lab.errors import LabError, SpecError
 from lepton_lab.files import data_root, write_json
 from lepton_lab.launchers.remote import Unfit, begin, versions
-from lepton_lab.launchers.torchrun.coordinator import Coordination, _own_address
+from lepton_lab.launchers.torchrun.coordinator import Coordination, own_address
 from lepton_lab.launchers.torchrun.node import _at_work, _plan
 from lepton_lab.launchers.torchrun.plan import Plan
 from lepton_lab.store.folder import RunFolder
@@ -250,8 +250,8 @@ def test_a_node_waits_for_the_plan_of_the_life_that_begins(spec, monkeypatch):
 
 def test_the_address_of_this_machine_is_that_on_the_way_to_others():
     with pytest.raises(LabError, match="'fe80::1' reaches this machine is not known"):
-        _own_address(["me@fe80::1"])
-    assert _own_address(["me@127.0.0.1"]) == "127.0.0.1"
+        own_address(["me@fe80::1"])
+    assert own_address(["me@127.0.0.1"]) == "127.0.0.1"
 
 
 def test_a_node_asks_for_a_checkpoint_only_where_enough_others_are_at_work(spec):

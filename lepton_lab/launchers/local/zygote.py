@@ -21,22 +21,8 @@ from typing import Any
 from ...errors import LabError
 from ...host import entitle, fork_alone, threads
 from .. import of
+from ..warm import WARM
 
-WARM = (
-    "cloudpickle",
-    "lepton_lab.models.gpt",
-    "lepton_lab.models.transformer",
-    "lepton_lab.strategies.splitting",
-    "lepton_lab.strategies.stages",
-    "numpy.random",
-    "platformdirs",
-    "torch._dynamo",  # an optimizer's first step imports it, which takes seconds
-    "torch.distributed.checkpoint",
-    "torch.distributed.pipelining",
-    "torch.nn.parallel",
-    "torch.utils.data",
-    "torch.utils.serialization",  # each checkpoint is written with it
-)
 COMPRESSING = ("scipy.stats", "lepton_lab.measures.delivery", "lepton_lab.artifacts.quantizing")
 """What the end of a chain imports besides, which takes seconds: here before the first that comes, for all others."""
 FILES = 65536  # descriptors that it may hold: each run that waits for the imports to end takes one

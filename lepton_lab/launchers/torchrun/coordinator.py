@@ -42,7 +42,7 @@ class Coordination(Supervision):
 
     def start(self, slots: list[str]) -> None:
         """Keep the rendezvous, say how to take part, and start the nodes that are named."""
-        address = self.asks["address"] or _own_address([host for host in self.asks["hosts"] if host not in LOOPBACK])
+        address = self.asks["address"] or own_address([host for host in self.asks["hosts"] if host not in LOOPBACK])
         store = served(address)
         sizes = {name: self.asks[name] for name in ("least", "most")}
         ranks = self.needs["world"] // self.asks["most"]
@@ -168,6 +168,11 @@ class Nodes:
         """How many live."""
         return sum(not node["lost"] for node in self.facts or ())
 
+    @property
+    def come(self) -> int:
+        """How many have come, whatever became of them."""
+        return int(self.store.add("nodes", 0))
+
     def dismiss(self) -> None:
         """Have all end, now or when they come."""
         self.store.set("over", "")
@@ -180,7 +185,7 @@ class Nodes:
     def look(self) -> bool:
         """Ask the store; whether anything changed."""
         now, nodes = time.monotonic(), []
-        for i in range(self.store.add("nodes", 0)):
+        for i in range(self.come):
             beats = self.store.add(f"beat{i}", 0)
             if i not in self._beats or self._beats[i][0] != beats:
                 self._beats[i] = beats, now
@@ -191,7 +196,7 @@ class Nodes:
         return changed
 
 
-def _own_address(hosts: list[str]) -> str:
+def own_address(hosts: list[str]) -> str:
     """The address of this machine on the way to the first of other machines; to any, where none is named."""
     host = hosts[0].rpartition("@")[2] if hosts else "10.255.255.255"
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
@@ -199,7 +204,6 @@ def _own_address(hosts: list[str]) -> str:
             probe.connect((host, 9))
         except (OSError, UnicodeError) as error:
             raise LabError(
-                f"by which address {host!r} reaches this machine is not known ({error}): say it, as "
-                "lab.Torchrun(..., address=...)"
+                f"by which address {host!r} reaches this machine is not known ({error}): say it with address=..."
             ) from None
         return str(probe.getsockname()[0])

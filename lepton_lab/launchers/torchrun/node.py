@@ -12,6 +12,7 @@ import sys
 import tempfile
 import threading
 import time
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,8 @@ from ...files import why
 from ...host import die_with_parent, entitle
 from ...store import control
 from ...store.folder import ENDED, RunFolder
-from ..local.zygote import WARM
 from ..remote import Unfit
+from ..warm import WARM
 from . import worker
 from .hosts import REFUSED
 from .plan import BEAT, JOIN, Plan
@@ -34,17 +35,17 @@ SHARED = 20.0  # seconds until a file of another machine is seen, where the fold
 WAIT = 60.0  # seconds for the coordinator to say how the ranks find each other
 
 
-def attached(path: str, life: str) -> int:
+def attached(path: str, life: str, turn: str = "") -> int:
     """As `main` for one life of a run, ending with the parent; what is refused is printed, and its code returned."""
     die_with_parent()
     try:
-        return main(path, life)
+        return main(path, life, turn)
     except LabError as error:
         print(error, file=sys.stderr)
         return REFUSED if isinstance(error, Unfit) else 1
 
 
-def main(path: str, life: str = "") -> int:
+def main(path: str, life: str = "", turn: str = "") -> int:
     """
     Take part in a run until it has ended; returns what the process is to exit with.
 
@@ -54,6 +55,8 @@ def main(path: str, life: str = "") -> int:
         The run's folder, which the machines share.
     life
         That of the run, where the coordinator starts the node; else the one that the folder tells.
+    turn
+        Told apart from earlier ones of that life, whose agents have closed what they met by when all of them ended.
 
     Raises
     ------
@@ -61,20 +64,18 @@ def main(path: str, life: str = "") -> int:
         If the run takes no nodes; an `Unfit` if it can't take this machine.
     """
     entitle("lepton-node")
-    if life:
-        _shared(Path(path), life)
+    plan = _shared(Path(path), life) if life else _plan(RunFolder(Path(path)))
     folder = RunFolder(Path(path))
-    plan = _plan(folder)
     plan.refuse()
     member = Member(plan)
     # Until ranks begin, from when on torch has a handler: the coordinator is to be told of this end, too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0 if member.over else 1))
     threading.Thread(target=member.live, name="lepton-node", daemon=True).start()
     try:
-        multiprocessing.set_forkserver_preload([BOUND, *WARM, worker.__name__])  # what each rank would import
+        _ready_to_fork()
         from torch.distributed.launcher import api  # takes seconds, which the ranks at work need not stand still
 
-        config = _config(api, plan, member.address)
+        config = _config(api, plan, member.address, turn)
         _have_saved(folder, member, plan.least)
         return _serve(api, config, folder, member)
     finally:
@@ -113,8 +114,8 @@ class Member:
             self.store.set(f"left{self.number}", "")
 
 
-def _shared(path: Path, life: str) -> None:
-    """See that the machine that launched the run and this one mean the same folder. `Unfit` if not."""
+def _shared(path: Path, life: str) -> Plan:
+    """The plan of a life, from a folder that must be the one of the machine that launched the run. `Unfit` if not."""
     host, until = socket.gethostname(), time.monotonic() + SHARED
     remedy = "put LEPTON_LAB_HOME on a file system that all machines share, at the same path"
     while (plan := Plan.read(path)) is None or plan.life != life:
@@ -126,6 +127,15 @@ def _shared(path: Path, life: str) -> None:
             pass
     except OSError as error:
         raise Unfit(f"{str(path)!r} can't be written on {host} ({why(error, path)}): {remedy}, writable") from None
+    return plan
+
+
+def _ready_to_fork() -> None:
+    """Start what forks ranks, with what each would import. It and they are deaf to USR2, which Slurm sends to all."""
+    multiprocessing.set_forkserver_preload([BOUND, *WARM, worker.__name__])
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR2})
+    forkserver.ensure_running()
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _plan(folder: RunFolder) -> Plan:
@@ -178,7 +188,7 @@ def _serve(api: Any, config: Any, folder: RunFolder, member: Member) -> int:
     return 0
 
 
-def _config(api: Any, plan: Plan, address: str) -> Any:
+def _config(api: Any, plan: Plan, address: str, turn: str) -> Any:
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
 
     waits = {"join_timeout": JOIN, "last_call_timeout": LAST_CALL, "read_timeout": 20}
@@ -186,7 +196,7 @@ def _config(api: Any, plan: Plan, address: str) -> Any:
         min_nodes=plan.least,
         max_nodes=plan.most,
         nproc_per_node=plan.ranks,
-        run_id=plan.life,
+        run_id=plan.life + turn,
         rdzv_backend="c10d",
         rdzv_endpoint=f"{plan.address}:{plan.port}",
         rdzv_configs={"is_host": "0", "keep_alive_interval": 1, "keep_alive_max_attempt": 3, **waits},

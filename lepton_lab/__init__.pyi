@@ -7,6 +7,7 @@ from .datasets.collating import Pad as Pad
 from .engine.hooks import Moment as Moment
 from .errors import LabError as LabError
 from .errors import SpecError as SpecError
+from .launchers.ray.settings import Ray as Ray
 from .launchers.slurm.settings import Slurm as Slurm
 from .launchers.torchrun.settings import Torchrun as Torchrun
 from .measures import Measured as Measured

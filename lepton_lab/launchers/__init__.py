@@ -20,12 +20,13 @@ from ..tables import pick
 from .base import Launcher, Ready
 from .local import collect, signal, start, state
 from .local.settings import Local
+from .ray.settings import Ray
 from .slurm.settings import Slurm
 from .torchrun.settings import Torchrun
 
 __all__ = ["HERE", "LAUNCHERS", "Launcher", "Ready", "asked", "collect", "of", "signal", "start", "state"]
 
-LAUNCHERS: dict[str, type[Launcher]] = {"local": Local, "torchrun": Torchrun, "slurm": Slurm}
+LAUNCHERS: dict[str, type[Launcher]] = {"local": Local, "torchrun": Torchrun, "slurm": Slurm, "ray": Ray}
 HERE = Local()
 
 

@@ -23,8 +23,11 @@ PLACES = {
     "local": lambda: "local",
     "torchrun": lambda: lab.Torchrun(nodes=2, hosts=["localhost", "localhost"]),
     "slurm": lambda: lab.Slurm(cluster="local"),
+    "ray": lab.Ray,
 }
 """Of each launcher what `on=` takes for two ranks on this machine."""
+HEAVY = {"ray"}
+"""Whose engine takes seconds to start, of which `make test` has one start."""
 FAILS, HANGS = 0.011, 0.012  # learning rates at which the last rank does
 
 
@@ -97,7 +100,7 @@ def test_a_run_moves_there_and_back_with_the_curve_of_one_that_stayed(place, spe
     run.resume(on=place)
     reaches(run, first + 5)
     sockets = [each for process in ranks_of(run) for each in process.net_connections() if each.status == "LISTEN"]
-    assert {each.laddr.ip for each in sockets} <= {"127.0.0.1"}, "nobody else can reach a run on one machine"
+    assert {each.laddr.ip.removeprefix("::ffff:") for each in sockets} <= {"127.0.0.1"}, "nobody else can reach a run on one machine"
     run.pause()
     until(lambda: run.state == "paused")
     run.set(clip=1e9)  # which changes nothing
@@ -123,7 +126,14 @@ def test_a_run_moves_there_and_back_with_the_curve_of_one_that_stayed(place, spe
         assert moved[step] == pytest.approx(stayed[step], rel=1e-6)
 
 
-@pytest.mark.parametrize("name", [name for name in PLACES if name != "local"])  # which test_supervisor.py has
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] if name in HEAVY else [])
+        for name in PLACES
+        if name != "local"  # which test_supervisor.py has
+    ],
+)
 def test_nothing_outlives_a_supervisor_that_is_killed(name, spec):
     run = lab.launch(spec, on=PLACES[name]())
     until(lambda: run.store.checkpoints())

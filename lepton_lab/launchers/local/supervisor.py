@@ -58,24 +58,8 @@ class Forks(Supervision):
 
     def lease(self) -> list[str] | None:
         """A slot a rank, oldest run first."""
-        label = {"run": self.folder.id, "home": str(self.folder.path.parents[1])}
-        # The first of a chain has waited since it was launched; another queues when its turn has come.
-        self.queue = Queue(self.needs["device"], self.order["queues"], self.order.pop("since", 0), label)
-        count, device, waits = self.needs["world"], self.needs["device"], False
-        while (slots := self.queue.acquire(self.needs["slots"], count)) is None:
-            if not waits:
-                waits = True
-                reason = f"waits for {count} free {device} slot{'s' if count > 1 else ''}"
-                self.tell("queued", reason=reason, queue=str(self.queue.folder))
-            # Those far behind look seldom, so that a hundred that wait leave the cores to those that run.
-            until = time.monotonic() + min(POLL * max(1, self.queue.ahead), FAR)
-            while (left := until - time.monotonic()) > 0:
-                if control.stopping(self.folder.path):
-                    return None
-                time.sleep(min(left, STOPS))
-        if waits:
-            self.folder.note(reason=None)
-        return slots
+        self.queue = ticket(self)
+        return waited(self, self.queue)
 
     def start(self, slots: list[str]) -> None:
         """Fork the ranks from this thread (PDEATHSIG follows the forking thread), or spawn where a fork is unsafe."""
@@ -144,6 +128,32 @@ class Forks(Supervision):
             return outcome, {}
         orderly = {i for i in unkilled if self.outcomes[i]}
         return "failed", {"failure": vars(failures.first(self.folder, self.ended, self.killed, orderly))}
+
+
+def ticket(run: Supervision) -> Queue:
+    """A place in the queue for the devices that a run needs of this machine."""
+    label = {"run": run.folder.id, "home": str(run.folder.path.parents[1])}
+    # The first of a chain has waited since it was launched; another queues when its turn has come.
+    return Queue(run.needs["device"], run.order["queues"], run.order.pop("since", 0), label)
+
+
+def waited(run: Supervision, queue: Queue) -> list[str] | None:
+    """A slot a rank, once the queue gives them; None if a stop came first."""
+    count, device, waits = run.needs["world"], run.needs["device"], False
+    while (slots := queue.acquire(run.needs["slots"], count)) is None:
+        if not waits:
+            waits = True
+            reason = f"waits for {count} free {device} slot{'s' if count > 1 else ''}"
+            run.tell("queued", reason=reason, queue=str(queue.folder))
+        # Those far behind look seldom, so that a hundred that wait leave the cores to those that run.
+        until = time.monotonic() + min(POLL * max(1, queue.ahead), FAR)
+        while (left := until - time.monotonic()) > 0:
+            if control.stopping(run.folder.path):
+                return None
+            time.sleep(min(left, STOPS))
+    if waits:
+        run.folder.note(reason=None)
+    return slots
 
 
 def _outcome(end: connection.Connection) -> str:

@@ -1,0 +1,197 @@
+"""Ranks as actors of a Ray cluster, here of one or two nodes on this machine's loopback."""
+
+import os
+import secrets
+
+import pytest
+from helpers import Late, gone, numbered, ranks_of, until
+
+import lepton_lab as lab
+from lepton_lab.errors import SpecError
+
+utils = Late("ray.cluster_utils")
+NODE = {"node_ip_address": "127.0.0.1", "object_store_memory": 80 * 2**20}
+
+
+@pytest.fixture(scope="module")
+def cluster(standby):
+    """A Ray cluster of one node with two CPUs, which wants a token."""
+    with pytest.MonkeyPatch.context() as own:
+        own.setenv("RAY_AUTH_MODE", "token")
+        own.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
+        own.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        own.setenv("AUTOSCALER_METRIC_PORT", "0")
+        cluster = utils.Cluster(initialize_head=True, head_node_args={**NODE, "num_cpus": 2})
+        yield cluster
+        cluster.shutdown()
+
+
+@pytest.fixture
+def spec(endless):
+    return endless.replace(strategy="ddp", checkpoint_every=1, batch_size=128)
+
+
+def losses(run, last):
+    """Mean over ranks of the loss of each of the first steps."""
+    return run.frame("train").query("step <= @last").groupby("step").loss.mean().tolist()
+
+
+def ended(run, state="stopped"):
+    assert run.wait(90) == state, run.failure
+    return run
+
+
+def test_actors_compute_what_one_machine_does_and_a_run_moves_between_them(spec, cluster):
+    on = lab.Ray(cluster.address)
+    run = lab.launch(spec, on=on)
+    until(lambda: run.store.story().step > 10)
+    ranks = ranks_of(run)
+    sockets = [each for process in ranks for each in process.net_connections() if each.status == "LISTEN"]
+    assert {each.laddr.ip.removeprefix("::ffff:") for each in sockets} == {"127.0.0.1"}
+    assert [node["ranks"] for node in run.facts["nodes"]] == [[0, 1]]
+    second = lab.launch(spec.replace(world=1, strategy="single"), on=on)
+    until(lambda: second.state == "queued" and "waits for room" in second.remark)
+    assert "1 rank of 1 CPU: 0 of 2 CPUs are free" in second.remark
+    second.stop()
+    assert ended(second).remark == "stopped before its ranks began"
+    run.pause()
+    until(lambda: run.state == "paused")
+    run.set(lr=1e-4)
+    run.resume()
+    until(lambda: any(row.get("command") == "set" for row in run.rows("note")))
+    run.stop()
+    ended(run)
+    until(lambda: gone(ranks))
+    assert not run.remark
+    assert not any("rewind" in row for row in run.rows("note")), "nothing was to be done again"
+    at = run.store.story().step
+    run.resume(on="local")
+    until(lambda: run.store.story().step > at)
+    run.stop()
+    alone = lab.launch(spec)
+    until(lambda: alone.store.story().step > 10)
+    alone.stop()
+    assert losses(ended(run), 10) == pytest.approx(losses(ended(alone), 10), rel=1e-5)
+
+
+@pytest.mark.slow
+def test_a_rank_that_raises_ends_the_run_with_its_card(spec, cluster):
+    def broken(output, target):
+        raise ValueError("my own")
+
+    run = lab.launch(spec, loss=broken, on=lab.Ray(cluster.address))
+    ended(run, "failed")
+    assert (run.failure.type, run.failure.message) == ("ValueError", "my own")
+    assert "test_ray.py" in run.failure.where
+
+
+@pytest.mark.slow
+def test_what_the_cluster_never_has_room_for_and_a_token_that_it_does_not_take_are_said(spec, cluster, monkeypatch):
+    many = lab.launch(spec.replace(world=3), on=lab.Ray(cluster.address))
+    large = lab.launch(spec, on=lab.Ray(cluster.address, cpus=2))
+    with monkeypatch.context() as own:
+        own.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
+        stranger = lab.launch(spec, on=lab.Ray(cluster.address))
+    for run in (many, large, stranger):
+        ended(run, "failed")
+    assert "world=3: the Ray cluster has room for 2 ranks of 1 CPU, with 2 CPUs on 1 node in all" in many.failure.message
+    assert "room for 1 ranks of 2 CPUs" in large.failure.message
+    assert "can't be joined: " in stranger.failure.message and "RAY_AUTH_TOKEN its token" in stranger.failure.message
+
+
+@pytest.mark.slow
+def test_an_actor_that_is_killed_costs_the_steps_since_the_checkpoint(spec, cluster):
+    run = lab.launch(spec, on=lab.Ray(cluster.address))
+    until(lambda: run.store.checkpoints())
+    numbered(ranks_of(run))[1].kill()
+    until(lambda: run.facts["attempt"] == 2 and run.state == "running")
+    at = run.store.story().step
+    until(lambda: run.store.story().step > at)
+    run.stop()
+    ended(run)
+    assert any("rank 1 was lost" in row.get("text", "") for row in run.rows("note"))
+    alone = lab.launch(spec)
+    until(lambda: alone.store.story().step > 10)
+    alone.stop()
+    assert losses(run, 10) == pytest.approx(losses(ended(alone), 10), rel=1e-5)
+
+
+@pytest.mark.slow
+def test_ranks_that_are_lost_again_and_again_end_the_run(spec, cluster):
+    def broken(output, target):
+        os._exit(3)
+
+    run = lab.launch(spec, loss=broken, on=lab.Ray(cluster.address))
+    ended(run, "failed")
+    assert "ranks were lost 5 times without a checkpoint after step 0" in run.failure.message
+
+
+@pytest.mark.slow
+def test_a_node_that_is_removed_is_waited_for_and_the_run_goes_on(spec, cluster):
+    node = cluster.add_node(**NODE, num_cpus=2)
+    first = lab.launch(spec.replace(world=1, strategy="single"), on=lab.Ray(cluster.address))
+    until(lambda: first.store.checkpoints())
+    run = lab.launch(spec.replace(world=3), on=lab.Ray(cluster.address))
+    until(lambda: run.store.checkpoints())
+    assert sorted(len(node["ranks"]) for node in run.facts["nodes"]) == [1, 2]
+    cluster.remove_node(node, allow_graceful=False)
+    until(lambda: run.state == "queued" and "waits for room" in run.remark)
+    node = cluster.add_node(**NODE, num_cpus=2)
+    until(lambda: run.facts["attempt"] == 2 and run.state == "running")
+    for each in (run, first):
+        each.stop()
+        ended(each)
+    cluster.remove_node(node)
+
+
+def test_a_cluster_of_its_own_is_on_the_loopback_and_goes_with_the_run(spec, tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    run = lab.launch(spec, on=lab.Ray())
+    until(lambda: run.store.checkpoints())
+    supervisor = next(p for p in ranks_of(run)[0].parents() if p.name() == "lepton-super")
+    processes = supervisor.children(recursive=True)
+    sockets = [each for process in processes for each in process.net_connections() if each.status == "LISTEN"]
+    assert {each.laddr.ip.removeprefix("::ffff:") for each in sockets} == {"127.0.0.1"}
+    assert not any("dashboard" in each.name() for each in processes)
+    run.stop()
+    ended(run)
+    assert gone(processes)
+
+
+@pytest.mark.slow
+def test_nothing_outlives_a_supervisor_that_is_killed(spec):
+    run = lab.launch(spec, on=lab.Ray())
+    until(lambda: run.store.checkpoints())
+    supervisor = next(p for p in ranks_of(run)[0].parents() if p.name() == "lepton-super")
+    processes = supervisor.children(recursive=True)
+    supervisor.kill()
+    until(lambda: gone(processes))
+    assert run.state == "interrupted"
+    run.resume()
+    until(lambda: run.facts["attempt"] == 2 and run.state == "running")
+    run.stop()
+    ended(run)
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"address": 5}, "address=5"),
+        ({"address": "head"}, "address='head': must be host and port"),
+        ({"address": "ray://head:10001"}, "ray:// is for programs outside of a cluster"),
+        ({"cpus": 0}, "cpus=0"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(values, words):
+    with pytest.raises(SpecError, match=words):
+        lab.Ray(**values)
+
+
+def test_where_no_cluster_is_nothing_starts(spec):
+    with pytest.raises(SpecError, match=r"no machine is known by the name 'no\.such\.host\.invalid'"):
+        lab.launch(spec, on=lab.Ray("no.such.host.invalid:6379"))
+    with pytest.raises(SpecError, match="no Ray cluster answers there"):
+        lab.launch(spec, on=lab.Ray("127.0.0.1:1"))
+    with pytest.raises(SpecError, match="parameter_server"):
+        lab.launch(spec.replace(strategy="hogwild"), on=lab.Ray())
+    assert not lab.runs()

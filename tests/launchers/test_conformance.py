@@ -100,7 +100,8 @@ def test_a_run_moves_there_and_back_with_the_curve_of_one_that_stayed(place, spe
     run.resume(on=place)
     reaches(run, first + 5)
     sockets = [each for process in ranks_of(run) for each in process.net_connections() if each.status == "LISTEN"]
-    assert {each.laddr.ip.removeprefix("::ffff:") for each in sockets} <= {"127.0.0.1"}, "nobody else can reach a run on one machine"
+    addresses = {each.laddr.ip.removeprefix("::ffff:") for each in sockets}
+    assert addresses <= {"127.0.0.1"}, "nobody else can reach a run on one machine"
     run.pause()
     until(lambda: run.state == "paused")
     run.set(clip=1e9)  # which changes nothing

@@ -1,10 +1,13 @@
 """Ranks as actors of a Ray cluster, here of one or two nodes on this machine's loopback."""
 
 import os
+import re
 import secrets
 
+import jsonschema
 import pytest
-from helpers import Late, gone, numbered, ranks_of, until
+import yaml
+from helpers import ROOT, Late, gone, numbered, ranks_of, until
 
 import lepton_lab as lab
 from lepton_lab.errors import SpecError
@@ -41,48 +44,33 @@ def ended(run, state="stopped"):
     return run
 
 
-def test_actors_compute_what_one_machine_does_and_a_run_moves_between_them(spec, cluster):
+def test_a_run_waits_for_room_on_the_cluster_and_takes_its_own(spec, cluster):
     on = lab.Ray(cluster.address)
     run = lab.launch(spec, on=on)
-    until(lambda: run.store.story().step > 10)
-    ranks = ranks_of(run)
-    sockets = [each for process in ranks for each in process.net_connections() if each.status == "LISTEN"]
-    assert {each.laddr.ip.removeprefix("::ffff:") for each in sockets} == {"127.0.0.1"}
+    until(lambda: run.state == "running")
     assert [node["ranks"] for node in run.facts["nodes"]] == [[0, 1]]
     second = lab.launch(spec.replace(world=1, strategy="single"), on=on)
     until(lambda: second.state == "queued" and "waits for room" in second.remark)
-    assert "1 rank of 1 CPU: 0 of 2 CPUs are free" in second.remark
+    assert "for 1 rank of 1 CPU: 0 of 2 CPUs are free" in second.remark
+    run.stop()
+    assert not ended(run).remark
+    until(lambda: second.state == "running")
+    assert not second.remark
     second.stop()
-    assert ended(second).remark == "stopped before its ranks began"
-    run.pause()
-    until(lambda: run.state == "paused")
-    run.set(lr=1e-4)
-    run.resume()
-    until(lambda: any(row.get("command") == "set" for row in run.rows("note")))
-    run.stop()
-    ended(run)
-    until(lambda: gone(ranks))
-    assert not run.remark
-    assert not any("rewind" in row for row in run.rows("note")), "nothing was to be done again"
-    at = run.store.story().step
-    run.resume(on="local")
-    until(lambda: run.store.story().step > at)
-    run.stop()
-    alone = lab.launch(spec)
-    until(lambda: alone.store.story().step > 10)
-    alone.stop()
-    assert losses(ended(run), 10) == pytest.approx(losses(ended(alone), 10), rel=1e-5)
+    ended(second)
 
 
 @pytest.mark.slow
-def test_a_rank_that_raises_ends_the_run_with_its_card(spec, cluster):
-    def broken(output, target):
-        raise ValueError("my own")
-
-    run = lab.launch(spec, loss=broken, on=lab.Ray(cluster.address))
-    ended(run, "failed")
-    assert (run.failure.type, run.failure.message) == ("ValueError", "my own")
-    assert "test_ray.py" in run.failure.where
+def test_a_run_that_is_queued_can_be_called_off(spec, cluster):
+    on = lab.Ray(cluster.address)
+    run = lab.launch(spec, on=on)
+    until(lambda: run.state == "running")
+    second = lab.launch(spec, on=on)
+    until(lambda: "waits for room" in second.remark)
+    second.stop()
+    assert ended(second).remark == "stopped before its ranks began"
+    run.stop()
+    ended(run)
 
 
 @pytest.mark.slow
@@ -94,9 +82,10 @@ def test_what_the_cluster_never_has_room_for_and_a_token_that_it_does_not_take_a
         stranger = lab.launch(spec, on=lab.Ray(cluster.address))
     for run in (many, large, stranger):
         ended(run, "failed")
-    assert "world=3: the Ray cluster has room for 2 ranks of 1 CPU, with 2 CPUs on 1 node in all" in many.failure.message
-    assert "room for 1 ranks of 2 CPUs" in large.failure.message
-    assert "can't be joined: " in stranger.failure.message and "RAY_AUTH_TOKEN its token" in stranger.failure.message
+    said = [run.failure.message for run in (many, large, stranger)]
+    assert "world=3: the Ray cluster has room for 2 ranks of 1 CPU, with 2 CPUs on 1 node in all" in said[0]
+    assert "room for 1 ranks of 2 CPUs" in said[1]
+    assert "can't be joined: " in said[2] and "RAY_AUTH_TOKEN its token" in said[2]
 
 
 @pytest.mark.slow
@@ -144,6 +133,7 @@ def test_a_node_that_is_removed_is_waited_for_and_the_run_goes_on(spec, cluster)
     cluster.remove_node(node)
 
 
+@pytest.mark.slow
 def test_a_cluster_of_its_own_is_on_the_loopback_and_goes_with_the_run(spec, tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     run = lab.launch(spec, on=lab.Ray())
@@ -156,21 +146,6 @@ def test_a_cluster_of_its_own_is_on_the_loopback_and_goes_with_the_run(spec, tmp
     run.stop()
     ended(run)
     assert gone(processes)
-
-
-@pytest.mark.slow
-def test_nothing_outlives_a_supervisor_that_is_killed(spec):
-    run = lab.launch(spec, on=lab.Ray())
-    until(lambda: run.store.checkpoints())
-    supervisor = next(p for p in ranks_of(run)[0].parents() if p.name() == "lepton-super")
-    processes = supervisor.children(recursive=True)
-    supervisor.kill()
-    until(lambda: gone(processes))
-    assert run.state == "interrupted"
-    run.resume()
-    until(lambda: run.facts["attempt"] == 2 and run.state == "running")
-    run.stop()
-    ended(run)
 
 
 @pytest.mark.parametrize(
@@ -195,3 +170,63 @@ def test_where_no_cluster_is_nothing_starts(spec):
     with pytest.raises(SpecError, match="parameter_server"):
         lab.launch(spec.replace(strategy="hogwild"), on=lab.Ray())
     assert not lab.runs()
+
+
+def record(required=(), **fields):
+    """The schema of an object that has no other fields."""
+    return {"type": "object", "properties": fields, "required": [*required], "additionalProperties": False}
+
+
+TEXT, COUNT, ANY = {"type": "string"}, {"type": "integer", "minimum": 0}, {"type": "object"}
+TEXTS = {"type": "object", "additionalProperties": TEXT}
+TEMPLATE = record(
+    ["spec"], spec=record(["containers"], containers={"type": "array", "items": ANY}, volumes={"type": "array"})
+)
+WORKERS = record(
+    ["groupName", "minReplicas", "maxReplicas", "rayStartParams", "template"],
+    groupName=TEXT,
+    replicas=COUNT,
+    minReplicas=COUNT,
+    maxReplicas=COUNT,
+    rayStartParams=TEXTS,
+    template=TEMPLATE,
+)
+CLUSTER = record(
+    ["headGroupSpec"],
+    rayVersion=TEXT,
+    authOptions=record(mode={"enum": ["disabled", "token"]}),
+    headGroupSpec=record(["rayStartParams", "template"], rayStartParams=TEXTS, template=TEMPLATE),
+    workerGroupSpecs={"type": "array", "items": WORKERS},
+)
+JOB = record(
+    ["apiVersion", "kind", "metadata", "spec"],
+    apiVersion={"const": "ray.io/v1"},
+    kind={"const": "RayJob"},
+    metadata=record(["name"], name=TEXT),
+    spec=record(
+        entrypoint=TEXT,
+        shutdownAfterJobFinishes={"type": "boolean"},
+        ttlSecondsAfterFinished=COUNT,
+        rayClusterSpec=CLUSTER,
+    ),
+)
+"""Of KubeRay's RayJob, https://docs.ray.io/en/master/kuberay/references/api.html, the fields that our job file has."""
+
+
+def test_the_job_file_for_kuberay_has_fields_that_it_knows_and_room_for_the_ranks():
+    blocks = re.findall(r"```(\w+)\n(.*?)```", (ROOT / "docs" / "cluster.md").read_text(), re.DOTALL)
+    job = next(yaml.safe_load(text) for kind, text in blocks if kind == "yaml" and "RayJob" in text)
+    jsonschema.validate(job, JOB)
+    cluster, script = job["spec"]["rayClusterSpec"], job["spec"]["entrypoint"].split()[-1]
+    (group,) = cluster["workerGroupSpecs"]
+    heads, workers = (each["template"]["spec"] for each in (cluster["headGroupSpec"], group))
+    for pod in (heads, workers):
+        (container,) = pod["containers"]
+        mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
+        assert script.startswith(mounts[pod["volumes"][0]["name"]] + "/"), "the script lies on the shared volume"
+    cpus = group["replicas"] * int(workers["containers"][0]["resources"]["limits"]["cpu"])
+    assert f"world={cpus}" in next(
+        text for kind, text in blocks if kind == "python" and "lab.Ray())" in text and "__main__" in text
+    )
+    with pytest.raises(jsonschema.ValidationError, match="shutDown"):
+        jsonschema.validate({**job, "spec": {**job["spec"], "shutDown": True}}, JOB)

@@ -16,7 +16,6 @@ from typing import Any
 
 from ...errors import LabError
 from ...host import LOOPBACK, PACKAGES, child
-from .settings import LOCAL
 
 GUARD = """
 import contextlib, os, shutil, signal, sys
@@ -26,6 +25,7 @@ with contextlib.suppress(ProcessLookupError):
 shutil.rmtree(sys.argv[2], ignore_errors=True)
 """
 """Waits for our end. Ray's agents would live on for minutes, since they want to tell a server that is gone, too."""
+LOCAL = "local"  # a cluster of its own, as RAY_ADDRESS may say, too
 STORE = 80 * 2**20  # bytes of Ray's object store, through which nothing goes; it takes no less than 75 MiB
 QUIET = {"include_dashboard": False, "object_store_memory": STORE}
 

@@ -12,13 +12,13 @@ from ...errors import SpecError, needs, whole
 from ...spec import Spec
 from .. import devices
 from ..base import Launcher
+from .cluster import LOCAL
 
 if TYPE_CHECKING:
     from ..supervision import Supervision
 
 ADDRESS = re.compile(r"(?P<host>[^\s:/]+|\[[0-9a-fA-F:]+\]):(?P<port>[1-9]\d{0,4})")
 PATIENCE = 3.0  # seconds for an answer
-LOCAL = "local"  # what RAY_ADDRESS may say, too
 
 
 @dataclass(frozen=True)

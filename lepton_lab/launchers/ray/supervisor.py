@@ -17,8 +17,7 @@ from ..local.supervisor import LAST, ticket, waited
 from ..supervision import POLL, End, Supervision
 from ..torchrun.plan import served
 from .actor import versions
-from .cluster import joined
-from .settings import LOCAL
+from .cluster import LOCAL, joined
 
 FUTILE = 5  # losses without a step further after which the run has failed
 ASKS = 1.0  # seconds between two looks at what the cluster has free
@@ -108,7 +107,9 @@ class Actors(Supervision):
         elif not self.gang.actors:
             self._fill()
         elif self.gang.settle(POLL):
-            return self._again() if self.gang.lost else self._begin()
+            if self.gang.lost:
+                return self._again()
+            self._begin()
         return None
 
     def _queue(self) -> None:

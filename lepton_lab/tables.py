@@ -78,13 +78,13 @@ def keywords(entry: Callable[..., Any]) -> dict[str, FieldInfo]:
     maker = entry.__init__ if isinstance(entry, type) else entry  # type: ignore[misc]  # where a class has its options
     names = vars(sys.modules[maker.__module__])
     options = {}
-    meanings = _meanings(entry)
+    about = meanings(entry)
     for p in inspect.signature(entry).parameters.values():
         if p.kind is p.KEYWORD_ONLY:
             # Only these: other annotations may name types that are imported for checkers alone.
             kind = eval(p.annotation, names) if isinstance(p.annotation, str) else p.annotation
             rule = FieldInfo.from_annotated_attribute(type(p.default) if kind is p.empty else kind, p.default)
-            rule.description = meanings.get(p.name, "")
+            rule.description = about.get(p.name, "")
             options[p.name] = rule
     return options
 
@@ -96,12 +96,12 @@ def entry_options(field: str, name: str) -> dict[str, FieldInfo]:
 
 
 @lru_cache(maxsize=256)
-def _meanings(entry: Callable[..., Any]) -> dict[str, str]:
+def meanings(entry: Callable[..., Any]) -> dict[str, str]:
     """What a docstring's section Parameters says, by name."""
-    meanings: dict[str, str] = {}
+    found: dict[str, str] = {}
     for documented in reversed(entry.__mro__) if isinstance(entry, type) else [entry]:
         text = inspect.cleandoc(documented.__doc__ or "")
         section = re.search(r"^Parameters\n-+\n(.*?)(?=\n\n\S|\Z)", text, re.DOTALL | re.MULTILINE)
         for names, meaning in re.findall(r"^(\S.*)\n((?:    .*\n?|\n)+)", section[1] if section else "", re.MULTILINE):
-            meanings |= dict.fromkeys(names.split(", "), " ".join(meaning.split()))
-    return meanings
+            found |= dict.fromkeys(names.split(", "), " ".join(meaning.split()))
+    return found

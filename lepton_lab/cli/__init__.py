@@ -174,7 +174,7 @@ def list_runs(tag: str | None, archived: bool, as_json: bool) -> None:
         click.echo(_none(tag, archived))
     else:
         show_table(listed)
-        for run in (run for run in listed if run.state == "running" and run.remark):
+        for run in (run for run in listed if run.state in ("starting", "running") and run.remark):
             click.echo(f"{run.id}: {run.remark}")
 
 

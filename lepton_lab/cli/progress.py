@@ -16,11 +16,13 @@ from ..metrics import Figure, main
 from ..output import EVERY, width
 from ..run.progress import Epochs, Show, bar, plain
 from ..store.folder import ENDED
+from ..store.nodes import named
 from .showing import record
 
 if TYPE_CHECKING:
     from ..run.handle import Run
 
+LOOK = 1.0  # seconds between looks at what a run waits for
 EXIT = {"done": 0, "stopped": 130}  # any other end is 1
 ATTACH = 'lepton-lab watch {id}, or from Python: lepton_lab.attach("{id}")'
 
@@ -68,13 +70,31 @@ def follow(run: Run, quiet: bool = False, stops: bool = True) -> str:
             click.echo(f"{left} To see it again: {ATTACH.format(id=run.id)}", err=True)
 
     with on_interrupt(interrupted), _display(run, quiet) as show:
-        tail, epochs = run.tail(), Epochs(run, width(sys.stdout))
+        tail, epochs, standing = run.tail(), Epochs(run, width(sys.stdout)), Standing(run)
         while True:
             state = run.state  # before the events, so that none of an ended run is missed
-            show(epochs, list(epochs.feed(tail.read())), state)
+            show(epochs, [*standing.news(state), *epochs.feed(tail.read())], state)
             if state in ENDED or interrupts > stops:
                 return state
             time.sleep(EVERY)
+
+
+class Standing:
+    """What a run waits for, and its machines where it is on others: a line whenever that is another."""
+
+    def __init__(self, run: Run) -> None:
+        self.run, self.due, self.said = run, 0.0, ("", "")
+
+    def news(self, state: str) -> Iterator[str]:
+        """The lines to show now."""
+        now = time.monotonic()
+        if state in ENDED or now < self.due:
+            return
+        self.due = now + LOOK
+        waits = state in ("queued", "starting") or self.run.facts.get("reason")
+        told = (self.run.remark if waits else "", named(self.run.nodes))
+        yield from (text for text, before in zip(told, self.said, strict=True) if text and text != before)
+        self.said = told
 
 
 @contextlib.contextmanager

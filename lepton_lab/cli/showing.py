@@ -11,6 +11,7 @@ import click
 
 from ..charts.series import number
 from ..metrics import MINIMISED, Figure, joined, main, summarised
+from ..store.nodes import named
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -34,6 +35,7 @@ def record(run: Run) -> dict[str, Any]:
     return {
         **run.summary(),
         "remark": run.remark,
+        "nodes": run.nodes,
         "folder": str(run.folder),
         "failure": asdict(failure) if failure else None,
         "command": run.command,
@@ -45,8 +47,9 @@ def described(run: Run) -> str:
     """A run as people read it: state, figures, failure, spec, and how to repeat it."""
     summary = run.summary()
     head = "  ".join(filter(None, [run.id, run.name, run.state, "archived" * run.archived]))
+    machines = f"On {named(run.nodes)}" if run.nodes else ""
     labels = [f"Tags: {', '.join(run.tags)}" * bool(run.tags), run.note]
-    lines = [click.style(head, bold=True), *filter(None, [run.remark, *labels]), ""]
+    lines = [click.style(head, bold=True), *filter(None, [run.remark, machines, *labels]), ""]
     figures = {"step": f"{summary['step']} of {summary['steps'] or '?'}", "time": f"{summary['seconds']:.1f} s"}
     heads = {key: figure.label for key, figure in summarised(run.metrics).items()} | {"samples_per_s": "samples/s"}
     figures |= {head: number(summary[name]) for name, head in heads.items() if summary[name] is not None}

@@ -13,9 +13,11 @@ a line in the table, and its name among the public ones.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any
 
-from ..errors import SpecError
+from ..errors import SpecError, shown, unknown
 from ..tables import pick
 from .base import Launcher, Ready
 from .local import collect, signal, start, state
@@ -24,10 +26,11 @@ from .ray.settings import Ray
 from .slurm.settings import Slurm
 from .torchrun.settings import Torchrun
 
-__all__ = ["HERE", "LAUNCHERS", "Launcher", "Ready", "asked", "collect", "of", "signal", "start", "state"]
+__all__ = ["HERE", "LAUNCHERS", "Launcher", "Ready", "asked", "collect", "of", "signal", "start", "state", "written"]
 
 LAUNCHERS: dict[str, type[Launcher]] = {"local": Local, "torchrun": Torchrun, "slurm": Slurm, "ray": Ray}
 HERE = Local()
+EXAMPLE = "{torchrun: {nodes: 2}}"
 
 
 def asked(on: Any) -> Launcher:
@@ -38,6 +41,23 @@ def asked(on: Any) -> Launcher:
         others = [f"lab.{kind.__name__}(...)" for kind in LAUNCHERS.values() if kind is not Local]
         raise SpecError(f"on={on!r}: must be {' or '.join([repr(HERE.name), *others])}")
     return on
+
+
+def written(value: Any) -> Launcher:
+    """The launcher that a file asks for: its name, or its name with its settings. SpecError if it is none."""
+    pairs = {value: {}} if isinstance(value, str) else value
+    name, settings = next(iter(pairs.items())) if isinstance(pairs, Mapping) and len(pairs) == 1 else ("", None)
+    if not isinstance(settings, Mapping):
+        raise SpecError(f"on={shown(value)}: must be 'local', or a launcher with its settings, such as {EXAMPLE}")
+    kind = pick(LAUNCHERS, name, "on")
+    takes = [setting.name for setting in fields(kind)]
+    if strange := [setting for setting in settings if setting not in takes]:
+        rule = unknown("setting", str(strange[0]), takes, f"of {name}")
+        raise SpecError(f"{strange[0]}={shown(settings[strange[0]])}: {rule}")
+    try:
+        return kind(**settings)
+    except TypeError:  # one that has no default
+        raise SpecError(f"on={shown(value)}: lab.{kind.__name__} needs more of {', '.join(takes)}") from None
 
 
 def of(facts: dict[str, Any]) -> Launcher:

@@ -34,6 +34,8 @@ class Launcher:
 
     name: ClassVar[str]
     """By which the table and a run's folder know it."""
+    queues: ClassVar[bool] = False
+    """Whether runs wait for each other there, in a queue; else several of one call take turns."""
 
     def check(self, spec: Spec) -> None:
         """Refuse, with a SpecError, what ranks can't do there."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 import sys
 import traceback
 from collections.abc import Sequence
@@ -245,6 +246,7 @@ def prepare(folder: RunFolder, seat: Seat, log: Log) -> Job:
         loss = loss.to(device)
     task = tasks.make(spec, data, loss, shipped.get("task"))
     facts = {"threads": threads, "device": "cpu" if gpu is None else f"cuda ({torch.cuda.get_device_name(device)})"}
+    facts |= {} if seat.world is None else {"host": socket.gethostname()}
     own = shipped.get("model"), shipped.get("hooks", ()), members(shipped.get("metrics"))
     log.own = Recorder(folder.path, log, spec.world, strategy.part == 0, folder.system(rank).get("logged", 0))
     return Job(folder, log, strategy, task.data, task, task.criterion(strategy.step_total), *own, facts)

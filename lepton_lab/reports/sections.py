@@ -12,6 +12,7 @@ from ..charts.series import number, read
 from ..section import NONE, Section, escaped, table
 from ..store.folder import ENDED
 from ..store.naming import labels, title
+from ..store.nodes import named
 from ..strategies.work import shown as size
 
 if TYPE_CHECKING:
@@ -139,6 +140,8 @@ def _progress(run: Run) -> str:
         words += "; it was still going when this report was made"
     elif run.state != "done":
         words += "; it did not run to its end"
+    if run.nodes:
+        words += f"; on {named(run.nodes)}"
     if run.remark:
         words += f" ({run.remark})"
     return "; ".join([words, *tested(summary)])

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 from .. import launchers
 from ..chains import plan
@@ -21,7 +22,7 @@ from .handle import Run, attach
 from .own import Own
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from torch import Tensor, nn
 
@@ -34,6 +35,7 @@ EPOCHS = 2  # of fine-tuning after each link of a chain
 OF_TRAINING = ("keep_best", "stop_early", "ema")  # fields of a parent's spec that its children have no use for
 
 
+@overload
 def launch(
     spec: Spec,
     model: nn.Module | Callable[..., nn.Module] | None = None,
@@ -45,14 +47,44 @@ def launch(
     hooks: Sequence[Hook] | None = None,
     metrics: Mapping[str, Callable[[Any, Any], Any] | type[Metric]] | None = None,
     on: str | Launcher = "local",
-) -> Run:
+) -> Run: ...
+
+
+@overload
+def launch(
+    spec: Sequence[Spec],
+    model: nn.Module | Callable[..., nn.Module] | None = None,
+    data: Any = None,
+    loss: Callable[[Tensor, Tensor], Tensor] | None = None,
+    strategy: type[Single] | None = None,
+    task: type[Task] | None = None,
+    collate: Callable[[list[Any]], Any] | None = None,
+    hooks: Sequence[Hook] | None = None,
+    metrics: Mapping[str, Callable[[Any, Any], Any] | type[Metric]] | None = None,
+    on: str | Launcher = "local",
+) -> list[Run]: ...
+
+
+def launch(
+    spec: Spec | Sequence[Spec],
+    model: nn.Module | Callable[..., nn.Module] | None = None,
+    data: Any = None,
+    loss: Callable[[Tensor, Tensor], Tensor] | None = None,
+    strategy: type[Single] | None = None,
+    task: type[Task] | None = None,
+    collate: Callable[[list[Any]], Any] | None = None,
+    hooks: Sequence[Hook] | None = None,
+    metrics: Mapping[str, Callable[[Any, Any], Any] | type[Metric]] | None = None,
+    on: str | Launcher = "local",
+) -> Run | list[Run]:
     """
-    Start a run and return at once.
+    Start a run, or a list of them, and return at once.
 
     Parameters
     ----------
     spec
-        What to train and how.
+        What to train and how; of a list of specs each is a run, and all start or none. They wait for each other in the
+        queue of the place; where that has none, such as `lab.Torchrun`'s, they take turns.
     model
         Instead of a name: a module, or a class or function that makes one; it may ask for `shape` (of one sample),
         `classes` (their number) and `vocabulary` (kinds of tokens) by name. May be defined in a cell. Parts of it that
@@ -101,7 +133,27 @@ def launch(
     """
     own = Own(model, data, loss, strategy, task, collate, hooks, metrics)
     place = asked(on)
-    return start(make(checks(spec, own, on=place), place))[0]
+    specs: list[Any] = [*spec] if isinstance(spec, (list, tuple)) else [spec]
+    if not specs:
+        raise SpecError("spec=[]: a list of specs needs at least one, such as [lab.Spec(lr=0.1), lab.Spec(lr=0.01)]")
+    # What is held out of data depends on the seed: each has its own.
+    made = together((checks(one, replace(own), on=place) for one in specs), place)
+    groups = [[one] for one in made] if place.queues else [made]
+    runs = [run for group in groups for run in start(*group)]
+    return runs if isinstance(spec, (list, tuple)) else runs[0]
+
+
+def together(several: Iterable[Allowed], on: Launcher) -> list[tuple[RunFolder, str]]:
+    """What `make` gives of several runs; of none, where one of them is refused."""
+    made: list[tuple[RunFolder, str]] = []
+    try:
+        for allowed in several:
+            made.append(make(allowed, on))
+    except BaseException:
+        for folder, _ in made:
+            shutil.rmtree(folder.path, ignore_errors=True)
+        raise
+    return made
 
 
 def make(allowed: Allowed, on: Launcher = HERE) -> tuple[RunFolder, str]:
@@ -124,7 +176,7 @@ def make(allowed: Allowed, on: Launcher = HERE) -> tuple[RunFolder, str]:
     return RunFolder.create(allowed.spec, prepare), allowed.device
 
 
-def compress(run: Run | str, chain: Any, data: Any = None, **changes: Any) -> Run:
+def compress(run: Run | str, chain: Any, data: Any = None, on: str | Launcher = "local", **changes: Any) -> Run:
     """
     Start a run that makes another's model smaller or faster, and return at once.
 
@@ -142,6 +194,8 @@ def compress(run: Run | str, chain: Any, data: Any = None, **changes: Any) -> Ru
     data
         Other data to fine-tune on, as `launch` takes it; pixels are scaled as the parent's were. Training samples
         without labels are `((x, None), val, test)`, for a chain that learns by {"distill": {"labels": False}} alone.
+    on
+        Where it runs, as `launch` takes it.
     **changes
         Fields of the parent's spec to change, such as `epochs` (of each link that trains; 2 if not given), `lr`,
         `strategy` or `dataset`; and `checkpoint`, which says with what model it begins: "last", "best" or "ema".
@@ -156,7 +210,7 @@ def compress(run: Run | str, chain: Any, data: Any = None, **changes: Any) -> Ru
         raise SpecError(f"model={changes['model']!r}: the model is that of the run that is compressed; leave it out")
     spec = chained(parent, chain, {"name": "", **changes})
     shipped = shipping.unpack(parent.store, ("data",)).get("data") if data is not None else None
-    return launch(spec, data=_labelled(data, spec), collate=getattr(shipped, "collate", None))
+    return launch(spec, data=_labelled(data, spec), collate=getattr(shipped, "collate", None), on=on)
 
 
 def _labelled(data: Any, spec: Spec) -> Any:
@@ -191,16 +245,19 @@ def changed(spec: Spec, changes: dict[str, Any]) -> Spec:
     return spec.replace(**{"options": spec.options_after(**entries), **changes})
 
 
-def repeat(run: Run, **changes: Any) -> Run:
+def repeat(run: Run, on: str | Launcher = "local", **changes: Any) -> Run:
     """
     Launch a run like another, with the code that was shipped with it; `changes` are Spec fields.
+
+    `on` says where, as `launch` takes it.
 
     Raises
     ------
     SpecError
         If a change is refused.
     """
-    return start(make(checks(run.spec.replace(**changes), like=run.folder)))[0]
+    place = asked(on)
+    return start(make(checks(run.spec.replace(**changes), like=run.folder, on=place), place))[0]
 
 
 def start(*made: tuple[RunFolder, str]) -> list[Run]:

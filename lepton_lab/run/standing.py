@@ -11,6 +11,7 @@ from ..launchers.local import leases
 from ..spec import Spec
 from ..store.failure import Failure
 from ..store.folder import RunFolder
+from ..store.nodes import nodes
 from ..store.objects import link
 
 NONFINITE = "NonFinite"  # type of the failure of a run whose loss or weights became NaN or infinite
@@ -39,6 +40,16 @@ class Standing:
     def state(self) -> str:
         """queued, starting, running, paused, stopping; or ended: done, stopped, failed, interrupted."""
         return launchers.state(self.store)
+
+    @property
+    def nodes(self) -> list[dict[str, Any]]:
+        """
+        The machines of a run that is on others: `host`, `state` (there, lost, or left once it has ended), `ranks`.
+
+        [] where it is on the machine that launched it.
+        """
+        facts = self.facts
+        return nodes(facts, self.store.glance().present if facts.get("launcher") else {})
 
     @property
     def failure(self) -> Failure | None:
@@ -119,10 +130,14 @@ class Standing:
 
     def _holders(self) -> str:
         """Who has the devices that it waits for: the queue is this user's on this host, whatever LEPTON_LAB_HOME."""
+        if not (queue := self.facts.get("queue")):
+            return ""
         words, here = [], str(self.folder.parents[1])
-        for label in leases.holders(Path(self.facts.get("queue", ""))):
+        for label in leases.holders(Path(queue)):
             if "run" in label:
                 where = "" if label["home"] == here else f" of LEPTON_LAB_HOME={label['home']}"
                 words.append(f"run {label['run']}{where} (process {label['pid']})")
         more = f" and {len(words) - HELD} more" if len(words) > HELD else ""
-        return f", held by {', '.join(words[:HELD])}{more}" if words else ""
+        held = f", held by {', '.join(words[:HELD])}{more}" if words else ""
+        ahead = leases.ahead(Path(queue), {"run": self.id, "home": here})
+        return held + (f"; {ahead} in the queue before it" if ahead else "")

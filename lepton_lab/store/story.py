@@ -16,7 +16,7 @@ from .figures import Figures, Key
 from .notes import Row, deed
 from .tracks import AROUND, Curve, Rank, Track, together
 
-STANDING = ("memory", "gpu_memory", "samples_per_s", "steps_per_s", "device", "threads", "dropped")
+STANDING = ("memory", "gpu_memory", "samples_per_s", "steps_per_s", "device", "threads", "host", "dropped")
 """What a rank tells of itself now and then; the latest holds."""
 
 ENDED = ("done", "stopped", "failed", "interrupted")

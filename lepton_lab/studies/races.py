@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 from ..charts import CHARTS, picture
 from ..charts.series import contestant, contestants, footprint, number, read
 from ..errors import SpecError
+from ..launchers import HERE, Launcher, asked
 from ..metrics import MINIMISED, Figure, main
 from ..run.checks import Allowed, named, splits, trains
 from ..run.handle import POLL, Run
-from ..run.launching import make, start
+from ..run.launching import make, start, together
 from ..run.own import Own
 from ..run.steering import MOVED
 from ..section import NONE, Section, table
@@ -55,6 +56,7 @@ def race(
     task: Any = None,
     collate: Any = None,
     metrics: Any = None,
+    on: str | Launcher = "local",
 ) -> Race:
     """
     Train a spec under several strategies, with the same seed and data, and return at once.
@@ -71,7 +73,7 @@ def race(
         Each a name; a pair of a name and its options, such as ``("ddp", {"find_unused_parameters": True})``; or a
         mapping of ``strategy`` and any of ``world``, ``options``, ``device`` and ``timeout``. All there are by default.
         One that can't do the spec is not run, and shown with the reason.
-    model, data, loss, task, collate, metrics
+    model, data, loss, task, collate, metrics, on
         As `launch` takes them.
 
     Raises
@@ -81,10 +83,11 @@ def race(
     """
     if not isinstance(spec, Spec):
         raise SpecError(f"race takes a Spec, not a {type(spec).__name__}: lab.race(lab.Spec(...), ['single', 'ddp'])")
-    return entered(spec, strategies, Own(model, data, loss, task=task, collate=collate, metrics=metrics))
+    own = Own(model, data, loss, task=task, collate=collate, metrics=metrics)
+    return entered(spec, strategies, own, on=asked(on))
 
 
-def entered(spec: Spec, strategies: Iterable[Any] | None, own: Own, strict: bool = False) -> Race:
+def entered(spec: Spec, strategies: Iterable[Any] | None, own: Own, strict: bool = False, on: Launcher = HERE) -> Race:
     """The race of the strategies that can do a spec; `strict` refuses it where one of them can't."""
     spec = named(spec, own.parts)
     own.splits(spec)  # what is wrong with the data is no strategy's word
@@ -93,7 +96,7 @@ def entered(spec: Spec, strategies: Iterable[Any] | None, own: Own, strict: bool
     for changes in [fields(spec, entry) for entry in entries(strategies)]:
         try:
             contender = spec.replace(**changes)
-            able.append((contender, splits(contender, own)))
+            able.append((contender, splits(contender, own, on)))
         except SpecError as error:
             refused[contestant(spec.model_copy(update=changes))] = str(error)
     if strict and refused:
@@ -102,13 +105,12 @@ def entered(spec: Spec, strategies: Iterable[Any] | None, own: Own, strict: bool
         reasons = "; ".join(f"{name}: {reason}" for name, reason in refused.items())
         raise SpecError(f"strategies={strategies!r}: none can do this spec ({reasons or 'none was given'})")
     first = trains(*able[0], own)
-    folder, device = make(first)
+    folder, device = make(first, on)
     parent = first.parent and replace(first.parent, folder=folder.path)
     others = [  # they take the code that was shipped with the first
-        make(Allowed(other.replace(parent=first.spec.parent), place, {}, parent, folder.path))
-        for other, place in able[1:]
+        Allowed(other.replace(parent=first.spec.parent), place, {}, parent, folder.path) for other, place in able[1:]
     ]
-    return Race(start((folder, device), *others), refused)
+    return Race(start((folder, device), *together(others, on)), refused)
 
 
 class Race:

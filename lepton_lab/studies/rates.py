@@ -12,6 +12,7 @@ from .. import datasets
 from ..charts.series import number, read
 from ..charts.sweep import Sweep
 from ..errors import LabError, SpecError
+from ..launchers import asked
 from ..metrics import MINIMISED
 from ..optimizers import RANGE_TEST
 from ..run.checks import checks
@@ -25,6 +26,8 @@ from ..store.story import Story
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from ..launchers import Launcher
 
 FEWEST = 20  # steps: with fewer a slope is noise
 REACH = 1 / 20  # of the steps: how far the smoothing sees to each side
@@ -44,6 +47,7 @@ def find_lr(
     task: Any = None,
     collate: Any = None,
     metrics: Any = None,
+    on: str | Launcher = "local",
     lowest: float = 1e-6,
     highest: float = 10.0,
     steps: int = 100,
@@ -59,7 +63,7 @@ def find_lr(
     ----------
     spec
         What to train and how.
-    model, data, loss, task, collate, metrics
+    model, data, loss, task, collate, metrics, on
         As `launch` takes them.
     lowest, highest
         Learning rates at the first and the last step; the steps between are spread evenly over the decades.
@@ -75,7 +79,8 @@ def find_lr(
         raise SpecError(f"find_lr takes a Spec, not a {type(spec).__name__}: lab.find_lr(lab.Spec(...))")
     _check(spec, lowest, highest, steps)
     own = Own(model, data, loss, task=task, collate=collate, metrics=metrics)
-    (run,) = start(make(checks(_rising(spec, own, lowest, highest, steps), own)))
+    place = asked(on)
+    (run,) = start(make(checks(_rising(spec, own, lowest, highest, steps), own, on=place), place))
     try:
         _follow(run, steps)
     except BaseException:  # an interrupted cell too: nobody waits for it any more

@@ -12,6 +12,7 @@ from ..chains import chain_name
 from ..charts import CHARTS, Chart
 from ..compressors import COMPRESSORS
 from ..errors import LabError, SpecError, needs, unknown, whole
+from ..launchers import asked
 from ..metrics import MEASURED, METRICS
 from ..run.checks import splits
 from ..run.estimates import Estimate, estimate, measured
@@ -25,6 +26,8 @@ from .budgets import DROPS, judged_by, shown, values
 
 if TYPE_CHECKING:
     import optuna
+
+    from ..launchers import Launcher
 
 LINKS = tuple(name for name, compressor in COMPRESSORS.items() if compressor.knob)
 NONE_OF = "none"  # of a link's choices: a chain without it
@@ -69,6 +72,7 @@ def search(
     *,
     links: Sequence[str] = LINKS,
     seed: int = 0,
+    on: str | Launcher = "local",
     **changes: Any,
 ) -> Search:
     """
@@ -92,6 +96,8 @@ def search(
         Compressors that a chain may hold.
     seed
         Of the search.
+    on
+        Where each runs, as `launch` takes it.
     **changes
         Fields of the spec, as for `compress`.
 
@@ -111,9 +117,9 @@ def search(
     if not links:
         raise SpecError(f"links=(): must hold at least one of {', '.join(LINKS)}")
     estimate(parent)  # refuses what has no model yet
-    splits(chained(parent, list(links[:1]), changes), Own())  # refused here, since each chain would be
+    splits(chained(parent, list(links[:1]), changes), Own(), asked(on))  # refused here, since each chain would be
     budgets.suits(budget, parent)
-    return Search(parent, dict(budget), trials, tuple(links), seed, changes)
+    return Search(parent, dict(budget), trials, tuple(links), seed, on, changes)
 
 
 class Search:
@@ -137,13 +143,14 @@ class Search:
         count: int,
         links: tuple[str, ...],
         seed: int,
+        on: str | Launcher,
         changes: dict[str, Any],
     ) -> None:
         self.parent, self.budget, self.count = parent, budget, count
         self.trials: list[Trial] = []
         self.skipped = 0
         self.failure: BaseException | None = None
-        self._links, self._seed, self._changes = links, seed, changes
+        self._links, self._seed, self._on, self._changes = links, seed, on, changes
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._work, name="lepton-lab-search", daemon=True)
         self._thread.start()
@@ -281,7 +288,7 @@ class Search:
         if over := self.violation({name: value / DOUBT[name] for name, value in figures.items()}):
             self.skipped += 1
             return 1.0 + over
-        trial = Trial(chain, compress(self.parent, chain, **self._changes), guess)
+        trial = Trial(chain, compress(self.parent, chain, on=self._on, **self._changes), guess)
         self.trials.append(trial)
         while trial.run.wait(POLL) not in ENDED:
             if self._stopped.is_set():

@@ -1,8 +1,11 @@
 """The workbench without a browser: its form, what it refuses, what it launches, and what it shows."""
 
+import dataclasses
 import html
 import re
+from collections.abc import Mapping
 from types import SimpleNamespace
+from typing import Any, Literal
 
 import pytest
 from helpers import unpack, until
@@ -12,6 +15,7 @@ from lepton_widgets.curves import ALL
 
 import lepton_lab as lab
 from lepton_lab.errors import LabError, SpecError
+from lepton_lab.launchers import HERE, LAUNCHERS, Launcher
 from lepton_lab.spec import Spec
 from lepton_lab.tables import TABLES, keywords, table
 
@@ -258,6 +262,68 @@ class TestWorkbench:
             for name, entry in table(family).items():
                 for option, rule in keywords(entry).items():
                     assert rule.description.endswith("."), f"{option} of {family} {name}"
+
+    def test_runs_go_where_the_form_says_and_its_code_says_so(self, views, tiny):
+        bench = views(Workbench(tiny.replace(world=2)))
+        place = bench._form.place
+        assert place.choice.value == "local" and not place.fields and bench._repeat.value.count("Command") == 1
+        place.choice.value = "torchrun"
+        assert list(place.fields) == ["nodes", "hosts", "address", "python"]
+        assert place.fields["nodes"].placeholder == "1" and "the least and the most" in bench._about.value
+        place.fields["nodes"].value = "4:2"
+        assert "nodes=&#x27;4:2&#x27;: must be a number" in bench._error.value and bench._button.disabled
+        assert "ll-refused" in place.fields["nodes"]._dom_classes
+        place.fields["nodes"].value = "3"
+        assert "world=2 on 3 nodes" in bench._error.value and "ll-refused" in bench._form.controls["world"]._dom_classes
+        place.fields["nodes"].value, place.fields["hosts"].value = "2", "localhost"
+        assert "hosts: 1 were given" in bench._error.value and "ll-refused" in place.fields["hosts"]._dom_classes
+        place.fields["hosts"].value, place.fields["address"].value = "", "127.0.0.1"
+        assert bench._error.value == "" and bench.on == lab.Torchrun(nodes=2, address="127.0.0.1")
+        shown = html.unescape(re.search("<code>(.*?)</code>", bench._repeat.value)[1])
+        assert (
+            shown.endswith(", on=lab.Torchrun(nodes=2, address='127.0.0.1'))") and "Command" not in bench._repeat.value
+        )
+        run = bench.launch()
+        assert run.facts["launcher"] == bench.on.facts
+        run.stop()
+        assert run.wait(60) == "stopped"
+        again = views(Workbench(on=lab.Torchrun(nodes="1:2", hosts=["localhost", "127.0.0.1"])))
+        assert again._form.place.fields["hosts"].value == "localhost, 127.0.0.1"
+        assert again.on == lab.Torchrun(nodes="1:2", hosts=["localhost", "127.0.0.1"])
+        again._form.place.choice.value = "local"
+        assert again.on == HERE and not again._form.place.fields
+
+    def test_a_launcher_of_the_table_is_in_the_form_by_its_settings_alone(self, views, monkeypatch):
+        @dataclasses.dataclass(frozen=True)
+        class Moon(Launcher):
+            """Have a run done far away.
+
+            Parameters
+            ----------
+            crater
+                Where.
+            """
+
+            name = "moon"
+            crater: str
+            hours: float = 1.5
+            days: int | None = None
+            quiet: bool = False
+            side: Literal["near", "far"] = "near"
+            more: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+        monkeypatch.setitem(LAUNCHERS, "moon", Moon)
+        bench = views(Workbench())
+        place = bench._form.place
+        place.choice.value = "moon"
+        assert "crater=&#x27;&#x27;: lab.Moon needs it" in bench._error.value
+        texts = {"crater": "12", "hours": "2", "days": "3", "quiet": True, "side": "far", "more": "gres: gpu:1"}
+        for name, text in texts.items():
+            place.fields[name].value = text
+        assert bench.on == Moon("12", 2.0, 3, True, "far", {"gres": "gpu:1"})
+        code = html.unescape(bench._repeat.value)
+        assert "on=lab.Moon(crater='12', hours=2.0, days=3, quiet=True, side='far', more={'gres': 'gpu:1'})" in code
+        assert "Where." in bench._about.value
 
     def test_several_values_launch_a_run_each_in_one_view(self, views, tiny):
         bench = views(Workbench(tiny.replace(epochs=1)))

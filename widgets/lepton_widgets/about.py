@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from html import escape
 from typing import Any
 
@@ -58,19 +58,22 @@ def first_line(entry: Any) -> str:
     return (entry.__doc__ or "").strip().split("\n")[0]
 
 
-def describe(chosen: Mapping[str, Any]) -> str:
+def describe(chosen: Mapping[str, Any], more: Iterable[tuple[str, str]] = ()) -> str:
     """HTML list of what the chosen entries are: the first lines of their docstrings.
 
     Parameters
     ----------
     chosen : mapping
         Names by field, the chain as ``compress``, and a list as ``metrics``.
+    more : iterable
+        Rows beside: a term and its HTML.
     """
     rows = [(LABELS[field], meaning(chosen[field], table(field).get(chosen[field]))) for field in DESCRIBED]
     links = [name for link in chosen["compress"] for name in (link if isinstance(link, Mapping) else [str(link)])]
     known = {name: table("compressor")[name] for name in links if name in table("compressor")}
     rows += [(LABELS["compress"], meaning(name, entry)) for name, entry in known.items()]
-    return terms("choices", rows + [(LABELS["metrics"], meaning(n, table("metric")[n])) for n in chosen["metrics"]])
+    rows += [(LABELS["metrics"], meaning(n, table("metric")[n])) for n in chosen["metrics"]]
+    return terms("choices", [*rows, *more])
 
 
 def meaning(name: str, entry: Any) -> str:
@@ -97,13 +100,15 @@ def preview(spec: Spec) -> str:
     )
 
 
-def code(*specs: Spec, own: Mapping[str, str] = {}) -> str:
+def code(*specs: Spec, own: Mapping[str, str] = {}, on: str = "") -> str:
     """Python that launches specs that differ in some fields; only what differs from the defaults is named.
 
     Parameters
     ----------
     own : mapping
         By part of ``lab.launch`` what the user's own is called, e.g. ``{"model": "MyNet"}``.
+    on : str
+        Where they run, as code; "" for this machine.
     """
     default, all_of = Spec().to_dict(), [spec.to_dict() for spec in specs]
     varied = [name for name in default if any(values[name] != all_of[0][name] for values in all_of)]
@@ -111,11 +116,12 @@ def code(*specs: Spec, own: Mapping[str, str] = {}) -> str:
     fixed = {name: repr(value) for name, value in all_of[0].items() if value != default[name] and name not in mine}
     names = ", ".join(f"{name}={text}" for name, text in {**fixed, **dict(zip(varied, varied, strict=True))}.items())
     parts = "".join(f", {part}={text}" for part, text in own.items())
-    launch = f"lab.launch(lab.Spec({names}){parts})"
-    if not varied:
-        return launch
+    parts += f", on={on}" if on else ""
+    spec = f"lab.Spec({names})"
     loops = (f"for {name} in {_distinct([values[name] for values in all_of])!r}" for name in varied)
-    return f"[{launch} {' '.join(loops)}]"
+    if varied:
+        spec = f"[{spec} {' '.join(loops)}]"
+    return f"lab.launch({spec}{parts})"
 
 
 def _distinct(values: list[Any]) -> list[Any]:

@@ -10,6 +10,7 @@ from lepton_lab import Run
 from lepton_lab.errors import LabError
 from lepton_lab.metrics import MINIMISED, Known, joined, known, summarised
 from lepton_lab.store.folder import ENDED, LABELS, RunFolder
+from lepton_lab.store.nodes import named, nodes
 
 AT_ONCE = 40
 """Runs read in one look; the rest follow in the next, so that a long shelf shows its newest runs at once."""
@@ -100,10 +101,18 @@ class Catalogue:
     def _read(self, name: str) -> dict[str, Any] | None:
         try:
             run = self.run(name)
-            row, metrics = run.summary(), run.metrics
+            row, metrics = run.summary() | {"standing": _standing(run)}, run.metrics
             has = {figure.name for key, figure in summarised(metrics).items() if row.get(key) is not None}
             self._told[name] = Told(has, run.asked, run.charts)
             self.metrics = joined([self.metrics, metrics])
             return row
         except (LabError, OSError, ValueError, KeyError):
             return None  # not a run, or one of a newer version
+
+
+def _standing(run: Run) -> str:
+    """What a live run waits for, and its machines where it is on others; as its folder tells, which is looked at."""
+    facts = run.facts
+    if run.state in ENDED:
+        return ""
+    return "; ".join(text for text in (facts.get("reason"), named(nodes(facts, {}))) if text)

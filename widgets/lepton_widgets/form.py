@@ -12,6 +12,7 @@ from typing import Any
 import ipywidgets as ipw
 
 from lepton_lab.errors import SpecError
+from lepton_lab.launchers import HERE, Launcher
 from lepton_lab.run.checks import glance
 from lepton_lab.run.own import Own
 from lepton_lab.spec import CELL, Spec
@@ -22,6 +23,7 @@ from .advisor import brief, refusals
 from .fitting import Fitting
 from .options import Options
 from .pieces import Several
+from .places import Place
 
 MAIN = tuple(LABELS)[:13]
 MORE = tuple(LABELS)[13:]
@@ -53,9 +55,25 @@ class Form:
         Called without arguments after a control has changed.
     given : Own, optional
         The user's own itself.
+    on : Launcher
+        Where runs go at first.
+
+    Attributes
+    ----------
+    controls : dict
+        By field of Spec.
+    place : Place
+        Where runs go.
     """
 
-    def __init__(self, spec: Spec, own: dict[str, str], changed: Callable[[], None], given: Own | None = None) -> None:
+    def __init__(
+        self,
+        spec: Spec,
+        own: dict[str, str],
+        changed: Callable[[], None],
+        given: Own | None = None,
+        on: Launcher = HERE,
+    ) -> None:
         self._own, self._given = own, given or Own()
         self._data = self._given.splits(spec)
         self._fitting = Fitting(own, self._given, self._data)
@@ -66,6 +84,7 @@ class Form:
             if field != "options":
                 follow = self._follow if field == "task" else lambda: None
                 control.observe(lambda _, follow=follow: (follow(), self._changed()), names="value")
+        self.place = Place(on, self._changed)
         self.show(spec)
 
     def read(self) -> list[Spec]:
@@ -77,6 +96,7 @@ class Form:
             If a value is refused, or this machine can't do it.
         """
         values, axes = self._values()
+        on = self.place.read()
         count = 1
         for field, several in axes.items():
             count *= len(several)
@@ -86,7 +106,7 @@ class Form:
         for chosen in itertools.product(*axes.values()):
             specs.append(Spec(**_with(values, dict(zip(axes, chosen, strict=True)))))
             own = self._data if specs[-1].dataset == self._own.get("dataset") else None
-            glance(specs[-1], own, self._given)
+            glance(specs[-1], own, self._given, on)
         return specs
 
     def _values(self) -> tuple[dict[str, Any], dict[str, list[str]]]:
@@ -179,7 +199,8 @@ class Form:
 
     def mark(self, sentences: str) -> set[str]:
         """Mark the controls that refusals are about, and no others; returns their fields."""
-        refused = {line.split("=")[0] for line in sentences.splitlines()}
+        refused = {re.split(r"\W", line, maxsplit=1)[0] for line in sentences.splitlines()}
+        self.place.mark(refused)
         options = set(re.findall(r"options=\{'(\w+)'", sentences))
         for field, control in self.controls.items():
             if field == "options":

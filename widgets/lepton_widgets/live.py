@@ -212,6 +212,7 @@ class Live(Shown, anywidget.AnyWidget):
     def _on_message(self, _: Any, content: dict[str, Any], buffers: Any) -> None:
         if content.get("type") == "reset":
             self._feed.go_back([{} for _ in self.runs])
+            self._sent_heads = []
             self._send_news(final=True)
         elif content.get("type") == "media":
             run, names, bodies = self._files.asked(content.get("run"), content.get("files", []))

@@ -7,6 +7,7 @@ from typing import Any
 
 from lepton_lab.store import pace
 from lepton_lab.store.naming import title
+from lepton_lab.store.nodes import named, nodes
 from lepton_lab.store.notes import begun
 from lepton_lab.store.story import Story
 
@@ -53,11 +54,12 @@ class Status:
         """The ranks that it has now."""
         if self.story.costs != self._costs[0]:  # of the latest steps that all ranks have told of
             self._costs = self.story.costs, {cost["rank"]: cost for cost in self.run.costs()}
-        ranks = []
+        ranks, elsewhere = [], bool(self.run.facts.get("launcher"))
         for number in range(world):
             facts: dict[str, Any] = {"rank": number, "step": 0, "state": state}
             if (rank := self.story.ranks.get(number)) is not None:
                 facts |= {"step": rank.step, **rank.facts}
+                facts |= {} if elsewhere else {"host": None}
             if failure is not None:
                 facts["state"] = "failed" if number == failure.rank else "ended"
             if state in pace.RESTING:
@@ -79,6 +81,8 @@ class Status:
             "title": title(spec),
             "strategy": spec.strategy,
             "world": spec.world,
+            "place": (run.facts.get("launcher") or {}).get("name", ""),
+            "nodes": nodes(run.facts, story.present),
             "precision": run.facts.get("precision", "") if spec.precision == "auto" else "",
             "state": state,
             "remark": run.remark,
@@ -103,10 +107,10 @@ class Status:
         }
 
     def __str__(self) -> str:
-        story = self.story
+        story, machines = self.story, named(nodes(self.run.facts, self.story.present))
         total = f" of {story.steps}" if story.steps else ""
         parts = [self.run.id, self.run.state, f"epoch {story.epoch} of {story.epochs}"]
-        parts += [self.link] if self.link else []
+        parts += [text for text in (self.link, machines) if text]
         parts.append(f"step {story.step}{total}")
         parts += [f"{name.replace('_', ' ')} {value:.4g}" for name, value in story.figures.items()]
         return ", ".join(parts)

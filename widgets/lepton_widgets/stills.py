@@ -10,6 +10,7 @@ from typing import Any
 from lepton_lab.charts import training
 from lepton_lab.metrics import Figure, Known, summarised
 from lepton_lab.section import in_html
+from lepton_lab.store.nodes import named
 from lepton_lab.store.tracks import Curve
 
 Head = Mapping[str, Any]
@@ -50,7 +51,8 @@ def _problem(head: Head) -> str:
     """HTML of why a run failed, waits or was stopped; "" where nothing is to be said."""
     failure, name = head["failure"], head["label"]
     if failure is None:
-        return f"<p>{escape(name)}: {escape(head['remark'])}</p>" if head["remark"] else ""
+        told = "; ".join(text for text in (head["remark"], named(head["nodes"])) if text)
+        return f"<p>{escape(name)}: {escape(told)}</p>" if told else ""
     who = f"rank {failure['rank']}" if failure["rank"] >= 0 else "the supervisor"
     where = f", {failure['where']}" if failure["where"] else ""
     return "<p>" + escape(f"{name}: {who} failed{where}: {failure['type']}: {failure['message']}") + "</p>"

@@ -13,7 +13,7 @@ import ipywidgets as ipw
 
 import lepton_lab as lab
 from lepton_lab.errors import LabError, SpecError
-from lepton_lab.launchers import devices, local
+from lepton_lab.launchers import HERE, Launcher, asked, devices, local
 from lepton_lab.run.own import Own
 from lepton_lab.spec import CELL, OWN, Spec
 from lepton_lab.store import provenance
@@ -25,6 +25,7 @@ from .form import MAIN, MORE, Form
 from .frame import Shown
 from .live import Live
 from .pieces import button, refusal, sentence, styled, terms
+from .places import in_code
 from .shelf import Shelf
 from .stack import Stack
 
@@ -57,6 +58,8 @@ class Workbench(Shown, ipw.VBox):
         As in ``lab.launch``.
     metrics : list of str or dict, optional
         Names of METRICS, or metrics of your own, as in ``lab.launch``.
+    on : str or launcher
+        Where runs go at first: "local", or such as ``lab.Torchrun(nodes=2)``.
     **fields
         Fields of Spec, in place of those of ``spec``.
 
@@ -87,6 +90,7 @@ class Workbench(Shown, ipw.VBox):
         collate: Any = None,
         hooks: Any = None,
         metrics: Any = None,
+        on: Any = "local",
         **fields: Any,
     ) -> None:
         self.runs: list[lab.Run] = []
@@ -109,7 +113,7 @@ class Workbench(Shown, ipw.VBox):
         first = (spec or Spec()).replace(**fields, **names)
         self._preview = ""
         self._ready = False  # the form tells of its first values before there is anything to show them in
-        self._form = Form(first, names, self._refresh, Own(**self._own))
+        self._form = Form(first, names, self._refresh, Own(**self._own), asked(on))
         self._build()
         self._shelf = Shelf()
         self._shelf.within = self
@@ -135,6 +139,17 @@ class Workbench(Shown, ipw.VBox):
             If the form holds a value that is refused.
         """
         return self._form.read()
+
+    @property
+    def on(self) -> Launcher:
+        """Where runs go, as the form shows it.
+
+        Raises
+        ------
+        SpecError
+            If a setting is refused.
+        """
+        return self._form.place.read()
 
     @property
     def spec(self) -> Spec:
@@ -182,7 +197,7 @@ class Workbench(Shown, ipw.VBox):
 
     def _build(self) -> None:
         controls = self._form.controls
-        main = styled(ipw.Box([controls[field] for field in MAIN]), "form")
+        main = styled(ipw.Box([*(controls[field] for field in MAIN), self._form.place]), "form")
         more = styled(ipw.Box([controls[field] for field in MORE if field != "options"]), "form")
         self._more = styled(ipw.VBox([controls["options"], more]), "rest")
         self._more.layout.display = "none"
@@ -213,7 +228,7 @@ class Workbench(Shown, ipw.VBox):
             specs = self.specs
             spec = specs[0]
             self._describe(spec)
-            self._repeat.value = repeat(specs, self.run, self._called(spec))
+            self._repeat.value = repeat(specs, self.run, self._called(spec), self.on)
             self._button.description = "Launch" if len(specs) == 1 else f"Launch {len(specs)} runs"
         except LabError as error:
             self._advisor.show(None)
@@ -230,7 +245,8 @@ class Workbench(Shown, ipw.VBox):
         """Say what is chosen, beside the rate of the spec that was possible last."""
         if spec is not None:
             self._preview = preview(spec)
-        self._about.value = f"<div class='ll-about'>{describe(self._form.chosen)}{self._preview}</div>"
+        about = describe(self._form.chosen, self._form.place.rows)
+        self._about.value = f"<div class='ll-about'>{about}{self._preview}</div>"
 
     def _refuse(self, error: Exception | None) -> None:
         """Say at the button why the form can't be launched, and mark the fields that it is about."""
@@ -250,7 +266,7 @@ class Workbench(Shown, ipw.VBox):
             specs = self.specs
             if why := self._advisor.known(specs[0]):
                 raise SpecError(why)
-            self.runs = [lab.launch(spec, **chosen(spec, self._own)) for spec in specs]
+            self.runs = lab.launch(specs, on=self.on, **chosen(specs[0], self._own))
         except Exception as error:  # shown in place: a button's traceback would go to the log, unseen
             self._refuse(error)
             self._button.disabled = isinstance(error, SpecError)  # what else it is may pass
@@ -265,11 +281,11 @@ class Workbench(Shown, ipw.VBox):
         return {part: getattr(value, "__name__", part) for part, value in chosen(spec, self._own).items()}
 
 
-def repeat(specs: Sequence[Spec], run: lab.Run | None, own: dict[str, str]) -> str:
-    """HTML of the code that repeats specs without the form."""
-    lines = {"Python": code(*specs, own=own)}
-    if not own and len(specs) == 1:
+def repeat(specs: Sequence[Spec], run: lab.Run | None, own: dict[str, str], on: Launcher) -> str:
+    """HTML of the code that repeats specs without the form; the command line has this machine alone."""
+    lines = {"Python": code(*specs, own=own, on="" if on == HERE else in_code(on))}
+    if on == HERE and not own and len(specs) == 1:
         lines["Command"] = provenance.command(specs[0], "")
-    elif own and run is not None:
+    elif on == HERE and own and run is not None:
         lines["Command"] = run.command
     return terms("repeat", ((name, f"<code>{escape(text)}</code>") for name, text in lines.items()))

@@ -39,7 +39,7 @@ class Queue:
     since
         When it was asked for, in nanoseconds since the epoch; now, if not given.
     label
-        What the slot files tell of the holder, beside its process id.
+        What the slot files tell of the holder, beside its process id, and its ticket of who waits.
 
     Raises
     ------
@@ -68,6 +68,7 @@ class Queue:
         draft = self.folder / f".{self._ticket.name}"
         self._lock: int | None = os.open(draft, os.O_CREAT | os.O_RDWR, 0o600)
         fcntl.flock(self._lock, fcntl.LOCK_EX)
+        os.write(self._lock, json.dumps(self._label).encode())
         draft.rename(self._ticket)
 
     def acquire(self, slots: list[str], count: int) -> list[str] | None:
@@ -133,6 +134,18 @@ def _try_lock(path: Path, flags: int) -> int | None:
         os.close(descriptor)
         return None
     return descriptor
+
+
+def ahead(folder: Path, label: dict[str, Any]) -> int:
+    """How many wait in a queue's folder before the one of a label; 0 where that is the first, or does not wait."""
+    before = 0
+    with contextlib.suppress(OSError):
+        for ticket in filter(locked, sorted(folder.glob("[0-9]*"))):
+            with contextlib.suppress(OSError, ValueError):
+                if json.loads(ticket.read_text()) == label:
+                    return before
+            before += 1
+    return 0
 
 
 def holders(folder: Path) -> list[dict[str, Any]]:

@@ -18,6 +18,7 @@ class Local(Launcher):
     """Have a run done by processes of this machine."""
 
     name: ClassVar[str] = "local"
+    queues: ClassVar[bool] = True
 
     def device(self, spec: Spec) -> str:
         """What this machine has for a spec. SpecError if that is too little."""

@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import LabError, SpecError, shown, unknown
+from ...launchers import HERE, Launcher, written
 from ...run.checks import glance, named
 from ...spec import Spec
 from ..index import label
 
-KEYS = ("base", "axes", "seeds")
+KEYS = ("base", "axes", "seeds", "on")
 MOST = 1000  # runs of a grid
 EXAMPLE = "axes: {lr: [1e-3, 1e-2]}"
 
@@ -61,13 +62,16 @@ class Grid:
     """The file as it is."""
     name: str
     cells: tuple[Cell, ...]
+    on: Launcher
+    """Where its runs go."""
 
 
 def read(path: str | os.PathLike[str]) -> Grid:
     """
     The grid in a YAML file: `base` has fields that all runs share, `axes` a list of values for each of some fields.
 
-    `seeds` is short for an axis of the field `seed`. Each combination is a run; seeds change fastest.
+    `seeds` is short for an axis of the field `seed`. Each combination is a run; seeds change fastest. `on` says where
+    they run: `local`, or a launcher with its settings, such as `{torchrun: {nodes: 2, hosts: [node1, node2]}}`.
 
     A SpecError has one sentence for each thing refused: a key or field that is unknown, an axis without values, a
     combination that comes twice or that Spec refuses, more ranks than this machine takes.
@@ -76,7 +80,8 @@ def read(path: str | os.PathLike[str]) -> Grid:
     text, values = _mapping(path)
     try:
         base, axes = _fields(values)
-        return Grid(path, text, str(base.get("name") or path.stem), _cells(base, axes))
+        on = written(values.get("on", HERE.name))
+        return Grid(path, text, str(base.get("name") or path.stem), _cells(base, axes, on), on)
     except LabError as error:
         raise SpecError("\n".join(f"grid {path.name!r}: {line}" for line in str(error).splitlines())) from None
 
@@ -90,6 +95,8 @@ def _mapping(path: Path) -> tuple[str, dict[str, Any]]:
             names = [key.value for key, _ in node.value]
             for name in (name for name in names if names.count(name) > 1):
                 raise yaml.YAMLError(f"{name!r} comes twice")
+            for key in (key for key, _ in node.value if key.value == "on"):
+                key.tag = "tag:yaml.org,2002:str"  # which YAML takes for true
             return super().construct_mapping(node, deep)
 
     try:
@@ -136,8 +143,8 @@ def _axis(place: str, name: str, axis: Any) -> None:
         raise SpecError(f"{place}=[]: an axis needs at least one value; give it some, or leave it out")
 
 
-def _cells(base: Mapping[str, Any], axes: Mapping[str, list[Any]]) -> tuple[Cell, ...]:
-    """All combinations, each as a spec that can be launched here."""
+def _cells(base: Mapping[str, Any], axes: Mapping[str, list[Any]], on: Launcher) -> tuple[Cell, ...]:
+    """All combinations, each as a spec that can be launched there."""
     if (count := prod(map(len, axes.values()))) > MOST:
         raise SpecError(f"axes: make {count:,} runs; at most {MOST:,}, so take some values out")
     cells: dict[str, Cell] = {}
@@ -145,7 +152,7 @@ def _cells(base: Mapping[str, Any], axes: Mapping[str, list[Any]]) -> tuple[Cell
     for values in product(*axes.values()):
         combination = dict(zip(axes, values, strict=True))
         try:
-            cell = _cell(base, combination)
+            cell = _cell(base, combination, on)
         except LabError as error:
             where = ", ".join(f"{name}={value}" for name, value in combination.items())
             for line in str(error).splitlines():
@@ -160,9 +167,10 @@ def _cells(base: Mapping[str, Any], axes: Mapping[str, list[Any]]) -> tuple[Cell
     return tuple(_called(replace(cell, exact=alike[cell.label] > 1)) for cell in cells.values())
 
 
-def _cell(base: Mapping[str, Any], combination: Mapping[str, Any]) -> Cell:
-    """The run of a combination; refused where this machine can't run it."""
-    allowed = glance(named(Spec(**{str(name): value for name, value in {**base, **combination}.items()}), {}))
+def _cell(base: Mapping[str, Any], combination: Mapping[str, Any], on: Launcher) -> Cell:
+    """The run of a combination; refused where it can't be run there."""
+    spec = named(Spec(**{str(name): value for name, value in {**base, **combination}.items()}), {})
+    allowed = glance(spec, on=on)
     return Cell(allowed.spec, tuple(combination), allowed.device)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from ...charts.series import read
 from ...errors import LabError, needs
 from ...files import absolute, write_json
-from ...launchers import devices
+from ...launchers import HERE, devices
 from ...metrics import summarised
 from ...run.handle import Run, attach
 from ...run.launching import launch
@@ -124,7 +124,13 @@ class Execution:
             return None
 
     def _fits(self, cell: Cell) -> bool:
-        """Whether there is room: ranks up to what one run may have here, so that runs don't take each other's cores."""
+        """
+        Whether there is room: ranks up to what one run may have here, so that runs don't take each other's cores.
+
+        Elsewhere all wait in the queue of the place; where that has none, they take turns.
+        """
+        if self.grid.on != HERE:
+            return self.grid.on.queues or not self._live
         others = [job.cell.spec.world for job in self._live if job.cell.device == cell.device]
         return not others or sum(others) + cell.spec.world <= self._room[cell.device]
 
@@ -133,9 +139,9 @@ class Execution:
         job.run = self._earlier(job.cell)  # it may have been deleted meanwhile
         try:
             if job.run:
-                job.run.resume()
+                job.run.resume(on=self.grid.on)
             else:
-                job.run = launch(job.cell.spec)
+                job.run = launch(job.cell.spec, on=self.grid.on)
         except LabError as error:
             job.problem = str(error)
             self._tell(job, "refused", job.problem)

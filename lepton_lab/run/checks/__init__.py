@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ... import datasets, tasks
 from ...errors import SpecError
 from ...files import data_root
-from ...launchers import HERE, Launcher, devices
+from ...launchers import HERE, Launcher
 from ...spec import CELL, OWN, Spec
 from ...store import shipping
 from ...store.finding import find
@@ -125,11 +125,12 @@ def trains(spec: Spec, device: str, own: Own, like: Path | None = None) -> Allow
     return Allowed(spec, device, parts, like=like)
 
 
-def glance(spec: Spec, data: Data | None = None, own: Own | None = None) -> Allowed:
+def glance(spec: Spec, data: Data | None = None, own: Own | None = None, on: Launcher = HERE) -> Allowed:
     """What of `checks` reads no data and makes no model: for a form, at every change, and for the runs of a grid."""
     shares(spec, own := own or Own())
     matching.watches(spec, own, None)
-    device = devices.choose(spec)
+    on.check(spec)
+    device = on.device(spec)
     if data is None and "dataset" not in spec.own:
         datasets.check(spec.dataset, data_root())
     matching.means(spec, data)

@@ -108,6 +108,32 @@ const onThemeChange = (callback) => {
   };
 };
 
+// Calls back when the page goes on after it stood still, as that of a laptop that slept: what the kernel sent meanwhile may
+// be lost, so a view asks for it. Returns the way to stop.
+const ASLEEP = 15000; // ms without a tick
+const AGAIN = [0, 5000, 20000]; // ms after which it asks: the connection may be back later than the page
+const onWake = (callback) => {
+  let last = Date.now(), stood = false, timers = [];
+  const wake = () => {
+    stood = false;
+    timers.forEach(clearTimeout);
+    timers = AGAIN.map((delay) => setTimeout(callback, delay));
+  };
+  const tick = () => {
+    stood ||= Date.now() - last > ASLEEP;
+    last = Date.now();
+    if (stood && !document.hidden) wake(); // a page in the background has few ticks
+  };
+  const ticks = setInterval(tick, ASLEEP / 5);
+  const listeners = [[document, "resume", wake], [document, "visibilitychange", tick], [window, "online", wake]];
+  for (const [target, event, listener] of listeners) target.addEventListener(event, listener);
+  return () => {
+    clearInterval(ticks);
+    timers.forEach(clearTimeout);
+    for (const [target, event, listener] of listeners) target.removeEventListener(event, listener);
+  };
+};
+
 // Keys that are pressed on our controls stay there: JupyterLab's command mode would take an "m" for "turn this cell into
 // Markdown". It has no shortcuts on an element with this attribute; its rules match what has the focus, so an ancestor's
 // would not do. Those with Ctrl, Cmd or Alt are left to it (save, the palette), but for the few that run, merge or undo

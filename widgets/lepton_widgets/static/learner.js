@@ -217,6 +217,7 @@ export default () => {
   return {
     initialize({ model }) {
       store = new Store(model);
+      return store.destroy;
     },
     render({ model, el }) {
       const root = h("section", { class: "ll-root ll-learner", "aria-label": "Learner" });

@@ -71,6 +71,7 @@ class Panel {
     this.bar = this.progress.appendChild(h("div", { class: "ll-bar" }));
     this.numbers = h("dl", { class: "ll-figures" });
     this.legend = h("div", { class: "ll-legend", role: "group", "aria-label": "Curves shown" });
+    this.nodes = new NodeRow();
     this.failure = new FailureCard((remedy) => this.command("resume", remedy));
     this.ranks = new RankTable();
     this.table = new RunTable((i) => this.save("steered", i), (id) => this.flip(id));
@@ -84,6 +85,7 @@ class Panel {
     this.strip = new Strip(this.store, (run, files) => this.model.send({ type: "media", run, files }));
     this.root.replaceChildren(
       this.buildHead(),
+      this.nodes.element,
       this.progress,
       this.numbers,
       this.failure.element,
@@ -232,11 +234,12 @@ class Panel {
       this.title.after((this.badge = badge(run.state)));
     }
     const found = run.precision ? `${run.precision}, by time · ` : "";
-    setText(this.subtitle, `${run.label === run.title ? "" : `${run.title} · `}${run.strategy} × ${run.world} · ${found}${run.id}`);
+    setText(this.subtitle, `${run.label === run.title ? "" : `${run.title} · `}${run.strategy} × ${run.world} · ${found}${run.place && `${run.place} · `}${run.id}`);
     setText(this.remark, run.remark ?? "");
     this.remark.hidden = !run.remark || Boolean(run.failure); // the card says it then
     this.bar.style.width = `${100 * part}%`;
     this.progress.setAttribute("aria-valuenow", Math.round(100 * part));
+    this.nodes.show(run.nodes);
     this.showFigures(run);
     this.showControls(run);
     this.ranks.show(run.ranks);
@@ -444,6 +447,7 @@ export default () => {
   return {
     initialize({ model }) {
       store = new Store(model);
+      return store.destroy;
     },
     render({ model, el }) {
       const root = h("section", { class: "ll-root ll-live", "aria-label": "Live view of the run" });

@@ -59,12 +59,15 @@ class Shelf {
       "msg:custom": (message) => this.receive(message),
     };
     for (const [event, listener] of Object.entries(this.listeners)) model.on(event, listener);
-    model.send({ action: "show" }); // rows may have come before anyone listened
+    const ask = () => model.send({ action: "show" });
+    this.stopWake = onWake(ask);
+    ask(); // rows may have come before anyone listened
   }
 
   destroy() {
     for (const [event, listener] of Object.entries(this.listeners)) this.model.off(event, listener);
     cancelAnimationFrame(this.frame);
+    this.stopWake();
   }
 
   build() {
@@ -220,7 +223,9 @@ class Shelf {
 
   nameCell(row) {
     const tags = row.tags.map((tag) => h("i", { class: "ll-tag" }, tag));
-    return [h("span", { class: "ll-run" }, nameOf(row), ...tags), h("small", {}, row.name ? `${row.title} · ${row.id}` : row.id)];
+    const ids = h("small", {}, row.name ? `${row.title} · ${row.id}` : row.id);
+    const standing = row.standing && h("small", { class: "ll-standing", title: row.standing }, row.standing);
+    return [h("span", { class: "ll-run" }, nameOf(row), ...tags), ids, ...(standing ? [standing] : [])];
   }
 
   buildRow(id) {

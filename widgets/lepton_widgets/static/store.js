@@ -17,6 +17,7 @@ class Store {
     });
     model.on("change:snapshot", () => this.take(model.get("snapshot")) || this.tell({}));
     model.on("msg:custom", (message, buffers) => this.receive(message, buffers));
+    this.destroy = onWake(() => this.reset());
   }
 
   // A view whose runs change counts their changes: each begins with a message that holds everything.

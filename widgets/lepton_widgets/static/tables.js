@@ -22,7 +22,7 @@ const timesOf = ({ seconds, ...cost }) => {
 };
 
 // The cells of a rank in the table.
-const cellsOf = ({ rank, state, step, samples_per_s, cost, waits, memory, gpu_memory, device, threads }) => [
+const cellsOf = ({ rank, state, step, samples_per_s, cost, waits, memory, gpu_memory, device, threads, host }) => [
   rank,
   state,
   grouped(step) + (waits ? `, waits in ${waits}` : ""),
@@ -33,7 +33,7 @@ const cellsOf = ({ rank, state, step, samples_per_s, cost, waits, memory, gpu_me
   known(cost?.bytes, small),
   known(cost?.memory.peak, small),
   bytes(memory) + (gpu_memory ? ` + ${bytes(gpu_memory)} GPU` : ""),
-  (device ?? "–") + (threads ? `, ${threads} thread${threads > 1 ? "s" : ""}` : ""),
+  (host ? `${host}: ` : "") + (device ?? "–") + (threads ? `, ${threads} thread${threads > 1 ? "s" : ""}` : ""),
 ];
 
 class RankTable {
@@ -68,6 +68,30 @@ class RankTable {
   row() {
     const [rank, ...others] = RANK_COLUMNS.map((name) => ({ "data-name": name }));
     return h("tr", {}, h("th", { scope: "row", ...rank }), ...others.map((name) => h("td", name)));
+  }
+}
+
+// The machines of a run that is on several, in a row: how each stands, and its ranks.
+const NODES = 8; // at most; one more says how many others there are
+class NodeRow {
+  constructor() {
+    this.element = h("ul", { class: "ll-nodes", "aria-label": "Machines of the run", hidden: true });
+  }
+
+  show(nodes) {
+    this.element.hidden = !nodes.length;
+    const key = JSON.stringify(nodes);
+    if (this.shown === key) return;
+    this.shown = key;
+    const sorted = [...nodes].sort((a, b) => (b.state === "lost") - (a.state === "lost"));
+    const others = sorted.slice(NODES).map(({ host }) => host);
+    const more = others.length ? [h("li", { class: "ll-node", title: others.join(", ") }, `and ${others.length} more`)] : [];
+    this.element.replaceChildren(...sorted.slice(0, NODES).map((node) => this.item(node)), ...more);
+  }
+
+  item({ host, state, count, text }) {
+    const name = count > 1 ? `${host} ×${count}` : host;
+    return h("li", { class: "ll-node", "data-state": state }, name, h("small", {}, text));
   }
 }
 

@@ -273,6 +273,78 @@ def test_failure_card(sheet):
     assert book.complaints == []
 
 
+ELSEWHERE = """import lepton_lab as lab
+from lepton_widgets import Workbench
+bench = Workbench(world=4)
+bench"""
+MACHINES = [{"host": f"node{i}", "lost": i == 2, "ranks": [2 * i, 2 * i + 1]} for i in range(4)]
+
+
+def test_a_run_goes_where_the_form_says_and_tells_its_machines(sheet):
+    book, page = sheet, sheet.page
+    book.run(ELSEWHERE)
+    place, nodes = page.get_by_role("combobox", name="Runs on"), page.get_by_role("textbox", name="Nodes")
+    place.wait_for()
+    assert nodes.count() == 0, "settings are shown of what is not chosen"
+    place.select_option(label="torchrun")
+    nodes.fill("2:1")
+    nodes.press("Enter")
+    page.get_by_role("alert").get_by_text("nodes='2:1': must be a number").wait_for()
+    book.shoot("place-refused", ".ll-panel")
+    nodes.fill("4")
+    page.get_by_role("textbox", name="Address").fill("127.0.0.1")
+    page.keyboard.press("Enter")
+    page.locator(".ll-repeat").get_by_text("on=lab.Torchrun(nodes=4, address='127.0.0.1')").wait_for()
+    page.get_by_role("button", name="Launch", exact=True).click()
+    view = page.locator(".ll-live").first
+    view.locator(".ll-remark").get_by_text("waits for nodes: 0 of at least 4 are there; give on each").wait_for()
+    book.run(f"bench.run.store.note(nodes={MACHINES})")
+    machines = view.get_by_role("list", name="Machines of the run").get_by_role("listitem")
+    told = ["node2lost", "node0ranks 0-1", "node1ranks 2-3", "node3ranks 6-7"]
+    wait_for(lambda: machines.all_text_contents() == told, "the machines are not shown")
+    row = page.locator(".ll-shelf tbody tr").first
+    wait_for(lambda: "node2 lost, node0 with ranks 0-1" in row.inner_text(), "the shelf tells nothing of them")
+    for theme in ("Dark", "Light"):
+        book.command("apputils:change-theme", theme=f"JupyterLab {theme}")
+        wait_for(lambda theme=theme: view.get_attribute("data-theme") == theme.lower(), "another theme is drawn")
+        book.shoot(f"place-{theme.lower()}", ".ll-workbench")
+    page.set_viewport_size({"width": 690, "height": 2600})
+    wait_for(lambda: view.bounding_box()["width"] < 600, "the page is not narrow")
+    assert page.locator(".ll-workbench").evaluate("(bench) => bench.scrollWidth <= bench.clientWidth"), "it is cut off"
+    book.shoot("place-narrow", ".ll-workbench")
+    page.set_viewport_size({"width": 1280, "height": 1800})
+    view.get_by_role("button", name="Stop").click()
+    book.wait_state("stopped", index=0)
+    assert machines.count() == 0 and book.complaints == []
+
+
+DEAF = """(deaf) => {
+  const socket = window.jupyterapp.shell.currentWidget.sessionContext.session.kernel._ws;
+  if (deaf) window.hears = socket.onmessage;
+  socket.onmessage = deaf ? () => {} : window.hears;
+}"""
+
+
+def test_a_page_that_slept_shows_all_that_it_missed(sheet):
+    """Messages are lost until after the end of the run, so that nothing that comes later tells of it."""
+    book, page = sheet, sheet.page
+    spec = "lab.Spec(model='mlp', epochs=4000)"
+    book.run(f"import time\nimport lepton_lab as lab\nlab.launch({spec}, hooks=[lambda moment: time.sleep(0.01)])")
+    seen = wait_for(book.points, "nothing is drawn")
+    page.evaluate(DEAF, True)
+    page.wait_for_timeout(500)
+    book.jupyter.stop_runs()
+    page.evaluate(DEAF, False)
+    assert book.points() < seen + 200 and page.locator(".ll-live").last.get_attribute("data-state") == "running"
+    lifecycle = page.context.new_cdp_session(page)
+    for state in ("frozen", "active"):
+        lifecycle.send("Page.setWebLifecycleState", {"state": state})
+    book.wait_state("stopped")
+    whole = int(book.run("print(len(lab.attach().rows('train')))"))
+    wait_for(lambda: book.points() >= 2 * whole, "the curve has a hole")  # loss and accuracy of each step
+    assert last_step(page) == whole and book.complaints == []
+
+
 SHELF = """import os
 import lepton_lab as lab
 from lepton_lab.files import home

@@ -88,8 +88,7 @@ def preview(spec: Spec) -> str:
     low, high = HIGH - 6, 18  # room above the peak, which else looks cut off
     steps = sorted({round(i * (total - 1) / 240) for i in range(241)})
     points = [
-        f"{4 + (WIDE - 8) * step / max(1, total - 1):.1f},{low - (low - high) * at(step, total):.1f}"
-        for step in steps
+        f"{4 + (WIDE - 8) * step / max(1, total - 1):.1f},{low - (low - high) * at(step, total):.1f}" for step in steps
     ]
     title = f"Learning rate over the run: schedule {spec.schedule}, at most {spec.lr:g}"
     return (

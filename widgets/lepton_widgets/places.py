@@ -75,8 +75,8 @@ class Place(ipw.Box):
         return kind(**values)
 
     def mark(self, refused: set[str]) -> None:
-        """Mark the fields of refused settings, and no others."""
-        for name, control in self.fields.items():
+        """Mark the fields of refused settings, or the choice itself, and no others."""
+        for name, control in {"on": self.choice, **self.fields}.items():
             (control.add_class if name in refused else control.remove_class)("ll-refused")
 
     @property
@@ -87,7 +87,8 @@ class Place(ipw.Box):
             return []
         about = meanings(kind)
         rows = [(_label(name), f"<small>{escape(about.get(name, ''))}</small>") for name in self.fields]
-        return [(LABEL, f"<b>{escape(kind.name)}</b> {escape(first_line(kind))}"), *rows]
+        said = first_line(kind).split(": `")[0].rstrip(".") + "."  # without how code says it
+        return [(LABEL, f"<b>{escape(kind.name)}</b> {escape(said)}"), *rows]
 
     def _offer(self) -> None:
         kind = LAUNCHERS[self.choice.value]

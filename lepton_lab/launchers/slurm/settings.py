@@ -57,6 +57,7 @@ class Slurm(Launcher):
     """
 
     name: ClassVar[str] = "slurm"
+    queues: ClassVar[bool] = True
 
     partition: str = ""
     time: int = 60

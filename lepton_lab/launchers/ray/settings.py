@@ -46,6 +46,7 @@ class Ray(Launcher):
     """
 
     name: ClassVar[str] = "ray"
+    queues: ClassVar[bool] = True
     address: str = ""
     cpus: int = 1
 

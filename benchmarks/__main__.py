@@ -33,7 +33,7 @@ TOPICS = (
     "memory",
 )
 TOPICS += ("pixels", "learner")
-LONG = ("compress", "gpu")  # only where they are asked for: half an hour, and what needs a GPU
+LONG = ("compress", "gpu", "cluster")  # only where they are asked for: minutes, or what needs a GPU
 
 
 def main() -> int:

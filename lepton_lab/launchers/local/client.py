@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ...host import child
+from ...host import SPINS, child
 from ...store.failure import Failure
 from ...store.folder import RunFolder
 from ...store.objects import starting
@@ -52,10 +52,7 @@ class Warm:
             # Threads that a library starts at import would not survive the forks.
             "OMP_NUM_THREADS": "1",
             "OPENBLAS_NUM_THREADS": "1",
-            # A rank's threads wait for each other by spinning, and take the cores from each other as soon as anything
-            # else wants one. A fifteenth of gomp's own patience was as fast where cores were free, and twice as fast
-            # with three busy processes beside it on two cores.
-            "GOMP_SPINCOUNT": os.environ.get("GOMP_SPINCOUNT", "20000"),
+            **SPINS,
         }
         # Of us, for it to see our end: that of the socket may never come, where a child that we forked holds it open.
         us = os.pidfd_open(os.getpid())

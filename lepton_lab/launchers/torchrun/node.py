@@ -18,7 +18,7 @@ from typing import Any
 
 from ...errors import LabError
 from ...files import why
-from ...host import die_with_parent, entitle
+from ...host import SPINS, die_with_parent, entitle, machine
 from ...store import control
 from ...store.folder import ENDED, RunFolder
 from ..remote import Unfit
@@ -67,12 +67,12 @@ def main(path: str, life: str = "", turn: str = "") -> int:
     plan = _shared(Path(path), life) if life else _plan(RunFolder(Path(path)))
     folder = RunFolder(Path(path))
     plan.refuse()
+    _ready_to_fork()  # beside our own imports
     member = Member(plan)
     # Until ranks begin, from when on torch has a handler: the coordinator is to be told of this end, too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0 if member.over else 1))
     threading.Thread(target=member.live, name="lepton-node", daemon=True).start()
     try:
-        _ready_to_fork()
         from torch.distributed.launcher import api  # takes seconds, which the ranks at work need not stand still
 
         config = _config(api, plan, member.address, turn)
@@ -91,7 +91,8 @@ class Member:
         self._left = threading.Event()
         self.address = plan.reached()
         self.number = self.store.add("nodes", 1) - 1
-        self.about = {"host": socket.gethostname(), "address": self.address, "pid": os.getpid(), "since": time.time()}
+        where = {"host": socket.gethostname(), "machine": machine(), "address": self.address}
+        self.about = {**where, "pid": os.getpid(), "since": time.time()}
         self.store.set(f"node{self.number}", json.dumps(self.about))
 
     def live(self) -> None:
@@ -132,6 +133,8 @@ def _shared(path: Path, life: str) -> Plan:
 
 def _ready_to_fork() -> None:
     """Start what forks ranks, with what each would import. It and they are deaf to USR2, which Slurm sends to all."""
+    os.environ.update(SPINS)
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # or the agent says that it sets it; ranks choose their own
     multiprocessing.set_forkserver_preload([BOUND, *WARM, worker.__name__])
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR2})
     forkserver.ensure_running()
@@ -175,7 +178,6 @@ def _serve(api: Any, config: Any, folder: RunFolder, member: Member) -> int:
     """Run the agent to its end."""
     # Or a node that comes back waits for an address that nobody tells (torch 2.13).
     os.environ["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
-    os.environ.setdefault("OMP_NUM_THREADS", "1")  # or the agent says that it sets it; ranks choose their own
     from torch.distributed.elastic.multiprocessing import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from ...errors import SpecError
 from ...host import LOOPBACK
 from ...spec import Spec
+from ...tables import trait
 from ..base import Launcher
 
 if TYPE_CHECKING:
@@ -91,9 +92,10 @@ class Torchrun(Launcher):
         if spec.world % self.most:
             even = self.most * -(-spec.world // self.most)
             raise SpecError(f"world={spec.world} on {self.most} nodes: each has as many ranks; take world={even}")
-        if spec.strategy == "hogwild":
+        if trait("strategy", spec.strategy, "spreads") is False:
             raise SpecError(
-                "strategy='hogwild': its ranks share the memory of one machine; take strategy='parameter_server'"
+                f"strategy={spec.strategy!r}: its ranks share the memory of one machine; take "
+                "strategy='parameter_server'"
             )
         if self.address:
             _listens(self.address)

@@ -124,7 +124,8 @@ def launch(
         better), `form = ".2%"`, `title`, `axis`, `highest`. One that raises in the first evaluation batch and in the
         whole split ends the run before its first step; one that raises later is told in a note, and the run goes on.
     on
-        "local" for this machine, or other machines, as `lab.Torchrun(nodes="1:4", hosts=[...])`.
+        "local" for this machine, or other machines: `lab.Torchrun(nodes="1:4", hosts=[...])`,
+        `lab.Slurm(partition=...)` or `lab.Ray(address)`.
 
     Raises
     ------

@@ -186,6 +186,9 @@ def test_a_rank_that_raises_ends_the_job_and_a_stop_the_waiting(spec, slurm):
     assert run.wait(120) == "failed"
     assert (run.failure.type, run.failure.message) == ("ValueError", "my own")
     until(lambda: not jobs())
+    early = lab.launch(spec, on=lab.Slurm(setup=["echo no such module >&2; exit 3"]))
+    assert early.wait(60) == "failed"
+    assert early.failure.message.endswith("ended as FAILED before a node came: no such module")
     waiting = lab.launch(spec, on=lab.Slurm(time=60, options={"begin": "now+1hour"}))
     until(lambda: "(BeginTime)" in waiting.remark)
     waiting.stop()

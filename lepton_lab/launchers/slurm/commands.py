@@ -20,16 +20,16 @@ def asked(asks: dict[str, Any], ranks: int, device: str) -> dict[str, Any]:
 
 
 def refused(options: dict[str, Any]) -> str:
-    """Why Slurm will never start such a job, in its own words; "" if it may, now or later."""
+    """Why such a job can't be submitted, in Slurm's own words; "" if it can, and may start now or later."""
     flags = [f"--{name.replace('_', '-')}" + ("" if value is True else f"={value}") for name, value in options.items()]
     command = ["sbatch", "--test-only", *flags, "--wrap", "true"]
     try:
         answer = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
     except subprocess.TimeoutExpired:
-        return f"it did not answer within {PATIENCE} s"
+        return f"sbatch did not answer within {PATIENCE} s: see whether sinfo does"
     if answer.returncode == 0 or LATER.search(answer.stderr):
         return ""
-    return sentence(answer.stderr)
+    return f"Slurm does not take such a job: {sentence(answer.stderr)}"
 
 
 def sentence(words: str) -> str:

@@ -99,7 +99,7 @@ class Slurm(Launcher):
             )
         asked = commands.asked(self.facts, spec.world // self.nodes, self.device(spec))
         if refused := commands.refused({**asked, **self.options}):
-            raise SpecError(f"on=lab.Slurm(...): Slurm does not take such a job: {refused}")
+            raise SpecError(f"on=lab.Slurm(...): {refused}")
 
     @property
     def facts(self) -> dict[str, Any]:

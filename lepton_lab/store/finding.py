@@ -8,7 +8,7 @@ from pathlib import Path
 from ..errors import LabError
 from ..files import cache, home, locked, remote
 from .folder import RunFolder
-from .objects import starting
+from .objects import link, starting
 from .objects.following import refresh
 
 SHOWN = 5  # runs listed in a sentence
@@ -18,7 +18,8 @@ def folders() -> list[RunFolder]:
     """All run folders under `home()/runs`, newest first; those that this version can't read are left out."""
     if address := remote():
         refresh(address)
-        starting.begin()  # where something could not be carried up before
+        if any(link.waits(path) for path in (home() / "runs").glob("[!.]*")):
+            starting.begin()
     return _folders(home() / "runs")
 
 

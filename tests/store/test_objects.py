@@ -21,6 +21,7 @@ import torch
 from helpers import call, until
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from lepton_widgets import Shelf
 
 import lepton_lab as lab
 from lepton_lab.errors import LabError
@@ -159,14 +160,46 @@ def test_a_second_writer_is_refused_and_what_it_runs_is_stopped(carried, machine
     following.claim(copy)
     assert link.pulled(copy) is None
     machine("here")
-    lock = folder.lock()
-    folder.set_state("running")
-    first.step()
-    assert control.stopping(folder.path)
-    assert "another machine" in lab.attach(folder.id).remark
-    os.close(lock)
+    with os.fdopen(folder.lock()):
+        folder.set_state("running")
+        first.step()
+        assert control.stopping(folder.path)
+        assert "another machine" in lab.attach(folder.id).remark
     assert lab.runs()[0].state == "stopped", "the copy is that of the other machine by now"
     assert link.pulled(folder.path)
+
+
+def test_a_run_whose_machine_is_silent_is_interrupted_and_can_be_gone_on_with(carried, machine, monkeypatch):
+    folder, first = carried
+    with os.fdopen(folder.lock()):
+        folder.set_state("running")
+        first.step()
+        machine("there")
+        far = lab.attach(first.bucket.address)
+        assert far.state == "running"
+        with pytest.raises(LabError, match="is running: stop it first"):
+            far.delete()
+        with pytest.raises(LabError, match="is at work on"):
+            following.claim(far.folder)
+        monkeypatch.setattr(link, "SILENT", 0.5)
+        until(lambda: far.state == "interrupted")
+        assert "has sent nothing for" in far.remark
+        following.claim(far.folder)
+        assert link.pulled(far.folder) is None
+
+
+def test_a_shared_disk_serves_as_a_store(machine, pool, home, monkeypatch):
+    address = f"file://{home}/shared"
+    monkeypatch.setenv("LEPTON_LAB_HOME", address)
+    folder = RunFolder.create(lab.Spec(model="mlp"))
+    folder.set_state("stopped")
+    checkpointed(folder, 10, "ten")
+    carry(Carried(Bucket(address), folder.path, pool))
+    machine("there")
+    far = lab.attach(f"{address}/runs/{folder.id}")
+    assert (far.store.checkpoint(10) / "rank0.pt").read_text() == "ten"
+    far.delete()
+    assert Bucket(address).names("runs") == []
 
 
 def test_a_put_whose_answer_was_lost_is_no_second_writer(carried):
@@ -220,6 +253,9 @@ def test_labels_go_up_and_a_run_that_is_deleted_is_gone_everywhere(carried, mach
     run.tag("good")
     carry(first)
     machine("there")
+    shelf = Shelf()
+    until(lambda: folder.id in repr(shelf))
+    shelf.close()
     (far,) = lab.runs()
     assert far.tags == ["good"]
     assert far.state == "stopped"
@@ -319,6 +355,7 @@ def content(folder):
     ("address", "sentence"),
     [
         ("s3://nobucket/x", "there is no such bucket; make it"),
+        ("s3://x/x", "[Bb]ucket"),
         ("s3://loose/x", "has no conditional writes"),
         ("memory://x", "seen by one process alone"),
         ("nonsense://x", "can't be opened .*nonsense"),

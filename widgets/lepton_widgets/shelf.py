@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +16,12 @@ import traitlets
 from lepton_lab import Run
 from lepton_lab.charts.cards import drawn
 from lepton_lab.charts.samples import kept
-from lepton_lab.files import home
+from lepton_lab.errors import LabError
+from lepton_lab.files import home, remote
 from lepton_lab.metrics import Known, figures
 from lepton_lab.section import escaped, in_html
 from lepton_lab.store.folder import ENDED
+from lepton_lab.store.objects.following import bring
 
 from .catalogue import Catalogue
 from .curves import described
@@ -26,6 +30,7 @@ from .live import Live
 from .pieces import sentence
 from .stills import text
 
+FETCH = 5.0  # seconds between looks at a store
 EVERY = 1.0
 """Seconds between two looks at the folder of runs."""
 SAVED = 20
@@ -135,6 +140,7 @@ class Shelf(Shown, ipw.VBox):
 
     def __init__(self, root: str | Path | None = None) -> None:
         self._catalogue = Catalogue(Path(root) if root is not None else home() / "runs")
+        self._address, self._fetched = remote() if root is None else None, 0.0
         self._catalogue.look(limit=10)  # enough to be seen at once; the thread reads the rest
         self.table = Table(self._catalogue)
         self.live: Live | None = None
@@ -182,6 +188,7 @@ class Shelf(Shown, ipw.VBox):
             self.table.moved.wait(0.05 if self._catalogue.more else EVERY)
             self.table.moved.clear()
             try:
+                self._fetch()
                 changed = self._catalogue.look()
                 self.table.metrics = self.table.described()  # sent where there is another than before
                 rows = self.table.ordered()
@@ -195,6 +202,13 @@ class Shelf(Shown, ipw.VBox):
                 self.keep(now=begun)
             except Exception:  # a view never fails the kernel
                 log.exception("the shelf could not be updated")
+
+    def _fetch(self) -> None:
+        """Bring down which runs a store has by now, where they lie on one; each that is live is followed of itself."""
+        if self._address and time.monotonic() > self._fetched + FETCH:
+            with contextlib.suppress(LabError):  # each run's remark says that it is late, and why
+                bring(self._address)
+            self._fetched = time.monotonic()
 
     def _overlay(self) -> None:
         old, self.live = self.live, None

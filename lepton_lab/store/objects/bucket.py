@@ -6,6 +6,7 @@ import contextlib
 import functools
 import os
 import secrets
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,8 @@ class Bucket:
             timeouts = {"connect_timeout": 5, "read_timeout": SECONDS, "retries": {"max_attempts": 1}}
             options["config_kwargs"] = timeouts
             options["endpoint_url"] = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-        if kind in ("file", "local"):
+        self._disk = kind in ("file", "local")
+        if self._disk:
             options["auto_mkdir"] = True
         if kind == UNSHARED:
             raise LabError(f"the store {address!r} is seen by one process alone: take s3:// or file://")
@@ -49,7 +51,15 @@ class Bucket:
 
     def put(self, name: str, body: bytes) -> None:
         """Make an object; FileExistsError where there is one of that name."""
-        self.files.pipe_file(self._path(name), body, mode="create")
+        if not self._disk:
+            self.files.pipe_file(self._path(name), body, mode="create")
+            return
+        path = Path(self._path(name))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".") as draft:  # whole from the moment it is there
+            draft.write(body)
+            draft.flush()
+            os.link(draft.name, path)
 
     def upload(self, name: str, path: Path) -> None:
         """Make an object of a file; FileExistsError where there is one of that name."""
@@ -76,7 +86,8 @@ class Bucket:
             listed = self.files.ls(self._path(folder), detail=False)
         except FileNotFoundError:
             return []
-        return sorted(name for path in listed if (name := path.rstrip("/").rsplit("/", 1)[-1]) != folder)
+        names = (path.rstrip("/").rsplit("/", 1)[-1] for path in listed)
+        return sorted(name for name in names if name != folder and not name.startswith("."))
 
     def remove(self, name: str) -> None:
         """Remove an object, or all under a folder, where there is any."""
@@ -109,7 +120,7 @@ def usable(address: str) -> Bucket:
         bucket.remove(name)
     except Exception as error:  # of any library that fsspec builds on
         bucket.files.clear_instance_cache()  # which keeps the credentials that were refused
-        unknown = isinstance(error, (TypeError, ValueError, NotImplementedError)) or "not implemented" in str(error)
+        unknown = isinstance(error, (TypeError, NotImplementedError)) or "not implemented" in str(error)
         if not unknown:
             raise LabError(f"runs can't be kept at {refusal(address, error)}") from None
     raise LabError(

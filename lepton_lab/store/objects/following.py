@@ -17,20 +17,19 @@ from typing import Any, ClassVar
 
 from ...errors import LabError
 from ...files import cache, locked, remote
+from ..trust import close_to_others
 from . import saved, segments
 from .bucket import Bucket, refusal
 from .link import CARRIED, PULLED, alive, carried, note, pulled
 
-INTERVAL = 0.4  # seconds between looks at live runs
+INTERVAL = 0.25  # seconds between looks at live runs
 AHEAD = 64  # most segments that are asked for at once
 PARTS = ("events", "control", "checkpoints", "errors", "logs")
 
 
 def refresh(address: str, only: str | None = None) -> None:
     """
-    Bring down what is new of all runs at an address, or of `only` one; live ones are followed from then on.
-
-    Where the store can't be reached, the runs are as they were last seen, with a warning.
+    As `bring`; where the store can't be reached, the runs are as they were last seen, with a warning.
 
     Raises
     ------
@@ -38,13 +37,30 @@ def refresh(address: str, only: str | None = None) -> None:
         If it can't be reached, and none was seen before.
     """
     try:
-        _bring(address, only)
-    except Exception as error:  # of any library that fsspec builds on
-        sentence = str(error) if isinstance(error, LabError) else f"runs can't be read at {refusal(address, error)}"
+        bring(address, only)
+    except LabError as error:
         if not any((cache(address) / "runs").glob("[!.]*")):
-            raise LabError(sentence) from None
-        warnings.warn(f"{sentence}; runs are shown as they were last seen", stacklevel=3)
-    _Follower.see(address)
+            raise
+        warnings.warn(f"{error}; runs are shown as they were last seen", stacklevel=3)
+
+
+def bring(address: str, only: str | None = None) -> None:
+    """
+    Bring down what is new of all runs at an address, or of `only` one; live ones are followed from then on.
+
+    Raises
+    ------
+    LabError
+        If the store can't be reached.
+    """
+    try:
+        _bring(address, only)
+    except LabError:
+        raise
+    except Exception as error:  # of any library that fsspec builds on
+        raise LabError(f"runs can't be read at {refusal(address, error)}") from None
+    finally:
+        _Follower.see(address)
 
 
 def _bring(address: str, only: str | None) -> None:
@@ -112,6 +128,8 @@ def _pull(bucket: Bucket, path: Path) -> None:
                 record |= {"next": record["next"] + 1, "looked": now, "arrived": now if seen else about["t"]}
                 note(path, PULLED, record)
             ahead = min(2 * ahead, AHEAD)
+    if not seen:
+        close_to_others(path)
 
 
 @contextlib.contextmanager

@@ -38,6 +38,13 @@ def require_here(folder: Path, what: str) -> None:
         raise LabError(f"run {folder.name!r} can be {what} on its own machine only, {record['host']!r}")
 
 
+def waits(folder: Path) -> bool:
+    """Whether a run of this machine has, or may have, something that is not carried up yet."""
+    record = carried(folder)
+    up = record and (record.get("lost") or (record["alive"] is False and not record.get("trouble")))
+    return not up and pulled(folder) is None
+
+
 def alive(folder: Path) -> bool:
     """Whether another machine has the run now, by its last segment."""
     record = pulled(folder)
@@ -55,8 +62,10 @@ def late(folder: Path) -> str:
     if record := pulled(folder):
         if trouble := record.get("trouble"):
             return f"this is how it was {_ago(now - record['looked'])} ago: {trouble}"
-        if alive(folder) and (behind := record["looked"] - record["arrived"]) > LATE:
-            return f"its machine ({record['host']}) has sent nothing for {_ago(behind)}"
+        lost, behind = not alive(folder), record["looked"] - record["arrived"]
+        if record["alive"] and (lost or behind > LATE):
+            more = "; it counts as lost, and run.resume() goes on here" * lost
+            return f"its machine ({record['host']}) has sent nothing for {_ago(behind)}{more}"
     elif (record := carried(folder)) and record.get("lost"):
         return f"another machine ({record['lost']}) has gone on with it; lab.attach() shows that one's"
     elif record and (trouble := record.get("trouble")):

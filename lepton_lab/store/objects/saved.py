@@ -10,6 +10,7 @@ import shutil
 from pathlib import Path, PurePosixPath
 
 from ...errors import LabError
+from ..trust import close_to_others
 from .bucket import Bucket, refusal
 from .link import pulled
 
@@ -72,6 +73,7 @@ def fetch(folder: Path, step: str, bucket: Bucket | None = None) -> None:
             raise LabError(f"run {folder.name!r}: its checkpoint {step} was not committed, or is gone: ask again")
         for called, size in json.loads(next(iter(marker.values())))["files"].items():
             _fetch(bucket, f"{prefix}/{called}", draft, called, size)
+        close_to_others(draft)
         with contextlib.suppress(OSError):  # another process was as fast
             draft.rename(path)
     except LabError:

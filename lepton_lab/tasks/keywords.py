@@ -96,7 +96,7 @@ class Keywords(Task):
         """Whether the scores of a place are for the next one's label, the label that is none, and how to read them."""
         shift = {"shift": True} if self._shift else {}
         ignored = {"ignored": self.ignored} if self.ignored != IGNORED else {}
-        head = {"head": self._head} if self._head else {}
+        head: dict[str, Any] = {"head": self._head} if self._head else {}
         if self._head == "ctc":
             head |= {"blank": int(getattr(getattr(model, "config", None), "pad_token_id", None) or 0)}
             head |= letters(self.data.collate)

@@ -15,10 +15,12 @@ from helpers import until
 import lepton_lab as lab
 from lepton_lab.errors import LabError, SpecError
 from lepton_lab.files import data_root, write_json
+from lepton_lab.host import machine
 from lepton_lab.launchers.remote import Unfit, begin, versions
 from lepton_lab.launchers.torchrun.coordinator import Coordination, own_address
 from lepton_lab.launchers.torchrun.node import _at_work, _plan
 from lepton_lab.launchers.torchrun.plan import Plan
+from lepton_lab.launchers.torchrun.worker import _sharing
 from lepton_lab.store.folder import RunFolder
 
 HOSTS = ["localhost", "localhost"]
@@ -266,6 +268,14 @@ def test_a_node_asks_for_a_checkpoint_only_where_enough_others_are_at_work(spec)
     ]:
         folder.set_state(state, nodes=[{**other, "lost": lost}, {**us, "lost": False}])
         assert _at_work(folder, member, least) == at_work
+
+
+def test_ranks_share_the_cores_of_their_machine_with_those_of_its_other_nodes(spec):
+    folder, plan = RunFolder.create(spec), SimpleNamespace(ranks=3)
+    here, there = ({"machine": name, "lost": False} for name in (machine(), "another"))
+    for nodes, ranks in (([here, there], 3), ([here, here, there], 6), ([here, {**here, "lost": True}], 3), ([], 3)):
+        folder.note(nodes=nodes)
+        assert _sharing(folder, plan) == ranks
 
 
 def test_ranks_that_begin_again_in_a_pause_pause(spec):

@@ -26,6 +26,9 @@ CAUSAL = ("ForCausalLM", "LMHead", "DoubleHeads", "ForConditionalGeneration")
 TOKENS = (*CAUSAL, "ForMaskedLM", "Seq2SeqLM")
 """In the names of those whose loss is the mean cross entropy of tokens."""
 
+DECODED = "decoder_input_ids"
+"""What Hugging Face's models call the tokens before those that a decoder is to predict."""
+
 
 class Keywords(Task):
     """
@@ -48,6 +51,7 @@ class Keywords(Task):
         self._names: list[str] | None = None  # that the model asks for; None where it takes any
         self._reduction = ""  # of a loss of CTC: "mean" or "sum", over samples
         self._shift = False  # whether the scores of a place are for the label of the next one
+        self._begins: dict[str, int] = {}  # of a decoder: what its tokens begin with, and what pads them
         self._head = ""  # "ctc" or "multilabel" where answers are read so
 
     def setup(self, model: nn.Module) -> None:
@@ -61,6 +65,9 @@ class Keywords(Task):
         self._shift = _next(model, kind) and not getattr(config, "is_encoder_decoder", False)
         if self.given is None and any(part in kind for part in TOKENS):
             self.answers = "tokens"
+        start, pad = (getattr(config, f"{what}_token_id", None) for what in ("decoder_start", "pad"))
+        if getattr(config, "is_encoder_decoder", False) and start is not None and DECODED in (p.name for p in asked):
+            self._begins = {"start": int(start), "pad": int(pad or 0)}
         self._head = "ctc" if "CTC" in kind else "multilabel" if self._several(config) else ""
         batch = [*self.data.example]
         needed = [p.name for p in asked if p.default is p.empty and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
@@ -79,8 +86,14 @@ class Keywords(Task):
         return batch if self._names is None else {name: value for name, value in batch.items() if name in self._names}
 
     def question(self, batch: Any) -> Any:
-        """What the model asks for, without labels."""
-        return {name: value for name, value in self.inputs(batch).items() if name not in LABELS}
+        """What the model asks for, without labels: a decoder gets the tokens before each, as training makes them."""
+        asked = {name: value for name, value in self.inputs(batch).items() if name not in LABELS}
+        labels = self._labels(batch)
+        if self._begins and labels is not None and DECODED not in asked:
+            before = labels.roll(1, 1)
+            before[:, 0] = self._begins["start"]
+            asked[DECODED] = before.where(before != IGNORED, self._begins["pad"])
+        return asked
 
     def labels(self, model: nn.Module) -> list[str]:
         """What the model's config calls its labels, of a sample or of a place in it; else their numbers."""
@@ -100,11 +113,13 @@ class Keywords(Task):
         if self._head == "ctc":
             head |= {"blank": int(getattr(getattr(model, "config", None), "pad_token_id", None) or 0)}
             head |= letters(self.data.collate)
-        return super().reading(model) | shift | ignored | head
+        return super().reading(model) | self._begins | shift | ignored | head
 
     def recall(self, reading: Mapping[str, Any], names: Sequence[str]) -> None:
         """Names that the file takes, and what is known of its labels."""
         self._names, self._shift = [*names], bool(reading.get("shift"))
+        if DECODED in names and "start" in reading:
+            self._begins = {"start": int(reading["start"]), "pad": int(reading.get("pad", 0))}
         self.ignored = int(reading.get("ignored", IGNORED))
         self.answers = "tokens" if self._shift else self.answers
 

@@ -16,7 +16,7 @@ from torch.utils.data import Dataset
 
 import lepton_lab as lab
 from lepton_lab import chains
-from lepton_lab.artifacts import answering
+from lepton_lab.artifacts import answering, preparing
 from lepton_lab.batches import leaves
 from lepton_lab.compressors import COMPRESSORS
 from lepton_lab.datasets import from_user
@@ -408,6 +408,32 @@ def test_what_no_file_can_hold_is_refused_in_a_sentence(once, tmp_path):
             act(once(made, "detection"))
         assert "\n" not in str(caught.value)
     assert not (tmp_path / "m.lepton").exists()
+
+
+class Turned(Ragged):
+    def __getitem__(self, place):
+        tokens = super().__getitem__(place)["input_ids"]
+        return {"input_ids": tokens, "labels": tokens.flip(0)[: 2 + place % 2]}
+
+
+def test_a_model_that_decodes_is_asked_without_labels_for_what_it_was_trained_to_say():
+    transformers = pytest.importorskip("transformers")
+    sizes = {"d_model": 8, "d_kv": 4, "d_ff": 8, "num_layers": 1, "num_heads": 2, "dropout_rate": 0.0}
+    torch.manual_seed(0)
+    model = transformers.T5ForConditionalGeneration(
+        transformers.T5Config(vocab_size=30, decoder_start_token_id=3, **sizes)
+    ).eval()
+    data, spec = from_user(Turned(), 0), lab.Spec()
+    task = make(spec, data)
+    about = lab.About.of_task(task, spec, model)
+    assert [item.name for item in about.inputs] == ["input_ids", "attention_mask", "decoder_input_ids"]
+    assert preparing.scores(preparing.Prepared(model, about), about).shape[2] == 30, "it can be computed"
+    question = task.question(data.example)
+    assert question["decoder_input_ids"][:, 0].tolist() == [3, 3] and "labels" not in question
+    assert torch.equal(model(**question).logits, model(**data.example).logits)
+    again = make(spec, data)
+    again.recall(task.reading(model), [item.name for item in about.inputs])
+    assert all(torch.equal(again.question(data.example)[name], leaf) for name, leaf in question.items())
 
 
 class OwnStep(lab.Task):

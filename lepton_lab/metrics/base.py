@@ -144,6 +144,7 @@ KINDS = {
     "tokens": "scores of tokens",
     "labels": "a yes or no for each label",
     "numbers": "numbers",
+    "noise": "the noise in samples",
     "texts": "texts",
     "boxes": "boxes",
 }

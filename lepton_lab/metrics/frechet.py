@@ -27,7 +27,8 @@ class Frechet(Metric):
     """
     The Fréchet distance of outputs and targets, each as a normal distribution of its features.
 
-    Of `task="adversarial"` it is that of what the generator made and of real samples.
+    Of `task="adversarial"` it is that of what the generator made and of real samples. A run of `task="diffusion"` finds
+    the noise in samples and makes none, so it has no such figure.
 
     Heusel and others, NIPS 2017, whose features are those of an Inception network; so figures compare only where the
     features are the same.

@@ -23,7 +23,7 @@ class Distance(Metric):
     """The mean of a distance over all numbers."""
 
     higher = False
-    kinds = ("numbers",)
+    kinds = ("numbers", "noise")
 
     def update(self, output: Any, target: Any) -> Tensor | None:
         """The sum of distances, and how many there are."""
@@ -82,13 +82,13 @@ class MAE(Distance):
 class R2(Metric):
     """The fraction of the targets' variance that is explained: 1 is all, 0 what their mean would do; below is worse."""
 
-    telling = ("numbers",)
+    telling = ("numbers", "noise")
     title = "R2"
     short = "r2"
     axis = "variance explained (fraction)"
     form = ".4f"
     highest = 1.0
-    kinds = ("numbers",)
+    kinds = ("numbers", "noise")
 
     def update(self, output: Any, target: Any) -> Tensor | None:
         """Of each number its sum, its squares' and its errors' squares', and how many samples: (3 D + 1,)."""

@@ -24,7 +24,7 @@ class SiSdr(Metric):
     axis = "SI-SDR (dB)"
     form = ".2f"
     wide = True
-    kinds = ("numbers",)
+    kinds = ("numbers", "noise")
 
     def update(self, output: Any, target: Any) -> Tensor | None:
         """The sum over signals (B, T), or (B, C, T), and how many there are."""

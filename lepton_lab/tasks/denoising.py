@@ -7,6 +7,7 @@ Legend of the shape comments: B samples, N of them to be made.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from ..datasets import Data
+    from ..objectives import Criterion
 
 BETAS = 1e-4, 0.02  # variances of the first and the last of DDPM's 1,000 steps
 STEPS = 1000
@@ -76,7 +78,7 @@ class Diffusion(Paired):
 
     plain = False
     nests = True
-    answers = "numbers"
+    answers = "noise"
     table_models = False
     everywhere = True
 
@@ -85,6 +87,12 @@ class Diffusion(Paired):
     ) -> None:
         super().__init__(dataclasses.replace(data, classes=[]), loss)
         self.timesteps = timesteps
+
+    def criterion(self, total: Callable[[Tensor], Tensor] | None = None) -> Criterion:
+        """The loss over noise, which is no sample that metrics could take for one."""
+        found = super().criterion(total)
+        found.kind = self.answers
+        return found
 
     def prepare(self, batch: Any, generator: torch.Generator) -> tuple[tuple[Tensor, Tensor], Tensor]:
         """What x is after a number of steps, the number, and the noise."""

@@ -21,6 +21,8 @@ from lepton_lab.metrics import METRICS
 from lepton_lab.metrics.base import kind
 from lepton_lab.metrics.texts import edits
 from lepton_lab.objectives import Criterion
+from lepton_lab.run.checks import checks
+from lepton_lab.run.own import Own
 from lepton_lab.strategies import STRATEGIES
 from lepton_lab.tasks import TASKS, called, make
 from lepton_lab.tasks.base import Task
@@ -451,6 +453,16 @@ def test_items_are_drawn_beside_the_one_that_was_taken():
     assert users.equal(TAKEN[:, 0]) and items[:, 0].equal(TAKEN[:, 1]) and not places.any()
     assert items.shape == (70, 4) and {*items[:, 1:].flatten().tolist()} == set(range(5))
     assert not (items[:, 1:] == items[:, :1]).any()
+
+
+def test_noise_is_compared_by_errors_and_not_as_samples_that_were_made():
+    model, data, options = CASES["diffusion"]
+    spec = lab.Spec(task="diffusion", options=options, metrics=["mae"])
+    assert checks(spec, Own(model=model(), data=data))
+    with pytest.raises(
+        SpecError, match="'frechet_distance' needs numbers .* those of this run are the noise in samples"
+    ):
+        checks(spec.replace(metrics=["frechet_distance"]), Own(model=model(), data=data))
 
 
 def test_samples_that_diffusion_makes_are_those_it_learned():

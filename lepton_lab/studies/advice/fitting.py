@@ -13,13 +13,14 @@ from ...run.handle import Run
 from ...run.listing import runs
 from ...spec import Spec
 from ...store.folder import ENDED
+from ...tables import table
 from ..contenders import fields
 
 if TYPE_CHECKING:
     from ...strategies.work import Cost
 
-ALIKE = ("dataset", "model", "optimizer", "precision", "compile", "accumulate", "task", "options")
-"""Fields on which it depends how long a sample takes, beside a strategy's own options."""
+ALIKE = ("dataset", "model", "optimizer", "precision", "compile", "accumulate", "task")
+"""Fields on which it depends how long a sample takes, beside options of the model."""
 LOOKED_AT = 200  # runs, the newest, among which those alike are looked for
 FITTED = 12  # at most
 FEW = 5  # steps that are timed at least
@@ -130,7 +131,9 @@ def measured(spec: Spec, costs: Callable[[Run], Cost | None], like: Run | None =
 def alone(spec: Spec) -> list[Any]:
     """On what of a spec it depends how long one process takes for a sample."""
     plain = spec.replace(**fields(spec, "single"))
-    return [getattr(plain, name) for name in ALIKE]
+    threads = plain.options_of(table("strategy")["single"])  # and what else is the strategy's own
+    model = {name: value for name, value in plain.options.items() if name not in threads}
+    return [*(getattr(plain, name) for name in ALIKE), model]
 
 
 def _timed(run: Run, costs: Callable[[Run], Cost | None]) -> Timed | None:

@@ -36,7 +36,7 @@ class Pad:
     bucket
         Whether training takes samples of alike lengths together, so that less is padded: a random order is sorted by
         length within WINDOW batches, and the batches come in random order. Lengths are the Dataset's own `lengths`, or
-        found by reading it once.
+        found by reading it once in each rank: give it `lengths` where that takes long.
     **values
         What pads a leaf of that name, such as the number of a tokenizer's padding: `Pad(input_ids=3)`; else 0.
     """

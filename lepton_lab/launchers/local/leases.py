@@ -33,7 +33,7 @@ class Queue:
     Parameters
     ----------
     kind
-        "cpu" or "cuda".
+        "cpu", "cuda", or whatever else this user's runs on this host take turns at.
     place
         Folder of all queues, `root()` if not given.
     since

@@ -58,8 +58,8 @@ class Forks(Supervision):
 
     def lease(self) -> list[str] | None:
         """A slot a rank, oldest run first."""
-        self.queue = ticket(self)
-        return waited(self, self.queue)
+        self.queue = ticket(self, self.needs["device"])
+        return waited_for_devices(self, self.queue)
 
     def start(self, slots: list[str]) -> None:
         """Fork the ranks from this thread (PDEATHSIG follows the forking thread), or spawn where a fork is unsafe."""
@@ -130,20 +130,25 @@ class Forks(Supervision):
         return "failed", {"failure": vars(failures.first(self.folder, self.ended, self.killed, orderly))}
 
 
-def ticket(run: Supervision) -> Queue:
-    """A place in the queue for the devices that a run needs of this machine."""
+def ticket(run: Supervision, kind: str) -> Queue:
+    """A run's place in a queue of this machine."""
     label = {"run": run.folder.id, "home": str(run.folder.path.parents[1])}
     # The first of a chain has waited since it was launched; another queues when its turn has come.
-    return Queue(run.needs["device"], run.order["queues"], run.order.pop("since", 0), label)
+    return Queue(kind, run.order["queues"], run.order.pop("since", 0), label)
 
 
-def waited(run: Supervision, queue: Queue) -> list[str] | None:
+def waited_for_devices(run: Supervision, queue: Queue) -> list[str] | None:
     """A slot a rank, once the queue gives them; None if a stop came first."""
-    count, device, waits = run.needs["world"], run.needs["device"], False
-    while (slots := queue.acquire(run.needs["slots"], count)) is None:
+    count, device = run.needs["world"], run.needs["device"]
+    return waited(run, queue, run.needs["slots"], count, f"waits for {count} free {device} slot{'s' * (count > 1)}")
+
+
+def waited(run: Supervision, queue: Queue, all_slots: list[str], count: int, reason: str) -> list[str] | None:
+    """As many of some slots, once the queue gives them; None if a stop came first. `reason` says what it waits for."""
+    waits = False
+    while (slots := queue.acquire(all_slots, count)) is None:
         if not waits:
             waits = True
-            reason = f"waits for {count} free {device} slot{'s' if count > 1 else ''}"
             run.tell("queued", reason=reason, queue=str(queue.folder))
         # Those far behind look seldom, so that a hundred that wait leave the cores to those that run.
         until = time.monotonic() + min(POLL * max(1, queue.ahead), FAR)

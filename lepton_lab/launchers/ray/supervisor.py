@@ -13,14 +13,16 @@ from ...errors import LabError
 from ...store.failure import Failure
 from .. import failures, remote
 from ..local.leases import Queue
-from ..local.supervisor import LAST, ticket, waited
+from ..local.supervisor import LAST, ticket, waited, waited_for_devices
 from ..supervision import POLL, End, Supervision
 from ..torchrun.plan import served
 from .actor import versions
 from .cluster import LOCAL, joined
 
 FUTILE = 5  # losses without a step further after which the run has failed
+SEES = 0.25  # seconds between two looks whether there is room
 ASKS = 1.0  # seconds between two looks at what the cluster has free
+TURNS = [f"turn{i}" for i in range(4)]  # runs that ask one cluster for room at a time; the others wait at little cost
 PASSED = ("LEPTON_LAB_", "GOMP_")  # variables of these names go to the ranks, on whatever node
 
 
@@ -30,22 +32,25 @@ class Actors(Supervision):
     queue: Queue | None = None
     gang: Any = None  # a Gang, whose module imports Ray
     reason: str | None = None  # why it waits, as it was told last
+    seen = 0.0  # when it was last asked whether there is room
     looked = 0.0  # when that was found out
     ended: float | None = None  # when rank 0 said its last word
     killed = False
 
     def lease(self) -> list[str] | None:
-        """Devices of this machine for a cluster of its own; what another has, Ray gives out."""
-        if self.needs["launcher"]["address"] != LOCAL:
-            return []
-        self.queue = ticket(self)
-        return waited(self, self.queue)
+        """Devices of this machine for a cluster of its own; else a turn at asking, since who asks takes 80 MB."""
+        address = self.needs["launcher"]["address"]
+        self.own = address == LOCAL
+        self.queue = ticket(self, self.needs["device"] if self.own else f"ray-{address}")
+        if self.own:
+            return waited_for_devices(self, self.queue)
+        return waited(self, self.queue, TURNS, 1, "waits for its turn to ask the Ray cluster for room")
 
     def start(self, slots: list[str]) -> None:
         """Join the cluster and ask it for room."""
         asks, self.world = self.needs["launcher"], self.needs["world"]
         self.cpus, gpus = asks["cpus"], self.world if self.needs["device"] == "cuda" else 0
-        if slots and gpus:
+        if self.own and gpus:
             os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(slot.removeprefix("gpu") for slot in slots)
         self.variables = {name: value for name, value in os.environ.items() if name.startswith(PASSED)}
         self.cluster = contextlib.ExitStack()
@@ -101,9 +106,11 @@ class Actors(Supervision):
         """Until all ranks have begun: for room, then for their processes."""
         if self.stopped is not None:
             return "stopped", {"reason": "stopped before its ranks began"}
-        if not self.gang.actors and not self.gang.placed:
-            self._queue()
+        if not self.gang.actors and time.monotonic() < self.seen + SEES:
             time.sleep(POLL)
+        elif not self.gang.actors and not self.gang.placed:
+            self.seen = time.monotonic()
+            self._queue()
         elif not self.gang.actors:
             self._fill()
         elif self.gang.settle(POLL):
@@ -127,6 +134,8 @@ class Actors(Supervision):
         """Start the ranks' processes, which are to meet at a store of ours, new for each beginning."""
         import ray
 
+        if self.queue is not None and not self.own:
+            self.queue.release()
         if self.reason is not None:
             self.reason = None
             self.tell("starting", reason=None)

@@ -110,6 +110,8 @@ def _pull(bucket: Bucket, path: Path) -> None:
     ahead, seen = 1, pulled(path) is not None
     with _alone(path):
         while ahead:
+            if not pulled(path) and carried(path):  # claimed by us while we looked
+                return
             record = pulled(path) or _fresh(bucket)
             names = [f"runs/{path.name}/{segments.name(record['next'] + more)}" for more in range(ahead)]
             found = bucket.get(names)

@@ -35,7 +35,7 @@ EXAMPLE = "{torchrun: {nodes: 2}}"
 
 def asked(on: Any) -> Launcher:
     """The launcher that a user asks for. SpecError if it is none."""
-    if on == HERE.name:
+    if isinstance(on, str) and on == HERE.name:  # an array would be compared by element
         return HERE
     if not isinstance(on, Launcher):
         others = [f"lab.{kind.__name__}(...)" for kind in LAUNCHERS.values() if kind is not Local]

@@ -9,6 +9,7 @@ import threading
 import time
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from helpers import until
 
@@ -328,4 +329,6 @@ def test_what_the_nodes_can_t_do_is_refused(spec):
             lab.launch(spec, on=lab.Torchrun(nodes=2, address=address))
     with pytest.raises(SpecError, match="on='cluster'"):
         lab.launch(spec, on="cluster")
+    with pytest.raises(SpecError, match=r"on=array\(\[1, 2\]\): must be 'local'"):
+        lab.launch(spec, on=np.array([1, 2]))
     assert not lab.runs()

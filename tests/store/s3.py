@@ -1,5 +1,5 @@
 """
-An S3 server of moto's, as a process: `python s3.py PORT`.
+An S3 server of moto's, as a process: `python s3.py FD PORT`, of a socket that listens.
 
 The bucket loose knows no conditional writes, as some stores don't; checkpoints take their time in slow. From SIGUSR1 to
 SIGUSR2 the server is away: it breaks each connection, in the middle of what is sent.
@@ -11,7 +11,7 @@ import sys
 import time
 
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
-from werkzeug.serving import run_simple
+from werkzeug.serving import make_server
 
 served = DomainDispatcherApplication(create_backend_app)
 away = []
@@ -30,4 +30,4 @@ def application(environ, start_response):
     return served(environ, start_response)
 
 
-run_simple("127.0.0.1", int(sys.argv[1]), application, threaded=True)
+make_server("127.0.0.1", int(sys.argv[2]), application, threaded=True, fd=int(sys.argv[1])).serve_forever()

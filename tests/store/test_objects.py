@@ -50,8 +50,10 @@ def answers(port):
 @pytest.fixture(scope="module")
 def server():
     """A server at the port that is its last word, with buckets; s3fs's own thread is begun before any test's."""
-    port = free_port()
-    server = subprocess.Popen([sys.executable, SERVER, str(port)], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    with socket.create_server(("127.0.0.1", 0)) as listening:  # so that nobody else takes the port meanwhile
+        port, fd = listening.getsockname()[1], listening.fileno()
+        silent = {"stderr": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
+        server = subprocess.Popen([sys.executable, SERVER, str(fd), str(port)], pass_fds=[fd], **silent)
     with pytest.MonkeyPatch.context() as own:
         own.setenv("AWS_ACCESS_KEY_ID", "me")
         own.setenv("AWS_SECRET_ACCESS_KEY", "mine")
@@ -200,6 +202,23 @@ def test_a_shared_disk_serves_as_a_store(machine, pool, home, monkeypatch):
     assert (far.store.checkpoint(10) / "rank0.pt").read_text() == "ten"
     far.delete()
     assert Bucket(address).names("runs") == []
+
+
+def test_of_two_processes_that_go_on_with_a_run_at_once_one_is_refused(carried, machine, monkeypatch):
+    folder, first = carried
+    machine("there")
+    following.refresh(first.bucket.address)
+    copy, look = cache(first.bucket.address) / "runs" / folder.id, following._look
+
+    def beside(*arguments):
+        look(*arguments)
+        monkeypatch.setattr(following, "_look", look)
+        following.claim(copy)
+
+    monkeypatch.setattr(following, "_look", beside)
+    with pytest.raises(LabError, match="is being resumed by another machine or process"):
+        following.claim(copy)
+    assert link.pulled(copy) is None and link.carried(copy)["next"] == first.record["next"] + 1
 
 
 def test_a_put_whose_answer_was_lost_is_no_second_writer(carried):

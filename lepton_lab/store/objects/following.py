@@ -208,7 +208,7 @@ def claim(folder: Path) -> None:
     except LabError:
         raise
     except FileExistsError:
-        raise LabError(f"run {id!r} is being resumed by another machine") from None
+        raise LabError(f"run {id!r} is being resumed by another machine or process") from None
     except Exception as error:  # of any library that fsspec builds on
         raise LabError(f"run {id!r} can't be gone on with here; {refusal(address, error)}") from None
 
@@ -217,10 +217,11 @@ def _claim(bucket: Bucket, folder: Path) -> None:
     _look(bucket, [folder])
     if alive(folder):
         raise LabError(f"run {folder.name!r} is at work on {(pulled(folder) or {})['host']}: stop it first")
-    for step in sorted((pulled(folder) or {})["saved"]):
+    for step in sorted((pulled(folder) or {}).get("saved", ())):
         saved.fetch(folder, step, bucket)
     with _alone(folder):
-        record = pulled(folder) or {}
+        if (record := pulled(folder)) is None:
+            raise FileExistsError("another process of this machine goes on with it")
         writer, now = secrets.token_hex(8), time.time()
         about = {"writer": writer, "host": socket.gethostname(), "t": now, "alive": True, "gone": []}
         body = segments.pack(about | {"saved": record["saved"]}, [])

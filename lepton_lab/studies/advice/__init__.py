@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import lru_cache
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 from ...datasets import load
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["FIGURES", "LIMITS", "PARTS", "WORLDS", "Advice", "Outlook", "Row", "advise", "measured", "rehearsed", "row"]
 
 WORLDS = (1, 2, 4)
+MOST = 100_000  # ranks that are judged; what some strategies cost is summed over all of them
 
 
 def advise(
@@ -52,7 +54,7 @@ def advise(
     spec
         What to train; or a run, beside whose own strategy and world stands what was measured.
     worlds
-        Numbers of ranks, for each strategy that names no world of its own.
+        Numbers of ranks, 100,000 at most, for each strategy that names no world of its own.
     strategies
         As `race` takes them: names, pairs (name, options), or mappings; all of STRATEGIES by default.
     model, data, loss, task, collate
@@ -123,6 +125,7 @@ def _rows(
         raise SpecError(f"worlds={worlds!r}: must be a list of numbers of ranks, such as {list(WORLDS)}")
     for world in (worlds := list(worlds)):
         whole("worlds", world, 1)
+        _judged("worlds", world)
     chosen = [(fields(spec, entry), isinstance(entry, Mapping) and "world" in entry) for entry in entries(strategies)]
     stands = 1 in worlds and any(changes["strategy"] == "single" for changes, _ in chosen)
     rows = []
@@ -130,10 +133,17 @@ def _rows(
         alone = changes["strategy"] == "single"
         ranks = [changes["world"]] if placed else [n for n in worlds if not stands or alone == (n == 1)]
         for n in ranks:
+            _judged("world", n)
             grown = {"batch_size": n * spec.batch_size} if grows else {}
             part = replace(work, batch=n * spec.batch_size) if grows else work
             rows.append(row(spec, part, {**changes, "world": n, **grown}, own, far=grows))
     return rows
+
+
+def _judged(field: str, world: Any) -> None:
+    """Refuse a world that would take minutes, or for ever."""
+    if isinstance(world, Integral) and world > MOST:
+        raise SpecError(f"{field}={world}: advice is given for {MOST:,} ranks at most")
 
 
 def row(spec: Spec, work: Workload, changes: dict[str, Any], own: Own, far: bool = False) -> Row:

@@ -39,7 +39,12 @@ def home() -> Path:
 def remote() -> str | None:
     """The address of the store that LEPTON_LAB_HOME names, such as s3://bucket/prefix; None where it is a folder."""
     named = os.environ.get("LEPTON_LAB_HOME", "")
-    return named.rstrip("/") if "://" in named else None
+    scheme, mark, place = named.partition("://")
+    if mark and not (scheme and place.strip("/")):  # which fsspec would take for a folder of that name
+        raise LabError(
+            f"LEPTON_LAB_HOME={named!r}: names no place in a store; give it in full, as in s3://bucket/prefix"
+        )
+    return named.rstrip("/") if mark else None
 
 
 def cache(address: str) -> Path:

@@ -47,7 +47,7 @@ def written(value: Any) -> Launcher:
     """The launcher that a file asks for: its name, or its name with its settings. SpecError if it is none."""
     pairs = {value: {}} if isinstance(value, str) else value
     name, settings = next(iter(pairs.items())) if isinstance(pairs, Mapping) and len(pairs) == 1 else ("", None)
-    if not isinstance(settings, Mapping):
+    if not (isinstance(name, str) and isinstance(settings, Mapping)):
         raise SpecError(f"on={shown(value)}: must be 'local', or a launcher with its settings, such as {EXAMPLE}")
     kind = pick(LAUNCHERS, name, "on")
     takes = [setting.name for setting in fields(kind)]

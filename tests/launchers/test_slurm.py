@@ -65,6 +65,7 @@ def test_a_job_that_is_told_saves_and_goes_on_with_the_next_step(spec):
         ({"partition": 3}, "partition=3: must be a text"),
         ({"setup": "module load cuda"}, "must be a list of lines"),
         ({"options": ["--exclusive"]}, "must be pairs of name and value"),
+        ({"options": {"constraint": ["a100"]}}, "must be pairs of name and value"),
         ({"cluster": "pbs"}, "must be 'slurm' or 'local'"),
     ],
 )

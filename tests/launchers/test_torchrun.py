@@ -17,6 +17,7 @@ import lepton_lab as lab
 from lepton_lab.errors import LabError, SpecError
 from lepton_lab.files import data_root, write_json
 from lepton_lab.host import machine
+from lepton_lab.launchers import written
 from lepton_lab.launchers.remote import Unfit, begin, versions
 from lepton_lab.launchers.torchrun.coordinator import Coordination, own_address
 from lepton_lab.launchers.torchrun.node import _at_work, _plan
@@ -331,4 +332,8 @@ def test_what_the_nodes_can_t_do_is_refused(spec):
         lab.launch(spec, on="cluster")
     with pytest.raises(SpecError, match=r"on=array\(\[1, 2\]\): must be 'local'"):
         lab.launch(spec, on=np.array([1, 2]))
+    with pytest.raises(SpecError, match="hosts=.*: must be a list of names"):
+        lab.Torchrun(hosts=["-oProxyCommand=true"])
+    with pytest.raises(SpecError, match="must be 'local', or a launcher with its settings"):
+        written({5: {}})
     assert not lab.runs()

@@ -119,7 +119,7 @@ def carry(carried):
 def test_a_run_is_watched_steered_and_gone_on_with_from_another_machine(machine, endless):
     address = machine("here")
     run = lab.launch(endless.replace(world=1, checkpoint_every=20, name="far"))
-    until(lambda: run.store.checkpoints())
+    until(lambda: run.store.checkpoints() and link.carried(run.folder))  # its carrier may begin after its ranks
     machine("there")
     far = lab.attach(f"{address}/runs/{run.id}")
     assert far.folder != run.folder
@@ -388,6 +388,14 @@ def test_a_store_that_will_not_do_is_refused_before_anything_starts(machine, mon
     assert "\n" not in str(refused.value)
     assert address in str(refused.value)
     assert not home().exists()
+
+
+@pytest.mark.parametrize("address", ["s3://", "file:///", "://x"])
+def test_an_address_that_names_no_place_is_refused(monkeypatch, address):
+    monkeypatch.setenv("LEPTON_LAB_HOME", address)
+    for use in (lab.runs, lambda: lab.launch(lab.Spec(model="mlp"))):
+        with pytest.raises(LabError, match="names no place in a store; give it in full"):
+            use()
 
 
 def test_a_store_that_can_t_be_reached_is_refused_in_a_sentence(server, machine, monkeypatch):

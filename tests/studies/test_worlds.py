@@ -83,6 +83,7 @@ def test_what_cannot_be_predicted_is_refused_in_a_sentence(runs):
         lab.advise(SPEC, [8, 10**9], network="10 Gb")
     with pytest.raises(SpecError, match="^world=1000000000: advice is given for 100,000 ranks at most"):
         lab.advise(SPEC, strategies=[{"strategy": "zero", "world": 10**9}])
+    assert lab.advise(SPEC, strategies=[{"strategy": "zero", "world": "2x"}]).rows[0].why.startswith("world='2x'")
     with pytest.raises(SpecError, match="nothing has been measured of model='cnn' .* with one process"):
         lab.advise(SPEC.replace(model="cnn"), [8], network="10 Gb")
     with pytest.raises(SpecError, match="^optimizer='gd': takes all samples"):

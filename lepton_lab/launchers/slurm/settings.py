@@ -81,7 +81,8 @@ class Slurm(Launcher):
             raise SpecError(f"cluster={self.cluster!r}: must be 'slurm' or 'local'")
         if not isinstance(self.setup, (list, tuple)) or not all(isinstance(line, str) for line in self.setup):
             raise SpecError(f"setup={self.setup!r}: must be a list of lines, such as ['module load cuda']")
-        if not isinstance(self.options, Mapping) or not all(isinstance(name, str) for name in self.options):
+        pairs = self.options.items() if isinstance(self.options, Mapping) else [(None, None)]
+        if not all(isinstance(option, str) and isinstance(value, (str, int, float)) for option, value in pairs):
             raise SpecError(
                 f"options={self.options!r}: must be pairs of name and value, such as {{'constraint': 'a100'}}"
             )

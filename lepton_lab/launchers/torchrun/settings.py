@@ -59,7 +59,8 @@ class Torchrun(Launcher):
         for name in ("address", "python"):
             if not isinstance(value := getattr(self, name), str):
                 raise SpecError(f"{name}={value!r}: must be a text")
-        if not isinstance(self.hosts, (list, tuple)) or not all(isinstance(host, str) and host for host in self.hosts):
+        names = self.hosts if isinstance(self.hosts, (list, tuple)) else [None]
+        if not all(isinstance(host, str) and host and not host.startswith("-") for host in names):  # an option of ssh
             raise SpecError(f"hosts={self.hosts!r}: must be a list of names, such as ['node1', 'node2']")
         if self.hosts and not self.least <= len(self.hosts) <= self.most:
             raise SpecError(f"hosts: {len(self.hosts)} were given; nodes={self.nodes!r} takes {self._count}")

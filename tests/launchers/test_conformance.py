@@ -26,12 +26,13 @@ PLACES = {
     "ray": lab.Ray,
 }
 """Of each launcher what `on=` takes for two ranks on this machine."""
-HEAVY = {"ray"}
-"""Whose engine takes seconds to start, of which `make test` has one start."""
 FAILS, HANGS = 0.011, 0.012  # learning rates at which the last rank does
 
 
-@pytest.fixture(params=PLACES)
+@pytest.fixture(
+    # Slurm's agents are torchrun's, and test_slurm.py has a job of them in the quick set.
+    params=[pytest.param(name, marks=[pytest.mark.slow] if name == "slurm" else []) for name in PLACES]
+)
 def place(request):
     return PLACES[request.param]()
 
@@ -127,14 +128,8 @@ def test_a_run_moves_there_and_back_with_the_curve_of_one_that_stayed(place, spe
         assert moved[step] == pytest.approx(stayed[step], rel=1e-6)
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=[pytest.mark.slow] if name in HEAVY else [])
-        for name in PLACES
-        if name != "local"  # which test_supervisor.py has
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in PLACES if name != "local"])  # which test_supervisor.py has
 def test_nothing_outlives_a_supervisor_that_is_killed(name, spec):
     run = lab.launch(spec, on=PLACES[name]())
     until(lambda: run.store.checkpoints())

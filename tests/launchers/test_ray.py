@@ -44,6 +44,7 @@ def ended(run, state="stopped"):
     return run
 
 
+@pytest.mark.slow
 def test_a_run_waits_for_room_on_the_cluster_and_takes_its_own(spec, cluster):
     on = lab.Ray(cluster.address)
     run = lab.launch(spec, on=on)

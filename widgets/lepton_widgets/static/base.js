@@ -114,10 +114,17 @@ const ASLEEP = 15000; // ms without a tick
 const AGAIN = [0, 5000, 20000]; // ms after which it asks: the connection may be back later than the page
 const onWake = (callback) => {
   let last = Date.now(), stood = false, timers = [];
+  const ask = () => {
+    try {
+      callback();
+    } catch {
+      // The view's kernel has gone, and nobody is there to be asked.
+    }
+  };
   const wake = () => {
     stood = false;
     timers.forEach(clearTimeout);
-    timers = AGAIN.map((delay) => setTimeout(callback, delay));
+    timers = AGAIN.map((delay) => setTimeout(ask, delay));
   };
   const tick = () => {
     stood ||= Date.now() - last > ASLEEP;

@@ -9,11 +9,10 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
 from statistics import median
 from typing import Any
 
-from .processes import python
+from .processes import python, until
 from .rows import Row
 
 TITLE = "Launchers: CNN on digits, ddp over two processes, beside this machine's own"
@@ -65,22 +64,22 @@ def _course(on: Any, place: str) -> dict[str, float]:
     run = lab.launch(spec, on=on)
     run.wait()
     times["whole"] = time.time() - begin
-    _until(lambda: not run.store.alive)
+    until(lambda: not run.store.alive)
     begin = time.time()
     run = lab.launch(endless, on=on)
     times["start"] = _first(run, begin) - begin
-    _until(lambda: run.store.story().step > 100)
+    until(lambda: run.store.story().step > 100)
     ticks = [row["t"] for row in run.rows("train") if row["rank"] == 0][20:]
     times["step"] = median(late - early for early, late in itertools.pairwise(ticks))
     times["notice"], times["recover"] = _killed(run, _rank(run))
     if place == "torchrun":
-        _until(lambda: run.facts.get("world") == 2 and run.state == "running")
+        until(lambda: run.facts.get("world") == 2 and run.state == "running")
         times["lost"] = _killed(run, run.facts["nodes"][1]["pid"])[1]
     begin = time.time()
     run.stop()
     run.wait()
     times["stop"] = time.time() - begin
-    _until(lambda: not run.store.alive)
+    until(lambda: not run.store.alive)
     return times
 
 
@@ -88,7 +87,7 @@ def _killed(run: Any, pid: int) -> tuple[float, float]:
     """Kill a process; seconds until the run's state tells it, and to the first step after that."""
     attempt, begin = run.facts["attempt"], time.time()
     os.kill(pid, signal.SIGKILL)
-    _until(lambda: run.state == "failed" or run.facts["attempt"] != attempt)
+    until(lambda: run.state == "failed" or run.facts["attempt"] != attempt)
     noticed = time.time()
     if run.state == "failed":
         run.resume()
@@ -108,16 +107,7 @@ def _rank(run: Any) -> int:
 
 def _first(run: Any, since: float) -> float:
     """When the first step after a time was done."""
-    return float(_until(lambda: min((row["t"] for row in run.rows("train") if row["t"] > since), default=0)))
-
-
-def _until(condition: Callable[[], Any]) -> Any:
-    deadline = time.monotonic() + 120
-    while not (value := condition()):
-        if time.monotonic() > deadline:
-            raise TimeoutError("what was waited for did not happen within two minutes")
-        time.sleep(0.01)
-    return value
+    return float(until(lambda: min((row["t"] for row in run.rows("train") if row["t"] > since), default=0)))
 
 
 if __name__ == "__main__":

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from . import gpt, ours
-from .processes import cores, take_turns
+from .processes import cores, take_turns, until
 from .rows import Row
 
 if TYPE_CHECKING:
@@ -106,13 +105,3 @@ def used() -> int:
         return int(pynvml.nvmlDeviceGetMemoryInfo(pynvml.nvmlDeviceGetHandleByIndex(0)).used)
     finally:
         pynvml.nvmlShutdown()
-
-
-def until(condition: Callable[[], Any]) -> Any:
-    """Wait for a condition to hold, at most two minutes, and return its value."""
-    deadline = time.monotonic() + 120
-    while not (value := condition()):
-        if time.monotonic() > deadline:
-            raise RuntimeError("waited for two minutes in vain")
-        time.sleep(0.01)
-    return value

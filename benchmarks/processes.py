@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,16 @@ def take_turns(contenders: dict[str, Callable[[], float]], rounds: int) -> dict[
         for name, contender in contenders.items():
             values[name].append(contender())
     return values
+
+
+def until(condition: Callable[[], Any]) -> Any:
+    """Wait for a condition to hold, at most two minutes, and return its value."""
+    deadline = time.monotonic() + 120
+    while not (value := condition()):
+        if time.monotonic() > deadline:
+            raise TimeoutError("what was waited for did not happen within two minutes")
+        time.sleep(0.01)
+    return value
 
 
 def installed(package: str) -> bool:

@@ -311,6 +311,9 @@ def test_a_run_that_takes_no_nodes_says_so(tiny):
     assert run.wait(60) == "done"
     with pytest.raises(LabError, match="takes no nodes: launch one"):
         _plan(run.store)
+    run.store.note(launcher=lab.Ray().facts)
+    with pytest.raises(LabError, match="takes no nodes: launch one"):
+        _plan(run.store)
     run.store.note(launcher=lab.Torchrun(nodes=1).facts)
     with pytest.raises(LabError, match="is done and takes no nodes"):
         _plan(run.store)

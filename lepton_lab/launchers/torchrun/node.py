@@ -26,6 +26,7 @@ from ..warm import WARM
 from . import worker
 from .hosts import REFUSED
 from .plan import BEAT, JOIN, Plan
+from .settings import Torchrun
 
 BOUND = f"{__package__}.bound"  # imported by the fork server alone
 LAST_CALL = 3  # seconds that the others have after that
@@ -143,7 +144,7 @@ def _ready_to_fork() -> None:
 
 def _plan(folder: RunFolder) -> Plan:
     """What the coordinator says; it may not be there yet."""
-    if not folder.facts.get("launcher"):
+    if (folder.facts.get("launcher") or {}).get("name") != Torchrun.name:
         raise LabError(f"run {folder.id!r} takes no nodes: launch one with lab.launch(spec, on=lab.Torchrun(...))")
     until = time.monotonic() + WAIT
     while folder.state == "queued" or (folder.state == "starting" and Plan.read(folder.path) is None):

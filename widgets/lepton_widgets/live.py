@@ -141,10 +141,11 @@ class Live(Shown, anywidget.AnyWidget):
 
     def _described(self) -> dict[str, Any]:
         """What a page must know of the metrics that the runs have said by now to have."""
+        # The metrics are read last: a run may say what it has in between, and no chart is shown that they don't know.
         self._told = all("metrics" in run.facts for run in self.runs)
-        self._metrics = joined(run.metrics for run in self.runs)
         shown = dict.fromkeys(name for run in self.runs for name in run.charts)
-        asked = (name for run in self.runs for name in run.asked)
+        asked = [name for run in self.runs for name in run.asked]
+        self._metrics = joined(run.metrics for run in self.runs)
         return described(self._metrics, [*dict.fromkeys([*shown, *asked])][: max(MOST, len(shown))])
 
     def _charted(self, names: Sequence[str]) -> list[str]:

@@ -221,6 +221,25 @@ def test_of_two_processes_that_go_on_with_a_run_at_once_one_is_refused(carried, 
     assert link.pulled(copy) is None and link.carried(copy)["next"] == first.record["next"] + 1
 
 
+def test_a_reader_that_is_killed_in_its_first_segment_does_not_take_the_run_for_its_own(carried, machine, monkeypatch):
+    folder, first = carried
+    address, apply = first.bucket.address, segments.apply
+
+    def killed(*arguments):
+        apply(*arguments)
+        raise KeyboardInterrupt
+
+    machine("there")
+    copy = cache(address) / "runs" / folder.id
+    with monkeypatch.context() as own, pytest.raises(KeyboardInterrupt):
+        own.setattr(segments, "apply", killed)
+        following.refresh(address)
+    assert (copy / "spec.json").exists() and link.pulled(copy)
+    following.refresh(address)
+    assert (copy / "state.json").read_bytes() == (folder.path / "state.json").read_bytes()
+    assert [run.state for run in lab.runs()] == ["stopped"] and not link.waits(copy)
+
+
 def test_a_put_whose_answer_was_lost_is_no_second_writer(carried):
     folder, first = carried
     before = json.dumps(first.record)

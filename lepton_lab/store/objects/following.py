@@ -107,12 +107,14 @@ def _pull(bucket: Bucket, path: Path) -> None:
     """Apply all segments that there are by now."""
     for part in PARTS:
         (path / part).mkdir(parents=True, exist_ok=True)
-    ahead, seen = 1, pulled(path) is not None
+    ahead, seen = 1, (pulled(path) or {"next": 0})["next"] > 0
     with _alone(path):
         while ahead:
             if not pulled(path) and carried(path):  # claimed by us while we looked
                 return
-            record = pulled(path) or _fresh(bucket)
+            if (record := pulled(path)) is None:  # said first: a folder that says nothing is one of this machine
+                record = _fresh(bucket)
+                note(path, PULLED, record)
             names = [f"runs/{path.name}/{segments.name(record['next'] + more)}" for more in range(ahead)]
             found = bucket.get(names)
             for name in names:

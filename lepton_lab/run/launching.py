@@ -144,9 +144,9 @@ def launch(
     return runs if isinstance(spec, (list, tuple)) else runs[0]
 
 
-def together(several: Iterable[Allowed], on: Launcher) -> list[tuple[RunFolder, str]]:
-    """What `make` gives of several runs; of none, where one of them is refused."""
-    made: list[tuple[RunFolder, str]] = []
+def together(several: Iterable[Allowed], on: Launcher, *before: tuple[RunFolder, str]) -> list[tuple[RunFolder, str]]:
+    """What `make` gives of several runs, after what it gave `before`; of none, where one of them is refused."""
+    made = [*before]
     try:
         for allowed in several:
             made.append(make(allowed, on))

@@ -107,10 +107,10 @@ def entered(spec: Spec, strategies: Iterable[Any] | None, own: Own, strict: bool
     first = trains(*able[0], own)
     folder, device = make(first, on)
     parent = first.parent and replace(first.parent, folder=folder.path)
-    others = [  # they take the code that was shipped with the first
+    others = (  # they take the code that was shipped with the first
         Allowed(other.replace(parent=first.spec.parent), place, {}, parent, folder.path) for other, place in able[1:]
-    ]
-    return Race(start((folder, device), *together(others, on)), refused)
+    )
+    return Race(start(*together(others, on, (folder, device))), refused)
 
 
 class Race:

@@ -17,6 +17,8 @@ from torch import nn
 
 import lepton_lab as lab
 from lepton_lab.errors import SpecError
+from lepton_lab.run import launching
+from lepton_lab.studies import races
 from lepton_lab.studies.equality import DIFFERS, exact, tolerances
 from lepton_lab.studies.races import among
 
@@ -208,6 +210,23 @@ def test_what_cannot_be_meant_is_refused_before_anything_starts(spec):
     with pytest.raises(SpecError, match="race takes a Spec"):
         lab.race("ddp")
     assert lab.runs() == []
+
+
+def test_of_a_race_that_a_full_disk_cuts_short_nothing_is_left(spec, monkeypatch):
+    made = []
+
+    def make(*arguments):
+        if made:
+            raise OSError(28, "No space left on device")
+        made.append(launching_make(*arguments))
+        return made[-1]
+
+    launching_make = races.make
+    monkeypatch.setattr(launching, "make", make)
+    monkeypatch.setattr(races, "make", make)
+    with pytest.raises(OSError, match="No space"):
+        lab.race(spec, ["single", "ddp"])
+    assert made and lab.runs() == []
 
 
 def test_a_stop_ends_all_also_those_to_come():

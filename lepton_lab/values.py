@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -64,6 +65,26 @@ def parsed(text: str) -> Any:
         return yaml.safe_load(text)
     except (yaml.YAMLError, RecursionError) as error:
         raise ValueError(str(error)) from None
+
+
+def value(text: str) -> Any:
+    """A value as JSON where it is, else as text."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+
+
+def split(text: str) -> list[str]:
+    """Parts between commas that stand in no bracket and no double quotes."""
+    parts, depth = [""], 0
+    for token in re.findall(r'"(?:\\.|[^"\\])*"|.', text, re.DOTALL):
+        depth += (token in ("[", "{")) - (token in ("]", "}"))
+        if token == "," and not depth:
+            parts.append("")
+        else:
+            parts[-1] += token
+    return parts
 
 
 def brief(value: Any) -> str:

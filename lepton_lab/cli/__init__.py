@@ -13,6 +13,7 @@ import click
 
 from ..errors import LabError, SpecError, needs
 from ..files import home
+from ..launchers import Launcher
 from ..run.handle import Run, attach
 from ..run.launching import launch, repeat
 from ..run.listing import runs
@@ -25,7 +26,7 @@ from .compressing import compress
 from .joining import node
 from .labelling import COMMANDS as labelling
 from .lessons import lab
-from .options import Fields, SpecCommand, as_json, spec_options
+from .options import Fields, SpecCommand, as_json, on_again, on_option, spec_options
 from .progress import foreground
 from .racing import race
 from .reporting import report
@@ -76,6 +77,8 @@ Examples:
   lepton-lab run --model cnn --option dropout=0.2 --option hidden=128
   lepton-lab run --spec spec.yaml --seed 1
   lepton-lab run --like 20261122-021408-3fa2 --lr 3e-4
+  lepton-lab run --world 8 --on slurm:partition=gpu,nodes=2,time=60
+  lepton-lab run --world 4 --on torchrun:1:2,hosts=[node1,node2] --detach
 
 Ctrl-C (or SIGTERM) saves a checkpoint and stops; a second one leaves the run
 to itself. Exit status: 0 done, 1 failed, 2 refused, 130 stopped.
@@ -144,17 +147,18 @@ def steered(command: Callable[..., Any]) -> Callable[..., Any]:
 @main.command(cls=SpecCommand, epilog=RUN_EXAMPLES)
 @spec_options()
 @click.option("--like", metavar="ID", help="Start from the spec and the code of an earlier run.")
+@on_option
 @click.option("--detach", is_flag=True, help="Print the run's id and return at once.")
 @as_json
-def run(fields: Fields, like: str | None, detach: bool, as_json: bool) -> None:
+def run(fields: Fields, like: str | None, on: Launcher, detach: bool, as_json: bool) -> None:
     """Train a model; shows an epoch a line until it is done."""
     if fields.file and like:
         raise SpecError(f"spec={str(fields.file)!r}: takes the place of --like {like}; give one of the two")
     if like:
         model = attach(like)
-        launched = repeat(model, **fields.changes(model.spec))
+        launched = repeat(model, on=on, **fields.changes(model.spec))
     else:
-        launched = launch(fields.spec())
+        launched = launch(fields.spec(), on=on)
     if detach:
         tell(launched, as_json, lambda: launched.id)
     else:
@@ -214,12 +218,13 @@ def pause(id: str | None, as_json: bool) -> None:
 @click.option("--option", "pairs", metavar="KEY=VALUE", multiple=True, help="An option of the strategy, one at a time.")
 @click.option("--device", metavar="[auto|cpu|cuda]", help="Go on on another device.")
 @click.option("--timeout", metavar="NUMBER", help="Seconds that a rank waits for another from now on.")
+@on_again
 @steered
 @as_json
-def resume(id: str | None, pairs: tuple[str, ...], as_json: bool, **fields: str | None) -> None:
+def resume(id: str | None, pairs: tuple[str, ...], on: Launcher | None, as_json: bool, **fields: str | None) -> None:
     """Go on after a pause, or from the last checkpoint of a run that ended early."""
     run = attach(id)
-    run.resume(**Fields(fields, pairs).changes(Spec()))
+    run.resume(on, **Fields(fields, pairs).changes(Spec()))
     _after(run, as_json, lambda: run.state in ("running", *ENDED))
 
 

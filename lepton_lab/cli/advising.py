@@ -7,9 +7,10 @@ import json
 import click
 
 from ..errors import LabError, SpecError
+from ..launchers import Launcher
 from ..run.handle import attach
 from ..spec import Spec
-from .options import CHAIN, Fields, SpecCommand, as_json, spec_options
+from .options import CHAIN, Fields, SpecCommand, as_json, on_option, spec_options
 from .progress import EXIT
 from .racing import STRATEGY, parsed
 from .showing import console, print_table
@@ -81,13 +82,14 @@ def advise(
 @click.option("--lowest", type=float, default=1e-6, show_default=True, help="Learning rate of the first step.")
 @click.option("--highest", type=float, default=10.0, show_default=True, help="Learning rate of the last step.")
 @click.option("--steps", type=int, default=100, show_default=True, help="Optimizer steps, at least 20.")
+@on_option
 @as_json
-def find_lr(fields: Fields, lowest: float, highest: float, steps: int, as_json: bool) -> None:
+def find_lr(fields: Fields, lowest: float, highest: float, steps: int, on: Launcher, as_json: bool) -> None:
     """Suggest a learning rate, from a run whose rate rises until the loss diverges."""
     from ..studies.rates import find_lr as find
 
     try:
-        test = find(fields.spec(), lowest=lowest, highest=highest, steps=steps)
+        test = find(fields.spec(), lowest=lowest, highest=highest, steps=steps, on=on)
         suggestion = test.suggestion
     except KeyboardInterrupt:
         raise SystemExit(EXIT["stopped"]) from None

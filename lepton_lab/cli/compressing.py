@@ -8,10 +8,12 @@ from typing import Any
 import click
 
 from ..errors import SpecError
+from ..launchers import Launcher
 from ..run.handle import attach
 from ..run.launching import compress as start
 from ..tables import keywords, table
-from .options import CHAIN, Fields, SpecCommand, as_json, pair, spec_options, split, value
+from ..values import split, value
+from .options import CHAIN, Fields, SpecCommand, as_json, on_option, pair, spec_options
 from .progress import foreground
 
 EXAMPLES = """
@@ -32,12 +34,15 @@ but epochs (after each link that trains): 2."""
 @click.command(cls=SpecCommand, epilog=EXAMPLES)
 @click.argument("chain", metavar="LINK...", nargs=-1, required=True)
 @spec_options("model", *CHAIN, fresh=False)
+@on_option
 @click.option("--detach", is_flag=True, help="Print the run's id and return at once.")
 @as_json
-def compress(chain: tuple[str, ...], fields: Fields, parent: str | None, detach: bool, as_json: bool) -> None:
+def compress(
+    chain: tuple[str, ...], fields: Fields, parent: str | None, on: Launcher, detach: bool, as_json: bool
+) -> None:
     """Compress a run's model: each LINK, fine-tuned, in order."""
     run = attach(parent)
-    child = start(run, [link(text) for text in chain], **fields.changes(run.spec))
+    child = start(run, [link(text) for text in chain], on=on, **fields.changes(run.spec))
     if detach:
         click.echo(json.dumps({"id": child.id}) if as_json else child.id)
     else:

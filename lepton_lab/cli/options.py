@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +10,10 @@ from typing import Any
 import click
 
 from ..errors import SYNONYMS, SpecError
+from ..launchers import HERE, Launcher, asked
 from ..spec import Spec
 from ..tables import TABLES, keywords, table
+from ..values import value
 
 FIELDS = [name for name in Spec.model_fields if name != "options"]
 CHAIN = ("parent", "compress")  # fields of a run that compresses another's model
@@ -21,6 +22,18 @@ NAMED = {"parent": "ID", "compress": "JSON", "keep_best": "METRIC", "stop_early"
 """What some fields take, where their type does not tell."""
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+
+
+def _place(context: click.Context, option: click.Parameter, text: str | None) -> Launcher | None:
+    """The launcher that a text says, so that a wrong one is refused before anything else."""
+    return None if text is None else asked(text)
+
+
+ON = "Where it runs, such as torchrun:1:4,hosts=[node1,node2], slurm:partition=gpu,time=60 or ray:head:6379."
+on_option = click.option(
+    "--on", metavar="NAME[:KEY=VALUE,...]", default=HERE.name, callback=_place, help=f"{ON}  [local]"
+)
+on_again = click.option("--on", metavar="NAME[:KEY=VALUE,...]", callback=_place, help=f"{ON}  [as before]")
 
 
 @dataclass(frozen=True)
@@ -115,26 +128,6 @@ def pair(text: str) -> tuple[str, Any]:
     if not (name and equals):
         raise SpecError(f"option={text!r}: must be key=value, such as --option dropout=0.2")
     return name.strip(), value(setting)
-
-
-def value(text: str) -> Any:
-    """A value as JSON where it is, else as text."""
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
-
-
-def split(text: str) -> list[str]:
-    """Parts between commas that stand in no bracket."""
-    parts, depth = [""], 0
-    for character in text:
-        depth += (character in "[{") - (character in "]}")
-        if character == "," and not depth:
-            parts.append("")
-        else:
-            parts[-1] += character
-    return parts
 
 
 def _metavar(name: str) -> str:

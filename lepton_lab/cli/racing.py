@@ -9,12 +9,14 @@ from typing import Any
 import click
 
 from ..charts.series import contestant
+from ..launchers import Launcher
 from ..metrics import MINIMISED
 from ..run.own import Own
 from ..store.folder import ENDED
 from ..studies.equality import DIFFERS
 from ..studies.races import COLUMNS, Race, entered
-from .options import CHAIN, Fields, SpecCommand, as_json, pair, spec_options, split
+from ..values import split
+from .options import CHAIN, Fields, SpecCommand, as_json, on_option, pair, spec_options
 from .progress import EXIT, follow
 from .showing import show_figures
 
@@ -44,14 +46,15 @@ SHOWN: tuple[str, ...] = (
 @click.command(cls=SpecCommand, epilog=EXAMPLES)
 @spec_options("strategy", *CHAIN)
 @click.option("--strategy", metavar="NAME[:KEY=VALUE,...]", multiple=True, help=STRATEGY)
+@on_option
 @click.option("--out", type=click.Path(path_type=Path), help="Report to write.  [race.html in the first run's folder]")
 @as_json
-def race(fields: Fields, strategy: tuple[str, ...], out: Path | None, as_json: bool) -> None:
+def race(fields: Fields, strategy: tuple[str, ...], on: Launcher, out: Path | None, as_json: bool) -> None:
     """Train under several strategies, one after another."""
     from ..reports import report
 
     named = [parsed(text) for text in strategy]
-    race = entered(fields.spec(), named or None, Own(), strict=bool(named))
+    race = entered(fields.spec(), named or None, Own(), strict=bool(named), on=on)
     if not _follow(race, as_json):
         raise SystemExit(EXIT["stopped"])
     rows = race.rows()

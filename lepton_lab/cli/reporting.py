@@ -25,7 +25,7 @@ A grid file has fields that all runs share, and lists of values:
   base: {dataset: digits, model: mlp, epochs: 10}
   axes: {lr: [1e-3, 1e-2], optimizer: [adam, sgd]}
   seeds: [0, 1, 2]
-  on: {torchrun: {nodes: 2, hosts: [node1, node2]}}    where; here if left out
+  on: torchrun:2,hosts=[node1,node2]    where; here if left out
 
 Each run of it becomes a page; index.html and summary.json tell of all. The
 same command again does only what is missing. Ctrl-C (or SIGTERM) stops the

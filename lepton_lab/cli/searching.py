@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 import click
 
 from ..chains import chain_name
+from ..launchers import Launcher
 from ..metrics import MEASURED
 from ..run.handle import attach
 from .compressing import link, with_links
-from .options import CHAIN, Fields, SpecCommand, as_json, spec_options
+from .options import CHAIN, Fields, SpecCommand, as_json, on_option, spec_options
 from .progress import EXIT
 from .showing import show_figures
 
@@ -68,14 +69,17 @@ estimate = with_links(estimate)
 @click.option("--quality-drop", type=float, help="By how much it may be worse by the task's metric, in its unit.")
 @click.option("--trials", type=int, default=12, show_default=True, help="Runs, at most.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the search.")
+@on_option
 @as_json
-def search(fields: Fields, parent: str | None, trials: int, seed: int, as_json: bool, **limits: float | None) -> None:
+def search(
+    fields: Fields, parent: str | None, trials: int, seed: int, on: Launcher, as_json: bool, **limits: float | None
+) -> None:
     """Look for a chain of compressors that meets a budget; give at least one limit."""
     from ..studies.searching import search as look
 
     budget = {name: limit for name, limit in limits.items() if limit is not None}
     run = attach(parent)
-    search = look(run, budget, trials, seed=seed, **fields.changes(run.spec))
+    search = look(run, budget, trials, seed=seed, on=on, **fields.changes(run.spec))
     stopped = _follow(search)
     best = search.best
     if as_json:

@@ -19,6 +19,7 @@ from typing import Any
 
 from ..errors import SpecError, shown, unknown
 from ..tables import pick
+from . import texts
 from .base import Launcher, Ready
 from .local import collect, signal, start, state
 from .local.settings import Local
@@ -34,25 +35,32 @@ EXAMPLE = "{torchrun: {nodes: 2}}"
 
 
 def asked(on: Any) -> Launcher:
-    """The launcher that a user asks for. SpecError if it is none."""
-    if isinstance(on, str) and on == HERE.name:  # an array would be compared by element
-        return HERE
-    if not isinstance(on, Launcher):
+    """The launcher that a user asks for: itself, or as text, such as `ray:head:6379`. SpecError if it is none."""
+    if isinstance(on, Launcher):
+        return on
+    if not isinstance(on, str):  # an array would be compared by element
         others = [f"lab.{kind.__name__}(...)" for kind in LAUNCHERS.values() if kind is not Local]
         raise SpecError(f"on={on!r}: must be {' or '.join([repr(HERE.name), *others])}")
-    return on
+    name, _, rest = on.strip().partition(":")
+    kind = pick(LAUNCHERS, name.strip(), "on")
+    return _made(kind, texts.settings(kind, on, rest), on)
 
 
 def written(value: Any) -> Launcher:
-    """The launcher that a file asks for: its name, or its name with its settings. SpecError if it is none."""
-    pairs = {value: {}} if isinstance(value, str) else value
-    name, settings = next(iter(pairs.items())) if isinstance(pairs, Mapping) and len(pairs) == 1 else ("", None)
+    """The launcher that a file asks for: as text, or its name with its settings. SpecError if it is none."""
+    if isinstance(value, str):
+        return asked(value)
+    name, settings = next(iter(value.items())) if isinstance(value, Mapping) and len(value) == 1 else ("", None)
     if not (isinstance(name, str) and isinstance(settings, Mapping)):
         raise SpecError(f"on={shown(value)}: must be 'local', or a launcher with its settings, such as {EXAMPLE}")
-    kind = pick(LAUNCHERS, name, "on")
+    return _made(pick(LAUNCHERS, name, "on"), settings, value)
+
+
+def _made(kind: type[Launcher], settings: Mapping[str, Any], value: Any) -> Launcher:
+    """A launcher of settings, as they stand in what a user wrote."""
     takes = [setting.name for setting in fields(kind)]
     if strange := [setting for setting in settings if setting not in takes]:
-        rule = unknown("setting", str(strange[0]), takes, f"of {name}")
+        rule = unknown("setting", str(strange[0]), takes, f"of {kind.name}")
         raise SpecError(f"{strange[0]}={shown(settings[strange[0]])}: {rule}")
     try:
         return kind(**settings)

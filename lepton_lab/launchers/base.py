@@ -44,6 +44,9 @@ class Launcher:
         """ "cuda" or "cpu" for a spec there."""
         return devices.elsewhere(spec)
 
+    def clear(self, folder: RunFolder) -> None:
+        """End what is left there of a run whose supervisor was killed, before it goes on, wherever that is."""
+
     @property
     def facts(self) -> dict[str, Any]:
         """What a run's folder keeps of it, as JSON takes it."""

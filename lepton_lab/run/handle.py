@@ -6,10 +6,11 @@ import contextlib
 import time
 from typing import TYPE_CHECKING, Any
 
+from .. import launchers
 from ..chains import chain_name
 from ..engine.tracing import costs
 from ..files import read_json
-from ..launchers import collect
+from ..launchers import collect, texts
 from ..metrics import Metric, drawn, known, leading, summarised
 from ..store import inspection, provenance
 from ..store.events import Tail
@@ -92,12 +93,13 @@ class Run(Labelled, Steered, Viewed):
         origin = read_json(self.folder / "provenance.json") or {}
         facts = self.facts  # the precision is that which `auto` came to
         told = {"precision": facts["precision"]} if "precision" in facts else {}
-        return {**origin, "threads": facts.get("threads", origin.get("threads")), **told} if origin else {}
+        told |= {"threads": facts.get("threads", origin.get("threads")), "command": self.command}
+        return {**origin, **told} if origin else {}
 
     @property
     def command(self) -> str:
         """The command line that repeats it."""
-        return provenance.command(self.spec, self.id)
+        return provenance.command(self.spec, self.id, texts.text(launchers.of(self.facts)))
 
     def wait(self, timeout: float | None = None, progress: bool = True) -> str:
         """

@@ -124,6 +124,7 @@ class Steered(Standing):
                 os.close(lock)
                 return
             resources.reserve(self.folder, spec.world)
+            launchers.of(self.facts).clear(self.store)
             steered = {name: getattr(spec, name) for name in STEERED if name in changes}
             self._queue(spec, steered, on, extended)
         except BaseException as error:

@@ -33,11 +33,11 @@ def write(folder: RunFolder, device: str, cwd: str) -> None:
     )
 
 
-def command(spec: Spec, id: str) -> str:
-    """The command line that repeats a run."""
+def command(spec: Spec, id: str, on: str = "") -> str:
+    """The command line that repeats a run; `on` is where, if not on the machine that gives it."""
+    words, place = ["lepton-lab", "run"], ["--on", on] if on else []
     if spec.own:
-        return f"lepton-lab run --like {id}"
-    words = ["lepton-lab", "run"]
+        return shlex.join([*words, "--like", id, *place])
     for name, value in spec.to_dict().items():
         if name == "options":
             words += [word for key, item in value.items() for word in ("--option", f"{key}={json.dumps(item)}")]
@@ -46,7 +46,7 @@ def command(spec: Spec, id: str) -> str:
         elif value != Spec.model_fields[name].default:
             text = json.dumps(value) if isinstance(value, bool | list | dict) else str(value)
             words += [f"--{name.replace('_', '-')}", text]
-    return shlex.join(words)
+    return shlex.join([*words, *place])
 
 
 def processor() -> str:

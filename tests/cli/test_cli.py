@@ -267,6 +267,18 @@ def test_a_run_goes_on_under_what_is_asked_for(live):
     assert "microbatch" in call("resume", "--option", "microbatch=4", code=2)[1]
 
 
+def test_a_run_goes_where_it_is_told_to():
+    assert "on='cluster': unknown on" in call("run", "--on", "cluster", code=2)[1]
+    assert "time='1h': must be" in call("find-lr", "--on", "slurm:time=1h", code=2)[1]
+    id = call("run", "--model", "mlp", "--on", "torchrun:1,address=127.0.0.1", "--detach")[0].strip()
+    run = lab.attach(id)
+    assert run.facts["launcher"]["name"] == "torchrun" and run.command.endswith("--on torchrun:address=127.0.0.1")
+    call("stop")
+    assert call("resume", "--on", "here", code=2) and run.state == "stopped"
+    call("resume", "--on", "local")
+    assert run.wait(60) == "done" and not run.facts["launcher"]
+
+
 # The other is sent in the test of a second one, below.
 @pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGTERM])
 def test_an_interrupt_stops_the_run_and_saves_it(number):

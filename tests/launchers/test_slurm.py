@@ -63,6 +63,9 @@ def test_a_job_that_is_told_saves_and_goes_on_with_the_next_step(spec):
         ({"time": 0}, "time=0"),
         ({"nodes": "1:2"}, "nodes='1:2'"),
         ({"partition": 3}, "partition=3: must be a text"),
+        ({"account": "a\0"}, "account='a.x00': must have no control"),
+        ({"setup": ["date", "a\0"]}, "setup='a.x00': must have no control"),
+        ({"options": {"comment": "\0"}}, "options='.x00': must have no control"),
         ({"setup": "module load cuda"}, "must be a list of lines"),
         ({"options": ["--exclusive"]}, "must be pairs of name and value"),
         ({"options": {"constraint": ["a100"]}}, "must be pairs of name and value"),
@@ -105,6 +108,22 @@ def test_what_slurm_says_of_a_job_that_could_never_start_refuses_it(spec, tmp_pa
     else:
         with pytest.raises(SpecError, match="invalid partition specified: x; allocation failure: Invalid partition"):
             place.check(spec)
+
+
+def test_a_job_that_a_killed_supervisor_left_is_cancelled_where_the_run_goes_on_here(spec, tmp_path, monkeypatch):
+    scancel = tmp_path / "scancel"
+    scancel.write_text(f"#!/bin/sh\necho $* >> {tmp_path}/asked\n")
+    scancel.chmod(0o755)
+    run = lab.launch(spec)
+    run.stop()
+    assert run.wait(60) == "stopped"
+    run.store.note(launcher=lab.Slurm().facts, job="17")
+    with monkeypatch.context() as own:
+        own.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+        run.resume(on="local")
+    run.stop()
+    assert run.wait(60) == "stopped"
+    assert (tmp_path / "asked").read_text() == "17\n" and not run.facts["job"]
 
 
 @pytest.fixture(scope="module")
@@ -207,6 +226,10 @@ def test_a_job_whose_supervisor_was_killed_does_not_start_beside_another(spec, s
     run.resume()
     until(lambda: run.facts["job"] != before)
     assert jobs() == [run.facts["job"]]
+    next(p for p in psutil.process_iter() if p.name() == "lepton-super" and _holds(p, run)).kill()
+    until(lambda: run.state == "interrupted")
+    run.resume(on="local")
+    until(lambda: not jobs() and run.store.story().step)
     run.stop()
     assert run.wait(60) == "stopped"
 

@@ -280,9 +280,8 @@ class TestWorkbench:
         place.fields["hosts"].value, place.fields["address"].value = "", "127.0.0.1"
         assert bench._error.value == "" and bench.on == lab.Torchrun(nodes=2, address="127.0.0.1")
         shown = html.unescape(re.search("<code>(.*?)</code>", bench._repeat.value)[1])
-        assert (
-            shown.endswith(", on=lab.Torchrun(nodes=2, address='127.0.0.1'))") and "Command" not in bench._repeat.value
-        )
+        assert shown.endswith(", on=lab.Torchrun(nodes=2, address='127.0.0.1'))")
+        assert "--on torchrun:nodes=2,address=127.0.0.1</code>" in bench._repeat.value
         run = bench.launch()
         assert run.facts["launcher"] == bench.on.facts
         run.stop()

@@ -13,7 +13,7 @@ import ipywidgets as ipw
 
 import lepton_lab as lab
 from lepton_lab.errors import LabError, SpecError
-from lepton_lab.launchers import HERE, Launcher, asked, devices, local
+from lepton_lab.launchers import HERE, Launcher, asked, devices, local, texts
 from lepton_lab.run.own import Own
 from lepton_lab.spec import CELL, OWN, Spec
 from lepton_lab.store import provenance
@@ -282,10 +282,10 @@ class Workbench(Shown, ipw.VBox):
 
 
 def repeat(specs: Sequence[Spec], run: lab.Run | None, own: dict[str, str], on: Launcher) -> str:
-    """HTML of the code that repeats specs without the form; the command line has this machine alone."""
+    """HTML of the code that repeats specs without the form."""
     lines = {"Python": code(*specs, own=own, on="" if on == HERE else in_code(on))}
-    if on == HERE and not own and len(specs) == 1:
-        lines["Command"] = provenance.command(specs[0], "")
-    elif on == HERE and own and run is not None:
+    if not own and len(specs) == 1:
+        lines["Command"] = provenance.command(specs[0], "", texts.text(on))
+    elif own and run is not None:
         lines["Command"] = run.command
     return terms("repeat", ((name, f"<code>{escape(text)}</code>") for name, text in lines.items()))

@@ -8,7 +8,7 @@ import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ...errors import SpecError, needs, whole
+from ...errors import SpecError, needs, visible, whole
 from ...spec import Spec
 from .. import devices
 from ..base import Launcher
@@ -53,6 +53,7 @@ class Ray(Launcher):
     def __post_init__(self) -> None:
         if not isinstance(self.address, str):
             raise SpecError(f"address={self.address!r}: must be a text such as 'head:6379'")
+        visible("address", self.address)
         whole("cpus", self.cpus, 1)
         self._place()
 

@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ...errors import SpecError, needs, whole
+from ...errors import SpecError, needs, visible, whole
 from ...spec import Spec
+from ...store.folder import RunFolder
 from ..base import Launcher
 from ..torchrun.settings import Torchrun
 from . import commands
@@ -77,6 +78,7 @@ class Slurm(Launcher):
         for name in TEXTS:
             if not isinstance(value := getattr(self, name), str):
                 raise SpecError(f"{name}={value!r}: must be a text")
+            visible(name, value)
         if self.cluster not in CLUSTERS:
             raise SpecError(f"cluster={self.cluster!r}: must be 'slurm' or 'local'")
         if not isinstance(self.setup, (list, tuple)) or not all(isinstance(line, str) for line in self.setup):
@@ -86,6 +88,9 @@ class Slurm(Launcher):
             raise SpecError(
                 f"options={self.options!r}: must be pairs of name and value, such as {{'constraint': 'a100'}}"
             )
+        for name, texts in {"setup": self.setup, "options": [*self.options, *self.options.values()]}.items():
+            for text in texts:
+                visible(name, str(text), but="\n\t" if name == "setup" else "")
 
     def check(self, spec: Spec) -> None:
         """Refuse what nodes can't do, and what Slurm does not take, which it is asked."""
@@ -101,6 +106,12 @@ class Slurm(Launcher):
         asked = commands.asked(self.facts, spec.world // self.nodes, self.device(spec))
         if refused := commands.refused({**asked, **self.options}):
             raise SpecError(f"on=lab.Slurm(...): {refused}")
+
+    def clear(self, folder: RunFolder) -> None:
+        """Cancel its job, which may wait in the queue still."""
+        if left := folder.facts.get("job"):
+            commands.cancel(left)
+            folder.note(job=None)
 
     @property
     def facts(self) -> dict[str, Any]:

@@ -33,8 +33,6 @@ class Queued(Coordination):
 
     def start(self, slots: list[str]) -> None:
         """Keep the rendezvous, and submit a job whose tasks come to it."""
-        if left := self.folder.facts.get("job"):
-            commands.cancel(left)  # of a supervisor that was killed
         if not self.asks["address"]:
             here = self.asks["cluster"] == "local"
             self.asks["address"] = LOOPBACK[1] if here else own_address(commands.first_node(self.asks["partition"]))

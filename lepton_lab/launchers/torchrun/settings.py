@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ...errors import SpecError
+from ...errors import SpecError, visible
 from ...host import LOOPBACK
 from ...spec import Spec
 from ...tables import trait
@@ -59,9 +59,12 @@ class Torchrun(Launcher):
         for name in ("address", "python"):
             if not isinstance(value := getattr(self, name), str):
                 raise SpecError(f"{name}={value!r}: must be a text")
+            visible(name, value)
         names = self.hosts if isinstance(self.hosts, (list, tuple)) else [None]
         if not all(isinstance(host, str) and host and not host.startswith("-") for host in names):  # an option of ssh
             raise SpecError(f"hosts={self.hosts!r}: must be a list of names, such as ['node1', 'node2']")
+        for host in self.hosts:
+            visible("hosts", host)
         if self.hosts and not self.least <= len(self.hosts) <= self.most:
             raise SpecError(f"hosts: {len(self.hosts)} were given; nodes={self.nodes!r} takes {self._count}")
         if self._far and shutil.which("ssh") is None:
@@ -111,7 +114,8 @@ class Torchrun(Launcher):
     @classmethod
     def of(cls, facts: dict[str, Any]) -> Torchrun:
         """What `facts` tells."""
-        nodes = f"{facts['least']}:{facts['most']}"
+        least, most = facts["least"], facts["most"]
+        nodes = least if least == most else f"{least}:{most}"
         return cls(nodes, facts["hosts"], facts["address"], facts["python"])
 
     @property

@@ -68,7 +68,8 @@ def entries(fields: Mapping[str, Any]) -> list[tuple[str, str]]:
     return named + [("metric", name) for name in fields.get("metrics", ())]
 
 
-def keywords(entry: Callable[..., Any]) -> dict[str, FieldInfo]:
+@lru_cache(maxsize=1024)  # each rank asks anew what its spec's entries take: the warm process has asked before it
+def keywords(entry: Callable[..., Any]) -> Mapping[str, FieldInfo]:
     """
     Keyword-only arguments of a table's entry: its options, with default, type, range and meaning.
 
@@ -77,7 +78,7 @@ def keywords(entry: Callable[..., Any]) -> dict[str, FieldInfo]:
     """
     maker = entry.__init__ if isinstance(entry, type) else entry  # type: ignore[misc]  # where a class has its options
     names = vars(sys.modules[maker.__module__])
-    options = {}
+    options: dict[str, FieldInfo] = {}
     about = meanings(entry)
     for p in inspect.signature(entry).parameters.values():
         if p.kind is p.KEYWORD_ONLY:
@@ -89,13 +90,12 @@ def keywords(entry: Callable[..., Any]) -> dict[str, FieldInfo]:
     return options
 
 
-def entry_options(field: str, name: str) -> dict[str, FieldInfo]:
+def entry_options(field: str, name: str) -> Mapping[str, FieldInfo]:
     """Options of an entry, by the field and the name that choose it; none of a user's own."""
     entry = table(field).get(name)
     return keywords(entry) if entry else {}
 
 
-@lru_cache(maxsize=256)
 def meanings(entry: Callable[..., Any]) -> dict[str, str]:
     """What a docstring's section Parameters says, by name."""
     found: dict[str, str] = {}

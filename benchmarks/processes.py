@@ -75,7 +75,8 @@ def installed(package: str) -> bool:
 
 def image_data() -> str:
     """MNIST where the data root has it, else the embedded digits; nothing is downloaded."""
-    from lepton_lab.datasets.files import SOURCES, find
+    from lepton_lab.datasets import SOURCES
+    from lepton_lab.datasets.files import find
     from lepton_lab.files import data_root
 
     there = all(find("mnist", data_root(), file) for file in SOURCES["mnist"].files())

@@ -42,6 +42,7 @@ LONGEST = 100  # characters of a value that are shown
 FINITE = ConfigDict(allow_inf_nan=False)
 EXTRAS = {
     "IPython": "notebook",
+    "PIL": "data",
     "anywidget": "notebook",
     "ipywidgets": "notebook",
     "jupyterlab": "notebook",

@@ -68,8 +68,7 @@ def entries(fields: Mapping[str, Any]) -> list[tuple[str, str]]:
     return named + [("metric", name) for name in fields.get("metrics", ())]
 
 
-@lru_cache(maxsize=1024)  # each rank asks anew what its spec's entries take: the warm process has asked before it
-def keywords(entry: Callable[..., Any]) -> Mapping[str, FieldInfo]:
+def keywords(entry: Callable[..., Any]) -> dict[str, FieldInfo]:
     """
     Keyword-only arguments of a table's entry: its options, with default, type, range and meaning.
 
@@ -78,7 +77,7 @@ def keywords(entry: Callable[..., Any]) -> Mapping[str, FieldInfo]:
     """
     maker = entry.__init__ if isinstance(entry, type) else entry  # type: ignore[misc]  # where a class has its options
     names = vars(sys.modules[maker.__module__])
-    options: dict[str, FieldInfo] = {}
+    options = {}
     about = meanings(entry)
     for p in inspect.signature(entry).parameters.values():
         if p.kind is p.KEYWORD_ONLY:
@@ -90,12 +89,13 @@ def keywords(entry: Callable[..., Any]) -> Mapping[str, FieldInfo]:
     return options
 
 
-def entry_options(field: str, name: str) -> Mapping[str, FieldInfo]:
+def entry_options(field: str, name: str) -> dict[str, FieldInfo]:
     """Options of an entry, by the field and the name that choose it; none of a user's own."""
     entry = table(field).get(name)
     return keywords(entry) if entry else {}
 
 
+@lru_cache(maxsize=256)
 def meanings(entry: Callable[..., Any]) -> dict[str, str]:
     """What a docstring's section Parameters says, by name."""
     found: dict[str, str] = {}

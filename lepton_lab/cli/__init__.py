@@ -23,6 +23,7 @@ from .advising import advise, find_lr
 from .answering import generate, predict, serve
 from .artifacts import export, load_test, measure
 from .compressing import compress
+from .data import data
 from .joining import node
 from .labelling import COMMANDS as labelling
 from .lessons import lab
@@ -59,6 +60,7 @@ Examples:
   lepton-lab report --grid grid.yaml --out reports/
   lepton-lab export ID model.lepton --scheme int8_static
   lepton-lab measure model.lepton --data mnist
+  lepton-lab data list                 data sets and weights by name
   lepton-lab lab ~/lessons             the lessons in JupyterLab
 
 An ID may be a run's name, or the beginning of either where it fits one run
@@ -133,7 +135,7 @@ for command in (
     lab,
 ):
     main.add_command(command)
-for command in (compress, report, node, *labelling):
+for command in (compress, data, report, node, *labelling):
     main.add_command(command)
 
 

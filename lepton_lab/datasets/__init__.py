@@ -5,7 +5,7 @@ Data sets: DATASETS maps a name to a function `(root, seed, **options) -> Data`.
 such as a tenth of the training images for validation. What a user brings is made into Data by `from_user`.
 
 Adding one: write it here, in a file of its own or beside its kin, and add a line to the table; files that it downloads
-are an entry of SOURCES.
+are an entry of SOURCES. WEIGHTS are models that others trained.
 """
 
 from __future__ import annotations
@@ -16,22 +16,27 @@ from typing import TYPE_CHECKING
 
 from ..files import data_root
 from ..tables import pick
-from . import cifar, idx, text
+from . import cifar, cutouts, dialogues, fsdd, idx, mails, movielens, reviews, text, verses
 from .base import Data, Split, length, rows, scaling
 from .cifar import cifar10
 from .collating import TEXTS, Collate, Pad, bucketed, collated, lengths
-from .files import SOURCES, find, require
+from .files import fetch, find, require
 from .idx import fashion_mnist, mnist
+from .overview import details, origin, overview
 from .own import from_user, usual
+from .pretrained import WEIGHTS
 from .small import blobs, digits
+from .sources import SOURCES
 from .streams import Stream
 from .text import pydocs, tinyshakespeare
+from .weights import weights
 
 if TYPE_CHECKING:
     from ..spec import Spec
 
 __all__ = ["DATASETS", "SOURCES", "TEXTS", "Collate", "Data", "Pad", "Split", "Stream", "bucketed", "check"]
-__all__ += ["collated", "from_user", "length", "lengths", "load", "rows", "scaling", "usual"]
+__all__ += ["WEIGHTS", "collated", "details", "fetch", "from_user", "length", "lengths", "load", "origin"]
+__all__ += ["overview", "rows", "scaling", "usual", "weights"]
 
 DATASETS: dict[str, Callable[..., Data]] = {
     "digits": digits,
@@ -41,9 +46,27 @@ DATASETS: dict[str, Callable[..., Data]] = {
     "blobs": blobs,
     "pydocs": pydocs,
     "tinyshakespeare": tinyshakespeare,
+    "sst2": reviews.sst2,
+    "spam": mails.spam,
+    "chatterbot": dialogues.chatterbot,
+    "verses": verses.verses,
+    "fsdd": fsdd.fsdd,
+    "movielens_100k": movielens.movielens_100k,
+    "tuxpaint": cutouts.tuxpaint,
 }
 
-GLANCES = {"cifar": cifar.glance, "idx": idx.glance, "text": text.read}
+GLANCES = {
+    "cifar": cifar.glance,
+    "cutouts": cutouts.glance,
+    "dialogues": dialogues.glance,
+    "fsdd": fsdd.glance,
+    "idx": idx.glance,
+    "mails": mails.glance,
+    "movielens": movielens.glance,
+    "reviews": reviews.glance,
+    "text": text.read,
+    "verses": verses.glance,
+}
 """By the format of published files: what refuses a damaged one from little of it."""
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, Union
 
 if TYPE_CHECKING:
@@ -57,6 +57,8 @@ class Data:
     """
     tokens: str = ""
     """What a token is where x are text: "bytes" (of UTF-8) or "characters" (the names in `classes`)."""
+    pieces: list[str] = field(default_factory=list)
+    """Of x that are tokens, what each is, by its number, where `classes` name labels; empty where that is not known."""
     sample_rate: int = 0
     """Of x that are sounds, samples a second; 0 where they are none. A user's Dataset says it as its `sample_rate`."""
     collate: Collate | None = None
@@ -106,15 +108,26 @@ def scaling(mean: tuple[float, ...], std: tuple[float, ...], dims: int) -> tuple
     return (1 / (255 * spreads)).float(), (centers / spreads).float()
 
 
-def holds(shape: tuple[int, ...], classes: int, vocabulary: int = 0) -> Callable[[Any], Any]:
+def holds(
+    shape: tuple[int, ...],
+    classes: int,
+    vocabulary: int = 0,
+    *,
+    kind: str = "",
+    samples: int = 0,
+    licence: str = "",
+) -> Callable[[Any], Any]:
     """
-    Say of a data set, as its attribute `sample`, what models are told of it, before anything is read or downloaded.
+    Say of a data set, as its attributes, what is known of it before anything is read or downloaded.
 
-    The numbers are those without options; where an option changes one, models that fit one number fit the other.
+    `sample` is what models are told of it. The numbers are those without options; where an option changes one, models
+    that fit one number fit the other. `kind` is that of the samples where their shape does not tell: "sound". For
+    lists: `samples` in all splits, 0 where options tell; `licence` of what has no row in SOURCES, which says it.
     """
 
     def mark(dataset: Any) -> Any:
         dataset.sample = shape, classes, vocabulary
+        dataset.kind, dataset.samples, dataset.licence = kind, samples, licence
         return dataset
 
     return mark

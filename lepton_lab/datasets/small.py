@@ -21,7 +21,7 @@ DIGITS_LEVEL = 15  # a published pixel is 0..16; times 15 it fills the range of 
 DIGITS_MEAN, DIGITS_STD = (0.2873,), (0.3539,)
 
 
-@holds((1, 8, 8), 10)
+@holds((1, 8, 8), 10, samples=1797, licence="CC BY 4.0")
 def digits(root: Path, seed: int) -> Data:
     """
     Handwritten digits, 8x8 grey, 1,797 images, embedded with scikit-learn (no download).
@@ -58,7 +58,7 @@ def _read_digits() -> tuple[np.ndarray, np.ndarray]:
     return (table[:, :-1] * np.uint8(DIGITS_LEVEL)).reshape(-1, 1, 8, 8), table[:, -1]
 
 
-@holds((2,), 3)
+@holds((2,), 3, licence="made here")
 def blobs(
     root: Path,
     seed: int,

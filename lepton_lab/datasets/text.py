@@ -14,7 +14,8 @@ from pydantic import Field
 
 from ..errors import SpecError
 from .base import HELD_OUT, Data, holds
-from .files import SOURCES, damaged, fetch, unlike
+from .files import damaged, fetch, unlike
+from .sources import SOURCES
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,7 +25,7 @@ Context = Annotated[int, Field(ge=1)]
 Tokens = Literal["characters", "bytes"]
 
 
-@holds((64,), 103, 103)
+@holds((64,), 103, 103, licence="PSF-2.0")
 def pydocs(root: Path, seed: int, *, context: Context = 64, tokens: Tokens = "characters") -> Data:
     """
     Python's reference as text, half a megabyte that ships with Python (no download).

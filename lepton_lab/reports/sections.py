@@ -219,6 +219,8 @@ def _origin(run: Run) -> dict[str, str]:
         "platform": origin.get("platform", NONE),
         "git revision": revision,
     }
+    if data := origin.get("data"):
+        facts["data"] = f"{data['name']} (licence: {data['licence']})"
     return {**facts, **origin.get("versions", {}), "folder": str(run.folder)}
 
 

@@ -1,4 +1,4 @@
-"""Where a run's figures come from: versions, seed, device, threads, git revision, and the command to repeat it."""
+"""Where a run's figures come from: versions, seed, device, git revision, the data's licence, how to repeat it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import subprocess
 from typing import Any
 
 from .. import host
+from ..datasets import origin
 from ..files import write_json
 from ..spec import Spec
 from .folder import RunFolder
@@ -28,6 +29,7 @@ def write(folder: RunFolder, device: str, cwd: str) -> None:
             "cores": host.cores(),
             "platform": platform.platform(),
             "git": _git(cwd),
+            "data": {} if "dataset" in folder.spec.own else origin(folder.spec.dataset),
             "command": command(folder.spec, folder.id),
         },
     )

@@ -79,8 +79,8 @@ def spelled(tokens: Any, data: Data, names: list[str] | None = None) -> str:
 
 
 def kinds(data: Data) -> list[str]:
-    """Names of the tokens of inputs; none where the data's names are those of labels."""
-    return data.classes if data.vocabulary == len(data.classes) else []
+    """Names of the tokens of inputs; none where the data's names are those of labels, and pieces are not known."""
+    return data.pieces or (data.classes if data.vocabulary == len(data.classes) else [])
 
 
 def pieces(tokens: Tensor, right: Tensor, data: Data, names: list[str], counted: Tensor | None = None) -> list[Piece]:

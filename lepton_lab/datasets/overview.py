@@ -1,0 +1,89 @@
+"""What there is: each data set, and weights, with its kind, size and licence, and whether it is here."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from .files import commands, find, missing, source_of
+from .pretrained import WEIGHTS
+from .sources import SOURCES
+
+
+def overview(table: Mapping[str, Callable[..., Any]], root: Path) -> list[dict[str, Any]]:
+    """A record for each data set of a table, and for weights; nothing is read."""
+    return [record(name, root, dataset) for name, dataset in table.items()] + [record(name, root) for name in WEIGHTS]
+
+
+def record(name: str, root: Path, dataset: Any = None) -> dict[str, Any]:
+    """What is known of a data set, or of weights, without reading it: as JSON takes it."""
+    source = source_of(name) if name in SOURCES or dataset is None else None
+    return {
+        "name": name,
+        "kind": _kind(dataset) if dataset else "weights",
+        "samples": getattr(dataset, "samples", 0),
+        "bytes": source.size if source else 0,
+        "licence": source.licence if source else getattr(dataset, "licence", ""),
+        "here": not missing(name, root) if source else True,
+    }
+
+
+def details(name: str, root: Path, dataset: Any = None) -> dict[str, Any]:
+    """All that `record` tells, and: what it is, where it lies, its digests, and how it may be had by hand."""
+    about = record(name, root, dataset)
+    about["about"] = _told(dataset) if dataset else source_of(name).about
+    if name not in SOURCES and dataset is not None:
+        return about
+    source = source_of(name)
+    paths = [path for file in source.files() if (path := find(name, root, file))]
+    return about | {
+        "folder": str(root / source.folder),
+        "files": [str(path) for path in paths],
+        "digests": digests(name),
+        "urls": urls(name),
+        "commands": commands(name),
+        **({"read": source.read} if source.read else {}),
+    }
+
+
+def origin(name: str) -> dict[str, Any]:
+    """Where a data set's files come from, for a run to keep: licence, digests, places; {} of what needs no files."""
+    if name not in SOURCES:
+        return {}
+    return {
+        "name": name,
+        "licence": SOURCES[name].licence,
+        "digests": digests(name),
+        "from": [*urls(name), *commands(name)],
+    }
+
+
+def digests(name: str) -> dict[str, str]:
+    """The published MD5 or SHA-256 of each file, or of the archive that holds it."""
+    source = source_of(name)
+    found = {file: digest for files in source.archives.values() for file, digest in files.items() if digest}
+    found |= {archive.file: archive.digest for archive in source.others if archive.digest}
+    return found | {tree: digest for archive in source.others for tree, digest in archive.trees.items()}
+
+
+def urls(name: str) -> list[str]:
+    """Mirrors of a data set, or of weights."""
+    source = source_of(name)
+    return [*source.mirrors, *(url for archive in source.others for url in archive.urls)]
+
+
+def _told(dataset: Any) -> str:
+    """A data set's docstring, but for what it takes and raises."""
+    text = inspect.getdoc(dataset) or ""
+    return re.split(r"\n\n\w+\n-+\n", text)[0]
+
+
+def _kind(dataset: Any) -> str:
+    """What its samples are."""
+    shape, _, vocabulary = dataset.sample
+    return getattr(dataset, "kind", "") or (
+        "tokens" if vocabulary else {1: "table", 3: "pictures"}.get(len(shape), "nest")
+    )

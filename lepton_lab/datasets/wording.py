@@ -1,0 +1,89 @@
+"""
+Texts with labels, as rows of tokens of one length.
+
+Legend of the shape comments: N texts, T tokens.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Literal
+
+from .base import Data
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Unit = Literal["words", "bytes"]
+Labelled = tuple[Sequence[str], Sequence[int]]
+"""Texts, and the label of each."""
+WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*|[^\s\w]")
+PAD, UNKNOWN = 0, 1
+SPECIAL = ("", "?")
+"""What stands for padding, and for a word that is not in the vocabulary."""
+
+
+def split(text: str) -> list[str]:
+    """A text's words and marks, in small letters."""
+    return WORD.findall(text.lower())
+
+
+def vocabulary(texts: Iterable[Sequence[str]], words: int) -> list[str]:
+    """The most frequent words, at most so many, and of equally frequent ones the first by the alphabet."""
+    counts = Counter(word for text in texts for word in text)
+    return sorted(counts, key=lambda word: (-counts[word], word))[:words]
+
+
+def numbered(texts: Sequence[Sequence[str]], names: Sequence[str], length: int) -> Tensor:
+    """Texts as numbers of their words, (N, length): cut after as many, or filled up with PAD."""
+    import torch
+
+    places = {word: place for place, word in enumerate(names) if word}
+    x = torch.full((len(texts), length), PAD)
+    for row, text in zip(x, texts, strict=True):
+        known = [places.get(word, UNKNOWN) for word in text[:length]]
+        row[: len(known)] = torch.tensor(known, dtype=torch.long)
+    return x
+
+
+def labelled(
+    train: Labelled, val: Labelled, test: Labelled, classes: list[str], *, length: int, unit: Unit, words: int
+) -> Data:
+    """
+    Data of texts with a label each: x int64 (N, length) tokens, 0 where a text is over; y int64 (N,).
+
+    Tokens are the bytes of UTF-8, where 0 is padding, or the most frequent words of the training texts, at most so
+    many; 1 is any other word.
+    """
+    import torch
+
+    splits = [train, val, test]
+    if unit == "bytes":
+        names = [chr(byte) if 32 <= byte < 127 else f"\\x{byte:02x}" for byte in range(256)]
+        names[PAD] = ""
+        rows = [_bytes(texts, length) for texts, _ in splits]
+    else:
+        cut = [[split(text) for text in texts] for texts, _ in splits]
+        names = [*SPECIAL, *vocabulary(cut[0], words)]
+        rows = [numbered(texts, names, length) for texts in cut]
+    first, second, third = ((x, torch.tensor(labels)) for x, (_, labels) in zip(rows, splits, strict=True))
+    return Data(first, second, third, (length,), classes, vocabulary=len(names), pieces=names)
+
+
+def _bytes(texts: Sequence[str], length: int) -> Tensor:
+    import numpy as np
+    import torch
+
+    x = np.zeros((len(texts), length), np.int64)
+    for row, text in zip(x, texts, strict=True):
+        body = np.frombuffer(text.encode()[:length], np.uint8)
+        row[: len(body)] = body
+    return torch.from_numpy(x)
+
+
+def chosen(texts: Sequence[str], labels: Sequence[int], places: Tensor) -> Labelled:
+    """Some texts with their labels."""
+    index = places.tolist()
+    return [texts[place] for place in index], [labels[place] for place in index]

@@ -696,7 +696,7 @@ def test_layers_that_are_kept_stay_in_floats(tmp_path):
 
 @pytest.mark.parametrize("padding", [0, 1])
 @pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("bias", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_scaling_goes_into_the_first_convolution_where_it_can(tmp_path, padding, channels, bias):
     model = nn.Sequential(
         nn.Conv2d(channels, 4, 3, padding=padding, bias=bias), nn.ReLU(), nn.Flatten(), nn.LazyLinear(2)
@@ -726,7 +726,10 @@ class Scaling(nn.Module):
 
 @pytest.mark.parametrize("dtype", ["uint8", pytest.param("float32", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("padding", [pytest.param(0, marks=pytest.mark.slow), 1])
-@pytest.mark.parametrize("does", ["nothing", "scales", "shifts", "subtracts an image"])
+@pytest.mark.parametrize(
+    "does",
+    [pytest.param(word, marks=pytest.mark.slow) for word in ("nothing", "shifts")] + ["scales", "subtracts an image"],
+)
 def test_what_a_model_does_to_its_inputs_counts(tmp_path, does, padding, dtype):
     torch.manual_seed(0)
     module = Scaling(does, padding).eval()
@@ -799,10 +802,10 @@ def other(name):
     ("name", "close"),
     [
         ("complex buffer", 1e-5),
-        ("complex weights", 1e-5),
+        pytest.param("complex weights", 1e-5, marks=pytest.mark.slow),
         ("double", 1e-5),
-        ("double cast", 1e-5),
-        ("single cast", 1e-5),
+        pytest.param("double cast", 1e-5, marks=pytest.mark.slow),
+        pytest.param("single cast", 1e-5, marks=pytest.mark.slow),
         ("bfloat16", 0.02),  # in 32-bit floats, which round less than the module itself
     ],
 )

@@ -100,6 +100,7 @@ def normed():
     return nn.Sequential(nn.Flatten(), first, nn.ReLU(), new.spectral_norm(nn.Linear(32, 32)), nn.ReLU(), last)
 
 
+@pytest.mark.slow
 def test_a_model_with_parametrized_weights_is_exported_and_compressed(tmp_path):
     x, y = torch.randn(64, 1, 8, 8), torch.arange(64) % 10
     parent = trained(lab.Spec(epochs=1, batch_size=32), model=normed, data=((x, y), (x, y), (x, y)))
@@ -221,6 +222,7 @@ def test_a_rank_that_is_killed_leaves_finished_links_and_the_run_goes_on(parent)
     assert (run.folder / "artifact.lepton").exists()
 
 
+@pytest.mark.slow
 def test_gradual_pruning_resumes_between_rounds(parent):
     chain = [("prune", {"ratio": 0.5, "rounds": 3, "epochs": 12})]
     whole = compressed(parent, chain)
@@ -312,6 +314,7 @@ def digits():
     return data.train, data.test
 
 
+@pytest.mark.slow
 def test_a_child_of_a_child(parent):
     first = compressed(parent, [("prune", 0.5)])
     second = compressed(first, [("low_rank", 0.25)])

@@ -138,7 +138,7 @@ class Leases(RuleBasedStateMachine):
 
 
 TestLeases = Leases.TestCase
-TestLeases.settings = settings(max_examples=20, stateful_step_count=25, deadline=None)
+TestLeases.settings = settings(max_examples=8, stateful_step_count=25, deadline=None)
 
 
 def test_an_older_ticket_that_comes_late_gets_what_a_younger_one_held_while_it_waited(home):

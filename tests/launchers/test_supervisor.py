@@ -68,6 +68,7 @@ assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
 """
 
 
+@pytest.mark.slow
 def test_a_rehearsal_leaves_nothing_and_a_process_forked_alone_has_threads_and_children(tmp_path):
     (tmp_path / "own").mkdir()
     places = {"TMPDIR": str(tmp_path / "own"), "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "inductor")}  # torch's own
@@ -184,6 +185,7 @@ def test_more_launches_than_a_socket_holds_wait_for_nobody(tiny):
     until(lambda: first.process.poll() is not None)  # it is needed no more
 
 
+@pytest.mark.slow
 def test_a_child_that_the_kernel_forked_launches_by_itself():
     child = kernel(
         f"{SHORT}; import os\nfrom lepton_lab.launchers.local import client\npid = client._warm.process.pid\n"
@@ -425,6 +427,7 @@ def test_words_of_a_victim_are_known(text):
 # What has a warm process of its own, or none: together, since what comes after each begins with another.
 
 
+@pytest.mark.slow
 def test_none_is_kept_where_none_is_wanted(tiny, monkeypatch):
     client.close()
     monkeypatch.setenv("LEPTON_LAB_STANDBY", "0")

@@ -191,6 +191,7 @@ def compressed(name):
     return run
 
 
+@pytest.mark.slow
 def test_a_model_of_keywords_goes_through_a_chain_of_all_that_trains_and_is_one_file(smaller):
     left = {row["link"]: row for row in smaller.rows("note") if row.get("text", "").endswith(": begins")}
     assert left["prune"]["kept"]["bert.encoder.layer.0.attention.self"] == [2, 1]  # heads
@@ -212,6 +213,7 @@ def test_a_model_of_keywords_goes_through_a_chain_of_all_that_trains_and_is_one_
         assert (artifact(**x) - expected).abs().max() < 0.2 * expected.abs().max()  # int8 of thin layers
 
 
+@pytest.mark.slow
 def test_what_a_chain_made_of_a_model_of_keywords_is_exported_in_every_form(smaller, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     x = own(range(5))

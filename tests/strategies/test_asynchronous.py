@@ -142,7 +142,7 @@ def test_a_killed_rank_is_named(forever, victim):
     assert gone(ranks)
 
 
-@pytest.mark.parametrize("victim", [0, 1])
+@pytest.mark.parametrize("victim", [pytest.param(0, marks=pytest.mark.slow), 1])
 def test_a_rank_that_stands_still_is_named(forever, victim):
     run = lab.launch(forever)
     ranks = started(run)
@@ -168,7 +168,7 @@ class Explodes(nn.Module):
         return self.layer(x.flatten(1))
 
 
-@pytest.mark.parametrize("victim", [0, 1])
+@pytest.mark.parametrize("victim", [pytest.param(0, marks=pytest.mark.slow), 1])
 def test_an_exception_in_a_rank_is_told(forever, victim):
     run = lab.launch(forever.replace(timeout=60), model=lambda: Explodes(victim))
     assert run.wait(60) == "failed"

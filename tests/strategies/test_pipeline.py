@@ -362,7 +362,7 @@ def test_an_exception_names_rank_type_and_place(endless, victim):
     assert "test_pipeline.py, line" in run.failure.where
 
 
-@pytest.mark.parametrize("victim", [0, 1])
+@pytest.mark.parametrize("victim", [pytest.param(0, marks=pytest.mark.slow), 1])
 @pytest.mark.parametrize("schedule", [pytest.param("1f1b", marks=pytest.mark.slow), "zero_bubble"])
 @pytest.mark.parametrize("fault", ["kill", "suspend"])
 def test_a_rank_that_dies_or_stands_still_is_named(endless, victim, schedule, fault):

@@ -14,6 +14,7 @@ from lepton_lab.strategies.modes import evaluating
 
 EXACT = sorted(name for name, strategy in STRATEGIES.items() if strategy.exact)
 SLOW = pytest.mark.slow
+SPLITTING = ("ddp", "fsdp", "pipeline", "tensor")  # one of each: batches, weights, layers, and what is in them
 KINDS = ("fsdp", "pipeline")  # parts of tensors, and parts of models; ddp is among those of each
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}
 # A key's bias has a gradient of nothing but rounding, which Adam blows up: in float32 it can't be compared.
@@ -66,7 +67,7 @@ def test_ten_steps_equal_those_of_one_process(strategy, model, world, dtype):
         assert one[2:] == pytest.approx(other[2:], abs=TOLERANCE[dtype])
 
 
-@pytest.mark.parametrize("strategy", EXACT)
+@pytest.mark.parametrize("strategy", [name if name in SPLITTING else pytest.param(name, marks=SLOW) for name in EXACT])
 def test_micro_batches_and_a_short_last_batch_change_nothing(strategy):
     fields = {"accumulate": 3, "batch_size": 17, "epochs": 1}
     if not can(strategy, "transformer", 2, accumulate=3):

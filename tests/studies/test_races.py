@@ -132,6 +132,7 @@ def test_another_curve_is_told(spec):
     assert race.rows()[1]["loss_difference"] > 0.01
 
 
+@pytest.mark.slow
 def test_dropout_is_held_to_one_process_where_all_ranks_draw_the_same(spec):
     strategies = ["single", {"strategy": "ddp", "world": 1}, "tensor", "fsdp_tensor", "ddp", "pipeline"]
     race = lab.race(spec.replace(options={"dropout": 0.5}, epochs=1), strategies)

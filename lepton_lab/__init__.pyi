@@ -4,6 +4,7 @@ from .artifacts import About as About
 from .artifacts import Artifact as Artifact
 from .artifacts import load as load
 from .datasets.collating import Pad as Pad
+from .datasets.raw import texts as texts
 from .datasets.weights import weights as weights
 from .engine.hooks import Moment as Moment
 from .errors import LabError as LabError

@@ -122,7 +122,7 @@ def holds(
 
     `sample` is what models are told of it. The numbers are those without options; where an option changes one, models
     that fit one number fit the other. `kind` is that of the samples where their shape does not tell: "sound". For
-    lists: `samples` in all splits, 0 where options tell; `licence` of what has no row in SOURCES, which says it.
+    lists: `samples` in all splits, 0 where options tell; `licence` of what has no row in SOURCES and is not made here.
     """
 
     def mark(dataset: Any) -> Any:

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from .base import Data, holds, shuffled
 from .files import damaged, fetch
-from .wording import Unit, chosen, labelled
+from .wording import Texts, Unit, labelled, taken
 
 TOPICS, LEAST = 16, 10
 LENGTH, WORDS = 16, 2000
@@ -60,14 +60,19 @@ def chatterbot(
     SpecError
         If a file is damaged, or missing and can't be had.
     """
+    return labelled(texts(root, seed, distinct=distinct), length=length, unit=tokens, words=words)
+
+
+def texts(root: Path, seed: int, *, distinct: bool = True) -> Texts:
+    """The questions themselves, split as `chatterbot`."""
     found = exchanges(root)
     kept = {one.question: one for one in reversed(found)}  # the first of those that are alike
     topics = [one.topic for one in kept.values()]
     classes = [topic for topic in dict.fromkeys(one.topic for one in found) if topics.count(topic) >= LEAST]
     found = [one for one in found if one.topic in classes and (not distinct or kept[one.question] is one)]
-    texts, labels = [one.question for one in found], [classes.index(one.topic) for one in found]
-    train, val, test = (chosen(texts, labels, part) for part in shuffled(len(found), seed, 0.1, 0.1))
-    return labelled(train, val, test, classes, length=length, unit=tokens, words=words)
+    questions, labels = [one.question for one in found], [classes.index(one.topic) for one in found]
+    train, val, test = (taken(questions, labels, places) for places in shuffled(len(found), seed, 0.1, 0.1))
+    return Texts(train, val, test, classes)
 
 
 def exchanges(root: Path) -> list[Exchange]:

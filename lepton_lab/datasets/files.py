@@ -7,6 +7,7 @@ import fcntl
 import hashlib
 import lzma
 import os
+import shlex
 import shutil
 import sys
 import tarfile
@@ -102,8 +103,10 @@ def _absent(name: str, root: Path, error: OSError) -> SpecError:
     packed = f", nor {_some(sorted(archives))} in {root / source.packed}" if archives else ""
     reason = why(error, root) if error.errno else str(error)
     field = "dataset" if name in SOURCES else "weights"
-    runs = commands(name)
-    remedy = f"run `{'`, `'.join(runs)}` in that folder" if runs else "put the published files there"
+    remedy = "put the published files there"
+    if runs := commands(name):
+        folder = shlex.quote(str(root / source.packed))
+        remedy = f"run `{' && '.join([f'mkdir -p {folder} && cd {folder}', *runs])}`"
     return SpecError(
         f"{field}={name!r}: no {_some(files)} in {root / source.folder}{packed}, and downloading failed "
         f"({reason}); {remedy}, or set LEPTON_LAB_DATA to a folder that holds {source.folder}"

@@ -16,8 +16,9 @@ from pydantic import Field
 from .base import Data, holds
 from .files import damaged, fetch
 from .grouping import dealt, groups
-from .wording import Unit, chosen, labelled, split
+from .wording import Texts, Unit, labelled, split, taken
 
+Part = Literal["text", "subject", "all"]
 CLASSES = ["ham", "spam"]
 MAILS = 6046
 LENGTH, WORDS = 128, 8000
@@ -32,7 +33,7 @@ def spam(
     root: Path,
     seed: int,
     *,
-    part: Literal["text", "subject", "all"] = "text",
+    part: Part = "text",
     grouped: bool = True,
     length: Annotated[int, Field(ge=1, le=4096)] = LENGTH,
     tokens: Unit = "words",
@@ -68,11 +69,17 @@ def spam(
     SpecError
         If the file is damaged, or missing and can't be had.
     """
-    bodies, labels = read(fetch("spam", root)["mails.tgz"])
-    texts = [told(body, part) for body in bodies]
-    alike = groups(shingles(told(body, "text")) for body in bodies) if grouped else range(len(texts))
-    train, val, test = (chosen(texts, labels, places) for places in dealt(alike, seed, 0.1, 0.1))
-    return labelled(train, val, test, CLASSES, length=length, unit=tokens, words=words)
+    parts = texts(root, seed, part=part, grouped=grouped)
+    return labelled(parts, length=length, unit=tokens, words=words)
+
+
+def texts(root: Path, seed: int, *, part: Part = "text", grouped: bool = True) -> Texts:
+    """The mails themselves, split as `spam`."""
+    mails, labels = read(fetch("spam", root)["mails.tgz"])
+    alike = groups(shingles(told(mail, "text")) for mail in mails) if grouped else range(len(mails))
+    lines = [told(mail, part) for mail in mails]
+    train, val, test = (taken(lines, labels, places) for places in dealt(alike, seed, 0.1, 0.1))
+    return Texts(train, val, test, CLASSES)
 
 
 def told(mail: str, part: str) -> str:

@@ -26,7 +26,7 @@ def record(name: str, root: Path, dataset: Any = None) -> dict[str, Any]:
         "kind": _kind(dataset) if dataset else "weights",
         "samples": getattr(dataset, "samples", 0),
         "bytes": source.size if source else 0,
-        "licence": source.licence if source else getattr(dataset, "licence", ""),
+        "licence": source.licence if source else getattr(dataset, "licence", "") or "made here",
         "here": not missing(name, root) if source else True,
     }
 

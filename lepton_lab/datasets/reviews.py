@@ -11,7 +11,7 @@ from pydantic import Field
 from .base import HELD_OUT, Data, holds
 from .files import damaged, fetch
 from .grouping import dealt, groups
-from .wording import Unit, chosen, labelled
+from .wording import Texts, Unit, labelled, taken
 
 CLASSES = ["negative", "positive"]
 HEAD = "sentence\tlabel"
@@ -54,11 +54,15 @@ def sst2(
     SpecError
         If a file is damaged, or missing and can't be had.
     """
+    return labelled(texts(root, seed), length=length, unit=tokens, words=words)
+
+
+def texts(root: Path, seed: int) -> Texts:
+    """Phrases and sentences themselves, split as `sst2`."""
     paths = fetch("sst2", root)
-    (texts, labels), test = read(paths["train.tsv"]), read(paths["test.tsv"])
-    train, val = dealt(groups(map(runs, texts)), seed, HELD_OUT)
-    parts = chosen(texts, labels, train), chosen(texts, labels, val), test
-    return labelled(*parts, CLASSES, length=length, unit=tokens, words=words)
+    (phrases, labels), test = read(paths["train.tsv"]), read(paths["test.tsv"])
+    train, val = dealt(groups(map(runs, phrases)), seed, HELD_OUT)
+    return Texts(taken(phrases, labels, train), taken(phrases, labels, val), test, CLASSES)
 
 
 def runs(text: str) -> Iterator[tuple[str, ...]]:
@@ -71,19 +75,19 @@ def runs(text: str) -> Iterator[tuple[str, ...]]:
 def read(path: Path) -> tuple[list[str], list[int]]:
     """Texts and labels of a published file; a SpecError of any other."""
     glance(path)
-    texts, labels = [], []
+    phrases, labels = [], []
     try:
         for number, line in enumerate(path.read_text("utf-8").splitlines()[1:], 2):
             text, _, label = line.rpartition("\t")
             if label not in ("0", "1"):
                 raise ValueError(f"its line {number} ends with {label[:20]!r}, and not with a label 0 or 1")
-            texts.append(text.strip())
+            phrases.append(text.strip())
             labels.append(int(label))
     except (OSError, ValueError) as error:
         raise damaged(path, str(error)) from None
-    if not texts:
+    if not phrases:
         raise damaged(path, "it holds no sentence")
-    return texts, labels
+    return phrases, labels
 
 
 def glance(path: Path) -> None:

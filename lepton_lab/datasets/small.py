@@ -58,7 +58,7 @@ def _read_digits() -> tuple[np.ndarray, np.ndarray]:
     return (table[:, :-1] * np.uint8(DIGITS_LEVEL)).reshape(-1, 1, 8, 8), table[:, -1]
 
 
-@holds((2,), 3, licence="made here")
+@holds((2,), 3)
 def blobs(
     root: Path,
     seed: int,

@@ -25,13 +25,14 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 TESTAMENTS = ("ot", "nt")
-SPECIAL = ("", "?", "<start>", "<end>")
+SOURCE, TARGET = ("", "?"), ("", "?", "<start>", "<end>")
+"""What stands before the words of each language."""
 PAD, UNKNOWN, START, END = range(4)
 LENGTH, WORDS = 16, 4000
 MARKUP = re.compile(r"<(note|title)\b[^>]*>.*?</\1>|<[^>]*>", re.DOTALL)
 
 
-@holds((LENGTH,), 2 * WORDS + len(SPECIAL), 2 * WORDS + len(SPECIAL), samples=31_093)
+@holds((LENGTH,), len(TARGET) + WORDS, len(SOURCE) + WORDS, samples=31_093)
 def verses(
     root: Path,
     seed: int,
@@ -48,7 +49,7 @@ def verses(
     texts.
 
     Data: x int64 (N, length) English words, 0 where a verse is over; y int64 (N, length + 1) Spanish words, their end
-    (3), and -100 after it. Words of both languages are numbered together; 1 is an unknown one, 2 the start.
+    (3), and -100 after it. Each language's words are numbered by themselves; 1 is an unknown one, 2 the start.
     task='sequence_to_sequence' with start_token=2, end_token=3.
 
     Parameters
@@ -73,11 +74,11 @@ def verses(
     parts = shuffled(len(sides), seed, 0.1, 0.1)
     trained = [sides[place] for place in parts[0].tolist()]
     english, spanish = (vocabulary((side[i] for side in trained), words) for i in (0, 1))
-    x = _numbered([side[0] for side in sides], english, len(SPECIAL), length, PAD)
-    y = _numbered([side[1] for side in sides], spanish, len(SPECIAL) + len(english), length + 1, IGNORED, END)
-    names = [*SPECIAL, *english, *spanish]
+    x = _numbered([side[0] for side in sides], english, len(SOURCE), length, PAD)
+    y = _numbered([side[1] for side in sides], spanish, len(TARGET), length + 1, IGNORED, END)
     train, val, test = ((x[part], y[part]) for part in parts)
-    return Data(train, val, test, (length,), names, vocabulary=len(names))
+    pieces, classes = [*SOURCE, *english], [*TARGET, *spanish]
+    return Data(train, val, test, (length,), classes, vocabulary=len(pieces), pieces=pieces)
 
 
 def _numbered(texts: list[list[str]], names: list[str], first: int, length: int, fill: int, *end: int) -> Tensor:

@@ -19,7 +19,7 @@ def weights(name: str) -> Path:
     name
         "minilm": MiniLM-L6-v2, `transformers.AutoModel.from_pretrained(folder)`.
         "smollm2": SmolLM2-135M-Instruct in 4 bits, `transformers.AutoModelForCausalLM.from_pretrained(folder,
-        gguf_file="SmolLM2-135M-Instruct.Q4_1.gguf")`, which needs the package `gguf`.
+        gguf_file="SmolLM2-135M-Instruct.Q4_1.gguf")`, with the extra `nlp`.
         "efficientnet_lite0": of ImageNet, `torch.load(folder / "efficientnet-lite0-57934424.pth", weights_only=True)`.
 
     Returns

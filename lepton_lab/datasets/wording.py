@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from .base import Data
 
@@ -23,6 +23,16 @@ WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*|[^\s\w]")
 PAD, UNKNOWN = 0, 1
 SPECIAL = ("", "?")
 """What stands for padding, and for a word that is not in the vocabulary."""
+
+
+class Texts(NamedTuple):
+    """Texts with their labels, by split, as a list of texts and one of labels each."""
+
+    train: Labelled
+    val: Labelled
+    test: Labelled
+    classes: list[str]
+    """Name of each label 0, 1, ..."""
 
 
 def split(text: str) -> list[str]:
@@ -48,9 +58,7 @@ def numbered(texts: Sequence[Sequence[str]], names: Sequence[str], length: int) 
     return x
 
 
-def labelled(
-    train: Labelled, val: Labelled, test: Labelled, classes: list[str], *, length: int, unit: Unit, words: int
-) -> Data:
+def labelled(texts: Texts, *, length: int, unit: Unit, words: int) -> Data:
     """
     Data of texts with a label each: x int64 (N, length) tokens, 0 where a text is over; y int64 (N,).
 
@@ -59,17 +67,17 @@ def labelled(
     """
     import torch
 
-    splits = [train, val, test]
+    splits = texts[:3]
     if unit == "bytes":
         names = [chr(byte) if 32 <= byte < 127 else f"\\x{byte:02x}" for byte in range(256)]
         names[PAD] = ""
-        rows = [_bytes(texts, length) for texts, _ in splits]
+        rows = [_bytes(lines, length) for lines, _ in splits]
     else:
-        cut = [[split(text) for text in texts] for texts, _ in splits]
+        cut = [[split(line) for line in lines] for lines, _ in splits]
         names = [*SPECIAL, *vocabulary(cut[0], words)]
-        rows = [numbered(texts, names, length) for texts in cut]
+        rows = [numbered(lines, names, length) for lines in cut]
     first, second, third = ((x, torch.tensor(labels)) for x, (_, labels) in zip(rows, splits, strict=True))
-    return Data(first, second, third, (length,), classes, vocabulary=len(names), pieces=names)
+    return Data(first, second, third, (length,), texts.classes, vocabulary=len(names), pieces=names)
 
 
 def _bytes(texts: Sequence[str], length: int) -> Tensor:
@@ -83,7 +91,7 @@ def _bytes(texts: Sequence[str], length: int) -> Tensor:
     return torch.from_numpy(x)
 
 
-def chosen(texts: Sequence[str], labels: Sequence[int], places: Tensor) -> Labelled:
+def taken(texts: Sequence[str], labels: Sequence[int], places: Tensor) -> Labelled:
     """Some texts with their labels."""
     index = places.tolist()
     return [texts[place] for place in index], [labels[place] for place in index]

@@ -313,15 +313,29 @@ def test_questions_that_come_again_are_left_out(root):
     assert exchanges(root)[0].answer == "Answer 0."
 
 
+def test_texts_are_those_of_the_data_in_the_same_splits(root, monkeypatch):
+    monkeypatch.setenv("LEPTON_LAB_DATA", str(root))
+    for name in ("sst2", "spam", "chatterbot"):
+        data, told = DATASETS[name](root, 3, tokens="bytes", length=30), lab.texts(name, 3)
+        assert told.classes == data.classes
+        for split in ("train", "val", "test"):
+            lines, labels = getattr(told, split)
+            x, y = getattr(data, split)
+            assert y.tolist() == labels
+            assert [bytes(row).rstrip(b"\0") for row in x.tolist()] == [line.encode()[:30] for line in lines]
+    with pytest.raises(SpecError, match="did you mean 'sst2'"):
+        lab.texts("sst")
+
+
 def test_verses_are_pairs_of_words_with_an_end(root):
     data = DATASETS["verses"](root, 0, length=8)
     x, y = data.train
     assert len(pairs(root)) == 59  # one has no text
-    assert x.shape[1] == 8 and y.shape[1] == 9 and data.vocabulary == len(data.classes)
+    assert x.shape[1] == 8 and y.shape[1] == 9 and data.vocabulary == len(data.pieces)
     for english, spanish in zip(x.tolist(), y.tolist(), strict=True):
         words = [data.classes[token] for token in spanish if token != IGNORED]
         assert words[-2:] == ["spanish", "<end>"] and "left" not in words
-        assert [data.classes[token] for token in english if token][-1] == "english"
+        assert [data.pieces[token] for token in english if token][-1] == "english"
     with pytest.raises(SpecError, match="verses are so short"):
         DATASETS["verses"](root, 0, length=1)
 

@@ -24,6 +24,7 @@ TOPICS = (
     "mlp",
     "bert",
     "stream",
+    "augment",
     "parallel",
     "compression",
     "gpt",

@@ -45,6 +45,8 @@ from .studies.advice import advise as advise
 from .studies.comparing import Comparison as Comparison
 from .studies.comparing import compare as compare
 from .studies.explanation import explain as explain
+from .studies.previews import Preview as Preview
+from .studies.previews import preview as preview
 from .studies.races import Race as Race
 from .studies.races import race as race
 from .studies.rates import RateTest as RateTest

@@ -1,22 +1,18 @@
-"""A chain of compressors: its one canonical form, what is refused of it, and the order of its rounds."""
+"""A chain of compressors: what is refused of it, and the order of its rounds."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .errors import SpecError, fitted, shown, unknown
-from .tables import keywords, table
-from .values import brief, parsed
+from .errors import SpecError, shown
+from .links import Link, links
+from .tables import table
+from .values import brief
 
 if TYPE_CHECKING:
     from .compressors.base import Compressor
     from .spec import Spec
-
-    Link = dict[str, dict[str, Any]]
-
-FORMS = 'a name, such as "quantize"; a pair, such as ("prune", 0.5); or {"prune": {"ratio": 0.5, "rounds": 2}}'
 
 
 @dataclass(frozen=True)
@@ -36,51 +32,6 @@ class Round:
     def compressor(self) -> Compressor:
         """A fresh compressor of its kind."""
         return table("compressor")[self.name](**self.options)
-
-
-def canonical(chain: Any) -> list[Link]:
-    """
-    A chain in its one form: a list of {name: {option: value}}, with the options that were given, checked and converted.
-
-    It may come as a list of links, each in one of FORMS; as one link; or as either in YAML or JSON text. A link or
-    option that is refused is a SpecError.
-    """
-    try:
-        links = parsed(chain) if isinstance(chain, str) else chain
-    except ValueError:
-        raise SpecError(f"compress={shown(chain)}: must be a list of links, each {FORMS}") from None
-    if links is None:
-        return []
-    if isinstance(links, (str, Mapping)):
-        links = [links]
-    if not isinstance(links, (list, tuple)):
-        raise SpecError(f"compress={shown(links)}: must be a list of links, each {FORMS}")
-    return [{name: _options(name, value)} for name, value in map(_pair, links)]
-
-
-def _pair(link: Any) -> tuple[str, Any]:
-    """Name and options of a link, or the value of its first option."""
-    if isinstance(link, str):
-        link = (link, {})
-    if isinstance(link, Mapping) and len(link) == 1:
-        link = next(iter(link.items()))
-    if not isinstance(link, (list, tuple)) or len(link) not in (1, 2) or not isinstance(link[0], str):
-        raise SpecError(f"compress: {shown(link)} is no link; a link is {FORMS}")
-    name, value = (*link, {})[:2]
-    if name not in (names := table("compressor")):
-        raise SpecError(f"compress={shown(name)}: {unknown('compressor', name, names)}")
-    return name, value
-
-
-def _options(name: str, value: Any) -> dict[str, Any]:
-    """A link's options, checked; a value that is no mapping is that of the first option."""
-    rules = {option: (rule, f"compressor {name!r}") for option, rule in keywords(table("compressor")[name]).items()}
-    options = {} if value is None else value if isinstance(value, Mapping) else {next(iter(rules)): value}
-
-    def show(option: str, value: Any) -> str:
-        return f"compress={{{name!r}: {{{option!r}: {shown(value)}}}}}"
-
-    return fitted(options, rules, show, f"of {name}")
 
 
 def refuse(spec: Spec) -> str:
@@ -112,11 +63,6 @@ def refuse(spec: Spec) -> str:
             return why
         before.append((name, options))
     return ""
-
-
-def links(chain: list[Link]) -> list[tuple[str, dict[str, Any]]]:
-    """Name and options of each link."""
-    return [next(iter(link.items())) for link in chain]
 
 
 def chain_name(chain: list[Link]) -> str:

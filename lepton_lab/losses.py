@@ -144,6 +144,16 @@ def yes_or_no(loss: Loss) -> bool:
     return isinstance(loss, (nn.BCEWithLogitsLoss, nn.MultiLabelSoftMarginLoss)) or function in functions
 
 
+def takes_chances(loss: Loss) -> bool:
+    """Whether a loss is a cross entropy, whose targets may be chances of each class."""
+    from torch import nn
+    from torch.nn import functional
+
+    function = loss.func if isinstance(loss, functools.partial) else loss
+    summed = known.summed if (known := terms(loss)) else True
+    return not summed and (isinstance(loss, nn.CrossEntropyLoss) or function is functional.cross_entropy)
+
+
 def unreduced(loss: Any, output: Tensor, target: Tensor) -> Tensor | None:
     """The values of which a loss is the mean or the sum, of torch's and the usual ones; None of any other."""
     from torch.nn.modules.loss import _Loss

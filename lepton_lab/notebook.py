@@ -13,8 +13,8 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
 from . import watched
-from .chains import canonical
 from .errors import FINITE, SpecError, must, nearest, shown, unknown
+from .links import LISTS, canonical
 from .spec import CELL, Spec
 from .tables import TABLES, listed, pick, table
 from .values import parsed
@@ -110,8 +110,8 @@ def _checked(name: str, values: Mapping[str, Any], hints: Mapping[str, Any]) -> 
     value = _fitted(name, values[name], FieldInfo.from_annotation(hints[name]), meaning)
     if field is None:
         return value
-    if name == "compress":
-        return canonical(value or [])
+    if name in LISTS:
+        return canonical(value or [], LISTS[name])
     if name == "stop_early":
         return watched.canonical(value)
     if name == "metrics":

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from .answers import matches, right_answers
 from .batches import Batch, described, tensors
 from .errors import SpecError
-from .losses import IGNORED, number, terms, token_loss, unreduced, weigh, yes_or_no
+from .losses import IGNORED, number, takes_chances, terms, token_loss, unreduced, weigh, yes_or_no
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -105,6 +105,7 @@ class Criterion(Objective):
         """Whether all samples weigh alike, so that the loss's own mean is one over samples."""
         self.summed = self._terms is not None and self._terms.summed
         """Whether the loss is a sum, not a mean."""
+        self._mixed = data is not None and len(data.classes) > 0 and takes_chances(loss)
         padded = tokens or (data is not None and data.collate is not None)
         self._ignored = self._terms.ignored if self._terms else IGNORED
         self._masked = padded or not self.even  # whether some targets may not count
@@ -307,14 +308,19 @@ class Criterion(Objective):
 
         if not self._masked:
             return torch.tensor(len(target), dtype=torch.float64, device=target.device)
-        return target.ne(self._ignored).sum().double()
+        return self._likeliest(target).ne(self._ignored).sum().double()
 
     def hits(self, output: Tensor, target: Tensor) -> Tensor | None:
         """How many of `answers` are right; None where that has no meaning."""
+        target = self._likeliest(target)
         if not self._masked:
             return right_answers(output, target, tokens=self.last(target))
         right = matches(output, target, tokens=self.last(target))
         return None if right is None else (right & target.ne(self._ignored)).sum()
+
+    def _likeliest(self, target: Tensor) -> Tensor:
+        """Labels (B, ...); of chances of each class (B, K, ...), which samples that were mixed have, the likeliest."""
+        return target.argmax(1) if self._mixed and target.is_floating_point() and target.dim() > 1 else target
 
     def count(self, target: Tensor) -> Tensor | None:
         """How many answers a micro-batch has, if its step's are dealt out evenly; None where those are not known."""

@@ -18,8 +18,9 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from . import chains, watched, written
+from . import chains, preparation, watched, written
 from .errors import SpecError, fitted, must, shown, unknown, visible
+from .links import LISTS, canonical
 from .tables import TABLES, entries, entry_options, keywords, listed, pick, table, trait
 from .values import FrozenDict, FrozenList, frozen
 
@@ -101,6 +102,8 @@ class Spec(BaseModel):
     """A name of your own for the run, at most 80 characters."""
     metrics: Annotated[list[str], AfterValidator(frozen)] = FrozenList()
     """Metrics to count beside the usual ones, names of METRICS, e.g. ["f1", "roc_auc"]."""
+    transforms: Annotated[list[dict[str, dict[str, Any]]], AfterValidator(frozen)] = FrozenList()
+    """What is done to the data, in order, names of TRANSFORMS, e.g. ["standardise", {"crop": {"padding": 4}}]."""
     options: dict[str, bool | int | float | str] = Field(default_factory=FrozenDict)
     """Keyword arguments of the chosen data set, model, task, schedule, strategy or metrics: {"dropout": 0.2}."""
     parent: str = ""
@@ -183,10 +186,10 @@ class Spec(BaseModel):
         sure = {option: value for option, value in options.items() if option in rules or known}
         return frozen(options | fitted(sure, rules, _pair, f"of {', '.join(name for _, name in chosen)}"))
 
-    @field_validator("compress", mode="before")
+    @field_validator(*LISTS, mode="before")
     @classmethod
-    def _chained(cls, chain: Any) -> list[dict[str, dict[str, Any]]]:
-        return chains.canonical(chain or [])
+    def _linked(cls, items: Any, info: ValidationInfo) -> list[dict[str, dict[str, Any]]]:
+        return canonical(items or [], LISTS[str(info.field_name)])
 
     @field_validator("stop_early", mode="before")
     @classmethod
@@ -199,7 +202,7 @@ class Spec(BaseModel):
         # whether it was named: a spec that was written out and read back names every field.
         usual = self.model == Spec.model_fields["model"].default
         (self.model_copy(update={"model": CELL}) if usual else self).check_strategy()
-        if why := chains.refuse(self) or watched.refuse(self):
+        if why := chains.refuse(self) or watched.refuse(self) or preparation.ordered(self.transforms):
             raise SpecError(why)
         return self
 

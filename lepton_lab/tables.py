@@ -26,8 +26,12 @@ TABLES = {
     "schedule": "optimizers.SCHEDULES",
     "strategy": "strategies.STRATEGIES",
 }
-LISTED = {"compressor": "compressors.COMPRESSORS", "metric": "metrics.METRICS"}
-"""Families of which a field lists several: `compress` and `metrics`."""
+LISTED = {
+    "transform": "transforms.TRANSFORMS",
+    "compressor": "compressors.COMPRESSORS",
+    "metric": "metrics.METRICS",
+}
+"""Families of which a field lists several: `transforms`, `compress` and `metrics`."""
 
 
 def table(field: str) -> dict[str, Any]:

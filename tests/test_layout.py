@@ -19,7 +19,7 @@ README = (ROOT / "README.md").read_text()
 # neighbours. The modules of the root are the first floor.
 FLOORS = (
     {""},
-    {"datasets", "models", "tasks", "metrics", "optimizers", "strategies", "compressors"},
+    {"datasets", "transforms", "models", "tasks", "metrics", "optimizers", "strategies", "compressors"},
     {"store", "artifacts"},
     {"engine", "measures"},
     {"launchers"},

@@ -39,7 +39,9 @@ class About:
     tokens : str
         What a token is: "bytes", "characters" or "".
     mean, std : tuple of float
-        Per channel, of x / 255; () = uint8 is only divided by 255.
+        Per channel, of x / unit; () = uint8 is only divided by 255, and floats stay as they are.
+    unit : int
+        255 where mean and std are of pixels in uint8, 1 where they are of floats.
     chain : list of dict
         Links that made it, in order, each {name: options}.
     parent : str
@@ -67,6 +69,7 @@ class About:
     tokens: str = ""
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
+    unit: int = 255
     chain: list[dict[str, Any]] = field(default_factory=list)
     parent: str = ""
     measured: dict[str, Any] = field(default_factory=dict)
@@ -84,6 +87,12 @@ class About:
             raise SpecError(f"dtype={self.dtype!r}: must be {', '.join(map(repr, DTYPES[:-1]))} or {DTYPES[-1]!r}")
         if self.dtype == "int64" and self.vocabulary < 1:
             raise SpecError(f"vocabulary={self.vocabulary}: must be at least 1 where samples are tokens (int64)")
+
+    @property
+    def scaled(self) -> bool:
+        """Whether the file itself scales raw samples: pixels in uint8, and floats that were standardised."""
+        pixels, floats = self.dtype == "uint8", self.dtype == "float32" and self.unit == 1 and self.mean != ()
+        return self.call == CALLS[0] and (pixels or floats)
 
     @property
     def signature(self) -> Signature:
@@ -112,7 +121,7 @@ class About:
             "vocabulary": first.vocabulary,
             "tokens": task.data.tokens,
         }
-        facts |= {"mean": tuple(task.data.mean), "std": tuple(task.data.std)}
+        facts |= {"mean": tuple(task.data.mean), "std": tuple(task.data.std), "unit": task.data.unit}
         return cls(**{"model": spec.model, **facts, **fields, **more})
 
     @classmethod
@@ -136,6 +145,7 @@ class About:
             "tokens": data.tokens,
             "mean": tuple(data.mean),
             "std": tuple(data.std),
+            "unit": data.unit,
         }
         return cls(**{**facts, **more})
 

@@ -22,6 +22,8 @@ KINDS: dict[str, type] = {
 }
 NUMBERS = ("blank", "mask", "start", "pad", "end", "length")  # that a task may say of its answers
 LONGEST = 2**14  # tokens that a file's model writes of a sample
+STANDARDISED = "(x - mean) / std"
+"""What is done to floats that were standardised."""
 LARGEST = 2**31  # numbers in a sample, or in its scores
 
 
@@ -46,9 +48,9 @@ def build(
     checked = [float(f"{value:.7g}") for value in first(check).reshape(-1)[:HELD]]
     several = isinstance(one(check), dict)
     preprocessing: dict[str, Any] = {"done": "nothing"}  # to raw samples, within the graph
-    if about.dtype == "uint8" and about.call == CALLS[0]:
+    if about.scaled:
         scaling = {"mean": list(about.mean or (0.0,)), "std": list(about.std or (1.0,))}
-        preprocessing = {"done": "(x / 255 - mean) / std", **scaling}
+        preprocessing = {"done": "(x / 255 - mean) / std" if about.unit == 255 else STANDARDISED, **scaling}
     return {
         "lab": version("lepton-lab") or "0",
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),

@@ -28,8 +28,9 @@ class Prepared(nn.Module):
     """
     Raw samples -> what the model was trained on -> its scores in float32.
 
-    As training does it (`engine.feed`): uint8 is scaled to (x / 255 - mean) / std by channel, tokens and floats stay as
-    they are. A model of other numbers than float32 gets samples in its own, where it takes no others.
+    As training does it (`engine.feed`): uint8 is scaled to (x / 255 - mean) / std by channel, standardised floats to
+    (x - mean) / std; tokens and other floats stay as they are. A model of other numbers than float32 gets samples in
+    its own, where it takes no others.
 
     The module is copied, to the CPU and in eval mode, without a wrapper for several processes. Its real numbers become
     `dtype`, torch.float32 or torch.bfloat16, with parametrized weights computed once; None leaves all of it as the user
@@ -46,12 +47,13 @@ class Prepared(nn.Module):
             module = module.bfloat16() if dtype == torch.bfloat16 else module.float()  # `.to` drops imaginary parts
         module.requires_grad_(False)
         self.module = module
-        self.scaled, self.dtype = about.dtype == "uint8" and about.call == "tensor", dtype
+        self.scaled, self.dtype = about.scaled, dtype
         self.signature, self.output = about.signature, about.outputs
         self.names: tuple[str, ...] = ()  # of its outputs, once `scores` has asked, where they have any
         self.scale: Any
         self.shift: Any
-        for name, value in zip(("scale", "shift"), scaling(about.mean, about.std, len(about.shape)), strict=True):
+        scales = scaling(about.mean, about.std, len(about.shape), about.unit)
+        for name, value in zip(("scale", "shift"), scales, strict=True):
             if isinstance(value, Tensor):
                 self.register_buffer(name, value)
             else:

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 import click
 
-from ..errors import SpecError
 from ..launchers import Launcher
 from ..run.handle import attach
 from ..run.launching import compress as start
 from ..tables import keywords, table
-from ..values import split, value
-from .options import CHAIN, Fields, SpecCommand, as_json, on_option, pair, spec_options
+from .options import CHAIN, Fields, SpecCommand, as_json, link, on_option, spec_options
 from .progress import foreground
 
 EXAMPLES = """
@@ -47,19 +44,6 @@ def compress(
         click.echo(json.dumps({"id": child.id}) if as_json else child.id)
     else:
         raise SystemExit(foreground(child, as_json))
-
-
-def link(text: str) -> Any:
-    """`prune:0.5` or `prune:ratio=0.5,rounds=2` as a link of a chain."""
-    name, _, rest = text.partition(":")
-    if not rest:
-        return name
-    parts = split(rest)
-    if len(parts) == 1 and "=" not in parts[0]:
-        return (name, value(parts[0]))
-    if any("=" not in part for part in parts):
-        raise SpecError(f"link={text!r}: must be NAME, NAME:VALUE or NAME:KEY=VALUE,..., such as prune:ratio=0.5")
-    return (name, dict(map(pair, parts)))
 
 
 def with_links(command: SpecCommand) -> SpecCommand:

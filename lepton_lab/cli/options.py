@@ -13,12 +13,19 @@ from ..errors import SYNONYMS, SpecError
 from ..launchers import HERE, Launcher, asked
 from ..spec import Spec
 from ..tables import TABLES, keywords, table
-from ..values import value
+from ..values import split, value
 
 FIELDS = [name for name in Spec.model_fields if name != "options"]
 CHAIN = ("parent", "compress")  # fields of a run that compresses another's model
 METAVARS: dict[Any, str] = {bool: "[true|false]", int: "INTEGER", float: "NUMBER", str: "TEXT"}
-NAMED = {"parent": "ID", "compress": "JSON", "keep_best": "METRIC", "stop_early": "JSON", "metrics": "NAMES"}
+NAMED = {
+    "parent": "ID",
+    "compress": "JSON",
+    "transforms": "NAME:OPTION=VALUE,...",
+    "keep_best": "METRIC",
+    "stop_early": "JSON",
+    "metrics": "NAMES",
+}
 """What some fields take, where their type does not tell."""
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
@@ -47,6 +54,8 @@ class Fields:
     def changes(self, base: Spec) -> dict[str, Any]:
         """The fields that were named, with options over those of `base`; SpecError if one is not key=value."""
         fields: dict[str, Any] = {name: value for name, value in self.named.items() if value is not None}
+        if "transforms" in fields:
+            fields["transforms"] = items(fields["transforms"])
         return fields | ({"options": {**base.options, **dict(map(pair, self.pairs))}} if self.pairs else {})
 
     def spec(self) -> Spec:
@@ -128,6 +137,33 @@ def pair(text: str) -> tuple[str, Any]:
     if not (name and equals):
         raise SpecError(f"option={text!r}: must be key=value, such as --option dropout=0.2")
     return name.strip(), value(setting)
+
+
+def link(text: str) -> Any:
+    """`prune:0.5` or `prune:ratio=0.5,rounds=2` as a link of a chain."""
+    name, _, rest = text.partition(":")
+    if not rest:
+        return name
+    parts = split(rest)
+    if len(parts) == 1 and "=" not in parts[0]:
+        return (name, value(parts[0]))
+    if any("=" not in part for part in parts):
+        raise SpecError(f"link={text!r}: must be NAME, NAME:VALUE or NAME:KEY=VALUE,..., such as prune:ratio=0.5")
+    return (name, dict(map(pair, parts)))
+
+
+def items(text: str) -> Any:
+    """`flip,crop:padding=4,fill=reflect` as a list of links; what is JSON stays as it is."""
+    if text.lstrip().startswith(("[", "{")):
+        return text
+    links: list[str] = []
+    for part in split(text):
+        option = "=" in part and ":" not in part.partition("=")[0]
+        if option and links:
+            links[-1] += f",{part}"
+        else:
+            links.append(part)
+    return [link(part.strip()) for part in links if part.strip()]
 
 
 def _metavar(name: str) -> str:

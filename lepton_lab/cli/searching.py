@@ -11,8 +11,8 @@ from ..chains import chain_name
 from ..launchers import Launcher
 from ..metrics import MEASURED
 from ..run.handle import attach
-from .compressing import link, with_links
-from .options import CHAIN, Fields, SpecCommand, as_json, on_option, spec_options
+from .compressing import with_links
+from .options import CHAIN, Fields, SpecCommand, as_json, link, on_option, spec_options
 from .progress import EXIT
 from .showing import show_figures
 

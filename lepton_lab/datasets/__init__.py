@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..files import data_root
+from ..preparation import applied
 from ..tables import pick
 from . import cifar, cutouts, dialogues, fsdd, idx, mails, movielens, reviews, text, verses
 from .base import Data, Split, length, rows, scaling
@@ -85,11 +86,14 @@ def check(name: str, root: Path) -> None:
             GLANCES[SOURCES[name].format](path)
 
 
-def load(spec: Spec) -> Data:
+def load(spec: Spec, own: Data | None = None) -> Data:
     """
-    The splits of a spec's data set, one of DATASETS, downloaded where they are not there yet.
+    The splits of a run after the spec's transforms: of a user's own data, else of the data set that the spec names.
 
-    A set that can't be had, or whose files are damaged, is a SpecError or LabError.
+    That is one of DATASETS, downloaded where its files are not there yet. A set that can't be had, whose files are
+    damaged, or that a transform does not fit, is a SpecError or LabError.
     """
-    dataset = pick(DATASETS, spec.dataset, "dataset")
-    return dataset(data_root(), spec.seed, **spec.options_of(dataset))
+    if own is None:
+        dataset = pick(DATASETS, spec.dataset, "dataset")
+        own = dataset(data_root(), spec.seed, **spec.options_of(dataset))
+    return applied(own, spec)

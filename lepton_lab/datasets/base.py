@@ -50,6 +50,8 @@ class Data:
     """Per channel, of x / 255; () = uint8 is only divided by 255, and any other x is used as it is."""
     std: tuple[float, ...] = ()
     """Per channel, like `mean`."""
+    unit: int = 255
+    """What `mean` and `std` count in: 255 of x in uint8; 1 where they are of floats, which are then scaled by them."""
     vocabulary: int = 0
     """
     Number of kinds of tokens where x are tokens, which are whole numbers below it and never scaled; else 0.
@@ -93,9 +95,11 @@ def rows(split: Split, places: Iterable[int]) -> tuple[Tensor, Tensor]:
     return x, y
 
 
-def scaling(mean: tuple[float, ...], std: tuple[float, ...], dims: int) -> tuple[Tensor | float, Tensor | float]:
+def scaling(
+    mean: tuple[float, ...], std: tuple[float, ...], dims: int, unit: int = 255
+) -> tuple[Tensor | float, Tensor | float]:
     """
-    Scale and shift with (x / 255 - mean) / std = x * scale - shift, for pixels of so many dimensions a sample.
+    Scale and shift with (x / unit - mean) / std = x * scale - shift, for pixels of so many dimensions a sample.
 
     Numbers where all channels are alike, else tensors by channel (C, 1, ...) in float32.
     """
@@ -103,9 +107,9 @@ def scaling(mean: tuple[float, ...], std: tuple[float, ...], dims: int) -> tuple
 
     if len(set(mean)) < 2 and len(set(std)) < 2:
         center, spread = (mean[0], std[0]) if mean else (0.0, 1.0)
-        return 1 / (255 * spread), center / spread
+        return 1 / (unit * spread), center / spread
     centers, spreads = (torch.tensor(v, dtype=torch.float64).view(-1, *[1] * (dims - 1)) for v in (mean, std))
-    return (1 / (255 * spreads)).float(), (centers / spreads).float()
+    return (1 / (unit * spreads)).float(), (centers / spreads).float()
 
 
 def holds(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
@@ -12,9 +13,11 @@ from ..answers import labels
 from ..batches import Batch, moved, over, rows
 from ..datasets import Data, Pad, Stream, bucketed, length, lengths, scaling
 from ..host import cores
+from ..preparation import augmenting
 from ..spec import Spec, micro_samples, step_samples
 from ..strategies.base import Single
 from ..tasks import Paired
+from ..transforms import PIXELS, augmented, pixels
 from .loading import Loader
 
 if TYPE_CHECKING:
@@ -50,8 +53,8 @@ class Feed:
     part
         (x, y) tensors of shapes (N, ...) and (N, ...), a map-style Dataset of such samples, or None for no samples.
     data
-        Says how uint8 inputs are scaled: (x / 255 - mean) / std by channel; or that they are tokens, which go to the
-        model as int64.
+        Says how inputs are scaled: uint8 to (x / 255 - mean) / std by channel, and floats that were standardised; or
+        that they are tokens, which go to the model as int64. The spec's augmentations are for its training part.
     task
         Says what of a batch the model is called with; pairs (x, y) where there is none.
 
@@ -79,8 +82,12 @@ class Feed:
         self._dtype = _weights(strategy)
         self._scale: list[Any] = [
             value.to(self.device) if isinstance(value, torch.Tensor) else value
-            for value in scaling(data.mean, data.std, len(data.shape))
+            for value in scaling(data.mean, data.std, len(data.shape), data.unit)
         ]
+        self._floats = data.unit == 1 and len(data.mean) > 0  # whether they are scaled too
+        self._classes = len(data.classes)
+        self._augments = augmenting(spec) if self._pairs else []
+        self._whole = self.task.prepares or any(step.mixes for step, _ in self._augments)
         micro = -(-spec.batch_size // spec.accumulate)
         elements = max(math.prod(data.shape) * max(data.vocabulary, 1), 1)
         self.eval_batch = max(micro, min(1024, EVAL_ELEMENTS // elements))
@@ -164,7 +171,7 @@ class Feed:
         """
         size = micro_samples(self.spec, len(step))
         micros = (step,) if size >= len(step) else step.split(size)
-        return [self._part(part, len(step), self.task.prepares) for part in micros]
+        return [self._part(part, len(step), self._whole) for part in micros]
 
     def _part(self, indices: Tensor, step: int = 0, whole: bool = False) -> Part:
         """This rank's part of a micro-batch; where it would have none it borrows one, so that all ranks compute."""
@@ -208,8 +215,9 @@ class Feed:
         if not isinstance(self.dataset, Stream) or self.strategy.parts == 1:
             return ""
         count, parts = len(self.dataset.shards), self.strategy.parts
-        if count and self.task.prepares:
-            return "the task draws its numbers for the whole of a batch"
+        if count and self._whole:
+            what = "the task draws its numbers for" if self.task.prepares else "a transform mixes the samples of"
+            return f"{what} the whole of a batch"
         return f"its {count} shards can't be dealt evenly to {parts} ranks" if count % parts else self.dataset.undealt
 
     def _batch(self, batch: Any, part: Part, drawn: tuple[int, int, int]) -> Batch:
@@ -228,16 +236,19 @@ class Feed:
             x, y = self.tensors
             for part in indices:
                 part = part.to(self.device, non_blocking=True)
-                yield self._ready(x.index_select(0, part), y.index_select(0, part))
+                yield self._ready(x.index_select(0, part), y.index_select(0, part), part, epoch)
             return
-        for batch, unsound in self._loader.read((part.tolist() for part in indices), seed, epoch):
+        asked: deque[Tensor] = deque()  # of the batches that are read ahead
+        for batch, unsound in self._loader.read((_noted(part, asked).tolist() for part in indices), seed, epoch):
+            places = asked.popleft()
             if unsound >= 0:
                 self.unsound = unsound
             batch = moved(batch, self.device)
             if not self._pairs:
                 yield over(self._cast, batch)
             else:  # what a collate made stays in its shape: targets (B, 1) may be a token each
-                yield self._ready(batch[0], labels(batch[1]) if self._collate is None else batch[1])
+                y = labels(batch[1]) if self._collate is None else batch[1]
+                yield self._ready(batch[0], y, places, epoch)
 
     @cached_property
     def _loader(self) -> Loader:
@@ -259,11 +270,26 @@ class Feed:
 
         return leaf.to(self._dtype) if isinstance(leaf, torch.Tensor) and leaf.is_floating_point() else leaf
 
-    def _ready(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """Inputs and targets as model and loss take them."""
+    def _ready(self, x: Tensor, y: Tensor, places: Tensor, epoch: int | None) -> tuple[Tensor, Tensor]:
+        """Inputs and targets as model and loss take them; in training, in an epoch, augmented."""
         if self._tokens:
-            return x.long(), y if y.is_floating_point() else y.long()
-        return self._scaled(x), y.to(self._dtype) if y.is_floating_point() else y
+            x, y = x.long(), y if y.is_floating_point() else y.long()
+        if epoch is None or not self._augments:
+            x = x if self._tokens else self._scaled(x)
+        else:
+            x, y = self._augmented(x, y, places.to(self.device), epoch)
+        return x, y.to(self._dtype) if y.is_floating_point() and not self._tokens else y
+
+    def _augmented(self, x: Tensor, y: Tensor, places: Tensor, epoch: int) -> tuple[Tensor, Tensor]:
+        """The same after the spec's augmentations, which see pixels as floats from 0 to 1."""
+        import torch
+
+        seen = pixels(x)
+        seen, y = augmented(seen, y, self._augments, self.spec.seed, epoch, places, classes=self._classes)
+        if x.dtype != torch.uint8:
+            return seen if self._tokens else self._scaled(seen), y
+        scale, shift = self._scale
+        return seen.to(self._dtype).mul(PIXELS["uint8"] * scale).sub_(shift), y
 
     def _scaled(self, x: Tensor) -> Tensor:
         import torch
@@ -272,8 +298,17 @@ class Feed:
             scale, shift = self._scale
             return x.to(self._dtype).mul_(scale).sub_(shift)
         if x.dtype == torch.uint16:  # pictures of a Dataset
-            return x.to(self._dtype).div_(65535)
-        return x.to(self._dtype) if x.is_floating_point() else x  # NumPy makes float64, which weights seldom are
+            return x.to(self._dtype).div_(PIXELS["uint16"])
+        if not x.is_floating_point():
+            return x
+        x = x.to(self._dtype)  # NumPy makes float64, which weights seldom are
+        return x.mul(self._scale[0]).sub_(self._scale[1]) if self._floats else x
+
+
+def _noted(part: Tensor, asked: deque[Tensor]) -> Tensor:
+    """What is asked for, kept until it comes."""
+    asked.append(part)
+    return part
 
 
 def by_itself(part: Any, data: Data, spec: Spec, task: Task | None = None) -> Feed:

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 import torch
 
-from .. import datasets, models, operations, tasks
+from .. import models, operations, tasks
 from ..batches import described
 from ..datasets import Data
 from ..engine import precision, trials, turns
@@ -28,7 +28,7 @@ from ..host import cores, die_with_parent, entitle, keep_memory
 from ..metrics import Metric, members
 from ..objectives import Criterion
 from ..optimizers import RANGE_TEST
-from ..store import shipping
+from ..store import shipping, trained
 from ..store.checkpoints import NonFinite
 from ..store.folder import RunFolder
 from ..store.log import Log
@@ -211,7 +211,7 @@ class Job:
         """Note what views and artifacts ask for."""
         self.log.know(self.strategy.report, **self.facts)
         if self.strategy.rank == 0:
-            fields = ("shape", "classes", "vocabulary", "tokens", "mean", "std")
+            fields = ("shape", "classes", "vocabulary", "tokens", "mean", "std", "unit")
             facts = {name: getattr(self.data, name) for name in fields} | {"task": tasks.called(self.task)}
             if self.data.example is not None:
                 facts["batch"] = described(self.data.example)
@@ -240,7 +240,7 @@ def prepare(folder: RunFolder, seat: Seat, log: Log) -> Job:
     strategy.start(rank, spec.world, folder.path / "rendezvous" if seat.world is None else None, device)
     begin_all(spec.seed)
     shipped = shipping.unpack(folder, ("model", "data", "loss", "task", "hooks", "metrics"))
-    data = shipped.get("data") or datasets.load(spec)
+    data = trained.data(folder, shipped.get("data"))
     loss = shipped.get("loss")
     if isinstance(loss, torch.nn.Module):
         loss = loss.to(device)

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .. import datasets, tasks
+from .. import tasks
 from ..artifacts import About, Artifact, write
 from ..datasets import length, rows
 from ..errors import LabError
 from ..host import processor
-from ..store import shipping
+from ..store import shipping, trained
 from .figures import TRAINED_ON
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ def run_task(run: Any, data: Data | None = None) -> Task:
 
 def run_data(run: Any) -> Data:
     """The data that a run was trained on; raises what loading it does."""
-    return shipping.unpack(run.store, ("data",)).get("data") or datasets.load(run.spec)
+    return trained.data(run.store, shipping.unpack(run.store, ("data",)).get("data"))
 
 
 def some(task: Task, about: About, count: int, seed: int = 0) -> Any:

@@ -13,6 +13,7 @@ from ..answers import labels
 from ..artifacts import About, Artifact, load
 from ..artifacts.checking import checked
 from ..artifacts.inputs import count, parts
+from ..artifacts.manifest import STANDARDISED
 from ..datasets import Data, length, rows
 from ..errors import LabError, SpecError
 from ..losses import IGNORED, usual_loss
@@ -179,9 +180,12 @@ def _about(artifact: Artifact) -> About:
     shape = tuple(size or 0 for size in first.sizes or first.shape)
     facts = manifest["model"], shape, artifact.dtype, artifact.labels, artifact.vocabulary
     mean, std = (tuple(manifest["preprocessing"].get(name, ())) for name in ("mean", "std"))
+    unit = 1 if manifest["preprocessing"].get("done") == STANDARDISED else 255
     inputs = artifact.signature.inputs if "inputs" in manifest else ()
     outputs = str(manifest["output"].get("name", ""))
-    return About(*facts, manifest["tokens"], mean, std, inputs=inputs, call=artifact.signature.call, outputs=outputs)
+    scales = mean, std, unit
+    call = artifact.signature.call
+    return About(*facts, manifest["tokens"], *scales, inputs=inputs, call=call, outputs=outputs)
 
 
 def _split(data: Any, about: About) -> tuple[np.ndarray | None, Tensor | None]:

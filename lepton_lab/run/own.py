@@ -51,6 +51,7 @@ class Own:
 
     def __post_init__(self) -> None:
         self._read: Data | None = None
+        self._made: tuple[Any, Data] | None = None
         if self.model is not None:
             _is_model(self.model)
         kind = self.strategy
@@ -87,7 +88,16 @@ class Own:
         return {name: part for name, part in vars(self).items() if name in shipping.PARTS and part is not None}
 
     def splits(self, spec: Spec) -> Data | None:
-        """The user's data as splits, made when first asked for; None where they are those that the spec names."""
+        """The user's data as splits after the spec's transforms; None where they are those that the spec names."""
+        data = self.raw(spec)
+        if data is None or not spec.transforms:
+            return data
+        if self._made is None or self._made[0] != (spec.transforms, spec.seed):
+            self._made = (spec.transforms, spec.seed), datasets.load(spec, data)
+        return self._made[1]
+
+    def raw(self, spec: Spec) -> Data | None:
+        """The same before any transform, made when first asked for."""
         if self._read is None and self.data is not None:
             token = getattr(getattr(self.model, "config", None), "pad_token_id", None)
             pads = {} if token is None else {datasets.TEXTS: token}

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..chains import chain_name
 from ..errors import SpecError, visible
+from ..links import LISTS
 from ..spec import CELL, Spec
 from ..values import brief
 
@@ -134,7 +135,7 @@ def labels(runs: Sequence[Run]) -> list[str]:
 
 
 def _part(field: str, value: Any) -> str:
-    if field == "compress":
+    if field in LISTS:
         return chain_name(value)
     return f"{field.removeprefix('options.')}={brief(value).replace(CELL, '')}"
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .. import models
+from .. import datasets, models
 from ..errors import LabError, SpecError, unknown
 from ..files import read_json, write_json
 from ..watched import EMA, divided
@@ -14,6 +15,8 @@ from .folder import RunFolder
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from ..datasets import Data
 
 CHECKPOINTS = ("last", "best", "ema")
 """Which model of a run, see `model`."""
@@ -130,6 +133,18 @@ def parent(folder: Path) -> Path:
 def parent_facts(folder: Path) -> dict[str, Any]:
     """What is known of the data and the parts of a run's parent; {} for a run without one."""
     return read_json(parent(folder).with_suffix(".json")) or {}
+
+
+def data(folder: RunFolder, own: Data | None = None) -> Data:
+    """
+    The data of a run after its transforms: the user's own that were shipped, else those that its spec names.
+
+    Where it compresses another's model, numbers are standardised as that run's were.
+    """
+    loaded, parent = datasets.load(folder.spec, own), parent_facts(folder.path)
+    if not folder.spec.transforms or "unit" not in parent:
+        return loaded
+    return replace(loaded, mean=tuple(parent["mean"]), std=tuple(parent["std"]), unit=parent["unit"])
 
 
 def adopt(folder: Path, module: nn.Module, facts: dict[str, Any]) -> None:

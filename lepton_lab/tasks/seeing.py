@@ -60,13 +60,14 @@ def numbers(values: Tensor) -> View | None:
 
 
 def unscaled(x: Tensor, data: Data) -> Tensor:
-    """Pixels as they were before they were standardised."""
+    """Pixels, or other numbers, as they were before they were standardised."""
     import torch
 
     if not data.mean or x.shape != data.shape:
         return x.float()
     mean, std = (torch.tensor(part, device=x.device).view(-1, *[1] * (x.dim() - 1)) for part in (data.mean, data.std))
-    return (x.float() * std + mean).clamp(0, 1)
+    raw = x.float() * std + mean
+    return raw if data.unit == 1 else raw.clamp(0, 1)
 
 
 def spelled(tokens: Any, data: Data, names: list[str] | None = None) -> str:

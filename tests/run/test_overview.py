@@ -8,7 +8,7 @@ from click.testing import CliRunner
 
 import lepton_lab as lab
 from lepton_lab.cli import main
-from lepton_lab.cli.compressing import link
+from lepton_lab.cli.options import link
 from lepton_lab.cli.racing import parsed
 from lepton_lab.datasets import SOURCES, check
 from lepton_lab.errors import LabError, SpecError

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from html import escape
 from typing import Any
 
+from lepton_lab.links import LISTS
 from lepton_lab.optimizers import factor
 from lepton_lab.spec import CELL, OWN, Spec
 from lepton_lab.tables import table
@@ -41,6 +42,7 @@ LABELS = {
     "timeout": "Wait for a rank (seconds)",
     "device": "Device",
     "compile": "Compile it",
+    "transforms": "Transforms",
     "metrics": "Metrics",
     "options": "Options",
     "parent": "Parent run",
@@ -64,14 +66,15 @@ def describe(chosen: Mapping[str, Any], more: Iterable[tuple[str, str]] = ()) ->
     Parameters
     ----------
     chosen : mapping
-        Names by field, the chain as ``compress``, and a list as ``metrics``.
+        Names by field, lists of links as ``compress`` and ``transforms``, and a list as ``metrics``.
     more : iterable
         Rows beside: a term and its HTML.
     """
     rows = [(LABELS[field], meaning(chosen[field], table(field).get(chosen[field]))) for field in DESCRIBED]
-    links = [name for link in chosen["compress"] for name in (link if isinstance(link, Mapping) else [str(link)])]
-    known = {name: table("compressor")[name] for name in links if name in table("compressor")}
-    rows += [(LABELS["compress"], meaning(name, entry)) for name, entry in known.items()]
+    for field, words in LISTS.items():
+        links = [name for link in chosen[field] for name in (link if isinstance(link, Mapping) else [str(link)])]
+        known = {name: table(words.family)[name] for name in links if name in table(words.family)}
+        rows += [(LABELS[field], meaning(name, entry)) for name, entry in known.items()]
     rows += [(LABELS["metrics"], meaning(n, table("metric")[n])) for n in chosen["metrics"]]
     return terms("choices", [*rows, *more])
 

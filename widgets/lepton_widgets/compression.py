@@ -8,9 +8,7 @@ import threading
 from html import escape
 from typing import Any, NamedTuple
 
-import anywidget
 import ipywidgets as ipw
-import traitlets
 
 import lepton_lab as lab
 from lepton_lab.compressors.base import Knob
@@ -23,29 +21,17 @@ from lepton_lab.store.folder import ENDED
 from lepton_lab.tables import keywords, table
 
 from .about import meaning
-from .frame import Shown, static
+from .frame import Shown
 from .live import Live
+from .newest import Newest
 from .pieces import button, refusal, sentence, styled, terms
+from .ranges import Range
 from .stack import Stack
 
 POLL = 0.3
 """Seconds between looks for what a run measured."""
 HEADS = ("", "dense", "estimate", "measured", "error")
 NOTE = "Estimates run nothing: parameters and multiply-adds are counted, and latency is a prediction, of one thread."
-
-
-class Range(anywidget.AnyWidget):
-    """A slider of a fraction, with a name."""
-
-    _esm = static("base.js", "range.js")
-    _css = static("lepton.css")
-    value = traitlets.Float(0.0).tag(sync=True)
-    min = traitlets.Float(0.0).tag(sync=True)
-    max = traitlets.Float(0.95).tag(sync=True)
-    step = traitlets.Float(0.05).tag(sync=True)
-    description = traitlets.Unicode("").tag(sync=True)
-    tooltip = traitlets.Unicode("").tag(sync=True)
-    disabled = traitlets.Bool(False).tag(sync=True)
 
 
 class Control(NamedTuple):
@@ -112,9 +98,11 @@ class Compression(Shown, ipw.VBox):
         self.estimate: Estimate | None = None
         self._changes = changes
         self._dense: dict[str, float] = {}
-        self._lock = threading.Lock()
-        self._wanted: list[dict[str, Any]] | None = None
-        self._busy = False
+        self._newest: Newest[list[dict[str, Any]], Estimate] = Newest(
+            lambda chain: lab.estimate(self.parent, chain or (), **self._changes),
+            self._estimated,
+            "lepton-lab-estimate",
+        )
         self._build()
         self._show_chain(lab.estimate(self.parent, chain, **changes).chain)
         for control in itertools.chain(*self._controls.values()):
@@ -195,32 +183,15 @@ class Compression(Shown, ipw.VBox):
             raise lab.SpecError(f"chain={chain!r}: has more than this form shows; lab.compress(run, chain) takes it")
 
     def _refresh(self, wait: bool = False) -> None:
-        """Estimate what the controls show, the newest wish last; nothing waits for it unless asked to."""
-        with self._lock:
-            self._wanted = self.chain
-            if self._busy:
-                return
-            self._busy = True
-        if wait:
-            self._work()
-        else:
-            threading.Thread(target=self._work, name="lepton-lab-estimate", daemon=True).start()
+        """Estimate what the controls show; nothing waits for it unless asked to."""
+        self._newest.ask(self.chain, wait)
 
-    def _work(self) -> None:
-        while True:
-            wanted = self._wanted
-            try:
-                estimate, error = lab.estimate(self.parent, wanted or (), **self._changes), None
-            except Exception as refused:
-                estimate, error = None, refused
-            with self._lock:
-                if wanted == self._wanted:  # else the form has changed meanwhile
-                    self._busy = False
-                    self.estimate = estimate  # before the lock is free, or an older one might come last
-                    self._refuse(error)
-                    self._button.disabled = error is not None
-                    self._tell()
-                    return
+    def _estimated(self, estimate: Estimate | None, error: Exception | None) -> None:
+        """Show what the newest chain saves, or why it is refused."""
+        self.estimate = estimate
+        self._refuse(error)
+        self._button.disabled = error is not None
+        self._tell()
 
     def _follow(self, run: lab.Run) -> None:
         """Show what a run measured, once it has ended."""

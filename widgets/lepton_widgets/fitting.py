@@ -7,6 +7,7 @@ from typing import Any
 
 from lepton_lab.errors import SpecError
 from lepton_lab.metrics import METRICS, MINIMISED
+from lepton_lab.preparation import kind, refuse, told_of
 from lepton_lab.run.own import Own
 from lepton_lab.spec import CELL
 from lepton_lab.tables import table, trait
@@ -88,6 +89,14 @@ class Fitting:
             return {}
         unsuited = [name for name, maker in table("model").items() if maker.refuse(*sample)]
         return dict.fromkeys(unsuited, f"data set {dataset.removeprefix(CELL)}")
+
+    def transforms(self, dataset: str) -> list[str]:
+        """Names of transforms that fit a data set, by the kind of its samples and whether it has classes."""
+        own = dataset == self._names.get("dataset")
+        if (own and self._data is None) or (not own and dataset not in table("dataset")):
+            return [*table("transform")]
+        what, sample = (kind(self._data), self._data.sample) if own else told_of(table("dataset")[dataset])
+        return [name for name in table("transform") if not refuse(name, {}, what, sample, dataset)]
 
     def metrics(self, task: str, dataset: str) -> list[str]:
         """Names of metrics that can be asked for beside those that are counted unasked."""

@@ -11,12 +11,14 @@ from typing import Any
 
 import ipywidgets as ipw
 
+from lepton_lab.datasets import load
 from lepton_lab.errors import SpecError
 from lepton_lab.launchers import HERE, Launcher
 from lepton_lab.run.checks import glance
 from lepton_lab.run.own import Own
 from lepton_lab.spec import CELL, Spec
-from lepton_lab.tables import TABLES, entries, table, trait
+from lepton_lab.studies.previews import Preview
+from lepton_lab.tables import TABLES, entries, entry_options, table, trait
 
 from .about import DESCRIBED, LABELS, first_line
 from .advisor import brief, refusals
@@ -24,6 +26,7 @@ from .fitting import Fitting
 from .options import Options
 from .pieces import Several
 from .places import Place
+from .steps import Steps
 
 MAIN = tuple(LABELS)[:13]
 MORE = tuple(LABELS)[13:]
@@ -77,6 +80,7 @@ class Form:
         self._own, self._given = own, given or Own()
         self._data = self._given.splits(spec)
         self._fitting = Fitting(own, self._given, self._data)
+        self._shown: tuple[Spec, Preview] | None = None
         self._quiet = False
         self._changed = lambda: self._quiet or changed()
         self.controls = {field: self._control(field, getattr(spec, field)) for field in LABELS}
@@ -121,9 +125,8 @@ class Form:
     @property
     def chosen(self) -> dict[str, Any]:
         """Names by field, and the chain, whether they can go together or not."""
-        chain = _parse_chain(self.controls["compress"].value)
-        names = {field: self.controls[field].value for field in (*DESCRIBED, "metrics")}
-        return names | {"compress": chain}
+        names = {field: self.controls[field].value for field in (*DESCRIBED, "metrics", "transforms")}
+        return names | {"compress": _parse_chain(self.controls["compress"].value)}
 
     def grey(self) -> None:
         """Offer what fits the task, and say beside models and strategies why else they can't be taken.
@@ -138,6 +141,8 @@ class Form:
         self._tell("dataset", {name: unfit for name in table("dataset") if not fitting.data(task, name)}, unfit)
         self._tell("model", fitting.models(task, dataset), unfit)
         self._tell("strategy", {name: brief(why) for name, why in refusals(values, self._given).items()}, unfit)
+        fits = fitting.transforms(dataset)
+        self.controls["transforms"].offer({name: first_line(table("transform")[name]) for name in fits})
         about = {name: first_line(table("metric")[name]) for name in fitting.metrics(task, dataset)}
         self.controls["metrics"].offer(about)
         average = str(values["ema"]) not in ("", "0")
@@ -219,6 +224,8 @@ class Form:
             common["placeholder"] = EXAMPLES[field]
         if field == "metrics":
             return Several(**common)
+        if field == "transforms":
+            return Steps(**common, draw=self._previewed)
         if field == "keep_best":
             return ipw.Combobox(value=value, continuous_update=False, **common)
         names = list(self._names(field))
@@ -232,6 +239,18 @@ class Form:
         text.value = _shown(value, text)
         return text
 
+    def _previewed(self, transforms: list[dict[str, Any]]) -> Preview:
+        """Some samples of what is chosen; data are read when first asked for, and again where others are chosen."""
+        values, _ = self._values()
+        options = entry_options("dataset", values["dataset"])
+        given = {option: value for option, value in values["options"].items() if option in options}
+        spec = Spec(dataset=values["dataset"], seed=values["seed"], options=given)
+        if self._shown is None or self._shown[0] != spec:
+            own = values["dataset"] == self._own.get("dataset")
+            raw = self._given.raw(spec) if own else load(spec)
+            self._shown = spec, Preview(spec, raw)
+        return self._shown[1].show(spec.replace(transforms=transforms))
+
     def _names(self, field: str) -> Iterator[tuple[str, str]]:
         if field in self._own:
             yield self._own[field].removeprefix(CELL) + " (yours)", self._own[field]
@@ -242,7 +261,7 @@ class Form:
 
 
 def _shown(value: Any, control: ipw.Widget) -> Any:
-    if isinstance(control, Several):
+    if isinstance(control, (Several, Steps)):
         return [*value]
     if not isinstance(control, ipw.Text):
         return value

@@ -15,6 +15,7 @@ from ... import datasets, tasks
 from ...errors import SpecError
 from ...files import data_root
 from ...launchers import HERE, Launcher
+from ...preparation import outlined
 from ...spec import CELL, OWN, Spec
 from ...store import shipping
 from ...store.finding import find
@@ -56,6 +57,7 @@ def checks(spec: Spec, own: Own | None = None, like: Path | None = None, on: Lau
         RunFolder(like)  # refused where there is none, and so no code
     spec = named(spec, own.parts, like is not None)
     matching.watches(spec, own, like)
+    matching.mixes(spec, own)
     shipped = RunFolder(like) if like is not None and not spec.parent else None
     device = splits(spec, replace(own, task=shipped_task(shipped)) if shipped else own, on, like=shipped)
     return trains(spec, device, own, like)
@@ -108,9 +110,10 @@ def trains(spec: Spec, device: str, own: Own, like: Path | None = None) -> Allow
     """Refuse data and models that don't go together: the rest of `checks`, alike for all strategies."""
     parts, data = own.parts, own.splits(spec)
     if data is not None:
-        parts["data"] = data
+        parts["data"] = own.raw(spec)
     elif "dataset" not in spec.own:
         datasets.check(spec.dataset, data_root())
+        outlined(spec)
     if spec.parent:
         spec, parent = compressing.compresses(spec, own, parts, like)
         return Allowed(spec, device, parts, parent, like)
@@ -129,10 +132,12 @@ def glance(spec: Spec, data: Data | None = None, own: Own | None = None, on: Lau
     """What of `checks` reads no data and makes no model: for a form, at every change, and for the runs of a grid."""
     shares(spec, own := own or Own())
     matching.watches(spec, own, None)
+    matching.mixes(spec, own)
     on.check(spec)
     device = on.device(spec)
     if data is None and "dataset" not in spec.own:
         datasets.check(spec.dataset, data_root())
+        outlined(spec)
     matching.means(spec, data)
     matching.suits(spec, data)
     spec = spec.replace(parent=find(spec.parent).id) if spec.parent else spec

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ...datasets import Data
     from ...tasks import Task
 
-INHERITED: tuple[str, ...] = ("shape", "classes", "vocabulary", "mean", "std")
+INHERITED: tuple[str, ...] = ("shape", "classes", "vocabulary", "mean", "std", "unit")
 """Facts of a parent's data that its children need."""
 
 
@@ -69,7 +69,9 @@ def compresses(spec: Spec, own: Own, parts: dict[str, Any], like: Path | None) -
 def _task(spec: Spec, own: Own, folder: Path) -> Task | None:
     """What the chain trains for, where the folder has a parent's code; None where names tell: pairs of a data set."""
     shipped = shipping.unpack(RunFolder(folder), ("data", "loss", "task"))
-    data, kind = own.splits(spec) or shipped.get("data"), own.task or shipped.get("task")
+    data, kind = own.splits(spec), own.task or shipped.get("task")
+    if data is None and (theirs := shipped.get("data")) is not None:
+        data = datasets.load(spec, theirs)
     if data is None and kind is None and trait("task", spec.task, "plain") is not False:
         return None
     return tasks.make(spec, data or datasets.load(spec), own.loss or shipped.get("loss"), kind)

@@ -12,12 +12,16 @@ from ...engine import trials
 from ...engine.feed import alone
 from ...errors import SpecError
 from ...files import read_json
+from ...links import links
+from ...losses import takes_chances
+from ...preparation import outlined
 from ...spec import Spec
 from ...store.folder import LOOKS
 from ...strategies import STRATEGIES
 from ...strategies.base import Single
 from ...tables import table, trait
 from ...tasks import TASKS, Paired, Task
+from ...values import called
 from ..own import Own
 
 if TYPE_CHECKING:
@@ -42,7 +46,7 @@ def _shipped(like: Path | None) -> Mapping[str, Any]:
 def _senseless(spec: Spec, own: Own) -> list[str]:
     """Metrics of the table that have no meaning for a run, as far as that can be told without its model."""
     try:
-        data = own.splits(spec) or _outlines(spec.dataset)
+        data = own.splits(spec) or _outlines(spec)
         task = tasks.make(spec, data, own.loss, own.task)
     except (SpecError, KeyError):  # of what is not at hand, or refused in its turn
         return []
@@ -61,9 +65,27 @@ def means(spec: Spec, data: Data | None) -> None:
         raise SpecError(
             f"dataset={spec.dataset!r}: no data set of the table is what task={spec.task!r} needs; give data=..."
         )
-    sample = table("dataset")[spec.dataset].sample if data is None else data.sample
+    sample = outlined(spec) if data is None else data.sample
     if why := refuse(*sample):
         raise SpecError(f"task={spec.task!r}: {why}")
+
+
+def mixes(spec: Spec, own: Own) -> None:
+    """Refuse transforms that make chances of labels for what takes none."""
+    name = next((name for name, _ in links(spec.transforms) if table("transform")[name].mixes), "")
+    if not name:
+        return
+    if own.loss is not None and not takes_chances(own.loss):
+        raise SpecError(
+            f"transforms={name!r}: makes chances of labels, which of losses torch's cross entropy takes, with a mean; "
+            f"take that in place of loss={called(own.loss)}, or leave the transform out"
+        )
+    task = own.task or TASKS.get(spec.task)
+    meant = called(own.task) if own.task else repr(spec.task)
+    if isinstance(task, type) and not (issubclass(task, Paired) and task.answers == "classes"):
+        raise SpecError(
+            f"transforms={name!r}: mixes samples that have one label each, and task={meant} has others; leave it out"
+        )
 
 
 def suits(spec: Spec, data: Data | None) -> None:
@@ -80,7 +102,7 @@ def suits(spec: Spec, data: Data | None) -> None:
             f"model={spec.model!r}: models of the table take x alone and give scores of classes or a number, and "
             f"task={spec.task!r} needs others; give model=..."
         )
-    sample = table("dataset")[spec.dataset].sample if data is None else data.sample
+    sample = outlined(spec) if data is None else data.sample
     if data is None and (sees := trait("task", spec.task, "sees")):
         sample = sees(*sample)
     if why := table("model")[spec.model].refuse(*sample):
@@ -122,16 +144,16 @@ def counts(spec: Spec, own: Own, task: Task | None, like: Path | None) -> None:
     if not (spec.metrics or watched.named(spec)) or (task is None and ("dataset" in spec.own or not usual)):
         return
     validates = task is None or datasets.length(task.data.val) > 0
-    task = task or tasks.make(spec, _outlines(spec.dataset), own.loss, own.task)
+    task = task or tasks.make(spec, _outlines(spec), own.loss, own.task)
     counted = metrics.of(task.data, task.criterion(), spec, usual=task.metrics)
     of_table = [name for name, metric in counted.items() if metric.curve]
     names = [*of_table, *(own.metrics or ()), *task.figures(), *_shipped(like)]
     watched.check(spec, names, ("train", "val") if validates else ("train",))
 
 
-def _outlines(dataset: str) -> Data:
-    """What is known of a data set of the table before it is read."""
-    shape, classes, vocabulary = table("dataset")[dataset].sample
+def _outlines(spec: Spec) -> Data:
+    """What is known of a spec's data set of the table before it is read."""
+    shape, classes, vocabulary = outlined(spec)
     tokens = "bytes" if vocabulary and vocabulary == classes else ""
     none: Any = None
     return datasets.Data(none, None, None, shape, list(map(str, range(classes))), vocabulary=vocabulary, tokens=tokens)

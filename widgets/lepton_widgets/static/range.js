@@ -13,7 +13,8 @@ export default {
       input.value = model.get("value");
       name.textContent = model.get("description");
       root.title = model.get("tooltip");
-      const told = `${Math.round(100 * model.get("value"))} %`;
+      const number = model.get("value");
+      const told = model.get("plain") ? `${Number(number.toFixed(4))}` : `${Math.round(100 * number)} %`;
       value.textContent = told;
       input.setAttribute("aria-valuetext", told);
     };

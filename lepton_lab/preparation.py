@@ -1,0 +1,114 @@
+"""The list of a spec's transforms: what is refused of it, and what it makes of data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from .errors import SpecError
+from .links import Link, links
+from .tables import table
+
+if TYPE_CHECKING:
+    from .datasets import Data
+    from .spec import Spec
+
+    Sample = tuple[tuple[int, ...], int, int]
+
+KINDS = {
+    "pictures": "pictures",
+    "table": "rows of numbers",
+    "tokens": "tokens",
+    "sound": "sounds",
+    "series": "series of numbers",
+    "nest": "samples with names or parts",
+}
+"""What the x of samples may be, and how sentences call them."""
+
+
+def kind(data: Data) -> str:
+    """What the x of samples are, a name of KINDS."""
+    if data.example is not None:
+        return "nest"
+    return kind_of(data.shape, data.vocabulary, data.sample_rate)
+
+
+def kind_of(shape: tuple[int, ...], vocabulary: int, sample_rate: int = 0) -> str:
+    """The same, of what is known before data are read."""
+    if vocabulary:
+        return "tokens"
+    return "sound" if sample_rate else {1: "table", 3: "pictures"}.get(len(shape), "series")
+
+
+def told_of(entry: Any) -> tuple[str, Sample]:
+    """Of an entry of DATASETS, before it is read: a name of KINDS, and what models are told."""
+    sample: Sample = entry.sample
+    return getattr(entry, "kind", "") or kind_of(sample[0], sample[2]), sample
+
+
+def ordered(chosen: Sequence[Link]) -> str:
+    """Why a list can't be done in its order, as one sentence; "" where it can."""
+    first = ""
+    for name, _ in links([*chosen]):
+        if table("transform")[name].augments:
+            first = first or name
+        elif first:
+            return f"transforms: {name!r} makes data once, and {first!r} changes them in training: put it before that"
+    return ""
+
+
+def refuse(name: str, options: dict[str, Any], kind: str, sample: Sample, dataset: str) -> str:
+    """Why a transform does not fit samples of a kind, as one sentence; "" where it does."""
+    member = table("transform")[name]
+    if member.kinds and kind not in member.kinds:
+        fits = " or ".join(KINDS[each] for each in member.kinds)
+        return f"transforms={name!r}: is for {fits}, and dataset={dataset!r} has {KINDS[kind]}; leave it out"
+    if member.mixes and not sample[1]:
+        return f"transforms={name!r}: mixes labels of classes, and dataset={dataset!r} has none; leave it out"
+    why = member.refuse(*sample, **options)
+    return f"transforms={name!r}: {why}" if why else ""
+
+
+def outlined(spec: Spec) -> Sample:
+    """
+    What models are told of the samples of a spec's data set of the table, after its transforms, before it is read.
+
+    A transform that does not fit is a SpecError.
+    """
+    what, sample = told_of(table("dataset")[spec.dataset])
+    for name, options in links(spec.transforms):
+        if why := refuse(name, options, what, sample, spec.dataset):
+            raise SpecError(why)
+        before, sample = sample, table("transform")[name].sees(*sample, **options)
+        what = what if sample == before else kind_of(sample[0], sample[2])
+    return sample
+
+
+def applied(data: Data, spec: Spec) -> Data:
+    """Data after those of a spec's transforms that make data once; one that does not fit is a SpecError."""
+    for name, options in links(spec.transforms):
+        if not (member := table("transform")[name]).augments:
+            _fits(name, options, data, spec)
+            data = member(data, spec.seed, **options)
+    fit(data, spec)
+    return data
+
+
+def fit(data: Data, spec: Spec) -> None:
+    """Refuse, with a SpecError, those that change batches in training and don't fit what the others made of data."""
+    for name, options in links(spec.transforms):
+        if table("transform")[name].augments:
+            _fits(name, options, data, spec)
+
+
+def _fits(name: str, options: dict[str, Any], data: Data, spec: Spec) -> None:
+    if why := refuse(name, options, kind(data), data.sample, spec.dataset):
+        raise SpecError(why)
+    if table("transform")[name].mixes and isinstance(data.train, tuple) and data.train[1].dim() > 1:
+        raise SpecError(f"transforms={name!r}: mixes samples that have one label each, and these have several")
+
+
+def augmenting(spec: Spec) -> list[tuple[Any, dict[str, Any]]]:
+    """Those of a spec's transforms that change batches in training, with their options."""
+    chosen = ((table("transform")[name], options) for name, options in links(spec.transforms))
+    return [(member, options) for member, options in chosen if member.augments]

@@ -1,0 +1,62 @@
+"""
+TRANSFORMS: what is done to data before a model sees them, in the order of a spec's `transforms`.
+
+A member is a function with a mark. `@once(kinds)`: `(data, seed, **options) -> Data`, applied where a run's data are
+loaded. `@augments(kinds)`: `(x, y, draws, **options) -> (x, y)`, applied to batches in training, on the rank's device.
+Both are the same for any number of ranks: they draw by seed, epoch and sample.
+
+Adding one: write it here, in a file of its own or beside its kin, and add a line to the table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from .base import Transform, augments, once
+from .colours import colour, cutout, noise
+from .draws import Draws
+from .mixing import cutmix, mixup
+from .moving import crop, flip, rotate, scale, translate
+from .policy import rand_augment
+from .scaling import standardise
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["TRANSFORMS", "Draws", "Transform", "augmented", "augments", "once", "pixels"]
+
+PIXELS = {"uint8": 255, "uint16": 65535}
+"""What white is, by type of pixels."""
+
+TRANSFORMS: dict[str, Any] = {
+    "standardise": standardise,
+    "flip": flip,
+    "crop": crop,
+    "rotate": rotate,
+    "scale": scale,
+    "translate": translate,
+    "colour": colour,
+    "noise": noise,
+    "cutout": cutout,
+    "mixup": mixup,
+    "cutmix": cutmix,
+    "rand_augment": rand_augment,
+}
+
+
+def pixels(x: Tensor) -> Tensor:
+    """What those that change batches are given: pixels as floats from 0 to 1, all else as it is."""
+    import torch
+
+    white = PIXELS.get(str(x.dtype).removeprefix("torch."))
+    return x.to(torch.float32).div_(white) if white else x
+
+
+def augmented(
+    x: Tensor, y: Tensor, steps: Sequence[tuple[Transform, dict[str, Any]]], *facts: Any, classes: int = 0
+) -> tuple[Tensor, Tensor]:
+    """A batch after some steps; `facts` are seed, epoch, and its places in the training set, (B,), on its device."""
+    for number, (step, options) in enumerate(steps):
+        x, y = step(x, y, Draws(*facts, number, classes), **options)
+    return x, y

@@ -1,4 +1,4 @@
-"""Transforms in the form: chips, a control for each parameter, samples before and after; and work of which the newest counts."""
+"""Transforms in the form: chips, a control for each parameter, samples before and after; the newest wish counts."""
 
 import threading
 

@@ -13,11 +13,11 @@ from ..answers import labels
 from ..batches import Batch, moved, over, rows
 from ..datasets import Data, Pad, Stream, bucketed, length, lengths, scaling
 from ..host import cores
-from ..preparation import augmenting
 from ..spec import Spec, micro_samples, step_samples
 from ..strategies.base import Single
 from ..tasks import Paired
-from ..transforms import PIXELS, augmented, pixels
+from ..transforms import PIXELS
+from .augmentation import Augmentation
 from .loading import Loader
 
 if TYPE_CHECKING:
@@ -85,9 +85,8 @@ class Feed:
             for value in scaling(data.mean, data.std, len(data.shape), data.unit)
         ]
         self._floats = data.unit == 1 and len(data.mean) > 0  # whether they are scaled too
-        self._classes = len(data.classes)
-        self._augments = augmenting(spec) if self._pairs else []
-        self._whole = self.task.prepares or any(step.mixes for step, _ in self._augments)
+        self._augment = Augmentation(spec, data)
+        self._whole = self.task.prepares or self._augment.mixes
         micro = -(-spec.batch_size // spec.accumulate)
         elements = max(math.prod(data.shape) * max(data.vocabulary, 1), 1)
         self.eval_batch = max(micro, min(1024, EVAL_ELEMENTS // elements))
@@ -274,28 +273,20 @@ class Feed:
         """Inputs and targets as model and loss take them; in training, in an epoch, augmented."""
         if self._tokens:
             x, y = x.long(), y if y.is_floating_point() else y.long()
-        if epoch is None or not self._augments:
-            x = x if self._tokens else self._scaled(x)
-        else:
-            x, y = self._augmented(x, y, places.to(self.device), epoch)
-        return x, y.to(self._dtype) if y.is_floating_point() and not self._tokens else y
+        raw = x.dtype
+        if epoch is not None and self._augment:
+            x, y = self._augment(x, y, epoch, places)
+        if self._tokens:
+            return x, y
+        return self._scaled(x, raw), y.to(self._dtype) if y.is_floating_point() else y
 
-    def _augmented(self, x: Tensor, y: Tensor, places: Tensor, epoch: int) -> tuple[Tensor, Tensor]:
-        """The same after the spec's augmentations, which see pixels as floats from 0 to 1."""
+    def _scaled(self, x: Tensor, raw: torch.dtype) -> Tensor:
+        """Numbers as the model takes them; what was augmented is no longer of the `raw` type, but of floats from 0."""
         import torch
 
-        seen = pixels(x)
-        seen, y = augmented(seen, y, self._augments, self.spec.seed, epoch, places, classes=self._classes)
-        if x.dtype != torch.uint8:
-            return seen if self._tokens else self._scaled(seen), y
-        scale, shift = self._scale
-        return seen.to(self._dtype).mul(PIXELS["uint8"] * scale).sub_(shift), y
-
-    def _scaled(self, x: Tensor) -> Tensor:
-        import torch
-
-        if x.dtype == torch.uint8:
+        if raw == torch.uint8:
             scale, shift = self._scale
+            scale = scale if x.dtype == raw else scale * PIXELS["uint8"]
             return x.to(self._dtype).mul_(scale).sub_(shift)
         if x.dtype == torch.uint16:  # pictures of a Dataset
             return x.to(self._dtype).div_(PIXELS["uint16"])

@@ -34,7 +34,7 @@ TOPICS = (
     "memory",
 )
 TOPICS += ("pixels", "learner")
-LONG = ("compress", "gpu", "cluster")  # only where they are asked for: minutes, or what needs a GPU
+LONG = ("compress", "headlines", "gpu", "cluster")  # only where they are asked for: minutes, or what needs a GPU
 
 
 def main() -> int:

@@ -81,7 +81,7 @@ class Draws:
         import torch
 
         self._calls += 1  # each call has a stream of its own, whatever the sizes of those before it
-        stream = _mixed(self._state + self._calls * GOLDEN)
+        stream = _mixed(self._state + _signed(self._calls * GOLDEN))
         steps = torch.arange(math.prod(shape), device=stream.device) * GOLDEN
         return _mixed(stream[:, None] + steps).view(-1, *shape)
 
@@ -92,7 +92,12 @@ def _hashed(*numbers: int) -> int:
     for number in numbers:
         state = (state + number + 1) * 0x9E3779B97F4A7C15 % 2**64
         state ^= state >> 29
-    return state - 2**64 if state >= 2**63 else state
+    return _signed(state)
+
+
+def _signed(number: int) -> int:
+    """A whole number as one of 64 bits with a sign."""
+    return (number + 2**63) % 2**64 - 2**63
 
 
 def _mixed(state: Tensor) -> Tensor:

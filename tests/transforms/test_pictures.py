@@ -235,7 +235,7 @@ def test_a_list_is_taken_in_each_form(given, becomes):
     ("given", "why"),
     [
         (["flop"], "did you mean 'flip'?"),
-        ([("crop", -1)], "must be from 0 to 64"),
+        ([("crop", -1)], "must be at least 0 and at most 64"),
         ([{"flip": {"chance": 1}}], "of flip"),
         ([3], "3 is no transform; a transform is"),
         ([("standardise", 2)], "standardise has no options; leave the value out"),

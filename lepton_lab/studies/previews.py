@@ -21,6 +21,7 @@ from ..transforms import augmented, pixels
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from ..charts.samples import Card
     from ..datasets import Data
 
 MOST = 64  # samples
@@ -81,14 +82,16 @@ class Preview:
         return self._made[1]
 
     @property
-    def cards(self) -> list[dict[str, Any]]:
+    def cards(self) -> list[Card]:
         """The samples as JSON has them: place, and what is seen before and after."""
         raw, data = self._told
-        shown = []
+        shown: list[Card] = []
         for i, place in enumerate(self._places):
             views = {"before": given(self.before[i], raw), "after": given(self.after[i], data)}
             views["label"] = words(_answer(self.targets[i], data))
-            shown.append({"sample": place, "seen": plain({name: view for name, view in views.items() if view})})
+            shown.append(
+                {"sample": place, "loss": None, "seen": plain({name: view for name, view in views.items() if view})}
+            )
         return shown
 
     def _repr_html_(self) -> str:
@@ -126,10 +129,8 @@ def preview(data: Spec | Any, transforms: Any = None, samples: int = 10, epoch: 
             raise SpecError(f"{name}={value!r}: must be a whole number from {least} to {most}")
     spec = data if isinstance(data, Spec) else Spec()
     own = Own() if isinstance(data, Spec) else Own(data=data)
-    if isinstance(data, Spec):
-        raw = datasets.load(spec.replace(transforms=[]))
-    else:
-        spec, raw = named(spec, own.parts), own.raw(spec)
+    spec = named(spec, own.parts)
+    raw = own.raw(spec) or datasets.load(spec.replace(transforms=[]))
     return Preview(spec if transforms is None else spec.replace(transforms=transforms), raw, samples, epoch)
 
 

@@ -54,9 +54,15 @@ def pixels(x: Tensor) -> Tensor:
 
 
 def augmented(
-    x: Tensor, y: Tensor, steps: Sequence[tuple[Transform, dict[str, Any]]], *facts: Any, classes: int = 0
+    x: Tensor,
+    y: Tensor,
+    steps: Sequence[tuple[Transform, dict[str, Any]]],
+    seed: int,
+    epoch: int,
+    samples: Tensor,
+    classes: int = 0,
 ) -> tuple[Tensor, Tensor]:
-    """A batch after some steps; `facts` are seed, epoch, and its places in the training set, (B,), on its device."""
+    """A batch after some steps; `samples` (B,) are its places in the training set, on its device."""
     for number, (step, options) in enumerate(steps):
-        x, y = step(x, y, Draws(*facts, number, classes), **options)
+        x, y = step(x, y, Draws(seed, epoch, samples, number, classes), **options)
     return x, y

@@ -65,7 +65,7 @@ def cutmix(
     if not alpha:
         return x, y
     side = (1 - _weights(draws, alpha)).sqrt()  # (B,), as a fraction of the picture's
-    inside = box(x, draws, (side * x.shape[2]).round(), (side * x.shape[3]).round())
+    inside = box(x, draws, (side * x.shape[2]).floor(), (side * x.shape[3]).floor())
     partners = draws.partners()
     weight = 1 - inside.float().mean((1, 2, 3))  # less is cut at an edge
     return x[partners].where(inside, x), _mixed(y, partners, weight, draws.classes)

@@ -21,7 +21,16 @@ if TYPE_CHECKING:
     from .draws import Draws
 
 HIGHEST = 30
-OPERATIONS = ("identity", "rotate", "shear_x", "shear_y", "translate_x", "translate_y", "brightness", "color")
+OPERATIONS: tuple[str, ...] = (
+    "identity",
+    "rotate",
+    "shear_x",
+    "shear_y",
+    "translate_x",
+    "translate_y",
+    "brightness",
+    "color",
+)
 OPERATIONS += ("contrast", "sharpness", "posterize", "solarize", "auto_contrast")
 """Of the paper's fourteen all but Equalize, whose histograms a device has to be waited for."""
 

@@ -29,18 +29,22 @@ def standardise(data: Data, seed: int) -> Data:
     Samples stay as they are; mean and deviation are kept with the model, also in files of it, which take raw samples.
     What never changes is only centred.
     """
-    count, total, squares = 0, 0.0, 0.0
+    import torch
+
+    channels = 1 if data.sample_rate and len(data.shape) == 1 else data.shape[0]
+    total, squares = torch.zeros(2, channels, dtype=torch.float64)
+    count, dtype = 0, torch.float32
     for x in _portions(data.train):
         dtype = x.dtype
         if not _scales(dtype):
             raise SpecError(
                 f"transforms='standardise': needs floats or pixels in uint8, and x are {dtype}; leave it out"
             )
-        values = _by_channel(x, data.shape)  # (..., C)
+        values = _by_channel(x, channels)  # (..., C)
         count, total = count + len(values), total + values.sum(0)
     mean = total / count
     for x in _portions(data.train):  # once more, since a difference of large squares would have few digits
-        squares = squares + (_by_channel(x, data.shape) - mean).square().sum(0)
+        squares += (_by_channel(x, channels) - mean).square().sum(0)
     unit = 1 if dtype.is_floating_point else 255
     mean, std = mean / unit, (squares / count).sqrt() / unit
     std = std.where(std > 1e-12 * mean.abs().clamp(min=1e-12), 1.0)
@@ -61,12 +65,9 @@ def _portions(split: Any) -> Iterator[Tensor]:
         yield torch.stack([torch.as_tensor(split[place][0]) for place in places])
 
 
-def _by_channel(x: Tensor, shape: tuple[int, ...]) -> Tensor:
+def _by_channel(x: Tensor, channels: int) -> Tensor:
     """Values with those that are scaled alike in a column, float64 (..., C)."""
-    channels = shape[0] if len(shape) > 1 else 1
-    table = len(shape) == 1
-    values = x.double()
-    return values if table else values.reshape(len(x), channels, -1).movedim(1, 2).reshape(-1, channels)
+    return x.double().reshape(len(x), channels, -1).movedim(1, 2).reshape(-1, channels)
 
 
 def _scales(dtype: Any) -> bool:

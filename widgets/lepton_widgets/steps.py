@@ -87,10 +87,11 @@ class Steps(ipw.VBox):
         self._quiet = True
         self._chips.value = [name for item in self.value for name in item]
         self._arrange()
-        for item in self.value:
-            for name, options in item.items():
-                for option, control in self._controls[name].items():
-                    control.value = options.get(option, keywords(table("transform")[name])[option].default)
+        given = {name: options for item in self.value for name, options in item.items()}
+        for name, controls in self._controls.items():
+            rules = keywords(table("transform")[name])
+            for option, control in controls.items():
+                control.value = given.get(name, {}).get(option, rules[option].default)
         self._quiet = False
         self.redraw()
 

@@ -23,7 +23,7 @@ def form(parent):
     form = Compression(parent, epochs=1)
     yield form
     form.close()
-    until(lambda: not form._busy)
+    until(lambda: not form._newest.busy)
 
 
 def test_it_shows_an_estimate_at_once_and_follows_its_controls(form, parent):
@@ -39,9 +39,9 @@ def test_it_shows_an_estimate_at_once_and_follows_its_controls(form, parent):
 
 def test_an_older_estimate_can_t_come_after_a_newer(form, monkeypatch):
     tell, alone = form._tell, []
-    monkeypatch.setattr(form, "_tell", lambda: alone.append(form._lock.locked()) or tell())
+    monkeypatch.setattr(form, "_tell", lambda: alone.append(form._newest._lock.locked()) or tell())
     form._controls["prune"][0].widget.value = 0.25
-    until(lambda: alone and not form._busy)
+    until(lambda: alone and not form._newest.busy)
     assert all(alone), "another wish could be taken before this one was shown"
     assert "Removes channels" in form._about.value and "Link 2" in form._about.value
 
@@ -96,5 +96,5 @@ def form_of(parent, chain):
     """The chain that a form shows which is given one."""
     form = Compression(parent, chain, epochs=1)
     form.close()
-    until(lambda: not form._busy)
+    until(lambda: not form._newest.busy)
     return form.chain

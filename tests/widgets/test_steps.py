@@ -19,6 +19,7 @@ CHAIN = [{"standardise": {}}, {"rotate": {"degrees": 30.0, "fill": "reflect"}}, 
 def bench():
     view = Workbench(Spec(transforms=CHAIN))
     yield view
+    until(lambda: not view._form.controls["transforms"]._newest.busy)
     view.close()
 
 
@@ -96,5 +97,6 @@ def test_of_many_wishes_the_newest_is_answered_last_and_others_are_passed_over()
     go.set()
     until(lambda: answered)
     assert answered == [(2, "")]
+    until(lambda: not newest.busy)
     newest.ask(3, wait=True)
     assert answered[1:] == [(None, "three")]

@@ -21,6 +21,11 @@ class Newest(Generic[Wish, Result]):
         Is given the answer to the newest wish, or None, and the error, or None.
     name : str
         Of the thread.
+
+    Attributes
+    ----------
+    busy : bool
+        Whether the newest wish is not answered yet.
     """
 
     def __init__(
@@ -31,16 +36,16 @@ class Newest(Generic[Wish, Result]):
     ) -> None:
         self._work, self._tell, self._name = work, tell, name
         self._lock = threading.Lock()
-        self._busy = False
+        self.busy = False
         self._wish: Wish
 
     def ask(self, wish: Wish, wait: bool = False) -> None:
         """Wish for something; nothing waits for it unless asked to."""
         with self._lock:
             self._wish = wish
-            if self._busy:
+            if self.busy:
                 return
-            self._busy = True
+            self.busy = True
         if wait:
             self._answer()
         else:
@@ -57,6 +62,6 @@ class Newest(Generic[Wish, Result]):
                 error = refused
             with self._lock:
                 if wish == self._wish:  # else it is asked for something else meanwhile
-                    self._busy = False
+                    self.busy = False
                     self._tell(result, error)  # before the lock is free, or an older one might come last
                     return

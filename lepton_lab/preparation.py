@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .errors import SpecError
 from .links import Link, links
-from .tables import table
+from .tables import keywords, table
 
 if TYPE_CHECKING:
     from .datasets import Data
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
 
     Sample = tuple[tuple[int, ...], int, int]
 
+FOLDER = "transforms"
+"""In a run's folder: files that its transforms read, and what they did."""
 KINDS = {
     "pictures": "pictures",
     "table": "rows of numbers",
@@ -106,6 +110,41 @@ def _fits(name: str, options: dict[str, Any], data: Data, spec: Spec) -> None:
         raise SpecError(why)
     if table("transform")[name].mixes and isinstance(data.train, tuple) and data.train[1].dim() > 1:
         raise SpecError(f"transforms={name!r}: mixes samples that have one label each, and these have several")
+
+
+def keep_files(spec: Spec, folder: Path, source: Path | None = None) -> None:
+    """
+    Copy the files that a spec's transforms read into a run's folder; a bad one is a SpecError.
+
+    One that is gone is taken from the folder of the run that this one is like, `source`.
+    """
+    for path, copy, read in _files(spec):
+        there = source / FOLDER / copy if source and not Path(path).expanduser().exists() else Path(path).expanduser()
+        read(str(there) if there.exists() else path)
+        (folder / FOLDER / copy).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(there, folder / FOLDER / copy)
+
+
+def with_files(spec: Spec, folder: Path) -> Spec:
+    """A run's spec, whose transforms read the copies in its folder."""
+    copies = {path: str(folder / FOLDER / copy) for path, copy, _ in _files(spec) if (folder / FOLDER / copy).exists()}
+    if not copies:
+        return spec
+    chosen = [
+        {name: {key: copies.get(value, value) if isinstance(value, str) else value for key, value in options.items()}}
+        for name, options in links(spec.transforms)
+    ]
+    return spec.replace(transforms=chosen)
+
+
+def _files(spec: Spec) -> list[tuple[str, str, Callable[[str], Any]]]:
+    """Of each file that transforms read: its path, what its copy is called, and what reads it."""
+    found = []
+    for number, (name, options) in enumerate(links(spec.transforms)):
+        for option, read in table("transform")[name].reads.items():
+            path = options.get(option, keywords(table("transform")[name])[option].default)
+            found.append((path, f"{number}/{Path(path).name}", read))
+    return found
 
 
 def augmenting(spec: Spec) -> list[tuple[Any, dict[str, Any]]]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, Union
+
+from ..values import FrozenDict
 
 if TYPE_CHECKING:
     import numpy as np
@@ -69,6 +71,11 @@ class Data:
     """Of each training sample, (N,), where they are padded and it is known."""
     example: Any = None
     """A batch of two samples where batches are no pairs (x, y) of tensors: a nest, of which shape () tells nothing."""
+
+    about: Mapping[str, Mapping[str, Sequence[Any]]] = FrozenDict()
+    """What is known of samples by split and name, such as their speaker or date: a value for each, (N,)."""
+    history: tuple[dict[str, Any], ...] = ()
+    """What was done to them, in order: `transform`, `text`, and `samples` concerned, as (split, place) before it."""
 
     @property
     def sample(self) -> Sample:

@@ -44,7 +44,8 @@ def fsdd(
     are for testing, 300 in all, so that every voice was trained on: leave a `speaker` out to test on a voice that the
     model has never heard.
 
-    Data: x float32 (N, seconds * 8000) from -1 to 1, at 8,000 samples a second; y int64 (N,), the digit.
+    Data: x float32 (N, seconds * 8000) from -1 to 1, at 8,000 samples a second; y int64 (N,), the digit. The
+    `speaker` of each is in `about`.
 
     Parameters
     ----------
@@ -72,7 +73,12 @@ def fsdd(
     trained = (~tested).nonzero().flatten()
     parts = [trained[part] for part in shuffled(len(trained), seed, HELD_OUT)] + [tested.nonzero().flatten()]
     train, val, test = ((x[part], y[part]) for part in parts)
-    return Data(train, val, test, (x.shape[1],), [str(digit) for digit in range(10)], sample_rate=RATE)
+    about = {
+        name: {"speaker": [found[place][1] for place in part.tolist()]}
+        for name, part in zip(("train", "val", "test"), parts, strict=True)
+    }
+    classes = [str(digit) for digit in range(10)]
+    return Data(train, val, test, (x.shape[1],), classes, sample_rate=RATE, about=about)
 
 
 def read(path: Path) -> list[Recording]:

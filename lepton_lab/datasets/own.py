@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..answers import labels
 from ..errors import SpecError
-from .base import Data, Split
+from .base import HELD_OUT, Data, Split, length, shuffled
 from .collating import Collate, Pad
 from .nests import hold_out, nested, paired
 from .streams import streamed
@@ -62,6 +62,7 @@ def from_user(
     Data
         A TensorDataset, or a Subset of one, comes as its pair of tensors; other Datasets come as they are. `classes`
         are the Dataset's own `classes`, else "0", "1", ... up to the largest label; `test` is None if none was given.
+        `about` is what Datasets know of their samples: an attribute of that name, a dict of lists, a value a sample.
 
     Raises
     ------
@@ -71,6 +72,41 @@ def from_user(
     """
     parts = _parts(data)
     splits = {name: _split(part, f"data: {name}") for name, part in parts.items()}
+    made = _made(parts, splits, seed, ignored, collate, pads, targets)
+    known = {name: about for name, part in parts.items() if (about := about_of(part, f"data: {name}"))}
+    if "train" in known and "val" not in parts and made.val is not None:
+        rest, held = shuffled(length(splits["train"]), seed, HELD_OUT)  # as `hold_out` dealt them
+        train = known["train"]
+        known |= {name: chosen(train, places.tolist()) for name, places in (("train", rest), ("val", held))}
+    made.about = known
+    return made
+
+
+def about_of(part: Any, name: str) -> dict[str, list[Any]]:
+    """What a Dataset knows of each sample, by name, as its attribute `about`; of a Subset that of its own samples."""
+    if not hasattr(part, "about") and hasattr(part, "dataset") and hasattr(part, "indices"):
+        return chosen(about_of(part.dataset, name), [*part.indices])
+    about = getattr(part, "about", None) or {}
+    if not isinstance(about, Mapping) or not all(hasattr(v, "__len__") and len(v) == len(part) for v in about.values()):
+        raise SpecError(f"{name} has an attribute `about` that is no dict of lists, each with a value a sample")
+    return {str(key): [*values] for key, values in about.items()}
+
+
+def chosen(about: Mapping[str, Sequence[Any]], places: Sequence[int]) -> dict[str, list[Any]]:
+    """What is known of some samples, by their places."""
+    return {name: [values[place] for place in places] for name, values in about.items()}
+
+
+def _made(
+    parts: dict[str, Any],
+    splits: dict[str, Split],
+    seed: int,
+    ignored: int,
+    collate: Collate | None,
+    pads: Mapping[str, float] | None,
+    targets: tuple[str, ...],
+) -> Data:
+    """Data of splits in the form that their samples have."""
     if collate is not None or not all(paired(split) for split in splits.values()):
         if collate is None:
             collate = Pad(ignored, bucket=True, **(pads or {}))

@@ -44,9 +44,12 @@ class Stream:
     ----------
     undealt : str
         Why it is read whole though it offers shards.
+    forwards : bool
+        That it can't be looked through in any order, as other splits can.
     """
 
     undealt = ""
+    forwards = True
 
     def __init__(self, dataset: Any, count: int | None = None, shards: Sequence[int] = ()) -> None:
         self.dataset, self._count, self.shards = dataset, count, tuple(shards)

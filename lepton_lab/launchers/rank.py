@@ -24,10 +24,12 @@ from ..engine.chain import Chain
 from ..engine.hooks import Hook
 from ..engine.loop import Fit
 from ..engine.position import Part, rewind
+from ..files import write_json
 from ..host import cores, die_with_parent, entitle, keep_memory
 from ..metrics import Metric, members
 from ..objectives import Criterion
 from ..optimizers import RANGE_TEST
+from ..preparation import FOLDER
 from ..store import shipping, trained
 from ..store.checkpoints import NonFinite
 from ..store.folder import RunFolder
@@ -215,7 +217,18 @@ class Job:
             facts = {name: getattr(self.data, name) for name in fields} | {"task": tasks.called(self.task)}
             if self.data.example is not None:
                 facts["batch"] = described(self.data.example)
+            self._tell_history()
             self.folder.note(**facts, threads=self.facts["threads"], device_name=self.facts["device"])
+
+    def _tell_history(self) -> None:
+        """Note what transforms did to the data, once for all, and keep which samples it concerned."""
+        file = self.folder.path / FOLDER / "history.json"
+        if self.data.history and not file.exists():
+            file.parent.mkdir(exist_ok=True)
+            write_json(file, list(self.data.history))
+            for did in self.data.history:
+                name, text = did["transform"], did["text"]
+                self.log.write("note", step=0, transform=name, text=f"{name}: {text}", samples=len(did["samples"]))
 
 
 def prepare(folder: RunFolder, seat: Seat, log: Log) -> Job:

@@ -13,6 +13,7 @@ from ..chains import plan
 from ..errors import LabError, SpecError
 from ..files import read_json, remedy, why, write_json
 from ..launchers import HERE, Launcher, Ready, asked
+from ..preparation import keep_files
 from ..spec import OWN, Spec
 from ..store import shipping, trained
 from ..store.folder import RunFolder
@@ -169,6 +170,7 @@ def make(allowed: Allowed, on: Launcher = HERE) -> tuple[RunFolder, str]:
             write_json(draft / "state.json", {**(read_json(draft / "state.json") or {}), "launcher": on.facts})
         if source:
             shipping.carry(source, draft, replaced)
+        keep_files(allowed.spec, draft, source)
         if allowed.parts:
             shipping.pack(draft, allowed.parts)
         if parent:  # so that it may go

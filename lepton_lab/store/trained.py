@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from .. import datasets, models
 from ..errors import LabError, SpecError, unknown
 from ..files import read_json, write_json
+from ..preparation import with_files
 from ..watched import EMA, divided
 from . import checkpoints, shipping
 from .folder import RunFolder
@@ -141,7 +142,7 @@ def data(folder: RunFolder, own: Data | None = None) -> Data:
 
     Where it compresses another's model, numbers are standardised as that run's were.
     """
-    loaded, parent = datasets.load(folder.spec, own), parent_facts(folder.path)
+    loaded, parent = datasets.load(with_files(folder.spec, folder.path), own), parent_facts(folder.path)
     if not folder.spec.transforms or "unit" not in parent:
         return loaded
     return replace(loaded, mean=tuple(parent["mean"]), std=tuple(parent["std"]), unit=parent["unit"])

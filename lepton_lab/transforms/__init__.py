@@ -14,7 +14,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from .base import Transform, augments, once
+from .cleaning import balance, deduplicate, drop_blank, drop_outliers
 from .colours import colour, cutout, noise
+from .dealing import fold, split
+from .decisions import mend
 from .draws import Draws
 from .mixing import cutmix, mixup
 from .moving import crop, flip, rotate, scale, translate
@@ -30,6 +33,13 @@ PIXELS = {"uint8": 255, "uint16": 65535}
 """What white is, by type of pixels."""
 
 TRANSFORMS: dict[str, Any] = {
+    "mend": mend,
+    "deduplicate": deduplicate,
+    "drop_blank": drop_blank,
+    "drop_outliers": drop_outliers,
+    "split": split,
+    "balance": balance,
+    "fold": fold,
     "standardise": standardise,
     "flip": flip,
     "crop": crop,

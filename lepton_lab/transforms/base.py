@@ -6,7 +6,7 @@ Legend of the shape comments: B samples, K classes.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol, TypeVar
 
 Marked = TypeVar("Marked", bound=Callable[..., Any])
@@ -23,6 +23,8 @@ class Transform(Protocol):
     """Names of `preparation.KINDS` that it fits; empty for all."""
     mixes: bool
     """Whether it mixes samples of a batch, and makes their labels chances of each class."""
+    reads: Mapping[str, Callable[[str], Any]]
+    """Options that are files, each with what reads one; a run keeps copies."""
     refuse: Callable[..., str]
     """Why it can't take samples of (shape, classes, vocabulary) with its options, as the end of a sentence; or ""."""
     sees: Callable[..., Sample]
@@ -33,16 +35,21 @@ class Transform(Protocol):
 
 
 def once(
-    *kinds: str, sees: Callable[..., Sample] | None = None, refuse: Callable[..., str] | None = None
+    *kinds: str,
+    sees: Callable[..., Sample] | None = None,
+    refuse: Callable[..., str] | None = None,
+    reads: Mapping[str, Callable[[str], Any]] | None = None,
 ) -> Callable[[Marked], Marked]:
     """
     Mark a function `(data, seed, **options) -> Data`: applied where a run's data are loaded, on every rank alike.
 
     `kinds`, names of `preparation.KINDS`, are what it fits; all, if none is named. `sees(shape, classes, vocabulary,
     **options)` says what becomes of the three where it changes them, and `refuse` of the same why it can't take them,
-    before anything is read. What else it can't do with data is a SpecError.
+    before anything is read. What else it can't do with data is a SpecError. `reads` names options that are files, each
+    with what reads one and refuses a bad one: a run keeps copies of them.
     """
-    return _mark(augments=False, kinds=kinds, mixes=False, refuse=refuse or _none, sees=sees or _same)
+    shared = {"kinds": kinds, "refuse": refuse or _none, "sees": sees or _same, "reads": reads or {}}
+    return _mark(augments=False, mixes=False, **shared)
 
 
 def augments(*kinds: str, mixes: bool = False, refuse: Callable[..., str] | None = None) -> Callable[[Marked], Marked]:
@@ -53,7 +60,7 @@ def augments(*kinds: str, mixes: bool = False, refuse: Callable[..., str] | None
     std of the data set; tokens as int64; other floats as the data set has them. Its random numbers are those of
     `draws`, a `Draws`. One that `mixes` is given whole micro-batches, and gives y as chances (B, K).
     """
-    return _mark(augments=True, kinds=kinds, mixes=mixes, refuse=refuse or _none, sees=_same)
+    return _mark(augments=True, kinds=kinds, mixes=mixes, refuse=refuse or _none, sees=_same, reads={})
 
 
 def _none(shape: tuple[int, ...], classes: int, vocabulary: int, **options: Any) -> str:

@@ -34,7 +34,8 @@ TOPICS = (
     "memory",
 )
 TOPICS += ("pixels", "learner")
-LONG = ("compress", "headlines", "gpu", "cluster")  # only where they are asked for: minutes, or what needs a GPU
+LONG = ("compress", "headlines", "labels", "gpu", "cluster")
+"""Only where they are asked for: minutes, or what needs a GPU."""
 
 
 def main() -> int:

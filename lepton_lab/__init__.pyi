@@ -45,8 +45,12 @@ from .studies.advice import advise as advise
 from .studies.comparing import Comparison as Comparison
 from .studies.comparing import compare as compare
 from .studies.explanation import explain as explain
+from .studies.label_errors import LabelErrors as LabelErrors
+from .studies.label_errors import find_label_errors as find_label_errors
 from .studies.previews import Preview as Preview
 from .studies.previews import preview as preview
+from .studies.quality import Quality as Quality
+from .studies.quality import quality as quality
 from .studies.races import Race as Race
 from .studies.races import race as race
 from .studies.rates import RateTest as RateTest

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..metrics import METRICS
 from ..store.naming import labels
@@ -105,6 +105,8 @@ class Matrix(Chart):
 
     counts: list[list[int]]
     classes: list[str]
+    across: ClassVar[str] = "predicted"
+    down: ClassVar[str] = "true"
 
     def _shares(self) -> list[list[float | None]]:
         """What fraction of its true class a cell has, below zero where the answer is wrong; None where it has none."""
@@ -115,14 +117,15 @@ class Matrix(Chart):
 
     def _traces(self, layout: dict[str, Any]) -> list[dict[str, Any]]:
         square = {"type": "category", "showgrid": False, "constrain": "domain"}
-        layout["xaxis"] |= square | {"title": {"text": "predicted"}}
-        layout["yaxis"] |= square | {"title": {"text": "true"}, "autorange": "reversed", "scaleanchor": "x"}
+        layout["xaxis"] |= square | {"title": {"text": self.across}}
+        layout["yaxis"] |= square | {"title": {"text": self.down}, "autorange": "reversed", "scaleanchor": "x"}
         names, shares = [html.escape(name) for name in self.classes], self._shares()
         details = {
             "customdata": [[share and abs(share) for share in row] for row in shares],
             "text": [[str(count or "") for count in row] for row in self.counts],
             "showscale": False,
-            "hovertemplate": "true %{y}, predicted %{x}: %{text} (%{customdata:.1%} of true %{y})<extra></extra>",
+            "hovertemplate": f"{self.down} %{{y}}, {self.across} %{{x}}: %{{text}} "
+            f"(%{{customdata:.1%}} of {self.down} %{{y}})<extra></extra>",
             "texttemplate": "%{text}" if len(names) <= READABLE else "",
         }
         return [_heat_map(names, names, shares, (-1, 1), SCALE, gap=1) | details]
@@ -146,9 +149,16 @@ class Matrix(Chart):
         long = len(every) * max(len(self.classes[i]) for i in every) > FITTING
         axes.set_xticks(every, [plain(self.classes[i]) for i in every], rotation=45 if long else 0)
         axes.set_yticks(every, [plain(self.classes[i]) for i in every])
-        dress(axes, "predicted", "true")
+        dress(axes, self.across, self.down)
         axes.grid(False)
         head(figure, self.title)
+
+
+class Given(Matrix):
+    """Counts by the label that samples were given (rows) and the class that they really are of (columns)."""
+
+    across = "really"
+    down = "given"
 
 
 def matrix(name: str, runs: list[Run]) -> Chart:

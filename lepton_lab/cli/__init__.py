@@ -24,6 +24,7 @@ from .answering import generate, predict, serve
 from .artifacts import export, load_test, measure
 from .compressing import compress
 from .data import data
+from .examining import label_errors, quality
 from .joining import node
 from .labelling import COMMANDS as labelling
 from .lessons import lab
@@ -135,7 +136,7 @@ for command in (
     lab,
 ):
     main.add_command(command)
-for command in (compress, data, report, node, *labelling):
+for command in (quality, label_errors, compress, data, report, node, *labelling):
     main.add_command(command)
 
 

@@ -41,20 +41,21 @@ FIGURE = f"Write one figure as a PNG: {', '.join(CHARTS)}, or a metric that the 
 @click.argument("ids", metavar="[ID]...", nargs=-1)
 @click.option("--out", type=click.Path(path_type=Path), help=OUT)
 @click.option("--figure", metavar="NAME", help=FIGURE)
+@click.option("--quality", is_flag=True, help="Look through the runs' data too: are they ready to be trained on?")
 @click.option("--grid", type=click.Path(path_type=Path), help="Run what is missing of a YAML file, and report on all.")
-def report(ids: tuple[str, ...], out: Path | None, figure: str | None, grid: Path | None) -> None:
+def report(ids: tuple[str, ...], out: Path | None, figure: str | None, quality: bool, grid: Path | None) -> None:
     """Write runs into one offline HTML page, and print its path."""
     from ..reports import report as write
 
     if grid:
-        if ids or figure:
-            raise SpecError("--grid makes its own runs and pages: leave out IDs and --figure")
+        if ids or figure or quality:
+            raise SpecError("--grid makes its own runs and pages: leave out IDs, --figure and --quality")
         raise SystemExit(_grid(grid, out))
     runs = [attach(id) for id in ids] or [attach()]
     if figure:
         click.echo(_picture(chart(figure, runs).png(), out or runs[0].folder / f"{figure}.png"))
     else:
-        click.echo(write(runs, out or runs[0].folder / "report.html"))
+        click.echo(write(runs, out or runs[0].folder / "report.html", quality))
 
 
 def _grid(file: Path, out: Path | None) -> int:

@@ -16,13 +16,14 @@ from ..run.handle import Run, attach
 from ..section import Section
 from ..store.naming import labels
 from .compression import compressions
+from .data import prepared, qualities
 from .logged import logged
 from .page import page, parts
 from .predictions import predictions
 from .sections import costs, failures, figures, heading, provenance, spec, timings
 
 __all__ = ["Section", "compressions", "costs", "failures", "figures", "find", "heading", "logged", "picture"]
-__all__ += ["predictions", "provenance", "report", "spec", "timings"]
+__all__ += ["predictions", "prepared", "provenance", "qualities", "report", "spec", "timings"]
 
 Runs = Run | str | Iterable[Run | str]
 
@@ -38,7 +39,7 @@ class Page(type(Path())):  # type: ignore[misc]  # PosixPath, which Path() makes
         return f'<a href="{link}" target="_blank">{html.escape(self.name)}</a>'
 
 
-def report(runs: Runs, out: str | os.PathLike[str] = "report.html") -> Page:
+def report(runs: Runs, out: str | os.PathLike[str] = "report.html", quality: bool = False) -> Page:
     """
     Write runs into one self-contained HTML file: it opens with no network, no kernel and no script.
 
@@ -48,6 +49,8 @@ def report(runs: Runs, out: str | os.PathLike[str] = "report.html") -> Page:
         A run, its id, or several of either; one that is still going is shown as far as it is.
     out
         The file to write; an older one is replaced.
+    quality
+        Whether to look through the runs' data too, as `lab.quality` does: they are loaded again.
 
     Returns
     -------
@@ -71,7 +74,7 @@ def report(runs: Runs, out: str | os.PathLike[str] = "report.html") -> Page:
         with replacing(path) as draft:
             draft.touch()  # refused before the work rather than after it
             title = f"Report: {', '.join(labels(chosen))}"
-            draft.write_text(page(title, parts(chosen)), encoding="utf-8")
+            draft.write_text(page(title, parts(chosen, quality)), encoding="utf-8")
     except OSError as error:
         raise LabError(f"the report {str(path)!r} can't be written ({why(error, path)}): name another file") from None
     return path

@@ -12,6 +12,7 @@ from ..charts import picture
 from ..section import escaped
 from ..studies import races
 from .compression import compressions
+from .data import prepared, qualities
 from .logged import logged
 from .predictions import predictions
 from .sections import costs, failures, figures, heading, provenance, spec, timings
@@ -67,6 +68,7 @@ OUTLINE: tuple[tuple[str, str, bool, Callable[[list[Run]], Iterable[Shown]]], ..
         lambda runs: [predictions(runs)],
     ),
     ("", "", False, lambda runs: [logged(runs)]),
+    ("", "", False, lambda runs: [prepared(runs)]),
     ("Timings", "", False, lambda runs: [timings(runs)]),
     ("", "", True, lambda runs: [picture("throughput", runs), picture("learning_rate", runs)]),
     (
@@ -82,9 +84,14 @@ OUTLINE: tuple[tuple[str, str, bool, Callable[[list[Run]], Iterable[Shown]]], ..
 )
 
 
-def parts(runs: list[Run]) -> list[Part]:
+QUALITY = ("Quality of the data", "As they were loaded for training.", False, lambda runs: [qualities(runs)])
+"""What it holds too where that is asked for."""
+
+
+def parts(runs: list[Run], quality: bool = False) -> list[Part]:
     """The parts of a report; one that can't be made says so, and the others stand."""
-    return [Part(title, _made(make, runs), text, charts) for title, text, charts, make in OUTLINE]
+    outline = (*OUTLINE, QUALITY) if quality else OUTLINE
+    return [Part(title, _made(make, runs), text, charts) for title, text, charts, make in outline]
 
 
 def page(title: str, parts: list[Part], script: str = "") -> str:

@@ -1,4 +1,4 @@
-"""Widgets for Jupyter: `Workbench` (form and all), `Live`, `Shelf` (all runs), `Compression`, `Learner`."""
+"""Widgets for Jupyter: `Workbench` (form and all), `Live`, `Shelf`, `Compression`, `Learner`, `Review`."""
 
 from lepton_lab.errors import needs
 
@@ -7,7 +7,8 @@ needs("lepton_widgets", "anywidget", "ipywidgets")
 from .compression import Compression
 from .learner import Learner
 from .live import Live
+from .review import Review
 from .shelf import Shelf
 from .workbench import Workbench
 
-__all__ = ["Compression", "Learner", "Live", "Shelf", "Workbench"]
+__all__ = ["Compression", "Learner", "Live", "Review", "Shelf", "Workbench"]

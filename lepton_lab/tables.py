@@ -45,6 +45,11 @@ def trait(field: str, name: str, what: str) -> Any:
     return getattr(table(field).get(name), what, None)
 
 
+def meant(task: str, dataset: str) -> str:
+    """A task's name: of "auto" that of the first task that a data set of the table says it is for, if it says one."""
+    return next(iter(trait("dataset", dataset, "tasks") or ()), task) if task == "auto" else task
+
+
 def pick(table: Mapping[str, Any], name: str, field: str) -> Any:
     """The entry of a table; an unknown name is a SpecError that lists the known ones and the nearest."""
     if name not in table:

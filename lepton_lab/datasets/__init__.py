@@ -22,13 +22,18 @@ from .base import Data, Split, length, rows, scaling
 from .cifar import cifar10
 from .collating import TEXTS, Collate, Pad, bucketed, collated, lengths
 from .files import fetch, find, require
+from .hearing import tones, vowels
 from .idx import fashion_mnist, mnist
 from .overview import details, origin, overview
 from .own import from_user, usual
 from .pretrained import WEIGHTS
+from .ratings import ratings
+from .scenes import scene_labels, scene_masks, scenes
+from .sentences import sentences
 from .small import blobs, digits
 from .sources import SOURCES
 from .streams import Stream
+from .tabular import breast_cancer, diabetes
 from .text import pydocs, tinyshakespeare
 from .weights import weights
 
@@ -44,7 +49,16 @@ DATASETS: dict[str, Callable[..., Data]] = {
     "mnist": mnist,
     "fashion_mnist": fashion_mnist,
     "cifar10": cifar10,
+    "breast_cancer": breast_cancer,
+    "diabetes": diabetes,
     "blobs": blobs,
+    "scenes": scenes,
+    "scene_masks": scene_masks,
+    "scene_labels": scene_labels,
+    "tones": tones,
+    "vowels": vowels,
+    "ratings": ratings,
+    "sentences": sentences,
     "pydocs": pydocs,
     "tinyshakespeare": tinyshakespeare,
     "sst2": reviews.sst2,
@@ -96,4 +110,5 @@ def load(spec: Spec, own: Data | None = None) -> Data:
     if own is None:
         dataset = pick(DATASETS, spec.dataset, "dataset")
         own = dataset(data_root(), spec.seed, **spec.options_of(dataset))
+        own.task = next(iter(dataset.tasks), "")
     return applied(own, spec)

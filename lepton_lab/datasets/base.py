@@ -60,15 +60,21 @@ class Data:
     Equal to len(classes) where each token is to be predicted from those before it: y (N, T) are then those after x.
     """
     tokens: str = ""
-    """What a token is where x are text: "bytes" (of UTF-8) or "characters" (the names in `classes`)."""
+    """
+    What a token is where x are text: "bytes" (of UTF-8), "characters", or pieces of words, as in `spelling.MARKS`.
+    """
     pieces: list[str] = field(default_factory=list)
     """Of x that are tokens, what each is, by its number, where `classes` name labels; empty where that is not known."""
+    tokenizer: str = ""
+    """How text becomes such pieces, as JSON of the library `tokenizers`."""
     sample_rate: int = 0
     """Of x that are sounds, samples a second; 0 where they are none. A user's Dataset says it as its `sample_rate`."""
     collate: Collate | None = None
     """Makes a batch of a list of samples, where they are no pairs of one shape."""
     lengths: Tensor | None = None
     """Of each training sample, (N,), where they are padded and it is known."""
+    task: str = ""
+    """Name of the task that task='auto' is; "" where x and y tell."""
     example: Any = None
     """A batch of two samples where batches are no pairs (x, y) of tensors: a nest, of which shape () tells nothing."""
 
@@ -124,6 +130,8 @@ def holds(
     classes: int,
     vocabulary: int = 0,
     *,
+    tasks: tuple[str, ...] = (),
+    made: bool = False,
     kind: str = "",
     samples: int = 0,
     licence: str = "",
@@ -132,12 +140,14 @@ def holds(
     Say of a data set, as its attributes, what is known of it before anything is read or downloaded.
 
     `sample` is what models are told of it. The numbers are those without options; where an option changes one, models
-    that fit one number fit the other. `kind` is that of the samples where their shape does not tell: "sound". For
-    lists: `samples` in all splits, 0 where options tell; `licence` of what has no row in SOURCES and is not made here.
+    that fit one number fit the other. `tasks` are the names of those that it is for, first the one that task='auto' is;
+    () where the sample tells. `made` is True of what is made up from the seed, and its docstring begins with "Made:".
+    `kind` is that of the samples where their shape does not tell, such as "sound". For lists: `samples` in all splits,
+    0 where options tell; `licence` of what has no row in SOURCES and is not made here.
     """
 
     def mark(dataset: Any) -> Any:
-        dataset.sample = shape, classes, vocabulary
+        dataset.sample, dataset.tasks, dataset.made = (shape, classes, vocabulary), tasks, made
         dataset.kind, dataset.samples, dataset.licence = kind, samples, licence
         return dataset
 

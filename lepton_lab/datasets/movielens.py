@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 USERS, FILMS, RATINGS = 943, 1682, 100_000
 
 
-@holds((2,), 0, FILMS, samples=RATINGS)
+@holds((2,), 0, FILMS, tasks=("recommendation", "regression"), samples=RATINGS)
 def movielens_100k(root: Path, seed: int, *, split: Literal["last", "random"] = "last") -> Data:
     """
     Films that people rated: 100,000 ratings of 1,682 films by 943 users (MovieLens-100k).

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import zlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
@@ -45,20 +45,36 @@ def digits(root: Path, seed: int) -> Data:
 def _read_digits() -> tuple[np.ndarray, np.ndarray]:
     import numpy as np
 
-    package = importlib.util.find_spec("sklearn")
-    if package is None or package.origin is None:
-        raise SpecError("dataset='digits': comes with scikit-learn, which is not installed; pip install scikit-learn")
-    path = Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz"
-    try:
-        table = np.loadtxt(path, delimiter=",", dtype=np.uint8)
-    except (OSError, EOFError, zlib.error, ValueError):
-        table = np.empty((0, 0), np.uint8)
-    if table.shape != (DIGITS_ROWS, DIGITS_COLUMNS):
-        raise SpecError(f"dataset='digits': {path} is missing or damaged; pip install --force-reinstall scikit-learn")
+    table = embedded("digits", "digits.csv.gz", (DIGITS_ROWS, DIGITS_COLUMNS), delimiter=",", dtype="uint8")
     return (table[:, :-1] * np.uint8(DIGITS_LEVEL)).reshape(-1, 1, 8, 8), table[:, -1]
 
 
-@holds((2,), 3)
+def embedded(dataset: str, file: str, shape: tuple[int, ...], **form: Any) -> np.ndarray:
+    """
+    A table of numbers in one of scikit-learn's files, which must have a shape; `form` as `numpy.loadtxt` takes it.
+
+    scikit-learn itself, or the file, that is missing or damaged is a SpecError.
+    """
+    import numpy as np
+
+    package = importlib.util.find_spec("sklearn")
+    if package is None or package.origin is None:
+        raise SpecError(
+            f"dataset={dataset!r}: comes with scikit-learn, which is not installed; pip install scikit-learn"
+        )
+    path = Path(package.origin).parent / "datasets" / "data" / file
+    try:
+        table = np.loadtxt(path, **form)
+    except (OSError, EOFError, zlib.error, ValueError):
+        table = np.empty(0)
+    if table.shape != shape:
+        raise SpecError(
+            f"dataset={dataset!r}: {path} is missing or damaged; pip install --force-reinstall scikit-learn"
+        )
+    return table
+
+
+@holds((2,), 3, made=True)
 def blobs(
     root: Path,
     seed: int,
@@ -69,7 +85,7 @@ def blobs(
     spread: Annotated[float, Field(gt=0)] = 1.0,
 ) -> Data:
     """
-    Gaussian clusters, one a class, made from the seed: float features for quick trials.
+    Made: Gaussian clusters, one a class, float features for quick trials.
 
     Data: x float32 (N, features), standardised by the training part; y int64 (N,).
 

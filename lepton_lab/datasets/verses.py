@@ -32,7 +32,7 @@ LENGTH, WORDS = 16, 4000
 MARKUP = re.compile(r"<(note|title)\b[^>]*>.*?</\1>|<[^>]*>", re.DOTALL)
 
 
-@holds((LENGTH,), len(TARGET) + WORDS, len(SOURCE) + WORDS, samples=31_093)
+@holds((LENGTH,), len(TARGET) + WORDS, len(SOURCE) + WORDS, tasks=("sequence_to_sequence",), samples=31_093)
 def verses(
     root: Path,
     seed: int,

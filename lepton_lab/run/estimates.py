@@ -18,7 +18,7 @@ from ..section import escaped, in_html, in_text
 from ..spec import Spec
 from ..store.folder import MEASURES
 from ..store.trained import parent_facts
-from ..tables import table, trait
+from ..tables import meant, table, trait
 from .handle import Run, attach
 from .launching import chained
 
@@ -241,7 +241,11 @@ def _parent(id: str, version: str) -> Dense:
 def _dense(run: Run, module: nn.Module, facts: Mapping[str, Any]) -> Dense:
     """A module of a run, of whose data some facts are known; of one that is called with more, two of its samples."""
     spec = run.spec
-    if facts["shape"] and not run.facts.get("batch") and trait("task", spec.task, "nests") is not True:
+    if (
+        facts["shape"]
+        and not run.facts.get("batch")
+        and trait("task", meant(spec.task, spec.dataset), "nests") is not True
+    ):
         vocabulary, tokens = facts.get("vocabulary", 0), facts.get("tokens", "")
         return Dense(module, _about(spec.model, facts["shape"], facts["classes"], vocabulary, tokens))
     from ..artifacts.asking import posed

@@ -18,7 +18,7 @@ from ..store.finding import find
 from ..store.folder import ENDED, LOOKS, RunFolder
 from ..store.naming import Labelled, title
 from ..store.pace import RESTING
-from ..tables import trait
+from ..tables import meant, trait
 from . import callbacks, predictions
 from .callbacks import Callback, Function
 from .predictions import Predictions
@@ -80,7 +80,9 @@ class Run(Labelled, Steered, Viewed):
     @property
     def charts(self) -> list[str]:
         """What a view draws before someone chooses: the loss and its task's first metric, or the losses of players."""
-        return self.facts.get("charts") or leading(self.metrics, trait("task", self.spec.task, "metrics") or ())
+        return self.facts.get("charts") or leading(
+            self.metrics, trait("task", meant(self.spec.task, self.spec.dataset), "metrics") or ()
+        )
 
     @property
     def asked(self) -> list[str]:

@@ -7,7 +7,7 @@ Adding one: write it here, in a file of its own or beside its kin, and add a lin
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..losses import weigh
 from ..tables import pick
@@ -30,11 +30,15 @@ if TYPE_CHECKING:
     from ..spec import Spec
     from .base import OwnLoss
 
-__all__ = ["TASKS", "Paired", "Task", "called", "kind", "make", "told"]
+    Sample = tuple[tuple[int, ...], int, int]
+
+__all__ = ["TASKS", "Paired", "Task", "called", "kind", "make", "told", "unfit"]
 
 
 def auto(data: Data, loss: OwnLoss | None = None) -> Task:
-    """What data tell: of pairs, classes, next tokens or numbers by their targets; of dicts, the model's keywords."""
+    """What data say; else of pairs classes, next tokens or numbers, by their targets, of dicts the model's keywords."""
+    if data.task:
+        return TASKS[data.task](data, loss)
     if data.example is not None:
         return Keywords(data, loss) if isinstance(data.example, dict) else Task(data, loss)
     return told(*data.sample)(data, loss)
@@ -75,6 +79,24 @@ def make(spec: Spec, data: Data, loss: OwnLoss | None = None, own: type[Task] | 
     for name, weight in task.weights.items():
         weigh(weight, f"weights: {name}")
     return task
+
+
+def unfit(name: str, dataset: Any, sample: Sample | None = None) -> str:
+    """
+    Why a task can make nothing of a data set of the table, as a clause; "" where it can, or only a rank can tell.
+
+    `sample` is what models are told of it, where transforms change that.
+    """
+    kind = TASKS.get(name)
+    if not isinstance(kind, type) or not issubclass(kind, Task):
+        return ""
+    if dataset.tasks:
+        return "" if name in dataset.tasks else f"that data set is for task={' or '.join(map(repr, dataset.tasks))}"
+    return (
+        kind.refuse(*(sample or dataset.sample))
+        if kind.table_data
+        else "needs samples such as that data set does not have"
+    )
 
 
 def called(task: Task) -> str:

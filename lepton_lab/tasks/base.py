@@ -65,7 +65,7 @@ class Task:
     answers = ""
     """What its answers are, a name of `metrics.KINDS`; "" where the data, the model or its loss tell."""
     table_data = True
-    """Whether a data set of the table can be what it needs."""
+    """Whether a data set of the table can be what it needs without saying so, in its `tasks`."""
     table_models = True
     """Whether models of the table do: they are called with x alone, and give scores of classes or one number."""
     writes = False
@@ -112,7 +112,7 @@ class Task:
 
     def reading(self, model: nn.Module) -> dict[str, Any]:
         """What a file of a trained model must know to answer as the task does, as JSON takes it: see `answering`."""
-        text = pieces(getattr(self.data.collate, "tokenizer", None))
+        text = pieces(getattr(self.data.collate, "tokenizer", None)) or _spelling(self.data)
         return {"text": text} if text else {}
 
     def recall(self, reading: Mapping[str, Any], names: Sequence[str]) -> None:
@@ -222,6 +222,14 @@ class Task:
     def criterion(self, total: Callable[[Tensor], Tensor] | None = None) -> Criterion:
         """What the engine minimises; `total` as of `Criterion`."""
         return (Stepped if self.steps() else Scored)(self, total)
+
+
+def _spelling(data: Data) -> dict[str, Any]:
+    """How tokens are spelled, and text becomes tokens, where neither the labels nor the kind of token tell it."""
+    if not data.pieces and not data.tokenizer:
+        return {}
+    tokenizer = {"tokenizer": data.tokenizer} if data.tokenizer else {}
+    return {"names": data.pieces or list(data.classes), "kind": data.tokens, **tokenizer}
 
 
 class Paired(Task):

@@ -10,8 +10,8 @@ from lepton_lab.metrics import METRICS, MINIMISED
 from lepton_lab.preparation import kind, refuse, told_of
 from lepton_lab.run.own import Own
 from lepton_lab.spec import CELL
-from lepton_lab.tables import table, trait
-from lepton_lab.tasks import told
+from lepton_lab.tables import meant, table, trait
+from lepton_lab.tasks import told, unfit
 from lepton_lab.watched import EMA
 
 
@@ -48,11 +48,10 @@ class Fitting:
             return self._takes(task)
         if dataset not in table("dataset"):
             return False
-        refuse, sample = trait("task", task, "refuse"), table("dataset")[dataset].sample
-        fits = refuse is None or not refuse(*sample)
+        entry = table("dataset")[dataset]
         one = trait("task", task, "plain") and trait("task", task, "answers") in ("classes", "numbers")  # a sample
-        each = told(*sample).answers == "tokens"  # of which each has a target
-        return fits and not (one and each) and trait("task", task, "table_data") is not False
+        each = not entry.tasks and told(*entry.sample).answers == "tokens"  # of which each has a target
+        return not unfit(task, entry) and not (one and each)
 
     def _takes(self, task: str) -> bool:
         """Whether a task takes the user's own data and loss."""
@@ -77,13 +76,13 @@ class Fitting:
         if not own and dataset not in table("dataset"):
             return None
         sample = self._data.sample if own else table("dataset")[dataset].sample
-        sees = trait("task", task, "sees")
+        sees = trait("task", task if own else meant(task, dataset), "sees")
         return sees(*sample) if sees else sample
 
     def models(self, task: str, dataset: str) -> dict[str, str]:
         """By name of a model what it can't be taken with."""
-        if trait("task", task, "table_models") is False:
-            return dict.fromkeys(table("model"), f"task {task}")
+        if trait("task", meant(task, dataset), "table_models") is False:
+            return dict.fromkeys(table("model"), f"task {meant(task, dataset)}")
         sample = self.sample(task, dataset)
         if sample is None:
             return {}
@@ -128,7 +127,7 @@ class Fitting:
 
     def _kind(self, task: str, dataset: str) -> tuple[Any, str]:
         """The task's class, as far as names tell it, and what its answers are; "" where only a run can tell."""
-        kind: Any = self._own.task if task.startswith(CELL) else table("task").get(task)
+        kind: Any = self._own.task if task.startswith(CELL) else table("task").get(meant(task, dataset))
         if not isinstance(kind, type):  # auto
             sample = self.sample(task, dataset)
             kind = told(*sample) if sample else None

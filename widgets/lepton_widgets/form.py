@@ -18,7 +18,7 @@ from lepton_lab.run.checks import glance
 from lepton_lab.run.own import Own
 from lepton_lab.spec import CELL, Spec
 from lepton_lab.studies.previews import Preview
-from lepton_lab.tables import TABLES, entries, entry_options, table, trait
+from lepton_lab.tables import TABLES, entries, entry_options, meant, table, trait
 
 from .about import DESCRIBED, LABELS, first_line
 from .advisor import brief, refusals
@@ -147,7 +147,9 @@ class Form:
         self.controls["metrics"].offer(about)
         average = str(values["ema"]) not in ("", "0")
         self.controls["keep_best"].options = fitting.figures(task, dataset, values["metrics"], average)
-        chains = trait("task", task, "plain") is not False or bool(values["parent"] or values["compress"])
+        chains = trait("task", meant(task, dataset), "plain") is not False or bool(
+            values["parent"] or values["compress"]
+        )
         for field in CHAINED:
             self.controls[field].layout.display = None if chains else "none"
 

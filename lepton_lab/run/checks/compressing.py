@@ -17,7 +17,7 @@ from ...spec import Spec
 from ...store import shipping, trained
 from ...store.finding import find
 from ...store.folder import RunFolder
-from ...tables import trait
+from ...tables import meant, trait
 from ...values import called
 from ..own import Own
 
@@ -72,7 +72,7 @@ def _task(spec: Spec, own: Own, folder: Path) -> Task | None:
     data, kind = own.splits(spec), own.task or shipped.get("task")
     if data is None and (theirs := shipped.get("data")) is not None:
         data = datasets.load(spec, theirs)
-    if data is None and kind is None and trait("task", spec.task, "plain") is not False:
+    if data is None and kind is None and trait("task", meant(spec.task, spec.dataset), "plain") is not False:
         return None
     return tasks.make(spec, data or datasets.load(spec), own.loss or shipped.get("loss"), kind)
 

@@ -19,7 +19,7 @@ from ...spec import Spec
 from ...store.folder import LOOKS
 from ...strategies import STRATEGIES
 from ...strategies.base import Single
-from ...tables import table, trait
+from ...tables import meant, table, trait
 from ...tasks import TASKS, Paired, Task
 from ...values import called
 from ..own import Own
@@ -45,6 +45,8 @@ def _shipped(like: Path | None) -> Mapping[str, Any]:
 
 def _senseless(spec: Spec, own: Own) -> list[str]:
     """Metrics of the table that have no meaning for a run, as far as that can be told without its model."""
+    if trait("dataset", spec.dataset, "tasks"):
+        return []  # of samples that tasks look at
     try:
         data = own.splits(spec) or _outlines(spec)
         task = tasks.make(spec, data, own.loss, own.task)
@@ -59,15 +61,18 @@ def means(spec: Spec, data: Data | None) -> None:
     refuse = trait("task", spec.task, "refuse")
     if refuse is None or spec.parent or (data is None and "dataset" in spec.own):
         return
-    if data is not None and data.example is not None:
-        return  # which a task sees for itself
-    if data is None and not trait("task", spec.task, "table_data"):
-        raise SpecError(
-            f"dataset={spec.dataset!r}: no data set of the table is what task={spec.task!r} needs; give data=..."
-        )
-    sample = outlined(spec) if data is None else data.sample
-    if why := refuse(*sample):
+    if data is None:
+        _does(spec)
+    elif data.example is None and (why := refuse(*data.sample)):  # of nests a task sees for itself
         raise SpecError(f"task={spec.task!r}: {why}")
+
+
+def _does(spec: Spec) -> None:
+    """Refuse a task that can't be done with a data set of the table, with the names of those that are made for it."""
+    if why := tasks.unfit(spec.task, table("dataset")[spec.dataset], outlined(spec)):
+        fit = [repr(name) for name, entry in table("dataset").items() if spec.task in entry.tasks]
+        remedy = f"; take dataset={' or '.join(fit)}, or give data=..." if fit else "; give data=..."
+        raise SpecError(f"task={spec.task!r}: {why}{remedy}")
 
 
 def mixes(spec: Spec, own: Own) -> None:
@@ -97,13 +102,14 @@ def suits(spec: Spec, data: Data | None) -> None:
             f"model={spec.model!r}: takes one tensor, but batches are {described(data.example)}; give model=..., a "
             "module that takes these by name, or collate=f(samples) that gives a pair (x, y) of tensors"
         )
-    if trait("task", spec.task, "table_models") is False:
+    task = spec.task if data is not None else meant(spec.task, spec.dataset)
+    if trait("task", task, "table_models") is False:
         raise SpecError(
             f"model={spec.model!r}: models of the table take x alone and give scores of classes or a number, and "
-            f"task={spec.task!r} needs others; give model=..."
+            f"task={task!r} needs others; give model=..."
         )
     sample = outlined(spec) if data is None else data.sample
-    if data is None and (sees := trait("task", spec.task, "sees")):
+    if data is None and (sees := trait("task", task, "sees")):
         sample = sees(*sample)
     if why := table("model")[spec.model].refuse(*sample):
         raise SpecError(why)
@@ -140,7 +146,8 @@ def agrees(spec: Spec, own: Own, task: Task) -> None:
 
 def counts(spec: Spec, own: Own, task: Task | None, like: Path | None) -> None:
     """Refuse figures that have no meaning for the data and the loss; where these are not at hand a rank does."""
-    usual = spec.task == Spec.model_fields["task"].default  # which needs no samples
+    # Which needs no samples, where it is no task that a data set names.
+    usual = spec.task == meant(spec.task, spec.dataset) == Spec.model_fields["task"].default
     if not (spec.metrics or watched.named(spec)) or (task is None and ("dataset" in spec.own or not usual)):
         return
     validates = task is None or datasets.length(task.data.val) > 0

@@ -11,7 +11,7 @@ from ...store.folder import RunFolder
 from ...strategies import STRATEGIES
 from ...strategies.base import Single
 from ...strategies.group import Group
-from ...tables import trait
+from ...tables import meant, trait
 from ...tasks import TASKS, Task, stepping
 from ...values import called
 from ..own import Own
@@ -43,9 +43,10 @@ def steps(spec: Spec, own: Own) -> None:
 
 def passes(spec: Spec) -> None:
     """Refuse a task that calls the model with more than a strategy passes on."""
-    if not STRATEGIES.get(spec.strategy, Single).nests and spec.world > 1 and trait("task", spec.task, "nests"):
+    task = meant(spec.task, spec.dataset)
+    if not STRATEGIES.get(spec.strategy, Single).nests and spec.world > 1 and trait("task", task, "nests"):
         raise SpecError(
-            f"strategy={spec.strategy!r} passes one tensor from layer to layer, but task={spec.task!r} calls the model "
+            f"strategy={spec.strategy!r} passes one tensor from layer to layer, but task={task!r} calls the model "
             "with more; take strategy='ddp' or 'fsdp'"
         )
 

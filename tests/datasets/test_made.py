@@ -53,7 +53,7 @@ def _plain(nest):
     return [_plain(part) for part in nest] if isinstance(nest, (tuple, list)) else nest.numpy().tobytes()
 
 
-@pytest.mark.parametrize("name", [name for name in DATASETS if DATASETS[name].tasks])
+@pytest.mark.parametrize("name", [name for name in MADE if DATASETS[name].tasks])
 def test_a_set_is_what_each_of_its_tasks_takes(name):
     data = load(name, **({"users": 20} if name == "ratings" else FEW))
     assert meant("auto", name) == DATASETS[name].tasks[0] and meant("ctc", name) == "ctc"

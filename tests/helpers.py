@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import math
+import random
+import socket
 import struct
 import subprocess
 import sys
@@ -60,6 +63,19 @@ def until(condition, seconds=60):
         assert time.monotonic() < deadline, "it never held"
         time.sleep(0.02)
     return value
+
+
+def free_ports(count):
+    """Ports of the loopback that nobody has; the kernel gives none of these to who asks for any, as others do."""
+    with contextlib.ExitStack() as stack:
+        found = []
+        for port in random.Random().sample(range(20_000, 30_000), 100):
+            with contextlib.suppress(OSError):
+                stack.enter_context(socket.create_server(("127.0.0.1", port)))
+                found.append(port)
+            if len(found) == count:
+                return found
+    raise AssertionError("there are no free ports")
 
 
 def ranks_of(run):

@@ -18,7 +18,7 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
-from helpers import call, until
+from helpers import call, free_ports, until
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from lepton_widgets import Shelf
@@ -34,12 +34,6 @@ from lepton_lab.store.objects.carrier import Carried
 from lepton_lab.store.trust import require_own
 
 SERVER = Path(__file__).with_name("s3.py")
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def answers(port):
@@ -256,6 +250,35 @@ def test_a_put_whose_answer_was_lost_is_no_second_writer(carried):
     assert (folder.path / "logs" / "rank0.log").read_text() == "hello\nagain\n"
 
 
+def test_a_long_log_is_brought_down_by_stretches(carried, machine, monkeypatch):
+    folder, first = carried
+    monkeypatch.setattr(segments, "STRETCH", 4)
+    monkeypatch.setattr(segments, "PORTION", 16)
+    large = folder.path / "links" / "large"
+    large.parent.mkdir()
+    for step in range(30):
+        with (folder.path / "logs" / "rank0.log").open("a") as file:
+            file.write(f"step {step}\n")
+        if step % 7 == 3:
+            large.write_bytes(bytes([step]) * 40)  # in three segments, of which a stretch may end after the first
+        if step % 7 == 5:
+            large.unlink()
+        first.settled = None
+        first.step()
+    names = first.bucket.names(f"runs/{folder.id}/stretches")
+    assert 3 < len(names) < first.record["next"] // 4, "not all, since some would end in the middle of a file"
+    asked, get = [], Bucket.get
+    monkeypatch.setattr(Bucket, "get", lambda self, names: asked.extend(found := get(self, names)) or found)
+    machine("there")
+    following.refresh(first.bucket.address)
+    copy = cache(first.bucket.address) / "runs" / folder.id
+    assert link.pulled(copy)["next"] == first.record["next"]
+    assert sum("/stretches/" in name for name in asked) == len(names)
+    names = ("state.json", "logs/rank0.log", "links/large")
+    here, there = ({name: content(each).get(name) for name in names} for each in (folder.path, copy))
+    assert there == here
+
+
 def test_only_what_was_committed_is_read_and_the_store_keeps_what_the_folder_does(carried, machine):
     folder, first = carried
     checkpointed(folder, 10, "ten")
@@ -420,7 +443,7 @@ def test_an_address_that_names_no_place_is_refused(monkeypatch, address):
 def test_a_store_that_can_t_be_reached_is_refused_in_a_sentence(server, machine, monkeypatch):
     address = machine("here")
     with monkeypatch.context() as own:
-        own.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free_port()}")
+        own.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free_ports(1)[0]}")
         with pytest.raises(LabError, match="it does not answer"):
             usable(f"{address}/silent")
     with monkeypatch.context() as own:

@@ -88,6 +88,7 @@ class Carried:
         self.bucket, self.path, self.pool = bucket, path, pool
         self.prefix = f"runs/{path.name}"
         fresh = {"address": bucket.address, "writer": secrets.token_hex(8), "next": 0, "sent": {}, "saved": {}}
+        fresh |= {"stretch": {"at": 0, "sent": {}}}
         self.record: dict[str, Any] = {**fresh, "alive": None, "t": 0.0, **(carried(path) or {})}
         self.uploads: dict[str, tuple[int, Future[str]]] = {}  # by step: the time of its marker
         self.settled: int | None = None  # the folder's time when all was up
@@ -107,7 +108,7 @@ class Carried:
             self._commands()
         self._checkpoints(alive)
         alive |= bool(self.uploads)  # an end is told when all of it is up
-        for bundle in segments.bundles(self._pieces(alive)):
+        for bundle in segments.bundles(self._pieces(alive, self.record["sent"])):
             if not self._put(bundle, alive):
                 break
         if alive != self.record["alive"] or (alive and time.time() > self.record["t"] + BEAT):
@@ -124,8 +125,8 @@ class Carried:
             self.record |= {"trouble": sentence, "since": self.record["t"] or self.path.stat().st_mtime}
             note(self.path, CARRIED, self.record)
 
-    def _pieces(self, alive: bool) -> Iterator[segments.Piece]:
-        for piece in segments.pieces(self.path, self.record["sent"]):
+    def _pieces(self, alive: bool, sent: segments.Sent) -> Iterator[segments.Piece]:
+        for piece in segments.pieces(self.path, sent):
             if not (piece.name == segments.LAST and alive and json.loads(piece.data)["state"] in ENDED):
                 yield piece
 
@@ -153,7 +154,22 @@ class Carried:
             self.record["sent"].pop(called, None)
         self.record["sent"] |= {piece.name: sent for piece in bundle if (sent := piece.sent) is not None}
         note(self.path, CARRIED, self.record)
+        if self.record["next"] % segments.STRETCH == 0:
+            self._merge({**about, "alive": alive}, bundle)
         return told
+
+    def _merge(self, about: dict[str, Any], last: list[segments.Piece]) -> None:
+        """Put what the segments since the last stretch told as one object, too, and begin another stretch."""
+        begun, end = self.record.get("stretch"), self.record["next"]
+        self.record["stretch"] = {"at": end, "sent": dict(self.record["sent"])}
+        # One that another machine began is none of ours, nor one that ends in the middle of a file.
+        if not begun or begun["at"] != end - segments.STRETCH or (last and last[-1].sent is None):
+            return
+        changed = list(self._pieces(about["alive"], begun["sent"]))
+        if sum(len(piece.data) for piece in changed) <= segments.LARGE:
+            body = segments.pack({**about, "gone": segments.gone(self.path, begun["sent"])}, changed)
+            with contextlib.suppress(FileExistsError):  # of ours, whose answer was lost
+                self.bucket.put(f"{self.prefix}/{segments.stretch(begun['at'])}", body)
 
     def _lose(self, host: str) -> None:
         """End what runs here, since another machine has gone on with it."""

@@ -115,8 +115,7 @@ def _pull(bucket: Bucket, path: Path) -> None:
             if (record := pulled(path)) is None:  # said first: a folder that says nothing is one of this machine
                 record = _fresh(bucket)
                 note(path, PULLED, record)
-            names = [f"runs/{path.name}/{segments.name(record['next'] + more)}" for more in range(ahead)]
-            found = bucket.get(names)
+            found, names, each = _next(bucket, f"runs/{path.name}", record["next"], ahead)
             for name in names:
                 if name not in found:
                     ahead = 0
@@ -129,11 +128,20 @@ def _pull(bucket: Bucket, path: Path) -> None:
                 record |= {key: about[key] for key in ("saved", "alive", "host")} | {"trouble": None}
                 # Of what comes while we look our own clock tells the time: the other machine's may differ.
                 now = time.time()
-                record |= {"next": record["next"] + 1, "looked": now, "arrived": now if seen else about["t"]}
+                record |= {"next": record["next"] + each, "looked": now, "arrived": now if seen else about["t"]}
                 note(path, PULLED, record)
             ahead = min(2 * ahead, AHEAD)
     if not seen:
         close_to_others(path)
+
+
+def _next(bucket: Bucket, run: str, number: int, ahead: int) -> tuple[dict[str, bytes], list[str], int]:
+    """The stretch of segments that begins at a number, or else some that there may be; how many each stands for."""
+    if number % segments.STRETCH == 0 and (found := bucket.get([name := f"{run}/{segments.stretch(number)}"])):
+        return found, [name], segments.STRETCH
+    to_stretch = segments.STRETCH - number % segments.STRETCH
+    names = [f"{run}/{segments.name(number + more)}" for more in range(min(ahead, to_stretch))]
+    return bucket.get(names), names, 1
 
 
 @contextlib.contextmanager

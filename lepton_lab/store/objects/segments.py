@@ -16,6 +16,8 @@ from ...files import replacing
 from .link import CARRIED, PULLED
 
 PORTION = 8 * 2**20  # bytes of files in a segment, about
+STRETCH = 1024  # segments that are kept as one object, too, for who reads a run from its begin
+LARGE = 64 * 2**20  # bytes of files in a stretch that is left in segments
 GROWING = ("events", "logs")  # folders of files that are only appended to
 APART = ("control", "checkpoints")  # folders that go other ways
 OURS = ("lock", "rendezvous", CARRIED, PULLED)  # of this machine alone
@@ -47,6 +49,11 @@ class Piece:
 def name(number: int) -> str:
     """The name of a segment, in a run's prefix."""
     return f"log/{number:08d}.zip"
+
+
+def stretch(number: int) -> str:
+    """The name of the object that tells what the STRETCH segments from a number on do, in a run's prefix."""
+    return f"stretches/{number:08d}.zip"
 
 
 def pieces(folder: Path, sent: Sent) -> Iterator[Piece]:

@@ -10,7 +10,9 @@ import yaml
 from helpers import ROOT, Late, gone, numbered, ranks_of, until
 
 import lepton_lab as lab
-from lepton_lab.errors import SpecError
+from lepton_lab.errors import LabError, SpecError
+from lepton_lab.launchers.ray.supervisor import Actors
+from lepton_lab.store.folder import RunFolder
 
 utils = Late("ray.cluster_utils")
 NODE = {"node_ip_address": "127.0.0.1", "object_store_memory": 80 * 2**20}
@@ -135,6 +137,17 @@ def test_a_node_that_is_removed_is_waited_for_and_the_run_goes_on(spec, cluster)
 
 
 @pytest.mark.slow
+def test_fifty_runs_are_let_in_by_the_cluster_and_a_node_that_goes_costs_none_of_them(spec, cluster):
+    node = cluster.add_node(**NODE, num_cpus=2)
+    small = spec.replace(strategy="single", world=1, epochs=1)
+    runs = lab.launch([small.replace(seed=seed) for seed in range(50)], on=lab.Ray(cluster.address))
+    until(lambda: sum(run.state == "done" for run in runs) >= 20, 300)
+    cluster.remove_node(node, allow_graceful=False)
+    assert [run.wait(300) for run in runs] == ["done"] * 50
+    assert not any(run.remark for run in runs)
+
+
+@pytest.mark.slow
 def test_a_cluster_of_its_own_is_on_the_loopback_and_goes_with_the_run(spec):
     run = lab.launch(spec, on=lab.Ray())
     until(lambda: run.store.checkpoints())
@@ -170,6 +183,17 @@ def test_where_no_cluster_is_nothing_starts(spec):
     with pytest.raises(SpecError, match="parameter_server"):
         lab.launch(spec.replace(strategy="hogwild"), on=lab.Ray())
     assert not lab.runs()
+
+
+def test_a_cluster_that_has_gone_while_a_run_was_queued_ends_it_with_a_sentence(spec):
+    folder = RunFolder.create(spec)
+    needs = {"folder": str(folder.path), "device": "cpu", "world": 2, "launcher": lab.Ray("127.0.0.1:1").facts}
+    coming = Actors(needs, folder.lock(), {"cwd": "/", "path": []}, safe=True)
+    coming.own = False
+    with pytest.raises(LabError, match="no Ray cluster answers there"):
+        coming.start(["turn0"])
+    coming.log.close()
+    os.close(coming.lock)
 
 
 def record(required=(), **fields):

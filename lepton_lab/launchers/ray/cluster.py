@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ...errors import LabError
+from ...errors import LabError, SpecError
 from ...host import LOOPBACK, PACKAGES, child
 
 GUARD = """
@@ -26,6 +26,7 @@ shutil.rmtree(sys.argv[2], ignore_errors=True)
 """
 """Waits for our end. Ray's agents would live on for minutes, since they want to tell a server that is gone, too."""
 LOCAL = "local"  # a cluster of its own, as RAY_ADDRESS may say, too
+PATIENCE = 3.0  # seconds for an answer
 STORE = 80 * 2**20  # bytes of Ray's object store, through which nothing goes; it takes no less than 75 MiB
 QUIET = {"include_dashboard": False, "object_store_memory": STORE}
 
@@ -47,6 +48,8 @@ def joined(address: str, cpus: int, gpus: int, name: str) -> Iterator[None]:
     LabError
         If it can't be joined.
     """
+    if address != LOCAL:
+        answers(address)  # or Ray would look for one that has gone meanwhile for long, deaf to a stop
     with contextlib.ExitStack() as stack:
         os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
         options: dict[str, Any] = {"address": address}
@@ -71,6 +74,7 @@ def _alone() -> None:
     """Set what a cluster of its own is to have: the loopback as its address, and a token that nobody else knows."""
     os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # Ray's word for: nodes on the loopback, and one only
     os.environ["AUTOSCALER_METRIC_PORT"] = "0"  # any
+    os.environ.setdefault("RAY_raylet_start_wait_time_s", "120")  # 30 are too few on a machine that is busy
     os.environ["RAY_AUTH_MODE"] = "token"
     os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
 
@@ -98,6 +102,21 @@ def _listens(host: str, port: int) -> bool:
         socket.create_connection((host, port), 1.0).close()
         return True
     return False
+
+
+def answers(where: str) -> None:
+    """Refuse an address at which nothing answers."""
+    host, _, port = where.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), PATIENCE).close()
+    except (socket.gaierror, UnicodeError):
+        raise SpecError(f"address={where!r}: no machine is known by the name {host!r} here") from None
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or "it does not answer"
+        raise SpecError(
+            f"address={where!r}: no Ray cluster answers there ({reason}); start one with `ray start --head "
+            f"--port={port}`, or take lab.Ray() for one of the run's own on this machine"
+        ) from None
 
 
 @contextlib.contextmanager

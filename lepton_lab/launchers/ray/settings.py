@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -12,13 +11,12 @@ from ...errors import SpecError, needs, visible, whole
 from ...spec import Spec
 from .. import devices
 from ..base import Launcher
-from .cluster import LOCAL
+from .cluster import LOCAL, answers
 
 if TYPE_CHECKING:
     from ..supervision import Supervision
 
-ADDRESS = re.compile(r"(?P<host>[^\s:/]+|\[[0-9a-fA-F:]+\]):(?P<port>[1-9]\d{0,4})")
-PATIENCE = 3.0  # seconds for an answer
+ADDRESS = re.compile(r"([^\s:/]+|\[[0-9a-fA-F:]+\]):[1-9]\d{0,4}")
 
 
 @dataclass(frozen=True)
@@ -55,7 +53,7 @@ class Ray(Launcher):
             raise SpecError(f"address={self.address!r}: must be a text such as 'head:6379'")
         visible("address", self.address)
         whole("cpus", self.cpus, 1)
-        self._place()
+        self._check_address()
 
     @property
     def where(self) -> str:
@@ -71,8 +69,9 @@ class Ray(Launcher):
                 "strategy='hogwild': its ranks share the memory of one process tree, which actors are not; take "
                 "strategy='parameter_server'"
             )
-        if place := self._place():
-            _answers(self.where, *place)
+        self._check_address()  # which RAY_ADDRESS may say by now
+        if self.where:
+            answers(self.where)
 
     def device(self, spec: Spec) -> str:
         """As of this machine, where the cluster is of our own."""
@@ -83,18 +82,14 @@ class Ray(Launcher):
         """What the run's folder keeps of it: another process resumes it with another RAY_ADDRESS."""
         return {**super().facts, "address": self.where or LOCAL}
 
-    def _place(self) -> tuple[str, int] | None:
-        """Host and port, None of our own; SpecError if the address is no such thing."""
-        if not (where := self.where):
-            return None
-        match = ADDRESS.fullmatch(where)
-        if match is None:
+    def _check_address(self) -> None:
+        """Refuse an address that is no host and port."""
+        if (where := self.where) and ADDRESS.fullmatch(where) is None:
             client = "; ray:// is for programs outside of a cluster, and this machine must be one of its nodes"
             raise SpecError(
                 f"address={where!r}: must be host and port of the head, such as 'head:6379', as `ray start` prints it"
                 + client * where.startswith("ray://")
             )
-        return match["host"].strip("[]"), int(match["port"])
 
     @staticmethod
     def supervision() -> type[Supervision]:
@@ -102,17 +97,3 @@ class Ray(Launcher):
         from .supervisor import Actors
 
         return Actors
-
-
-def _answers(where: str, host: str, port: int) -> None:
-    """Refuse an address at which nothing answers."""
-    try:
-        socket.create_connection((host, port), PATIENCE).close()
-    except (socket.gaierror, UnicodeError):
-        raise SpecError(f"address={where!r}: no machine is known by the name {host!r} here") from None
-    except (OSError, OverflowError) as error:
-        reason = getattr(error, "strerror", None) or "it does not answer"
-        raise SpecError(
-            f"address={where!r}: no Ray cluster answers there ({reason}); start one with `ray start --head "
-            f"--port={port}`, or take lab.Ray() for one of the run's own on this machine"
-        ) from None

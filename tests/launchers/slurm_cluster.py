@@ -7,7 +7,7 @@ import socket
 import subprocess
 
 import pytest
-from helpers import until
+from helpers import free_ports, until
 
 DAEMONS = ("munged", "slurmctld", "slurmd", "sbatch")
 NODES = ("one", "two")
@@ -54,7 +54,7 @@ def cluster(root):
     (root / "key").write_bytes(os.urandom(1024))
     (root / "key").chmod(0o400)
     config = root / "slurm.conf"
-    config.write_text(CONFIG.format(root=root, host=socket.gethostname().split(".")[0], ports=_free(3)))
+    config.write_text(CONFIG.format(root=root, host=socket.gethostname().split(".")[0], ports=free_ports(3)))
     munge = [
         f"--{name}={root}/munge{end}"
         for name, end in {"socket": "", "pid-file": ".pid", "log-file": ".log", "seed-file": ".seed"}.items()
@@ -85,9 +85,3 @@ def said(*command):
 
 def _path(name):
     return shutil.which(name, path=f"{os.environ['PATH']}{os.pathsep}/usr/sbin")
-
-
-def _free(count):
-    """Ports that nobody listens at."""
-    with contextlib.ExitStack() as stack:
-        return [stack.enter_context(socket.create_server(("127.0.0.1", 0))).getsockname()[1] for _ in range(count)]

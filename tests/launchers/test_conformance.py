@@ -129,6 +129,30 @@ def test_a_run_moves_there_and_back_with_the_curve_of_one_that_stayed(place, spe
 
 
 @pytest.mark.slow
+def test_a_run_moves_from_each_place_to_the_next_with_the_step_that_it_would_have_done(spec):
+    run, moves = None, []
+    for make in PLACES.values():
+        if run is None:
+            run = lab.launch(spec, on=make())
+        else:
+            moves.append(run.store.story().step)
+            run.resume(on=make())
+        reaches(run, sum(moves[-1:]) + 5)
+        run.stop()
+        assert run.wait(60) == "stopped"
+    last = run.store.story().step
+    stayed = lab.launch(spec, hooks=[ends_at(last - 1)])
+    assert stayed.wait(60) == "stopped"
+    moved, stayed = losses(run), losses(stayed)
+    went_on = [row["rewind"] for row in run.rows("note") if "rewind" in row]
+    assert {*went_on} == {*moves} and len(moves) == len(PLACES) - 1, "no step was to be done again"
+    assert [*moved.index] == [*range(1, last + 1)]
+    for step in moves:
+        assert moved[step + 1] == pytest.approx(stayed[step + 1], rel=1e-6)
+    assert moved.tolist() == pytest.approx(stayed.tolist()[:last], rel=1e-5)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in PLACES if name != "local"])  # which test_supervisor.py has
 def test_nothing_outlives_a_supervisor_that_is_killed(name, spec):
     run = lab.launch(spec, on=PLACES[name]())

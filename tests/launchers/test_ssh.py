@@ -4,13 +4,12 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 from pathlib import Path
 
 import psutil
 import pytest
-from helpers import gone, until
+from helpers import free_ports, gone, until
 
 import lepton_lab as lab
 
@@ -29,8 +28,7 @@ def server(tmp_path):
         PRIVILEGES.mkdir(mode=0o755)
     for name in ("host", "user"):
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / name], check=True)
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    (port,) = free_ports(1)
     options = {
         "ListenAddress": f"127.0.0.1:{port}",
         "HostKey": tmp_path / "host",

@@ -50,8 +50,8 @@ def test_what_people_write(text, place):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("", "on='': unknown on"),
-        ("Ray", "on='Ray': unknown on; did you mean 'ray'"),
+        ("", "on='': unknown launcher"),
+        ("Ray", "on='Ray': unknown launcher; did you mean 'ray'"),
         ("local:x", "on='local:x': 'local' has no settings"),
         ("ray:cpu=3", "cpu=3: unknown setting; did you mean 'cpus'"),
         ("ray:cpus=1,cpus=2", "'cpus' comes twice"),

@@ -1,7 +1,6 @@
 """Nodes of torchrun's agents, here all on this machine: one curve, one control, a node that is lost and comes back."""
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -61,60 +60,6 @@ def test_a_node_that_is_lost_costs_the_steps_since_the_checkpoint_and_comes_back
     again = [row["rewind"] for row in run.rows("note") if row.get("rewind")]
     assert again, "it went on from a checkpoint"
     assert losses(run, 10) == pytest.approx(losses(stopped_at(spec, 10), 10), rel=1e-5)
-
-
-@pytest.fixture
-def hosts():
-    """Two hosts made of network namespaces: their names, and their network, in which this one is .1, they .2 and .3."""
-    if shutil.which("ip") is None or os.geteuid():
-        pytest.skip("network namespaces need ip and root")
-    bridge, network = f"lep{os.getpid()}", f"10.77.{os.getpid() % 250}"  # other sessions have their own
-    names = [f"{bridge}{letter}" for letter in "ab"]
-    begin = [
-        f"ip link add {bridge} type bridge",
-        f"ip addr add {network}.1/24 dev {bridge}",
-        f"ip link set {bridge} up",
-    ]
-    for number, name in enumerate(names, 2):
-        begin += [
-            f"ip netns add {name}",
-            f"ip link add {name} type veth peer name eth0 netns {name}",
-            f"ip link set {name} master {bridge} up",
-            f"ip -n {name} addr add {network}.{number}/24 dev eth0",
-            f"ip -n {name} link set eth0 up",
-            f"ip -n {name} link set lo up",
-        ]
-    try:
-        for command in begin:
-            subprocess.run(command.split(), check=True, capture_output=True)
-        yield names, network
-    finally:
-        for command in [*(f"ip netns del {name}" for name in names), f"ip link del {bridge}"]:
-            subprocess.run(command.split(), check=False, capture_output=True)
-
-
-@pytest.mark.slow
-def test_a_link_that_is_cut_shortly_costs_nothing_and_else_the_others_go_on(spec, hosts):
-    names, network = hosts
-    run = lab.launch(spec.replace(timeout=8), on=lab.Torchrun(nodes="1:2", address=f"{network}.1"))
-    until(lambda: "lepton-lab node" in run.remark)
-    command = [sys.executable, "-P", "-m", "lepton_lab", "node", str(run.folder)]
-    with (run.folder / "logs" / "nodes.log").open("w") as log:
-        each = {"stdout": log, "stderr": log}
-        nodes = [subprocess.Popen(["ip", "netns", "exec", name, *command], **each) for name in names]
-    until(lambda: run.facts.get("world") == 2 and run.store.checkpoints())
-    link = ["ip", "link", "set", names[1]]
-    for seconds, life in ((3, 1), (15, 2)):
-        subprocess.run([*link, "down"], check=True)
-        time.sleep(seconds)
-        assert run.facts["attempt"] == life, "a life more only after the timeout"
-        subprocess.run([*link, "up"], check=True)
-        step = run.store.story().step
-        until(lambda step=step: run.facts["world"] == 2 and run.store.story().step > step)
-    assert sum(not node["lost"] for node in run.facts["nodes"]) == 2
-    run.stop()
-    assert run.wait(60) == "stopped"
-    assert [node.wait(30) for node in nodes] == [0, 0]
 
 
 def test_a_run_without_hosts_says_what_to_give_on_each_and_can_be_called_off(spec):

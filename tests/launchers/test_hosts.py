@@ -1,0 +1,146 @@
+"""Two hosts made of network namespaces: one loss whatever the strategy, and what is killed or cut off there."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+from helpers import gone, ranks_of, until
+
+import lepton_lab as lab
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def hosts():
+    """Two hosts made of network namespaces: their names, and their network, in which this one is .1, they .2 and .3."""
+    if shutil.which("ip") is None or os.geteuid():
+        pytest.skip("network namespaces need ip and root")
+    bridge, network = f"lep{os.getpid()}", f"10.77.{os.getpid() % 250}"  # other sessions have their own
+    names = [f"{bridge}{letter}" for letter in "ab"]
+    begin = [
+        f"ip link add {bridge} type bridge",
+        f"ip addr add {network}.1/24 dev {bridge}",
+        f"ip link set {bridge} up",
+    ]
+    for number, name in enumerate(names, 2):
+        begin += [
+            f"ip netns add {name}",
+            f"ip link add {name} type veth peer name eth0 netns {name}",
+            f"ip link set {name} master {bridge} up",
+            f"ip -n {name} addr add {network}.{number}/24 dev eth0",
+            f"ip -n {name} link set eth0 up",
+            f"ip -n {name} link set lo up",
+        ]
+    try:
+        for command in begin:
+            subprocess.run(command.split(), check=True, capture_output=True)
+        yield names, network
+    finally:
+        for command in [*(f"ip netns del {name}" for name in names), f"ip link del {bridge}"]:
+            subprocess.run(command.split(), check=False, capture_output=True)
+
+
+@pytest.fixture
+def spec(endless):
+    return endless.replace(strategy="ddp", checkpoint_every=1, batch_size=128)
+
+
+def node(run, host):
+    """A host's part in a run, by the command that the run says."""
+    until(lambda: "lepton-lab node" in run.remark or run.facts.get("nodes"))
+    command = [sys.executable, "-P", "-m", "lepton_lab", "node", str(run.folder)]
+    with (run.folder / "logs" / "nodes.log").open("a") as log:
+        return subprocess.Popen(["ip", "netns", "exec", host, *command], stdout=log, stderr=log)
+
+
+def whole(run):
+    """Wait until ranks of both hosts are at work."""
+    until(lambda: run.state == "running" and run.facts["world"] == 2, 120)
+    until(lambda: sum(not each["lost"] for each in run.facts["nodes"]) == 2)
+
+
+def processes(host):
+    """Those of a host."""
+    told = subprocess.run(["ip", "netns", "pids", host], check=True, capture_output=True, text=True)
+    return [psutil.Process(int(word)) for word in told.stdout.split()]
+
+
+def losses(run, last):
+    """Mean over ranks of the loss of each of the first steps."""
+    return run.frame("train").query("step <= @last").groupby("step").loss.mean().tolist()
+
+
+def stop(run, nodes):
+    run.stop()
+    assert run.wait(60) == "stopped"
+    assert [each.wait(30) for each in nodes] == [0, 0]
+
+
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp", "pipeline"])
+def test_two_hosts_reach_the_loss_of_one(spec, hosts, strategy):
+    names, network = hosts
+    spec = spec.replace(strategy=strategy, epochs=1, checkpoint_every=0)
+    run = lab.launch(spec, on=lab.Torchrun(nodes=2, address=f"{network}.1"))
+    nodes = [node(run, name) for name in names]
+    assert run.wait(120) == "done", run.failure
+    assert [each.wait(30) for each in nodes] == [0, 0]
+    alone = lab.launch(spec.replace(strategy="single", world=1))
+    assert alone.wait(60) == "done"
+    steps = alone.store.story().step - 1  # the last has fewer samples, of which ranks have not as many each
+    assert losses(run, steps) == pytest.approx(losses(alone, steps), rel=1e-5)
+
+
+def test_a_rank_an_agent_a_host_and_the_store_that_are_killed_cost_the_steps_since_the_checkpoint(spec, hosts):
+    names, network = hosts
+    run = lab.launch(spec.replace(timeout=15), on=lab.Torchrun(nodes="1:2", address=f"{network}.1"))
+    nodes = [node(run, name) for name in names]
+    for victim in ("rank", "agent", "host"):
+        whole(run)
+        attempt, there = run.facts["attempt"], processes(names[1])
+        ranks = [each for each in ranks_of(run) if each in there]
+        for each in {"rank": ranks, "agent": [psutil.Process(nodes[1].pid)], "host": there}[victim]:
+            each.kill()
+        until(lambda attempt=attempt: run.facts["attempt"] > attempt and run.state == "running", 120)
+        if victim != "rank":
+            assert nodes[1].wait(30) == -signal.SIGKILL
+            until(lambda there=there: gone(there))
+            nodes[1] = node(run, names[1])
+    whole(run)
+    at = run.store.story().step
+    store = next(each for each in psutil.Process().children(recursive=True) if each.name() == "lepton-super")
+    store.kill()
+    for each in nodes:
+        each.wait(60)
+    assert run.state == "interrupted"
+    run.resume()
+    nodes = [node(run, name) for name in names]
+    until(lambda: run.store.story().step > at, 120)
+    whole(run)
+    stop(run, nodes)
+    alone = lab.launch(spec.replace(epochs=1, checkpoint_every=0))
+    assert alone.wait(60) == "done"
+    assert losses(run, 10) == pytest.approx(losses(alone, 10), rel=1e-5)
+
+
+def test_a_link_that_is_cut_shortly_costs_nothing_and_else_the_others_go_on(spec, hosts):
+    names, network = hosts
+    run = lab.launch(spec.replace(timeout=15), on=lab.Torchrun(nodes="1:2", address=f"{network}.1"))
+    nodes = [node(run, name) for name in names]
+    whole(run)
+    until(lambda: run.store.checkpoints())
+    link = ["ip", "link", "set", names[1]]
+    for seconds, life in ((5, 1), (60, 2)):
+        subprocess.run([*link, "down"], check=True)
+        time.sleep(seconds)
+        assert run.facts["attempt"] == life, "a life more only after the timeout"
+        subprocess.run([*link, "up"], check=True)
+        step = run.store.story().step
+        until(lambda step=step: run.facts["world"] == 2 and run.store.story().step > step, 120)
+    whole(run)
+    stop(run, nodes)

@@ -42,7 +42,7 @@ def asked(on: Any) -> Launcher:
         others = [f"lab.{kind.__name__}(...)" for kind in LAUNCHERS.values() if kind is not Local]
         raise SpecError(f"on={on!r}: must be {' or '.join([repr(HERE.name), *others])}")
     name, _, rest = on.strip().partition(":")
-    kind = pick(LAUNCHERS, name.strip(), "on")
+    kind = _kind(name.strip())
     return _made(kind, texts.settings(kind, on, rest), on)
 
 
@@ -53,7 +53,13 @@ def written(value: Any) -> Launcher:
     name, settings = next(iter(value.items())) if isinstance(value, Mapping) and len(value) == 1 else ("", None)
     if not (isinstance(name, str) and isinstance(settings, Mapping)):
         raise SpecError(f"on={shown(value)}: must be 'local', or a launcher with its settings, such as {EXAMPLE}")
-    return _made(pick(LAUNCHERS, name, "on"), settings, value)
+    return _made(_kind(name), settings, value)
+
+
+def _kind(name: str) -> type[Launcher]:
+    if name not in LAUNCHERS:
+        raise SpecError(f"on={shown(name)}: {unknown('launcher', name, LAUNCHERS)}")
+    return LAUNCHERS[name]
 
 
 def _made(kind: type[Launcher], settings: Mapping[str, Any], value: Any) -> Launcher:

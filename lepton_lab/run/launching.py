@@ -126,7 +126,7 @@ def launch(
         whole split ends the run before its first step; one that raises later is told in a note, and the run goes on.
     on
         "local" for this machine, or other machines: `lab.Torchrun(nodes="1:4", hosts=[...])`,
-        `lab.Slurm(partition=...)` or `lab.Ray(address)`.
+        `lab.Slurm(partition=...)` or `lab.Ray(address)`; as text too, such as "slurm:partition=gpu,time=60".
 
     Raises
     ------

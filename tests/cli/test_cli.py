@@ -268,7 +268,7 @@ def test_a_run_goes_on_under_what_is_asked_for(live):
 
 
 def test_a_run_goes_where_it_is_told_to():
-    assert "on='cluster': unknown on" in call("run", "--on", "cluster", code=2)[1]
+    assert "on='cluster': unknown launcher" in call("run", "--on", "cluster", code=2)[1]
     assert "time='1h': must be" in call("find-lr", "--on", "slurm:time=1h", code=2)[1]
     id = call("run", "--model", "mlp", "--on", "torchrun:1,address=127.0.0.1", "--detach")[0].strip()
     run = lab.attach(id)

@@ -101,7 +101,7 @@ def test_a_digest_is_of_what_is_computed(write):
         ("axes: {lr: [1, -1]}", "lr=-1: must be greater than 0"),
         ("axes: {world: [1, 99], accumulate: [1]}", "batch_size=64: must be at least 99"),
         ("base: {world: 64}", "world=64: at most"),
-        ("on: cluster", "on='cluster': unknown on"),
+        ("on: cluster", "on='cluster': unknown launcher"),
         ("on: [torchrun]", "on=['torchrun']: must be 'local', or a launcher with its settings"),
         ("on: {torchrun: {node: 2}}", "node=2: unknown setting; did you mean 'nodes'?"),
         ("base: {world: 3}\non: {torchrun: {nodes: 2}}", "world=3 on 2 nodes"),

@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 WORKERS := $(shell expr $$(nproc) \* 2)  # of the tests, which wait for processes of their own much of the time
 # What the notebooks and the command line use: engines past one machine are for who has them, and for the tests.
-EXTRAS := app,compress,deploy,explain,nlp,search
+EXTRAS := app,compress,data,deploy,explain,nlp,search
 PYTEST = $(BIN)/python -m pytest --numprocesses $(WORKERS) --maxprocesses 4 --dist loadfile --no-loadscope-reorder -rfE
 
 .PHONY: help run lab app test test-slow lint bench bench-compress gpu clean

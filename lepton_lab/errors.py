@@ -43,6 +43,7 @@ FINITE = ConfigDict(allow_inf_nan=False)
 EXTRAS = {
     "IPython": "notebook",
     "PIL": "data",
+    "pyarrow": "data",
     "anywidget": "notebook",
     "ipywidgets": "notebook",
     "jupyterlab": "notebook",

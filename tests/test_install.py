@@ -145,7 +145,7 @@ def test_without_extras_a_node_trains_sweeps_and_compresses_and_names_the_extra_
 
 
 def test_every_library_of_an_extra_is_named_with_one_that_brings_it(monkeypatch):
-    distributions = {"torch_pruning": "torch-pruning", "IPython": "jupyterlab"}
+    distributions = {"torch_pruning": "torch-pruning", "IPython": "jupyterlab", "PIL": "pillow"}
     for library, extra in EXTRAS.items():
         declared = {Requirement(line).name for line in PROJECT["optional-dependencies"][extra]}
         assert distributions.get(library, library) in declared, library

@@ -12,6 +12,7 @@ from ..errors import SpecError, unknown
 from ..files import data_root, sized
 from ..tables import table
 from .options import as_json
+from .sharding import shard
 from .showing import console, print_table
 
 EXAMPLES = """
@@ -21,6 +22,7 @@ Examples:
   lepton-lab data show movielens_100k  what it is, its licence, where it lies
   lepton-lab data get movielens_100k   download it now
   lepton-lab data get minilm           weights too
+  lepton-lab data shard mnist shards/  files that are read block by block
 
 Files lie under LEPTON_LAB_DATA. Exit status: 0; 2 refused.
 """
@@ -29,7 +31,10 @@ WIDEST = 24  # characters of a licence in the list
 
 @click.group(epilog=EXAMPLES)
 def data() -> None:
-    """Data sets and weights by name: list them, look at one, download it."""
+    """Data sets and weights by name: list them, look at one, download it; write one as shards."""
+
+
+data.add_command(shard)
 
 
 @data.command("list")

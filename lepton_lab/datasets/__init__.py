@@ -30,6 +30,10 @@ from .pretrained import WEIGHTS
 from .ratings import ratings
 from .scenes import scene_labels, scene_masks, scenes
 from .sentences import sentences
+from .sharded.dataset import Shards
+from .sharded.opening import shards
+from .sharded.ordering import cut
+from .sharded.writing import write as write_shards
 from .small import blobs, digits
 from .sources import SOURCES
 from .streams import Stream
@@ -40,9 +44,9 @@ from .weights import weights
 if TYPE_CHECKING:
     from ..spec import Spec
 
-__all__ = ["DATASETS", "SOURCES", "TEXTS", "Collate", "Data", "Pad", "Split", "Stream", "bucketed", "check"]
-__all__ += ["WEIGHTS", "collated", "details", "fetch", "from_user", "length", "lengths", "load", "origin"]
-__all__ += ["overview", "rows", "scaling", "usual", "weights"]
+__all__ = ["DATASETS", "SOURCES", "TEXTS", "Collate", "Data", "Pad", "Shards", "Split", "Stream", "bucketed"]
+__all__ += ["WEIGHTS", "check", "collated", "cut", "details", "fetch", "from_user", "length", "lengths", "load"]
+__all__ += ["origin", "overview", "rows", "scaling", "shards", "usual", "weights", "write_shards"]
 
 DATASETS: dict[str, Callable[..., Data]] = {
     "digits": digits,

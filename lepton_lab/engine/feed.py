@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cached_property
+from itertools import islice, tee
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..answers import labels
 from ..batches import Batch, moved, over, rows
-from ..datasets import Data, Pad, Stream, bucketed, length, lengths, scaling
+from ..datasets import Data, Pad, Shards, Stream, bucketed, cut, length, lengths, scaling
 from ..host import cores
 from ..spec import Spec, micro_samples, step_samples
 from ..strategies.base import Single
@@ -109,10 +110,19 @@ class Feed:
         """
 
         seed = self.spec.seed * 1_000_003 + epoch
-        steps = [self._plan(step) for step in self._order(seed).split(self.batch)[skip:]]
-        fetched = self._fetch((part.indices for step in steps for part in step), seed, epoch)
+        # Planned as they are fetched, since all plans of a set past memory would fill it.
+        steps, ahead = tee(self._plan(step) for step in islice(self._cut(seed), skip, None))
+        fetched = self._fetch((part.indices for step in ahead for part in step), seed, epoch)
         for number, step in enumerate(steps, skip):
             yield (self._batch(next(fetched), part, (seed, number, i)) for i, part in enumerate(step)), len(step)
+
+    def _cut(self, seed: int) -> Iterable[Tensor]:
+        """The samples of each step of an epoch, (B,)."""
+        import torch
+
+        if isinstance(self.dataset, Shards):
+            return cut(self.dataset.order(torch.Generator().manual_seed(seed)), self.batch)
+        return self._order(seed).split(self.batch)
 
     def _order(self, seed: int) -> Tensor:
         """All samples in the order of an epoch, (N,)."""
@@ -127,7 +137,7 @@ class Feed:
     @cached_property
     def _lengths(self) -> Tensor | None:
         """The length of each sample, (N,), where batches are to be of alike ones."""
-        if not isinstance(self._collate, Pad) or not self._collate.bucket or isinstance(self.dataset, Stream):
+        if not isinstance(self._collate, Pad) or not self._collate.bucket or isinstance(self.dataset, (Shards, Stream)):
             return None
         known = lengths(self.dataset, self._measured)
         return known if len(known.unique()) > 1 else None
@@ -148,19 +158,23 @@ class Feed:
 
     def whole(self) -> Iterator[Batch]:
         """This rank's part of all samples once, in their own order; share 0 marks a borrowed sample."""
-        import torch
-
         draws = self.task.prepares and self.task.everywhere
-        parts = [self._part(part, whole=draws) for part in torch.arange(self.n).split(self.eval_batch)]
-        fetched = self._fetch((part.indices for part in parts), 0)
+        parts, ahead = tee(self._part(part, whole=draws) for part in self._spans())
+        fetched = self._fetch((part.indices for part in ahead), 0)
         for number, (part, batch) in enumerate(zip(parts, fetched, strict=True)):
             yield self._batch(batch, part, (self.spec.seed, EVALUATED, number))
 
     def places(self) -> Iterator[Tensor]:
         """Which samples of the split each batch of `whole` has, (B,); none where its sample is borrowed."""
+        return (self._mine(part) for part in self._spans())
+
+    def _spans(self) -> Iterator[Tensor]:
+        """All samples in their own order, some at a time, (B,)."""
         import torch
 
-        return (self._mine(part) for part in torch.arange(self.n).split(self.eval_batch))
+        return (
+            torch.arange(begin, min(begin + self.eval_batch, self.n)) for begin in range(0, self.n, self.eval_batch)
+        )
 
     def _plan(self, step: Tensor) -> list[Part]:
         """
@@ -256,6 +270,8 @@ class Feed:
         workers = spare if spec.workers < 0 else spec.workers
         if isinstance(self.dataset, Stream):
             workers = min(workers, 1)  # who reads a stream reads all of it
+        elif isinstance(self.dataset, Shards) and self.dataset.far and spec.workers < 0:
+            workers = max(workers, 1)  # training goes on while the network is waited for
         return Loader(self.dataset, workers, spec.timeout, pinned, self._collate, spec.prefetch)
 
     def close(self) -> None:

@@ -1,0 +1,103 @@
+"""What is read of a shard at once: samples of a tar, or of a Parquet file's row group, decoded one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ...errors import SpecError
+from . import alike, parquet, tars
+from .decoding import Unreadable, decode, named, pair, rate
+from .index import Shard
+from .sources import Gone, Source
+
+
+class Members:
+    """
+    A block of a tar: so many samples in so many bytes.
+
+    Parameters
+    ----------
+    body
+        What was read of it.
+    count, size
+        Samples and bytes that it has by the index.
+    file, first
+        Its shard, and the number of its first sample there.
+    """
+
+    def __init__(self, body: bytearray, count: int, size: int, file: str, first: int) -> None:
+        self._file, self._first, self._body = file, first, memoryview(body)
+        self._samples: list[tars.Sample] = []
+        try:
+            self._pairs = alike.pairs(body, count) if len(body) == size else None
+            if self._pairs is not None:
+                return
+            self._samples = tars.parts(body)
+            why = "its bytes end too soon" if len(body) < size else "it holds others than its index has"
+        except tars.Damaged as error:
+            why = str(error)
+        if len(self._samples) != count or len(body) < size:
+            raise SpecError(
+                f"dataset: the shard {file} can't be used from sample {first + len(self._samples):,} on: {why}; "
+                "copy it anew"
+            )
+
+    def sample(self, number: int) -> Any:
+        """One of them, decoded."""
+        if self._pairs is not None:
+            return self._pairs[0][number], self._pairs[1][number]
+        key, parts = self._samples[number]
+        values = {part: self._decoded(number, key, part, *where) for part, where in parts.items()}
+        if both := pair(values):
+            return values[both[0]], values[both[1]]
+        return {named(part): value for part, value in values.items()}
+
+    @property
+    def sample_rate(self) -> int:
+        """As of Shards."""
+        parts = self._samples[0][1].items() if self._samples else ()
+        return max((rate(part, self._body[begin : begin + size]) for part, (begin, size) in parts), default=0)
+
+    def _decoded(self, number: int, key: str, part: str, begin: int, size: int) -> Any:
+        try:
+            return decode(part, self._body[begin : begin + size])
+        except Unreadable as error:
+            raise SpecError(
+                f"dataset: sample {self._first + number:,} of the shard {self._file} ({key}) is unreadable: {error}"
+            ) from None
+
+
+class Rows:
+    """A row group of a Parquet file, and what gives a row's value of each column."""
+
+    sample_rate = 0
+
+    def __init__(self, columns: dict[str, Callable[[int], Any]]) -> None:
+        self._columns = columns
+        self._pair = parquet.paired(list(self._columns))
+
+    def sample(self, number: int) -> Any:
+        """One of them."""
+        if self._pair:
+            return tuple(self._columns[name](number) for name in self._pair)
+        return {name: value(number) for name, value in self._columns.items()}
+
+
+Block = Members | Rows
+
+
+def read(shard: Shard, block: int, source: Source, opened: Callable[[], Any]) -> Block:
+    """
+    A block of a shard; SpecError of one that is damaged, with the first sample of it that is lost.
+
+    `opened` gives a Parquet file.
+    """
+    begin, end, count = shard.blocks[block]
+    try:
+        if shard.kind == "parquet":
+            return Rows(parquet.columns(opened(), block, shard.file, begin))
+        before = sum(count for *_, count in shard.blocks[:block])
+        return Members(source.read(shard.file, begin, end), count, end - begin, shard.file, before)
+    except Gone:
+        raise SpecError(f"dataset: the shard {shard.file} has gone while it was read") from None

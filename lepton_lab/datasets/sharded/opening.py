@@ -1,0 +1,76 @@
+"""What a name `shards:PATH` leads to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ...errors import SpecError
+from ..base import Data
+from ..collating import Pad, collated
+from .dataset import Shards
+from .index import Index, load
+from .places import find
+from .sources import Source, source
+
+FEW = 10
+"""Training samples of which a tenth is held out."""
+
+
+def shards(path: str, root: Path, seed: int) -> Data:
+    """
+    Shards: tars in WebDataset's format or Parquet files, in a folder, over HTTP or on an object store.
+
+    They are read block by block, so that memory does not grow with the set. An epoch takes each sample once, in an
+    order that depends on the seed alone. `lepton-lab data shard` writes such sets; of others an index is made by one
+    look through all, and kept.
+
+    Data: pairs (x, y) where a sample is `.cls` and another file, `x.*` and `y.*`, or two columns one of which is a
+    label; else dicts by name.
+
+    Parameters
+    ----------
+    path
+        A folder or the prefix of a store; one shard; some, as `train-{000..011}.tar`; or an `index.json`. Names, or
+        folders, that begin with train, val and test are splits; without val a tenth of train is held out.
+    root, seed
+        The seed deals out what is held out.
+
+    Raises
+    ------
+    SpecError
+        If there are none, or one is damaged, by its name.
+    """
+    reader = source(path)
+    index = _index(path, reader)
+    splits = {split: Shards(files, reader) for split, files in index.splits.items()}
+    train, val = splits["train"], splits.get("val")
+    if val is None and len(train) >= FEW:
+        files = index.splits["train"]
+        train, val = Shards(files, reader, tenth=False, seed=seed), Shards(files, reader, tenth=True, seed=seed)
+    return _data(train, val, splits.get("test"), index)
+
+
+def _index(path: str, reader: Source) -> Index:
+    index = load(find(path, reader), reader)
+    if not any(shard.samples for shard in index.splits.get("train", [])):
+        raise SpecError(f"dataset='shards:{path}': its shards hold no training samples")
+    return index
+
+
+def _classes(index: Index) -> list[str]:
+    return index.about.get("classes") or [str(label) for label in range(index.about.get("labels", 0))]
+
+
+def _data(train: Shards, val: Shards | None, test: Shards | None, index: Index) -> Data:
+    import torch
+
+    classes, kept = _classes(index), {k: v for k, v in index.about.items() if k not in ("classes", "labels")}
+    about: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in kept.items()}
+    about.setdefault("sample_rate", train.sample_rate)
+    sample = train[0]
+    if isinstance(sample, tuple) and isinstance(sample[0], torch.Tensor):
+        return Data(train, val, test, tuple(sample[0].shape), classes, **about)
+    collate = Pad()
+    example: Any = collated(collate, [train[i] for i in range(min(2, len(train)))])
+    return Data(train, val, test, (), classes, **about, collate=collate, example=example)

@@ -16,7 +16,7 @@ def spelled(tokens: Iterable[Any], names: Sequence[str], kind: str = "") -> str:
     Parameters
     ----------
     names
-        Of tokens by number; what has none is written as its number.
+        Of tokens by number; what has none is written as its number, and what is called "" (padding) not at all.
     kind
         "bytes", where a token is one; one of MARKS' values, where names are a tokenizer's pieces; else names stand
         together or apart, as they look.
@@ -27,7 +27,7 @@ def spelled(tokens: Iterable[Any], names: Sequence[str], kind: str = "") -> str:
     words = [names[token] if token < len(names) else str(token) for token in numbers]
     if kind in MARKS.values():
         return _joined([word for word in words if word], kind)
-    return space(names).join(words)
+    return space(names).join(word for word in words if word)
 
 
 def space(names: Sequence[str]) -> str:

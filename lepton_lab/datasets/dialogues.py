@@ -9,7 +9,7 @@ from pydantic import Field
 
 from .base import Data, holds, shuffled
 from .files import damaged, fetch
-from .wording import Texts, Unit, labelled, taken
+from .wording import Texts, Unit, labelled, split, taken
 
 TOPICS, LEAST = 16, 10
 LENGTH, WORDS = 16, 2000
@@ -66,13 +66,18 @@ def chatterbot(
 def texts(root: Path, seed: int, *, distinct: bool = True) -> Texts:
     """The questions themselves, split as `chatterbot`."""
     found = exchanges(root)
-    kept = {one.question: one for one in reversed(found)}  # the first of those that are alike
+    kept = {alike(one.question): one for one in reversed(found)}  # the first of those that are alike
     topics = [one.topic for one in kept.values()]
     classes = [topic for topic in dict.fromkeys(one.topic for one in found) if topics.count(topic) >= LEAST]
-    found = [one for one in found if one.topic in classes and (not distinct or kept[one.question] is one)]
+    found = [one for one in found if one.topic in classes and (not distinct or kept[alike(one.question)] is one)]
     questions, labels = [one.question for one in found], [classes.index(one.topic) for one in found]
     train, val, test = (taken(questions, labels, places) for places in shuffled(len(found), seed, 0.1, 0.1))
     return Texts(train, val, test, classes)
+
+
+def alike(question: str) -> str:
+    """What questions have in common that are the same but for marks and capitals."""
+    return " ".join(word for word in split(question) if word[0].isalnum())
 
 
 def exchanges(root: Path) -> list[Exchange]:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from ..preparation import told_of
 from .files import commands, find, missing, source_of
 from .pretrained import WEIGHTS
 from .sources import SOURCES
@@ -23,7 +24,7 @@ def record(name: str, root: Path, dataset: Any = None) -> dict[str, Any]:
     source = source_of(name) if name in SOURCES or dataset is None else None
     return {
         "name": name,
-        "kind": _kind(dataset) if dataset else "weights",
+        "kind": told_of(dataset)[0] if dataset else "weights",
         "samples": getattr(dataset, "samples", 0),
         "bytes": source.size if source else 0,
         "licence": source.licence if source else getattr(dataset, "licence", "") or "made here",
@@ -79,11 +80,3 @@ def _told(dataset: Any) -> str:
     """A data set's docstring, but for what it takes and raises."""
     text = inspect.getdoc(dataset) or ""
     return re.split(r"\n\n\w+\n-+\n", text)[0]
-
-
-def _kind(dataset: Any) -> str:
-    """What its samples are."""
-    shape, _, vocabulary = dataset.sample
-    return getattr(dataset, "kind", "") or (
-        "tokens" if vocabulary else {1: "table", 3: "pictures"}.get(len(shape), "nest")
-    )

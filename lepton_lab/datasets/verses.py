@@ -25,9 +25,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 TESTAMENTS = ("ot", "nt")
-SOURCE, TARGET = ("", "?"), ("", "?", "<start>", "<end>")
-"""What stands before the words of each language."""
-PAD, UNKNOWN, START, END = range(4)
+SOURCE, TARGET = ("", "<unk>"), ("", "<start>", "<end>", "<unk>")
+"""What stands before the words of each language; the target's as the task has it, where 0 is padding."""
 LENGTH, WORDS = 16, 4000
 MARKUP = re.compile(r"<(note|title)\b[^>]*>.*?</\1>|<[^>]*>", re.DOTALL)
 
@@ -49,8 +48,8 @@ def verses(
     texts.
 
     Data: x int64 (N, length) English words, 0 where a verse is over; y int64 (N, length + 1) Spanish words, their end
-    (3), and -100 after it. Each language's words are numbered by themselves; 1 is an unknown one, 2 the start.
-    task='sequence_to_sequence' with start_token=2, end_token=3.
+    (2), and -100 after it. Each language's words are numbered by themselves; an unknown one is 1 in English, 3 in
+    Spanish.
 
     Parameters
     ----------
@@ -74,22 +73,21 @@ def verses(
     parts = shuffled(len(sides), seed, 0.1, 0.1)
     trained = [sides[place] for place in parts[0].tolist()]
     english, spanish = (vocabulary((side[i] for side in trained), words) for i in (0, 1))
-    x = _numbered([side[0] for side in sides], english, len(SOURCE), length, PAD)
-    y = _numbered([side[1] for side in sides], spanish, len(TARGET), length + 1, IGNORED, END)
-    train, val, test = ((x[part], y[part]) for part in parts)
     pieces, classes = [*SOURCE, *english], [*TARGET, *spanish]
+    x = _numbered([side[0] for side in sides], pieces, length, 0)
+    y = _numbered([[*side[1], "<end>"] for side in sides], classes, length + 1, IGNORED)
+    train, val, test = ((x[part], y[part]) for part in parts)
     return Data(train, val, test, (length,), classes, vocabulary=len(pieces), pieces=pieces)
 
 
-def _numbered(texts: list[list[str]], names: list[str], first: int, length: int, fill: int, *end: int) -> Tensor:
-    """Texts as numbers of words (N, length), where `names` are numbered from `first`; `fill` stands after their end."""
+def _numbered(texts: list[list[str]], names: list[str], length: int, fill: int) -> Tensor:
+    """Texts as numbers of their words among names (N, length); `fill` stands after their end."""
     import torch
 
-    places = {word: place for place, word in enumerate(names, first)}
+    places = {word: place for place, word in enumerate(names)}
     rows = torch.full((len(texts), length), fill)
     for row, text in zip(rows, texts, strict=True):
-        numbers = [*(places.get(word, UNKNOWN) for word in text), *end]
-        row[: len(numbers)] = torch.tensor(numbers)
+        row[: len(text)] = torch.tensor([places.get(word, places["<unk>"]) for word in text])
     return rows
 
 

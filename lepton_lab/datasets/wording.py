@@ -21,7 +21,7 @@ Labelled = tuple[Sequence[str], Sequence[int]]
 """Texts, and the label of each."""
 WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*|[^\s\w]")
 PAD, UNKNOWN = 0, 1
-SPECIAL = ("", "?")
+SPECIAL = ("", "<unk>")
 """What stands for padding, and for a word that is not in the vocabulary."""
 
 

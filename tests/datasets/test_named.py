@@ -294,7 +294,7 @@ def test_validation_of_sst2_shares_no_four_words_with_training(root):
 def test_words_that_were_not_trained_on_are_unknown_and_bytes_know_all(root):
     data = DATASETS["sst2"](root, 0, words=3, length=4)
     assert data.vocabulary == len(data.pieces) == 5 and data.shape == (4,)
-    assert data.pieces[:2] == ["", "?"] and (data.train[0] == 1).any()
+    assert data.pieces[:2] == ["", "<unk>"] and (data.train[0] == 1).any()
     data = DATASETS["sst2"](root, 0, tokens="bytes", length=20)
     assert data.vocabulary == 256
     text = (root / "sst2" / "test.tsv").read_text().splitlines()[1].split("\t")[0].strip()
@@ -356,6 +356,10 @@ def test_verses_are_pairs_of_words_with_an_end(root):
         words = [data.classes[token] for token in spanish if token != IGNORED]
         assert words[-2:] == ["spanish", "<end>"] and "left" not in words
         assert [data.pieces[token] for token in english if token][-1] == "english"
+    few = DATASETS["verses"](root, 0, length=8, words=2)
+    assert (
+        few.classes[:4] == ["", "<start>", "<end>", "<unk>"] and (few.train[1] == 3).any() and (few.train[0] == 1).any()
+    )
     with pytest.raises(SpecError, match="verses are so short"):
         DATASETS["verses"](root, 0, length=1)
 

@@ -1,4 +1,4 @@
-"""lepton-lab quality and label-errors: whether data are ready, and which of their labels are wrong."""
+"""lepton-lab quality and labels: whether data are ready, and which of their labels are wrong."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ Nothing is trained. Exit status: 0 ready; 1 not ready; 2 refused.
 ERRORS_EXAMPLES = """
 \b
 Examples:
-  lepton-lab label-errors --dataset mnist --model mnist_cnn --epochs 2 --lr 1e-2 --schedule one_cycle
-  lepton-lab label-errors --dataset digits --model mlp --epochs 20 --out decisions.json --action relabel
+  lepton-lab labels --dataset mnist --model mnist_cnn --epochs 2 --lr 1e-2 --schedule one_cycle
+  lepton-lab labels --dataset digits --model mlp --epochs 20 --out decisions.json --action relabel
   lepton-lab run --dataset digits --transforms '[{"mend": {"file": "decisions.json"}}]'
 
 Each fold is a run. Ctrl-C stops them. Exit status: 0 done; 1 a run failed; 2
@@ -52,7 +52,7 @@ def quality(fields: Fields, distance: float, out: Path | None, as_json: bool) ->
     raise SystemExit(0 if found.ready else 1)
 
 
-@click.command("label-errors", cls=SpecCommand, epilog=ERRORS_EXAMPLES, short_help="Find labels that are wrong.")
+@click.command("labels", cls=SpecCommand, epilog=ERRORS_EXAMPLES, short_help="Find labels that are wrong.")
 @spec_options(*CHAIN)
 @click.option("--folds", type=int, default=3, show_default=True, help="How many models are trained.")
 @click.option("--out", type=click.Path(path_type=Path), help="Write a file of decisions, for the transform mend.")

@@ -1,4 +1,4 @@
-"""lepton-lab quality and label-errors, as a person types them."""
+"""lepton-lab quality and labels, as a person types them."""
 
 import json
 
@@ -16,8 +16,8 @@ def test_quality_says_whether_data_are_ready(tmp_path):
 def test_label_errors_are_listed_and_decided_in_a_file(tmp_path):
     words = ["--dataset", "digits", "--model", "mlp", "--epochs", 6, "--lr", "3e-3", "--folds", 2]
     out = tmp_path / "decisions.json"
-    told, _ = call("label-errors", *words, "--out", out, "--action", "drop")
+    told, _ = call("labels", *words, "--out", out, "--action", "drop")
     assert "training labels are wrong (an estimate)" in told and "suggested" in told
     decisions = json.loads(out.read_text())
     assert {one["action"] for one in decisions["each"]} == {"drop"} and decisions["dataset"] == "digits"
-    assert "must be one of keep, relabel, drop" in call("label-errors", *words, "--action", "burn", code=2)[1]
+    assert "must be one of keep, relabel, drop" in call("labels", *words, "--action", "burn", code=2)[1]

@@ -3,6 +3,8 @@
 from .artifacts import About as About
 from .artifacts import Artifact as Artifact
 from .artifacts import load as load
+from .datasets import Look as Look
+from .datasets import look as look
 from .datasets.collating import Pad as Pad
 from .datasets.raw import texts as texts
 from .datasets.weights import weights as weights

@@ -44,6 +44,7 @@ EXTRAS = {
     "IPython": "notebook",
     "PIL": "data",
     "pyarrow": "data",
+    "soundfile": "data",
     "anywidget": "notebook",
     "ipywidgets": "notebook",
     "jupyterlab": "notebook",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,9 +44,14 @@ def kind_of(shape: tuple[int, ...], vocabulary: int, sample_rate: int = 0) -> st
     return "sound" if sample_rate else {1: "table", 3: "pictures"}.get(len(shape), "series")
 
 
-def told_of(entry: Any) -> tuple[str, Sample]:
-    """Of an entry of DATASETS, before it is read: a name of KINDS, and what models are told."""
-    sample: Sample = entry.sample
+def told_of(entry: Any, options: Mapping[str, Any]) -> tuple[str, Sample]:
+    """
+    Of an entry of DATASETS, before it is read: a name of KINDS, and what models are told.
+
+    Of one by path that is asked of the files, under those of the options that are its own; SpecError where nothing can
+    be made of them.
+    """
+    sample: Sample = entry.outline(options) if hasattr(entry, "outline") else entry.sample
     return getattr(entry, "kind", "") or kind_of(sample[0], sample[2]), sample
 
 
@@ -79,7 +84,7 @@ def outlined(spec: Spec) -> Sample:
 
     A transform that does not fit is a SpecError.
     """
-    what, sample = told_of(table("dataset")[spec.dataset])
+    what, sample = told_of(table("dataset")[spec.dataset], spec.options)
     for name, options in links(spec.transforms):
         if why := refuse(name, options, what, sample, spec.dataset):
             raise SpecError(why)

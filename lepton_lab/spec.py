@@ -45,7 +45,7 @@ class Spec(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
     dataset: str = "digits"
-    """Data set, a name of DATASETS."""
+    """Data set, a name of DATASETS, or KIND:PATH for your own, such as images:photos/ (kinds: names of OPENERS)."""
     model: str = "cnn"
     """Model, a name of MODELS."""
     task: str = "auto"

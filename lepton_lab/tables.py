@@ -53,8 +53,18 @@ def meant(task: str, dataset: str) -> str:
 def pick(table: Mapping[str, Any], name: str, field: str) -> Any:
     """The entry of a table; an unknown name is a SpecError that lists the known ones and the nearest."""
     if name not in table:
-        raise SpecError(f"{field}={name!r}: {unknown(field, name, table)}")
+        raise SpecError(f"{field}={name!r}: {unknown(field, name, [*table, *forms(table)])}")
     return table[name]
+
+
+def forms(table: Mapping[str, Any]) -> list[str]:
+    """How names are written that a table knows beside those that it lists: "images:PATH" of data sets."""
+    return list(getattr(table, "forms", ()))
+
+
+def everything(field: str) -> list[Callable[..., Any]]:
+    """The entries of a family, and those that its table has beside the listed ones."""
+    return [*table(field).values(), *getattr(table(field), "openers", {}).values()]
 
 
 def listed(family: str, names: Any) -> list[str]:

@@ -11,7 +11,7 @@ from .. import datasets
 from ..errors import SpecError, unknown
 from ..files import data_root, sized
 from ..tables import table
-from .options import as_json
+from .options import as_json, pair
 from .sharding import shard
 from .showing import console, print_table
 
@@ -20,6 +20,7 @@ EXAMPLES = """
 Examples:
   lepton-lab data list                 all there are, and which are here
   lepton-lab data show movielens_100k  what it is, its licence, where it lies
+  lepton-lab data show images:photos/  your own: classes, sizes, what can't be read
   lepton-lab data get movielens_100k   download it now
   lepton-lab data get minilm           weights too
   lepton-lab data shard mnist shards/  files that are read block by block
@@ -51,9 +52,14 @@ def list_sets(as_json: bool) -> None:
 
 @data.command()
 @click.argument("name")
+@click.option("--option", "pairs", metavar="KEY=VALUE", multiple=True, help="An option of data by path, one at a time.")
 @as_json
-def show(name: str, as_json: bool) -> None:
-    """Show what a data set is, its source, licence and and digests."""
+def show(name: str, pairs: tuple[str, ...], as_json: bool) -> None:
+    """Show what a data set is, its source, licence and digests; by path what lies there, as far as it can be seen."""
+    if ":" in name:
+        seen = datasets.look(name, **dict(map(pair, pairs)))
+        click.echo(json.dumps(seen.record(), indent=1) if as_json else seen)
+        return
     about = datasets.details(name, data_root(), _entry(name))
     click.echo(json.dumps(about, indent=1) if as_json else _described(about))
 

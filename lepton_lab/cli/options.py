@@ -12,7 +12,7 @@ import click
 from ..errors import SYNONYMS, SpecError
 from ..launchers import HERE, Launcher, asked
 from ..spec import Spec
-from ..tables import TABLES, keywords, table
+from ..tables import TABLES, everything, forms, keywords, table
 from ..values import split, value
 
 FIELDS = [name for name in Spec.model_fields if name != "options"]
@@ -124,7 +124,7 @@ class SpecCommand(click.Command):
 def _option_help() -> str:
     """The names that the tables' entries take."""
     options = {
-        family: sorted({name for entry in table(family).values() for name in keywords(entry)})
+        family: sorted({name for entry in everything(family) for name in keywords(entry)})
         for family in (*TABLES, "metric")
     }
     names = "; ".join(f"{family}: {', '.join(names)}" for family, names in options.items() if names)
@@ -180,6 +180,6 @@ def _help(name: str, with_default: bool) -> str:
     field = Spec.model_fields[name]
     text = (field.description or "").rstrip(".")
     if name in TABLES:
-        text = f"{text.split(', a name of')[0]}: {', '.join(table(name))}"
+        text = f"{text.split(', a name of')[0]}: {', '.join([*table(name), *forms(table(name))])}"
     default = str(field.default).lower() if isinstance(field.default, bool) else field.default
     return f"{text}. [{default}]" if with_default and default not in ("", [], {}) else f"{text}."

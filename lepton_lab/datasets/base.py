@@ -75,6 +75,8 @@ class Data:
     """Of each training sample, (N,), where they are padded and it is known."""
     task: str = ""
     """Name of the task that task='auto' is; "" where x and y tell."""
+    remarks: tuple[str, ...] = ()
+    """What a run tells of them once, such as files that were left out."""
     example: Any = None
     """A batch of two samples where batches are no pairs (x, y) of tensors: a nest, of which shape () tells nothing."""
 

@@ -6,7 +6,8 @@ Legend of the shape comments: N windows, T tokens of a window.
 
 from __future__ import annotations
 
-from itertools import pairwise
+from collections.abc import Mapping
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -105,13 +106,29 @@ def windows(text: str, context: int, tokens: Tokens) -> Data:
     The first 80 % of the text are for training, the next 10 % for validation, the last 10 % for testing. The last
     tokens of a part, too few for a window, are left out. A text too short for one is a SpecError.
     """
-    stream, classes = _encode(text, tokens)
-    held = int(len(stream) * HELD_OUT)
-    if context >= held:
-        raise SpecError(f"options={{'context': {context}}}: must be from 1 to {held - 1} (tokens of a window)")
-    cuts = [0, len(stream) - 2 * held, len(stream) - held, len(stream)]
-    train, val, test = (_pairs(stream[start:end], context) for start, end in pairwise(cuts))
-    return Data(train, val, test, (context,), classes, vocabulary=len(classes), tokens=tokens)
+    return parted({"train": text}, context, tokens)
+
+
+def parted(texts: Mapping[str, str], context: int, tokens: Tokens) -> Data:
+    """
+    As `windows`, of a text for each part that there is: "train", and maybe "val" and "test".
+
+    Where there is no other, train is cut into the three; else the last tenth of it is for validation if there is none.
+    """
+    stream, classes = _encode("".join(texts.values()), tokens)
+    sizes = [len(text.encode() if tokens == "bytes" else text) for text in texts.values()]
+    cuts = [0, *accumulate(sizes)]
+    parts = {name: stream[start:end] for name, (start, end) in zip(texts, pairwise(cuts), strict=True)}
+    whole = parts["train"]
+    held = int(len(whole) * HELD_OUT)
+    for name in (name for name in (["test"] if len(parts) == 1 else []) + ["val"] if name not in texts):
+        parts["train"], parts[name] = parts["train"][:-held], parts["train"][-held:]
+    shortest = min(map(len, parts.values()))
+    if context >= shortest:
+        raise SpecError(f"options={{'context': {context}}}: must be from 1 to {shortest - 1} (tokens of a window)")
+    pairs = {name: _pairs(part, context) for name, part in parts.items()}
+    kinds = len(classes)
+    return Data(pairs["train"], pairs["val"], pairs.get("test"), (context,), classes, vocabulary=kinds, tokens=tokens)
 
 
 def _encode(text: str, tokens: str) -> tuple[np.ndarray, list[str]]:

@@ -213,6 +213,9 @@ class Job:
         """Note what views and artifacts ask for."""
         self.log.know(self.strategy.report, **self.facts)
         if self.strategy.rank == 0:
+            if self.folder.facts.get("attempt", 1) == 1:
+                for remark in self.data.remarks:
+                    self.log.write("note", step=0, text=remark)
             fields = ("shape", "classes", "vocabulary", "tokens", "mean", "std", "unit")
             facts = {name: getattr(self.data, name) for name in fields} | {"task": tasks.called(self.task)}
             if self.data.example is not None:

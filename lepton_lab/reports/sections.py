@@ -220,8 +220,15 @@ def _origin(run: Run) -> dict[str, str]:
         "git revision": revision,
     }
     if data := origin.get("data"):
-        facts["data"] = f"{data['name']} (licence: {data['licence']})"
+        facts["data"] = f"{data['name']} ({_kept_of(data)})"
     return {**facts, **origin.get("versions", {}), "folder": str(run.folder)}
+
+
+def _kept_of(data: dict[str, Any]) -> str:
+    """What provenance has of data: a licence, or a digest of files by path."""
+    if "licence" in data:
+        return f"licence: {data['licence']}"
+    return f"{data['files']:,} files, {size(data['bytes'])}, digest {data['digest']} of {data['of']}"
 
 
 def _of(run: Run, figure: str | None) -> str:

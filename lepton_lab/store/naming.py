@@ -102,7 +102,13 @@ class Labelled:
 def title(spec: Spec) -> str:
     """What a run without a name is called: `mlp on digits`, or `mlp on digits, prune 0.5`."""
     chain = chain_name(spec.compress)
-    return f"{spec.model} on {spec.dataset}".replace(CELL, "") + (f", {chain}" if chain else "")
+    return f"{spec.model} on {lean(spec.dataset)}".replace(CELL, "") + (f", {chain}" if chain else "")
+
+
+def lean(dataset: str) -> str:
+    """A data set's name with no more of a path than its last part: `images:photos`."""
+    kind, mark, path = dataset.partition(":")
+    return f"{kind}:{path.rstrip('/').rpartition('/')[2] or path}" if mark else dataset
 
 
 def differing(specs: Sequence[Spec]) -> list[dict[str, Any]]:
@@ -137,7 +143,8 @@ def labels(runs: Sequence[Run]) -> list[str]:
 def _part(field: str, value: Any) -> str:
     if field in LISTS:
         return chain_name(value)
-    return f"{field.removeprefix('options.')}={brief(value).replace(CELL, '')}"
+    told = lean(value) if field == "dataset" else brief(value)
+    return f"{field.removeprefix('options.')}={told.replace(CELL, '')}"
 
 
 def _joined(parts: list[str]) -> str:

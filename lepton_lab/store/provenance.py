@@ -1,4 +1,4 @@
-"""Where a run's figures come from: versions, seed, device, git revision, the data's licence, how to repeat it."""
+"""Where a run's figures come from: versions, seed, device, git revision, where the data are from, how to repeat it."""
 
 from __future__ import annotations
 

@@ -80,8 +80,8 @@ def describe(chosen: Mapping[str, Any], more: Iterable[tuple[str, str]] = ()) ->
 
 
 def meaning(name: str, entry: Any) -> str:
-    """HTML of what an entry of a table is; an entry that no table has is the user's own."""
-    text = first_line(entry) if entry else "Yours, defined in this notebook."
+    """HTML of what an entry of a table is; a name of a cell's is the user's own."""
+    text = first_line(entry) if entry else "Yours, defined in this notebook." if name.startswith(CELL) else ""
     return f"<b>{escape(name.removeprefix(CELL))}</b> {escape(text)}"
 
 

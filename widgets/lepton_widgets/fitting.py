@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from lepton_lab.errors import SpecError
+from lepton_lab.errors import LabError, SpecError
 from lepton_lab.metrics import METRICS, MINIMISED
 from lepton_lab.preparation import kind, refuse, told_of
 from lepton_lab.run.own import Own
@@ -26,11 +26,17 @@ class Fitting:
         It.
     data : Data, optional
         The user's own, as splits.
+
+    Attributes
+    ----------
+    options : dict
+        As typed; those of a data set tell what its samples are.
     """
 
     def __init__(self, names: Mapping[str, str], own: Own, data: Any) -> None:
         self._names, self._own, self._data = names, own, data
         self._makes: dict[str, bool] = {}
+        self.options: Mapping[str, Any] = {}
 
     def tasks(self) -> dict[str, str]:
         """By name of a task what it can't be done with here: nothing of the table is what it needs."""
@@ -49,9 +55,12 @@ class Fitting:
         if dataset not in table("dataset"):
             return False
         entry = table("dataset")[dataset]
+        sample = self._outline(dataset)
+        if sample is None:
+            return True  # and refused for what it is
         one = trait("task", task, "plain") and trait("task", task, "answers") in ("classes", "numbers")  # a sample
-        each = not entry.tasks and told(*entry.sample).answers == "tokens"  # of which each has a target
-        return not unfit(task, entry) and not (one and each)
+        each = not entry.tasks and told(*sample).answers == "tokens"  # of which each has a target
+        return not unfit(task, entry, sample) and not (one and each)
 
     def _takes(self, task: str) -> bool:
         """Whether a task takes the user's own data and loss."""
@@ -75,9 +84,21 @@ class Fitting:
             return None
         if not own and dataset not in table("dataset"):
             return None
-        sample = self._data.sample if own else table("dataset")[dataset].sample
+        sample = self._data.sample if own else self._outline(dataset)
+        if sample is None:
+            return None
         sees = trait("task", task if own else meant(task, dataset), "sees")
         return sees(*sample) if sees else sample
+
+    def _outline(self, dataset: str) -> tuple[Any, ...] | None:
+        """What models are told of a data set of the table, or by path; None where nothing can be made of a path."""
+        try:
+            return self._told(dataset)[1]
+        except LabError:
+            return None
+
+    def _told(self, dataset: str) -> tuple[str, tuple[Any, ...]]:
+        return told_of(table("dataset")[dataset], self.options)
 
     def models(self, task: str, dataset: str) -> dict[str, str]:
         """By name of a model what it can't be taken with."""
@@ -94,7 +115,10 @@ class Fitting:
         own = dataset == self._names.get("dataset")
         if (own and self._data is None) or (not own and dataset not in table("dataset")):
             return [*table("transform")]
-        what, sample = (kind(self._data), self._data.sample) if own else told_of(table("dataset")[dataset])
+        try:
+            what, sample = (kind(self._data), self._data.sample) if own else self._told(dataset)
+        except LabError:
+            return [*table("transform")]
         return [name for name in table("transform") if not refuse(name, {}, what, sample, dataset)]
 
     def metrics(self, task: str, dataset: str) -> list[str]:

@@ -26,6 +26,7 @@ from .fitting import Fitting
 from .options import Options
 from .pieces import Several
 from .places import Place
+from .sources import Source, seen
 from .steps import Steps
 
 MAIN = tuple(LABELS)[:13]
@@ -128,6 +129,11 @@ class Form:
         names = {field: self.controls[field].value for field in (*DESCRIBED, "metrics", "transforms")}
         return names | {"compress": _parse_chain(self.controls["compress"].value)}
 
+    @property
+    def seen(self) -> str:
+        """HTML of what lies at the path that the data set has; "" of one without."""
+        return seen(self.controls["dataset"].value, self.controls["options"].value)
+
     def grey(self) -> None:
         """Offer what fits the task, and say beside models and strategies why else they can't be taken.
 
@@ -137,6 +143,7 @@ class Form:
         task, dataset = values["task"], values["dataset"]
         self.controls["options"].offer(entries(values))
         fitting, unfit = self._fitting, f"task {task}"
+        fitting.options = values["options"]
         self._tell("task", fitting.tasks())
         self._tell("dataset", {name: unfit for name in table("dataset") if not fitting.data(task, name)}, unfit)
         self._tell("model", fitting.models(task, dataset), unfit)
@@ -231,6 +238,8 @@ class Form:
         if field == "keep_best":
             return ipw.Combobox(value=value, continuous_update=False, **common)
         names = list(self._names(field))
+        if field == "dataset":
+            return Source(names, value, **common)
         if names:
             return ipw.Dropdown(options=names, value=value, **common)
         if isinstance(value, bool):

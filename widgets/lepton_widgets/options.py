@@ -10,7 +10,7 @@ from typing import Any
 import ipywidgets as ipw
 
 from lepton_lab.spec import CELL
-from lepton_lab.tables import keywords, table
+from lepton_lab.tables import entry_options
 
 from .pieces import styled, terms
 
@@ -85,10 +85,11 @@ def _offered(chosen: Sequence[tuple[str, str]]) -> Iterator[tuple[str, str, str,
     for family, name in chosen:
         if name.startswith(CELL):
             continue
-        for option, rule in keywords(table(family)[name]).items():
+        kind, path, _ = name.partition(":")  # whose options are the same whatever the path
+        for option, rule in entry_options(family, name).items():
             if option not in seen:
                 seen.add(option)
-                yield family, name, option, rule
+                yield family, kind + path, option, rule
 
 
 def _meanings(offered: list[tuple[str, str, str, Any]]) -> str:

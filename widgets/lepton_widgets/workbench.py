@@ -204,10 +204,10 @@ class Workbench(Shown, ipw.VBox):
         tooltip = "Start this run; the notebook stays free"
         self._button = button("launch", self._press, description="Launch", tooltip=tooltip)
         self._toggle = button("more", self._unfold, description="More settings")
-        self._error, self._about, self._repeat = ipw.HTML(), ipw.HTML(), ipw.HTML()
+        self._error, self._about, self._seen, self._repeat = ipw.HTML(), ipw.HTML(), ipw.HTML(), ipw.HTML()
         self._advisor = Advisor(self._own, lambda why: self._refuse(SpecError(why)))
         actions = styled(ipw.Box([self._button, self._toggle, self._advisor.button, self._error]), "actions")
-        panel = ipw.VBox([main, self._more, self._about, self._advisor, actions, self._repeat])
+        panel = ipw.VBox([main, self._more, self._about, self._seen, self._advisor, actions, self._repeat])
         self._panel = styled(panel, "root", "panel")
         self._slot = Stack(self)
 
@@ -245,6 +245,7 @@ class Workbench(Shown, ipw.VBox):
         """Say what is chosen, beside the rate of the spec that was possible last."""
         if spec is not None:
             self._preview = preview(spec)
+        self._seen.value = self._form.seen
         about = describe(self._form.chosen, self._form.place.rows)
         self._about.value = f"<div class='ll-about'>{about}{self._preview}</div>"
 

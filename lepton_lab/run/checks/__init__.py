@@ -64,9 +64,15 @@ def checks(spec: Spec, own: Own | None = None, like: Path | None = None, on: Lau
 
 
 def named(spec: Spec, parts: dict[str, Any], shipped: bool = False) -> Spec:
-    """The spec with the names of the user's own in it; one that lacks them is refused, but where they are shipped."""
+    """
+    The spec with the names of the user's own in it, and a data set's path in full.
+
+    One that lacks what was defined in a notebook is refused, but where that is shipped.
+    """
     if not isinstance(spec, Spec):
         raise SpecError(f"launch takes a Spec, not a {type(spec).__name__}: lab.launch(lab.Spec(...))")
+    if "data" not in parts and (settled := datasets.settled(spec.dataset)) != spec.dataset:
+        spec = spec.replace(dataset=settled)
     for name, field in OWN.items():
         value = getattr(spec, field)
         if name in parts:
@@ -112,7 +118,7 @@ def trains(spec: Spec, device: str, own: Own, like: Path | None = None) -> Allow
     if data is not None:
         parts["data"] = own.raw(spec)
     elif "dataset" not in spec.own:
-        datasets.check(spec.dataset, data_root())
+        datasets.check(spec.dataset, data_root(), spec.options)
         outlined(spec)
     if spec.parent:
         spec, parent = compressing.compresses(spec, own, parts, like)
@@ -136,7 +142,7 @@ def glance(spec: Spec, data: Data | None = None, own: Own | None = None, on: Lau
     on.check(spec)
     device = on.device(spec)
     if data is None and "dataset" not in spec.own:
-        datasets.check(spec.dataset, data_root())
+        datasets.check(spec.dataset, data_root(), spec.options)
         outlined(spec)
     matching.means(spec, data)
     matching.suits(spec, data)

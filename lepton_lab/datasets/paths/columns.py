@@ -1,0 +1,145 @@
+"""
+Columns of a table: what each holds, and how rows become numbers that a model takes.
+
+Legend of the shape comments: N rows, F numbers of a row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from ...errors import SpecError, nearest
+
+if TYPE_CHECKING:
+    import numpy as np
+    from pandas import DataFrame, Series
+
+TARGETS = ("target", "label", "labels", "class", "y", "outcome", "species", "survived", "price", "quality")
+"""What a target is called that nobody named, in this order; else it is the last column."""
+FEW = 20  # different whole numbers of a target, up to which they are classes
+LEVELS = 64  # kinds of a category that are told apart; the rest are one
+MOSTLY = 0.5  # fraction of numbers in a column of texts, from which on the others are strangers to it
+NAMED = 3  # strange values that a sentence names
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column, as far as all rows tell."""
+
+    name: str
+    kind: str
+    """"number", "category", "time", or "left out"."""
+    about: str
+    """Range, kinds, or why it is left out."""
+    missing: int = 0
+    strange: tuple[str, ...] = ()
+    """Values of a column of numbers that are none, with their lines."""
+
+
+def guess(names: Sequence[str]) -> str:
+    """The target among columns, by its name, else the last one."""
+    lower = {name.strip().lower(): name for name in reversed(names)}
+    return next((lower[name] for name in TARGETS if name in lower), names[-1])
+
+
+def chosen(frame: DataFrame, target: str) -> str:
+    """The target as it was asked for, or guessed; SpecError where there is no such column."""
+    names = [str(name) for name in frame.columns]
+    if target and target not in names:
+        hint = nearest(target, names)
+        raise SpecError(
+            f"options={{'target': {target!r}}}: there is no such column{hint} (columns: {', '.join(names)})"
+        )
+    return target or guess(names)
+
+
+def survey(values: Series[Any], name: str, first: int) -> Column:
+    """What a column holds; `first` is the line of its first row."""
+    missing = int(values.isna().sum())
+    there = values.dropna()
+    if not len(there):
+        return Column(name, "left out", "all missing", missing)
+    if there.nunique() == 1:
+        return Column(name, "left out", f"always {_text(there.iloc[0])}", missing)
+    if there.dtype.kind in "iuf":
+        return Column(name, "number", f"{there.min():.6g} to {there.max():.6g}", missing)
+    if there.dtype.kind == "M":
+        return Column(name, "time", f"{there.min():%Y-%m-%d} to {there.max():%Y-%m-%d}", missing)
+    return _of_texts(there, name, missing, first)
+
+
+def _of_texts(there: Series[Any], name: str, missing: int, first: int) -> Column:
+    """Of a column of texts, or of truth values: numbers with strangers, times, categories, or something of each row."""
+    import pandas
+
+    numbers = pandas.to_numeric(there, errors="coerce") if there.dtype.kind != "b" else None
+    if numbers is not None and numbers.notna().mean() >= MOSTLY:
+        strangers = there[numbers.isna()]
+        told = tuple(f"{_text(value)} (line {first + place})" for place, value in strangers.items())
+        return Column(name, "number", f"{numbers.min():.6g} to {numbers.max():.6g}", missing, told)
+    kinds = there.nunique()
+    if kinds > FEW and pandas.to_datetime(there, format="ISO8601", errors="coerce").notna().all():
+        times = pandas.to_datetime(there, format="ISO8601")
+        return Column(name, "time", f"{times.min():%Y-%m-%d} to {times.max():%Y-%m-%d}", missing)
+    if kinds > LEVELS and kinds > len(there) / 2:
+        return Column(name, "left out", f"{kinds:,} different texts in {len(there):,} rows", missing)
+    some = [_text(value) for value in there.value_counts().index[:NAMED]]
+    return Column(name, "category", f"{kinds:,} kinds: {', '.join(some)}{', ...' if kinds > NAMED else ''}", missing)
+
+
+def running(values: Series[Any], column: Column) -> Column:
+    """A column that numbers rows, by its name and its values, is left out: it says nothing of the next ones."""
+    whole = values.dtype.kind in "iu"
+    counts = whole and values.is_unique and (values.diff().dropna() == 1).all()
+    named = column.name.strip().lower() in ("id", "index", "row", "") or column.name.startswith("Unnamed:")
+    if counts and named and len(values) > 2:
+        return replace(column, kind="left out", about="numbers the rows")
+    return column
+
+
+def numbers(values: Series[Any]) -> Series[Any]:
+    """A column as numbers; times are in days since 1970, and what is no number is missing."""
+    import pandas
+
+    if values.dtype.kind == "M" or (values.dtype.kind not in "iufb" and _are_times(values)):
+        return (pandas.to_datetime(values, format="ISO8601") - pandas.Timestamp(0)) / pandas.Timedelta(days=1)
+    return pandas.to_numeric(values, errors="coerce").astype("float64")
+
+
+def _are_times(values: Series[Any]) -> bool:
+    import pandas
+
+    return bool(pandas.to_numeric(values.dropna(), errors="coerce").isna().all())
+
+
+def features(frame: DataFrame, columns: Sequence[Column], train: np.ndarray) -> tuple[np.ndarray, list[str]]:
+    """
+    Numbers of all rows, float32 (N, F), and their names.
+
+    Numbers are standardised by the rows `train`, and a missing one is 0, their mean; of a category each of the most
+    frequent kinds there is a 0 or 1, which are all 0 where it is missing or another.
+    """
+    import numpy as np
+
+    parts, names = [], []
+    for column in columns:
+        values = frame[column.name]
+        if column.kind == "category":
+            texts = values.map(_text, na_action="ignore")
+            kinds = sorted(texts.iloc[train].value_counts().index[:LEVELS])
+            parts += [(texts == kind).to_numpy(np.float32) for kind in kinds]
+            names += [f"{column.name}={kind}" for kind in kinds]
+        else:
+            row = numbers(values).to_numpy()
+            seen = row[train][~np.isnan(row[train])]
+            mean, spread = (seen.mean(), seen.std()) if len(seen) else (0.0, 1.0)
+            parts.append(np.nan_to_num((row - mean) / (spread or 1.0)).astype(np.float32))
+            names.append(column.name)
+    return np.stack(parts, 1), names
+
+
+def _text(value: Any) -> str:
+    """A value of a category as its name."""
+    return str(value).strip()

@@ -1,0 +1,346 @@
+"""Tables: CSV, TSV and Parquet files, whose target is a column. pandas reads them."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any, Literal
+
+from ...errors import SpecError, needs
+from ..base import Data
+from . import columns
+from .columns import FEW, Column
+from .examples import Example
+from .files import Files, files, refused, some
+from .looking import Look, spread
+from .parting import PARTS, deal
+from .plain import measure
+
+if TYPE_CHECKING:
+    import numpy as np
+    from pandas import DataFrame, Series
+    from torch import Tensor
+
+KIND = "table"
+SEPARATORS = {".csv": ",;|\t", ".tsv": "\t", ".txt": "\t,;|"}
+"""What may stand between columns, by how a file's name ends: the one that the first line has most of."""
+
+Missing = Literal["fill", "drop", "refuse"]
+Mixed = Literal["refuse", "missing"]
+Answer = Literal["auto", "class", "number"]
+
+
+@dataclass(frozen=True)
+class Read:
+    """The rows of all parts, one after the other."""
+
+    path: str
+    frame: DataFrame
+    parts: dict[str, list[int]]
+    """Rows of each part, by place."""
+    first: int
+    """The line of the first row in its file."""
+    kind: str = KIND
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is made of a table's columns."""
+
+    columns: list[Column]
+    target: Column
+    classes: list[str]
+    """Of the target, in their order; empty of a regression."""
+    rows: np.ndarray
+    """Whether a row is used, (N,)."""
+
+    @property
+    def left(self) -> list[Column]:
+        """Columns that no model sees, which still tell samples apart, such as by patient."""
+        return [column for column in self.columns if column.kind == "left out" and column.name != self.target.name]
+
+    @property
+    def inputs(self) -> list[Column]:
+        """Columns that a model sees."""
+        return [column for column in self.columns if column.kind != "left out" and column.name != self.target.name]
+
+
+def look(
+    path: str,
+    *,
+    target: str = "",
+    ignore: str = "",
+    answer: Answer = "auto",
+    missing: Missing = "fill",
+    mixed: Mixed = "refuse",
+    scale_target: bool = False,
+) -> Look:
+    """What a table holds; SpecError as of `table`."""
+    found = _read(files(KIND, path))
+    return described(f"{KIND}:{path}", found, plan(found, target, ignore, answer, missing, mixed), bool(target))
+
+
+def described(name: str, found: Read, made: Plan, asked: bool) -> Look:
+    """What a table is like, and what is made of it."""
+    frame = found.frame[made.rows]
+    goal = frame[made.target.name]
+    parts = {part: sum(bool(made.rows[row]) for row in rows) for part, rows in found.parts.items()}
+    facts = {"target": made.target.name + ("" if asked else "; a guess, options={'target': ...} names another")}
+    if not made.classes:
+        facts["its range"] = made.target.about
+    for column in made.columns:
+        lost = f", {column.missing:,} missing" if column.missing else ""
+        odd = f", {len(column.strange):,} no numbers: {some(column.strange)}" if column.strange else ""
+        facts[f"  {column.name}"] = f"{column.kind}: {column.about}{lost}{odd}"
+    if left := int((~made.rows).sum()):
+        facts["rows left out"] = f"{left:,}, with missing values"
+    counts = Counter(_labels(goal)) if made.classes else {}
+    x, _ = columns.features(found.frame, made.inputs, made.rows.nonzero()[0])
+    shown = [frame.iloc[place] for place in spread(len(frame))]
+    return Look(
+        name,
+        ((x.shape[1],), len(made.classes), 0),
+        parts,
+        {label: counts[label] for label in made.classes},
+        facts,
+        {},
+        tuple(
+            Example(
+                str(row[made.target.name]),
+                ", ".join(f"{key}={value}" for key, value in row.items() if key != made.target.name),
+            )
+            for row in shown
+        ),
+    )
+
+
+def table(
+    path: str,
+    root: Path,
+    seed: int,
+    *,
+    target: str = "",
+    ignore: str = "",
+    answer: Literal["auto", "class", "number"] = "auto",
+    missing: Literal["fill", "drop", "refuse"] = "fill",
+    mixed: Literal["refuse", "missing"] = "refuse",
+    scale_target: bool = False,
+) -> Data:
+    """
+    A table with a column to be predicted from the others: CSV or TSV with a first line of names, or Parquet.
+
+    Numbers and times are standardised by the training rows, of a category each kind is a 0 or 1. A folder may hold
+    `train.csv`, `val.csv` and `test.csv`. Without `val` a tenth of `train` is held out, and without any part a tenth
+    for testing too.
+
+    Data: x float32 (N, F); y int64 (N,) of classes, or float32 (N,) of a regression.
+
+    Parameters
+    ----------
+    path
+        The file or folder.
+    root, seed
+        The seed deals out what is held out.
+    target
+        The column to be predicted; if empty the first called target, label, class, y or alike, else the last one.
+    ignore
+        Columns to leave out, with commas between. Those that number rows, are always alike or differ in every row are
+        left out unasked.
+    answer
+        "class" or "number"; "auto" takes texts, truth values and up to 20 different whole numbers for classes.
+    missing
+        What is done with missing values: "fill" takes the mean, or no kind, "drop" leaves the row out, "refuse" names
+        the columns. A row without a target is left out by "drop", and else refused.
+    mixed
+        Of columns of numbers with some texts, "refuse" names these, "missing" takes them for missing values.
+    scale_target
+        Whether the numbers to be predicted are standardised too.
+
+    Raises
+    ------
+    SpecError
+        If the file can't be read, has no rows or no such target, or values are refused.
+    """
+    found = _read(files(KIND, path))
+    return made(found, plan(found, target, ignore, answer, missing, mixed), seed, scale_target)
+
+
+table.look = look  # type: ignore[attr-defined]
+
+
+def plan(found: Read, target: str, ignore: str, answer: str, missing: str, mixed: str) -> Plan:
+    """What is made of each column; SpecError where values are refused."""
+    import numpy as np
+
+    frame, path = found.frame, found.path
+    goal = columns.chosen(frame, target)
+    out = {name.strip() for name in ignore.split(",") if name.strip()}
+    if strange := out - {*map(str, frame.columns)}:
+        raise SpecError(f"options={{'ignore': {ignore!r}}}: there is no column {sorted(strange)[0]!r}")
+    surveyed = [columns.survey(frame[name], str(name), found.first) for name in frame.columns]
+    surveyed = [columns.running(frame[one.name], one) for one in surveyed]
+    surveyed = [Column(one.name, "left out", "by ignore", one.missing) if one.name in out else one for one in surveyed]
+    of_goal = next(one for one in surveyed if one.name == goal)
+    used = [one for one in surveyed if one.kind != "left out" and one.name != goal]
+    _check_mixed(found, [*used, of_goal], mixed)
+    lacking = [one for one in used if one.missing or one.strange]
+    if missing == "refuse" and lacking:
+        told = [f"{one.name} ({one.missing + len(one.strange):,})" for one in lacking]
+        raise refused(found.kind, path, f"values are missing in {some(told)}; options={{'missing': 'fill'}} or 'drop'")
+    if not used:
+        raise refused(found.kind, path, f"there is nothing to predict {goal!r} from: every other column is left out")
+    rows = np.ones(len(frame), bool)
+    if missing == "drop":
+        for one in used:
+            rows &= (columns.numbers(frame[one.name]) if one.strange else frame[one.name]).notna().to_numpy()
+    classes, rows = _answers(found, of_goal, answer, missing, rows)
+    if of_goal.kind == "left out":
+        raise refused(found.kind, path, f"the target {goal!r} is {of_goal.about}, which leaves nothing to learn")
+    return Plan(surveyed, of_goal, classes, rows)
+
+
+def _check_mixed(found: Read, used: Sequence[Column], mixed: str) -> None:
+    """Refuse columns of numbers in which there are texts, unless these are to be missing values."""
+    for column in used:
+        if column.strange and mixed == "refuse":
+            raise refused(
+                found.kind, found.path, f"column {column.name!r} holds numbers and {len(column.strange):,} texts: "
+                f"{some(column.strange)}; mend them, or take options={{'mixed': 'missing'}}"
+            )  # fmt: skip
+
+
+def _answers(found: Read, goal: Column, answer: str, missing: str, rows: np.ndarray) -> tuple[list[str], np.ndarray]:
+    """Names of classes, none of a regression, and the rows less those without a target."""
+    values = found.frame[goal.name]
+    whole = values.dtype.kind in "iu" or (values.dtype.kind == "f" and (values.dropna() % 1 == 0).all())
+    number = goal.kind in ("number", "time")
+    classes = answer == "class" or (answer == "auto" and (not number or (whole and values.nunique() <= FEW)))
+    if answer == "number" and not number:
+        raise refused(found.kind, found.path, f"the target {goal.name!r} is no number: {goal.about}")
+    there = (values if classes else columns.numbers(values)).notna().to_numpy()
+    lost = int((~there & rows).sum())
+    if lost and missing != "drop":
+        line = found.first + int((~there).argmax())
+        raise refused(
+            found.kind, found.path, f"{lost:,} rows have no {goal.name!r}, which is to be predicted, such as line "
+            f"{line:,}; fill them in, or take options={{'missing': 'drop'}}"
+        )  # fmt: skip
+    rows = rows & there
+    if not rows.any():
+        raise refused(found.kind, found.path, "no row is left after those with missing values")
+    kinds = {*_labels(values[rows])} if classes else set()
+    return sorted(kinds, key=_order), rows
+
+
+def _labels(values: Series[Any]) -> list[str]:
+    """Names of classes; a whole number that missing values made a float is whole again."""
+    if values.dtype.kind == "f":
+        return [str(int(value)) if float(value).is_integer() else str(value) for value in values]
+    return [str(value).strip() for value in values]
+
+
+def _order(name: str) -> tuple[bool, float, str]:
+    try:
+        return False, float(name), name
+    except ValueError:
+        return True, 0.0, name
+
+
+def made(found: Read, plan: Plan, seed: int, scale_target: bool) -> Data:
+    """The rows as numbers, dealt out."""
+    import numpy as np
+    import torch
+
+    parts = deal({part: [row for row in rows if plan.rows[row]] for part, rows in found.parts.items()}, seed)
+    train = np.array(parts["train"])
+    x, _ = columns.features(found.frame, plan.inputs, train)
+    goal = found.frame[plan.target.name]
+    y = np.zeros(len(goal), np.int64 if plan.classes else np.float32)
+    if plan.classes:
+        labels = {name: number for number, name in enumerate(plan.classes)}
+        y[plan.rows] = [labels[name] for name in _labels(goal[plan.rows])]
+    else:
+        values = columns.numbers(goal).to_numpy()
+        mean, spread = (values[train].mean(), values[train].std() or 1.0) if scale_target else (0.0, 1.0)
+        y[plan.rows] = ((values - mean) / spread)[plan.rows]
+    splits: dict[str, tuple[Tensor, Tensor]] = {
+        part: (torch.from_numpy(x[np.array(rows)]), torch.from_numpy(y[np.array(rows)])) for part, rows in parts.items()
+    }
+    about = {
+        part: {one.name: found.frame[one.name].iloc[rows].tolist() for one in plan.left} for part, rows in parts.items()
+    }
+    return Data(splits["train"], splits.get("val"), splits.get("test"), x.shape[1:], plan.classes, about=about)
+
+
+@lru_cache(maxsize=4)
+def _read(listed: Files) -> Read:
+    """All rows; files that have changed are others, by their digest."""
+    import pandas
+
+    path, parts = str(listed.path), dict[str, list[Any]]()
+    for name in listed.names:
+        place = PurePosixPath(name)
+        if place.suffix.lower() in (*SEPARATORS, ".parquet"):
+            part = PARTS.get(place.stem.lower(), "train" if len(listed.names) == 1 else "")
+            parts.setdefault(part, []).append(_rows(path, listed.folder / name))
+    parts.pop("", None)
+    if "train" not in parts:
+        raise refused(KIND, path, "there is no table in it: give a .csv, .tsv or .parquet, or a folder with train.csv")
+    frames = [frame for several in parts.values() for frame in several]
+    heads = list(frames[0].columns)
+    if odd := next((frame for frame in frames if list(frame.columns) != heads), None):
+        raise refused(KIND, path, f"its files have different columns: {some(heads)}, and {some(list(odd.columns))}")
+    counts = {part: sum(map(len, several)) for part, several in parts.items()}
+    begins = dict(zip(counts, [sum([*counts.values()][:place]) for place in range(len(counts))], strict=True))
+    rows = {part: [*range(begins[part], begins[part] + count)] for part, count in counts.items()}
+    return Read(path, pandas.concat(frames, ignore_index=True), rows, 2)
+
+
+def _rows(path: str, file: Path) -> DataFrame:
+    """The rows of one file."""
+    import pandas
+
+    if file.suffix.lower() == ".parquet":
+        needs("a table in Parquet", "pyarrow")
+        try:
+            return pandas.read_parquet(file)
+        except Exception as error:  # pyarrow's own, of many kinds
+            raise refused(KIND, path, f"{file.name} is no Parquet: {' '.join(str(error).split())[:80]}") from None
+    measure(KIND, path, file)
+    try:
+        frame = pandas.read_csv(
+            file, sep=_separator(file), encoding="utf-8-sig", skipinitialspace=True, low_memory=False
+        )
+    except UnicodeDecodeError as error:
+        raise refused(
+            KIND, path, f"{file.name} is not text in UTF-8 (at byte {error.start:,}); save it as UTF-8"
+        ) from None
+    except pandas.errors.EmptyDataError:
+        raise refused(KIND, path, f"{file.name} is empty") from None
+    except (pandas.errors.ParserError, OSError) as error:
+        raise refused(KIND, path, f"{file.name} is no table: {_parser(error)}") from None
+    if not len(frame):
+        raise refused(KIND, path, f"{file.name} has a line of names, and no rows")
+    if len(frame.columns) < 2:
+        raise refused(
+            KIND, path, f"{file.name} has one column, {frame.columns[0]!r}; a target and what tells it are needed"
+        )
+    return frame
+
+
+def _separator(file: Path) -> str:
+    with file.open("rb") as stream:
+        line = stream.readline(2**20).decode(errors="replace")
+    return max(SEPARATORS.get(file.suffix.lower(), ","), key=line.count)
+
+
+def _parser(error: Exception) -> str:
+    """What pandas says of a line, in our words."""
+    found = re.search(r"Expected (\d+) fields in line (\d+), saw (\d+)", str(error))
+    return (
+        f"line {found[2]} has {found[3]} columns, its first {found[1]}" if found else " ".join(str(error).split())[:100]
+    )

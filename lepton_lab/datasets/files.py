@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import lzma
@@ -23,7 +24,7 @@ from typing import IO
 from urllib.parse import urlsplit
 
 from ..errors import SpecError
-from ..files import FULL, sized, why, write_bytes
+from ..files import FULL, remedy, sized, why, write_bytes
 from .packages import command, download
 from .pretrained import WEIGHTS
 from .sources import SOURCES, Archive, Package, Source
@@ -33,6 +34,7 @@ TIMEOUT = 30  # seconds that a mirror may stay silent
 CHUNK = 1 << 20  # bytes
 DRAFT = ".fetch-"  # begins the folder of a download under way
 FAILURES = (OSError, EOFError, HTTPException, zlib.error, lzma.LZMAError, tarfile.TarError, zipfile.BadZipFile)
+UNWRITABLE = (*FULL, errno.EROFS, errno.EACCES, errno.EPERM)  # of the data root: no other way would do
 LISTED = 2  # files that a sentence names
 
 
@@ -74,7 +76,7 @@ def fetch(name: str, root: Path) -> dict[str, Path]:
                 _sweep(root)
                 _obtain(name, root)
         except OSError as error:
-            raise _absent(name, root, error) from None
+            raise (_unwritten if error.errno else _absent)(name, root, error) from None
     return {file: path for file in source_of(name).files() if (path := find(name, root, file))}
 
 
@@ -96,20 +98,30 @@ def commands(name: str) -> list[str]:
     return [command(archive.package) for archive in source_of(name).others if archive.package]
 
 
+def _unwritten(name: str, root: Path, error: OSError) -> SpecError:
+    """The one sentence for files that can't be put into the data root."""
+    return SpecError(
+        f"{_field(name)}: is not here, and {root} does not take it ({why(error, root)}): {remedy(error)}, or set "
+        f"LEPTON_LAB_DATA to a folder with room for {sized(source_of(name).size)}"
+    )
+
+
+def _field(name: str) -> str:
+    return f"{'dataset' if name in SOURCES else 'weights'}={name!r}"
+
+
 def _absent(name: str, root: Path, error: OSError) -> SpecError:
     """The one sentence for files that are not there and can't be had."""
     source, files = source_of(name), missing(name, root)
     archives = {source.files()[file] for file in files} - set(files)
     packed = f", nor {_some(sorted(archives))} in {root / source.packed}" if archives else ""
-    reason = why(error, root) if error.errno else str(error)
-    field = "dataset" if name in SOURCES else "weights"
-    remedy = "put the published files there"
+    ask = "put the published files there"
     if runs := commands(name):
         folder = shlex.quote(str(root / source.packed))
-        remedy = f"run `{' && '.join([f'mkdir -p {folder} && cd {folder}', *runs])}`"
+        ask = f"run `{' && '.join([f'mkdir -p {folder} && cd {folder}', *runs])}`"
     return SpecError(
-        f"{field}={name!r}: no {_some(files)} in {root / source.folder}{packed}, and downloading failed "
-        f"({reason}); {remedy}, or set LEPTON_LAB_DATA to a folder that holds {source.folder}"
+        f"{_field(name)}: no {_some(files)} in {root / source.folder}{packed}, and downloading failed ({error}); "
+        f"{ask}, or set LEPTON_LAB_DATA to a folder that holds {source.folder}"
     )
 
 
@@ -148,7 +160,7 @@ def _obtain(name: str, root: Path) -> None:
         try:
             go()
         except FAILURES as error:
-            if isinstance(error, OSError) and error.errno in FULL:
+            if isinstance(error, OSError) and error.errno in UNWRITABLE:
                 raise
             reasons[place] = f"{urlsplit(place).netloc or place}: {error or type(error).__name__}"
     if missing(name, root):

@@ -59,15 +59,15 @@ def download(package: Package, folder: Path) -> Path:
     )
     if done.returncode == 0 and (files := [*folder.iterdir()]):
         return files[0]
-    raise _reason(package.registry, label, done.stdout)
+    raise _reason(label, done.stdout)
 
 
-def _reason(registry: str, label: str, output: str) -> OSError:
+def _reason(label: str, output: str) -> OSError:
     if os.strerror(errno.ENOSPC) in output:
         return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     if any(sign in output for sign in UNREACHED):
-        return OSError(f"{registry} reaches no package index")
+        return OSError("it reaches no package index")
     if any(sign in output for sign in ABSENT):
-        return OSError(f"the index that {registry} asks has no {label}")
+        return OSError(f"the index that it asks has no {label}")
     lines = [line for line in output.splitlines() if line.strip()]
-    return OSError(f"{registry}: {lines[-1].strip()[:200] if lines else 'it failed without a word'}")
+    return OSError(lines[-1].strip()[:200] if lines else "it failed without a word")

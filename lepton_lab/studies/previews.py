@@ -9,6 +9,7 @@ from .. import datasets
 from ..chains import chain_name
 from ..charts.cards import tabled
 from ..errors import SpecError
+from ..metrics import MINIMISED
 from ..pictures import plain, words
 from ..preparation import augmenting, fit
 from ..run.checks import named
@@ -89,9 +90,8 @@ class Preview:
         for i, place in enumerate(self._places):
             views = {"before": given(self.before[i], raw), "after": given(self.after[i], data)}
             views["label"] = words(_answer(self.targets[i], data))
-            shown.append(
-                {"sample": place, "loss": None, "seen": plain({name: view for name, view in views.items() if view})}
-            )
+            seen = plain({name: view for name, view in views.items() if view})
+            shown.append({"sample": place, MINIMISED: None, "seen": seen})
         return shown
 
     def _repr_html_(self) -> str:

@@ -69,7 +69,7 @@ def test_samples_are_drawn_before_and_after_and_again_when_a_slider_moves(bench,
     steps._button.click()
     until(lambda: steps._drawn.value)
     first = steps._drawn.value
-    assert first.count("<tr>") == 11 and first.count("<img") == 20
+    assert first.count("<figure") == 10 and first.count("<img") == 20
     steps._controls["cutout"]["size"].value = 6
     until(lambda: steps._drawn.value != first)
     bench._form.controls["dataset"].value = "blobs"

@@ -11,6 +11,7 @@ from typing import Any
 import ipywidgets as ipw
 import traitlets
 
+from lepton_lab.charts.cards import drawn
 from lepton_lab.studies.previews import Preview
 from lepton_lab.tables import keywords, table
 
@@ -51,9 +52,10 @@ class Steps(ipw.VBox):
         self._open = False
         self._button = button("more", self._fold, description="Preview", tooltip="Ten samples before and after")
         self._newest: Newest[list[dict[str, Any]], str] = Newest(
-            lambda chosen: draw(chosen)._repr_html_(), self._show, "lepton-lab-preview"
+            lambda chosen: drawn(draw(chosen).cards), self._show, "lepton-lab-preview"
         )
-        super().__init__([self._chips, self._parameters, self._button, self._why, self._drawn])
+        actions = styled(ipw.Box([self._button, self._why]), "actions")
+        super().__init__([self._chips, self._parameters, actions, self._drawn])
         styled(self, "transforms")
         self.observe(lambda _: self._follow(), names="value")
         self._arrange()
@@ -75,10 +77,10 @@ class Steps(ipw.VBox):
         else:
             self._drawn.value = self._why.value = ""
 
-    def _show(self, drawn: str | None, error: Exception | None) -> None:
+    def _show(self, cards: str | None, error: Exception | None) -> None:
         if self._open:
             self._why.value = refusal("" if error is None else sentence(error))
-            self._drawn.value = f"<div class='ll-scroll ll-drawn' tabindex='0'>{drawn}</div>" if drawn else ""
+            self._drawn.value = f"<div class='ll-drawn'>{cards}</div>" if cards else ""
 
     def _follow(self) -> None:
         """Set the chips and the controls to the value."""

@@ -117,6 +117,12 @@ def test_the_readme_s_table_of_strategies_is_that_of_the_code():
     assert strategy_table() in README
 
 
+def test_the_page_of_tasks_has_each_with_its_options():
+    rows = re.findall(r"^\| `(\w+)` \|.*\| ([^|]*)\|$", (ROOT / "docs" / "tasks.md").read_text(), re.MULTILINE)
+    options = {name: re.findall(r"`(\w+)`", listed) for name, listed in rows}
+    assert options == {name: [*tables.keywords(task)] for name, task in tables.table("task").items()}
+
+
 def test_the_api_page_is_that_of_the_code():
     made = runpy.run_path(str(ROOT / "docs" / "api.py"))["page"]()
     assert (ROOT / "docs" / "api.md").read_text() == made, "write it again: python docs/api.py"

@@ -75,7 +75,7 @@ def _chances(kept: Predictions) -> tuple[np.ndarray, np.ndarray] | None:
         powers = np.exp(scores - scores.max(1, keepdims=True))
         chances, yes = powers / powers.sum(1, keepdims=True), np.eye(scores.shape[1], dtype=bool)[targets]
         return (chances[:, 1], yes[:, 1]) if scores.shape[1] == 2 else (chances.ravel(), yes.ravel())
-    if scores.shape == targets.shape and np.isin(targets, (0, 1)).all():
+    if scores.size and scores.shape == targets.shape and np.isin(targets, (0, 1)).all():
         return 1 / (1 + np.exp(-scores.ravel())), targets.ravel().astype(bool)
     return None
 

@@ -17,6 +17,8 @@ Collate: TypeAlias = Callable[[list[Any]], Any]
 TEXTS = "input_ids"
 """The name that Hugging Face's models give tokens."""
 WINDOW = 50  # batches whose samples are sorted together
+GLANCED = 16  # samples, from all over, by which it is seen whether lengths differ
+TURN = 64  # samples whose lengths one rank reads before the next one's
 IGNORED_IN = ("labels", "label", "y")
 """Leaves whose padding a loss is to leave out."""
 
@@ -36,7 +38,7 @@ class Pad:
     bucket
         Whether training takes samples of alike lengths together, so that less is padded: a random order is sorted by
         length within WINDOW batches, and the batches come in random order. Lengths are the Dataset's own `lengths`, or
-        found by reading it once in each rank: give it `lengths` where that takes long.
+        found by reading it once, a part of it in each rank: give it `lengths` where that takes long.
     **values
         What pads a leaf of that name, such as the number of a tokenizer's padding: `Pad(input_ids=3)`; else 0.
     """
@@ -72,7 +74,8 @@ class Pad:
         if len(shapes) > 1:
             both = " and ".join(str(tuple(leaf.shape)) for leaf in leaves[:2])
             raise SpecError(
-                f"data: samples have {name or 'values'} of shapes {both}: only the first axis can be padded"
+                f"data: samples have {name or 'values'} of shapes {both}: only the first axis can be padded; make them "
+                "alike, or give collate=f(samples), such as lambda samples: tuple(zip(*samples)) for a model of lists"
             )
         if len({len(leaf) if leaf.dim() else 0 for leaf in leaves}) == 1:
             return torch.stack(leaves)
@@ -105,15 +108,22 @@ class Pad:
         return batch
 
 
-def lengths(samples: Any, measured: Tensor | None = None) -> Tensor:
+def lengths(
+    samples: Any,
+    measured: Tensor | None = None,
+    part: int = 0,
+    parts: int = 1,
+    total: Callable[[Tensor], Tensor] = lambda values: values,
+) -> Tensor:
     """
     The length of each sample, (N,): the Dataset's own `lengths`, or of the longest first axis of its leaves.
 
-    It is read for the latter, where they were not `measured` before.
+    It is read for the latter, where they were not `measured` before: each of `parts` reads its own, and `total` sums
+    over them.
     """
     own = _own_lengths(samples)
     if own is None:
-        return _read(samples) if measured is None else measured
+        return _read(samples, part, parts, total) if measured is None else measured
     return own
 
 
@@ -128,12 +138,22 @@ def _own_lengths(samples: Any) -> Tensor | None:
     return None if own is None else torch.as_tensor(own)
 
 
-def _read(samples: Any) -> Tensor:
+def _read(samples: Any, part: int, parts: int, total: Callable[[Tensor], Tensor]) -> Tensor:
+    """The length of each sample; of samples that are alike at a glance none other is read."""
     import torch
 
-    with kept():  # what the samples draw must be alike on every rank, and change nothing of what the model draws
+    n = len(samples)
+    found = torch.zeros(n, dtype=torch.long)
+    with kept():  # what is drawn here changes nothing of what the model draws
         seeded(0)
-        return torch.tensor([long(samples[i]) for i in range(len(samples))])
+        seen = {long(samples[i]) for i in range(0, n, max(1, n // GLANCED))}
+        if len(seen) == 1:
+            return found + seen.pop()
+        for begin in range(part * TURN, n, parts * TURN):
+            seeded(begin)  # whatever the number of parts, samples draw the same
+            for i in range(begin, min(begin + TURN, n)):
+                found[i] = long(samples[i])
+    return total(found)
 
 
 def long(sample: Any) -> int:

@@ -27,22 +27,26 @@ class Answers:
     """
     Scores, targets and losses of samples, gathered over ranks in the order of the split.
 
-    Nothing is kept of outputs that are no tensor of one shape a sample, as of texts of unequal length.
+    Of outputs that are no tensor of one shape a sample, as of texts of unequal length, losses alone are kept.
 
     Legend of the shape comments: B samples of a batch, N samples kept.
     """
 
     def __init__(self, strategy: Single, n: int, criterion: Criterion) -> None:
         self._strategy, self._criterion, self._n = strategy, criterion, n
-        self._rows = Gathering(strategy, n, MOST)
+        self._rows, self._losses = Gathering(strategy, n, MOST), Gathering(strategy, n, MOST)
         self._shapes: tuple[Any, ...] | None = None  # of scores and targets, without B, and whether these are whole
-        self._fits = True
+        self._fits = self._known = True
 
     def add(self, places: Tensor, output: Any, batch: Batch, losses: Tensor | None) -> None:
         """Take what the model gave for a batch whose samples have these places and losses (B,) in the split."""
+        if losses is None or not self._known:
+            self._known = self._fits = False
+            return
+        self._losses.add(places, losses.float()[:, None])
         pair = self._criterion.compared(output, batch.y)
         rows = [_rows(part) for part in pair or ()]
-        if not self._fits or losses is None or pair is None or rows != [batch.samples] * 2:
+        if not self._fits or pair is None or rows != [batch.samples] * 2:
             self._fits = False
             return
         scores, targets = pair
@@ -61,20 +65,27 @@ class Answers:
         n, total, squares, misfits = self._strategy.total(mine).tolist()
         return not misfits and n * squares == total * total  # equal only if all are (Cauchy and Schwarz)
 
+    def _lossy(self) -> bool:
+        """Whether the losses of all ranks' samples are known; each of them calls this."""
+        unknown = torch.tensor([not self._known or not self._losses], dtype=torch.long, device=self._strategy.device)
+        return not int(self._strategy.total(unknown))
+
     def save(self, folder: RunFolder, split: str) -> None:
         """Write `predictions/SPLIT.npz`; every rank calls this."""
-        if not self._agree():
+        fits = self._agree()
+        if not fits and not self._lossy():
             return
-        rows = self._rows.whole().cpu().numpy()
-        if self._strategy.rank:
+        kept = self._rows if fits else self._losses
+        rows = kept.whole().cpu().numpy()
+        if self._strategy.rank or np.isnan(rows).all():
             return
-        scored, aimed, whole = self._shapes  # type: ignore[misc]  # there is one where all fit
+        scored, aimed, whole = self._shapes if fits and self._shapes else ((0,), (0,), False)
         losses, targets, scores = np.split(rows, [1, 1 + math.prod(aimed)], 1)
         place = folder.path / "predictions"
         place.mkdir(exist_ok=True)
         np.savez_compressed(
             place / f"{split}.npz",
-            samples=np.arange(0, self._n, self._rows.stride),
+            samples=np.arange(0, self._n, kept.stride),
             losses=losses[:, 0],
             targets=targets.reshape(-1, *aimed).astype(np.int64 if whole else np.float32),
             scores=scores.reshape(-1, *scored),

@@ -139,11 +139,16 @@ class Feed:
         """The length of each sample, (N,), where batches are to be of alike ones."""
         if not isinstance(self._collate, Pad) or not self._collate.bucket or isinstance(self.dataset, (Shards, Stream)):
             return None
-        known = lengths(self.dataset, self._measured)
+        own = self.strategy
+        known = lengths(self.dataset, self._measured, own.part, own.parts, self._total)
         return known if len(known.unique()) > 1 else None
 
+    def _total(self, values: Tensor) -> Tensor:
+        """A sum over the parts of the ranks, on the CPU."""
+        return self.strategy.total(values.to(self.device)).cpu()
+
     def padding(self) -> tuple[float, float] | None:
-        """What fraction of a batch is padding, and would be of random batches; None where that isn't known."""
+        """What fraction of a batch is padding, and would be of random ones, or None; every rank calls this."""
         import torch
 
         if self._lengths is None:

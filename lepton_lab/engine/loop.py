@@ -138,7 +138,7 @@ class Fit(Steerable):
         facts |= {"metrics": metrics.told(self.metrics), "charts": self._charts}
         self._state("running", step=now.step, steps=steps, **facts)
         log.rest(None)
-        if self.fresh and self.strategy.rank == 0 and (shares := self.train.padding()):
+        if self.fresh and (shares := self.train.padding()) and self.strategy.rank == 0:
             text = f"padding is {shares[0]:.1%} of a batch, and {shares[1]:.1%} if lengths were not taken together"
             log.write("note", step=now.step, text=text)
         if self.fresh and isinstance(self.train.dataset, Stream) and self.train.n < self.spec.batch_size:

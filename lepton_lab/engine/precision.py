@@ -15,7 +15,8 @@ from torch import nn
 
 from .. import host, metrics, values
 from ..batches import described
-from ..datasets import Data
+from ..datasets import Data, Stream
+from ..datasets.collating import WINDOW
 from ..files import home, read_json, write_json
 from ..store.folder import RunFolder
 from ..strategies.base import MakeOptimizer, Single
@@ -102,6 +103,13 @@ def _timed(strategy: Single, data: Data, task: Task, model: nn.Module, make: Mak
     return {"precision": "bf16" if medians["bf16"] < GAIN * medians["fp32"] else "fp32", **medians}
 
 
+def _some(train: Any, size: int) -> Any:
+    """Samples from all over, enough for a batch of alike lengths, since those of a Dataset may have to be read."""
+    if isinstance(train, (tuple, Stream)):
+        return train
+    return torch.utils.data.Subset(train, range(0, len(train), max(1, len(train) // (WINDOW * size))))
+
+
 def _step(
     strategy: Single, data: Data, task: Task, model: nn.Module, make: MakeOptimizer, precision: str
 ) -> Callable[[], None]:
@@ -112,7 +120,7 @@ def _step(
     single = Single(spec.model_copy(update=changes))
     single.start(0, 1, Path(), strategy.device)
     single.setup(model, make)
-    feed = Feed(data.train, data, single.spec, single, task)
+    feed = Feed(_some(data.train, size), data, single.spec, single, task)
     try:
         micros, count = next(feed.epoch(0))
         batches = list(micros)

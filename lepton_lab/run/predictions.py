@@ -33,9 +33,9 @@ class Predictions(Viewed):
     samples: np.ndarray
     """Their places in the split, (N,)."""
     scores: np.ndarray
-    """What the model gave, (N, ...), float32."""
+    """What the model gave, (N, ...), float32; (N, 0) where its outputs were of no one shape, or too wide to keep."""
     targets: np.ndarray
-    """Labels as whole numbers, or numbers, (N, ...)."""
+    """Labels as whole numbers, or numbers, (N, ...); (N, 0) as scores."""
     losses: np.ndarray
     """The loss of each by itself, (N,); NaN where the loss only gives a mean."""
     classes: list[str] = field(default_factory=list)
@@ -81,7 +81,8 @@ def of(folder: RunFolder, split: str) -> Predictions:
             f"there are those of {', '.join(kept)}"
             if kept
             else (
-                "they are kept of the test set when a run is done, where its outputs are tensors of one shape a sample"
+                "they are kept of the test set when a run is done, where its outputs are tensors of one shape a sample "
+                "or the loss of each is known"
             )
         )
         raise LabError(f"run {folder.id!r} has no predictions of {split!r}: {why}")

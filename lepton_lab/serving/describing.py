@@ -17,10 +17,16 @@ PLAIN = ("scores", "values", "labels", "probabilities")  # answers of which the 
 def described(manifest: dict[str, Any], example: dict[str, Any]) -> str:
     """What it takes and gives, in a sentence; `example` is what it tells of a sample."""
     labels = manifest["labels"]
-    gives = f"one of {len(labels)} labels" if labels else "numbers"
+    gives = f"{'any' if _any_number(manifest, example) else 'one'} of {len(labels)} labels" if labels else "numbers"
     if own := [name for name in example if name not in PLAIN]:
         gives = ", ".join(own)
     return f"{manifest['model']}, {manifest['scheme']}: takes {takes(manifest)}, gives {gives}."
+
+
+def _any_number(manifest: dict[str, Any], example: dict[str, Any]) -> bool:
+    """Whether a sample has a list of labels of its own, though its scores (K,) are of no places."""
+    labels = example.get("labels")
+    return len(manifest["output"]["shape"]) == 1 and isinstance(labels, list) and isinstance(labels[0], list)
 
 
 def request_of(signature: Signature) -> dict[str, Any]:
@@ -69,7 +75,8 @@ def responses(manifest: dict[str, Any], example: dict[str, Any]) -> dict[int | s
         axis = class_axis((1, *shape), classes=len(labels), tokens=texts) or len(shape)
         if len(shape) == 1:
             properties["probabilities"] = _nested({"type": "number"}, shape)
-        properties["labels"] = _nested({"type": "string", "enum": labels}, shape[: axis - 1] + shape[axis:])
+        places = [0] if _any_number(manifest, example) else shape[: axis - 1] + shape[axis:]
+        properties["labels"] = _nested({"type": "string", "enum": labels}, places)
     known = {} if "outputs" in manifest or manifest.get("call") == "list" else properties
     properties = {name: known.get(name) or _like(value) for name, value in example.items()}
     scores = {"description": "scores, and what they say", "content": _json(properties)}

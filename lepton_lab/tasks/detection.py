@@ -19,7 +19,7 @@ from .seeing import label
 
 if TYPE_CHECKING:
     import torch
-    from torch import nn
+    from torch import Tensor, nn
 
     from ..datasets import Data
 
@@ -48,7 +48,7 @@ class Detection(Task):
     def __init__(self, data: Data, loss: OwnLoss | None = None) -> None:
         super().__init__(data, loss)
         targets = data.example[1] if isinstance(data.example, (tuple, list)) and len(data.example) == 2 else None
-        first = targets[0] if isinstance(targets, list) and targets else targets
+        first = targets[0] if isinstance(targets, (tuple, list)) and targets else targets
         if not isinstance(first, Mapping) or not {BOXES, LABELS} <= {*first}:
             batches = "pairs of tensors" if data.example is None else described(data.example)
             raise SpecError(
@@ -60,9 +60,9 @@ class Detection(Task):
         """Pictures and targets as lists, of which the padding is taken off."""
         pictures, targets = batch
         if isinstance(targets, Mapping):
-            count = targets[LABELS] != IGNORED  # (B, M)
-            targets = [{name: values[i][count[i]] for name, values in targets.items()} for i in range(len(count))]
-        pair = ([*pictures], targets)
+            there = targets[LABELS] != IGNORED  # (B, M)
+            targets = [{name: _own(values[i], there[i]) for name, values in targets.items()} for i in range(len(there))]
+        pair = ([*pictures], [*targets])
         return pair, pair
 
     def question(self, batch: Any) -> list[Any]:
@@ -106,6 +106,11 @@ class Detection(Task):
 
     def _named(self, number: int) -> str:
         return label(number, self.data) if self.data.classes else str(number)
+
+
+def _own(value: Any, there: Tensor) -> Any:
+    """What a picture has by some name, of its objects (M, ...) those that are there; such as its number is whole."""
+    return value[there] if getattr(value, "shape", ())[:1] == there.shape else value
 
 
 @contextmanager

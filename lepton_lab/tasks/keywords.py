@@ -53,6 +53,7 @@ class Keywords(Task):
         self._shift = False  # whether the scores of a place are for the label of the next one
         self._begins: dict[str, int] = {}  # of a decoder: what its tokens begin with, and what pads them
         self._head = ""  # "ctc" or "multilabel" where answers are read so
+        self._squares = False  # whether the model's own loss is the squared error
 
     def setup(self, model: nn.Module) -> None:
         """Names that the model takes, held against those of a batch; and whether it predicts the next token."""
@@ -69,6 +70,7 @@ class Keywords(Task):
         if getattr(config, "is_encoder_decoder", False) and start is not None and DECODED in (p.name for p in asked):
             self._begins = {"start": int(start), "pad": int(pad or 0)}
         self._head = "ctc" if "CTC" in kind else "multilabel" if self._several(config) else ""
+        self._squares = not self._head and getattr(config, "num_labels", 0) == 1
         batch = [*self.data.example]
         needed = [p.name for p in asked if p.default is p.empty and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
         missing = [name for name in needed if name not in batch]
@@ -176,12 +178,21 @@ class Keywords(Task):
         return self._labels(batch)
 
     def each(self, scores: Tensor, targets: Tensor) -> Tensor:
-        """The cross entropy of a label a sample, which the models' own loss is for classes."""
+        """What the models' own loss is a mean of: cross entropy of labels, of a sample's that count, or of numbers."""
         from torch.nn import functional
 
-        if self.given is not None or scores.dim() != 2 or targets.dim() != 1 or targets.is_floating_point():
+        if self.given is not None or self._head == "ctc" or not hasattr(scores, "dim"):
             return super().each(scores, targets)
-        return functional.cross_entropy(scores, targets, reduction="none", ignore_index=self.ignored)
+        if targets.is_floating_point() and scores.numel() == targets.numel() and (self._squares or self._head):
+            loss = functional.mse_loss if self._squares else functional.binary_cross_entropy_with_logits
+            return loss(scores.reshape(targets.shape), targets, reduction="none").reshape(len(targets), -1).mean(1)
+        if targets.is_floating_point() or scores.shape[:-1] != targets.shape:
+            return super().each(scores, targets)
+        losses = functional.cross_entropy(
+            scores.flatten(0, -2), targets.flatten(), reduction="none", ignore_index=self.ignored
+        )
+        counted = (targets != self.ignored).reshape(len(targets), -1).sum(1)
+        return losses.reshape(len(targets), -1).sum(1) / counted  # NaN where none counts
 
     def _labels(self, batch: Any) -> Any:
         labels = next((batch[name] for name in LABELS if name in batch), None)

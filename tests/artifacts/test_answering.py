@@ -23,6 +23,7 @@ from lepton_lab.compressors import rehearse
 from lepton_lab.datasets import from_user
 from lepton_lab.metrics import METRICS
 from lepton_lab.metrics.texts import edits
+from lepton_lab.serving.describing import described, responses
 from lepton_lab.spelling import pieces, spelled
 from lepton_lab.tasks import make
 from lepton_lab.tasks.ctc import CTC
@@ -209,6 +210,17 @@ def test_what_needs_no_reading_has_the_task_s_name_for_it(filed):
     pixels = {**filed("denoising")[2].manifest, "preprocessing": {"mean": [0.5], "std": [0.25]}}
     scores = np.zeros((1, 1, 6, 6), np.float32)
     assert (answering.answered(scores, pixels)["restored"] == 0.5).all()
+
+
+def test_openapi_tells_whether_a_sample_has_one_label_or_any_number(filed):
+    for name, nested, word in (("multilabel", True, "any of 3 labels"), ("classification", False, "one of 3 labels")):
+        artifact = filed(name)[2]
+        example = answering.plain(artifact.answered(artifact.made_up(1)))
+        schema = responses(artifact.manifest, example)[200]["content"]["application/json"]["schema"]["properties"]
+        items = schema["labels"]["items"]
+        assert (items["type"] == "array") is nested
+        assert (items["items"] if nested else items)["enum"] == ["0", "1", "2"]
+        assert word in described(artifact.manifest, example)
 
 
 def test_boxes_and_texts_are_served(filed):

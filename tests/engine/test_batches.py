@@ -457,21 +457,29 @@ def test_lengths_that_a_dataset_says_are_those_of_its_parts():
     assert lengths(Subset(part, [2, 0])).tolist() == [9, 7]  # as what is held out of it for validation
 
 
-class Cropped(Unread):
-    """Of random lengths."""
+class Cropped:
+    """Of random lengths up to some; it counts how often it is read."""
 
-    lengths = None
+    def __init__(self, longest):
+        self.longest, self.reads = longest, 0
+
+    def __len__(self):
+        return 300
 
     def __getitem__(self, i):
-        return torch.zeros(int(torch.randint(1, 9, ())), i)
+        self.reads += 1
+        return torch.zeros(int(torch.randint(self.longest, ())) + 1, i)
 
 
-def test_lengths_that_are_drawn_are_alike_on_every_rank_and_draw_nothing_of_the_model_s():
+def test_lengths_that_are_drawn_are_alike_for_any_ranks_which_read_a_part_each():
     state = torch.get_rng_state()
-    first = lengths(Cropped())
-    assert torch.equal(torch.get_rng_state(), state) and len(first.unique()) > 1
+    first = lengths(Cropped(9))
+    assert torch.equal(torch.get_rng_state(), state) and len(first.unique()) == 9
     torch.rand(1)
-    assert torch.equal(lengths(Cropped()), first)
+    ranks, alike = [Cropped(9), Cropped(9)], Cropped(1)
+    assert torch.equal(sum(lengths(one, part=i, parts=2) for i, one in enumerate(ranks)), first)
+    assert max(one.reads for one in ranks) < 200
+    assert lengths(alike).tolist() == [1] * 300 and alike.reads < 20
 
 
 def test_masked_tokens_alone_count_under_a_loss_of_one_s_own():

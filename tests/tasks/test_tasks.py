@@ -642,6 +642,11 @@ def test_boxes_reach_a_detector_without_their_padding():
     (pictures, targets), _ = task.split(Pad()([Squares()[place] for place in range(4)]))
     assert len(pictures) == 4 and [len(target["boxes"]) for target in targets] == [1, 2, 1, 2]
     assert all(target["boxes"].equal(Squares()[place][1]["boxes"]) for place, target in enumerate(targets))
+    told = [(picture, {**target, "image_id": 7}) for picture, target in (Squares()[place] for place in range(4))]
+    for batch in (Pad()(told), tuple(zip(*told, strict=True))):  # as torchvision's own collate makes it
+        (pictures, targets), _ = task.split(batch)
+        assert isinstance(targets, list) and [int(target["image_id"]) for target in targets] == [7] * 4
+        assert targets[0]["boxes"].equal(told[0][1]["boxes"])
     with pytest.raises(SpecError, match="needs a dict of losses in training"):
         task.loss([{"boxes": torch.zeros(0, 4)}], None)
     with pytest.raises(SpecError, match=r"task='detection': samples must be pairs .* pairs of tensors"):

@@ -65,7 +65,7 @@ class Answers:
         n, total, squares, misfits = self._strategy.total(mine).tolist()
         return not misfits and n * squares == total * total  # equal only if all are (Cauchy and Schwarz)
 
-    def _lossy(self) -> bool:
+    def _judged(self) -> bool:
         """Whether the losses of all ranks' samples are known; each of them calls this."""
         unknown = torch.tensor([not self._known or not self._losses], dtype=torch.long, device=self._strategy.device)
         return not int(self._strategy.total(unknown))
@@ -73,7 +73,7 @@ class Answers:
     def save(self, folder: RunFolder, split: str) -> None:
         """Write `predictions/SPLIT.npz`; every rank calls this."""
         fits = self._agree()
-        if not fits and not self._lossy():
+        if not fits and not self._judged():
             return
         kept = self._rows if fits else self._losses
         rows = kept.whole().cpu().numpy()

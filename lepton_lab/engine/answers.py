@@ -87,8 +87,8 @@ class Answers:
             place / f"{split}.npz",
             samples=np.arange(0, self._n, kept.stride),
             losses=losses[:, 0],
-            targets=targets.reshape(-1, *aimed).astype(np.int64 if whole else np.float32),
-            scores=scores.reshape(-1, *scored),
+            targets=targets.reshape(len(rows), *aimed).astype(np.int64 if whole else np.float32),
+            scores=scores.reshape(len(rows), *scored),
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -74,6 +75,11 @@ def chain_name(chain: list[Link]) -> str:
         rest = ", ".join(f"{option}={brief(value)}" for option, value in others)
         names.append(f"{head} ({rest})" if rest else head)
     return ", ".join(names)
+
+
+def listed(values: Sequence[Link | str]) -> str:
+    """A field that is a list, such as a chain or names of metrics, in a few words."""
+    return ", ".join(value if isinstance(value, str) else chain_name([value]) for value in values)
 
 
 def plan(spec: Spec) -> list[Round]:

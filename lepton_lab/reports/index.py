@@ -11,7 +11,7 @@ from pathlib import Path
 from statistics import mean
 from typing import TYPE_CHECKING, Any
 
-from ..chains import chain_name
+from ..chains import listed
 from ..charts import Picture, picture
 from ..charts.drawing import Chart, Nothing
 from ..charts.lines import Line, Lines, losses
@@ -177,7 +177,7 @@ def label(values: Mapping[str, Any], exact: bool = False) -> str:
 def _value(value: Any) -> str:
     """A field's value in a few words."""
     if isinstance(value, list):
-        return chain_name(value) or "nothing"
+        return listed(value) or "nothing"
     if isinstance(value, dict):
         return " ".join(f"{name}={item}" for name, item in value.items()) or "none"
     return str(value)

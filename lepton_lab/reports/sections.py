@@ -7,7 +7,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from .. import metrics
-from ..chains import chain_name
+from ..chains import listed
 from ..charts.series import number, read
 from ..section import NONE, Section, escaped, table
 from ..store.folder import ENDED
@@ -29,6 +29,7 @@ TIMED = (
     "in the queue, in pauses, and between an end and a resume. Memory: the highest proportional set size (PSS) of a "
     "training process."
 )
+WIDEST = 11  # columns of a table of figures that a page has room for
 COSTS = (
     "Means over the last steps that were recorded. Compute: operators, and Python between them. Communication: data "
     "moves and the rank does not compute. Idle: it waits for another rank, or for a processor. Behind: how much later "
@@ -123,8 +124,11 @@ def provenance(runs: list[Run]) -> Section:
 
 
 def _table(title: str, lines: list[dict[str, str]], note: str) -> Section:
-    """A table of figures by their names."""
-    return table(title, list(lines[0]), [list(line.values()) for line in lines], note, numeric=True)
+    """A table of figures by their names, which are rows where they are too many for columns."""
+    rows = [list(lines[0]), *(list(line.values()) for line in lines)]
+    if len(rows[0]) > WIDEST >= len(lines):
+        rows = [list(row) for row in zip(*rows, strict=True)]
+    return table(title, rows[0], rows[1:], note, numeric=True)
 
 
 def _named(runs: list[Run]) -> list[tuple[Run, str]]:
@@ -244,7 +248,7 @@ def _kept(run: Run) -> str:
 
 def _value(value: Any) -> str:
     if isinstance(value, list):
-        return chain_name(value) or NONE
+        return listed(value) or NONE
     if isinstance(value, dict):
         return ", ".join(f"{name}={item}" for name, item in value.items()) or NONE
     return {"": NONE, True: "yes", False: "no"}.get(value, str(value)) if isinstance(value, str | bool) else str(value)

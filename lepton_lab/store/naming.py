@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..chains import chain_name
+from ..chains import chain_name, listed
 from ..errors import SpecError, visible
 from ..links import LISTS
 from ..spec import CELL, Spec
@@ -143,6 +143,8 @@ def labels(runs: Sequence[Run]) -> list[str]:
 def _part(field: str, value: Any) -> str:
     if field in LISTS:
         return chain_name(value)
+    if isinstance(value, list):
+        return f"{field}={listed(value)}"
     told = lean(value) if field == "dataset" else brief(value)
     return f"{field.removeprefix('options.')}={told.replace(CELL, '')}"
 

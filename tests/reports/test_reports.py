@@ -18,6 +18,7 @@ from helpers import ROOT, Page
 import lepton_lab as lab
 from lepton_lab import reports
 from lepton_lab.cli import main
+from lepton_lab.reports import sections
 from lepton_lab.store.folder import ENDED
 
 NOTEBOOK = ROOT / "notebooks" / "report.ipynb"
@@ -228,6 +229,15 @@ def test_papermill_shows_what_the_page_shows(page, runs, tmp_path):
     for text in re.findall(r"^[^#\n].+$", words, re.MULTILINE):
         assert f"<p>{html.escape(text)}</p>" in page.source
     assert "widgets" not in notebook["metadata"]
+
+
+def test_fields_that_are_lists_and_figures_that_are_too_many_for_columns_can_be_read():
+    told = {name: sections._value(value) for name, value in lab.Spec(metrics=["f1", "roc_auc"]).to_dict().items()}
+    assert told["metrics"] == "f1, roc_auc" and told["compress"] == "\u2013"
+    assert sections._value([{"prune": {"ratio": 0.5}}, {"quantize": {}}]) == "prune 0.5, quantize"
+    for count, head in ((3, "run figure0 figure1 figure2"), (20, "run one")):
+        line = {"run": "one", **{f"figure{i}": str(i) for i in range(count)}}
+        assert sections._table("Figures", [line], "").text.splitlines()[1].split() == head.split()
 
 
 def test_a_part_that_can_t_be_made_says_so_and_the_others_stand(runs, tmp_path):

@@ -231,11 +231,11 @@ def curves(*runs):
     return [[row["loss"] for row in run.rows("eval")] for run in runs]
 
 
-def launched(name, world=1, **changes):
+def launched(name, world=1, hooks=None, **changes):
     model, data, options = CASES[name]
     fields = {"epochs": 3, "batch_size": 32, "lr": 0.03, "task": name, "options": options, "world": world}
     fields["device"] = "cpu"
-    return lab.launch(lab.Spec(**{**fields, **changes}), model=model, data=(data, data, data))
+    return lab.launch(lab.Spec(**{**fields, **changes}), model=model, data=(data, data, data), hooks=hooks)
 
 
 @pytest.mark.parametrize("name", TASKS)
@@ -294,6 +294,23 @@ def test_a_task_trains_alike_under_other_strategies(name, strategy):
         pytest.skip("it calls no task's own step")
     one, two = curves(launched(name), launched(name, 2, strategy=strategy))
     assert two == pytest.approx(one, rel=1e-3) or not TASKS[name].exact
+
+
+def stopper(moment):
+    if moment.event == "step" and moment.step == 4:
+        moment.stop()
+
+
+@pytest.mark.slow  # what is drawn is in the test below
+@pytest.mark.parametrize("strategy", ["single", "ddp", "zero", "fsdp"])
+@pytest.mark.parametrize("name", TASKS)
+def test_a_task_goes_on_bit_for_bit_after_a_stop(name, strategy):
+    world = 1 if strategy == "single" else 2
+    whole, parted = (launched(name, world, strategy=strategy, hooks=hooks) for hooks in (None, [stopper]))
+    assert parted.wait(90) == "stopped", parted.failure
+    parted.resume()
+    one, two = curves(whole, parted)
+    assert two == one
 
 
 def test_classes_may_be_scored_first_or_last():

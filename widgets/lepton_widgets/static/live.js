@@ -70,6 +70,7 @@ class Panel {
     this.progress = h("div", { class: "ll-progress", role: "progressbar", ...scale });
     this.bar = this.progress.appendChild(h("div", { class: "ll-bar" }));
     this.numbers = h("dl", { class: "ll-figures" });
+    this.figures = new FigureTable();
     this.legend = h("div", { class: "ll-legend", role: "group", "aria-label": "Curves shown" });
     this.nodes = new NodeRow();
     this.failure = new FailureCard((remedy) => this.command("resume", remedy));
@@ -88,6 +89,7 @@ class Panel {
       this.nodes.element,
       this.progress,
       this.numbers,
+      this.figures.element,
       this.failure.element,
       this.table.element,
       h("div", { class: "ll-tools" }, this.legend, this.buildTools()),
@@ -260,9 +262,10 @@ class Panel {
       ["Samples/s", known(run.samples_per_s, grouped)],
       running ? ["Time left", duration(run.seconds_left)] : ["Time", duration(run.seconds)],
     );
-    for (const figure of listedOf(this.store.metrics, ...ORDER.slice(1)))
-      if ((figure.first && !figure.split.endsWith("_ema")) || figures[figure.key] != null)
-        items.push([headOf(figure), known(figures[figure.key], formatOf(figure))]);
+    const listed = listedOf(this.store.metrics, ...ORDER.slice(1))
+      .filter(({ first, split, key }) => (first && !split.endsWith("_ema")) || figures[key] != null)
+      .map((figure) => ({ ...figure, text: known(figures[figure.key], formatOf(figure)) }));
+    if (!this.figures.show(listed)) items.push(...listed.map((figure) => [headOf(figure), figure.text]));
     const list = this.numbers;
     if (list.childElementCount !== items.length || list.dataset.kind !== `${running}`) {
       list.dataset.kind = `${running}`;

@@ -71,6 +71,34 @@ class RankTable {
   }
 }
 
+// The latest figures of a run that has many: a row a metric, a column a split. Fewer stand beside the progress.
+const MANY = 10;
+class FigureTable {
+  constructor() {
+    this.head = h("tr");
+    this.body = h("tbody");
+    const caption = h("caption", { class: "ll-unseen" }, "Latest figures of the run");
+    const table = h("table", { class: "ll-table ll-measured" }, caption, h("thead", {}, this.head), this.body);
+    this.element = h("div", { class: "ll-scroll", hidden: true }, table);
+  }
+
+  // Figures with what is written of each; returns whether there are enough of them for a table.
+  show(listed) {
+    this.element.hidden = listed.length < MANY;
+    const key = JSON.stringify(listed.map(({ key, text }) => [key, text]));
+    if (this.element.hidden || this.shown === key) return !this.element.hidden;
+    this.shown = key;
+    const splits = ORDER.filter((name) => listed.some(({ split }) => split === name));
+    const titles = new Map(listed.map(({ metric, title }) => [metric, title]));
+    const text = (name, place) => listed.find(({ metric, split }) => metric === name && split === place)?.text ?? "\u2013";
+    const row = ([name, title]) =>
+      h("tr", {}, h("th", { scope: "row" }, title), ...splits.map((split) => h("td", {}, text(name, split))));
+    this.head.replaceChildren(h("td"), ...splits.map((split) => h("th", { scope: "col" }, NAMES[split])));
+    this.body.replaceChildren(...[...titles].map(row));
+    return true;
+  }
+}
+
 // The machines of a run that is on several, in a row: how each stands, and its ranks.
 const NODES = 8; // at most; one more says how many others there are
 class NodeRow {

@@ -302,6 +302,7 @@ def stopper(moment):
 
 
 @pytest.mark.slow  # what is drawn is in the test below
+@pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("strategy", ["single", "ddp", "zero", "fsdp"])
 @pytest.mark.parametrize("name", TASKS)
 def test_a_task_goes_on_bit_for_bit_after_a_stop(name, strategy):

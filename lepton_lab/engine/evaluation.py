@@ -177,4 +177,4 @@ def _gathered(
 
 
 def _words(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"
+    return str(error) if isinstance(error, SpecError) else f"{type(error).__name__}: {error}"

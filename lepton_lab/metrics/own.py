@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
+from ..batches import described
 from ..errors import SpecError, shown
 from .base import LOOK, Metric
 
@@ -48,13 +49,22 @@ class OwnMetric(Metric):
         """What the function gives; the sentence of what it raises names its type."""
         if self._shapes is None:
             pairs = _objects(sums)
-            return float(self.function([said for said, _ in pairs], [right for _, right in pairs]))
+            return _one(self.function([said for said, _ in pairs], [right for _, right in pairs]))
         widths = [shape.numel() for shape, _ in self._shapes]
         parts = [
             part.reshape(-1, *shape).to(dtype)
             for part, (shape, dtype) in zip(sums.split(widths, 1), self._shapes, strict=True)
         ]
-        return float(self.function(*parts))
+        return _one(self.function(*parts))
+
+
+def _one(value: Any) -> float:
+    """The number that a function gave; a SpecError where it gave something else."""
+    try:
+        return float(value)
+    except (TypeError, ValueError, RuntimeError):
+        remedy = "; take its mean()" if getattr(value, "shape", ()) else ""
+        raise SpecError(f"it gives {described(value)}, and must give one number{remedy}") from None
 
 
 def members(given: Mapping[str, Any] | None) -> dict[str, type[Metric]]:

@@ -156,8 +156,8 @@ ASKED = """import torch, lepton_lab as lab
 x = torch.randn(200, 8)
 def gap(output, target):
     return (output - target).abs().max()
-run = lab.launch(lab.Spec(epochs=3), data=(x, x @ torch.randn(8, 2)), metrics={"gap": gap},
-                 model=torch.nn.Linear(8, 2))
+part = x, x @ torch.randn(8, 2)
+run = lab.launch(lab.Spec(epochs=3, ema=0.9), data=(part, part), metrics={"gap": gap}, model=torch.nn.Linear(8, 2))
 run"""
 
 
@@ -171,6 +171,10 @@ def test_charts_are_chosen_and_stay_so_in_the_next_view(sheet):
     first = page.locator(".ll-live").first
     wait_for(lambda: heads(first) == ["Loss", "R2", "gap"], f"other charts are drawn: {heads(first)}")
     assert texts("[aria-pressed=false]") == ["MAE"]
+    figures = first.get_by_role("table", name="Latest figures of the run")
+    names = ["Validation", "Test", "EMA validation", "EMA test", "Loss", "R2", "MAE", "gap"]
+    wait_for(lambda: figures.locator("th").all_inner_texts() == names, "many figures are no table")
+    assert first.locator(".ll-figures dt").all_inner_texts() == ["Epoch", "Step", "Samples/s", "Time"]
     both = "(row) => ['MAE', 'R2'].forEach((name) => [...row.children].find((it) => it.textContent === name).click())"
     chips.evaluate(both)  # at once: the second before the first is drawn
     wait_for(lambda: heads(first) == ["Loss", "MAE", "gap"], "the chips do not choose")

@@ -9,6 +9,7 @@ import lepton_lab as lab
 from lepton_lab.charts import chart
 from lepton_lab.cli import main
 from lepton_lab.errors import SpecError
+from lepton_lab.metrics.own import members
 
 SAMPLES = 49  # in batches of 16: of the last, a single sample, two of three ranks have nothing
 
@@ -96,6 +97,14 @@ def test_one_that_can_t_be_found_ends_the_run_before_its_first_step():
     run = launched({"broken": broken})
     assert run.wait(60) == "failed" and run.summary()["step"] == 0
     assert str(run.failure.message) == "metrics: 'broken' has no figure of the val set: ValueError: nothing here"
+
+
+def test_what_is_no_number_is_refused_with_the_remedy():
+    metric = members({"wide": lambda output, target: output[:, 0], "words": lambda output, target: "good"})
+    for name, said in (("wide", r"a Tensor of shape \(4,\), and .* one number; take its mean"), ("words", "a str, and")):
+        own = metric[name](None, None)
+        with pytest.raises(SpecError, match=f"^it gives {said}"):
+            own.finish(own.update(torch.rand(4, 2), torch.zeros(4)))
 
 
 def test_one_that_raises_later_is_told_and_the_run_goes_on():

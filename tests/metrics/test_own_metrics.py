@@ -101,7 +101,10 @@ def test_one_that_can_t_be_found_ends_the_run_before_its_first_step():
 
 def test_what_is_no_number_is_refused_with_the_remedy():
     metric = members({"wide": lambda output, target: output[:, 0], "words": lambda output, target: "good"})
-    for name, said in (("wide", r"a Tensor of shape \(4,\), and .* one number; take its mean"), ("words", "a str, and")):
+    for name, said in (
+        ("wide", r"a Tensor of shape \(4,\), and .* one number; take its mean"),
+        ("words", "a str, and"),
+    ):
         own = metric[name](None, None)
         with pytest.raises(SpecError, match=f"^it gives {said}"):
             own.finish(own.update(torch.rand(4, 2), torch.zeros(4)))

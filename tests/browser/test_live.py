@@ -172,7 +172,7 @@ def test_charts_are_chosen_and_stay_so_in_the_next_view(sheet):
     wait_for(lambda: heads(first) == ["Loss", "R2", "gap"], f"other charts are drawn: {heads(first)}")
     assert texts("[aria-pressed=false]") == ["MAE"]
     figures = first.get_by_role("table", name="Latest figures of the run")
-    names = ["Validation", "Test", "EMA validation", "EMA test", "Loss", "R2", "MAE", "gap"]
+    names = ["Validation", "Test", "EMA validation", "EMA test", "Loss", "MAE", "R2", "gap"]
     wait_for(lambda: figures.locator("th").all_inner_texts() == names, "many figures are no table")
     assert first.locator(".ll-figures dt").all_inner_texts() == ["Epoch", "Step", "Samples/s", "Time"]
     both = "(row) => ['MAE', 'R2'].forEach((name) => [...row.children].find((it) => it.textContent === name).click())"

@@ -24,6 +24,7 @@ TOPICS = (
     "mlp",
     "bert",
     "stream",
+    "shards",
     "augment",
     "parallel",
     "compression",

@@ -275,8 +275,8 @@ class Feed:
         workers = spare if spec.workers < 0 else spec.workers
         if isinstance(self.dataset, Stream):
             workers = min(workers, 1)  # who reads a stream reads all of it
-        elif isinstance(self.dataset, Shards) and self.dataset.far and spec.workers < 0:
-            workers = max(workers, 1)  # training goes on while the network is waited for
+        elif isinstance(self.dataset, Shards) and spec.workers < 0:
+            workers = self.dataset.workers(spare, self.device.type == "cpu")
         return Loader(self.dataset, workers, spec.timeout, pinned, self._collate, spec.prefetch)
 
     def close(self) -> None:

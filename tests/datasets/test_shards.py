@@ -343,7 +343,7 @@ def test_a_shard_that_is_cut_short_is_told_before_training_with_the_first_sample
     path = made(tmp_path / "set") / "train-000000.tar"
     cut(path, 0.5)
     with pytest.raises(lab.SpecError, match=r"train-000000.tar is cut short: .* samples from number \d+ on") as told:
-        shards(str(tmp_path / "set"), tmp_path, 0)
+        lab.launch(lab.Spec(dataset=f"shards:{tmp_path}/set", model="mlp"))
     assert "\n" not in str(told.value)
     bare = plain(tmp_path / "bare") / "train-0.tar"
     cut(bare, 0.5)
@@ -381,7 +381,8 @@ def test_what_is_no_set_of_shards_is_refused_in_a_sentence(tmp_path):
             shards(str(path), tmp_path, 0)
         assert "\n" not in str(told.value)
 
-    refused(tmp_path / "none", "neither an index.json nor")
+    refused(tmp_path / "none", "no such file or folder")
+    refused(tmp_path, "neither an index.json nor")
     refused(tmp_path / "train-{0..2}.tar", "no shard .*train-0.tar")
     refused(tmp_path / "train-{2..0}.tar", "must count upwards")
     refused(tmp_path / "train-{x}.tar", "no span such as")
@@ -454,3 +455,41 @@ def test_a_parquet_file_of_pandas_opens(tmp_path):
     )
     data = shards(str(tmp_path / "a.parquet"), tmp_path, 0)
     assert data.classes == ["0", "1", "2"] and (len(data.train), len(data.val)) == (18, 2)
+
+
+def stops(moment):
+    if moment.event == "step" and moment.step == 25:
+        moment.stop()
+
+
+@pytest.fixture(scope="module")
+def long(tmp_path_factory):
+    return f"shards:{made(tmp_path_factory.mktemp('shards') / 'set', 640)}"
+
+
+def test_a_run_that_is_stopped_in_mid_epoch_and_resumed_is_the_one_that_went_on(long, one_core):
+    spec = lab.Spec(dataset=long, model="mlp", batch_size=16, epochs=2, workers=1)
+    whole, parted = lab.launch(spec), lab.launch(spec, hooks=[stops])
+    assert parted.wait(60) == "stopped"
+    parted.resume()
+    assert parted.wait(60) == "done" == whole.wait(60)
+    for a, b in zip(whole.model().state_dict().values(), parted.model().state_dict().values(), strict=True):
+        assert a.equal(b)
+    assert [row["loss"] for row in whole.rows("train")] == [row["loss"] for row in parted.rows("train")]
+
+
+def test_two_ranks_have_the_curve_of_one(long, one_core):
+    spec = lab.Spec(dataset=long, model="mlp", batch_size=16, epochs=1)
+    curves = []
+    for world in (1, 2):
+        run = lab.launch(spec.replace(world=world))
+        assert run.wait(60) == "done", run.failure
+        curves.append(run.rows("eval"))
+    assert curves[0][-1]["loss"] == pytest.approx(curves[1][-1]["loss"], rel=1e-4)
+    assert curves[0][-1]["samples"] == curves[1][-1]["samples"] == 30
+
+
+def test_what_there_is_is_seen_by_the_index_and_a_few_samples(long):
+    look = lab.look(long)
+    assert look.sample == ((1, 8, 8), 7, 0) and look.splits == {"train": 640, "val": 30}
+    assert "3 of together" in str(look) and "[class " in str(look)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ...errors import SpecError
@@ -43,6 +43,11 @@ class Members:
                 "copy it anew"
             )
 
+    @property
+    def decoded(self) -> bool:
+        """Whether a sample takes no more than to be copied."""
+        return self._pairs is not None
+
     def sample(self, number: int) -> Any:
         """One of them, decoded."""
         if self._pairs is not None:
@@ -75,6 +80,7 @@ class Rows:
 
     def __init__(self, columns: dict[str, Callable[[int], Any]]) -> None:
         self._columns = columns
+        self.decoded = not any(isinstance(column, parquet.Pictures) for column in columns.values())
         self._pair = parquet.paired(list(self._columns))
 
     def sample(self, number: int) -> Any:
@@ -101,3 +107,10 @@ def read(shard: Shard, block: int, source: Source, opened: Callable[[], Any]) ->
         return Members(source.read(shard.file, begin, end), count, end - begin, shard.file, before)
     except Gone:
         raise SpecError(f"dataset: the shard {shard.file} has gone while it was read") from None
+
+
+def firsts(shards: Sequence[Shard], source: Source, count: int) -> list[Any]:
+    """The first samples of all, decoded, as far as the first block goes."""
+    shard = next(shard for shard in shards if shard.blocks)
+    block = read(shard, 0, source, lambda: parquet.opened(shard.file, shard.bytes, source))
+    return [block.sample(number) for number in range(min(count, shard.blocks[0][2]))]

@@ -97,6 +97,13 @@ class Shards:
         """Samples a second of sounds, as the first sample has it; 0 where they are none."""
         return self._fetched({0: None})[0][0].sample_rate
 
+    def workers(self, spare: int, busy: bool) -> int:
+        """How many processes are to read where so many cores are spare, which are `busy` where they train, too."""
+        if self.far:
+            return max(spare, 1)  # training goes on while the network is waited for
+        # What only is to be copied takes a few microseconds a sample; a process would take more from training.
+        return 0 if busy and self._fetched({0: None})[0][0].decoded else spare
+
     def _fetched(self, numbers: dict[int, None]) -> dict[int, tuple[Block, list[int] | None]]:
         """Blocks by number; those last used stay in memory."""
         missing = [number for number in numbers if number not in self._blocks]

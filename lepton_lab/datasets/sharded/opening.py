@@ -6,8 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import SpecError
+from ...files import sized
 from ..base import Data
 from ..collating import Pad, collated
+from ..paths.examples import Example, png
+from ..paths.looking import SHOWN, Look
+from .blocks import firsts
 from .dataset import Shards
 from .index import Index, load
 from .places import find
@@ -49,6 +53,41 @@ def shards(path: str, root: Path, seed: int) -> Data:
         files = index.splits["train"]
         train, val = Shards(files, reader, tenth=False, seed=seed), Shards(files, reader, tenth=True, seed=seed)
     return _data(train, val, splits.get("test"), index)
+
+
+def look(path: str) -> Look:
+    """What there is, by the index and the first samples; SpecError as of `shards`."""
+    reader = source(path)
+    index = _index(path, reader)
+    counts = {split: sum(shard.samples for shard in files) for split, files in index.splits.items()}
+    files = [shard for shards in index.splits.values() for shard in shards]
+    facts = {"shards": f"{len(files):,} of together {sized(sum(shard.bytes for shard in files))}"}
+    if "val" not in counts and counts["train"] >= FEW:
+        facts["held out"] = "a tenth of train, for validation"
+    samples, classes = firsts(index.splits["train"], reader, SHOWN), _classes(index)
+    shape = getattr(samples[0][0], "shape", ()) if isinstance(samples[0], tuple) else ()
+    return Look(
+        name=f"shards:{path}",
+        sample=(tuple(shape), len(classes), index.about.get("vocabulary", 0)),
+        splits=counts,
+        facts=facts,
+        examples=[_example(sample, classes) for sample in samples],
+    )
+
+
+shards.look = look  # type: ignore[attr-defined]
+
+
+def _example(sample: Any, classes: list[str]) -> Example:
+    """A sample to be looked at."""
+    if not isinstance(sample, tuple):
+        return Example("", ", ".join(f"{name} {getattr(value, 'shape', value)}" for name, value in sample.items()))
+    x, y = sample
+    label = classes[int(y)] if classes and not getattr(y, "ndim", 0) and 0 <= int(y) < len(classes) else ""
+    shape: tuple[int, ...] = getattr(x, "shape", ())
+    if len(shape) == 3 and shape[0] in (1, 3) and x.dtype.name == "uint8":
+        return Example(label, " x ".join(map(str, shape)), png(x))
+    return Example(label, f"{shape} {getattr(x, 'dtype', '')}" if shape else str(x))
 
 
 def _index(path: str, reader: Source) -> Index:

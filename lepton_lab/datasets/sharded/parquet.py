@@ -120,8 +120,7 @@ def _column(values: Any, field: Any) -> Callable[[int], Any]:
     if isinstance(values, pyarrow.ChunkedArray):
         values = values.chunk(0)
     if kinds.is_struct(field.type) and "bytes" in [f.name for f in field.type]:  # as Hugging Face keeps pictures
-        pictures = values.field("bytes")
-        return lambda row: picture(memoryview(pictures[row].as_buffer()))
+        return Pictures(values.field("bytes"))
     if kinds.is_fixed_size_list(field.type):
         shape = [int(n) for n in (field.metadata or {}).get(SHAPE, b"-1").split(b",")]
         rows = _writable(values.flatten().to_numpy(zero_copy_only=False)).reshape(len(values), *shape)
@@ -132,8 +131,19 @@ def _column(values: Any, field: Any) -> Callable[[int], Any]:
     if kinds.is_integer(field.type) or kinds.is_floating(field.type) or kinds.is_boolean(field.type):
         return values.to_pylist().__getitem__
     if kinds.is_binary(field.type) or kinds.is_large_binary(field.type):
-        return lambda row: picture(memoryview(values[row].as_buffer()))
+        return Pictures(values)
     return lambda row: values[row].as_py()
+
+
+class Pictures:
+    """A column of files of pictures, each decoded as it is asked for."""
+
+    def __init__(self, files: Any) -> None:
+        self._files = files
+
+    def __call__(self, row: int) -> Any:
+        """Pixels of a row."""
+        return picture(memoryview(self._files[row].as_buffer()))
 
 
 def table(rows: list[dict[str, Any]]) -> Any:

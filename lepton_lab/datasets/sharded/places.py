@@ -6,9 +6,11 @@ import itertools
 import json
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from ...errors import SpecError
+from ..paths.files import files
 from .sources import Gone, Source
 
 SHARDS = (".tar", ".parquet", ".pq")
@@ -44,6 +46,8 @@ def find(address: str, source: Source) -> Places:
     if address.endswith(SHARDS):
         return Places("", {"train": [address]})
     folder = address.removesuffix("index.json").rstrip("/") + "/"
+    if "://" not in address and not Path(address).exists():
+        files("shards", address)  # which says what is there
     if (index := _index(f"{folder}index.json", source)) is not None:
         return Places(folder, {}, index)
     return Places(folder, _split(_listed(folder, address, source), folder))

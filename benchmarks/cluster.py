@@ -12,11 +12,12 @@ import time
 from statistics import median
 from typing import Any
 
-from .processes import python, until
+from .processes import installed, python, until
 from .rows import Row
 
 TITLE = "Launchers: CNN on digits, ddp over two processes, beside this machine's own"
-PLACES = ("torchrun",)
+PLACES = ("torchrun", "slurm", "ray")
+PEERS = {"torchrun": "torch", "ray_train": "tensorboardX", "lightning": "lightning"}  # and what each needs
 FIGURES = {
     "start": "launch to first step",
     "step": "a step",
@@ -37,8 +38,12 @@ def measure(quick: bool) -> list[Row]:
         rows += [Row(f"{place}: {text}", there[name], "s", here[name]) for name, text in FIGURES.items()]
         if lost := there.get("lost"):
             rows.append(Row(f"{place}: kill -9 of a node to the next step", lost, "s"))
-    by_hand = [python("first_step", "torchrun") for _ in range(repeats)]
-    rows.append(Row("this machine: launch to first step, beside torchrun by hand", here["start"], "s", by_hand))
+    for peer, library in PEERS.items():
+        if installed(library):
+            theirs = [python("cluster_peers", peer) for _ in range(repeats)]
+            for name in theirs[0]:
+                text = f"this machine: {FIGURES[name]}, beside {peer}"
+                rows.append(Row(text, here[name], "s", [times[name] for times in theirs]))
     return rows
 
 
@@ -47,7 +52,12 @@ def main(place: str, repeats: str) -> dict[str, list[float]]:
     import lepton_lab as lab
     from lepton_lab.launchers.local import client
 
-    on: Any = lab.Torchrun(nodes="1:2", hosts=["localhost"] * 2) if place == "torchrun" else place
+    places: dict[str, Any] = {
+        "torchrun": lambda: lab.Torchrun(nodes="1:2", hosts=["localhost"] * 2),
+        "slurm": lambda: lab.Slurm(cluster="local", nodes=2),
+        "ray": lab.Ray,
+    }
+    on = places[place]() if place in places else place
     client.warm()
     time.sleep(8)  # it imports torch meanwhile
     each = [_course(on, place) for _ in range(int(repeats))]
@@ -84,14 +94,15 @@ def _course(on: Any, place: str) -> dict[str, float]:
 
 
 def _killed(run: Any, pid: int) -> tuple[float, float]:
-    """Kill a process; seconds until the run's state tells it, and to the first step after that."""
+    """Kill a process; seconds until the run's state or a note of it tells that, and to the first step after that."""
     attempt, begin = run.facts["attempt"], time.time()
     os.kill(pid, signal.SIGKILL)
     until(lambda: run.state == "failed" or run.facts["attempt"] != attempt)
     noticed = time.time()
     if run.state == "failed":
         run.resume()
-    return noticed - begin, _first(run, noticed) - begin
+    notes = [row["t"] for row in run.rows("note") if row["t"] > begin]
+    return min([noticed, *notes]) - begin, _first(run, noticed) - begin
 
 
 def _rank(run: Any) -> int:

@@ -374,7 +374,7 @@ def test_missing_values_are_told_filled_dropped_or_refused(tmp_path):
     path.write_text("\n".join(lines))
     with pytest.raises(lab.SpecError) as error:
         load(name)
-    assert "1 rows have no 'price', which is to be predicted, such as line 8" in sentence(error)
+    assert "1 row has no 'price', which is to be predicted, such as line 8" in sentence(error)
     assert count(load(name, missing="drop")) == 58
 
 
@@ -558,13 +558,14 @@ def test_arrays_by_their_names(tmp_path):
         ({"a": np.zeros(3)}, "it holds a: arrays x and y are needed"),
         ({"x": np.array([{}, {}]), "y": np.zeros(2)}, "it holds objects of Python, which could run code"),
         ({"x": np.zeros((3, 2)), "y": np.zeros(4)}, "must be as many"),
-        (None, "it is no .npz"),
+        (b"PK\3\4 and then nothing", "it is no .npz"),
+        (b"a,b\n1,2\n", "it is no .npz, as numpy.savez writes them"),
     ],
 )
 def test_arrays_that_can_t_be_used(tmp_path, arrays, words):
     path = tmp_path / "a.npz"
-    if arrays is None:
-        path.write_bytes(b"PK\3\4 and then nothing")
+    if isinstance(arrays, bytes):
+        path.write_bytes(arrays)
     else:
         np.savez(path, **arrays)
     with pytest.raises(lab.SpecError) as error:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
+import zipfile
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..base import Data
 from ..own import from_user
 from .files import Files, files, refused
 from .looking import Look
 from .parting import PARTS, deal
-
-if TYPE_CHECKING:
-    pass
 
 KIND = "npz"
 INPUTS = ("x", "images", "image", "data", "features", "inputs", "input")
@@ -84,6 +82,8 @@ def _read(listed: Files) -> tuple[dict[str, tuple[Any, Any]], list[str], list[st
     import numpy as np
 
     path = str(listed.path)
+    if not zipfile.is_zipfile(path):  # numpy takes any other file for objects of Python
+        raise refused(KIND, path, "it is no .npz, as numpy.savez writes them")
     try:
         with listed.path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}

@@ -218,17 +218,17 @@ def _answers(found: Read, goal: Column, answer: str, missing: str, rows: np.ndar
     values = found.frame[goal.name]
     whole = values.dtype.kind in "iu" or (values.dtype.kind == "f" and (values.dropna() % 1 == 0).all())
     number = goal.kind in ("number", "time")
-    classes = answer == "class" or (answer == "auto" and (not number or (whole and values.nunique() <= FEW)))
+    few = whole and values.nunique() <= min(FEW, len(values) / 2)  # numbers that are each there once are no classes
+    classes = answer == "class" or (answer == "auto" and (few or not number))
     if answer == "number" and not number:
         raise refused(found.kind, found.path, f"the target {goal.name!r} is no number: {goal.about}")
     there = (values if classes else columns.numbers(values)).notna().to_numpy()
     lost = int((~there & rows).sum())
     if lost and missing != "drop":
         line = found.first + int((~there).argmax())
-        raise refused(
-            found.kind, found.path, f"{lost:,} rows have no {goal.name!r}, which is to be predicted, such as line "
-            f"{line:,}; fill them in, or take options={{'missing': 'drop'}}"
-        )  # fmt: skip
+        lacking = "row has" if lost == 1 else "rows have"
+        why = f"{lost:,} {lacking} no {goal.name!r}, which is to be predicted, such as line {line:,}"
+        raise refused(found.kind, found.path, f"{why}; fill them in, or take options={{'missing': 'drop'}}")
     rows = rows & there
     if not rows.any():
         raise refused(found.kind, found.path, "no row is left after those with missing values")

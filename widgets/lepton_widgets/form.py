@@ -219,6 +219,8 @@ class Form:
         for field, control in self.controls.items():
             if field == "options":
                 control.mark(options)
+            elif field == "dataset":
+                control.mark(field in refused)
             else:
                 (control.add_class if field in refused else control.remove_class)("ll-refused")
         return refused

@@ -38,7 +38,7 @@ class Source(ipw.Box):
 
     def __init__(self, options: Iterable[tuple[str, str]], value: str, description: str, tooltip: str = "") -> None:
         kinds = [(f"{kind}: \N{HORIZONTAL ELLIPSIS}", f"{kind}:") for kind in OPENERS]
-        self.description, self.tooltip = description, tooltip
+        self.description = description  # and no tooltip, with which a page can't draw a box
         self._kinds, self._quiet = kinds, False
         self.choice = ipw.Dropdown(options=[*options, *kinds], description=description, tooltip=tooltip)
         self.path = ipw.Combobox(description="Path", placeholder="photos/", continuous_update=True)
@@ -64,16 +64,11 @@ class Source(ipw.Box):
             self.choice.value = chosen
         self._quiet = False
 
-    def add_class(self, name: str) -> Source:
-        """Mark the field that a refusal is about: the path, where there is one."""
-        (self.path if self._kind else self.choice).add_class(name)
-        return self
-
-    def remove_class(self, name: str) -> Source:
-        """Take a mark away."""
-        self.path.remove_class(name)
-        self.choice.remove_class(name)
-        return self
+    def mark(self, refused: bool) -> None:
+        """Mark the field that a refusal is about, the path where there is one, or take the marks away."""
+        for field in (self.path, self.choice):
+            at = refused and field is (self.path if self._kind else self.choice)
+            (field.add_class if at else field.remove_class)("ll-refused")
 
     @property
     def _kind(self) -> str:

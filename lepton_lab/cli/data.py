@@ -19,7 +19,7 @@ EXAMPLES = """
 \b
 Examples:
   lepton-lab data list                 all there are, and which are here
-  lepton-lab data show movielens_100k  what it is, its licence, where it lies
+  lepton-lab data show movielens_100k  what it is, its licence, five samples
   lepton-lab data show images:photos/  your own: classes, sizes, what can't be read
   lepton-lab data get movielens_100k   download it now
   lepton-lab data get minilm           weights too
@@ -52,16 +52,20 @@ def list_sets(as_json: bool) -> None:
 
 @data.command()
 @click.argument("name")
-@click.option("--option", "pairs", metavar="KEY=VALUE", multiple=True, help="An option of data by path, one at a time.")
+@click.option("--option", "pairs", metavar="KEY=VALUE", multiple=True, help="An option of the data set, one at a time.")
 @as_json
 def show(name: str, pairs: tuple[str, ...], as_json: bool) -> None:
-    """Show what a data set is, its source, licence and digests; by path what lies there, as far as it can be seen."""
+    """Show what a data set is, its source, licence and digests, and where it is here what lies there."""
     if ":" in name:
         seen = datasets.look(name, **dict(map(pair, pairs)))
         click.echo(json.dumps(seen.record(), indent=1) if as_json else seen)
         return
     about = datasets.details(name, data_root(), _entry(name))
-    click.echo(json.dumps(about, indent=1) if as_json else _described(about))
+    seen = datasets.look(name, **dict(map(pair, pairs))) if about["here"] and name not in datasets.WEIGHTS else None
+    if as_json:
+        click.echo(json.dumps(about | ({"look": seen.record()} if seen else {}), indent=1))
+    else:
+        click.echo(_described(about) + (f"\n\n{seen}" if seen else ""))
 
 
 @data.command()
@@ -70,7 +74,7 @@ def get(name: str) -> None:
     """Download a data set, or weights, unless it is here; progress goes to stderr."""
     entry, root = _entry(name), data_root()
     if name not in datasets.SOURCES and name not in datasets.WEIGHTS:
-        click.echo(f"{name} needs no files of its own.")
+        click.echo(f"{name}: there is nothing to download.")
         return
     paths = datasets.fetch(name, root)
     click.echo(datasets.details(name, root, entry)["folder"] if len(paths) > 1 else str(next(iter(paths.values()))))

@@ -456,11 +456,16 @@ def test_a_set_is_shown_and_an_unknown_one_refused(root, monkeypatch):
     status, text = call("show", "movielens_100k")
     assert status == 0 and "no redistribution" in text and "pip download --no-deps recbole==1.2.1" in text
     assert "9c9948202011f37eb0a7c6768129313f00d6403ad221ec940d5e2d5d5f33a407" in text and "Raises" not in text
+    assert "train 98,114" in text and "pip" not in call("show", "digits")[1]
     assert "weights_only=True" in call("show", "efficientnet_lite0")[1]
-    assert json.loads(call("show", "sst2", "--json")[1])["folder"] == str(root / "sst2")
+    about = json.loads(call("show", "sst2", "--json", "--option", "tokens=bytes")[1])
+    assert about["folder"] == str(root / "sst2") and len(about["look"]["examples"]) == 5
+    words = (root / "sst2" / "train.tsv").read_text()
+    assert all(line.split("  [")[0][:30] in words for line in about["look"]["examples"])
+    assert "<end>" in call("show", "verses")[1] and "4 x 32 x 32  [food]" in call("show", "tuxpaint")[1]
     status, text = call("get", "movielens")
     assert status == 2 and "did you mean 'movielens_100k'?" in text and "minilm" in text
-    assert call("get", "digits") == (0, "digits needs no files of its own.\n")
+    assert call("get", "digits") == (0, "digits: there is nothing to download.\n")
     assert call("get", "sst2") == (0, f"{root / 'sst2'}\n")
     with pytest.raises(SpecError, match="did you mean 'minilm'"):
         lab.weights("minillm")

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING
 
+from ... import spelling
+
 if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
@@ -63,13 +65,29 @@ def of_sample(x: Tensor, y: Tensor, data: Data) -> Example:
     label = "" if y.dim() else data.classes[int(y)] if data.classes else f"{float(y):.4g}"
     shape = " x ".join(map(str, x.shape))
     if data.vocabulary:
-        return Example(label, "".join(data.classes[int(token)] for token in x) if data.tokens else str(x.tolist()))
+        return _text(x, y, data, label)
     if data.sample_rate:
         return Example(label, f"{x.numel() / data.sample_rate:.2f} s", wav=wav(x.flatten().numpy(), data.sample_rate))
-    if x.dim() == 3 and x.shape[0] in (1, 3) and x.dtype == torch.uint8:
-        return Example(label, shape, png(x.numpy()))
+    if x.dim() == 3 and x.shape[0] in (1, 3, 4) and x.dtype == torch.uint8:
+        return Example(label, shape, png(opaque(x).numpy()))
     row = ", ".join(f"{number:.4g}" for number in x.flatten()[:NUMBERS].tolist())
     return Example(label, row + (", ..." if x.numel() > NUMBERS else ""))
+
+
+def _text(x: Tensor, y: Tensor, data: Data, label: str) -> Example:
+    """Tokens as they are spelled, else their numbers; beside those of a target that is a text too."""
+    names = data.pieces or (data.classes if data.tokens else [])
+    if data.pieces and y.dim():
+        label = spelling.spelled(y.tolist(), data.classes)
+    return Example(label, spelling.spelled(x.tolist(), names, data.tokens) if names else str(x.tolist()))
+
+
+def opaque(pixels: Tensor) -> Tensor:
+    """A picture, uint8 (C, H, W), where it has opacity as a fourth channel before white."""
+    if len(pixels) < 4:
+        return pixels
+    share = pixels[3:].float() / 255
+    return (pixels[:3] * share + 255 * (1 - share)).byte()
 
 
 def png(pixels: np.ndarray) -> bytes:

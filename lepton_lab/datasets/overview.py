@@ -24,7 +24,7 @@ def record(name: str, root: Path, dataset: Any = None) -> dict[str, Any]:
     source = source_of(name) if name in SOURCES or dataset is None else None
     return {
         "name": name,
-        "kind": told_of(dataset)[0] if dataset else "weights",
+        "kind": told_of(dataset, {})[0] if dataset else "weights",
         "samples": getattr(dataset, "samples", 0),
         "bytes": source.size if source else 0,
         "licence": source.licence if source else getattr(dataset, "licence", "") or "made here",

@@ -28,7 +28,7 @@ TESTAMENTS = ("ot", "nt")
 SOURCE, TARGET = ("", "<unk>"), ("", "<start>", "<end>", "<unk>")
 """What stands before the words of each language; the target's as the task has it, where 0 is padding."""
 LENGTH, WORDS = 16, 4000
-MARKUP = re.compile(r"<(note|title)\b[^>]*>.*?</\1>|<[^>]*>", re.DOTALL)
+MARKUP = re.compile(r"<(note|title)\b[^>]*>.*?</\1>|<[^>]*>|¶", re.DOTALL)
 
 
 @holds((LENGTH,), len(TARGET) + WORDS, len(SOURCE) + WORDS, tasks=("sequence_to_sequence",), samples=31_093)

@@ -45,9 +45,8 @@ from .pretrained import WEIGHTS
 from .ratings import ratings
 from .scenes import scene_labels, scene_masks, scenes
 from .sentences import sentences
-from .sharded.dataset import Shards
+from .sharded.dataset import Shards, ordered
 from .sharded.opening import shards
-from .sharded.ordering import cut
 from .sharded.writing import write as write_shards
 from .small import blobs, digits
 from .sources import SOURCES
@@ -60,8 +59,8 @@ if TYPE_CHECKING:
     from ..spec import Spec
 
 __all__ = ["DATASETS", "OPENERS", "SOURCES", "TEXTS", "WEIGHTS", "Collate", "Data", "Look", "Pad", "Shards", "Split"]
-__all__ += ["Stream", "bucketed", "check", "collated", "cut", "details", "fetch", "from_user", "length", "lengths"]
-__all__ += ["load", "look", "origin", "outline", "overview", "rows", "scaling", "settled", "shards", "usual"]
+__all__ += ["Stream", "bucketed", "check", "collated", "details", "fetch", "from_user", "length", "lengths"]
+__all__ += ["load", "look", "ordered", "origin", "outline", "overview", "rows", "scaling", "settled", "shards", "usual"]
 __all__ += ["weights", "write_shards"]
 
 OPENERS: dict[str, Callable[..., Data]] = {

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..answers import labels
 from ..batches import Batch, moved, over, rows
-from ..datasets import Data, Pad, Shards, Stream, bucketed, cut, length, lengths, scaling
+from ..datasets import Data, Pad, Shards, Stream, bucketed, length, lengths, ordered, scaling
 from ..host import cores
 from ..spec import Spec, micro_samples, step_samples
 from ..strategies.base import Single
@@ -118,11 +118,8 @@ class Feed:
 
     def _cut(self, seed: int) -> Iterable[Tensor]:
         """The samples of each step of an epoch, (B,)."""
-        import torch
-
-        if isinstance(self.dataset, Shards):
-            return cut(self.dataset.order(torch.Generator().manual_seed(seed)), self.batch)
-        return self._order(seed).split(self.batch)
+        steps = ordered(self.dataset, seed, self.batch)
+        return self._order(seed).split(self.batch) if steps is None else steps
 
     def _order(self, seed: int) -> Tensor:
         """All samples in the order of an epoch, (N,)."""

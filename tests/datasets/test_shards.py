@@ -424,6 +424,18 @@ def test_no_bytes_make_reading_a_tar_go_on_for_ever_or_fail_otherwise(noise, at)
         list(tars.members(lambda at, count: body[at : at + count], 0, len(body)))
 
 
+def test_a_part_of_shards_is_read_block_by_block_too(tmp_path):
+    data = shards(str(made(tmp_path / "set", 2000)), tmp_path, 0)
+    whole, some = data.train, [*range(1, 2000, 3)]
+    wanted = sorted(number(whole[i][0]) for i in some)
+    data.train = torch.utils.data.Subset(whole, some)
+    reads, real = [], whole._read
+    whole._blocks.clear()
+    whole._read = lambda block: reads.append(block) or real(block)
+    assert sorted(flat(seen(feed(data)))) == wanted
+    assert len(reads) <= len(whole._counts) + 2 * whole._window  # each block once, but for what reading tries first
+
+
 def test_the_index_of_shards_that_have_none_is_made_once_and_anew_when_they_change(tmp_path, monkeypatch):
     scans, real = [], index.scanned
     monkeypatch.setattr(index, "scanned", lambda *parts: scans.append(parts) or real(*parts))
@@ -470,9 +482,9 @@ def long(tmp_path_factory):
 def test_a_run_that_is_stopped_in_mid_epoch_and_resumed_is_the_one_that_went_on(long, one_core):
     spec = lab.Spec(dataset=long, model="mlp", batch_size=16, epochs=2, workers=1)
     whole, parted = lab.launch(spec), lab.launch(spec, hooks=[stops])
-    assert parted.wait(60) == "stopped"
+    assert parted.wait(120) == "stopped"
     parted.resume()
-    assert parted.wait(60) == "done" == whole.wait(60)
+    assert parted.wait(120) == "done" == whole.wait(120)
     for a, b in zip(whole.model().state_dict().values(), parted.model().state_dict().values(), strict=True):
         assert a.equal(b)
     assert [row["loss"] for row in whole.rows("train")] == [row["loss"] for row in parted.rows("train")]
@@ -483,7 +495,7 @@ def test_two_ranks_have_the_curve_of_one(long, one_core):
     curves = []
     for world in (1, 2):
         run = lab.launch(spec.replace(world=world))
-        assert run.wait(60) == "done", run.failure
+        assert run.wait(120) == "done", run.failure
         curves.append(run.rows("eval"))
     assert curves[0][-1]["loss"] == pytest.approx(curves[1][-1]["loss"], rel=1e-4)
     assert curves[0][-1]["samples"] == curves[1][-1]["samples"] == 30

@@ -12,7 +12,7 @@ from ...batches import over
 from . import parquet
 from .blocks import Block, read
 from .index import Shard
-from .ordering import windowed
+from .ordering import cut, windowed
 from .sources import Source
 
 if TYPE_CHECKING:
@@ -88,9 +88,15 @@ class Shards:
             found.append((tensor(sample[0]), tensor(sample[1])) if isinstance(sample, tuple) else over(tensor, sample))
         return found
 
-    def order(self, generator: torch.Generator) -> Iterator[Tensor]:
-        """All samples in an epoch's order, chunk by chunk."""
-        return windowed(self._counts, self._window, generator)
+    def order(self, generator: torch.Generator, among: Sequence[int] | None = None) -> Iterator[Tensor]:
+        """All samples in an epoch's order, chunk by chunk; of those `among` some, their places there."""
+        import torch
+
+        if among is None:
+            return windowed(self._counts, self._window, generator)
+        blocks = torch.searchsorted(self._ends, torch.as_tensor(among), right=True)
+        counts, places = blocks.bincount(minlength=len(self._ends)), blocks.argsort(stable=True)
+        return (places[chunk] for chunk in windowed(counts, self._window, generator))
 
     @property
     def sample_rate(self) -> int:
@@ -143,6 +149,17 @@ class Shards:
         while len(self._files) > OPEN:
             self._files.popitem(last=False)
         return self._files[place]
+
+
+def ordered(dataset: Any, seed: int, size: int) -> Iterator[Tensor] | None:
+    """An epoch's order of shards, or of a Subset of them, so many samples at a time; None of other data."""
+    import torch
+
+    part = type(dataset) is torch.utils.data.Subset
+    whole = dataset.dataset if part else dataset
+    if not isinstance(whole, Shards):
+        return None
+    return cut(whole.order(torch.Generator().manual_seed(seed), dataset.indices if part else None), size)
 
 
 def held_out(counts: Tensor, seed: int) -> Tensor:

@@ -30,7 +30,7 @@ Files lie under LEPTON_LAB_DATA. Exit status: 0; 2 refused.
 WIDEST = 24  # characters of a licence in the list
 
 
-@click.group(epilog=EXAMPLES)
+@click.group(epilog=EXAMPLES, short_help="Data sets and weights by name: list, show, get, shard.")
 def data() -> None:
     """Data sets and weights by name: list them, look at one, download it; write one as shards."""
 

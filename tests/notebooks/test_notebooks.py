@@ -19,7 +19,7 @@ PATHS = [path for path in sorted(NOTEBOOKS.glob("*.ipynb")) if path.name != "ind
 # One that trains and one that compresses; the slow tests of experiments run all five, in several ways.
 PATHS += [NOTEBOOKS / "experiments" / f"{name}.ipynb" for name in ("local_sgd", "prune_then_quantize")]
 # What they show has tests of its own; that the names they use are there is looked at below.
-LONG = ("01_optimizers", "02_strategies", "03_compression", "04_your_own_work", "report")
+LONG = ("01_optimizers", "02_strategies", "03_compression", "04_your_own_work", "05_data", "report")
 LONG += ("local_sgd", "prune_then_quantize")
 
 

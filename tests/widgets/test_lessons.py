@@ -16,7 +16,7 @@ from lepton_lab.errors import SpecError
 from lepton_lab.files import NOTEBOOKS
 
 nbclient, nbformat = Late("nbclient"), Late("nbformat")
-LESSONS = ["00_start_here", "01_optimizers", "02_strategies", "03_compression", "04_your_own_work"]
+LESSONS = ["00_start_here", "01_optimizers", "02_strategies", "03_compression", "04_your_own_work", "05_data"]
 
 
 def cells_of(lesson):
@@ -126,6 +126,9 @@ WRONG = {
     "04.2": {"mean of means": 7 / 3, "sum of means": 7, "sum": 26, "over pieces": 26 / 3},
     "04.3": {"hidden once": 0.85, "ever hidden": 1 - 0.85**10, "all ten times": 0.15**10, "ten times 0.15": 1.5},
     "04.4": {"one of both": 0.6931, "logarithm of base 2": 2, "sign": -1.3863, "probability": 0.25},
+    "05.1": {"what the others have": 0.9, "what is known": 0.2, "mean of both": 0.95, "others alone": 0.72},
+    "05.2": {"how many differ": 690, "of all": 0.02, "right ones": 490 / 690, "of the model": 0.95},
+    "05.3": {"across alone": 9, "without the middle": 80, "of one side": 25, "border": 64},
 }
 
 

@@ -67,5 +67,12 @@ EXERCISES = {
     "04.4": Exercise(
         lambda: 2 * math.log(2), "minus the logarithm of one half, for real points and for made ones.", within=0.01
     ),
+    "05.1": Exercise(lambda: 0.2 + 0.8 * 0.9, "all of one fifth, and nine tenths of four fifths."),
+    "05.2": Exercise(
+        lambda: 200 / (200 + 0.05 * 9800),
+        "5 % of 9,800 right labels are suspected too: wrong ones / all that are suspected.",
+        within=0.01,
+    ),
+    "05.3": Exercise(lambda: 81, "from -4 to 4 there are nine places across, and as many down."),
 }
 """Lesson and number -> exercise."""

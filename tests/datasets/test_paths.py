@@ -428,6 +428,8 @@ def test_lines_have_their_label_in_a_column(tmp_path):
     words = load(f"lines:{path}", tokens="words", most=5)
     assert words.vocabulary == 7 and load(f"lines:{path}", tokens="bytes").vocabulary == 257
     assert lab.look(f"lines:{path}").classes == {"ham": 26, "spam": 14}
+    alone = path.rename(tmp_path / "test.tsv")
+    assert lab.look(f"lines:{alone}").splits == {"train": 40}, "a file alone is trained on, whatever it is called"
 
 
 def test_files_are_samples_of_their_folder_s_class(tmp_path):

@@ -214,7 +214,7 @@ def _of_columns(listed: Files, column: int) -> dict[str, list[Labelled]]:
         raise refused(KIND, path, "there are no files in it")
     rows: dict[str, list[list[str]]] = {}
     for name in listed.names:
-        part = PARTS.get(PurePosixPath(name).stem.lower(), "train")
+        part = PARTS.get(PurePosixPath(name).stem.lower(), "train") if listed.path.is_dir() else "train"
         split = [line.split("\t") for line in read(KIND, path, listed.folder / name).splitlines()]
         rows.setdefault(part, []).extend(_checked(path, name, split, column))
     if "train" not in rows:

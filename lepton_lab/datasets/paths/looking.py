@@ -18,7 +18,7 @@ BAR = 24  # characters of the largest class's bar
 STYLE = (
     "<style>.ll-look{font-size:13px;max-width:760px;color:inherit}"
     ".ll-look dl{display:grid;grid-template-columns:max-content minmax(0,1fr);gap:3px 14px;margin:6px 0}"
-    ".ll-look dt{opacity:.65;float:none;width:auto;margin:0;padding:0;font-weight:normal}"
+    ".ll-look dt{color:inherit;opacity:.75;float:none;width:auto;margin:0;padding:0;font-weight:normal}"
     ".ll-look dd{float:none;width:auto;margin:0;padding:0;overflow-wrap:anywhere}"
     ".ll-look .bars{display:grid;grid-template-columns:max-content minmax(0,1fr) max-content;gap:2px 8px;"
     "align-items:center;max-width:420px}.ll-look .bars i{display:block;height:8px;border-radius:3px;"

@@ -285,7 +285,7 @@ def _read(listed: Files) -> Read:
     for name in listed.names:
         place = PurePosixPath(name)
         if place.suffix.lower() in (*SEPARATORS, ".parquet"):
-            part = PARTS.get(place.stem.lower(), "train" if len(listed.names) == 1 else "")
+            part = PARTS.get(place.stem.lower(), "") if len(listed.names) > 1 else "train"
             parts.setdefault(part, []).append(_rows(path, listed.folder / name))
     parts.pop("", None)
     if "train" not in parts:

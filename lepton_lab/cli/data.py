@@ -56,16 +56,17 @@ def list_sets(as_json: bool) -> None:
 @as_json
 def show(name: str, pairs: tuple[str, ...], as_json: bool) -> None:
     """Show what a data set is, its source, licence and digests, and where it is here what lies there."""
+    options = dict(map(pair, pairs))
     if ":" in name:
-        seen = datasets.look(name, **dict(map(pair, pairs)))
+        seen = datasets.look(name, **options)
         click.echo(json.dumps(seen.record(), indent=1) if as_json else seen)
         return
     about = datasets.details(name, data_root(), _entry(name))
-    seen = datasets.look(name, **dict(map(pair, pairs))) if about["here"] and name not in datasets.WEIGHTS else None
+    here = about["here"] and name not in datasets.WEIGHTS
     if as_json:
-        click.echo(json.dumps(about | ({"look": seen.record()} if seen else {}), indent=1))
+        click.echo(json.dumps(about | ({"look": datasets.look(name, **options).record()} if here else {}), indent=1))
     else:
-        click.echo(_described(about) + (f"\n\n{seen}" if seen else ""))
+        click.echo(_described(about) + (f"\n\n{datasets.look(name, **options)}" if here else ""))
 
 
 @data.command()

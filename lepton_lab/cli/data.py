@@ -50,7 +50,7 @@ def list_sets(as_json: bool) -> None:
     print_table(console(), heads, [_cells(record) for record in records], left=("name", "kind", "licence"))
 
 
-@data.command()
+@data.command(short_help="What a set is, its licence, and five samples.")
 @click.argument("name")
 @click.option("--option", "pairs", metavar="KEY=VALUE", multiple=True, help="An option of the data set, one at a time.")
 @as_json
@@ -69,7 +69,7 @@ def show(name: str, pairs: tuple[str, ...], as_json: bool) -> None:
         click.echo(_described(about) + (f"\n\n{datasets.look(name, **options)}" if here else ""))
 
 
-@data.command()
+@data.command(short_help="Download a data set, or weights.")
 @click.argument("name")
 def get(name: str) -> None:
     """Download a data set, or weights, unless it is here; progress goes to stderr."""

@@ -4,12 +4,13 @@ import contextlib
 import json
 import os
 import random
+import re
 import struct
 
 import numpy as np
 import pytest
 import torch
-from helpers import Late, call
+from helpers import ROOT, Late, call
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -91,6 +92,13 @@ def test_every_kind_is_documented_and_refuses_what_is_not_there(kind, tmp_path):
     assert sentence(error).startswith(f"dataset='{kind}:")
     assert "no such file or folder" in str(error.value) or kind == "shards"  # which may be an address
     assert lab.runs() == []
+
+
+def test_the_readme_has_every_kind():
+    readme = (ROOT / "README.md").read_text()
+    row = next(line for line in readme.splitlines() if line.startswith("| by path |"))
+    assert re.findall(r"`([a-z]+)`", row.split("|")[3]) == list(OPENERS)
+    assert {kind for kind in OPENERS if f"| `{kind}:" not in readme} == set()
 
 
 def test_an_unknown_kind_names_the_known_ones():

@@ -34,7 +34,7 @@ TOPICS = (
     "kernel",
     "memory",
 )
-TOPICS += ("pixels", "learner")
+TOPICS += ("pixels", "learner", "sounds")
 LONG = ("compress", "headlines", "labels", "gpu", "cluster")
 """Only where they are asked for: minutes, or what needs a GPU."""
 

@@ -59,6 +59,7 @@ EXTRAS = {
     "uvicorn": "deploy",
     "captum": "explain",
     "peft": "nlp",
+    "tokenizers": "nlp",
     "s3fs": "s3",
     "optuna": "search",
     "ray": "ray",

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
+
+from .errors import SpecError, needs
 
 MARKS = {"##": "wordpiece", "▁": "metaspace", "Ġ": "byte_level"}
 """What stands in the pieces of a kind of tokenizer: before a piece that goes on, or in place of a space."""
@@ -57,6 +59,32 @@ def letters(collate: Any) -> dict[str, Any]:
         return {"text": text} if text else {}
     names = [" " if number == space else name for number, name in enumerate(text["names"])]
     return {"text": {"names": names, "kind": "characters"}}
+
+
+def writer(content: Any, names: Sequence[str], kind: str) -> Callable[[str], list[int]]:
+    """
+    How a text becomes tokens, by what is known of them: see `of`; `content` may hold a `tokenizer`'s own JSON, too.
+
+    A character that is none of the tokens is left out. A SpecError where nothing is known of them.
+    """
+    if isinstance(content, Mapping) and content.get("tokenizer"):
+        return pieces_of(str(content["tokenizer"]))
+    names, kind = of(content, names, kind)
+    if kind == "bytes":
+        return lambda text: list(text.encode())
+    if kind != "characters":
+        raise SpecError("samples: this model's file does not say how a text becomes tokens; give their numbers")
+    numbers = {name: number for number, name in enumerate(names)}
+    return lambda text: [numbers[letter] for letter in text if letter in numbers]
+
+
+def pieces_of(tokenizer: str) -> Callable[[str], list[int]]:
+    """How a text becomes the pieces of a tokenizer, given as JSON of the library `tokenizers`."""
+    needs("text in pieces", "tokenizers")
+    from tokenizers import Tokenizer
+
+    made = Tokenizer.from_str(tokenizer)
+    return lambda text: list(made.encode(text, add_special_tokens=False).ids)
 
 
 def of(content: Any, names: Sequence[str], kind: str) -> tuple[Sequence[str], str]:

@@ -13,6 +13,7 @@ from . import answering, container, decoding, schemes
 from . import manifest as manifests
 from .checking import like, taken
 from .outputs import asking, one
+from .texts import numbered
 
 if TYPE_CHECKING:
     import numpy as np
@@ -119,7 +120,8 @@ class Artifact:
         Parameters
         ----------
         samples
-            (B, *input_shape), or (*input_shape) for one; a NumPy array, nested lists, or a torch tensor.
+            (B, *input_shape), or (*input_shape) for one; a NumPy array, nested lists, or a torch tensor. A model of
+            texts also takes a text, or a list of texts.
 
         Returns
         -------
@@ -132,6 +134,7 @@ class Artifact:
         SpecError
             If samples have another shape, kind or range.
         """
+        samples = numbered(samples, self.manifest)
         batch, alone = taken(self.signature, samples, named)
         scores = self.forward(batch)
         return like((*samples, *named.values()), one(scores) if alone else scores)
@@ -145,7 +148,7 @@ class Artifact:
         sequence say is a text. A detector's are lists of {label, score, box: x1, y1, x2, y2}, the surest first. Of
         several targets, labels by target's name. Of a regression, which has no labels, its numbers.
         """
-        batch, alone = taken(self.signature, samples, named)
+        batch, alone = taken(self.signature, numbered(samples, self.manifest), named)
         scores = self.written(batch) if decoding.writes(self.manifest) else self.forward(batch)
         return answering.predictions(scores, self.manifest, batch, alone)
 

@@ -78,7 +78,7 @@ def predict(artifact: Path, samples: IO[bytes], as_json: bool) -> None:
 
     model, body = load(artifact), samples.read()
     try:
-        batch, _ = read(body, {"content-type": type_of(body)}, model.signature)
+        batch, _ = read(body, {"content-type": type_of(body)}, model.signature, model.manifest)
     except Refused as refusal:
         raise SpecError(f"samples: {refusal}") from None
     told = answering.plain(model.answered(batch))

@@ -94,7 +94,7 @@ def vowels(root: Path, seed: int, *, samples: Sounds = 800) -> Data:
     validation and two for testing, so that whoever is tested was never heard.
 
     Data: x float32 (N, 4000) at 8,000 samples a second, root mean square 0.1; y int64 (N,), named by a word that has
-    the vowel.
+    the vowel. The `speaker` of each is in `about`.
 
     Parameters
     ----------
@@ -110,12 +110,13 @@ def vowels(root: Path, seed: int, *, samples: Sounds = 800) -> Data:
     voice, y = place % SPEAKERS, place // SPEAKERS % len(FORMANTS)
     tract = 0.85 + 0.4 * torch.rand(SPEAKERS, generator=draw)  # above 1 it is shorter than those that were measured
     pitch = 100 * tract**2.5 * 2 ** (0.5 * torch.rand(SPEAKERS, generator=draw))  # Hz: who is small has a high voice
-    parts = []
-    for speakers in shuffled(SPEAKERS, seed, 0.1, 0.1):
+    parts, about = [], {}
+    for name, speakers in zip(("train", "val", "test"), shuffled(SPEAKERS, seed, 0.1, 0.1), strict=True):
         mine = torch.isin(voice, speakers)
+        about[name] = {"speaker": voice[mine].tolist()}
         parts.append((_spoken(y[mine], pitch[voice[mine]], tract[voice[mine]], draw), y[mine]))
     train, val, test = parts
-    return Data(train, val, test, shape=(LONG,), classes=list(FORMANTS), sample_rate=RATE)
+    return Data(train, val, test, shape=(LONG,), classes=list(FORMANTS), sample_rate=RATE, about=about)
 
 
 def _spoken(vowels: Tensor, pitch: Tensor, tract: Tensor, draw: torch.Generator) -> Tensor:

@@ -77,7 +77,8 @@ def labelled(texts: Texts, *, length: int, unit: Unit, words: int) -> Data:
         names = [*SPECIAL, *vocabulary(cut[0], words)]
         rows = [numbered(lines, names, length) for lines in cut]
     first, second, third = ((x, torch.tensor(labels)) for x, (_, labels) in zip(rows, splits, strict=True))
-    return Data(first, second, third, (length,), texts.classes, vocabulary=len(names), pieces=names)
+    kind = "bytes" if unit == "bytes" else ""
+    return Data(first, second, third, (length,), texts.classes, vocabulary=len(names), pieces=names, tokens=kind)
 
 
 def _bytes(texts: Sequence[str], length: int) -> Tensor:

@@ -218,6 +218,7 @@ class Job:
                     self.log.write("note", step=0, text=remark)
             fields = ("shape", "classes", "vocabulary", "tokens", "mean", "std", "unit")
             facts = {name: getattr(self.data, name) for name in fields} | {"task": tasks.called(self.task)}
+            facts |= {name: value for name in ("pieces", "tokenizer") if (value := getattr(self.data, name))}
             if self.data.example is not None:
                 facts["batch"] = described(self.data.example)
             self._tell_history()

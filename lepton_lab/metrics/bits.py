@@ -34,7 +34,8 @@ class BitsPerByte(Metric):
     @classmethod
     def of(cls, data: Data, criterion: Criterion, **options: Any) -> BitsPerByte | None:
         """Of texts whose loss is the mean over tokens."""
-        return cls(data, criterion) if data.tokens and criterion.loss is token_loss else None
+        known = data.tokens in ("bytes", "characters", "byte_level")
+        return cls(data, criterion) if known and criterion.loss is token_loss else None
 
     def follow(self, split: str, figures: dict[str, Any]) -> float | None:
         """The loss in other units."""
@@ -45,13 +46,14 @@ def bits_per_byte(data: Data, targets: Tensor) -> float:
     """
     What a loss of 1 (natural logarithm, mean over `targets`, (N, T)) is in bits for each byte of the text.
 
-    1 / ln 2 where the data's tokens are bytes. Where they are characters, times the characters a byte of the targets'
-    own text, so that both can be compared.
+    1 / ln 2 where the data's tokens are bytes. Where they are characters or pieces, times those a byte of the targets'
+    own text, so that all can be compared.
     """
     import torch
 
     if data.tokens == "bytes":
         return 1 / math.log(2)
     counts = torch.bincount(targets.flatten(), minlength=len(data.classes))
-    sizes = torch.tensor([len(name.encode()) for name in data.classes])
+    whole = data.tokens == "byte_level"  # of whose names each letter stands for a byte
+    sizes = torch.tensor([len(name if whole else name.encode()) for name in data.classes])
     return targets.numel() / (counts * sizes).sum().item() / math.log(2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from .. import spelling
 from ..errors import LabError
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ def generate(run: Run, prompt: str, count: int = 200, *, temperature: float = 0.
     prompt
         Where the text begins, at least one character.
     count
-        Tokens to add: characters, or bytes where the run learned those.
+        Tokens to add: characters, or bytes or pieces of words where the run learned those.
     temperature
         1 draws each as the model expects it, less plays safer, 0 always takes the likeliest.
     seed
@@ -45,14 +46,17 @@ def generate(run: Run, prompt: str, count: int = 200, *, temperature: float = 0.
         raise LabError("prompt='': must be at least one character, for the model to continue")
     model, facts = run.model(), run.facts
     names = facts["classes"] if facts.get("tokens") == "characters" else None
-    if names is None and facts.get("tokens") != "bytes":
+    pieces = spelling.pieces_of(facts["tokenizer"]) if facts.get("tokenizer") else None
+    if names is None and pieces is None and facts.get("tokens") != "bytes":
         raise LabError(
             f"run {run.id!r} was trained on {run.spec.dataset!r}, which is no text of characters or bytes: train a gpt "
             "on 'pydocs' or 'tinyshakespeare'; tokens of your own continue with lepton_lab.models.sample"
         )
-    tokens = list(prompt.encode()) if names is None else _numbers(prompt, names, run)
+    tokens = pieces(prompt) if pieces else list(prompt.encode()) if names is None else _numbers(prompt, names, run)
     context = facts["shape"][0]
     drawn = sample(model, torch.tensor(tokens), count, context=context, temperature=temperature, seed=seed).tolist()
+    if pieces:
+        return spelling.spelled(drawn, facts["classes"], facts["tokens"])
     return bytes(drawn).decode(errors="replace") if names is None else "".join(names[token] for token in drawn)
 
 

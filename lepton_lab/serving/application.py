@@ -86,7 +86,7 @@ def application(artifact: Artifact, token: str, most: int = 64, wait: float = 0.
         responses=responses(manifest, example),
     )
     async def predict(request: Request) -> Response:
-        content = await _body(request), request.headers, artifact.signature
+        content = await _body(request), request.headers, artifact.signature, manifest
         samples, alone = await asyncio.to_thread(read, *content) if len(content[0]) > SLOW else read(*content)
         try:
             scores = await batcher(samples)

@@ -14,6 +14,7 @@ from ..artifacts.answering import predictions
 from ..artifacts.checking import like, taken, to_array
 from ..artifacts.decoding import writes
 from ..artifacts.manifest import signature
+from ..artifacts.texts import numbered, worded
 from ..batches import leaves, over
 from ..errors import LabError, SpecError
 from .reading import BINARY, JSON, NAMED, from_binary, to_npy, to_npz
@@ -69,7 +70,8 @@ class Client:
         Parameters
         ----------
         samples
-            (B, *shape), or (*shape) for one; array, tensor or nested lists.
+            (B, *shape), or (*shape) for one; array, tensor or nested lists. A text, or a list of texts, where the
+            model takes tokens.
 
         Returns
         -------
@@ -83,12 +85,17 @@ class Client:
         LabError
             If it does not answer, or the token is wrong.
         """
+        samples = self._numbered(samples)
         body = self._predict(samples, named, BINARY)
         try:
             scores = from_binary(body)
         except ValueError:
             raise _refusal(self.url, 200, body) from None
         return like((*samples, *named.values()), scores)
+
+    def _numbered(self, samples: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Texts as tokens."""
+        return numbered(samples, self.manifest) if worded(samples) else samples
 
     def _predict(self, samples: tuple[Any, ...], named: dict[str, Any], accept: str) -> bytes:
         """The server's answer to samples."""
@@ -102,6 +109,7 @@ class Client:
 
     def predict(self, *samples: Any, **named: Any) -> Any:
         """What the scores of raw samples say, as `Artifact.predict` gives it."""
+        samples = self._numbered(samples)
         if writes(self.manifest):
             texts = json.loads(self._predict(samples, named, JSON))["text"]
             asked = signature(self.manifest)

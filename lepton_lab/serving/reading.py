@@ -7,13 +7,15 @@ import json
 import sys
 import zipfile
 import zlib
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..artifacts.checking import taken
 from ..artifacts.inputs import SAMPLES
-from ..errors import SpecError
+from ..artifacts.texts import numbered
+from ..errors import LabError, SpecError
 
 if TYPE_CHECKING:
     from ..artifacts.inputs import Signature
@@ -35,7 +37,7 @@ class Refused(Exception):
         self.status, self.headers = status, headers
 
 
-def read(body: bytes, headers: Any, signature: Signature) -> tuple[Any, bool]:
+def read(body: bytes, headers: Any, signature: Signature, manifest: Mapping[str, Any]) -> tuple[Any, bool]:
     """
     A batch as the artifact takes it, and whether it came as one sample without a batch.
 
@@ -49,7 +51,7 @@ def read(body: bytes, headers: Any, signature: Signature) -> tuple[Any, bool]:
     if kind not in (JSON, BINARY, binary):
         raise Refused(415, f"content-type {kind[:60]!r}: must be {JSON} or {binary}")
     try:
-        named = _from_json(body, signature) if kind == JSON else from_npz(body) if kind == NAMED else None
+        named = _from_json(body, signature, manifest) if kind == JSON else from_npz(body) if kind == NAMED else None
         given = () if named else (from_npy(body),)
     except ValueError as error:
         file = ".npz file, as numpy.savez" if kind == NAMED else ".npy file, as numpy.save"
@@ -72,7 +74,7 @@ def example(signature: Signature) -> str:
     return '{"inputs": {' + ", ".join(f'"{name}": [...]' for name in signature.names) + "}}"
 
 
-def _from_json(body: bytes, signature: Signature) -> dict[str, np.ndarray]:
+def _from_json(body: bytes, signature: Signature, manifest: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """Arrays by the names of inputs."""
     send = example(signature)
     try:
@@ -85,12 +87,20 @@ def _from_json(body: bytes, signature: Signature) -> dict[str, np.ndarray]:
     if extra := [name for name in content if name != key]:
         raise Refused(422, f"{extra[0][:60]!r} is not known: send {send}")
     if key == SAMPLES:
-        return {signature.names[0]: _array(content[key], signature.inputs[0].dtype)}
+        return {signature.names[0]: _array(_tokens(content[key], manifest), signature.inputs[0].dtype)}
     values = content[key]
     if not isinstance(values, dict) or not values:
         raise Refused(422, f"'inputs' must be lists by name: send {send}")
     kinds = {item.name: item.dtype for item in signature.inputs}
     return {name: _array(value, kinds.get(name, "")) for name, value in values.items()}
+
+
+def _tokens(samples: Any, manifest: Mapping[str, Any]) -> Any:
+    """Samples that are texts as tokens; any other as they are."""
+    try:
+        return numbered((samples,), manifest)[0]
+    except LabError as error:
+        raise Refused(422, str(error)) from None
 
 
 def _array(values: Any, dtype: str) -> np.ndarray:

@@ -90,8 +90,8 @@ def unfit(name: str, dataset: Any, sample: Sample | None = None) -> str:
     kind = TASKS.get(name)
     if not isinstance(kind, type) or not issubclass(kind, Task):
         return ""
-    if dataset.tasks:
-        return "" if name in dataset.tasks else f"that data set is for task={' or '.join(map(repr, dataset.tasks))}"
+    if tasks := getattr(dataset, "tasks", ()):  # which data by path don't say
+        return "" if name in tasks else f"that data set is for task={' or '.join(map(repr, tasks))}"
     return (
         kind.refuse(*(sample or dataset.sample))
         if kind.table_data

@@ -16,13 +16,19 @@ from typing import TYPE_CHECKING, Any
 from .base import Transform, augments, once
 from .cleaning import balance, deduplicate, drop_blank, drop_outliers
 from .colours import colour, cutout, noise
+from .counting import bag_of_words
 from .dealing import fold, split
 from .decisions import mend
 from .draws import Draws
+from .dropping import drop_tokens, swap_tokens
+from .hearing import frequency_warp, spec_augment, speed, time_shift, white_noise
 from .mixing import cutmix, mixup
 from .moving import crop, flip, rotate, scale, translate
 from .policy import rand_augment
 from .scaling import standardise
+from .speech import mel, mfcc
+from .tokenising import bpe, wordpiece
+from .wording import normalise, stop_words, synonyms
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -40,6 +46,14 @@ TRANSFORMS: dict[str, Any] = {
     "split": split,
     "balance": balance,
     "fold": fold,
+    "normalise": normalise,
+    "stop_words": stop_words,
+    "synonyms": synonyms,
+    "bpe": bpe,
+    "wordpiece": wordpiece,
+    "bag_of_words": bag_of_words,
+    "mel": mel,
+    "mfcc": mfcc,
     "standardise": standardise,
     "flip": flip,
     "crop": crop,
@@ -52,6 +66,13 @@ TRANSFORMS: dict[str, Any] = {
     "mixup": mixup,
     "cutmix": cutmix,
     "rand_augment": rand_augment,
+    "white_noise": white_noise,
+    "time_shift": time_shift,
+    "speed": speed,
+    "frequency_warp": frequency_warp,
+    "spec_augment": spec_augment,
+    "drop_tokens": drop_tokens,
+    "swap_tokens": swap_tokens,
 }
 
 

@@ -19,7 +19,8 @@ from lepton_lab.transforms.moving import matrix, turned, warped
 from lepton_lab.transforms.policy import OPERATIONS, _moved, _valued
 
 CLASSES = 5
-PICTURES = {name: member for name, member in TRANSFORMS.items() if member.augments and "pictures" in member.kinds}
+AUGMENTING = {name: member for name, member in TRANSFORMS.items() if member.augments and "pictures" in member.kinds}
+PICTURES = {name: member for name, member in AUGMENTING.items() if not member.refuse((3, 8, 10), CLASSES, 0)}
 ALONE = [name for name, member in PICTURES.items() if not member.mixes]
 MIXING = [name for name, member in PICTURES.items() if member.mixes]
 NOTHING = {

@@ -1,0 +1,118 @@
+"""Texts in pieces that occur often: byte pair encoding and WordPiece, learnt from the training part alone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Field
+
+from ..errors import needs
+from .base import once
+from .texts import continued, read, written
+
+if TYPE_CHECKING:
+    from ..datasets import Data
+
+Pieces = Annotated[int, Field(ge=300, le=65536)]
+Length = Annotated[int, Field(ge=0, le=65536)]
+BETWEEN = 8192  # characters of a text that are given to the trainer at once
+
+
+def _sees(
+    shape: tuple[int, ...], classes: int, vocabulary: int, *, size: int = 1000, length: int = 0
+) -> tuple[tuple[int, ...], int, int]:
+    return (length or shape[0],), size if continued(shape, classes, vocabulary) else classes, size
+
+
+@once("tokens", sees=_sees)
+def bpe(data: Data, seed: int, *, size: Pieces = 1000, length: Length = 0) -> Data:
+    """
+    Texts in pieces of bytes that occur often together in the training part: byte pair encoding (library `tokenizers`).
+
+    It begins with the 256 bytes and joins the commonest neighbours, so that any text can be written. Source: R.
+    Sennrich, B. Haddow and A. Birch, Neural Machine Translation of Rare Words with Subword Units, 2016.
+
+    Parameters
+    ----------
+    data, seed
+        As of every transform.
+    size
+        Kinds of pieces, from 300 to 65,536; 0 is padding.
+    length
+        Pieces of a sample, longer texts are cut; 0: as many as there were tokens.
+
+    Raises
+    ------
+    SpecError
+        If tokens are no bytes, characters or words.
+    Missing
+        If `tokenizers`, of the extra nlp, is not installed.
+    """
+    needs("transforms='bpe'", "tokenizers")
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=size, special_tokens=["<pad>"], initial_alphabet=alphabet, show_progress=False
+    )
+    return _in_pieces(data, tokenizer, trainer, "byte_level", "bpe", size, length)
+
+
+@once("tokens", sees=_sees)
+def wordpiece(data: Data, seed: int, *, size: Pieces = 1000, length: Length = 0) -> Data:
+    """
+    Texts in words and parts of words that occur often in the training part: WordPiece (library `tokenizers`).
+
+    Words end at blanks and at punctuation; "##" marks pieces that go on with one. What can't be written is [UNK].
+    Source: M. Schuster and K. Nakajima, Japanese and Korean Voice Search, 2012.
+
+    Parameters
+    ----------
+    data, seed
+        As of every transform.
+    size
+        Kinds of pieces, from 300 to 65,536; 0 is padding, 1 is what can't be written.
+    length
+        Pieces of a sample, longer texts are cut; 0: as many as there were tokens.
+
+    Raises
+    ------
+    SpecError
+        If tokens are no bytes, characters or words.
+    Missing
+        If `tokenizers`, of the extra nlp, is not installed.
+    """
+    needs("transforms='wordpiece'", "tokenizers")
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.BertPreTokenizer(), decoders.WordPiece()
+    trainer = trainers.WordPieceTrainer(vocab_size=size, special_tokens=["[PAD]", "[UNK]"], show_progress=False)
+    return _in_pieces(data, tokenizer, trainer, "wordpiece", "wordpiece", size, length)
+
+
+def _in_pieces(data: Data, tokenizer: Any, trainer: Any, kind: str, name: str, size: int, length: int) -> Data:
+    """Data in the pieces that a trainer finds in the training texts."""
+    import torch
+
+    texts = read(data, name)
+    tokenizer.train_from_iterator(
+        (text[begin : begin + BETWEEN] for text in texts["train"] for begin in range(0, len(text), BETWEEN)), trainer
+    )
+    names = [""] * size
+    for piece, number in tokenizer.get_vocab().items():
+        names[number] = piece
+    names[0] = ""  # padding is no text
+    fields: dict[str, Any] = {"vocabulary": size, "tokens": kind, "tokenizer": tokenizer.to_str()}
+    fields |= {"classes": names} if continued(*data.sample) else {"pieces": names}
+    return written(
+        data,
+        texts,
+        lambda text: tokenizer.encode(text, add_special_tokens=False).ids,
+        length or data.shape[0],
+        torch.int16 if size <= 2**15 else torch.int32,
+        **fields,
+    )

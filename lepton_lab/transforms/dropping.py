@@ -45,7 +45,7 @@ def drop_tokens(x: Tensor, y: Tensor, draws: Draws, *, chance: Chance = 0.1) -> 
     """
     kept = ~draws.chance(chance, x.shape[1]) & (x != PAD)  # (B, T)
     kept[:, 0] |= ~kept.any(1)
-    order = (~kept).to(x.dtype).argsort(1, stable=True)
+    order = (~kept).to(x.dtype).argsort(dim=1, stable=True)
     return x.where(kept, PAD).gather(1, order), y
 
 

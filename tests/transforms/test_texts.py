@@ -9,6 +9,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 
 import lepton_lab as lab
 from lepton_lab import spelling
+from lepton_lab.artifacts.texts import numbered
 from lepton_lab.datasets import Data
 from lepton_lab.datasets.text import windows
 from lepton_lab.errors import SpecError
@@ -144,10 +145,10 @@ def test_of_a_text_that_goes_on_nothing_may_be_left_out(name):
 
 
 @pytest.fixture
-def dictionary(patch, tmp_path):
+def dictionary(monkeypatch, tmp_path):
     """A WordNet of three words that are one, in its own format."""
-    patch.setattr(wordnet, "PLACES", ())
-    patch.setenv("LEPTON_LAB_DATA", str(tmp_path))
+    monkeypatch.setattr(wordnet, "PLACES", ())
+    monkeypatch.setenv("LEPTON_LAB_DATA", str(tmp_path))
     wordnet.synonyms.cache_clear()
     yield tmp_path / "wordnet"
     wordnet.synonyms.cache_clear()
@@ -175,6 +176,7 @@ def test_words_give_way_to_their_synonyms(dictionary):
     assert torch.equal(made.train[1], data.train[1].repeat(3))
 
 
+@pytest.mark.slow
 def test_a_model_of_pieces_goes_on_with_a_text_and_its_file_takes_one(tmp_path):
     """From the name of a set to text that goes in and comes out."""
     fields = {"dataset": "pydocs", "model": "gpt", "epochs": 1, "batch_size": 64, "device": "cpu"}
@@ -183,8 +185,24 @@ def test_a_model_of_pieces_goes_on_with_a_text_and_its_file_takes_one(tmp_path):
     assert run.wait(90) == "done", run.failure
     assert 1 < run.rows("eval")[-1]["bits_per_byte"] < 6
     assert lab.generate(run, "The class", 5, temperature=0).startswith("The class")
-    path = lab.export(run, tmp_path / "model.lepton")
+    path = tmp_path / "model.lepton"
+    lab.export(run, path)
     scores = lab.load(path)("The class")
     assert scores.shape == (64, 400)
     told = spelling.pieces_of(run.facts["tokenizer"])("The class")
     assert np.array_equal(scores, lab.load(path)(np.array(told + [0] * (64 - len(told)))))
+
+
+def test_a_file_s_text_becomes_the_tokens_that_it_was_trained_on():
+    made = bpe(labelled(), 0, size=320)
+    text = {"names": made.pieces, "kind": made.tokens, "tokenizer": made.tokenizer}
+    manifest = {"input": {"dtype": "int64", "shape": [LONG]}, "labels": made.classes, "tokens": made.tokens}
+    manifest["answer"] = {"text": text}
+    (batch,) = numbered((GOOD + BAD,), manifest)
+    assert np.array_equal(batch, made.train[0][:8]) and np.array_equal(numbered((GOOD[0],), manifest)[0], batch[0])
+    numbers = (np.zeros((2, LONG), np.int64),)
+    assert numbered(numbers, manifest) is numbers
+    with pytest.raises(SpecError, match="takes no text"):
+        numbered(("a",), manifest | {"input": {"dtype": "float32", "shape": [LONG]}})
+    with pytest.raises(SpecError, match="does not say how"):
+        numbered(("a",), manifest | {"answer": {}})

@@ -45,9 +45,10 @@ def generate(run: Run, prompt: str, count: int = 200, *, temperature: float = 0.
     if not prompt:
         raise LabError("prompt='': must be at least one character, for the model to continue")
     model, facts = run.model(), run.facts
-    names = facts["classes"] if facts.get("tokens") == "characters" else None
-    pieces = spelling.pieces_of(facts["tokenizer"]) if facts.get("tokenizer") else None
-    if names is None and pieces is None and facts.get("tokens") != "bytes":
+    text = "" if facts.get("pieces") else facts.get("tokens")  # of texts with labels nothing is continued
+    names = facts["classes"] if text == "characters" else None
+    pieces = spelling.pieces_of(facts["tokenizer"]) if text and facts.get("tokenizer") else None
+    if names is None and pieces is None and text != "bytes":
         raise LabError(
             f"run {run.id!r} was trained on {run.spec.dataset!r}, which is no text of characters or bytes: train a gpt "
             "on 'pydocs' or 'tinyshakespeare'; tokens of your own continue with lepton_lab.models.sample"

@@ -156,7 +156,10 @@ def encoded(
         for part, samples in parts.items()
     }
     shape, kinds = (length,), len(names)
-    return Data(splits["train"], splits.get("val"), splits.get("test"), shape, classes, vocabulary=kinds)
+    data = Data(splits["train"], splits.get("val"), splits.get("test"), shape, classes, vocabulary=kinds)
+    if tokens != "bytes":  # whose numbers are one more than the bytes
+        data.pieces, data.tokens = names, "characters" if tokens == "characters" else ""
+    return data
 
 
 @lru_cache(maxsize=4)

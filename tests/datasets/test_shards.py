@@ -139,13 +139,26 @@ def test_an_epoch_goes_on_where_it_was_left(tenfold):
 
 
 def test_a_tenth_is_held_out_where_there_is_no_validation_and_it_is_the_seed_s(tmp_path):
-    folder = plain(tmp_path / "set")
+    folder = plain(tmp_path / "set", 150)
     first, again, other = (shards(str(folder), tmp_path, seed) for seed in (0, 0, 1))
     parts = [[number(part[i][0]) for i in range(len(part))] for part in (first.train, first.val)]
-    assert sorted(flat(parts)) == [*range(200)] and len(parts[1]) == 20
-    held = [[number(d.val[i][0]) for i in range(20)] for d in (again, other)]
+    assert sorted(flat(parts)) == [*range(150)] and len(parts[1]) == 15
+    held = [[number(d.val[i][0]) for i in range(15)] for d in (again, other)]
     assert held[0] == parts[1] != held[1]
     assert sorted(flat(seen(feed(first)))) == parts[0]
+
+
+def test_samples_that_lie_alike_may_still_differ_in_shape(tmp_path):
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        for i in range(4):
+            x = np.full((1, 8, 8) if i % 2 else (8, 8, 1), i, np.uint8)
+            for part, body in (("npy", encoded(x, "npy")), ("cls", str(i).encode())):
+                entry = tarfile.TarInfo(f"{i}.{part}")
+                entry.size = len(body)
+                tar.addfile(entry, io.BytesIO(body))
+    data = shards(str(tmp_path / "a.tar"), tmp_path, 0)
+    found = [(tuple(x.shape), int(x.max()), y) for x, y in data.train.__getitems__([0, 1, 2, 3])]
+    assert found == [((1, 8, 8) if i % 2 else (8, 8, 1), i, i) for i in range(4)]
 
 
 def test_of_many_blocks_some_are_held_out_whole(tmp_path):

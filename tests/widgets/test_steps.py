@@ -58,7 +58,7 @@ def test_chips_and_sliders_change_the_spec_and_what_makes_data_once_comes_first(
 
 def test_only_transforms_that_fit_the_data_are_offered(bench, steps):
     bench.spec = Spec(dataset="blobs", model="mlp")
-    assert set(steps._chips._chips) == {"standardise", "mixup"}
+    assert {"standardise", "mixup"} <= set(steps._chips._chips) and "rotate" not in steps._chips._chips
     bench._form.controls["dataset"].value = "digits"
     assert "rotate" in steps._chips._chips
 

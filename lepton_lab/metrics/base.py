@@ -145,6 +145,7 @@ KINDS = {
     "labels": "a yes or no for each label",
     "numbers": "numbers",
     "noise": "the noise in samples",
+    "chances": "scores of classes beside chances of each",
     "texts": "texts",
     "boxes": "boxes",
 }
@@ -164,8 +165,10 @@ def kind(data: Data, criterion: Criterion) -> str:
         return "labels"
     if loss is squared_error or isinstance(loss, (nn.MSELoss, nn.L1Loss, nn.SmoothL1Loss, nn.HuberLoss)):
         return "numbers"
-    if terms(loss) is None or not data.classes:
+    if (known := terms(loss)) is None:
         return ""
+    if not data.classes:  # targets are chances, or nobody knows what
+        return "" if known.summed else "chances"
     return "tokens" if data.vocabulary == len(data.classes) else "classes"
 
 

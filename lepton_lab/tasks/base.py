@@ -93,6 +93,13 @@ class Task:
 
     def setup(self, model: nn.Module) -> None:
         """Take from the model what the other methods need; refuse one that can't take the batches, with a SpecError."""
+        if self.data.example is None or self.prepares or self.steps():
+            return
+        try:
+            x = self.split(self.data.example)[0]
+        except Exception:  # of the user's own code, which a rank runs again
+            return
+        takes(model, x, self.data.example)
 
     def inputs(self, batch: Any) -> Any:
         """What the model is called with: keywords as a dict, arguments as a tuple, or one of anything else."""
@@ -264,6 +271,23 @@ class Paired(Task):
     def criterion(self, total: Callable[[Tensor], Tensor] | None = None) -> Criterion:
         """The loss as a sum over targets and their weight."""
         return Criterion(self.given or self.usual(), self.data, total)
+
+
+def takes(model: nn.Module, x: Any, batch: Any) -> None:
+    """Refuse, with a SpecError, a model whose parameters' names say that it can't be called with x of a batch."""
+    try:
+        signature = inspect.signature(model.forward)
+    except (TypeError, ValueError):  # of code that is not Python
+        return
+    names, args = (x, ()) if isinstance(x, dict) else ({}, x if isinstance(x, tuple) else (x,))
+    try:
+        signature.bind(*args, **names)
+    except TypeError:
+        raise SpecError(
+            f"model={called(model)} takes {', '.join(signature.parameters) or 'nothing'}, and of batches that are "
+            f"{described(batch)} it gets {described(x)}: give a lab.Task whose inputs(batch) is what it takes, or "
+            "samples that are dicts by its names"
+        ) from None
 
 
 def takes_one(model: nn.Module, shape: tuple[int, ...]) -> None:

@@ -296,6 +296,12 @@ def test_the_distance_of_normal_distributions(seed):
     assert figure("frechet_distance", said, right, "numbers") == pytest.approx(expected, rel=1e-5, abs=1e-6)
 
 
+def test_scores_beside_chances_of_classes_are_no_numbers_to_compare():
+    of = data()  # whose targets are no whole numbers
+    counted = [name for name, member in METRICS.items() if member.of(of, Criterion(nn.CrossEntropyLoss(), of))]
+    assert "loss" in counted and {*counted} <= {"loss", "confusion"}
+
+
 def test_features_of_a_stated_model(tmp_path):
     torch.manual_seed(0)
     extractor, (said, right) = nn.Linear(4, 2).eval(), torch.randn(2, 20, 4)

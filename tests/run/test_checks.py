@@ -103,6 +103,18 @@ def test_a_model_that_takes_more_than_a_pair_has_is_refused_with_both_forms():
         assert refusal(lab.advise, lab.Spec(), model=maker, data=(X, Y)) == said
 
 
+def test_a_model_that_takes_more_than_a_task_gives_it_is_refused_with_both_forms():
+    triples = [(X[i], X[i], Y[i]) for i in range(8)]
+    said = refusal(checks, lab.Spec(), Own(model=Both, data=triples, loss=lambda outputs, batch: outputs.mean()))
+    assert "model=Both takes left, right, and of batches that are a tuple of 3 it gets a Tensor of shape" in said
+
+    class Two(lab.Task):
+        def inputs(self, batch):
+            return batch[:2]
+
+    assert checks(lab.Spec(), Own(model=Both, data=triples, task=Two))
+
+
 @pytest.mark.parametrize("loss", [None, torch.nn.L1Loss(), lambda output, target: (output - target).abs().mean()])
 def test_accuracy_of_a_regression_is_refused_before_anything_starts(loss):
     own = Own(model=torch.nn.Linear(8, 1), data=(X, X[:, :1]), loss=loss)

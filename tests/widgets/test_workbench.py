@@ -145,7 +145,7 @@ class TestWorkbench:
         names = lambda field: [name for _, name in controls[field].options]  # noqa: E731
         assert next(iter(controls)) == "task" and names("task") == [*TASKS]
         labels = {name: label for label, name in controls["task"].options}
-        assert labels["multilabel"].endswith("not with data sets of the table") and labels["regression"] == "regression"
+        assert labels["keywords"].endswith("not with data sets of the table") and labels["multilabel"] == "multilabel"
         assert labels["diffusion"].endswith("not with models of the table")
         assert {*controls["metrics"]._chips} >= {"f1", "roc_auc"} and "mse" not in controls["metrics"]._chips
         assert "val_accuracy" in controls["keep_best"].options
@@ -185,7 +185,7 @@ class TestWorkbench:
         assert bench._error.value == "" and {"val_gap", "val_r2", "val_loss"} <= {*options}
         assert "val_accuracy" not in options and "si_sdr" in bench._form.controls["metrics"]._chips
         tasks = {name: label for label, name in bench._form.controls["task"].options}
-        assert "not with" in tasks["detection"] and tasks["denoising"] == "denoising"
+        assert "not with" in tasks["keywords"] and tasks["denoising"] == "denoising"
         gan = views(
             Workbench(
                 data=(x, x), task=Ring, model=torch.nn.ModuleDict({"a": own["model"]}), keep_best="val_generator_loss"

@@ -39,8 +39,8 @@ def settings(kind: type[Launcher], text: str, rest: str) -> dict[str, Any]:
 
 def text(on: Launcher) -> str:
     """The text that gives this launcher, with the settings that are not their defaults; "" of this machine."""
-    given = {each: (_written(getattr(on, each.name)), _written(_default(each))) for each in fields(on)}
-    parts = [f"{each.name}={text}" for each, (text, default) in given.items() if text != default]
+    given = {each: _written(getattr(on, each.name)) for each in fields(on)}
+    parts = [f"{each.name}={text}" for each, text in given.items() if text != _written_default(each)]
     return on.name + ":" * bool(parts) + ",".join(parts) if on.facts else ""
 
 
@@ -59,6 +59,12 @@ def _written(item: Any) -> str:
     if isinstance(item, str):  # in quotes where a bare one would be read as something else
         return json.dumps(item) if item != item.strip() or any(each in item for each in ',[]{}"=') else item
     return json.dumps(dict(item) if isinstance(item, Mapping) else [*item] if isinstance(item, (list, tuple)) else item)
+
+
+def _written_default(setting: Field[Any]) -> str | None:
+    """As `_written`; None of a setting that has no default."""
+    default = _default(setting)
+    return None if default is MISSING else _written(default)
 
 
 def _default(setting: Field[Any]) -> Any:

@@ -72,8 +72,8 @@ def of_file(path: Path) -> list[Card]:
 
 def figure(card: Card) -> tuple[str, str] | None:
     """What tells how bad a sample is, and how much of it: its loss, or a metric's figure of it alone."""
-    if card["loss"] is not None:
-        return MINIMISED, number(float(card["loss"]))
+    if (loss := card.get("loss")) is not None:
+        return MINIMISED, number(float(loss))
     found = [(name, value) for name, value in card.get("figure", {}).items() if value is not None]
     return (METRICS[found[0][0]].short, METRICS[found[0][0]].text(float(found[0][1]))) if found else None
 

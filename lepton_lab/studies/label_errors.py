@@ -274,16 +274,15 @@ class LabelErrors:
             "given": words(f"{names[own]} ({row[own]:.1%})"),
             "suggested": words(f"{names[best]} ({row[best]:.1%})"),
         }
-        return {"sample": place, "loss": None, "seen": plain(seen)}
+        return {"sample": place, "seen": plain(seen)}
 
     def figure(self) -> Chart:
         """Samples by given label and what they really are, estimated."""
         names = self.data.classes
         off = [(c, i, j) for i, row in enumerate(self.joint) for j, c in enumerate(row) if i != j and c >= 0.5]
         most = "; ".join(f"{names[i]} that are {names[j]}: {c:.0f}" for c, i, j in sorted(off, reverse=True)[:3])
-        text = f"Given labels and what they really are, an estimate: {self.sentence}." + f" Most often: {most}." * bool(
-            most
-        )
+        text = f"Given labels and what they really are, an estimate: {self.sentence}."
+        text += f" Most often: {most}." if most else ""
         counts = np.rint(self.joint).astype(int).tolist()
         return Given(f"Given labels and what they really are (estimated)\n{self.sentence}", text, counts, list(names))
 

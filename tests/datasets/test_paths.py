@@ -202,6 +202,12 @@ def test_images_are_scaled_cut_and_turned_as_asked(tmp_path):
     assert "8 x 4" in lab.look(name).facts["sizes"] or "4 to 40" in lab.look(name).facts["sizes"]
 
 
+def test_what_a_telephone_puts_behind_a_photo_is_passed_over(tmp_path):
+    photo = next(write_photos(tmp_path / "photos").glob("*/*.jpg"))
+    photo.write_bytes(photo.read_bytes() + b"a film" * 100)
+    assert not lab.look(f"images:{tmp_path / 'photos'}").unreadable
+
+
 def test_deep_grey_keeps_its_levels(tmp_path):
     write_photos(tmp_path, count=2, colour=False)
     Image.fromarray(np.full((10, 10), 32896, np.uint16)).save(tmp_path / "cat" / "deep.png")
@@ -399,6 +405,8 @@ def test_missing_values_are_told_filled_dropped_or_refused(tmp_path):
         ("a,y\n1,x\n2,x\n", {}, "the target 'y' is always x, which leaves nothing to learn"),
         ("a,y\n1,x\n1,z\n", {}, "every other column is left out"),
         ("a,y\n1,x\n2,z\n", {"answer": "number"}, "the target 'y' is no number"),
+        ("a,y\n1,2,x\n2,3,z\n", {}, "rows of t.csv have more columns than its first line"),
+        ("a,y\n1,0\n2,1\ninf,0\n4,1\n", {}, "column 'a' holds numbers and 1 texts: inf (line 4)"),
     ],
 )
 def test_tables_that_are_none_are_refused_in_a_sentence(tmp_path, text, options, words):
@@ -409,6 +417,20 @@ def test_tables_that_are_none_are_refused_in_a_sentence(tmp_path, text, options,
     (tmp_path / "t.csv").write_bytes(b"a,b\n\xff\xfe,2\n")
     with pytest.raises(lab.SpecError, match="not text in UTF-8"):
         lab.look(f"table:{tmp_path / 't.csv'}")
+
+
+def test_columns_of_times_with_zones_of_lists_and_of_what_is_infinite(tmp_path):
+    import pandas
+
+    times = [f"2024-01-{1 + i}T00:00:00+0{i % 3}:00" for i in range(30)]
+    frame = pandas.DataFrame({"a": range(30), "when": times, "words": [[i] for i in range(30)], "y": [0, 1] * 15})
+    frame["zoned"] = pandas.to_datetime(frame["when"], utc=True)
+    frame["odd"] = [float("inf"), *range(29)]
+    (tmp_path / "notes.txt").write_text("No table, but a note beside one.")
+    frame.to_parquet(tmp_path / "train.parquet")
+    data = load(f"table:{tmp_path}", target="y", mixed="missing")
+    assert data.shape == (4,) and data.train[0].abs().max() < 3
+    assert "lists or records" in str(lab.look(f"table:{tmp_path}", target="y", mixed="missing"))
 
 
 @pytest.mark.parametrize("kind", ["table", "lines"])
@@ -440,6 +462,12 @@ def test_lines_have_their_label_in_a_column(tmp_path):
     assert lab.look(f"lines:{alone}").splits == {"train": 40}, "a file alone is trained on, whatever it is called"
 
 
+def test_marks_within_a_text_end_no_line_and_names_are_in_order(tmp_path):
+    (tmp_path / "t.txt").write_text("".join(f"a\u2028b\x0c{i}\t{['10', '9', '²'][i % 3]}\n" for i in range(30)))
+    data = load(f"lines:{tmp_path / 't.txt'}")
+    assert data.classes == ["9", "10", "²"] and len(data.train[1]) == 24
+
+
 def test_files_are_samples_of_their_folder_s_class(tmp_path):
     for label in ("ham", "spam"):
         (tmp_path / label).mkdir()
@@ -457,6 +485,9 @@ def test_files_are_samples_of_their_folder_s_class(tmp_path):
         ("a\tx\nb\tx\n", "all samples have the label"),
         ("a\tx\nb\ty\nc\n", "line 3 of t.txt has 1 columns, others have 2"),
         ("", "no tab"),
+        ("\n\n", "no tab"),
+        ("text\tlabel\na\t1\nb\t2\nc\n", "line 4 of t.txt has 1 columns"),
+        ("a\t1\nb\t\nc\t1\n", "1 samples of train have no label"),
     ],
 )
 def test_lines_without_two_labels_are_refused(tmp_path, text, words):
@@ -568,6 +599,7 @@ def test_arrays_by_their_names(tmp_path):
         ({"a": np.zeros(3)}, "it holds a: arrays x and y are needed"),
         ({"x": np.array([{}, {}]), "y": np.zeros(2)}, "it holds objects of Python, which could run code"),
         ({"x": np.zeros((3, 2)), "y": np.zeros(4)}, "must be as many"),
+        ({"x": np.array(3), "y": np.array(1)}, "they need a row for each sample"),
         (b"PK\3\4 and then nothing", "it is no .npz"),
         (b"a,b\n1,2\n", "it is no .npz, as numpy.savez writes them"),
     ],
@@ -622,3 +654,9 @@ def test_saved_sets_of_texts_and_of_columns(tmp_path):
     assert load(f"hf:{tmp_path / 'n'}").classes == ["neg", "pos"]
     with pytest.raises(lab.SpecError, match="no state.json"):
         load(f"hf:{tmp_path}/t/..")
+    save_set(tmp_path / "l", {"more": [["a"]] * 33, "text": ["b"] * 33, "label": [i % 11 for i in range(33)]},
+             {"more": [text], "text": text, "label": {"dtype": "int64", "_type": "Value"}})  # fmt: skip
+    assert load(f"hf:{tmp_path / 'l'}").classes == [str(number) for number in range(11)]
+    (tmp_path / "l" / "dataset_info.json").unlink()
+    with pytest.raises(lab.SpecError, match=r"no dataset_info\.json that names its columns"):
+        load(f"hf:{tmp_path / 'l'}")

@@ -125,8 +125,9 @@ def test_an_epoch_has_each_sample_once_in_the_same_steps_whatever_the_world_and_
 
 
 def test_what_was_written_is_read_with_what_was_known_of_it(tmp_path):
-    made(tmp_path / "set", mean=(0.1,), std=(0.3,))
+    made(tmp_path / "set", mean=(0.1,), std=(0.3,), unit=1, pieces=["a", "b"], tokenizer="{}")
     data = shards(str(tmp_path / "set"), tmp_path, 0)
+    assert (data.unit, data.pieces, data.tokenizer) == (1, ["a", "b"], "{}")
     assert (data.shape, data.classes[1], data.mean, data.std) == ((1, 8, 8), "class 1", (0.1,), (0.3,))
     x, y = datasets.rows(data.val, range(len(data.val)))
     assert x.equal(numbered(30, 1000)[0]) and y.tolist() == numbered(30, 1000)[1].tolist() and data.test is None
@@ -199,11 +200,13 @@ def test_the_order_has_each_sample_once_and_uses_a_window_of_blocks(counts, wind
 
 @pytest.mark.parametrize("extension", ["npy", "png"])
 def test_a_tar_of_webdataset_s_opens_here(tmp_path, extension):
-    with webdataset.ShardWriter(f"{tmp_path}/train-%06d.tar", maxcount=60, verbose=0) as sink:
+    folder = tmp_path / "test"  # whose name says nothing of shards that are named one by one
+    folder.mkdir()
+    with webdataset.ShardWriter(f"{folder}/cats-%06d.tar", maxcount=60, verbose=0) as sink:
         for i, (x, y) in enumerate(zip(*numbered(150), strict=True)):
             sample = x.numpy() if extension == "npy" else x[0].numpy()
             sink.write({"__key__": f"{i:06d}", extension: sample, "cls": int(y)})
-    data = shards(f"{tmp_path}/train-{{000000..000002}}.tar", tmp_path, 0)
+    data = shards(f"{folder}/cats-{{000000..000002}}.tar", tmp_path, 0)
     assert data.shape == (1, 8, 8) and data.classes == [*"0123456"]
     pairs = [part[i] for part in (data.train, data.val) for i in range(len(part))]
     assert sorted((number(x), y) for x, y in pairs) == [(i, i % 7) for i in range(150)]
@@ -470,6 +473,17 @@ def test_lists_texts_and_targets_of_a_regression_come_back(tmp_path, kind):
     assert (
         len(found) == 12 and found["t3"]["input_ids"].tolist() == [0, 1, 2, 3] and float(found["t3"]["labels"]) == 1.5
     )
+
+
+@pytest.mark.parametrize("labels", [[0, -1], [0, None], [None, None]])
+@pytest.mark.parametrize("statistics", [True, False])
+def test_labels_that_are_none_are_refused_before_training(tmp_path, labels, statistics):
+    import pyarrow
+
+    table = pyarrow.table({"x": [1.0] * 20, "label": pyarrow.array(labels * 10, pyarrow.int64())})
+    arrow.write_table(table, tmp_path / "train.parquet", write_statistics=statistics)
+    with pytest.raises(lab.SpecError, match="labels are whole numbers from 0 up"):
+        shards(str(tmp_path), tmp_path, 0)
 
 
 def test_a_parquet_file_of_pandas_opens(tmp_path):

@@ -100,7 +100,7 @@ def _read(listed: Files) -> tuple[dict[str, tuple[Any, Any]], list[str], list[st
     for name, values in arrays.items():
         part, role = _role(name)
         if name.lower() in NAMES and values.ndim == 1:
-            names = [str(value) for value in values]
+            names = [value.decode(errors="replace") if isinstance(value, bytes) else str(value) for value in values]
         elif role:
             parts.setdefault(part, {})[role] = values
         else:
@@ -126,6 +126,8 @@ def _pair(path: str, part: str, found: dict[str, Any]) -> tuple[Any, Any]:
         lacking = "y" if "x" in found else "x"
         raise refused(KIND, path, f"{part} has no {lacking}; give both, such as x_{part} and y_{part}")
     x, y = found["x"], found["y"]
+    if not x.ndim or not y.ndim:
+        raise refused(KIND, path, f"{part} has a single number for x or y; they need a row for each sample")
     if len(x) != len(y):
         raise refused(KIND, path, f"{part} has {len(x):,} rows in x and {len(y):,} in y; they must be as many")
     if y.ndim == 2 and y.shape[1] == 1:

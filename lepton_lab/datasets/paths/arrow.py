@@ -40,7 +40,8 @@ class Read:
 
     def kind(self, name: str) -> str:
         """What a column is: "image", "label", "text", or another name of theirs."""
-        said = self.features.get(name, {})
+        said = self.features.get(name)
+        said = said if isinstance(said, dict) else {}  # of a column of lists it is a list, too
         known = {"Image": "image", "ClassLabel": "label"}.get(said.get("_type", ""), said.get("_type", ""))
         return "text" if known == "Value" and said.get("dtype") in ("string", "large_string") else known
 
@@ -61,7 +62,7 @@ class Read:
         names = self.features[name].get("names")
         values = {part: rows[name].to_pylist() for part, rows in self.parts.items()}
         if not names:
-            names = sorted({str(value) for value in values["train"]})
+            names = sorted({str(value) for value in values["train"]}, key=columns.order)
             return {part: [str(value) for value in several] for part, several in values.items()}, names
         if any(value is None or value < 0 for value in values["train"]):
             raise refused(KIND, self.path, f"rows of train have no {name!r}, which is to be predicted")
@@ -83,8 +84,9 @@ class Packed(Lazy):
         return pixels.read(_source(self.column[path].as_py()), self.form, True)
 
 
-def _source(cell: dict[str, Any]) -> Path | bytes:
+def _source(cell: dict[str, Any] | None) -> Path | bytes:
     """An image as its bytes, or the file that has them."""
+    cell = cell or {}
     return cell["bytes"] if cell.get("bytes") else Path(cell.get("path") or "")
 
 
@@ -239,11 +241,23 @@ def _read(listed: Files) -> Read:
         folder = listed.folder / head
         if part:
             parts[part] = _table(path, folder)
-            features = json.loads((folder / "dataset_info.json").read_text()).get("features") or {}
+            features = _features(path, folder)
     if "train" not in parts:
         there = f": its parts are {some([head.name for head in heads])}" if heads else ""
         raise refused(KIND, path, f"there is no state.json of a train in it, as save_to_disk writes{there}")
     return Read(path, parts, features)
+
+
+def _features(path: str, folder: Path) -> dict[str, Any]:
+    """What columns are, by name."""
+    try:
+        found = json.loads((folder / "dataset_info.json").read_text())["features"]
+    except (OSError, LookupError, TypeError, ValueError):
+        found = None
+    if not found or not isinstance(found, dict):
+        why = "has no dataset_info.json that names its columns, as save_to_disk writes; save it anew"
+        raise refused(KIND, path, f"{folder.name} {why}")
+    return found
 
 
 def _table(path: str, folder: Path) -> Any:

@@ -6,9 +6,10 @@ Legend of the shape comments: N rows, F numbers of a row.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from ...errors import SpecError, nearest
 
@@ -61,10 +62,14 @@ def survey(values: Series[Any], name: str, first: int) -> Column:
     there = values.dropna()
     if not len(there):
         return Column(name, "left out", "all missing", missing)
+    if there.dtype.kind == "O" and not isinstance(there.iloc[0], Hashable):
+        return Column(name, "left out", "lists or records", missing)
     if there.nunique() == 1:
         return Column(name, "left out", f"always {_text(there.iloc[0])}", missing)
     if there.dtype.kind in "iuf":
-        return Column(name, "number", f"{there.min():.6g} to {there.max():.6g}", missing)
+        finite = there.abs() < math.inf
+        about = f"{there[finite].min():.6g} to {there[finite].max():.6g}"
+        return Column(name, "number", about, missing, _told(there[~finite], first))
     if there.dtype.kind == "M":
         return Column(name, "time", f"{there.min():%Y-%m-%d} to {there.max():%Y-%m-%d}", missing)
     return _of_texts(there, name, missing, first)
@@ -76,17 +81,19 @@ def _of_texts(there: Series[Any], name: str, missing: int, first: int) -> Column
 
     numbers = pandas.to_numeric(there, errors="coerce") if there.dtype.kind != "b" else None
     if numbers is not None and numbers.notna().mean() >= MOSTLY:
-        strangers = there[numbers.isna()]
-        told = tuple(f"{_text(value)} (line {first + place})" for place, value in strangers.items())
-        return Column(name, "number", f"{numbers.min():.6g} to {numbers.max():.6g}", missing, told)
+        about = f"{numbers.min():.6g} to {numbers.max():.6g}"
+        return Column(name, "number", about, missing, _told(there[numbers.isna()], first))
     kinds = there.nunique()
-    if kinds > FEW and pandas.to_datetime(there, format="ISO8601", errors="coerce").notna().all():
-        times = pandas.to_datetime(there, format="ISO8601")
+    if kinds > FEW and (times := _times(there, "coerce")).notna().all():
         return Column(name, "time", f"{times.min():%Y-%m-%d} to {times.max():%Y-%m-%d}", missing)
     if kinds > LEVELS and kinds > len(there) / 2:
         return Column(name, "left out", f"{kinds:,} different texts in {len(there):,} rows", missing)
     some = [_text(value) for value in there.value_counts().index[:NAMED]]
     return Column(name, "category", f"{kinds:,} kinds: {', '.join(some)}{', ...' if kinds > NAMED else ''}", missing)
+
+
+def _told(strangers: Series[Any], first: int) -> tuple[str, ...]:
+    return tuple(f"{_text(value)} (line {first + place})" for place, value in strangers.items())
 
 
 def running(values: Series[Any], column: Column) -> Column:
@@ -100,12 +107,20 @@ def running(values: Series[Any], column: Column) -> Column:
 
 
 def numbers(values: Series[Any]) -> Series[Any]:
-    """A column as numbers; times are in days since 1970, and what is no number is missing."""
+    """A column as numbers; times are in days since 1970, and what is no number, or infinite, is missing."""
     import pandas
 
     if values.dtype.kind == "M" or (values.dtype.kind not in "iufb" and _are_times(values)):
-        return (pandas.to_datetime(values, format="ISO8601") - pandas.Timestamp(0)) / pandas.Timedelta(days=1)
-    return pandas.to_numeric(values, errors="coerce").astype("float64")
+        return (_times(values, "raise") - pandas.Timestamp(0, tz="UTC")) / pandas.Timedelta(days=1)
+    found = pandas.to_numeric(values, errors="coerce").astype("float64")
+    return found.where(found.abs() < math.inf)
+
+
+def _times(values: Series[Any], errors: Literal["coerce", "raise"]) -> Series[Any]:
+    """Times, in UTC: of any zone, or of none."""
+    import pandas
+
+    return pandas.to_datetime(values, format="ISO8601", errors=errors, utc=True)
 
 
 def _are_times(values: Series[Any]) -> bool:
@@ -138,6 +153,15 @@ def features(frame: DataFrame, columns: Sequence[Column], train: np.ndarray) -> 
             parts.append(np.nan_to_num((row - mean) / (spread or 1.0)).astype(np.float32))
             names.append(column.name)
     return np.stack(parts, 1), names
+
+
+def order(name: str) -> tuple[bool, float, str]:
+    """What names of classes are sorted by: those that are numbers first, as numbers."""
+    try:
+        number = float(name)
+    except ValueError:
+        number = math.nan
+    return (False, number, name) if math.isfinite(number) else (True, 0.0, name)
 
 
 def _text(value: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import statistics
 from collections import Counter
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from ..base import Data
+from .columns import order
 from .examples import Example
 from .files import Files, files, refused
 from .looking import Look, spread
@@ -41,7 +43,7 @@ class Read:
     def classes(self) -> list[str]:
         """Names of labels, in their order."""
         names = {label for _, label in self.parts["train"]}
-        return sorted(names, key=lambda name: (0, int(name), name) if name.isdigit() else (1, 0, name))
+        return sorted(names, key=order)
 
 
 def look(
@@ -185,6 +187,8 @@ def check(kind: str, path: str, parts: dict[str, list[Labelled]]) -> None:
     if len(classes) == 1:
         raise refused(kind, path, f"all samples have the label {next(iter(classes))!r}; at least two are needed")
     for part, samples in parts.items():
+        if empty := sum(not label.strip() for _, label in samples):
+            raise refused(kind, path, f"{empty:,} samples of {part} have no label; give each one, or leave them out")
         if strange := {label for _, label in samples} - classes:
             raise refused(kind, path, f"{part} has the label {sorted(strange)[0]!r}, which train lacks")
 
@@ -207,7 +211,12 @@ def _of_folders(listed: Files, each: str) -> dict[str, list[Labelled]]:
 
 
 def _texts(text: str, each: str) -> list[str]:
-    return text.splitlines() if each == "line" else [text]
+    return _lines(text) if each == "line" else [text]
+
+
+def _lines(text: str) -> list[str]:
+    """Lines, which str.splitlines would end at marks within a text, too."""
+    return [line.removesuffix("\n") for line in io.StringIO(text, newline=None)]
 
 
 def _of_columns(listed: Files, column: int) -> dict[str, list[Labelled]]:
@@ -218,7 +227,7 @@ def _of_columns(listed: Files, column: int) -> dict[str, list[Labelled]]:
     rows: dict[str, list[list[str]]] = {}
     for name in listed.names:
         part = PARTS.get(PurePosixPath(name).stem.lower(), "train") if listed.path.is_dir() else "train"
-        split = [line.split("\t") for line in read(KIND, path, listed.folder / name).splitlines()]
+        split = [line.split("\t") for line in _lines(read(KIND, path, listed.folder / name))]
         rows.setdefault(part, []).extend(_checked(path, name, split, column))
     if "train" not in rows:
         raise refused(KIND, path, f"there is no train among {', '.join(rows)}")
@@ -228,7 +237,7 @@ def _of_columns(listed: Files, column: int) -> dict[str, list[Labelled]]:
 
 def _checked(path: str, name: str, split: list[list[str]], column: int) -> list[list[str]]:
     """The rows of a file without its heads, each of as many columns."""
-    wide = Counter(len(row) for row in split if row != [""]).most_common(1)[0][0] if any(split) else 0
+    wide = max(Counter(len(row) for row in split if row != [""]).most_common(1), default=(0, 0))[0]
     if wide < 2:
         raise refused(
             KIND, path, f"the lines of {name} have no tab, and so no label: write text and label with a tab between, "
@@ -236,9 +245,9 @@ def _checked(path: str, name: str, split: list[list[str]], column: int) -> list[
         )  # fmt: skip
     if column > wide:
         raise refused(KIND, path, f"options={{'column': {column}}}: the lines of {name} have {wide} columns")
-    if all(head.strip().lower() in HEADS for head in split[0]):
-        split = split[1:]
-    for number, row in enumerate(split, 1):
+    heads = int(all(head.strip().lower() in HEADS for head in split[0]))
+    split = split[heads:]
+    for number, row in enumerate(split, 1 + heads):
         if row != [""] and len(row) != wide:
             raise refused(KIND, path, f"line {number:,} of {name} has {len(row)} columns, others have {wide}")
     return [row for row in split if row != [""]]

@@ -233,7 +233,7 @@ def _answers(found: Read, goal: Column, answer: str, missing: str, rows: np.ndar
     if not rows.any():
         raise refused(found.kind, found.path, "no row is left after those with missing values")
     kinds = {*_labels(values[rows])} if classes else set()
-    return sorted(kinds, key=_order), rows
+    return sorted(kinds, key=columns.order), rows
 
 
 def _labels(values: Series[Any]) -> list[str]:
@@ -241,13 +241,6 @@ def _labels(values: Series[Any]) -> list[str]:
     if values.dtype.kind == "f":
         return [str(int(value)) if float(value).is_integer() else str(value) for value in values]
     return [str(value).strip() for value in values]
-
-
-def _order(name: str) -> tuple[bool, float, str]:
-    try:
-        return False, float(name), name
-    except ValueError:
-        return True, 0.0, name
 
 
 def made(found: Read, plan: Plan, seed: int, scale_target: bool) -> Data:
@@ -282,12 +275,11 @@ def _read(listed: Files) -> Read:
     import pandas
 
     path, parts = str(listed.path), dict[str, list[Any]]()
-    for name in listed.names:
-        place = PurePosixPath(name)
-        if place.suffix.lower() in (*SEPARATORS, ".parquet"):
-            part = PARTS.get(place.stem.lower(), "") if len(listed.names) > 1 else "train"
+    names = [name for name in listed.names if PurePosixPath(name).suffix.lower() in (*SEPARATORS, ".parquet")]
+    for name in names:
+        part = PARTS.get(PurePosixPath(name).stem.lower()) if len(names) > 1 else "train"
+        if part:  # the others may be notes
             parts.setdefault(part, []).append(_rows(path, listed.folder / name))
-    parts.pop("", None)
     if "train" not in parts:
         raise refused(KIND, path, "there is no table in it: give a .csv, .tsv or .parquet, or a folder with train.csv")
     frames = [frame for several in parts.values() for frame in several]
@@ -325,6 +317,9 @@ def _rows(path: str, file: Path) -> DataFrame:
         raise refused(KIND, path, f"{file.name} is no table: {_parser(error)}") from None
     if not len(frame):
         raise refused(KIND, path, f"{file.name} has a line of names, and no rows")
+    if not frame.index.equals(pandas.RangeIndex(len(frame))):  # pandas took the first columns for names of rows
+        why = f"the rows of {file.name} have more columns than its first line; name each, and end no row with a comma"
+        raise refused(KIND, path, why)
     if len(frame.columns) < 2:
         raise refused(
             KIND, path, f"{file.name} has one column, {frame.columns[0]!r}; a target and what tells it are needed"

@@ -105,7 +105,7 @@ def _data(train: Shards, val: Shards | None, test: Shards | None, index: Index) 
     import torch
 
     classes, kept = _classes(index), {k: v for k, v in index.about.items() if k not in ("classes", "labels")}
-    about: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in kept.items()}
+    about: dict[str, Any] = kept | {name: tuple(kept.get(name, ())) for name in ("mean", "std")}
     about.setdefault("sample_rate", train.sample_rate)
     sample = train[0]
     if isinstance(sample, tuple) and isinstance(sample[0], torch.Tensor):

@@ -74,21 +74,29 @@ def scan(name: str, size: int, source: Source) -> tuple[list[tuple[int, int, int
         group = about.row_group(number)
         blocks.append((at, at + group.num_rows, group.num_rows))
         at += group.num_rows
-        largest = max([largest, *_statistics(file, group, number, target)])
+        least, most = _labels(file, group, number, target)
+        if least < 0 and paired(file.schema_arrow.names):
+            raise SpecError(
+                f"dataset: {target} in {name} holds {least}, or nothing; labels are whole numbers from 0 up"
+            )
+        largest = max(largest, most)
     return [block for block in blocks if block[2]], largest + 1
 
 
-def _statistics(file: Any, group: Any, number: int, target: str | None) -> list[int]:
-    """The largest label of a row group, where labels are whole numbers."""
+def _labels(file: Any, group: Any, number: int, target: str | None) -> tuple[int, int]:
+    """The least and the largest label of a row group, where labels are whole numbers; one that is missing is -1."""
     import pyarrow
+    from pyarrow import compute
 
-    if target is None or not pyarrow.types.is_integer(file.schema_arrow.field(target).type):
-        return []
+    if target is None or not group.num_rows or not pyarrow.types.is_integer(file.schema_arrow.field(target).type):
+        return 0, -1
     columns = (group.column(i) for i in range(group.num_columns))
     stats = next((c.statistics for c in columns if c.path_in_schema == target), None)
-    if stats is not None and stats.has_min_max:
-        return [int(stats.max)]
-    return [int(pyarrow.compute.max(file.read_row_group(number, [target])[target]).as_py())]
+    if stats is not None and stats.has_min_max and stats.has_null_count:
+        return (-1 if stats.null_count else int(stats.min)), int(stats.max)
+    labels = file.read_row_group(number, [target])[target].cast("int64")
+    found = compute.min_max(compute.fill_null(labels, -1)).as_py()
+    return found["min"], found["max"]
 
 
 def paired(names: list[str]) -> tuple[str, str] | None:

@@ -39,8 +39,8 @@ class Places:
 
 def find(address: str, source: Source) -> Places:
     """The files that an address leads to; SpecError where there are none."""
-    if BRACES.search(address):
-        return Places("", _split(expanded(address), address))
+    if braces := BRACES.search(address):
+        return Places("", _split(expanded(address), address[: address.rfind("/", 0, braces.start()) + 1]))
     if address.endswith(PACKED):
         raise SpecError(f"dataset='shards:{address}': is packed, where a tar is read from its middle; unpack it first")
     if address.endswith(SHARDS):

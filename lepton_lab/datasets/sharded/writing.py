@@ -22,7 +22,7 @@ from .index import BLOCK, NAME, Block, Index, Shard, to_dict
 from .places import UNFINISHED
 from .sources import filesystem
 
-ABOUT = ("classes", "mean", "std", "vocabulary", "tokens", "sample_rate")
+ABOUT = ("classes", "mean", "std", "unit", "vocabulary", "tokens", "pieces", "tokenizer", "sample_rate")
 """What an index keeps of Data."""
 
 

@@ -43,7 +43,7 @@ def glance(source: Path | bytes) -> Glance | str:
                 width, height = height, width
             end = ENDS.get(image.format or "", b"")
             file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL))
-            if end not in file.read() and not _whole(image):
+            if end not in file.read() and not (image.format == "JPEG" and _whole(image)):
                 return "cut short"
             return Glance(width, height, image.mode in GREY)
     except Exception as error:  # decoders raise whatever a wrong byte leads them to
@@ -51,7 +51,7 @@ def glance(source: Path | bytes) -> Glance | str:
 
 
 def _whole(image: Image) -> bool:
-    """Whether all pixels are there: telephones put a film, or more, behind a photo's end."""
+    """Whether all pixels of a JPEG are there: telephones put a film behind a photo's end."""
     try:
         image.load()
     except Exception:  # decoders raise whatever a wrong byte leads them to

@@ -49,7 +49,8 @@ class Terms(NamedTuple):
         targets = [part[1] for part in parts if isinstance(part, tuple)]
         if self.summed or self.weight is not None or len(targets) < len(parts):
             return False
-        return not any((y == self.ignored).any() for y in targets)
+        moved = data.augmented and any(y.dim() > 2 for y in targets)  # labels of pixels, of which some may be lost
+        return not moved and not any((y == self.ignored).any() for y in targets)
 
     def weigh(self, target: Tensor) -> Tensor:
         """What a batch's targets weigh together, in float64; a label without a weight is a SpecError."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -57,9 +58,16 @@ def told_of(entry: Any, options: Mapping[str, Any]) -> tuple[str, Sample]:
 
 def ordered(chosen: Sequence[Link]) -> str:
     """Why a list can't be done in its order, as one sentence; "" where it can."""
-    first = ""
-    for name, _ in links([*chosen]):
-        if table("transform")[name].augments:
+    first = copied = ""
+    for name, options in links([*chosen]):
+        member = table("transform")[name]
+        if member.deals and copied:
+            return (
+                f"transforms: {copied!r} makes copies of samples, which {name!r} would deal to several splits: "
+                f"put {name!r} before it"
+            )
+        copied = copied or name * member.copies(**options)
+        if member.augments:
             first = first or name
         elif first:
             return f"transforms: {name!r} makes data once, and {first!r} changes them in training: put it before that"
@@ -100,7 +108,7 @@ def applied(data: Data, spec: Spec) -> Data:
             _fits(name, options, data, spec)
             data = member(data, spec.seed, **options)
     fit(data, spec)
-    return data
+    return dataclasses.replace(data, augmented=True) if augmenting(spec) else data
 
 
 def fit(data: Data, spec: Spec) -> None:
@@ -113,8 +121,19 @@ def fit(data: Data, spec: Spec) -> None:
 def _fits(name: str, options: dict[str, Any], data: Data, spec: Spec) -> None:
     if why := refuse(name, options, kind(data), data.sample, spec.dataset):
         raise SpecError(why)
-    if table("transform")[name].mixes and isinstance(data.train, tuple) and data.train[1].dim() > 1:
+    if table("transform")[name].mixes and _several(data):
         raise SpecError(f"transforms={name!r}: mixes samples that have one label each, and these have several")
+
+
+def _several(data: Data) -> bool:
+    """Whether a sample has more than one target, as far as that can be seen of the first of them."""
+    import torch
+
+    train: Any = data.train
+    if isinstance(train, tuple):
+        return train[1].dim() > 1
+    forwards = getattr(train, "forwards", False)  # a stream, of which nothing is read before the start
+    return data.collate is None and not forwards and torch.as_tensor(train[0][1]).numel() > 1
 
 
 def keep_files(spec: Spec, folder: Path, source: Path | None = None) -> None:
@@ -123,7 +142,7 @@ def keep_files(spec: Spec, folder: Path, source: Path | None = None) -> None:
 
     One that is gone is taken from the folder of the run that this one is like, `source`.
     """
-    for path, copy, read in _files(spec):
+    for _, _, path, copy, read in _files(spec):
         there = source / FOLDER / copy if source and not Path(path).expanduser().exists() else Path(path).expanduser()
         read(str(there) if there.exists() else path)
         (folder / FOLDER / copy).parent.mkdir(parents=True, exist_ok=True)
@@ -132,23 +151,22 @@ def keep_files(spec: Spec, folder: Path, source: Path | None = None) -> None:
 
 def with_files(spec: Spec, folder: Path) -> Spec:
     """A run's spec, whose transforms read the copies in its folder."""
-    copies = {path: str(folder / FOLDER / copy) for path, copy, _ in _files(spec) if (folder / FOLDER / copy).exists()}
-    if not copies:
-        return spec
-    chosen = [
-        {name: {key: copies.get(value, value) if isinstance(value, str) else value for key, value in options.items()}}
-        for name, options in links(spec.transforms)
-    ]
-    return spec.replace(transforms=chosen)
+    chosen = [{name: dict(options)} for name, options in links(spec.transforms)]
+    copied = False
+    for number, option, _, copy, _ in _files(spec):
+        if (place := folder / FOLDER / copy).exists():
+            options = next(iter(chosen[number].values()))
+            options[option], copied = str(place), True
+    return spec.replace(transforms=chosen) if copied else spec
 
 
-def _files(spec: Spec) -> list[tuple[str, str, Callable[[str], Any]]]:
-    """Of each file that transforms read: its path, what its copy is called, and what reads it."""
+def _files(spec: Spec) -> list[tuple[int, str, str, str, Callable[[str], Any]]]:
+    """Of each file that transforms read: the transform's place, its option, the path, its copy, and what reads it."""
     found = []
     for number, (name, options) in enumerate(links(spec.transforms)):
         for option, read in table("transform")[name].reads.items():
             path = options.get(option, keywords(table("transform")[name])[option].default)
-            found.append((path, f"{number}/{Path(path).name}", read))
+            found.append((number, option, path, f"{number}/{Path(path).name}", read))
     return found
 
 

@@ -80,6 +80,8 @@ class Data:
     example: Any = None
     """A batch of two samples where batches are no pairs (x, y) of tensors: a nest, of which shape () tells nothing."""
 
+    augmented: bool = False
+    """Whether batches are changed in training, which may leave out targets of pixels that come from outside."""
     about: Mapping[str, Mapping[str, Sequence[Any]]] = FrozenDict()
     """What is known of samples by split and name, such as their speaker or date: a value for each, (N,)."""
     history: tuple[dict[str, Any], ...] = ()

@@ -310,8 +310,8 @@ class Feed:
             return x.to(self._dtype).div_(PIXELS["uint16"])
         if not x.is_floating_point():
             return x
-        x = x.to(self._dtype)  # NumPy makes float64, which weights seldom are
-        return x.mul(self._scale[0]).sub_(self._scale[1]) if self._floats else x
+        x = x.mul(self._scale[0]).sub_(self._scale[1]) if self._floats else x
+        return x.to(self._dtype)  # NumPy makes float64, which weights seldom are
 
 
 def _noted(part: Tensor, asked: deque[Tensor]) -> Tensor:

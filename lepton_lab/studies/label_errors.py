@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Iterable
 from functools import cached_property
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -92,6 +93,8 @@ def find_label_errors(
         raise SpecError(
             f"parent={spec.parent!r}: label errors are sought by fresh models; leave out parent and compress"
         )
+    if any(FOLD in item for item in spec.transforms):
+        raise SpecError(f"transforms={FOLD!r}: find_label_errors deals the folds itself; leave it out")
     specs = [_folded(spec, number, folds) for number in range(folds)]
     return LabelErrors(launch(specs, model, data, loss, task=task, collate=collate, on=on))
 
@@ -158,7 +161,7 @@ class LabelErrors:
     def labels(self) -> np.ndarray:
         """The given label of each training sample, (N,)."""
         found = labels_of(parts(self.data)["train"]) if self.data.classes else None
-        if found is None:
+        if found is None or (found < 0).any():
             raise LabError("label errors are sought among samples with one label each, and these have none, or several")
         return found
 
@@ -310,21 +313,26 @@ def check_action(action: str) -> None:
 
 
 def _folded(spec: Spec, number: int, folds: int) -> Spec:
-    """The spec of one fold: held out after all that makes data once, and before what augments batches."""
+    """
+    The spec of one fold: held out after all that makes data once, and before what augments batches.
+
+    Before what copies samples too, since a copy in another fold would tell the label.
+    """
     chosen = [*spec.transforms]
-    once = [item for item in chosen if not _augments(item)]
+    once = [*takewhile(lambda item: not _later(item), chosen)]
     fold = {FOLD: {"number": number, "folds": folds}}
     name = f"{spec.name or 'label errors'}, fold {number + 1} of {folds}"[:80]
     return spec.replace(transforms=[*once, fold, *chosen[len(once) :]], name=name)
 
 
-def _augments(item: dict[str, Any]) -> bool:
-    ((name, _),) = links([item])
-    return bool(family("transform")[name].augments)
+def _later(item: dict[str, Any]) -> bool:
+    ((name, options),) = links([item])
+    member = family("transform")[name]
+    return bool(member.augments or member.copies(**options))
 
 
 def _whole(spec: Spec) -> Spec:
-    return spec.replace(transforms=[item for item in spec.transforms if FOLD not in item])
+    return spec.replace(transforms=[*takewhile(lambda item: FOLD not in item, spec.transforms)])
 
 
 def _fold(run: Run) -> tuple[int, int]:

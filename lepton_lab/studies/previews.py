@@ -64,7 +64,9 @@ class Preview:
         order = torch.randperm(count, generator=torch.Generator().manual_seed(spec.seed))
         places = order[: self._samples].sort().values
         x, y = datasets.rows(data.train, places.tolist())
-        raw = data if datasets.length(self._raw.train) != count else self._raw  # some of them may have been left out
+        # Samples that were left out or dealt anew are at other places than before.
+        stay = datasets.length(self._raw.train) == count and data.history == self._raw.history
+        raw = self._raw if stay else data
         self.before = pixels(datasets.rows(raw.train, places.tolist())[0])
         facts = augmenting(spec), spec.seed, epoch, places
         after, self.targets = augmented(pixels(x), y, *facts, classes=len(data.classes))

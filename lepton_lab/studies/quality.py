@@ -13,6 +13,7 @@ from .. import datasets
 from ..charts.shares import shares
 from ..errors import SpecError
 from ..preparation import kind
+from ..run.checks import named
 from ..run.own import Own
 from ..section import Section, escaped, table
 from ..spec import Spec
@@ -79,9 +80,12 @@ def quality(
     """
     if not isinstance(spec, Spec):
         raise SpecError(f"quality takes a Spec, not a {type(spec).__name__}: lab.quality(lab.Spec(dataset='digits'))")
-    loaded = Own(data=data).splits(spec) if data is not None else datasets.load(spec)
-    assert loaded is not None, "data were given, or are named"
-    return looked(loaded, spec.dataset, spec.seed, errors, distance, sigmas)
+    spec.replace(transforms=[("deduplicate", distance), ("drop_outliers", sigmas)])  # refuses what they don't take
+    own = Own(data=data)
+    spec = named(spec, own.parts)
+    loaded = own.splits(spec) or datasets.load(spec)
+    name = spec.dataset if data is None else "this data set"
+    return looked(loaded, name, spec.seed, errors, distance, sigmas)
 
 
 def looked(
@@ -198,17 +202,19 @@ def _sizes(data: Data) -> list[Check]:
 def _twins(data: Data, distance: float) -> list[Check]:
     twins = findings.twins(data, distance)
     n = length(data.train)
-    inside = sum(not twin.leaks and twin.sample[0] == "train" for twin in twins)
+    within = [twin for twin in twins if not twin.leaks and twin.sample[0] == "train"]
+    inside, differ = len(within), sum(twin.differ for twin in within)
     leaks = [twin for twin in twins if twin.leaks]
-    differ = sum(twin.differ for twin in twins)
     what = f"the same as another, up to a distance of {distance:g}," if distance else "equal to another"
     text = f"{_counted(inside, 'training sample')} {what} in the training set"
     text += f"; {differ:,} have another label than the sample that they are like" if differ else ""
     between = sorted({f"{NAMES[one.first[0]]} and {NAMES[one.sample[0]]}" for one in leaks})
     leak = f"{_counted(len(leaks), 'sample')} of one split {'are' if len(leaks) != 1 else 'is'} also in another"
     leak += f" ({', '.join(between)} set)" if leaks else ""
+    other = sum(twin.differ for twin in leaks)
+    leak += f"; {other:,} have another label there" if other else ""
     return [
-        Check("duplicates", _share(inside + differ, n), text),
+        Check("duplicates", _share(inside, n), text),
         Check("leakage between splits", BAD if leaks else GOOD, leak),
     ]
 

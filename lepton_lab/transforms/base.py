@@ -19,6 +19,10 @@ class Transform(Protocol):
     __name__: str
     augments: bool
     """Whether it changes batches in training; else data as a whole, once."""
+    copies: Callable[..., bool]
+    """Whether, with its options, samples are there several times after it."""
+    deals: bool
+    """Whether it deals samples to splits anew."""
     kinds: tuple[str, ...]
     """Names of `preparation.KINDS` that it fits; empty for all."""
     mixes: bool
@@ -39,6 +43,8 @@ def once(
     sees: Callable[..., Sample] | None = None,
     refuse: Callable[..., str] | None = None,
     reads: Mapping[str, Callable[[str], Any]] | None = None,
+    copies: Callable[..., bool] | None = None,
+    deals: bool = False,
 ) -> Callable[[Marked], Marked]:
     """
     Mark a function `(data, seed, **options) -> Data`: applied where a run's data are loaded, on every rank alike.
@@ -46,10 +52,11 @@ def once(
     `kinds`, names of `preparation.KINDS`, are what it fits; all, if none is named. `sees(shape, classes, vocabulary,
     **options)` says what becomes of the three where it changes them, and `refuse` of the same why it can't take them,
     before anything is read. What else it can't do with data is a SpecError. `reads` names options that are files, each
-    with what reads one and refuses a bad one: a run keeps copies of them.
+    with what reads one and refuses a bad one: a run keeps copies of them. `copies(**options)` says whether samples are
+    there several times after it, and `deals` that it deals them to splits, which must come before that.
     """
     shared = {"kinds": kinds, "refuse": refuse or _none, "sees": sees or _same, "reads": reads or {}}
-    return _mark(augments=False, mixes=False, **shared)
+    return _mark(augments=False, mixes=False, copies=copies or _never, deals=deals, **shared)
 
 
 def augments(*kinds: str, mixes: bool = False, refuse: Callable[..., str] | None = None) -> Callable[[Marked], Marked]:
@@ -60,7 +67,12 @@ def augments(*kinds: str, mixes: bool = False, refuse: Callable[..., str] | None
     std of the data set; tokens as int64; other floats as the data set has them. Its random numbers are those of
     `draws`, a `Draws`. One that `mixes` is given whole micro-batches, and gives y as chances (B, K).
     """
-    return _mark(augments=True, kinds=kinds, mixes=mixes, refuse=refuse or _none, sees=_same, reads={})
+    shared: dict[str, Any] = {"kinds": kinds, "refuse": refuse or _none, "sees": _same, "reads": {}}
+    return _mark(augments=True, mixes=mixes, copies=_never, deals=False, **shared)
+
+
+def _never(**options: Any) -> bool:
+    return False
 
 
 def _none(shape: tuple[int, ...], classes: int, vocabulary: int, **options: Any) -> str:

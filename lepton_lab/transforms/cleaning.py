@@ -71,7 +71,7 @@ def drop_outliers(data: Data, seed: int, *, sigmas: Annotated[float, Field(gt=0,
     return _without(data, gone, "drop_outliers", f"{_counted(gone)} far from all others taken out")
 
 
-@once()
+@once(copies=lambda by="over": by == "over")
 def balance(data: Data, seed: int, *, by: Literal["over", "under"] = "over") -> Data:
     """
     Have every class as often in the training set.
@@ -92,7 +92,7 @@ def balance(data: Data, seed: int, *, by: Literal["over", "under"] = "over") -> 
     import numpy as np
 
     labels = labels_of(parts(data)["train"]) if data.classes else None
-    if labels is None:
+    if labels is None or (labels < 0).any():
         raise SpecError("transforms='balance': needs one label a sample, and these have none, or more than one")
     kinds, counts = np.unique(labels, return_counts=True)
     wanted = int(counts.max() if by == "over" else counts.min())

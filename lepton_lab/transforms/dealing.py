@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 Share = Annotated[float, Field(gt=0, lt=1)]
 
 
-@once()
+@once(deals=True)
 def split(
     data: Data,
     seed: int,
@@ -79,7 +79,7 @@ def split(
     return told(dataclasses.replace(made["train"], **splits, about=about), "split", text, [])
 
 
-@once()
+@once(deals=True)
 def fold(
     data: Data,
     seed: int,
@@ -115,7 +115,8 @@ def fold(
     held, rest = np.flatnonzero(members == number), np.flatnonzero(members != number)
     test = keep(data, train=held)
     made = keep(data, train=rest)
-    about = {**made.about, "test": test.about["train"]} if made.about else {}
+    about = {name: known for name, known in made.about.items() if name != "test"}
+    about |= {"test": test.about["train"]} if "train" in test.about else {}
     text = f"fold {number} of {folds}: {len(held):,} training samples held out as the test set"
     return told(dataclasses.replace(made, test=test.train, about=about), "fold", text, [])
 
@@ -178,7 +179,13 @@ def _by_time(data: Data, of: str, draw: np.random.Generator) -> np.ndarray:
 
     if not of and not data.about:
         return np.arange(length(data.train))[::-1]
-    _, inverse = np.unique(np.asarray(_known(data, "time", of)), return_inverse=True)
+    times = _known(data, "time", of)
+    try:
+        _, inverse = np.unique(np.asarray(times), return_inverse=True)
+    except TypeError:
+        raise SpecError(
+            "transforms='split': by time needs times that can be compared, all numbers or all text"
+        ) from None
     return -inverse
 
 

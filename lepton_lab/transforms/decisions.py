@@ -150,7 +150,7 @@ def mend(data: Data, seed: int, *, file: Annotated[str, Field(min_length=1)] = "
     if labels is None:
         raise SpecError("transforms='mend': needs pairs with one label a sample, and these have none, or more than one")
     known = {(one.digest, one.given): one for one in decisions.each}
-    names = [data.classes[label] if label < len(data.classes) else str(label) for label in labels]
+    names = [data.classes[label] if 0 <= label < len(data.classes) else str(label) for label in labels]
     matched = [known.get(key) for key in zip(digests(data.train), names, strict=True)]
     if decisions.each and not any(matched):
         raise SpecError(

@@ -22,12 +22,14 @@ Pair = tuple["Tensor", "Tensor"]
 
 def _spectra(shape: tuple[int, ...], classes: int, vocabulary: int, **options: object) -> str:
     """Why samples are neither sounds nor pictures of their spectra."""
+    if len(shape) == 2:
+        return f"takes sounds (N, T), and samples are of shape {shape}"
     if len(shape) == 3 and shape[0] != 1:
         return f"takes pictures of spectra, (1, frames, bands), and samples are of shape {shape}"
     return ""
 
 
-@augments("sound")
+@augments("sound", refuse=_spectra)
 def white_noise(
     x: Tensor,
     y: Tensor,

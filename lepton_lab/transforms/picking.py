@@ -100,8 +100,9 @@ def joined(data: Data) -> Data:
     else:
         several: list[Any] = [TensorDataset(*s) if isinstance(s, tuple) else s for s in splits.values()]
         whole = ConcatDataset(several)
-    names = [*data.about.get("train", {})]
-    about = {name: [value for split in splits for value in data.about[split][name]] for name in names}
+    known = [data.about.get(split, {}) for split in splits]
+    names = [name for name in known[0] if all(name in each for each in known)]
+    about = {name: [value for each in known for value in each[name]] for name in names}
     return dataclasses.replace(
         data, train=whole, val=None, test=None, about={"train": about} if about else {}, lengths=None
     )
@@ -129,7 +130,8 @@ def labels_of(split: Split) -> np.ndarray | None:
     if isinstance(split, tuple):
         y = split[1].numpy()
     else:
-        known = getattr(split, "targets", None)
+        # As torchvision's have them: before what `target_transform` makes of them.
+        known = None if getattr(split, "target_transform", None) else getattr(split, "targets", None)
         try:
             y = np.asarray([split[i][1] for i in range(len(split))] if known is None else known)
         except (KeyError, IndexError, TypeError, ValueError):  # samples that are no pairs, or labels of unequal length

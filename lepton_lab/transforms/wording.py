@@ -46,6 +46,7 @@ def normalise(
     Texts made alike: Unicode's form NFKC, case, accents, and what is between words; tokens stay what they are.
 
     A character that the data set does not have then is left out. Samples keep their length: they are filled up again.
+    A file of the model does not do this: give it texts that are alike already.
 
     Parameters
     ----------
@@ -80,6 +81,8 @@ def stop_words(data: Data, seed: int, *, negations: bool = True) -> Data:
     """
     Texts without English words that say little by themselves, such as "the", "of" and "is".
 
+    A file of the model does not do this: give it texts without them.
+
     Parameters
     ----------
     data, seed
@@ -105,7 +108,7 @@ def _labelled(shape: tuple[int, ...], classes: int, vocabulary: int, **options: 
     return "is for texts with a label each, and of these each token is to be predicted" if whole else ""
 
 
-@once("tokens", refuse=_labelled)
+@once("tokens", refuse=_labelled, copies=lambda **_: True)
 def synonyms(
     data: Data,
     seed: int,

@@ -8,6 +8,7 @@ import torch
 
 import lepton_lab as lab
 from lepton_lab import datasets
+from lepton_lab.studies.label_errors import _folded, _whole
 from lepton_lab.transforms.decisions import Decisions
 
 SPEC = lab.Spec(model="mlp", optimizer="adam", lr=3e-3, epochs=20, schedule="one_cycle", eval_every=0)
@@ -70,8 +71,17 @@ def test_what_can_t_be_asked_is_said():
         lab.find_label_errors(SPEC, 1)
     with pytest.raises(lab.SpecError, match="must be all folds of one data set"):
         lab.LabelErrors([])
+    with pytest.raises(lab.SpecError, match="deals the folds itself; leave it out"):
+        lab.find_label_errors(SPEC.replace(transforms=["fold"]))
     with pytest.raises(lab.SpecError, match="find_label_errors takes a Spec"):
         lab.find_label_errors("digits")
+
+
+def test_copies_of_a_sample_do_not_tell_its_label_to_another_fold():
+    spec = SPEC.replace(transforms=["deduplicate", "balance", "standardise", "flip"])
+    names = [next(iter(item)) for item in _folded(spec, 0, 3).transforms]
+    assert names == ["deduplicate", "fold", "balance", "standardise", "flip"]
+    assert _whole(_folded(spec, 0, 3)).transforms == [{"deduplicate": {}}]
 
 
 @pytest.mark.slow  # a minute; digits tell the same sooner, with fewer samples

@@ -29,6 +29,9 @@ def test_clean_digits_are_ready(digits):
     assert found.ready and "is ready" in found.sentence
     assert {verdict for verdict, _ in checks.values()} <= {"good", "look", "not looked at"}
     assert checks["labels"][0] == "not looked at" and checks["leakage between splits"][0] == "good"
+    assert found.sentence.startswith("this data set is ready") and lab.quality(SPEC).name == "digits"
+    with pytest.raises(lab.SpecError, match="'distance': 5.*must be at least 0 and less than 1"):
+        looked(digits, distance=5)
     assert lab.quality(SPEC).frame()["verdict"].tolist() == found.frame()["verdict"].tolist()
 
 

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch.utils.data import Dataset, IterableDataset
 
-from lepton_lab import SpecError, datasets
+from lepton_lab import Spec, SpecError, datasets
+from lepton_lab.preparation import keep_files, with_files
 from lepton_lab.transforms import findings, nearness
 from lepton_lab.transforms.cleaning import balance, deduplicate, drop_blank, drop_outliers
 from lepton_lab.transforms.dealing import fold, fold_of, split
@@ -154,6 +155,37 @@ def test_what_can_t_be_dealt_is_said(pictures):
         split(data, 0, val=0.5, test=0.5)
 
 
+def test_what_is_known_of_some_splits_alone_is_left_out(pictures):
+    known = speakers(pictures).about
+    assert split(replace(pictures, about={"train": known["train"]}), 0).about == {}
+    assert fold(replace(pictures, about={"test": known["test"]}), 0).about == {}
+    with pytest.raises(SpecError, match="by time needs times that can be compared"):
+        split(
+            replace(pictures, about={k: {"day": [None, "1"] * (len(v["day"]) // 2)} for k, v in known.items()}),
+            0,
+            by="time",
+        )
+
+
+def test_labels_that_are_left_out_or_made_of_others_are_told_from_them(pictures, tmp_path):
+    x, y = pictures.train
+    missing = replace(pictures, train=(x, y.where(y > 0, -100)))
+    with pytest.raises(SpecError, match="needs one label a sample, and these have none"):
+        balance(missing, 0)
+    file = undecided(pictures, "pictures", [1], [2], {}).decided(1, "relabel").save(tmp_path / "decisions.json")
+    assert "1 training samples relabelled" in mend(missing, 0, file=str(file)).history[0]["text"]
+    later = Rows((x, y + 1))
+    later.targets, later.target_transform = y.tolist(), lambda label: label + 1
+    assert labels_of(later).tolist() == (y + 1).tolist()
+
+
+def test_copies_of_a_sample_are_not_dealt_to_several_splits():
+    with pytest.raises(SpecError, match="'balance' makes copies of samples, .*: put 'split' before it"):
+        Spec(transforms=["balance", "split"])
+    assert len(Spec(transforms=["split", "balance", "flip"]).transforms) == 3
+    assert len(Spec(transforms=[("balance", "under"), "fold"]).transforms) == 2
+
+
 class Counted(IterableDataset):
     def __len__(self):
         return 12
@@ -194,6 +226,15 @@ def test_decisions_are_applied_wherever_the_samples_are_dealt(pictures, form, tm
     elsewhere = split(data, 7, by="chance", val=0.3, test=0.3)
     told = mend(elsewhere, 7, file=str(path)).history[-1]["text"]
     assert "of its 22 samples are not in this training set" in told
+
+
+def test_a_run_reads_its_own_copy_of_a_file_that_is_not_named(pictures, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    undecided(pictures, "pictures", [3], [0], {}).save("decisions.json")
+    spec = Spec(transforms=["flip"]).replace(transforms=["mend", "flip"])
+    keep_files(spec, tmp_path / "run")
+    copy = tmp_path / "run" / "transforms" / "0" / "decisions.json"
+    assert with_files(spec, tmp_path / "run").transforms == [{"mend": {"file": str(copy)}}, {"flip": {}}]
 
 
 def test_a_file_that_holds_no_decisions_is_refused(pictures, tmp_path):

@@ -5,13 +5,16 @@ from pathlib import Path
 import pytest
 import torch
 from helpers import call
+from torch.nn.functional import cross_entropy, one_hot
 from torch.utils.data import Dataset
 
 import lepton_lab as lab
-from lepton_lab import SpecError, datasets
+from lepton_lab import SpecError, datasets, tasks
 from lepton_lab.cli.options import items
 from lepton_lab.datasets import from_user
 from lepton_lab.engine.feed import Feed, by_itself
+from lepton_lab.losses import IGNORED
+from lepton_lab.measures.candidates import run_data
 from lepton_lab.run.checks import checks, glance
 from lepton_lab.run.own import Own
 from lepton_lab.spec import Spec
@@ -33,6 +36,18 @@ class Read(Dataset):
 
     def __getitem__(self, index):
         return X[index], torch.tensor([float(index)])
+
+
+class Stereo(Dataset):
+    """Sounds of two channels."""
+
+    sample_rate = 8000
+
+    def __len__(self):
+        return 20
+
+    def __getitem__(self, index):
+        return torch.rand(2, 100), index % 2
 
 
 class Part(Single):
@@ -141,6 +156,8 @@ def test_what_does_not_fit_a_user_s_own_data_is_refused_before_the_start():
         ({"transforms": ["mixup"]}, own, "mixes labels of classes"),
         ({"transforms": ["standardise"]}, Own(data=(torch.randint(0, 9, (20, 5)), torch.arange(20) % 2)), "tokens"),
         ({"transforms": ["flip"]}, Own(data=[{"x": torch.rand(3)}] * 20), "samples with names"),
+        ({"transforms": ["white_noise"]}, Own(data=Stereo()), "takes sounds (N, T)"),
+        ({"transforms": ["speed"]}, Own(data=Stereo()), "takes sounds (N, T)"),
     ):
         with pytest.raises(SpecError, match="^transforms=") as refusal:
             checks(Spec(model="mlp", **fields), mine)
@@ -154,10 +171,38 @@ def test_what_mixes_labels_is_refused_where_the_loss_or_the_task_takes_no_chance
         ({}, Own(data=data, loss=torch.nn.MultiMarginLoss()), "of losses torch's cross entropy takes"),
         ({"task": "multilabel"}, Own(), "task='multilabel' has others"),
         ({}, Own(data=places), "these have several"),
+        ({}, Own(data=[*zip(*places, strict=True)]), "these have several"),
     ):
         with pytest.raises(SpecError, match="^transforms='mixup'") as refusal:
             checks(Spec(model="mlp", transforms=["mixup"], **fields), mine)
         assert why in str(refusal.value)
+
+
+@pytest.mark.parametrize("accumulate", [1, 3])
+def test_pixels_from_outside_of_a_picture_count_nowhere_however_a_batch_is_cut(accumulate):
+    masks = torch.randint(0, 3, (24, 8, 8), generator=torch.Generator().manual_seed(1))
+    spec = Spec(task="segmentation", batch_size=24, accumulate=accumulate, transforms=[("rotate", 45)])
+    data = datasets.load(spec, from_user(((X, masks),) * 3, 0))
+    criterion = tasks.make(spec, data).criterion()
+    ((batches, _),) = fed(spec, data).epoch(0)
+    batches = [*criterion.over(batches)]
+    x, y = torch.cat([batch.x for batch in batches]), torch.cat([batch.y for batch in batches])
+    total = right = 0
+    for criterion.batch in batches:
+        y_ = criterion.batch.y
+        total += criterion(criterion.batch.x, y_) * criterion.batch.share
+        right += criterion.right(one_hot(y_.clamp(min=0), 3).movedim(-1, 1), y_)
+    assert (y == IGNORED).any() and float(right) == pytest.approx(24)
+    torch.testing.assert_close(total, cross_entropy(x, y))
+
+
+def test_standardised_numbers_come_in_the_type_of_the_weights():
+    made = datasets.load(Spec(transforms=["standardise"]), from_user((torch.rand(20, 3) * 9, torch.arange(20) % 2), 0))
+    strategy = Single(Spec())
+    strategy.start(0, 1, Path(), torch.device("cpu"))
+    strategy.module = torch.nn.Linear(3, 2).bfloat16()
+    (batch, *_) = Feed(made.train, made, Spec(), strategy).whole()
+    assert batch.x.dtype == torch.bfloat16
 
 
 def test_data_are_made_before_batches_are_changed():
@@ -227,6 +272,10 @@ def test_a_file_of_a_model_standardises_by_itself(tmp_path):
         expected = model((x - torch.tensor(made.mean)) / torch.tensor(made.std))
     torch.testing.assert_close(torch.as_tensor(artifact(x.numpy())), expected, atol=1e-4, rtol=1e-4)
     assert artifact.manifest["preprocessing"]["done"] == "(x - mean) / std"
+    child = lab.launch(Spec(parent=run.id, compress=["quantize"], device="cpu"), data=data)  # without its transforms
+    assert child.wait() == "done"
+    found = run_data(child)
+    assert (found.unit, found.mean, found.std) == (1, made.mean, made.std)
 
 
 def test_a_preview_shows_what_training_sees_and_reads_its_data_once(monkeypatch):
@@ -250,6 +299,12 @@ def _of(feed, data, epoch, place):
     """What a feed gives of the sample at a place, in an epoch."""
     for part in feed._fetch(iter([torch.tensor([place])]), 0, epoch):
         return part[0][0], part[1]
+
+
+def test_a_preview_of_data_that_are_dealt_anew_shows_the_same_samples_twice():
+    cuts = [(X[a:b], torch.arange(a, b) % 2) for a, b in ((0, 14), (14, 19), (19, 24))]
+    shown = lab.preview(cuts, [{"split": {"by": "chance", "val": 0.2, "test": 0.2}}], samples=6)
+    assert len(shown.before) == 6 and torch.equal(shown.before, shown.after)
 
 
 def test_a_preview_takes_data_and_says_what_it_can_t_show():

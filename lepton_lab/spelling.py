@@ -24,12 +24,11 @@ def spelled(tokens: Iterable[Any], names: Sequence[str], kind: str = "") -> str:
         together or apart, as they look.
     """
     numbers = [int(token) for token in tokens if int(token) >= 0]
+    numbers = [token for token in numbers if token >= len(names) or names[token]]
     if kind == "bytes":
         return bytes(token % 256 for token in numbers).decode(errors="replace")
     words = [names[token] if token < len(names) else str(token) for token in numbers]
-    if kind in MARKS.values():
-        return _joined([word for word in words if word], kind)
-    return space(names).join(word for word in words if word)
+    return _joined(words, kind) if kind in MARKS.values() else space(names).join(words)
 
 
 def space(names: Sequence[str]) -> str:

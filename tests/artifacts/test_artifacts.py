@@ -683,6 +683,7 @@ def test_pixels_are_named_by_their_classes(tmp_path):
     assert places.labels == [], "no axis of its scores has as many as there are classes"
 
 
+@pytest.mark.slow
 def test_layers_that_are_kept_stay_in_floats(tmp_path):
     for scheme in ("int8_static", "int8_dynamic"):
         model, about = model_of("mnist_cnn")
@@ -849,7 +850,8 @@ class FFT(nn.Module):
 
 @pytest.mark.parametrize(
     ("form", "scheme"),
-    [("lepton", "fp32"), ("onnx", "fp32"), ("torch", "fp32"), ("onnx", "int8_static"), ("lepton", "int8_dynamic")],
+    [("lepton", "fp32"), ("torch", "fp32"), ("onnx", "int8_static")]
+    + [pytest.param(*way, marks=pytest.mark.slow) for way in (("onnx", "fp32"), ("lepton", "int8_dynamic"))],
 )
 def test_an_export_that_fails_half_way_leaves_the_older_file(tmp_path, form, scheme):
     about, path = About("net", (64,)), tmp_path / "m"

@@ -300,7 +300,12 @@ LEARNT = {
 """By name: a model, fields, and the least that is reached in validation within a few seconds, well above chance."""
 
 
-@pytest.mark.parametrize("name", LEARNT)
+SOON = ("breast_cancer", "diabetes", "tones", "sentences")  # the others take longer
+
+
+@pytest.mark.parametrize(
+    "name", [name if name in SOON else pytest.param(name, marks=pytest.mark.slow) for name in LEARNT]
+)
 def test_a_task_learns_from_its_set_at_once(name):
     model, fields, metric, floor = LEARNT[name]
     fields = {"batch_size": 32, "optimizer": "adam", "schedule": "one_cycle", "device": "cpu", **fields}

@@ -183,6 +183,7 @@ def test_a_parameter_server_evaluates_and_saves_the_buffers_that_its_worker_made
     assert run.rows("eval")[-1]["loss"] == pytest.approx(float(loss), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_a_batch_norm_set_to_evaluation_stays_so_and_others_train():
     part = samples(64)
     run = lab.launch(lab.Spec(epochs=2, batch_size=32), model=Frozen, data=(part, part, part))

@@ -179,6 +179,7 @@ def runs(night, home, monkeypatch):
     return {run.spec.lr: run for run in lab.runs()}
 
 
+@pytest.mark.slow
 def test_sigterm_ends_it_with_what_is_done_shown(night):
     said, summary, pages = night["calls"][0]
     assert "Ending early" in said and "lr=1e+30  failed" in said

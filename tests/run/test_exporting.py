@@ -15,7 +15,7 @@ from torch import nn
 from torch.utils.data import Dataset
 
 import lepton_lab as lab
-from lepton_lab import chains
+from lepton_lab import links
 from lepton_lab.artifacts import answering, preparing
 from lepton_lab.batches import leaves
 from lepton_lab.compressors import COMPRESSORS
@@ -254,7 +254,9 @@ def test_a_translator_keeps_its_zeros_and_takes_any_length(once):
     source, before = torch.tensor([[3, 3, 3], [4, 4, 0]]), torch.tensor([[1, 3, 3, 3, 2], [1, 4, 2, 0, 0]])
     expected = model(source, before).detach()
     assert (artifact(source, before) - expected).abs().max() < 0.05 * expected.abs().max()
-    assert {name for chain in CHAINS.values() for name, _ in chains.links(chains.canonical(chain))} == {*COMPRESSORS}
+    assert {
+        name for chain in CHAINS.values() for name, _ in links.links(links.canonical(chain, links.LISTS["compress"]))
+    } == {*COMPRESSORS}
 
 
 def test_what_a_chain_can_t_do_is_refused_before_it_starts(once):

@@ -133,6 +133,7 @@ def test_stop_and_resume_is_bit_exact(compress, monkeypatch):
     assert torch.equal(weights(whole), weights(parted))
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_with_another_compression_or_none():
     asked = spec("powersgd", epochs=1000, batch_size=90, eval_every=0, checkpoint_every=0, options={"topk": 0.5})
     run = lab.launch(asked, model=Net)
@@ -146,11 +147,12 @@ def test_a_run_goes_on_with_another_compression_or_none():
     assert run.wait(60) == "stopped", run.failure
 
 
-@pytest.mark.parametrize("compress", LOSSY)
+@pytest.mark.parametrize("compress", [LOSSY[0], *(pytest.param(name, marks=pytest.mark.slow) for name in LOSSY[1:])])
 def test_with_bf16_arithmetic(compress):
     assert math.isfinite(trained(spec(compress, precision="bf16"), model=Net).summary()["loss"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("compress", ["fp16", pytest.param("bf16", marks=pytest.mark.slow)])
 def test_with_scaled_losses_and_with_parameters_left_unused(compress):
     run = trained(spec(compress, precision="fp16", epochs=3), model=Net)
@@ -179,7 +181,12 @@ def learnt(compress, epochs):
 
 @pytest.mark.parametrize(
     ("compress", "times"),
-    [("fp16", 1.9), pytest.param("bf16", 1.9, marks=pytest.mark.slow), ("powersgd", 8), ("topk", 8)],
+    [
+        ("fp16", 1.9),
+        pytest.param("bf16", 1.9, marks=pytest.mark.slow),
+        ("powersgd", 8),
+        pytest.param("topk", 8, marks=pytest.mark.slow),
+    ],
 )
 def test_a_rank_sends_fewer_bytes_by_the_count_of_the_kernel(compress, times):
     assert sent("none") > 4 * 202_058 > sent(compress)

@@ -97,7 +97,7 @@ def by_hand(every, outer_lr, outer_momentum, batch_size, steps):
 @pytest.mark.parametrize(
     ("strategy", "outer_lr", "outer_momentum"), [("local_sgd", 1.0, 0.0), ("diloco", 0.7, 0.9), ("diloco", 0.5, 0.0)]
 )
-@pytest.mark.parametrize("every", [4, 8])  # steps: 10, so that the end is apart
+@pytest.mark.parametrize("every", [4, pytest.param(8, marks=pytest.mark.slow)])  # of 10 steps, so that the end is apart
 def test_it_equals_the_same_written_by_hand(strategy, outer_lr, outer_momentum, every):
     told = {"outer_lr": outer_lr, "outer_momentum": outer_momentum} if strategy == "diloco" else {}
     spec = lab.Spec(strategy=strategy, world=2, epochs=1, batch_size=145, lr=0.01, optimizer="adamw")

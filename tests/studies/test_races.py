@@ -241,6 +241,7 @@ def test_a_stop_ends_all_also_those_to_come():
     assert race.runs[1].remark == "stopped before it began"
 
 
+@pytest.mark.slow
 def test_it_goes_on_without_the_kernel(home):
     code = (
         "import os, signal, lepton_lab as lab\n"

@@ -124,6 +124,8 @@ def parted(texts: Mapping[str, str], context: int, tokens: Tokens) -> Data:
     for name in (name for name in (["test"] if len(parts) == 1 else []) + ["val"] if name not in texts):
         parts["train"], parts[name] = parts["train"][:-held], parts["train"][-held:]
     shortest = min(map(len, parts.values()))
+    if shortest < 2:
+        raise SpecError(f"dataset: its text has {len(stream):,} tokens, too few for its parts; give a longer one")
     if context >= shortest:
         raise SpecError(f"options={{'context': {context}}}: must be from 1 to {shortest - 1} (tokens of a window)")
     pairs = {name: _pairs(part, context) for name, part in parts.items()}

@@ -371,6 +371,20 @@ def test_parquet_and_parts_in_a_folder(tmp_path):
     assert [len(part[1]) for part in (data.train, data.val, data.test)] == [54, 6, 10]
 
 
+def test_files_of_parts_have_their_columns_in_any_order_and_number_their_rows(tmp_path):
+    for part in ("test", "train"):
+        order = ["id", "a", "y"] if part == "train" else ["y", "a", "id"]
+        rows = ({"id": i, "a": i * 7 % 13, "y": i % 2} for i in range(40))
+        lines = [",".join(order), *(",".join(str(row[name]) for name in order) for row in rows)]
+        (tmp_path / f"{part}.csv").write_text("\n".join(lines))
+    data = load(f"table:{tmp_path}", target="y")
+    assert data.shape == (1,) and data.test[1].tolist() == [i % 2 for i in range(40)]
+    (tmp_path / "test.csv").write_text("id,a\n1,2\n")
+    with pytest.raises(lab.SpecError) as error:
+        load(f"table:{tmp_path}")
+    assert "its files have different columns: not all of them have y" in sentence(error)
+
+
 def test_missing_values_are_told_filled_dropped_or_refused(tmp_path):
     lines = write_houses(tmp_path / "houses.csv").read_text().splitlines()
     lines[5] = ",".join("" if place == 2 else cell for place, cell in enumerate(lines[5].split(",")))
@@ -495,6 +509,12 @@ def test_lines_without_two_labels_are_refused(tmp_path, text, words):
     with pytest.raises(lab.SpecError) as error:
         lab.look(f"lines:{tmp_path / 't.txt'}", column=2 if "x\n" in text else 0)
     assert words in sentence(error)
+
+
+def test_a_text_that_is_too_short_is_refused(tmp_path):
+    (tmp_path / "short.txt").write_text("abc")
+    with pytest.raises(lab.SpecError, match="its text has 3 tokens, too few for its parts"):
+        load(f"text:{tmp_path / 'short.txt'}")
 
 
 def test_running_text_has_the_parts_of_its_files(tmp_path):

@@ -182,7 +182,7 @@ def plan(found: Read, target: str, ignore: str, answer: str, missing: str, mixed
     if strange := out - {*map(str, frame.columns)}:
         raise SpecError(f"options={{'ignore': {ignore!r}}}: there is no column {sorted(strange)[0]!r}")
     surveyed = [columns.survey(frame[name], str(name), found.first) for name in frame.columns]
-    surveyed = [columns.running(frame[one.name], one) for one in surveyed]
+    surveyed = [columns.running(frame[one.name].iloc[found.parts["train"]], one) for one in surveyed]
     surveyed = [Column(one.name, "left out", "by ignore", one.missing) if one.name in out else one for one in surveyed]
     of_goal = next(one for one in surveyed if one.name == goal)
     used = [one for one in surveyed if one.kind != "left out" and one.name != goal]
@@ -283,9 +283,9 @@ def _read(listed: Files) -> Read:
     if "train" not in parts:
         raise refused(KIND, path, "there is no table in it: give a .csv, .tsv or .parquet, or a folder with train.csv")
     frames = [frame for several in parts.values() for frame in several]
-    heads = list(frames[0].columns)
-    if odd := next((frame for frame in frames if list(frame.columns) != heads), None):
-        raise refused(KIND, path, f"its files have different columns: {some(heads)}, and {some(list(odd.columns))}")
+    heads = {*map(str, frames[0].columns)}
+    if odd := next((other for frame in frames if (other := heads ^ {*map(str, frame.columns)})), None):
+        raise refused(KIND, path, f"its files have different columns: not all of them have {some(sorted(odd))}")
     counts = {part: sum(map(len, several)) for part, several in parts.items()}
     begins = dict(zip(counts, [sum([*counts.values()][:place]) for place in range(len(counts))], strict=True))
     rows = {part: [*range(begins[part], begins[part] + count)] for part, count in counts.items()}

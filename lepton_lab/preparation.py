@@ -58,7 +58,7 @@ def told_of(entry: Any, options: Mapping[str, Any]) -> tuple[str, Sample]:
 
 def ordered(chosen: Sequence[Link]) -> str:
     """Why a list can't be done in its order, as one sentence; "" where it can."""
-    first = copied = ""
+    first = copied = fitted = ""
     for name, options in links([*chosen]):
         member = table("transform")[name]
         if member.deals and copied:
@@ -66,7 +66,12 @@ def ordered(chosen: Sequence[Link]) -> str:
                 f"transforms: {copied!r} makes copies of samples, which {name!r} would deal to several splits: "
                 f"put {name!r} before it"
             )
-        copied = copied or name * member.copies(**options)
+        if member.deals and fitted:
+            return (
+                f"transforms: {fitted!r} learns from the training samples, of which {name!r} would put some into other "
+                f"splits: put {name!r} before it"
+            )
+        copied, fitted = copied or name * member.copies(**options), fitted or name * member.fits
         if member.augments:
             first = first or name
         elif first:

@@ -314,9 +314,9 @@ def check_action(action: str) -> None:
 
 def _folded(spec: Spec, number: int, folds: int) -> Spec:
     """
-    The spec of one fold: held out after all that makes data once, and before what augments batches.
+    The spec of one fold: held out after what takes samples out, and before what augments batches.
 
-    Before what copies samples too, since a copy in another fold would tell the label.
+    Before what learns from samples or copies them too, since a copy in another fold would tell the label.
     """
     chosen = [*spec.transforms]
     once = [*takewhile(lambda item: not _later(item), chosen)]
@@ -328,7 +328,7 @@ def _folded(spec: Spec, number: int, folds: int) -> Spec:
 def _later(item: dict[str, Any]) -> bool:
     ((name, options),) = links([item])
     member = family("transform")[name]
-    return bool(member.augments or member.copies(**options))
+    return bool(member.augments or member.fits or member.copies(**options))
 
 
 def _whole(spec: Spec) -> Spec:

@@ -23,6 +23,8 @@ class Transform(Protocol):
     """Whether, with its options, samples are there several times after it."""
     deals: bool
     """Whether it deals samples to splits anew."""
+    fits: bool
+    """Whether it learns from the training samples, such as their mean."""
     kinds: tuple[str, ...]
     """Names of `preparation.KINDS` that it fits; empty for all."""
     mixes: bool
@@ -45,6 +47,7 @@ def once(
     reads: Mapping[str, Callable[[str], Any]] | None = None,
     copies: Callable[..., bool] | None = None,
     deals: bool = False,
+    fits: bool = False,
 ) -> Callable[[Marked], Marked]:
     """
     Mark a function `(data, seed, **options) -> Data`: applied where a run's data are loaded, on every rank alike.
@@ -53,10 +56,11 @@ def once(
     **options)` says what becomes of the three where it changes them, and `refuse` of the same why it can't take them,
     before anything is read. What else it can't do with data is a SpecError. `reads` names options that are files, each
     with what reads one and refuses a bad one: a run keeps copies of them. `copies(**options)` says whether samples are
-    there several times after it, and `deals` that it deals them to splits, which must come before that.
+    there several times after it, and `fits` that it learns from training samples: what `deals` samples to splits must
+    come before both.
     """
     shared = {"kinds": kinds, "refuse": refuse or _none, "sees": sees or _same, "reads": reads or {}}
-    return _mark(augments=False, mixes=False, copies=copies or _never, deals=deals, **shared)
+    return _mark(augments=False, mixes=False, copies=copies or _never, deals=deals, fits=fits, **shared)
 
 
 def augments(*kinds: str, mixes: bool = False, refuse: Callable[..., str] | None = None) -> Callable[[Marked], Marked]:
@@ -68,7 +72,7 @@ def augments(*kinds: str, mixes: bool = False, refuse: Callable[..., str] | None
     `draws`, a `Draws`. One that `mixes` is given whole micro-batches, and gives y as chances (B, K).
     """
     shared: dict[str, Any] = {"kinds": kinds, "refuse": refuse or _none, "sees": _same, "reads": {}}
-    return _mark(augments=True, mixes=mixes, copies=_never, deals=False, **shared)
+    return _mark(augments=True, mixes=mixes, copies=_never, deals=False, fits=False, **shared)
 
 
 def _never(**options: Any) -> bool:

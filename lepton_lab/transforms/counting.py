@@ -30,7 +30,9 @@ def _labelled(shape: tuple[int, ...], classes: int, vocabulary: int, **options: 
     return "is for texts with a label each, and of these each token is to be predicted" if whole else ""
 
 
-@once("tokens", sees=lambda shape, classes, vocabulary, size=4096, **_: ((size,), classes, 0), refuse=_labelled)
+@once(
+    "tokens", sees=lambda shape, classes, vocabulary, size=4096, **_: ((size,), classes, 0), refuse=_labelled, fits=True
+)
 def bag_of_words(data: Data, seed: int, *, size: Columns = 4096, pairs: bool = True) -> Data:
     """
     Texts as rows of numbers: how often each word, and each pair of neighbours, is in it, by how rare it is (TF-IDF).

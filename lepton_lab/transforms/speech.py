@@ -62,7 +62,7 @@ def _cepstra(
     return (1, _frames(shape, window, hop), coefficients), classes, vocabulary
 
 
-@once("sound", sees=_pictures, refuse=lambda *sample, window=200, **_: _short(*sample, window=window))
+@once("sound", sees=_pictures, refuse=lambda *sample, window=200, **_: _short(*sample, window=window), fits=True)
 def mel(data: Data, seed: int, *, bands: Bands = 40, window: Samples = 200, hop: Samples = 80) -> Data:
     """
     Sounds as pictures of their spectra: how loud, in logarithms, each band of the mel scale is over time.
@@ -90,7 +90,7 @@ def mel(data: Data, seed: int, *, bands: Bands = 40, window: Samples = 200, hop:
     return _over(data, lambda x: log_mel(x, data.sample_rate, bands, window, hop), "mel")
 
 
-@once("sound", sees=_cepstra, refuse=lambda *sample, window=200, **_: _short(*sample, window=window))
+@once("sound", sees=_cepstra, refuse=lambda *sample, window=200, **_: _short(*sample, window=window), fits=True)
 def mfcc(
     data: Data,
     seed: int,

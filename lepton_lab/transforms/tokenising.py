@@ -26,7 +26,7 @@ def _sees(
     return (length or shape[0],), size if continued(shape, classes, vocabulary) else classes, size
 
 
-@once("tokens", sees=_sees)
+@once("tokens", sees=_sees, fits=True)
 def bpe(data: Data, seed: int, *, size: Pieces = 1000, length: Length = 0) -> Data:
     """
     Texts in pieces of bytes that occur often together in the training part: byte pair encoding (library `tokenizers`).
@@ -63,7 +63,7 @@ def bpe(data: Data, seed: int, *, size: Pieces = 1000, length: Length = 0) -> Da
     return _in_pieces(data, tokenizer, trainer, "byte_level", "bpe", size, length)
 
 
-@once("tokens", sees=_sees)
+@once("tokens", sees=_sees, fits=True)
 def wordpiece(data: Data, seed: int, *, size: Pieces = 1000, length: Length = 0) -> Data:
     """
     Texts in words and parts of words that occur often in the training part: WordPiece (library `tokenizers`).

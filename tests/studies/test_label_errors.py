@@ -78,9 +78,9 @@ def test_what_can_t_be_asked_is_said():
 
 
 def test_copies_of_a_sample_do_not_tell_its_label_to_another_fold():
-    spec = SPEC.replace(transforms=["deduplicate", "balance", "standardise", "flip"])
+    spec = SPEC.replace(transforms=["deduplicate", "standardise", "balance", "flip"])
     names = [next(iter(item)) for item in _folded(spec, 0, 3).transforms]
-    assert names == ["deduplicate", "fold", "balance", "standardise", "flip"]
+    assert names == ["deduplicate", "fold", "standardise", "balance", "flip"]
     assert _whole(_folded(spec, 0, 3)).transforms == [{"deduplicate": {}}]
 
 

@@ -179,9 +179,11 @@ def test_labels_that_are_left_out_or_made_of_others_are_told_from_them(pictures,
     assert labels_of(later).tolist() == (y + 1).tolist()
 
 
-def test_copies_of_a_sample_are_not_dealt_to_several_splits():
+def test_samples_are_dealt_before_they_are_copied_or_learnt_from():
     with pytest.raises(SpecError, match="'balance' makes copies of samples, .*: put 'split' before it"):
         Spec(transforms=["balance", "split"])
+    with pytest.raises(SpecError, match="'standardise' learns from the training samples, .*: put 'fold' before it"):
+        Spec(transforms=["standardise", "fold"])
     assert len(Spec(transforms=["split", "balance", "flip"]).transforms) == 3
     assert len(Spec(transforms=[("balance", "under"), "fold"]).transforms) == 2
 

@@ -95,6 +95,10 @@ def find_label_errors(
         )
     if any(FOLD in item for item in spec.transforms):
         raise SpecError(f"transforms={FOLD!r}: find_label_errors deals the folds itself; leave it out")
+    if data is None and not datasets.outline(spec.dataset, spec.options)[1]:
+        raise SpecError(
+            f"dataset={spec.dataset!r}: its samples have no labels, which are to be judged; take one of classes"
+        )
     specs = [_folded(spec, number, folds) for number in range(folds)]
     return LabelErrors(launch(specs, model, data, loss, task=task, collate=collate, on=on))
 

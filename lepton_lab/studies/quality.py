@@ -11,7 +11,7 @@ import numpy as np
 
 from .. import datasets
 from ..charts.shares import shares
-from ..errors import SpecError
+from ..errors import SpecError, shown
 from ..preparation import kind
 from ..run.checks import named
 from ..run.own import Own
@@ -80,6 +80,8 @@ def quality(
     """
     if not isinstance(spec, Spec):
         raise SpecError(f"quality takes a Spec, not a {type(spec).__name__}: lab.quality(lab.Spec(dataset='digits'))")
+    if not (errors is None or hasattr(errors, "fraction")):
+        raise SpecError(f"errors={shown(errors)}: must be what lab.find_label_errors gave")
     spec.replace(transforms=[("deduplicate", distance), ("drop_outliers", sigmas)])  # refuses what they don't take
     own = Own(data=data)
     spec = named(spec, own.parts)

@@ -414,6 +414,7 @@ def test_missing_values_are_told_filled_dropped_or_refused(tmp_path):
         ("a,b\n1,2\n2,3\n3\n4,5,6\n", {}, "line 5 has 3 columns, its first 2"),
         ("age,y\n1,0\n2,1\nunknown,0\n4,1\n", {}, "column 'age' holds numbers and 1 texts: unknown (line 4); mend"),
         ("a,b\n", {}, "a line of names, and no rows"),
+        ("5.1,3.5,setosa\n4.9,3,setosa\n", {}, "holds numbers, such as 5.1, and no names of columns"),
         ("", {}, "is empty"),
         ("a\n1\n2\n", {}, "one column, 'a'"),
         ("a,y\n1,x\n2,x\n", {}, "the target 'y' is always x, which leaves nothing to learn"),

@@ -75,6 +75,8 @@ def test_what_can_t_be_asked_is_said():
         lab.find_label_errors(SPEC.replace(transforms=["fold"]))
     with pytest.raises(lab.SpecError, match="find_label_errors takes a Spec"):
         lab.find_label_errors("digits")
+    with pytest.raises(lab.SpecError, match="dataset='diabetes': its samples have no labels"):
+        lab.find_label_errors(lab.Spec(dataset="diabetes", model="mlp"))
 
 
 def test_copies_of_a_sample_do_not_tell_its_label_to_another_fold():

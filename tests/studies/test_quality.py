@@ -32,6 +32,8 @@ def test_clean_digits_are_ready(digits):
     assert found.sentence.startswith("this data set is ready") and lab.quality(SPEC).name == "digits"
     with pytest.raises(lab.SpecError, match="'distance': 5.*must be at least 0 and less than 1"):
         looked(digits, distance=5)
+    with pytest.raises(lab.SpecError, match="errors=5: must be what lab.find_label_errors gave"):
+        looked(digits, errors=5)
     assert lab.quality(SPEC).frame()["verdict"].tolist() == found.frame()["verdict"].tolist()
 
 

@@ -167,3 +167,19 @@ def order(name: str) -> tuple[bool, float, str]:
 def _text(value: Any) -> str:
     """A value of a category as its name."""
     return str(value).strip()
+
+
+def unnamed(names: Sequence[str]) -> str:
+    """The first number among what should be names of columns, where they are a row of values instead; else ""."""
+    counted = [*map(str, range(len(names)))]  # which pandas gives columns that have no names
+    values = [name for name in names if _is_number(name)]
+    fractions = any("." in value for value in values)  # years may be names
+    return values[0] if values and (fractions or len(values) == len(names)) and [*names] != counted else ""
+
+
+def _is_number(name: str) -> bool:
+    try:
+        float(name)
+    except ValueError:
+        return False
+    return True

@@ -320,6 +320,11 @@ def _rows(path: str, file: Path) -> DataFrame:
     if not frame.index.equals(pandas.RangeIndex(len(frame))):  # pandas took the first columns for names of rows
         why = f"the rows of {file.name} have more columns than its first line; name each, and end no row with a comma"
         raise refused(KIND, path, why)
+    if row := columns.unnamed([*frame.columns]):
+        why = (
+            f"the first line of {file.name} holds numbers, such as {row}, and no names of columns; add a line of names"
+        )
+        raise refused(KIND, path, why)
     if len(frame.columns) < 2:
         raise refused(
             KIND, path, f"{file.name} has one column, {frame.columns[0]!r}; a target and what tells it are needed"

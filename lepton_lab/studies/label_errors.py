@@ -10,7 +10,6 @@ import math
 import time
 from collections.abc import Iterable
 from functools import cached_property
-from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,7 +18,6 @@ from .. import confident, datasets
 from ..charts.heat import Given
 from ..errors import LabError, SpecError, shown
 from ..launchers import Launcher
-from ..links import links
 from ..pictures import plain, words
 from ..preparation import with_files
 from ..run.handle import POLL, Run
@@ -28,11 +26,11 @@ from ..section import Section, table
 from ..spec import Spec
 from ..store import shipping
 from ..store.folder import ENDED
-from ..tables import table as family
 from ..tasks.seeing import given
 from ..transforms.dealing import fold_of
 from ..transforms.decisions import ACTIONS, Decisions, undecided
 from ..transforms.picking import labels_of, parts
+from .folding import FOLD, folded, place_of, whole
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,7 +38,6 @@ if TYPE_CHECKING:
     from ..charts import Chart
     from ..datasets import Data
 
-FOLD = "fold"
 MOST = 100  # folds
 ROWS = 20  # of the table below a cell
 NOTE = (
@@ -99,7 +96,7 @@ def find_label_errors(
         raise SpecError(
             f"dataset={spec.dataset!r}: its samples have no labels, which are to be judged; take one of classes"
         )
-    specs = [_folded(spec, number, folds) for number in range(folds)]
+    specs = [folded(spec, number, folds) for number in range(folds)]
     return LabelErrors(launch(specs, model, data, loss, task=task, collate=collate, on=on))
 
 
@@ -124,7 +121,7 @@ class LabelErrors:
     """
 
     def __init__(self, runs: Iterable[Run]) -> None:
-        found = {_fold(run): run for run in runs}
+        found = {place_of(run): run for run in runs}
         self.runs = [found[key] for key in sorted(found)]
         folds = {key[1] for key in found}
         if not found or [*sorted(found)] != [(number, len(found)) for number in range(len(found))]:
@@ -157,9 +154,7 @@ class LabelErrors:
     def data(self) -> Data:
         """The data set before it was dealt to folds."""
         run = self.runs[0]
-        return datasets.load(
-            _whole(with_files(run.spec, run.folder)), shipping.unpack(run.store, ("data",)).get("data")
-        )
+        return datasets.load(whole(with_files(run.spec, run.folder)), shipping.unpack(run.store, ("data",)).get("data"))
 
     @cached_property
     def labels(self) -> np.ndarray:
@@ -314,37 +309,6 @@ def check_action(action: str) -> None:
     """Refuse what nobody can decide."""
     if action not in ACTIONS:
         raise SpecError(f"action={shown(action)}: must be one of {', '.join(ACTIONS)}")
-
-
-def _folded(spec: Spec, number: int, folds: int) -> Spec:
-    """
-    The spec of one fold: held out after what takes samples out, and before what augments batches.
-
-    Before what learns from samples or copies them too, since a copy in another fold would tell the label.
-    """
-    chosen = [*spec.transforms]
-    once = [*takewhile(lambda item: not _later(item), chosen)]
-    fold = {FOLD: {"number": number, "folds": folds}}
-    name = f"{spec.name or 'label errors'}, fold {number + 1} of {folds}"[:80]
-    return spec.replace(transforms=[*once, fold, *chosen[len(once) :]], name=name)
-
-
-def _later(item: dict[str, Any]) -> bool:
-    ((name, options),) = links([item])
-    member = family("transform")[name]
-    return bool(member.augments or member.fits or member.copies(**options))
-
-
-def _whole(spec: Spec) -> Spec:
-    return spec.replace(transforms=[*takewhile(lambda item: FOLD not in item, spec.transforms)])
-
-
-def _fold(run: Run) -> tuple[int, int]:
-    """Number and count of folds of a run."""
-    for name, options in links(run.spec.transforms):
-        if name == FOLD:
-            return options["number"], options["folds"]
-    raise SpecError(f"runs: {run.id!r} is no fold of a cross validation; lab.find_label_errors(spec) starts such")
 
 
 def _softmax(scores: np.ndarray) -> np.ndarray:

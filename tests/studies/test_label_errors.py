@@ -8,7 +8,7 @@ import torch
 
 import lepton_lab as lab
 from lepton_lab import datasets
-from lepton_lab.studies.label_errors import _folded, _whole
+from lepton_lab.studies.folding import folded, whole
 from lepton_lab.transforms.decisions import Decisions
 
 SPEC = lab.Spec(model="mlp", optimizer="adam", lr=3e-3, epochs=20, schedule="one_cycle", eval_every=0)
@@ -81,9 +81,9 @@ def test_what_can_t_be_asked_is_said():
 
 def test_copies_of_a_sample_do_not_tell_its_label_to_another_fold():
     spec = SPEC.replace(transforms=["deduplicate", "standardise", "balance", "flip"])
-    names = [next(iter(item)) for item in _folded(spec, 0, 3).transforms]
+    names = [next(iter(item)) for item in folded(spec, 0, 3).transforms]
     assert names == ["deduplicate", "fold", "standardise", "balance", "flip"]
-    assert _whole(_folded(spec, 0, 3)).transforms == [{"deduplicate": {}}]
+    assert whole(folded(spec, 0, 3)).transforms == [{"deduplicate": {}}]
 
 
 @pytest.mark.slow  # a minute; digits tell the same sooner, with fewer samples

@@ -6,8 +6,6 @@ Legend of the shape comments: N training samples, K classes.
 
 from __future__ import annotations
 
-import math
-import time
 from collections.abc import Iterable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -20,7 +18,7 @@ from ..errors import LabError, SpecError, shown
 from ..launchers import Launcher
 from ..pictures import plain, words
 from ..preparation import with_files
-from ..run.handle import POLL, Run
+from ..run.handle import Run
 from ..run.launching import launch
 from ..section import Section, table
 from ..spec import Spec
@@ -31,6 +29,7 @@ from ..transforms.dealing import fold_of
 from ..transforms.decisions import ACTIONS, Decisions, undecided
 from ..transforms.picking import labels_of, parts
 from .folding import FOLD, folded, place_of, whole
+from .several import Several
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -100,7 +99,7 @@ def find_label_errors(
     return LabelErrors(launch(specs, model, data, loss, task=task, collate=collate, on=on))
 
 
-class LabelErrors:
+class LabelErrors(Several):
     """
     Labels that are wrong by what models say that were not trained on them; last in a cell it shows figure and table.
 
@@ -132,18 +131,6 @@ class LabelErrors:
 
     def __repr__(self) -> str:
         return f"<LabelErrors: {self.sentence}>"
-
-    def wait(self, timeout: float | None = None) -> list[str]:
-        """Block until all have ended, or for `timeout` seconds; returns their states then."""
-        deadline = time.monotonic() + (math.inf if timeout is None else timeout)
-        while any(run.state not in ENDED for run in self.runs) and time.monotonic() < deadline:
-            time.sleep(POLL)
-        return [run.wait(0) for run in self.runs]
-
-    def stop(self) -> None:
-        """Stop the run at hand and those to come, each as its turn comes."""
-        for run in reversed(self.runs):
-            run.stop()
 
     @property
     def done(self) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from itertools import pairwise
@@ -16,7 +15,7 @@ from ..errors import SpecError
 from ..launchers import HERE, Launcher, asked
 from ..metrics import MINIMISED, Figure, main
 from ..run.checks import Allowed, named, splits, trains
-from ..run.handle import POLL, Run
+from ..run.handle import Run
 from ..run.launching import make, start, together
 from ..run.own import Own
 from ..run.steering import MOVED
@@ -27,6 +26,7 @@ from ..store.tracks import Curve
 from ..tables import entry_options
 from .contenders import entries, fields
 from .equality import Equality, compare, exact
+from .several import Several
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -113,7 +113,7 @@ def entered(spec: Spec, strategies: Iterable[Any] | None, own: Own, strict: bool
     return Race(start(*together(others, on, (folder, device))), refused)
 
 
-class Race:
+class Race(Several):
     """
     The same training under several strategies; last in a cell it shows its figure and its table.
 
@@ -156,18 +156,6 @@ class Race:
     def _progress(self) -> str:
         ended = sum(run.state in ENDED for run in self.runs)
         return f"{ended} of {len(self.runs)} runs have ended"
-
-    def wait(self, timeout: float | None = None) -> list[str]:
-        """Block until all have ended, or for `timeout` seconds; returns their states then."""
-        deadline = time.monotonic() + (math.inf if timeout is None else timeout)
-        while any(run.state not in ENDED for run in self.runs) and time.monotonic() < deadline:
-            time.sleep(POLL)
-        return [run.wait(0) for run in self.runs]
-
-    def stop(self) -> None:
-        """Stop the run at hand and those to come, each as its turn comes."""
-        for run in reversed(self.runs):
-            run.stop()
 
     @property
     def reference(self) -> Run | None:

@@ -11,6 +11,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "0")
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 import gc
+import random
 import shutil
 import signal
 import sys
@@ -19,6 +20,7 @@ import threading
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from helpers import ROOT, ours, until
@@ -50,6 +52,11 @@ def pytest_configure(config):
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_collectstart(collector):
+    if isinstance(collector, pytest.Module):
+        _seed()  # what a file draws while it is imported is the same whichever files were before it
+
+
 def pytest_collection_modifyitems(items):
     rank = {name: place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: min(rank.get(part, len(rank)) for part in item.path.parts))
@@ -79,6 +86,19 @@ def standby():
     yield
     client.close()
     assert not _linger(ours), f"processes left: {ours()}"
+
+
+def _seed():
+    """Numbers that a test draws are the same each time: one that fails, fails again."""
+    torch.manual_seed(0)
+    np.random.seed(0)
+    random.seed(0)
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    """Every test draws the numbers that it drew the last time."""
+    _seed()
 
 
 @pytest.fixture(autouse=True)
@@ -198,12 +218,6 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
-
-
-@pytest.fixture
-def seeded():
-    """Random numbers of torch that are the same in each run of a test."""
-    torch.manual_seed(0)
 
 
 @pytest.fixture

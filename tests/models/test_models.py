@@ -32,7 +32,7 @@ NEAREST = dict.fromkeys(TOLD, "transformer") | {"blobs": "mlp", "pydocs": "gpt"}
 READS = {name: "pydocs" if name == "gpt" else "mnist" for name in MODELS}
 
 
-pytestmark = pytest.mark.usefixtures("one_thread", "seeded")
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def count(model: nn.Module) -> int:

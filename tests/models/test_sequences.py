@@ -12,7 +12,7 @@ from lepton_lab.models import MODELS, sample
 from lepton_lab.models.blocks import MLP, Attention, Rotary
 from lepton_lab.models.transformer import Patches
 
-pytestmark = pytest.mark.usefixtures("one_thread", "seeded")
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def gpt(vocabulary=11, context=12, **options):

@@ -13,7 +13,7 @@ from lepton_lab.optimizers import OPTIMIZERS, SCHEDULES, factor
 from lepton_lab.optimizers.muon import Muon, hidden_first, orthogonal
 from lepton_lab.spec import Spec
 
-pytestmark = pytest.mark.usefixtures("one_thread", "seeded")
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def spec(**fields) -> Spec:

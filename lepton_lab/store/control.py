@@ -128,11 +128,14 @@ class Control:
         step
             Optimizer steps done.
         waiting
-            All ranks stand still at this step (paused), so that an announcement can take effect at once.
+            This rank is paused at this step, and takes what is announced for any; while nothing that would end the
+            pause is announced, all others stand still too, and an announcement takes effect at once.
         """
         if self._rank == 0:
             if self._new:
-                self._announce(step, 0 if waiting or self._world == 1 else self._lead)
+                # With something left to take, such as a resume, others may have taken it and gone on.
+                still = waiting and self._taken == self._total
+                self._announce(step, 0 if still or self._world == 1 else self._lead)
             elif self._taken == self._total:
                 return None
         else:

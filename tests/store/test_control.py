@@ -76,9 +76,10 @@ def test_ranks_that_meet_every_few_steps_obey_at_the_same_step(tmp_path_factory,
     for turn, i in enumerate(turns):
         for name in [name for at, name in commands if at == turn] + ["resume"] * (turn >= 200 and turn % 30 == 0):
             ranks[0]._new.append({"command": name})
-        while entered[i] < steps[i] and (command := ranks[i].next(steps[i], waiting=paused[i])):
+        if entered[i] < steps[i] and (command := ranks[i].next(steps[i], waiting=paused[i])):
             obeyed[i].append((steps[i], command["command"]))
             paused[i] = command["command"] == "pause" or (paused[i] and command["command"] != "resume")
+            continue  # others take their turns, and commands come, before it looks for the next
         if paused[i]:
             continue
         entered[i] = steps[i]  # and obeys no more in this step, however long it waits for the others
@@ -101,6 +102,22 @@ def test_a_resume_that_was_announced_before_the_pause_was_obeyed_is_not_lost(tmp
         assert rank.next(4)["command"] == "pause"
         assert rank.next(4) is None
         assert rank.next(4, waiting=True)["command"] == "resume"
+
+
+def test_what_is_asked_while_rank_0_is_about_to_leave_a_pause_waits_for_those_who_have_left_it(tmp_path):
+    (tmp_path / "control").mkdir()
+    ranks = [Unwatched(tmp_path, rank, 2, 8) for rank in (0, 1)]
+    ranks[0]._new.append({"command": "pause"})
+    assert [rank.next(step) for rank in ranks for step in range(8)] == [None] * 16
+    assert [rank.next(8)["command"] for rank in ranks] == ["pause"] * 2
+    ranks[0]._new.extend([{"command": "set"}, {"command": "resume"}])
+    assert ranks[0].next(8, waiting=True)["command"] == "set"
+    assert [ranks[1].next(8, waiting=True)["command"] for _ in range(2)] == ["set", "resume"]
+    assert ranks[1].next(12) is None  # gone on, while rank 0 is where it was
+    ranks[0]._new.append({"command": "stop"})
+    assert ranks[0].next(8, waiting=True)["command"] == "resume"
+    assert [rank.next(step) for rank in ranks for step in (13, 15)] == [None] * 4
+    assert [rank.next(16)["command"] for rank in ranks] == ["stop"] * 2
 
 
 @pytest.fixture

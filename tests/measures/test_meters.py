@@ -22,11 +22,6 @@ from lepton_lab.models import MODELS
 SIX = About("net", (6,), "float32", ["a", "b", "c"])
 
 
-@pytest.fixture(autouse=True)
-def seeded():
-    torch.manual_seed(0)
-
-
 def sample(*shape):
     return torch.zeros(1, *shape)
 

@@ -50,6 +50,12 @@ def meant(task: str, dataset: str) -> str:
     return next(iter(trait("dataset", dataset, "tasks") or ()), task) if task == "auto" else task
 
 
+def does(model: str, task: str) -> bool:
+    """Whether a model of the table is for a task: says so, or says of no task that it is for it, and any will do."""
+    tasks = trait("model", model, "tasks")
+    return task in tasks if tasks else trait("task", task, "table_models") is not False
+
+
 def pick(table: Mapping[str, Any], name: str, field: str) -> Any:
     """The entry of a table; an unknown name is a SpecError that lists the known ones and the nearest."""
     if name not in table:

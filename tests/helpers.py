@@ -24,9 +24,12 @@ from torch import nn
 from lepton_lab.cli import main
 from lepton_lab.engine.tracing.costs import ASKED
 from lepton_lab.files import write_json
+from lepton_lab.models import MODELS
 
 ROOT = Path(__file__).parents[1]  # of the checkout
-# Of each model of the table: the shape of a sample, classes, and the vocabulary of tokens.
+PLAIN = [name for name, maker in MODELS.items() if not maker.tasks]
+"""Models of the table that are called with x alone and score classes; tests of the others are by their tasks."""
+# Of each of these: the shape of a sample, classes, and the vocabulary of tokens.
 SHAPES = {"mlp": ((1, 8, 8), 10, 0), "cnn": ((1, 8, 8), 10, 0), "mnist_cnn": ((1, 28, 28), 10, 0)}
 SHAPES |= {"transformer": ((1, 8, 8), 10, 0), "gpt": ((16,), 50, 50)}
 ENDLESS = ["run", "--model", "mlp", "--epochs", "100000", "--eval-every", "0", "--checkpoint-every", "0"]

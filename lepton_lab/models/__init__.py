@@ -1,5 +1,7 @@
 """
-Models: MODELS maps a name to a function `(shape, classes, vocabulary, **options) -> nn.Module`, which returns logits.
+Models: MODELS maps a name to a function `(shape, classes, vocabulary, **options) -> nn.Module`.
+
+A model is called with x and returns logits, unless it names the tasks that it is for, which call it as they do.
 
 `shape` is that of one sample, such as (channels, height, width) or (tokens,); `classes` is the number of outputs, where
 0 (a regression) gives one; `vocabulary` is the number of kinds of tokens, 0 where samples are no tokens.

@@ -26,7 +26,12 @@ def _misfit(name: str, takes: str, shape: tuple[int, ...], classes: int, vocabul
 
 
 def takes(
-    words: str, fits: Callable[[tuple[int, ...], int, int], bool], *, layers: int = 0, dealt: str = ""
+    words: str,
+    fits: Callable[[tuple[int, ...], int, int], bool],
+    *,
+    layers: int = 0,
+    dealt: str = "",
+    tasks: tuple[str, ...] = (),
 ) -> Callable[[Any], Any]:
     """
     Say of a model's maker which samples it takes, so that others are refused before anything is made of them.
@@ -44,6 +49,9 @@ def takes(
         Layers with weights, between which a pipeline can cut it; 0 where its option `depth` tells.
     dealt
         The option, such as `heads`, that tensor parallel ranks share out evenly; "" where its layers can't be cut.
+    tasks
+        Names of the tasks that it is for, where it is called with more than x or gives other than scores of classes or
+        a number; () of those that take every such model.
     """
 
     def mark(maker: Any) -> Any:
@@ -51,7 +59,7 @@ def takes(
             fit = fits(shape, classes, vocabulary)
             return "" if fit else _misfit(maker.__name__, words, shape, classes, vocabulary)
 
-        maker.refuse, maker.layers, maker.dealt = refuse, layers, dealt
+        maker.refuse, maker.layers, maker.dealt, maker.tasks = refuse, layers, dealt, tasks
         return maker
 
     return mark

@@ -67,7 +67,10 @@ class Task:
     table_data = True
     """Whether a data set of the table can be what it needs without saying so, in its `tasks`."""
     table_models = True
-    """Whether models of the table do: they are called with x alone, and give scores of classes or one number."""
+    """
+    Whether every model of the table does that names no tasks of its own: such are called with x alone, and give scores
+    of classes or one number.
+    """
     writes = False
     """Whether a model is to write by itself what metrics of texts compare: see `written`."""
     players: ClassVar[Mapping[str, Mapping[str, Any]]] = {}

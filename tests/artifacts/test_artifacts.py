@@ -20,6 +20,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from helpers import PLAIN
 from onnx import helper
 from safetensors.numpy import load as read_weights
 from safetensors.numpy import save as weights_of
@@ -39,13 +40,13 @@ WAYS = [(scheme, runtime) for scheme, told in SCHEMES.items() for runtime in tol
 # Largest difference of a score from the module's own, of the largest score.
 TOLERANCE = {"fp32": 1e-5, "bf16": 0.03, "int8_static": 0.08, "int8_dynamic": 0.08, "int8_weights": 0.05}
 BATCHES = (1, 2, 5)
-EVERY = [(name, *way) for name in [*MODELS, "own"] for way in WAYS]
+EVERY = [(name, *way) for name in [*PLAIN, "own"] for way in WAYS]
 # A model of all kinds of layers in every way, one of pixels and one of tokens in some; the slow set has the rest.
 SOON = {(name, *way) for name, *way in EVERY if name == "own"}
 SOON |= {(name, *way) for name in ("mlp", "gpt") for way in (("fp32", "onnxruntime"), ("bf16", "torch"))}
 SOON |= {("mlp", "int8_static", "onnxruntime"), ("gpt", "int8_dynamic", "onnxruntime")}
 SIZED = [("fp32", "onnxruntime"), ("bf16", "torch"), ("int8_static", "onnxruntime")]
-LATER = [name for name in MODELS if (name, "bf16", "torch") not in SOON]
+LATER = [name for name in PLAIN if (name, "bf16", "torch") not in SOON]
 
 FRESH = """
 import json, sys
@@ -132,7 +133,7 @@ def everything(request, tmp_path_factory):
     asked = [values.get("way") or (values.get("name"), *way) for values in params for way in SIZED]
     made, once = {}, functools.cache(onnx_graph.from_program)
     with pytest.MonkeyPatch.context() as patch:
-        for name in [*MODELS, "own"]:  # the same graph for all schemes: exporting is what takes time
+        for name in [*PLAIN, "own"]:  # the same graph for all schemes: exporting is what takes time
             ways = [way[1:] for way in EVERY if way[0] == name and (way in SOON or way in asked)]
             if not ways:
                 continue
@@ -198,7 +199,7 @@ def test_conformance_equals_the_module_in_a_fresh_process(everything, way):
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name in LATER)) for name in [*MODELS, "own"]]
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name in LATER)) for name in [*PLAIN, "own"]]
 )
 def test_sizes_are_those_of_the_numbers(everything, name):
     made, _ = everything

@@ -10,7 +10,7 @@ import warnings
 
 import pytest
 import torch
-from helpers import SHAPES, call, numbered, ranks_of, until
+from helpers import PLAIN, SHAPES, call, numbered, ranks_of, until
 from torch import nn
 
 import lepton_lab as lab
@@ -18,7 +18,6 @@ from lepton_lab.compressors import COMPRESSORS
 from lepton_lab.engine.baseline import digest
 from lepton_lab.errors import SpecError
 from lepton_lab.files import read_json
-from lepton_lab.models import MODELS
 from lepton_lab.store.folder import RunFolder
 from lepton_lab.store.trained import peers
 from lepton_lab.strategies import STRATEGIES
@@ -415,4 +414,4 @@ def test_the_command_line_compresses_the_latest_run(parent):
 
 
 def test_the_models_of_the_table_are_the_ones_that_are_tested():
-    assert set(SHAPES) == set(MODELS)
+    assert set(SHAPES) == set(PLAIN)

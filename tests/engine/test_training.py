@@ -6,7 +6,7 @@ import time
 
 import pytest
 import torch
-from helpers import Noisy, ranks_of, until
+from helpers import PLAIN, Noisy, ranks_of, until
 from torch import nn
 from torch.nn import functional
 
@@ -14,7 +14,6 @@ import lepton_lab as lab
 from lepton_lab.datasets import DATASETS
 from lepton_lab.engine.feed import Feed
 from lepton_lab.files import data_root
-from lepton_lab.models import MODELS
 from lepton_lab.optimizers import OPTIMIZERS
 from lepton_lab.strategies import STRATEGIES
 
@@ -248,12 +247,12 @@ def test_every_optimizer_lowers_the_loss(optimizer):
     assert losses[-1] < 0.8 * losses[0] or losses[-1] < 0.2
 
 
-@pytest.mark.parametrize("model", sorted(MODELS))
+@pytest.mark.parametrize("model", sorted(PLAIN))
 @pytest.mark.parametrize("dataset", ["digits", "blobs", "pydocs"])
 def test_every_model_takes_a_step_on_every_embedded_data_set_or_says_why_not(model, dataset):
     small = {"width": 16, "depth": 1} if model in ("transformer", "gpt") else {}
     spec = lab.Spec(model=model, dataset=dataset, epochs=1, batch_size=512, options=small)
-    fits = {"digits": set(MODELS) - {"gpt"}, "blobs": {"mlp"}, "pydocs": {"gpt"}}[dataset]
+    fits = {"digits": set(PLAIN) - {"gpt"}, "blobs": {"mlp"}, "pydocs": {"gpt"}}[dataset]
     if model in fits:
         run = lab.launch(spec)
         assert run.wait(60) == "done", run.failure

@@ -4,6 +4,7 @@ import sys
 
 import pytest
 import torch
+from helpers import PLAIN
 from torch import nn
 
 from lepton_lab.errors import SpecError
@@ -11,6 +12,7 @@ from lepton_lab.losses import token_loss
 from lepton_lab.models import MODELS, cnn, mlp, mnist_cnn
 from lepton_lab.spec import Spec
 from lepton_lab.tables import keywords, table
+from lepton_lab.tasks import TASKS
 
 # What a model is told of data: shape of a sample, classes, kinds of tokens.
 TOLD = {
@@ -29,7 +31,7 @@ FITS = {data: {"mlp", "cnn", "mnist_cnn", "transformer"} for data in TOLD} | {
     "pydocs": {"gpt"},
 }
 NEAREST = dict.fromkeys(TOLD, "transformer") | {"blobs": "mlp", "pydocs": "gpt"}
-READS = {name: "pydocs" if name == "gpt" else "mnist" for name in MODELS}
+READS = {name: "pydocs" if name == "gpt" else "mnist" for name in PLAIN}
 
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -47,7 +49,7 @@ def batch(data: str, n: int = 12):
 
 
 @pytest.mark.parametrize("data", TOLD)
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", PLAIN)
 def test_conformance_trains_a_step_or_says_what_fits(name, data):
     told = TOLD[data]
     if name not in FITS[data]:
@@ -74,11 +76,12 @@ def test_conformance_of_the_table(name):
     parameters = list(inspect.signature(MODELS[name]).parameters.values())
     assert [p.name for p in parameters[:3]] == ["shape", "classes", "vocabulary"]
     assert all(p.kind is p.KEYWORD_ONLY and p.default is not p.empty for p in parameters[3:])
-    if name != "gpt":
+    assert set(MODELS[name].tasks) <= {*TASKS}
+    if name in PLAIN and name != "gpt":
         assert MODELS[name]((1, 8, 8), 0)(torch.zeros(4, 1, 8, 8)).shape == (4, 1)  # regression
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", PLAIN)
 def test_weights_start_from_the_seed(name):
     def start():
         torch.manual_seed(3)
@@ -96,7 +99,7 @@ def test_sizes_that_the_names_stand_for():
     assert [(m.in_features, m.out_features) for m in dense] == [(64 * 4 * 4, 64), (64, 10)]
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", PLAIN)
 def test_start_keeps_the_scale_of_its_input(name):
     model = MODELS[name](*TOLD[READS[name]]).eval()
     assert 0.5 < model(batch(READS[name], 64)[0]).std() < 2

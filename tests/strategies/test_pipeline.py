@@ -6,7 +6,7 @@ from itertools import pairwise
 import psutil
 import pytest
 import torch
-from helpers import numbered, ranks_of, until
+from helpers import PLAIN, numbered, ranks_of, until
 from reference import alone, figures, trained
 from torch import nn
 
@@ -246,7 +246,7 @@ def test_ranks_compute_in_the_order_of_the_timetable(tiny, schedule):
 # -- cutting
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", PLAIN)
 def test_layers_of_the_models_of_the_table_are_counted_right(model):
     shape, classes, vocabulary = ((8,), 256, 256) if model == "gpt" else ((1, 28, 28), 10, 0)
     assert len(stages.layers(MODELS[model](shape, classes, vocabulary))) == (MODELS[model].layers or 6)

@@ -10,7 +10,7 @@ from lepton_lab.metrics import METRICS, MINIMISED
 from lepton_lab.preparation import kind, refuse, told_of
 from lepton_lab.run.own import Own
 from lepton_lab.spec import CELL
-from lepton_lab.tables import meant, table, trait
+from lepton_lab.tables import does, meant, table, trait
 from lepton_lab.tasks import told, unfit
 from lepton_lab.watched import EMA
 
@@ -44,7 +44,7 @@ class Fitting:
         for name in table("task"):
             if not any(self.data(name, dataset) for dataset in [*table("dataset"), self._names.get("dataset", "")]):
                 obstacles[name] = "data sets of the table"
-            elif trait("task", name, "table_models") is False and self._own.model is None:
+            elif self._own.model is None and not any(does(model, name) for model in table("model")):
                 obstacles[name] = "models of the table"
         return obstacles
 
@@ -102,13 +102,13 @@ class Fitting:
 
     def models(self, task: str, dataset: str) -> dict[str, str]:
         """By name of a model what it can't be taken with."""
-        if trait("task", meant(task, dataset), "table_models") is False:
-            return dict.fromkeys(table("model"), f"task {meant(task, dataset)}")
+        told = meant(task, dataset)
+        others = {name: f"task {told}" for name in table("model") if not (told.startswith(CELL) or does(name, told))}
         sample = self.sample(task, dataset)
         if sample is None:
-            return {}
+            return others
         unsuited = [name for name, maker in table("model").items() if maker.refuse(*sample)]
-        return dict.fromkeys(unsuited, f"data set {dataset.removeprefix(CELL)}")
+        return dict.fromkeys(unsuited, f"data set {dataset.removeprefix(CELL)}") | others
 
     def transforms(self, dataset: str) -> list[str]:
         """Names of transforms that fit a data set, by the kind of its samples and whether it has classes."""

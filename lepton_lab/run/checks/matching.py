@@ -19,7 +19,7 @@ from ...spec import Spec
 from ...store.folder import LOOKS
 from ...strategies import STRATEGIES
 from ...strategies.base import Single
-from ...tables import meant, table, trait
+from ...tables import does, meant, table, trait
 from ...tasks import TASKS, Paired, Task
 from ...values import called
 from ..own import Own
@@ -103,16 +103,22 @@ def suits(spec: Spec, data: Data | None) -> None:
             "module that takes these by name, or collate=f(samples) that gives a pair (x, y) of tensors"
         )
     task = spec.task if data is not None else meant(spec.task, spec.dataset)
-    if trait("task", task, "table_models") is False:
-        raise SpecError(
-            f"model={spec.model!r}: models of the table take x alone and give scores of classes or a number, and "
-            f"task={task!r} needs others; give model=..."
-        )
     sample = outlined(spec) if data is None else data.sample
     if data is None and (sees := trait("task", task, "sees")):
         sample = sees(*sample)
+    if "task" not in spec.own and not does(spec.model, task):
+        raise SpecError(_other(spec.model, task, sample))
     if why := table("model")[spec.model].refuse(*sample):
         raise SpecError(why)
+
+
+def _other(model: str, task: str, sample: tuple[tuple[int, ...], int, int]) -> str:
+    """The sentence for a model of the table that can't do a task, with the first that can."""
+    tasks = trait("model", model, "tasks")
+    why = f"is for task={' or '.join(map(repr, tasks))}" if tasks else "takes x alone and scores classes or one number"
+    fit = [name for name, maker in table("model").items() if does(name, task) and not maker.refuse(*sample)]
+    remedy = f"take model={fit[0]!r}, or give model=..." if fit else "give model=..."
+    return f"model={model!r}: {why}, and task={task!r} needs others; {remedy}"
 
 
 def agrees(spec: Spec, own: Own, task: Task) -> None:

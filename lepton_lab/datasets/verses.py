@@ -11,22 +11,16 @@ import re
 import struct
 import zlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from pydantic import Field
 
 from ..errors import SpecError
-from ..losses import IGNORED
 from .base import Data, holds, shuffled
 from .files import damaged, fetch
-from .wording import split, vocabulary
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from .wording import SOURCE, TARGET, split, translated, vocabulary
 
 TESTAMENTS = ("ot", "nt")
-SOURCE, TARGET = ("", "<unk>"), ("", "<start>", "<end>", "<unk>")
-"""What stands before the words of each language; the target's as the task has it, where 0 is padding."""
 LENGTH, WORDS = 16, 4000
 MARKUP = re.compile(r"<(note|title)\b[^>]*>.*?</\1>|<[^>]*>|¶", re.DOTALL)
 
@@ -47,8 +41,8 @@ def verses(
     rights. Of 31,093 pairs those are taken whose sides both have at most `length` words and marks. `pairs` gives the
     texts.
 
-    Data: x int64 (N, length) English words, 0 where a verse is over; y int64 (N, length + 1) Spanish words, their end
-    (2), and -100 after it. Each language's words are numbered by themselves; an unknown one is 1 in English, 3 in
+    Data: x int64 (N, length) English words, 0 where a verse is over; y int64 (N, T) Spanish words, their end (2), and
+    -100 after it. Each language's words are numbered by themselves; an unknown one is 1 in English, 3 in
     Spanish.
 
     Parameters
@@ -73,22 +67,7 @@ def verses(
     parts = shuffled(len(sides), seed, 0.1, 0.1)
     trained = [sides[place] for place in parts[0].tolist()]
     english, spanish = (vocabulary((side[i] for side in trained), words) for i in (0, 1))
-    pieces, classes = [*SOURCE, *english], [*TARGET, *spanish]
-    x = _numbered([side[0] for side in sides], pieces, length, 0)
-    y = _numbered([[*side[1], "<end>"] for side in sides], classes, length + 1, IGNORED)
-    train, val, test = ((x[part], y[part]) for part in parts)
-    return Data(train, val, test, (length,), classes, vocabulary=len(pieces), pieces=pieces)
-
-
-def _numbered(texts: list[list[str]], names: list[str], length: int, fill: int) -> Tensor:
-    """Texts as numbers of their words among names (N, length); `fill` stands after their end."""
-    import torch
-
-    places = {word: place for place, word in enumerate(names)}
-    rows = torch.full((len(texts), length), fill)
-    for row, text in zip(rows, texts, strict=True):
-        row[: len(text)] = torch.tensor([places.get(word, places["<unk>"]) for word in text])
-    return rows
+    return translated(sides, parts, (english, spanish), length)
 
 
 def pairs(root: Path) -> list[tuple[str, str]]:

@@ -1,5 +1,5 @@
 """
-Texts with labels, as rows of tokens of one length.
+Texts with labels, or with other texts, as rows of tokens of one length.
 
 Legend of the shape comments: N texts, T tokens.
 """
@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from ..losses import IGNORED
 from .base import Data
 
 if TYPE_CHECKING:
@@ -20,9 +21,13 @@ Unit = Literal["words", "bytes"]
 Labelled = tuple[Sequence[str], Sequence[int]]
 """Texts, and the label of each."""
 WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*|[^\s\w]")
-PAD, UNKNOWN = 0, 1
-SPECIAL = ("", "<unk>")
+PAD, UNKNOWN = 0, "<unk>"
+SOURCE = ("", UNKNOWN)
 """What stands for padding, and for a word that is not in the vocabulary."""
+TARGET = ("", "<start>", "<end>", UNKNOWN)
+"""The same in targets, with their start and end; their numbers are those of task='sequence_to_sequence'."""
+Names = tuple[Sequence[str], Sequence[str]]
+"""Of a source's language, and of a target's."""
 
 
 class Texts(NamedTuple):
@@ -46,14 +51,14 @@ def vocabulary(texts: Iterable[Sequence[str]], words: int) -> list[str]:
     return sorted(counts, key=lambda word: (-counts[word], word))[:words]
 
 
-def numbered(texts: Sequence[Sequence[str]], names: Sequence[str], length: int) -> Tensor:
-    """Texts as numbers of their words, (N, length): cut after as many, or filled up with PAD."""
+def numbered(texts: Sequence[Sequence[str]], names: Sequence[str], length: int, fill: int = PAD) -> Tensor:
+    """Texts as numbers of their words, (N, length): cut after as many, or filled up."""
     import torch
 
     places = {word: place for place, word in enumerate(names) if word}
-    x = torch.full((len(texts), length), PAD)
+    x, unknown = torch.full((len(texts), length), fill), places[UNKNOWN]
     for row, text in zip(x, texts, strict=True):
-        known = [places.get(word, UNKNOWN) for word in text[:length]]
+        known = [places.get(word, unknown) for word in text[:length]]
         row[: len(known)] = torch.tensor(known, dtype=torch.long)
     return x
 
@@ -74,11 +79,34 @@ def labelled(texts: Texts, *, length: int, unit: Unit, words: int) -> Data:
         rows = [_bytes(lines, length) for lines, _ in splits]
     else:
         cut = [[split(line) for line in lines] for lines, _ in splits]
-        names = [*SPECIAL, *vocabulary(cut[0], words)]
+        names = [*SOURCE, *vocabulary(cut[0], words)]
         rows = [numbered(lines, names, length) for lines in cut]
     first, second, third = ((x, torch.tensor(labels)) for x, (_, labels) in zip(rows, splits, strict=True))
     kind = "bytes" if unit == "bytes" else ""
     return Data(first, second, third, (length,), texts.classes, vocabulary=len(names), pieces=names, tokens=kind)
+
+
+def translated(sides: Sequence[Sequence[Sequence[str]]], parts: Sequence[Tensor], names: Names, length: int) -> Data:
+    """
+    Data of words for words: x int64 (N, length), 0 where a source is over; y int64 (N, T) targets, their end, and -100.
+
+    Parameters
+    ----------
+    sides
+        The words of each source and of its target.
+    parts
+        Places of those of each split.
+    names
+        The words of either language, which are numbered by themselves: after SOURCE and TARGET.
+    length
+        Words of a source.
+    """
+    pieces, classes = [*SOURCE, *names[0]], [*TARGET, *names[1]]
+    ended = [[*target, TARGET[2]] for _, target in sides]
+    x = numbered([source for source, _ in sides], pieces, length)
+    y = numbered(ended, classes, max(map(len, ended)), IGNORED)
+    train, val, test = ((x[part], y[part]) for part in parts)
+    return Data(train, val, test, (length,), classes, vocabulary=len(pieces), pieces=pieces)
 
 
 def _bytes(texts: Sequence[str], length: int) -> Tensor:

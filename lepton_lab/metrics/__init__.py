@@ -27,7 +27,7 @@ from .probabilities import CalibrationError, LogLoss
 from .regression import MAE, MSE, R2, RMSE
 from .retrieval import HitRate, Ndcg
 from .signals import SiSdr
-from .texts import Bleu, CharacterErrorRate, TokenAccuracy, WordErrorRate
+from .texts import Bleu, CharacterErrorRate, ExactMatch, TokenAccuracy, WordErrorRate
 
 if TYPE_CHECKING:
     from ..datasets import Data
@@ -71,6 +71,7 @@ METRICS: dict[str, type[Metric]] = {
     "r2": R2,
     "perplexity": Perplexity,
     "token_accuracy": TokenAccuracy,
+    "exact_match": ExactMatch,
     "word_error_rate": WordErrorRate,
     "character_error_rate": CharacterErrorRate,
     "bleu": Bleu,

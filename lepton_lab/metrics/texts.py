@@ -93,6 +93,22 @@ class TokenAccuracy(Texts):
         return [sum(a == b for a, b in zip(said, right, strict=False)), len(right)]
 
 
+class ExactMatch(Texts):
+    """The fraction of sequences that are right from beginning to end; of answers in a text, of both their ends."""
+
+    kinds = ("tokens", "texts", "classes")
+    title = "Exact match"
+    short = "exact"
+    axis = "exact matches (fraction)"
+    form = ".2%"
+    highest = 1.0
+    free = True
+
+    def count(self, said: Sequence[Any], right: Sequence[Any]) -> list[float]:
+        """Whether it is, and one."""
+        return [said == right, 1]
+
+
 class WordErrorRate(Texts):
     """Words, or tokens, to put in, take out or change for each that was to be; it may be above 1."""
 

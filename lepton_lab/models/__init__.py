@@ -34,6 +34,8 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "mnist_cnn": mnist_cnn,
     "transformer": sequences.transformer,
     "gpt": sequences.gpt,
+    "encoder_decoder": sequences.encoder_decoder,
+    "reader": sequences.reader,
 }
 
 

@@ -1,7 +1,7 @@
 """
-What both transformers are made of: attention and MLP in a block, and the embedding of tokens.
+What transformers are made of: attention and MLP in a block, and the embedding of tokens.
 
-Legend of the shape comments: B samples, T tokens, E width, H heads, D head size (E = H * D).
+Legend of the shape comments: B samples, T tokens, S of those looked at, E width, H heads, D head size (E = H * D).
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-BASE = 10_000.0  # wavelengths of rotary positions run from 2 pi to 2 pi * BASE tokens (Su)
+from .fitting import Positions
+
+BASE = 10_000.0  # wavelengths of positions run from 2 pi to 2 pi * BASE tokens (Vaswani, Su)
 
 
 class Block(nn.Module):
@@ -32,9 +34,9 @@ class Block(nn.Module):
         self.mlp = MLP(width)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, T, E) -> (B, T, E)."""
-        x = x + self.dropout(self.attention(self.norm1(x)))
+    def forward(self, x: Tensor, seen: Tensor | None = None) -> Tensor:
+        """(B, T, E), and `seen` as of Attention -> (B, T, E)."""
+        x = x + self.dropout(self.attention(self.norm1(x), seen=seen))
         return x + self.dropout(self.mlp(self.norm2(x)))
 
 
@@ -68,15 +70,21 @@ class Attention(nn.Module):
         self.out = nn.Linear(width, width)
         self.rotary = Rotary(self.head_size, rotary) if rotary else None
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, T, E) -> (B, T, E)."""
-        q, k, v = self._heads(self.q(x)), self._heads(self.k(x)), self._heads(self.v(x))  # (B, H, T, D)
+    def forward(self, x: Tensor, memory: Tensor | None = None, seen: Tensor | None = None) -> Tensor:
+        """
+        (B, T, E) -> (B, T, E).
+
+        `memory` (B, S, E) are the tokens that are looked at, where they are others than x. `seen` (B, 1, 1, S) is False
+        of those that are padding.
+        """
+        memory = x if memory is None else memory
+        q, k, v = self.heads(self.q(x)), self.heads(self.k(memory)), self.heads(self.v(memory))  # (B, H, T or S, D)
         if self.rotary is not None:
             q, k = self.rotary(q), self.rotary(k)
-        seen = functional.scaled_dot_product_attention(q, k, v, is_causal=self.causal)  # (B, H, T, D)
-        return self.out(seen.transpose(1, 2).flatten(2))  # (B, T, H * D)
+        gathered = functional.scaled_dot_product_attention(q, k, v, seen, is_causal=self.causal)  # (B, H, T, D)
+        return self.out(gathered.transpose(1, 2).flatten(2))  # (B, T, H * D)
 
-    def _heads(self, x: Tensor) -> Tensor:
+    def heads(self, x: Tensor) -> Tensor:
         """(B, T, H * D) -> (B, H, T, D), whatever share of the heads this rank holds."""
         B, T, _ = x.shape
         return x.view(B, T, -1, self.head_size).transpose(1, 2)
@@ -126,16 +134,23 @@ class MLP(nn.Module):
 
 class Embedding(nn.Module):
     """
-    Tokens as vectors, with learned positions added where the blocks have no rotary ones.
+    Tokens as vectors, with positions added: "learned" ones, or "sinusoidal"; none where the blocks have "rotary" ones.
 
     Both are times sqrt(E), so that weights of the size that suits a head make vectors of size 1, and one matrix can
     serve as both (Vaswani, section 3.4).
     """
 
-    def __init__(self, vocabulary: int, context: int, width: int, dropout: float, learned: bool = True) -> None:
+    positions: Tensor | None
+
+    def __init__(
+        self, vocabulary: int, context: int, width: int, dropout: float, positions: Positions = "learned"
+    ) -> None:
         super().__init__()
         self.tokens = nn.Embedding(vocabulary, width)
-        self.positions = nn.Parameter(torch.empty(context, width)) if learned else None
+        if positions == "sinusoidal":
+            self.register_buffer("positions", sinusoids(context, width) * width**-0.5, persistent=False)
+        else:
+            self.positions = nn.Parameter(torch.empty(context, width)) if positions == "learned" else None
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -144,6 +159,16 @@ class Embedding(nn.Module):
         if self.positions is not None:
             x = x + self.positions[: x.shape[1]]
         return self.dropout(x * x.shape[-1] ** 0.5)
+
+
+def sinusoids(context: int, width: int) -> Tensor:
+    """
+    A vector (T, E) for each position: sines and cosines, of wavelengths from 2 pi to 2 pi * BASE tokens.
+
+    Vaswani, section 3.5: a position that is so much further is the same rotation of it wherever it stands.
+    """
+    angles = torch.arange(context)[:, None] * BASE ** (-torch.arange(0, width, 2) / width)  # (T, E / 2)
+    return torch.stack([angles.sin(), angles.cos()], -1).flatten(1)[:, :width]
 
 
 def initialise(model: nn.Module, depth: int) -> None:
@@ -156,7 +181,7 @@ def initialise(model: nn.Module, depth: int) -> None:
     """
     for name, p in model.named_parameters():
         if p.ndim >= 2:
-            adds = name.endswith(("attention.out.weight", "mlp.down.weight"))
+            adds = name.endswith(("attention.out.weight", "cross.out.weight", "mlp.down.weight"))
             nn.init.normal_(p, 0, (p.shape[1] * (2 * depth if adds else 1)) ** -0.5)
         elif name.endswith("bias"):
             nn.init.zeros_(p)

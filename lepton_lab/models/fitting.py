@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -11,6 +11,8 @@ from ..errors import SpecError
 
 Size = Annotated[int, Field(ge=1)]
 Dropout = Annotated[float, Field(ge=0, lt=1)]
+Positions = Literal["rotary", "learned", "sinusoidal"]
+"""How tokens know where they are: turned by it in attention, or by what is added to them."""
 
 
 def _misfit(name: str, takes: str, shape: tuple[int, ...], classes: int, vocabulary: int) -> str:

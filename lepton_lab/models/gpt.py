@@ -47,7 +47,7 @@ class GPT(nn.Module):
     ) -> None:
         super().__init__()
         self.context = context
-        self.embed = Embedding(vocabulary, context, width, dropout, learned=not rotary)
+        self.embed = Embedding(vocabulary, context, width, dropout, "rotary" if rotary else "learned")
         turned = context if rotary else 0
         self.blocks = nn.Sequential(*(Block(width, heads, dropout, causal=True, rotary=turned) for _ in range(depth)))
         self.head = Head(width, vocabulary)

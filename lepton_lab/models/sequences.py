@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from ..errors import SpecError
-from .fitting import Dropout, Size, check, images, takes, texts
+from .fitting import Dropout, Positions, Size, check, images, takes, texts
 
 if TYPE_CHECKING:
     from torch import nn
@@ -114,15 +114,111 @@ def gpt(
     """
     check(gpt, shape, classes, vocabulary)
     _divide(width, heads)
-    rotary = positions == "rotary"
-    if rotary and width // heads % 2:
-        raise SpecError(
-            f"options={{'heads': {heads}}}: each of them gets {width // heads} of width={width}, and rotary positions "
-            "turn pairs of numbers; take a width of which each head gets an even part, or positions='learned'"
-        )
+    _turns(width, heads, positions)
     from .gpt import GPT
 
-    return GPT(vocabulary, shape[0], width, heads, depth, dropout, rotary, tied)
+    return GPT(vocabulary, shape[0], width, heads, depth, dropout, positions == "rotary", tied)
+
+
+@takes(
+    "tokens for tokens: sources, and the targets that are to be written",
+    lambda shape, classes, vocabulary: vocabulary > 0 and classes > 0 and len(shape) == 1,
+    dealt="heads",
+    tasks=("sequence_to_sequence",),
+)
+def encoder_decoder(
+    shape: tuple[int, ...],
+    classes: int,
+    vocabulary: int = 0,
+    *,
+    width: Size = 64,
+    heads: Size = 4,
+    depth: Size = 2,
+    dropout: Dropout = 0.0,
+    positions: Positions = "sinusoidal",
+) -> nn.Module:
+    """
+    Transformer that reads a source and writes a target, as in translation, with attention between the two.
+
+    SIZE parameters on `dates`. See `lepton_lab.models.encoder_decoder`.
+
+    Parameters
+    ----------
+    shape, classes, vocabulary
+        As of every model, see `lepton_lab.models`: the shape is (tokens,) of a source; vocabulary counts the kinds of
+        its tokens, of which 0 is padding, and classes those of a target.
+    width
+        Numbers that a token is described by.
+    heads
+        Heads of each attention; a divisor of the width.
+    depth
+        Blocks of the encoder, and of the decoder, at least 1.
+    dropout
+        Fraction of the embeddings, and of what each layer adds, that a training step leaves out, from 0 to below 1.
+    positions
+        "sinusoidal": waves of many lengths, added to each token; "learned": a vector for each place; "rotary":
+        attention within a text turns by how far apart tokens are.
+
+    Raises
+    ------
+    SpecError
+        If samples are no tokens with tokens as targets, or options do not suit each other.
+    """
+    check(encoder_decoder, shape, classes, vocabulary)
+    _divide(width, heads)
+    _turns(width, heads, positions)
+    from .encoder_decoder import EncoderDecoder
+
+    return EncoderDecoder(vocabulary, classes, shape[0], width, heads, depth, dropout, positions)
+
+
+@takes(
+    "tokens, of which some are the answer",
+    lambda shape, classes, vocabulary: vocabulary > 0 and len(shape) == 1 and classes == shape[0],
+    dealt="heads",
+    tasks=("question_answering",),
+)
+def reader(
+    shape: tuple[int, ...],
+    classes: int,
+    vocabulary: int = 0,
+    *,
+    width: Size = 96,
+    heads: Size = 4,
+    depth: Size = 2,
+    dropout: Dropout = 0.0,
+) -> nn.Module:
+    """
+    Transformer encoder that marks where in a text the answer to a question starts and ends.
+
+    See `lepton_lab.models.transformer`; after Devlin and others, BERT, arXiv:1810.04805, section 4.2.
+
+    Parameters
+    ----------
+    shape, classes, vocabulary
+        As of every model, see `lepton_lab.models`: the shape is (tokens,) of the question and the text; there are as
+        many classes, which are places, and vocabulary counts the kinds of tokens.
+    width
+        Numbers that a token is described by.
+    heads
+        Heads of each block's attention; a divisor of the width.
+    depth
+        Blocks, at least 1.
+    dropout
+        Fraction of what each layer adds that a training step leaves out, from 0 to below 1.
+
+    Raises
+    ------
+    SpecError
+        If samples are no tokens with places among them as targets, or options do not suit each other.
+    """
+    check(reader, shape, classes, vocabulary)
+    _divide(width, heads)
+    from .blocks import Embedding
+    from .transformer import Transformer
+
+    embed = Embedding(vocabulary, shape[0], width, dropout)
+    return Transformer(embed, 2, width, heads, depth, dropout, pooled=False)
 
 
 def _patch(patch: int, side: int) -> int:
@@ -132,6 +228,15 @@ def _patch(patch: int, side: int) -> int:
             "0 for about an eighth"
         )
     return patch or max(2, -(-side // PATCHES))
+
+
+def _turns(width: int, heads: int, positions: Positions) -> None:
+    """Refuse heads of an odd size, which rotary positions can't turn."""
+    if positions == "rotary" and width // heads % 2:
+        raise SpecError(
+            f"options={{'heads': {heads}}}: each of them gets {width // heads} of width={width}, and rotary positions "
+            "turn pairs of numbers; take a width of which each head gets an even part, or positions='learned'"
+        )
 
 
 def _divide(width: int, heads: int) -> None:

@@ -32,22 +32,31 @@ class Transformer(nn.Module):
         E; heads of each block; blocks.
     dropout
         Fraction left out of what each layer adds, in training.
+    pooled
+        Whether the mean of all tokens is scored; else each is by itself.
     """
 
     def __init__(
-        self, embed: Patches | Embedding, outputs: int, width: int, heads: int, depth: int, dropout: float = 0.0
+        self,
+        embed: Patches | Embedding,
+        outputs: int,
+        width: int,
+        heads: int,
+        depth: int,
+        dropout: float = 0.0,
+        pooled: bool = True,
     ) -> None:
         super().__init__()
         self.embed = embed
         self.blocks = nn.Sequential(*(Block(width, heads, dropout, causal=False) for _ in range(depth)))
-        self.head = Head(width, outputs)
+        self.head = Head(width, outputs, pooled)
         initialise(self, depth)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) pixels or (B, T) tokens -> (B, K)."""
+        """(B, C, H, W) pixels or (B, T) tokens -> (B, K); (B, T, K) of each token."""
         x = self.embed(x)  # (B, T, E)
         x = self.blocks(x)  # (B, T, E)
-        return self.head(x)  # (B, K)
+        return self.head(x)  # (B, K) or (B, T, K)
 
 
 class Patches(nn.Module):
@@ -74,13 +83,14 @@ class Patches(nn.Module):
 
 
 class Head(nn.Module):
-    """Scores of the classes from the mean of all tokens."""
+    """Scores of the classes from the mean of all tokens, or of each token."""
 
-    def __init__(self, width: int, outputs: int) -> None:
+    def __init__(self, width: int, outputs: int, pooled: bool) -> None:
         super().__init__()
+        self.pooled = pooled
         self.norm = nn.LayerNorm(width)
         self.out = nn.Linear(width, outputs)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, T, E) -> (B, K)."""
-        return self.out(self.norm(x.mean(1)))
+        """(B, T, E) -> (B, K) or (B, T, K)."""
+        return self.out(self.norm(x.mean(1) if self.pooled else x))

@@ -24,6 +24,7 @@ from .multitask import Multitask
 from .recommendation import Recommendation
 from .regression import Regression
 from .sequences import SequenceToSequence
+from .spans import QuestionAnswering
 
 if TYPE_CHECKING:
     from ..datasets import Data
@@ -60,6 +61,7 @@ TASKS: dict[str, Callable[..., Task]] = {
     "language_model": LanguageModel,
     "masked_language_model": MaskedLanguageModel,
     "sequence_to_sequence": SequenceToSequence,
+    "question_answering": QuestionAnswering,
     "ctc": CTC,
     "denoising": Denoising,
     "diffusion": Diffusion,

@@ -47,7 +47,7 @@ def _lines(path: Path) -> list[str]:
 def _folder() -> Path:
     folders = [data_root() / "wordnet", *map(Path, PLACES)]
     for folder in folders:
-        if (folder / "data.noun").is_file():
+        if (folder / "index.noun").is_file():
             return folder
     raise SpecError(
         "transforms='synonyms': needs WordNet's files, which are not installed (on Debian and Ubuntu: apt-get install "

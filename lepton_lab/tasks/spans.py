@@ -1,0 +1,76 @@
+"""
+Where in a text the answer to a question stands.
+
+Legend of the shape comments: B samples, T tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from ..objectives import Criterion
+from ..pictures import TRUTH, words
+from .base import OwnLoss, Paired
+from .seeing import inputs, spelled
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..pictures import Picture
+
+
+class QuestionAnswering(Paired):
+    """
+    The first and the last token of an answer: scores (B, T, 2), and their places (B, 2), by cross entropy over places.
+
+    Samples are the tokens of a question and of the text that answers it, (T,). Source: J. Devlin et al., BERT, 2019,
+    section 4.2. `span` reads an answer from scores.
+    """
+
+    metrics = ("exact_match",)
+    answers = "classes"
+    table_models = False
+
+    @classmethod
+    def refuse(cls, shape: tuple[int, ...], classes: int, vocabulary: int) -> str:
+        """Needs tokens, and places among them."""
+        fit = vocabulary and len(shape) == 1 and classes == shape[0]
+        return "" if fit else "needs tokens (N, T) as x, and as y the places (N, 2) of the answer's first and last"
+
+    def usual(self) -> OwnLoss:
+        """Cross entropy over places."""
+        from torch.nn import functional
+
+        return functional.cross_entropy
+
+    def criterion(self, total: Callable[[Tensor], Tensor] | None = None) -> Criterion:
+        """The loss of two places a sample, whose classes come first."""
+        criterion = super().criterion(total)
+        criterion.axis = "first"
+        return criterion
+
+    def picture(self, x: Any, y: Any, output: Any) -> Picture:
+        """The question and the text, the answer, and the one that was found."""
+        found, right = (self.text(x[0], place) for place in (self.span(output)[0], y[0]))
+        return {**inputs(x, self.data), TRUTH: words(right), "predicted": words(found, found == right)}
+
+    def text(self, tokens: Tensor, places: Tensor) -> str:
+        """The tokens from one place to another as text."""
+        first, last = places.tolist()
+        return spelled(tokens[first : last + 1], self.data, self.data.pieces)
+
+    @staticmethod
+    def span(scores: Tensor) -> Tensor:
+        """The likeliest first and last token of each answer (B, 2), of scores (B, T, 2): none ends before it starts."""
+        import torch
+
+        start, end = scores.log_softmax(1).unbind(-1)  # (B, T) each
+        both = (start[:, :, None] + end[:, None]).masked_fill(~_forward(scores), -torch.inf)
+        place = both.flatten(1).argmax(1)
+        return torch.stack([place // both.shape[1], place % both.shape[1]], 1)
+
+
+def _forward(scores: Tensor) -> Tensor:
+    """Of each pair of places (T, T) whether the second is not before the first."""
+    return scores.new_ones(scores.shape[1], scores.shape[1]).triu().bool()

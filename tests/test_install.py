@@ -125,6 +125,7 @@ def test_a_wheel_holds_what_the_library_reads(wheel):
     assert names == code | lessons | {f"lepton_lab-0.1.0.data/data/{name}" for name in shared}
 
 
+@pytest.mark.slow
 def test_without_extras_a_node_trains_sweeps_and_compresses_and_names_the_extra_of_the_rest(node):
     code, out, err = node("-c", HEADLESS % sorted(EXTRAS))
     assert code == 0, err

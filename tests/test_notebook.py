@@ -225,6 +225,7 @@ def test_papermill_stops_at_what_is_unknown_or_ill_typed_before_anything_starts(
     assert not (home / "runs").exists() and ours() == there
 
 
+@pytest.mark.slow
 def test_papermill_passes_text_from_yaml(papermill, tmp_path, home):
     (tmp_path / "right.yaml").write_text("lr: 1e-2\nseeds: [3]\n")
     done, _ = papermill("-f", "right.yaml", "-r", "epochs", "2")

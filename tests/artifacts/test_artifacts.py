@@ -212,6 +212,7 @@ def test_sizes_are_those_of_the_numbers(everything, name):
         assert size["fp32", "onnxruntime"] / size["int8_static", "onnxruntime"] > 3.5
 
 
+@pytest.mark.slow
 def test_what_surrounds_the_weights_takes_two_kilobytes(tmp_path):
     model = MODELS["mnist_cnn"]((1, 28, 28), 10, hidden=16)
     about = About("mnist_cnn", **IMAGES)
@@ -241,6 +242,7 @@ def test_annotated_artifacts_load(small):
     assert (again(x) == artifact(x)).all()
 
 
+@pytest.mark.slow
 def test_writing_leaves_the_module_as_it_was(tmp_path):
     model, about = model_of("own")
     before = {name: value.clone() for name, value in model.state_dict().items()}

@@ -71,6 +71,7 @@ def points(page):
     return int(page.locator(".ll-live").last.get_attribute("data-points") or 0)
 
 
+@pytest.mark.slow
 def test_form_launch_and_live_curve(app, page):
     page.goto(app)
     page.get_by_role("button", name="Launch", exact=True).wait_for(timeout=60_000)

@@ -56,6 +56,7 @@ FOCUS = f"""(control) => {{
 """Gives the kind of a control and the widgets that it is in."""
 
 
+@pytest.mark.slow
 def test_a_key_on_a_control_is_no_command_to_the_cell(book):
     page = book.page
     before = cells(page)

@@ -260,6 +260,7 @@ class Unknown(torch.utils.data.IterableDataset):
             yield next(iter(self.lines))
 
 
+@pytest.mark.slow
 def test_a_stream_that_does_not_say_how_long_it_is_is_counted(monkeypatch):
     spec = lab.Spec(epochs=1, batch_size=8, strategy="single", schedule="cosine")
     said, counted = (
@@ -315,6 +316,7 @@ class Rare(Dicts):
         return {**super().__getitem__(i), "labels": int(i % 4 > 1) if i % 2 else -100}
 
 
+@pytest.mark.slow
 def test_a_part_of_a_batch_without_a_label_adds_nothing():
     spec = lab.Spec(epochs=1, batch_size=4)
     runs = [
@@ -343,6 +345,7 @@ class Masks:
         return x + torch.randn_like(x), y
 
 
+@pytest.mark.slow
 def test_what_a_collate_draws_is_drawn_again_after_a_stop():
     x = torch.rand(240, 2)
     data = ((x, x.sum(1, keepdim=True)),) * 3

@@ -140,9 +140,8 @@ def answers(run, x):
     return file(x[:2])
 
 
-@pytest.mark.parametrize(
-    "model", [m if m == "transformer" else pytest.param(m, marks=pytest.mark.slow) for m in SHAPES]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("model", SHAPES)
 def test_every_model_goes_through_all_compressors(model):
     parent, x = taught(model)
     chain = [("lora", {"rank": 2}), ("prune", 0.5), "distill", ("low_rank", 0.2), "mask", "quantize"]
@@ -164,7 +163,8 @@ def test_every_compressor_on_every_model(model, compressor):
 ABLE = [name for name, strategy in STRATEGIES.items() if strategy.trains_any_module]
 
 
-@pytest.mark.parametrize("strategy", [s if s == "fsdp" else pytest.param(s, marks=pytest.mark.slow) for s in ABLE])
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ABLE)
 def test_every_strategy_that_is_not_refused_trains_a_chain(parent, strategy):
     world = 1 if strategy == "single" else 2
     chain = [("prune", 0.5), ("low_rank", 0.3), ("lora", {"rank": 2}), ("mask", 0.5)]
@@ -253,6 +253,7 @@ def test_the_dense_control_is_made_once_for_equal_settings(parent):
     assert notes(other, "dense control: trains")
 
 
+@pytest.mark.slow
 def test_a_control_of_a_parent_that_went_on_is_made_anew(parent):
     first = compressed(parent, [("prune", 0.5)])
     assert notes(first, "dense control: trains")

@@ -87,6 +87,7 @@ def test_what_is_kept_and_when_it_ends_early_survive_stops_bit_for_bit(strategy)
         assert whole.summary()["epoch"] == len(losses) + 1 == whole.spec.epochs and whole.remark == ""
 
 
+@pytest.mark.slow
 def test_an_average_goes_on_under_another_strategy_and_world():
     spec = lab.Spec(
         strategy="single", epochs=5, batch_size=40, optimizer="sgd", lr=0.05, ema=0.95, keep_best="val_ema_loss"

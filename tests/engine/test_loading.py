@@ -152,7 +152,9 @@ def test_a_sample_with_nan_that_a_model_takes_is_not_blamed_for_what_comes_later
     ("fault", "kind", "said", "line"),
     [
         (raises, "Broken", "sample 40 is torn", 'raise Broken(40, "torn")'),
-        (stands, "Stuck", "the data gave no batch for 5 s (timeout=5)", "time.sleep(3600)"),
+        pytest.param(
+            *(stands, "Stuck", "the data gave no batch for 5 s (timeout=5)", "time.sleep(3600)"), marks=pytest.mark.slow
+        ),
         (dies, "LoadError", "a process that loads the data ended unasked (out of memory, killed", None),
         (lambda: os._exit(3), "LoadError", "a process that loads the data ended unasked", None),
     ],

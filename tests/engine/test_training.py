@@ -26,7 +26,7 @@ def figures(run):
     return sorted(tuple(str(row.get(key)) for key in keys) for row in rows)
 
 
-@pytest.mark.parametrize(("optimizer", "world"), [("adamw", 2), ("momentum", 1)])
+@pytest.mark.parametrize(("optimizer", "world"), [("adamw", 2), pytest.param("momentum", 1, marks=pytest.mark.slow)])
 def test_stop_and_resume_equals_an_uninterrupted_run_bit_for_bit(optimizer, world):
     spec = lab.Spec(world=world, epochs=4, batch_size=90, optimizer=optimizer, lr=0.01, schedule="cosine", warmup=5)
     whole = lab.launch(spec, model=Noisy)
@@ -75,7 +75,7 @@ def weights_after(spec, model=Double):
     return run.model().state_dict()
 
 
-@pytest.mark.parametrize("accumulate", [1, 3])
+@pytest.mark.parametrize("accumulate", [pytest.param(1, marks=pytest.mark.slow), 3])
 def test_two_ranks_equal_one_process_to_rounding(accumulate):
     spec = lab.Spec(epochs=1, batch_size=145, lr=0.01, optimizer="adamw", clip=0.5, accumulate=accumulate)  # 10 steps
     one = weights_after(spec.replace(strategy="single"))
@@ -150,6 +150,7 @@ class Jittered(Pairs):
         return self.x[i] + torch.rand(4), int(self.y[i])
 
 
+@pytest.mark.slow
 def test_random_transforms_are_the_same_for_any_world_and_after_a_resume():
     spec = lab.Spec(epochs=20, batch_size=32, eval_every=0, checkpoint_every=0)
     ends = []

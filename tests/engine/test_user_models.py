@@ -31,6 +31,7 @@ class Flat(nn.Module):
         return self.out(self.conv(x).relu().view(x.size(0), -1))
 
 
+@pytest.mark.slow
 def test_a_view_after_a_convolution_trains_compresses_and_loads(tmp_path):
     part = samples(64, 1, 8, 8)
     run = lab.launch(lab.Spec(strategy="ddp", world=2, epochs=1), model=Flat, data=(part, part, part))
@@ -125,9 +126,9 @@ def weights(run):
     ("model", "strategies", "optimizer"),
     [
         (Odd, ("ddp", "parameter_server"), "adam"),
-        (Looked, ("ddp",), "adagrad"),
-        (Turned, ("ddp",), "adam"),
-        (Tied, ("tensor", "fsdp_tensor"), "sgd"),
+        pytest.param(Looked, ("ddp",), "adagrad", marks=pytest.mark.slow),
+        pytest.param(Turned, ("ddp",), "adam", marks=pytest.mark.slow),
+        pytest.param(Tied, ("tensor", "fsdp_tensor"), "sgd", marks=pytest.mark.slow),
     ],
 )
 def test_odd_parts_train_as_in_one_process(model, strategies, optimizer):

@@ -30,8 +30,8 @@ FAILS, HANGS = 0.011, 0.012  # learning rates at which the last rank does
 
 
 @pytest.fixture(
-    # Slurm's agents are torchrun's, and test_slurm.py has a job of them in the quick set.
-    params=[pytest.param(name, marks=[pytest.mark.slow] * (name in ("torchrun", "slurm"))) for name in PLACES]
+    # What others start takes half a minute to begin; test_torchrun.py has its agents in the quick set.
+    params=[pytest.param(name, marks=[pytest.mark.slow] * (name != "local")) for name in PLACES]
 )
 def place(request):
     return PLACES[request.param]()

@@ -73,6 +73,7 @@ def python(code, environment):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_a_whole_round_looks_nothing_up_and_reaches_nobody(watched):
     script = Path(watched["HOME"]) / "round.py"
     script.write_text(ROUND)

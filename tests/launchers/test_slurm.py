@@ -41,6 +41,7 @@ def spec(endless):
     return endless.replace(strategy="ddp", checkpoint_every=0, batch_size=128)
 
 
+@pytest.mark.slow
 def test_a_job_that_is_told_saves_and_goes_on_with_the_next_step(spec):
     run = lab.launch(spec, on=lab.Slurm(cluster="local"))
     until(lambda: run.store.story().step > 10)

@@ -154,6 +154,7 @@ def test_a_folder_that_the_machines_don_t_share_is_found_before_the_start(spec, 
     assert run.facts.get("attempt") is None, "no rank has begun"
 
 
+@pytest.mark.slow
 def test_a_machine_with_fewer_gpus_than_ranks_takes_no_part(spec, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     run = lab.launch(spec.replace(device="cuda"), on=lab.Torchrun(hosts=["localhost"]))

@@ -55,6 +55,7 @@ def test_parameters_are_annotated_and_told(path):
         pytest.param(("-p", "sedes", "[3, 4]"), "did you mean 'seeds'", marks=pytest.mark.slow),
     ],
 )
+@pytest.mark.slow
 def test_bad_parameters_are_refused_before_any_run(home, tmp_path, arguments, sentence):
     done = papermill(FOLDER / "local_sgd.ipynb", tmp_path / "out.ipynb", *arguments)
     assert done.returncode and sentence in done.stderr

@@ -9,6 +9,7 @@ from lepton_lab.files import data_root
 from lepton_lab.metrics.bits import bits_per_byte
 
 
+@pytest.mark.slow
 def test_the_digits_cnn_learns():
     run = lab.launch(lab.Spec(dataset="digits", model="cnn", strategy="ddp", world=2, epochs=10))
     assert run.wait(120) == "done"

@@ -211,6 +211,7 @@ def test_a_name_that_looks_like_a_number_is_found(runs, name):
     runs[0].rename("")
 
 
+@pytest.mark.slow
 def test_papermill_shows_what_the_page_shows(page, runs, tmp_path):
     out = tmp_path / "out.ipynb"
     words = [sys.executable, "-m", "papermill", str(NOTEBOOK), str(out)]

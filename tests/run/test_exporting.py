@@ -301,6 +301,7 @@ def test_what_takes_more_than_a_tensor_is_measured(once, name):
         assert found.metric == "ndcg" and 0 < found.figures["ndcg"] <= 1
 
 
+@pytest.mark.slow
 def test_a_model_of_keywords_is_estimated(once, texts, smaller):
     run = once(made, "bert")
     guess, told = lab.estimate(run), lab.load(texts).manifest["figures"]
@@ -353,6 +354,7 @@ class Ahead(nn.Module):
         return self.net(x)
 
 
+@pytest.mark.slow
 def test_a_task_of_ones_own_judges_the_file_too_and_other_samples():
     parts = Angles(), Angles(10), Angles(20)
     parent = lab.launch(lab.Spec(epochs=1), model=Ahead(), data=parts, task=Angle)
@@ -371,6 +373,7 @@ def test_a_task_of_ones_own_judges_the_file_too_and_other_samples():
     assert asked.figures["r2"] == pytest.approx(tested["r2"], rel=1e-4)
 
 
+@pytest.mark.slow
 def test_a_search_of_a_model_of_keywords_goes_by_its_task_s_metric(once, smaller):
     values = budgets.values(measured(smaller))
     assert values["quality_drop"] == values["accuracy_drop"] and values["bytes"] > 0
@@ -387,6 +390,7 @@ def test_a_search_of_a_model_of_keywords_goes_by_its_task_s_metric(once, smaller
         budgets.suits({"accuracy_drop": 0.1}, once(made, "detection"))
 
 
+@pytest.mark.slow
 def test_sensitivity_goes_by_the_task_s_metric_on_the_run_s_own_batches(once):
     found = lab.sensitivity(once(made, "bert"), (0.5,), samples=9)
     assert found.metric == "accuracy" and found.samples == 4 and 0 <= found.whole <= 1

@@ -85,6 +85,7 @@ def test_every_evaluation_carries_bits_per_byte(spec, tokens, once):
     assert all(0 <= row["accuracy"] <= 1 for row in run.rows("train"))
 
 
+@pytest.mark.slow
 def test_two_ranks_learn_what_one_does(spec, once):
     one, two = once(trained, spec), trained(spec.replace(world=2))
     for a, b in zip(one.rows("eval"), two.rows("eval"), strict=True):

@@ -47,6 +47,7 @@ def test_runs_are_read_as_they_were(golden, runs):
     assert len(lab.table(list(runs.values()))) == len(runs)
 
 
+@pytest.mark.slow
 def test_they_are_reported_on(runs, tmp_path):
     page = lab.report(list(runs.values()), tmp_path / "report.html").read_text()
     assert all(run.id in page for run in runs.values()) and "prune 0.5, quantize int8" in page

@@ -188,6 +188,7 @@ print(cloudpickle.list_registry_pickle_by_value())
 """
 
 
+@pytest.mark.slow
 def test_helpers_that_no_rank_can_import_travel_by_value(tmp_path):
     (tmp_path / "elsewhere").mkdir()
     helper = "def shift(x):\n    return other(x) * 0\n\ndef other(x):\n    return x.sum()\n"

@@ -21,7 +21,9 @@ def spec(request, monkeypatch):
     return lab.Spec(model="mlp", strategy=request.param, options=options, world=2, epochs=8, batch_size=32)
 
 
-@pytest.fixture(params=SERVED)
+@pytest.fixture(
+    params=[name if name == "parameter_server" else pytest.param(name, marks=pytest.mark.slow) for name in SERVED]
+)
 def forever(request, endless):
     """A run that can only end by a failure or a stop, with a short patience."""
     return endless.replace(strategy=request.param.split(",")[0], options=SERVED[request.param], timeout=3)

@@ -72,7 +72,7 @@ def uncompressed(lr):
 
 
 # Numbers of 11 and 8 bits: a gradient is right to 2**-11 and 2**-8 of each number, and a sum is rounded once more.
-@pytest.mark.parametrize(("compress", "bound"), [("fp16", 2**-10), ("bf16", 2**-7)])
+@pytest.mark.parametrize(("compress", "bound"), [pytest.param("fp16", 2**-10, marks=pytest.mark.slow), ("bf16", 2**-7)])
 def test_16_bit_gradients_stay_within_their_rounding(compress, bound):
     """Ten steps, the last of which is short and uneven, in micro-batches: what was learnt is right to `bound`."""
     start, exact = uncompressed(1e-12), uncompressed(0.01)
@@ -82,7 +82,9 @@ def test_16_bit_gradients_stay_within_their_rounding(compress, bound):
     assert 0 < error < bound
 
 
-@pytest.mark.parametrize("options", [{"topk": 1.0}, {"powersgd_rank": 64}], ids=["topk", "powersgd"])
+@pytest.mark.parametrize(
+    "options", [pytest.param({"topk": 1.0}, marks=pytest.mark.slow), {"powersgd_rank": 64}], ids=["topk", "powersgd"]
+)
 @pytest.mark.parametrize("accumulate", [pytest.param(1, marks=pytest.mark.slow), 3])
 def test_what_sends_all_is_exact(options, accumulate):
     """1437 samples in batches of 359: uneven parts, and a last batch of one sample, of which one rank has none."""
@@ -101,6 +103,7 @@ def whole(accumulate):
     return weights(trained(uneven("none", accumulate), model=Double))
 
 
+@pytest.mark.slow
 def test_powersgd_finds_matrices_of_its_rank():
     """A batch of four samples gives gradients of rank four at most, some of it faint."""
     random = torch.Generator().manual_seed(0)

@@ -147,6 +147,7 @@ class OneEach(nn.Module):
         return self.layers[dist.get_rank()](x.flatten(1))
 
 
+@pytest.mark.slow
 def test_ranks_that_step_other_parameters_save_and_go_on():
     spec = lab.Spec(strategy="local_sgd", world=2, epochs=6, batch_size=90, options={"every": 7})
     whole = trained(spec, OneEach)
@@ -214,6 +215,7 @@ def test_commands_take_effect_at_the_same_step_on_ranks_that_seldom_meet(strateg
 
 
 @pytest.mark.parametrize("strategy", ONE)
+@pytest.mark.slow
 def test_it_converges(strategy):
     spec = lab.Spec(strategy=strategy, world=2, model="cnn", epochs=8, batch_size=64, lr=2e-3)
     run = trained(spec, None)

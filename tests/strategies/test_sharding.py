@@ -53,6 +53,7 @@ def done(spec, **given):
     return run
 
 
+@pytest.mark.slow
 def test_tied_weights_micro_batches_and_short_last_batches_come_out_as_in_one_process():
     spec = lab.Spec(batch_size=16, accumulate=3, optimizer="momentum", lr=0.01, clip=0.5, epochs=2, strategy="single")
     weights = done(spec, model=tied, data=texts()).model().state_dict()

@@ -176,6 +176,7 @@ def test_what_can_t_be_explained_is_said_in_one_sentence(tiny, endless, monkeypa
         lab.explain(parent)
 
 
+@pytest.mark.slow
 def test_captum_is_imported_by_explain_alone():
     import subprocess
 

@@ -24,6 +24,7 @@ def looked(data, **options):
     return found, {check.name: (check.verdict, check.text) for check in found.checks}
 
 
+@pytest.mark.slow
 def test_clean_digits_are_ready(digits):
     found, checks = looked(digits)
     assert found.ready and "is ready" in found.sentence
@@ -61,6 +62,7 @@ def test_every_fault_that_was_planted_is_told(digits, tmp_path):
         leaky.save(tmp_path / "quality.txt")
 
 
+@pytest.mark.slow
 def test_a_split_that_is_another_kind_of_data_drifts(digits):
     turned = (digits.test[0].flip(-1).transpose(-1, -2), digits.test[1])
     _, checks = looked(replace(digits, test=turned))

@@ -84,6 +84,7 @@ def test_the_table_has_times_and_memory(race):
         assert row["to_loss_s"] > 0
 
 
+@pytest.mark.slow
 def test_what_was_refused_stays_in_the_table(race):
     row = race.rows()[-1]
     assert (row["state"], row["loss"], row["run"]) == ("refused", None, None)
@@ -172,6 +173,7 @@ class Alone(nn.Module):
         return self.layers(x)
 
 
+@pytest.mark.slow
 def test_code_from_a_cell_goes_with_every_run_and_a_failure_stays_in_the_table():
     x = torch.randn(200, 6, generator=torch.Generator().manual_seed(0))
     data = ((x, (x.sum(1) > 0).long()), (x[:20], (x[:20].sum(1) > 0).long()))

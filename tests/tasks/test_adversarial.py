@@ -97,7 +97,9 @@ def alone():
     return weights(run), run.rows()
 
 
-@pytest.mark.parametrize("strategy", ["ddp", pytest.param("zero", marks=pytest.mark.slow), "fsdp"])
+@pytest.mark.parametrize(
+    "strategy", ["ddp", *(pytest.param(name, marks=pytest.mark.slow) for name in ("zero", "fsdp"))]
+)
 def test_players_over_two_ranks_are_those_of_one_process(alone, strategy):
     run = lab.launch(spec(strategy=strategy, world=2, metrics=["frechet_distance"]), **COUNTED)
     assert torch.allclose(weights(run), alone[0], atol=1e-5)
@@ -150,6 +152,7 @@ def test_a_gan_learns_a_ring():
     assert len(octants) == 8
 
 
+@pytest.mark.slow
 def test_players_go_on_bit_for_bit_after_a_stop_and_to_rounding_in_another_world(alone):
     parted = lab.launch(spec(), model=patient, data=RING, task=Mixed)
     until(lambda: len(parted.rows("train")) > 8)

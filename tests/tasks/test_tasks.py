@@ -238,7 +238,11 @@ def launched(name, world=1, hooks=None, **changes):
     return lab.launch(lab.Spec(**{**fields, **changes}), model=model, data=(data, data, data), hooks=hooks)
 
 
-@pytest.mark.parametrize("name", TASKS)
+# One of each kind: labels, pairs of lists, nests of lists, several parts of a model, what is drawn for each batch.
+ALIKE = ("classification", "ctc", "detection", "multitask", "masked_language_model", "recommendation")
+
+
+@pytest.mark.parametrize("name", [n if n in ALIKE else pytest.param(n, marks=pytest.mark.slow) for n in TASKS])
 def test_a_task_trains_alike_over_two_ranks(name):
     runs = [launched(name, world) for world in (1, 2)]
     one, two = curves(*runs)

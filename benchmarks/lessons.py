@@ -48,8 +48,8 @@ class Refused(RuntimeError):
 
 
 def paths() -> list[Path]:
-    """Lessons, experiments and the app."""
-    patterns = ("[0-9]*.ipynb", "app.ipynb", "experiments/*.ipynb")
+    """Lessons, applications, experiments and the app."""
+    patterns = ("[0-9]*.ipynb", "app.ipynb", "applications/*.ipynb", "experiments/*.ipynb")
     return [path for pattern in patterns for path in sorted(NOTEBOOKS.glob(pattern))]
 
 

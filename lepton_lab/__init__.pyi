@@ -6,6 +6,7 @@ from .artifacts import load as load
 from .datasets import Look as Look
 from .datasets import look as look
 from .datasets.collating import Pad as Pad
+from .datasets.overview import available as available
 from .datasets.raw import texts as texts
 from .datasets.weights import weights as weights
 from .engine.hooks import Moment as Moment

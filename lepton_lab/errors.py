@@ -61,6 +61,7 @@ EXTRAS = {
     "captum": "explain",
     "peft": "nlp",
     "tokenizers": "nlp",
+    "transformers": "nlp",
     "s3fs": "s3",
     "optuna": "search",
     "ray": "ray",
@@ -87,9 +88,14 @@ class Missing(LabError, ImportError):
 
 def needs(what: str, *libraries: str) -> None:
     """Refuse `what` where one of the libraries, names of EXTRAS, is missing: a Missing says which extra has it."""
-    if absent := next((name for name in libraries if importlib.util.find_spec(name) is None), ""):
-        remedy = f"pip install 'lepton-lab[{EXTRAS[absent]}]'"
-        raise Missing(f"{what} needs {absent}, which is not installed: {remedy}", name=absent)
+    for name in libraries:
+        if remedy := brings(name):
+            raise Missing(f"{what} needs {name}, which is not installed: {remedy}", name=name)
+
+
+def brings(library: str) -> str:
+    """The command that installs a library of EXTRAS; "" where it is here."""
+    return "" if importlib.util.find_spec(library) else f"pip install 'lepton-lab[{EXTRAS[library]}]'"
 
 
 def visible(field: str, text: str, but: str = "") -> str:

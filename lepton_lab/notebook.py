@@ -20,13 +20,15 @@ from .tables import TABLES, listed, pick, table
 from .values import parsed
 
 PROFILE = "LEPTON_LAB_PROFILE"
-PROFILES = ("full", "smoke")
+PROFILES = ("full", "smoke", "tiny")
 INJECTED = "# Parameters"
 """The first line of the cell that papermill puts after the one that is tagged `parameters`."""
 COLLECTIONS = (list, tuple, dict, set)
 
 
-def parameters(namespace: dict[str, Any], smoke: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def parameters(
+    namespace: dict[str, Any], smoke: Mapping[str, Any] | None = None, tiny: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """
     Check a notebook's parameters: call it as ``lab.parameters(globals())`` in the cell after the tagged one.
 
@@ -41,6 +43,9 @@ def parameters(namespace: dict[str, Any], smoke: Mapping[str, Any] | None = None
     smoke
         Values in place of the defaults where the environment has LEPTON_LAB_PROFILE=smoke; what papermill injects wins
         over both.
+    tiny
+        Values in place of those of `smoke` where it has LEPTON_LAB_PROFILE=tiny, in which a notebook only shows that
+        its cells run, within 20 seconds.
 
     Returns
     -------
@@ -56,7 +61,8 @@ def parameters(namespace: dict[str, Any], smoke: Mapping[str, Any] | None = None
     hints = get_type_hints(annotated, namespace, include_extras=True)
     hints = {name: hint for name, hint in hints.items() if not name.startswith("_")}
     injected = _injected(namespace.get("_ih", ()))
-    small = dict(smoke or {}) if _profile() == "smoke" else {}
+    profile = _profile()
+    small = {} if profile == "full" else {**(smoke or {}), **((tiny or {}) if profile == "tiny" else {})}
     values = {**{name: namespace[name] for name in hints if name in namespace}, **small}
     values |= {name: namespace[name] for name in injected if name in namespace}
     checked, refused = {}, []
@@ -68,7 +74,7 @@ def parameters(namespace: dict[str, Any], smoke: Mapping[str, Any] | None = None
     if refused:
         raise SpecError("\n".join(refused))
     if shrunk := ", ".join(f"{name}={shown(checked[name])}" for name in small if name not in injected):
-        print(f"{PROFILE}=smoke: {shrunk}. Set other values in a cell below this one.")
+        print(f"{PROFILE}={profile}: {shrunk}. Set other values in a cell below this one.")
     namespace.update(checked)
     return checked
 

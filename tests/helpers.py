@@ -6,6 +6,7 @@ import contextlib
 import importlib
 import json
 import math
+import os
 import random
 import socket
 import struct
@@ -210,3 +211,16 @@ class Slope(nn.Module):
 
 def height(output, target):
     return output.mean()
+
+
+def execute(path, folder, **parameters):
+    """Outputs of a notebook's cells, with these parameters put in."""
+    given = [word for name, value in parameters.items() for word in ("-p", name, json.dumps(value).strip('"'))]
+    command = [sys.executable, "-m", "papermill", str(path), "out.ipynb", "--no-progress-bar", *given]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=os.environ)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert ("injected-parameters" in (folder / "out.ipynb").read_text()) == bool(given)
+    cells = json.loads((folder / "out.ipynb").read_text())["cells"]
+    found = [output for cell in cells if cell["cell_type"] == "code" for output in cell["outputs"]]
+    assert not [output for output in found if output["output_type"] == "error"]
+    return found

@@ -183,10 +183,15 @@ def test_the_smoke_profile_shrinks_defaults_alone(monkeypatch, capsys):
     injected = cells("# Parameters\nepochs = 7") | {"epochs": 7}
     assert lab.parameters(injected, smoke=small) == {"epochs": 7, "seeds": [0]}
     assert lab.parameters(cells()) == {"epochs": 20, "seeds": [0, 1, 2]}
+    assert lab.parameters(cells(), smoke=small, tiny={"epochs": 2}) == small
+    monkeypatch.setenv(PROFILE, "tiny")
+    assert lab.parameters(cells(), smoke={"seeds": [0], "epochs": 5}, tiny={"epochs": 2}) == {"epochs": 2, "seeds": [0]}
+    assert "LEPTON_LAB_PROFILE=tiny: " in capsys.readouterr().out
+    monkeypatch.setenv(PROFILE, "smoke")
     with pytest.raises(lab.SpecError, match="epoch=1: unknown parameter; did you mean 'epochs'"):
         lab.parameters(cells(), smoke={"epoch": 1})
     monkeypatch.setenv(PROFILE, "smok")
-    with pytest.raises(lab.SpecError, match="LEPTON_LAB_PROFILE='smok': must be full or smoke; did you mean 'smoke'"):
+    with pytest.raises(lab.SpecError, match="LEPTON_LAB_PROFILE='smok': must be full or smoke or tiny; did you mean"):
         lab.parameters(cells())
 
 

@@ -8,7 +8,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from ..errors import EXTRAS, brings
+from ..files import data_root, sized
 from ..preparation import told_of
+from ..tables import pick
 from .files import commands, find, missing, source_of
 from .pretrained import WEIGHTS
 from .sources import SOURCES
@@ -74,6 +77,40 @@ def urls(name: str) -> list[str]:
     """Mirrors of a data set, or of weights."""
     source = source_of(name)
     return [*source.mirrors, *(url for archive in source.others for url in archive.urls)]
+
+
+def available(instead: Mapping[str, str]) -> set[str]:
+    """
+    Which of some data sets, weights and libraries are here; prints how to get the others, and fetches nothing.
+
+    Parameters
+    ----------
+    instead
+        Name of a data set of files, of weights, or of a library of an extra -> what is done without it, in words.
+
+    Returns
+    -------
+    set of str
+        The names of those that are here.
+
+    Raises
+    ------
+    SpecError
+        If a name is none of these.
+    """
+    root = data_root()
+    ways = dict.fromkeys([*SOURCES, *WEIGHTS, *EXTRAS])
+    lacking = {}
+    for name in instead:
+        pick(ways, name, "available")
+        if name in EXTRAS:
+            if command := brings(name):
+                lacking[name] = f"`{command}` brings it"
+        elif missing(name, root):
+            lacking[name] = f"`lepton-lab data get {name}` brings it, {sized(source_of(name).size)}"
+    for name, way in lacking.items():
+        print(f"{name} is not here ({way}): {instead[name]}.")
+    return set(instead) - set(lacking)
 
 
 def _told(dataset: Any) -> str:

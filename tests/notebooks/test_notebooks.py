@@ -10,7 +10,7 @@ import subprocess
 import sys
 
 import pytest
-from helpers import ROOT
+from helpers import ROOT, execute
 
 import lepton_lab as lab
 
@@ -21,19 +21,6 @@ PATHS += [NOTEBOOKS / "experiments" / f"{name}.ipynb" for name in ("local_sgd", 
 # What they show has tests of its own; that the names they use are there is looked at below.
 LONG = ("01_optimizers", "02_strategies", "03_compression", "04_your_own_work", "05_data", "report")
 LONG += ("local_sgd", "prune_then_quantize")
-
-
-def execute(path, folder, **parameters):
-    """Outputs of a notebook's cells, with these parameters put in."""
-    given = [word for name, value in parameters.items() for word in ("-p", name, json.dumps(value).strip('"'))]
-    command = [sys.executable, "-m", "papermill", str(path), "out.ipynb", "--no-progress-bar", *given]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=os.environ)
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    assert ("injected-parameters" in (folder / "out.ipynb").read_text()) == bool(given)
-    cells = json.loads((folder / "out.ipynb").read_text())["cells"]
-    found = [output for cell in cells if cell["cell_type"] == "code" for output in cell["outputs"]]
-    assert not [output for output in found if output["output_type"] == "error"]
-    return found
 
 
 def validate(path, folder):

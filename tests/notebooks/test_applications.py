@@ -1,0 +1,66 @@
+"""Applications: each runs in its tiny profile on what is embedded or made, without a network; in smoke on real data."""
+
+import pytest
+from helpers import ROOT, execute
+
+import lepton_lab as lab
+from lepton_lab.datasets import WEIGHTS
+
+BOOKS = sorted((ROOT / "notebooks" / "applications").glob("*.ipynb"))
+NOWHERE = "http://127.0.0.1:9"  # a port that nobody listens at
+
+
+@pytest.fixture
+def alone(tmp_path, monkeypatch):
+    """No data, and a network in which nothing answers."""
+    (tmp_path / "data").mkdir()
+    monkeypatch.setenv("LEPTON_LAB_DATA", str(tmp_path / "data"))
+    for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.setenv(name, NOWHERE)
+    monkeypatch.setenv("no_proxy", "")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("LEPTON_LAB_PROFILE", "tiny")
+    return tmp_path
+
+
+def told(outputs):
+    return "".join("".join(output.get("data", {}).get("text/plain", output.get("text", ""))) for output in outputs)
+
+
+@pytest.mark.parametrize("path", BOOKS, ids=lambda path: path.stem)
+def test_an_application_runs_with_nothing_but_the_library(path, alone):
+    outputs = execute(path, alone)
+    assert {run.state for run in lab.runs()} <= {"done", "stopped"}
+    assert any("image/png" in output.get("data", {}) for output in outputs), "no picture"
+    assert "lepton-lab data get" in told(outputs), "what is missing is not said"
+    assert [*(alone / "data").iterdir()] == [], "something was downloaded"
+
+
+@pytest.mark.slow  # full sizes are the limits' test
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("path", BOOKS, ids=lambda path: path.stem)
+def test_an_application_runs_on_what_data_there_are(path, tmp_path, monkeypatch):
+    monkeypatch.setenv("LEPTON_LAB_PROFILE", "smoke")
+    execute(path, tmp_path)
+    assert {run.state for run in lab.runs()} <= {"done", "stopped"}
+
+
+def test_what_is_not_here_is_named_with_the_command_that_brings_it(alone, capsys, monkeypatch):
+    found = lab.available({"sst2": "made reviews", "minilm": "no third bar", "tokenizers": "words"})
+    lines = capsys.readouterr().out.splitlines()
+    assert found == {"tokenizers"} and len(lines) == 2
+    assert lines[0].startswith("sst2 is not here (`lepton-lab data get sst2` brings it, ")
+    assert lines[0].endswith("): made reviews.") and "minilm is not here" in lines[1]
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert lab.available({"tokenizers": "words"}) == set()
+    assert "`pip install 'lepton-lab[nlp]'` brings it): words" in capsys.readouterr().out
+    with pytest.raises(lab.SpecError, match="available='sst3'.*did you mean 'sst2'"):
+        lab.available({"sst3": "nothing"})
+
+
+def test_what_is_here_is_not_talked_about(alone, capsys):
+    folder = alone / "data" / WEIGHTS["smollm2"].folder
+    folder.mkdir(parents=True)
+    for file in WEIGHTS["smollm2"].files():
+        (folder / file).touch()
+    assert lab.available({"smollm2": "nothing is written"}) == {"smollm2"} and capsys.readouterr().out == ""

@@ -1,4 +1,4 @@
-"""What a few repeats tell of a mean: Student's interval."""
+"""What a few repeats tell of a mean, and some answers of a fraction: Student's interval, and Wilson's."""
 
 from __future__ import annotations
 
@@ -60,3 +60,21 @@ def interval(values: Sequence[float], level: float = LEVEL) -> Interval:
         spread = 0.0
     half = float(stats.t.ppf((1 + level) / 2, n - 1)) * spread / math.sqrt(n)
     return Interval(middle, spread, middle - half, middle + half, n)
+
+
+def proportion(right: int, count: int, level: float = LEVEL) -> Interval:
+    """
+    Wilson's interval of a fraction, such as of right answers; its spread is that of a single answer.
+
+    Parameters
+    ----------
+    right, count
+        Right answers among how many, at least one.
+    level
+        As of `interval`.
+    """
+    from scipy.stats import binomtest
+
+    low, high = binomtest(right, count).proportion_ci(level, method="wilson")
+    part = right / count
+    return Interval(part, math.sqrt(part * (1 - part)), float(low), float(high), count)

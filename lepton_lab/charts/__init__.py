@@ -23,6 +23,7 @@ from .means import trends
 from .panels import race
 from .pareto import pareto
 from .placement import placement
+from .results import results
 from .steps import by_step, learning_rate, throughput, training
 from .thresholds import calibration, precision_recall, roc
 from .timeline import timeline
@@ -30,7 +31,8 @@ from .timeline import timeline
 if TYPE_CHECKING:
     from ..run.handle import Run
 
-__all__ = ["CHARTS", "Chart", "Picture", "chart", "curves", "descent", "picture", "placement", "training", "trends"]
+__all__ = ["CHARTS", "Chart", "Picture", "chart", "curves", "descent", "picture", "placement", "results", "training"]
+__all__ += ["trends"]
 
 CHARTS: dict[str, Callable[[list[Run]], Chart]] = {
     **{name: partial(by_step, name) for name in metrics.steps()},

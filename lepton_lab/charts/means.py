@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..stats import Interval, interval
 from .drawing import GREY, GREY_ANYWHERE, INK, Chart, Ends, Nothing, color, dress, head, legend, panel, plain
+from .results import row
 from .series import number
 from .traces import Trace
 
@@ -63,8 +64,8 @@ class Arms(Chart):
         values, places = [value for seed in seeds for value in seed], rows * len(seeds)
         hover = "%{x:.5g}<extra>a seed</extra>"
         points = Trace(values, places, GREY_ANYWHERE, marker=0, size=3, hollow=True, hover=hover)
-        means = [_mean(arm.name, arm.mean, i) for i, arm in enumerate(self.arms)]
-        return [*joined, points, *means], [_mean(arm.name, arm.gap, i) for i, arm in enumerate(self.arms) if arm.gap]
+        means = [row(arm.name, arm.mean, i) for i, arm in enumerate(self.arms)]
+        return [*joined, points, *means], [row(arm.name, arm.gap, i) for i, arm in enumerate(self.arms) if arm.gap]
 
     def _more(self) -> str:
         unit = f" ({self.unit})" if self.unit else ""
@@ -90,14 +91,6 @@ class Arms(Chart):
 def _label(text: str) -> dict[str, Any]:
     """The name of an axis: small, and its unit on a line of its own, so that two fit side by side on a phone."""
     return {"text": html.escape(text).replace(" (", "<br>("), "font": {"size": 12}}
-
-
-def _mean(name: str, mean: Interval, row: int) -> Trace:
-    """A mean with its interval."""
-    words = f"{number(mean.mean)} (95 % interval {number(mean.low)} to {number(mean.high)})"
-    hover = f"{html.escape(name)}: {words}<extra></extra>"
-    half = [mean.high - mean.mean]
-    return Trace([mean.mean], [row], color(row), name, marker=row, across=(half, half), hover=hover)
 
 
 @dataclass(frozen=True)

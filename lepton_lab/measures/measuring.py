@@ -20,6 +20,7 @@ from ..losses import IGNORED, usual_loss
 from ..metrics import MEASURED, METRICS
 from ..objectives import Criterion
 from ..output import line
+from ..stats import proportion
 from ..store import provenance
 from ..store.trained import ARTIFACT
 from ..store.trained import peers as kept_peers
@@ -275,10 +276,8 @@ def _test(result: Measured, candidate: Candidate, test: Test, batch: int) -> Non
 
 def _noted(result: Measured, right: int, count: int) -> None:
     """Right answers among so many, with their interval."""
-    from scipy.stats import binomtest
-
-    low, high = binomtest(right, count).proportion_ci(method="wilson")
-    result.accuracy, result.interval, result.samples = right / count, (float(low), float(high)), count
+    found = proportion(right, count)
+    result.accuracy, result.interval, result.samples = found.mean, (found.low, found.high), count
 
 
 def _judge(result: Measured, candidate: Candidate, x: np.ndarray, y: Tensor, batch: int, about: About) -> None:

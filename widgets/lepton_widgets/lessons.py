@@ -144,7 +144,7 @@ def read(lesson: str) -> list[Cell]:
     SpecError
         If there is no such lesson.
     """
-    lessons = {path.stem: path for path in NOTEBOOKS.glob("*.ipynb")}
+    lessons = {path.stem: path for path in NOTEBOOKS.rglob("*.ipynb")}
     if lesson not in lessons:
         raise SpecError(f"lesson={lesson!r}: {unknown('lesson', lesson, lessons)}")
     sections: list[tuple[str, list[str]]] = [(lesson, [])]

@@ -45,8 +45,10 @@ class Results(Chart):
         axes = figure.add_subplot()
         axes.set_yticks(range(len(self.rows)), [plain(name) for name in self.rows])
         axes.set_ylim(len(self.rows) - 0.4, -0.6)
-        for drawn in (*self._points(), *self.marks):
-            drawn.draw(axes)
+        for trace in self._points():
+            trace.draw(axes)
+        for mark in self.marks:
+            mark.draw(axes)
         dress(axes, plain(self.x), "")
         axes.grid(False, axis="y")
         axes.tick_params(axis="y", length=0, labelcolor=INK)

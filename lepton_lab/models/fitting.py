@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from ..errors import SpecError
+from .initialising import initialisable
 
 Size = Annotated[int, Field(ge=1)]
 Dropout = Annotated[float, Field(ge=0, lt=1)]
@@ -39,7 +40,7 @@ def takes(
     Say of a model's maker which samples it takes, so that others are refused before anything is made of them.
 
     The maker gets `refuse(shape, classes, vocabulary)`: the one sentence for samples that it can make nothing of, else
-    "". It needs no torch.
+    "". It needs no torch. And it gets the option `initialisation`.
 
     Parameters
     ----------
@@ -61,8 +62,9 @@ def takes(
             fit = fits(shape, classes, vocabulary)
             return "" if fit else _misfit(maker.__name__, words, shape, classes, vocabulary)
 
-        maker.refuse, maker.layers, maker.dealt, maker.tasks = refuse, layers, dealt, tasks
-        return maker
+        made = initialisable(maker)
+        made.refuse, made.layers, made.dealt, made.tasks = refuse, layers, dealt, tasks
+        return made
 
     return mark
 

@@ -27,13 +27,14 @@ if TYPE_CHECKING:
 
 __all__ = ["MODELS", "arguments", "build", "cnn", "make", "mlp", "mnist_cnn", "sample", "trainable"]
 
-# `gpt` and `transformer` stay names of modules here, whose code is the lesson.
+# `gpt`, `rnn` and `transformer` stay names of modules here, whose code is the lesson.
 MODELS: dict[str, Callable[..., nn.Module]] = {
     "mlp": mlp,
     "cnn": cnn,
     "mnist_cnn": mnist_cnn,
     "transformer": sequences.transformer,
     "gpt": sequences.gpt,
+    "rnn": sequences.rnn,
     "encoder_decoder": sequences.encoder_decoder,
     "reader": sequences.reader,
 }

@@ -44,7 +44,7 @@ def test_orthogonal_rows_are_at_right_angles():
 
 
 def test_through_thirty_layers_a_signal_keeps_its_size_or_not():
-    """0.02 is too small for this width; Kaiming's suits ReLUs, Xavier's what is linear; orthogonal layers keep lengths."""
+    """0.02 is too small for this width; Kaiming's suits ReLUs, Xavier's what is linear; right angles keep lengths."""
 
     def size(how, between):
         deep = nn.Sequential(*(part for _ in range(30) for part in (nn.Linear(64, 64), between())))

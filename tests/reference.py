@@ -9,7 +9,7 @@ from lepton_lab.datasets import DATASETS
 from lepton_lab.files import data_root
 from lepton_lab.models import MODELS
 
-SMALL = {"transformer": {"width": 32, "depth": 4}, "gpt": {"width": 32, "depth": 4}}
+SMALL = {name: {"width": 32, "depth": 4} for name in ("transformer", "gpt", "rnn")}
 # A key's bias has a gradient of nothing but rounding, which Adam blows up: in float32 it can't be compared.
 OPTIMIZER = {torch.float64: "adamw", torch.float32: "momentum"}
 

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ..tables import pick
-from . import sequences
+from . import recurrent, sequences
 from .images import cnn, mlp, mnist_cnn
 from .own import arguments, build, trainable
 from .sampling import sample
@@ -34,7 +34,7 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "mnist_cnn": mnist_cnn,
     "transformer": sequences.transformer,
     "gpt": sequences.gpt,
-    "rnn": sequences.rnn,
+    "rnn": recurrent.rnn,
     "encoder_decoder": sequences.encoder_decoder,
     "reader": sequences.reader,
 }

@@ -48,8 +48,9 @@ class TensorParallel(Sharded):
             kind = table("model")[spec.model].dealt
             if not kind:
                 return (
-                    f"strategy={spec.strategy!r}: model={spec.model!r} is made of convolutions, which it can't cut "
-                    "between ranks; take model='transformer', 'gpt' or 'mlp', or strategy='ddp'"
+                    f"strategy={spec.strategy!r}: model={spec.model!r} has none of the layers that it cuts between "
+                    "ranks, attention and pairs of dense ones; take model='transformer', 'gpt' or 'mlp', or "
+                    "strategy='ddp'"
                 )
             if why := cls._uneven(spec, kind, spec.known_options()[kind]):
                 return why

@@ -25,10 +25,10 @@ TOLD = {
     "phrases": ((12,), 3, 50),
     "pydocs": ((16,), 30, 30),
 }
-FITS = {data: {"mlp", "cnn", "mnist_cnn", "transformer"} for data in TOLD} | {
+FITS = {data: {"mlp", "cnn", "mnist_cnn", "transformer", "rnn"} for data in TOLD} | {
     "blobs": {"mlp"},
-    "phrases": {"transformer"},
-    "pydocs": {"gpt"},
+    "phrases": {"transformer", "rnn"},
+    "pydocs": {"gpt", "rnn"},
 }
 NEAREST = dict.fromkeys(TOLD, "transformer") | {"blobs": "mlp", "pydocs": "gpt"}
 READS = {name: "pydocs" if name == "gpt" else "mnist" for name in PLAIN}

@@ -15,6 +15,7 @@ from lepton_lab.errors import SpecError
 from lepton_lab.models import MODELS
 from lepton_lab.strategies import stages
 from lepton_lab.strategies.timetable import PIPELINES, UNITS, bubble, order, timeline
+from lepton_lab.tables import keywords
 from lepton_lab.tasks import Paired
 from lepton_lab.tasks.criteria import Unaligned
 
@@ -249,7 +250,8 @@ def test_ranks_compute_in_the_order_of_the_timetable(tiny, schedule):
 @pytest.mark.parametrize("model", PLAIN)
 def test_layers_of_the_models_of_the_table_are_counted_right(model):
     shape, classes, vocabulary = ((8,), 256, 256) if model == "gpt" else ((1, 28, 28), 10, 0)
-    assert len(stages.layers(MODELS[model](shape, classes, vocabulary))) == (MODELS[model].layers or 6)
+    made = MODELS[model](shape, classes, vocabulary)
+    assert len(stages.layers(made)) == (MODELS[model].layers or keywords(MODELS[model])["depth"].default + 2)
 
 
 def test_cuts_balance_the_cost_and_keep_names():

@@ -39,6 +39,7 @@ def can(strategy, model, world, **fields):
 
 
 WAYS = list(itertools.product(("mlp", "cnn", "transformer", "gpt"), (1, 2, 4), (torch.float64, torch.float32)))
+WAYS.append(("rnn", 2, torch.float64))
 # Models over two ranks in doubles, and convolutions in floats; micro-batches of the transformer are below.
 SOON = [("mlp", 1, torch.float64), ("mlp", 2, torch.float64), ("cnn", 2, torch.float32)]
 

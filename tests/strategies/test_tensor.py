@@ -32,7 +32,7 @@ def assert_equal(run, other, tolerance=1e-5):
 @pytest.mark.parametrize(
     ("fields", "sentence"),
     [
-        ({"model": "cnn"}, "strategy='tensor': model='cnn' is made of convolutions.* take model='transformer', 'gpt'"),
+        ({"model": "cnn"}, "strategy='tensor': model='cnn' has none of the layers.* take model='transformer', 'gpt'"),
         ({"model": "transformer", "world": 3}, "world=3: .* 4 heads evenly to 3 ranks; take world=2 or world=4"),
         ({"model": "transformer", "world": 8}, "world=8: .* 4 heads evenly to 8 ranks; take world=4"),
         ({"model": "mlp", "options": {"hidden": 5}}, "world=2: .* 5 hidden units evenly .* that 2 divides"),
@@ -57,7 +57,7 @@ def test_what_can_t_be_cut_is_refused(fields, sentence):
         ({"world": 6, "options": {"tensor": 3}}, "options={'tensor': 3}: .* 4 heads evenly to 3 ranks; take .*2}"),
         ({"world": 4, "options": {"sequence_parallel": True}}, "unknown option"),
         ({"world": 2, "options": {"tensor": 1}, "optimizer": "muon"}, "optimizer='muon': needs whole matrices"),
-        ({"world": 2, "model": "cnn"}, "strategy='fsdp_tensor': model='cnn' is made of convolutions"),
+        ({"world": 2, "model": "cnn"}, "strategy='fsdp_tensor': model='cnn' has none of the layers"),
     ],
 )
 def test_a_mesh_that_does_not_fit_is_refused(fields, sentence):

@@ -1,0 +1,77 @@
+"""The table's entry for recurrent networks: its options, checked; the model itself is in `rnn`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from ..errors import SpecError
+from .fitting import Dropout, Size, check, images, takes, texts
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@takes(
+    "texts, sequences of tokens or of rows of numbers with one label each, or images",
+    lambda shape, classes, vocabulary: (
+        len(shape) == 1 if vocabulary else 0 not in shape and (len(shape) == 2 or images(shape, classes, vocabulary))
+    ),
+)
+def rnn(
+    shape: tuple[int, ...],
+    classes: int,
+    vocabulary: int = 0,
+    *,
+    cell: Literal["gru", "lstm", "plain"] = "gru",
+    width: Size = 64,
+    depth: Size = 2,
+    dropout: Dropout = 0.0,
+    bidirectional: bool = False,
+    reads: Literal["largest", "last"] = "largest",
+) -> nn.Module:
+    """
+    Recurrent network, plain or with gates: for texts, sequences with a label each, and images, read row by row.
+
+    See `lepton_lab.models.rnn`.
+
+    Parameters
+    ----------
+    shape, classes, vocabulary
+        As of every model, see `lepton_lab.models`: (tokens,), (steps, features) or that of an image.
+    cell
+        "gru" and "lstm" have gates, which let them remember; "plain" has none.
+    width
+        Numbers of a state.
+    depth
+        Layers, at least 1, each of which reads the states of the one below it.
+    dropout
+        Fraction of each layer's states that a training step leaves out, from 0 to below 1.
+    bidirectional
+        Half of each layer reads from the end to the beginning.
+    reads
+        What is classified: the "largest" of each number over all places, or the "last" state. Of texts whose next
+        tokens are to be predicted, every state is read.
+
+    Raises
+    ------
+    SpecError
+        If samples are no sequences, or options do not suit each other.
+    """
+    check(rnn, shape, classes, vocabulary)
+    every = texts(shape, classes, vocabulary)
+    if bidirectional and every:
+        raise SpecError(
+            "options={'bidirectional': True}: next tokens are to be predicted, and what reads from the end has seen "
+            "them; take bidirectional=False"
+        )
+    if bidirectional and width % 2:
+        raise SpecError(f"options={{'width': {width}}}: must be even, since half of it reads each way")
+    from .blocks import Embedding
+    from .rnn import RNN, Steps
+
+    if vocabulary:
+        embed: Embedding | Steps = Embedding(vocabulary, shape[0], width, dropout, learned=False)
+    else:
+        embed = Steps(shape[-1] * (shape[0] if len(shape) == 3 else 1), width, dropout)
+    read = "every" if every else reads
+    return RNN(embed, max(classes, 1), cell, width, depth, dropout, bidirectional, read)

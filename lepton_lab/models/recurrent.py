@@ -70,7 +70,8 @@ def rnn(
     from .rnn import RNN, Steps
 
     if vocabulary:
-        embed: Embedding | Steps = Embedding(vocabulary, shape[0], width, dropout, learned=False)
+        # No positions are added, as for rotary ones: whoever reads in a row knows the order.
+        embed: Embedding | Steps = Embedding(vocabulary, shape[0], width, dropout, "rotary")
     else:
         embed = Steps(shape[-1] * (shape[0] if len(shape) == 3 else 1), width, dropout)
     read = "every" if every else reads

@@ -25,6 +25,7 @@ KINDS = {
     "table": "rows of numbers",
     "tokens": "tokens",
     "sound": "sounds",
+    "spectra": "pictures of spectra",
     "series": "series of numbers",
     "nest": "samples with names or parts",
 }
@@ -42,7 +43,9 @@ def kind_of(shape: tuple[int, ...], vocabulary: int, sample_rate: int = 0) -> st
     """The same, of what is known before data are read."""
     if vocabulary:
         return "tokens"
-    return "sound" if sample_rate else {1: "table", 3: "pictures"}.get(len(shape), "series")
+    if sample_rate:
+        return "spectra" if len(shape) == 3 else "sound"
+    return {1: "table", 3: "pictures"}.get(len(shape), "series")
 
 
 def told_of(entry: Any, options: Mapping[str, Any]) -> tuple[str, Sample]:
@@ -82,7 +85,7 @@ def ordered(chosen: Sequence[Link]) -> str:
 def refuse(name: str, options: dict[str, Any], kind: str, sample: Sample, dataset: str) -> str:
     """Why a transform does not fit samples of a kind, as one sentence; "" where it does."""
     member = table("transform")[name]
-    if member.kinds and kind not in member.kinds:
+    if member.kinds and kind not in member.kinds and not (kind == "spectra" and "pictures" in member.kinds):
         fits = " or ".join(KINDS[each] for each in member.kinds)
         return f"transforms={name!r}: is for {fits}, and dataset={dataset!r} has {KINDS[kind]}; leave it out"
     if member.mixes and not sample[1]:
@@ -102,7 +105,7 @@ def outlined(spec: Spec) -> Sample:
         if why := refuse(name, options, what, sample, spec.dataset):
             raise SpecError(why)
         before, sample = sample, table("transform")[name].sees(*sample, **options)
-        what = what if sample == before else kind_of(sample[0], sample[2])
+        what = what if sample == before else kind_of(sample[0], sample[2], what in ("sound", "spectra"))
     return sample
 
 

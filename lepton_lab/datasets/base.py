@@ -68,7 +68,10 @@ class Data:
     tokenizer: str = ""
     """How text becomes such pieces, as JSON of the library `tokenizers`."""
     sample_rate: int = 0
-    """Of x that are sounds, samples a second; 0 where they are none. A user's Dataset says it as its `sample_rate`."""
+    """
+    Of x that are sounds, or pictures of their spectra, samples a second of the sounds; 0 where they are neither.
+    A user's Dataset says it as its `sample_rate`.
+    """
     collate: Collate | None = None
     """Makes a batch of a list of samples, where they are no pairs of one shape."""
     lengths: Tensor | None = None

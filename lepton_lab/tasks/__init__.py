@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     Sample = tuple[tuple[int, ...], int, int]
 
-__all__ = ["TASKS", "Paired", "Task", "called", "kind", "make", "told", "unfit"]
+__all__ = ["TASKS", "Paired", "Task", "called", "kind", "make", "resolved", "told", "unfit"]
 
 
 def auto(data: Data, loss: OwnLoss | None = None) -> Task:
@@ -50,6 +50,11 @@ def told(shape: tuple[int, ...], classes: int, vocabulary: int) -> type[Paired]:
     if not LanguageModel.refuse(shape, classes, vocabulary):
         return LanguageModel
     return Classification if classes else Regression
+
+
+def resolved(name: str, sample: Sample) -> str:
+    """A task's name, where "auto" is the one that it is of pairs such as these (`data.sample`)."""
+    return next(known for known, task in TASKS.items() if task is told(*sample)) if name == "auto" else name
 
 
 TASKS: dict[str, Callable[..., Task]] = {

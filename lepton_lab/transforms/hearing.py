@@ -20,16 +20,14 @@ if TYPE_CHECKING:
 Pair = tuple["Tensor", "Tensor"]
 
 
-def _spectra(shape: tuple[int, ...], classes: int, vocabulary: int, **options: object) -> str:
+def _channel(shape: tuple[int, ...], classes: int, vocabulary: int, **options: object) -> str:
     """Why samples are neither sounds nor pictures of their spectra."""
-    if len(shape) == 2:
-        return f"takes sounds (N, T), and samples are of shape {shape}"
     if len(shape) == 3 and shape[0] != 1:
         return f"takes pictures of spectra, (1, frames, bands), and samples are of shape {shape}"
-    return ""
+    return f"takes sounds (N, T), and samples are of shape {shape}" if len(shape) == 2 else ""
 
 
-@augments("sound", refuse=_spectra)
+@augments("sound", refuse=_channel)
 def white_noise(
     x: Tensor,
     y: Tensor,
@@ -54,7 +52,7 @@ def white_noise(
     return x + noise * (loud * 10 ** (-ratio / 10)).sqrt().to(x.dtype), y
 
 
-@augments("sound", "pictures", refuse=_spectra)
+@augments("sound", "spectra", refuse=_channel)
 def time_shift(x: Tensor, y: Tensor, draws: Draws, *, most: Annotated[float, Field(ge=0, le=0.5)] = 0.1) -> Pair:
     """
     Each sound, or picture of its spectrum, begins earlier or later by a time that is drawn for it.
@@ -76,7 +74,7 @@ def time_shift(x: Tensor, y: Tensor, draws: Draws, *, most: Annotated[float, Fie
     return _taken(x, source.clamp(0, long - 1)).where(_along((source >= 0) & (source < long), x), _silence(x)), y
 
 
-@augments("sound", "pictures", refuse=_spectra)
+@augments("sound", "spectra", refuse=_channel)
 def speed(
     x: Tensor,
     y: Tensor,
@@ -107,7 +105,7 @@ def speed(
     return _between(x, source), y
 
 
-@augments("pictures", refuse=_spectra)
+@augments("spectra", refuse=_channel)
 def frequency_warp(x: Tensor, y: Tensor, draws: Draws, *, most: Annotated[float, Field(ge=0, le=0.3)] = 0.1) -> Pair:
     """
     Spectra (1, frames, bands) stretched along their bands by a factor that is drawn: a longer or shorter vocal tract.
@@ -128,7 +126,7 @@ def frequency_warp(x: Tensor, y: Tensor, draws: Draws, *, most: Annotated[float,
     return _between(x.transpose(2, 3), source).transpose(2, 3), y
 
 
-@augments("pictures", refuse=_spectra)
+@augments("spectra", refuse=_channel)
 def spec_augment(
     x: Tensor,
     y: Tensor,

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
     from ..datasets import Data, Split
 
-KNOWN = ("pictures", "table")
+PICTURES = ("pictures", "spectra")
+KNOWN = (*PICTURES, "table")
 SIDE = 12  # pixels of the small copy's sides, at most
 BLOCK = 2048  # samples that are compared with all others at once: 2048 x 60,000 float32 are 0.5 GB
 CELLS = 2**24  # numbers of one such block, at most
@@ -38,7 +39,7 @@ def near(data: Data, splits: list[Split], distance: float) -> Pairs:
     if kind(data) == "tokens":
         return near_texts([text for split in splits for text in tokens(split, data)], distance)
     described = torch.cat([described_by(data, split) for split in splits])
-    return near_pictures(described, distance) if kind(data) == "pictures" else near_numbers(described, distance)
+    return near_pictures(described, distance) if kind(data) in PICTURES else near_numbers(described, distance)
 
 
 def described_by(data: Data, split: Split) -> Tensor:
@@ -50,7 +51,7 @@ def described_by(data: Data, split: Split) -> Tensor:
         raise SpecError(f"data: {KINDS[what]} have no distance here; pictures, rows of numbers and tokens have one")
     rows = (split[i][0] for i in range(length(split)))
     x = split[0] if isinstance(split, tuple) else torch.stack([*map(torch.as_tensor, rows)])
-    return thumbnails(x) if what == "pictures" else x.float()
+    return thumbnails(x) if what in PICTURES else x.float()
 
 
 def tokens(split: Split, data: Data) -> Iterator[Any]:

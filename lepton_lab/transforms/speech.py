@@ -184,7 +184,6 @@ def _over(data: Data, features: Any, name: str) -> Data:
         "val": val,
         "test": test,
         "shape": tuple(train[0].shape[1:]),
-        "sample_rate": 0,
     }
     scales: dict[str, Any] = {"mean": (mean,), "std": (std,), "unit": 1, "collate": None, "lengths": None}
     return dataclasses.replace(data, **made, **scales)

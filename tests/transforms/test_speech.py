@@ -10,6 +10,7 @@ import torch
 import lepton_lab as lab
 from lepton_lab.datasets import DATASETS
 from lepton_lab.errors import SpecError
+from lepton_lab.preparation import kind, outlined
 from lepton_lab.transforms import TRANSFORMS, Draws
 from lepton_lab.transforms.hearing import frequency_warp, spec_augment, speed, time_shift, white_noise
 from lepton_lab.transforms.speech import cepstra, log_mel, mfcc
@@ -48,11 +49,19 @@ def test_cepstra_are_kaldi_s():
 def test_sounds_become_pictures_that_a_model_of_the_table_takes(name):
     data, member = DATASETS["tones"](Path("unused"), 0, samples=60), TRANSFORMS[name]
     made = member(data, 0)
-    assert member.sees(*data.sample) == made.sample and made.sample_rate == 0 and made.unit == 1
+    assert member.sees(*data.sample) == made.sample and kind(made) == "spectra" and made.unit == 1
     assert made.train[0].mean() == pytest.approx(made.mean[0], abs=1e-4)
     assert torch.equal(made.test[1], data.test[1]) and torch.isfinite(made.test[0]).all()
     assert not TRANSFORMS["spec_augment"].refuse(*made.sample)
     assert "longer than a sound" in member.refuse((100,), 2, 0)
+
+
+@pytest.mark.parametrize("name", ["time_shift", "speed", "frequency_warp", "spec_augment"])
+def test_a_picture_of_something_else_is_no_spectrum(name):
+    with pytest.raises(SpecError, match=f"'{name}': is for .*pictures of spectra, and dataset='digits' has pictures"):
+        lab.launch(lab.Spec(dataset="digits", transforms=[name]))
+    heard = lab.Spec(dataset="tones", transforms=["mel", name, "cutout"], model="cnn")
+    assert outlined(heard) == ((1, 48, 40), 6, 0)
 
 
 def test_sounds_of_a_dataset_are_read_and_must_be_alike():

@@ -11,7 +11,7 @@ from lepton_lab.preparation import kind, refuse, told_of
 from lepton_lab.run.own import Own
 from lepton_lab.spec import CELL
 from lepton_lab.tables import does, meant, table, trait
-from lepton_lab.tasks import told, unfit
+from lepton_lab.tasks import resolved, told, unfit
 from lepton_lab.watched import EMA
 
 
@@ -102,9 +102,9 @@ class Fitting:
 
     def models(self, task: str, dataset: str) -> dict[str, str]:
         """By name of a model what it can't be taken with."""
-        told = meant(task, dataset)
+        sample, told = self.sample(task, dataset), meant(task, dataset)
+        told = resolved(told, sample) if sample else told
         others = {name: f"task {told}" for name in table("model") if not (told.startswith(CELL) or does(name, told))}
-        sample = self.sample(task, dataset)
         if sample is None:
             return others
         unsuited = [name for name, maker in table("model").items() if maker.refuse(*sample)]

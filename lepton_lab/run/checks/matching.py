@@ -104,6 +104,8 @@ def suits(spec: Spec, data: Data | None) -> None:
         )
     task = spec.task if data is not None else meant(spec.task, spec.dataset)
     sample = outlined(spec) if data is None else data.sample
+    if task == "auto":
+        task = (data.task if data is not None else "") or tasks.resolved(task, sample)
     if data is None and (sees := trait("task", task, "sees")):
         sample = sees(*sample)
     if "task" not in spec.own and not does(spec.model, task):

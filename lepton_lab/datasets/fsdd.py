@@ -7,7 +7,7 @@ import re
 import tarfile
 import wave
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -35,6 +35,7 @@ def fsdd(
     *,
     speaker: Literal["", "george", "jackson", "lucas", "nicolas", "theo", "yweweler"] = "",
     seconds: Annotated[float, Field(gt=0, le=3)] = 1.0,
+    label: Literal["digit", "speaker", "both"] = "digit",
 ) -> Data:
     """
     Spoken digits, 3,000 recordings of six people, 0.14 to 2.3 seconds (free spoken digit dataset).
@@ -44,7 +45,7 @@ def fsdd(
     are for testing, 300 in all, so that every voice was trained on: leave a `speaker` out to test on a voice that the
     model has never heard.
 
-    Data: x float32 (N, seconds * 8000) from -1 to 1, at 8,000 samples a second; y int64 (N,), the digit. The
+    Data: x float32 (N, seconds * 8000) from -1 to 1, at 8,000 samples a second; y int64 (N,), the `label`. The
     `speaker` of each is in `about`.
 
     Parameters
@@ -55,6 +56,8 @@ def fsdd(
         Who alone is tested on, and on whom nothing is trained; "" for the published split.
     seconds
         Length of a sample, above 0, at most 3: longer recordings are cut, shorter ones end in silence.
+    label
+        What y is: the digit, who says it, or which digit of whom ("7 theo").
 
     Raises
     ------
@@ -68,7 +71,14 @@ def fsdd(
     x = torch.zeros(len(found), max(1, round(seconds * RATE)))
     for row, (*_, samples) in zip(x, found, strict=True):
         row[: len(samples)] = torch.from_numpy(samples[: len(row)].astype(np.float32) / 2**15)
-    y = torch.tensor([digit for digit, *_ in found])
+    kinds: dict[str, Callable[[int, str], str]] = {
+        "digit": lambda digit, who: str(digit),
+        "speaker": lambda digit, who: who,
+        "both": lambda digit, who: f"{digit} {who}",
+    }
+    named = [kinds[label](digit, who) for digit, who, *_ in found]
+    classes = sorted(set(named))
+    y = torch.tensor([classes.index(name) for name in named])
     tested = torch.tensor([who == speaker if speaker else take < TESTED for _, who, take, _ in found])
     trained = (~tested).nonzero().flatten()
     parts = [trained[part] for part in shuffled(len(trained), seed, HELD_OUT)] + [tested.nonzero().flatten()]
@@ -77,7 +87,6 @@ def fsdd(
         name: {"speaker": [found[place][1] for place in part.tolist()]}
         for name, part in zip(("train", "val", "test"), parts, strict=True)
     }
-    classes = [str(digit) for digit in range(10)]
     return Data(train, val, test, (x.shape[1],), classes, sample_rate=RATE, about=about)
 
 

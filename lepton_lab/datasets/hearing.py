@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 RATE = 8000  # samples a second
 LONG = 4000  # samples: half a second
+HEARD = ("classification", "ctc", "denoising", "diffusion", "enhancement", "variational", "contrastive")
+"""Tasks that sounds are for, some after a transform."""
 LOUD = 0.1  # root mean square of a sound, where 1 is as loud as a file can hold
 TONES = ["sine", "square", "sawtooth", "rising", "falling", "noise"]
 SILENCE = 0.05  # of a vowel's length, fading in and out
@@ -39,7 +41,7 @@ SPEAKERS = 20
 Sounds = Annotated[int, Field(ge=60)]
 
 
-@holds((LONG,), len(TONES), tasks=("classification", "denoising", "diffusion", "contrastive"), made=True, kind="sound")
+@holds((LONG,), len(TONES), tasks=HEARD, made=True, kind="sound")
 def tones(root: Path, seed: int, *, samples: Sounds = 600, noise: Annotated[float, Field(ge=0)] = 0.1) -> Data:
     """
     Made: sounds of half a second of six kinds: sine, square and sawtooth, a rising and a falling tone, and noise.
@@ -82,9 +84,7 @@ def _toned(kinds: Tensor, draw: torch.Generator) -> Tensor:
     return waves[kinds, torch.arange(len(kinds))]
 
 
-@holds(
-    (LONG,), len(FORMANTS), tasks=("classification", "denoising", "diffusion", "contrastive"), made=True, kind="sound"
-)
+@holds((LONG,), len(FORMANTS), tasks=HEARD, made=True, kind="sound")
 def vowels(root: Path, seed: int, *, samples: Sounds = 800) -> Data:
     """
     Made: six vowels of half a second, spoken by twenty voices that differ in pitch and length of the vocal tract.

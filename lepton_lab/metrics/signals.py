@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ..spectra import si_sdr
 from .base import Metric
 from .classes import ratio
 from .regression import numbers
@@ -32,12 +33,8 @@ class SiSdr(Metric):
 
         if (signals := numbers(output, target)) is None or target.dim() < 2:
             return None
-        said, right = (signal.reshape(-1, target.shape[-1]) for signal in signals)
-        least = torch.finfo(torch.double).eps
-        scale = ((said * right).sum(-1) + least) / (right.square().sum(-1) + least)
-        projected = scale[:, None] * right
-        power, rest = (part.square().sum(-1) + least for part in (projected, said - projected))
-        return torch.stack([(10 * (power / rest).log10()).sum(), power.new_tensor(len(power))])
+        each = si_sdr(*(signal.reshape(-1, target.shape[-1]) for signal in signals))
+        return torch.stack([each.sum(), each.new_tensor(len(each))])
 
     def finish(self, sums: Tensor) -> float:
         """The mean."""

@@ -14,8 +14,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from ..tables import pick
-from . import recurrent, sequences
+from ..tables import meant, pick
+from . import recurrent, sequences, speech
 from .images import cnn, mlp, mnist_cnn
 from .own import arguments, build, trainable
 from .sampling import sample
@@ -37,6 +37,9 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "rnn": recurrent.rnn,
     "encoder_decoder": sequences.encoder_decoder,
     "reader": sequences.reader,
+    "speech_recogniser": speech.speech_recogniser,
+    "speech_synthesiser": speech.speech_synthesiser,
+    "enhancer": speech.enhancer,
 }
 
 
@@ -50,4 +53,5 @@ def make(spec: Spec, sample: tuple[tuple[int, ...], int, int], own: Any = None) 
     if own is not None:
         return build(own, *sample)
     maker = pick(MODELS, spec.model, "model")
-    return maker(*sample, **spec.options_of(maker))
+    asked = maker.by_task.get(meant(spec.task, spec.dataset), {})
+    return maker(*sample, **spec.options_of(maker) | dict(asked))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -12,6 +13,7 @@ from .initialising import initialisable
 
 Size = Annotated[int, Field(ge=1)]
 Dropout = Annotated[float, Field(ge=0, lt=1)]
+NONE: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
 Positions = Literal["rotary", "learned", "sinusoidal"]
 """How tokens know where they are: turned by it in attention, or by what is added to them."""
 
@@ -35,6 +37,7 @@ def takes(
     layers: int = 0,
     dealt: str = "",
     tasks: tuple[str, ...] = (),
+    by_task: Mapping[str, Mapping[str, Any]] = NONE,
 ) -> Callable[[Any], Any]:
     """
     Say of a model's maker which samples it takes, so that others are refused before anything is made of them.
@@ -55,6 +58,8 @@ def takes(
     tasks
         Names of the tasks that it is for, where it is called with more than x or gives other than scores of classes or
         a number; () of those that take every such model.
+    by_task
+        Options that it has for a task whatever the user says, such as ``{"ctc": {"frames": True}}``.
     """
 
     def mark(maker: Any) -> Any:
@@ -63,7 +68,7 @@ def takes(
             return "" if fit else _misfit(maker.__name__, words, shape, classes, vocabulary)
 
         made = initialisable(maker)
-        made.refuse, made.layers, made.dealt, made.tasks = refuse, layers, dealt, tasks
+        made.refuse, made.layers, made.dealt, made.tasks, made.by_task = refuse, layers, dealt, tasks, by_task
         return made
 
     return mark

@@ -18,6 +18,7 @@ from .contrastive import Contrastive
 from .ctc import CTC
 from .denoising import Denoising, Diffusion
 from .detection import Detection
+from .enhancement import Enhancement
 from .keywords import Keywords
 from .language import LanguageModel, MaskedLanguageModel
 from .multitask import Multitask
@@ -25,6 +26,7 @@ from .recommendation import Recommendation
 from .regression import Regression
 from .sequences import SequenceToSequence
 from .spans import QuestionAnswering
+from .variational import Variational
 
 if TYPE_CHECKING:
     from ..datasets import Data
@@ -70,6 +72,8 @@ TASKS: dict[str, Callable[..., Task]] = {
     "ctc": CTC,
     "denoising": Denoising,
     "diffusion": Diffusion,
+    "enhancement": Enhancement,
+    "variational": Variational,
     "contrastive": Contrastive,
     "recommendation": Recommendation,
     "detection": Detection,

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
+from ..batches import described
+from ..errors import SpecError
 from ..losses import IGNORED
 from ..objectives import Criterion
 from ..pictures import TRUTH, words
@@ -68,6 +70,11 @@ class CTC(Paired):
         scores, frames = output if isinstance(output, tuple) else (output, None)
         if frames is None:
             frames = torch.full((len(scores),), scores.shape[1], device=scores.device)
+        if scores.dim() != 3:
+            raise SpecError(
+                f"task='ctc': the model gives {described(scores)}, and is to give scores (B, T, K) of each frame; of "
+                "the table take model='speech_recogniser' with task='ctc'"
+            )
         chances = scores.float().log_softmax(-1).transpose(0, 1)  # (T, B, K)
         count = (target != IGNORED).sum(1)
         return functional.ctc_loss(chances, target, frames, count, self.blank, reduction, zero_infinity=True)

@@ -26,7 +26,8 @@ from .mixing import cutmix, mixup
 from .moving import crop, flip, rotate, scale, translate
 from .policy import rand_augment
 from .scaling import standardise
-from .speech import mel, mfcc
+from .speech import mel, mfcc, spectrum
+from .strings import strings
 from .tokenising import bpe, wordpiece
 from .wording import normalise, stop_words, synonyms
 
@@ -52,8 +53,10 @@ TRANSFORMS: dict[str, Any] = {
     "bpe": bpe,
     "wordpiece": wordpiece,
     "bag_of_words": bag_of_words,
+    "strings": strings,
     "mel": mel,
     "mfcc": mfcc,
+    "spectrum": spectrum,
     "standardise": standardise,
     "flip": flip,
     "crop": crop,

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field
 
 from ..errors import SpecError
+from ..spectra import FREQUENCIES, HOP, SIZE, magnitudes, stretched
 from .base import once
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ EMPHASIS = 0.97  # of a sample, what is taken off the next one
 LOWEST = 20.0  # Hz, where the first band begins
 LEAST = 1.1920929e-07  # of a band's power, of which there is a logarithm: float32's epsilon, as in Kaldi
 LIFTER = 22.0  # Kaldi's, which makes cepstra about as large as one another
+LOUD = 0.1  # root mean square of what `spectrum` looks at
+QUIET = 3e-3  # part of the largest power (-25 dB) below which the ends of a sound are silence
 TOGETHER = 2**22  # samples that are transformed at once, so that little memory is taken
 
 Bands = Annotated[int, Field(ge=4, le=256)]
@@ -47,6 +50,12 @@ def _pictures(
     shape: tuple[int, ...], classes: int, vocabulary: int, *, bands: int = 40, window: int = 200, hop: int = 80
 ) -> tuple[tuple[int, ...], int, int]:
     return (1, _frames(shape, window, hop), bands), classes, vocabulary
+
+
+def _aligned(
+    shape: tuple[int, ...], classes: int, vocabulary: int, *, frames: int = 48
+) -> tuple[tuple[int, ...], int, int]:
+    return (1, frames, FREQUENCIES), classes, vocabulary
 
 
 def _cepstra(
@@ -125,6 +134,49 @@ def mfcc(
     return _over(data, lambda x: cepstra(x, data.sample_rate, coefficients, bands, window, hop), "mfcc")
 
 
+@once("sound", sees=_aligned, refuse=lambda *sample, **_: _short(*sample, window=SIZE), fits=True)
+def spectrum(data: Data, seed: int, *, frames: Annotated[int, Field(ge=16, le=1024)] = 48) -> Data:
+    """
+    Sounds as pictures of their whole spectrum, all of one length and loudness: what a synthesiser is to say.
+
+    Silence at both ends is cut off, the rest is made as loud as 0.1 (root mean square), and the logarithms of the
+    magnitudes of its spectrum, 129 frequencies of 256 samples each 64, are stretched evenly over `frames`. So words
+    line up, and how long each was, in seconds, is in `about`. Pictures are (N, 1, frames, 129), standardised as of
+    `mel`; `lepton_lab.spectra.griffin_lim` makes sounds of them.
+
+    Parameters
+    ----------
+    data, seed
+        As of every transform.
+    frames
+        Frames of each picture, from 16 to 1,024.
+
+    Raises
+    ------
+    SpecError
+        If sounds are shorter than 256 samples, or not all of one length.
+    """
+    import torch
+
+    def features(sounds: Tensor) -> Tensor:
+        return torch.stack([stretched(magnitudes(spoken(sound)[None])[0], frames) for sound in sounds])
+
+    about: dict[str, Any] = {name: dict(known) for name, known in data.about.items()}
+    for name, part in (("train", data.train), ("val", data.val), ("test", data.test)):
+        if (pair := stacked(part, "spectrum")) is not None:
+            about.setdefault(name, {})["seconds"] = [len(spoken(sound)) / data.sample_rate for sound in pair[0]]
+    return dataclasses.replace(_over(data, features, "spectrum"), about=about)
+
+
+def spoken(sound: Tensor) -> Tensor:
+    """What is heard of a sound (T,), without the silence before and after it, as loud as LOUD; SIZE samples or more."""
+    power = sound.float().unfold(0, HOP, HOP).square().mean(1)  # of each HOP samples
+    heard = (power > QUIET * power.max()).nonzero()
+    begin, end = (int(heard[0]) * HOP, (int(heard[-1]) + 1) * HOP) if len(heard) else (0, len(sound))
+    part = sound[max(0, min(begin, len(sound) - SIZE)) : max(end, begin + SIZE)].float()
+    return part * (LOUD / part.square().mean().sqrt().clamp(min=1e-6))
+
+
 def log_mel(x: Tensor, rate: int, bands: int = 40, window: int = 200, hop: int = 80) -> Tensor:
     """Logarithms of power in mel bands, (N, F, M), of sounds (N, T) at `rate` samples a second, on their device."""
     import torch
@@ -192,6 +244,17 @@ def _over(data: Data, features: Any, name: str) -> Data:
 def _made(part: Any, features: Any, name: str) -> tuple[Tensor, Tensor] | None:
     import torch
 
+    if (pair := stacked(part, name)) is None:
+        return None
+    x, y = pair
+    some = x.float().split(max(1, TOGETHER // x.shape[1]))
+    return torch.cat([features(sounds) for sounds in some])[:, None].contiguous(), y
+
+
+def stacked(part: Any, name: str) -> tuple[Tensor, Tensor] | None:
+    """Sounds (N, T) and targets of a split, read where they are not at hand; None of none."""
+    import torch
+
     if part is None:
         return None
     if not isinstance(part, tuple):
@@ -203,5 +266,4 @@ def _made(part: Any, features: Any, name: str) -> tuple[Tensor, Tensor] | None:
             )
         part = torch.stack(sounds), torch.stack(targets)
     x, y = part
-    some = x.float().split(max(1, TOGETHER // x.shape[1]))
-    return torch.cat([features(sounds) for sounds in some])[:, None].contiguous(), y
+    return x, y

@@ -20,6 +20,7 @@ from lepton_lab.launchers import devices
 from lepton_lab.metrics import METRICS
 from lepton_lab.metrics.base import kind
 from lepton_lab.metrics.texts import edits
+from lepton_lab.models import MODELS
 from lepton_lab.objectives import Criterion
 from lepton_lab.run.checks import checks
 from lepton_lab.run.own import Own
@@ -34,6 +35,10 @@ PICTURES = torch.randn(70, 1, 6, 6, generator=DRAW)
 TAKEN = torch.stack([torch.arange(70) % 7, torch.arange(70) % 7 % 5], 1)
 SPOKEN = torch.randint(1, 4, (70, 3), generator=DRAW)
 SIGNALS = nn.functional.one_hot(SPOKEN.repeat_interleave(4, 1), 4) + 0.1 * torch.randn(70, 12, 4, generator=DRAW)
+SOUNDS = torch.sin(torch.arange(400) * (0.1 + torch.rand(70, 1, generator=DRAW)))
+SPECTRA = (
+    torch.randn(3, 1, 16, 16, generator=DRAW)[torch.arange(70) % 3] + torch.randn(70, 1, 16, 16, generator=DRAW) / 4
+)
 TEXTS = (torch.arange(17)[None] + torch.arange(70)[:, None]) % 5
 
 
@@ -198,6 +203,14 @@ def shaped():
     return nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 1, 3, padding=1))
 
 
+def cleaner():
+    return MODELS["enhancer"]((400,), 0, width=8, depth=1)
+
+
+def speaker():
+    return MODELS["speech_synthesiser"]((1, 16, 16), 3, width=16)
+
+
 def players():
     return nn.ModuleDict({"generator": nn.Linear(4, 8), "discriminator": nn.Linear(8, 1)})
 
@@ -214,6 +227,8 @@ CASES = {
     "ctc": (lambda: nn.Linear(4, 4), (SIGNALS, SPOKEN), {}),
     "denoising": (shaped, (PICTURES, torch.zeros(70)), {}),
     "diffusion": (Timed, (NUMBERS, torch.zeros(70)), {"timesteps": 20}),
+    "enhancement": (cleaner, (SOUNDS, torch.zeros(70)), {}),
+    "variational": (speaker, (SPECTRA, torch.arange(70) % 3), {}),
     "contrastive": (net, (X, torch.zeros(70)), {}),
     "recommendation": (Taste, (TAKEN, torch.ones(70)), {"negatives": 3}),
     "detection": (Detector, Squares(), {}),

@@ -114,6 +114,22 @@ def write_verses(root, count=60):
             (folder / name).write_bytes(contents)
 
 
+def write_glosses(root, count=60):
+    """Nouns of a file of WordNet's, each of one of two kinds, which its definition names, and some that don't name it."""
+    random = np.random.default_rng(0)
+    lines = [
+        "  1 This is its licence.",
+        "00000001 03 n 01 light_bulb 0 000 | a kind",
+        "00000002 03 n 01 story 0 000 | one",
+    ]
+    for i in range(3, count + 3):
+        kind, named = i % 2 + 1, ("a story", "old light bulbs")[i % 2] if i % 5 else "nothing"
+        begun = f"{i:08} 03 n 02 thing_{i} 0 item 1 002 {'@' if i % 3 else '@i'} {kind:08} n 0000 ~ 00000002 n 0000"
+        lines.append(f'{begun} | the {text(random, 3)} {named} of {text(random, 2)}; "as said here"  ')
+    (root / "wordnet").mkdir(parents=True)
+    (root / "wordnet" / "data.noun").write_text("\n".join(lines) + "\n")
+
+
 def wav(samples, rate=8000):
     buffer = io.BytesIO()
     with wave.open(buffer, "wb") as file:
@@ -172,6 +188,7 @@ WRITERS = {
     "spam": write_spam,
     "chatterbot": write_chatterbot,
     "verses": write_verses,
+    "glosses": write_glosses,
     "fsdd": write_fsdd,
     "movielens_100k": write_movielens,
     "tuxpaint": write_tuxpaint,

@@ -228,6 +228,19 @@ def _written(sheet: Sheet) -> dict[str, Any]:
     return {"text": [sheet.text(row) for row in rows]}
 
 
+def _marked(sheet: Sheet) -> dict[str, Any]:
+    """The answer of each text, from the likeliest first to the likeliest last token that is not before it."""
+    import numpy as np
+
+    if sheet.scores.ndim != 3 or not isinstance(sheet.batch, np.ndarray):
+        return {}
+    chances = probabilities(sheet.scores.swapaxes(1, 2))  # (B, 2, T)
+    both = np.triu(chances[:, 0, :, None] * chances[:, 1, None])  # (B, T, T)
+    places = [np.unravel_index(chance.argmax(), chance.shape) for chance in both]
+    texts = [sheet.text(row[first : last + 1]) for row, (first, last) in zip(sheet.batch, places, strict=True)]
+    return {"text": texts}
+
+
 def _boxes(sheet: Sheet) -> dict[str, Any]:
     """The objects of each picture, the surest first: label, score and box as x1, y1, x2, y2."""
     if not isinstance(sheet.scores, list) or not all("boxes" in found for found in sheet.scores):
@@ -291,6 +304,7 @@ TERMS: dict[str, Callable[[Sheet], dict[str, Any]]] = {
     "language_model": _following,
     "masked_language_model": _filled,
     "sequence_to_sequence": _written,
+    "question_answering": _marked,
     "ctc": _heard,
     "denoising": _restored,
     "diffusion": _called("noise"),

@@ -48,7 +48,7 @@ def dates(root: Path, seed: int, *, samples: Annotated[int, Field(ge=10, le=200_
     years = [str(FIRST.year + i) for i in range(YEARS)]
     english, spanish = (
         sorted({word for text in texts for word in split(text)} | {*years})
-        for texts in zip(*_written(calendar), strict=True)
+        for texts in zip(*written(calendar), strict=True)
     )
     return translated(sides, shuffled(samples, seed, HELD_OUT, HELD_OUT), (english, spanish), LENGTH)
 
@@ -56,10 +56,11 @@ def dates(root: Path, seed: int, *, samples: Annotated[int, Field(ge=10, le=200_
 def pairs(seed: int, samples: int) -> list[tuple[str, str]]:
     """Dates in English and in Spanish, drawn without drawing one twice in a format."""
     drawn = random.Random(seed).sample(range(DAYS * len(FORMATS)), samples)
-    return _written([(FIRST + timedelta(number // len(FORMATS)), FORMATS[number % len(FORMATS)]) for number in drawn])
+    return written([(FIRST + timedelta(number // len(FORMATS)), FORMATS[number % len(FORMATS)]) for number in drawn])
 
 
-def _written(days: list[tuple[date, str]]) -> list[tuple[str, str]]:
+def written(days: list[tuple[date, str]]) -> list[tuple[str, str]]:
+    """Days in English and in Spanish, each in one of FORMATS."""
     needs("dataset='dates'", "babel")
     from babel.dates import format_date
 

@@ -9,14 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from ..errors import SpecError
 from ..objectives import Criterion
 from ..pictures import TRUTH, words
-from .base import OwnLoss, Paired
+from .base import OwnLoss, Paired, targets_of
 from .seeing import inputs, spelled
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from ..datasets import Data
     from ..pictures import Picture
 
 
@@ -30,12 +32,17 @@ class QuestionAnswering(Paired):
 
     metrics = ("exact_match",)
     answers = "classes"
-    table_models = False
+    table_models = table_data = False
+
+    def __init__(self, data: Data, loss: OwnLoss | None = None) -> None:
+        super().__init__(data, loss)
+        if targets_of(data).shape != (2, 2):
+            raise SpecError(f"task='question_answering': {self.refuse((), 0, 0)}; targets are others")
 
     @classmethod
     def refuse(cls, shape: tuple[int, ...], classes: int, vocabulary: int) -> str:
         """Needs tokens, and places among them."""
-        fit = vocabulary and len(shape) == 1 and classes == shape[0]
+        fit = vocabulary and len(shape) == 1 and 0 < classes <= shape[0]
         return "" if fit else "needs tokens (N, T) as x, and as y the places (N, 2) of the answer's first and last"
 
     def usual(self) -> OwnLoss:

@@ -176,6 +176,13 @@ def test_a_sequence_is_written_from_its_source_alone(filed):
     assert torch.allclose(artifact(source, begun.expand(3, 2)), module(source, begun.expand(3, 2)), atol=1e-5)
 
 
+def test_an_answer_in_a_text_is_its_words(filed):
+    module, task, artifact = filed("question_answering")
+    texts = torch.tensor([[0, 1, 2, 3, 4, 0, 1, 2, 3, 4, 0, 1, 2, 3, 4, 0, 1]])
+    first, last = task.span(module(texts))[0].tolist()
+    assert artifact.predict(texts) == [" ".join(map(str, texts[0, first : last + 1].tolist()))]
+
+
 def test_masks_are_filled_and_next_tokens_told(filed):
     _, _, masked = filed("masked_language_model")
     tokens = TEXTS[:2].clone()

@@ -3,6 +3,7 @@
 import hashlib
 import itertools
 import sys
+from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,8 @@ from torch import nn
 
 import lepton_lab as lab
 from lepton_lab.datasets import DATASETS
+from lepton_lab.datasets.dates import pairs, written
 from lepton_lab.datasets.ratings import known_factors
-from lepton_lab.datasets.sentences import WORDS
 from lepton_lab.errors import SpecError
 from lepton_lab.tables import meant
 from lepton_lab.tasks import TASKS, make
@@ -253,22 +254,6 @@ class Factors(nn.Module):
         return (self.users(users)[:, None] * self.items(items)).sum(-1) + self.good(items)[..., 0] + 3.5
 
 
-class Reader(nn.Module):
-    """Reads a sentence in both directions, and looks at its words while it writes."""
-
-    def __init__(self):
-        super().__init__()
-        self.words, self.wrote = nn.Embedding(len(WORDS), 48), nn.Embedding(len(WORDS), 48)
-        self.reads = nn.GRU(48, 48, batch_first=True, bidirectional=True)
-        self.writes, self.out = nn.GRU(48, 96, batch_first=True), nn.Linear(192, len(WORDS))
-
-    def forward(self, source, before):
-        read, last = self.reads(self.words(source))
-        wrote, _ = self.writes(self.wrote(before), last.transpose(0, 1).flatten(1)[None].contiguous())
-        seen = (wrote @ read.transpose(1, 2) / 10).softmax(-1) @ read
-        return self.out(torch.cat([wrote, seen], 2))
-
-
 class Pixels(nn.Sequential):
     """Says of each 4x4 pixels what they belong to."""
 
@@ -295,7 +280,18 @@ LEARNT = {
     "tones": (Spectrum, {"epochs": 5, "lr": 0.02}, "accuracy", 0.75),
     "vowels": (Spectrum, {"epochs": 2, "lr": 0.01}, "accuracy", 0.8),
     "ratings": (Factors, {"epochs": 4, "lr": 0.05}, "accuracy", 0.04),
-    "sentences": (Reader, {"epochs": 2, "lr": 0.01}, "accuracy", 0.8),
+    "sentences": (
+        None,
+        {"model": "encoder_decoder", "options": {"depth": 1}, "epochs": 2, "lr": 0.01},
+        "accuracy",
+        0.8,
+    ),
+    "dates": (
+        None,
+        {"model": "encoder_decoder", "options": {"samples": 4000}, "epochs": 2, "lr": 0.004},
+        "accuracy",
+        0.8,
+    ),
 }
 """By name: a model, fields, and the least that is reached in validation within a few seconds, well above chance."""
 
@@ -315,6 +311,15 @@ def test_a_task_learns_from_its_set_at_once(name):
     assert run.wait(90) == "done", run.failure
     reached = [row[metric] for row in run.rows("eval") if row["split"] == "val"]
     assert reached[-1] >= floor
+
+
+def test_dates_are_of_both_languages_and_none_comes_twice():
+    data = load("dates", **FEW)
+    assert data.sample == DATASETS["dates"].sample and (data.train[1] == 3).sum() == 0  # no word is unknown
+    texts = [[data.pieces[word] for word in row if word] for row in torch.cat([data.train[0], data.test[0]]).tolist()]
+    assert all(text[-1].isdigit() and 1900 <= int(text[-1]) < 2100 for text in texts)
+    assert len({*map(tuple, pairs(0, 5000))}) > 4600  # but for a "May 5" that is long and medium
+    assert ("September 3, 1998", "3 de septiembre de 1998") in written([(date(1998, 9, 3), "long")])
 
 
 def test_every_made_set_is_learnt_from():

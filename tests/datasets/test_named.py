@@ -23,6 +23,7 @@ from lepton_lab.cli import main
 from lepton_lab.datasets import DATASETS, SOURCES, files, origin, packages, unpacking
 from lepton_lab.datasets.dialogues import alike, exchanges
 from lepton_lab.datasets.files import fetch, missing
+from lepton_lab.datasets.glosses import read as read_glosses
 from lepton_lab.datasets.grouping import dealt, groups
 from lepton_lab.datasets.movielens import read as read_ratings
 from lepton_lab.datasets.movielens import titles
@@ -362,6 +363,24 @@ def test_verses_are_pairs_of_words_with_an_end(root):
     )
     with pytest.raises(SpecError, match="verses are so short"):
         DATASETS["verses"](root, 0, length=1)
+
+
+def test_glosses_are_questions_with_the_place_of_their_answer(root):
+    data = DATASETS["glosses"](root, 0)
+    whole = [*zip(*(torch.cat([split[i] for split in (data.train, data.val, data.test)]).tolist() for i in (0, 1)), strict=False)]
+    assert len(whole) == 48 and data.vocabulary == len(data.pieces)  # the others don't name their kind
+    for tokens, (first, last) in whole:
+        words = [data.pieces[token] for token in tokens if token]
+        assert words[3] == "<sep>" and words[:1] == ["thing"] and words[-1] != "here" and "of" in words[4:]
+        assert words[first : last + 1] in (["story"], ["light", "bulbs"])
+    gloss = read_glosses(root / "wordnet" / "data.noun")[0]
+    assert gloss.word == "thing 3" and gloss.text[gloss.first : gloss.last + 1] == ["light", "bulbs"]
+    assert (DATASETS["glosses"](root, 0, words=2).train[0] == 1).any()
+    with pytest.raises(SpecError, match="0 definitions are so short"):
+        DATASETS["glosses"](root, 0, length=8)
+    (root / "wordnet" / "data.noun").write_text("00000001 03 n 01 a 0 001 @ 00000009 n 0000 | of it\n")
+    with pytest.raises(SpecError, match="can't be used: '00000009'"):
+        DATASETS["glosses"](root, 0)
 
 
 def test_spoken_digits_are_split_by_take_or_by_voice(root):

@@ -166,6 +166,13 @@ def test_texts_as_jiwer_and_sacrebleu_count_them(pairs):
         assert figure(name, *tokens) == figure(name, said, right)
 
 
+def test_a_match_is_exact_from_beginning_to_end():
+    assert figure("exact_match", ["a b", "a b c", "a"], ["a b", "a b", "b"]) == pytest.approx(1 / 3)
+    scores, y = scored(0, 6, 5, (2,))  # scores of five places, for the two ends of an answer
+    right = (scores.argmax(1) == y).all(1).double().mean().item()
+    assert figure("exact_match", scores, y) == pytest.approx(right)
+
+
 def test_tokens_of_scores_and_their_characters():
     scores, y = scored(0, 6, 5, (7,))
     scores, hidden = scores.movedim(1, -1), y.clone()

@@ -40,6 +40,7 @@ SPECTRA = (
     torch.randn(3, 1, 16, 16, generator=DRAW)[torch.arange(70) % 3] + torch.randn(70, 1, 16, 16, generator=DRAW) / 4
 )
 TEXTS = (torch.arange(17)[None] + torch.arange(70)[:, None]) % 5
+PLACES = (3 - torch.arange(70)) % 5  # of the first 3 in each text
 
 
 def net(classes):
@@ -64,6 +65,13 @@ class Tokens(nn.Sequential):
 
     def __init__(self, vocabulary):
         super().__init__(nn.Embedding(vocabulary, 8), nn.Linear(8, vocabulary))
+
+
+class Marker(nn.Sequential):
+    """Scores of each token as an answer's first and last, by itself."""
+
+    def __init__(self):
+        super().__init__(nn.Embedding(5, 8), nn.Linear(8, 2))
 
 
 class Named(nn.Module):
@@ -224,6 +232,7 @@ CASES = {
     "language_model": (Tokens, (TEXTS[:, :-1], TEXTS[:, 1:]), {}),
     "masked_language_model": (Tokens, (TEXTS, TEXTS[:, 0]), {"chosen": 0.3}),
     "sequence_to_sequence": (Translator, Sentences(), {}),
+    "question_answering": (Marker, (TEXTS, torch.stack([PLACES, PLACES + 1], 1)), {}),
     "ctc": (lambda: nn.Linear(4, 4), (SIGNALS, SPOKEN), {}),
     "denoising": (shaped, (PICTURES, torch.zeros(70)), {}),
     "diffusion": (Timed, (NUMBERS, torch.zeros(70)), {"timesteps": 20}),
@@ -546,6 +555,35 @@ def test_beams_find_what_looking_at_all_targets_finds():
     for token in greedy[0].tolist():
         assert token == int(model(source[:1], torch.tensor([before]))[0, -1].argmax())
         before.append(token)
+
+
+def test_a_trained_translator_writes_what_it_finds_likeliest(once):
+    """Several beams find targets at least as likely as one, which takes the likeliest token each time."""
+    run = once(launched, "sequence_to_sequence")
+    model, decode = run.model(), TASKS["sequence_to_sequence"].decode
+    source = torch.tensor([[3, 3, 0], [5, 5, 5], [4, 4, 4], [6, 6, 0]])
+
+    def likely(targets):
+        before = torch.cat([torch.ones_like(targets[:, :1]), targets[:, :-1]], 1)
+        over = (before == 2).cumsum(1) > 0
+        chance = model(source, before).log_softmax(-1).gather(2, targets[..., None])[..., 0]
+        return chance.masked_fill(over, 0).sum(1)
+
+    greedy, wide = (likely(decode(model, source, 6, beams=beams)) for beams in (1, 4))
+    assert (wide >= greedy - 1e-6).all()
+
+
+def test_an_answer_never_ends_before_it_starts():
+    scores = torch.zeros(2, 4, 2)
+    scores[0, 3, 0], scores[0, 1, 1], scores[0, 3, 1] = 5.0, 6.0, 4.0  # the likeliest end is before the likeliest start
+    scores[1, 1, 0], scores[1, 2, 1] = 3.0, 3.0
+    assert TASKS["question_answering"].span(scores).tolist() == [[3, 3], [1, 2]]
+
+
+def test_answers_in_a_text_are_pairs_of_places():
+    y = torch.zeros(70, dtype=torch.long)
+    with pytest.raises(lab.SpecError, match="places .N, 2. of the answer's first and last; targets are others"):
+        make(lab.Spec(task="question_answering"), from_user((TEXTS, y), 0))
 
 
 def test_a_target_is_shown_what_stands_before_each_place():

@@ -115,7 +115,7 @@ def write_verses(root, count=60):
 
 
 def write_glosses(root, count=60):
-    """Nouns of a file of WordNet's, each of one of two kinds, which its definition names, and some that don't name it."""
+    """WordNet's file of nouns: each is of one of two kinds, which most definitions name."""
     random = np.random.default_rng(0)
     lines = [
         "  1 This is its licence.",
@@ -123,7 +123,7 @@ def write_glosses(root, count=60):
         "00000002 03 n 01 story 0 000 | one",
     ]
     for i in range(3, count + 3):
-        kind, named = i % 2 + 1, ("a story", "old light bulbs")[i % 2] if i % 5 else "nothing"
+        kind, named = 2 - i % 2, ("a story", "old light bulbs")[i % 2] if i % 5 else "nothing"
         begun = f"{i:08} 03 n 02 thing_{i} 0 item 1 002 {'@' if i % 3 else '@i'} {kind:08} n 0000 ~ 00000002 n 0000"
         lines.append(f'{begun} | the {text(random, 3)} {named} of {text(random, 2)}; "as said here"  ')
     (root / "wordnet").mkdir(parents=True)

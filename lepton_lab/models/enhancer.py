@@ -42,14 +42,14 @@ class Enhancer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T) -> (B, T)."""
-        real, imaginary = self.transform(x)  # (B, F, N) each
+        level = (x.square().mean(1, keepdim=True) + LEAST**4).sqrt()  # the same is said, however loud it is
+        real, imaginary = self.transform(x / level)  # (B, F, N) each
         seen = (real.square() + imaginary.square() + LEAST**2).log() / 2
-        seen = seen - seen.mean((1, 2), keepdim=True)  # however loud the whole is
         hidden = functional.relu(self.first(seen))  # (B, C, N)
         for layer in self.middle:
             hidden = hidden + functional.relu(layer(hidden))
         mask = self.last(hidden).sigmoid()  # (B, F, N)
-        return self.transform.inverse(mask * real, mask * imaginary)[:, : x.shape[1]]
+        return level * self.transform.inverse(mask * real, mask * imaginary)[:, : x.shape[1]]
 
 
 class Transform(nn.Module):

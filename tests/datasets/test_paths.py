@@ -560,6 +560,7 @@ def test_sounds_are_resampled_cut_and_filled(tmp_path, monkeypatch):
     data = load(name)
     assert data.sample_rate == 8000 and data.shape == (1600,) and data.classes == ["no", "yes"]
     assert data.train[0].dtype == torch.float32 and len(data.train[0]) == 20
+    assert data.remarks == ("3 of 24 sounds: 8,000 (21), 16,000 (3) samples a second; resampled to 8,000",)
     with_silence = data.train[0][data.train[1] == 0]
     assert (with_silence[:, 900:].abs() < 1e-6).all()
     for wave in with_silence:  # a tone of 440 Hz, whatever rate it came at

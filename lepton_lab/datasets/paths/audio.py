@@ -99,6 +99,12 @@ def _rates(found: Found, rate: int) -> str:
     return f"{told} samples a second; resampled to {rate:,}"
 
 
+def _resampled(found: Found, rate: int) -> tuple[str, ...]:
+    """What a run tells of sounds at another rate."""
+    others = sum(found.rates.values()) - found.rates[rate]
+    return (f"{others:,} of {sum(found.rates.values()):,} sounds: {_rates(found, rate)}",) if others else ()
+
+
 def _lengths(found: Found, seconds: float) -> str:
     shortest, longest = found.lengths[0], found.lengths[-1]
     middle = statistics.median(found.lengths)
@@ -157,7 +163,7 @@ def audio(
         parts["train"].shape,
         found.classes,
         sample_rate=per_second,
-        remarks=remarks(found.unreadable | lost),
+        remarks=(*remarks(found.unreadable | lost), *_resampled(found, per_second)),
         about=about(parts, Path(path)),
     )
 

@@ -65,7 +65,7 @@ class Boxed:
         return picture, target
 
 
-@holds((), len(CLASSES), tasks=("detection",), made=True, kind="nest")
+@holds((1, SIDE, SIDE), len(CLASSES), tasks=("detection",), made=True, kind="nest")
 def scenes(root: Path, seed: int, *, samples: Scenes = 1000) -> Data:
     """
     Made: scenes of one to four handwritten digits on 96x96 grey pixels, with a box around each (detection).
@@ -86,7 +86,7 @@ def scenes(root: Path, seed: int, *, samples: Scenes = 1000) -> Data:
     train, val, test = (Boxed(part) for part in _parts(seed, samples))
     collate = Pad(bucket=False)
     example = collated(collate, [train[place] for place in range(2)])
-    return Data(train, val, test, shape=(), classes=CLASSES, collate=collate, example=example)
+    return Data(train, val, test, (1, SIDE, SIDE), CLASSES, collate=collate, example=example)
 
 
 @holds((1, SIDE, SIDE), len(CLASSES), tasks=("segmentation", *BLIND), made=True)

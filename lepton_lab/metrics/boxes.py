@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+from ..boxes import overlap
 from .base import Metric
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ class MeanAveragePrecision(Metric):
         for label in labels.unique().tolist():
             mine = (labels == label).nonzero()[:, 0]
             mine = mine[scores[mine].argsort(descending=True, stable=True)][:MOST]
-            hits = self._matches(overlap(boxes[mine], truths[classes == label]))
+            hits = self._matches(overlap(boxes[mine, None], truths[None, classes == label]))
             rows.append(torch.cat([labels[mine, None], scores[mine, None], hits], 1))
         return torch.cat(rows)
 
@@ -97,13 +98,3 @@ class MeanAveragePrecision50(MeanAveragePrecision):
     short = "mAP50"
     axis = "mean average precision, overlap 0.5"
     overlaps = OVERLAPS[:1]
-
-
-def overlap(boxes: Tensor, others: Tensor) -> Tensor:
-    """What part of their union each two boxes (N, 4) and (M, 4) share: (N, M)."""
-    low = boxes[:, None, :2].maximum(others[None, :, :2])
-    high = boxes[:, None, 2:].minimum(others[None, :, 2:])
-    shared = (high - low).clamp(min=0).prod(-1)
-    sizes = [(one[:, 2:] - one[:, :2]).prod(-1) for one in (boxes, others)]
-    union = sizes[0][:, None] + sizes[1][None] - shared
-    return shared / union.clamp(min=1e-300)

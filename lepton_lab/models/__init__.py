@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ..tables import meant, pick
-from . import recurrent, sequences, speech
+from . import images, recurrent, sequences, speech
 from .images import cnn, mlp, mnist_cnn
 from .own import arguments, build, trainable
 from .sampling import sample
@@ -27,11 +27,13 @@ if TYPE_CHECKING:
 
 __all__ = ["MODELS", "arguments", "build", "cnn", "make", "mlp", "mnist_cnn", "sample", "trainable"]
 
-# `gpt`, `rnn` and `transformer` stay names of modules here, whose code is the lesson.
+# `detector`, `gpt`, `resnet`, `rnn` and `transformer` stay names of modules here, whose code is the lesson.
 MODELS: dict[str, Callable[..., nn.Module]] = {
     "mlp": mlp,
     "cnn": cnn,
     "mnist_cnn": mnist_cnn,
+    "resnet": images.resnet,
+    "detector": images.detector,
     "transformer": sequences.transformer,
     "gpt": sequences.gpt,
     "rnn": recurrent.rnn,

@@ -1,5 +1,5 @@
 """
-Models of images and other numbers: layers in a row.
+The table's entries for models of images and other numbers: those that are layers in a row, and options of the others.
 
 Legend of the shape comments: N samples, C channels, H height, W width, K classes.
 """
@@ -101,6 +101,72 @@ def mnist_cnn(
     """
     check(mnist_cnn, shape, classes, vocabulary)
     return _convolutional(shape, classes, (32, 64), hidden, dropout)
+
+
+@takes(IMAGES, images)
+def resnet(
+    shape: tuple[int, ...],
+    classes: int,
+    vocabulary: int = 0,
+    *,
+    width: Size = 16,
+    depth: Size = 3,
+    residual: bool = True,
+) -> nn.Module:
+    """
+    Residual network for images of any size, or a plain one of the same depth.
+
+    31,754 parameters on MNIST. See `lepton_lab.models.resnet`.
+
+    Parameters
+    ----------
+    shape, classes, vocabulary
+        As of every model, see `lepton_lab.models`.
+    width
+        Channels of the first of three stages; the others have one and a half and two times as many.
+    depth
+        Blocks of two convolutions in all, at least 1, dealt evenly to the stages: 2 * depth + 2 layers with weights.
+    residual
+        Whether each block adds to its input (He and others, 2015); False leaves out just that.
+
+    Raises
+    ------
+    SpecError
+        If samples are no images.
+    """
+    check(resnet, shape, classes, vocabulary)
+    from .resnet import ResNet
+
+    return ResNet(shape, max(classes, 1), width, depth, residual)
+
+
+@takes(
+    "pictures (channels, height, width) with boxes, and names of their classes (`classes` of the Dataset)",
+    lambda shape, classes, vocabulary: images(shape, classes, vocabulary) and classes > 0,
+    tasks=("detection",),
+)
+def detector(shape: tuple[int, ...], classes: int, vocabulary: int = 0, *, width: Size = 16) -> nn.Module:
+    """
+    Detector without anchors: boxes around objects of about 12 to 60 pixels a side, in pictures of any size.
+
+    210,191 parameters on scenes of digits. See `lepton_lab.models.detector`.
+
+    Parameters
+    ----------
+    shape, classes, vocabulary
+        As of every model, see `lepton_lab.models`.
+    width
+        Channels of the first convolution; the last has six times as many.
+
+    Raises
+    ------
+    SpecError
+        If samples are no pictures, or classes have no names.
+    """
+    check(detector, shape, classes, vocabulary)
+    from .detector import Detector
+
+    return Detector(shape[0], classes, width)
 
 
 def _convolutional(

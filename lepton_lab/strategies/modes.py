@@ -38,7 +38,7 @@ def channels_last(model: nn.Module) -> nn.Module:
 
 def takes_channels_last(model: nn.Module) -> bool:
     """
-    Whether a model may have its kernels in channels_last, which only a row of torch's and our own layers is known to.
+    Whether a model may have its kernels in channels_last: one that says so, or a row of torch's and our own layers.
 
     A step of the CNNs takes 1.1 to 1.5 times less time so in fp32, and up to 2.2 times less in bf16 (one CPU thread).
     But it changes how activations lie in memory, on which code of a user may depend: `x.view(len(x), -1)` after a
@@ -47,14 +47,15 @@ def takes_channels_last(model: nn.Module) -> bool:
     """
     from torch import nn
 
+    ours = __package__.partition(".")[0]
+    if type(model).__module__.partition(".")[0] == ours and hasattr(model, "channels_last"):
+        return True
     modules = list(model.modules())
     return (
         type(model).forward is nn.Sequential.forward
         and any(isinstance(module, nn.Conv2d) for module in modules)
         and isinstance(modules[-1], nn.Linear)
-        and all(
-            type(module).__module__.partition(".")[0] in ("torch", __package__.partition(".")[0]) for module in modules
-        )
+        and all(type(module).__module__.partition(".")[0] in ("torch", ours) for module in modules)
         and not any(
             module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module) for module in modules
         )

@@ -6,6 +6,7 @@ Legend of the shape comments: B pictures, M objects in one of them.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -46,8 +47,8 @@ class Detection(Task):
     output = FOUND
 
     def __init__(self, data: Data, loss: OwnLoss | None = None) -> None:
-        super().__init__(data, loss)
-        targets = data.example[1] if isinstance(data.example, (tuple, list)) and len(data.example) == 2 else None
+        pair = isinstance(data.example, (tuple, list)) and len(data.example) == 2
+        pictures, targets = data.example if pair else ([], None)
         first = targets[0] if isinstance(targets, (tuple, list)) and targets else targets
         if not isinstance(first, Mapping) or not {BOXES, LABELS} <= {*first}:
             batches = "pairs of tensors" if data.example is None else described(data.example)
@@ -55,6 +56,7 @@ class Detection(Task):
                 "task='detection': samples must be pairs (picture, {'boxes': (M, 4), 'labels': (M,)}), and batches are "
                 f"{batches}"
             )
+        super().__init__(dataclasses.replace(data, shape=tuple(getattr(pictures[0], "shape", ()))), loss)
 
     def split(self, batch: Any) -> tuple[Any, Any]:
         """Pictures and targets as lists, of which the padding is taken off."""

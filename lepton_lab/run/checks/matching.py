@@ -97,7 +97,8 @@ def suits(spec: Spec, data: Data | None) -> None:
     """Refuse a model of the table that can make nothing of the samples; no data set is read, and no torch needed."""
     if spec.parent or "model" in spec.own or (data is None and "dataset" in spec.own):
         return
-    if data is not None and data.example is not None:
+    nest = data is not None and data.example is not None
+    if data is not None and nest and not trait("model", spec.model, "tasks"):
         raise SpecError(
             f"model={spec.model!r}: takes one tensor, but batches are {described(data.example)}; give model=..., a "
             "module that takes these by name, or collate=f(samples) that gives a pair (x, y) of tensors"
@@ -110,6 +111,8 @@ def suits(spec: Spec, data: Data | None) -> None:
         sample = sees(*sample)
     if "task" not in spec.own and not does(spec.model, task):
         raise SpecError(_other(spec.model, task, sample))
+    if nest and not sample[0]:  # what a task tells a model of them is known once it is made
+        return
     if why := table("model")[spec.model].refuse(*sample):
         raise SpecError(why)
 

@@ -100,13 +100,18 @@ def outlined(spec: Spec) -> Sample:
 
     A transform that does not fit is a SpecError.
     """
-    what, sample = told_of(table("dataset")[spec.dataset], spec.options)
-    for name, options in links(spec.transforms):
-        if why := refuse(name, options, what, sample, spec.dataset):
+    return outline(spec.dataset, spec.options, spec.transforms)[1]
+
+
+def outline(dataset: str, options: Mapping[str, Any], transforms: Sequence[Link]) -> tuple[str, Sample]:
+    """The same of a data set's name and options, with a name of KINDS."""
+    what, sample = told_of(table("dataset")[dataset], options)
+    for name, chosen in links([*transforms]):
+        if why := refuse(name, chosen, what, sample, dataset):
             raise SpecError(why)
-        before, sample = sample, table("transform")[name].sees(*sample, **options)
+        before, sample = sample, table("transform")[name].sees(*sample, **chosen)
         what = what if sample == before else kind_of(sample[0], sample[2], what in ("sound", "spectra"))
-    return sample
+    return what, sample
 
 
 def applied(data: Data, spec: Spec) -> Data:

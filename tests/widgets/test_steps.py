@@ -5,10 +5,12 @@ import threading
 import pytest
 from helpers import until
 from lepton_widgets import Workbench
+from lepton_widgets.fitting import Fitting
 from lepton_widgets.newest import Newest
 from lepton_widgets.ranges import Range
 
 import lepton_lab as lab
+from lepton_lab.run.own import Own
 from lepton_lab.spec import Spec
 from lepton_lab.tables import keywords, table
 
@@ -100,3 +102,13 @@ def test_of_many_wishes_the_newest_is_answered_last_and_others_are_passed_over()
     until(lambda: not newest.busy)
     newest.ask(3, wait=True)
     assert answered[1:] == [(None, "three")]
+
+
+def test_what_is_offered_follows_the_transforms_that_are_chosen():
+    fitting = Fitting({}, Own(), None)
+    assert "speech_recogniser" in fitting.models("auto", "tones") and "spec_augment" not in fitting.transforms("tones")
+    fitting.chosen = [{"mel": {"bands": 20}}]
+    assert "speech_recogniser" not in fitting.models("auto", "tones")
+    assert {"mel", "spec_augment"} <= {*fitting.transforms("tones")}
+    fitting.chosen = [{"flip": {}}]  # which sounds have no use for
+    assert "speech_recogniser" in fitting.models("auto", "tones")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lepton_lab.errors import LabError, SpecError
+from lepton_lab.links import Link
 from lepton_lab.metrics import METRICS, MINIMISED
-from lepton_lab.preparation import kind, refuse, told_of
+from lepton_lab.preparation import kind, outline, refuse, told_of
 from lepton_lab.run.own import Own
 from lepton_lab.spec import CELL
 from lepton_lab.tables import does, meant, table, trait
@@ -31,12 +32,15 @@ class Fitting:
     ----------
     options : dict
         As typed; those of a data set tell what its samples are.
+    chosen : list
+        Transforms, as a Spec has them: models get what these make of samples.
     """
 
     def __init__(self, names: Mapping[str, str], own: Own, data: Any) -> None:
         self._names, self._own, self._data = names, own, data
         self._makes: dict[str, bool] = {}
         self.options: Mapping[str, Any] = {}
+        self.chosen: Sequence[Link] = ()
 
     def tasks(self) -> dict[str, str]:
         """By name of a task what it can't be done with here: nothing of the table is what it needs."""
@@ -98,7 +102,10 @@ class Fitting:
             return None
 
     def _told(self, dataset: str) -> tuple[str, tuple[Any, ...]]:
-        return told_of(table("dataset")[dataset], self.options)
+        try:
+            return outline(dataset, self.options, self.chosen)
+        except SpecError:  # of a transform that does not fit, which is said where it stands
+            return told_of(table("dataset")[dataset], self.options)
 
     def models(self, task: str, dataset: str) -> dict[str, str]:
         """By name of a model what it can't be taken with."""
@@ -119,7 +126,11 @@ class Fitting:
             what, sample = (kind(self._data), self._data.sample) if own else self._told(dataset)
         except LabError:
             return [*table("transform")]
-        return [name for name in table("transform") if not refuse(name, {}, what, sample, dataset)]
+        return [
+            name
+            for name in table("transform")
+            if not refuse(name, {}, what, sample, dataset) or any(name in link for link in self.chosen)
+        ]
 
     def metrics(self, task: str, dataset: str) -> list[str]:
         """Names of metrics that can be asked for beside those that are counted unasked."""

@@ -143,7 +143,7 @@ class Form:
         task, dataset = values["task"], values["dataset"]
         self.controls["options"].offer(entries(values))
         fitting, unfit = self._fitting, f"task {task}"
-        fitting.options = values["options"]
+        fitting.options, fitting.chosen = values["options"], values["transforms"]
         self._tell("task", fitting.tasks())
         self._tell("dataset", {name: unfit for name in table("dataset") if not fitting.data(task, name)}, unfit)
         self._tell("model", fitting.models(task, dataset), unfit)

@@ -23,6 +23,7 @@ from .gallery import Gallery, Judged
 from .gathering import Gathering
 
 LONGEST = 2**14  # tokens that a model writes of a sample in an evaluation, at most
+MADE = 2**11  # samples that a model makes by itself in an evaluation, about, where each takes it several passes
 
 
 def evaluate(
@@ -68,16 +69,22 @@ def evaluate(
     rows = {name: Gathering(strategy, feed.n) for name, metric in counted.items() if metric.gathers}
     samples = 0
     writes = feed.task.writes and not feed.task.steps() and any(metric.free for metric in counted.values())
+    makes = feed.task.makes and any(metric.sets for metric in counted.values())
     with strategy.aligned() as model, torch.no_grad(), strategy.autocast(), evaluating(model):
-        for places, batch in islice(zip(feed.places(), feed.whole(), strict=True), batches):
+        for number, (places, batch) in enumerate(islice(zip(feed.places(), feed.whole(), strict=True), batches)):
             output = feed.task.evaluated(model, batch.x)
             losses = None if criterion is None else losses_of(criterion, output, batch)
             if answers is not None:
                 answers.add(places, output, batch, losses)
             written = _written(strategy, feed, model, batch) if writes else output
+            made = feed.task.sampled(model, batch.x, batch.y) if makes and number * feed.eval_batch < MADE else None
             judged = None if losses is None or gallery is None else Judged(losses.tolist())
             for name, metric in counted.items():
-                if (added := metric.add(written if metric.free else output, batch)) is None:
+                if feed.task.makes and metric.sets:
+                    added = None if made is None else metric.update(*made)
+                else:
+                    added = metric.add(written if metric.free else output, batch)
+                if added is None:
                     continue
                 if name in rows:
                     rows[name].add(places, added)

@@ -62,6 +62,8 @@ class Metric:
     """Whether it is counted unasked, where it has a meaning."""
     free = False
     """Whether it compares what a model writes by itself, where the task has it write (`Task.writes`)."""
+    sets = False
+    """Whether it compares samples that a model makes by itself with real ones, where the task has it (`Task.makes`)."""
     gathers = False
     """Whether `update` gives what each sample adds, which is gathered, and not sums."""
     alone = False
@@ -145,6 +147,7 @@ KINDS = {
     "labels": "a yes or no for each label",
     "numbers": "numbers",
     "noise": "the noise in samples",
+    "samples": "samples of a model's own making",
     "chances": "scores of classes beside chances of each",
     "texts": "texts",
     "boxes": "boxes",

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ..tables import meant, pick
-from . import images, recurrent, sequences, speech
+from . import generative, images, recurrent, sequences, speech
 from .images import cnn, mlp, mnist_cnn
 from .own import arguments, build, trainable
 from .sampling import sample
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["MODELS", "arguments", "build", "cnn", "make", "mlp", "mnist_cnn", "sample", "trainable"]
 
-# `detector`, `gpt`, `resnet`, `rnn` and `transformer` stay names of modules here, whose code is the lesson.
+# `detector`, `gan`, `gpt` and others stay names of modules here, whose code is the lesson.
 MODELS: dict[str, Callable[..., nn.Module]] = {
     "mlp": mlp,
     "cnn": cnn,
@@ -42,6 +42,8 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "speech_recogniser": speech.speech_recogniser,
     "speech_synthesiser": speech.speech_synthesiser,
     "enhancer": speech.enhancer,
+    "gan": generative.gan,
+    "flow": generative.flow,
 }
 
 

@@ -19,6 +19,7 @@ from .ctc import CTC
 from .denoising import Denoising, Diffusion
 from .detection import Detection
 from .enhancement import Enhancement
+from .flow import FlowMatching
 from .keywords import Keywords
 from .language import LanguageModel, MaskedLanguageModel
 from .multitask import Multitask
@@ -74,6 +75,7 @@ TASKS: dict[str, Callable[..., Task]] = {
     "diffusion": Diffusion,
     "enhancement": Enhancement,
     "variational": Variational,
+    "flow_matching": FlowMatching,
     "contrastive": Contrastive,
     "recommendation": Recommendation,
     "detection": Detection,

@@ -10,7 +10,7 @@ from pydantic import Field
 from ..errors import SpecError, unknown
 from ..values import called
 from .base import OwnLoss, Task
-from .seeing import given
+from .seeing import given, labelled
 
 if TYPE_CHECKING:
     import torch
@@ -42,6 +42,8 @@ class Adversarial(Task):
         As of `Task`; a loss given is refused, since `step` says it.
     noise
         Numbers that the generator makes a sample of, 1 or more.
+    labels
+        Whether each player is told the label of a sample beside it: `generator(noise, y)`, `discriminator(x, y)`.
     """
 
     players: ClassVar[Mapping[str, Mapping[str, Any]]] = {"discriminator": {}, "generator": {}}
@@ -56,31 +58,35 @@ class Adversarial(Task):
     5 for a critic it steps on each batch, and a generator on every fifth, as of a WGAN (arXiv:1701.07875). The loss of
     a step is then the sum over those who step, and an epoch's the sum of the players' own.
     """
+    answers = "samples"
     everywhere = True
     table_models = False
 
-    def __init__(self, data: Data, loss: OwnLoss | None = None, *, noise: Annotated[int, Field(ge=1)] = 16) -> None:
+    def __init__(
+        self, data: Data, loss: OwnLoss | None = None, *, noise: Annotated[int, Field(ge=1)] = 16, labels: bool = False
+    ) -> None:
         super().__init__(data, loss)
-        self.noise = noise
+        self.noise, self.told = noise, labelled(data, labels)
         if loss is not None:
             raise SpecError(f"loss={called(loss)}: task={called(type(self))} says the loss of each player by step()")
 
     def prepare(self, batch: Any, generator: torch.Generator) -> Any:
-        """Real samples (B, ...), and noise (B, noise) for as many that are made."""
+        """Real samples (B, ...), noise (B, noise) for as many that are made, and where they are told labels (B,)."""
         import torch
 
         real = batch[0] if isinstance(batch, (tuple, list)) else batch
-        return real, torch.randn(len(real), self.noise, generator=generator, device=real.device)
+        noise = torch.randn(len(real), self.noise, generator=generator, device=real.device)
+        return (real, noise, batch[1]) if self.told else (real, noise)
 
     def step(self, model: nn.Module, batch: Any, player: str) -> Any:
         """The loss of a player, as a mean over samples."""
         from torch.nn.functional import softplus  # softplus(-x) is -log sigmoid(x)
 
-        real, noise = batch
-        discriminator, made = model.get_submodule("discriminator"), model.get_submodule("generator")(noise)
+        real, noise, *labels = batch
+        discriminator, made = model.get_submodule("discriminator"), model.get_submodule("generator")(noise, *labels)
         if player == "generator":
-            return softplus(-discriminator(made)).mean()
-        return softplus(-discriminator(real)).mean() + softplus(discriminator(made.detach())).mean()
+            return softplus(-discriminator(made, *labels)).mean()
+        return softplus(-discriminator(real, *labels)).mean() + softplus(discriminator(made.detach(), *labels)).mean()
 
     def made(self, parts: Mapping[str, Any], batch: Any) -> tuple[Any, Any] | None:
         """What the generator made, and as many real samples: compared as sets, by the Fréchet distance or your own."""

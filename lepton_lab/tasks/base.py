@@ -73,6 +73,8 @@ class Task:
     """
     writes = False
     """Whether a model is to write by itself what metrics of texts compare: see `written`."""
+    makes = False
+    """Whether a model is to make samples by itself that metrics of sets compare with real ones: see `sampled`."""
     players: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     """Who steps in turn, see `Adversarial`; nobody where one optimizer has all parameters."""
 
@@ -185,12 +187,20 @@ class Task:
         return batch[1] if isinstance(batch, (tuple, list)) and len(batch) > 1 else None
 
     def made(self, parts: Mapping[str, Any], batch: Any) -> tuple[Any, Any] | None:
-        """What a player made of a batch, by what each player's part gave, and what it is to be like; None of none."""
+        """
+        What the model made, by what it gave for a batch or each player's part did, and what that is to be like.
+
+        Metrics of sets, such as the Fréchet distance, compare them. None where nothing was made.
+        """
         return None
 
     def evaluated(self, model: Any, x: Any) -> Any:
         """What the model gives of a batch in an evaluation, where it is in eval mode; `x` as `split` gives it."""
         return call(model, x)
+
+    def sampled(self, model: Any, x: Any, y: Any) -> tuple[Any, Any]:
+        """What a model makes by itself in an evaluation, and the real samples of a batch, which are as many."""
+        raise NotImplementedError
 
     def written(self, model: Any, x: Any, length: int) -> list[list[int]]:
         """What a model writes of a batch's inputs by itself, at most so many tokens of each sample."""

@@ -79,6 +79,10 @@ class Scored(Criterion):
         scores, targets = self.task.scores(output), self.task.targets(target)
         return None if scores is None or targets is None else (scores, targets)
 
+    def decoded(self, output: Any, target: Any) -> tuple[Any, Any] | None:
+        """What the model made, and what it is to be like; else as `compared`."""
+        return self.task.made(output, target) or self.compared(output, target)
+
     def each(self, output: Tensor, target: Tensor) -> Tensor:
         """The loss of each sample by itself, (B,), as far as the task knows it."""
         return self.task.each(output, target)

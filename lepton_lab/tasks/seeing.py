@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from .. import spelling
 from ..answers import class_axis
 from ..batches import MASK
+from ..errors import SpecError
 from ..losses import IGNORED
 from ..pictures import TRUTH, Bars, Curves, Image, Mask, Picture, Piece, Sound, Text, View, words
 
@@ -149,3 +150,10 @@ def labels(scores: Tensor, target: Tensor, data: Data) -> Bars:
     chances = scores.float().sigmoid().tolist()
     order = sorted(range(len(chances)), key=lambda i: (-float(target[i]), -chances[i]))
     return Bars([(label(i, data), chances[i], bool(target[i])) for i in order])
+
+
+def labelled(data: Data, wanted: bool) -> bool:
+    """Whether a model that makes samples is told their labels; a SpecError where it is to be, and there are none."""
+    if wanted and not data.classes:
+        raise SpecError("options={'labels': True}: the samples have no classes to be told; leave it out")
+    return wanted

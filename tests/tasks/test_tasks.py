@@ -22,8 +22,6 @@ from lepton_lab.metrics.base import kind
 from lepton_lab.metrics.texts import edits
 from lepton_lab.models import MODELS
 from lepton_lab.objectives import Criterion
-from lepton_lab.run.checks import checks
-from lepton_lab.run.own import Own
 from lepton_lab.strategies import STRATEGIES
 from lepton_lab.tasks import TASKS, called, make
 from lepton_lab.tasks.base import Task
@@ -501,29 +499,36 @@ def test_items_are_drawn_beside_the_one_that_was_taken():
     assert not (items[:, 1:] == items[:, :1]).any()
 
 
-def test_noise_is_compared_by_errors_and_not_as_samples_that_were_made():
+def test_noise_is_compared_by_errors_and_samples_that_are_made_as_sets():
     model, data, options = CASES["diffusion"]
-    spec = lab.Spec(task="diffusion", options=options, metrics=["mae"])
-    assert checks(spec, Own(model=model(), data=data))
-    with pytest.raises(
-        SpecError, match="'frechet_distance' needs numbers .* those of this run are the noise in samples"
-    ):
-        checks(spec.replace(metrics=["frechet_distance"]), Own(model=model(), data=data))
+    spec = lab.Spec(task="diffusion", options=options, metrics=["mae", "frechet_distance"], epochs=1, strategy="single")
+    run = lab.launch(spec, model=model(), data=data)
+    assert run.wait(60) == "done", run.failure
+    assert all(row["frechet_distance"] > 0 < row["mae"] for row in run.rows("eval") if row["split"] != "train")
+
+
+def best_answer(x, step, mean=1.5, deviation=0.5):
+    """The best that there is to samples of a normal distribution, whose mean and deviation come out again."""
+    from lepton_lab.tasks.denoising import kept
+
+    part = kept(200)[step][:, None]
+    return (1 - part).sqrt() * (x - part.sqrt() * mean) / (part * deviation**2 + 1 - part)
 
 
 def test_samples_that_diffusion_makes_are_those_it_learned():
-    """With the best answer there is to samples of a normal distribution, whose mean and deviation come out again."""
-    from lepton_lab.tasks.denoising import kept
+    made = TASKS["diffusion"].sample(best_answer, (4000, 1), timesteps=200)
+    assert float(made.mean()) == pytest.approx(1.5, abs=0.04)
+    assert float(made.std()) == pytest.approx(0.5, abs=0.04)
 
-    mean, deviation, left = 1.5, 0.5, kept(200)
 
-    def best(x, step):
-        part = left[step][:, None]
-        return (1 - part).sqrt() * (x - part.sqrt() * mean) / (part * deviation**2 + 1 - part)
-
-    made = TASKS["diffusion"].sample(best, (4000, 1), timesteps=200)
-    assert float(made.mean()) == pytest.approx(mean, abs=0.04)
-    assert float(made.std()) == pytest.approx(deviation, abs=0.04)
+def test_few_steps_make_about_the_same_beside_real_samples():
+    x = 1.5 + 0.5 * torch.randn(4000, 1)
+    task = TASKS["diffusion"](from_user((x, torch.zeros(4000)), 0), timesteps=200)
+    asked, noise = task.prepare((x, None), torch.Generator().manual_seed(0))
+    made, real = task.sampled(best_answer, asked, noise)
+    assert torch.allclose(real, x, atol=1e-3)
+    assert float(made.mean()) == pytest.approx(1.5, abs=0.04)
+    assert float(made.std()) == pytest.approx(0.5, abs=0.06)
 
 
 class Memory(nn.Module):

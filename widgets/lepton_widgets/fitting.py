@@ -154,7 +154,8 @@ class Fitting:
     def figures(self, task: str, dataset: str, asked: list[str], average: bool) -> list[str]:
         """Figures of a run that may judge it, by key."""
         kind, answers = self._kind(task, dataset)
-        right = answers not in ("numbers", "noise", "texts", "boxes")  # as far as there is one right answer to each
+        # As far as there is one right answer to each.
+        right = answers not in ("numbers", "noise", "samples", "texts", "boxes")
         usual = [name for name, metric in METRICS.items() if metric.training and (right or name == MINIMISED)]
         players = kind.figures() if hasattr(kind, "figures") else []
         names = dict.fromkeys([*usual, *getattr(kind, "metrics", ()), *asked, *(self._own.metrics or ()), *players])

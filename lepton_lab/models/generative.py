@@ -1,0 +1,85 @@
+"""The table's entries for models that make samples: their options, checked; the models themselves are next door."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .fitting import Size, check, images, takes
+from .images import IMAGES
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@takes(IMAGES, images, tasks=("adversarial",))
+def gan(
+    shape: tuple[int, ...],
+    classes: int,
+    vocabulary: int = 0,
+    *,
+    noise: Size = 16,
+    labels: bool = False,
+    width: Size = 32,
+) -> nn.Module:
+    """
+    GAN of convolutions: a generator of images, and a discriminator that tells them from real ones.
+
+    For `task="adversarial"`, whose options `noise` and `labels` it shares. See `lepton_lab.models.gan`.
+
+    Parameters
+    ----------
+    shape, classes, vocabulary
+        As of every model, see `lepton_lab.models`.
+    noise
+        Numbers that the generator makes an image of, 1 or more.
+    labels
+        Whether both are told the class of an image.
+    width
+        Maps of the layer next to the image, at least 1; the one behind it has twice as many.
+
+    Raises
+    ------
+    SpecError
+        If samples are no images.
+    """
+    check(gan, shape, classes, vocabulary)
+    from .gan import GAN
+
+    return GAN(shape, noise, width, classes if labels else 0)
+
+
+@takes("numbers", lambda shape, classes, vocabulary: not vocabulary and bool(shape), tasks=("flow_matching",))
+def flow(
+    shape: tuple[int, ...],
+    classes: int,
+    vocabulary: int = 0,
+    *,
+    latent: Size = 16,
+    labels: bool = False,
+    width: Size = 512,
+) -> nn.Module:
+    """
+    Latent flow: an auto-encoder, and a field of velocities that carries noise to what it makes of samples.
+
+    For `task="flow_matching"`, whose options `latent` and `labels` it shares. See `lepton_lab.models.flow`.
+
+    Parameters
+    ----------
+    shape, classes, vocabulary
+        As of every model, see `lepton_lab.models`.
+    latent
+        Numbers that a sample becomes, 1 or more.
+    labels
+        Whether the field is told the class that noise is to become a sample of.
+    width
+        Units of the layer next to the sample, at least 2; the one behind it has half as many.
+
+    Raises
+    ------
+    SpecError
+        If samples are tokens.
+    """
+    check(flow, shape, classes, vocabulary)
+    from .flow import LatentFlow
+
+    return LatentFlow(shape, latent, width, classes if labels else 0)

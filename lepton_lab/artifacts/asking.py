@@ -88,7 +88,7 @@ def prepared(task: Task, data: Data, samples: list[Any], draws: bool, seed: int 
         x = batch[0].long() if data.vocabulary else batch[0]
         batch = (x / 255 if x.dtype == torch.uint8 and task.nests else x, batch[1])
     batch = over(_float, batch)
-    return task.prepare(batch, torch.Generator().manual_seed(seed)) if draws else batch
+    return task.prepare_evaluation(batch, torch.Generator().manual_seed(seed)) if draws else batch
 
 
 def _float(leaf: Any) -> Any:

@@ -242,7 +242,9 @@ class Feed:
         samples = len(part.indices)
         if part.mine is not None:
             generator = torch.Generator(self.device).manual_seed(hash(drawn) % 2**63)
-            batch = rows(self.task.prepare(batch, generator), part.mine, samples)
+            evaluated = drawn[1] == EVALUATED
+            prepare = self.task.prepare_evaluation if evaluated else self.task.prepare
+            batch = rows(prepare(batch, generator), part.mine, samples)
             samples = len(part.mine)
         return Batch(*self.task.split(batch), part.share, samples)
 

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ..tables import meant, pick
-from . import generative, images, recurrent, sequences, speech
+from . import generative, images, recommenders, recurrent, sequences, speech
 from .images import cnn, mlp, mnist_cnn
 from .own import arguments, build, trainable
 from .sampling import sample
@@ -39,6 +39,8 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "rnn": recurrent.rnn,
     "encoder_decoder": sequences.encoder_decoder,
     "reader": sequences.reader,
+    "factorisation": recommenders.factorisation,
+    "neumf": recommenders.neumf,
     "speech_recogniser": speech.speech_recogniser,
     "speech_synthesiser": speech.speech_synthesiser,
     "enhancer": speech.enhancer,

@@ -234,6 +234,10 @@ class Task:
         """
         return batch
 
+    def prepare_evaluation(self, batch: Any, generator: torch.Generator) -> Any:
+        """What is drawn in evaluations, where `everywhere` says that something is: as `prepare` does it."""
+        return self.prepare(batch, generator)
+
     @property
     def prepares(self) -> bool:
         """Whether anything is drawn."""

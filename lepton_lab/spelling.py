@@ -10,6 +10,9 @@ from .errors import SpecError, needs
 MARKS = {"##": "wordpiece", "▁": "metaspace", "Ġ": "byte_level"}
 """What stands in the pieces of a kind of tokenizer: before a piece that goes on, or in place of a space."""
 
+TOKENIZERS = {"minilm": 30_522}
+"""Kinds of pieces of the tokenizers that come with weights which others trained, by the weights' name."""
+
 
 def spelled(tokens: Iterable[Any], names: Sequence[str], kind: str = "") -> str:
     """
@@ -78,12 +81,12 @@ def writer(content: Any, names: Sequence[str], kind: str) -> Callable[[str], lis
 
 
 def pieces_of(tokenizer: str) -> Callable[[str], list[int]]:
-    """How a text becomes the pieces of a tokenizer, given as JSON of the library `tokenizers`."""
+    """How a text becomes the pieces of a tokenizer, given as JSON of the library `tokenizers`, with marks that it adds."""
     needs("text in pieces", "tokenizers")
     from tokenizers import Tokenizer
 
     made = Tokenizer.from_str(tokenizer)
-    return lambda text: list(made.encode(text, add_special_tokens=False).ids)
+    return lambda text: list(made.encode(text).ids)
 
 
 def of(content: Any, names: Sequence[str], kind: str) -> tuple[Sequence[str], str]:

@@ -9,6 +9,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from pydantic.fields import FieldInfo
@@ -38,6 +39,12 @@ def table(field: str) -> dict[str, Any]:
     """The table of a family by its Spec field: `table("model")` is MODELS."""
     module, name = (TABLES | LISTED)[field].split(".")
     return getattr(importlib.import_module(f".{module}", __package__), name)
+
+
+def weights(name: str) -> Path:
+    """The folder of weights that others trained, see `lepton_lab.weights`."""
+    folder: Path = importlib.import_module(".datasets.weights", __package__).weights(name)
+    return folder
 
 
 def trait(field: str, name: str, what: str) -> Any:

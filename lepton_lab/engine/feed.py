@@ -18,6 +18,7 @@ from ..spec import Spec, micro_samples, step_samples
 from ..strategies.base import Single
 from ..tasks import Paired
 from ..transforms import PIXELS
+from . import filling
 from .augmentation import Augmentation
 from .loading import Loader
 
@@ -80,6 +81,7 @@ class Feed:
             self.tensors = (part[0].to(self.device), part[1].to(self.device))
         self._measured = data.lengths if part is data.train else None
         self._tokens = data.vocabulary > 0
+        self._filler = filling.filler(strategy) if self._tokens else None
         self._dtype = _weights(strategy)
         self._scale: list[Any] = [
             value.to(self.device) if isinstance(value, torch.Tensor) else value
@@ -134,6 +136,8 @@ class Feed:
     @cached_property
     def _lengths(self) -> Tensor | None:
         """The length of each sample, (N,), where batches are to be of alike ones."""
+        if self._filler is not None and self.tensors is not None:
+            return filling.lengths(self.tensors[0], self._filler)
         if not isinstance(self._collate, Pad) or not self._collate.bucket or isinstance(self.dataset, (Shards, Stream)):
             return None
         own = self.strategy
@@ -297,7 +301,7 @@ class Feed:
         if epoch is not None and self._augment:
             x, y = self._augment(x, y, epoch, places)
         if self._tokens:
-            return x, y
+            return filling.cut(x, self._filler), y
         return self._scaled(x, raw), y.to(self._dtype) if y.is_floating_point() else y
 
     def _scaled(self, x: Tensor, raw: torch.dtype) -> Tensor:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["MODELS", "arguments", "build", "cnn", "make", "mlp", "mnist_cnn", "sample", "trainable"]
 
-# `detector`, `gan`, `gpt` and others stay names of modules here, whose code is the lesson.
+# `bert`, `detector`, `gan`, `gpt` and others stay names of modules here, whose code is the lesson.
 MODELS: dict[str, Callable[..., nn.Module]] = {
     "mlp": mlp,
     "cnn": cnn,
@@ -36,6 +36,7 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "detector": images.detector,
     "transformer": sequences.transformer,
     "gpt": sequences.gpt,
+    "bert": sequences.bert,
     "rnn": recurrent.rnn,
     "encoder_decoder": sequences.encoder_decoder,
     "reader": sequences.reader,

@@ -221,6 +221,68 @@ def reader(
     return Transformer(embed, 2, width, heads, depth, dropout, pooled=False)
 
 
+@takes(
+    "texts with a label each, or whose masked tokens are to be found",
+    lambda shape, classes, vocabulary: vocabulary > 0 and len(shape) == 1,
+    dealt="heads",
+)
+def bert(
+    shape: tuple[int, ...],
+    classes: int,
+    vocabulary: int = 0,
+    *,
+    width: Size = 64,
+    heads: Size = 4,
+    depth: Size = 6,
+    dropout: Dropout = 0.0,
+    pretrained: Literal["", "minilm"] = "",
+    freeze_embeddings: bool = False,
+) -> nn.Module:
+    """
+    BERT: an encoder of texts that reads both ways and leaves out padding, also with weights that others trained.
+
+    22.6 million parameters with `pretrained="minilm"`, more than half of them its embedding. See
+    `lepton_lab.models.bert`.
+
+    Parameters
+    ----------
+    shape, classes, vocabulary
+        As of every model, see `lepton_lab.models`; token 0 is padding. Where classes and vocabulary are the same
+        number, each token is scored.
+    width
+        Numbers that a token is described by; those of `pretrained` weights hold, which are 384.
+    heads
+        Heads of each block's attention, a divisor of the width; those of `pretrained` weights hold, which are 12.
+    depth
+        Blocks, at least 1; of `pretrained` weights at most 6, fewer are evenly spaced ones.
+    dropout
+        Fraction of the embedding, and of what each layer adds, that a training step leaves out, from 0 to below 1.
+    pretrained
+        Name of weights to begin with, all but the head's, as of `lab.weights`; "" begins with random ones. The data
+        must be in their pieces: transforms=[{"wordpiece": {"pretrained": "minilm"}}].
+    freeze_embeddings
+        Whether the vectors of tokens and places stay as they are, which saves their gradient and the optimizer's state.
+
+    Raises
+    ------
+    SpecError
+        If samples are no tokens, options do not suit each other, the weights are missing and can't be had, or the
+        tokens are not theirs.
+    """
+    check(bert, shape, classes, vocabulary)
+    from . import bert as room
+
+    each, size = classes == vocabulary, (vocabulary, shape[0], max(classes, 1))
+    if pretrained:
+        model = room.pretrained(pretrained, *size, width, heads, depth, dropout, each)
+    else:
+        _divide(width, heads)
+        model = room.Bert(*size, width, heads, depth, dropout, each)
+    if freeze_embeddings:
+        model.embed.requires_grad_(False)
+    return model
+
+
 def _patch(patch: int, side: int) -> int:
     if patch > side:
         raise SpecError(

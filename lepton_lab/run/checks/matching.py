@@ -115,6 +115,12 @@ def suits(spec: Spec, data: Data | None) -> None:
         return
     if why := table("model")[spec.model].refuse(*sample):
         raise SpecError(why)
+    weights = spec.options.get("pretrained", "")
+    if data is None and weights not in ("", *(options.get("pretrained") for _, options in links(spec.transforms))):
+        raise SpecError(
+            f"options={{'pretrained': {weights!r}}}: the data come in other tokens than those weights were trained on; "
+            f"take transforms=[{{'wordpiece': {{'pretrained': {weights!r}}}}}]"
+        )
 
 
 def _other(model: str, task: str, sample: tuple[tuple[int, ...], int, int]) -> str:

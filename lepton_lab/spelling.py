@@ -81,7 +81,7 @@ def writer(content: Any, names: Sequence[str], kind: str) -> Callable[[str], lis
 
 
 def pieces_of(tokenizer: str) -> Callable[[str], list[int]]:
-    """How a text becomes the pieces of a tokenizer, given as JSON of the library `tokenizers`, with marks that it adds."""
+    """How a text becomes the pieces of a tokenizer, given as JSON of the library `tokenizers`, and its marks."""
     needs("text in pieces", "tokenizers")
     from tokenizers import Tokenizer
 

@@ -1,4 +1,4 @@
-"""Values as a Spec holds them: frozen mappings and lists, what a line of YAML stands for, and what to call one."""
+"""Values as a Spec holds them: frozen mappings and lists, what a line of YAML stands for, what to call one."""
 
 from __future__ import annotations
 
@@ -104,3 +104,8 @@ def taken(parameters: Iterable[Parameter], offered: Collection[str]) -> tuple[li
     named = [p for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
     lacking = next((p.name for p in named if p.name not in offered and p.default is p.empty), "")
     return [p.name for p in named if p.name in offered], lacking
+
+
+def evenly(count: int, taken: int) -> list[int]:
+    """Which places of `count` are taken, such as of layers: evenly spaced, the first and the last among them."""
+    return [round(place * (count - 1) / max(taken - 1, 1)) for place in range(taken)]

@@ -13,6 +13,7 @@ from ..errors import SpecError, unknown
 from ..objectives import Criterion, Objective
 from ..spec import Spec
 from ..tables import keywords, table
+from ..values import evenly
 from .base import Compressor, Epochs, Knob, Work
 
 if TYPE_CHECKING:
@@ -32,8 +33,10 @@ class Distill(Compressor):
     training data's labels are never looked at, so that there need not be any: `((x, None), val, test)`. Answers are
     probabilities of the classes; or of yes and no, each by itself, under nn.BCEWithLogitsLoss and the like; or else
     numbers, whose divergence is the squared error, without a temperature. Places of a sample that the usual loss, or
-    the attention mask, leaves out, such as padding, don't count. With `features`, student and teacher are to find the
-    same samples of a batch alike, too: that needs all of them in one place, so world=1 and accumulate=1.
+    the attention mask, leaves out, such as padding, don't count. With `depth` the student begins with so many of the
+    model's own blocks, evenly spaced, as DistilBERT does (Sanh and others, arXiv:1910.01108, section 3). With
+    `features`, student and teacher are to find the same samples of a batch alike, too: that needs all of them in one
+    place, so world=1 and accumulate=1.
     """
 
     knob = Knob("Distill: the parent teaches it")
@@ -43,6 +46,7 @@ class Distill(Compressor):
         self,
         *,
         student: str | dict[str, Any] = "",
+        depth: Annotated[int, Field(ge=0)] = 0,
         temperature: Annotated[float, Field(gt=0)] = 4.0,
         alpha: Annotated[float, Field(ge=0, le=1)] = 0.9,
         features: bool = False,
@@ -52,6 +56,7 @@ class Distill(Compressor):
         super().__init__(epochs=epochs)
         # {"model": "mlp", "options": {"hidden": 16}}, the name of a model, or "" for the chain's own
         self.student = {"model": student} if isinstance(student, str) and student else student or {}
+        self.depth = depth  # blocks of the model that stay; 0 is all of them
         self.temperature, self.features = temperature, features
         self.alpha, self.labels = alpha if labels else 1.0, labels
 
@@ -67,6 +72,8 @@ class Distill(Compressor):
         link = f"compress={{'distill': {{'student': {student}}}}}"
         if not student:
             return ""
+        if self.depth:
+            return f"{link}: is a model of its own, and depth={self.depth} takes blocks of the parent's; leave one out"
         if before:
             return (
                 f"{link}: a fresh student after {before[-1][0]!r} would throw that away; put distill first, or leave "
@@ -89,9 +96,11 @@ class Distill(Compressor):
         return ""
 
     def apply(self, model: nn.Module, work: Work) -> nn.Module:
-        """The student, fresh; or the module as it is."""
+        """The student, fresh; or the module as it is, or with some of its blocks."""
         import torch
 
+        if self.depth:
+            shorten(model, self.depth)
         if not self.student:
             return model
         if isinstance(work.example, (dict, tuple)):
@@ -121,6 +130,22 @@ class Distill(Compressor):
             teacher = teacher.to(work.device)
         student, how = model if self.features else None, (self.temperature, self.alpha)
         return Taught(work.criterion, teacher, student, *how, work.classes, bool(work.vocabulary))
+
+
+def shorten(model: nn.Module, depth: int) -> None:
+    """Leave so many of a module's blocks, evenly spaced: of its longest row of modules of one kind."""
+    from torch import nn
+
+    rows = [m for m in model.modules() if isinstance(m, (nn.Sequential, nn.ModuleList)) and len({*map(type, m)}) == 1]
+    blocks = max(rows, key=len, default=nn.ModuleList())
+    if len(blocks) <= depth:
+        has = f"has {len(blocks)} in a row; take less" if len(blocks) > 1 else "has no row of them; leave it out"
+        raise SpecError(
+            f"compress={{'distill': {{'depth': {depth}}}}}: is to be fewer blocks than the model has, and it {has}"
+        )
+    kept = [blocks[place] for place in evenly(len(blocks), depth)]
+    del blocks[:]
+    blocks.extend(kept)
 
 
 @dataclass(eq=False)

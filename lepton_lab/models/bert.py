@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ..errors import SpecError
 from ..tables import weights
+from ..values import evenly
 from .blocks import MLP, Attention, initialise
 
 PAD = 0  # the token that is no text, as all of the lab's tokenizers have it, and BERT's own
@@ -184,14 +185,9 @@ def pretrained(
         "embed.norm.weight": found["embeddings.LayerNorm.weight"],
         "embed.norm.bias": found["embeddings.LayerNorm.bias"],
     }
-    for place, layer in enumerate(spread(told["num_hidden_layers"], depth)):
+    for place, layer in enumerate(evenly(told["num_hidden_layers"], depth)):
         for theirs, ours in PARTS.items():
             for kind in ("weight", "bias"):
                 state[f"blocks.{place}.{ours}.{kind}"] = found[f"encoder.layer.{layer}.{theirs}.{kind}"]
     model.load_state_dict(state, strict=False)  # but for the head
     return model
-
-
-def spread(count: int, taken: int) -> list[int]:
-    """Which of `count` blocks are taken: evenly spaced, the first and the last among them."""
-    return [round(place * (count - 1) / max(taken - 1, 1)) for place in range(taken)]

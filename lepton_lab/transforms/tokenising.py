@@ -151,9 +151,7 @@ def _in_pieces(
     return _written(data, texts, finish(tokenizer), kind, length, size)
 
 
-def _written(
-    data: Data, texts: dict[str, list[str]], tokenizer: Any, kind: str, length: int, size: int = 0
-) -> Data:
+def _written(data: Data, texts: dict[str, list[str]], tokenizer: Any, kind: str, length: int, size: int = 0) -> Data:
     """Data of texts in the pieces of a tokenizer, at least `size` kinds of them."""
     import torch
 

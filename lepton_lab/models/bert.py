@@ -175,7 +175,7 @@ def pretrained(
         (f"samples of {vocabulary:,} kinds of tokens", vocabulary, told["vocab_size"]),
     ):
         if asked > most:
-            raise SpecError(f"{what}: pretrained={name!r} has {most:,}; take at most as many, in its own pieces")
+            raise SpecError(f"{what}: pretrained={name!r} has {most:,}; take at most as many")
     found = {key.removeprefix("bert."): value for key, value in load_file(folder / "model.safetensors").items()}
     model = Bert(told["vocab_size"], context, outputs, own["width"], own["heads"], depth, dropout, each)
     first = found["embeddings.token_type_embeddings.weight"][0]

@@ -236,7 +236,7 @@ def bert(
     depth: Size = 6,
     dropout: Dropout = 0.0,
     pretrained: Literal["", "minilm"] = "",
-    freeze_embeddings: bool = False,
+    frozen: Literal["nothing", "embeddings", "body"] = "nothing",
 ) -> nn.Module:
     """
     BERT: an encoder of texts that reads both ways and leaves out padding, also with weights that others trained.
@@ -260,8 +260,9 @@ def bert(
     pretrained
         Name of weights to begin with, all but the head's, as of `lab.weights`; "" begins with random ones. The data
         must be in their pieces: transforms=[{"wordpiece": {"pretrained": "minilm"}}].
-    freeze_embeddings
-        Whether the vectors of tokens and places stay as they are, which saves their gradient and the optimizer's state.
+    frozen
+        What stays as it is: the "embeddings" of tokens and places, which saves their gradient and the optimizer's
+        state; or the "body", all but the head.
 
     Raises
     ------
@@ -278,8 +279,10 @@ def bert(
     else:
         _divide(width, heads)
         model = room.Bert(*size, width, heads, depth, dropout, each)
-    if freeze_embeddings:
+    if frozen != "nothing":
         model.embed.requires_grad_(False)
+    if frozen == "body":
+        model.blocks.requires_grad_(False)
     return model
 
 

@@ -108,7 +108,7 @@ def wordpiece(
             tokenizer.post_processor = None
         else:
             tokenizer.enable_truncation(length or data.shape[0])
-        return _written(data, read(data, "wordpiece"), tokenizer, "wordpiece", length)
+        return _written(data, read(data, "wordpiece"), tokenizer, "wordpiece", length, TOKENIZERS[pretrained])
     known = _commonest(read(data, "wordpiece")["train"], size // 4)
     first = ["[PAD]", "[UNK]", *known, *(f"##{letter}" for letter in known)]
     tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
@@ -151,11 +151,10 @@ def _in_pieces(
     return _written(data, texts, finish(tokenizer), kind, length, size)
 
 
-def _written(data: Data, texts: dict[str, list[str]], tokenizer: Any, kind: str, length: int, size: int = 0) -> Data:
-    """Data of texts in the pieces of a tokenizer, at least `size` kinds of them."""
+def _written(data: Data, texts: dict[str, list[str]], tokenizer: Any, kind: str, length: int, size: int) -> Data:
+    """Data of texts in the pieces of a tokenizer, up to `size` kinds of them."""
     import torch
 
-    size = max(size, tokenizer.get_vocab_size())
     names = [""] * size
     for piece, number in tokenizer.get_vocab().items():
         names[number] = "" if piece in NO_TEXT else piece

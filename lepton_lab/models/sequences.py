@@ -225,6 +225,7 @@ def reader(
     "texts with a label each, or whose masked tokens are to be found",
     lambda shape, classes, vocabulary: vocabulary > 0 and len(shape) == 1,
     dealt="heads",
+    tasks=("classification", "regression", "multilabel", "masked_language_model"),
 )
 def bert(
     shape: tuple[int, ...],

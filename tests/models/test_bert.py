@@ -157,8 +157,18 @@ def test_tokens_of_another_tokenizer_are_refused_before_anything_is_read():
 
 
 def test_next_tokens_are_nothing_for_who_reads_both_ways():
-    with pytest.raises(SpecError, match=r"task='language_model'|masked_language_model"):
+    with pytest.raises(
+        SpecError, match="is for task=.*'masked_language_model', and task='language_model' needs others"
+    ):
         lab.launch(Spec(dataset="pydocs", model="bert"))
+
+
+@slow
+def test_masked_tokens_are_found_better_than_by_how_often_they_occur():
+    spec = Spec(dataset="pydocs", model="bert", task="masked_language_model", epochs=1, lr=3e-3, options=SMALL)
+    run = lab.launch(spec)
+    assert run.wait(200) == "done", run.failure
+    assert run.rows("eval")[-1]["loss"] < 3.0  # 3.2 nats by how often each character occurs
 
 
 def test_batches_are_as_long_as_their_longest_text_and_hold_alike_ones(one_thread):

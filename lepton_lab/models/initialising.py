@@ -6,6 +6,8 @@ import functools
 import inspect
 from typing import TYPE_CHECKING, Any, Literal
 
+from ..errors import SpecError
+
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
@@ -22,6 +24,11 @@ def initialisable(maker: Any) -> Any:
 
     @functools.wraps(maker)
     def make(*sample: Any, initialisation: Initialisation = "own", **options: Any) -> nn.Module:
+        if initialisation != "own" and (weights := options.get("pretrained")):
+            raise SpecError(
+                f"options={{'initialisation': {initialisation!r}}}: would draw the weights of pretrained={weights!r} "
+                "anew; leave one of them out"
+            )
         model: nn.Module = maker(*sample, **options)
         if initialisation != "own":
             initialise(model, initialisation)

@@ -135,6 +135,7 @@ def test_text_in_the_pieces_of_others_has_their_marks_also_where_it_is_cut(other
         ({"depth": 5}, "'depth': 5.*has 4"),
         ({"width": 32}, "'width': 32.*has width=24; leave the option out"),
         ({"heads": 2}, "'heads': 2.*has heads=3"),
+        ({"initialisation": "xavier"}, "'initialisation': 'xavier'.*leave one of them out"),
     ],
 )
 def test_what_the_weights_can_t_be_is_refused(others, options, why):

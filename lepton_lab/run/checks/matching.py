@@ -109,7 +109,6 @@ def suits(spec: Spec, data: Data | None) -> None:
         task = (data.task if data is not None else "") or tasks.resolved(task, sample)
     if data is None and (sees := trait("task", task, "sees")):
         sample = sees(*sample)
-    task = (data.task if data and task == "auto" else "") or tasks.resolved(task, sample)
     if "task" not in spec.own and not does(spec.model, task):
         raise SpecError(_other(spec.model, task, sample))
     if nest and not sample[0]:  # what a task tells a model of them is known once it is made

@@ -29,6 +29,14 @@ class Round:
     round: int
     """Which of its link's rounds it is, from 1."""
     epochs: int
+    teacher: Compressor | None = None
+    """A link up to it that stays, see `Compressor.stays`."""
+
+    @property
+    def labels(self) -> bool:
+        """Whether its fine-tuning looks at the labels."""
+        own = self.compressor()
+        return (own if own.compares or self.teacher is None else self.teacher).labels
 
     def compressor(self) -> Compressor:
         """A fresh compressor of its kind."""
@@ -85,13 +93,15 @@ def listed(values: Sequence[Link | str]) -> str:
 def plan(spec: Spec) -> list[Round]:
     """All rounds of a spec's chain, in order; the epochs of a link are shared out among its rounds."""
     rounds: list[Round] = []
+    teacher = None
     for i, (name, options) in enumerate(links(spec.compress)):
         compressor = table("compressor")[name](**options)
+        teacher = compressor if compressor.stays else teacher
         usual = spec.epochs if compressor.trains else 0
         epochs = usual if compressor.epochs is None else compressor.epochs
         for r in range(compressor.rounds):
             share = epochs * (r + 1) // compressor.rounds - epochs * r // compressor.rounds
-            rounds.append(Round(len(rounds), i, name, options, r + 1, share))
+            rounds.append(Round(len(rounds), i, name, options, r + 1, share, teacher))
     return rounds
 
 

@@ -32,6 +32,7 @@ PLAIN = [name for name, maker in MODELS.items() if not maker.tasks]
 """Models of the table that are called with x alone and score classes; tests of the others are by their tasks."""
 # Of each of these: the shape of a sample, classes, and the vocabulary of tokens.
 SHAPES = {"mlp": ((1, 8, 8), 10, 0), "cnn": ((1, 8, 8), 10, 0), "mnist_cnn": ((1, 28, 28), 10, 0)}
+SHAPES |= {"lenet": ((1, 16, 16), 10, 0)}
 SHAPES |= {"transformer": ((1, 8, 8), 10, 0), "gpt": ((16,), 50, 50), "rnn": ((1, 8, 8), 10, 0)}
 SHAPES |= {"resnet": ((1, 8, 8), 10, 0)}
 ENDLESS = ["run", "--model", "mlp", "--epochs", "100000", "--eval-every", "0", "--checkpoint-every", "0"]

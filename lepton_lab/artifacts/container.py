@@ -13,11 +13,12 @@ from typing import Any
 from ..errors import LabError
 from ..files import remedy, replacing, why
 
-FORMAT = 3
+FORMAT = 4
 """
 The newest that is read; each file is written in the oldest that can say it, which earlier versions read.
 
-1 takes raw samples of one shape, 2 several inputs or open sizes; 3 gives several outputs, or takes a sample at a time.
+1 takes raw samples of one shape, 2 several inputs or open sizes; 3 gives several outputs, or takes a sample at a time;
+4 holds coded weights.
 """
 MANIFEST, WEIGHTS = "manifest.json", "weights.safetensors"
 GRAPHS = {"torch": "graph.json", "onnxruntime": "graph.onnx"}
@@ -53,8 +54,10 @@ def pack(path: Path, manifest: dict[str, Any], graph: bytes, weights: bytes) -> 
 
 
 def _format(manifest: dict[str, Any]) -> int:
-    if "outputs" in manifest or manifest.get("call") == "list":
+    if manifest["scheme"] == "shared":
         return FORMAT
+    if "outputs" in manifest or manifest.get("call") == "list":
+        return 3
     return 2 if "inputs" in manifest else 1
 
 

@@ -184,9 +184,12 @@ def _torch(graph: bytes, weights: bytes, threads: int, signature: Signature, nam
     import torch
     from safetensors.torch import load
 
+    from . import coding
     from .graph import Graph
 
     tensors = schemes.grow(_tensors(load, weights))
+    if (coded := tensors.pop(schemes.CODED, None)) is not None:
+        tensors |= {name: torch.from_numpy(array) for name, array in coding.unpack(coded.numpy()).items()}
     try:
         content = json.loads(graph)
     except (ValueError, RecursionError):

@@ -12,6 +12,7 @@ from ..tables import pick
 if TYPE_CHECKING:
     import numpy as np
 
+CODED = "coded"  # the one tensor of a file in scheme "shared": bytes that hold the others, see `coding`
 SCALE = ":scale"  # after the name of a weight that is stored as int8: the tensor that gives its values back
 SHALLOW = 64  # products that each output of a convolution adds up: below it, int8_static leaves it in floats
 LARGE = 64  # numbers: a smaller tensor stays in an ONNX graph, where it is deflated
@@ -38,6 +39,7 @@ SCHEMES: dict[str, Scheme] = {
     "int8_static": Scheme("8-bit integers, activations scaled by what calibration saw", ("onnxruntime",), True),
     "int8_dynamic": Scheme("8-bit integers in matrix products, activations scaled batch by batch", ("onnxruntime",)),
     "int8_weights": Scheme("8-bit weights, computed in 32-bit floats", ("onnxruntime", "torch"), computes="fp32"),
+    "shared": Scheme("few values of weights, entropy-coded, computed in 32-bit floats", ("torch",), computes="fp32"),
 }
 
 

@@ -99,7 +99,7 @@ def write(
     build = functools.partial(manifest.build, about, scheme, chosen, tuple(keep), figures, outputs=outputs)
     draft = Artifact._of(path, build(expected, 0.0), graph, weights)
     got = draft.forward(about.signature.made_up(HELD))
-    if scheme in ("fp32", "bf16"):
+    if scheme in ("fp32", "bf16", "shared"):
         coarse = torch.bfloat16 if scheme == "bf16" else None
         hold(draft.forward, own if coarse else plain, about, f"{scheme} under {chosen}", coarse)
     container.pack(path, build(got, distance(got, expected)), graph, weights)
@@ -116,15 +116,16 @@ def _labels(about: About, shape: tuple[int, ...]) -> list[str]:
 def _torch(program: Any, scheme: str, about: About) -> tuple[bytes, bytes]:
     from safetensors.torch import save
 
-    from . import graph
+    from . import coding, graph
 
     calls, tensors = graph.to_json(program, about.model)
     weights = {name: tensor.contiguous().clone() for name, tensor in tensors.items()}
-    if scheme == "int8_weights":
+    if scheme in ("int8_weights", "shared"):
         import torch
 
         arrays = {name: t.numpy() for name, t in weights.items() if t.dtype == torch.float32}
-        shrunk = {name: torch.from_numpy(array).contiguous() for name, array in schemes.shrink(arrays).items()}
+        stored = {schemes.CODED: coding.pack(arrays)} if scheme == "shared" else schemes.shrink(arrays)
+        shrunk = {name: torch.from_numpy(array.copy()) for name, array in stored.items()}
         weights = {name: t for name, t in weights.items() if name not in arrays} | shrunk
     return json.dumps(calls, separators=(",", ":")).encode(), save(weights)
 

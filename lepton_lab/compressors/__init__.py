@@ -16,6 +16,7 @@ from .masks import Mask
 from .prune import Prune
 from .quantize import Quantize
 from .rehearsal import rehearse
+from .share import Share
 
 __all__ = ["COMPRESSORS", "Compressor", "Round", "Work", "plan", "rehearse"]
 
@@ -25,5 +26,6 @@ COMPRESSORS: dict[str, type[Compressor]] = {
     "low_rank": LowRank,
     "distill": Distill,
     "lora": Lora,
+    "share": Share,
     "quantize": Quantize,
 }

@@ -100,6 +100,8 @@ class Compressor:
     """Whether the fine-tuning after it looks at the labels."""
     compares = False
     """Whether answers are compared with a teacher's, as one tensor."""
+    stays = False
+    """Whether what its fine-tuning minimises is minimised in that of later links, too, where they say nothing else."""
     student: Mapping[str, Any] = {}
     """The model, by its name and options, that it puts in place of the chain's; empty where it keeps that."""
     scheme = "fp32"
@@ -132,6 +134,20 @@ class Compressor:
             What the whole run is asked to do.
         """
         return ""
+
+    def progress(self, round: int) -> float:
+        """How much of its ratio is reached after a round, counted from 1 (Zhu and Gupta, arXiv:1710.01878)."""
+        return 1 - (1 - round / self.rounds) ** 3
+
+    def too_many(self, link: str, spec: Spec) -> str:
+        """The sentence for more rounds than epochs; "" where there are enough."""
+        epochs = spec.epochs if self.epochs is None else self.epochs
+        if self.rounds <= max(epochs, 1):
+            return ""
+        return (
+            f"compress={{{link!r}: {{'rounds': {self.rounds}}}}}: each round is followed by an epoch at least, and "
+            f"there are {epochs}; take rounds={max(epochs, 1)}, or more epochs"
+        )
 
     def forbids(self, after: Compressor) -> str:
         """Why another link can't come after this one, as the end of a sentence; "" where it can."""

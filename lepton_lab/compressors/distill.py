@@ -36,7 +36,8 @@ class Distill(Compressor):
     the attention mask, leaves out, such as padding, don't count. With `depth` the student begins with so many of the
     model's own blocks, evenly spaced, as DistilBERT does (Sanh and others, arXiv:1910.01108, section 3). With
     `features`, student and teacher are to find the same samples of a batch alike, too: that needs all of them in one
-    place, so world=1 and accumulate=1.
+    place, so world=1 and accumulate=1. With `stays` the parent goes on teaching in the links after it, such as the
+    rounds of a mask.
     """
 
     knob = Knob("Distill: the parent teaches it")
@@ -51,6 +52,7 @@ class Distill(Compressor):
         alpha: Annotated[float, Field(ge=0, le=1)] = 0.9,
         features: bool = False,
         labels: bool = True,
+        stays: bool = False,
         epochs: Epochs = None,
     ) -> None:
         super().__init__(epochs=epochs)
@@ -58,7 +60,7 @@ class Distill(Compressor):
         self.student = {"model": student} if isinstance(student, str) and student else student or {}
         self.depth = depth  # blocks of the model that stay; 0 is all of them
         self.temperature, self.features = temperature, features
-        self.alpha, self.labels = alpha if labels else 1.0, labels
+        self.alpha, self.labels, self.stays = alpha if labels else 1.0, labels, stays
 
     def refuse(self, options: dict[str, Any], before: list[tuple[str, dict[str, Any]]], spec: Spec) -> str:
         """A student that nobody can make or that would throw away what came before; features of parts of a batch."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,9 @@ from torch.nn import functional
 from torch.nn.utils import parametrize, prune, remove_spectral_norm, remove_weight_norm
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
+
+if TYPE_CHECKING:
+    from .codebooks import Shared
 
 WHOLE = 127  # int8 numbers run from -127 to 127: without -128, weights are as far from 0 on both sides
 HOOKED = {WeightNorm: remove_weight_norm, SpectralNorm: remove_spectral_norm, prune.BasePruningMethod: prune.remove}
@@ -90,7 +93,7 @@ def unfreeze(model: nn.Module) -> None:
             module.get_parameter(name).requires_grad_(False)
 
 
-def settled(model: nn.Module, kind: type[Masked | Adapted | Rounded]) -> nn.Module:
+def settled(model: nn.Module, kind: type[Masked | Adapted | Rounded | Shared]) -> nn.Module:
     """A model with plain layers, which have what was learned, in the place of all of a kind."""
     for name, layer in list(model.named_modules()):
         if isinstance(layer, kind):

@@ -30,8 +30,7 @@ class Prune(Compressor):
     What has to go along is found by torch-pruning's dependency graph (Fang and others, arXiv:2301.12900). Importance is
     the size of the weights, what the loss would lose to first order (Molchanov and others, arXiv:1906.10771), or
     chance. `scope` "layer" takes the same ratio of each layer, "global" the least important wherever they are. In
-    several `rounds` the ratio grows as 1 - (1 - r / rounds)^3 of it (Zhu and Gupta, arXiv:1710.01878), with a share of
-    the epochs after each.
+    several `rounds` the ratio grows as 1 - (1 - r / rounds)^3 of it, with a share of the epochs after each.
     """
 
     knob = Knob(
@@ -54,15 +53,9 @@ class Prune(Compressor):
 
     def refuse(self, options: dict[str, Any], before: list[tuple[str, dict[str, Any]]], spec: Spec) -> str:
         """More rounds than epochs, or two ways to say how much of a layer goes."""
-        epochs = spec.epochs if self.epochs is None else self.epochs
-        if self.rounds > 1 and epochs < self.rounds:
-            return (
-                f"compress={{'prune': {{'rounds': {self.rounds}}}}}: each round is followed by an epoch at least, and "
-                f"there are {epochs}; take rounds={max(epochs, 1)}, or more epochs"
-            )
         if self.ratios and self.scope == "global":
             return "compress={'prune': {'scope': 'global'}}: leaves no say in single layers; leave ratios out"
-        return ""
+        return self.too_many("prune", spec)
 
     def apply(self, model: nn.Module, work: Work) -> nn.Module:
         """Score, choose and remove; layers that can't be pruned are told with the reason."""
@@ -107,7 +100,7 @@ class Prune(Compressor):
         counts = {unit.name: unit.count for unit in structure.units}
         if self.rounds > 1 and work.before is not None:
             counts |= {u.name: u.count for u in Structure(work.before(), work.example).units if u.name in counts}
-        progress = 1 - (1 - work.round / self.rounds) ** 3
+        progress = self.progress(work.round)
         left = {unit.name: unit.count for unit in structure.units}
         if self.scope == "layer":
             for name, count in left.items():

@@ -52,7 +52,7 @@ def control(chain: Chain) -> str:
     """Train the parent on for as many epochs as the chain did, or take that from another run; "done" or "stopped"."""
     here = place(chain.folder, CONTROL)
     here.mkdir(parents=True, exist_ok=True)
-    labels = all(item.compressor().labels for item in chain.rounds)
+    labels = all(item.labels for item in chain.rounds)
     epochs = chain.epochs if labels else 0
     if chain.strategy.rank == 0 and not (here / LOOKED).exists():  # once: other ranks rely on what it found
         _look(chain, here, epochs)

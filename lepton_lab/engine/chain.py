@@ -121,7 +121,12 @@ class Chain:
 
         epoch = sum(other.epochs for other in self.rounds[: item.number])
         part = Part(item.epochs, epoch * self.each, epoch, self.epochs * self.each, control=self.control)
-        fit = self.fit(here, applied, part, self.log, item.number, lambda module: compressor.objective(module, work))
+
+        def objective(module: nn.Module) -> Any:
+            own = compressor.objective(module, work)
+            return item.teacher.objective(module, work) if own is None and item.teacher else own
+
+        fit = self.fit(here, applied, part, self.log, item.number, objective)
         if self.resumed:
             self.resumed = False
             rewind(self.folder, self.log, fit.now.step, f" in {item.name}")

@@ -14,11 +14,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..artifacts import manifest, schemes
+from ..artifacts import coding, manifest, schemes
 from .latency import CALLS
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from ..artifacts import About
     from .latency import Work
@@ -29,6 +29,7 @@ GRAPH: dict[str, tuple[float, ...]] = {
     "int8_dynamic onnxruntime": (357.0, 63.0, 46.0, 59.0, 46.0),
     "int8_weights onnxruntime": (198.0, 78.0, 0.0, 86.0, 0.0),
     "bf16 torch": (221.0, 6.0, 10.0, 9.0, 22.0),
+    "shared torch": (221.0, 6.0, 10.0, 9.0, 22.0),
 }
 """Deflated bytes of a graph by scheme and runtime: for each of CALLS."""
 FRAME = 340
@@ -62,11 +63,21 @@ def predict(
 
     `about` is what the file will say of it, `counts` what it computes, and `keep` names layers that stay in floats.
     """
-    tensors = list(stored(module, scheme, runtime, keep))
-    weights = sum(t.count * t.width + HEADER[runtime] * t.alone for t in tensors)
+    if scheme == "shared":  # it depends on the numbers themselves
+        weights = HEADER[runtime] + len(coding.pack({name: value.numpy() for name, value in _floats(module)}))
+    else:
+        tensors = stored(module, scheme, runtime, keep)
+        weights = sum(t.count * t.width + HEADER[runtime] * t.alone for t in tensors)
     calls = [counts.amounts[name] for name in CALLS]
     graph = sum(size * count for size, count in zip(GRAPH[f"{scheme} {runtime}"], calls, strict=True))
     return round(FRAME + _manifest(about, scheme, runtime, keep, counts) + weights + graph)
+
+
+def _floats(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """A module's parameters and buffers of 32-bit floats, each once."""
+    for name, value in itertools.chain(module.named_parameters(), module.named_buffers()):
+        if value.dtype.itemsize == 4 and value.is_floating_point():
+            yield name, value.detach()
 
 
 def stored(module: nn.Module, scheme: str, runtime: str, keep: tuple[str, ...]) -> Iterator[Stored]:

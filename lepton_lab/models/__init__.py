@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ..tables import meant, pick
-from . import generative, images, recommenders, recurrent, sequences, speech
+from . import generative, images, lenet, recommenders, recurrent, sequences, speech
 from .images import cnn, mlp, mnist_cnn
 from .own import arguments, build, trainable
 from .sampling import sample
@@ -32,6 +32,7 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "mlp": mlp,
     "cnn": cnn,
     "mnist_cnn": mnist_cnn,
+    "lenet": lenet.lenet,
     "resnet": images.resnet,
     "detector": images.detector,
     "transformer": sequences.transformer,

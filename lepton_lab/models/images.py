@@ -191,7 +191,7 @@ def _classifier(layers: list[nn.Module], features: int, classes: int, hidden: in
     """Layers, and a dense hidden layer over what they make of a sample, (N, ...) -> (N, K)."""
     from torch import nn
 
-    return _initialised(
+    return initialised(
         nn.Sequential(
             *layers,
             nn.Flatten(),  # (N, ...) -> (N, features)
@@ -203,7 +203,7 @@ def _classifier(layers: list[nn.Module], features: int, classes: int, hidden: in
     )
 
 
-def _initialised(model: nn.Sequential) -> nn.Module:
+def initialised(model: nn.Sequential) -> nn.Module:
     """
     Gaussian weights that keep the size of the signal from layer to layer, biases 0.
 

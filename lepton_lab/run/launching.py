@@ -224,9 +224,9 @@ def _labelled(data: Any, spec: Spec) -> Any:
     if len(data) != 3:
         raise SpecError("data: train has no labels: give ((x, None), val, test), since what is held out needs some")
     for item in (item for item in plan(spec) if item.epochs):
-        if item.compressor().labels:
-            only = "the only link that trains without is {'distill': {'labels': False}}"
-            raise SpecError(f"data: train has no labels, and {item.name!r} trains with them; {only}")
+        if item.labels:
+            only = "{'distill': {'labels': False}} trains without, and with 'stays': True so do the links after it"
+            raise SpecError(f"data: train has no labels, and {item.name!r} trains with them; only {only}")
     import torch
 
     return ((train[0], torch.zeros(len(train[0]), dtype=torch.long)), *data[1:])

@@ -10,7 +10,7 @@ from helpers import SHAPES
 from torch import nn
 
 from lepton_lab.batches import Batch
-from lepton_lab.compressors import COMPRESSORS, Work, layers, plan, rehearse
+from lepton_lab.compressors import COMPRESSORS, Work, codebooks, layers, plan, rehearse
 from lepton_lab.compressors.layers import rounded
 from lepton_lab.compressors.masks import LABEL
 from lepton_lab.compressors.rehearsal import example
@@ -138,6 +138,11 @@ class TestChain:
             ([("quantize", {"scheme": "bf16", "keep": ["1"]})], ["'keep': ['1']", "bf16 computes in floats anyway"]),
             (["quantize", "prune"], ["'prune' after 'quantize'", "must be the last link"]),
             (["mask", "distill"], ["'distill' after 'mask'", "undo the mask"]),
+            ([("mask", {"rounds": 3})], ["'rounds': 3", "there are 1", "rounds=1"]),
+            ([("mask", {"pattern": "2:4", "rounds": 2})], ["'rounds': 2", "leave rounds out"]),
+            ([("mask", {"pattern": "2:4", "scope": "global"})], ["'scope': 'global'", "leave scope out"]),
+            ([("share", 9)], ["'bits': 9", "at most 8"]),
+            (["share", "mask"], ["'mask' after 'share'", "must be the last link"]),
             ([("lora", {"merge": False}), "prune"], ["merge=True"]),
             ([3], ["3 is no link", "quantize"]),
             (3, ["compress=3", "list of links"]),
@@ -173,6 +178,7 @@ class TestEveryModel:
             ("prune", {"importance": "random"}),
             ("mask", {}),
             ("mask", {"pattern": "2:4"}),
+            ("share", {}),
             ("low_rank", {}),
             ("low_rank", {"energy": 0.5}),
             ("distill", {}),
@@ -192,7 +198,7 @@ class TestEveryModel:
         after = chosen.finish(module.eval())
         assert after(x).shape == before(x).shape
         assert all(p.requires_grad for p in after.parameters())
-        assert not any(type(m).__module__.endswith("compressors.layers") for m in after.modules())
+        assert not any(type(m).__module__.startswith("lepton_lab.compressors") for m in after.modules())
         if compressor in ("prune", "low_rank"):
             assert size(after) < 0.75 * size(before)
         else:
@@ -437,6 +443,61 @@ class TestMask:
         mask = COMPRESSORS["mask"](pattern="2:4")
         applied("cnn", mask)
         assert mask.notes["left"] == {"0": "2:4 needs inputs that 4 divides, not 9"}
+
+    def test_together_the_ratio_is_of_all_weights_and_no_layer_is_emptied(self):
+        module = made("lenet")
+        with torch.no_grad():
+            module[9].weight *= 1e-3  # of the answers: by size alone all of it would go
+        kept = []
+        for number in (1, 2):
+            mask = COMPRESSORS["mask"](ratio=0.99, scope="global", rounds=2)
+            module = mask.finish(mask.apply(module, work("lenet", module, round=number)))
+            weights = [layer.weight for _, layer in layers.weighted(module)]
+            kept.append([int((weight != 0).sum()) for weight in weights])
+        total = sum(weight.numel() for weight in weights)
+        assert [sum(counts) for counts in kept] == [total - round(share * 0.99 * total) for share in (7 / 8, 1)]
+        assert min(kept[1]) > 0
+
+    def test_weights_are_ranked_by_what_they_are_of_those_that_are_no_smaller(self):
+        module = nn.Sequential(nn.Linear(3, 1, bias=False), nn.Linear(1, 3, bias=False))
+        with torch.no_grad():
+            module[0].weight.copy_(torch.tensor([[3.0, 2.0, 1.0]]))  # 1, 4/13, 1/14
+            module[1].weight.copy_(torch.tensor([[0.1], [-0.3], [0.2]]))  # 1/14, 1, 4/13
+        mask = COMPRESSORS["mask"](ratio=1 / 3, scope="global")
+        module = mask.finish(mask.apply(module, work("mlp", module)))
+        assert module[0].weight.tolist() == [[3.0, 2.0, 0.0]]
+        assert [round(value, 1) for value in module[1].weight.flatten().tolist()] == [0.0, -0.3, 0.2]
+
+
+class TestShare:
+    def test_few_values_that_train_and_zeros_that_stay(self):
+        mask, share = COMPRESSORS["mask"](ratio=0.8), COMPRESSORS["share"](bits=3)
+        module = mask.finish(applied("mlp", mask))
+        zeros = module[1].weight == 0
+        module = share.apply(module, work("mlp", module))
+        optimizer = torch.optim.Adam([p for p in module.parameters() if p.requires_grad], 0.1)
+        before = share.finish(copy.deepcopy(module))[1].weight.detach().clone()
+        module(samples("mlp")).square().mean().backward()
+        optimizer.step()
+        after = share.finish(module)[1].weight.detach()
+        assert torch.equal(after == 0, zeros) and not torch.equal(after, before)
+        assert len(after.unique()) == len(before.unique()) == 8
+        assert torch.equal(after, after.bfloat16().float())  # what a file holds of it
+
+    def test_each_weight_takes_the_value_nearest_to_it(self):
+        numbers = torch.tensor([-5.0, -4.9, 1.0, 1.1, 1.2, 7.0])
+        values, places, takers = codebooks.nearest(numbers, 3)
+        assert torch.allclose(values, torch.tensor([-4.95, 1.1, 7.0]).double())
+        assert places.tolist() == [0, 0, 1, 1, 1, 2] and takers.tolist() == [2, 3, 1]
+
+    def test_a_value_that_many_share_moves_as_far_as_one_weight_would(self):
+        for count in (1, 100):
+            book = codebooks.Codebook(nn.Parameter(torch.full((count,), 2.0)), 4)
+            optimizer = torch.optim.Adam(book.parameters(), 0.1)
+            before = book()
+            before.sum().backward()
+            optimizer.step()
+            assert (book() - before).norm().item() == pytest.approx(0.1, rel=1e-3)
 
 
 class TestLowRank:

@@ -7,13 +7,16 @@ import signal
 import subprocess
 import sys
 import warnings
+import zipfile
 
 import pytest
 import torch
 from helpers import PLAIN, SHAPES, call, numbered, ranks_of, until
+from safetensors.numpy import load as weights_of
 from torch import nn
 
 import lepton_lab as lab
+from lepton_lab.artifacts import coding
 from lepton_lab.compressors import COMPRESSORS
 from lepton_lab.engine.baseline import digest
 from lepton_lab.errors import SpecError
@@ -272,6 +275,25 @@ def test_a_student_takes_the_place_of_its_teacher(parent):
     run = compressed(parent, [("distill", {"student": student, "features": True}), "quantize"], epochs=4, lr=0.02)
     assert size(run) == 64 * 8 + 8 + 8 * 10 + 10
     assert run.summary()["test_accuracy"] > 0.5
+
+
+def test_a_teacher_stays_for_the_pruned_net_whose_file_has_its_weights_bit_for_bit(parent):
+    student = {"model": "mlp", "options": {"hidden": 64}}
+    taught = ("distill", {"student": student, "labels": False, "stays": True})
+    chain = [taught, ("mask", {"ratio": 0.8, "scope": "global", "rounds": 2}), ("share", 3)]
+    run = compressed(parent, chain, epochs=2, lr=0.01)
+    assert run.summary()["test_accuracy"] > 0.8
+    assert notes(run, "dense control: the parent as it is, since labels are not to be looked at")
+    path = run.folder / "artifact.lepton"
+    assert path.stat().st_size < 0.3 * 4 * size(run) and lab.load(path).manifest["format"] == 4
+    stored = coding.unpack(weights_of(zipfile.ZipFile(path).read("weights.safetensors"))["coded"])
+    stored = {array.tobytes() for array in stored.values()}
+    assert {p.numpy().tobytes() for p in weights(run).values()} <= stored
+    layer = weights(run)["1.weight"]
+    assert len(layer.unique()) <= 8 and (layer == 0).float().mean() > 0.7
+    x = torch.rand(5, 1, 8, 8)
+    assert (lab.load(path).runtime, run.spec.compress[-1]) == ("torch", {"share": {"bits": 3}})
+    assert lab.load(path)(255 * x.byte()).shape == (5, 10)
 
 
 def test_unlabelled_samples_teach_what_the_parent_answers(parent):

@@ -253,7 +253,7 @@ def test_every_optimizer_lowers_the_loss(optimizer):
 def test_every_model_takes_a_step_on_every_embedded_data_set_or_says_why_not(model, dataset):
     small = {"width": 16, "depth": 1} if model in ("transformer", "gpt", "rnn") else {}
     spec = lab.Spec(model=model, dataset=dataset, epochs=1, batch_size=512, options=small)
-    fits = {"digits": set(PLAIN) - {"gpt"}, "blobs": {"mlp"}, "pydocs": {"gpt", "rnn"}}[dataset]
+    fits = {"digits": set(PLAIN) - {"gpt", "lenet"}, "blobs": {"mlp"}, "pydocs": {"gpt", "rnn"}}[dataset]
     if model in fits:
         run = lab.launch(spec)
         assert run.wait(60) == "done", run.failure

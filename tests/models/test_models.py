@@ -30,6 +30,8 @@ FITS = {data: {"mlp", "cnn", "mnist_cnn", "resnet", "transformer", "rnn"} for da
     "phrases": {"transformer", "rnn"},
     "pydocs": {"gpt", "rnn"},
 }
+for data in ("mnist", "cifar10", "odd"):  # of 16 x 16 pixels at least
+    FITS[data] |= {"lenet"}
 NEAREST = dict.fromkeys(TOLD, "transformer") | {"blobs": "mlp", "pydocs": "gpt"}
 READS = {name: "pydocs" if name == "gpt" else "mnist" for name in PLAIN}
 
@@ -78,7 +80,7 @@ def test_conformance_of_the_table(name):
     assert all(p.kind is p.KEYWORD_ONLY and p.default is not p.empty for p in parameters[3:])
     assert set(MODELS[name].tasks) <= {*TASKS}
     if name in PLAIN and name != "gpt":
-        assert MODELS[name]((1, 8, 8), 0)(torch.zeros(4, 1, 8, 8)).shape == (4, 1)  # regression
+        assert MODELS[name]((1, 16, 16), 0)(torch.zeros(4, 1, 16, 16)).shape == (4, 1)  # regression
 
 
 @pytest.mark.parametrize("name", PLAIN)
@@ -91,6 +93,10 @@ def test_weights_start_from_the_seed(name):
 
 
 def test_sizes_that_the_names_stand_for():
+    assert [count(MODELS["lenet"]((1, 28, 28), 10, version=version)) for version in ("5", "300-100")] == [
+        431_080,
+        266_610,
+    ]
     assert count(mlp((1, 28, 28), 10)) == 784 * 128 + 128 + 128 * 10 + 10
     assert count(mnist_cnn((1, 28, 28), 10)) == 225_034
     convolutions = [m for m in cnn((3, 32, 32), 10).modules() if isinstance(m, nn.Conv2d)]

@@ -9,21 +9,20 @@ from __future__ import annotations
 import statistics
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path, PurePosixPath
+from functools import cached_property, lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from ...errors import Missing
+from ...errors import Missing, SpecError
 from ..base import Data
 from . import waves
 from .examples import Example, wav
-from .files import Files, files, refused, some
+from .files import Files, files, some
 from .looking import Look, spread
-from .parting import deal, grouped
-from .reading import Item, Lazy, about, check, loaded, refuse, remarks, why
+from .parting import deal
+from .reading import Found, Item, Lazy, about, loaded, refuse, remarks, why
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,25 +35,27 @@ REMEDY = (
 LONGEST = 10.0  # seconds of a sound that are taken unasked
 
 
-@dataclass(frozen=True)
-class Found:
+class Heard(Found):
     """The sounds below a folder."""
 
-    parts: dict[str, list[Item]]
-    """By part files and their labels, without those that can't be read."""
-    classes: list[str]
-    rates: Counter[int]
-    """How many have so many samples a second."""
-    lengths: list[float]
-    """In seconds, in ascending order."""
-    unreadable: dict[str, str]
-    others: int
-    """Files that are no sounds, by their names."""
+    @cached_property
+    def rates(self) -> Counter[int]:
+        """How many have so many samples a second."""
+        return Counter(head.rate for head in self.heads.values())
+
+    @cached_property
+    def lengths(self) -> list[float]:
+        """In seconds, in ascending order."""
+        return sorted(head.length / head.rate for head in self.heads.values())
 
     def form(self, rate: int, seconds: float) -> tuple[int, float]:
         """Samples a second, and seconds, of every sound."""
         usual = max(self.rates, key=lambda known: (self.rates[known], known))
-        return rate or usual, seconds or min(self.lengths[-1], LONGEST)
+        rate, seconds = rate or usual, seconds or min(self.lengths[-1], LONGEST)
+        if round(rate * seconds) < 1:
+            why = f"is less than one sample at {rate:,} a second; take {1 / rate:.2g} at least"
+            raise SpecError(f"options={{'seconds': {seconds}}}: {why}")
+        return rate, seconds
 
 
 class Sounds(Lazy):
@@ -76,7 +77,7 @@ def look(path: str, *, rate: int = 0, seconds: float = 0.0, label: str = "folder
     train = found.parts["train"]
     counts = Counter(found.classes[label] for items in found.parts.values() for _, label in items)
     facts = {"rates": _rates(found, per_second), "lengths": _lengths(found, lasting)}
-    facts |= {"other files": f"{found.others:,}, passed over"} if found.others else {}
+    facts |= {"other files": f"{len(found.others):,}, passed over: {some(found.others)}"} if found.others else {}
     shown = []
     for file, number in (train[place] for place in spread(len(train))):
         wave = waves.read(file, per_second, lasting)
@@ -92,20 +93,20 @@ def look(path: str, *, rate: int = 0, seconds: float = 0.0, label: str = "folder
     )
 
 
-def _rates(found: Found, rate: int) -> str:
+def _rates(found: Heard, rate: int) -> str:
     if [*found.rates] == [rate]:
         return f"{rate:,} samples a second"
     told = ", ".join(f"{known:,} ({count:,})" for known, count in found.rates.most_common(4))
     return f"{told} samples a second; resampled to {rate:,}"
 
 
-def _resampled(found: Found, rate: int) -> tuple[str, ...]:
+def _resampled(found: Heard, rate: int) -> tuple[str, ...]:
     """What a run tells of sounds at another rate."""
     others = sum(found.rates.values()) - found.rates[rate]
     return (f"{others:,} of {sum(found.rates.values()):,} sounds: {_rates(found, rate)}",) if others else ()
 
 
-def _lengths(found: Found, seconds: float) -> str:
+def _lengths(found: Heard, seconds: float) -> str:
     shortest, longest = found.lengths[0], found.lengths[-1]
     middle = statistics.median(found.lengths)
     cut = sum(length > seconds + 1e-3 for length in found.lengths)
@@ -172,7 +173,7 @@ audio.look = look  # type: ignore[attr-defined]
 audio.kind = "sound"  # type: ignore[attr-defined]
 
 
-def find(path: str, label: str, skip: bool) -> Found:
+def find(path: str, label: str, skip: bool) -> Heard:
     """The sounds below a folder; SpecError as of `audio`."""
     found = _found(files(KIND, path, folder=True), label)
     if not skip:
@@ -181,34 +182,9 @@ def find(path: str, label: str, skip: bool) -> Found:
 
 
 @lru_cache(maxsize=8)
-def _found(listed: Files, label: str) -> Found:
+def _found(listed: Files, label: str) -> Heard:
     """What lies there; files that have changed are others, by their digest."""
-    named = [name for name in listed.names if name.lower().endswith(waves.KINDS)]
-    parts = grouped(named, whole=label == "name")
-    if label == "name":
-        parts = {part: [(name, _first(name)) for name, _ in items] for part, items in parts.items()}
-    if not named:
-        raise refused(KIND, str(listed.path), f"there are no sounds in it ({', '.join(waves.KINDS)}){listed.instead}")
-    labels = {part: [one for _, one in items] for part, items in parts.items()}
-    check(KIND, str(listed.path), named, labels, REMEDY)
-    heads = {name: _head(listed.folder / name) for items in parts.values() for name, _ in items}
-    good = {name: head for name, head in heads.items() if not isinstance(head, str)}
-    unreadable = {name: head for name, head in heads.items() if isinstance(head, str)}
-    if not good:
-        told = [f"{name} ({why})" for name, why in unreadable.items()]
-        raise refused(KIND, str(listed.path), f"none of its {len(named):,} sounds can be read: {some(told)}")
-    classes = sorted({one for _, one in parts["train"]})
-    kept = {
-        part: [(listed.folder / name, classes.index(one)) for name, one in items if name in good]
-        for part, items in parts.items()
-    }
-    lengths = sorted(head.length / head.rate for head in good.values())
-    rates = Counter(head.rate for head in good.values())
-    return Found(kept, classes, rates, lengths, unreadable, len(listed.names) - len(named))
-
-
-def _first(name: str) -> str:
-    return PurePosixPath(name).stem.split("_")[0]
+    return Heard.of(KIND, listed, "sounds", waves.KINDS, _head, REMEDY, by_name=label == "name")
 
 
 def _head(path: Path) -> waves.Head | str:

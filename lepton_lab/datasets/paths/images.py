@@ -9,8 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -20,10 +19,10 @@ from ...errors import needs
 from ..base import Data
 from . import pixels
 from .examples import Example, png
-from .files import Files, files, refused, some
+from .files import Files, files, some
 from .looking import Look, spread
-from .parting import deal, grouped
-from .reading import Item, Lazy, about, check, loaded, refuse, remarks
+from .parting import deal
+from .reading import Found, Item, Lazy, about, loaded, refuse, remarks
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,23 +36,18 @@ CHECKED = 20_000  # files that are looked into before a start, evenly spread; tw
 MEASURED = 512  # training images by which pixels are standardised, where not all are in memory
 
 
-@dataclass(frozen=True)
-class Found:
+class Seen(Found):
     """The images below a folder."""
 
-    files: Files
-    parts: dict[str, list[Item]]
-    """By part ("train" alone where the folder has none), without those that can't be read."""
-    classes: list[str]
-    sizes: Counter[tuple[int, int]]
-    """How many are so wide and high."""
-    grey: bool
-    """Whether none has colours."""
-    unreadable: dict[str, str]
-    others: tuple[str, ...]
-    """Files that are no images, by their names."""
-    checked: str
-    """How many were looked into, where not all were."""
+    @cached_property
+    def sizes(self) -> Counter[tuple[int, int]]:
+        """How many are so wide and high."""
+        return Counter((head.width, head.height) for head in self.heads.values())
+
+    @cached_property
+    def grey(self) -> bool:
+        """Whether none has colours."""
+        return all(head.grey for head in self.heads.values())
 
     def shape(self, size: int, colour: str) -> tuple[int, int, int]:
         """C, H and W of a sample."""
@@ -88,7 +82,7 @@ def look(path: str, *, size: int = 0, fit: str = "crop", colour: str = "auto", u
     )
 
 
-def _sizes(found: Found, shape: tuple[int, int, int]) -> str:
+def _sizes(found: Seen, shape: tuple[int, int, int]) -> str:
     """The images' sizes, and what they become."""
     (width, height), count = found.sizes.most_common(1)[0]
     if len(found.sizes) == 1:
@@ -172,7 +166,7 @@ class Pictures(Lazy):
         return pixels.read(path, self.form, self.crop)
 
 
-def find(path: str, skip: bool) -> Found:
+def find(path: str, skip: bool) -> Seen:
     """The images below a folder; SpecError as of `images`."""
     needs(f"dataset='{KIND}:...'", "PIL")
     found = _found(files(KIND, path, folder=True), skip)
@@ -182,30 +176,10 @@ def find(path: str, skip: bool) -> Found:
 
 
 @lru_cache(maxsize=8)
-def _found(listed: Files, thorough: bool) -> Found:
+def _found(listed: Files, thorough: bool) -> Seen:
     """What lies there; files that have changed are others, by their digest."""
-    named = tuple(name for name in listed.names if name.lower().endswith(pixels.KINDS))
-    parts = grouped(named)
-    if not named:
-        raise refused(KIND, str(listed.path), f"there are no images in it ({', '.join(pixels.KINDS)}){listed.instead}")
-    check(KIND, str(listed.path), named, {part: [one for _, one in items] for part, items in parts.items()}, REMEDY)
-    classes = sorted({label for _, label in parts["train"]})
-    count = sum(map(len, parts.values()))
-    every = 1 if thorough else -(-count // CHECKED)
-    checked = [name for items in parts.values() for name, _ in items][::every]
-    seen = {name: pixels.glance(listed.folder / name) for name in checked}
-    unreadable = {name: glance for name, glance in seen.items() if isinstance(glance, str)}
-    readable = [glance for glance in seen.values() if not isinstance(glance, str)]
-    if not readable:
-        raise refused(KIND, str(listed.path), f"none of its {count:,} images can be read: {some(checked)}")
-    kept = {
-        part: [(listed.folder / name, classes.index(label)) for name, label in items if name not in unreadable]
-        for part, items in parts.items()
-    }
-    sizes = Counter((glance.width, glance.height) for glance in readable)
-    others = tuple(name for name in listed.names if not name.lower().endswith(pixels.KINDS))
-    part = f"{len(checked):,} of {count:,} files" if every > 1 else ""
-    return Found(listed, kept, classes, sizes, all(glance.grey for glance in readable), unreadable, others, part)
+    most = 0 if thorough else CHECKED
+    return Seen.of(KIND, listed, "images", pixels.KINDS, pixels.glance, REMEDY, most=most)
 
 
 def moments(train: Any) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any, Self
 
 from ... import host
-from .files import refused, some
+from .files import Files, refused, some
+from .parting import grouped
 
 if TYPE_CHECKING:
     import numpy as np
@@ -115,6 +117,67 @@ def _held(several: Lazy, kind: str, path: str, lost: dict[str, str] | None) -> t
         x, y = x[good], y[good]
         several.items = [item for item, whole in zip(several.items, good, strict=True) if whole]
     return torch.from_numpy(x), torch.from_numpy(y)
+
+
+@dataclass(frozen=True)
+class Found:
+    """The images, or sounds, below a folder."""
+
+    files: Files
+    parts: dict[str, list[Item]]
+    """By part ("train" alone where the folder has none) files and labels, without those that can't be read."""
+    classes: list[str]
+    heads: dict[str, Any]
+    """What was seen of those that were looked into, by name."""
+    unreadable: dict[str, str]
+    others: tuple[str, ...]
+    """Files that are no such, by their names."""
+    checked: str
+    """How many were looked into, where not all were."""
+
+    @classmethod
+    def of(
+        cls,
+        kind: str,
+        listed: Files,
+        what: str,
+        endings: tuple[str, ...],
+        head: Callable[[Path], Any],
+        remedy: str,
+        by_name: bool = False,
+        most: int = 0,
+    ) -> Self:
+        """
+        What there is of files with these endings, which a sentence calls `what`.
+
+        `head` says what is seen of a file, or in a text why it can't be read; at `most` so many are looked into. Where
+        they are told apart `by_name`, its part before a "_" is the class, else the folder.
+        """
+        path = str(listed.path)
+        named = [name for name in listed.names if name.lower().endswith(endings)]
+        if not named:
+            raise refused(kind, path, f"there are no {what} in it ({', '.join(endings)}){listed.instead}")
+        labelled = grouped(named, whole=by_name)
+        if by_name:
+            first = {name: PurePosixPath(name).stem.split("_")[0] for name in named}
+            labelled = {part: [(name, first[name]) for name, _ in items] for part, items in labelled.items()}
+        check(kind, path, named, {part: [label for _, label in items] for part, items in labelled.items()}, remedy)
+        every = [name for items in labelled.values() for name, _ in items]
+        looked = every[:: -(-len(every) // most)] if most else every
+        heads = {name: head(listed.folder / name) for name in looked}
+        unreadable = {name: seen for name, seen in heads.items() if isinstance(seen, str)}
+        if len(unreadable) == len(heads):
+            told = [f"{name} ({why})" for name, why in unreadable.items()]
+            raise refused(kind, path, f"none of its {len(every):,} {what} can be read: {some(told)}")
+        classes = sorted({label for _, label in labelled["train"]})
+        parts = {
+            part: [(listed.folder / name, classes.index(label)) for name, label in items if name not in unreadable]
+            for part, items in labelled.items()
+        }
+        seen = {name: one for name, one in heads.items() if name not in unreadable}
+        others = tuple(name for name in listed.names if not name.lower().endswith(endings))
+        checked = f"{len(looked):,} of {len(every):,} files" if len(looked) < len(every) else ""
+        return cls(listed, parts, classes, seen, unreadable, others, checked)
 
 
 def about(parts: Mapping[str, Lazy], folder: Path) -> dict[str, dict[str, list[str]]]:

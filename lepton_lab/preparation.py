@@ -61,7 +61,7 @@ def told_of(entry: Any, options: Mapping[str, Any]) -> tuple[str, Sample]:
 
 def ordered(chosen: Sequence[Link]) -> str:
     """Why a list can't be done in its order, as one sentence; "" where it can."""
-    first = copied = fitted = ""
+    first = copied = fitted = scaled = ""
     for name, options in links([*chosen]):
         member = table("transform")[name]
         if member.deals and copied:
@@ -74,6 +74,12 @@ def ordered(chosen: Sequence[Link]) -> str:
                 f"transforms: {fitted!r} learns from the training samples, of which {name!r} would put some into other "
                 f"splits: put {name!r} before it"
             )
+        if member.remakes and scaled:
+            return (
+                f"transforms: {name!r} makes other numbers of samples, which those of {scaled!r} don't fit: put "
+                f"{scaled!r} after it"
+            )
+        scaled = scaled or name * member.scales
         copied, fitted = copied or name * member.copies(**options), fitted or name * member.fits
         if member.augments:
             first = first or name

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from .. import spelling
-from ..errors import SpecError
+from ..errors import LabError, SpecError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,12 +21,17 @@ def numbered(samples: tuple[Any, ...], manifest: Mapping[str, Any]) -> tuple[Any
     """
     if not (texts := worded(samples)):
         return samples
-    takes, told = manifest["input"], manifest.get("answer", {}).get("text")
+    takes, answer = manifest["input"], manifest.get("answer", {})
     shape = takes["shape"]
     if takes["dtype"] != "int64" or len(shape) != 1:
         raise SpecError("samples: this model takes no text, but numbers")
-    write = spelling.writer(told, manifest["labels"], str(manifest["tokens"]))
-    rows = [write(text) for text in texts]
+    write = spelling.writer(answer.get("text"), manifest["labels"], str(manifest["tokens"]))
+    from ..transforms.wording import reworded
+
+    try:
+        rows = [write(reworded(text, answer.get("reworded", ()))) for text in texts]
+    except (KeyError, TypeError, AttributeError):
+        raise LabError("its manifest tells of changes of a text that are not known; upgrade this library") from None
     batch = _filled(rows, shape[0] or max(map(len, rows)) or 1)
     return (batch[0] if isinstance(samples[0], str) else batch,)
 

@@ -65,6 +65,8 @@ class Data:
     """
     pieces: list[str] = field(default_factory=list)
     """Of x that are tokens, what each is, by its number, where `classes` name labels; empty where that is not known."""
+    reworded: tuple[dict[str, Any], ...] = ()
+    """What is done to a text before it becomes tokens: transforms of texts, each as {name: options}."""
     tokenizer: str = ""
     """How text becomes such pieces, as JSON of the library `tokenizers`."""
     sample_rate: int = 0

@@ -140,10 +140,10 @@ def data(folder: RunFolder, own: Data | None = None) -> Data:
     """
     The data of a run after its transforms: the user's own that were shipped, else those that its spec names.
 
-    Where it compresses another's model, numbers are standardised as that run's were, also if it has no transforms.
+    Where it compresses another's model, numbers are scaled as that run's were, whatever its own data say.
     """
     loaded, parent = datasets.load(with_files(folder.spec, folder.path), own), parent_facts(folder.path)
-    if "unit" not in parent or (not folder.spec.transforms and parent["unit"] == loaded.unit):
+    if "unit" not in parent:
         return loaded
     return replace(loaded, mean=tuple(parent["mean"]), std=tuple(parent["std"]), unit=parent["unit"])
 

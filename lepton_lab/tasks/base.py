@@ -125,7 +125,8 @@ class Task:
     def reading(self, model: nn.Module) -> dict[str, Any]:
         """What a file of a trained model must know to answer as the task does, as JSON takes it: see `answering`."""
         text = pieces(getattr(self.data.collate, "tokenizer", None)) or _spelling(self.data)
-        return {"text": text} if text else {}
+        words = {"reworded": [*self.data.reworded]} if self.data.reworded else {}
+        return words | ({"text": text} if text else {})
 
     def recall(self, reading: Mapping[str, Any], names: Sequence[str]) -> None:
         """Take from what `reading` told of a model that is a file, with inputs of these names, what `setup` takes."""

@@ -29,6 +29,10 @@ class Transform(Protocol):
     """Names of `preparation.KINDS` that it fits; empty for all."""
     mixes: bool
     """Whether it mixes samples of a batch, and makes their labels chances of each class."""
+    remakes: bool
+    """Whether samples are other numbers after it, of another shape or meaning."""
+    scales: bool
+    """Whether it says how numbers are scaled, which stay as they are."""
     reads: Mapping[str, Callable[[str], Any]]
     """Options that are files, each with what reads one; a run keeps copies."""
     refuse: Callable[..., str]
@@ -48,6 +52,7 @@ def once(
     copies: Callable[..., bool] | None = None,
     deals: bool = False,
     fits: bool = False,
+    scales: bool = False,
 ) -> Callable[[Marked], Marked]:
     """
     Mark a function `(data, seed, **options) -> Data`: applied where a run's data are loaded, on every rank alike.
@@ -57,9 +62,10 @@ def once(
     before anything is read. What else it can't do with data is a SpecError. `reads` names options that are files, each
     with what reads one and refuses a bad one: a run keeps copies of them. `copies(**options)` says whether samples are
     there several times after it, and `fits` that it learns from training samples: what `deals` samples to splits must
-    come before both.
+    come before both. `scales` says that it tells how numbers are scaled, which one that `sees` would void.
     """
-    shared = {"kinds": kinds, "refuse": refuse or _none, "sees": sees or _same, "reads": reads or {}}
+    shared: dict[str, Any] = {"kinds": kinds, "refuse": refuse or _none, "sees": sees or _same, "reads": reads or {}}
+    shared |= {"remakes": sees is not None, "scales": scales}
     return _mark(augments=False, mixes=False, copies=copies or _never, deals=deals, fits=fits, **shared)
 
 
@@ -72,6 +78,7 @@ def augments(*kinds: str, mixes: bool = False, refuse: Callable[..., str] | None
     `draws`, a `Draws`. One that `mixes` is given whole micro-batches, and gives y as chances (B, K).
     """
     shared: dict[str, Any] = {"kinds": kinds, "refuse": refuse or _none, "sees": _same, "reads": {}}
+    shared |= {"remakes": False, "scales": False}
     return _mark(augments=True, mixes=mixes, copies=_never, deals=False, fits=False, **shared)
 
 

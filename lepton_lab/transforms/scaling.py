@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 PORTION = 1024  # samples that are summed at once
 
 
-@once("pictures", "table", "series", "sound", fits=True)
+@once("pictures", "table", "series", "sound", fits=True, scales=True)
 def standardise(data: Data, seed: int) -> Data:
     """
     Bring x to mean 0 and variance 1, by the training samples: each column of a table, each channel of anything else.

@@ -6,8 +6,7 @@ import dataclasses
 import random
 import re
 import unicodedata
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
@@ -46,7 +45,7 @@ def normalise(
     Texts made alike: Unicode's form NFKC, case, accents, and what is between words; tokens stay what they are.
 
     A character that the data set does not have then is left out. Samples keep their length: they are filled up again.
-    A file of the model does not do this: give it texts that are alike already.
+    A file of the model does the same to a text that it is given.
 
     Parameters
     ----------
@@ -64,7 +63,7 @@ def normalise(
     SpecError
         If tokens are no bytes, characters or words.
     """
-    return _reworded(data, partial(_normal, case=case, accents=accents, space=space), "normalise")
+    return _reworded(data, "normalise", case=case, accents=accents, space=space)
 
 
 def _normal(text: str, case: str, accents: str, space: str) -> str:
@@ -81,7 +80,7 @@ def stop_words(data: Data, seed: int, *, negations: bool = True) -> Data:
     """
     Texts without English words that say little by themselves, such as "the", "of" and "is".
 
-    A file of the model does not do this: give it texts without them.
+    A file of the model does the same to a text that it is given.
 
     Parameters
     ----------
@@ -95,12 +94,24 @@ def stop_words(data: Data, seed: int, *, negations: bool = True) -> Data:
     SpecError
         If tokens are no bytes, characters or words.
     """
+    return _reworded(data, "stop_words", negations=negations)
+
+
+def _fewer(text: str, negations: bool) -> str:
     dropped = STOP_WORDS - KEPT if negations else STOP_WORDS
+    return re.sub(r" {2,}", " ", WORD.sub(lambda word: "" if word[0].lower() in dropped else word[0], text)).strip()
 
-    def fewer(text: str) -> str:
-        return re.sub(r" {2,}", " ", WORD.sub(lambda word: "" if word[0].lower() in dropped else word[0], text)).strip()
 
-    return _reworded(data, fewer, "stop_words")
+CHANGES: dict[str, Callable[..., str]] = {"normalise": _normal, "stop_words": _fewer}
+"""What transforms do to a text, by their names."""
+
+
+def reworded(text: str, steps: Sequence[Mapping[str, Mapping[str, Any]]]) -> str:
+    """A text after transforms, as `Data.reworded` tells of them."""
+    for step in steps:
+        for name, options in step.items():
+            text = CHANGES[name](text, **options)
+    return text
 
 
 def _labelled(shape: tuple[int, ...], classes: int, vocabulary: int, **options: object) -> str:
@@ -164,10 +175,11 @@ def _rest(texts: dict[str, list[str]]) -> dict[str, list[str]]:
     return {part: rows for part, rows in texts.items() if part != "train"}
 
 
-def _reworded(data: Data, change: Callable[[str], str], name: str) -> Data:
+def _reworded(data: Data, name: str, **options: Any) -> Data:
     """Data of the same tokens after a change of each text."""
-    texts = {part: [change(text) for text in rows] for part, rows in read(data, name).items()}
-    return written(data, texts, letters(data), *_form(data))
+    step = {name: options}
+    texts = {part: [reworded(text, [step]) for text in rows] for part, rows in read(data, name).items()}
+    return written(data, texts, letters(data), *_form(data), reworded=(*data.reworded, step))
 
 
 def _form(data: Data) -> tuple[int, Any]:

@@ -182,6 +182,8 @@ def test_labels_that_are_left_out_or_made_of_others_are_told_from_them(pictures,
 def test_samples_are_dealt_before_they_are_copied_or_learnt_from():
     with pytest.raises(SpecError, match="'balance' makes copies of samples, .*: put 'split' before it"):
         Spec(transforms=["balance", "split"])
+    with pytest.raises(SpecError, match="'mel' makes other numbers of samples, .*: put 'standardise' after it"):
+        Spec(dataset="vowels", transforms=["standardise", "mel"])
     with pytest.raises(SpecError, match="'standardise' learns from the training samples, .*: put 'fold' before it"):
         Spec(transforms=["standardise", "fold"])
     assert len(Spec(transforms=["split", "balance", "flip"]).transforms) == 3

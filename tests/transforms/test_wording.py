@@ -12,7 +12,8 @@ from lepton_lab import spelling
 from lepton_lab.artifacts.texts import numbered
 from lepton_lab.datasets import Data
 from lepton_lab.datasets.text import windows
-from lepton_lab.errors import SpecError
+from lepton_lab.errors import LabError, SpecError
+from lepton_lab.tasks import make
 from lepton_lab.transforms import TRANSFORMS, Draws, texts, wordnet
 from lepton_lab.transforms.counting import bag_of_words
 from lepton_lab.transforms.dropping import drop_tokens, swap_tokens
@@ -200,6 +201,12 @@ def test_a_file_s_text_becomes_the_tokens_that_it_was_trained_on():
     manifest["answer"] = {"text": text}
     (batch,) = numbered((GOOD + BAD,), manifest)
     assert np.array_equal(batch, made.train[0][:8]) and np.array_equal(numbered((GOOD[0],), manifest)[0], batch[0])
+    alike = stop_words(normalise(labelled(), 0, accents="remove"), 0)
+    told = make(lab.Spec(), alike).reading(torch.nn.Identity())
+    changed = {**manifest, "labels": alike.classes, "tokens": alike.tokens, "answer": told}
+    assert np.array_equal(numbered((GOOD + BAD,), changed)[0], alike.train[0][:8])
+    with pytest.raises(LabError, match="changes of a text that are not known"):
+        numbered(("a",), changed | {"answer": {"reworded": [{"eval": {"text": "1"}}]}})
     numbers = (np.zeros((2, LONG), np.int64),)
     assert numbered(numbers, manifest) is numbers
     with pytest.raises(SpecError, match="takes no text"):

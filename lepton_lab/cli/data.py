@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from .. import datasets
+from ..datasets.paths.naming import taken
 from ..errors import SpecError, unknown
 from ..files import data_root, sized
 from ..tables import table
@@ -61,7 +62,12 @@ def show(name: str, pairs: tuple[str, ...], as_json: bool) -> None:
         seen = datasets.look(name, **options)
         click.echo(json.dumps(seen.record(), indent=1) if as_json else seen)
         return
-    about = datasets.details(name, data_root(), _entry(name))
+    entry = _entry(name)
+    if entry is None and options:
+        raise SpecError(f"--option {pairs[0]}: {name} are weights, which take no options; leave it out")
+    if entry is not None:
+        taken(name, entry, options)
+    about = datasets.details(name, data_root(), entry)
     here = about["here"] and name not in datasets.WEIGHTS
     if as_json:
         click.echo(json.dumps(about | ({"look": datasets.look(name, **options).record()} if here else {}), indent=1))

@@ -198,5 +198,5 @@ def load(spec: Spec, own: Data | None = None) -> Data:
     if own is None:
         dataset = pick(DATASETS, spec.dataset, "dataset")
         own = dataset(data_root(), spec.seed, **spec.options_of(dataset))
-        own.task = next(iter(getattr(dataset, "tasks", ())), "")
+        own.task = own.task or next(iter(getattr(dataset, "tasks", ())), "")
     return applied(own, spec)

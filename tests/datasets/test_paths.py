@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 import lepton_lab as lab
 from lepton_lab import datasets
 from lepton_lab.datasets import DATASETS, OPENERS
-from lepton_lab.datasets.paths import naming, parting, plain, reading, waves
+from lepton_lab.datasets.paths import naming, parting, plain, reading, table, waves
+from lepton_lab.datasets.paths.files import files
 from lepton_lab.spec import Spec
 from lepton_lab.store.naming import title
 from lepton_lab.tables import entry_options, keywords, trait
@@ -120,6 +121,10 @@ def test_a_path_counts_from_here_then_from_the_root_of_data(tmp_path, monkeypatc
     assert datasets.settled("images:a") == f"images:{tmp_path / 'root' / 'a'}"
     (tmp_path / "a").mkdir()
     assert datasets.settled("images:a/") == f"images:{tmp_path / 'a'}"
+    (tmp_path / "root" / "x-0.tar").touch()
+    assert datasets.settled("shards:x-{0..1}.tar") == f"shards:{tmp_path}/root/x-{{0..1}}.tar"
+    (tmp_path / "x-0.tar").touch()
+    assert datasets.settled("shards:x-{0..1}.tar") == f"shards:{tmp_path}/x-{{0..1}}.tar"
     assert datasets.settled("digits") == "digits" and datasets.settled("cell:Mine") == "cell:Mine"
     assert naming.place("s3://bucket/a", tmp_path) == "s3://bucket/a"
 
@@ -385,6 +390,52 @@ def test_files_of_parts_have_their_columns_in_any_order_and_number_their_rows(tm
     assert "its files have different columns: not all of them have y" in sentence(error)
 
 
+def test_a_class_that_train_lacks_is_refused(tmp_path):
+    for part, labels in (("train", "ab"), ("test", "abc")):
+        rows = [f"{i},{labels[i % len(labels)]}" for i in range(30)]
+        (tmp_path / f"{part}.csv").write_text("\n".join(["x,y", *rows]))
+    with pytest.raises(lab.SpecError) as error:
+        load(f"table:{tmp_path}")
+    assert "test has the class 'c', which train lacks" in sentence(error)
+    x, y = np.zeros((6, 2)), np.array([0, 1, 3] * 2)
+    np.savez(tmp_path / "a.npz", x_train=x, y_train=y, x_test=x, y_test=y - 1 + (y == 0))
+    with pytest.raises(lab.SpecError) as error:
+        load(f"npz:{tmp_path / 'a.npz'}")
+    assert "test has the class 2, which train lacks" in sentence(error)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "numbers"),
+    [
+        ("t.csv", "a;b;y\n1,5;2;k\n-2,25;4,5;l\n3;1;k\n", [[1.5, -2.25, 3.0], [2.0, 4.5, 1.0]]),
+        ("t.csv", 'a,b,y\n"1,234",1,k\n"12,000",2,l\n5,1,k\n', [[1234.0, 12000.0, 5.0], [1.0, 2.0, 1.0]]),
+        ("t.tsv", "a\tb\ty\n1,250\t1\tk\n\t2\tl\n2,5\t1\tk\n", [[1.25, np.nan, 2.5], [1.0, 2.0, 1.0]]),
+    ],
+)
+def test_numbers_may_have_commas(tmp_path, name, text, numbers):
+    (tmp_path / name).write_text(text)
+    found = table._read(files("table", str(tmp_path / name))).frame
+    assert np.allclose(found[["a", "b"]].to_numpy(float).T, numbers, equal_nan=True)
+    assert lab.look(f"table:{tmp_path / name}").facts["  a"].startswith("number: ")
+
+
+def test_texts_with_commas_stay_texts(tmp_path):
+    (tmp_path / "t.csv").write_text("a;b;y\n1,5;2;k\nx,2;4;l\n1,2,3;1;k\n1,5;2;k\n")
+    assert lab.look(f"table:{tmp_path / 't.csv'}").facts["  a"].startswith("category: ")
+
+
+def test_two_columns_of_one_name_are_refused(tmp_path):
+    import pyarrow
+    from pyarrow import parquet
+
+    made = pyarrow.Table.from_arrays([pyarrow.array([1.0, 2.0, 3.0])] * 2 + [["k", "l", "k"]], names=["a", "a", "y"])
+    parquet.write_table(made, tmp_path / "t.parquet")
+    for kind, what in (("table", "t.parquet has two columns called 'a'"), ("shards", "has two columns called 'a'")):
+        with pytest.raises(lab.SpecError) as error:
+            lab.look(f"{kind}:{tmp_path / 't.parquet'}")
+        assert what in sentence(error)
+
+
 def test_missing_values_are_told_filled_dropped_or_refused(tmp_path):
     lines = write_houses(tmp_path / "houses.csv").read_text().splitlines()
     lines[5] = ",".join("" if place == 2 else cell for place, cell in enumerate(lines[5].split(",")))
@@ -588,6 +639,22 @@ def test_sounds_are_of_a_class_by_their_name_and_broken_ones_told(tmp_path):
     assert load(name, label="name", unreadable="skip").remarks
 
 
+def test_less_than_one_sample_of_a_sound_is_refused(tmp_path):
+    for name in ("yes_1", "no_1"):
+        write_wav(tmp_path / f"{name}.wav", [0.5] * 100)
+    with pytest.raises(
+        lab.SpecError, match=r"'seconds': 1e-09}: is less than one sample at 8,000 a second; take 0.0001"
+    ):
+        lab.look(f"audio:{tmp_path}", label="name", seconds=1e-9)
+
+
+def test_what_macos_puts_into_archives_is_no_class(tmp_path):
+    write_photos(tmp_path / "photos")
+    (tmp_path / "photos" / "__MACOSX" / "cat").mkdir(parents=True)
+    (tmp_path / "photos" / "__MACOSX" / "cat" / "1.jpg").write_bytes(b"no picture")
+    assert load(f"images:{tmp_path / 'photos'}", unreadable="skip").classes == ["cat", "dog"]
+
+
 @settings(max_examples=60, deadline=None)
 @given(body=st.binary(max_size=80))
 def test_whatever_bytes_are_no_sound_in_one_error(tmp_path_factory, body):
@@ -610,6 +677,13 @@ def test_arrays_by_their_names(tmp_path):
     assert data.shape == (3, 8, 8) and data.classes == ["a", "b", "c"] and len(data.train[1]) == 27
     assert torch.equal(data.test[0][2], torch.from_numpy(x[2].transpose(2, 0, 1)))
     assert lab.look(f"npz:{path}").facts["left out"] == "note"
+    for pictures in (
+        x / 255,
+        np.concatenate([x, x[..., :1]], 3),
+        x[..., :1].astype("f4"),
+    ):  # floats, four channels, one
+        np.savez(path, x=pictures, y=y)
+        assert load(f"npz:{path}").shape == (pictures.shape[3], 8, 8)
     np.savez(path, x=x[..., 0], y=y[:, 0] / 2)
     assert load(f"npz:{path}").shape == (1, 8, 8) and load(f"npz:{path}").classes == []
 
@@ -679,6 +753,10 @@ def test_saved_sets_of_texts_and_of_columns(tmp_path):
     save_set(tmp_path / "l", {"more": [["a"]] * 33, "text": ["b"] * 33, "label": [i % 11 for i in range(33)]},
              {"more": [text], "text": text, "label": {"dtype": "int64", "_type": "Value"}})  # fmt: skip
     assert load(f"hf:{tmp_path / 'l'}").classes == [str(number) for number in range(11)]
-    (tmp_path / "l" / "dataset_info.json").unlink()
+    info = tmp_path / "l" / "dataset_info.json"
+    info.write_text(json.dumps({"features": json.loads(info.read_text())["features"] | {"gone": text}}))
+    with pytest.raises(lab.SpecError, match="l has no column 'gone', which its dataset_info.json names; save it anew"):
+        load(f"hf:{tmp_path / 'l'}")
+    info.unlink()
     with pytest.raises(lab.SpecError, match=r"no dataset_info\.json that names its columns"):
         load(f"hf:{tmp_path / 'l'}")

@@ -134,6 +134,25 @@ def test_what_was_written_is_read_with_what_was_known_of_it(tmp_path):
     assert x.dtype == torch.uint8 and [data.train[i][1] for i in (0, -1)] == [data.train[i][1] for i in (0, 199)]
 
 
+@pytest.mark.parametrize("val", [True, False])
+def test_what_is_known_of_each_sample_and_the_task_come_along(tmp_path, val):
+    """Of a tenth that is held out, too."""
+    known = {"train": {"speaker": [f"s{i}" for i in range(200)]}, "val": {"speaker": np.arange(30)}}
+    parts = numbered(200), numbered(30, 1000) if val else None
+    steps = ({"normalise": {"case": "lower"}},)
+    data = Data(
+        *parts, None, (1, 8, 8), [f"class {i}" for i in range(7)], task="contrastive", about=known, reworded=steps
+    )
+    writing.write(data, str(tmp_path / "set"), megabytes=1, told=lambda line: None)
+    found = datasets.load(lab.Spec(dataset=f"shards:{tmp_path / 'set'}", task="contrastive"))
+    assert found.task == "contrastive" and found.reworded == steps
+    for part, begin in (("train", "s"), ("val", "" if val else "s")):
+        samples = getattr(found, part)
+        numbers = [number(samples[place][0]) - (1000 if part == "val" and val else 0) for place in range(len(samples))]
+        assert [f"{begin}{one}" for one in numbers] == [str(one) for one in found.about[part]["speaker"]]
+    assert len(found.val) == (30 if val else 20)
+
+
 def test_an_epoch_goes_on_where_it_was_left(tenfold):
     whole = seen(feed(tenfold), epoch=3)
     assert seen(feed(tenfold), epoch=3, skip=5) == whole[5:]
@@ -346,6 +365,8 @@ def test_the_command_line_writes_a_set_that_holds_what_the_first_one_did(tmp_pat
         assert ours.equal(theirs)
     ours = {(*x.flatten().tolist(), y) for x, y in found.train.__getitems__([*range(1439)])}
     assert ours == {(*x.flatten().tolist(), int(y)) for x, y in zip(*given.train, strict=True)}
+    _, error = call("data", "shard", "blobs", tmp_path / "set", "--option", "featurs=3", code=2)
+    assert "did you mean 'features'" in error
     _, error = call("data", "shard", "digits", tmp_path / "set", code=2)
     assert "is there already" in error and sorted(path.name for path in tmp_path.iterdir()) == ["set"]
 
@@ -484,6 +505,16 @@ def test_labels_that_are_none_are_refused_before_training(tmp_path, labels, stat
     arrow.write_table(table, tmp_path / "train.parquet", write_statistics=statistics)
     with pytest.raises(lab.SpecError, match="labels are whole numbers from 0 up"):
         shards(str(tmp_path), tmp_path, 0)
+
+
+def test_labels_that_are_texts_are_refused(tmp_path):
+    import pandas as pd
+
+    pd.DataFrame({"x": [1.0] * 20, "label": ["cat", "dog"] * 10}).to_parquet(tmp_path / "a.parquet")
+    with pytest.raises(
+        lab.SpecError, match="label in .*a.parquet holds texts; labels are whole numbers from 0 up: number"
+    ):
+        shards(str(tmp_path / "a.parquet"), tmp_path, 0)
 
 
 def test_a_parquet_file_of_pandas_opens(tmp_path):

@@ -12,12 +12,13 @@ from ..own import from_user
 from .files import Files, files, refused
 from .looking import Look
 from .parting import PARTS, deal
+from .reading import check
 
 KIND = "npz"
 INPUTS = ("x", "images", "image", "data", "features", "inputs", "input")
 TARGETS = ("y", "labels", "label", "targets", "target", "outputs")
 NAMES = ("classes", "class_names", "label_names", "names")
-COLOURS = (1, 3)
+COLOURS = (1, 3, 4)
 
 
 def look(path: str) -> Look:
@@ -39,7 +40,7 @@ def npz(path: str, root: Path, seed: int) -> Data:
     Samples are rows. Pictures may be (N, H, W) or (N, H, W, C). `classes` may name the labels. Objects, which would be
     code, are never read. Without `val` a tenth of `train` is held out, and without any part a tenth for testing too.
 
-    Data: x as it is, of float64 as float32, pictures uint8 (N, C, H, W); y int64 of labels, float32 of numbers.
+    Data: x as it is, of float64 as float32, pictures (N, C, H, W); y int64 of labels, float32 of numbers.
 
     Parameters
     ----------
@@ -106,6 +107,9 @@ def _read(listed: Files) -> tuple[dict[str, tuple[Any, Any]], list[str], list[st
         else:
             left.append(name)
     pairs = {part: _pair(path, part, found) for part, found in parts.items()}
+    labels = {part: y.tolist() for part, (_, y) in pairs.items() if y.ndim == 1 and y.dtype.kind in "iu"}
+    if {*pairs} == {*labels} and "train" in labels:
+        check(KIND, path, [], labels, "labels of two at least are needed")
     if "train" not in pairs:
         told = ", ".join(arrays) or "nothing"
         raise refused(KIND, path, f"it holds {told}: arrays x and y are needed, or x_train, y_train, x_test and y_test")
@@ -134,6 +138,6 @@ def _pair(path: str, part: str, found: dict[str, Any]) -> tuple[Any, Any]:
         y = y[:, 0]
     if x.dtype == "uint8" and x.ndim == 3:
         x = x[:, None]
-    elif x.dtype == "uint8" and x.ndim == 4 and x.shape[3] in COLOURS and x.shape[1] not in COLOURS:
+    elif x.dtype.kind in "uf" and x.ndim == 4 and x.shape[3] in COLOURS and x.shape[1] not in COLOURS:
         x = x.transpose(0, 3, 1, 2)
     return x, y

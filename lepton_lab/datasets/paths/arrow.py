@@ -242,6 +242,9 @@ def _read(listed: Files) -> Read:
         if part:
             parts[part] = _table(path, folder)
             features = _features(path, folder)
+            if lacking := [name for name in features if name not in parts[part].column_names]:
+                why = f"{folder.name} has no column {lacking[0]!r}, which its dataset_info.json names; save it anew"
+                raise refused(KIND, path, why)
     if "train" not in parts:
         there = f": its parts are {some([head.name for head in heads])}" if heads else ""
         raise refused(KIND, path, f"there is no state.json of a train in it, as save_to_disk writes{there}")

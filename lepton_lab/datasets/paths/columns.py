@@ -7,6 +7,7 @@ Legend of the shape comments: N rows, F numbers of a row.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
@@ -23,6 +24,8 @@ FEW = 20  # different whole numbers of a target, up to which they are classes
 LEVELS = 64  # kinds of a category that are told apart; the rest are one
 MOSTLY = 0.5  # fraction of numbers in a column of texts, from which on the others are strangers to it
 NAMED = 3  # strange values that a sentence names
+COMMA = re.compile(r"\s*[+-]?\d+(,\d+)?([eE][+-]?\d+)?\s*")
+THOUSANDS = r"\s*[+-]?\d{1,3}(,\d{3})*\s*"
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,22 @@ def guess(names: Sequence[str]) -> str:
     """The target among columns, by its name, else the last one."""
     lower = {name.strip().lower(): name for name in reversed(names)}
     return next((lower[name] for name in TARGETS if name in lower), names[-1])
+
+
+def with_points(frame: DataFrame, commas: bool) -> DataFrame:
+    """
+    A table in which texts such as "3,14" are numbers, in columns of such texts alone.
+
+    Where `commas` stand between columns too, commas that are each followed by three digits part thousands.
+    """
+    for place, values in enumerate(frame.items()):
+        texts = values[1].dropna()
+        if texts.dtype.kind in "iufbM" or not texts.map(lambda value: bool(COMMA.fullmatch(str(value)))).all():
+            continue
+        thousands = commas and texts.str.fullmatch(THOUSANDS).all()
+        if texts.str.contains(",").any():
+            frame.isetitem(place, values[1].str.replace(",", "" if thousands else ".").astype("float64"))
+    return frame
 
 
 def chosen(frame: DataFrame, target: str) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ...errors import SpecError
 
+RESOURCES = "__MACOSX"  # a folder that macOS puts into archives, with facts of the files and none of their contents
 NAMED = 3  # files that a sentence names
 
 
@@ -76,7 +77,7 @@ def _walk(folder: Path) -> Iterator[tuple[str, os.stat_result]]:
             folders.clear()
             continue
         seen.add(real)
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and name != RESOURCES)
         for name in (name for name in names if not name.startswith(".")):
             file = Path(top) / name
             if file.is_file():

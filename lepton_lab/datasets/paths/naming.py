@@ -13,6 +13,7 @@ from ...errors import LabError, SpecError, fitted, shown
 from ...files import absolute, data_root
 from ...tables import keywords
 from ..base import Data, Sample
+from ..sharded.places import expanded
 from .files import files
 from .looking import Look
 
@@ -133,7 +134,14 @@ def place(path: str, root: Path) -> str:
     except LabError as error:
         raise SpecError(str(error)) from None
     there = root / path
-    return os.path.normpath(there if not here.exists() and there.exists() else here)
+    return os.path.normpath(there if not _exists(here) and _exists(there) else here)
+
+
+def _exists(path: Path) -> bool:
+    """Whether something lies there; of a name with braces, the first that they stand for."""
+    with contextlib.suppress(SpecError):  # a file may have braces in its name
+        return path.exists() or Path(expanded(str(path))[0]).exists()
+    return False
 
 
 def record(name: str, openers: Mapping[str, Opener]) -> dict[str, Any] | None:

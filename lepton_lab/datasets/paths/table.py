@@ -19,6 +19,7 @@ from .files import Files, files, refused, some
 from .looking import Look, spread
 from .parting import PARTS, deal
 from .plain import measure
+from .reading import check
 
 if TYPE_CHECKING:
     import numpy as np
@@ -197,9 +198,9 @@ def plan(found: Read, target: str, ignore: str, answer: str, missing: str, mixed
     if missing == "drop":
         for one in used:
             rows &= (columns.numbers(frame[one.name]) if one.strange else frame[one.name]).notna().to_numpy()
-    classes, rows = _answers(found, of_goal, answer, missing, rows)
     if of_goal.kind == "left out":
         raise refused(found.kind, path, f"the target {goal!r} is {of_goal.about}, which leaves nothing to learn")
+    classes, rows = _answers(found, of_goal, answer, missing, rows)
     return Plan(surveyed, of_goal, classes, rows)
 
 
@@ -232,8 +233,13 @@ def _answers(found: Read, goal: Column, answer: str, missing: str, rows: np.ndar
     rows = rows & there
     if not rows.any():
         raise refused(found.kind, found.path, "no row is left after those with missing values")
-    kinds = {*_labels(values[rows])} if classes else set()
-    return sorted(kinds, key=columns.order), rows
+    if not classes:
+        return [], rows
+    labels = {
+        part: _labels(values.iloc[[row for row in several if rows[row]]]) for part, several in found.parts.items()
+    }
+    check(found.kind, found.path, [], labels, "a target of two at least is needed")
+    return sorted({*labels["train"]}, key=columns.order), rows
 
 
 def _labels(values: Series[Any]) -> list[str]:
@@ -299,7 +305,12 @@ def _rows(path: str, file: Path) -> DataFrame:
     if file.suffix.lower() == ".parquet":
         needs("a table in Parquet", "pyarrow")
         try:
+            from pyarrow.parquet import read_schema
+
+            _check_distinct(path, file, read_schema(file).names)
             return pandas.read_parquet(file)
+        except SpecError:
+            raise
         except Exception as error:  # pyarrow's own, of many kinds
             raise refused(KIND, path, f"{file.name} is no Parquet: {' '.join(str(error).split())[:80]}") from None
     measure(KIND, path, file)
@@ -329,7 +340,13 @@ def _rows(path: str, file: Path) -> DataFrame:
         raise refused(
             KIND, path, f"{file.name} has one column, {frame.columns[0]!r}; a target and what tells it are needed"
         )
-    return frame
+    return columns.with_points(frame, _separator(file) == ",")
+
+
+def _check_distinct(path: str, file: Path, names: list[str]) -> None:
+    """Refuse two columns of one name."""
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise refused(KIND, path, f"{file.name} has two columns called {twice[0]!r}; give each a name of its own")
 
 
 def _separator(file: Path) -> str:

@@ -55,7 +55,7 @@ class Shards:
         self._of = torch.tensor([(s, b) for s, shard in enumerate(shards) for b in range(len(shard.blocks))]).view(
             -1, 2
         )
-        whole = torch.tensor([count for shard in shards for *_, count in shard.blocks], dtype=torch.int64)
+        self._whole = whole = torch.tensor([n for shard in shards for *_, n in shard.blocks], dtype=torch.int64)
         self._held = held_out(whole, seed)
         self._counts = whole if tenth is None else self._held if tenth else whole - self._held
         self._ends = self._counts.cumsum(0)
@@ -97,6 +97,15 @@ class Shards:
         blocks = torch.searchsorted(self._ends, torch.as_tensor(among), right=True)
         counts, places = blocks.bincount(minlength=len(self._ends)), blocks.argsort(stable=True)
         return (places[chunk] for chunk in windowed(counts, self._window, generator))
+
+    @property
+    def places(self) -> list[int]:
+        """Where its samples stand among all those of its shards."""
+        found: list[int] = []
+        for number, (count, end) in enumerate(zip(self._whole.tolist(), self._whole.cumsum(0).tolist(), strict=True)):
+            kept = self._kept(number, count)
+            found += range(end - count, end) if kept is None else [end - count + place for place in kept]
+        return found
 
     @property
     def sample_rate(self) -> int:

@@ -9,6 +9,7 @@ from ...errors import SpecError
 from ...files import sized
 from ..base import Data
 from ..collating import Pad, collated
+from ..own import chosen
 from ..paths.examples import Example, png
 from ..paths.looking import SHOWN, Look
 from .blocks import firsts
@@ -105,7 +106,10 @@ def _data(train: Shards, val: Shards | None, test: Shards | None, index: Index) 
     import torch
 
     classes, kept = _classes(index), {k: v for k, v in index.about.items() if k not in ("classes", "labels")}
-    about: dict[str, Any] = kept | {name: tuple(kept.get(name, ())) for name in ("mean", "std")}
+    about: dict[str, Any] = kept | {name: tuple(kept.get(name, ())) for name in ("mean", "std", "reworded")}
+    if known := about.get("about"):  # of all training samples, where some are held out
+        parts = {"train": train} | ({} if "val" in index.splits or val is None else {"val": val})
+        about["about"] = known | {name: chosen(known["train"], part.places) for name, part in parts.items()}
     about.setdefault("sample_rate", train.sample_rate)
     sample = train[0]
     if isinstance(sample, tuple) and isinstance(sample[0], torch.Tensor):

@@ -70,6 +70,7 @@ def scan(name: str, size: int, source: Source) -> tuple[list[tuple[int, int, int
     file = opened(name, size, source)
     about, blocks, at, largest = file.metadata, [], 0, -1
     target = next((n for n in TARGETS if n in file.schema_arrow.names), None)
+    _check(name, file.schema_arrow)
     for number in range(about.num_row_groups):
         group = about.row_group(number)
         blocks.append((at, at + group.num_rows, group.num_rows))
@@ -81,6 +82,23 @@ def scan(name: str, size: int, source: Source) -> tuple[list[tuple[int, int, int
             )
         largest = max(largest, most)
     return [block for block in blocks if block[2]], largest + 1
+
+
+def _check(name: str, schema: Any) -> None:
+    """Refuse columns of one name, and labels that are texts, of what is no text itself."""
+    import pyarrow
+
+    twice = next((one for one in schema.names if schema.names.count(one) > 1), None)
+    if twice is not None:
+        raise SpecError(f"dataset: {name} has two columns called {twice!r}; give each a name of its own")
+    if pair := paired(schema.names):
+        x, y = (schema.field(one).type for one in pair)
+        texts = pyarrow.types.is_string(y) or pyarrow.types.is_large_string(y)
+        if texts and not (pyarrow.types.is_string(x) or pyarrow.types.is_large_string(x)):
+            raise SpecError(
+                f"dataset: {pair[1]} in {name} holds texts; labels are whole numbers from 0 up: number them, as "
+                "pandas.factorize does"
+            )
 
 
 def _labels(file: Any, group: Any, number: int, target: str | None) -> tuple[int, int]:

@@ -22,8 +22,20 @@ from .index import BLOCK, NAME, Block, Index, Shard, to_dict
 from .places import UNFINISHED
 from .sources import filesystem
 
-ABOUT = ("classes", "mean", "std", "unit", "vocabulary", "tokens", "pieces", "tokenizer", "sample_rate")
-"""What an index keeps of Data."""
+ABOUT = (
+    "classes",
+    "mean",
+    "std",
+    "unit",
+    "vocabulary",
+    "tokens",
+    "pieces",
+    "tokenizer",
+    "sample_rate",
+    "task",
+    "reworded",
+)
+"""What an index keeps of Data, beside `about`."""
 
 
 def write(
@@ -66,26 +78,38 @@ def write(
     with _staged(dest) as (folder, sent):
         for split in ("train", "val", "test"):
             part, shards = getattr(data, split), list[Shard]()
-            for shard in _shards(_samples(part, seed if split == "train" else None), folder / split, megabytes, begin):
+            order = _order(length(part), seed if split == "train" else None)
+            for shard in _shards(_samples(part, order), folder / split, megabytes, begin):
                 told(f"{shard.file}: {shard.samples:,} samples, {shard.bytes / 1e6:,.1f} MB")
                 sent(shard.file)
                 shards.append(shard)
             if shards:
                 index.splits[split] = shards
+            if known := data.about.get(split):
+                told_of = {name: [_plain(values[place]) for place in order] for name, values in known.items()}
+                index.about.setdefault("about", {})[split] = told_of
         write_json(folder / NAME, to_dict(index, ""), indent=None)
         sent(NAME)
     return index
 
 
-def _samples(split: Any, seed: int | None) -> Iterator[Any]:
-    """All samples of a split, in random order where there is a seed; none of None."""
+def _order(count: int, seed: int | None) -> list[int]:
+    """The order of so many samples, random where there is a seed."""
     import torch
 
-    count = length(split)
-    order = (
-        torch.arange(count) if seed is None else torch.randperm(count, generator=torch.Generator().manual_seed(seed))
-    )
-    for place in order.tolist():
+    generator = torch.Generator().manual_seed(seed or 0)
+    return [*range(count)] if seed is None else torch.randperm(count, generator=generator).tolist()
+
+
+def _plain(value: Any) -> Any:
+    """What is known of a sample as JSON has it."""
+    value = value.item() if hasattr(value, "item") else value
+    return value if isinstance(value, (str, int, float, bool, type(None))) else str(value)
+
+
+def _samples(split: Any, order: list[int]) -> Iterator[Any]:
+    """Samples of a split in an order."""
+    for place in order:
         yield (split[0][place], split[1][place]) if isinstance(split, tuple) else split[place]
 
 

@@ -225,7 +225,8 @@ def _written(sheet: Sheet) -> dict[str, Any]:
         return _classes(sheet)
     end = sheet.asked("end")
     rows = [row[: int(np.append(row == end, True).argmax())] for row in sheet.scores]
-    return {"text": [sheet.text(row) for row in rows]}
+    words = sheet.asked("words")  # where a target's are others than a source's
+    return {"text": [spelled(row, words) if words else sheet.text(row) for row in rows]}
 
 
 def _marked(sheet: Sheet) -> dict[str, Any]:

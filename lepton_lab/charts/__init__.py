@@ -19,6 +19,7 @@ from .descent import descent
 from .drawing import Chart, Nothing
 from .heat import matrix
 from .lines import curves
+from .looks import looks
 from .means import trends
 from .panels import race
 from .pareto import pareto
@@ -31,8 +32,8 @@ from .timeline import timeline
 if TYPE_CHECKING:
     from ..run.handle import Run
 
-__all__ = ["CHARTS", "Chart", "Picture", "chart", "curves", "descent", "picture", "placement", "results", "training"]
-__all__ += ["trends"]
+__all__ = ["CHARTS", "Chart", "Picture", "chart", "curves", "descent", "looks", "picture", "placement", "results"]
+__all__ += ["training", "trends"]
 
 CHARTS: dict[str, Callable[[list[Run]], Chart]] = {
     **{name: partial(by_step, name) for name in metrics.steps()},

@@ -62,7 +62,7 @@ class Heat(Chart):
             "colorbar": {"title": {"text": f"{word} lost"}, "tickformat": ".0%" if percent else "", "thickness": 12},
             "hovertemplate": f"%{{y}}, %{{x}}: {word} %{{text}}, lost %{{z:{form}}}<extra></extra>",
         }
-        return [_heat_map(self.columns, names, self._lost(), (0, self._top()), LOST, gap=2) | details]
+        return [heat_map(self.columns, names, self._lost(), (0, self._top()), LOST, gap=2) | details]
 
     def _text(self, figure: float) -> str:
         return f"{figure:.1%}" if self.of.unit() else f"{figure:.3g}"
@@ -81,7 +81,7 @@ class Heat(Chart):
 
     def _draw(self, figure: Figure) -> None:
         axes, top, lost = figure.add_subplot(), self._top(), self._lost()
-        _shade(axes, lost, (0, top), LOST, aspect="auto")
+        shade(axes, lost, (0, top), LOST, aspect="auto")
         for i, row in enumerate(self.values):
             for j, value in enumerate(row):
                 if value is not None:
@@ -128,14 +128,14 @@ class Matrix(Chart):
             f"(%{{customdata:.1%}} of {self.down} %{{y}})<extra></extra>",
             "texttemplate": "%{text}" if len(names) <= READABLE else "",
         }
-        return [_heat_map(names, names, shares, (-1, 1), SCALE, gap=1) | details]
+        return [heat_map(names, names, shares, (-1, 1), SCALE, gap=1) | details]
 
     def _size(self) -> Ends:
         return 4.6, 4.6
 
     def _draw(self, figure: Figure) -> None:
         axes, n, shares = figure.add_subplot(), len(self.classes), self._shares()
-        _shade(axes, shares, (-1, 1), SCALE)
+        shade(axes, shares, (-1, 1), SCALE)
         edges = [i - 0.5 for i in range(n + 1)]
         for lines in (axes.hlines, axes.vlines):
             lines(edges, -0.5, n - 0.5, color="white", lw=GAP / n, zorder=1)
@@ -180,12 +180,12 @@ def matrix(name: str, runs: list[Run]) -> Chart:
     return Matrix(f"{label}\n{right} of {n} right ({row['split']})", text, counts, classes)
 
 
-def _heat_map(x: list[str], y: list[str], values: Values, ends: Ends, stops: Stops, gap: int) -> dict[str, Any]:
+def heat_map(x: Sequence[Any], y: Sequence[Any], values: Values, ends: Ends, stops: Stops, gap: int) -> dict[str, Any]:
     """Coloured cells as a trace of plotly's."""
     return {
         "type": "heatmap",
-        "x": x,
-        "y": y,
+        "x": [*x],
+        "y": [*y],
         "z": values,
         "zmin": ends[0],
         "zmax": ends[1],
@@ -196,7 +196,7 @@ def _heat_map(x: list[str], y: list[str], values: Values, ends: Ends, stops: Sto
     }
 
 
-def _shade(axes: Axes, values: Values, ends: Ends, stops: Stops, **how: Any) -> None:
+def shade(axes: Axes, values: Values, ends: Ends, stops: Stops, **how: Any) -> None:
     """Coloured cells of matplotlib's: one picture, since a shape for each takes seconds from a hundred rows on."""
     from matplotlib.colors import LinearSegmentedColormap
 

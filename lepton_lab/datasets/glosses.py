@@ -47,7 +47,7 @@ def glosses(
     Source: G. Miller, WordNet: A Lexical Database for English, 1995; its file `data.noun`. Looked for in
     `root/wordnet`, else read from a package's archive. The answer is the span that names what the noun is a kind of
     (its hypernym), so nobody had to mark it; where two do, the longer and then the first one is taken, which may not
-    be the best. Definitions that don't name it are left out. `read` gives the texts.
+    be the best. Definitions that don't name it are left out. `questions` gives the texts.
 
     Data: x int64 (N, length) the noun, "<sep>" and the definition, 0 after it; y int64 (N, 2), places of the answer's
     first and last word in x.
@@ -67,9 +67,18 @@ def glosses(
     SpecError
         If the file is damaged, or missing and can't be had, or no definition is so short.
     """
+    return marked(questions(root), seed, length, words)
+
+
+def questions(root: Path) -> list[Gloss]:
+    """The nouns, their definitions, and where the answers stand in these."""
+    return read(fetch("glosses", root)["data.noun"])
+
+
+def marked(found: Sequence[Gloss], seed: int = 0, length: int = LENGTH, words: int = WORDS) -> Data:
+    """Data of texts with the places of answers in them, as `glosses` has them."""
     import torch
 
-    found = read(fetch("glosses", root)["data.noun"])
     asked = [[*split(gloss.word), BETWEEN] for gloss in found]
     short = [i for i, gloss in enumerate(found) if len(asked[i]) + len(gloss.text) <= length]
     if len(short) < 10:

@@ -12,9 +12,10 @@ import torch
 from torch import nn
 
 import lepton_lab as lab
-from lepton_lab.datasets import DATASETS, sentences
+from lepton_lab.datasets import DATASETS
 from lepton_lab.datasets.dates import pairs, written
 from lepton_lab.datasets.ratings import known_factors
+from lepton_lab.datasets.sentences import WORDS
 from lepton_lab.errors import SpecError
 from lepton_lab.tables import meant
 from lepton_lab.tasks import TASKS, make
@@ -149,7 +150,7 @@ def test_spanish_agrees_with_its_nouns():
 
 
 def _said(tokens):
-    return " ".join(sentences.WORDS[token] for token in tokens.tolist() if token > 0)
+    return " ".join(WORDS[token] for token in tokens.tolist() if token > 0)
 
 
 def test_tables_of_scikit_learn_are_the_published_ones():

@@ -142,4 +142,6 @@ def test_dates_are_translated_and_told_by_a_file(tmp_path):
     assert sum(right) >= 186
     assert lab.export(run, tmp_path / "dates.lepton")["difference"] < 1e-4
     artifact = lab.load(tmp_path / "dates.lepton")
-    assert artifact.predict(["thursday , september 3 , 1998"]) == ["jueves , 3 de septiembre de 1998"]
+    names = lab.datasets.load(run.spec).pieces
+    asked = torch.tensor([[names.index(word) for word in ("thursday", ",", "september", "3", ",", "1998")]])
+    assert artifact.predict(asked) == ["jueves , 3 de septiembre de 1998"]

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import lepton_lab as lab
-from lepton_lab.charts import CHARTS, curves, descent, placement, training
+from lepton_lab.charts import CHARTS, curves, descent, looks, placement, training
 from lepton_lab.charts.drawing import COLORS
 from lepton_lab.charts.heat import Matrix
 from lepton_lab.charts.series import HIGHER, contestants, diverged, number, reduce
@@ -461,3 +461,15 @@ def test_pyplot_is_left_alone():
 )
 def test_numbers_read_well(value, text):
     assert number(value) == text
+
+
+def test_looks_name_what_each_word_gives_most_to_even_where_a_word_comes_twice():
+    drawn = looks("Attention", np.array([[0.1, 0.9, 0.0], [0.6, 0.2, 0.2]]), ["el", "<b>"], ["the", "cat", "the"])
+    assert drawn.text == "Attention. Most of each: el cat (90%); <b> the (60%)."
+    data, _ = drawn._repr_mimebundle_()
+    assert base64.b64decode(data["image/png"]).startswith(b"\x89PNG")
+    (trace,) = drawn._traces(layout := {"xaxis": {}, "yaxis": {}})
+    assert trace["x"] == [0, 1, 2] and layout["xaxis"]["ticktext"] == ["the", "cat", "the"]
+    assert layout["yaxis"]["ticktext"] == ["el", "&lt;b&gt;"] and trace["z"][1] == [0.6, 0.2, 0.2]
+    with pytest.raises(SpecError, match="1 rows of 2 do not fit 1 names of rows and 3 of columns"):
+        looks("x", [[1, 0]], ["a"], ["b", "c", "d"])

@@ -1,6 +1,7 @@
 """Transforms of a run: refused before the start, the same for any cut of the work, and none outside of training."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,11 +14,13 @@ from lepton_lab import SpecError, datasets, tasks
 from lepton_lab.cli.options import items
 from lepton_lab.datasets import from_user
 from lepton_lab.engine.feed import Feed, by_itself
+from lepton_lab.files import write_json
 from lepton_lab.losses import IGNORED
 from lepton_lab.measures.candidates import run_data
 from lepton_lab.run.checks import checks, glance
 from lepton_lab.run.own import Own
 from lepton_lab.spec import Spec
+from lepton_lab.store import trained
 from lepton_lab.strategies.base import Single
 from lepton_lab.strategies.group import Group
 from lepton_lab.tables import keywords
@@ -194,6 +197,19 @@ def test_pixels_from_outside_of_a_picture_count_nowhere_however_a_batch_is_cut(a
         right += criterion.right(one_hot(y_.clamp(min=0), 3).movedim(-1, 1), y_)
     assert (y == IGNORED).any() and float(right) == pytest.approx(24)
     torch.testing.assert_close(total, cross_entropy(x, y))
+
+
+@pytest.mark.parametrize(
+    "scale", [{"mean": [0.25], "std": [0.5], "unit": 255}, {"mean": [1.5], "std": [2.0], "unit": 1}]
+)
+def test_a_child_scales_as_its_parent_did_whatever_its_own_data_say(tmp_path, scale):
+    folder = SimpleNamespace(
+        spec=Spec(dataset="digits", parent="20261122-000000-0000", compress=["prune"]), path=tmp_path
+    )
+    trained.parent(tmp_path).parent.mkdir()
+    write_json(trained.parent(tmp_path).with_suffix(".json"), scale)
+    data = trained.data(folder)
+    assert {"mean": [*data.mean], "std": [*data.std], "unit": data.unit} == scale
 
 
 def test_standardised_numbers_come_in_the_type_of_the_weights():

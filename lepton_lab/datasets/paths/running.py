@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Literal
-
-from pydantic import Field
 
 from .. import text as texts
 from ..base import Data
+from ..text import Context, Tokens
 from .examples import Example
 from .files import Files, files, refused
 from .looking import Look, spread
@@ -20,7 +18,7 @@ KIND = "text"
 SHOWN = 120  # characters of an example
 
 
-def look(path: str, *, context: int = 64, tokens: Literal["characters", "bytes"] = "characters") -> Look:
+def look(path: str, *, context: int = 64, tokens: Tokens = "characters") -> Look:
     """What a text holds; SpecError as of `text`."""
     parts = _read(files(KIND, path))
     kinds = 256 if tokens == "bytes" else len(set().union(*parts.values()))
@@ -41,8 +39,8 @@ def text(
     root: Path,
     seed: int,
     *,
-    context: Annotated[int, Field(ge=1)] = 64,
-    tokens: Literal["characters", "bytes"] = "characters",
+    context: Context = 64,
+    tokens: Tokens = "characters",
 ) -> Data:
     """
     Running text, to be gone on with token by token: a file (UTF-8), or all files below a folder one after the other.

@@ -134,7 +134,8 @@ def table(
     """
     A table with a column to be predicted from the others: CSV or TSV with a first line of names, or Parquet.
 
-    Numbers and times are standardised by the training rows, of a category each kind is a 0 or 1. A folder may hold
+    Numbers and times are standardised by the training rows, of a category each kind is a 0 or 1. A number may have a
+    decimal comma, as "3,14" (between columns that commas part, "1,234" is one in thousands). A folder may hold
     `train.csv`, `val.csv` and `test.csv`. Without `val` a tenth of `train` is held out, and without any part a tenth
     for testing too.
 

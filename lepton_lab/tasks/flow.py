@@ -26,9 +26,10 @@ class FlowMatching(Task):
     """
     Latent flow matching: samples as a few numbers and back, and the velocity at which noise becomes such numbers.
 
-    Each loss is a curve of its own: `loss_restoring`, the squared error of what comes back; `loss_spread`, how far the
-    latent numbers are from a normal distribution (the KL divergence); and `loss_flow`, the squared error of the
-    velocity (Lipman and others, Flow Matching for Generative Modeling, 2023, equation 23). The model is called with x
+    Each loss is a curve of its own: `loss_restoring`, half the squared error of what comes back, and `loss_spread`, how
+    far the latent numbers are from a normal distribution, which are the two parts of a variational auto-encoder's
+    (Kingma and Welling, 2014); and `loss_flow`, half the squared error of the velocity (Lipman and others, Flow Matching
+    for Generative Modeling, 2023, equation 23). The model is called with x
     (B, ...), noise for its encoder and for its flow, (B, latent) each, and times from 0 to 1 (B,), and gives a dict as
     `lepton_lab.models.flow` does.
 
@@ -80,9 +81,9 @@ class FlowMatching(Task):
             return self.given(outputs, batch)
         mean, log_variance = outputs["mean"], outputs["log_variance"]
         return {
-            "restoring": squares(outputs["restored"], batch[0]),
+            "restoring": squares(outputs["restored"], batch[0]) / 2,
             "spread": (mean.square() + log_variance.exp() - 1 - log_variance).flatten(1).sum(1).mean() / 2,
-            "flow": squares(outputs["velocity"], outputs["right"]),
+            "flow": squares(outputs["velocity"], outputs["right"]) / 2,
         }
 
     def scores(self, outputs: Any) -> None:

@@ -77,7 +77,7 @@ def test_a_flow_s_losses_are_those_by_hand():
     loss = {name: value.detach() for name, value in task.loss(told, batch).items()}
     assert not (told["right"] + batch[2]).requires_grad, "the flow follows the encoder, and does not pull it"
     told = {name: value.detach() for name, value in told.items()}
-    assert float(loss["restoring"]) == pytest.approx(float(((told["restored"] - x) ** 2).sum() / 6), rel=1e-5)
+    assert float(loss["restoring"]) == pytest.approx(float(((told["restored"] - x) ** 2).sum() / 12), rel=1e-5)
     normal = torch.distributions.Normal
     latent = normal(told["mean"], (told["log_variance"] / 2).exp())
     apart = torch.distributions.kl_divergence(latent, normal(0.0, 1.0)).sum() / 6

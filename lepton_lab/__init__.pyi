@@ -36,6 +36,7 @@ from .serving import Client as Client
 from .serving import Server as Server
 from .serving import serve as serve
 from .spec import Spec as Spec
+from .stages.lepton import LeptonModel as LeptonModel
 from .store.failure import Failure as Failure
 from .store.own import log as log
 from .store.own import log_audio as log_audio

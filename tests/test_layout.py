@@ -25,7 +25,7 @@ FLOORS = (
     {"launchers"},
     {"run", "charts"},
     {"serving", "studies"},
-    {"reports"},
+    {"reports", "stages"},
     {"cli"},
 )
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}

@@ -75,14 +75,19 @@ class Trainer:
         fields = {"world": self.num_nodes, "batch_size": batch_size, "epochs": epochs, **self.fields}
         own = fields.pop("metrics") if isinstance(fields.get("metrics"), Mapping) else None
         spec = Spec(**fields)
-        self.run = launch(spec, model=model, data=train_dataset, metrics=own)
-        display(self.run)
-        if (state := self.run.wait()) != "done":
-            raise LabError(f"run {self.run.id!r} is {state}" + (f": {self.run.failure}" if self.run.failure else ""))
+        self.run = finished(launch(spec, model=model, data=train_dataset, metrics=own))
         model.load_state_dict(self.run.model().state_dict())
         last = [row for row in self.run.rows("eval") if row["split"] == "train"][-1]
         self.train_results = {f"train_{name}": last[name] for name in drawn(last, spec.metrics)}
         return self
+
+
+def finished(run: Run) -> Run:
+    """The run, shown and waited for; LabError where it failed or was stopped."""
+    display(run)
+    if (state := run.wait()) != "done":
+        raise LabError(f"run {run.id!r} is {state}" + (f": {run.failure}" if run.failure else ""))
+    return run
 
 
 def _check(model: Any, train_dataset: Any) -> None:

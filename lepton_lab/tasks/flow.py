@@ -27,11 +27,10 @@ class FlowMatching(Task):
     Latent flow matching: samples as a few numbers and back, and the velocity at which noise becomes such numbers.
 
     Each loss is a curve of its own: `loss_restoring`, half the squared error of what comes back, and `loss_spread`, how
-    far the latent numbers are from a normal distribution, which are the two parts of a variational auto-encoder's
-    (Kingma and Welling, 2014); and `loss_flow`, half the squared error of the velocity (Lipman and others, Flow Matching
-    for Generative Modeling, 2023, equation 23). The model is called with x
-    (B, ...), noise for its encoder and for its flow, (B, latent) each, and times from 0 to 1 (B,), and gives a dict as
-    `lepton_lab.models.flow` does.
+    far the latent numbers are from a normal distribution, are the two parts of a variational auto-encoder's (Kingma and
+    Welling, 2014); `loss_flow` is half the squared error of the velocity (Lipman and others, Flow Matching for
+    Generative Modeling, 2023, equation 23). The model is called with x (B, ...), noise for its encoder and for its
+    flow, (B, latent) each, and times from 0 to 1 (B,), and gives a dict as `lepton_lab.models.flow` does.
 
     Parameters
     ----------

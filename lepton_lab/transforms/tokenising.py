@@ -54,7 +54,13 @@ def bpe(data: Data, seed: int, *, size: Pieces = 1000, length: Length = 0) -> Da
     Missing
         If `tokenizers`, of the extra nlp, is not installed.
     """
-    needs("transforms='bpe'", "tokenizers")
+    tokenizer, trainer = byte_pairs("transforms='bpe'", size, ["<pad>"])
+    return _in_pieces(data, tokenizer, trainer, "byte_level", "bpe", size, length)
+
+
+def byte_pairs(what: str, size: int, special: list[str]) -> tuple[Any, Any]:
+    """A tokenizer of byte pairs that knows nothing yet, and what trains it; the `special` pieces come first."""
+    needs(what, "tokenizers")
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
     tokenizer = Tokenizer(models.BPE())
@@ -62,9 +68,9 @@ def bpe(data: Data, seed: int, *, size: Pieces = 1000, length: Length = 0) -> Da
     tokenizer.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(
-        vocab_size=size, special_tokens=["<pad>"], initial_alphabet=alphabet, show_progress=False
+        vocab_size=size, special_tokens=special, initial_alphabet=alphabet, show_progress=False
     )
-    return _in_pieces(data, tokenizer, trainer, "byte_level", "bpe", size, length)
+    return tokenizer, trainer
 
 
 @once("tokens", sees=_sees, fits=True)

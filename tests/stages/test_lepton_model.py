@@ -1,0 +1,106 @@
+"""LeptonModel: a module in a loop of one's own, and four stages, each a run that leaves it what was learned."""
+
+import pytest
+import torch
+from torch import nn
+
+import lepton_lab as lab
+
+pytest.importorskip("tokenizers")
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+DISHES, WORDS = ("soup", "bread", "wine"), {"good": "praise", "great": "praise", "bad": "blame", "awful": "blame"}
+TEXTS = [f"the {dish} was {word}" for dish in DISHES for word in WORDS] * 10
+MOOD, DISH = [WORDS[text.split()[-1]] for text in TEXTS], [text.split()[1] for text in TEXTS]
+SMALL = {"vocabulary": 300, "context": 24, "width": 16, "heads": 2, "strategy": "single", "batch_size": 32, "lr": 5e-3}
+
+
+def model(parts="encoder", **more):
+    return lab.LeptonModel(parts, **{**SMALL, "depth": 1, **more})
+
+
+@pytest.mark.parametrize("parts", ["encoder", "decoder", "both"])
+def test_it_trains_in_a_pasted_loop(parts):
+    torch.manual_seed(0)
+    net, labels = model(parts, classes=2, dropout=0.0), torch.tensor([int(mood == "praise") for mood in MOOD])
+    tokens = net.tokens(TEXTS)
+    optimizer, criterion = torch.optim.Adam(net.parameters(), lr=1e-2), nn.CrossEntropyLoss()
+    losses = []
+    for _ in range(12):
+        optimizer.zero_grad()
+        loss = criterion(net(tokens), labels)
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < losses[0] / 2 and net(tokens).shape == (len(TEXTS), 2)
+
+
+def test_padding_changes_nothing():
+    net = model("decoder", classes=2).eval()
+    tokens = net.tokens(TEXTS[:2])
+    assert torch.allclose(net(tokens), net(tokens[:, :20]), atol=1e-5)
+
+
+def stages(parts):
+    """Each stage once; what a served file says at the end."""
+    net = model(parts, depth=2)
+    first = net.pretrain(TEXTS, epochs=1)
+    assert first.state == "done" and net(net.tokens(TEXTS[:1]), *[net.tokens(TEXTS[:1])] * (parts == "both")).dim() == 3
+    held = net.network.body.state_dict()["embed.tokens.weight" if parts != "both" else "sources.tokens.weight"].clone()
+    net.finetune((TEXTS, MOOD), adapter="lora", epochs=12)
+    body = net.network.body.state_dict()["embed.tokens.weight" if parts != "both" else "sources.tokens.weight"]
+    assert torch.equal(held, body), "LoRA holds the body"
+    assert net.labels == {"label": ["blame", "praise"]}
+    assert all(p.requires_grad for p in net.network.heads.parameters())
+    net.optimize(distil=1, prune=0.3, quantize="int8_dynamic", epochs=1)
+    assert list(net.runs) == ["pretrain", "finetune", "optimize"]
+    server = net.deploy()
+    try:
+        return lab.Client(server.url, server.token).predict(["the wine was awful", "the soup was great"])
+    finally:
+        server.stop()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("parts", ["encoder", "decoder", "both"])
+def test_four_stages_from_texts_to_a_server(parts):
+    assert stages(parts)["labels"] == ["blame", "praise"]
+
+
+def test_several_tasks_share_a_body_and_more_data_can_follow():
+    net = model()
+    run = net.finetune((TEXTS, {"mood": MOOD, "dish": DISH}), epochs=1)
+    assert {row["name"] for row in run.logged("number")} == {"loss_mood", "loss_dish"}
+    scores = net(net.tokens(TEXTS[:4]))
+    assert {name: score.shape[1] for name, score in scores.items()} == {"mood": 2, "dish": 3}
+    with pytest.raises(lab.SpecError, match="'tea' is none of the labels of 'dish', which are bread, soup, wine"):
+        net.finetune((TEXTS[:2], {"mood": MOOD[:2], "dish": ["tea", "soup"]}))
+    assert net.network.heads.keys() == {"mood", "dish"}, "nothing is lost"
+
+
+@pytest.mark.slow
+def test_both_parts_learn_to_write():
+    net = model("both", dropout=0.0)
+    run = net.finetune((TEXTS, DISH), epochs=30)
+    assert run.rows("eval")[-1]["perplexity"] < 1.2
+
+
+REFUSED = [
+    (lambda: model("coder"), "parts='coder'.*encoder"),
+    (lambda: model(heads=3), "heads=3: must give each head an even part of width=16"),
+    (lambda: model(classes=1), "classes=1: 'label' must have at least 2"),
+    (lambda: model(vocabulary=10), "vocabulary=10: must be at least 300"),
+    (lambda: model().pretrain("one text"), "must be a list of texts"),
+    (lambda: model().finetune((TEXTS, MOOD[:3])), "120 texts have 3 labels of 'label'; give one a text"),
+    (lambda: model().finetune((TEXTS, MOOD), adapter="prefix"), "adapter='prefix'.*lora"),
+    (lambda: model().finetune(TEXTS), r"must be \(texts, labels\)"),
+    (lambda: model().deploy(), "has no run yet: call pretrain"),
+    (lambda: model().optimize(), "asks for nothing: give prune=0.5"),
+]
+
+
+@pytest.mark.parametrize(("act", "words"), REFUSED, ids=[words[:20] for _, words in REFUSED])
+def test_what_it_refuses_it_says_in_a_sentence(act, words):
+    with pytest.raises(lab.LabError, match=words):
+        act()
+    assert lab.runs() == []

@@ -133,14 +133,20 @@ def _groups(graph: Any) -> Iterator[tuple[nn.Module, Any]]:
 
 
 def _recurrent(model: nn.Module) -> dict[Any, str]:
-    """Recurrent layers and their parameters, each with the sentence on what feeds them."""
+    """Recurrent layers, those of a cell written out, and their parameters, each with the sentence on what feeds them."""
     kinds = (nn.RNNBase, nn.RNNCellBase)
-    layers = {name: module for name, module in model.named_modules() if isinstance(module, kinds)}
-    reasons = {
-        module: f"feeds {name}, a recurrent {type(module).__name__}, whose width stays"
-        for name, module in layers.items()
+    layers = {
+        name: module
+        for name, module in model.named_modules()
+        if isinstance(module, kinds) or getattr(type(module), "recurrent", False)
     }
-    return reasons | {p: reasons[module] for module in layers.values() for p in module.parameters()}
+    reasons: dict[Any, str] = {}
+    for name, module in layers.items():
+        reasons[module] = f"feeds {name}, a recurrent {type(module).__name__}, whose width stays"
+        reasons |= dict.fromkeys(module.parameters(), reasons[module])
+        within = f"is a part of {name}, a recurrent {type(module).__name__}, whose width stays"
+        reasons |= dict.fromkeys(module.children(), within)
+    return reasons
 
 
 def _fed(node: Any, recurrent: dict[Any, str]) -> str:

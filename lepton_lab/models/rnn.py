@@ -98,6 +98,8 @@ class Cell(nn.Module):
 
     parts: ClassVar[int]
     """What is computed of a token and of a state, in widths of the state."""
+    recurrent = True
+    """Its layers lead into each other, so that none can be made narrower alone."""
 
     def __init__(self, inputs: int, width: int) -> None:
         super().__init__()
@@ -107,7 +109,7 @@ class Cell(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, inputs) -> the state after each token, (B, T, width)."""
         given = self.given(x)  # (B, T, G * width): of all tokens at once, which no state is needed for
-        h = given.new_zeros(len(x), self.state.in_features)
+        h = torch.zeros_like(given[:, 0].chunk(self.parts, -1)[0])  # (B, width)
         memory, states = h, []
         for token in given.unbind(1):
             h, memory = self.step(token, self.state(h), h, memory)

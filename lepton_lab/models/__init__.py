@@ -41,6 +41,7 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "rnn": recurrent.rnn,
     "encoder_decoder": sequences.encoder_decoder,
     "reader": sequences.reader,
+    "word_vectors": recurrent.word_vectors,
     "factorisation": recommenders.factorisation,
     "neumf": recommenders.neumf,
     "speech_recogniser": speech.speech_recogniser,

@@ -1,4 +1,4 @@
-"""The table's entry for recurrent networks: its options, checked; the model itself is in `rnn`."""
+"""The table's entries for recurrent networks and word vectors: their options, checked; the models are next door."""
 
 from __future__ import annotations
 
@@ -76,3 +76,32 @@ def rnn(
         embed = Steps(shape[-1] * (shape[0] if len(shape) == 3 else 1), width, dropout)
     read = "every" if every else reads
     return RNN(embed, max(classes, 1), cell, width, depth, dropout, bidirectional, read)
+
+
+@takes(
+    "running text as tokens",
+    lambda shape, classes, vocabulary: bool(vocabulary) and len(shape) == 1,
+    tasks=("skip_gram",),
+)
+def word_vectors(shape: tuple[int, ...], classes: int, vocabulary: int = 0, *, width: Size = 100) -> nn.Module:
+    """
+    A vector for each word, learnt from which words stand near which: for task='skip_gram'.
+
+    See `lepton_lab.models.word_vectors`.
+
+    Parameters
+    ----------
+    shape, classes, vocabulary
+        As of every model, see `lepton_lab.models`: the vocabulary is how many words there are.
+    width
+        Numbers of a vector.
+
+    Raises
+    ------
+    SpecError
+        If samples are no rows of tokens.
+    """
+    check(word_vectors, shape, classes, vocabulary)
+    from .word_vectors import WordVectors
+
+    return WordVectors(vocabulary, width)

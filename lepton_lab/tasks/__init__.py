@@ -26,6 +26,7 @@ from .multitask import Multitask
 from .recommendation import Recommendation
 from .regression import Regression
 from .sequences import SequenceToSequence
+from .skip_gram import SkipGram
 from .spans import QuestionAnswering
 from .variational import Variational
 
@@ -68,6 +69,7 @@ TASKS: dict[str, Callable[..., Task]] = {
     "regression": Regression,
     "language_model": LanguageModel,
     "masked_language_model": MaskedLanguageModel,
+    "skip_gram": SkipGram,
     "sequence_to_sequence": SequenceToSequence,
     "question_answering": QuestionAnswering,
     "ctc": CTC,

@@ -213,6 +213,10 @@ def cleaner():
     return MODELS["enhancer"]((400,), 0, width=8, depth=1)
 
 
+def near():
+    return MODELS["word_vectors"]((TEXTS.shape[1],), 0, int(TEXTS.max()) + 1, width=8)
+
+
 def speaker():
     return MODELS["speech_synthesiser"]((1, 16, 16), 3, width=16)
 
@@ -229,6 +233,7 @@ CASES = {
     "regression": (net, (X, (10 * NUMBERS).long().abs()), {}),
     "language_model": (Tokens, (TEXTS[:, :-1], TEXTS[:, 1:]), {}),
     "masked_language_model": (Tokens, (TEXTS, TEXTS[:, 0]), {"chosen": 0.3}),
+    "skip_gram": (near, (TEXTS, TEXTS[:, 0]), {"negatives": 3, "contexts": 2}),
     "sequence_to_sequence": (Translator, Sentences(), {}),
     "question_answering": (Marker, (TEXTS, torch.stack([PLACES, PLACES + 1], 1)), {}),
     "ctc": (lambda: nn.Linear(4, 4), (SIGNALS, SPOKEN), {}),

@@ -133,7 +133,7 @@ def _groups(graph: Any) -> Iterator[tuple[nn.Module, Any]]:
 
 
 def _recurrent(model: nn.Module) -> dict[Any, str]:
-    """Recurrent layers, torch's or a written-out cell's, and their parameters, each with the sentence on what feeds it."""
+    """Recurrent layers, torch's or written out, and their parameters, each with the sentence on what feeds it."""
     kinds = (nn.RNNBase, nn.RNNCellBase)
     layers = {
         name: module

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import SpecError
 
-from ..errors import SpecError
-
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
@@ -30,11 +28,6 @@ def initialisable(maker: Any) -> Any:
             raise SpecError(
                 f"options={{'initialisation': {initialisation!r}}}: would draw the weights of pretrained={weights!r} "
                 "anew; leave one of them out"
-            )
-        if initialisation != "own" and options.get("pretrained"):
-            raise SpecError(
-                f"options={{'initialisation': {initialisation!r}}}: would draw the weights of "
-                f"pretrained={options['pretrained']!r} anew; leave one of them out"
             )
         model: nn.Module = maker(*sample, **options)
         if initialisation != "own":

@@ -4,7 +4,6 @@ import pytest
 import torch
 from torch import nn
 
-from lepton_lab.errors import SpecError
 from lepton_lab.models import MODELS
 from lepton_lab.models.initialising import DEVIATION, initialise
 from lepton_lab.tables import keywords
@@ -69,8 +68,3 @@ def test_every_model_offers_them(name):
     option = keywords(MODELS[name])["initialisation"]
     assert option.default == "own" and "drawn" in option.description
     assert "initialisation" in MODELS[name].__doc__
-
-
-def test_weights_that_others_trained_are_not_drawn_anew():
-    with pytest.raises(SpecError, match="'initialisation': 'xavier'.*pretrained='minilm' anew; leave one of them out"):
-        MODELS["bert"]((8,), 2, 30522, pretrained="minilm", initialisation="xavier")

@@ -35,6 +35,8 @@ SHAPES = {"mlp": ((1, 8, 8), 10, 0), "cnn": ((1, 8, 8), 10, 0), "mnist_cnn": ((1
 SHAPES |= {"lenet": ((1, 16, 16), 10, 0)}
 SHAPES |= {"transformer": ((1, 8, 8), 10, 0), "gpt": ((16,), 50, 50), "rnn": ((1, 8, 8), 10, 0)}
 SHAPES |= {"resnet": ((1, 8, 8), 10, 0)}
+WHOLE = ["rnn"]
+"""Models whose layers lead into each other, of which prune can take nothing, and says so."""
 ENDLESS = ["run", "--model", "mlp", "--epochs", "100000", "--eval-every", "0", "--checkpoint-every", "0"]
 
 

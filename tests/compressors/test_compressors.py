@@ -6,7 +6,7 @@ import pickle
 
 import pytest
 import torch
-from helpers import SHAPES
+from helpers import SHAPES, WHOLE
 from torch import nn
 
 from lepton_lab.batches import Batch
@@ -189,6 +189,10 @@ class TestEveryModel:
     def test_outputs_keep_their_shape_and_all_trains(self, name, compressor, options):
         chosen = COMPRESSORS[compressor](**options)
         before, x = made(name), samples(name)
+        if name in WHOLE and compressor == "prune":
+            with pytest.raises(SpecError, match="nothing that can be removed .*a recurrent GRU, whose width stays"):
+                applied(name, chosen)
+            return
         module = applied(name, chosen)
         output = module.train()(x)
         assert output.shape == before(x).shape
@@ -206,7 +210,8 @@ class TestEveryModel:
 
     def test_a_rehearsal_has_the_shapes_of_the_real_one(self, name):
         shape, classes, vocabulary = SHAPES[name]
-        chain = spec([("prune", {"importance": "taylor"}), ("low_rank", 0.2), ("quantize", {"aware": True})])
+        first = [] if name in WHOLE else [("prune", {"importance": "taylor"})]
+        chain = spec([*first, ("low_rank", 0.2), ("quantize", {"aware": True})])
         module = made(name)
         before = copy.deepcopy(module.state_dict())
         told = rehearse(module, chain, shape, classes, vocabulary)

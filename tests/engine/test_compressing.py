@@ -148,7 +148,7 @@ def answers(run, x):
 def test_every_model_goes_through_all_compressors(model):
     parent, x = taught(model)
     chain = [("lora", {"rank": 2}), ("prune", 0.5), "distill", ("low_rank", 0.2), "mask", "quantize"]
-    run = compressed(parent, chain)
+    run = compressed(parent, [link for link in chain if model not in WHOLE or link[0] != "prune"])
     assert size(run) < 0.6 * size(parent)
     assert answers(run, x).shape[0] == 2
 
@@ -158,6 +158,10 @@ def test_every_model_goes_through_all_compressors(model):
 @pytest.mark.parametrize("model", SHAPES)
 def test_every_compressor_on_every_model(model, compressor):
     parent, x = taught(model)
+    if model in WHOLE and compressor == "prune":
+        with pytest.raises(SpecError, match="nothing that can be removed"):
+            lab.compress(parent, [compressor])
+        return
     run = compressed(parent, [(compressor, LINKS.get(compressor, {}))])
     assert (size(run) < size(parent)) == (compressor in ("prune", "low_rank"))
     assert answers(run, x).shape[0] == 2

@@ -11,7 +11,7 @@ import zipfile
 
 import pytest
 import torch
-from helpers import PLAIN, SHAPES, call, numbered, ranks_of, until
+from helpers import PLAIN, SHAPES, WHOLE, call, numbered, ranks_of, until
 from safetensors.numpy import load as weights_of
 from torch import nn
 

@@ -140,7 +140,8 @@ def test_dates_are_translated_and_told_by_a_file(tmp_path):
         row[: row.index(2)] == true[: true.index(2)] for row, true in zip(found.tolist(), y[:200].tolist(), strict=True)
     ]
     assert sum(right) >= 186
-    assert lab.export(run, tmp_path / "dates.lepton")["difference"] < 1e-4
+    for file, form in (("dates.onnx", "onnx"), ("dates.lepton", "lepton")):
+        assert lab.export(run, tmp_path / file, form)["difference"] < 1e-4
     artifact = lab.load(tmp_path / "dates.lepton")
     names = lab.datasets.load(run.spec).pieces
     asked = torch.tensor([[names.index(word) for word in ("thursday", ",", "september", "3", ",", "1998")]])

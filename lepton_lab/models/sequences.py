@@ -140,7 +140,7 @@ def encoder_decoder(
     """
     Transformer that reads a source and writes a target, as in translation, with attention between the two.
 
-    SIZE parameters on `dates`. See `lepton_lab.models.encoder_decoder`.
+    284,928 parameters on `dates`. See `lepton_lab.models.encoder_decoder`.
 
     Parameters
     ----------
@@ -191,7 +191,8 @@ def reader(
     """
     Transformer encoder that marks where in a text the answer to a question starts and ends.
 
-    See `lepton_lab.models.transformer`; after Devlin and others, BERT, arXiv:1810.04805, section 4.2.
+    994,658 parameters on `glosses`. See `lepton_lab.models.transformer`; after Devlin and others, BERT,
+    arXiv:1810.04805, section 4.2.
 
     Parameters
     ----------

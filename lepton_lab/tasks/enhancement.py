@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field
 
 from ..pictures import Picture, words
-from ..spectra import si_sdr
+from ..spectra import SIZE, si_sdr
 from .base import OwnLoss, Paired
 from .denoising import beside, drawn, gaussian
 
@@ -66,7 +66,8 @@ class Enhancement(Paired):
     @classmethod
     def refuse(cls, shape: tuple[int, ...], classes: int, vocabulary: int) -> str:
         """Needs sounds."""
-        return "" if not vocabulary and len(shape) == 1 else f"needs sounds (N, T), and samples are of shape {shape}"
+        fits = not vocabulary and len(shape) == 1 and shape[0] >= SIZE  # fewer numbers are a row of a table
+        return "" if fits else f"needs sounds (N, T) of at least {SIZE} samples, and samples are of shape {shape}"
 
     def prepare(self, batch: Any, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Sounds in noise, and without."""

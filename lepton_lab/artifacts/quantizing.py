@@ -6,6 +6,7 @@ import ast
 import operator
 import os
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterable
 from functools import partial
 from math import prod
@@ -14,7 +15,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import onnx
-from onnx import helper
+from onnx import helper, numpy_helper
 from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_dynamic, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 from onnxruntime.tools import symbolic_shape_infer as inference
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 # results go on as floats: what lies between (norms, attention, GELU) has no integer kernel on a CPU.
 PRODUCTS = ["Gemm", "MatMul"]
 HEAVY = [*PRODUCTS, "Conv", "ConvTranspose"]
+GEMM = {"alpha": 1.0, "beta": 1.0, "transA": 0, "transB": 0}
+"""What a Gemm does where its attributes don't say so."""
 BETWEEN = ["MaxPool", "AveragePool", "GlobalAveragePool", "Add", "Relu", "Reshape", "Flatten"]
 
 
@@ -79,11 +82,38 @@ def static(
 def dynamic(model: onnx.ModelProto, keep: Iterable[str] = ()) -> tuple[onnx.ModelProto, set[str]]:
     """As `static`, for products with weights alone, whose activations are scaled batch by batch."""
     model = _preprocessed(_named(model))
+    _turn(model.graph)
     del model.graph.value_info[:]  # among them shapes of weights, which the quantizer transposes
     excluded = _excluded(model, keep)
     how = {"op_types_to_quantize": PRODUCTS, "per_channel": True, "weight_type": QuantType.QInt8}
     quantized = _written(quantize_dynamic, model, nodes_to_exclude=excluded, **how)
     return quantized, _weights(quantized, excluded)
+
+
+def _turn(graph: onnx.GraphProto) -> None:
+    """
+    Make products and sums of each Gemm whose weight others take too, as the steps of a recurrent cell do.
+
+    The quantizer would do so itself, and turn the one weight over again for each of them.
+    """
+    uses = Counter(node.input[1] for node in graph.node if node.op_type == "Gemm")
+    shared = {tensor.name: tensor for tensor in graph.initializer if uses[tensor.name] > 1}
+    nodes, made = [*graph.node], set[str]()
+    del graph.node[:]
+    for node in nodes:
+        how = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
+        plain = GEMM | how == GEMM | {"transB": 1}
+        if node.op_type != "Gemm" or node.input[1] not in shared or not plain:
+            graph.node.append(node)
+            continue
+        x, weight, *bias = node.input
+        turned, product = f"{weight}/turned", node.output[0] + "/product" * bool(bias)
+        if turned not in made:
+            graph.initializer.append(numpy_helper.from_array(numpy_helper.to_array(shared[weight]).T.copy(), turned))
+            made.add(turned)
+        graph.node.append(helper.make_node("MatMul", [x, turned], [product], f"{node.name}_MatMul"))
+        if bias:
+            graph.node.append(helper.make_node("Add", [product, *bias], node.output, f"{node.name}_Add"))
 
 
 class _Reader:

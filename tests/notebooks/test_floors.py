@@ -33,3 +33,29 @@ def test_the_mnist_cnn_learns(data_root):
     run = lab.launch(lab.Spec(dataset="mnist", model="mnist_cnn", strategy="ddp", world=2, epochs=3, batch_size=128))
     assert run.wait(280) == "done", run.failure
     assert run.rows("eval")[-1]["accuracy"] >= 0.985
+
+
+@pytest.mark.slow  # half a minute
+def test_a_transformer_from_scratch_reads_sentiment(data_root):
+    """One pass over SST-2's phrases; the test is whole sentences, which share nothing with them."""
+    if not (data_root / "sst2").is_dir():
+        pytest.skip("no SST-2 under LEPTON_LAB_DATA")
+    fields = {"epochs": 1, "batch_size": 64, "optimizer": "adamw", "lr": 1e-3, "schedule": "one_cycle"}
+    options = {"width": 64, "depth": 2, "dropout": 0.2}
+    run = lab.launch(lab.Spec(dataset="sst2", model="transformer", options=options, **fields))
+    assert run.wait(280) == "done", run.failure
+    assert run.rows("eval")[-1]["accuracy"] >= 0.77
+
+
+@pytest.mark.slow
+def test_gates_remember_what_a_plain_state_forgets():
+    """Which of four words came first, 20 words ago."""
+    x = torch.randint(1, 5, (3500, 20))
+    accuracy = {}
+    for cell in ("plain", "gru"):
+        options = {"cell": cell, "width": 32, "depth": 1, "reads": "last"}
+        spec = lab.Spec(model="rnn", options=options, optimizer="adam", lr=5e-3, batch_size=64, epochs=6, eval_every=0)
+        run = lab.launch(spec, data=((x[:-500], x[:-500, 0] - 1), (x[-500:], x[-500:, 0] - 1)))
+        assert run.wait(120) == "done", run.failure
+        accuracy[cell] = run.summary()["test_accuracy"]
+    assert accuracy["gru"] > 0.9 and accuracy["gru"] > accuracy["plain"] + 0.1, accuracy

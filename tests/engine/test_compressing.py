@@ -16,6 +16,8 @@ from safetensors.numpy import load as weights_of
 from torch import nn
 
 import lepton_lab as lab
+from benchmarks import records
+from benchmarks.processes import image_data
 from lepton_lab.artifacts import coding
 from lepton_lab.compressors import COMPRESSORS
 from lepton_lab.engine.baseline import digest
@@ -298,6 +300,16 @@ def test_a_teacher_stays_for_the_pruned_net_whose_file_has_its_weights_bit_for_b
     x = torch.rand(5, 1, 8, 8)
     assert (lab.load(path).runtime, run.spec.compress[-1]) == ("torch", {"share": {"bits": 3}})
     assert lab.load(path)(255 * x.byte()).shape == (5, 10)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(image_data() != "mnist", reason="MNIST's files are not in the data root")
+def test_lenets_are_files_of_a_hundredth_after_a_few_epochs():
+    """The full chains, of `python -m benchmarks --only records`, make fewer errors."""
+    errors = {"LeNet-300-100": 4, "LeNet-5": 3}
+    for name, run in records.trained(0, quick=True).items():
+        smaller, fewer, wrong = records.smallest(run)
+        assert smaller > records.AIMS[name][0] and fewer > 30 and wrong < errors[name], name
 
 
 def test_unlabelled_samples_teach_what_the_parent_answers(parent):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -21,6 +19,7 @@ class Shared(nn.Module):
     def __init__(self, layer: Layer, count: int) -> None:
         super().__init__()
         self.books = nn.ModuleDict({name: Codebook(p, count) for name, p in layer.named_parameters()})
+        self.free = [name for name, p in layer.named_parameters() if p.requires_grad]
         self.layer = layer.requires_grad_(False)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -31,9 +30,8 @@ class Shared(nn.Module):
         """The layer, whose numbers are the values, rounded to bfloat16."""
         with torch.no_grad():
             for name, parameter in self.layer.named_parameters():
-                book: Any = self.books[name]
-                parameter.copy_(book().bfloat16())
-                parameter.requires_grad_(book.values.requires_grad)
+                parameter.copy_(self.books[name]().bfloat16())
+                parameter.requires_grad_(name in self.free)
         return self.layer
 
 
@@ -56,7 +54,8 @@ class Codebook(nn.Module):
         code[numbers != 0] = places.int() + 1
         self.register_buffer("code", code)
         self.register_buffer("root", takers.clamp(min=1).sqrt().to(numbers.dtype))
-        self.values = nn.Parameter(values.to(numbers.dtype) * self.root, numbers.requires_grad)
+        trained = numbers.requires_grad and len(values) > 0  # ranks can't share out the gradients of none
+        self.values = nn.Parameter(values.to(numbers.dtype) * self.root, trained)
 
     def forward(self) -> Tensor:
         """The numbers, in the shape that they had."""

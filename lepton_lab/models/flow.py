@@ -66,7 +66,7 @@ class LatentFlow(nn.Module):
     def make(self, noise: Tensor, labels: Tensor | None = None, steps: int = 20) -> Tensor:
         """Noise (B, D), and where it has classes (B,) -> samples (B, ...), by so many steps of the midpoint method."""
         for step in range(steps):
-            time = noise.new_full((len(noise),), step / steps)
+            time = torch.full_like(noise[:, 0], step / steps)
             half = noise + self.velocity(noise, time, labels) / (2 * steps)
             noise = noise + self.velocity(half, time + 1 / (2 * steps), labels) / steps
         return self.decoder(noise)

@@ -241,20 +241,18 @@ def _parent(id: str, version: str) -> Dense:
 def _dense(run: Run, module: nn.Module, facts: Mapping[str, Any]) -> Dense:
     """A module of a run, of whose data some facts are known; of one that is called with more, two of its samples."""
     spec = run.spec
-    if (
-        facts["shape"]
-        and not run.facts.get("batch")
-        and trait("task", meant(spec.task, spec.dataset), "nests") is not True
-    ):
+    task = meant(spec.task, spec.dataset)
+    more = trait("task", task, "nests") is True or trait("task", task, "players")
+    if facts["shape"] and not run.facts.get("batch") and not more:
         vocabulary, tokens = facts.get("vocabulary", 0), facts.get("tokens", "")
         return Dense(module, _about(spec.model, facts["shape"], facts["classes"], vocabulary, tokens))
     from ..artifacts.asking import posed
     from ..artifacts.preparing import Prepared, scores
 
-    task = run_task(run)
-    about = About.of_task(task, spec, module)
+    own = run_task(run)
+    about = About.of_task(own, spec, module)
     scores(Prepared(module, about), about)  # refuses what no file can hold
-    return Dense(module, about, None if task.takes_raw else posed(task, range(min(2, length(task.data.train)))))
+    return Dense(module, about, None if own.takes_raw else posed(own, range(min(2, length(own.data.train)))))
 
 
 def _asked(about: About) -> Any:

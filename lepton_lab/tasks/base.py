@@ -94,7 +94,7 @@ class Task:
     @property
     def takes_raw(self) -> bool:
         """Whether the model is called with one tensor of one shape, as samples have it."""
-        return self.data.example is None and self.data.collate is None and not self.nests
+        return self.data.example is None and self.data.collate is None and not self.nests and not self.steps()
 
     def setup(self, model: nn.Module) -> None:
         """Take from the model what the other methods need; refuse one that can't take the batches, with a SpecError."""

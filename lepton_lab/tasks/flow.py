@@ -43,6 +43,7 @@ class FlowMatching(Task):
     """
 
     answers = "samples"
+    output = "made"
     nests = True
     everywhere = True
     table_models = False

@@ -50,6 +50,19 @@ def test_samples_are_made_of_noise_by_class_and_compared_with_real_ones(name):
 
 
 @pytest.mark.slow
+def test_what_makes_samples_is_a_file_and_a_gan_s_run_says_how(tmp_path):
+    flow = done(lab.launch(spec("flow")))
+    told = lab.export(flow, tmp_path / "flow.onnx", "onnx")
+    assert told["difference"] < 1e-4
+    gan = done(lab.launch(spec("gan", options={"width": 4})))
+    for ask in (lab.estimate, lambda run: lab.export(run, tmp_path / "gan.onnx", "onnx")):
+        with pytest.raises(lab.LabError, match=r"give lab.export the module, run.model\(\), and about="):
+            ask(gan)
+    about = lab.About("gan", (16,), "float32")
+    assert lab.export(gan.model().generator, tmp_path / "gan.onnx", "onnx", about=about)["difference"] < 1e-4
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["ddp", "zero", "fsdp"])
 @pytest.mark.parametrize("name", SPECS)
 def test_two_ranks_learn_what_one_does(name, strategy):

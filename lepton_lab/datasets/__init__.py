@@ -103,6 +103,7 @@ DATASETS: dict[str, Callable[..., Data]] = naming.Named(
         "fsdd": fsdd.fsdd,
         "movielens_100k": movielens.movielens_100k,
         "tuxpaint": cutouts.tuxpaint,
+        "cutout_scenes": cutouts.cutout_scenes,
     },
     OPENERS,
 )

@@ -6,6 +6,7 @@ Legend of the shape comments: N scenes, S pixels of a side, M digits of a scene.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -46,23 +47,26 @@ class Made:
 class Boxed:
     """Samples of task='detection': (picture, {"boxes", "labels"}), as torchvision's detectors take them."""
 
-    classes = CLASSES
-
-    def __init__(self, made: Made) -> None:
-        self.made = made
+    def __init__(self, pictures: np.ndarray, boxes: list[np.ndarray], labels: list[np.ndarray]) -> None:
+        self.pictures, self.boxes, self.labels = pictures, boxes, labels  # (N, C, S, S) uint8; see `Made`
 
     def __len__(self) -> int:
-        return len(self.made.pictures)
+        return len(self.pictures)
 
     def __getitem__(self, place: int) -> tuple[Tensor, dict[str, Tensor]]:
         import torch
 
-        picture = torch.from_numpy(self.made.pictures[place]).float().div_(255)[None]
-        target = {
-            "boxes": torch.from_numpy(self.made.boxes[place]),
-            "labels": torch.from_numpy(self.made.labels[place]),
-        }
-        return picture, target
+        picture = torch.from_numpy(self.pictures[place]).float().div_(255)
+        boxes, labels = (torch.from_numpy(part[place]) for part in (self.boxes, self.labels))
+        return picture, {"boxes": boxes, "labels": labels}
+
+
+def boxed(parts: Iterable[Boxed], classes: list[str]) -> Data:
+    """Data of training, validation and test samples with boxes."""
+    train, val, test = parts
+    collate = Pad(bucket=False)
+    example = collated(collate, [train[place] for place in range(2)])
+    return Data(train, val, test, train.pictures.shape[1:], classes, collate=collate, example=example)
 
 
 @holds((1, SIDE, SIDE), len(CLASSES), tasks=("detection",), made=True, kind="nest")
@@ -83,10 +87,8 @@ def scenes(root: Path, seed: int, *, samples: Scenes = 1000) -> Data:
     samples
         Scenes in all, at least 10: 80 % for training, 10 % for validation, 10 % for testing.
     """
-    train, val, test = (Boxed(part) for part in _parts(seed, samples))
-    collate = Pad(bucket=False)
-    example = collated(collate, [train[place] for place in range(2)])
-    return Data(train, val, test, (1, SIDE, SIDE), CLASSES, collate=collate, example=example)
+    parts = _parts(seed, samples)
+    return boxed((Boxed(part.pictures[:, None], part.boxes, part.labels) for part in parts), CLASSES)
 
 
 @holds((1, SIDE, SIDE), len(CLASSES), tasks=("segmentation", *BLIND), made=True)

@@ -96,6 +96,22 @@ def _idx(*sums: str) -> dict[str, dict[str, str]]:
     return {f"{file}.gz": {file: md5} for file, md5 in zip(IDX_FILES, sums, strict=True)}
 
 
+TUXPAINT = Source(
+    folder="tuxpaint",
+    others=(
+        Archive(
+            "tuxpaint-stamps-default_2022.06.04-1_all.deb",
+            {"stamps": "usr/share/tuxpaint/stamps/"},
+            "6db6c1bfc870a47f1499d6203b083522eacb57c5f9c87d468f2e92eb6d9d5f34",
+            endings=(".png", ".txt"),
+            package=Package("apt", "tuxpaint-stamps-default", "2022.06.04-1"),
+        ),
+    ),
+    format="cutouts",
+    licence="GPL-2.0-or-later",
+    size=160_880_444,
+)
+
 SOURCES = {
     "mnist": Source(
         folder="MNIST/raw",
@@ -276,20 +292,7 @@ SOURCES = {
         licence="WordNet 3.0 license: free for any purpose, with its notice",
         size=6_467_132,
     ),
-    "tuxpaint": Source(
-        folder="tuxpaint",
-        others=(
-            Archive(
-                "tuxpaint-stamps-default_2022.06.04-1_all.deb",
-                {"stamps": "usr/share/tuxpaint/stamps/"},
-                "6db6c1bfc870a47f1499d6203b083522eacb57c5f9c87d468f2e92eb6d9d5f34",
-                endings=(".png", ".txt"),
-                package=Package("apt", "tuxpaint-stamps-default", "2022.06.04-1"),
-            ),
-        ),
-        format="cutouts",
-        licence="GPL-2.0-or-later",
-        size=160_880_444,
-    ),
+    "tuxpaint": TUXPAINT,
+    "cutout_scenes": TUXPAINT,
 }
 """Of members of DATASETS."""

@@ -177,7 +177,7 @@ def write_tuxpaint(root):
 
     random = np.random.default_rng(0)
     for topic, count in (("animals", 12), ("food", 12), ("people", 2)):
-        (root / "tuxpaint" / "stamps" / topic / "deep").mkdir(parents=True)
+        (root / "tuxpaint" / "stamps" / topic / "deep").mkdir(parents=True, exist_ok=True)
         for i in range(count):
             pixels = random.integers(0, 256, (10, 20, 4), dtype=np.uint8)
             Image.fromarray(pixels).save(root / "tuxpaint" / "stamps" / topic / "deep" / f"{i}.png")
@@ -192,5 +192,6 @@ WRITERS = {
     "fsdd": write_fsdd,
     "movielens_100k": write_movielens,
     "tuxpaint": write_tuxpaint,
+    "cutout_scenes": write_tuxpaint,
 }
 """By data set, what writes small files of it into a data root."""

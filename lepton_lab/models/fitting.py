@@ -18,8 +18,8 @@ Positions = Literal["rotary", "learned", "sinusoidal"]
 """How tokens know where they are: turned by it in attention, or by what is added to them."""
 
 
-def _misfit(name: str, takes: str, shape: tuple[int, ...], classes: int, vocabulary: int) -> str:
-    """The one sentence for a model that can make nothing of the samples; it names one that can."""
+def _misfit(name: str, takes: str, shape: tuple[int, ...], classes: int, vocabulary: int, tasks: bool) -> str:
+    """The one sentence for a model that can make nothing of the samples; it names one that can, of any task."""
     if vocabulary:
         texts = vocabulary == classes
         fits = "gpt" if texts else "transformer"
@@ -27,7 +27,8 @@ def _misfit(name: str, takes: str, shape: tuple[int, ...], classes: int, vocabul
     else:
         fits = "transformer" if images(shape, classes, vocabulary) else "mlp"
         samples = f"numbers of shape {shape}"
-    return f"model={name!r}: takes {takes}, but the samples are {samples}; take model={fits!r}"
+    remedy = f", with {classes} classes" if tasks else f"; take model={fits!r}"
+    return f"model={name!r}: takes {takes}, but the samples are {samples}{remedy}"
 
 
 def takes(
@@ -65,7 +66,7 @@ def takes(
     def mark(maker: Any) -> Any:
         def refuse(shape: tuple[int, ...], classes: int, vocabulary: int = 0) -> str:
             fit = fits(shape, classes, vocabulary)
-            return "" if fit else _misfit(maker.__name__, words, shape, classes, vocabulary)
+            return "" if fit else _misfit(maker.__name__, words, shape, classes, vocabulary, bool(tasks))
 
         made = initialisable(maker)
         made.refuse, made.layers, made.dealt, made.tasks, made.by_task = refuse, layers, dealt, tasks, by_task

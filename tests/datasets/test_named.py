@@ -20,7 +20,7 @@ from helpers import ROOT
 
 import lepton_lab as lab
 from lepton_lab.cli import main
-from lepton_lab.datasets import DATASETS, SOURCES, files, origin, packages, unpacking
+from lepton_lab.datasets import DATASETS, SOURCES, cutouts, files, origin, packages, unpacking
 from lepton_lab.datasets.dialogues import alike, exchanges
 from lepton_lab.datasets.files import fetch, missing
 from lepton_lab.datasets.glosses import read as read_glosses
@@ -428,6 +428,21 @@ def test_cut_outs_are_scaled_into_a_transparent_square(root):
     x, y = data.train
     assert data.classes == ["animals", "food"] and data.shape == (4, 16, 16) and len(y) + 4 == 24
     assert not x[:, 3, :4].any() and not x[:, 3, 12:].any() and x[:, 3, 4:12].float().mean() > 50
+
+
+def test_cut_outs_of_test_scenes_are_in_no_other(root, monkeypatch):
+    with pytest.raises(SpecError, match="0 pictures in folders named birds, chess"):
+        DATASETS["cutout_scenes"](root, 0)
+    monkeypatch.setattr("lepton_lab.datasets.cutouts.KINDS", ["deep"])
+    seen, made = [], cutouts._scenes
+    monkeypatch.setattr(
+        cutouts, "_scenes", lambda things, *more: seen.append({*map(bytes, things)}) or made(things, *more)
+    )
+    data = DATASETS["cutout_scenes"](root, 0, samples=50)
+    assert seen[0] == seen[1] and len(seen[2]) == 6 and not seen[0] & seen[2]
+    picture, target = data.test[0]
+    assert picture.shape == data.shape == (3, 96, 96) and data.classes == ["background", "deep"]
+    assert {*target["labels"].tolist()} == {1} and (target["boxes"][:, 2:] - target["boxes"][:, :2]).min() > 10
 
 
 def test_groups_stay_whole_and_parts_have_their_share():

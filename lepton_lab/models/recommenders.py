@@ -61,7 +61,7 @@ def factorisation(
     return Factorisation(vocabulary, factors, dropout, mean)
 
 
-@takes(PAIRS, pairs, tasks=FOR)
+@takes(PAIRS, pairs, dealt="hidden", tasks=FOR)
 def neumf(
     shape: tuple[int, ...],
     classes: int,

@@ -3,7 +3,11 @@
 import pytest
 import torch
 
+import lepton_lab as lab
+from lepton_lab.datasets import SOURCES
+from lepton_lab.datasets.files import find
 from lepton_lab.errors import SpecError
+from lepton_lab.files import data_root
 from lepton_lab.models import MODELS
 
 NAMES = [name for name, maker in MODELS.items() if "recommendation" in maker.tasks]
@@ -65,3 +69,88 @@ def test_dropout_is_of_training_alone(name):
     model = trained(name, dropout=0.5)
     assert model(USERS, ITEMS).equal(model(USERS, ITEMS))
     assert not model.train()(USERS, ITEMS).equal(model(USERS, ITEMS))
+
+
+def launched(name, task, strategy="single", **fields):
+    world = 1 if strategy == "single" else 2
+    fields = {"dataset": "ratings", "epochs": 2, "batch_size": 256, "lr": 0.02, "optimizer": "momentum", **fields}
+    return lab.launch(lab.Spec(model=name, task=task, strategy=strategy, world=world, **fields))
+
+
+def figures(run):
+    assert run.wait(120) == "done", run.failure
+    return [row["loss"] for row in run.rows("eval")]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["ddp", "zero", "fsdp"])
+@pytest.mark.parametrize("task", ["regression", "recommendation"])
+@pytest.mark.parametrize("name", NAMES)
+def test_two_ranks_train_as_one(name, task, strategy):
+    one, two = figures(launched(name, task)), figures(launched(name, task, strategy))
+    assert two == pytest.approx(one, rel=1e-4) and one[-1] < one[0]
+
+
+@pytest.mark.slow
+def test_the_layers_of_neumf_are_cut_where_one_tensor_is_passed():
+    assert figures(launched("neumf", "regression", "tensor")) == pytest.approx(
+        figures(launched("neumf", "regression")), rel=1e-4
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "task", "strategy", "said"),
+    [
+        ("neumf", "recommendation", "tensor", "passes one tensor from layer to layer"),
+        ("factorisation", "regression", "tensor", "has none of the layers that it cuts"),
+        ("factorisation", "recommendation", "pipeline", "passes one tensor from layer to layer"),
+    ],
+)
+def test_who_can_t_cut_them_says_so(name, task, strategy, said):
+    with pytest.raises(SpecError, match=rf"strategy='{strategy}'.*{said}.*strategy='ddp'"):
+        launched(name, task, strategy)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("runtime", ["onnxruntime", "torch"])
+@pytest.mark.parametrize("name", NAMES)
+def test_a_file_scores_as_the_model_does_and_refuses_who_is_not_known(name, runtime, tmp_path):
+    run = launched(name, "recommendation", epochs=1)
+    figures(run)
+    lab.export(run, tmp_path / "m.lepton", runtime=runtime)
+    file = lab.load(tmp_path / "m.lepton")
+    items = torch.arange(14).reshape(2, 7)  # as many as one likes
+    with torch.no_grad():
+        scores = run.model()(USERS[:2], items)
+    assert torch.allclose(torch.as_tensor(file(USERS[:2], items)), scores, atol=1e-5)
+    with pytest.raises(SpecError, match="users: .* from 0 to 299"):
+        file(torch.tensor([0, 5000]), items)
+
+
+HERE = all(find("movielens_100k", data_root(), file) for file in SOURCES["movielens_100k"].files())
+FLOORS = {
+    "regression": (
+        {"optimizer": "momentum", "lr": 1.5, "weight_decay": 3e-4, "batch_size": 512, "epochs": 15},
+        {"transforms": [{"split": {"by": "chance", "val": 0.001, "test": 0.001}}, {"fold": {"folds": 5}}]},
+        "test_rmse",
+        0.925,
+    ),
+    "recommendation": (
+        {"optimizer": "adam", "lr": 4e-3, "batch_size": 1024, "epochs": 20},
+        {"options": {"negatives": 10, "dropout": 0.3, "candidates": 99, "k": 10}, "metrics": ["hit_rate"]},
+        "test_hit_rate",
+        0.60,
+    ),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not HERE, reason="MovieLens is not here: lepton-lab data get movielens_100k")
+@pytest.mark.parametrize("task", FLOORS)
+def test_films_are_rated_and_ranked_as_well_as_is_promised(task):
+    fields, more, figure, floor = FLOORS[task]
+    more = {"metrics": ["rmse"], **more}
+    run = launched("factorisation", task, dataset="movielens_100k", schedule="cosine", eval_every=0, **fields, **more)
+    assert run.wait(200) == "done", run.failure
+    reached = run.summary()[figure]
+    assert reached <= floor if task == "regression" else reached >= floor

@@ -14,6 +14,9 @@ from ..switches import switched
 CLEAR, STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
 AGAIN = 4
 """Untimed calls of a turn: a small model's first calls after a large one's take up to three times as long."""
+SLOW = 0.05  # seconds of a call to which it makes no difference what was in the caches before
+MOST, LEAST = 20.0, 5
+"""Seconds after which no further round begins, and rounds that are timed all the same."""
 PEAK = "5"  # what, written to clear_refs, sets the highest resident memory back to that of now
 
 
@@ -25,21 +28,29 @@ def in_turn(
 
     Calls take turns, A B C A B C, so that what disturbs the machine disturbs all alike. A turn is AGAIN calls that are
     not timed, which bring back to the caches what the others took, and one that is: who deploys a model calls it again
-    and again. `warmup` rounds come before the `repeats` that are timed; `done` is called before each with their number
-    so far.
+    and again. Calls that take longer than SLOW have none that are not timed. `warmup` rounds come before the `repeats`
+    that are timed, both at most: after MOST seconds a slow model has no more, though LEAST are timed. `done` is called
+    before each with their number so far.
     """
+    again, started = [AGAIN] * len(calls), time.perf_counter()
     for i in range(warmup):
+        if time.perf_counter() - started > MOST / 2:
+            break
         done(i)
-        for call in calls:
+        for place, call in enumerate(calls):
+            begin = time.perf_counter()
             call()
+            again[place] = AGAIN if time.perf_counter() - begin < SLOW else 0
     seconds: list[list[float]] = [[] for _ in calls]
     busy = [0.0] * len(calls)
     gc.collect()
     with switched(gc.isenabled, _collecting, False):
         for turn in range(repeats):
+            if turn >= LEAST and time.perf_counter() - started > MOST:
+                break
             done(warmup + turn)
             for i, call in enumerate(calls):
-                for _ in range(AGAIN):
+                for _ in range(again[i]):
                     call()
                 begin, busy_begin = time.perf_counter(), time.process_time()
                 call()

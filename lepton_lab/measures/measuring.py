@@ -68,7 +68,8 @@ def measure(
     batches
         Batch sizes of the latencies.
     repeats, warmup
-        Rounds that are timed, and rounds before them.
+        Rounds that are timed, and rounds before them, at most: of a slow model they end after 20 seconds, though five
+        are timed.
     threads
         That torch and ONNX Runtime compute with.
     peers
@@ -130,7 +131,7 @@ def measure(
         "device": provenance.processor(),
         "versions": {name: number for name in ("torch", "onnxruntime") if (number := host.version(name))},
         "warmup": warmup,
-        "repeats": repeats,
+        "repeats": min(latency.repeats for latency in results[0].latency.values()),
         "watts": watts,
         "missing": missing,
     }
@@ -248,7 +249,7 @@ def _clocked(
         timed = clocks.in_turn(calls, repeats, warmup, done)
         for result, (seconds, busy) in zip(results, timed, strict=True):
             result.latency[batch] = Latency.of(seconds)
-            result.joules = busy / (repeats * batch) * watts
+            result.joules = busy / (len(seconds) * batch) * watts
     for candidate, result in zip(everyone, results, strict=True):
         call = candidate.fresh() if candidate.fresh else candidate.forward
         result.memory = clocks.peak_memory(functools.partial(call, inputs))

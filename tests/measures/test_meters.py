@@ -99,6 +99,14 @@ def test_calls_take_turns_and_the_warm_up_is_not_timed():
     assert a_busy < 0.01  # asleep
 
 
+def test_a_slow_model_is_timed_less_often(monkeypatch):
+    monkeypatch.setattr(clocks, "MOST", 0.05)
+    monkeypatch.setattr(clocks, "SLOW", 0.005)
+    calls = []
+    ((seconds, _),) = clocks.in_turn([lambda: calls.append(time.sleep(0.01))], repeats=50, warmup=50)
+    assert len(seconds) == clocks.LEAST and len(calls) < 12
+
+
 def test_peak_memory_is_that_of_what_lives_at_once():
     size = 40_000_000  # bytes; two of three live at once
 

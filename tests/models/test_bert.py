@@ -13,7 +13,7 @@ from torch import nn
 import lepton_lab as lab
 from lepton_lab.compressors import COMPRESSORS, Work
 from lepton_lab.compressors.rehearsal import example
-from lepton_lab.datasets import Data
+from lepton_lab.datasets import Data, dialogues
 from lepton_lab.engine.feed import Feed, by_itself
 from lepton_lab.errors import SpecError
 from lepton_lab.files import data_root
@@ -227,3 +227,80 @@ def reviews(folder, count, seed):
         rows = draw.sample(rows, min(most, len(rows)))
         (folder / f"{name}.tsv").write_text("".join(f"{text}\t{classes[label]}\n" for text, label in rows))
     return f"lines:{folder}"
+
+
+def floors(name):
+    return pytest.mark.skipif(
+        not (data_root() / "weights" / "minilm" / "model.safetensors").exists() or not (data_root() / name).is_dir(),
+        reason=f"needs weights/minilm and {name} under LEPTON_LAB_DATA",
+    )
+
+
+def trained(folder, count, seed=0, epochs=1, **options):
+    folder.mkdir()
+    options = options or {"pretrained": "minilm", "frozen": "embeddings"}
+    fields = {"optimizer": "adamw", "schedule": "cosine", "warmup": count // 320, "precision": "auto", "batch_size": 32}
+    return lab.launch(
+        Spec(
+            dataset=reviews(folder, count, seed),
+            transforms=[{"wordpiece": {"pretrained": "minilm", "length": 64}}],
+            model="bert",
+            options={"tokens": "characters", "length": 300, **options},
+            strategy="single",
+            epochs=epochs,
+            lr=1e-4 if "pretrained" in options else 1e-3,
+            eval_every=0,
+            **fields,
+        )
+    )
+
+
+@slow
+@floors("sst2")
+@pytest.mark.timeout(1200)
+def test_floors_of_a_teacher_and_of_a_student_of_half_its_layers(tmp_path):
+    """5,000 phrases reach 85.1 %, and the student 97 % of that; here it is 1,500."""
+    teacher = trained(tmp_path / "some", 1500)
+    assert teacher.wait(600) == "done", teacher.failure
+    assert teacher.summary()["test_accuracy"] > 0.77
+    student = lab.compress(teacher, [("distill", {"depth": 3, "temperature": 2.0, "alpha": 0.7})], epochs=1, lr=2e-4)
+    assert student.wait(900) == "done", student.failure
+    assert student.summary()["test_accuracy"] > 0.9 * teacher.summary()["test_accuracy"]
+    sizes = [sum(p.numel() for p in run.model().parameters()) for run in (teacher, student)]
+    assert 0.2 < 1 - sizes[1] / sizes[0] < 0.3  # half of the layers are no half of the weights
+    scores = lab.load(student.folder / "artifact.lepton")(
+        ["a gripping , funny and warm film", "dull , empty and awful"]
+    )
+    assert scores[0].argmax() == 1 and scores[1].argmax() == 0
+
+
+@slow
+@floors("sst2")
+@pytest.mark.timeout(600)
+def test_floor_of_what_500_labels_buy(tmp_path):
+    begun = trained(tmp_path / "begun", 500, epochs=3)
+    scratch = trained(tmp_path / "scratch", 500, epochs=8, width=128, depth=3, dropout=0.1)
+    assert [run.wait(400) for run in (begun, scratch)] == ["done"] * 2, begun.failure or scratch.failure
+    first, second = (run.summary()["test_accuracy"] for run in (begun, scratch))
+    assert first > 0.75 and first > second + 0.1
+
+
+@slow
+@floors("chatterbot")
+def test_floor_of_answers_by_retrieval():
+    kept = {}
+    for one in dialogues.exchanges(data_root()):
+        kept.setdefault(dialogues.alike(one.question), one)
+    answers = sorted({one.answer for one in kept.values()})
+    tokenizer = transformers.AutoTokenizer.from_pretrained(lab.weights("minilm"))
+    model = MODELS["bert"]((64,), 0, len(tokenizer), pretrained="minilm").eval()
+
+    def vectors(said):
+        x = tokenizer(said, padding=True, truncation=True, max_length=64, return_tensors="pt")["input_ids"]
+        with torch.no_grad():
+            return torch.cat([nn.functional.normalize(model.encode(part), dim=1) for part in x.split(64)])
+
+    scores = vectors([one.question for one in kept.values()]) @ vectors(answers).T
+    right = torch.tensor([answers.index(one.answer) for one in kept.values()])
+    place = (scores >= scores.gather(1, right[:, None])).sum(1)
+    assert (place <= 1).float().mean() > 0.35 and (place <= 5).float().mean() > 0.57

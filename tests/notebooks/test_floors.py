@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch import nn
 
 import lepton_lab as lab
 from lepton_lab.datasets import DATASETS
@@ -59,3 +60,40 @@ def test_gates_remember_what_a_plain_state_forgets():
         assert run.wait(120) == "done", run.failure
         accuracy[cell] = run.summary()["test_accuracy"]
     assert accuracy["gru"] > 0.9 and accuracy["gru"] > accuracy["plain"] + 0.1, accuracy
+
+
+class Reader(nn.Module):
+    """Reads digits; its 48 features are what the Fréchet distance compares."""
+
+    def __init__(self):
+        super().__init__()
+        layers = [nn.PixelUnshuffle(2)]
+        for maps, more in ((4, 16), (16, 32), (32, 32), (32, 48)):
+            layers += [nn.Conv2d(maps, more, 3, padding=1, bias=False), nn.BatchNorm2d(more), nn.ReLU()]
+        layers.insert(7, nn.MaxPool2d(2))
+        self.features = nn.Sequential(*layers, nn.AdaptiveMaxPool2d(1), nn.Flatten())
+        self.out = nn.Linear(48, 10)
+
+    def forward(self, x):
+        return self.out(self.features(x))
+
+
+@pytest.mark.slow  # a minute on a quiet core
+@pytest.mark.timeout(600)
+def test_a_flow_makes_digits_that_are_read_as_what_was_asked_for(data_root, tmp_path):
+    judging = {"optimizer": "adamw", "lr": 1e-2, "schedule": "one_cycle", "batch_size": 128, "epochs": 1}
+    judge = lab.launch(lab.Spec(dataset="mnist", **judging), model=Reader)
+    assert judge.wait(280) == "done", judge.failure
+    reader, many = judge.model().eval(), torch.export.Dim("many", min=2, max=2**20)
+    program = torch.export.export(reader.features, (torch.zeros(2, 1, 28, 28),), dynamic_shapes=({0: many},))
+    torch.export.save(program, tmp_path / "features.pt2")
+    asked = {"labels": True, "extractor": str(tmp_path / "features.pt2")}
+    flow = lab.Spec(dataset="mnist", task="flow_matching", model="flow", lr=2e-3, batch_size=128, epochs=3, ema=0.99)
+    run = lab.launch(flow.replace(schedule="cosine", metrics=["frechet_distance"], options=asked))
+    assert run.wait(500) == "done", run.failure
+    assert run.rows("eval")[-1]["frechet_distance"] < 25  # as many real digits are at less than 2
+    model, labels, noise = run.model("ema").eval(), torch.arange(2000) % 10, torch.randn(2000, 16)
+    with torch.no_grad():
+        made = model.make(noise, labels)
+        assert (reader(made).argmax(1) == labels).float().mean() > 0.75
+        assert (reader(model.decoder(noise)).argmax(1) == labels).float().mean() < 0.2, "noise is of no class"

@@ -164,6 +164,12 @@ class TestWorkbench:
         }  # fmt: skip
         controls["task"].value = "language_model"
         assert controls["metrics"].value == [], "what has no meaning there is asked for"
+        controls["keep_best"].value, controls["task"].value = "", "flow_matching"
+        assert (bench.spec.model, bench._error.value) == ("flow", "") and "frechet_distance" in controls[
+            "metrics"
+        ]._chips
+        controls["task"].value = "adversarial"
+        assert (bench.spec.model, bench._error.value) == ("gan", "")
         controls["keep_best"].value, controls["task"].value = "", "diffusion"
         assert "needs others; give model=..." in html.unescape(bench._error.value) and bench._button.disabled
         assert controls["compress"].layout.display == "none" and "pipeline" in names("strategy")

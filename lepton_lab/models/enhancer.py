@@ -42,9 +42,9 @@ class Enhancer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T) -> (B, T)."""
-        level = (x.square().mean(1, keepdim=True) + LEAST**4).sqrt()  # the same is said, however loud it is
+        level = ((x * x).mean(1, keepdim=True) + LEAST**4).sqrt()  # the same is said, however loud it is
         real, imaginary = self.transform(x / level)  # (B, F, N) each
-        seen = (real.square() + imaginary.square() + LEAST**2).log() / 2
+        seen = (real * real + imaginary * imaginary + LEAST**2).log() / 2
         hidden = functional.relu(self.first(seen))  # (B, C, N)
         for layer in self.middle:
             hidden = hidden + functional.relu(layer(hidden))

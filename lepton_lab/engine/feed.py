@@ -11,19 +11,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..answers import labels
-from ..batches import Batch, moved, over, rows
-from ..datasets import Data, Pad, Shards, Stream, bucketed, length, lengths, ordered, scaling
+from ..batches import Batch, moved, rows
+from ..datasets import Data, Pad, Shards, Stream, bucketed, length, lengths, ordered
 from ..host import cores
 from ..spec import Spec, micro_samples, step_samples
 from ..strategies.base import Single
 from ..tasks import Paired
-from ..transforms import PIXELS
-from . import filling
-from .augmentation import Augmentation
+from .inputs import Inputs
 from .loading import Loader
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
 
     from ..tasks import Task
@@ -55,8 +52,7 @@ class Feed:
     part
         (x, y) tensors of shapes (N, ...) and (N, ...), a map-style Dataset of such samples, or None for no samples.
     data
-        Says how inputs are scaled: uint8 to (x / 255 - mean) / std by channel, and floats that were standardised; or
-        that they are tokens, which go to the model as int64. The spec's augmentations are for its training part.
+        Says what its samples are, and how they are put together; see `Inputs` for what is made of them.
     task
         Says what of a batch the model is called with; pairs (x, y) where there is none.
 
@@ -67,7 +63,6 @@ class Feed:
     """
 
     def __init__(self, part: Any, data: Data, spec: Spec, strategy: Single, task: Task | None = None) -> None:
-        import torch
 
         self.task = task or Paired(data)
         self._collate, self._pairs = data.collate, data.example is None
@@ -80,16 +75,8 @@ class Feed:
         if isinstance(part, tuple):
             self.tensors = (part[0].to(self.device), part[1].to(self.device))
         self._measured = data.lengths if part is data.train else None
-        self._tokens = data.vocabulary > 0
-        self._filler = filling.filler(strategy) if self._tokens else None
-        self._dtype = _weights(strategy)
-        self._scale: list[Any] = [
-            value.to(self.device) if isinstance(value, torch.Tensor) else value
-            for value in scaling(data.mean, data.std, len(data.shape), data.unit)
-        ]
-        self._floats = data.unit == 1 and len(data.mean) > 0  # whether they are scaled too
-        self._augment = Augmentation(spec, data)
-        self._whole = self.task.prepares or self._augment.mixes
+        self._inputs = Inputs(data, spec, strategy)
+        self._whole = self.task.prepares or self._inputs.mixes
         micro = -(-spec.batch_size // spec.accumulate)
         elements = max(math.prod(data.shape) * max(data.vocabulary, 1), 1)
         self.eval_batch = max(micro, min(1024, EVAL_ELEMENTS // elements))
@@ -257,7 +244,7 @@ class Feed:
             x, y = self.tensors
             for part in indices:
                 part = part.to(self.device, non_blocking=True)
-                yield self._ready(x.index_select(0, part), y.index_select(0, part), part, epoch)
+                yield self._inputs.pair(x.index_select(0, part), y.index_select(0, part), part, epoch)
             return
         asked: deque[Tensor] = deque()  # of the batches that are read ahead
         for batch, unsound in self._loader.read((_noted(part, asked).tolist() for part in indices), seed, epoch):
@@ -266,10 +253,10 @@ class Feed:
                 self.unsound = unsound
             batch = moved(batch, self.device)
             if not self._pairs:
-                yield over(self._cast, batch)
+                yield self._inputs.nest(batch)
             else:  # what a collate made stays in its shape: targets (B, 1) may be a token each
                 y = labels(batch[1]) if self._collate is None else batch[1]
-                yield self._ready(batch[0], y, places, epoch)
+                yield self._inputs.pair(batch[0], y, places, epoch)
 
     @cached_property
     def _loader(self) -> Loader:
@@ -287,38 +274,6 @@ class Feed:
         if "_loader" in vars(self):
             self._loader.close()
 
-    def _cast(self, leaf: Any) -> Any:
-        """A leaf of a nest: floats in the type of the model's weights."""
-        import torch
-
-        return leaf.to(self._dtype) if isinstance(leaf, torch.Tensor) and leaf.is_floating_point() else leaf
-
-    def _ready(self, x: Tensor, y: Tensor, places: Tensor, epoch: int | None) -> tuple[Tensor, Tensor]:
-        """Inputs and targets as model and loss take them; in training, in an epoch, augmented."""
-        if self._tokens:
-            x, y = x.long(), y if y.is_floating_point() else y.long()
-        raw = x.dtype
-        if epoch is not None and self._augment:
-            x, y = self._augment(x, y, epoch, places)
-        if self._tokens:
-            return filling.cut(x, self._filler), y
-        return self._scaled(x, raw), y.to(self._dtype) if y.is_floating_point() else y
-
-    def _scaled(self, x: Tensor, raw: torch.dtype) -> Tensor:
-        """Numbers as the model takes them; what was augmented is no longer of the `raw` type, but of floats from 0."""
-        import torch
-
-        if raw == torch.uint8:
-            scale, shift = self._scale
-            scale = scale if x.dtype == raw else scale * PIXELS["uint8"]
-            return x.to(self._dtype).mul_(scale).sub_(shift)
-        if x.dtype == torch.uint16:  # pictures of a Dataset
-            return x.to(self._dtype).div_(PIXELS["uint16"])
-        if not x.is_floating_point():
-            return x
-        x = x.mul(self._scale[0]).sub_(self._scale[1]) if self._floats else x
-        return x.to(self._dtype)  # NumPy makes float64, which weights seldom are
-
 
 def _noted(part: Tensor, asked: deque[Tensor]) -> Tensor:
     """What is asked for, kept until it comes."""
@@ -334,15 +289,6 @@ def by_itself(part: Any, data: Data, spec: Spec, task: Task | None = None) -> Fe
     single = Single(spec.model_copy(update={"accumulate": 1, "world": 1}))
     single.start(0, 1, Path(), torch.device("cpu"))
     return Feed(part, data, single.spec, single, task)
-
-
-def _weights(strategy: Single) -> torch.dtype:
-    """What floats the model's weights are; float32 where they are of several types."""
-    import torch
-
-    parameters = strategy.module.parameters() if hasattr(strategy, "module") else ()
-    dtypes = {p.dtype for p in parameters if p.is_floating_point()}
-    return dtypes.pop() if len(dtypes) == 1 else torch.float32
 
 
 def alone(spec: Spec, n: int, parts: int) -> bool:

@@ -82,6 +82,13 @@ class Keywords(Task):
                 f"model={called(model)} takes {', '.join(p.name for p in asked)} and {what}: samples have "
                 f"{', '.join(batch)}; {remedy}"
             )
+        named = [p.name for p in asked if p.kind is not p.VAR_KEYWORD and p.name not in LABELS]
+        if named and not any(name in batch for name in named):  # where any name is taken, as Hugging Face's models do
+            texts = [name for name, value in self.data.example.items() if not tensors(value)]
+            remedy = f"tokenize {', '.join(texts)}, as tokenizer(text) does" if texts else "rename keys of the samples"
+            raise SpecError(
+                f"model={called(model)} takes {', '.join(named)}, and samples have {', '.join(batch)}; {remedy}"
+            )
 
     def inputs(self, batch: Any) -> Any:
         """What the model asks for; a mask that `Pad` made is left out where the model takes none."""

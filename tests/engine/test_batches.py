@@ -198,6 +198,20 @@ def test_what_cannot_be_is_refused_in_a_sentence():
             lab.launch(lab.Spec(), model=Reader(), data=data, collate=collate)
 
 
+class Optional(nn.Module):
+    """Takes any name and needs none, as Hugging Face's models do."""
+
+    def forward(self, input_ids=None, labels=None, **others):
+        raise AssertionError("never called")
+
+
+def test_texts_that_nobody_tokenized_are_refused_before_the_start():
+    texts = [{"text": "a b c", "labels": i % 2} for i in range(20)]
+    with pytest.raises(lab.SpecError, match=r"takes input_ids, and samples have text, labels; tokenize text, as token"):
+        lab.launch(lab.Spec(epochs=1), model=Optional, data=(texts, texts))
+    assert not lab.runs()
+
+
 class Lines(torch.utils.data.IterableDataset):
     """Points on a line, with noise that is drawn as they are read."""
 

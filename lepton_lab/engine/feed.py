@@ -17,6 +17,7 @@ from ..host import cores
 from ..spec import Spec, micro_samples, step_samples
 from ..strategies.base import Single
 from ..tasks import Paired
+from . import filling
 from .inputs import Inputs
 from .loading import Loader
 
@@ -123,8 +124,8 @@ class Feed:
     @cached_property
     def _lengths(self) -> Tensor | None:
         """The length of each sample, (N,), where batches are to be of alike ones."""
-        if self._filler is not None and self.tensors is not None:
-            return filling.lengths(self.tensors[0], self._filler)
+        if self._inputs.filler is not None and self.tensors is not None:
+            return filling.lengths(self.tensors[0], self._inputs.filler)
         if not isinstance(self._collate, Pad) or not self._collate.bucket or isinstance(self.dataset, (Shards, Stream)):
             return None
         own = self.strategy

@@ -35,13 +35,15 @@ class Inputs:
     ----------
     mixes : bool
         Whether an augmentation mixes the samples of a batch.
+    filler : int or None
+        The token at a sample's end that changes nothing for the model, where there is one.
     """
 
     def __init__(self, data: Data, spec: Spec, strategy: Single) -> None:
         import torch
 
         self._tokens = data.vocabulary > 0
-        self._filler = filling.filler(strategy) if self._tokens else None
+        self.filler = filling.filler(strategy) if self._tokens else None
         self._dtype = _weights(strategy)
         self._scale: list[Any] = [
             value.to(strategy.device) if isinstance(value, torch.Tensor) else value
@@ -63,7 +65,7 @@ class Inputs:
         if epoch is not None and self._augment:
             x, y = self._augment(x, y, epoch, places)
         if self._tokens:
-            return filling.cut(x, self._filler), y
+            return filling.cut(x, self.filler), y
         return self._scaled(x, raw), self._cast(y)
 
     def _cast(self, leaf: Any) -> Any:

@@ -343,10 +343,14 @@ def stopper(moment):
 @pytest.mark.parametrize("name", TASKS)
 def test_a_task_goes_on_bit_for_bit_after_a_stop(name, strategy):
     world = 1 if strategy == "single" else 2
-    whole, parted = (launched(name, world, strategy=strategy, hooks=hooks) for hooks in (None, [stopper]))
+    whole = launched(name, world, strategy=strategy)
+    (one,) = curves(
+        whole
+    )  # alone, as the other is: two at a time have fewer threads, which may sum up in another order
+    parted = launched(name, world, strategy=strategy, hooks=[stopper])
     assert parted.wait(90) == "stopped", parted.failure
     parted.resume()
-    one, two = curves(whole, parted)
+    (two,) = curves(parted)
     assert two == one
 
 

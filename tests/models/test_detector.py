@@ -86,7 +86,7 @@ def test_a_detector_trains_by_name():
     assert run.wait(60) == "done", run.failure
     told = run.rows("eval")[-1]
     assert told["split"] == "test" and told["map50"] >= 0
-    assert told["loss"] == pytest.approx(told["loss_score"] + told["loss_box"], rel=1e-4)
+    assert {row["name"] for row in run.logged("number")} == {"loss_score", "loss_box"}
     assert run.facts["task"] == "detection" and run.model()([torch.rand(1, 40, 50)])[0]["boxes"].shape[1] == 4
 
 

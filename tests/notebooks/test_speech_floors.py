@@ -73,7 +73,7 @@ def test_a_word_is_heard_and_less_well_of_a_new_voice_or_in_noise_and_a_model_is
 
 
 def test_rows_of_digits_are_read():
-    fields = {"transforms": ["strings", "mel", {"frequency_warp": {"most": 0.12}}], "weight_decay": 0.02, "epochs": 8}
-    fields |= {"options": {"seconds": 0.64}, "batch_size": 16, "lr": 4e-3, "metrics": ["word_error_rate"]}
+    fields = {"transforms": ["strings", "mel", {"frequency_warp": {"most": 0.12}}], "weight_decay": 0.02, "epochs": 12}
+    fields |= {"options": SECONDS, "batch_size": 16, "lr": 4e-3, "metrics": ["word_error_rate"]}
     run = done(model="speech_recogniser", task="ctc", **fields)
     assert run.rows("eval")[-1]["word_error_rate"] <= 0.04

@@ -153,6 +153,9 @@ class TestWorkbench:
         assert names("dataset") == ["pydocs", "tinyshakespeare"]
         assert (bench.spec.dataset, bench.spec.model, bench._error.value) == ("pydocs", "gpt", "")
         assert "val_perplexity" in controls["keep_best"].options
+        controls["task"].value = "recommendation"
+        assert names("dataset") == ["ratings", "movielens_100k"] and names("model") == ["factorisation", "neumf"]
+        assert (bench.spec.dataset, bench.spec.model, bench._error.value) == ("ratings", "factorisation", "")
         controls["task"].value = "classification"
         assert "pydocs" not in names("dataset"), "each of its tokens has a label"
         controls["task"].value = "regression"

@@ -40,8 +40,9 @@ class Recommendation(Paired):
     negatives
         Items that are drawn for each one that was taken in training, at least 1.
     candidates
-        Items that are drawn for each one in evaluations, at least 1. With the usual 49, a model that knows nothing has
-        a hit rate of 0.1 at k=5; literature has 99, and k=10 (He and others, Neural Collaborative Filtering, 2017).
+        Items that are drawn for each one in evaluations, at least 1, and no more than anybody left. With the usual 49,
+        a model that knows nothing has a hit rate of 0.1 at k=5; literature has 99, and k=10 (He and others, Neural
+        Collaborative Filtering, 2017).
     """
 
     plain = False
@@ -57,12 +58,13 @@ class Recommendation(Paired):
     ) -> None:
         import torch
 
-        super().__init__(dataclasses.replace(data, classes=[str(i) for i in range(1 + candidates)]), loss)
-        self.negatives, self.candidates = negatives, candidates
+        super().__init__(data, loss)
         train, *others = (_pairs(part) for part in (data.train, data.val, data.test) if part is not None)
         every = torch.cat([train, *others])
         users, items = (every.max(0).values + 1).tolist()
         self._untaken = Untaken(train, users, items), Untaken(every, users, items)
+        self.negatives, self.candidates = negatives, min(candidates, int(self._untaken[1].left.max()))
+        self.data = dataclasses.replace(data, classes=[str(i) for i in range(1 + self.candidates)])
 
     @classmethod
     def refuse(cls, shape: tuple[int, ...], classes: int, vocabulary: int) -> str:

@@ -206,8 +206,11 @@ class LeptonModel(nn.Module):
         run = self._last()
         about = source(run).about
         assert about is not None, "a run knows its data"
-        told = {"names": [], "kind": "byte_level", "tokenizer": self.tokenizer.to_str()}
-        names = next(iter(self.labels.values())) if len(self.labels) == 1 else about.labels
+        pieces = [self.tokenizer.id_to_token(token) or "" for token in range(self.vocabulary)]
+        pieces[: len(SPECIAL)] = [""] * len(SPECIAL)
+        told = {"names": pieces, "kind": "byte_level", "tokenizer": self.tokenizer.to_str()}
+        alone = next(iter(self.labels.values())) if len(self.labels) == 1 else about.labels
+        names = pieces if self.network.speaks else alone
         about = dataclasses.replace(about, labels=names, answer={**about.answer, "text": told})
         schemes = [link["quantize"].get("scheme", "int8") for link in run.spec.compress if "quantize" in link]
         path = run.folder / "deployed.lepton"

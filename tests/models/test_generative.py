@@ -71,7 +71,8 @@ def test_two_ranks_learn_what_one_does(name, strategy):
         assert torch.allclose(ours, theirs, atol=1e-4)
     for ours, theirs in zip(two.rows("eval"), one.rows("eval"), strict=True):
         assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-3)
-        assert ours.get("frechet_distance") == pytest.approx(theirs.get("frechet_distance"), rel=1e-2)
+        if ours["split"] != "train":
+            assert ours["frechet_distance"] == pytest.approx(theirs["frechet_distance"], rel=1e-2)
 
 
 def test_the_command_line_takes_them_by_name():

@@ -47,10 +47,11 @@ def stages(parts):
     first = net.pretrain(TEXTS, epochs=1)
     assert first.state == "done" and net(net.tokens(TEXTS[:1]), *[net.tokens(TEXTS[:1])] * (parts == "both")).dim() == 3
     held = net.network.body.state_dict()["embed.tokens.weight" if parts != "both" else "sources.tokens.weight"].clone()
-    net.finetune((TEXTS, MOOD), adapter="lora", epochs=12)
+    labels = [int(mood == "praise") for mood in MOOD] if parts == "both" else MOOD  # which would write names
+    net.finetune((TEXTS, labels), adapter="lora", epochs=12)
     body = net.network.body.state_dict()["embed.tokens.weight" if parts != "both" else "sources.tokens.weight"]
     assert torch.equal(held, body), "LoRA holds the body"
-    assert net.labels == {"label": ["blame", "praise"]}
+    assert net.labels == {"label": ["0", "1"] if parts == "both" else ["blame", "praise"]}
     assert all(p.requires_grad for p in net.network.heads.parameters())
     net.optimize(distil=1, prune=0.3, quantize="int8_dynamic", epochs=1)
     assert list(net.runs) == ["pretrain", "finetune", "optimize"]
@@ -64,7 +65,7 @@ def stages(parts):
 @pytest.mark.slow
 @pytest.mark.parametrize("parts", ["encoder", "decoder", "both"])
 def test_four_stages_from_texts_to_a_server(parts):
-    assert stages(parts)["labels"] == ["blame", "praise"]
+    assert stages(parts) == (["0", "1"] if parts == "both" else ["blame", "praise"])
 
 
 def test_several_tasks_share_a_body_and_more_data_can_follow():
@@ -83,6 +84,11 @@ def test_both_parts_learn_to_write():
     net = model("both", dropout=0.0)
     run = net.finetune((TEXTS, DISH), epochs=30)
     assert run.rows("eval")[-1]["perplexity"] < 1.2
+    server = net.deploy()
+    try:
+        assert lab.Client(server.url, server.token).predict(["the wine was awful"]) == ["wine"]
+    finally:
+        server.stop()
 
 
 REFUSED = [

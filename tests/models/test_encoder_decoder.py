@@ -80,7 +80,7 @@ def test_it_is_taken_for_its_task_alone_and_says_what_does_not_fit():
     with pytest.raises(SpecError, match="turn pairs of numbers"):
         MODELS["encoder_decoder"]((6,), 11, 9, width=12, positions="rotary")
     with pytest.raises(
-        SpecError, match="is for task='sequence_to_sequence', and task='auto' needs others; take model="
+        SpecError, match="is for task='sequence_to_sequence', and task='classification' needs others; take model='mlp'"
     ):
         lab.launch(lab.Spec(model="encoder_decoder", dataset="digits"))
     with pytest.raises(SpecError, match="task='sequence_to_sequence' needs others; take model='encoder_decoder'"):

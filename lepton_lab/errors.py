@@ -41,7 +41,7 @@ INVISIBLE = ("Cc", "Cf", "Cs")  # Unicode's categories of control and direction 
 LONGEST = 100  # characters of a value that are shown
 FINITE = ConfigDict(allow_inf_nan=False)
 EXTRAS = {
-    "babel": "notebook",
+    "babel": "nlp",
     "IPython": "notebook",
     "PIL": "data",
     "pyarrow": "data",

@@ -167,7 +167,7 @@ def test_tables_of_scikit_learn_are_the_published_ones():
 @pytest.mark.parametrize(
     ("task", "dataset", "said"),
     [
-        ("detection", "digits", "take dataset='scenes', or give data"),
+        ("detection", "digits", "take dataset='scenes' or 'cutout_scenes', or give data"),
         ("classification", "scenes", "that data set is for task='detection'"),
         ("classification", "ratings", "that data set is for task='recommendation' or 'regression'"),
         ("classification", "diabetes", "take task='regression'"),
@@ -180,8 +180,8 @@ def test_a_task_that_a_set_is_not_for_is_refused_with_those_that_are(task, datas
     assert said in str(error.value) and "\n" not in str(error.value)
 
 
-def test_a_set_of_a_task_that_no_model_of_the_table_does_asks_for_one():
-    with pytest.raises(SpecError, match="task='detection' needs others; give model"):
+def test_a_set_of_a_task_that_its_model_does_not_do_names_one_that_does():
+    with pytest.raises(SpecError, match="task='detection' needs others; take model='detector', or give model"):
         lab.launch(lab.Spec(dataset="scenes"))
 
 

@@ -371,7 +371,7 @@ def test_glosses_are_questions_with_the_place_of_their_answer(root, tmp_path):
     assert len(x) == 50 and data.vocabulary == len(data.pieces)  # the others don't name their kind
     for tokens, (first, last) in zip(x, y, strict=True):
         words = [data.pieces[token] for token in tokens if token]
-        assert words[3] == "<sep>" and words[:1] == ["thing"] and words[-1] != "here" and "of" in words[4:]
+        assert words[2] == "<sep>" and words[:1] == ["thing"] and words[-1] != "here" and "of" in words[4:]
         assert words[first : last + 1] in (["story"], ["light", "bulbs"])
     gloss = read_glosses(root / "wordnet" / "data.noun")[0]
     assert gloss.word == "thing 3" and gloss.text[gloss.first : gloss.last + 1] == ["light", "bulbs"]

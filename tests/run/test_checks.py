@@ -24,7 +24,7 @@ def refusal(ask, *args, **kwargs):
 @pytest.mark.parametrize(
     ("fields", "sentence"),
     [
-        ({"strategy": "tensor", "world": 2}, "model='cnn' is made of convolutions"),
+        ({"strategy": "tensor", "world": 2}, "model='cnn' has none of the layers that it cuts"),
         ({"world": 64}, "world=64: at most"),
         ({"dataset": "tinyshakespeare", "model": "mlp"}, "model='mlp': takes numbers"),
     ],
@@ -47,7 +47,7 @@ def test_a_refusal_is_the_same_wherever_it_is_asked(fields, sentence, tmp_path):
 def test_a_run_goes_on_only_under_what_a_launch_would_take():
     run = lab.Run(RunFolder.create(lab.Spec()))
     assert run.state == "interrupted"
-    assert "model='cnn' is made of convolutions" in refusal(run.resume, strategy="tensor", world=2)
+    assert "model='cnn' has none of the layers that it cuts" in refusal(run.resume, strategy="tensor", world=2)
     assert "world=64: at most" in refusal(run.resume, world=64)
     assert refusal(lab.repeat, run, strategy="tensor", world=2) == refusal(run.resume, strategy="tensor", world=2)
 

@@ -268,7 +268,7 @@ def test_a_run_with_a_strategy_of_one_s_own_is_advised_on():
 def test_advice_is_shown_as_a_table():
     advice = advise(spec("cnn"), [1, 2])
     bundle = advice._repr_mimebundle_()
-    assert "<table" in bundle["text/html"] and "made of convolutions" in bundle["text/plain"]
+    assert "<table" in bundle["text/html"] and "has none of the layers" in bundle["text/plain"]
     frame = advice.table().set_index(["strategy", "world"])
     assert frame.loc[("ddp", 2), "memory"] == pytest.approx(
         frame.loc[("ddp", 2), ["parameters", "gradients", "optimizer", "activations"]].sum()
@@ -280,11 +280,11 @@ def test_the_command_line_tells_the_same():
     runner = CliRunner()
     arguments = ["advise", "--model", "cnn", "--strategy", "ddp:compress=bf16", "--strategy", "tensor", "--world", "2"]
     told = runner.invoke(main, arguments, catch_exceptions=False)
-    assert told.exit_code == 2 and "sent as bf16" in told.output and "convolutions" in told.output
+    assert told.exit_code == 2 and "sent as bf16" in told.output and "dense ones" in told.output
     ddp, tensor = json.loads(runner.invoke(main, [*arguments, "--json"]).output)
     assert ddp["fits"] and ddp["sent"] > 0 and not tensor["fits"] and tensor["memory"] is None
     told = runner.invoke(main, ["advise", "--model", "cnn", "--world", "2"])  # no strategy was named
-    assert told.exit_code == 0 and "convolutions" in told.output
+    assert told.exit_code == 0 and "dense ones" in told.output
     told = runner.invoke(main, ["advise", "--strategy", "ddp:world=8", "--model", "mlp", "--json"])
     assert told.exit_code == 0 and [row["world"] for row in json.loads(told.output)] == [8]
     refused = runner.invoke(main, ["advise", "--like", "latest", "--model", "cnn"])

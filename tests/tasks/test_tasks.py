@@ -21,6 +21,7 @@ from lepton_lab.metrics import METRICS
 from lepton_lab.metrics.base import kind
 from lepton_lab.metrics.texts import edits
 from lepton_lab.models import MODELS
+from lepton_lab.models.flow import LatentFlow
 from lepton_lab.objectives import Criterion
 from lepton_lab.strategies import STRATEGIES
 from lepton_lab.tasks import TASKS, called, make
@@ -243,6 +244,7 @@ CASES = {
     "question_answering": (Marker, (TEXTS, torch.stack([PLACES, PLACES + 1], 1)), {}),
     "ctc": (lambda: nn.Linear(4, 4), (SIGNALS, SPOKEN), {}),
     "denoising": (shaped, (PICTURES, torch.zeros(70)), {}),
+    "flow_matching": (lambda: LatentFlow((1, *PICTURES.shape[2:]), 3, 16), (PICTURES, torch.zeros(70)), {"latent": 3}),
     "diffusion": (Timed, (NUMBERS, torch.zeros(70)), {"timesteps": 20}),
     "enhancement": (cleaner, (SOUNDS, torch.zeros(70)), {}),
     "variational": (Again, (X, NUMBERS.argmax(1)), {}),

@@ -88,7 +88,7 @@ class TestWorkbench:
         labels = {name: label for label, name in control.options}
         assert labels["tensor"] == "tensor \u2014 not with model cnn" and labels["ddp"] == "ddp"
         control.value = "tensor"
-        assert "model=&#x27;cnn&#x27; is made of convolutions" in bench._error.value and bench._button.disabled
+        assert "model=&#x27;cnn&#x27; has none of the layers" in bench._error.value and bench._button.disabled
         bench._form.controls["model"].value = "transformer"
         assert bench._error.value == "" and control.value == "tensor"
         assert ("tensor", "tensor") in control.options
@@ -254,7 +254,7 @@ class TestWorkbench:
     def test_options_have_fields_of_their_own(self, views):
         bench = views(Workbench(model="cnn"))
         options = bench._form.controls["options"]
-        assert list(options.fields) == ["hidden", "dropout", *table_options("ddp")]
+        assert list(options.fields) == ["hidden", "dropout", "initialisation", *table_options("ddp")]
         assert options.fields["hidden"].placeholder == "64" and "Units of the dense layer" in options._meanings.value
         options.fields["dropout"].value, options.fields["compress"].value = "0.25", "bf16"
         assert bench.spec.options == {"dropout": 0.25, "compress": "bf16"}

@@ -36,6 +36,7 @@ def takes(
     fits: Callable[[tuple[int, ...], int, int], bool],
     *,
     layers: int = 0,
+    chain: bool = True,
     dealt: str = "",
     tasks: tuple[str, ...] = (),
     by_task: Mapping[str, Mapping[str, Any]] = NONE,
@@ -54,6 +55,8 @@ def takes(
         Whether it takes samples of a shape, a number of classes, and a vocabulary.
     layers
         Layers with weights, between which a pipeline can cut it; 0 where its option `depth` tells.
+    chain
+        Whether each layer gives the next one tensor, and no more is done: a pipeline can cut no other model.
     dealt
         The option, such as `heads`, that tensor parallel ranks share out evenly; "" where its layers can't be cut.
     tasks
@@ -69,7 +72,8 @@ def takes(
             return "" if fit else _misfit(maker.__name__, words, shape, classes, vocabulary, bool(tasks))
 
         made = initialisable(maker)
-        made.refuse, made.layers, made.dealt, made.tasks, made.by_task = refuse, layers, dealt, tasks, by_task
+        made.refuse, made.layers, made.chain, made.dealt = refuse, layers, chain, dealt
+        made.tasks, made.by_task = tasks, by_task
         return made
 
     return mark

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-@takes(IMAGES, images, tasks=("adversarial",))
+@takes(IMAGES, images, chain=False, tasks=("adversarial",))
 def gan(
     shape: tuple[int, ...],
     classes: int,
@@ -48,7 +48,12 @@ def gan(
     return GAN(shape, noise, width, classes if labels else 0)
 
 
-@takes("numbers", lambda shape, classes, vocabulary: not vocabulary and bool(shape), tasks=("flow_matching",))
+@takes(
+    "numbers",
+    lambda shape, classes, vocabulary: not vocabulary and bool(shape),
+    chain=False,
+    tasks=("flow_matching",),
+)
 def flow(
     shape: tuple[int, ...],
     classes: int,

@@ -143,6 +143,7 @@ def resnet(
 @takes(
     "pictures (channels, height, width) with boxes, and names of their classes (`classes` of the Dataset)",
     lambda shape, classes, vocabulary: images(shape, classes, vocabulary) and classes > 0,
+    chain=False,
     tasks=("detection",),
 )
 def detector(shape: tuple[int, ...], classes: int, vocabulary: int = 0, *, width: Size = 16) -> nn.Module:

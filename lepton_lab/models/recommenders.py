@@ -20,7 +20,7 @@ def pairs(shape: tuple[int, ...], classes: int, vocabulary: int) -> bool:
     return vocabulary > 0 and shape == (2,) and vocabulary != classes
 
 
-@takes(PAIRS, pairs, tasks=FOR)
+@takes(PAIRS, pairs, chain=False, tasks=FOR)
 def factorisation(
     shape: tuple[int, ...],
     classes: int,
@@ -61,7 +61,7 @@ def factorisation(
     return Factorisation(vocabulary, factors, dropout, mean)
 
 
-@takes(PAIRS, pairs, dealt="hidden", tasks=FOR)
+@takes(PAIRS, pairs, chain=False, dealt="hidden", tasks=FOR)
 def neumf(
     shape: tuple[int, ...],
     classes: int,

@@ -81,6 +81,7 @@ def rnn(
 @takes(
     "running text as tokens",
     lambda shape, classes, vocabulary: bool(vocabulary) and len(shape) == 1,
+    chain=False,
     tasks=("skip_gram",),
 )
 def word_vectors(shape: tuple[int, ...], classes: int, vocabulary: int = 0, *, width: Size = 100) -> nn.Module:

@@ -123,6 +123,7 @@ def gpt(
 @takes(
     "tokens for tokens: sources, and the targets that are to be written",
     lambda shape, classes, vocabulary: vocabulary > 0 and classes > 0 and len(shape) == 1,
+    chain=False,
     dealt="heads",
     tasks=("sequence_to_sequence",),
 )
@@ -225,6 +226,7 @@ def reader(
 @takes(
     "texts with a label each, or whose masked tokens are to be found",
     lambda shape, classes, vocabulary: vocabulary > 0 and len(shape) == 1,
+    chain=False,
     dealt="heads",
     tasks=("classification", "regression", "multilabel", "masked_language_model"),
 )

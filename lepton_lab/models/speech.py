@@ -61,6 +61,7 @@ def speech_recogniser(
     lambda shape, classes, vocabulary: (
         not vocabulary and len(shape) == 3 and shape[0] == 1 and min(shape[1:]) >= 16 and classes > 0
     ),
+    chain=False,
     tasks=("variational",),
 )
 def speech_synthesiser(
@@ -99,6 +100,7 @@ def speech_synthesiser(
 @takes(
     f"sounds of at least {SIZE} samples",
     lambda shape, classes, vocabulary: not vocabulary and len(shape) == 1 and shape[0] >= SIZE,
+    chain=False,
     tasks=("enhancement",),
 )
 def enhancer(

@@ -82,6 +82,11 @@ class Pipeline(Group):
                 "options={'tied': True}: strategy='pipeline' holds the embedding and the head on different ranks, so "
                 "they can't be one matrix; take tied=False, or strategy='ddp'"
             )
+        if trait("model", spec.model, "chain") is False:
+            return (
+                f"strategy='pipeline' cuts a chain of layers, of which each gives the next one tensor, and "
+                f"model={spec.model!r} is none; take strategy='ddp'"
+            )
         why = _unfit(spec) or _microbatches(spec, schedule) or _too_few(spec, schedule, _cuttable(spec))
         return why or super().refuse(spec)
 

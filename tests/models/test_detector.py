@@ -101,7 +101,7 @@ def test_the_form_offers_the_detector_where_there_are_boxes():
     [
         ({"dataset": "digits"}, "is for task='detection', and task='classification' needs others; take model='mlp'"),
         ({"dataset": "scenes", "model": "resnet"}, "task='detection' needs others; take model='detector'"),
-        ({"dataset": "scenes", "strategy": "pipeline", "world": 2}, "passes one tensor from layer to layer"),
+        ({"dataset": "scenes", "strategy": "pipeline", "world": 2}, "model='detector' is none; take strategy='ddp'"),
     ],
 )
 def test_what_a_detector_can_t_do_is_said(fields, said):

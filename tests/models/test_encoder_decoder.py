@@ -88,9 +88,8 @@ def test_it_is_taken_for_its_task_alone_and_says_what_does_not_fit():
     source, _ = batch(1)
     with pytest.raises(SpecError, match="target: 25 tokens are too long; this model was made for at most 24"):
         translator()(source, torch.ones(1, 25, dtype=torch.long))
-    for strategy in ("tensor", "pipeline"):
-        with pytest.raises(SpecError, match="passes one tensor from layer to layer.*take strategy='ddp' or 'fsdp'"):
-            lab.launch(lab.Spec(model="encoder_decoder", dataset="dates", strategy=strategy, world=2))
+    with pytest.raises(SpecError, match="passes one tensor from layer to layer.*take strategy='ddp' or 'fsdp'"):
+        lab.launch(lab.Spec(model="encoder_decoder", dataset="dates", strategy="tensor", world=2))
 
 
 def dates(**changes):

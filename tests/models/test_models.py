@@ -11,6 +11,7 @@ from lepton_lab.errors import SpecError
 from lepton_lab.losses import token_loss
 from lepton_lab.models import MODELS, cnn, mlp, mnist_cnn
 from lepton_lab.spec import Spec
+from lepton_lab.strategies import stages
 from lepton_lab.tables import keywords, table
 from lepton_lab.tasks import TASKS
 
@@ -81,6 +82,23 @@ def test_conformance_of_the_table(name):
     assert set(MODELS[name].tasks) <= {*TASKS}
     if name in PLAIN and name != "gpt":
         assert MODELS[name]((1, 16, 16), 0)(torch.zeros(4, 1, 16, 16)).shape == (4, 1)  # regression
+
+
+SAMPLES = {"gpt": ((16,), 30, 30), "bert": ((12,), 3, 50), "encoder_decoder": ((12,), 30, 50), "reader": ((12,), 12, 50)}
+SAMPLES |= {"word_vectors": ((12,), 50, 50), "factorisation": ((2,), 0, 50), "neumf": ((2,), 0, 50)}
+SAMPLES |= {"enhancer": ((512,), 0, 0)}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_only_a_chain_of_layers_is_cut_by_a_pipeline(name):
+    model = MODELS[name](*SAMPLES.get(name, ((1, 32, 32), 3, 0)))
+    if MODELS[name].chain:
+        assert len(stages.layers(model)) > 1
+        return
+    with pytest.raises(SpecError, match="can't tell how to cut"):
+        stages.layers(model)
+    with pytest.raises(SpecError, match=f"cuts a chain of layers.*model='{name}' is none; take strategy='ddp'"):
+        Spec(model=name, strategy="pipeline", world=2)
 
 
 @pytest.mark.parametrize("name", PLAIN)

@@ -103,7 +103,8 @@ def test_the_layers_of_neumf_are_cut_where_one_tensor_is_passed():
     [
         ("neumf", "recommendation", "tensor", "passes one tensor from layer to layer"),
         ("factorisation", "regression", "tensor", "has none of the layers that it cuts"),
-        ("factorisation", "recommendation", "pipeline", "passes one tensor from layer to layer"),
+        ("factorisation", "recommendation", "pipeline", "cuts a chain of layers"),
+        ("neumf", "regression", "pipeline", "cuts a chain of layers"),
     ],
 )
 def test_who_can_t_cut_them_says_so(name, task, strategy, said):

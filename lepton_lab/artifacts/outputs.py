@@ -93,9 +93,10 @@ def one(scores: Any) -> Any:
 
 
 def distance(got: Any, expected: Any) -> float:
-    """The largest between two scores of one form."""
+    """The largest between two scores; of objects that were found, of as many as there are in both, the surest."""
     pairs = zip(leaves(got), leaves(expected), strict=True)
-    return max((float(abs(a.astype("float64") - b).max()) for a, b in pairs if a.size), default=0.0)
+    rows = ((a[: len(b)].astype("float64"), b[: len(a)]) for a, b in pairs)
+    return max((float(abs(a - b).max()) for a, b in rows if a.size), default=0.0)
 
 
 def shapes(scores: Any) -> list[tuple[int, ...]]:

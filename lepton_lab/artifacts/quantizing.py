@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from .about import About
+    from .inputs import Signature
 
 # With convolutions all of the network stays in integers; without them only the products with weights do, whose
 # results go on as floats: what lies between (norms, attention, GELU) has no integer kernel on a CPU.
@@ -64,7 +65,7 @@ def static(
     quantized = _written(
         quantize_static,
         model,
-        calibration_data_reader=_Reader(calibration, [value.name for value in model.graph.input]),
+        calibration_data_reader=_Reader(calibration, about.signature),
         quant_format=QuantFormat.QDQ,
         op_types_to_quantize=[*HEAVY, *BETWEEN] if convolutional else PRODUCTS,
         per_channel=True,
@@ -117,12 +118,13 @@ def _turn(graph: onnx.GraphProto) -> None:
 
 
 class _Reader:
-    """Calibration samples as ONNX Runtime asks for them, by the names of what a graph takes."""
+    """Calibration samples as ONNX Runtime asks for them: 64 at once, or one where a graph takes no more."""
 
-    def __init__(self, samples: Any, names: list[str]) -> None:
-        slices = [slice(start, start + 64) for start in range(0, count(samples), 64)]
+    def __init__(self, samples: Any, signature: Signature) -> None:
+        size = 1 if signature.apart else 64
+        slices = [slice(start, start + size) for start in range(0, count(samples), size)]
         self.batches = iter([parts(samples, operator.itemgetter(places)) for places in slices])
-        self.names = names
+        self.names = signature.names
 
     def get_next(self) -> dict[str, np.ndarray] | None:
         if (batch := next(self.batches, None)) is None:

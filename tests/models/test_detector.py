@@ -1,11 +1,15 @@
 """The detector and what it is made of: boxes, cells, losses; ResNet beside the plain net of its depth."""
 
+import numpy as np
 import pytest
 import torch
 from lepton_widgets.fitting import Fitting
 from torch import nn
 
 import lepton_lab as lab
+from lepton_lab.artifacts.inputs import Input, Signature
+from lepton_lab.artifacts.outputs import distance
+from lepton_lab.artifacts.quantizing import _Reader
 from lepton_lab.boxes import closeness, overlap
 from lepton_lab.errors import SpecError
 from lepton_lab.models import MODELS, detector
@@ -127,6 +131,14 @@ def test_own_scenes_are_trained_on_where_their_classes_have_names():
     Named = type("Named", (Nameless,), {"classes": ["background", "thing"]})
     run = lab.launch(spec, data=Named())
     assert run.wait(60) == "done", run.failure
+
+
+def test_int8_sees_one_picture_at_a_time_and_may_find_fewer_objects():
+    signature = Signature((Input("pictures", (1, 8, 8), "float32"),), "list")
+    reader = _Reader(np.zeros((2, 1, 8, 8), "float32"), signature)
+    assert [reader.get_next()["pictures"].shape for _ in range(2)] == [(1, 1, 8, 8)] * 2 and not reader.get_next()
+    found, right = ({"boxes": np.full((rows, 4), value, "float32")} for rows, value in ((3, 1), (5, 3)))
+    assert distance([found], [right]) == distance([right], [found]) == 2
 
 
 @pytest.mark.slow

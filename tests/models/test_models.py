@@ -84,7 +84,8 @@ def test_conformance_of_the_table(name):
         assert MODELS[name]((1, 16, 16), 0)(torch.zeros(4, 1, 16, 16)).shape == (4, 1)  # regression
 
 
-SAMPLES = {"gpt": ((16,), 30, 30), "bert": ((12,), 3, 50), "encoder_decoder": ((12,), 30, 50), "reader": ((12,), 12, 50)}
+SAMPLES = {"gpt": ((16,), 30, 30), "bert": ((12,), 3, 50), "encoder_decoder": ((12,), 30, 50)}
+SAMPLES |= {"reader": ((12,), 12, 50)}
 SAMPLES |= {"word_vectors": ((12,), 50, 50), "factorisation": ((2,), 0, 50), "neumf": ((2,), 0, 50)}
 SAMPLES |= {"enhancer": ((512,), 0, 0)}
 

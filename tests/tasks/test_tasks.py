@@ -667,6 +667,12 @@ def test_what_is_heard_is_compared_as_texts():
     assert rates == {"word_error_rate": 1 / 4, "character_error_rate": pytest.approx(1 / 6)}
 
 
+def test_ctc_of_one_label_each_is_refused():
+    data = from_user((SIGNALS, torch.arange(len(SIGNALS)) % 3), 0)
+    with pytest.raises(lab.SpecError, match=r"task='ctc': needs several labels of each.*take task='classification'"):
+        make(lab.Spec(task="ctc"), data)
+
+
 def test_ctc_is_torch_s_loss_and_its_best_path_is_read():
     task = make(lab.Spec(task="ctc"), from_user((SIGNALS, SPOKEN), 0))
     scores, target = torch.randn(2, 12, 4, generator=DRAW), torch.tensor([[1, 2, 3], [3, -100, -100]])

@@ -53,7 +53,7 @@ class CTC(Paired):
         super().__init__(data, loss)
         if isinstance(data.train, tuple) and data.train[1].ndim != 2:
             raise SpecError(
-                "task='ctc': needs several labels of each sample (N, S), as transforms=['strings'] makes them of words, "
+                "task='ctc': needs several labels of each sample (N, S), as transforms=['strings'] makes of words, "
                 f"and there is y of shape {tuple(data.train[1].shape)}; take task='classification' for one of each"
             )
         self.blank = blank

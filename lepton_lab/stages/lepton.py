@@ -87,9 +87,14 @@ class LeptonModel(nn.Module):
         super().__init__()
         if parts not in PARTS:
             raise SpecError(f"parts={parts!r}: {unknown('kind of Transformer', str(parts), PARTS)}")
-        for name, value, least in (("vocabulary", vocabulary, 300), ("context", context, 2), ("depth", depth, 1)):
-            if value < least:
-                raise SpecError(f"{name}={value}: must be at least {least}")
+        sizes = {"vocabulary": (vocabulary, 300), "context": (context, 2), "depth": (depth, 1)}
+        for name, (value, least) in (sizes | {"width": (width, 1), "heads": (heads, 1)}).items():
+            if type(value) is not int or value < least:
+                raise SpecError(f"{name}={value!r}: must be a whole number, at least {least}")
+        if not isinstance(dropout, (int, float)) or not 0 <= dropout < 1:
+            raise SpecError(f"dropout={dropout!r}: must be from 0 to below 1")
+        if name := next((name for name in fields if name not in Spec.model_fields), ""):
+            raise SpecError(f"{name}={fields[name]!r}: {unknown('field', name, Spec.model_fields)}")
         if width % (2 * heads):
             raise SpecError(f"heads={heads}: must give each head an even part of width={width}; take 4 heads of 128")
         self.network = Staged(parts, vocabulary, context, width, heads, depth, dropout)
@@ -105,7 +110,7 @@ class LeptonModel(nn.Module):
 
     def tokens(self, texts: Sequence[str]) -> Tensor:
         """Texts as tokens (N, context), filled up with 0; the first texts are those by which it learns the pieces."""
-        if isinstance(texts, str) or not texts or not all(isinstance(text, str) for text in texts):
+        if isinstance(texts, str) or not len(texts) or not all(isinstance(text, str) for text in texts):
             raise SpecError(f"texts={shown(texts)}: must be a list of texts, one or more")
         if self.tokenizer is None:
             self.tokenizer, trainer = byte_pairs("LeptonModel", self.vocabulary, SPECIAL)
@@ -244,7 +249,8 @@ def _splits(data: Any) -> list[tuple[Any, Any]]:
     """Pairs of texts and what belongs to them: one, or those of train and test."""
     if not isinstance(data, (tuple, list)) or len(data) not in (2, 3):
         raise SpecError(f"data={shown(data)}: must be (texts, labels), or (train, test) of such pairs")
-    return [tuple(pair) for pair in data] if isinstance(data[0], tuple) else [(data[0], data[1])]
+    apart = isinstance(data[0], tuple) and len(data[0]) == 2 and not isinstance(data[0][0], str)
+    return [tuple(pair) for pair in data] if apart else [(data[0], data[1])]
 
 
 def _one(splits: list[Any]) -> Any:

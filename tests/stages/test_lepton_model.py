@@ -1,5 +1,6 @@
 """LeptonModel: a module in a loop of one's own, and four stages, each a run that leaves it what was learned."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -95,7 +96,18 @@ REFUSED = [
     (lambda: model("coder"), "parts='coder'.*encoder"),
     (lambda: model(heads=3), "heads=3: must give each head an even part of width=16"),
     (lambda: model(classes=1), "classes=1: 'label' must have at least 2"),
-    (lambda: model(vocabulary=10), "vocabulary=10: must be at least 300"),
+    (lambda: model(vocabulary=10), "vocabulary=10: must be a whole number, at least 300"),
+    (lambda: model(heads=0), "heads=0: must be a whole number, at least 1"),
+    (lambda: model(depth=1.5), r"depth=1\.5: must be a whole number"),
+    (lambda: model(dropout=2), "dropout=2: must be from 0 to below 1"),
+    (lambda: model(epoch=3), "epoch=3: unknown field; did you mean 'epochs'"),
+    (lambda: model(classes={"type": 2}), "'type': is a name that no head can have"),
+    (lambda: model().finetune((TEXTS, [None] * 120)), "None is no label of 'label': take whole numbers from 0"),
+    (lambda: model().finetune((TEXTS, [0, "a"] * 60)), "'a' is no label of 'label'"),
+    (lambda: model().finetune((TEXTS, [0.5] * 120)), r"0\.5 is no label"),
+    (lambda: model().finetune((TEXTS, {})), "has no task; give a list of labels"),
+    (lambda: model().finetune([tuple(TEXTS), tuple(MOOD[:3])]), "120 texts have 3 labels"),
+    (lambda: model().finetune((np.array(TEXTS), MOOD[:3])), "120 texts have 3 labels"),
     (lambda: model().pretrain("one text"), "must be a list of texts"),
     (lambda: model().finetune((TEXTS, MOOD[:3])), "120 texts have 3 labels of 'label'; give one a text"),
     (lambda: model().finetune((TEXTS, MOOD), adapter="prefix"), "adapter='prefix'.*lora"),

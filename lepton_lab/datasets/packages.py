@@ -18,6 +18,8 @@ UNREACHED = ("Retrying", "Connection", "ENOTFOUND", "ECONNREFUSED", "EAI_AGAIN",
 ABSENT = ("No matching distribution", "E404", "ETARGET", "Unable to locate package", "was not found")
 """What they say of a release that an index does not have."""
 PIP = ("--only-binary=:all:", "--disable-pip-version-check", "--no-input", "--progress-bar=off", "--retries=1")
+NPM = ("--loglevel=error", "--fetch-retries=1", "--fetch-retry-mintimeout=100")
+"""Else npm waits for minutes where it reaches nothing, and does not say why."""
 
 
 def _pip(package: Package) -> list[str]:
@@ -26,7 +28,7 @@ def _pip(package: Package) -> list[str]:
 
 
 def _npm(package: Package) -> list[str]:
-    return ["npm", "pack", "--ignore-scripts", "--silent", f"{package.name}@{package.version}"]
+    return ["npm", "pack", "--ignore-scripts", *NPM, f"{package.name}@{package.version}"]
 
 
 def _apt(package: Package) -> list[str]:
@@ -39,7 +41,7 @@ COMMANDS: dict[str, Callable[[Package], list[str]]] = {"pip": _pip, "npm": _npm,
 def command(package: Package) -> str:
     """The one command that downloads a package's archive into the folder where it is called."""
     first, *rest = COMMANDS[package.registry](package)
-    return " ".join(["python" if first == sys.executable else first, *(word for word in rest if word not in PIP)])
+    return " ".join(["python" if first == sys.executable else first, *(word for word in rest if word not in PIP + NPM)])
 
 
 def download(package: Package, folder: Path) -> Path:

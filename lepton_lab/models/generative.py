@@ -10,8 +10,15 @@ from .images import IMAGES
 if TYPE_CHECKING:
     from torch import nn
 
+HALVED = 4  # pixels a side at least, which can be halved twice
 
-@takes(IMAGES, images, chain=False, tasks=("adversarial",))
+
+@takes(
+    f"{IMAGES} of at least {HALVED}x{HALVED} pixels",
+    lambda shape, *rest: images(shape, *rest) and min(shape[1:]) >= HALVED,
+    chain=False,
+    tasks=("adversarial",),
+)
 def gan(
     shape: tuple[int, ...],
     classes: int,
@@ -40,7 +47,7 @@ def gan(
     Raises
     ------
     SpecError
-        If samples are no images.
+        If samples are no images, or too small to be halved twice.
     """
     check(gan, shape, classes, vocabulary)
     from .gan import GAN

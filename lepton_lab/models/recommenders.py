@@ -17,7 +17,7 @@ FOR = ("recommendation", "regression")
 
 def pairs(shape: tuple[int, ...], classes: int, vocabulary: int) -> bool:
     """Whether samples are pairs of whole numbers, (2,)."""
-    return vocabulary > 0 and shape == (2,) and vocabulary != classes
+    return vocabulary > 0 and shape == (2,)
 
 
 @takes(PAIRS, pairs, chain=False, tasks=FOR)

@@ -123,6 +123,12 @@ def test_a_discriminator_stretches_nothing_and_hears_of_classes():
     assert one.shape == (4, 1) and not torch.allclose(one, other)
 
 
+def test_images_too_small_for_a_gan_are_refused():
+    with pytest.raises(SpecError, match=r"model='gan': takes images .* of at least 4x4 pixels"):
+        MODELS["gan"]((1, 3, 8), 2)
+    assert MODELS["gan"]((1, 4, 5), 2).discriminator(torch.rand(2, 1, 4, 5)).shape == (2, 1)
+
+
 @pytest.mark.parametrize("name", SPECS)
 def test_labels_that_are_not_there_are_refused(name):
     data = torch.randn(40, 1, 8, 8), torch.randn(40)

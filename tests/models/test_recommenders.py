@@ -4,11 +4,12 @@ import pytest
 import torch
 
 import lepton_lab as lab
-from lepton_lab.datasets import SOURCES
+from lepton_lab.datasets import SOURCES, from_user
 from lepton_lab.datasets.files import find
 from lepton_lab.errors import SpecError
 from lepton_lab.files import data_root
 from lepton_lab.models import MODELS
+from lepton_lab.tasks import make
 
 NAMES = [name for name, maker in MODELS.items() if "recommendation" in maker.tasks]
 USERS = torch.tensor([3, 0, 3])
@@ -110,6 +111,14 @@ def test_the_layers_of_neumf_are_cut_where_one_tensor_is_passed():
 def test_who_can_t_cut_them_says_so(name, task, strategy, said):
     with pytest.raises(SpecError, match=rf"strategy='{strategy}'.*{said}.*strategy='ddp'"):
         launched(name, task, strategy)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_as_many_candidates_as_users_and_items_are_no_reason_to_refuse(name):
+    pairs = torch.stack([torch.arange(40) % 9, torch.arange(40)], 1)
+    pairs[0] = torch.tensor([9, 49])  # of 50 items all others are left for user 9 to rank
+    task = make(lab.Spec(task="recommendation", model=name), from_user((pairs, torch.ones(40)), 0))
+    assert task.data.sample[1:] == (50, 50) and not MODELS[name].refuse(*task.data.sample)
 
 
 @pytest.mark.slow

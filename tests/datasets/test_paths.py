@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 import lepton_lab as lab
 from lepton_lab import datasets
 from lepton_lab.datasets import DATASETS, OPENERS
-from lepton_lab.datasets.paths import naming, parting, plain, reading, table, waves
+from lepton_lab.datasets.paths import naming, parting, plain, reading, rows, waves
 from lepton_lab.datasets.paths.files import files
 from lepton_lab.spec import Spec
 from lepton_lab.store.naming import title
@@ -414,7 +414,7 @@ def test_a_class_that_train_lacks_is_refused(tmp_path):
 )
 def test_numbers_may_have_commas(tmp_path, name, text, numbers):
     (tmp_path / name).write_text(text)
-    found = table._read(files("table", str(tmp_path / name))).frame
+    found = rows.read(files("table", str(tmp_path / name))).frame
     assert np.allclose(found[["a", "b"]].to_numpy(float).T, numbers, equal_nan=True)
     assert lab.look(f"table:{tmp_path / name}").facts["  a"].startswith("number: ")
 

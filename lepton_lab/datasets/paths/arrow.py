@@ -21,6 +21,7 @@ from .images import USUAL, moments
 from .looking import Look, spread
 from .parting import PARTS, deal
 from .reading import Lazy, check, loaded
+from .rows import Rows
 
 if TYPE_CHECKING:
     import numpy as np
@@ -213,7 +214,7 @@ def _texts(found: Read, words: str, labels: dict[str, list[str]]) -> dict[str, l
     return parts
 
 
-def _frame(found: Read) -> table.Read:
+def _frame(found: Read) -> Rows:
     """All rows as a table of pandas', with names for labels."""
     import pandas
 
@@ -226,7 +227,7 @@ def _frame(found: Read) -> table.Read:
         rows[part] = [*range(begin, begin + len(frame))]
         begin += len(frame)
         frames.append(frame)
-    return table.Read(found.path, pandas.concat(frames, ignore_index=True), rows, 0, KIND)
+    return Rows(found.path, pandas.concat(frames, ignore_index=True), rows, 0, KIND)
 
 
 @lru_cache(maxsize=2)

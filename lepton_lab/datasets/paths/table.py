@@ -1,51 +1,32 @@
-"""Tables: CSV, TSV and Parquet files, whose target is a column. pandas reads them."""
+"""Tables: CSV, TSV and Parquet files, whose target is a column."""
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from ...errors import SpecError, needs
+from ...errors import SpecError
 from ..base import Data
 from . import columns
 from .columns import FEW, Column
 from .examples import Example
-from .files import Files, files, refused, some
+from .files import files, refused, some
 from .looking import Look, spread
-from .parting import PARTS, deal
-from .plain import measure
+from .parting import deal
 from .reading import check
+from .rows import KIND, Rows, read
 
 if TYPE_CHECKING:
     import numpy as np
-    from pandas import DataFrame, Series
+    from pandas import Series
     from torch import Tensor
-
-KIND = "table"
-SEPARATORS = {".csv": ",;|\t", ".tsv": "\t", ".txt": "\t,;|"}
-"""What may stand between columns, by how a file's name ends: the one that the first line has most of."""
 
 Missing = Literal["fill", "drop", "refuse"]
 Mixed = Literal["refuse", "missing"]
 Answer = Literal["auto", "class", "number"]
-
-
-@dataclass(frozen=True)
-class Read:
-    """The rows of all parts, one after the other."""
-
-    path: str
-    frame: DataFrame
-    parts: dict[str, list[int]]
-    """Rows of each part, by place."""
-    first: int
-    """The line of the first row in its file."""
-    kind: str = KIND
 
 
 @dataclass(frozen=True)
@@ -81,11 +62,11 @@ def look(
     scale_target: bool = False,
 ) -> Look:
     """What a table holds; SpecError as of `table`."""
-    found = _read(files(KIND, path))
+    found = read(files(KIND, path))
     return described(f"{KIND}:{path}", found, plan(found, target, ignore, answer, missing, mixed), bool(target))
 
 
-def described(name: str, found: Read, made: Plan, asked: bool) -> Look:
+def described(name: str, found: Rows, made: Plan, asked: bool) -> Look:
     """What a table is like, and what is made of it."""
     frame = found.frame[made.rows]
     goal = frame[made.target.name]
@@ -167,14 +148,14 @@ def table(
     SpecError
         If the file can't be read, has no rows or no such target, or values are refused.
     """
-    found = _read(files(KIND, path))
+    found = read(files(KIND, path))
     return made(found, plan(found, target, ignore, answer, missing, mixed), seed, scale_target)
 
 
 table.look = look  # type: ignore[attr-defined]
 
 
-def plan(found: Read, target: str, ignore: str, answer: str, missing: str, mixed: str) -> Plan:
+def plan(found: Rows, target: str, ignore: str, answer: str, missing: str, mixed: str) -> Plan:
     """What is made of each column; SpecError where values are refused."""
     import numpy as np
 
@@ -205,7 +186,7 @@ def plan(found: Read, target: str, ignore: str, answer: str, missing: str, mixed
     return Plan(surveyed, of_goal, classes, rows)
 
 
-def _check_mixed(found: Read, used: Sequence[Column], mixed: str) -> None:
+def _check_mixed(found: Rows, used: Sequence[Column], mixed: str) -> None:
     """Refuse columns of numbers in which there are texts, unless these are to be missing values."""
     for column in used:
         if column.strange and mixed == "refuse":
@@ -215,7 +196,7 @@ def _check_mixed(found: Read, used: Sequence[Column], mixed: str) -> None:
             )  # fmt: skip
 
 
-def _answers(found: Read, goal: Column, answer: str, missing: str, rows: np.ndarray) -> tuple[list[str], np.ndarray]:
+def _answers(found: Rows, goal: Column, answer: str, missing: str, rows: np.ndarray) -> tuple[list[str], np.ndarray]:
     """Names of classes, none of a regression, and the rows less those without a target."""
     values = found.frame[goal.name]
     whole = values.dtype.kind in "iu" or (values.dtype.kind == "f" and (values.dropna() % 1 == 0).all())
@@ -250,7 +231,7 @@ def _labels(values: Series[Any]) -> list[str]:
     return [str(value).strip() for value in values]
 
 
-def made(found: Read, plan: Plan, seed: int, scale_target: bool) -> Data:
+def made(found: Rows, plan: Plan, seed: int, scale_target: bool) -> Data:
     """The rows as numbers, dealt out."""
     import numpy as np
     import torch
@@ -274,91 +255,3 @@ def made(found: Read, plan: Plan, seed: int, scale_target: bool) -> Data:
         part: {one.name: found.frame[one.name].iloc[rows].tolist() for one in plan.left} for part, rows in parts.items()
     }
     return Data(splits["train"], splits.get("val"), splits.get("test"), x.shape[1:], plan.classes, about=about)
-
-
-@lru_cache(maxsize=4)
-def _read(listed: Files) -> Read:
-    """All rows; files that have changed are others, by their digest."""
-    import pandas
-
-    path, parts = str(listed.path), dict[str, list[Any]]()
-    names = [name for name in listed.names if PurePosixPath(name).suffix.lower() in (*SEPARATORS, ".parquet")]
-    for name in names:
-        part = PARTS.get(PurePosixPath(name).stem.lower()) if len(names) > 1 else "train"
-        if part:  # the others may be notes
-            parts.setdefault(part, []).append(_rows(path, listed.folder / name))
-    if "train" not in parts:
-        raise refused(KIND, path, "there is no table in it: give a .csv, .tsv or .parquet, or a folder with train.csv")
-    frames = [frame for several in parts.values() for frame in several]
-    heads = {*map(str, frames[0].columns)}
-    if odd := next((other for frame in frames if (other := heads ^ {*map(str, frame.columns)})), None):
-        raise refused(KIND, path, f"its files have different columns: not all of them have {some(sorted(odd))}")
-    counts = {part: sum(map(len, several)) for part, several in parts.items()}
-    begins = dict(zip(counts, [sum([*counts.values()][:place]) for place in range(len(counts))], strict=True))
-    rows = {part: [*range(begins[part], begins[part] + count)] for part, count in counts.items()}
-    return Read(path, pandas.concat(frames, ignore_index=True), rows, 2)
-
-
-def _rows(path: str, file: Path) -> DataFrame:
-    """The rows of one file."""
-    import pandas
-
-    if file.suffix.lower() == ".parquet":
-        needs("a table in Parquet", "pyarrow")
-        try:
-            from pyarrow.parquet import read_schema
-
-            _check_distinct(path, file, read_schema(file).names)
-            return pandas.read_parquet(file)
-        except SpecError:
-            raise
-        except Exception as error:  # pyarrow's own, of many kinds
-            raise refused(KIND, path, f"{file.name} is no Parquet: {' '.join(str(error).split())[:80]}") from None
-    measure(KIND, path, file)
-    try:
-        frame = pandas.read_csv(
-            file, sep=_separator(file), encoding="utf-8-sig", skipinitialspace=True, low_memory=False
-        )
-    except UnicodeDecodeError as error:
-        raise refused(
-            KIND, path, f"{file.name} is not text in UTF-8 (at byte {error.start:,}); save it as UTF-8"
-        ) from None
-    except pandas.errors.EmptyDataError:
-        raise refused(KIND, path, f"{file.name} is empty") from None
-    except (pandas.errors.ParserError, OSError) as error:
-        raise refused(KIND, path, f"{file.name} is no table: {_parser(error)}") from None
-    if not len(frame):
-        raise refused(KIND, path, f"{file.name} has a line of names, and no rows")
-    if not frame.index.equals(pandas.RangeIndex(len(frame))):  # pandas took the first columns for names of rows
-        why = f"the rows of {file.name} have more columns than its first line; name each, and end no row with a comma"
-        raise refused(KIND, path, why)
-    if row := columns.unnamed([*frame.columns]):
-        why = (
-            f"the first line of {file.name} holds numbers, such as {row}, and no names of columns; add a line of names"
-        )
-        raise refused(KIND, path, why)
-    if len(frame.columns) < 2:
-        raise refused(
-            KIND, path, f"{file.name} has one column, {frame.columns[0]!r}; a target and what tells it are needed"
-        )
-    return columns.with_points(frame, _separator(file) == ",")
-
-
-def _check_distinct(path: str, file: Path, names: list[str]) -> None:
-    """Refuse two columns of one name."""
-    if twice := [name for name in names if names.count(name) > 1]:
-        raise refused(KIND, path, f"{file.name} has two columns called {twice[0]!r}; give each a name of its own")
-
-
-def _separator(file: Path) -> str:
-    with file.open("rb") as stream:
-        line = stream.readline(2**20).decode(errors="replace")
-    return max(SEPARATORS.get(file.suffix.lower(), ","), key=line.count)
-
-
-def _parser(error: Exception) -> str:
-    """What pandas says of a line, in our words."""
-    found = re.search(r"Expected (\d+) fields in line (\d+), saw (\d+)", str(error))
-    return (
-        f"line {found[2]} has {found[3]} columns, its first {found[1]}" if found else " ".join(str(error).split())[:100]
-    )

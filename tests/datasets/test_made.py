@@ -61,7 +61,11 @@ def test_a_set_is_what_each_of_its_tasks_takes(name):
     assert meant("auto", name) == DATASETS[name].tasks[0] and meant("ctc", name) == "ctc"
     assert isinstance(TASKS["auto"](data), TASKS[DATASETS[name].tasks[0]])
     for task in DATASETS[name].tasks:
-        make(lab.Spec(task=task), data)
+        if task == "ctc":  # of rows of its words
+            with pytest.raises(SpecError, match=r"as transforms=\['strings'\] makes of words"):
+                make(lab.Spec(task=task), data)
+        else:
+            make(lab.Spec(task=task), data)
 
 
 def test_boxes_are_around_what_is_seen():

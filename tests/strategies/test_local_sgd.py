@@ -201,6 +201,7 @@ def test_commands_take_effect_at_the_same_step_on_ranks_that_seldom_meet(strateg
         if i % 5 == 0:
             run.checkpoint()
             until(lambda run=run, i=i: run.rows("train")[-1]["lr"] in (i / 1000, i / 2000))
+    until(lambda: run.rows("train")[-1]["lr"] == 29 / 1000)  # so that no pause but the next one is to come
     run.pause()
     until(lambda: run.state == "paused")
     step = run.facts["step"]

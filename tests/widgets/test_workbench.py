@@ -177,7 +177,8 @@ class TestWorkbench:
         assert "needs others; give model=..." in html.unescape(bench._error.value) and bench._button.disabled
         assert controls["compress"].layout.display == "none" and "pipeline" in names("strategy")
         controls["world"].value = "2"
-        assert "pipeline" not in names("strategy") and "ddp" in names("strategy")
+        offered = dict(controls["strategy"].options)
+        assert "pipeline \u2014 not with model gan" in offered and "ddp" in offered
         monkeypatch.setattr("lepton_lab.launchers.devices.bf16_may_win", lambda: True)
         assert views(Workbench()).spec.precision == "auto" and views(Workbench(Spec())).spec.precision == "fp32"
 

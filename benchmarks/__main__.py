@@ -35,7 +35,7 @@ TOPICS = (
     "memory",
 )
 TOPICS += ("pixels", "learner", "sounds")
-LONG = ("compress", "records", "headlines", "labels", "gpu", "cluster")
+LONG = ("compress", "records", "headlines", "labels", "applications", "gpu", "cluster")
 """Only where they are asked for: minutes, or what needs a GPU."""
 
 

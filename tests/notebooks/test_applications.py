@@ -4,6 +4,7 @@ import pytest
 from helpers import ROOT, execute
 
 import lepton_lab as lab
+from benchmarks import applications
 from lepton_lab.datasets import WEIGHTS
 
 BOOKS = sorted((ROOT / "notebooks" / "applications").glob("*.ipynb"))
@@ -64,3 +65,28 @@ def test_what_is_here_is_not_talked_about(alone, capsys):
     for file in WEIGHTS["smollm2"].files():
         (folder / file).touch()
     assert lab.available({"smollm2": "nothing is written"}) == {"smollm2"} and capsys.readouterr().out == ""
+
+
+def test_claims_are_measured_over_seeds_and_an_interruption_loses_none(tmp_path, monkeypatch):
+    assert {path.stem for path in BOOKS} == set(applications.NEEDS) == set(applications.CLAIMS)
+    measured = []
+
+    def run(path, asked, parameters, quick):
+        if parameters["seed"] == 4 and len(measured) == 4:
+            raise KeyboardInterrupt
+        for expression in asked.values():
+            compile(expression, path.name, "eval")
+        measured.append((path.stem, parameters["seed"]))
+        return {**dict.fromkeys(asked, 100.0 * parameters["seed"]), "seconds": 1.0}
+
+    monkeypatch.setattr(applications, "KEPT", tmp_path)
+    monkeypatch.setattr(applications, "run", run)
+    monkeypatch.setattr(lab, "available", set)  # all is here
+    with pytest.raises(KeyboardInterrupt):
+        applications.measure(quick=False)
+    measured.append("interrupted")
+    rows = {row.what: row for row in applications.measure(quick=False)}
+    assert len(measured) == 1 + 5 * len(BOOKS) == len(set(measured)), "one was measured twice"
+    assert rows["sentiment: from scratch"].cells()[1:] == ("200 (0 to 400) %", "", "", ">= 77 %", "yes")
+    assert rows["rows of words by CTC: word errors"].cells()[4:] == ("<= 4 %", "NO")
+    assert rows["vision: the notebook"].ours == [1.0] * 5

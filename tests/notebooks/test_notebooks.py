@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import inspect
 import json
 import os
 import re
@@ -88,13 +89,32 @@ def resolved(path):
         return getattr(importlib.import_module(module), name)
 
 
+def fits(call, ours):
+    """Assert that what a call gives to a function of ours is what that takes."""
+    parts = [*ast.walk(call.func)]
+    path = (ast.Name, ast.Attribute, ast.Subscript, ast.Constant, ast.Load)  # lab.launch, METRICS["accuracy"]
+    names = {part.id for part in parts if isinstance(part, ast.Name)}
+    if not names or names - ours.keys() or not all(isinstance(part, path) for part in parts):
+        return
+    if any(isinstance(given, ast.Starred) for given in call.args):
+        return
+    function = eval(ast.unparse(call.func), ours)
+    named = {keyword.arg: None for keyword in call.keywords if keyword.arg}
+    whole = len(named) == len(call.keywords)  # else a dict gives the others
+    signature = inspect.signature(function)
+    (signature.bind if whole else signature.bind_partial)(*call.args, **named)
+
+
 @pytest.mark.parametrize("path", sorted(NOTEBOOKS.rglob("*.ipynb")), ids=lambda path: path.stem)
 def test_what_a_notebook_takes_from_the_library_is_there(path):
     cells = json.loads(path.read_text())["cells"]
     tree = ast.parse("\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"))
     ours = imported(tree)
+    bound = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in ours:
             assert hasattr(ours[node.value.id], node.attr), f"{node.value.id}.{node.attr}"
+        if isinstance(node, ast.Call):
+            fits(node, {name: found for name, found in ours.items() if name not in bound})
         if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "Spec":
             assert {keyword.arg for keyword in node.keywords} - {None} <= set(lab.Spec.model_fields)

@@ -125,7 +125,8 @@ def make(path, name, scheme="fp32", runtime="", **more):
     return write(path, model, about, scheme, calibration=about.samples(32), runtime=runtime, **more)
 
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+# The slow set asks for some seventy artifacts, which the first test makes.
+pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.timeout(900)]
 
 
 @pytest.fixture(scope="module")

@@ -7,17 +7,15 @@ Legend of the shape comments: B samples, T tokens, E width, K classes.
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from ..errors import SpecError
-from ..tables import weights
 from ..values import evenly
-from .blocks import MLP, Attention, initialise
+from .blocks import MLP, Attention, fits, initialise
 
 PAD = 0  # the token that is no text, as all of the lab's tokenizers have it, and BERT's own
-USUAL = {"width": 64, "heads": 4}
 EPSILON = 1e-12  # of all norms, as the weights that others trained have it
 PARTS = {  # by what Hugging Face calls a part of a block
     "attention.self.query": "attention.q",
@@ -133,51 +131,32 @@ class Embedding(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """(B, T) -> (B, T, E)."""
+        fits(tokens.shape[1], len(self.positions))
         x = self.tokens(tokens) + self.positions[: tokens.shape[1]]
         return self.dropout(self.norm(x))
 
 
-def pretrained(
-    name: str,
-    vocabulary: int,
-    context: int,
-    outputs: int,
-    width: int,
-    heads: int,
-    depth: int,
-    dropout: float = 0.0,
-    each: bool = False,
-) -> Bert:
+def pretrained(folder: Path, context: int, outputs: int, depth: int, dropout: float = 0.0, each: bool = False) -> Bert:
     """
-    A Bert with weights that others trained, all but the head's, which is new; see `lepton_lab.weights`.
+    A Bert with weights that others trained, all but the head's, which is new: a folder of `lepton_lab.weights`.
 
     Of their blocks `depth` evenly spaced ones are taken, the first and the last among them; of their places the first.
     What BERT adds for the first of two texts is added to the places, since there is no second one.
-
-    Raises
-    ------
-    SpecError
-        If the weights are missing and can't be had, or the tokens or sizes are not theirs.
     """
     from safetensors.torch import load_file
 
-    folder = weights(name)
     told = json.loads((folder / "config.json").read_text("utf-8"))
-    own = {"width": told["hidden_size"], "heads": told["num_attention_heads"]}
-    for option, asked in (("width", width), ("heads", heads)):
-        if asked not in (USUAL[option], own[option]):
-            raise SpecError(
-                f"options={{{option!r}: {asked}}}: pretrained={name!r} has {option}={own[option]}; leave the option out"
-            )
-    for what, asked, most in (
-        (f"options={{'depth': {depth}}}", depth, told["num_hidden_layers"]),
-        (f"samples of {context} tokens", context, told["max_position_embeddings"]),
-        (f"samples of {vocabulary:,} kinds of tokens", vocabulary, told["vocab_size"]),
-    ):
-        if asked > most:
-            raise SpecError(f"{what}: pretrained={name!r} has {most:,}; take at most as many")
     found = {key.removeprefix("bert."): value for key, value in load_file(folder / "model.safetensors").items()}
-    model = Bert(told["vocab_size"], context, outputs, own["width"], own["heads"], depth, dropout, each)
+    model = Bert(
+        told["vocab_size"],
+        context,
+        outputs,
+        told["hidden_size"],
+        told["num_attention_heads"],
+        depth,
+        dropout,
+        each,
+    )
     first = found["embeddings.token_type_embeddings.weight"][0]
     state = {
         "embed.tokens.weight": found["embeddings.word_embeddings.weight"],

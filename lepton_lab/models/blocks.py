@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ..errors import SpecError
 from .fitting import Positions
 
 BASE = 10_000.0  # wavelengths of positions run from 2 pi to 2 pi * BASE tokens (Vaswani, Su)
@@ -111,6 +112,7 @@ class Rotary(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, T, D) -> (B, H, T, D)."""
         T = x.shape[2]
+        fits(T, len(self.cos))
         cos, sin = self.cos[:T].to(x.dtype), self.sin[:T].to(x.dtype)
         a, b = x.chunk(2, dim=-1)  # (B, H, T, D / 2) each: number i pairs with number i + D / 2
         return torch.cat([a * cos - b * sin, a * sin + b * cos], dim=-1)
@@ -157,8 +159,18 @@ class Embedding(nn.Module):
         """(B, T) whole numbers -> (B, T, E)."""
         x = self.tokens(x)  # (B, T, E)
         if self.positions is not None:
+            fits(x.shape[1], len(self.positions))
             x = x + self.positions[: x.shape[1]]
         return self.dropout(x * x.shape[-1] ** 0.5)
+
+
+def fits(tokens: int, context: int) -> None:
+    """Refuse more tokens than a model has places for, with a SpecError."""
+    if tokens > context:
+        raise SpecError(
+            f"{tokens} tokens are more than the {context} that this model reads at once: give it the first, "
+            f"x[:, :{context}], or make the model for longer samples"
+        )
 
 
 def sinusoids(context: int, width: int) -> Tensor:

@@ -6,6 +6,7 @@ Legend of the shape comments: B samples, M items of each, F factors.
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from ..errors import SpecError
@@ -31,16 +32,20 @@ class Pairs(nn.Module):
         """Users (B,) and items (B, M) -> scores (B, M); or pairs of one user and one item (B, 2) -> (B, 1)."""
         if items is None:
             users, items = users[:, 0], users[:, 1:]
-        try:
-            return self.score(users[:, None], items)
-        except IndexError:
-            outside = [
-                number for number in (*users.tolist(), *items.flatten().tolist()) if not 0 <= number < self.count
-            ]
-            raise SpecError(
-                f"{outside[0]} is no user or item: the model knows numbers from 0 to {self.count - 1}, of which it "
-                "scores those that it was not trained on too"
-            ) from None
+        for numbers in (users, items):
+            self._knows(numbers)
+        return self.score(users[:, None], items)
+
+    def _knows(self, numbers: Tensor) -> None:
+        """Refuse numbers outside of the tables, with a SpecError: a GPU would end the process."""
+        if torch.compiler.is_compiling() or torch.jit.is_tracing() or numbers.is_meta or not numbers.numel():
+            return
+        for number in numbers.aminmax():
+            if not 0 <= number < self.count:
+                raise SpecError(
+                    f"{number} is no user or item: the model knows numbers from 0 to {self.count - 1}, of which it "
+                    "scores those that it was not trained on too"
+                )
 
     def score(self, users: Tensor, items: Tensor) -> Tensor:
         """(B, 1) and (B, M) -> (B, M)."""

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from ..errors import SpecError
-from .initialising import initialisable
+from .initialising import drawn_twice, initialisable
 
 Size = Annotated[int, Field(ge=1)]
 Dropout = Annotated[float, Field(ge=0, lt=1)]
+Sample = tuple[tuple[int, ...], int, int]
+Rule = Callable[..., str]
 NONE: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
 Positions = Literal["rotary", "learned", "sinusoidal"]
 """How tokens know where they are: turned by it in attention, or by what is added to them."""
@@ -40,12 +42,14 @@ def takes(
     dealt: str = "",
     tasks: tuple[str, ...] = (),
     by_task: Mapping[str, Mapping[str, Any]] = NONE,
+    rules: tuple[Rule, ...] = (),
 ) -> Callable[[Any], Any]:
     """
-    Say of a model's maker which samples it takes, so that others are refused before anything is made of them.
+    Say of a model's maker which samples and options it takes: others are refused before anything is made of them.
 
-    The maker gets `refuse(shape, classes, vocabulary)`: the one sentence for samples that it can make nothing of, else
-    "". It needs no torch. And it gets the option `initialisation`.
+    The maker gets `refuse(shape, classes, vocabulary, **options)`: the one sentence for samples that it can make
+    nothing of, or options that don't suit them or each other, else "". It needs no torch, and is asked before a run
+    starts; the maker itself raises it as a SpecError. And it gets the option `initialisation`.
 
     Parameters
     ----------
@@ -64,25 +68,27 @@ def takes(
         a number; () of those that take every such model.
     by_task
         Options that it has for a task whatever the user says, such as ``{"ctc": {"frames": True}}``.
+    rules
+        What its options must keep beside the range of each: called with the sample and all of them by name, a rule
+        gives the one sentence for those that don't, else "".
     """
 
     def mark(maker: Any) -> Any:
-        def refuse(shape: tuple[int, ...], classes: int, vocabulary: int = 0) -> str:
-            fit = fits(shape, classes, vocabulary)
-            return "" if fit else _misfit(maker.__name__, words, shape, classes, vocabulary, bool(tasks))
+        def refuse(shape: tuple[int, ...], classes: int, vocabulary: int = 0, **options: Any) -> str:
+            if not fits(shape, classes, vocabulary):
+                return _misfit(maker.__name__, words, shape, classes, vocabulary, bool(tasks))
+            chosen = usual | options
+            broken = (rule((shape, classes, vocabulary), **chosen) for rule in (*rules, drawn_twice))
+            return next(filter(None, broken), "")
 
-        made = initialisable(maker)
+        made = initialisable(maker, refuse)
+        asked = inspect.signature(made).parameters.values()
+        usual = {option.name: option.default for option in asked if option.kind is option.KEYWORD_ONLY}
         made.refuse, made.layers, made.chain, made.dealt = refuse, layers, chain, dealt
         made.tasks, made.by_task = tasks, by_task
         return made
 
     return mark
-
-
-def check(maker: Any, shape: tuple[int, ...], classes: int, vocabulary: int) -> None:
-    """Refuse samples that a model does not take, with a SpecError."""
-    if why := maker.refuse(shape, classes, vocabulary):
-        raise SpecError(why)
 
 
 def images(shape: tuple[int, ...], classes: int, vocabulary: int) -> bool:

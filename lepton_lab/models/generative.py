@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from .fitting import Size, check, images, takes
+from .fitting import Sample, Size, images, takes
 from .images import IMAGES
 
 if TYPE_CHECKING:
@@ -13,11 +13,24 @@ if TYPE_CHECKING:
 HALVED = 4  # pixels a side at least, which can be halved twice
 
 
+def _labelled(sample: Sample, *, labels: bool, **others: Any) -> str:
+    """The sentence for labels that are to be told where there are none."""
+    if sample[1] or not labels:
+        return ""
+    return "options={'labels': True}: the samples have no classes to be told; leave it out"
+
+
+def _halved(sample: Sample, *, width: int, **others: Any) -> str:
+    """The sentence for a width that has no half."""
+    return "" if width > 1 else f"options={{'width': {width}}}: must be at least 2, since a layer has half of it"
+
+
 @takes(
     f"{IMAGES} of at least {HALVED}x{HALVED} pixels",
     lambda shape, *rest: images(shape, *rest) and min(shape[1:]) >= HALVED,
     chain=False,
     tasks=("adversarial",),
+    rules=(_labelled,),
 )
 def gan(
     shape: tuple[int, ...],
@@ -49,7 +62,6 @@ def gan(
     SpecError
         If samples are no images, or too small to be halved twice.
     """
-    check(gan, shape, classes, vocabulary)
     from .gan import GAN
 
     return GAN(shape, noise, width, classes if labels else 0)
@@ -60,6 +72,7 @@ def gan(
     lambda shape, classes, vocabulary: not vocabulary and bool(shape),
     chain=False,
     tasks=("flow_matching",),
+    rules=(_labelled, _halved),
 )
 def flow(
     shape: tuple[int, ...],
@@ -91,7 +104,6 @@ def flow(
     SpecError
         If samples are tokens.
     """
-    check(flow, shape, classes, vocabulary)
     from .flow import LatentFlow
 
     return LatentFlow(shape, latent, width, classes if labels else 0)

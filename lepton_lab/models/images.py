@@ -7,10 +7,9 @@ Legend of the shape comments: N samples, C channels, H height, W width, K classe
 from __future__ import annotations
 
 from math import prod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from ..errors import SpecError
-from .fitting import Dropout, Size, check, images, takes
+from .fitting import Dropout, Sample, Size, images, takes
 
 if TYPE_CHECKING:
     from torch import nn
@@ -20,7 +19,17 @@ UNPADDED = 18  # pixels: smaller images would vanish in three unpadded convoluti
 POOLABLE = 5  # pixels: smaller images are worth more than the time that pooling them would save
 
 
-@takes("numbers", lambda shape, classes, vocabulary: not vocabulary, layers=2, dealt="hidden")
+def _features(sample: Sample, **options: Any) -> str:
+    """The sentence for samples without a number."""
+    shape = sample[0]
+    return (
+        ""
+        if shape and 0 not in shape
+        else f"model='mlp': samples of shape {shape} have no features; make x (N, features)"
+    )
+
+
+@takes("numbers", lambda shape, classes, vocabulary: not vocabulary, layers=2, dealt="hidden", rules=(_features,))
 def mlp(
     shape: tuple[int, ...], classes: int, vocabulary: int = 0, *, hidden: Size = 128, dropout: Dropout = 0.0
 ) -> nn.Module:
@@ -41,9 +50,6 @@ def mlp(
     SpecError
         If a sample holds no number, or tokens.
     """
-    check(mlp, shape, classes, vocabulary)
-    if not shape or 0 in shape:
-        raise SpecError(f"model='mlp': samples of shape {shape} have no features; make x (N, features)")
     return _classifier([], prod(shape), classes, hidden, dropout)
 
 
@@ -71,7 +77,6 @@ def cnn(
     SpecError
         If samples are no images.
     """
-    check(cnn, shape, classes, vocabulary)
     return _convolutional(shape, classes, (32, 64, 64), hidden, dropout)
 
 
@@ -99,7 +104,6 @@ def mnist_cnn(
     SpecError
         If samples are no images.
     """
-    check(mnist_cnn, shape, classes, vocabulary)
     return _convolutional(shape, classes, (32, 64), hidden, dropout)
 
 
@@ -134,7 +138,6 @@ def resnet(
     SpecError
         If samples are no images.
     """
-    check(resnet, shape, classes, vocabulary)
     from .resnet import ResNet
 
     return ResNet(shape, max(classes, 1), width, depth, residual)
@@ -164,7 +167,6 @@ def detector(shape: tuple[int, ...], classes: int, vocabulary: int = 0, *, width
     SpecError
         If samples are no pictures, or classes have no names.
     """
-    check(detector, shape, classes, vocabulary)
     from .detector import Detector
 
     return Detector(shape[0], classes, width)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import SpecError
@@ -19,17 +20,35 @@ MEANING = """
         "kaiming" and "orthogonal" by the sizes of each layer, see `lepton_lab.models.initialising`."""
 
 
-def initialisable(maker: Any) -> Any:
-    """A maker of a model that takes one more option, `initialisation`, which its docstring tells too."""
+def drawn_twice(sample: Any, *, initialisation: str, pretrained: str = "", **others: Any) -> str:
+    """The sentence for weights that would be drawn anew though others trained them."""
+    if initialisation == "own" or not pretrained:
+        return ""
+    return (
+        f"options={{'initialisation': {initialisation!r}}}: would draw the weights of pretrained={pretrained!r} "
+        "anew; leave one of them out"
+    )
+
+
+def initialisable(maker: Any, refuse: Callable[..., str]) -> Any:
+    """
+    A maker of a model that takes one more option, `initialisation`, which its docstring tells too.
+
+    What `refuse` says of samples and options is raised as a SpecError before anything is made.
+    """
 
     @functools.wraps(maker)
-    def make(*sample: Any, initialisation: Initialisation = "own", **options: Any) -> nn.Module:
-        if initialisation != "own" and (weights := options.get("pretrained")):
-            raise SpecError(
-                f"options={{'initialisation': {initialisation!r}}}: would draw the weights of pretrained={weights!r} "
-                "anew; leave one of them out"
-            )
-        model: nn.Module = maker(*sample, **options)
+    def make(
+        shape: tuple[int, ...],
+        classes: int,
+        vocabulary: int = 0,
+        *,
+        initialisation: Initialisation = "own",
+        **options: Any,
+    ) -> nn.Module:
+        if why := refuse(shape, classes, vocabulary, initialisation=initialisation, **options):
+            raise SpecError(why)
+        model: nn.Module = maker(shape, classes, vocabulary, **options)
         if initialisation != "own":
             initialise(model, initialisation)
         return model

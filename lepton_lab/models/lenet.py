@@ -9,7 +9,7 @@ from __future__ import annotations
 from math import prod
 from typing import TYPE_CHECKING, Literal
 
-from .fitting import check, images, takes
+from .fitting import images, takes
 from .images import initialised
 
 if TYPE_CHECKING:
@@ -44,7 +44,6 @@ def lenet(
     SpecError
         If samples are no images, or small ones.
     """
-    check(lenet, shape, classes, vocabulary)
     from torch import nn
 
     before, *size = shape

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from .fitting import Dropout, Size, check, takes
+from .fitting import Dropout, Size, takes
 
 if TYPE_CHECKING:
     from torch import nn
@@ -55,7 +55,6 @@ def factorisation(
     SpecError
         If samples are no pairs of whole numbers.
     """
-    check(factorisation, shape, classes, vocabulary)
     from .factorisation import Factorisation
 
     return Factorisation(vocabulary, factors, dropout, mean)
@@ -95,7 +94,6 @@ def neumf(
     SpecError
         If samples are no pairs of whole numbers.
     """
-    check(neumf, shape, classes, vocabulary)
     from .neumf import NeuMF
 
     return NeuMF(vocabulary, factors, hidden, dropout, mean)

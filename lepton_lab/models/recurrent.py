@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from ..errors import SpecError
-from .fitting import Dropout, Size, check, images, takes, texts
+from .fitting import Dropout, Sample, Size, images, takes, texts
 
 if TYPE_CHECKING:
     from torch import nn
+
+
+def _ways(sample: Sample, *, bidirectional: bool, width: int, **others: Any) -> str:
+    """The sentence for reading from the end where that has seen what is asked, or a width that has no halves."""
+    if bidirectional and texts(*sample):
+        return (
+            "options={'bidirectional': True}: next tokens are to be predicted, and what reads from the end has seen "
+            "them; take bidirectional=False"
+        )
+    if bidirectional and width % 2:
+        return f"options={{'width': {width}}}: must be even, since half of it reads each way; take {width + 1}"
+    return ""
 
 
 @takes(
@@ -16,6 +27,7 @@ if TYPE_CHECKING:
     lambda shape, classes, vocabulary: (
         len(shape) == 1 if vocabulary else 0 not in shape and (len(shape) == 2 or images(shape, classes, vocabulary))
     ),
+    rules=(_ways,),
 )
 def rnn(
     shape: tuple[int, ...],
@@ -57,15 +69,7 @@ def rnn(
     SpecError
         If samples are no sequences, or options do not suit each other.
     """
-    check(rnn, shape, classes, vocabulary)
     every = texts(shape, classes, vocabulary)
-    if bidirectional and every:
-        raise SpecError(
-            "options={'bidirectional': True}: next tokens are to be predicted, and what reads from the end has seen "
-            "them; take bidirectional=False"
-        )
-    if bidirectional and width % 2:
-        raise SpecError(f"options={{'width': {width}}}: must be even, since half of it reads each way")
     from .blocks import Embedding
     from .rnn import RNN, Steps
 
@@ -102,7 +106,6 @@ def word_vectors(shape: tuple[int, ...], classes: int, vocabulary: int = 0, *, w
     SpecError
         If samples are no rows of tokens.
     """
-    check(word_vectors, shape, classes, vocabulary)
     from .word_vectors import WordVectors
 
     return WordVectors(vocabulary, width)

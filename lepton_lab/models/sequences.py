@@ -2,17 +2,75 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+import json
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
 from ..errors import SpecError
-from .fitting import Dropout, Positions, Size, check, images, takes, texts
+from ..files import data_root
+from ..tables import weights
+from .fitting import Dropout, Positions, Sample, Size, images, takes, texts
 
 if TYPE_CHECKING:
     from torch import nn
 
 PATCHES = 8  # a side, about, that an image is cut into by default
+USUAL = {"width": 64, "heads": 4}  # of bert, where it begins with no weights that others trained
+
+
+def _divides(sample: Sample, *, width: int, heads: int, pretrained: str = "", **others: Any) -> str:
+    """The sentence for heads that can't have a part each of the width; those of pre-trained weights are their own."""
+    if pretrained or width % heads == 0:
+        return ""
+    divisors = [n for n in range(1, width + 1) if width % n == 0]
+    below, above = max(n for n in divisors if n < heads), min((n for n in divisors if n > heads), default=width)
+    return f"options={{'heads': {heads}}}: must divide width={width}, of which each head gets a part; take " + (
+        f"{below} or {above}" if above > heads else f"{below}"
+    )
+
+
+def _turns(sample: Sample, *, width: int, heads: int, positions: Positions, **others: Any) -> str:
+    """The sentence for heads of an odd size, which rotary positions can't turn."""
+    if positions != "rotary" or width // heads % 2 == 0:
+        return ""
+    return (
+        f"options={{'heads': {heads}}}: each of them gets {width // heads} of width={width}, and rotary positions "
+        "turn pairs of numbers; take a width of which each head gets an even part, or positions='learned'"
+    )
+
+
+def _within(sample: Sample, *, patch: int, **others: Any) -> str:
+    """The sentence for patches that are larger than the image."""
+    side = max(sample[0][1:], default=patch)
+    if patch <= side:
+        return ""
+    return (
+        f"options={{'patch': {patch}}}: must be from 1 to {side} (pixels a side of a patch, up to the image's), or "
+        "0 for about an eighth"
+    )
+
+
+def _theirs(sample: Sample, *, pretrained: str, width: int, heads: int, depth: int, **others: Any) -> str:
+    """The sentence for sizes, or samples, that are not those of weights that others trained, where these are here."""
+    config = data_root() / "weights" / pretrained / "config.json"
+    if not pretrained or not config.exists():
+        return ""
+    told = json.loads(config.read_text("utf-8"))
+    own = {"width": told["hidden_size"], "heads": told["num_attention_heads"]}
+    for option, asked in (("width", width), ("heads", heads)):
+        if asked not in (USUAL[option], own[option]):
+            has = f"has {option}={own[option]}; leave the option out"
+            return f"options={{{option!r}: {asked}}}: pretrained={pretrained!r} {has}"
+    (context,), _, vocabulary = sample
+    for what, asked, most in (
+        (f"options={{'depth': {depth}}}", depth, told["num_hidden_layers"]),
+        (f"samples of {context} tokens", context, told["max_position_embeddings"]),
+        (f"samples of {vocabulary:,} kinds of tokens", vocabulary, told["vocab_size"]),
+    ):
+        if asked > most:
+            return f"{what}: pretrained={pretrained!r} has {most:,}; take at most as many"
+    return ""
 
 
 @takes(
@@ -21,6 +79,7 @@ PATCHES = 8  # a side, about, that an image is cut into by default
         images(shape, classes, vocabulary) or (vocabulary > 0 and len(shape) == 1 and vocabulary != classes)
     ),
     dealt="heads",
+    rules=(_divides, _within),
 )
 def transformer(
     shape: tuple[int, ...],
@@ -59,19 +118,18 @@ def transformer(
     SpecError
         If samples are neither images nor tokens of one label a sample, or options do not suit them or each other.
     """
-    check(transformer, shape, classes, vocabulary)
-    _divide(width, heads)
     from .blocks import Embedding
     from .transformer import Patches, Transformer
 
     if images(shape, classes, vocabulary):
-        embed: Patches | Embedding = Patches(shape, _patch(patch, max(shape[1:])), width, dropout)
+        side = patch or max(2, -(-max(shape[1:]) // PATCHES))
+        embed: Patches | Embedding = Patches(shape, side, width, dropout)
     else:
         embed = Embedding(vocabulary, shape[0], width, dropout)
     return Transformer(embed, max(classes, 1), width, heads, depth, dropout)
 
 
-@takes("texts: tokens, each to be predicted from those before it", texts, dealt="heads")
+@takes("texts: tokens, each to be predicted from those before it", texts, dealt="heads", rules=(_divides, _turns))
 def gpt(
     shape: tuple[int, ...],
     classes: int,
@@ -112,9 +170,6 @@ def gpt(
     SpecError
         If samples are no texts whose tokens are to be predicted, or options do not suit each other.
     """
-    check(gpt, shape, classes, vocabulary)
-    _divide(width, heads)
-    _turns(width, heads, positions)
     from .gpt import GPT
 
     return GPT(vocabulary, shape[0], width, heads, depth, dropout, positions == "rotary", tied)
@@ -126,6 +181,7 @@ def gpt(
     chain=False,
     dealt="heads",
     tasks=("sequence_to_sequence",),
+    rules=(_divides, _turns),
 )
 def encoder_decoder(
     shape: tuple[int, ...],
@@ -165,9 +221,6 @@ def encoder_decoder(
     SpecError
         If samples are no tokens with tokens as targets, or options do not suit each other.
     """
-    check(encoder_decoder, shape, classes, vocabulary)
-    _divide(width, heads)
-    _turns(width, heads, positions)
     from .encoder_decoder import EncoderDecoder
 
     return EncoderDecoder(vocabulary, classes, shape[0], width, heads, depth, dropout, positions)
@@ -178,6 +231,7 @@ def encoder_decoder(
     lambda shape, classes, vocabulary: vocabulary > 0 and len(shape) == 1 and 0 < classes <= shape[0],
     dealt="heads",
     tasks=("question_answering",),
+    rules=(_divides,),
 )
 def reader(
     shape: tuple[int, ...],
@@ -214,8 +268,6 @@ def reader(
     SpecError
         If samples are no tokens with places among them as targets, or options do not suit each other.
     """
-    check(reader, shape, classes, vocabulary)
-    _divide(width, heads)
     from .blocks import Embedding
     from .transformer import Transformer
 
@@ -229,14 +281,15 @@ def reader(
     chain=False,
     dealt="heads",
     tasks=("classification", "regression", "multilabel", "masked_language_model"),
+    rules=(_divides, _theirs),
 )
 def bert(
     shape: tuple[int, ...],
     classes: int,
     vocabulary: int = 0,
     *,
-    width: Size = 64,
-    heads: Size = 4,
+    width: Size = USUAL["width"],
+    heads: Size = USUAL["heads"],
     depth: Size = 6,
     dropout: Dropout = 0.0,
     pretrained: Literal["", "minilm"] = "",
@@ -274,45 +327,18 @@ def bert(
         If samples are no tokens, options do not suit each other, the weights are missing and can't be had, or the
         tokens are not theirs.
     """
-    check(bert, shape, classes, vocabulary)
     from . import bert as room
 
     each, size = classes == vocabulary, (vocabulary, shape[0], max(classes, 1))
     if pretrained:
-        model = room.pretrained(pretrained, *size, width, heads, depth, dropout, each)
+        folder = weights(pretrained)
+        if why := _theirs((shape, classes, vocabulary), pretrained=pretrained, width=width, heads=heads, depth=depth):
+            raise SpecError(why)
+        model = room.pretrained(folder, *size[1:], depth, dropout, each)
     else:
-        _divide(width, heads)
         model = room.Bert(*size, width, heads, depth, dropout, each)
     if frozen != "nothing":
         model.embed.requires_grad_(False)
     if frozen == "body":
         model.blocks.requires_grad_(False)
     return model
-
-
-def _patch(patch: int, side: int) -> int:
-    if patch > side:
-        raise SpecError(
-            f"options={{'patch': {patch}}}: must be from 1 to {side} (pixels a side of a patch, up to the image's), or "
-            "0 for about an eighth"
-        )
-    return patch or max(2, -(-side // PATCHES))
-
-
-def _turns(width: int, heads: int, positions: Positions) -> None:
-    """Refuse heads of an odd size, which rotary positions can't turn."""
-    if positions == "rotary" and width // heads % 2:
-        raise SpecError(
-            f"options={{'heads': {heads}}}: each of them gets {width // heads} of width={width}, and rotary positions "
-            "turn pairs of numbers; take a width of which each head gets an even part, or positions='learned'"
-        )
-
-
-def _divide(width: int, heads: int) -> None:
-    if width % heads:
-        divisors = [n for n in range(1, width + 1) if width % n == 0]
-        below, above = max(n for n in divisors if n < heads), min((n for n in divisors if n > heads), default=width)
-        raise SpecError(
-            f"options={{'heads': {heads}}}: must divide width={width}, of which each head gets a part; take "
-            + (f"{below} or {above}" if above > heads else f"{below}")
-        )

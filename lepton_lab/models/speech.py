@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from ..spectra import SIZE
-from .fitting import Dropout, Size, check, takes
+from .fitting import Dropout, Size, takes
 
 if TYPE_CHECKING:
     from torch import nn
@@ -50,7 +50,6 @@ def speech_recogniser(
     SpecError
         If samples are no pictures of one channel.
     """
-    check(speech_recogniser, shape, classes, vocabulary)
     from .recogniser import recogniser
 
     return recogniser(shape[2], max(classes, 1), width, dropout, frames)
@@ -91,7 +90,6 @@ def speech_synthesiser(
     SpecError
         If samples are no pictures of one channel with a class each.
     """
-    check(speech_synthesiser, shape, classes, vocabulary)
     from .synthesiser import Synthesiser
 
     return Synthesiser(shape[1], shape[2], classes, width, latent)
@@ -130,7 +128,6 @@ def enhancer(
     SpecError
         If samples are no sounds, or too short.
     """
-    check(enhancer, shape, classes, vocabulary)
     from .enhancer import Enhancer
 
     return Enhancer(width, depth)

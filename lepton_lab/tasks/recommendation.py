@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ..datasets import Data
 
 Count = Annotated[int, Field(ge=1)]
+Some = Annotated[int, Field(ge=1, le=10_000)]  # since memory goes with them: a batch scores as many times its samples
 
 
 class Recommendation(Paired):
@@ -38,7 +39,7 @@ class Recommendation(Paired):
     data, loss
         As of every task, see `lepton_lab.Task`; an own loss compares scores with the place of what was taken, 0.
     negatives
-        Items that are drawn for each one that was taken in training, at least 1.
+        Items that are drawn for each one that was taken in training, from 1 to 10,000.
     candidates
         Items that are drawn for each one in evaluations, at least 1, and no more than anybody left. With the usual 49,
         a model that knows nothing has a hit rate of 0.1 at k=5; literature has 99, and k=10 (He and others, Neural
@@ -54,7 +55,7 @@ class Recommendation(Paired):
     everywhere = True
 
     def __init__(
-        self, data: Data, loss: OwnLoss | None = None, *, negatives: Count = 49, candidates: Count = 49
+        self, data: Data, loss: OwnLoss | None = None, *, negatives: Some = 49, candidates: Count = 49
     ) -> None:
         import torch
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 POWER = 0.75  # of a word's frequency, by which others are drawn: rare ones more often than they occur (Mikolov, 2.2)
 Count = Annotated[int, Field(ge=1)]
+Few = Annotated[int, Field(ge=1, le=100)]  # since memory goes with them: a batch scores as many times its words
 
 
 class SkipGram(Paired):
@@ -43,7 +44,8 @@ class SkipGram(Paired):
     contexts
         Near words that are drawn for each word in each epoch, at least 1: R = B T contexts.
     negatives
-        Words that are drawn beside each near one, at least 1, by their frequency to the power 0.75.
+        Words that are drawn beside each near one, from 1 to 100, by their frequency to the power 0.75; 5 to 20 are
+        usual (Mikolov, 2.2).
     """
 
     plain = False
@@ -54,7 +56,7 @@ class SkipGram(Paired):
     everywhere = True
 
     def __init__(
-        self, data: Data, loss: OwnLoss | None = None, *, window: Count = 5, contexts: Count = 4, negatives: Count = 5
+        self, data: Data, loss: OwnLoss | None = None, *, window: Count = 5, contexts: Count = 4, negatives: Few = 5
     ) -> None:
         import torch
 

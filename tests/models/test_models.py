@@ -1,6 +1,7 @@
 import inspect
 import subprocess
 import sys
+import warnings
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from torch import nn
 from lepton_lab.errors import SpecError
 from lepton_lab.losses import token_loss
 from lepton_lab.models import MODELS, cnn, mlp, mnist_cnn
+from lepton_lab.run.checks import glance
 from lepton_lab.spec import Spec
 from lepton_lab.strategies import stages
 from lepton_lab.tables import keywords, table
@@ -174,6 +176,40 @@ def test_cnn_learns_digits(tmp_path):
     with torch.no_grad():
         accuracy = (model(scaled(data.test[0])).argmax(1) == data.test[1]).float().mean()
     assert accuracy >= 0.97
+
+
+@pytest.mark.parametrize(
+    ("model", "dataset", "fields", "said"),
+    [
+        ("transformer", "digits", {"options": {"heads": 3}}, "take 2 or 4"),
+        ("transformer", "digits", {"options": {"patch": 9}}, "from 1 to 8"),
+        ("gpt", "pydocs", {"options": {"width": 12}}, "positions='learned'"),
+        ("bert", "sst2", {"options": {"heads": 3}}, "take 2 or 4"),
+        ("encoder_decoder", "dates", {"options": {"heads": 5}}, "take 4 or 8"),
+        ("reader", "glosses", {"options": {"heads": 5}}, "take 4 or 6"),
+        ("rnn", "digits", {"options": {"width": 3, "bidirectional": True}}, "take 4"),
+        ("rnn", "pydocs", {"options": {"bidirectional": True}}, "take bidirectional=False"),
+        ("flow", "diabetes", {"task": "flow_matching", "options": {"labels": True}}, "no classes.*leave it out"),
+        ("flow", "digits", {"task": "flow_matching", "options": {"width": 1}}, "at least 2"),
+    ],
+)
+def test_options_that_a_model_can_t_have_are_refused_before_anything_starts(model, dataset, fields, said):
+    with pytest.raises(SpecError, match=said) as error:
+        glance(Spec(model=model, dataset=dataset, **fields))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_least_of_each_option_makes_a_model_or_is_refused(name):
+    maker = MODELS[name]
+    told = [((1, 17, 17), 3, 0), ((7,), 3, 50), ((7,), 50, 50), ((2,), 0, 50), ((400,), 0, 0)]
+    sample = next(sample for sample in told if not maker.refuse(*sample))
+    for option, rule in keywords(maker).items():
+        least = [bound.ge for bound in rule.metadata if hasattr(bound, "ge")] + [True] * isinstance(rule.default, bool)
+        if least and not maker.refuse(*sample, **{option: least[0]}):
+            with warnings.catch_warnings():  # torch warns of layers without a number
+                warnings.simplefilter("error")
+                maker(*sample, **{option: least[0]})
 
 
 def test_a_model_is_known_to_suit_before_data_and_torch_are_there():

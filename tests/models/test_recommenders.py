@@ -56,6 +56,14 @@ def test_pairs_are_scored_as_users_with_their_items(name):
     assert model(USERS, ITEMS).shape == (3, 2)
 
 
+def test_numbers_are_compared_before_a_table_is_looked_up(monkeypatch):
+    """On a GPU a look-up outside of it would end the process."""
+    model = trained("neumf")
+    monkeypatch.setattr(model, "score", lambda users, items: pytest.fail("looked up"))
+    with pytest.raises(SpecError, match="^5 is no user or item"):
+        model(USERS, ITEMS.masked_fill(ITEMS == 4, 5))
+
+
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("number", [5, -1])
 def test_a_number_that_nobody_has_is_refused_in_a_sentence(name, number):

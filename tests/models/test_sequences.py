@@ -184,6 +184,24 @@ def test_transformer_tells_where_a_patch_lies():
     assert not torch.allclose(model(x), model(x.flip(-1)), atol=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("name", "told", "options"),
+    [
+        ("transformer", ((8,), 2, 50), {}),
+        ("bert", ((8,), 2, 50), {}),
+        ("reader", ((8,), 8, 50), {}),
+        ("gpt", ((8,), 50, 50), {}),
+        ("gpt", ((8,), 50, 50), {"positions": "learned"}),
+        ("encoder_decoder", ((8,), 30, 50), {}),
+    ],
+)
+def test_more_tokens_than_it_reads_are_refused_in_a_sentence(name, told, options):
+    model = MODELS[name](*told, **options)
+    tokens = torch.ones(2, 20, dtype=torch.long)
+    with pytest.raises(SpecError, match=r"^20 tokens are more than the 8 .* x\[:, :8\], or make the model for longer"):
+        model(tokens, tokens) if name == "encoder_decoder" else model(tokens)
+
+
 # --- options ----------------------------------------------------------------------------------------------------------
 
 

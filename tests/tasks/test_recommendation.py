@@ -34,3 +34,8 @@ def test_who_took_all_is_named():
     taken = torch.tensor([[0, 0], [0, 1], [0, 2]]), torch.ones(3)
     with pytest.raises(SpecError, match="user 0 took all 3 items, .*leave out who took all"):
         make(lab.Spec(task="recommendation"), from_user((taken, taken), 0))
+
+
+def test_more_negatives_than_memory_holds_are_refused():
+    with pytest.raises(SpecError, match="'negatives': 1000000}: must be at least 1 and at most"):
+        lab.Spec(task="recommendation", model="neumf", options={"negatives": 10**6})

@@ -7,6 +7,7 @@ import torch
 
 import lepton_lab as lab
 from lepton_lab.datasets import from_user
+from lepton_lab.errors import SpecError
 from lepton_lab.models import MODELS
 from lepton_lab.tasks.skip_gram import SkipGram, logistic
 
@@ -95,3 +96,8 @@ def test_rows_too_short_to_have_a_neighbour_are_refused():
 def test_vectors_begin_where_all_products_are_nought():
     model = MODELS["word_vectors"]((9,), 30, 30, width=10)
     assert not model(torch.arange(4), torch.randint(30, (4, 3))).any() and model.words.weight.abs().max() <= 0.05
+
+
+def test_more_negatives_than_memory_holds_are_refused():
+    with pytest.raises(SpecError, match="'negatives': 1000000}: must be at least 1 and at most"):
+        lab.Spec(task="skip_gram", model="word_vectors", options={"negatives": 10**6})

@@ -113,7 +113,8 @@ def suits(spec: Spec, data: Data | None) -> None:
         raise SpecError(_other(spec.model, task, sample))
     if nest and not sample[0]:  # what a task tells a model of them is known once it is made
         return
-    if why := table("model")[spec.model].refuse(*sample):
+    maker = table("model")[spec.model]
+    if why := maker.refuse(*sample, **spec.options_of(maker) | dict(maker.by_task.get(task, {}))):
         raise SpecError(why)
     weights = spec.options.get("pretrained", "")
     if data is None and weights not in ("", *(options.get("pretrained") for _, options in links(spec.transforms))):

@@ -16,8 +16,9 @@ class Average:
 
     After step t it is the mean of the weights after each step i up to then, weighted by decay^(t - i): normalised as
     Adam's moments are (Kingma and Ba, arXiv:1412.6980, section 3), so that it begins with the first step's weights and
-    not with those before it. Buffers of floats, such as batch norm's, are averaged alike. What is not trained, and
-    buffers of whole numbers, are the module's own.
+    not with those before it. Running statistics, such as batch norm's `running_mean`, are averaged alike. What is
+    not trained, and other buffers, are the module's own: spectral norm's vectors belong to the newest weights, and
+    their mean is no longer of length 1.
 
     Parameters
     ----------
@@ -60,7 +61,7 @@ class Average:
         buffers = {
             name: buffer
             for name, buffer in self.module.named_buffers()
-            if name in self._lasting and buffer.is_floating_point()
+            if name in self._lasting and name.rpartition(".")[2].startswith("running_")
         }
         return self._parameters | buffers
 

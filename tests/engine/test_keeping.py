@@ -8,6 +8,7 @@ import torch
 from helpers import Noisy, call, until
 from torch import nn
 from torch.nn import functional
+from torch.nn.utils.parametrizations import spectral_norm
 
 import lepton_lab as lab
 from lepton_lab.charts.series import read
@@ -140,6 +141,20 @@ def test_the_average_is_the_mean_of_the_weights_after_each_step_weighted_by_the_
         assert torch.allclose(held[name], mean.sum(0), atol=1e-6)
     assert held["1.num_batches_tracked"] == steps
     assert same(model.state_dict(), passed[-1])
+
+
+def test_vectors_of_spectral_norm_are_not_averaged():
+    model = nn.Sequential(spectral_norm(nn.Linear(3, 4)), torch.nn.utils.spectral_norm(nn.Linear(4, 3)))
+    average = Average(model, 0.5)
+    for step in (1, 2, 3):
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.normal_()
+        model(torch.randn(2, 3))
+        average.update(step)
+    newest = {name: value.clone() for name, value in model.named_buffers()}
+    with average.in_place():
+        assert len(newest) == 4 and same(dict(model.named_buffers()), newest)
 
 
 @pytest.fixture(scope="module")

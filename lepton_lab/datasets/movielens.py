@@ -28,8 +28,6 @@ def movielens_100k(root: Path, seed: int, *, split: Literal["last", "random"] = 
 
     Parameters
     ----------
-    root, seed
-        As of every data set.
     split
         "last": each user's last film by time is for testing and the one before for validation, 943 each; "random": of
         the ratings a tenth each.

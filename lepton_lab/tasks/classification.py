@@ -43,8 +43,6 @@ class Segmentation(Paired):
 
     Parameters
     ----------
-    data, loss
-        As of every task, see `lepton_lab.Task`.
     class_axis
         Where the model's outputs have the scores of classes: first of each sample's axes, (B, K, H, W), as torch's
         losses take them, or last, (B, H, W, K).

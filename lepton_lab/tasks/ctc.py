@@ -39,8 +39,6 @@ class CTC(Paired):
 
     Parameters
     ----------
-    data, loss
-        As of every task, see `lepton_lab.Task`.
     blank
         Number of the class that is no label.
     """

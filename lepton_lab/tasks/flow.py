@@ -34,8 +34,6 @@ class FlowMatching(Task):
 
     Parameters
     ----------
-    data, loss
-        As of every task, see `lepton_lab.Task`.
     latent
         Numbers that a sample becomes, 1 or more.
     labels

@@ -37,8 +37,6 @@ class SequenceToSequence(Paired):
 
     Parameters
     ----------
-    data, loss
-        As of every task, see `lepton_lab.Task`.
     start_token
         Number of the token that stands before a target's first.
     pad_token

@@ -43,8 +43,6 @@ def bag_of_words(data: Data, seed: int, *, size: Columns = 4096, pairs: bool = T
 
     Parameters
     ----------
-    data, seed
-        As of every transform.
     size
         Columns, from 16 to 65,536; words that share one are not told apart.
     pairs

@@ -38,8 +38,6 @@ def drop_tokens(x: Tensor, y: Tensor, draws: Draws, *, chance: Chance = 0.1) -> 
 
     Parameters
     ----------
-    x, y, draws
-        As of every transform.
     chance
         Of each token, that it is left out, from 0 to 0.9.
     """
@@ -59,8 +57,6 @@ def swap_tokens(x: Tensor, y: Tensor, draws: Draws, *, chance: Chance = 0.1) -> 
 
     Parameters
     ----------
-    x, y, draws
-        As of every transform.
     chance
         Of each pair of neighbours, that they change places, from 0 to 0.9.
     """

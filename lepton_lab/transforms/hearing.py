@@ -41,8 +41,6 @@ def white_noise(
 
     Parameters
     ----------
-    x, y, draws
-        As of every transform.
     low, high
         The least and the largest ratio of the powers, in dB, from -20 to 60.
     """
@@ -61,8 +59,6 @@ def time_shift(x: Tensor, y: Tensor, draws: Draws, *, most: Annotated[float, Fie
 
     Parameters
     ----------
-    x, y, draws
-        As of every transform.
     most
         The longest shift, as a part of the whole, from 0 to 0.5.
     """
@@ -91,8 +87,6 @@ def speed(
 
     Parameters
     ----------
-    x, y, draws
-        As of every transform.
     slowest, fastest
         The least factor, from 0.5 to 1, and the largest, from 1 to 2.
     """
@@ -114,8 +108,6 @@ def frequency_warp(x: Tensor, y: Tensor, draws: Draws, *, most: Annotated[float,
 
     Parameters
     ----------
-    x, y, draws
-        As of every transform.
     most
         How far a factor may be from 1, from 0 to 0.3.
     """
@@ -144,8 +136,6 @@ def spec_augment(
 
     Parameters
     ----------
-    x, y, draws
-        As of every transform.
     frames, bands
         The widest mask as a part of all frames, and of all bands, from 0 to 1.
     masks

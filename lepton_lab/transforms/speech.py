@@ -82,8 +82,6 @@ def mel(data: Data, seed: int, *, bands: Bands = 40, window: Samples = 200, hop:
 
     Parameters
     ----------
-    data, seed
-        As of every transform.
     bands
         Bands of the mel scale, from 4 to 256.
     window
@@ -117,8 +115,6 @@ def mfcc(
 
     Parameters
     ----------
-    data, seed
-        As of every transform.
     coefficients
         Cepstra that are kept, from 2 to 128, and at most as many as there are bands.
     bands, window, hop
@@ -146,8 +142,6 @@ def spectrum(data: Data, seed: int, *, frames: Annotated[int, Field(ge=16, le=10
 
     Parameters
     ----------
-    data, seed
-        As of every transform.
     frames
         Frames of each picture, from 16 to 1,024.
 

@@ -40,8 +40,6 @@ def bpe(data: Data, seed: int, *, size: Pieces = 1000, length: Length = 0) -> Da
 
     Parameters
     ----------
-    data, seed
-        As of every transform.
     size
         Kinds of pieces, from 300 to 65,536; 0 is padding.
     length
@@ -87,8 +85,6 @@ def wordpiece(
 
     Parameters
     ----------
-    data, seed
-        As of every transform.
     size
         Kinds of pieces, from 300 to 65,536; 0 is padding, 1 is what can't be written.
     length

@@ -49,8 +49,6 @@ def normalise(
 
     Parameters
     ----------
-    data, seed
-        As of every transform.
     case
         "lower": without capitals; "keep": as it is.
     accents
@@ -84,8 +82,6 @@ def stop_words(data: Data, seed: int, *, negations: bool = True) -> Data:
 
     Parameters
     ----------
-    data, seed
-        As of every transform.
     negations
         Whether "no", "nor" and "not" stay.
 
@@ -135,8 +131,6 @@ def synonyms(
 
     Parameters
     ----------
-    data, seed
-        As of every transform.
     chance
         Of a word that has a synonym, that it is replaced, above 0 and at most 1.
     copies

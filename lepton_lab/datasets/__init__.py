@@ -27,7 +27,7 @@ from .base import Data, Sample, Split, length, rows, scaling
 from .cifar import cifar10
 from .collating import TEXTS, Collate, Pad, bucketed, collated, lengths
 from .dates import dates
-from .files import fetch, find, require
+from .files import fetch, find, gzipped, require
 from .hearing import tones, vowels
 from .idx import fashion_mnist, mnist
 from .overview import details, overview
@@ -116,7 +116,7 @@ GLANCES = {
     "fsdd": fsdd.glance,
     "glosses": glosses.glance,
     "idx": idx.glance,
-    "mails": mails.glance,
+    "mails": gzipped,
     "movielens": movielens.glance,
     "reviews": reviews.glance,
     "text": text.read,

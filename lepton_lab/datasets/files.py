@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import hashlib
 import lzma
 import os
 import shlex
@@ -28,7 +27,7 @@ from ..files import FULL, remedy, sized, why, write_bytes
 from .packages import command, download
 from .pretrained import WEIGHTS
 from .sources import SOURCES, Archive, Package, Source
-from .unpacking import unpack
+from .unpacking import unlike, unpack
 
 TIMEOUT = 30  # seconds that a mirror may stay silent
 CHUNK = 1 << 20  # bytes
@@ -91,6 +90,21 @@ def damaged(path: Path, why: str) -> SpecError:
     return SpecError(
         f"data file {path} can't be used: {why}; delete it to have it downloaded again, or put the published file there"
     )
+
+
+def beginning(path: Path, most: int) -> bytes:
+    """The first bytes of a data file, so many at most; a SpecError where it can't be read."""
+    try:
+        with path.open("rb") as handle:
+            return handle.read(most)
+    except OSError as error:
+        raise damaged(path, str(error)) from None
+
+
+def gzipped(path: Path) -> None:
+    """Refuse what is no gzip file by its first bytes."""
+    if (first := beginning(path, 2)) != b"\x1f\x8b":
+        raise damaged(path, f"it begins with {first!r}, which no {''.join(path.suffixes)} does")
 
 
 def commands(name: str) -> list[str]:
@@ -251,13 +265,6 @@ def _members(handle: IO[bytes], archive: str, files: dict[str, str]) -> Iterator
         if wrong := unlike(contents, files[file]):
             raise OSError(f"{file} {wrong}")
         yield file, contents
-
-
-def unlike(contents: bytes, published: str) -> str:
-    """Why contents are not the published ones, by their MD5 or SHA-256; or nothing."""
-    kind, name = ("md5", "MD5") if len(published) == 32 else ("sha256", "SHA-256")
-    actual = hashlib.new(kind, contents, usedforsecurity=False).hexdigest()
-    return "" if actual == published else f"has {name} {actual}, not the published {published}"
 
 
 def untar(handle: IO[bytes], files: set[str]) -> Iterator[tuple[str, bytes]]:

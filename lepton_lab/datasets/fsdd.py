@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from .base import HELD_OUT, Data, holds, shuffled
-from .files import damaged, fetch
+from .files import damaged, fetch, gzipped
 
 if TYPE_CHECKING:
     import numpy as np
@@ -129,12 +129,5 @@ def _files(path: Path) -> Iterator[tuple[str, bytes]]:
 
 def glance(path: Path) -> None:
     """Refuse what is neither a folder nor a gzip file by its first bytes."""
-    if path.is_dir():
-        return
-    try:
-        with path.open("rb") as handle:
-            first = handle.read(2)
-    except OSError as error:
-        raise damaged(path, str(error)) from None
-    if first != b"\x1f\x8b":
-        raise damaged(path, f"it begins with {first!r}, which no .tar.gz does")
+    if not path.is_dir():
+        gzipped(path)

@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from .base import Data, holds
-from .files import damaged, fetch
+from .files import damaged, fetch, gzipped
 from .grouping import dealt, groups
 from .wording import Texts, Unit, labelled, split, taken
 
@@ -104,7 +104,7 @@ def shingles(text: str) -> Iterator[tuple[int, ...]]:
 
 def read(path: Path) -> tuple[list[str], list[int]]:
     """The mails, as they came, and whether each is spam, in order of their names; a SpecError of any other file."""
-    glance(path)
+    gzipped(path)
     mails: dict[str, str] = {}
     try:
         with tarfile.open(path, "r:gz") as archive:
@@ -118,14 +118,3 @@ def read(path: Path) -> tuple[list[str], list[int]]:
         raise damaged(path, "it holds no mails")
     names = sorted(mails)
     return [mails[name] for name in names], [int(name.startswith("spam")) for name in names]
-
-
-def glance(path: Path) -> None:
-    """Refuse what is no gzip file by its first bytes."""
-    try:
-        with path.open("rb") as handle:
-            first = handle.read(2)
-    except OSError as error:
-        raise damaged(path, str(error)) from None
-    if first != b"\x1f\x8b":
-        raise damaged(path, f"it begins with {first!r}, which no .tgz does")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from .base import Data, holds, shuffled
-from .files import damaged, fetch
+from .files import beginning, damaged, fetch
 
 if TYPE_CHECKING:
     import numpy as np
@@ -77,11 +77,7 @@ def read(path: Path) -> np.ndarray:
 
 def glance(path: Path) -> None:
     """Refuse a file of ratings, or of films, by its first line."""
-    try:
-        with path.open("rb") as handle:
-            line = handle.readline(1000)
-    except OSError as error:
-        raise damaged(path, str(error)) from None
+    line = beginning(path, 1000).partition(b"\n")[0]
     if line.count(b"\t") != 3 and b"|" not in line:
         raise damaged(path, f"it begins with {line[:40]!r}, and not as MovieLens has it")
 

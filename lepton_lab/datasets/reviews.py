@@ -9,7 +9,7 @@ from typing import Annotated
 from pydantic import Field
 
 from .base import HELD_OUT, Data, holds
-from .files import damaged, fetch
+from .files import beginning, damaged, fetch
 from .grouping import dealt, groups
 from .wording import Texts, Unit, labelled, taken
 
@@ -92,10 +92,6 @@ def read(path: Path) -> tuple[list[str], list[int]]:
 
 def glance(path: Path) -> None:
     """Refuse a file by its first line."""
-    try:
-        with path.open("rb") as handle:
-            line = handle.readline(1000)
-    except OSError as error:
-        raise damaged(path, str(error)) from None
+    line = beginning(path, 1000).partition(b"\n")[0]
     if line.decode(errors="replace").strip() != HEAD:
         raise damaged(path, f"it begins with {line[:40]!r}, and not with {HEAD!r}")

@@ -15,8 +15,9 @@ from pydantic import Field
 
 from ..errors import SpecError
 from .base import HELD_OUT, Data, holds
-from .files import damaged, fetch, unlike
+from .files import damaged, fetch
 from .sources import SOURCES
+from .unpacking import unlike
 
 if TYPE_CHECKING:
     import numpy as np

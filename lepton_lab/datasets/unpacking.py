@@ -20,18 +20,17 @@ AR_HEADER = 60
 BLOCK = 1 << 20
 
 
-def digest(path: Path, kind: str = "sha256") -> str:
-    """The SHA-256, or MD5, of a file."""
-    with path.open("rb") as handle:
+def digest(contents: Path | bytes, kind: str = "sha256") -> str:
+    """The SHA-256, or MD5, of a file, or of what was one."""
+    with io.BytesIO(contents) if isinstance(contents, bytes) else contents.open("rb") as handle:
         return hashlib.file_digest(handle, lambda: hashlib.new(kind, usedforsecurity=False)).hexdigest()
 
 
-def unlike(path: Path, published: str) -> str:
+def unlike(contents: Path | bytes, published: str) -> str:
     """Why a file is not the published one, by its MD5 or SHA-256; or nothing."""
-    kind = "md5" if len(published) == 32 else "sha256"
-    actual = digest(path, kind)
-    shown = {"md5": "MD5", "sha256": "SHA-256"}[kind]
-    return "" if actual == published else f"has {shown} {actual[:16]}..., not the published {published[:16]}..."
+    kind, name = ("md5", "MD5") if len(published) == 32 else ("sha256", "SHA-256")
+    actual = digest(contents, kind)
+    return "" if actual == published else f"has {name} {actual[:16]}..., not the published {published[:16]}..."
 
 
 def tree(folder: Path) -> str:

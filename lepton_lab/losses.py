@@ -54,10 +54,8 @@ class Terms(NamedTuple):
 
     def weigh(self, target: Tensor) -> Tensor:
         """What a batch's targets weigh together, in float64; a label without a weight is a SpecError."""
-        import torch
-
         if target.is_floating_point():  # chances of each class, (B, K, ...), whose places weigh alike
-            return torch.tensor(target.numel() / target.shape[1], dtype=torch.float64, device=target.device)
+            return exact(target.numel() / target.shape[1], target)
         counted = target != self.ignored
         if self.weight is None:
             return counted.sum().double()
@@ -189,3 +187,10 @@ def number(value: Any, what: str) -> Any:
     if value.numel() != 1:
         raise SpecError(f"{what} is a tensor of shape {tuple(value.shape)}, and must be one number: take its mean()")
     return value.reshape(()) if value.ndim else value
+
+
+def exact(value: Any, beside: Tensor) -> Tensor:
+    """A number as a scalar in float64, on the device of a tensor."""
+    import torch
+
+    return torch.as_tensor(value, dtype=torch.float64, device=beside.device)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from .answers import matches, right_answers
 from .batches import Batch, described, tensors
 from .errors import SpecError
-from .losses import IGNORED, number, takes_chances, terms, token_loss, unreduced, weigh, yes_or_no
+from .losses import IGNORED, exact, number, takes_chances, terms, token_loss, unreduced, weigh, yes_or_no
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -66,8 +66,7 @@ class Objective:
         import torch
 
         counts = [count(output, target) for count in self.counted]
-        none = torch.tensor(math.nan, device=target.device)
-        return torch.stack([(none if value is None else value).double().reshape(()) for value in counts])
+        return torch.stack([exact(math.nan if value is None else value, target).reshape(()) for value in counts])
 
 
 class Criterion(Objective):
@@ -155,10 +154,10 @@ class Criterion(Objective):
 
     def __call__(self, output: Tensor, target: Tensor) -> Tensor:
         """What a micro-batch adds to its step's loss, as a mean over its samples; of a batch by itself, its loss."""
-        if self.even:
+        if self.even or self._terms is None:
             value = self.value(output, target)
             return self._part(*value) if isinstance(value, tuple) else value
-        total = self.sum(output, target)
+        total = self._terms.sum(output, target)
         if self._mean_weight is not None:
             return total / (self._mean_weight.to(total.dtype) * self._samples(target))
         return total if self.summed else total / self.weight(target).to(total.dtype).clamp(min=LEAST)
@@ -178,12 +177,10 @@ class Criterion(Objective):
         """
         value: Any = self.loss(output, target)
         if isinstance(value, Mapping):
-            if self.batch.share:
-                for name, part in value.items():
-                    self.tell(f"loss_{name}", number(part, f"{name!r} of the loss").detach())
-            value = sum(
-                number(part, f"{name!r} of the loss") * self.weights.get(name, 1) for name, part in value.items()
-            )
+            parts = {name: number(part, f"{name!r} of the loss") for name, part in value.items()}
+            for name, part in parts.items() if self.batch.share else ():
+                self.tell(f"loss_{name}", part.detach())
+            value = sum(part * self.weights.get(name, 1) for name, part in parts.items())
         if not isinstance(value, tuple):
             return number(value, "the loss")
         if len(value) != 2 or getattr(value[1], "numel", lambda: 1)() != 1:
@@ -197,8 +194,8 @@ class Criterion(Objective):
         import torch
 
         batch = self.batch
-        weight = torch.as_tensor(weight, dtype=torch.float64, device=total.device).detach()
-        self._parts.append(torch.stack([weight.new_tensor(batch.samples), weight.reshape(())]) * (batch.share > 0))
+        samples, weight = exact(batch.samples, total), exact(weight, total).detach()
+        self._parts.append(torch.stack([samples, weight.reshape(())]) * (batch.share > 0))
         return total / batch.samples
 
     @property
@@ -255,24 +252,20 @@ class Criterion(Objective):
 
     def parts(self, output: Any, batch: Batch) -> tuple[Tensor, Tensor]:
         """The loss of a batch by itself, as its sum and its weight."""
-        import torch
-
         if self._terms is not None:
             return self._terms.sum(output, batch.y), self.weight(batch.y)
         self.batch = batch
         value = self.value(output, batch.y)
         if isinstance(value, tuple):
             return value
-        return value * batch.samples, torch.tensor(batch.samples, dtype=torch.float64, device=value.device)
+        return value * batch.samples, exact(batch.samples, value)
 
     def each(self, output: Tensor, target: Tensor) -> Tensor:
         """The loss of each sample by itself, (B,); NaN of a function that only gives a mean."""
-        import torch
-
         values = unreduced(self.loss, output, target)
         # A loss may have taken a mean of its own.
         if values is None or values.numel() < len(target) or len(values) % len(target):
-            return torch.full((len(target),), math.nan, device=output.device)
+            return output.new_full((len(target),), math.nan)
         values = values.reshape(len(target), -1)
         if self._terms is None or values.shape[1] != target[0].numel():
             return values.mean(1)
@@ -287,27 +280,16 @@ class Criterion(Objective):
         """What metrics compare, outputs and targets (B, ...); None where there is nothing that they could."""
         return output, target
 
-    def sum(self, output: Tensor, target: Tensor) -> Tensor:
-        """The loss's sum over a batch's targets."""
-        if self._terms is not None:
-            return self._terms.sum(output, target)
-        value = self.value(output, target)
-        return value[0] if isinstance(value, tuple) else value * len(target)
-
     def weight(self, target: Tensor) -> Tensor:
-        """What such a sum is divided by to be the mean, in float64."""
-        import torch
-
+        """What the loss's sum over a batch's targets is divided by to be the mean, in float64."""
         if self._terms is None or self.summed:
-            return torch.tensor(len(target), dtype=torch.float64, device=target.device)
+            return exact(len(target), target)
         return self._terms.weigh(target)
 
     def answers(self, target: Tensor) -> Tensor:
         """How many answers of a batch can be right, in float64: its samples, or its targets that are not ignored."""
-        import torch
-
         if not self._masked:
-            return torch.tensor(len(target), dtype=torch.float64, device=target.device)
+            return exact(len(target), target)
         return self._likeliest(target).ne(self._ignored).sum().double()
 
     def hits(self, output: Tensor, target: Tensor) -> Tensor | None:
@@ -328,13 +310,10 @@ class Criterion(Objective):
 
     def right(self, output: Tensor, target: Tensor) -> Tensor | None:
         """Right answers of a micro-batch: as many as its samples, if all those of its step are right."""
-        hits = self.hits(output, target)
-        if hits is None:
+        hits, samples = self.hits(output, target), self._samples(target)
+        if hits is None or (not self._masked and samples == len(target)):
             return hits
-        if not self._masked:
-            samples = self._samples(target)
-            return hits if samples == len(target) else hits * (samples / len(target))
         each = self._mean_answers
         if each is None:
-            each = self.answers(target).clamp(min=1) / self._samples(target)
+            each = self.answers(target).clamp(min=1) / samples
         return hits / each

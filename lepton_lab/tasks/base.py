@@ -104,7 +104,9 @@ class Task:
             x = self.split(self.data.example)[0]
         except Exception:  # of the user's own code, which a rank runs again
             return
-        takes(model, x, self.data.example)
+        why = f"of batches that are {described(self.data.example)} it gets {described(x)}"
+        remedy = "give a lab.Task whose inputs(batch) is what it takes, or samples that are dicts by its names"
+        takes(model, x, f"{why}: {remedy}")
 
     def inputs(self, batch: Any) -> Any:
         """What the model is called with: keywords as a dict, arguments as a tuple, or one of anything else."""
@@ -270,7 +272,9 @@ class Paired(Task):
     def setup(self, model: nn.Module) -> None:
         """Refuse a model that can't be called with the one tensor that a pair has for it."""
         if not self.nests and not self.steps():
-            takes_one(model, self.data.shape)
+            shape = ", ".join(["B", *map(str, self.data.shape)])
+            why = f"batches are pairs (x, y), of which it gets x alone, of shape ({shape})"
+            takes(model, None, f"{why}: give samples that are dicts of what it takes, or a model that takes one tensor")
 
     def split(self, batch: Any) -> tuple[Any, Any]:
         """The pair."""
@@ -291,8 +295,8 @@ class Paired(Task):
         return Criterion(self.given or self.usual(), self.data, total)
 
 
-def takes(model: nn.Module, x: Any, batch: Any) -> None:
-    """Refuse, with a SpecError, a model whose parameters' names say that it can't be called with x of a batch."""
+def takes(model: nn.Module, x: Any, why: str) -> None:
+    """Refuse, with a SpecError, a model whose parameters' names say that it can't be called with x; `why` it gets x."""
     try:
         signature = inspect.signature(model.forward)
     except (TypeError, ValueError):  # of code that is not Python
@@ -301,27 +305,8 @@ def takes(model: nn.Module, x: Any, batch: Any) -> None:
     try:
         signature.bind(*args, **names)
     except TypeError:
-        raise SpecError(
-            f"model={called(model)} takes {', '.join(signature.parameters) or 'nothing'}, and of batches that are "
-            f"{described(batch)} it gets {described(x)}: give a lab.Task whose inputs(batch) is what it takes, or "
-            "samples that are dicts by its names"
-        ) from None
-
-
-def takes_one(model: nn.Module, shape: tuple[int, ...]) -> None:
-    """Refuse, with a SpecError, a model whose parameters' names say that one tensor (B, *shape) is not enough."""
-    try:
-        signature = inspect.signature(model.forward)
-    except (TypeError, ValueError):  # of code that is not Python
-        return
-    try:
-        signature.bind(None)
-    except TypeError:
-        raise SpecError(
-            f"model={called(model)} takes {', '.join(signature.parameters) or 'nothing'}, and batches are pairs "
-            f"(x, y), of which it gets x alone, of shape (B, {', '.join(map(str, shape))}): give samples that are "
-            "dicts of what it takes, or a model that takes one tensor"
-        ) from None
+        asked = ", ".join(signature.parameters) or "nothing"
+        raise SpecError(f"model={called(model)} takes {asked}, and {why}") from None
 
 
 def targets_of(data: Data) -> Tensor:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..answers import matches
 from ..batches import Batch
+from ..losses import exact
 from ..objectives import Criterion
 
 if TYPE_CHECKING:
@@ -159,7 +160,5 @@ def _weighed(value: Any, samples: int) -> tuple[Tensor, Any]:
 
 def _parts(value: Any, samples: int) -> tuple[Tensor, Tensor]:
     """The same, with the weight as a tensor (), in float64, beside the sum."""
-    import torch
-
     total, weight = _weighed(value, samples)
-    return total, torch.as_tensor(weight, dtype=torch.float64, device=total.device)
+    return total, exact(weight, total)

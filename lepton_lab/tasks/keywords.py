@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..batches import MASK, described, tensors
 from ..errors import SpecError
-from ..losses import IGNORED
+from ..losses import IGNORED, exact
 from ..spelling import letters
 from ..values import called
 from .base import OwnLoss, Task
@@ -165,12 +165,10 @@ class Keywords(Task):
         return kind == "multi_label_classification" or (kind is None and labels.dim() == 2 and labels.shape[1] > 1)
 
     def _count(self, batch: Any) -> Tensor:
-        import torch
-
         labels = self._labels(batch)
         if labels is None or labels.is_floating_point() or self._reduction:
             first = tensors(batch)[0]
-            return torch.tensor(len(first), dtype=torch.float64, device=first.device)
+            return exact(len(first), first)
         return labels.ne(self.ignored).sum().double()
 
     def scores(self, outputs: Any) -> Any:

@@ -254,10 +254,9 @@ def listen(host: str, port: int) -> socket.socket:
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         return socket.create_server(address[:2], family=family, backlog=QUEUE)
-    except OSError as error:
-        raise LabError(
-            f"host={host!r}, port={port}: can't be listened on ({error.strerror or error}); port=0 takes a free one"
-        ) from None
+    except (OSError, TypeError) as error:
+        why = getattr(error, "strerror", "") or error
+        raise LabError(f"host={host!r}, port={port}: can't be listened on ({why}); port=0 takes a free one") from None
 
 
 def url_of(listening: socket.socket) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+import inspect
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
 PAD, MASK, START, END = range(4)
 SPECIAL = ["<pad>", "<mask>", "<start>", "<end>"]
 ADAPTERS = ("lora",)
+MOST = 65_536  # kinds of tokens
+SET = ("dataset", "model", "task", "parent", "compress")  # fields of a run that its stage says
 LEFT_OUT = 0.3  # of a text's tokens, which both parts together learn to fill in; as many as BART's
 
 
@@ -50,7 +54,7 @@ class LeptonModel(nn.Module):
         How many a text may be of: a number, or of several tasks by name, {"topic": 5, "mood": 2}, each with a head of
         its own; 0 for no head yet, which `finetune` puts on.
     vocabulary
-        V, kinds of tokens, at least 300; they are learned from the first texts that it is given.
+        V, kinds of tokens, from 300 to 65,536; they are learned from the first texts that it is given.
     context
         Most tokens of a text, of which longer ones are cut.
     width, heads, depth
@@ -93,8 +97,9 @@ class LeptonModel(nn.Module):
                 raise SpecError(f"{name}={value!r}: must be a whole number, at least {least}")
         if not isinstance(dropout, (int, float)) or not 0 <= dropout < 1:
             raise SpecError(f"dropout={dropout!r}: must be from 0 to below 1")
-        if name := next((name for name in fields if name not in Spec.model_fields), ""):
-            raise SpecError(f"{name}={fields[name]!r}: {unknown('field', name, Spec.model_fields)}")
+        if vocabulary > MOST:
+            raise SpecError(f"vocabulary={vocabulary}: must be at most {MOST}")
+        _asked(fields)
         if width % (2 * heads):
             raise SpecError(f"heads={heads}: must give each head an even part of width={width}; take 4 heads of 128")
         self.network = Staged(parts, vocabulary, context, width, heads, depth, dropout)
@@ -106,11 +111,29 @@ class LeptonModel(nn.Module):
 
     def forward(self, tokens: Tensor, before: Tensor | None = None) -> Any:
         """Tokens (B, T), and of both parts those before each place of what is written (B, S): see `Staged`."""
+        writes = self.network.parts == "both" and self.network.speaks
+        if writes and before is None:
+            raise SpecError("before: both parts write, and need what stands before each place: model(tokens, before)")
+        if not writes and before is not None:
+            raise SpecError(f"before={shown(before)}: a model that does not write is called with tokens alone")
+        for given in (tokens, before) if writes else (tokens,):
+            self._reads(given)
         return self.network(tokens, before)
+
+    def _reads(self, tokens: Any) -> None:
+        """Refuse what are no tokens of its own."""
+        fit = isinstance(tokens, Tensor) and tokens.dim() == 2 and tokens.numel() and not tokens.is_floating_point()
+        if fit and not (tokens.is_meta or torch.compiler.is_compiling()):
+            fit = tokens.min() >= 0 and tokens.max() < self.vocabulary
+        if not fit:
+            raise SpecError(
+                f"tokens={shown(tokens)}: must be a tensor (B, T) of whole numbers from 0 to {self.vocabulary - 1}; "
+                "model.tokens(texts) makes one"
+            )
 
     def tokens(self, texts: Sequence[str]) -> Tensor:
         """Texts as tokens (N, context), filled up with 0; the first texts are those by which it learns the pieces."""
-        if isinstance(texts, str) or not len(texts) or not all(isinstance(text, str) for text in texts):
+        if not _texts(texts):
             raise SpecError(f"texts={shown(texts)}: must be a list of texts, one or more")
         if self.tokenizer is None:
             self.tokenizer, trainer = byte_pairs("LeptonModel", self.vocabulary, SPECIAL)
@@ -128,9 +151,9 @@ class LeptonModel(nn.Module):
         An encoder finds tokens that are masked, a decoder says which comes next, and both together write a text again
         of which a part is masked (BART, arXiv:1910.13461). `fields` are those of `Spec`, such as `epochs`.
         """
+        _asked(fields)
         tokens = self.tokens(texts)
         counted = tokens.where(tokens != PAD, IGNORED)
-        self.network.ask({})
         if self.network.parts == "encoder":
             return self._learn("pretrain", (tokens, counted), "masked_language_model", {"mask_token": MASK}, fields)
         if self.network.parts == "decoder":
@@ -156,19 +179,18 @@ class LeptonModel(nn.Module):
         """
         if adapter not in (None, *ADAPTERS):
             raise SpecError(f"adapter={adapter!r}: {unknown('adapter', str(adapter), ADAPTERS)}")
+        _asked(fields)
         splits = _splits(data)
         tokens = [self.tokens(texts) for texts, _ in splits]
         targets = [target for _, target in splits]
         lora = Lora() if adapter else None
-        if self.network.parts == "both" and all(isinstance(one, str) for one in targets[0]):
-            self.network.ask({})
+        if self.network.parts == "both" and _texts(targets[0]):
             pairs = [(x, self._ended(self.tokens(texts))) for x, texts in zip(tokens, targets, strict=True)]
             learn = lambda: self._write("finetune", _one(pairs), fields)  # noqa: E731
         else:
-            found, self.labels = rows(tokens, targets, self.labels)
-            self.network.ask({name: len(told) for name, told in self.labels.items()})
-            task = "multitask" if len(self.labels) > 1 else "classification"
-            learn = lambda: self._learn("finetune", _one(found), task, {}, fields)  # noqa: E731
+            found, labels = rows(tokens, targets, self.labels)
+            task = "multitask" if len(labels) > 1 else "classification"
+            learn = lambda: self._learn("finetune", _one(found), task, {}, fields, labels)  # noqa: E731
         try:
             if lora:
                 work = Work(Spec(), (self.context,), 0, self.vocabulary, None)
@@ -208,6 +230,9 @@ class LeptonModel(nn.Module):
 
     def deploy(self, **options: Any) -> Server:
         """Serve what the last stage left, as `lab.serve` takes `options`; the file lies in the run's folder."""
+        known = inspect.signature(serve).parameters
+        if name := next((name for name in options if name not in [*known][1:]), ""):
+            raise SpecError(f"{name}={options[name]!r}: {unknown('option', name, [*known][1:], 'of lab.serve')}")
         run = self._last()
         about = source(run).about
         assert about is not None, "a run knows its data"
@@ -222,10 +247,24 @@ class LeptonModel(nn.Module):
         export(run, path, scheme=schemes[0] if schemes else "fp32", about=about)
         return serve(path, **options)
 
-    def _learn(self, stage: str, data: Any, task: str, options: dict[str, Any], fields: dict[str, Any]) -> Run:
-        spec = Spec(**{"name": stage, "task": task, "options": options, **self.fields, **fields})
-        run = finished(launch(spec, model=self.network, data=data))
+    def _learn(
+        self,
+        stage: str,
+        data: Any,
+        task: str,
+        options: dict[str, Any],
+        fields: dict[str, Any],
+        labels: Labels | None = None,
+    ) -> Run:
+        asked = self.fields | fields
+        spec = Spec(**{"name": stage, **asked, "task": task, "options": {**asked.get("options", {}), **options}})
+        heads = {name: len(told) for name, told in (labels or {}).items()}
+        learner = copy.deepcopy(self.network)  # so that this one keeps its heads where the run is refused, or fails
+        learner.ask(heads)
+        run = finished(launch(spec, model=learner, data=data))
+        self.network.ask(heads)
         self.network.load_state_dict(run.model().state_dict())
+        self.labels = labels or self.labels
         self.runs.pop(stage, None)  # the last stage comes last
         self.runs[stage] = run
         return run
@@ -245,11 +284,27 @@ class LeptonModel(nn.Module):
         return [*self.runs.values()][-1]
 
 
+def _texts(texts: Any) -> bool:
+    """Whether these are texts, one or more, in a row."""
+    several = hasattr(texts, "__len__") and not isinstance(texts, (str, Mapping)) and len(texts)
+    return bool(several) and all(isinstance(text, str) for text in texts)
+
+
+def _asked(fields: Mapping[str, Any]) -> None:
+    """Refuse fields of a Spec that there are none of, whose values are refused, or that a stage says itself."""
+    if name := next((name for name in fields if name not in Spec.model_fields), ""):
+        raise SpecError(f"{name}={fields[name]!r}: {unknown('field', name, Spec.model_fields)}")
+    if name := next((name for name in SET if name in fields), ""):
+        raise SpecError(f"{name}={fields[name]!r}: a stage has its own; leave it out")
+    Spec(**{name: value for name, value in fields.items() if name != "options"})
+
+
 def _splits(data: Any) -> list[tuple[Any, Any]]:
     """Pairs of texts and what belongs to them: one, or those of train and test."""
-    if not isinstance(data, (tuple, list)) or len(data) not in (2, 3):
+    several = isinstance(data, (tuple, list)) and len(data) in (2, 3)
+    apart = several and isinstance(data[0], tuple) and len(data[0]) == 2 and not isinstance(data[0][0], str)
+    if not several or (apart and not all(isinstance(pair, tuple) and len(pair) == 2 for pair in data)):
         raise SpecError(f"data={shown(data)}: must be (texts, labels), or (train, test) of such pairs")
-    apart = isinstance(data[0], tuple) and len(data[0]) == 2 and not isinstance(data[0][0], str)
     return [tuple(pair) for pair in data] if apart else [(data[0], data[1])]
 
 

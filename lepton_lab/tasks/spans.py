@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ..errors import SpecError
+from ..losses import IGNORED
 from ..objectives import Criterion
 from ..pictures import TRUTH, words
 from .base import OwnLoss, Paired, targets_of
@@ -38,12 +39,19 @@ class QuestionAnswering(Paired):
         super().__init__(data, loss)
         if targets_of(data).shape != (2, 2):
             raise SpecError(f"task='question_answering': {self.refuse((), 0, 0)}; targets are others")
+        for part in (data.train, data.val, data.test):
+            if isinstance(part, tuple):
+                _stand(part[1])
 
     @classmethod
     def refuse(cls, shape: tuple[int, ...], classes: int, vocabulary: int) -> str:
         """Needs tokens, and places among them."""
         fit = vocabulary and len(shape) == 1 and 0 < classes <= shape[0]
-        return "" if fit else "needs tokens (N, T) as x, and as y the places (N, 2) of the answer's first and last"
+        return (
+            ""
+            if fit
+            else "needs tokens (N, T) as x, and as y the places (N, 2) of the answer's first and last, within it"
+        )
 
     def usual(self) -> OwnLoss:
         """Cross entropy over places."""
@@ -76,6 +84,17 @@ class QuestionAnswering(Paired):
         both = (start[:, :, None] + end[:, None]).masked_fill(~_forward(scores), -torch.inf)
         place = both.flatten(1).argmax(1)
         return torch.stack([place // both.shape[1], place % both.shape[1]], 1)
+
+
+def _stand(places: Tensor) -> None:
+    """Refuse answers, (N, 2), that end before they start; a place that does not count may be anywhere."""
+    wrong = places[(places[:, 0] > places[:, 1]) & (places != IGNORED).all(1)]
+    if len(wrong):
+        first, last = wrong[0].tolist()
+        raise SpecError(
+            f"task='question_answering': an answer is to stand from place {first} to {last}: give as y (N, 2) the "
+            "first of its tokens, and then the last"
+        )
 
 
 def _forward(scores: Tensor) -> Tensor:

@@ -113,6 +113,18 @@ REFUSED = [
     (lambda: model().finetune((TEXTS, MOOD), adapter="prefix"), "adapter='prefix'.*lora"),
     (lambda: model().finetune(TEXTS), r"must be \(texts, labels\)"),
     (lambda: model().deploy(), "has no run yet: call pretrain"),
+    (lambda: model().deploy(prt=1), "prt=1: unknown option; did you mean 'port'"),
+    (lambda: model(vocabulary=10**9), "must be at most 65536"),
+    (lambda: model(lr=-1), "lr=-1: must be greater than 0"),
+    (lambda: model(task="regression"), "task='regression': a stage has its own; leave it out"),
+    (lambda: model()(["a text"]), r"\['a text'\]: must be a tensor .* model.tokens\(texts\) makes one"),
+    (lambda: model()(torch.zeros(2, 3)), "must be a tensor .B, T. of whole numbers"),
+    (lambda: model()(torch.tensor([[10**6]])), "whole numbers from 0 to "),
+    (lambda: model()(torch.ones(1, 99, dtype=torch.long)), "99 tokens are more than the"),
+    (lambda: model()(*[torch.ones(1, 2, dtype=torch.long)] * 2), "called with tokens alone"),
+    (lambda: model("both")(torch.ones(1, 2, dtype=torch.long)), r"model\(tokens, before\)"),
+    (lambda: model().tokens(5), "texts=5: must be a list of texts"),
+    (lambda: model().finetune(((TEXTS, MOOD), 5)), r"must be \(texts, labels\)"),
     (lambda: model().optimize(), "asks for nothing: give prune=0.5"),
 ]
 
@@ -122,3 +134,14 @@ def test_what_it_refuses_it_says_in_a_sentence(act, words):
     with pytest.raises(lab.LabError, match=words):
         act()
     assert lab.runs() == []
+
+
+def test_a_stage_that_is_refused_leaves_the_model_as_it_was():
+    net = model(classes=2)
+    head, labels = net.network.heads["label"], net.labels
+    for refused in ({"world": 0}, {"strategy": "pipeline", "world": 2}):
+        with pytest.raises(lab.LabError):
+            net.pretrain(TEXTS, **refused)
+        with pytest.raises(lab.LabError):
+            net.finetune((TEXTS, DISH), **refused)
+    assert net.network.heads["label"] is head and net.labels is labels

@@ -603,8 +603,22 @@ def test_an_answer_never_ends_before_it_starts():
 
 def test_answers_in_a_text_are_pairs_of_places():
     y = torch.zeros(70, dtype=torch.long)
-    with pytest.raises(lab.SpecError, match="places .N, 2. of the answer's first and last; targets are others"):
+    with pytest.raises(
+        lab.SpecError, match="places .N, 2. of the answer's first and last, within it; targets are others"
+    ):
         make(lab.Spec(task="question_answering"), from_user((TEXTS, y), 0))
+
+
+@pytest.mark.parametrize(
+    ("place", "said"),
+    [([4, 3], "from place 4 to 3: give"), ([-1, 2], "the label -1"), ([0, TEXTS.shape[1]], "last, within it")],
+)
+def test_an_answer_that_is_no_part_of_its_text_is_refused_before_it_trains(place, said):
+    y = torch.tensor([[0, 1]] * 69 + [place])
+    with pytest.raises(lab.SpecError, match=said):
+        lab.launch(lab.Spec(task="question_answering", model="reader"), data=(TEXTS, y))
+    y[-1] = torch.tensor([1, -100])  # which does not count
+    make(lab.Spec(task="question_answering"), from_user((TEXTS, y), 0))
 
 
 def test_a_target_is_shown_what_stands_before_each_place():

@@ -16,8 +16,7 @@ if TYPE_CHECKING:
     from .datasets import Data
     from .spec import Spec
 
-    Sample = tuple[tuple[int, ...], int, int]
-
+Sample = tuple[tuple[int, ...], int, int]
 FOLDER = "transforms"
 """In a run's folder: files that its transforms read, and what they did."""
 KINDS = {

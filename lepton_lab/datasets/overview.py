@@ -8,10 +8,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..errors import EXTRAS, brings
+from ..errors import EXTRAS, SpecError, brings, shown, unknown
 from ..files import data_root, sized
 from ..preparation import told_of
-from ..tables import pick
+from ..tables import table
 from .files import commands, find, missing, source_of
 from .pretrained import WEIGHTS
 from .sources import SOURCES
@@ -86,7 +86,7 @@ def available(instead: Mapping[str, str]) -> set[str]:
     Parameters
     ----------
     instead
-        Name of a data set of files, of weights, or of a library of an extra -> what is done without it, in words.
+        Name of a data set, of weights, or of a library of an extra -> what is done without it, in words.
 
     Returns
     -------
@@ -99,14 +99,17 @@ def available(instead: Mapping[str, str]) -> set[str]:
         If a name is none of these.
     """
     root = data_root()
-    ways = dict.fromkeys([*SOURCES, *WEIGHTS, *EXTRAS])
+    ways = dict.fromkeys([*table("dataset"), *SOURCES, *WEIGHTS, *EXTRAS])
     lacking = {}
+    if not isinstance(instead, Mapping):
+        raise SpecError(f"instead={shown(instead)}: must be a dict, of names and what is done without each, in words")
     for name in instead:
-        pick(ways, name, "available")
+        if name not in ways:
+            raise SpecError(f"{name!r}: {unknown('data set, weights or library', str(name), ways)}")
         if name in EXTRAS:
             if command := brings(name):
                 lacking[name] = f"`{command}` brings it"
-        elif missing(name, root):
+        elif (name in SOURCES or name in WEIGHTS) and missing(name, root):
             lacking[name] = f"`lepton-lab data get {name}` brings it, {sized(source_of(name).size)}"
     for name, way in lacking.items():
         print(f"{name} is not here ({way}): {instead[name]}.")

@@ -171,7 +171,7 @@ def test_tables_of_scikit_learn_are_the_published_ones():
 @pytest.mark.parametrize(
     ("task", "dataset", "said"),
     [
-        ("detection", "digits", "take dataset='scenes' or 'cutout_scenes', or give data"),
+        ("detection", "digits", "take dataset='scenes' or 'cutout_scenes' with model='detector', or give data"),
         ("classification", "scenes", "that data set is for task='detection'"),
         ("classification", "ratings", "that data set is for task='recommendation' or 'regression'"),
         ("classification", "diabetes", "take task='regression'"),

@@ -1,6 +1,7 @@
 """May this run? The same answer in the same words, wherever it is asked; what can't be told is passed over."""
 
 import logging
+import re
 
 import pytest
 import torch
@@ -42,6 +43,26 @@ def test_a_refusal_is_the_same_wherever_it_is_asked(fields, sentence, tmp_path):
     assert refusal(form.Form(spec, {}, lambda: None).read) == said
     if "dataset" not in fields:  # what depends on the strategy, or on the machine
         assert said in refusal(lab.race, spec, [fields.get("strategy", "ddp")])
+
+
+@pytest.mark.parametrize(
+    ("fields", "remedy"),
+    [
+        ({"dataset": "scenes", "model": "detector", "task": "classification"}, {"task": "detection"}),
+        ({"dataset": "dates", "task": "classification"}, {"task": "sequence_to_sequence", "model": "encoder_decoder"}),
+        ({"dataset": "sst2", "task": "question_answering"}, {"dataset": "glosses", "model": "reader"}),
+        ({"model": "gan"}, {"task": "adversarial"}),
+        ({"dataset": "tones", "model": "enhancer", "task": "enhancement", "transforms": ["mel"]}, {"transforms": []}),
+        ({"dataset": "fsdd", "model": "enhancer", "task": "enhancement", "transforms": ["mel"]}, {"transforms": []}),
+    ],
+    ids=lambda value: value.get("dataset", "digits"),
+)
+def test_a_remedy_is_one_that_works(fields, remedy):
+    said = refusal(glance, lab.Spec(**fields)).rpartition("; ")[2]
+    for field, value in remedy.items():
+        words = {"transforms": "leave the transforms out", "task": f"({value!r}|take that)"}.get(field, repr(value))
+        assert re.search(words, said), said
+    glance(lab.Spec(**fields | remedy))
 
 
 def test_a_run_goes_on_only_under_what_a_launch_would_take():

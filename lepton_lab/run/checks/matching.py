@@ -14,7 +14,7 @@ from ...errors import SpecError
 from ...files import read_json
 from ...links import links
 from ...losses import takes_chances
-from ...preparation import outlined
+from ...preparation import Sample, outlined, told_of
 from ...spec import Spec
 from ...store.folder import LOOKS
 from ...strategies import STRATEGIES
@@ -68,11 +68,34 @@ def means(spec: Spec, data: Data | None) -> None:
 
 
 def _does(spec: Spec) -> None:
-    """Refuse a task that can't be done with a data set of the table, with the names of those that are made for it."""
-    if why := tasks.unfit(spec.task, table("dataset")[spec.dataset], outlined(spec)):
-        fit = [repr(name) for name, entry in table("dataset").items() if spec.task in entry.tasks]
-        remedy = f"; take dataset={' or '.join(fit)}, or give data=..." if fit else "; give data=..."
-        raise SpecError(f"task={spec.task!r}: {why}{remedy}")
+    """Refuse a task that can't be done with a data set of the table, with what would do."""
+    entry = table("dataset")[spec.dataset]
+    why = tasks.unfit(spec.task, entry, outlined(spec))
+    if not why:
+        return
+    remedy = ""
+    if "; take " in why:
+        raise SpecError(f"task={spec.task!r}: {why}")
+    if spec.transforms and not tasks.unfit(spec.task, entry, told_of(entry, spec.options)[1]):
+        remedy = "leave the transforms out that made these of them, or "
+    elif theirs := getattr(entry, "tasks", ()):
+        remedy = f"take {'one of these' if len(theirs) > 1 else 'that'}{_with(spec, theirs[0], outlined(spec))}, or "
+    elif fit := [name for name, other in table("dataset").items() if spec.task in other.tasks]:
+        which = _with(spec, spec.task, table("dataset")[fit[0]].sample)
+        remedy = f"take dataset={' or '.join(map(repr, fit))}{which}, or "
+    raise SpecError(f"task={spec.task!r}: {why}; {remedy}give data=...")
+
+
+def _with(spec: Spec, task: str, sample: Sample) -> str:
+    """What a remedy adds of the model: nothing where the spec's own does the task, else the first of the table's."""
+    able = _able(task, sample)
+    return f" with model={able[0]!r}" if able and spec.model not in (*able, *spec.own) else ""
+
+
+def _able(task: str, sample: Sample) -> list[str]:
+    """Models of the table that do a task with such samples."""
+    seen = sees(*sample) if (sees := trait("task", task, "sees")) else sample
+    return [name for name, maker in table("model").items() if does(name, task) and not maker.refuse(*seen)]
 
 
 def mixes(spec: Spec, own: Own) -> None:
@@ -110,11 +133,17 @@ def suits(spec: Spec, data: Data | None) -> None:
     if data is None and (sees := trait("task", task, "sees")):
         sample = sees(*sample)
     if "task" not in spec.own and not does(spec.model, task):
-        raise SpecError(_other(spec.model, task, sample))
+        raise SpecError(_other(spec, task, sample, data is None))
     if nest and not sample[0]:  # what a task tells a model of them is known once it is made
         return
     maker = table("model")[spec.model]
     if why := maker.refuse(*sample, **spec.options_of(maker) | dict(maker.by_task.get(task, {}))):
+        if (
+            data is None
+            and spec.transforms
+            and not maker.refuse(*told_of(table("dataset")[spec.dataset], spec.options)[1])
+        ):
+            why += "; leave the transforms out that made these of them"
         raise SpecError(why)
     weights = spec.options.get("pretrained", "")
     if data is None and weights not in ("", *(options.get("pretrained") for _, options in links(spec.transforms))):
@@ -124,13 +153,21 @@ def suits(spec: Spec, data: Data | None) -> None:
         )
 
 
-def _other(model: str, task: str, sample: tuple[tuple[int, ...], int, int]) -> str:
-    """The sentence for a model of the table that can't do a task, with the first that can."""
-    tasks = trait("model", model, "tasks")
-    why = f"is for task={' or '.join(map(repr, tasks))}" if tasks else "takes x alone and scores classes or one number"
-    fit = [name for name, maker in table("model").items() if does(name, task) and not maker.refuse(*sample)]
-    remedy = f"take model={fit[0]!r}, or give model=..." if fit else "give model=..."
-    return f"model={model!r}: {why}, and task={task!r} needs others; {remedy}"
+def _other(spec: Spec, task: str, sample: Sample, known: bool) -> str:
+    """
+    The sentence for a model of the table that can't do a task, with the first that can.
+
+    One that is for a single task is likely what was meant, and where a `known` data set allows it so is that task.
+    """
+    theirs = trait("model", spec.model, "tasks")
+    why = (
+        f"is for task={' or '.join(map(repr, theirs))}" if theirs else "takes x alone and scores classes or one number"
+    )
+    remedies = [f"model={name!r}" for name in _able(task, sample)[:1]]
+    if known and len(theirs) == 1 and not tasks.unfit(theirs[0], table("dataset")[spec.dataset], outlined(spec)):
+        remedies[:0] = [f"task={theirs[0]!r}"] * (spec.model in _able(theirs[0], outlined(spec)))
+    remedy = f"take {' or '.join(remedies)}, or " if remedies else ""
+    return f"model={spec.model!r}: {why}, and task={task!r} needs others; {remedy}give model=..."
 
 
 def agrees(spec: Spec, own: Own, task: Task) -> None:

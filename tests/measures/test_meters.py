@@ -255,7 +255,7 @@ def test_a_compiled_peer_takes_its_turn(compiler, monkeypatch):
     monkeypatch.setattr("torch._inductor.config.compile_threads", 1)  # and those of its pool
     model = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3))
     found = lab.measure(model, (SIX.samples(9), torch.zeros(9, dtype=torch.long)), repeats=3, peers=True)
-    assert "dense, compiled" in [peer.name for peer in found.peers]
+    assert "dense, compiled" in [peer.name for peer in found.peers], found.conditions["missing"]
     assert {peer.accuracy for peer in found.peers if "bf16" not in peer.name} == {found.accuracy}
 
 

@@ -44,6 +44,7 @@ class Inputs:
 
         self._tokens = data.vocabulary > 0
         self.filler = filling.filler(strategy) if self._tokens else None
+        self._whole = filling.whole(data, strategy)
         self._dtype = _weights(strategy)
         self._scale: list[Any] = [
             value.to(strategy.device) if isinstance(value, torch.Tensor) else value
@@ -59,6 +60,8 @@ class Inputs:
 
     def pair(self, x: Tensor, y: Tensor, places: Tensor, epoch: int | None) -> tuple[Tensor, Tensor]:
         """Samples (B, ...) with targets (B, ...), and their `places` (B,) in the split; augmented in an epoch."""
+        if self._whole[0]:
+            x = filling.up(x, *self._whole)
         if self._tokens:
             x, y = x.long(), y if y.is_floating_point() else y.long()
         raw = x.dtype

@@ -12,10 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional
-from torch.utils.data import Subset
+from torch.utils.data import Dataset, Subset
 
 import lepton_lab as lab
 from lepton_lab.datasets import Data, Pad, bucketed, from_user, lengths, streams
+from lepton_lab.engine.inputs import Inputs
+from lepton_lab.models import MODELS
 from lepton_lab.run.own import Own
 from lepton_lab.studies.advice import LIMITS
 from lepton_lab.tasks import TASKS
@@ -505,3 +507,36 @@ def test_masked_tokens_alone_count_under_a_loss_of_one_s_own():
     data = from_user((target.clamp(min=0), target.clamp(min=0)), 0)
     loss = TASKS["masked_language_model"](data, lambda output, target: output.mean()).criterion()
     assert float(loss.answers(target)) == 3 and float(loss.hits(scores, target)) == 2
+
+
+class Unequal(Dataset):
+    """Rows of tokens, or of pairs of numbers, of 2 to 6 steps."""
+
+    def __init__(self, numbers):
+        self.numbers = numbers
+
+    def __len__(self):
+        return 60
+
+    def __getitem__(self, place):
+        torch.manual_seed(place)
+        length = 2 + place % 5
+        return (torch.rand(length, 2) if self.numbers else torch.randint(1, 9, (length,))), place % 3
+
+
+@pytest.mark.parametrize(("model", "numbers"), [("transformer", False), ("bert", False), ("rnn", False), ("rnn", True)])
+def test_a_sample_is_read_alike_whatever_stands_beside_it_in_its_batch(model, numbers, tmp_path):
+    samples = Unequal(numbers)
+    data = from_user(samples, 0, collate=lab.Pad())
+    spec = lab.Spec(model=model)
+    strategy = lab.Single(spec)
+    strategy.start(0, 1, tmp_path / "none", torch.device("cpu"))
+    strategy.setup(MODELS[model](*data.sample).eval(), lambda parameters: torch.optim.SGD(parameters, 0.1))
+    inputs = Inputs(data, spec, strategy)
+
+    def scores(*places):
+        x, y = data.collate([samples[place] for place in places])
+        return strategy.module(inputs.pair(x, y, torch.tensor(places), None)[0])[0]
+
+    alone = scores(0)
+    assert torch.allclose(scores(0, 4), alone, atol=1e-6) and not torch.allclose(scores(4), alone, atol=1e-3)

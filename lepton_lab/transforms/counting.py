@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field
 
 from .base import once
-from .texts import continued, read
+from .texts import labelled, read
 from .wording import WORD
 
 if TYPE_CHECKING:
@@ -25,13 +25,8 @@ if TYPE_CHECKING:
 Columns = Annotated[int, Field(ge=16, le=65536)]
 
 
-def _labelled(shape: tuple[int, ...], classes: int, vocabulary: int, **options: object) -> str:
-    whole = continued(shape, classes, vocabulary)
-    return "is for texts with a label each, and of these each token is to be predicted" if whole else ""
-
-
 @once(
-    "tokens", sees=lambda shape, classes, vocabulary, size=4096, **_: ((size,), classes, 0), refuse=_labelled, fits=True
+    "tokens", sees=lambda shape, classes, vocabulary, size=4096, **_: ((size,), classes, 0), refuse=labelled, fits=True
 )
 def bag_of_words(data: Data, seed: int, *, size: Columns = 4096, pairs: bool = True) -> Data:
     """
@@ -57,15 +52,9 @@ def bag_of_words(data: Data, seed: int, *, size: Columns = 4096, pairs: bool = T
     train = counts["train"]
     rare = ((1 + len(train)) / (1 + (train > 0).sum(0))).log() + 1
     parts: dict[str, Any] = {part: (_weighted(x, rare), getattr(data, part)[1]) for part, x in counts.items()}
-    fields: dict[str, Any] = {
-        "shape": (size,),
-        "vocabulary": 0,
-        "tokens": "",
-        "pieces": [],
-        "collate": None,
-        "lengths": None,
-    }
-    return dataclasses.replace(data, **parts, **fields)
+    return dataclasses.replace(
+        data, **parts, shape=(size,), vocabulary=0, tokens="", pieces=[], collate=None, lengths=None
+    )
 
 
 def _counted(texts: list[str], size: int, pairs: bool) -> Tensor:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from .base import augments
-from .texts import continued
+from .texts import labelled
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,9 +24,8 @@ PAD = 0  # what fills up a text
 
 
 def _labelled(shape: tuple[int, ...], classes: int, vocabulary: int, **options: object) -> str:
-    if continued(shape, classes, vocabulary):
-        return "is for texts with a label each, and of these each token is to be predicted"
-    return "" if len(shape) == 1 else f"takes texts (N, T), and samples are of shape {shape}"
+    other = "" if len(shape) == 1 else f"takes texts (N, T), and samples are of shape {shape}"
+    return labelled(shape, classes, vocabulary) or other
 
 
 @augments("tokens", refuse=_labelled)

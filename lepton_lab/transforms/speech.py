@@ -225,14 +225,8 @@ def _over(data: Data, features: Any, name: str) -> Data:
     train, val, test = (_made(part, features, name) for part in (data.train, data.val, data.test))
     assert train is not None
     mean, std = float(train[0].mean()), max(float(train[0].std()), 1e-6)
-    made: dict[str, Any] = {
-        "train": train,
-        "val": val,
-        "test": test,
-        "shape": tuple(train[0].shape[1:]),
-    }
-    scales: dict[str, Any] = {"mean": (mean,), "std": (std,), "unit": 1, "collate": None, "lengths": None}
-    return dataclasses.replace(data, **made, **scales)
+    data = dataclasses.replace(data, train=train, val=val, test=test, shape=tuple(train[0].shape[1:]))
+    return dataclasses.replace(data, mean=(mean,), std=(std,), unit=1, collate=None, lengths=None)
 
 
 def _made(part: Any, features: Any, name: str) -> tuple[Tensor, Tensor] | None:

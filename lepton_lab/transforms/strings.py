@@ -79,9 +79,8 @@ def strings(
             speakers = data.about.get(name, {}).get("speaker") or [0] * len(pair[1])
             rows = max(1, round(times * len(pair[1])))
             parts[name] = _rows(*pair, speakers, rows, (shortest, longest), size, data.sample_rate, random.Random(seed))
-    made: dict[str, Any] = {name: parts.get(name) for name in ("train", "val", "test")}
-    scales: dict[str, Any] = {"collate": None, "lengths": None, "task": "ctc", "about": {}}
-    return dataclasses.replace(data, **made, **scales, shape=(size,), classes=[BLANK, *data.classes])
+    fields: dict[str, Any] = {"shape": (size,), "classes": [BLANK, *data.classes], "task": "ctc", "about": {}}
+    return dataclasses.replace(data, **parts, **fields, collate=None, lengths=None)
 
 
 def _rows(

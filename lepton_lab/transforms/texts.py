@@ -32,6 +32,12 @@ def continued(shape: tuple[int, ...], classes: int, vocabulary: int) -> bool:
     return vocabulary > 0 and vocabulary == classes
 
 
+def labelled(shape: tuple[int, ...], classes: int, vocabulary: int, **options: object) -> str:
+    """Why texts are none that have a label each."""
+    whole = continued(shape, classes, vocabulary)
+    return "is for texts with a label each, and of these each token is to be predicted" if whole else ""
+
+
 def read(data: Data, name: str) -> dict[str, list[str]]:
     """The texts of each part, for a transform of this name; tokens that are no text are a SpecError."""
     import torch

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from . import wordnet
 from .base import once
-from .texts import continued, letters, read, written
+from .texts import labelled, letters, read, written
 
 if TYPE_CHECKING:
     from ..datasets import Data
@@ -110,12 +110,7 @@ def reworded(text: str, steps: Sequence[Mapping[str, Mapping[str, Any]]]) -> str
     return text
 
 
-def _labelled(shape: tuple[int, ...], classes: int, vocabulary: int, **options: object) -> str:
-    whole = continued(shape, classes, vocabulary)
-    return "is for texts with a label each, and of these each token is to be predicted" if whole else ""
-
-
-@once("tokens", refuse=_labelled, copies=lambda **_: True)
+@once("tokens", refuse=labelled, copies=lambda **_: True)
 def synonyms(
     data: Data,
     seed: int,

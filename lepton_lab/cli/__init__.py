@@ -119,24 +119,9 @@ def main() -> None:
     """Train and compress models over processes that outlive the terminal; watch, steer and report on them."""
 
 
-for command in (
-    race,
-    advise,
-    watch,
-    logs,
-    measure,
-    export,
-    load_test,
-    predict,
-    serve,
-    generate,
-    find_lr,
-    estimate,
-    search,
-    lab,
-):
+for command in (race, advise, watch, logs, measure, export, load_test, predict, serve, generate, find_lr, estimate):
     main.add_command(command)
-for command in (quality, label_errors, compress, data, report, node, *labelling):
+for command in (search, lab, quality, label_errors, compress, data, report, node, *labelling):
     main.add_command(command)
 
 

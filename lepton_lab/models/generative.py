@@ -48,8 +48,6 @@ def gan(
 
     Parameters
     ----------
-    shape, classes, vocabulary
-        As of every model, see `lepton_lab.models`.
     noise
         Numbers that the generator makes an image of, 1 or more.
     labels
@@ -90,8 +88,6 @@ def flow(
 
     Parameters
     ----------
-    shape, classes, vocabulary
-        As of every model, see `lepton_lab.models`.
     latent
         Numbers that a sample becomes, 1 or more.
     labels

@@ -38,8 +38,6 @@ def mlp(
 
     Parameters
     ----------
-    shape, classes, vocabulary
-        As of every model, see `lepton_lab.models`.
     hidden
         Units of the hidden layer, at least 1.
     dropout
@@ -65,8 +63,6 @@ def cnn(
 
     Parameters
     ----------
-    shape, classes, vocabulary
-        As of every model, see `lepton_lab.models`.
     hidden
         Units of the dense layer, at least 1.
     dropout
@@ -92,8 +88,6 @@ def mnist_cnn(
 
     Parameters
     ----------
-    shape, classes, vocabulary
-        As of every model, see `lepton_lab.models`.
     hidden
         Units of the dense layer, at least 1.
     dropout
@@ -124,8 +118,6 @@ def resnet(
 
     Parameters
     ----------
-    shape, classes, vocabulary
-        As of every model, see `lepton_lab.models`.
     width
         Channels of the first of three stages; the others have one and a half and two times as many.
     depth
@@ -157,8 +149,6 @@ def detector(shape: tuple[int, ...], classes: int, vocabulary: int = 0, *, width
 
     Parameters
     ----------
-    shape, classes, vocabulary
-        As of every model, see `lepton_lab.models`.
     width
         Channels of the first convolution; the last has six times as many.
 

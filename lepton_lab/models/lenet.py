@@ -33,8 +33,6 @@ def lenet(
 
     Parameters
     ----------
-    shape, classes, vocabulary
-        As of every model, see `lepton_lab.models`.
     version
         "5": convolutions of 5x5 to 20 and 50 channels, each pooled, and a dense layer of 500; "300-100": two dense
         layers alone.

@@ -99,8 +99,6 @@ def transformer(
 
     Parameters
     ----------
-    shape, classes, vocabulary
-        As of every model, see `lepton_lab.models`.
     width
         Numbers that a token is described by.
     heads

@@ -36,8 +36,6 @@ def speech_recogniser(
 
     Parameters
     ----------
-    shape, classes, vocabulary
-        As of every model, see `lepton_lab.models`.
     width
         Channels of the layers over time.
     dropout
@@ -78,8 +76,6 @@ def speech_synthesiser(
 
     Parameters
     ----------
-    shape, classes, vocabulary
-        As of every model, see `lepton_lab.models`.
     width
         Channels of the layers over time.
     latent
@@ -116,8 +112,6 @@ def enhancer(
 
     Parameters
     ----------
-    shape, classes, vocabulary
-        As of every model, see `lepton_lab.models`.
     width
         Channels of the layers over time.
     depth

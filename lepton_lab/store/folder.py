@@ -43,8 +43,7 @@ class RunFolder(Events):
     """
 
     def __init__(self, path: Path, world: int | None = None) -> None:
-        self.path, self.world = path, world
-        self.id = path.name
+        self.path, self.id, self.world = path, path.name, world
         try:
             record = read_json(path / "spec.json")
         except OSError as error:

@@ -23,7 +23,7 @@ from ...host import entitle, fork_alone, threads
 from .. import of
 from ..warm import WARM
 
-COMPRESSING = ("scipy.stats", "lepton_lab.measures.delivery", "lepton_lab.artifacts.quantizing")
+COMPRESSING = ("lepton_lab.measures.delivery", "lepton_lab.artifacts.quantizing")
 """What the end of a chain imports besides, which takes seconds: here before the first that comes, for all others."""
 FILES = 65536  # descriptors that it may hold: each run that waits for the imports to end takes one
 

@@ -7,7 +7,7 @@ Legend of the shape comments: N samples, C channels, H height, W width, K classe
 from __future__ import annotations
 
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from .fitting import Dropout, Sample, Size, images, takes
 
@@ -110,6 +110,7 @@ def resnet(
     width: Size = 16,
     depth: Size = 3,
     residual: bool = True,
+    pool: Literal["mean", "largest"] = "mean",
 ) -> nn.Module:
     """
     Residual network for images of any size, or a plain one of the same depth.
@@ -124,6 +125,9 @@ def resnet(
         Blocks of two convolutions in all, at least 1, dealt evenly to the stages: 2 * depth + 2 layers with weights.
     residual
         Whether each block adds to its input (He and others, 2015); False leaves out just that.
+    pool
+        What of each channel the last layer is given: "mean" over the pixels, as He and others, or the "largest" value,
+        which says that something is there, wherever, and learns in fewer steps what a few strokes tell.
 
     Raises
     ------
@@ -132,7 +136,7 @@ def resnet(
     """
     from .resnet import ResNet
 
-    return ResNet(shape, max(classes, 1), width, depth, residual)
+    return ResNet(shape, max(classes, 1), width, depth, residual, pool == "largest")
 
 
 @takes(

@@ -18,7 +18,7 @@ UNSHUFFLED = 24  # pixels a side, from which on the stem takes 2x2 of them as ch
 
 class ResNet(nn.Sequential):
     """
-    Stem, blocks in three stages, mean over the pixels, and a linear layer.
+    Stem, blocks in three stages, the mean or the largest value over the pixels, and a linear layer.
 
     After K. He et al., Deep residual learning for image recognition, arXiv:1512.03385, section 4.2; widths grow as
     2 : 3 : 4 here. `residual=False` leaves out the shortcuts and nothing else: the plain net of the same depth, in
@@ -36,9 +36,19 @@ class ResNet(nn.Sequential):
         Blocks in all, of two convolutions each, dealt to the stages.
     residual
         Whether blocks add to their input.
+    largest
+        Whether the largest value over the pixels is taken, and not their mean.
     """
 
-    def __init__(self, shape: tuple[int, ...], classes: int, width: int, depth: int, residual: bool = True) -> None:
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        classes: int,
+        width: int,
+        depth: int,
+        residual: bool = True,
+        largest: bool = False,
+    ) -> None:
         stem = Stem(shape, width)
         side, before = min(shape[1:]) // stem.step, width
         blocks = nn.Sequential()
@@ -48,7 +58,8 @@ class ResNet(nn.Sequential):
                 stride = 2 if stage and not number and side >= SMALLEST else 1
                 blocks.append(Block(before, after, stride, residual))
                 side, before = -(-side // stride), after
-        head = OrderedDict(pool=nn.AdaptiveAvgPool2d(1), flat=nn.Flatten(), out=nn.Linear(before, classes))
+        pool = nn.AdaptiveMaxPool2d(1) if largest else nn.AdaptiveAvgPool2d(1)
+        head = OrderedDict(pool=pool, flat=nn.Flatten(), out=nn.Linear(before, classes))
         super().__init__(OrderedDict(stem=stem, blocks=blocks, **head))
         initialise(self)
 

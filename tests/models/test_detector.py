@@ -169,6 +169,14 @@ def test_a_plain_net_lacks_the_shortcuts_and_nothing_else(depth):
     assert {*plain.state_dict()} == {name for name in residual.state_dict() if "shortcut" not in name}
 
 
+@pytest.mark.parametrize("pool", ["mean", "largest"])
+def test_the_last_layer_is_given_the_mean_or_the_largest_value_of_each_channel(pool):
+    model = MODELS["resnet"]((1, 8, 8), 10, pool=pool).eval()
+    maps = model.blocks(model.stem(x := torch.randn(3, 1, 8, 8)))
+    told = maps.mean((2, 3)) if pool == "mean" else maps.amax((2, 3))
+    assert torch.allclose(model(x), model.out(told), atol=1e-6)
+
+
 def test_depth_reaches_back_to_the_first_layer_by_the_shortcuts():
     def reached(way):
         torch.manual_seed(0)

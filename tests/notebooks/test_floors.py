@@ -36,6 +36,16 @@ def test_the_mnist_cnn_learns(data_root):
     assert run.rows("eval")[-1]["accuracy"] >= 0.985
 
 
+@pytest.mark.slow  # a quarter of a minute
+def test_a_residual_net_reads_digits_after_one_pass(data_root):
+    fields = {"optimizer": "adamw", "lr": 1e-2, "weight_decay": 0.01, "schedule": "one_cycle", "precision": "auto"}
+    options = {"pool": "largest", "initialisation": "gaussian"}
+    spec = lab.Spec(dataset="mnist", model="resnet", options=options, epochs=1, batch_size=128, **fields)
+    run = lab.launch(spec)
+    assert run.wait(280) == "done", run.failure
+    assert run.rows("eval")[-1]["accuracy"] >= 0.987
+
+
 @pytest.mark.slow  # half a minute
 def test_a_transformer_from_scratch_reads_sentiment(data_root):
     """One pass over SST-2's phrases; the test is whole sentences, which share nothing with them."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Iterable, Iterator
-from functools import cached_property
+from functools import cached_property, lru_cache, partial
 from itertools import islice, tee
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -64,7 +64,6 @@ class Feed:
     """
 
     def __init__(self, part: Any, data: Data, spec: Spec, strategy: Single, task: Task | None = None) -> None:
-
         self.task = task or Paired(data)
         self._collate, self._pairs = data.collate, data.example is None
         self.spec, self.strategy = spec, strategy
@@ -78,6 +77,7 @@ class Feed:
         self._measured = data.lengths if part is data.train else None
         self._inputs = Inputs(data, spec, strategy)
         self._whole = self.task.prepares or self._inputs.mixes
+        self._micro = lru_cache(partial(micro_samples, spec))  # asked in each step
         micro = -(-spec.batch_size // spec.accumulate)
         elements = max(math.prod(data.shape) * max(data.vocabulary, 1), 1)
         self.eval_batch = max(micro, min(1024, EVAL_ELEMENTS // elements))
@@ -176,7 +176,7 @@ class Feed:
 
         The shares make the mean over ranks, summed over micro-batches, the mean over the global batch.
         """
-        size = micro_samples(self.spec, len(step))
+        size = self._micro(len(step))
         micros = (step,) if size >= len(step) else step.split(size)
         return [self._part(part, len(step), self._whole) for part in micros]
 

@@ -153,6 +153,19 @@ def test_what_is_known_of_each_sample_and_the_task_come_along(tmp_path, val):
     assert len(found.val) == (30 if val else 20)
 
 
+@pytest.mark.parametrize("kind", [*KINDS, "tenth"])
+def test_a_batch_of_arrays_is_what_its_samples_are(tmp_path, kind):
+    if kind == "tenth":
+        data = shards(str(plain(tmp_path / "set")), tmp_path, 0)
+    else:
+        data = shards(str(made(tmp_path / "set", columns=kind == ".parquet")), tmp_path, 0)
+    for part in (data.train, data.val):
+        places = torch.randperm(len(part))[:50].tolist()
+        batch = part.batch([*places, places[0]])
+        alone = torch.utils.data.default_collate(part.__getitems__([*places, places[0]]))
+        assert [(one.dtype, one.tolist()) for one in batch] == [(one.dtype, one.tolist()) for one in alone]
+
+
 def test_an_epoch_goes_on_where_it_was_left(tenfold):
     whole = seen(feed(tenfold), epoch=3)
     assert seen(feed(tenfold), epoch=3, skip=5) == whole[5:]
@@ -179,6 +192,7 @@ def test_samples_that_lie_alike_may_still_differ_in_shape(tmp_path):
     data = shards(str(tmp_path / "a.tar"), tmp_path, 0)
     found = [(tuple(x.shape), int(x.max()), y) for x, y in data.train.__getitems__([0, 1, 2, 3])]
     assert found == [((1, 8, 8) if i % 2 else (8, 8, 1), i, i) for i in range(4)]
+    assert data.train.batch([0, 1]) is None
 
 
 def test_of_many_blocks_some_are_held_out_whole(tmp_path):

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...errors import SpecError
 from . import alike, parquet, tars
 from .decoding import Unreadable, decode, named, pair, rate
 from .index import Shard
 from .sources import Gone, Source
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 class Members:
@@ -28,10 +31,13 @@ class Members:
 
     def __init__(self, body: bytearray, count: int, size: int, file: str, first: int) -> None:
         self._file, self._first, self._body = file, first, memoryview(body)
+        import numpy as np
+
         self._samples: list[tars.Sample] = []
         try:
             self._pairs = alike.pairs(body, count) if len(body) == size else None
             if self._pairs is not None:
+                self._labels = np.asarray(self._pairs[1])
                 return
             self._samples = tars.parts(body)
             why = "its bytes end too soon" if len(body) < size else "it holds others than its index has"
@@ -47,6 +53,11 @@ class Members:
     def decoded(self) -> bool:
         """Whether a sample takes no more than to be copied."""
         return self._pairs is not None
+
+    @property
+    def arrays(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """All x and all y, (count, ...), where they lie so; else None."""
+        return self._pairs and (self._pairs[0], self._labels)
 
     def sample(self, number: int) -> Any:
         """One of them, decoded."""
@@ -82,6 +93,13 @@ class Rows:
         self._columns = columns
         self.decoded = not any(isinstance(column, parquet.Pictures) for column in columns.values())
         self._pair = parquet.paired(list(self._columns))
+        self.arrays = self._arrays()
+        """As of Members."""
+
+    def _arrays(self) -> tuple[np.ndarray, np.ndarray] | None:
+        whole = [getattr(self._columns[name], "whole", None) for name in self._pair or ()]
+        x, y = whole or (None, None)
+        return None if x is None or y is None or x.dtype == object or y.dtype == object else (x, y)
 
     def sample(self, number: int) -> Any:
         """One of them."""

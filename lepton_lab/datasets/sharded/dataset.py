@@ -16,6 +16,7 @@ from .ordering import cut, windowed
 from .sources import Source
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
     from torch import Tensor
 
@@ -61,7 +62,7 @@ class Shards:
         self._ends = self._counts.cumsum(0)
         blocks = max(len(whole), 1)
         self._window = max(LEAST, WINDOW * blocks // max(sum(shard.bytes for shard in shards), 1))
-        self._blocks: OrderedDict[int, tuple[Block, list[int] | None]] = OrderedDict()
+        self._blocks: OrderedDict[int, tuple[Block, np.ndarray | None]] = OrderedDict()
         self._files: OrderedDict[int, Any] = OrderedDict()
 
     def __len__(self) -> int:
@@ -74,19 +75,48 @@ class Shards:
 
     def __getitems__(self, indices: list[int]) -> list[Any]:
         """Several samples; what lies in one block is read once."""
-        import torch
-
-        asked = torch.tensor(indices)
-        blocks = torch.searchsorted(self._ends, asked, right=True)
-        places = (asked - (self._ends - self._counts)[blocks]).tolist()
+        blocks, places = self._placed(indices)
         numbers = blocks.tolist()
         held = self._fetched(dict.fromkeys(numbers))
         found = []
-        for number, place in zip(numbers, places, strict=True):
+        for number, place in zip(numbers, places.tolist(), strict=True):
             block, kept = held[number]
             sample = block.sample(place if kept is None else kept[place])
             found.append((tensor(sample[0]), tensor(sample[1])) if isinstance(sample, tuple) else over(tensor, sample))
         return found
+
+    def batch(self, indices: list[int]) -> tuple[Tensor, Tensor] | None:
+        """
+        Several pairs as x (B, ...) and y (B, ...), where the blocks hold arrays of one form; else None.
+
+        It takes a fraction of the time that a pair for each sample does.
+        """
+        import numpy as np
+        import torch
+
+        numbers, places = (part.numpy() for part in self._placed(indices))
+        order = numbers.argsort(kind="stable")
+        chosen, begins = np.unique(numbers[order], return_index=True)
+        held = self._fetched(dict.fromkeys(chosen.tolist()))
+        parts: list[tuple[np.ndarray, np.ndarray]] = []
+        for (block, kept), rows in zip(held.values(), np.split(places[order], begins[1:]), strict=True):
+            if block.arrays is None:
+                return None
+            rows = rows if kept is None else kept[rows]
+            parts.append((block.arrays[0][rows], block.arrays[1][rows]))
+        if len({(part.dtype, part.shape[1:], other.dtype, other.shape[1:]) for part, other in parts}) != 1:
+            return None
+        back = order.argsort()
+        x, y = (torch.from_numpy(np.concatenate(part)[back]) for part in zip(*parts, strict=True))
+        return x, y
+
+    def _placed(self, indices: list[int]) -> tuple[Tensor, Tensor]:
+        """Of each sample its block, and its place among those there that are of this part, (B,) each."""
+        import torch
+
+        asked = torch.tensor(indices)
+        blocks = torch.searchsorted(self._ends, asked, right=True)
+        return blocks, asked - (self._ends - self._counts)[blocks]
 
     def order(self, generator: torch.Generator, among: Sequence[int] | None = None) -> Iterator[Tensor]:
         """All samples in an epoch's order, chunk by chunk; of those `among` some, their places there."""
@@ -104,7 +134,7 @@ class Shards:
         found: list[int] = []
         for number, (count, end) in enumerate(zip(self._whole.tolist(), self._whole.cumsum(0).tolist(), strict=True)):
             kept = self._kept(number, count)
-            found += range(end - count, end) if kept is None else [end - count + place for place in kept]
+            found += range(end - count, end) if kept is None else (end - count + kept).tolist()
         return found
 
     @property
@@ -119,7 +149,7 @@ class Shards:
         # What only is to be copied takes a few microseconds a sample; a process would take more from training.
         return 0 if busy and self._fetched({0: None})[0][0].decoded else spare
 
-    def _fetched(self, numbers: dict[int, None]) -> dict[int, tuple[Block, list[int] | None]]:
+    def _fetched(self, numbers: dict[int, None]) -> dict[int, tuple[Block, np.ndarray | None]]:
         """Blocks by number; those last used stay in memory."""
         missing = [number for number in numbers if number not in self._blocks]
         if len(missing) > 1 and self.far:
@@ -134,13 +164,13 @@ class Shards:
             self._blocks.popitem(last=False)
         return found
 
-    def _read(self, number: int) -> tuple[Block, list[int] | None]:
+    def _read(self, number: int) -> tuple[Block, np.ndarray | None]:
         """A block, and which of its samples are of this part."""
         place, block = self._of[number].tolist()
         shard = self.shards[place]
         return read(shard, block, self.source, partial(self._opened, place)), self._kept(number, shard.blocks[block][2])
 
-    def _kept(self, number: int, count: int) -> list[int] | None:
+    def _kept(self, number: int, count: int) -> np.ndarray | None:
         """Places in a block of the samples that belong to this part; None of all."""
         import torch
 
@@ -148,7 +178,7 @@ class Shards:
             return None
         generator = torch.Generator().manual_seed(hash((self._seed, number)) % 2**63)
         order, held = torch.randperm(count, generator=generator), int(self._held[number])
-        return (order[:held] if self._tenth else order[held:]).sort().values.tolist()
+        return (order[:held] if self._tenth else order[held:]).sort().values.numpy()
 
     def _opened(self, place: int) -> Any:
         if place not in self._files:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ...errors import SpecError, needs
@@ -140,6 +140,7 @@ def columns(file: Any, number: int, name: str, first: int) -> dict[str, Callable
 
 
 def _column(values: Any, field: Any) -> Callable[[int], Any]:
+    import numpy as np
     import pyarrow
 
     kinds = pyarrow.types
@@ -150,15 +151,34 @@ def _column(values: Any, field: Any) -> Callable[[int], Any]:
     if kinds.is_fixed_size_list(field.type):
         shape = [int(n) for n in (field.metadata or {}).get(SHAPE, b"-1").split(b",")]
         rows = _writable(values.flatten().to_numpy(zero_copy_only=False)).reshape(len(values), *shape)
-        return lambda row: rows[row]
+        return Array(rows, rows)
     if kinds.is_list(field.type) or kinds.is_large_list(field.type):
         flat, ends = _writable(values.flatten().to_numpy(zero_copy_only=False)), values.offsets.to_numpy()
         return lambda row: flat[ends[row] - ends[0] : ends[row + 1] - ends[0]]
     if kinds.is_integer(field.type) or kinds.is_floating(field.type) or kinds.is_boolean(field.type):
-        return values.to_pylist().__getitem__
+        numbers = values.to_pylist()
+        return Array(numbers, np.asarray(numbers))
     if kinds.is_binary(field.type) or kinds.is_large_binary(field.type):
         return Pictures(values)
     return lambda row: values[row].as_py()
+
+
+class Array:
+    """
+    A column of numbers, or of arrays of one shape.
+
+    Attributes
+    ----------
+    whole : np.ndarray
+        All rows; of objects where some have no number.
+    """
+
+    def __init__(self, rows: Sequence[Any] | np.ndarray, whole: np.ndarray) -> None:
+        self._rows, self.whole = rows, whole
+
+    def __call__(self, row: int) -> Any:
+        """What a row has."""
+        return self._rows[row]
 
 
 class Pictures:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property, lru_cache, partial
 from itertools import islice, tee
 from pathlib import Path
@@ -19,7 +18,7 @@ from ..strategies.base import Single
 from ..tasks import Paired
 from . import filling
 from .inputs import Inputs
-from .loading import Loader
+from .loading import Loader, Pass
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,6 +27,16 @@ if TYPE_CHECKING:
 
 EVALUATED = -1  # in the place of a step, where an evaluation draws
 EVAL_ELEMENTS = 2**18  # inputs of an evaluation batch hold about this many numbers; for tokens, their scores do
+
+
+class Epoch(NamedTuple):
+    """One that is trained on, or read ahead."""
+
+    seed: int
+    steps: Iterator[list[Part]]
+    fetched: Iterator[Any]
+    reading: Pass | None
+    """None where its samples are held."""
 
 
 class Part(NamedTuple):
@@ -77,6 +86,7 @@ class Feed:
         self._measured = data.lengths if part is data.train else None
         self._inputs = Inputs(data, spec, strategy)
         self._whole = self.task.prepares or self._inputs.mixes
+        self._begun: dict[int, Epoch] = {}  # that are read ahead
         self._micro = lru_cache(partial(micro_samples, spec))  # asked in each step
         micro = -(-spec.batch_size // spec.accumulate)
         elements = max(math.prod(data.shape) * max(data.vocabulary, 1), 1)
@@ -92,19 +102,35 @@ class Feed:
         """Optimizer steps an epoch; the last one takes what is left."""
         return -(-self.n // self.batch)
 
-    def epoch(self, epoch: int, skip: int = 0) -> Iterator[tuple[Iterator[Batch], int]]:
+    def epoch(self, epoch: int, skip: int = 0, end: int = 0) -> Iterator[tuple[Iterator[Batch], int]]:
         """
         Steps of an epoch in its seeded order, from step `skip` on: each an iterator over micro-batches and its length.
 
-        The order depends on seed and epoch alone, so that any world, and a resumed run, sees the same batches.
+        The order depends on seed and epoch alone, so that any world, and a resumed run, sees the same batches. Epochs
+        before `end` are read ahead.
         """
+        begun = self._begun.pop(epoch, None)
+        if begun is None or skip or not self._loader.holds(begun.reading):
+            self._begun = {}  # of an epoch that was broken off
+            begun = self._begin(epoch, skip, end)
+        seed, steps, fetched, _ = begun
+        for number, step in enumerate(steps, skip):
+            yield (self._batch(next(fetched), part, (seed, number, i)) for i, part in enumerate(step)), len(step)
+        next(fetched, None)  # for who reads to see that it was the last
 
+    def _begin(self, epoch: int, skip: int, end: int) -> Epoch:
         seed = self.spec.seed * 1_000_003 + epoch
         # Planned as they are fetched, since all plans of a set past memory would fill it.
         steps, ahead = tee(self._plan(step) for step in islice(self._cut(seed), skip, None))
-        fetched = self._fetch((part.indices for step in ahead for part in step), seed, epoch)
-        for number, step in enumerate(steps, skip):
-            yield (self._batch(next(fetched), part, (seed, number, i)) for i, part in enumerate(step)), len(step)
+        indices = (part.indices for step in ahead for part in step)
+        return Epoch(seed, steps, *self._fetch(indices, seed, epoch, partial(self._follow, epoch + 1, end)))
+
+    def _follow(self, epoch: int, end: int) -> Pass | None:
+        """What is read of an epoch, while the one before it is trained on."""
+        if epoch >= end:
+            return None
+        self._begun[epoch] = begun = self._begin(epoch, 0, end)
+        return begun.reading
 
     def _cut(self, seed: int) -> Iterable[Tensor]:
         """The samples of each step of an epoch, (B,)."""
@@ -154,7 +180,7 @@ class Feed:
         """This rank's part of all samples once, in their own order; share 0 marks a borrowed sample."""
         draws = self.task.prepares and self.task.everywhere
         parts, ahead = tee(self._part(part, whole=draws) for part in self._spans())
-        fetched = self._fetch((part.indices for part in ahead), 0)
+        fetched, _ = self._fetch((part.indices for part in ahead), 0)
         for number, (part, batch) in enumerate(zip(parts, fetched, strict=True)):
             yield self._batch(batch, part, (self.spec.seed, EVALUATED, number))
 
@@ -240,16 +266,28 @@ class Feed:
             samples = len(part.mine)
         return Batch(*self.task.split(batch), part.share, samples)
 
-    def _fetch(self, indices: Iterator[Tensor], seed: int, epoch: int | None = None) -> Iterator[Any]:
+    def _fetch(
+        self,
+        indices: Iterator[Tensor],
+        seed: int,
+        epoch: int | None = None,
+        following: Callable[[], Pass | None] = lambda: None,
+    ) -> tuple[Iterator[Any], Pass | None]:
+        """Batches of some samples each, and how they are read; None where they are held."""
         if self.tensors is not None:
-            x, y = self.tensors
-            for part in indices:
-                part = part.to(self.device, non_blocking=True)
-                yield self._inputs.pair(x.index_select(0, part), y.index_select(0, part), part, epoch)
-            return
-        asked: deque[Tensor] = deque()  # of the batches that are read ahead
-        for batch, unsound in self._loader.read((_noted(part, asked).tolist() for part in indices), seed, epoch):
-            places = asked.popleft()
+            return self._taken(self.tensors, indices, epoch), None
+        places, asked = tee(indices)  # some batches are read ahead
+        reading = Pass((part.tolist() for part in asked), seed, epoch, following)
+        return self._read(places, reading), reading
+
+    def _taken(self, held: tuple[Tensor, Tensor], indices: Iterator[Tensor], epoch: int | None) -> Iterator[Any]:
+        x, y = held
+        for part in indices:
+            part = part.to(self.device, non_blocking=True)
+            yield self._inputs.pair(x.index_select(0, part), y.index_select(0, part), part, epoch)
+
+    def _read(self, indices: Iterator[Tensor], reading: Pass) -> Iterator[Any]:
+        for places, (batch, unsound) in zip(indices, self._loader.through(reading), strict=True):
             if unsound >= 0:
                 self.unsound = unsound
             batch = moved(batch, self.device)
@@ -257,7 +295,7 @@ class Feed:
                 yield self._inputs.nest(batch)
             else:  # what a collate made stays in its shape: targets (B, 1) may be a token each
                 y = labels(batch[1]) if self._collate is None else batch[1]
-                yield self._inputs.pair(batch[0], y, places, epoch)
+                yield self._inputs.pair(batch[0], y, places, reading.epoch)
 
     @cached_property
     def _loader(self) -> Loader:
@@ -274,12 +312,6 @@ class Feed:
         """End the processes that load; they begin again where more is read."""
         if "_loader" in vars(self):
             self._loader.close()
-
-
-def _noted(part: Tensor, asked: deque[Tensor]) -> Tensor:
-    """What is asked for, kept until it comes."""
-    asked.append(part)
-    return part
 
 
 def by_itself(part: Any, data: Data, spec: Spec, task: Task | None = None) -> Feed:

@@ -8,7 +8,8 @@ import os
 import signal
 import time
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,24 @@ LONGEST = 1e6  # seconds that a queue can wait
 # Of what is read together, at most: small batches cost less to make than to hand over, one by one, to another process.
 BATCHES, BYTES, SECONDS = 16, 2**20, 0.02
 AHEAD = 2  # such readings that a process is ahead
+
+
+@dataclass(eq=False)
+class Pass:
+    """Once through some batches of a Dataset."""
+
+    batches: Iterable[list[int]]
+    """Indices of each."""
+    seed: int
+    """Random transforms draw from this and a sample's index alone."""
+    epoch: int | None = None
+    """Is told to the Dataset; None of an evaluation."""
+    following: Callable[[], Pass | None] = lambda: None
+    """Asked once all batches are: the pass that processes go on with, so that none waits where an epoch ends."""
+    count: int | None = None
+    """How many batches there are, known once all of them are asked for."""
+    next: Pass | None = None
+    """What followed, from then on."""
 
 
 class Loader:
@@ -67,39 +86,38 @@ class Loader:
         self._asked = _Asked()
         self._loader: DataLoader[Any] | None = None
         self._notes = -1
+        self._ahead: tuple[Pass | None, Any] = None, None  # what is read already, and where it comes from
 
     def read(self, batches: Iterable[list[int]], seed: int, epoch: int | None = None) -> Iterator[Loaded]:
-        """
-        A pass through some batches.
+        """A pass through some batches, by itself: see `through`."""
+        return self.through(Pass(batches, seed, epoch))
 
-        Parameters
-        ----------
-        batches
-            Indices of each batch.
-        seed
-            Its random transforms draw from this and a sample's index alone.
-        epoch
-            Is told to the Dataset; None of an evaluation.
+    def through(self, asked: Pass) -> Iterator[Loaded]:
+        """
+        The batches of a pass; one that followed the pass before it is read already as far as processes are ahead.
 
         Raises
         ------
         LoadError
             What one of the processes said, that it ended, or that it gave nothing in time and where it stands.
         """
-        self._passes += 1
-        requests = self._requests(iter(batches), self._passes, seed, epoch)
         if not self.workers:
-            for request in requests:
+            for request in self._requests(asked):
                 yield from self._taken(self._samples.read(request))
             return
-        self._asked.requests = requests
-        source: Any = None
+        (ahead, source), self._ahead = self._ahead, (None, None)
+        taken = 0
         try:
-            source = iter(self._opened())
-            while (answer := self._next(source)) is not None:
+            if ahead is not asked:
+                self._asked.requests = self._chained(asked)
+                source = iter(self._opened())
+            while taken != asked.count and (answer := self._next(source)) is not None:
                 if isinstance(answer, Fault):
                     raise LoadError(answer)
-                yield from self._taken(Answer(*unpacked(Packed(*answer))))
+                batches = self._taken(Answer(*unpacked(Packed(*answer))))
+                yield from batches
+                taken += len(batches)
+            self._ahead = asked.next, source
         except (RuntimeError, OSError, EOFError) as error:  # the loader's own: a process that ended, or is late
             fault = lost(error, self._notes, self.timeout)
             del source
@@ -110,15 +128,31 @@ class Loader:
             self.close()
             raise
 
+    def holds(self, asked: Pass | None) -> bool:
+        """Whether it goes on with a pass, which followed one that was read to its end."""
+        return asked is not None and self._ahead[0] is asked
+
     def close(self) -> None:
         """End its processes; a later pass begins others."""
+        self._ahead = None, None
         if self._loader is not None:
             self._loader = None
             self._closed()
 
-    def _requests(self, batches: Iterator[list[int]], number: int, seed: int, epoch: int | None) -> Iterator[Request]:
+    def _chained(self, asked: Pass) -> Iterator[Request]:
+        """The requests of a pass, and of those that follow."""
+        at: Pass | None = asked
+        while at is not None:
+            yield from self._requests(at)
+            at = at.next
+
+    def _requests(self, asked: Pass) -> Iterator[Request]:
+        self._passes += 1
+        number, batches, count = self._passes, iter(asked.batches), 0
         while together := list(islice(batches, self._together)):
-            yield Request(number, seed, epoch, together)
+            count += len(together)
+            yield Request(number, asked.seed, asked.epoch, together)
+        asked.count, asked.next = count, asked.following() if self.workers else None
 
     def _taken(self, answer: Answer) -> list[Loaded]:
         """The batches; how many are read together follows what these took."""

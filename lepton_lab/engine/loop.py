@@ -156,7 +156,7 @@ class Fit(Steerable):
             asked = {name: metric for name, metric in self.metrics.items() if name in {*self.spec.metrics, *self.own}}
             try_out(self.strategy, {"val": self.val, "test": self.test}, asked, self.metrics)
         while now.epoch < part.epoch + part.epochs and not self._early:
-            for batches, count in self.train.epoch(now.epoch, skip=now.position):
+            for batches, count in self.train.epoch(now.epoch, now.position, part.epoch + part.epochs):
                 while command := self.control.next(now.step):
                     if self._obey(command) == "stop":
                         return self.stop()

@@ -100,9 +100,9 @@ def flat(lists):
     return [*itertools.chain.from_iterable(lists)]
 
 
-def seen(feed, epoch=0, skip=0):
+def seen(feed, epoch=0, skip=0, end=0):
     """The numbers of the samples of each step."""
-    scaled = [torch.cat([b.x for b in batches if b.share]) for batches, _ in feed.epoch(epoch, skip)]
+    scaled = [torch.cat([b.x for b in batches if b.share]) for batches, _ in feed.epoch(epoch, skip, end)]
     return [number((x * 255).round()) for x in scaled]
 
 
@@ -119,8 +119,10 @@ def test_an_epoch_has_each_sample_once_in_the_same_steps_whatever_the_world_and_
     for parts in (2, 3):
         ranks = [seen(feed(tenfold, part, parts)) for part in range(parts)]
         assert [sorted(flat(step)) for step in zip(*ranks, strict=True)] == [sorted(step) for step in alone]
-    beside = feed(tenfold, workers=2)
-    assert seen(beside) == alone
+    epochs, beside = [seen(feed(tenfold), epoch=epoch) for epoch in range(3)], feed(tenfold, workers=2)
+    assert [seen(beside, epoch, end=3) for epoch in range(3)] == epochs
+    assert [len(next(batches).x) for batches, _ in itertools.islice(beside.epoch(0, end=3), 2)] == [16, 16]
+    assert [seen(beside, epoch, end=3) for epoch in (1, 2)] == epochs[1:]
     beside.close()
 
 

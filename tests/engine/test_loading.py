@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers import until
 from torch import nn
 from torch.utils.data import Dataset, IterableDataset, Subset, get_worker_info
 
@@ -16,7 +17,7 @@ from lepton_lab.batches import held
 from lepton_lab.datasets import Stream
 from lepton_lab.engine import feed
 from lepton_lab.engine.faults import Fault, LoadError, lost
-from lepton_lab.engine.loading import Loader
+from lepton_lab.engine.loading import Loader, Pass
 from lepton_lab.errors import SpecError
 
 
@@ -249,6 +250,39 @@ def test_an_evaluation_has_an_epoch_of_its_own_and_training_goes_on_in_its(worke
         for found, told in (([*seen, *batches], epoch), (evaluated, 0)):
             assert {row[1].item() for batch, _ in found for row in batch["seen"]} == {told}
     train.close(), val.close()
+
+
+class Counting(Drawing):
+    """The same, which tells any process how many samples of each epoch were read."""
+
+    def __init__(self):
+        self.read = torch.zeros(8, dtype=torch.int64).share_memory_()
+
+    def __getitem__(self, index):
+        self.read[self.epoch] += 1
+        return super().__getitem__(index)
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2])
+@pytest.mark.parametrize("count", [1, 2, 13])
+def test_a_pass_that_is_read_ahead_has_the_batches_of_one_by_itself(workers, count):
+    def passed(epoch):
+        return Pass(BATCHES[:count], 7 + epoch, epoch, lambda: begun.setdefault(epoch + 1, passed(epoch + 1)))
+
+    data, begun = Counting(), {}
+    loader = Loader(data, workers, 30.0, collate=lab.Pad(), prefetch=1)
+    begun[0] = passed(0)
+    for epoch in (0, 1, 2, 4, 5):  # the third is broken off, and another one follows than what was read ahead
+        found = loader.through(begun.get(epoch) or passed(epoch))
+        found = [next(found)] if epoch == 2 else list(found)
+        alone = Loader(Drawing(), 0, 30.0, collate=lab.Pad()).read(BATCHES[: len(found)], 7 + epoch, epoch)
+        for (batch, _), (other, _) in zip(found, alone, strict=True):
+            assert batch["x"].equal(other["x"]) and batch["seen"][:, :2].equal(other["seen"][:, :2])
+        if epoch in (0, 1, 4):
+            assert until(lambda at=epoch + 1: data.read[at] > 0) if workers else not data.read[epoch + 1]
+        if epoch == 2:
+            begun.clear()
+    loader.close()
 
 
 class Wordless(Exception):

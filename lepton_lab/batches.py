@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 MASK = "attention_mask"
 """What Hugging Face's models call the input that tells which tokens are no padding."""
+TEXTS = "input_ids"
+"""The name that they give tokens."""
 
 
 class Batch(NamedTuple):

@@ -25,7 +25,7 @@ from ..tables import pick
 from . import cifar, cutouts, dialogues, fsdd, glosses, idx, mails, movielens, reviews, text, verses
 from .base import Data, Sample, Split, length, rows, scaling
 from .cifar import cifar10
-from .collating import TEXTS, Collate, Pad, bucketed, collated, lengths
+from .collating import Collate, Pad, bucketed, collated, lengths
 from .dates import dates
 from .files import fetch, find, gzipped, require
 from .hearing import tones, vowels
@@ -59,7 +59,7 @@ from .weights import weights
 if TYPE_CHECKING:
     from ..spec import Spec
 
-__all__ = ["DATASETS", "OPENERS", "SOURCES", "TEXTS", "WEIGHTS", "Collate", "Data", "Look", "Pad", "Shards", "Split"]
+__all__ = ["DATASETS", "OPENERS", "SOURCES", "WEIGHTS", "Collate", "Data", "Look", "Pad", "Shards", "Split"]
 __all__ += ["Stream", "bucketed", "check", "collated", "details", "fetch", "from_user", "length", "lengths"]
 __all__ += ["load", "look", "ordered", "origin", "outline", "overview", "rows", "scaling", "settled", "shards", "usual"]
 __all__ += ["weights", "write_shards"]

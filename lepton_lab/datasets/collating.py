@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from ..batches import MASK, described, over, tensors
+from ..batches import MASK, TEXTS, described, over, tensors
 from ..errors import SpecError
 from .generators import kept, seeded
 
@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Collate: TypeAlias = Callable[[list[Any]], Any]
-TEXTS = "input_ids"
-"""The name that Hugging Face's models give tokens."""
 WINDOW = 50  # batches whose samples are sorted together
 GLANCED = 16  # samples, from all over, by which it is seen whether lengths differ
 TURN = 64  # samples whose lengths one rank reads before the next one's

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from .. import datasets, metrics, models
+from ..batches import TEXTS
 from ..engine import hooks, trials
 from ..errors import SpecError
 from ..losses import ignored, terms, weigh
@@ -100,7 +101,7 @@ class Own:
         """The same before any transform, made when first asked for."""
         if self._read is None and self.data is not None:
             token = getattr(getattr(self.model, "config", None), "pad_token_id", None)
-            pads = {} if token is None else {datasets.TEXTS: token}
+            pads = {} if token is None else {TEXTS: token}
             # What the model takes by these names are no targets; what its own loss leaves out isn't known.
             names = TARGETS if self.loss is not None else ()
             targets = tuple(name for name in names if name not in _asked(self.model))

@@ -45,7 +45,7 @@ class Scored(Criterion):
 
     def last(self, target: Tensor) -> bool:
         """Of texts (B, T), whose scores are (B, T, K); those of pictures (B, H, W) are (B, K, H, W)."""
-        return target.dim() == 2
+        return self.axis == "last" if self.axis else target.dim() == 2
 
     def __call__(self, output: Any, target: Any) -> Tensor:
         """Outputs and a batch -> what they add to the step's loss, as a mean over its samples."""

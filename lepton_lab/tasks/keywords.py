@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from ..batches import MASK, described, tensors
+from ..batches import MASK, TEXTS, described, tensors
 from ..errors import SpecError
 from ..losses import IGNORED, exact
 from ..spelling import letters
 from ..values import called
 from .base import OwnLoss, Task
-from .seeing import LABELS
+from .seeing import LABELS, SPAN, inputs
+from .spans import QuestionAnswering
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from ..datasets import Data
+    from ..objectives import Criterion
+    from ..pictures import Picture
 
 SHIFTS = ("loss_function(", "[..., :-1", "[:, :-1")
 """In the code of a forward pass that compares scores with the label of the next place."""
@@ -36,8 +40,9 @@ class Keywords(Task):
 
     `outputs["loss"]` is taken to be the mean over the labels that are not ignored (-100, or what the model's config
     says), or over samples where there is one label a sample, and under CTC, of which the config may ask for the sum.
-    `outputs["logits"]` are compared with the labels. With a loss of the user's own, `loss(outputs, batch)`, the model
-    is called with those names alone that it asks for.
+    `outputs["logits"]` are compared with the labels; of samples with `start_positions` and `end_positions`, the places
+    of an answer among the tokens, `start_logits` and `end_logits` are with those. With a loss of the user's own,
+    `loss(outputs, batch)`, the model is called with those names alone that it asks for.
     """
 
     table_models = table_data = False
@@ -54,6 +59,9 @@ class Keywords(Task):
         self._begins: dict[str, int] = {}  # of a decoder: what its tokens begin with, and what pads them
         self._head = ""  # "ctc" or "multilabel" where answers are read so
         self._squares = False  # whether the model's own loss is the squared error
+        self._spans = {*SPAN} <= {*data.example}
+        if self._spans:
+            self.metrics, self.answers = QuestionAnswering.metrics, QuestionAnswering.answers
 
     def setup(self, model: nn.Module) -> None:
         """Names that the model takes, held against those of a batch; and whether it predicts the next token."""
@@ -82,7 +90,7 @@ class Keywords(Task):
                 f"model={called(model)} takes {', '.join(p.name for p in asked)} and {what}: samples have "
                 f"{', '.join(batch)}; {remedy}"
             )
-        named = [p.name for p in asked if p.kind is not p.VAR_KEYWORD and p.name not in LABELS]
+        named = [p.name for p in asked if p.kind is not p.VAR_KEYWORD and p.name not in (*LABELS, *SPAN)]
         if named and not any(name in batch for name in named):  # where any name is taken, as Hugging Face's models do
             texts = [name for name, value in self.data.example.items() if not tensors(value)]
             remedy = f"tokenize {', '.join(texts)}, as tokenizer(text) does" if texts else "rename keys of the samples"
@@ -96,7 +104,7 @@ class Keywords(Task):
 
     def question(self, batch: Any) -> Any:
         """What the model asks for, without labels: a decoder gets the tokens before each, as training makes them."""
-        asked = {name: value for name, value in self.inputs(batch).items() if name not in LABELS}
+        asked = {name: value for name, value in self.inputs(batch).items() if name not in (*LABELS, *SPAN)}
         labels = self._labels(batch)
         if self._begins and labels is not None and DECODED not in asked:
             before = labels.roll(1, 1)
@@ -106,7 +114,7 @@ class Keywords(Task):
 
     def labels(self, model: nn.Module) -> list[str]:
         """What the model's config calls its labels, of a sample or of a place in it; else their numbers."""
-        labels = self._labels(self.data.example)
+        labels = None if self._spans else self._labels(self.data.example)
         if labels is None or self.answers == "tokens" or (labels.is_floating_point() and self._head != "multilabel"):
             return []
         if self._head == "ctc":
@@ -172,15 +180,34 @@ class Keywords(Task):
         return labels.ne(self.ignored).sum().double()
 
     def scores(self, outputs: Any) -> Any:
-        """The model's logits."""
+        """The model's logits; of an answer in a text those of its first and its last place, (B, T, 2)."""
+        import torch
+
         if hasattr(outputs, "argmax"):
             return outputs
-        logits = outputs.get("logits") if isinstance(outputs, Mapping) else getattr(outputs, "logits", None)
+        get = outputs.get if isinstance(outputs, Mapping) else partial(getattr, outputs)
+        if self._spans:
+            ends = get("start_logits", None), get("end_logits", None)  # (B, T) each
+            return None if ends[0] is None or ends[1] is None else torch.stack(ends, -1)
+        logits = get("logits", None)
         return logits[:, :-1] if self._shift and logits is not None else logits
 
     def targets(self, batch: Any) -> Any:
-        """The samples' labels."""
+        """The samples' labels; of an answer in a text its first and its last place, (B, 2)."""
         return self._labels(batch)
+
+    def criterion(self, total: Callable[[Tensor], Tensor] | None = None) -> Criterion:
+        """As of every task; of the places in a text classes come first."""
+        criterion = super().criterion(total)
+        criterion.axis = "first" if self._spans else ""
+        return criterion
+
+    def picture(self, x: Any, y: Any, output: Any) -> Picture:
+        """As of every task; of a text that is asked, the answer and the one that was found."""
+        scores = self.scores(output)
+        if not self._spans or scores is None or TEXTS not in y:
+            return super().picture(x, y, output)
+        return {**inputs(y, self.data), **QuestionAnswering.answer(y[TEXTS][0], self.targets(y)[0], scores, self.data)}
 
     def each(self, scores: Tensor, targets: Tensor) -> Tensor:
         """What the models' own loss is a mean of: cross entropy of labels, of a sample's that count, or of numbers."""
@@ -191,6 +218,8 @@ class Keywords(Task):
         if targets.is_floating_point() and scores.numel() == targets.numel() and (self._squares or self._head):
             loss = functional.mse_loss if self._squares else functional.binary_cross_entropy_with_logits
             return loss(scores.reshape(targets.shape), targets, reduction="none").reshape(len(targets), -1).mean(1)
+        if self._spans:
+            scores = scores.transpose(1, 2)  # (B, 2, T)
         if targets.is_floating_point() or scores.shape[:-1] != targets.shape:
             return super().each(scores, targets)
         losses = functional.cross_entropy(
@@ -200,8 +229,19 @@ class Keywords(Task):
         return losses.reshape(len(targets), -1).sum(1) / counted  # NaN where none counts
 
     def _labels(self, batch: Any) -> Any:
+        if self._spans:
+            return _places(batch)
         labels = next((batch[name] for name in LABELS if name in batch), None)
         return labels[:, 1:] if self._shift and labels is not None else labels
+
+
+def _places(batch: Any) -> Tensor:
+    """First and last place of each answer, (B, 2), as Hugging Face's losses take them: none is one past the tokens."""
+    import torch
+
+    length = max(leaf.shape[1] for leaf in tensors(batch) if leaf.dim() > 1)
+    places = torch.stack([batch[name].reshape(-1) for name in SPAN], -1).clamp(min=0)
+    return places.masked_fill(places >= length, IGNORED)
 
 
 def _next(model: nn.Module, kind: str) -> bool:

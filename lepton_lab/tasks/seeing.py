@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 FEW = 8  # numbers that are written out; of more a curve is drawn
 SEVERAL = 3  # inputs of a sample that are seen
 LABELS = ("labels", "label")  # names of what is no input
+SPAN = ("start_positions", "end_positions")  # what Hugging Face's models call the places of an answer in a text
 
 
 def given(x: Any, data: Data) -> View | None:
@@ -37,7 +38,7 @@ def inputs(nest: Any, data: Data) -> Picture:
     """What the model is called with, a batch of one sample: by its names, or by their order."""
     if isinstance(nest, Mapping):
         mask = nest.get(MASK)
-        parts = {name: leaf for name, leaf in nest.items() if name not in (MASK, *LABELS)}
+        parts = {name: leaf for name, leaf in nest.items() if name not in (MASK, *LABELS, *SPAN)}
         if mask is not None:  # without padding
             same = {name for name, leaf in parts.items() if getattr(leaf, "shape", None) == mask.shape}
             parts = {name: leaf[mask.bool()][None] if name in same else leaf for name, leaf in parts.items()}

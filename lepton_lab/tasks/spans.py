@@ -67,13 +67,16 @@ class QuestionAnswering(Paired):
 
     def picture(self, x: Any, y: Any, output: Any) -> Picture:
         """The question and the text, the answer, and the one that was found."""
-        found, right = (self.text(x[0], place) for place in (self.span(output)[0], y[0]))
-        return {**inputs(x, self.data), TRUTH: words(right), "predicted": words(found, found == right)}
+        return {**inputs(x, self.data), **self.answer(x[0], y[0], output, self.data)}
 
-    def text(self, tokens: Tensor, places: Tensor) -> str:
-        """The tokens from one place to another as text."""
-        first, last = places.tolist()
-        return spelled(tokens[first : last + 1], self.data, self.data.pieces)
+    @classmethod
+    def answer(cls, tokens: Tensor, places: Tensor, scores: Tensor, data: Data) -> Picture:
+        """The answer in a text (T,), from one place to another, (2,), and the one that is found by scores (1, T, 2)."""
+        found, right = (
+            spelled(tokens[first : last + 1], data, data.pieces)
+            for first, last in (cls.span(scores)[0].tolist(), places.tolist())
+        )
+        return {TRUTH: words(right), "predicted": words(found, found == right)}
 
     @staticmethod
     def span(scores: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """Batches of any form through a whole run: dicts, unequal lengths, losses that tell their weight."""
 
+import json
 import re
 import time
 from functools import partial
@@ -129,13 +130,15 @@ def test_samples_by_name_may_have_a_loss_of_one_s_own():
     assert losses(runs[1]) == pytest.approx(losses(runs[0]), rel=2e-5)
 
 
+SIZES = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+SIZES |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+
+
 def bert():
     from transformers import BertConfig, BertForSequenceClassification
 
     torch.manual_seed(0)
-    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
-    off = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-    return BertForSequenceClassification(BertConfig(vocab_size=KINDS, num_labels=3, pad_token_id=0, **sizes, **off))
+    return BertForSequenceClassification(BertConfig(vocab_size=KINDS, num_labels=3, pad_token_id=0, **SIZES))
 
 
 def losses(run):
@@ -162,6 +165,39 @@ def test_a_hugging_face_model_as_it_is_learns_as_in_a_loop_by_hand():
     (row,) = lab.advise(spec, [1], ["single"], model=bert(), data=data).rows
     tensors = {tensor.data_ptr(): tensor.nbytes for tensor in (*model.parameters(), *model.buffers())}
     assert row.cost.parameters == sum(tensors.values()) and row.cost.activations > 0
+
+
+def test_places_of_an_answer_under_a_hugging_face_model_are_counted_kept_and_shown():
+    from transformers import BertConfig, BertForQuestionAnswering
+
+    def asked(count, seed):
+        draws = torch.Generator().manual_seed(seed)
+        tokens = torch.randint(1, KINDS, (count, 8), generator=draws)
+        first = torch.randint(7, (count,), generator=draws)
+        first[0] = 8  # past the tokens: there is no answer, and the model leaves it out
+        ends = {"start_positions": first, "end_positions": (first + 1).clamp(max=8)}
+        return [{"input_ids": row, **{name: ends[name][i] for name in ends}} for i, row in enumerate(tokens)]
+
+    torch.manual_seed(0)
+    model = BertForQuestionAnswering(BertConfig(vocab_size=KINDS, pad_token_id=0, **SIZES))
+    splits = asked(24, 0), asked(8, 1), asked(9, 2)
+    run = trained(lab.Spec(epochs=1, batch_size=8, strategy="single"), model=model, data=splits)
+    row = run.rows("eval")[-1]
+    with torch.no_grad():
+        outputs = run.model().eval()(**lab.Pad()(splits[2]))
+    scores = torch.stack([outputs.start_logits, outputs.end_logits], -1)
+    found = run.predictions()
+    assert row["loss"] == pytest.approx(outputs.loss.item(), rel=1e-5) and 0 <= row["exact_match"] <= 1
+    assert torch.tensor(found.scores).allclose(scores, atol=1e-5)
+    assert found.targets.tolist() == [[-100, -100]] + [
+        [int(one[name]) for name in ("start_positions", "end_positions")] for one in splits[2][1:]
+    ]
+    assert found.losses[1:].mean() == pytest.approx(row["loss"], rel=1e-5)
+    card = json.loads((run.folder / "predictions" / "test.json").read_text())["first"][1]
+    seen = {view["name"]: view["pieces"][0][0] for view in card["seen"]}
+    first, last = found.targets[1]
+    assert [*seen] == ["input_ids", "truth", "predicted"]
+    assert seen["truth"].split() == [str(int(token)) for token in splits[2][1]["input_ids"][first : last + 1]]
 
 
 @pytest.mark.parametrize(

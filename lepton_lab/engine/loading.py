@@ -18,7 +18,7 @@ from ..batches import held, tensors
 from ..datasets import Stream
 from ..host import die_with_parent
 from .faults import Fault, LoadError, late, lost
-from .packing import Packed, packed, unpacked
+from .packing import Packed, Slots, packed, unpacked
 from .reading import Answer, Request, Samples
 
 if TYPE_CHECKING:
@@ -86,6 +86,7 @@ class Loader:
         self._asked = _Asked()
         self._loader: DataLoader[Any] | None = None
         self._notes = -1
+        self._slots: Slots | None = None
         self._ahead: tuple[Pass | None, Any] = None, None  # what is read already, and where it comes from
 
     def read(self, batches: Iterable[list[int]], seed: int, epoch: int | None = None) -> Iterator[Loaded]:
@@ -114,7 +115,7 @@ class Loader:
             while taken != asked.count and (answer := self._next(source)) is not None:
                 if isinstance(answer, Fault):
                     raise LoadError(answer)
-                batches = self._taken(Answer(*unpacked(Packed(*answer))))
+                batches = self._taken(Answer(*unpacked(Packed(*answer), self._slots)))
                 yield from batches
                 taken += len(batches)
             self._ahead = asked.next, source
@@ -190,7 +191,9 @@ class Loader:
             self._begun = memoryview(mmap.mmap(-1, 8 * self.workers)).cast("d")
             self._notes = os.memfd_create("lepton-lab-loading")
             self._closed = weakref.finalize(self, os.close, self._notes)
-            samples: Any = Served(self._samples, self._begun)  # all that a DataLoader asks of a Dataset
+            # What is to be copied to a GPU goes through memory of its own, which torch pins as it arrives.
+            self._slots = None if self.pinned else Slots(self.workers, (self.prefetch or AHEAD) + 1)
+            samples: Any = Served(self._samples, self._begun, self._slots)  # all that a DataLoader asks of a Dataset
             self._loader = torch.utils.data.DataLoader(
                 samples,
                 batch_sampler=self._asked,  # type: ignore[arg-type]
@@ -220,16 +223,17 @@ class _Asked:
 class Served:
     """Samples in a loading process."""
 
-    def __init__(self, samples: Samples, begun: memoryview[float]) -> None:
-        self.samples = samples
+    def __init__(self, samples: Samples, begun: memoryview[float], slots: Slots | None) -> None:
+        self.samples, self.slots = samples, slots
         self.begun = begun
         """When each process began with the batch that it is at, as `time.monotonic` says it everywhere; 0 of none."""
-        self.place = 0
+        self.place, self.turn = 0, 0
 
     def __getitems__(self, request: Request) -> Packed | Fault:
         """What was read; an exception of any kind is returned, for not every one can be pickled."""
         try:
-            return packed(self.samples.read(request, self._begins))
+            self.turn += 1
+            return packed(self.samples.read(request, self._begins), self.slots, self.place, self.turn)
         except BaseException as error:  # a user's code may call exit(), too
             return Fault.of(error)
         finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import pickle
 from dataclasses import dataclass
 from multiprocessing.reduction import ForkingPickler
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 ALIGNED = 64  # bytes that a tensor's place is a multiple of
+SLOT = 2**21  # bytes of a slot: what is larger takes memory of its own
 
 
 @dataclass(frozen=True)
@@ -26,18 +28,46 @@ class Place:
     shape: torch.Size
 
 
-class Packed(NamedTuple):
-    """A nest whose tensors are in one memory: handing a descriptor over costs more than a small batch does."""
+class Slots:
+    """
+    Memory that a process shares with those forked from it later, each of which fills its slots by turns.
 
-    memory: Tensor
-    """Bytes, (N,)."""
+    To hand a descriptor of other memory over takes both of them longer than a small batch does, and each waits for the
+    other.
+
+    Parameters
+    ----------
+    processes
+        That fill slots.
+    each
+        Slots of a process: a nest must be taken out of one before so many others of that process are packed.
+    """
+
+    def __init__(self, processes: int, each: int) -> None:
+        self._each, self._memory = each, mmap.mmap(-1, processes * each * SLOT)  # of which only what is used is there
+
+    def __call__(self, process: int, turn: int) -> Tensor:
+        """The slot of a process at a turn, as bytes, (SLOT,)."""
+        import torch
+
+        begin = (process * self._each + turn % self._each) * SLOT
+        return torch.frombuffer(self._memory, dtype=torch.uint8, count=SLOT, offset=begin)
+
+
+class Packed(NamedTuple):
+    """A nest whose tensors are in one memory."""
+
+    memory: Tensor | None
+    """Bytes, (N,); None where it is a slot."""
     nest: bytes
     """Pickled, with a Place for each tensor."""
+    slot: tuple[int, int] = (0, 0)
+    """Process and turn, where it is one."""
 
 
-def packed(nest: Any) -> Packed:
+def packed(nest: Any, slots: Slots | None = None, process: int = 0, turn: int = 0) -> Packed:
     """
-    A nest as it goes through a queue.
+    A nest as it goes through a queue, in a slot where it fits into one.
 
     An exception where /dev/shm is full, or a leaf can't be pickled, is raised here, and not in the queue's thread,
     which would drop the batch.
@@ -63,10 +93,14 @@ def packed(nest: Any) -> Packed:
         return found[-1][0]
 
     nest = over(place, nest)
-    memory = torch.empty(0, dtype=torch.uint8).set_(torch.UntypedStorage._new_shared(end))
+    fits = slots is not None and end <= SLOT
+    if slots is not None and fits:
+        memory = slots(process, turn)
+    else:
+        memory = torch.empty(0, dtype=torch.uint8).set_(torch.UntypedStorage._new_shared(end))
     for at, leaf in found:
         _tensor(memory, at).copy_(leaf)
-    return Packed(memory, _pickled(nest))
+    return Packed(None if fits else memory, _pickled(nest), (process, turn))
 
 
 def _pickled(nest: Any) -> bytes:
@@ -79,9 +113,14 @@ def _pickled(nest: Any) -> bytes:
         ) from error
 
 
-def unpacked(sent: Packed) -> Any:
-    """The nest, its tensors as they lie in the memory."""
-    return over(lambda leaf: _tensor(sent.memory, leaf) if isinstance(leaf, Place) else leaf, pickle.loads(sent.nest))
+def unpacked(sent: Packed, slots: Slots | None = None) -> Any:
+    """The nest, its tensors as they lie in the memory; what is in a slot is copied, since others will be there."""
+    if sent.memory is not None:
+        memory = sent.memory
+        return over(lambda leaf: _tensor(memory, leaf) if isinstance(leaf, Place) else leaf, pickle.loads(sent.nest))
+    assert slots is not None  # it was packed with them
+    slot = slots(*sent.slot)
+    return over(lambda leaf: _tensor(slot, leaf).clone() if isinstance(leaf, Place) else leaf, pickle.loads(sent.nest))
 
 
 def _tensor(memory: Tensor, at: Place) -> Tensor:

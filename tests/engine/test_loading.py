@@ -18,6 +18,7 @@ from lepton_lab.datasets import Stream
 from lepton_lab.engine import feed
 from lepton_lab.engine.faults import Fault, LoadError, lost
 from lepton_lab.engine.loading import Loader, Pass
+from lepton_lab.engine.packing import SLOT
 from lepton_lab.errors import SpecError
 
 
@@ -223,9 +224,10 @@ def epochs(loader):
     return [batch for epoch in range(2) for batch, _ in loader.read(BATCHES, 7 + epoch, epoch)]
 
 
-def test_any_number_of_processes_gives_the_same_and_they_stay_from_epoch_to_epoch():
+def test_any_number_of_processes_gives_the_same_and_they_stay_from_epoch_to_epoch(monkeypatch):
     drawn = []
-    for workers, prefetch in ((0, 0), (1, 0), (2, 3)):
+    for workers, prefetch, slot in ((0, 0, SLOT), (1, 0, SLOT), (2, 3, SLOT), (1, 0, 64)):
+        monkeypatch.setattr("lepton_lab.engine.packing.SLOT", slot)  # the last has memory of its own
         loader = Loader(Subset(Drawing(), range(64)), workers, 30.0, collate=lab.Pad(), prefetch=prefetch)
         state = torch.get_rng_state()
         found = epochs(loader)

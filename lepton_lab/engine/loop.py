@@ -11,6 +11,7 @@ from typing import Any
 
 from .. import metrics, watched
 from ..datasets import Data, Stream
+from ..errors import SpecError
 from ..metrics import Metric
 from ..metrics.loss import WEIGHTLESS
 from ..objectives import Criterion
@@ -108,6 +109,7 @@ class Fit(Steerable):
         log.read = self._sum
         # Step of the last checkpoint that holds all of `now`, the same on every rank.
         self._saved = self.now.step if saved and not steered and not extended else None
+        self._joined = self.now.position > 0  # whether the epoch at hand began before this process
         self._noted: set[str] = set()
         self._bears_nan = False  # whether its loss was finite over samples with NaN, which a model of its own may take
 
@@ -222,10 +224,11 @@ class Fit(Steerable):
         if n:
             if self.loss.weightless():
                 figures[metrics.MINIMISED] = math.nan
-                if self.strategy.rank == 0:
-                    doubt(self.folder, "train", self.train, math.nan, WEIGHTLESS)
+                if not self._joined:  # else others of its steps may have weighed something
+                    raise SpecError(f"the loss of epoch {self.now.epoch - 1} {WEIGHTLESS}")
             figures = metrics.with_following(self.metrics, "train", figures) | {"samples": n}
             self._found("train", figures, self.now.epoch - 1)
+        self._joined = False
         if self._hooks:
             self._hooks("epoch")
 

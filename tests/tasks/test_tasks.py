@@ -815,16 +815,25 @@ def test_rows_that_are_drawn_of_a_sample_stay_with_it():
     ]
 
 
-def test_a_loss_of_no_weight_says_so():
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_run_ends_where_no_target_of_an_epoch_weighs_anything_and_not_for_a_step(whole):
+    """Of a step alone that holds all that weighs, too."""
+
+    def loss(output, target):
+        weight = ((target[:, 0] > 1).sum() * (not whole)).double()
+        return output.square().mean() * weight, weight
+
+    targets = NUMBERS.clone()
+    targets[:, 0] = 0
+    targets[0, 0] = 2
     run = lab.launch(
-        lab.Spec(epochs=1, batch_size=32),
-        model=lambda: net(3),
-        data=(X, NUMBERS),
-        loss=lambda output, target: (output.sum() * 0, torch.tensor(0.0)),
+        lab.Spec(epochs=2, batch_size=8), model=lambda: net(3), data=((X, targets), (X, targets)), loss=loss
     )
-    assert run.wait(90) == "done", run.failure
-    for split in ("train", "val"):
-        assert f"the loss of the {split} set is NaN, since what it weighs is zero" in run.store.facts["doubts"][split]
+    if whole:
+        assert run.wait(90) == "failed"
+        assert run.failure.message.startswith("the loss of epoch 0 is NaN, since what it weighs is zero over all ranks")
+    else:
+        assert run.wait(90) == "done", run.failure
 
 
 @pytest.mark.slow

@@ -25,7 +25,7 @@ Epochs = Annotated[int | None, Field(ge=0)]
 
 @dataclass(frozen=True)
 class Knob:
-    """The option of a compressor that matters most: one of several names, a fraction, or none but to have it or not."""
+    """The option of a compressor that matters most: one of some values, a fraction, or none but to have it or not."""
 
     title: str
     about: str = ""
@@ -34,8 +34,8 @@ class Knob:
     low: float = 0.0
     high: float = 0.0
     """Fractions between which a search tries it."""
-    choices: Mapping[str, str] = field(default_factory=dict)
-    """What each of its names means, in words."""
+    choices: Mapping[Any, str] = field(default_factory=dict)
+    """What each of its values means, in words."""
     without: str = ""
     """What a form calls it to have none of the choices; "" where one of them always holds."""
     beside: Knob | None = None

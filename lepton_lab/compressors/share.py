@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from ..errors import SpecError
-from .base import Compressor, Epochs, Work
+from .base import Compressor, Epochs, Knob, Work
 
 if TYPE_CHECKING:
     from torch import nn
@@ -22,6 +22,13 @@ class Share(Compressor):
     32-bit floats, no faster than the dense model.
     """
 
+    knob = Knob(
+        "Share",
+        "How many values the weights of a layer take: the file is smaller, and computes as fast as it is",
+        "bits",
+        choices={2: "4 values", 3: "8 values", 4: "16 values", 6: "64 values"},
+        without="each weight its own",
+    )
     last = True
     keeps_zeros = True
     scheme = "shared"

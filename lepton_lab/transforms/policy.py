@@ -31,8 +31,8 @@ OPERATIONS: tuple[str, ...] = (
     "brightness",
     "color",
 )
-OPERATIONS += ("contrast", "sharpness", "posterize", "solarize", "auto_contrast")
-"""Of the paper's fourteen all but Equalize, whose histograms a device has to be waited for."""
+OPERATIONS += ("contrast", "sharpness", "posterize", "solarize", "auto_contrast", "equalize")
+"""The paper's fourteen."""
 
 
 @augments("pictures")
@@ -49,7 +49,7 @@ def rand_augment(
 
     Source: E. D. Cubuk et al., RandAugment: practical automated data augmentation with a reduced search space, NeurIPS
     2020, arXiv:1909.13719, with the ranges of AutoAugment (arXiv:1805.09501): identity, rotate, shear and translate
-    along each axis, brightness, colour, contrast, sharpness, posterize, solarize, auto contrast; without equalize.
+    along each axis, brightness, colour, contrast, sharpness, posterize, solarize, auto contrast, equalize.
 
     Parameters
     ----------
@@ -108,11 +108,24 @@ def _valued(x: Tensor, which: Tensor, strength: Tensor) -> Tensor:
         "posterize": x.where(levels == 256, ((x * 255).round() / 256 * levels).floor() / levels * 256 / 255),
         "solarize": x.where(x <= 1 - hard, 1 - x),
         "auto_contrast": (x - low) / (high - low).where(high > low, 1.0),
+        "equalize": _equalized(x),
     }
     result = x
     for name, pictures in changed.items():
         result = pictures.where(each(_is(which, name)), result)
     return within(x, result)
+
+
+def _equalized(x: Tensor) -> Tensor:
+    """Each channel with its 256 levels as even as they can be, as Pillow's `equalize` has it."""
+    import torch
+
+    levels = (x * 255).round().long().clamp(0, 255).flatten(2)  # (B, C, H W)
+    counts = levels.new_zeros(*levels.shape[:2], 256).scatter_add_(2, levels, torch.ones_like(levels))
+    last = counts.gather(2, levels.amax(2, keepdim=True))
+    step = (levels.shape[2] - last) // 255  # (B, C, 1)
+    table = (counts.cumsum(2) - counts + step // 2) // step.clamp(min=1)
+    return x.where(step.unsqueeze(3) == 0, (table.clamp(max=255).gather(2, levels) / 255).to(x.dtype).view_as(x))
 
 
 def _smooth(x: Tensor) -> Tensor:

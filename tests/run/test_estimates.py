@@ -283,6 +283,15 @@ def test_a_search_finds_what_meets_its_budget(parent):
 
 
 @pytest.mark.slow
+def test_a_search_tries_links_whose_latency_has_no_law(parent):
+    """They are measured."""
+    limits = {"bytes": lab.estimate(parent, ["share"]).bytes, "latency": 1.0}
+    found = lab.search(parent, limits, trials=3, links=("share",), epochs=1).wait(120)
+    assert not found.failure and found.trials
+    assert all("share" in trial.chain[0] and trial.values["latency"] < 1.0 for trial in found.trials)
+
+
+@pytest.mark.slow
 def test_a_search_says_that_nothing_meets_its_budget(parent):
     found = lab.search(parent, {"bytes": 100}, trials=1).wait(120)
     assert found.best is None and not found.trials and found.skipped

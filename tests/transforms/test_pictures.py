@@ -3,6 +3,7 @@
 import math
 from collections import Counter
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -16,7 +17,7 @@ from lepton_lab.transforms import TRANSFORMS, Draws
 from lepton_lab.transforms.draws import GOLDEN, _mixed
 from lepton_lab.transforms.mixing import _weights
 from lepton_lab.transforms.moving import matrix, turned, warped
-from lepton_lab.transforms.policy import OPERATIONS, _moved, _valued
+from lepton_lab.transforms.policy import OPERATIONS, _equalized, _moved, _valued
 
 CLASSES = 5
 AUGMENTING = {name: member for name, member in TRANSFORMS.items() if member.augments and "pictures" in member.kinds}
@@ -187,8 +188,19 @@ def test_mixup_weighs_pixels_as_labels_and_by_the_beta_distribution():
     assert abs(weights.mean() - other.mean()) < 0.01 and abs(weights.std() - other.std()) < 0.01
 
 
+def test_equalize_is_pillow_s():
+    from PIL import Image, ImageOps
+
+    x = torch.randint(256, (6, 3, 24, 20), dtype=torch.uint8)
+    x[1], x[2, 0], x[3, :, :20], x[4] = x[1] // 8 + 90, 7, 200, x[4] % 2 * 255
+    after = (_equalized(x / 255) * 255).round().byte()
+    for before, got in zip(x, after, strict=True):
+        expected = ImageOps.equalize(Image.fromarray(before.permute(1, 2, 0).numpy()))
+        assert got.permute(1, 2, 0).tolist() == np.asarray(expected).tolist()
+
+
 def test_each_operation_of_rand_augment_is_drawn_and_leaves_those_alone_that_did_not_draw_it():
-    x, y = pictures(len(OPERATIONS), high=12, wide=12)
+    x, y = pictures(len(OPERATIONS), high=24, wide=24)  # so many pixels that levels can be made even
     which, strength = torch.arange(len(OPERATIONS)), torch.full((len(OPERATIONS),), 0.6)
     after = _valued(_moved(x, y, which, strength)[0], which, strength)
     same = [name for i, name in enumerate(OPERATIONS) if torch.equal(after[i], x[i])]

@@ -87,6 +87,7 @@ def test_every_compressor_with_a_knob_has_its_controls(parent):
         {"distill": {}},
         {"quantize": {"scheme": "bf16"}},
     ]
+    assert form_of(parent, ["prune", ("share", 3)]) == [{"prune": {"ratio": 0.5}}, {"share": {"bits": 3}}]
     assert form_of(parent, ["prune", "quantize"]) == [{"prune": {"ratio": 0.5}}, {"quantize": {"scheme": "int8"}}]
     with pytest.raises(lab.SpecError, match="more than this form shows"):
         form_of(parent, [("quantize", "int8_static")])

@@ -221,7 +221,8 @@ def execute(path, folder, **parameters):
     """Outputs of a notebook's cells, with these parameters put in."""
     given = [word for name, value in parameters.items() for word in ("-p", name, json.dumps(value).strip('"'))]
     command = [sys.executable, "-m", "papermill", str(path), "out.ipynb", "--no-progress-bar", *given]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=os.environ)
+    one = {**os.environ, "OMP_NUM_THREADS": "1"}  # several run at once: a second thread would spin
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=one)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     assert ("injected-parameters" in (folder / "out.ipynb").read_text()) == bool(given)
     cells = json.loads((folder / "out.ipynb").read_text())["cells"]

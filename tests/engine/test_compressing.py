@@ -303,6 +303,7 @@ def test_a_teacher_stays_for_the_pruned_net_whose_file_has_its_weights_bit_for_b
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)  # four minutes beside other work
 @pytest.mark.skipif(image_data() != "mnist", reason="MNIST's files are not in the data root")
 def test_lenets_are_files_of_a_hundredth_after_a_few_epochs():
     """The full chains, of `python -m benchmarks --only records`, make fewer errors."""

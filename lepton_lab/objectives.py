@@ -248,7 +248,10 @@ class Criterion(Objective):
 
     def tally(self, target: Any) -> tuple[Tensor, Tensor]:
         """What a micro-batch weighs, and how many answers of it can be right: (scalar, scalar), in float64."""
-        return self.weight(target), self.answers(target)
+        weight = self.weight(target)
+        known = self._terms is not None and self._terms.weight is None and not self.summed
+        same = known and self._masked and not target.is_floating_point()  # each answer that counts weighs one
+        return weight, weight if same else self.answers(target)
 
     def parts(self, output: Any, batch: Batch) -> tuple[Tensor, Tensor]:
         """The loss of a batch by itself, as its sum and its weight."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import click
 
 from ..spec import Spec
@@ -31,6 +34,9 @@ def shard(source: str, dest: str, size: int, seed: int, pairs: tuple[str, ...], 
     from .. import datasets
 
     data = datasets.load(Spec(dataset=source, seed=seed, options=dict(map(pair, pairs))))
+    only: Sequence[str] = getattr(datasets.DATASETS[source], "tasks", ())
+    if len(only) == 1:
+        data = replace(data, task=only[0])  # which the name of shards does not tell
     index = datasets.write_shards(data, dest, megabytes=size, seed=seed, columns=parquet, told=click.echo)
     counts = ", ".join(f"{split} {sum(s.samples for s in shards):,}" for split, shards in index.splits.items())
     click.echo(f"{dest}: {counts}")

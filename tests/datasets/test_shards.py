@@ -21,12 +21,12 @@ import lepton_lab as lab
 from lepton_lab import datasets
 from lepton_lab.datasets import Data
 from lepton_lab.datasets.sharded import index, ordering, sources, tars, writing
-from lepton_lab.datasets.sharded.opening import shards
+from lepton_lab.datasets.sharded.opening import look, shards
 from lepton_lab.datasets.sharded.places import expanded
 from lepton_lab.engine.feed import Feed
 from lepton_lab.strategies.base import Single
 from lepton_lab.strategies.group import Group
-from lepton_lab.tasks import make
+from lepton_lab.tasks import called, make
 
 webdataset, arrow = Late("webdataset"), Late("pyarrow.parquet")
 KINDS = [".tar", ".parquet"]
@@ -512,6 +512,32 @@ def test_lists_texts_and_targets_of_a_regression_come_back(tmp_path, kind):
     assert (
         len(found) == 12 and found["t3"]["input_ids"].tolist() == [0, 1, 2, 3] and float(found["t3"]["labels"]) == 1.5
     )
+
+
+def test_targets_that_are_dicts_come_back(tmp_path):
+    """As those of a detector are, a number of boxes each."""
+    boxes = [torch.rand(i % 3, 4) for i in range(40)]
+    samples = [(x, {"boxes": b, "labels": torch.arange(len(b))}) for x, b in zip(numbered(40)[0], boxes, strict=True)]
+    pad, known = datasets.Pad(bucket=False), {"shape": (1, 8, 8), "classes": ["a", "b"], "task": "detection"}
+    data = Data(samples, samples[:4], None, **known, collate=pad, example=pad(samples[:2]))
+    writing.write(data, str(tmp_path / "set"), told=lambda line: None)
+    found = shards(str(tmp_path / "set"), tmp_path, 0)
+    assert (found.shape, found.classes, found.task) == tuple(known.values())
+    for x, y in found.train:
+        assert y["boxes"].equal(boxes[number(x)]) and y["labels"].tolist() == [*range(len(y["boxes"]))]
+    x, y = found.collate([found.val[place] for place in range(4)])
+    assert x.equal(pad(samples[:4])[0]) and all(y[name].equal(pad(samples[:4])[1][name]) for name in y)
+    assert "boxes (1, 4), labels (1,)" in [one.label for one in look(str(tmp_path / "set")).examples]
+    assert found.example[0].shape == (2, 1, 8, 8) and called(make(lab.Spec(), found)) == "detection"
+
+
+@pytest.mark.slow
+def test_a_detector_trains_by_name_on_shards_of_scenes(tmp_path):
+    call("data", "shard", "scenes", str(tmp_path / "set"))
+    run = lab.launch(lab.Spec(dataset=f"shards:{tmp_path / 'set'}", model="detector", epochs=1))
+    assert run.wait(120) == "done" and run.facts["task"] == "detection", run.failure
+    with pytest.raises(lab.SpecError, match="detection"):
+        lab.launch(run.spec.replace(model="mlp"))
 
 
 @pytest.mark.parametrize("labels", [[0, -1], [0, None], [None, None]])

@@ -799,12 +799,22 @@ class Once(TASKS["classification"]):
     """As it is."""
 
 
+class Counting(nn.Linear):
+    """Tells of how many rows it computes."""
+
+    def forward(self, x):
+        lab.log("rows", len(x), reduce="max")
+        return super().forward(x)
+
+
 def test_rows_that_are_drawn_of_a_sample_stay_with_it():
     data, seen = (X, TAKEN[:, 1]), []
     for task, world in ((Twice, 2), (Once, 1)):
         spec = lab.Spec(epochs=2, batch_size=16, strategy="ddp" if world > 1 else "single", world=world)
-        run = lab.launch(spec, model=lambda: nn.Linear(8, 5), data=data, task=task)
+        run = lab.launch(spec, model=lambda: Counting(8, 5), data=data, task=task)
         assert run.wait(90) == "done", run.failure
+        drawn = [row["value"] for row in run.logged("number") if row["name"] == "rows" and row["split"] == "train"]
+        assert max(drawn) == 16  # a rank computes those of its own samples alone
         seen.append([(row["loss"], row["accuracy"]) for row in run.rows("eval") if row["split"] == "train"])
     assert seen[0] == [pytest.approx(figures, rel=1e-4) for figures in seen[1]]
     x, y, w = torch.arange(12).view(6, 2), torch.arange(3), torch.arange(4)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from ...errors import LabError, SpecError, fitted, shown
 from ...files import absolute, data_root
@@ -33,17 +33,29 @@ class Opened:
     opener
         `(path, root, seed, **options) -> Data`. Its attribute `look`, `(path, **options) -> Look`, tells what there is
         without reading everything, and refuses what can't be used; without one the data are read. `kind` says what
-        samples are, a name of `preparation.KINDS`, where their shape does not.
+        samples are, a name of `preparation.KINDS`, where their shape does not; `tasks` what they are for alone, or
+        `path -> tasks`.
     """
 
     def __init__(self, kind: str, path: str, opener: Opener) -> None:
         functools.update_wrapper(self, opener, updated=())  # whose `look` is behind ours
         self.name, self.path, self._opener = f"{kind}:{path}", path, opener
-        self.kind, self.tasks = getattr(opener, "kind", ""), getattr(opener, "tasks", ())
+        self.kind = getattr(opener, "kind", "")
 
     def __call__(self, root: Path, seed: int, **options: Any) -> Data:
         """The data; SpecError where nothing can be made of what lies there."""
         return self._opener(place(self.path, root), root, seed, **options)
+
+    @property
+    def tasks(self) -> Sequence[str]:
+        """What it is for alone; nothing where that is not said, or what lies there can't be read."""
+        told = getattr(self._opener, "tasks", ())
+        if not callable(told):
+            return cast("Sequence[str]", told)
+        try:
+            return cast("Sequence[str]", told(place(self.path, data_root())))
+        except SpecError:  # which who opens it says
+            return ()
 
     @property
     def sample(self) -> Sample:

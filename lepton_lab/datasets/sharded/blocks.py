@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...errors import SpecError
 from . import alike, parquet, tars
-from .decoding import Unreadable, decode, named, pair, rate
+from .decoding import Unreadable, decode, named, pair, rate, sample
 from .index import Shard
 from .sources import Gone, Source
 
@@ -67,7 +67,7 @@ class Members:
         values = {part: self._decoded(number, key, part, *where) for part, where in parts.items()}
         if both := pair(values):
             return values[both[0]], values[both[1]]
-        return {named(part): value for part, value in values.items()}
+        return sample({named(part): value for part, value in values.items()})
 
     @property
     def sample_rate(self) -> int:
@@ -105,7 +105,7 @@ class Rows:
         """One of them."""
         if self._pair:
             return tuple(self._columns[name](number) for name in self._pair)
-        return {name: value(number) for name, value in self._columns.items()}
+        return sample({name: value(number) for name, value in self._columns.items()})
 
 
 Block = Members | Rows

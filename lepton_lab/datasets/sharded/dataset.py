@@ -29,7 +29,7 @@ OPEN = 8  # Parquet files that are kept open
 
 class Shards:
     """
-    A map-style Dataset of the samples of shards: pairs (x, y), or dicts.
+    A map-style Dataset of the samples of shards: pairs (x, y), of which y may be a dict, or dicts.
 
     Parameters
     ----------
@@ -81,8 +81,7 @@ class Shards:
         found = []
         for number, place in zip(numbers, places.tolist(), strict=True):
             block, kept = held[number]
-            sample = block.sample(place if kept is None else kept[place])
-            found.append((tensor(sample[0]), tensor(sample[1])) if isinstance(sample, tuple) else over(tensor, sample))
+            found.append(over(tensor, block.sample(place if kept is None else kept[place])))
         return found
 
     def batch(self, indices: list[int]) -> tuple[Tensor, Tensor] | None:

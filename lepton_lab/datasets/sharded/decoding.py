@@ -49,6 +49,12 @@ def pair(parts: Mapping[str, Any]) -> tuple[str, str] | None:
     return (names["x"], names["y"]) if set(names) == {"x", "y"} else None
 
 
+def sample(values: dict[str, Any]) -> Any:
+    """A sample of leaves by name: a pair of x and a dict where they are `x` and `y.*`."""
+    rest = {name[2:]: value for name, value in values.items() if name.startswith("y.")}
+    return (values["x"], rest) if "x" in values and rest and len(rest) == len(values) - 1 else values
+
+
 def picture(body: memoryview) -> np.ndarray:
     """Pixels uint8 (C, H, W): grey has one channel, all else three."""
     needs("pictures in shards", "PIL")

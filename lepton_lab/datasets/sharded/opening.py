@@ -76,19 +76,32 @@ def look(path: str) -> Look:
     )
 
 
-shards.look = look  # type: ignore[attr-defined]
+def tasks(path: str) -> list[str]:
+    """What the samples are for, as who wrote them knew it."""
+    return [task] if (task := _index(path, source(path)).about.get("task")) else []
+
+
+shards.look, shards.tasks = look, tasks  # type: ignore[attr-defined]
 
 
 def _example(sample: Any, classes: list[str]) -> Example:
     """A sample to be looked at."""
     if not isinstance(sample, tuple):
-        return Example("", ", ".join(f"{name} {getattr(value, 'shape', value)}" for name, value in sample.items()))
+        return Example("", _leaves(sample))
     x, y = sample
-    label = classes[int(y)] if classes and not getattr(y, "ndim", 0) and 0 <= int(y) < len(classes) else ""
+    if isinstance(y, dict):
+        label = _leaves(y)
+    else:
+        label = classes[int(y)] if classes and not getattr(y, "ndim", 0) and 0 <= int(y) < len(classes) else ""
     shape: tuple[int, ...] = getattr(x, "shape", ())
     if len(shape) == 3 and shape[0] in (1, 3) and x.dtype.name == "uint8":
         return Example(label, " x ".join(map(str, shape)), png(x))
     return Example(label, f"{shape} {getattr(x, 'dtype', '')}" if shape else str(x))
+
+
+def _leaves(named: dict[str, Any]) -> str:
+    """Names, with shapes of arrays."""
+    return ", ".join(f"{name} {getattr(value, 'shape', value)}" for name, value in named.items())
 
 
 def _index(path: str, reader: Source) -> Index:
@@ -112,8 +125,9 @@ def _data(train: Shards, val: Shards | None, test: Shards | None, index: Index) 
         about["about"] = known | {name: chosen(known["train"], part.places) for name, part in parts.items()}
     about.setdefault("sample_rate", train.sample_rate)
     sample = train[0]
-    if isinstance(sample, tuple) and isinstance(sample[0], torch.Tensor):
-        return Data(train, val, test, tuple(sample[0].shape), classes, **about)
+    shape = tuple(sample[0].shape) if isinstance(sample, tuple) and isinstance(sample[0], torch.Tensor) else ()
+    if shape and not isinstance(sample[1], dict):
+        return Data(train, val, test, shape, classes, **about)
     collate = Pad()
     example: Any = collated(collate, [train[i] for i in range(min(2, len(train)))])
-    return Data(train, val, test, (), classes, **about, collate=collate, example=example)
+    return Data(train, val, test, shape, classes, **about, collate=collate, example=example)

@@ -55,7 +55,7 @@ def write(
     Parameters
     ----------
     data
-        Of pairs (x, y), or of dicts of arrays, numbers and texts.
+        Of pairs (x, y), of which y may be a dict, or of dicts; of arrays, numbers and texts.
     dest
         A new folder, or a prefix of a store as fsspec knows it, such as s3://bucket/digits. An index, put last, makes
         it a set.
@@ -127,8 +127,10 @@ def _shards(samples: Iterator[Any], place: Path, megabytes: int, begin: Begin) -
 
 
 def _named(sample: Any) -> dict[str, Any]:
-    """A sample by leaf: x and y of a pair."""
+    """A sample by leaf: x and y of a pair, whose y may have names of its own."""
     if isinstance(sample, (tuple, list)) and len(sample) == 2:
+        if isinstance(sample[1], Mapping):
+            return {"x": sample[0], **{f"y.{name}": value for name, value in _named(sample[1]).items()}}
         return {"x": sample[0], "y": sample[1]}
     if isinstance(sample, Mapping) and all(isinstance(name, str) and name.isidentifier() for name in sample):
         return dict(sample)
@@ -141,7 +143,10 @@ def _array(name: str, value: Any) -> Any:
 
     array = np.asarray(value)
     if array.dtype.hasobject or array.dtype.kind not in "biufc":
-        raise SpecError(f"a sample's {name} is a {type(value).__name__}; shards hold arrays, numbers and texts")
+        raise SpecError(
+            f"a sample's {name} is a {type(value).__name__}; shards hold arrays, numbers and texts: give samples "
+            "that are dicts of these by name"
+        )
     return array
 
 

@@ -1,5 +1,6 @@
 """
-Which samples are alike: pictures by a small grey copy, texts by their shingles, rows of numbers by their distance.
+Which samples are alike: pictures by a small grey copy, sounds by that of their spectra, texts by their shingles, rows
+of numbers by their distance.
 
 Legend of the shape comments: N samples, C channels, H x W pixels, T tokens, F numbers that describe a sample.
 """
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 PICTURES = ("pictures", "spectra")
 KNOWN = (*PICTURES, "table")
 SIDE = 12  # pixels of the small copy's sides, at most
+FINE = 64  # the same of a spectrum: one word said twice differs in little
+FRAME = 256  # values of a sound that a column of its spectrum is of
 BLOCK = 2048  # samples that are compared with all others at once: 2048 x 60,000 float32 are 0.5 GB
 CELLS = 2**24  # numbers of one such block, at most
 SHINGLE = 4  # tokens or words that follow each other
@@ -38,20 +41,28 @@ def near(data: Data, splits: list[Split], distance: float) -> Pairs:
 
     if kind(data) == "tokens":
         return near_texts([text for split in splits for text in tokens(split, data)], distance)
+    if kind(data) == "sound":
+        return near_pictures(torch.cat([spectra(_stacked(split)) for split in splits]), distance)
     described = torch.cat([described_by(data, split) for split in splits])
     return near_pictures(described, distance) if kind(data) in PICTURES else near_numbers(described, distance)
 
 
 def described_by(data: Data, split: Split) -> Tensor:
     """Of each picture or row of numbers what it is compared by, (N, F) float32; of other kinds a SpecError."""
-    import torch
-
     what = kind(data)
     if what not in KNOWN:
         raise SpecError(f"data: {KINDS[what]} have no distance here; pictures, rows of numbers and tokens have one")
-    rows = (split[i][0] for i in range(length(split)))
-    x = split[0] if isinstance(split, tuple) else torch.stack([*map(torch.as_tensor, rows)])
+    x = _stacked(split)
     return thumbnails(x) if what in PICTURES else x.float()
+
+
+def _stacked(split: Split) -> Tensor:
+    """The x of all samples, (N, ...)."""
+    import torch
+
+    if isinstance(split, tuple):
+        return split[0]
+    return torch.stack([torch.as_tensor(split[i][0]) for i in range(length(split))])
 
 
 def tokens(split: Split, data: Data) -> Iterator[Any]:
@@ -67,7 +78,24 @@ def tokens(split: Split, data: Data) -> Iterator[Any]:
         yield row
 
 
-def thumbnails(x: Tensor) -> Tensor:
+def spectra(x: Tensor) -> Tensor:
+    """
+    Sounds (N, T) or (N, 1, T) as thumbnails of their spectra, (N, F), whatever their loudness.
+
+    In decibels, down to 20 below the loudest: what is nearly as quiet as silence says little.
+    """
+    import torch
+
+    window, small = torch.hann_window(FRAME), []
+    for part in x.split(BLOCK):
+        flat = part.float().reshape(len(part), -1)
+        size = torch.stft(flat, FRAME, FRAME // 2, window=window, pad_mode="constant", return_complex=True).abs()
+        loudest = size.amax((1, 2), keepdim=True).clamp(min=1e-9)
+        small.append(thumbnails((10 * size / loudest).log1p(), FINE))
+    return torch.cat(small)
+
+
+def thumbnails(x: Tensor, side: int = SIDE) -> Tensor:
     """
     Pictures (N, C, H, W) or (N, H, W) as small grey ones without their brightness and contrast, (N, F).
 
@@ -78,7 +106,7 @@ def thumbnails(x: Tensor) -> Tensor:
     small = []
     for part in x.split(BLOCK):
         grey = part.float().reshape(len(part), -1, *part.shape[-2:]).mean(1, keepdim=True)
-        sides = tuple(min(side, SIDE) for side in grey.shape[-2:])
+        sides = tuple(min(one, side) for one in grey.shape[-2:])
         flat = torch.nn.functional.adaptive_avg_pool2d(grey, sides).flatten(1)
         flat = flat - flat.mean(1, keepdim=True)
         small.append(flat / flat.norm(dim=1, keepdim=True).clamp(min=1e-6))

@@ -66,6 +66,18 @@ def test_pictures_that_differ_a_little_are_near_and_others_are_not(pictures):
     assert not findings.twins(pictures)
 
 
+def test_sounds_are_near_whatever_their_loudness_noise_and_numbers():
+    time = torch.arange(4000) / 8000
+    pitches = 200 * torch.arange(1, 9)[:, None] ** 0.5 * (1 + torch.rand(8, 1) * time)
+    sounds = torch.sin(2 * torch.pi * pitches * time) * (time < torch.linspace(0.2, 0.5, 8)[:, None])
+    noisy = sounds[1] + 0.1 * sounds[1].std() * torch.randn(4000)
+    x = torch.cat([sounds, sounds[:1] * 0.3, noisy[None], (sounds[2:3] * 127).round() / 127, torch.zeros(2, 4000)])
+    data = datasets.Data((x, torch.arange(len(x)) % 2), None, None, (4000,), ["a", "b"], sample_rate=8000)
+    assert nearness.near(data, [data.train], 0.015) == [(0, 8), (1, 9), (2, 10)]
+    cleaned = deduplicate(data, 0, distance=0.015)
+    assert len(cleaned.train[0]) == len(x) - 4  # and one of the two of silence, which are equal
+
+
 def test_texts_are_near_by_their_words():
     words = re.findall(r"\w+", "the quick brown fox jumps over a lazy dog and sleeps until evening comes around again")
     draw = np.random.default_rng(0)

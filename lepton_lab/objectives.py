@@ -119,6 +119,8 @@ class Criterion(Objective):
     weights: Mapping[str, float] = {}
     """Of the losses of a dict; 1 of those that it lacks."""
 
+    places = False
+    """Whether a class is a place among what was drawn for a sample, and so no class of all samples."""
     axis = ""
     """Where outputs have the scores of classes, "first" or "last" of a sample's axes, as a task says it."""
     kind = ""

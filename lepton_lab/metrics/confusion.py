@@ -29,8 +29,8 @@ class Confusion(Metric):
 
     @classmethod
     def of(cls, data: Data, criterion: Criterion, **options: Any) -> Confusion | None:
-        """Of few enough classes."""
-        return cls(data, criterion) if len(data.classes) <= CLASSES else None
+        """Of few enough classes, and no places among candidates."""
+        return None if criterion.places or len(data.classes) > CLASSES else cls(data, criterion)
 
     def update(self, output: Tensor, target: Tensor) -> Tensor | None:
         """Pairs (true, predicted) of a batch, counted: (K * K,), of as many classes as the model tells apart."""

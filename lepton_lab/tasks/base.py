@@ -263,6 +263,8 @@ class Paired(Task):
     """Inputs (B, ...) and targets (B, ...): batches are pairs, and the loss compares an output with a target."""
 
     plain = True
+    places = False
+    """Whether its classes are places among what is drawn for a sample: see `Criterion`."""
 
     def __init__(self, data: Data, loss: OwnLoss | None = None) -> None:
         super().__init__(data, loss)
@@ -292,7 +294,9 @@ class Paired(Task):
 
     def criterion(self, total: Callable[[Tensor], Tensor] | None = None) -> Criterion:
         """The loss as a sum over targets and their weight."""
-        return Criterion(self.given or self.usual(), self.data, total)
+        criterion = Criterion(self.given or self.usual(), self.data, total)
+        criterion.places = self.places
+        return criterion
 
 
 def takes(model: nn.Module, x: Any, why: str) -> None:

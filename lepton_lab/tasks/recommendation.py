@@ -48,6 +48,7 @@ class Recommendation(Paired):
 
     plain = False
     nests = True
+    places = True
     metrics = ("ndcg",)
     answers = "classes"
     table_models = False

@@ -50,6 +50,7 @@ class SkipGram(Paired):
 
     plain = False
     nests = True
+    places = True
     answers = "classes"
     table_models = False
     opens = ((1, 1),)

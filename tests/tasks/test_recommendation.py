@@ -4,6 +4,7 @@ import pytest
 import torch
 
 import lepton_lab as lab
+from lepton_lab import metrics
 from lepton_lab.datasets import from_user
 from lepton_lab.errors import SpecError
 from lepton_lab.tasks import make
@@ -39,3 +40,11 @@ def test_who_took_all_is_named():
 def test_more_negatives_than_memory_holds_are_refused():
     with pytest.raises(SpecError, match="'negatives': 1000000}: must be at least 1 and at most"):
         lab.Spec(task="recommendation", model="neumf", options={"negatives": 10**6})
+
+
+def test_no_matrix_is_counted_of_places_among_candidates():
+    x = torch.stack([torch.arange(60) % 6, torch.arange(60) % 10], 1)
+    for task in ("recommendation", "classification"):
+        made = make(lab.Spec(task=task), from_user((x, torch.arange(60) % 2), 0))
+        counted = metrics.of(made.data, made.criterion(), lab.Spec(), usual=made.metrics)
+        assert ("confusion" in counted) == (task == "classification") and "accuracy" in counted

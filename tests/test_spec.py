@@ -8,6 +8,7 @@ import shlex
 
 import numpy
 import pytest
+from click.testing import CliRunner
 from helpers import Late
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,6 +17,7 @@ from lepton_lab.cli import main
 from lepton_lab.cli.options import Fields
 from lepton_lab.errors import LabError, SpecError
 from lepton_lab.notebook import INJECTED, parameters
+from lepton_lab.run.checks import glance
 from lepton_lab.spec import Spec
 from lepton_lab.store.provenance import command
 from lepton_lab.tables import TABLES, keywords, table
@@ -160,6 +162,44 @@ def test_metrics_are_asked_for_by_name():
         with pytest.raises(SpecError) as refused:
             Spec(**fields)
         assert words in str(refused.value)
+
+
+APPLIED = [
+    {"model": "gan", "task": "adversarial", "options": {"noise": 8, "labels": True, "width": 4}},
+    {"model": "flow", "task": "flow_matching", "options": {"latent": 4, "initialisation": "kaiming"}, "ema": 0.9},
+    {"model": "flow", "task": "flow_matching", "dataset": "diabetes"},
+    {
+        "model": "factorisation",
+        "dataset": "ratings",
+        "task": "recommendation",
+        "options": {"negatives": 9, "mean": 3.0},
+    },
+    {"model": "neumf", "dataset": "movielens_100k", "task": "regression", "options": {"hidden": 8}},
+    {"model": "neumf", "dataset": "ratings", "metrics": ["hit_rate"], "options": {"k": 3, "dropout": 0.25}},
+    {"model": "speech_recogniser", "dataset": "tones", "transforms": ["mel"], "options": {"width": 8}},
+    {"model": "speech_recogniser", "dataset": "vowels", "transforms": ["strings", "mel"], "task": "ctc"},
+    {"model": "speech_synthesiser", "dataset": "tones", "transforms": ["spectrum"], "task": "variational"},
+    {"model": "enhancer", "dataset": "tones", "task": "enhancement", "options": {"depth": 2}},
+    {"model": "word_vectors", "dataset": "sst2", "task": "skip_gram", "options": {"negatives": 3, "window": 2}},
+    {"model": "reader", "dataset": "glosses"},
+    {"model": "encoder_decoder", "dataset": "dates", "options": {"positions": "rotary"}},
+    {"model": "detector", "dataset": "scenes", "options": {"width": 4}},
+]
+
+
+@pytest.mark.parametrize("fields", APPLIED, ids=lambda fields: fields["model"])
+def test_a_model_of_an_application_goes_through_yaml_and_the_command_line(fields, tmp_path, monkeypatch):
+    spec, taken = Spec(**fields), []
+    assert Spec.load(spec.to_yaml()) == spec == from_command(spec) == from_script(spec)
+    (tmp_path / "spec.yaml").write_text(spec.to_yaml())
+
+    def launch(spec, on):
+        taken.append(spec)
+        raise SpecError("no further")
+
+    monkeypatch.setattr("lepton_lab.cli.launch", launch)
+    CliRunner().invoke(main, ["run", "--spec", str(tmp_path / "spec.yaml")])
+    assert taken == [spec] and glance(spec).spec == spec
 
 
 def test_a_yaml_file_and_its_text_are_the_same(tmp_path):

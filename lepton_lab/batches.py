@@ -59,9 +59,9 @@ def over(change: Callable[[Any], Any], nest: Any) -> Any:
 
 def leaves(nest: Any) -> list[Any]:
     """The leaves of a nest, in its order."""
-    found: list[Any] = []
-    over(found.append, nest)
-    return found
+    parts: list[Any] = []
+    over(parts.append, nest)
+    return parts
 
 
 def tensors(nest: Any) -> list[Tensor]:

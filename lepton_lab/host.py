@@ -52,10 +52,10 @@ def bound(words: Sequence[str], cwd: Path) -> tuple[int, str]:
 
     It, and what it starts, is ended too where ASKED or an interrupt breaks the wait for it off.
     """
-    with tempfile.TemporaryFile("w+", errors="replace") as said:
+    with tempfile.TemporaryFile("w+", errors="replace") as output:
         start = [sys.executable, "-I", "-S", "-c", BOUND, str(os.getpid()), *words]
         process = subprocess.Popen(
-            start, cwd=cwd, stdin=subprocess.DEVNULL, stdout=said, stderr=subprocess.STDOUT, start_new_session=True
+            start, cwd=cwd, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
         )
         try:
             while True:
@@ -68,8 +68,8 @@ def bound(words: Sequence[str], cwd: Path) -> tuple[int, str]:
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
             raise
-        said.seek(0)
-        return code, said.read()
+        output.seek(0)
+        return code, output.read()
 
 
 def die_with_parent() -> None:

@@ -108,11 +108,11 @@ class Mask:
     def plain(self) -> dict[str, Any]:
         """Every k-th pixel in both directions; what is no class is 255. And the names of the first classes in it."""
         every = -(-max(self.classes.shape) // SIDE)
-        kept = self.classes[::every, ::every].detach().cpu()
-        kept = kept.where((kept >= 0) & (kept < 255), 255).byte()
-        seen = [number for number in kept.unique().tolist() if number < len(self.names)][:NAMES]
+        classes = self.classes[::every, ::every].detach().cpu()
+        classes = classes.where((classes >= 0) & (classes < 255), 255).byte()
+        seen = [number for number in classes.unique().tolist() if number < len(self.names)][:NAMES]
         names = {"names": {str(number): short(self.names[number]) for number in seen}} if seen else {}
-        return {**packed(kept.contiguous().numpy()), **names}
+        return {**packed(classes.contiguous().numpy()), **names}
 
 
 @dataclass(frozen=True)
@@ -194,13 +194,13 @@ def packed(values: np.ndarray) -> dict[str, Any]:
     return {"shape": list(values.shape), "data": base64.b64encode(zlib.compress(values.tobytes(), 6)).decode()}
 
 
-def unpacked(kept: Mapping[str, Any], dtype: str) -> np.ndarray:
+def unpacked(packed: Mapping[str, Any], dtype: str) -> np.ndarray:
     """The whole numbers again; a ValueError where they are not what `packed` gives within bounds."""
     import numpy as np
 
-    shape = [int(side) for side in kept["shape"]]
+    shape = [int(side) for side in packed["shape"]]
     size = np.dtype(dtype).itemsize * math.prod(shape)
     if not 0 < size <= 2**20:
         raise ValueError(f"a view of shape {shape}")
-    body = zlib.decompressobj().decompress(base64.b64decode(kept["data"]), size)
+    body = zlib.decompressobj().decompress(base64.b64decode(packed["data"]), size)
     return np.frombuffer(body, dtype).reshape(shape)

@@ -40,9 +40,9 @@ def griffin_lim(logarithms: Tensor) -> Tensor:
     phase = torch.polar(torch.ones(size.shape), 2 * torch.pi * torch.rand(size.shape, generator=generator))
     before = torch.zeros_like(phase)
     for _ in range(ROUNDS):
-        found = _spectrum(_sound(size * phase))
-        ahead = found + MOMENTUM / (1 + MOMENTUM) * (found - before)
-        phase, before = ahead / ahead.abs().clamp(min=1e-12), found
+        spectrum = _spectrum(_sound(size * phase))
+        ahead = spectrum + MOMENTUM / (1 + MOMENTUM) * (spectrum - before)
+        phase, before = ahead / ahead.abs().clamp(min=1e-12), spectrum
     return _sound(size * phase)
 
 
@@ -53,7 +53,7 @@ def stretched(frames: Tensor, count: int) -> Tensor:
     return functional.interpolate(frames.T[None], size=count, mode="linear", align_corners=True)[0].T
 
 
-def si_sdr(said: Tensor, right: Tensor) -> Tensor:
+def si_sdr(estimate: Tensor, reference: Tensor) -> Tensor:
     """
     How clean each sound (B, T) is, in dB, (B,): the power of what is right in it to that of the rest, at any loudness.
 
@@ -61,9 +61,9 @@ def si_sdr(said: Tensor, right: Tensor) -> Tensor:
     """
     import torch
 
-    least = torch.finfo(said.dtype).eps
-    scale = ((said * right).sum(-1, keepdim=True) + least) / (right.square().sum(-1, keepdim=True) + least)
-    power, rest = (part.square().sum(-1) + least for part in (scale * right, said - scale * right))
+    least = torch.finfo(estimate.dtype).eps
+    scale = ((estimate * reference).sum(-1, keepdim=True) + least) / (reference.square().sum(-1, keepdim=True) + least)
+    power, rest = (part.square().sum(-1) + least for part in (scale * reference, estimate - scale * reference))
     return 10 * (power / rest).log10()
 
 

@@ -82,11 +82,11 @@ def predictions(scores: Any, manifest: Mapping[str, Any], batch: Any = None, alo
 
     A list of labels, of boxes or of texts, or by name where there are several outputs; scores where there is no such.
     """
-    told = answered(scores, manifest, batch)
-    found = next((told[name] for name in PREDICTED if name in told), scores)
+    answers = answered(scores, manifest, batch)
+    predicted = next((answers[name] for name in PREDICTED if name in answers), scores)
     if not alone:
-        return found
-    return {name: part[0] for name, part in found.items()} if isinstance(found, dict) else found[0]
+        return predicted
+    return {name: part[0] for name, part in predicted.items()} if isinstance(predicted, dict) else predicted[0]
 
 
 def plain(told: Any) -> Any:
@@ -114,10 +114,10 @@ def _classes(sheet: Sheet) -> dict[str, Any]:
     """The label of the highest score of each sample, or of each place in it; and how likely each label is."""
     if not sheet.labels:
         return {}
-    told: dict[str, Any] = {"labels": named(sheet.scores, sheet.labels, sheet.shape, tokens=sheet.texts)}
+    answers: dict[str, Any] = {"labels": named(sheet.scores, sheet.labels, sheet.shape, tokens=sheet.texts)}
     if sheet.scores.ndim == 2 and sheet.task in ("classification", "keywords"):
-        told["probabilities"] = probabilities(sheet.scores)
-    return told
+        answers["probabilities"] = probabilities(sheet.scores)
+    return answers
 
 
 def _several(sheet: Sheet) -> dict[str, Any]:
@@ -149,11 +149,11 @@ def _following(sheet: Sheet) -> dict[str, Any]:
         return _classes(sheet)
     chances = probabilities(_last(sheet))
     best = (-chances).argsort(-1)[:, :NEXT]
-    told = [
+    likely = [
         [{"token": sheet.text([k]), "probability": float(chance[k])} for k in row]
         for row, chance in zip(best.tolist(), chances, strict=True)
     ]
-    return {**_classes(sheet), "next": told}
+    return {**_classes(sheet), "next": likely}
 
 
 def _by_head(sheet: Sheet) -> dict[str, Any]:
@@ -164,11 +164,11 @@ def _by_head(sheet: Sheet) -> dict[str, Any]:
         return _several(sheet)
     if sheet.asked("shift"):
         return _following(sheet)
-    told, mask = _classes(sheet), _mask(sheet)
-    if mask is None or "labels" not in told or mask.shape != sheet.scores.shape[:-1]:
-        return told
-    rows = zip(told["labels"], mask.tolist(), strict=True)
-    return {**told, "labels": [[label for label, counts in zip(*row, strict=True) if counts] for row in rows]}
+    answers, mask = _classes(sheet), _mask(sheet)
+    if mask is None or "labels" not in answers or mask.shape != sheet.scores.shape[:-1]:
+        return answers
+    rows = zip(answers["labels"], mask.tolist(), strict=True)
+    return {**answers, "labels": [[label for label, counts in zip(*row, strict=True) if counts] for row in rows]}
 
 
 def _mask(sheet: Sheet) -> Any:
@@ -193,11 +193,11 @@ def _filled(sheet: Sheet) -> dict[str, Any]:
     """The texts, with what is most likely in the place of each mask."""
     import numpy as np
 
-    told, mask = _classes(sheet), sheet.asked("mask", sheet.asked("mask_token", 0))
+    answers, mask = _classes(sheet), sheet.asked("mask", sheet.asked("mask_token", 0))
     if sheet.scores.ndim != 3 or not isinstance(sheet.batch, np.ndarray):
-        return told
+        return answers
     tokens = np.where(sheet.batch == mask, sheet.scores.argmax(-1), sheet.batch)
-    return {**told, "filled": [sheet.text(row) for row in tokens]}
+    return {**answers, "filled": [sheet.text(row) for row in tokens]}
 
 
 def _heard(sheet: Sheet) -> dict[str, Any]:
@@ -209,12 +209,12 @@ def _heard(sheet: Sheet) -> dict[str, Any]:
         return {}
     if not frames and (mask := _mask(sheet)) is not None:  # of sounds, whose frames are as many in proportion
         frames = [np.ceil(mask.mean(1) * scores.shape[1]).astype(int)]
-    blank, told = sheet.asked("blank", 0), []
+    blank, texts = sheet.asked("blank", 0), []
     for i, best in enumerate(scores.argmax(-1)):
         path = best[: int(frames[0][i])] if frames else best
-        kept = path[np.flatnonzero(np.diff(path, prepend=-1))]
-        told.append(sheet.text(kept[kept != blank]))
-    return {"text": told}
+        labels = path[np.flatnonzero(np.diff(path, prepend=-1))]
+        texts.append(sheet.text(labels[labels != blank]))
+    return {"text": texts}
 
 
 def _written(sheet: Sheet) -> dict[str, Any]:
@@ -244,19 +244,19 @@ def _marked(sheet: Sheet) -> dict[str, Any]:
 
 def _boxes(sheet: Sheet) -> dict[str, Any]:
     """The objects of each picture, the surest first: label, score and box as x1, y1, x2, y2."""
-    if not isinstance(sheet.scores, list) or not all("boxes" in found for found in sheet.scores):
+    if not isinstance(sheet.scores, list) or not all("boxes" in boxes for boxes in sheet.scores):
         return {}
-    return {"detections": [_objects(sheet, found) for found in sheet.scores]}
+    return {"detections": [_objects(sheet, boxes) for boxes in sheet.scores]}
 
 
-def _objects(sheet: Sheet, found: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
-    scores, labels = found.get("scores"), found.get("labels")
-    order = range(len(found["boxes"])) if scores is None else (-scores).argsort(kind="stable").tolist()
+def _objects(sheet: Sheet, boxes: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
+    scores, labels = boxes.get("scores"), boxes.get("labels")
+    order = range(len(boxes["boxes"])) if scores is None else (-scores).argsort(kind="stable").tolist()
     objects = []
     for i in order:
         label = {} if labels is None else {"label": sheet.label(int(labels[i]))}
         score = {} if scores is None else {"score": _digits(scores[i])}
-        objects.append({**label, **score, "box": [_digits(corner) for corner in found["boxes"][i]]})
+        objects.append({**label, **score, "box": [_digits(corner) for corner in boxes["boxes"][i]]})
     return objects
 
 
@@ -270,15 +270,15 @@ def _targets(sheet: Sheet) -> dict[str, Any]:
     kinds = sheet.asked("targets", {})
     if not isinstance(sheet.scores, dict):
         return {}
-    told: dict[str, dict[str, Any]] = {}
+    answers: dict[str, dict[str, Any]] = {}
     for name, scores in sheet.scores.items():
         if kinds.get(name) == "numbers":
-            told.setdefault("values", {})[name] = scores
+            answers.setdefault("values", {})[name] = scores
         elif (axis := class_axis(scores.shape, classes=scores.shape[1] if scores.ndim > 1 else 0)) is not None:
-            told.setdefault("labels", {})[name] = scores.argmax(axis).astype(str).tolist()
+            answers.setdefault("labels", {})[name] = scores.argmax(axis).astype(str).tolist()
             if scores.ndim == 2:
-                told.setdefault("probabilities", {})[name] = probabilities(scores)
-    return told
+                answers.setdefault("probabilities", {})[name] = probabilities(scores)
+    return answers
 
 
 def _restored(sheet: Sheet) -> dict[str, Any]:

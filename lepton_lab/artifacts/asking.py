@@ -115,21 +115,21 @@ def _vocabularies(module: nn.Module, question: Any, values: list[Tensor]) -> lis
     """Of each input how many numbers the table has that the model looks it up in; 0 where none is seen to."""
     import torch
 
-    found = [0] * len(values)
+    sizes = [0] * len(values)
     model = copied(module).to("cpu").eval()
 
     def look(table: nn.Module, args: Any) -> None:
         for i, value in enumerate(values):
             if args and args[0].data_ptr() == value.data_ptr():
                 size = int(table.num_embeddings)  # type: ignore[arg-type]
-                found[i] = min(found[i] or size, size)
+                sizes[i] = min(sizes[i] or size, size)
 
     for part in model.modules():
         if isinstance(part, torch.nn.Embedding):
             part.register_forward_pre_hook(look)
     with torch.no_grad(), contextlib.suppress(Exception):  # of the user's code; the writer says what can't be computed
         model(**question) if isinstance(question, dict) else model(*values)
-    return found
+    return sizes
 
 
 def _usual(item: Input, inputs: list[Input]) -> Input:
@@ -148,17 +148,17 @@ def _names(module: nn.Module) -> list[str]:
 
 def _open(each: list[list[Tensor]], opens: Any, values: list[Tensor]) -> dict[int, dict[int, int]]:
     """Open axes of each input, with the size that made-up samples have there: alike where samples always are."""
-    found: dict[tuple[int, ...], list[tuple[int, int]]] = {}
+    alike: dict[tuple[int, ...], list[tuple[int, int]]] = {}
     for i, value in enumerate(values):
         for axis in range(1, value.dim()):
             sizes = tuple(sample[i].shape[axis] for sample in each)
             if (i, axis) in opens:
-                found[i, axis] = [(i, axis)]
+                alike[i, axis] = [(i, axis)]
             elif len({*sizes}) > 1:
-                found.setdefault(sizes, []).append((i, axis))
+                alike.setdefault(sizes, []).append((i, axis))
     opened: dict[int, dict[int, int]] = {}
     taken = LEAST
-    for places in found.values():
+    for places in alike.values():
         size = max(taken, *(values[i].shape[axis] for i, axis in places))
         taken = size + 2
         for i, axis in places:

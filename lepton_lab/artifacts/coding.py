@@ -37,17 +37,18 @@ def pack(tensors: dict[str, np.ndarray]) -> np.ndarray:
     for name, tensor in tensors.items():
         bits = np.ascontiguousarray(tensor).reshape(-1).view(np.uint32)  # as such -0 is not 0, and NaN is itself
         numbers, codes = np.unique(bits, return_inverse=True)
-        few, kept, gaps = len(numbers) <= min(VALUES, len(bits) // 4), np.flatnonzero(bits), b""
+        few, nonzero, gaps = len(numbers) <= min(VALUES, len(bits) // 4), np.flatnonzero(bits), b""
         if few:
-            gaps = _gaps(kept)
+            gaps = _gaps(nonzero)
             streams["gaps"] += gaps
-            streams["codes"] += (codes[kept] - (len(kept) < len(bits))).astype(np.uint8).tobytes()  # 0 has no code
+            codes = codes[nonzero] - (len(nonzero) < len(bits))  # 0 has none
+            streams["codes"] += codes.astype(np.uint8).tobytes()
             numbers = numbers[numbers != 0]
         else:
             numbers = bits
         half = not (numbers & 0xFFFF).any()  # which says the same in bfloat16
         streams["halves" if half else "floats"] += ((numbers >> 16).astype("<u2") if half else numbers).tobytes()
-        header.append([name, tensor.shape, half, len(numbers), *((len(kept), len(gaps)) if few else ())])
+        header.append([name, tensor.shape, half, len(numbers), *((len(nonzero), len(gaps)) if few else ())])
     streams["header"] += json.dumps(header, separators=(",", ":")).encode()
     packed = [lzma.compress(body, lzma.FORMAT_RAW, filters=_filters(name)) for name, body in streams.items()]
     return np.frombuffer(SIZES.pack(*map(len, packed)) + b"".join(packed), np.uint8)
@@ -76,18 +77,18 @@ def _unpacked(body: bytes) -> dict[str, np.ndarray]:
         else:
             numbers = _next(streams["floats"], values, "<u4")
         if coded:
-            kept, gaps = coded
+            nonzero, gaps = coded
             places = _places(_next(streams["gaps"], gaps, "u1"))
-            numbers, codes = np.zeros(prod(shape), np.uint32), numbers[_next(streams["codes"], kept, "u1")]
+            numbers, codes = np.zeros(prod(shape), np.uint32), numbers[_next(streams["codes"], nonzero, "u1")]
             numbers[places] = codes
         tensors[name] = numbers.view(np.float32).reshape(shape)
     return tensors
 
 
-def _gaps(kept: np.ndarray) -> bytes:
+def _gaps(nonzero: np.ndarray) -> bytes:
     """How many zeros stand before each weight that is kept, of which the places rise (N,)."""
-    zeros = np.diff(kept, prepend=-1) - 1
-    gaps = np.full(len(kept) + int((zeros // SKIP).sum()), SKIP, np.uint8)
+    zeros = np.diff(nonzero, prepend=-1) - 1
+    gaps = np.full(len(nonzero) + int((zeros // SKIP).sum()), SKIP, np.uint8)
     gaps[np.cumsum(zeros // SKIP + 1) - 1] = zeros % SKIP
     return gaps.tobytes()
 

@@ -68,8 +68,8 @@ class Input:
         made = {"sizes": list(self.sizes), "below": self.below}
         usual: dict[str, Any] = {"like": self.like, "fill": self.fill} if self.like else {}
         usual |= {"begins": self.begins} if self.begins >= 0 else {}
-        told = {"name": self.name, "shape": list(self.shape), "dtype": self.dtype, "vocabulary": self.vocabulary}
-        return told | made | usual
+        facts = {"name": self.name, "shape": list(self.shape), "dtype": self.dtype, "vocabulary": self.vocabulary}
+        return facts | made | usual
 
     @classmethod
     def of(cls, content: Mapping[str, Any]) -> Input:

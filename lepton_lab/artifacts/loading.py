@@ -154,10 +154,10 @@ class Artifact:
 
     def answered(self, batch: Any) -> dict[str, Any]:
         """All that a server tells of a batch, see `answering.answered`, with what is written where it writes."""
-        told = answering.answered(self.forward(batch), self.manifest, batch)
+        answers = answering.answered(self.forward(batch), self.manifest, batch)
         if decoding.writes(self.manifest):
-            told["text"] = answering.answered(self.written(batch), self.manifest)["text"]
-        return told
+            answers["text"] = answering.answered(self.written(batch), self.manifest)["text"]
+        return answers
 
     def written(self, batch: Any) -> list[np.ndarray]:
         """The tokens that it writes of a batch by itself, see `decoding.written`."""

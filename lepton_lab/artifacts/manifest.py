@@ -142,12 +142,12 @@ def signature(manifest: dict[str, Any]) -> Signature:
     inputs, call = manifest.get("inputs", [manifest["input"]]), manifest.get("call", CALLS[0])
     if not isinstance(inputs, list) or not inputs or call not in CALLS or (call not in SEVERAL and len(inputs) > 1):
         raise ValueError("its manifest tells of inputs that are none")
-    found = Signature(tuple(Input.of(content) for content in inputs), call)
-    if len({*found.names}) < len(found.names):
+    known = Signature(tuple(Input.of(content) for content in inputs), call)
+    if len({*known.names}) < len(known.names):
         raise ValueError("its manifest gives two inputs one name")
-    if any(item.like and item.like not in found.names for item in found.inputs):
+    if any(item.like and item.like not in known.names for item in known.inputs):
         raise ValueError("its manifest tells of an input like one that is none")
-    return found
+    return known
 
 
 def takes(manifest: dict[str, Any]) -> str:

@@ -71,9 +71,9 @@ def _explained(text: str) -> str:
 def _cells(card: Card) -> dict[str, str]:
     """One sample as cells of a row by the names of their columns; none of a damaged one."""
     try:
-        told = figure(card)
+        figures = figure(card)
         seen = {str(view["name"]): VIEWS[view["kind"]](view) for view in card["seen"]}
-        return {"sample": str(int(card["sample"])), **({told[0]: escaped(told[1])} if told else {}), **seen}
+        return {"sample": str(int(card["sample"])), **({figures[0]: escaped(figures[1])} if figures else {}), **seen}
     except Exception:  # a file that others wrote may hold anything
         return {}
 
@@ -81,9 +81,9 @@ def _cells(card: Card) -> dict[str, str]:
 def _card(card: Card) -> str:
     """One sample: which, its loss, and what is seen of it; "" of a damaged one."""
     try:
-        told = figure(card)
+        figures = figure(card)
         seen = "".join(_named(view) for view in card["seen"])
-        head = escaped(f"Sample {int(card['sample'])}" + (f", {' '.join(told)}" if told else ""))
+        head = escaped(f"Sample {int(card['sample'])}" + (f", {' '.join(figures)}" if figures else ""))
     except Exception:  # a file that others wrote may hold anything
         return ""
     return f'<figure style="{CARD}"><b>{head}</b>{seen}</figure>'
@@ -132,12 +132,12 @@ def _image(view: Mapping[str, Any]) -> str:
         '<svg viewBox="0 0 100 100" preserveAspectRatio="none" aria-hidden="true" '
         f'style="position:absolute;inset:0;width:100%;height:100%">{over}</svg>'
     )
-    said = ", ".join(str(words) for _, words in found) or "nothing"
-    words = f"truth: {', '.join(str(words) for _, words in true) or 'nothing'}; found: {said}"
+    labels = ", ".join(str(words) for _, words in found) or "nothing"
+    words = f"truth: {', '.join(str(words) for _, words in true) or 'nothing'}; found: {labels}"
     image = _img(unpacked(view, "uint8"), words if true or found else view["name"] or "sample", svg if over else "")
     if not (true or found):
         return image
-    marks = (f'<span style="color:{TRUE}">▭</span> {escaped(words.split("; ")[0])}', escaped(said))
+    marks = (f'<span style="color:{TRUE}">▭</span> {escaped(words.split("; ")[0])}', escaped(labels))
     return f'{image}<br>{marks[0]}<br><span style="color:{FOUND}">▭</span> found: {marks[1]}'
 
 

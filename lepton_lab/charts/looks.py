@@ -73,5 +73,5 @@ def looks(title: str, shares: Any, rows: Sequence[str], columns: Sequence[str]) 
         size = f"{len(values)} rows of {' or '.join(str(n) for n in sorted({len(row) for row in values})) or 'none'}"
         raise SpecError(f"shares: {size} do not fit {len(rows)} names of rows and {len(columns)} of columns")
     most = [max(range(len(row)), key=row.__getitem__) for row in values]
-    told = "; ".join(f"{name} {columns[i]} ({row[i]:.0%})" for name, row, i in zip(rows, values, most, strict=True))
-    return Looks(title, f"{title}. Most of each: {told}.", [*rows], [*columns], values)
+    words = "; ".join(f"{name} {columns[i]} ({row[i]:.0%})" for name, row, i in zip(rows, values, most, strict=True))
+    return Looks(title, f"{title}. Most of each: {words}.", [*rows], [*columns], values)

@@ -115,8 +115,8 @@ class Maps(Chart):
         """Above each picture of a row: which it is, and what a model says of it."""
         sample = self.samples[row]
         words: list[tuple[str, ...]] = [(f"sample {sample.number}", f"is {_short(sample.label)}")]
-        for name, (said, sure) in zip(self.heads, sample.said, strict=True):
-            words.append((name, f"says {_short(said)} ({sure:.0%})"))
+        for name, (answer, sure) in zip(self.heads, sample.said, strict=True):
+            words.append((name, f"says {_short(answer)} ({sure:.0%})"))
         if sample.alike is not None:
             words[-1] = (f"{self.heads[-1]}, {sample.alike:.2f} alike", words[-1][1])
         return words

@@ -36,7 +36,7 @@ class Results(Chart):
         return [trace.plotly() for trace in self._points()]
 
     def _points(self) -> list[Trace]:
-        return [row(name, found, place) for place, (name, found) in enumerate(self.rows.items())]
+        return [row(name, interval, place) for place, (name, interval) in enumerate(self.rows.items())]
 
     def _size(self) -> Ends:
         return 7.6, 1.25 + 0.42 * len(self.rows)
@@ -55,18 +55,19 @@ class Results(Chart):
         head(figure, self.title)
 
 
-def row(name: str, found: Interval, place: int) -> Trace:
+def row(name: str, interval: Interval, place: int) -> Trace:
     """A figure with its interval, in a row of its own."""
-    hover = f"{html.escape(name)}: {told(found)}<extra></extra>"
-    across = [found.mean - found.low], [found.high - found.mean]
-    return Trace([found.mean], [place], color(place), name, marker=place, across=across, hover=hover)
+    hover = f"{html.escape(name)}: {told(interval)}<extra></extra>"
+    across = [interval.mean - interval.low], [interval.high - interval.mean]
+    return Trace([interval.mean], [place], color(place), name, marker=place, across=across, hover=hover)
 
 
-def told(found: Interval) -> str:
+def told(interval: Interval) -> str:
     """A figure with its interval, in words."""
-    if found.low == found.high:
-        return number(found.mean)
-    return f"{number(found.mean)} ({LEVEL:.0%} interval {number(found.low)} to {number(found.high)})".replace("%", " %")
+    if interval.low == interval.high:
+        return number(interval.mean)
+    ends = f"{number(interval.low)} to {number(interval.high)}"
+    return f"{number(interval.mean)} ({LEVEL:.0%} interval {ends})".replace("%", " %")
 
 
 def results(title: str, values: Mapping[str, Interval | float], x: str, marks: Mapping[str, float] = {}) -> Chart:
@@ -86,9 +87,9 @@ def results(title: str, values: Mapping[str, Interval | float], x: str, marks: M
     if not values:
         raise SpecError("values={}: must be one result or more, as name -> figure")
     rows = {
-        str(name): found if isinstance(found, Interval) else Interval(found, 0, found, found, 1)
-        for name, found in values.items()
+        str(name): figure if isinstance(figure, Interval) else Interval(figure, 0, figure, figure, 1)
+        for name, figure in values.items()
     }
     beside = "".join(f" {name} has {number(value)}." for name, value in marks.items())
-    text = f"{title}, {x}: {'; '.join(f'{name} {told(found)}' for name, found in rows.items())}.{beside}"
+    text = f"{title}, {x}: {'; '.join(f'{name} {told(figure)}' for name, figure in rows.items())}.{beside}"
     return Results(title, text, x, rows, tuple(Mark(value, name) for name, value in marks.items()))

@@ -43,8 +43,8 @@ def kept(run: Run) -> Kept:
     Of a run that goes on, the first of the latest.
     """
     for split in SHOWN_SPLITS:
-        if found := of_split(run.folder, split):
-            return found
+        if cards := of_split(run.folder, split):
+            return cards
     rows = [row for row in read(run).own.media if row["media"] == SAMPLES]
     return Kept(rows[-1]["split"], of_file(place(run.folder, rows[-1])), []) if rows else Kept("", [], [])
 
@@ -53,8 +53,8 @@ def of_split(folder: Path, split: str) -> Kept | None:
     """Those of a split, which a run that is done has kept in its folder; None where there are none."""
     path = folder / "predictions" / f"{split}.json"
     try:
-        found = json.loads(path.read_text())
-        return Kept(split, [*found["first"]], [*found["worst"]])
+        cards = json.loads(path.read_text())
+        return Kept(split, [*cards["first"]], [*cards["worst"]])
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError):
@@ -74,8 +74,8 @@ def figure(card: Card) -> tuple[str, str] | None:
     """What tells how bad a sample is, and how much of it: its loss, or a metric's figure of it alone."""
     if (loss := card.get("loss")) is not None:
         return MINIMISED, number(float(loss))
-    found = [(name, value) for name, value in card.get("figure", {}).items() if value is not None]
-    return (METRICS[found[0][0]].short, METRICS[found[0][0]].text(float(found[0][1]))) if found else None
+    figures = [(name, value) for name, value in card.get("figure", {}).items() if value is not None]
+    return (METRICS[figures[0][0]].short, METRICS[figures[0][0]].text(float(figures[0][1]))) if figures else None
 
 
 def _worst(cards: list[Card]) -> str:

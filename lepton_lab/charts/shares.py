@@ -55,6 +55,6 @@ class Shares(Chart):
 def shares(title: str, text: str, counts: dict[str, list[int]], classes: list[str]) -> Shares:
     """Of counts by split and class, of which the most frequent classes are drawn."""
     whole = [sum(of) for of in zip(*counts.values(), strict=True)]
-    kept = sorted(sorted(range(len(classes)), key=lambda i: -whole[i])[:MOST])
-    fractions = {split: [of[i] / max(1, sum(of)) for i in kept] for split, of in counts.items()}
-    return Shares(title, text, [classes[i] for i in kept], fractions)
+    shown = sorted(sorted(range(len(classes)), key=lambda i: -whole[i])[:MOST])
+    fractions = {split: [of[i] / max(1, sum(of)) for i in shown] for split, of in counts.items()}
+    return Shares(title, text, [classes[i] for i in shown], fractions)

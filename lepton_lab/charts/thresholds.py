@@ -46,15 +46,15 @@ def _drawn(runs: list[Run], title: str, x: str, y: str, points: Callable[[Predic
     lines, words, why = [], [], ""
     for i, (run, label) in enumerate(zip(runs, labels(runs), strict=True)):
         try:
-            found = points(run.predictions())
+            curve = points(run.predictions())
         except LabError as error:
             why = str(error)
             continue
-        if found is None:
+        if curve is None:
             why = f"{label}: its outputs are no scores of classes"
             continue
-        lines.append(Line(label, Curve(found[0].tolist(), found[1].tolist()), i, points=points is _confidence))
-        words.append(f"{label}: {found[2]}")
+        lines.append(Line(label, Curve(curve[0].tolist(), curve[1].tolist()), i, points=points is _confidence))
+        words.append(f"{label}: {curve[2]}")
     if not lines:
         return Nothing(title, f"{title}: {why}.")
     text = f"{title} on the test set. {'; '.join(words)}."
@@ -62,13 +62,13 @@ def _drawn(runs: list[Run], title: str, x: str, y: str, points: Callable[[Predic
     return Lines(head, text, y, tuple(lines), x=x, lowest=0.0, highest=1.0)
 
 
-def _chances(kept: Predictions) -> tuple[np.ndarray, np.ndarray] | None:
+def _chances(predictions: Predictions) -> tuple[np.ndarray, np.ndarray] | None:
     """
     Probabilities of yes (R,), and whether it is (R,); None where outputs are no such scores.
 
     Of two classes, of the second; of more, each class against the rest, all together (micro-averaged).
     """
-    scores, targets = kept.scores.astype(np.float64), kept.targets
+    scores, targets = predictions.scores.astype(np.float64), predictions.targets
     if scores.ndim == 2 and targets.ndim == 1 and np.issubdtype(targets.dtype, np.integer) and scores.shape[1] > 1:
         counted = (targets >= 0) & (targets < scores.shape[1])
         scores, targets = scores[counted], targets[counted]
@@ -80,26 +80,26 @@ def _chances(kept: Predictions) -> tuple[np.ndarray, np.ndarray] | None:
     return None
 
 
-def _counts(kept: Predictions) -> tuple[np.ndarray, np.ndarray] | None:
+def _counts(predictions: Predictions) -> tuple[np.ndarray, np.ndarray] | None:
     """Right and false alarms at each threshold, from the highest on: (R,) each; of equal chances all or none."""
-    if (found := _chances(kept)) is None or not 0 < found[1].sum() < len(found[1]):
+    if (answers := _chances(predictions)) is None or not 0 < answers[1].sum() < len(answers[1]):
         return None
-    chances, yes = found
+    chances, yes = answers
     order = np.argsort(-chances, kind="stable")
     ends = np.append(np.diff(chances[order]) != 0, True)
     right = yes[order].cumsum()[ends]
     return right, (np.flatnonzero(ends) + 1) - right
 
 
-def _rates(kept: Predictions) -> Points | None:
-    if (counts := _counts(kept)) is None:
+def _rates(predictions: Predictions) -> Points | None:
+    if (counts := _counts(predictions)) is None:
         return None
     right, wrong = (np.concatenate([[0], part]) / part[-1] for part in counts)
     return wrong, right, f"area {np.trapezoid(right, wrong):.4f}"
 
 
-def _found(kept: Predictions) -> Points | None:
-    if (counts := _counts(kept)) is None:
+def _found(predictions: Predictions) -> Points | None:
+    if (counts := _counts(predictions)) is None:
         return None
     right, wrong = counts
     recall, precision = right / right[-1], right / (right + wrong)
@@ -107,13 +107,13 @@ def _found(kept: Predictions) -> Points | None:
     return recall, precision, f"average precision {average:.4f}"
 
 
-def _confidence(kept: Predictions) -> Points | None:
+def _confidence(predictions: Predictions) -> Points | None:
     """Of the answers, in bins of confidence of equal width: Guo and others, ICML 2017."""
-    if (found := _chances(kept)) is None:
+    if (answers := _chances(predictions)) is None:
         return None
-    chances, yes = found
-    if kept.scores.ndim == 2 and kept.targets.ndim == 1 and kept.scores.shape[1] > 2:  # of the answer that was given
-        rows = chances.reshape(-1, kept.scores.shape[1])
+    (chances, yes), scores = answers, predictions.scores
+    if scores.ndim == 2 and predictions.targets.ndim == 1 and scores.shape[1] > 2:  # of the answer that was given
+        rows = chances.reshape(-1, scores.shape[1])
         answer = rows.argmax(1)
         chances, yes = rows.max(1), yes.reshape(rows.shape)[np.arange(len(rows)), answer]
     else:

@@ -81,11 +81,11 @@ def predict(artifact: Path, samples: IO[bytes], as_json: bool) -> None:
         batch, _ = read(body, {"content-type": type_of(body)}, model.signature, model.manifest)
     except Refused as refusal:
         raise SpecError(f"samples: {refusal}") from None
-    told = answering.plain(model.answered(batch))
+    answers = answering.plain(model.answered(batch))
     if as_json:
-        click.echo(json.dumps(told))
+        click.echo(json.dumps(answers))
         return
-    lines: Any = next((told[name] for name in (*answering.PREDICTED, "scores") if name in told), [])
+    lines: Any = next((answers[name] for name in (*answering.PREDICTED, "scores") if name in answers), [])
     for line in [lines] if isinstance(lines, dict) else lines:
         click.echo(line if isinstance(line, str) else json.dumps(line))
 

@@ -48,8 +48,8 @@ class Codebook(nn.Module):
 
     def __init__(self, numbers: nn.Parameter, count: int) -> None:
         super().__init__()
-        kept = numbers.detach()[numbers != 0]
-        values, places, takers = nearest(kept, count - bool(len(kept) < numbers.numel()))
+        nonzero = numbers.detach()[numbers != 0]
+        values, places, takers = nearest(nonzero, count - bool(len(nonzero) < numbers.numel()))
         code = torch.zeros(numbers.shape, dtype=torch.int32)  # 0 stands for 0, and 1 for the first value
         code[numbers != 0] = places.int() + 1
         self.register_buffer("code", code)

@@ -145,9 +145,9 @@ def shorten(model: nn.Module, depth: int) -> None:
         raise SpecError(
             f"compress={{'distill': {{'depth': {depth}}}}}: is to be fewer blocks than the model has, and it {has}"
         )
-    kept = [blocks[place] for place in evenly(len(blocks), depth)]
+    chosen = [blocks[place] for place in evenly(len(blocks), depth)]
     del blocks[:]
-    blocks.extend(kept)
+    blocks.extend(chosen)
 
 
 @dataclass(eq=False)

@@ -92,13 +92,13 @@ def _attentions(model: nn.Module) -> list[Any]:
 
 def _heads(model: nn.Module) -> dict[nn.Module, tuple[nn.Module, int]]:
     """Attention, and the size of its heads, by the layer that makes its queries; Hugging Face's models have these."""
-    found: dict[nn.Module, tuple[nn.Module, int]] = {}
+    heads: dict[nn.Module, tuple[nn.Module, int]] = {}
     for module in model.modules():
         query = next((layer for name, layer in module.named_children() if name in QUERIES), None)
         size = next((getattr(module, name) for name in SIZES if isinstance(getattr(module, name, None), int)), 0)
         if isinstance(query, LINEAR) and size and query.out_features % size == 0:
-            found[query] = module, size
-    return found
+            heads[query] = module, size
+    return heads
 
 
 def _unseen(model: nn.Module, seen: set[str]) -> dict[str, str]:

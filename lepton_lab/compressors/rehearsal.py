@@ -59,9 +59,9 @@ def _scores(model: nn.Module, sample: Any) -> str:
 
     try:
         with torch.no_grad():
-            found = computed(model, sample)
+            scores = computed(model, sample)
         # A detector gives as many rows of a picture as it finds objects.
-        shapes = [tuple(part.shape[1:] if isinstance(sample, list) else part.shape) for part in found]
+        shapes = [tuple(part.shape[1:] if isinstance(sample, list) else part.shape) for part in scores]
         return f"scores of shape {', '.join(map(str, shapes))}"
     except Exception as error:  # of the user's code
         return f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"

@@ -49,11 +49,11 @@ class Share(Compressor):
         layers, left = unshared(model)
         if not layers:
             raise SpecError("compress='share': the model has no Linear or Conv2d layer of its own")
-        kept = {}
+        shared = {}
         for name, layer in layers.items():
-            kept[name] = int((layer.weight != 0).sum())
+            shared[name] = int((layer.weight != 0).sum())
             model = replace(model, name, Shared(layer, 2**self.bits))
-        self.notes = {"bits": self.bits, "kept": kept, "left": left}
+        self.notes = {"bits": self.bits, "kept": shared, "left": left}
         return model
 
     def finish(self, model: nn.Module) -> nn.Module:

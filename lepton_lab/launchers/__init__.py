@@ -76,5 +76,5 @@ def _made(kind: type[Launcher], settings: Mapping[str, Any], value: Any) -> Laun
 
 def of(facts: dict[str, Any]) -> Launcher:
     """The launcher of a run whose folder has these facts."""
-    told = facts.get("launcher")
-    return pick(LAUNCHERS, told["name"], "launcher").of(told) if told else HERE
+    settings = facts.get("launcher")
+    return pick(LAUNCHERS, settings["name"], "launcher").of(settings) if settings else HERE

@@ -122,22 +122,22 @@ def calls(folder: RunFolder, failure: Failure) -> tuple[str, list[str]]:
 
 def reports(folder: RunFolder) -> dict[int, dict[str, Any]]:
     """What ranks reported of their errors, by rank."""
-    found = (read_json(path) for path in (folder.path / "errors").glob("rank*.json"))
-    return {report["rank"]: report for report in found if report}
+    errors = (read_json(path) for path in (folder.path / "errors").glob("rank*.json"))
+    return {report["rank"]: report for report in errors if report}
 
 
-def began(told: dict[int, dict[str, Any]]) -> float | None:
+def began(errors: dict[int, dict[str, Any]]) -> float | None:
     """When the first rank failed of itself, and not for the end of another; None if none did."""
-    return min((report["t"] for report in told.values() if not VICTIM.search(report["message"])), default=None)
+    return min((report["t"] for report in errors.values() if not VICTIM.search(report["message"])), default=None)
 
 
 def blamed(folder: RunFolder) -> Failure | None:
     """The failure of a rank that no other's end explains, once the others had time to report theirs."""
-    told = reports(folder)
-    since = began(told)
+    errors = reports(folder)
+    since = began(errors)
     if since is None or time.time() < since + GRACE:
         return None
-    return first(folder, {rank: (1, report["t"]) for rank, report in told.items()}, set())
+    return first(folder, {rank: (1, report["t"]) for rank, report in errors.items()}, set())
 
 
 def first(

@@ -189,14 +189,14 @@ class Job:
             trials.normalises(model, self.data, spec, strategy.parts)
         self.task.setup(model)
         make = lambda parameters: optimizer(parameters, spec)  # noqa: E731
-        found = precision.settle(self.folder, strategy, self.data, self.task, model, make)
+        timed = precision.settle(self.folder, strategy, self.data, self.task, model, make)
         if self.task.steps():
             strategy.routine = partial(Routine, self.task)
         several = turns.optimizers(strategy, self.task, spec) if self.task.players else None
         strategy.setup(model, several or make)
-        if found and strategy.rank == 0 and "precision" not in self.folder.facts:
-            self.log.write("note", step=0, text=precision.text(found))
-            self.folder.note(precision=found["precision"])
+        if timed and strategy.rank == 0 and "precision" not in self.folder.facts:
+            self.log.write("note", step=0, text=precision.text(timed))
+            self.folder.note(precision=timed["precision"])
         seed_all(spec.seed, strategy.stream)
 
     def _run(self, fit: Fit) -> str:

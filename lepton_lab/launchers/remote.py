@@ -152,5 +152,5 @@ def begin(folder: RunFolder, world: int) -> None:
 
 def _interface(address: str) -> str:
     """Name of this machine's network interface with an address."""
-    found = psutil.net_if_addrs().items()
-    return next(name for name, each in found if any(one.address == address for one in each))
+    interfaces = psutil.net_if_addrs().items()
+    return next(name for name, each in interfaces if any(one.address == address for one in each))

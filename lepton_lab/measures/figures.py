@@ -128,8 +128,8 @@ class Measured:
 
 def judged(measures: Mapping[str, Any], metric: str) -> str:
     """A figure of `Measured.to_dict()` as people read it, by the name of its metric; "" where it was not counted."""
-    found = figure(measures, metric)
-    return "" if found is None else METRICS[metric].text(found)
+    value = figure(measures, metric)
+    return "" if value is None else METRICS[metric].text(value)
 
 
 def figure(measures: Mapping[str, Any], metric: str) -> float | None:
@@ -145,8 +145,8 @@ def of_control(measures: Mapping[str, Any], metric: str) -> float | None:
     on which some figures depend; where it was not among the peers, that of its own evaluation.
     """
     peers = (peer for peer in measures["artifact"].get("peers", ()) if peer["name"] == TRAINED_ON)
-    found = figure(next(peers, {}), metric)
-    return found if found is not None else ((measures.get("control") or {}).get("test") or {}).get(metric)
+    value = figure(next(peers, {}), metric)
+    return value if value is not None else ((measures.get("control") or {}).get("test") or {}).get(metric)
 
 
 def _row(measured: Measured, metric: str) -> dict[str, str]:
@@ -164,8 +164,8 @@ def _row(measured: Measured, metric: str) -> dict[str, str]:
     row["memory, MB"] = "" if measured.memory is None else f"{measured.memory / 1e6:.1f}"
     row[MEASURED] = ""
     if metric not in ("", MEASURED):
-        found = measured.figures.get(metric)
-        row[METRICS[metric].short] = "" if found is None else METRICS[metric].text(found)
+        value = measured.figures.get(metric)
+        row[METRICS[metric].short] = "" if value is None else METRICS[metric].text(value)
     if measured.accuracy is not None and measured.interval:
         low, high = measured.interval
         row[MEASURED] = f"{measured.accuracy:.4f} ({low:.4f} to {high:.4f})"

@@ -88,8 +88,8 @@ def is_plain(task: Task) -> bool:
 
 def of_file(artifact: Artifact, data: Any) -> Test | None:
     """The same for the task that a file says its model was trained for; LabError where data are none of its kind."""
-    told = artifact.manifest.get("task", {})
-    name, options = told.get("name"), told.get("options", {})
+    facts = artifact.manifest.get("task", {})
+    name, options = facts.get("name"), facts.get("options", {})
     if name not in TASKS or data is None or (name in PLAIN and isinstance(data, (tuple, list))):
         return None
     if not isinstance(data, Data):

@@ -170,8 +170,8 @@ def _subject(
         raise SpecError("data=None: of a module, give data=(x, y), or say what samples are: about=lab.About(...)")
     task = origin.task
     if task is not None and data is not origin.data:
-        found = judging.given(model, origin.module, data)
-        task, data = (found, found.data) if isinstance(found, Task) else (None, data)
+        test_data = judging.given(model, origin.module, data)
+        task, data = (test_data, test_data.data) if isinstance(test_data, Task) else (None, data)
     test = None if task is None else judging.of_run(task, about.signature)
     return candidates.of_module(origin.module, about, f"{origin.name}, eager"), about, data, test
 
@@ -277,8 +277,8 @@ def _test(result: Measured, candidate: Candidate, test: Test, batch: int) -> Non
 
 def _noted(result: Measured, right: int, count: int) -> None:
     """Right answers among so many, with their interval."""
-    found = proportion(right, count)
-    result.accuracy, result.interval, result.samples = found.mean, (found.low, found.high), count
+    interval = proportion(right, count)
+    result.accuracy, result.interval, result.samples = interval.mean, (interval.low, interval.high), count
 
 
 def _judge(result: Measured, candidate: Candidate, x: np.ndarray, y: Tensor, batch: int, about: About) -> None:

@@ -174,7 +174,7 @@ def told(metrics: Mapping[str, Metric]) -> dict[str, dict[str, Any]]:
     usual = METRICS[MINIMISED].title  # which a loss beside it is not called, too
     unlisted = {name: metric for name, metric in metrics.items() if name not in METRICS}
     shown = {
-        name: {key: said for key, said in look.items() if not (metrics[name].title == usual and key in WORDS)}
+        name: {key: value for key, value in look.items() if not (metrics[name].title == usual and key in WORDS)}
         for name, look in looks(unlisted).items()
     }
     return {name: shown.get(name, {}) for name in metrics}

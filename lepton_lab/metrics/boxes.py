@@ -40,11 +40,11 @@ class MeanAveragePrecision(Metric):
             return None
         return [self._image(*pair) for pair in zip(output, target, strict=True)]
 
-    def _image(self, said: dict[str, Tensor], right: dict[str, Tensor]) -> Tensor:
+    def _image(self, predicted: dict[str, Tensor], truth: dict[str, Tensor]) -> Tensor:
         import torch
 
-        boxes, scores, labels = (said[name].detach().cpu().double() for name in ("boxes", "scores", "labels"))
-        truths, classes = (right[name].detach().cpu().double() for name in ("boxes", "labels"))
+        boxes, scores, labels = (predicted[name].detach().cpu().double() for name in ("boxes", "scores", "labels"))
+        truths, classes = (truth[name].detach().cpu().double() for name in ("boxes", "labels"))
         rows = [torch.full((len(classes), 2 + len(self.overlaps)), math.nan, dtype=torch.double)]
         rows[0][:, 0] = classes
         for label in labels.unique().tolist():

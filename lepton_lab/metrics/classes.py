@@ -77,29 +77,29 @@ class Counts(Fraction):
             return self._of_classes(*answers)
         if (pairs := of_labels(output, target)) is not None:
             self._every = True
-            said, right = pairs[0] > 0, pairs[1] > 0.5
-            return _stacked((said & right).sum(0), said.sum(0), right.sum(0))
+            predicted, actual = pairs[0] > 0, pairs[1] > 0.5
+            return _stacked((predicted & actual).sum(0), predicted.sum(0), actual.sum(0))
         return None
 
     def _of_classes(self, scores: Tensor, labels: Tensor) -> Tensor:
-        said, k = scores.argmax(-1).flatten(), scores.shape[-1]
+        predicted, k = scores.argmax(-1).flatten(), scores.shape[-1]
         counts = counting(labels, k, self.criterion).flatten()
         labels = labels.flatten().where(counts, 0)
         none = scores.new_zeros(k)  # no bincount, for whose size the host would wait
-        both = none.index_add(0, labels, (counts & (said == labels)).to(none.dtype))
+        both = none.index_add(0, labels, (counts & (predicted == labels)).to(none.dtype))
         return _stacked(
-            both, none.index_add(0, said, counts.to(none.dtype)), none.index_add(0, labels, counts.to(none.dtype))
+            both, none.index_add(0, predicted, counts.to(none.dtype)), none.index_add(0, labels, counts.to(none.dtype))
         )
 
     def finish(self, sums: Tensor) -> float:
         """The figure, of what was counted of each class; NaN where nothing was."""
-        both, said, right = sums.view(3, -1)
+        both, predicted, actual = sums.view(3, -1)
         if not self._every:  # classes that nobody named say nothing, as in scikit-learn
-            there = said + right > 0
-            both, said, right = both[there], said[there], right[there]
-        return self.figure(both, said, right) if len(both) else math.nan
+            there = predicted + actual > 0
+            both, predicted, actual = both[there], predicted[there], actual[there]
+        return self.figure(both, predicted, actual) if len(both) else math.nan
 
-    def figure(self, both: Tensor, said: Tensor, right: Tensor) -> float:
+    def figure(self, both: Tensor, predicted: Tensor, actual: Tensor) -> float:
         """The figure, of counts (K,)."""
         raise NotImplementedError
 
@@ -112,10 +112,10 @@ class BalancedAccuracy(Counts):
     axis = "balanced accuracy (fraction)"
     kinds = ("classes", "tokens")
 
-    def figure(self, both: Tensor, said: Tensor, right: Tensor) -> float:
+    def figure(self, both: Tensor, predicted: Tensor, actual: Tensor) -> float:
         """The mean recall of classes that there are."""
-        there = right > 0
-        return float((both[there] / right[there]).mean())
+        there = actual > 0
+        return float((both[there] / actual[there]).mean())
 
 
 class Averaged(Counts):
@@ -132,14 +132,14 @@ class Averaged(Counts):
         super().__init__(data, criterion)
         self._micro = average == "micro"
 
-    def figure(self, both: Tensor, said: Tensor, right: Tensor) -> float:
+    def figure(self, both: Tensor, predicted: Tensor, actual: Tensor) -> float:
         """By the average that was asked for; a class of which the figure has no meaning counts 0."""
         if self._micro:
-            both, said, right = (part.sum(0, keepdim=True) for part in (both, said, right))
-        total = self.total(said, right)
+            both, predicted, actual = (part.sum(0, keepdim=True) for part in (both, predicted, actual))
+        total = self.total(predicted, actual)
         return float((both / total.clamp(min=1e-12)).mean())
 
-    def total(self, said: Tensor, right: Tensor) -> Tensor:
+    def total(self, predicted: Tensor, actual: Tensor) -> Tensor:
         """What the counts of being both are a part of, (K,)."""
         raise NotImplementedError
 
@@ -151,9 +151,9 @@ class Precision(Averaged):
     short = "prec"
     axis = "precision (fraction)"
 
-    def total(self, said: Tensor, right: Tensor) -> Tensor:
+    def total(self, predicted: Tensor, actual: Tensor) -> Tensor:
         """How often it was said."""
-        return said
+        return predicted
 
 
 class Recall(Averaged):
@@ -163,9 +163,9 @@ class Recall(Averaged):
     short = "recall"
     axis = "recall (fraction)"
 
-    def total(self, said: Tensor, right: Tensor) -> Tensor:
+    def total(self, predicted: Tensor, actual: Tensor) -> Tensor:
         """How many there are."""
-        return right
+        return actual
 
 
 class F1(Averaged):
@@ -175,9 +175,9 @@ class F1(Averaged):
     short = "F1"
     axis = "F1 (fraction)"
 
-    def total(self, said: Tensor, right: Tensor) -> Tensor:
+    def total(self, predicted: Tensor, actual: Tensor) -> Tensor:
         """2 both / (said + right), as a fraction of their mean."""
-        return (said + right) / 2
+        return (predicted + actual) / 2
 
 
 def ratio(part: float, whole: float) -> float:

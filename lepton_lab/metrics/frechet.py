@@ -88,8 +88,8 @@ class Frechet(Metric):
         """The distance; NaN of fewer than two samples."""
         made, one, other = sums.view(3, -1)
         if self.criterion.kind in ("noise", "samples") and min(one[0], other[0]) > 1:
-            told = f"of {int(one[0]):,} real samples to {int(other[0]):,} others is {self._apart(one, other):.3g}"
-            self.doubt = f"{told}: as low a figure tells of no difference"
+            text = f"of {int(one[0]):,} real samples to {int(other[0]):,} others is {self._apart(one, other):.3g}"
+            self.doubt = f"{text}: as low a figure tells of no difference"
         return self._apart(made, one + other)
 
     def _apart(self, one: Tensor, other: Tensor) -> float:

@@ -49,7 +49,7 @@ class OwnMetric(Metric):
         """What the function gives; the sentence of what it raises names its type."""
         if self._shapes is None:
             pairs = _objects(sums)
-            return _one(self.function([said for said, _ in pairs], [right for _, right in pairs]))
+            return _one(self.function([output for output, _ in pairs], [target for _, target in pairs]))
         widths = [shape.numel() for shape, _ in self._shapes]
         parts = [
             part.reshape(-1, *shape).to(dtype)
@@ -74,7 +74,7 @@ def members(given: Mapping[str, Any] | None) -> dict[str, type[Metric]]:
 
 def looks(given: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """What views must know of each: what it says of itself, of LOOK."""
-    return {name: {key: said for key in LOOK if (said := getattr(one, key, "")) != ""} for name, one in given.items()}
+    return {name: {key: value for key in LOOK if (value := getattr(one, key, "")) != ""} for name, one in given.items()}
 
 
 def check(given: Any, taken: Collection[str], table: Mapping[str, type[Metric]]) -> None:
@@ -139,7 +139,7 @@ def _objects(rows: Tensor) -> list[Any]:
     """What `_bytes` wrote, one after the other: by this run's own ranks."""
     file = io.BytesIO(rows.numpy().tobytes())
     end = rows.numel()
-    found = []
+    objects = []
     while file.tell() < end:
-        found.append(pickle.load(file))
-    return found
+        objects.append(pickle.load(file))
+    return objects

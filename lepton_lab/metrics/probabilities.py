@@ -81,8 +81,8 @@ class CalibrationError(Metric):
         if (answers := of_classes(output, target, self.criterion)) is not None:
             scores, labels = answers
             counts = counting(labels, scores.shape[-1], self.criterion)
-            sure, said = scores.double().softmax(-1).max(-1)
-            right = said == labels
+            sure, predicted = scores.double().softmax(-1).max(-1)
+            right = predicted == labels
         elif (answers := of_labels(output, target)) is not None:
             chance = answers[0].double().sigmoid()
             sure, right = chance.maximum(1 - chance), (chance > 0.5) == (answers[1] > 0.5)

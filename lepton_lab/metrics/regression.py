@@ -96,9 +96,9 @@ class R2(Metric):
 
         if (pairs := numbers(output, target)) is None:
             return None
-        said, right = pairs
-        sums = [right.sum(0), right.square().sum(0), (said - right).square().sum(0), right.new_tensor([len(right)])]
-        return torch.cat(sums)
+        predicted, targets = pairs
+        errors, count = (predicted - targets).square().sum(0), targets.new_tensor([len(targets)])
+        return torch.cat([targets.sum(0), targets.square().sum(0), errors, count])
 
     def finish(self, sums: Tensor) -> float:
         """The mean over numbers, as scikit-learn's; of one that never changes, whether it is met."""

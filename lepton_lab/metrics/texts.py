@@ -35,10 +35,10 @@ class Texts(Metric):
         """Sums of what each pair counts."""
         import torch
 
-        said, right = self._sequences(output, target), self._sequences(target, target)
-        if said is None or right is None or len(said) != len(right):
+        predicted, reference = self._sequences(output, target), self._sequences(target, target)
+        if predicted is None or reference is None or len(predicted) != len(reference):
             return None
-        pairs = [self.count(*self._cut(*pair)) for pair in zip(said, right, strict=True)]
+        pairs = [self.count(*self._cut(*pair)) for pair in zip(predicted, reference, strict=True)]
         return torch.tensor(pairs, dtype=torch.float64).sum(0)
 
     def add(self, output: Any, batch: Batch) -> Tensor | None:
@@ -56,20 +56,21 @@ class Texts(Metric):
             return None
         return [item if isinstance(item, str) else [int(token) for token in item] for item in items]
 
-    def _cut(self, said: Any, right: Any) -> tuple[Any, Any]:
+    def _cut(self, predicted: Any, reference: Any) -> tuple[Any, Any]:
         """A pair of sequences as units, without what is ignored."""
-        if isinstance(right, str):
-            return self.units(said), self.units(right)
+        if isinstance(reference, str):
+            return self.units(predicted), self.units(reference)
         left_out = ignored(self.criterion.loss)
-        if left_out in right and len(said) == len(right):  # the scores of every place, whose targets tell what counts
-            said = [token for token, true in zip(said, right, strict=True) if true != left_out]
-        return self.units([t for t in said if t != left_out]), self.units([t for t in right if t != left_out])
+        # The scores of every place, whose targets tell what counts.
+        if left_out in reference and len(predicted) == len(reference):
+            predicted = [token for token, true in zip(predicted, reference, strict=True) if true != left_out]
+        return self.units([t for t in predicted if t != left_out]), self.units([t for t in reference if t != left_out])
 
     def units(self, sequence: Any) -> Sequence[Any]:
         """What is compared: words of a text, or tokens."""
         return sequence.split() if isinstance(sequence, str) else sequence
 
-    def count(self, said: Sequence[Any], right: Sequence[Any]) -> list[float]:
+    def count(self, predicted: Sequence[Any], reference: Sequence[Any]) -> list[float]:
         """What is summed of a pair."""
         raise NotImplementedError
 
@@ -88,9 +89,9 @@ class TokenAccuracy(Texts):
     form = ".2%"
     highest = 1.0
 
-    def count(self, said: Sequence[Any], right: Sequence[Any]) -> list[float]:
+    def count(self, predicted: Sequence[Any], reference: Sequence[Any]) -> list[float]:
         """Right ones, and all that were to be."""
-        return [sum(a == b for a, b in zip(said, right, strict=False)), len(right)]
+        return [sum(a == b for a, b in zip(predicted, reference, strict=False)), len(reference)]
 
 
 class ExactMatch(Texts):
@@ -104,9 +105,9 @@ class ExactMatch(Texts):
     highest = 1.0
     free = True
 
-    def count(self, said: Sequence[Any], right: Sequence[Any]) -> list[float]:
+    def count(self, predicted: Sequence[Any], reference: Sequence[Any]) -> list[float]:
         """Whether it is, and one."""
-        return [said == right, 1]
+        return [predicted == reference, 1]
 
 
 class WordErrorRate(Texts):
@@ -120,9 +121,9 @@ class WordErrorRate(Texts):
     higher = False
     free = True
 
-    def count(self, said: Sequence[Any], right: Sequence[Any]) -> list[float]:
+    def count(self, predicted: Sequence[Any], reference: Sequence[Any]) -> list[float]:
         """Edits, and words."""
-        return [edits(said, right), len(right)]
+        return [edits(predicted, reference), len(reference)]
 
 
 class CharacterErrorRate(WordErrorRate):
@@ -154,31 +155,32 @@ class Bleu(Texts):
     highest = 1.0
     free = True
 
-    def count(self, said: Sequence[Any], right: Sequence[Any]) -> list[float]:
+    def count(self, predicted: Sequence[Any], reference: Sequence[Any]) -> list[float]:
         """Runs found and runs, of each length; words said, and words."""
-        found, all_of_them = [], []
+        matches, runs = [], []
         for n in ORDERS:
-            ours, theirs = (Counter(zip(*(text[i:] for i in range(n)), strict=False)) for text in (said, right))
-            found.append((ours & theirs).total())
-            all_of_them.append(ours.total())
-        return [*found, *all_of_them, len(said), len(right)]
+            texts = (zip(*(text[i:] for i in range(n)), strict=False) for text in (predicted, reference))
+            ours, theirs = map(Counter, texts)
+            matches.append((ours & theirs).total())
+            runs.append(ours.total())
+        return [*matches, *runs, len(predicted), len(reference)]
 
     def finish(self, sums: Tensor) -> float:
         """The geometric mean of the fractions found, times the penalty."""
-        *counts, said, right = sums.tolist()
-        fractions = [ratio(found, runs) for found, runs in zip(counts[:4], counts[4:], strict=True)]
-        if not said or not all(fraction > 0 for fraction in fractions):
-            return 0.0 if right else math.nan
-        short = min(0.0, 1 - right / said)
+        *counts, predicted, reference = sums.tolist()
+        fractions = [ratio(matches, runs) for matches, runs in zip(counts[:4], counts[4:], strict=True)]
+        if not predicted or not all(fraction > 0 for fraction in fractions):
+            return 0.0 if reference else math.nan
+        short = min(0.0, 1 - reference / predicted)
         return math.exp(short + sum(map(math.log, fractions)) / len(ORDERS))
 
 
-def edits(said: Sequence[Any], right: Sequence[Any]) -> int:
+def edits(predicted: Sequence[Any], reference: Sequence[Any]) -> int:
     """The fewest to put in, take out or change to make one sequence of the other (Levenshtein 1966)."""
-    before = list(range(len(right) + 1))
-    for i, ours in enumerate(said, 1):
+    before = list(range(len(reference) + 1))
+    for i, ours in enumerate(predicted, 1):
         row = [i]
-        for j, theirs in enumerate(right):
+        for j, theirs in enumerate(reference):
             row.append(min(before[j] + (ours != theirs), before[j + 1] + 1, row[j] + 1))
         before = row
     return before[-1]

@@ -24,15 +24,15 @@ def prepared(runs: list[Run]) -> Section:
     if not rows:
         return Section("", "Nothing was done to the data.")
     note = "Which samples these were is in transforms/history.json of the run's folder."
-    told = table("Data", ["run", "transform", "what it did"], rows, note)
-    return Section(f"<h2>Data</h2>{told.html}", told.text)
+    section = table("Data", ["run", "transform", "what it did"], rows, note)
+    return Section(f"<h2>Data</h2>{section.html}", section.text)
 
 
 def qualities(runs: list[Run]) -> Section:
     """Whether the data of each run were ready; they are loaded again, and nothing is trained."""
     pages, words = [], []
     for run, label in zip(runs, labels(runs), strict=True):
-        found = looked(run_data(run), run.spec.dataset, run.spec.seed)
-        pages.append(f"<h3>{escaped(label)}</h3>{found.html}")
-        words.append(f"{label}: {found.section().text}")
+        quality = looked(run_data(run), run.spec.dataset, run.spec.seed)
+        pages.append(f"<h3>{escaped(label)}</h3>{quality.html}")
+        words.append(f"{label}: {quality.section().text}")
     return Section("".join(pages), "\n\n".join(words))

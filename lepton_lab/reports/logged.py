@@ -74,16 +74,16 @@ def _strip(run: Run, label: str, name: str, rows: list[Row]) -> tuple[str, str]:
 def _item(name: str, row: Row, path: Path) -> str:
     if not path.is_file() or path.stat().st_size > LARGEST:
         return f"<code>{escaped(path)}</code>"
-    said = escaped(f"{name} at step {row['step']}")
-    kind, found = row["media"], content(path, row["media"])
+    label = escaped(f"{name} at step {row['step']}")
+    kind, figures = row["media"], content(path, row["media"])
     if kind == "text":
-        return f"<pre>{escaped(found.get('text', ''))}</pre>"
+        return f"<pre>{escaped(figures.get('text', ''))}</pre>"
     if kind == "histogram":
-        return spread(name, row["step"], found).image(WIDE, SHARP) if found else ""
+        return spread(name, row["step"], figures).image(WIDE, SHARP) if figures else ""
     source = f"data:{MEDIA[kind].mime};base64,{base64.b64encode(path.read_bytes()).decode()}"
     if kind == "audio":
-        return f'<audio controls src="{source}" aria-label="{said}"></audio>'
-    return f'<img class="own" alt="{said}" src="{source}"{_size(row)}>'
+        return f'<audio controls src="{source}" aria-label="{label}"></audio>'
+    return f'<img class="own" alt="{label}" src="{source}"{_size(row)}>'
 
 
 def _size(row: Row) -> str:

@@ -25,12 +25,12 @@ def predictions(runs: list[Run]) -> Section:
     pieces, words = [], []
     each = MOST / max(1, len(runs)) / GROUPS
     for run, label in zip(runs, labels(runs), strict=True):
-        found = kept(run)
-        for head, cards in found.groups():
+        samples = kept(run)
+        for head, cards in samples.groups():
             pieces.append(f"<h3>{escaped(label)}: {head}</h3>{drawn(cards, each)}")
             words.append(f"{label}, {head}: {', '.join(_said(card) for card in cards)}")
-        if found.trouble:
-            words.append(f"{label}: {found.trouble}.")
+        if samples.trouble:
+            words.append(f"{label}: {samples.trouble}.")
             pieces.append(f'<p class="nothing">{escaped(words[-1])}</p>')
     if not pieces:
         why = "No run has kept samples: that happens after its first evaluations, and when it is done."
@@ -41,7 +41,7 @@ def predictions(runs: list[Run]) -> Section:
 def _said(card: object) -> str:
     """A sample, and how bad it is, in words."""
     try:
-        told = figure(card)  # type: ignore[arg-type]  # or whatever its file holds
-        return f"{card['sample']}" + (f" ({' '.join(told)})" if told else "")  # type: ignore[index]
+        figures = figure(card)  # type: ignore[arg-type]  # or whatever its file holds
+        return f"{card['sample']}" + (f" ({' '.join(figures)})" if figures else "")  # type: ignore[index]
     except (AttributeError, KeyError, TypeError, ValueError):
         return "–"

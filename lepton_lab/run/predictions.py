@@ -76,10 +76,10 @@ def of(folder: RunFolder, split: str) -> Predictions:
     """Those of a run; a LabError says why there are none."""
     path = folder.path / "predictions" / f"{split}.npz"
     if not path.exists():
-        kept = sorted(other.stem for other in path.parent.glob("*.npz"))
+        splits = sorted(other.stem for other in path.parent.glob("*.npz"))
         why = (
-            f"there are those of {', '.join(kept)}"
-            if kept
+            f"there are those of {', '.join(splits)}"
+            if splits
             else (
                 "they are kept of the test set when a run is done, where its outputs are tensors of one shape a sample "
                 "or the loss of each is known"

@@ -145,12 +145,12 @@ def from_binary(body: bytes) -> Any:
     """The scores that `to_binary` wrote; ValueError if they are none."""
     if not body.startswith(b"PK"):
         return from_npy(body)
-    found: dict[str, dict[str, np.ndarray]] = {}
+    arrays: dict[str, dict[str, np.ndarray]] = {}
     for name, array in from_npz(body, sys.maxsize).items():
         place, _, rest = name.removeprefix("[").partition("]") if name.startswith("[") else ("", "", name)
-        found.setdefault(place, {})[rest] = array
-    scores = [part.get("", part) for part in found.values()]
-    return scores[0] if "" in found else scores
+        arrays.setdefault(place, {})[rest] = array
+    scores = [part.get("", part) for part in arrays.values()]
+    return scores[0] if "" in arrays else scores
 
 
 def from_npz(body: bytes, most: int = LARGEST) -> dict[str, np.ndarray]:

@@ -69,21 +69,23 @@ class Figures:
         for row in self._media:
             key = row["step"], row["split"], row["name"]
             first[key] = min(row["rank"], first.get(key, row["rank"]))
-        kept = [row for row in self._media if row["rank"] == first[row["step"], row["split"], row["name"]]]
-        return sorted(kept, key=lambda row: row["step"])
+        shown = [row for row in self._media if row["rank"] == first[row["step"], row["split"], row["name"]]]
+        return sorted(shown, key=lambda row: row["step"])
 
     def tracks(self, ranks: list[int], reach: Reach) -> Iterator[tuple[Key, Track]]:
         """The numbers by name and split, of the ranks that the run has or had."""
-        for key, told in self._numbers.items():
+        for key, by_rank in self._numbers.items():
             how = self.reductions.get(key[0], "mean")
             if how == "rank0" or ranks == [0]:
-                yield key, told.get(0) or Track()
+                yield key, by_rank.get(0) or Track()
                 continue
             if (merged := self._merged.get(key)) is None:
                 # Of a version that no rank's own track had, of which a view may have been given points.
-                merged = self._merged[key] = Track(1 + max(track.version for track in told.values()))
-            begin, end = merged.last if merged else -1.0, min(reach(rank, told.get(rank)) for rank in ranks)
-            pieces = [track.part(bisect_right(track.x, begin), bisect_right(track.x, end)) for track in told.values()]
+                merged = self._merged[key] = Track(1 + max(track.version for track in by_rank.values()))
+            begin, end = merged.last if merged else -1.0, min(reach(rank, by_rank.get(rank)) for rank in ranks)
+            pieces = [
+                track.part(bisect_right(track.x, begin), bisect_right(track.x, end)) for track in by_rank.values()
+            ]
             if any(pieces):
                 merged.extend(reduced([piece for piece in pieces if piece], how))
             yield key, merged

@@ -19,13 +19,13 @@ def logged(folder: RunFolder, kind: str | None) -> list[dict[str, Any]]:
     if kind not in (None, *KINDS):
         raise SpecError(f"kind={kind!r}: must be one of {', '.join(KINDS)}{nearest(str(kind), KINDS)}")
     story = folder.story()
-    found = [
+    items = [
         {"kind": "number", "name": name, "step": int(step), "split": split, "value": value}
         for (name, split), track in story.logged.items()
         for step, value in zip(track.x, track.columns.get(VALUE, ()), strict=True)
     ]
-    found += [_medium(folder.path, row) for row in story.own.media if row["media"] != SAMPLES]
-    chosen = [item for item in found if kind in (None, item["kind"])]
+    items += [_medium(folder.path, row) for row in story.own.media if row["media"] != SAMPLES]
+    chosen = [item for item in items if kind in (None, item["kind"])]
     return sorted(chosen, key=lambda item: (item["step"], KINDS.index(item["kind"])))
 
 

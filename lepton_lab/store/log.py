@@ -166,8 +166,8 @@ class Log(Journal):
         losses = torch.stack([row[3] for row in pending]).flatten().tolist()
         counts: list[list[float]] = [[] for _ in pending]
         if counted := [place for place, row in enumerate(pending) if row[4] is not None]:  # not of every step
-            told = torch.stack([pending[place][4] for place in counted]).reshape(len(counted), -1).tolist()
-            for place, sums in zip(counted, told, strict=True):
+            tallies = torch.stack([pending[place][4] for place in counted]).reshape(len(counted), -1).tolist()
+            for place, sums in zip(counted, tallies, strict=True):
                 counts[place] = sums
         lines = []
         for (t, step, epoch, _, _, samples, lr), loss, sums in zip(pending, losses, counts, strict=True):

@@ -145,8 +145,8 @@ def _part(field: str, value: Any) -> str:
         return chain_name(value)
     if isinstance(value, list):
         return f"{field}={listed(value)}"
-    told = lean(value) if field == "dataset" else brief(value)
-    return f"{field.removeprefix('options.')}={told.replace(CELL, '')}"
+    text = lean(value) if field == "dataset" else brief(value)
+    return f"{field.removeprefix('options.')}={text.replace(CELL, '')}"
 
 
 def _joined(parts: list[str]) -> str:

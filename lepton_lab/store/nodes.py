@@ -45,9 +45,9 @@ def _node(host: str, told: list[dict[str, Any]], where: Mapping[int, str]) -> di
 
 def named(machines: list[dict[str, Any]]) -> str:
     """Machines in words, lost ones first: "node2 lost, node1 with ranks 0-3"; "" of none."""
-    told = sorted(machines, key=lambda node: node["state"] != LOST)
-    more = f" and {len(told) - MOST} more" if len(told) > MOST else ""
-    return ", ".join(_words(node) for node in told[:MOST]) + more
+    ordered = sorted(machines, key=lambda node: node["state"] != LOST)
+    more = f" and {len(ordered) - MOST} more" if len(ordered) > MOST else ""
+    return ", ".join(_words(node) for node in ordered[:MOST]) + more
 
 
 def _words(node: Mapping[str, Any]) -> str:

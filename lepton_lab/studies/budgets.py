@@ -73,8 +73,8 @@ def values(measures: Mapping[str, Any]) -> dict[str, float]:
 
 def _dense(measures: Mapping[str, Any], metric: str) -> float | None:
     """A figure of the dense control, or of the dense model as it was where there is no control."""
-    found = of_control(measures, metric)
-    return found if found is not None else figure(measures["dense"], metric)
+    value = of_control(measures, metric)
+    return value if value is not None else figure(measures["dense"], metric)
 
 
 def shown(name: str, value: float | None) -> str:

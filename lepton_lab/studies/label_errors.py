@@ -120,12 +120,12 @@ class LabelErrors(Several):
     """
 
     def __init__(self, runs: Iterable[Run]) -> None:
-        found = {place_of(run): run for run in runs}
-        self.runs = [found[key] for key in sorted(found)]
-        folds = {key[1] for key in found}
-        if not found or [*sorted(found)] != [(number, len(found)) for number in range(len(found))]:
+        by_fold = {place_of(run): run for run in runs}
+        self.runs = [by_fold[key] for key in sorted(by_fold)]
+        folds = {key[1] for key in by_fold}
+        if not by_fold or [*sorted(by_fold)] != [(number, len(by_fold)) for number in range(len(by_fold))]:
             raise SpecError(
-                f"runs: must be all folds of one data set, and are {len(found)} of {max(folds, default=0)}; "
+                f"runs: must be all folds of one data set, and are {len(by_fold)} of {max(folds, default=0)}; "
                 "lab.find_label_errors(spec) starts them"
             )
 
@@ -146,10 +146,10 @@ class LabelErrors(Several):
     @cached_property
     def labels(self) -> np.ndarray:
         """The given label of each training sample, (N,)."""
-        found = labels_of(parts(self.data)["train"]) if self.data.classes else None
-        if found is None or (found < 0).any():
+        given = labels_of(parts(self.data)["train"]) if self.data.classes else None
+        if given is None or (given < 0).any():
             raise LabError("label errors are sought among samples with one label each, and these have none, or several")
-        return found
+        return given
 
     @cached_property
     def chances(self) -> np.ndarray:
@@ -163,12 +163,12 @@ class LabelErrors(Several):
         members = fold_of(self.data, self.runs[0].spec.seed, len(self.runs))
         chances = np.full((len(self.labels), len(self.data.classes)), np.nan)
         for number, run in enumerate(self.runs):
-            said = run.predictions("test")
-            if said.scores.shape[1:] != chances.shape[1:]:
+            predicted = run.predictions("test")
+            if predicted.scores.shape[1:] != chances.shape[1:]:
                 raise LabError(
-                    f"run {run.id!r}: gives {said.scores.shape[1:]} scores of {chances.shape[1]} classes a sample"
+                    f"run {run.id!r}: gives {predicted.scores.shape[1:]} scores of {chances.shape[1]} classes a sample"
                 )
-            chances[np.flatnonzero(members == number)[said.samples]] = _softmax(said.scores)
+            chances[np.flatnonzero(members == number)[predicted.samples]] = _softmax(predicted.scores)
         return chances
 
     @cached_property

@@ -94,15 +94,15 @@ def of_task(run: Run, task: Task, module: nn.Module, count: int, seed: int) -> P
     batch = prepared(task, data, samples, task.prepares and task.everywhere)
     question, y = task.question(batch), task.targets(batch)
     named = _named(question) if isinstance(question, (Mapping, tuple)) else {}
-    found = [name for name, value in named.items() if _is_picture(value)]
-    if len(found) != 1 or not isinstance(y, Tensor) or y.dim() != 1 or y.is_floating_point():
+    pictures = [name for name, value in named.items() if _is_picture(value)]
+    if len(pictures) != 1 or not isinstance(y, Tensor) or y.dim() != 1 or y.is_floating_point():
         takes = ", ".join(map(str, named)) or type(question).__name__
         raise LabError(
             f"{what} is called with {takes}: explain draws on one picture (B, channels, height, width) among these, "
             "and needs one label a sample; take a run that tells pictures apart"
         )
-    x = named[found[0]]
-    return Pictures(numbers, x, x, y, torch.zeros_like(x[:1]), task, question, found[0])
+    x = named[pictures[0]]
+    return Pictures(numbers, x, x, y, torch.zeros_like(x[:1]), task, question, pictures[0])
 
 
 def _drawn(run: Run, split: Any, count: int, seed: int) -> list[int]:

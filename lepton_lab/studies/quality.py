@@ -223,7 +223,7 @@ def _twins(data: Data, distance: float) -> list[Check]:
 
 def _groups(data: Data) -> list[Check]:
     """What is known of samples that are trained on and of those that are measured on: the same speaker in both."""
-    found, train = [], data.about.get("train", {})
+    checks, train = [], data.about.get("train", {})
     for name, values in train.items():
         mine = {*map(str, values)}
         theirs = {str(one) for split in ("val", "test") for one in data.about.get(split, {}).get(name, ())}
@@ -231,8 +231,8 @@ def _groups(data: Data) -> list[Check]:
             common = len(mine & theirs)
             text = f"{common:,} of {len(theirs):,} values of {name} that are measured on are trained on too"
             remedy = f"; transforms=[{{'split': {{'by': 'group', 'of': '{name}'}}}}] keeps each in one split"
-            found.append(Check(f"{name} in one split", LOOK if common else GOOD, text + remedy * bool(common)))
-    return found
+            checks.append(Check(f"{name} in one split", LOOK if common else GOOD, text + remedy * bool(common)))
+    return checks
 
 
 def _blank(data: Data) -> list[Check]:
@@ -268,7 +268,7 @@ def _classes(data: Data) -> list[Check]:
 
 def _drift(data: Data, seed: int) -> list[Check]:
     """Whether validation and test samples are like those that are trained on."""
-    found = []
+    checks = []
     for other in (name for name in ("val", "test") if name in parts(data)):
         gaps = drift(data, other, seed)
         real = [gap for gap in gaps if gap.size > gap.chance]
@@ -277,8 +277,8 @@ def _drift(data: Data, seed: int) -> list[Check]:
             largest = max(real, key=lambda gap: gap.size)
             text = f"{largest.name} differ most from those of the training set, by {largest.size:.2f} of 1"
             verdict = BAD if largest.size > SHIFT else LOOK if largest.size > DRIFT else GOOD
-        found += [Check(f"drift to the {NAMES[other]} set", verdict, text)] * bool(gaps)
-    return found
+        checks += [Check(f"drift to the {NAMES[other]} set", verdict, text)] * bool(gaps)
+    return checks
 
 
 def _wrong(data: Data, errors: LabelErrors | None) -> list[Check]:

@@ -91,12 +91,12 @@ def _figures(module: nn.Module, task: Task, batches: list[Batch], names: list[st
 
 def _cut(batches: list[Batch], count: int) -> list[Batch]:
     """The first so many samples."""
-    left, kept = count, []
+    left, taken = count, []
     for batch in batches:
         if batch.samples > left:
             index = torch.arange(left)
             x, y = (rows(part, index, batch.samples) for part in (batch.x, batch.y))
             batch = Batch(x, y, batch.share, left)
-        kept.append(batch)
+        taken.append(batch)
         left -= batch.samples
-    return kept
+    return taken

@@ -222,8 +222,8 @@ class Task:
         what the model was called with, what outputs are compared with (as `split` gives both), and what it gave. It
         must not call the model: it is called on one rank alone, where a model of several would wait for the others.
         """
-        found = self.scores(output), self.targets(y)
-        scores, target = (part[0] if getattr(part, "ndim", 0) else None for part in found)
+        pair = self.scores(output), self.targets(y)
+        scores, target = (part[0] if getattr(part, "ndim", 0) else None for part in pair)
         return {**inputs(self.inputs(y), self.data), **answer(scores, target, self.data)}
 
     def prepare(self, batch: Any, generator: torch.Generator) -> Any:

@@ -99,23 +99,23 @@ class CTC(Paired):
     def picture(self, x: Any, y: Any, output: Any) -> Picture:
         """The signal, its labels, and those that are read from the best path."""
         scores, frames = output if isinstance(output, tuple) else (output, None)
-        (found,) = self.decode(scores[:, : int(frames[0])] if frames is not None else scores, self.blank)
-        right = found == y[0][y[0] != IGNORED].tolist()
-        said = words(spelled(found, self.data) or "nothing", right)
+        (heard,) = self.decode(scores[:, : int(frames[0])] if frames is not None else scores, self.blank)
+        right = heard == y[0][y[0] != IGNORED].tolist()
+        shown = words(spelled(heard, self.data) or "nothing", right)
         return {
             **inputs(x[0] if isinstance(x, tuple) else x, self.data),
             TRUTH: words(spelled(y[0], self.data)),
-            "heard": said,
+            "heard": shown,
         }
 
     @staticmethod
     def decode(scores: Tensor, blank: int = 0) -> list[list[int]]:
         """The labels of each sample's scores (B, T, K), by the best class of each frame (greedy)."""
-        found = []
+        decoded = []
         for best in scores.argmax(-1):
             runs = best.unique_consecutive().tolist()
-            found.append([label for label in runs if label != blank])
-        return found
+            decoded.append([label for label in runs if label != blank])
+        return decoded
 
     def texts(self, labels: list[list[int]]) -> list[Any]:
         """Labels as texts, where their names are characters with a space among them; else as they are."""
@@ -137,8 +137,8 @@ class Heard(Unaligned):
     def decoded(self, output: Any, target: Any) -> tuple[Any, Any]:
         """The labels of each sample's best path in the frames that count, and those that were to be."""
         scores, frames = output if isinstance(output, tuple) else (output, [output.shape[1]] * len(output))
-        said = [
+        heard = [
             self._task.decode(one[None, : int(n)], self._task.blank)[0] for one, n in zip(scores, frames, strict=True)
         ]
         right = [[label for label in one if label != IGNORED] for one in target.tolist()]
-        return self._task.texts(said), self._task.texts(right)
+        return self._task.texts(heard), self._task.texts(right)

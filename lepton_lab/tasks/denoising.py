@@ -93,9 +93,9 @@ class Diffusion(Paired):
 
     def criterion(self, total: Callable[[Tensor], Tensor] | None = None) -> Criterion:
         """The loss over noise, which is no sample that metrics could take for one."""
-        found = super().criterion(total)
-        found.kind = self.answers
-        return found
+        criterion = super().criterion(total)
+        criterion.kind = self.answers
+        return criterion
 
     def prepare(self, batch: Any, generator: torch.Generator) -> tuple[tuple[Tensor, Tensor], Tensor]:
         """What x is after a number of steps, the number, and the noise."""
@@ -110,9 +110,9 @@ class Diffusion(Paired):
     def picture(self, x: Any, y: Any, output: Any) -> Picture:
         """What was given, and what is left without the noise that was found, and without the noise that is in it."""
         noisy, step = x
-        found, clean = (self._without(noise.view_as(noisy), noisy, step)[0] for noise in (output, y))
+        restored, clean = (self._without(noise.view_as(noisy), noisy, step)[0] for noise in (output, y))
         return {
-            **beside({"with noise": noisy[0], "restored": found, "clean": clean}, self.data),
+            **beside({"with noise": noisy[0], "restored": restored, "clean": clean}, self.data),
             "steps of diffusion": words(int(step[0]) + 1),
         }
 

@@ -73,12 +73,12 @@ class Detection(Task):
 
     def evaluated(self, model: Any, x: Any) -> Any:
         """Losses and what was found."""
-        found = call(model, x)
-        if self.given is not None or isinstance(found, Mapping):
-            return found
+        detections = call(model, x)
+        if self.given is not None or isinstance(detections, Mapping):
+            return detections
         with _learning(model, x[0][0].device):
             losses = call(model, x)
-        return {**losses, FOUND: found} if isinstance(losses, Mapping) else found
+        return {**losses, FOUND: detections} if isinstance(losses, Mapping) else detections
 
     def loss(self, outputs: Any, batch: Any) -> Any:
         """The user's, or the model's own."""
@@ -99,12 +99,12 @@ class Detection(Task):
         """The picture with the boxes of what is there, and those that were found, the surest of them."""
         (pixels,), (target,) = y
         true = [(corners, self._named(number)) for corners, number in _boxes(target)]
-        (found,) = self.scores(output) or ({BOXES: [], LABELS: [], SCORES: []},)
-        sure: Any = found.get(SCORES, [])
+        (detections,) = self.scores(output) or ({BOXES: [], LABELS: [], SCORES: []},)
+        sure: Any = detections.get(SCORES, [])
         order = sorted(range(len(sure)), key=lambda i: -float(sure[i]))[: len(true) + MORE]
-        boxes = _boxes(found)
-        said = [(boxes[i][0], f"{self._named(boxes[i][1])} {float(sure[i]):.2f}") for i in order]
-        return {"": Image(pixels, true, said)}
+        boxes = _boxes(detections)
+        labelled = [(boxes[i][0], f"{self._named(boxes[i][1])} {float(sure[i]):.2f}") for i in order]
+        return {"": Image(pixels, true, labelled)}
 
     def _named(self, number: int) -> str:
         return label(number, self.data) if self.data.classes else str(number)

@@ -97,9 +97,9 @@ class Enhancement(Paired):
         }
 
 
-def noise_left(said: Tensor, right: Tensor) -> Tensor:
+def noise_left(estimate: Tensor, reference: Tensor) -> Tensor:
     """Minus the mean SI-SDR of sounds (B, T), in dB."""
-    return -si_sdr(said.float(), right).mean()
+    return -si_sdr(estimate.float(), reference).mean()
 
 
 def mixed(x: Tensor, noise: Tensor, decibels: Tensor | float) -> Tensor:

@@ -67,11 +67,11 @@ class Multitask(Task):
     def picture(self, x: Any, y: Any, output: Any) -> Picture:
         """The input, and of each target what it is and what was predicted."""
         numbered = dataclasses.replace(self.data, classes=[])  # names, if any, would be those of one target
-        found = {**inputs(y[0], self.data)}
+        views = {**inputs(y[0], self.data)}
         for name, target in y[1].items():
             answers = answer(output[name][0], target[0], numbered)
-            found |= {f"{name} {what}".strip(): view for what, view in answers.items()}
-        return found
+            views |= {f"{name} {what}".strip(): view for what, view in answers.items()}
+        return views
 
 
 def _compared(output: Tensor, target: Tensor) -> Tensor:

@@ -88,17 +88,17 @@ def kinds(data: Data) -> list[str]:
 
 def pieces(tokens: Tensor, right: Tensor, data: Data, names: list[str], counted: Tensor | None = None) -> list[Piece]:
     """Tokens (T,) as text, each right or wrong (T,) where it is `counted`; neighbours of one kind together."""
-    found: list[tuple[list[int], bool | None]] = []
+    runs: list[tuple[list[int], bool | None]] = []
     marks: list[bool | None] = [bool(good) for good in right.tolist()]
     if counted is not None:
         marks = [mark if counts else None for mark, counts in zip(marks, counted.tolist(), strict=True)]
     for token, mark in zip(tokens.tolist(), marks, strict=True):
-        if found and found[-1][1] is mark:
-            found[-1][0].append(token)
+        if runs and runs[-1][1] is mark:
+            runs[-1][0].append(token)
         else:
-            found.append(([token], mark))
+            runs.append(([token], mark))
     space = "" if data.tokens else spelling.space(names)
-    return [(spelled(some, data, names) + space * (i + 1 < len(found)), mark) for i, (some, mark) in enumerate(found)]
+    return [(spelled(some, data, names) + space * (i + 1 < len(runs)), mark) for i, (some, mark) in enumerate(runs)]
 
 
 def answer(scores: Any, target: Any, data: Data, last: bool | None = None) -> Picture:

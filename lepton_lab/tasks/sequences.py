@@ -86,9 +86,9 @@ class SequenceToSequence(Paired):
         """What a target begins, ends and is filled up with, how long the longest of some are, twice, and its words."""
         some = [self.data.train[1][:SEEN]] if isinstance(self.data.train, tuple) else self._targets()
         longest = max(target.shape[-1] for target in some)
-        told = {"start": self.start_token, "pad": self.pad_token, "end": self.end_token, "length": 2 * longest}
+        facts = {"start": self.start_token, "pad": self.pad_token, "end": self.end_token, "length": 2 * longest}
         words = {"words": list(self.data.classes)} if self.data.pieces else {}  # others than those of a source
-        return super().reading(model) | told | words
+        return super().reading(model) | facts | words
 
     def _targets(self) -> list[Tensor]:
         import torch

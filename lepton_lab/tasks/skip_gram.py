@@ -110,9 +110,9 @@ class SkipGram(Paired):
         """The word, and how likely each of the others is said to stand near it."""
         (word, others), chances = x, output[0].float().sigmoid().tolist()
         names = self._spelling.pieces or [str(i) for i in range(self._spelling.vocabulary)]
-        told = [names[int(other)] for other in others[0]]
-        bars = {name: (name, chance, i == 0) for i, (name, chance) in enumerate(zip(told, chances, strict=True))}
-        return {"word": words(names[int(word[0])]), "near it": words(told[0]), "said": Bars([*bars.values()])}
+        near = [names[int(other)] for other in others[0]]
+        bars = {name: (name, chance, i == 0) for i, (name, chance) in enumerate(zip(near, chances, strict=True))}
+        return {"word": words(names[int(word[0])]), "near it": words(near[0]), "said": Bars([*bars.values()])}
 
 
 def logistic(scores: Tensor, places: Tensor) -> Tensor:

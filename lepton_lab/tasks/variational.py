@@ -75,9 +75,9 @@ class Variational(Paired):
 
     def criterion(self, total: Callable[[Tensor], Tensor] | None = None) -> Criterion:
         """The loss; outputs and x can't be compared one by one."""
-        found = Unaligned(self.given or self.usual(), None, total)
-        found.weights = self.weights
-        return found
+        criterion = Unaligned(self.given or self.usual(), None, total)
+        criterion.weights = self.weights
+        return criterion
 
     def usual(self) -> OwnLoss:
         """The error and the divergence."""

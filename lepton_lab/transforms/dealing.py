@@ -146,8 +146,8 @@ def _cut(units: np.ndarray, n: int, shares: dict[str, float]) -> dict[str, np.nd
         wanted += share * n
         cuts.append(max(cuts[-1], int(np.abs(ends - wanted).argmin())))
     spans = zip(shares, cuts, cuts[1:], strict=False)
-    found = {name: np.flatnonzero((inverse >= low) & (inverse < high)) for name, low, high in spans}
-    return {"train": np.flatnonzero(inverse >= cuts[-1]), "val": found["val"], "test": found["test"]}
+    places = {name: np.flatnonzero((inverse >= low) & (inverse < high)) for name, low, high in spans}
+    return {"train": np.flatnonzero(inverse >= cuts[-1]), "val": places["val"], "test": places["test"]}
 
 
 def _by_class(data: Data, of: str, draw: np.random.Generator) -> np.ndarray:

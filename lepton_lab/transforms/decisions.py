@@ -84,20 +84,20 @@ class Decisions:
     def over(self, earlier: Decisions) -> Decisions:
         """The same with what was decided earlier on samples that are among these; a SpecError where none is."""
         known = {(one.digest, one.given): one for one in earlier.each}
-        found = [known.get((one.digest, one.given)) for one in self.each]
-        if known and not any(found):
+        matched = [known.get((one.digest, one.given)) for one in self.each]
+        if known and not any(matched):
             raise SpecError(
                 f"decisions: none of {len(known)} made earlier, of {earlier.dataset!r}, is on these samples"
             )
-        pairs = zip(self.each, found, strict=True)
+        pairs = zip(self.each, matched, strict=True)
         merged = (replace(one, action=was.action, label=was.label) if was else one for one, was in pairs)
         return replace(self, each=tuple(merged))
 
     @property
     def counts(self) -> dict[str, int]:
         """How many are to be kept, relabelled and dropped."""
-        found = Counter(one.action for one in self.each)
-        return {action: found[action] for action in ACTIONS}
+        actions = Counter(one.action for one in self.each)
+        return {action: actions[action] for action in ACTIONS}
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write them as a JSON file that the transform `mend` applies; the folder must be there."""
@@ -111,11 +111,11 @@ class Decisions:
     def read(cls, path: str | os.PathLike[str]) -> Decisions:
         """Those of a file; a SpecError says why it is none."""
         try:
-            kept = json.loads(Path(path).expanduser().read_text())
-            if kept.pop("format") != FORMAT:
+            content = json.loads(Path(path).expanduser().read_text())
+            if content.pop("format") != FORMAT:
                 raise ValueError("it has another format")
-            kept["each"] = tuple(Decision(**one) for one in kept["each"])
-            return cls(**{**kept, "classes": tuple(kept["classes"])})
+            content["each"] = tuple(Decision(**one) for one in content["each"])
+            return cls(**{**content, "classes": tuple(content["classes"])})
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             why = error.strerror if isinstance(error, OSError) else f"it holds no decisions that can be read ({error})"
             raise SpecError(

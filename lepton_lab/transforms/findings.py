@@ -70,11 +70,11 @@ def twins(data: Data, distance: float = 0.0) -> list[Twin]:
 
 
 def _labels(splits: dict[str, Split]) -> list[Any]:
-    found: list[Any] = []
+    every: list[Any] = []
     for split in splits.values():
         labels = labels_of(split)
-        found += [None] * length(split) if labels is None else labels.tolist()
-    return found
+        every += [None] * length(split) if labels is None else labels.tolist()
+    return every
 
 
 def blank(data: Data) -> list[Place]:
@@ -132,9 +132,9 @@ def counts(data: Data) -> dict[str, np.ndarray]:
     """Samples of each class by split, (K,); none where samples have no label or more than one."""
     import numpy as np
 
-    found = {name: labels_of(split) for name, split in parts(data).items()} if data.classes else {}
+    known = {name: labels_of(split) for name, split in parts(data).items()} if data.classes else {}
     return {
         name: np.bincount(labels[labels >= 0], minlength=len(data.classes))
-        for name, labels in found.items()
+        for name, labels in known.items()
         if labels is not None
     }

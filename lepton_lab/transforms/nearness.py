@@ -135,13 +135,13 @@ def near_numbers(numbers: Tensor, distance: float) -> Pairs:
 def _pairs(described: Tensor, alike: Callable[[Tensor, Tensor], Tensor]) -> Pairs:
     """Of each row that is like an earlier one, the first such: of a thousand that are alike there are 999 pairs."""
     block = max(1, min(BLOCK, CELLS // max(1, len(described))))
-    found: dict[int, int] = {}
+    first: dict[int, int] = {}
     for begin in range(0, len(described), block):
         rest = described[begin:]
         hits = alike(rest[:block], rest).triu(1)
         for j in hits.any(0).nonzero()[:, 0].tolist():
-            found.setdefault(begin + j, begin + int(hits[:, j].byte().argmax()))
-    return [(i, j) for j, i in found.items()]
+            first.setdefault(begin + j, begin + int(hits[:, j].byte().argmax()))
+    return [(i, j) for j, i in first.items()]
 
 
 def normalised(text: str) -> str:

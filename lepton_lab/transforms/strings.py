@@ -89,14 +89,14 @@ def _rows(
     """So many rows of words, (count, size), and their labels (count, S)."""
     import torch
 
-    said: dict[Any, list[int]] = {}
+    recordings: dict[Any, list[int]] = {}
     for place, speaker in enumerate(speakers):
-        said.setdefault(speaker, []).append(place)
+        recordings.setdefault(speaker, []).append(place)
     ends = [int(row.nonzero().max()) + 1 if row.any() else 0 for row in x]  # without the silence that fills them up
-    voices = [*said]
+    voices = [*recordings]
     rows, labels = torch.zeros(count, size), torch.full((count, words[1]), IGNORED)
     for row, spelled in zip(rows, labels, strict=True):
-        voice = said[draw.choice(voices)]
+        voice = recordings[draw.choice(voices)]
         at = 0
         for number in range(draw.randint(*words)):
             at += draw.randint(0, round(GAP * rate))

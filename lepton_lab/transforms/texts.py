@@ -44,7 +44,7 @@ def read(data: Data, name: str) -> dict[str, list[str]]:
 
     spell = _speller(data, name)
     whole = continued(*data.sample)
-    found: dict[str, list[str]] = {}
+    texts: dict[str, list[str]] = {}
     for part in PARTS:
         if (split := getattr(data, part)) is None:
             continue
@@ -52,8 +52,8 @@ def read(data: Data, name: str) -> dict[str, list[str]]:
             raise SpecError(f"transforms={name!r}: samples must be tensors, all of one length; pad them where they are")
         x, y = split
         rows = torch.cat([x.flatten(), y[-1, -1:]])[None] if whole else x  # windows as one text
-        found[part] = [spell(row) for row in rows.numpy()]
-    return found
+        texts[part] = [spell(row) for row in rows.numpy()]
+    return texts
 
 
 def _speller(data: Data, name: str) -> Callable[[Any], str]:
@@ -119,6 +119,6 @@ def _filled(rows: Sequence[Sequence[int]], length: int, dtype: torch.dtype) -> T
 
     x = torch.zeros(len(rows), length, dtype=dtype)
     for place, row in enumerate(rows):
-        kept = torch.tensor(list(row[:length]), dtype=dtype)
-        x[place, : len(kept)] = kept
+        tokens = torch.tensor(list(row[:length]), dtype=dtype)
+        x[place, : len(tokens)] = tokens
     return x

@@ -154,8 +154,8 @@ def synonyms(
 
 def _replaced(text: str, known: dict[str, tuple[str, ...]], chance: float, draw: random.Random) -> str:
     def other(word: re.Match[str]) -> str:
-        found = known.get(word[0].lower(), ())
-        return draw.choice(found) if found and draw.random() < chance else word[0]
+        others = known.get(word[0].lower(), ())
+        return draw.choice(others) if others and draw.random() < chance else word[0]
 
     return WORD.sub(other, text)
 

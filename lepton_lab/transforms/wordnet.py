@@ -20,7 +20,7 @@ def synonyms() -> dict[str, tuple[str, ...]]:
     Source of the format: WordNet's manual, wndb(5WN). A SpecError where no WordNet is found.
     """
     folder = _folder()
-    found: dict[str, set[str]] = {}
+    known: dict[str, set[str]] = {}
     for kind in FILES:
         synsets = {}
         for line in _lines(folder / f"data.{kind}"):
@@ -32,8 +32,8 @@ def synonyms() -> dict[str, tuple[str, ...]]:
             first = fields[6 + int(fields[3])]  # meanings come by how common they are, after kinds of pointers
             others = {word for word in synsets.get(first, ()) if word.isalpha() and word != fields[0]}
             if others and fields[0].isalpha():
-                found.setdefault(fields[0], set()).update(others)
-    return {word: tuple(sorted(others)) for word, others in found.items()}
+                known.setdefault(fields[0], set()).update(others)
+    return {word: tuple(sorted(others)) for word, others in known.items()}
 
 
 def _lines(path: Path) -> list[str]:

@@ -80,17 +80,17 @@ def _overtaken(bucket: Bucket, ours: list[Path]) -> list[Path]:
     """Runs of this machine, ended here, with which another has gone on: theirs is the segment after our last."""
     records = {path: record for path in ours if (record := carried(path))}
     wanted = {f"runs/{path.name}/{segments.name(record['next'])}": path for path, record in records.items()}
-    found = bucket.get(wanted)
-    writers = {wanted[name]: segments.unpack(body)[0]["writer"] for name, body in found.items()}
+    objects = bucket.get(wanted)
+    writers = {wanted[name]: segments.unpack(body)[0]["writer"] for name, body in objects.items()}
     return [path for path, writer in writers.items() if writer != records[path]["writer"]]
 
 
 def _look(bucket: Bucket, folders: list[Path]) -> None:
     """Bring down those that have a segment more, and note of the others that there is none."""
     wanted = {f"runs/{path.name}/{segments.name((pulled(path) or _fresh(bucket))['next'])}": path for path in folders}
-    found = bucket.get(wanted)
+    objects = bucket.get(wanted)
     for name, path in wanted.items():
-        if name in found:
+        if name in objects:
             _pull(bucket, path)
         elif path.is_dir():
             with _alone(path):
@@ -237,8 +237,8 @@ def _claim(bucket: Bucket, folder: Path) -> None:
         body = segments.pack(about | {"saved": record["saved"]}, [])
         bucket.put(f"runs/{folder.name}/{segments.name(record['next'])}", body)
         sent = {piece.name: piece.sent for piece in segments.pieces(folder, {}) if piece.sent is not None}
-        kept = {step: [prefix, _marked(folder, step)] for step, prefix in record["saved"].items()}
-        ours = {"address": bucket.address, "writer": writer, "next": record["next"] + 1, "sent": sent, "saved": kept}
+        saved = {step: [prefix, _marked(folder, step)] for step, prefix in record["saved"].items()}
+        ours = {"address": bucket.address, "writer": writer, "next": record["next"] + 1, "sent": sent, "saved": saved}
         note(folder, CARRIED, {**ours, "alive": True, "t": now})
         (folder / PULLED).unlink()
 

@@ -91,13 +91,13 @@ def fit(timed: Sequence[Timed]) -> Fit:
     rows = np.array([run.factors for run in timed]) / np.array([[run.seconds] for run in timed])
     scale = rows.max(axis=0)
     scale[scale == 0] = 1.0
-    told: list[int] = []
+    columns: list[int] = []
     for part in range(rows.shape[1]):
-        if np.linalg.matrix_rank(rows[:, [*told, part]] / scale[[*told, part]]) > len(told):
-            told.append(part)
-    found = np.zeros(rows.shape[1])
-    found[told] = nnls(rows[:, told] / scale[told], np.ones(len(rows)))[0] / scale[told]
-    sample, fixed, byte, hop = found.tolist()
+        if np.linalg.matrix_rank(rows[:, [*columns, part]] / scale[[*columns, part]]) > len(columns):
+            columns.append(part)
+    fitted = np.zeros(rows.shape[1])
+    fitted[columns] = nnls(rows[:, columns] / scale[columns], np.ones(len(rows)))[0] / scale[columns]
+    sample, fixed, byte, hop = fitted.tolist()
     first = timed[0]
     if not (alone := fixed + sample * first.samples):  # all of what others take is said to be sending
         sample, alone = 1.0, first.samples
@@ -112,20 +112,20 @@ def measured(spec: Spec, costs: Callable[[Run], Cost | None], like: Run | None =
     `costs` gives what a run's step costs, None where that can't be told. Raises SpecError where no run of one process
     is among them; of several the fastest stands first, which other work on the machine disturbed least.
     """
-    found: list[tuple[str, Timed]] = []
+    timings: list[tuple[str, Timed]] = []
     shelf = [run for run in runs()[:LOOKED_AT] if like is None or run.id != like.id]
     for run in [*([like] if like else []), *shelf]:
-        if len(found) < FITTED and run.state in ENDED and alone(run.spec) == alone(spec):
+        if len(timings) < FITTED and run.state in ENDED and alone(run.spec) == alone(spec):
             timed = _timed(run, costs)
-            found += [(run.facts.get("device", ""), timed)] if timed else []
-    singles = [pair for pair in found if pair[1].world == 1]
+            timings += [(run.facts.get("device", ""), timed)] if timed else []
+    singles = [pair for pair in timings if pair[1].world == 1]
     if not singles:
         raise SpecError(
             f"network: nothing has been measured of model={spec.model!r} on dataset={spec.dataset!r} with one process, "
             "by which the time of a step is judged; run lab.launch(spec.replace(strategy='single', world=1)) to its end"
         )
     device, single = min(singles, key=lambda pair: pair[1].seconds / pair[1].samples)
-    return [single, *(timed for place, timed in found if timed is not single and place == device)]
+    return [single, *(timed for place, timed in timings if timed is not single and place == device)]
 
 
 def alone(spec: Spec) -> list[Any]:

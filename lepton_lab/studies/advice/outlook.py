@@ -68,15 +68,15 @@ class Outlook(Advice):
 
         Of several as fast it is the first.
         """
-        found: dict[int, tuple[float, Row]] = {}
+        fastest: dict[int, tuple[float, Row]] = {}
         for row in sorted(self.rows, key=lambda row: row.world):
             ahead = self.forecast(row)
             if ahead is None or (exact and not row.exact):
                 continue
             speed = round(ahead.efficiency, 2)
-            if row.world not in found or speed > found[row.world][0]:
-                found[row.world] = speed, row
-        return {world: row for world, (_, row) in found.items()}
+            if row.world not in fastest or speed > fastest[row.world][0]:
+                fastest[row.world] = speed, row
+        return {world: row for world, (_, row) in fastest.items()}
 
     def cells(self) -> tuple[list[str], list[list[str]]]:
         """Heads and lines of the table as people read it."""

@@ -237,8 +237,8 @@ def _claim(bucket: Bucket, folder: Path) -> None:
         body = segments.pack(about | {"saved": record["saved"]}, [])
         bucket.put(f"runs/{folder.name}/{segments.name(record['next'])}", body)
         sent = {piece.name: piece.sent for piece in segments.pieces(folder, {}) if piece.sent is not None}
-        saved = {step: [prefix, _marked(folder, step)] for step, prefix in record["saved"].items()}
-        ours = {"address": bucket.address, "writer": writer, "next": record["next"] + 1, "sent": sent, "saved": saved}
+        marked = {step: [prefix, _marked(folder, step)] for step, prefix in record["saved"].items()}
+        ours = {"address": bucket.address, "writer": writer, "next": record["next"] + 1, "sent": sent, "saved": marked}
         note(folder, CARRIED, {**ours, "alive": True, "t": now})
         (folder / PULLED).unlink()
 

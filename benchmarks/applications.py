@@ -62,9 +62,9 @@ CLAIMS = {
         scenes of digits: mAP at 0.5 | found['detector'].mean | | at_least 0.88
         cut-outs seen in training: mAP at 0.5 | things['seen in training'].mean |
         cut-outs never seen: mAP at 0.5 | things['never seen'].mean |
-        Fréchet distance of real digits | distances['real'] |
-        Fréchet distance of the GAN's | distances['GAN'] | | at_most 12
-        Fréchet distance of the flow's | distances['flow'] | | at_most 12
+        Fréchet distance of real digits | distances['real'].mean |
+        Fréchet distance of the GAN's | distances['GAN'].mean | | at_most 12
+        Fréchet distance of the flow's | distances['flow'].mean | | at_most 12
     """,
     "recommendation": """
         root mean squared error, five folds | errors['factorisation'].mean | stars | at_most 0.918

@@ -1,5 +1,7 @@
 """Applications: each runs in its tiny profile on what is embedded or made, without a network; in smoke on real data."""
 
+import ast
+
 import pytest
 from helpers import ROOT, execute
 
@@ -67,6 +69,19 @@ def test_what_is_here_is_not_talked_about(alone, capsys):
     assert lab.available({"smollm2": "nothing is written"}) == {"smollm2"} and capsys.readouterr().out == ""
 
 
+def names(code, context):
+    """Variables that code reads, or that it leaves, imports and functions among these."""
+    found = set()
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.Name):
+            found |= {node.id} if isinstance(node.ctx, (context, ast.Store)) else set()
+        elif isinstance(node, ast.FunctionDef):
+            found.add(node.name)
+        elif isinstance(node, ast.alias):
+            found.add(node.asname or node.name)
+    return found
+
+
 def test_claims_are_measured_over_seeds_and_an_interruption_loses_none(tmp_path, monkeypatch):
     assert {path.stem for path in BOOKS} == set(applications.NEEDS) == set(applications.CLAIMS)
     measured = []
@@ -74,8 +89,9 @@ def test_claims_are_measured_over_seeds_and_an_interruption_loses_none(tmp_path,
     def run(path, asked, parameters, quick):
         if parameters["seed"] == 4 and len(measured) == 4:
             raise KeyboardInterrupt
-        for expression in asked.values():
-            compile(expression, path.name, "eval")
+        left = names("\n".join(applications.sources(path)), ast.Store) | {"sum"}
+        for what, expression in asked.items():
+            assert names(expression, ast.Load) <= left, f"{path.name} leaves nothing for {what!r}"
         measured.append((path.stem, parameters["seed"]))
         return {**dict.fromkeys(asked, 100.0 * parameters["seed"]), "seconds": 1.0}
 

@@ -1,11 +1,15 @@
 """Trained models beat stated floors on real data."""
 
+import json
+
 import pytest
 import torch
+from helpers import ROOT
 from torch import nn
 
 import lepton_lab as lab
 from lepton_lab.datasets import DATASETS
+from lepton_lab.datasets.files import missing
 from lepton_lab.files import data_root
 from lepton_lab.metrics.bits import bits_per_byte
 
@@ -70,6 +74,20 @@ def test_gates_remember_what_a_plain_state_forgets():
         assert run.wait(120) == "done", run.failure
         accuracy[cell] = run.summary()["test_accuracy"]
     assert accuracy["gru"] > 0.9 and accuracy["gru"] > accuracy["plain"] + 0.1, accuracy
+
+
+@pytest.mark.slow  # half a minute
+def test_neighbours_of_a_noun_are_of_its_kind(data_root):
+    """What a notebook claims of its word vectors, by its own cells: a kind by chance is 12 % of the nouns."""
+    if any(missing(name, data_root) for name in ("verses", "tinyshakespeare", "glosses")):
+        pytest.skip("no verses, plays or glosses under LEPTON_LAB_DATA")
+    cells = json.loads((ROOT / "notebooks" / "applications" / "language.ipynb").read_text())["cells"]
+    sources = {cell["id"]: "".join(cell["source"]) for cell in cells}
+    names: dict = {}
+    for cell in ("l01", "l02", "l05", "vectors-1", "vectors-2", "vectors-3"):
+        exec(compile(sources[cell], cell, "exec"), names)
+    purity = {name: names["pure"](vectors).mean for name, vectors in names["directions"].items()}
+    assert purity["skip-gram"] >= 24 and purity["counting"] >= 28 and 11 < names["chance"] < 13, purity
 
 
 class Reader(nn.Module):

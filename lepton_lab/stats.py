@@ -76,4 +76,6 @@ def proportion(right: int, count: int, level: float = LEVEL) -> Interval:
     part, z = right / count, NormalDist().inv_cdf((1 + level) / 2)
     middle = (part + z * z / (2 * count)) / (1 + z * z / count)
     half = z / (1 + z * z / count) * math.sqrt(part * (1 - part) / count + z * z / (4 * count * count))
-    return Interval(part, math.sqrt(part * (1 - part)), max(0.0, middle - half), min(1.0, middle + half), count)
+    low, high = max(0.0, middle - half), min(1.0, middle + half)
+    # Of none, or all, an end is the fraction itself, but for rounding.
+    return Interval(part, math.sqrt(part * (1 - part)), min(low, part), max(high, part), count)

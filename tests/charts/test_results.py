@@ -40,3 +40,10 @@ def test_results_of_nothing_are_refused():
 
 def test_an_interval_without_width_is_told_as_a_number():
     assert "same 0.5." in results("One", {"same": Interval(0.5, 0, 0.5, 0.5, 3)}, "x").text
+
+
+def test_an_interval_of_none_or_all_holds_the_fraction_itself():
+    for count in range(1, 100):
+        for right in (0, count):
+            found = proportion(right, count)
+            assert found.low <= found.mean <= found.high

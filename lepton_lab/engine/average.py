@@ -16,8 +16,8 @@ class Average:
 
     After step t it is the mean of the weights after each step i up to then, weighted by decay^(t - i): normalised as
     Adam's moments are (Kingma and Ba, arXiv:1412.6980, section 3), so that it begins with the first step's weights and
-    not with those before it. Running statistics, such as batch norm's `running_mean`, are averaged alike. What is
-    not trained, and other buffers, are the module's own: spectral norm's vectors belong to the newest weights, and
+    not with those before it. Running statistics in floats, such as batch norm's `running_mean`, are averaged alike. What
+    is not trained, and other buffers, are the module's own: spectral norm's vectors belong to the newest weights, and
     their mean is no longer of length 1.
 
     Parameters
@@ -58,12 +58,11 @@ class Average:
 
     def _own(self) -> dict[str, Any]:
         """What is averaged, as the module has it; a forward pass may put a new tensor in a buffer's place."""
-        buffers = {
+        return self._parameters | {
             name: buffer
             for name, buffer in self.module.named_buffers()
-            if name in self._lasting and name.rpartition(".")[2].startswith("running_")
+            if name in self._lasting and name.rpartition(".")[2].startswith("running_") and buffer.is_floating_point()
         }
-        return self._parameters | buffers
 
 
 def _plain(values: dict[str, Any]) -> list[Tensor]:

@@ -31,6 +31,7 @@ LONGEST = 1e6  # seconds that a queue can wait
 # Of what is read together, at most: small batches cost less to make than to hand over, one by one, to another process.
 BATCHES, BYTES, SECONDS = 16, 2**20, 0.02
 AHEAD = 2  # such readings that a process is ahead
+SLOTS = 256  # of all processes, at most: half a GiB where batches fill them, and more is refused by a small machine
 
 
 @dataclass(eq=False)
@@ -192,7 +193,8 @@ class Loader:
             self._notes = os.memfd_create("lepton-lab-loading")
             self._closed = weakref.finalize(self, os.close, self._notes)
             # What is to be copied to a GPU goes through memory of its own, which torch pins as it arrives.
-            self._slots = None if self.pinned else Slots(self.workers, (self.prefetch or AHEAD) + 1)
+            each = (self.prefetch or AHEAD) + 1
+            self._slots = None if self.pinned or self.workers * each > SLOTS else Slots(self.workers, each)
             samples: Any = Served(self._samples, self._begun, self._slots)  # all that a DataLoader asks of a Dataset
             self._loader = torch.utils.data.DataLoader(
                 samples,

@@ -143,18 +143,20 @@ def test_the_average_is_the_mean_of_the_weights_after_each_step_weighted_by_the_
     assert same(model.state_dict(), passed[-1])
 
 
-def test_vectors_of_spectral_norm_are_not_averaged():
+def test_vectors_of_spectral_norm_and_counts_are_not_averaged():
     model = nn.Sequential(spectral_norm(nn.Linear(3, 4)), torch.nn.utils.spectral_norm(nn.Linear(4, 3)))
+    model[0].register_buffer("running_count", torch.tensor(0))
     average = Average(model, 0.5)
     for step in (1, 2, 3):
         with torch.no_grad():
             for parameter in model.parameters():
                 parameter.normal_()
         model(torch.randn(2, 3))
+        model[0].running_count += 1  # which has no mean
         average.update(step)
     newest = {name: value.clone() for name, value in model.named_buffers()}
     with average.in_place():
-        assert len(newest) == 4 and same(dict(model.named_buffers()), newest)
+        assert len(newest) == 5 and same(dict(model.named_buffers()), newest)
 
 
 @pytest.fixture(scope="module")

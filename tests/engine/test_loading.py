@@ -226,8 +226,8 @@ def epochs(loader):
 
 def test_any_number_of_processes_gives_the_same_and_they_stay_from_epoch_to_epoch(monkeypatch):
     drawn = []
-    for workers, prefetch, slot in ((0, 0, SLOT), (1, 0, SLOT), (2, 3, SLOT), (1, 0, 64)):
-        monkeypatch.setattr("lepton_lab.engine.packing.SLOT", slot)  # the last has memory of its own
+    for workers, prefetch, slot in ((0, 0, SLOT), (1, 0, SLOT), (2, 3, SLOT), (1, 0, 64), (1, 300_000, SLOT)):
+        monkeypatch.setattr("lepton_lab.engine.packing.SLOT", slot)  # of the last two batches have their own memory
         loader = Loader(Subset(Drawing(), range(64)), workers, 30.0, collate=lab.Pad(), prefetch=prefetch)
         state = torch.get_rng_state()
         found = epochs(loader)

@@ -16,9 +16,9 @@ class Average:
 
     After step t it is the mean of the weights after each step i up to then, weighted by decay^(t - i): normalised as
     Adam's moments are (Kingma and Ba, arXiv:1412.6980, section 3), so that it begins with the first step's weights and
-    not with those before it. Running statistics in floats, such as batch norm's `running_mean`, are averaged alike. What
-    is not trained, and other buffers, are the module's own: spectral norm's vectors belong to the newest weights, and
-    their mean is no longer of length 1.
+    not with those before it. Running statistics in floats, such as batch norm's `running_mean`, are averaged alike.
+    What is not trained, and other buffers, are the module's own: spectral norm's vectors belong to the newest weights,
+    and their mean is no longer of length 1.
 
     Parameters
     ----------

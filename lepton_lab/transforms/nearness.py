@@ -57,12 +57,20 @@ def described_by(data: Data, split: Split) -> Tensor:
 
 
 def _stacked(split: Split) -> Tensor:
-    """The x of all samples, (N, ...)."""
+    """The x of all samples, (N, ...); a SpecError where their shapes differ."""
     import torch
 
     if isinstance(split, tuple):
         return split[0]
-    return torch.stack([torch.as_tensor(split[i][0]) for i in range(length(split))])
+    samples = [torch.as_tensor(split[i][0]) for i in range(length(split))]
+    first, *others = (tuple(sample.shape) for sample in samples)
+    for number, shape in enumerate(others, 1):
+        if shape != first:
+            raise SpecError(
+                f"data: sample 0 has x of shape {first} and sample {number} of {shape}, and what differs in shape has "
+                "no distance; pad or crop them"
+            )
+    return torch.stack(samples)
 
 
 def tokens(split: Split, data: Data) -> Iterator[Any]:

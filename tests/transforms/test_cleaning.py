@@ -78,6 +78,13 @@ def test_sounds_are_near_whatever_their_loudness_noise_and_numbers():
     assert len(cleaned.train[0]) == len(x) - 4  # and one of the two of silence, which are equal
 
 
+def test_samples_of_unequal_shapes_have_no_distance():
+    samples = [(torch.randn(300 + place // 3), place % 2) for place in range(6)]
+    data = datasets.Data(samples, None, None, (300,), ["a", "b"], sample_rate=8000)
+    with pytest.raises(SpecError, match=r"sample 0 has x of shape \(300,\) and sample 3 of \(301,\)"):
+        deduplicate(data, 0, distance=0.015)
+
+
 def test_texts_are_near_by_their_words():
     words = re.findall(r"\w+", "the quick brown fox jumps over a lazy dog and sleeps until evening comes around again")
     draw = np.random.default_rng(0)

@@ -32,7 +32,7 @@ from .sources import SOURCES, Archive, Package, Source
 from .unpacking import unlike, unpack
 
 TIMEOUT = 30  # seconds that a mirror may stay silent
-CHUNK = 1 << 20  # bytes
+CHUNK = 1 << 16  # bytes, which a slow mirror takes seconds for: a stop is not heard meanwhile
 DRAFT = ".fetch-"  # begins the folder of a download under way
 FAILURES = (OSError, EOFError, HTTPException, zlib.error, lzma.LZMAError, tarfile.TarError, zipfile.BadZipFile)
 UNWRITABLE = (*FULL, errno.EROFS, errno.EACCES, errno.EPERM)  # of the data root: no other way would do
@@ -251,7 +251,7 @@ def _copy(url: str, handle: IO[bytes], label: str) -> None:
             handle.write(chunk)
             ASKED.get()()
             done += len(chunk)
-            tenth = 10 * done // total if total else done // (10 * CHUNK)
+            tenth = 10 * done // total if total else done // 10_000_000
             if tenth != shown:
                 _say(f"{label}: {done / 1e6:.1f} of {total / 1e6:.1f} MB")
                 shown = tenth

@@ -228,6 +228,15 @@ def test_a_wait_for_a_download_can_be_broken_off_and_nothing_goes_on(slow_npm):
     until(lambda: gone(slow_npm))
 
 
+def test_a_stop_is_heard_after_each_little_of_what_a_mirror_gives(tmp_path):
+    (tmp_path / "given").write_bytes(bytes(1_000_000))
+    asked, context = [], copy_context()
+    context.run(ASKED.set, lambda: asked.append(1))
+    with (tmp_path / "taken").open("w+b") as taken:
+        context.run(files._copy, (tmp_path / "given").as_uri(), taken, "given")
+        assert len(asked) >= 10 and len(taken.read()) == 1_000_000
+
+
 @pytest.mark.slow
 def test_a_stop_ends_a_download_and_all_that_it_started(slow_npm):
     run = lab.launch(lab.Spec(dataset="spam", model="transformer", strategy="single"))

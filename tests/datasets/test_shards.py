@@ -514,6 +514,15 @@ def test_lists_texts_and_targets_of_a_regression_come_back(tmp_path, kind):
     )
 
 
+@pytest.mark.parametrize("x", [torch.zeros(0, 3), torch.zeros(4, dtype=torch.complex64)])
+def test_what_no_parquet_column_holds_is_refused_and_a_tar_takes_it(x, tmp_path):
+    data = Data([(x, place % 2) for place in range(20)], None, None, tuple(x.shape), ["a", "b"])
+    with pytest.raises(lab.SpecError, match="x is what no Parquet column holds .*; write tars"):
+        writing.write(data, str(tmp_path / "columns"), columns=True, told=lambda line: None)
+    writing.write(data, str(tmp_path / "tars"), told=lambda line: None)
+    assert shards(str(tmp_path / "tars"), tmp_path, 0).train[0][0].equal(x)
+
+
 def test_targets_that_are_dicts_come_back(tmp_path):
     """As those of a detector are, a number of boxes each."""
     boxes = [torch.rand(i % 3, 4) for i in range(40)]

@@ -196,7 +196,13 @@ def table(rows: list[dict[str, Any]]) -> Any:
     """A pyarrow table of samples by leaf: numbers, texts, and arrays of one shape, or lists of unequal length."""
     import pyarrow
 
-    made = {name: _made([row[name] for row in rows]) for name in rows[0]}
+    made = {}
+    for name in rows[0]:
+        try:
+            made[name] = _made([row[name] for row in rows])
+        except pyarrow.ArrowException as error:  # of complex numbers, or arrays without any
+            why = " ".join(str(error).split())
+            raise SpecError(f"a sample's {name} is what no Parquet column holds ({why}); write tars") from None
     fields = [
         pyarrow.field(name, values.type, metadata={SHAPE: shape} if shape else None)
         for name, (values, shape) in made.items()

@@ -187,7 +187,7 @@ def test_pixels_from_outside_of_a_picture_count_nowhere_however_a_batch_is_cut(a
     spec = Spec(task="segmentation", batch_size=24, accumulate=accumulate, transforms=[("rotate", 45)])
     data = datasets.load(spec, from_user(((X, masks),) * 3, 0))
     criterion = tasks.make(spec, data).criterion()
-    ((batches, _),) = fed(spec, data).epoch(0)
+    (batches,) = ([*batches] for batches, _ in fed(spec, data).epoch(0))
     batches = [*criterion.over(batches)]
     x, y = torch.cat([batch.x for batch in batches]), torch.cat([batch.y for batch in batches])
     total = right = 0
@@ -313,8 +313,9 @@ def test_a_preview_shows_what_training_sees_and_reads_its_data_once(monkeypatch)
 
 def _of(feed, data, epoch, place):
     """What a feed gives of the sample at a place, in an epoch."""
-    for part in feed._fetch(iter([torch.tensor([place])]), 0, epoch):
-        return part[0][0], part[1]
+    batches, _ = feed._fetch(iter([torch.tensor([place])]), 0, epoch)
+    x, y = next(batches)
+    return x[0], y
 
 
 def test_a_preview_of_data_that_are_dealt_anew_shows_the_same_samples_twice():

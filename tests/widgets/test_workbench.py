@@ -174,7 +174,8 @@ class TestWorkbench:
         controls["task"].value = "adversarial"
         assert (bench.spec.model, bench._error.value) == ("gan", "")
         controls["keep_best"].value, controls["task"].value = "", "diffusion"
-        assert "needs others; give model=..." in html.unescape(bench._error.value) and bench._button.disabled
+        assert "needs others; take task='adversarial', or give model=..." in html.unescape(bench._error.value)
+        assert bench._button.disabled
         assert controls["compress"].layout.display == "none" and "pipeline" in names("strategy")
         controls["world"].value = "2"
         offered = dict(controls["strategy"].options)

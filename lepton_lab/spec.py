@@ -94,8 +94,8 @@ class Spec(BaseModel):
     """Decay by step of a moving average of the weights, kept beside them, from 0 to below 1; 0 keeps none."""
     workers: int = Field(-1, ge=-1, le=64)
     """Processes that read a Dataset ahead for each rank; -1 chooses, 0 reads in the rank; a stream takes one."""
-    prefetch: int = Field(0, ge=0)
-    """Batches that each of them is ahead, 0 or more; 0 chooses by their size and the time that they take."""
+    prefetch: int = Field(0, ge=0, le=10_000)
+    """Batches that each of them is ahead, at most 10,000; 0 chooses by their size and the time that they take."""
     timeout: float = Field(300.0, gt=0)
     """Seconds that a rank waits for another, or for a process that loads its data, before the run fails; above 0."""
     name: str = Field("", max_length=80)

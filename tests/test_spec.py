@@ -238,6 +238,7 @@ def test_text_as_papermill_sends_it_is_a_number():
         ({"compile": "maybe"}, ["compile='maybe'", "must be true or false"]),
         ({"epochs": "many"}, ["epochs='many'", "must be a whole number"]),
         ({"warmup": -1}, ["warmup=-1", "must be at least 0 ("]),
+        ({"prefetch": 10**9}, ["prefetch=1000000000", "at least 0 and at most 10000"]),
         ({"momentum": -1}, ["momentum=-1", "must be at least 0 and less than 1"]),
         ({"name": 3}, ["name=3", "must be text"]),
         ({"name": "x" * 81}, ["name='xxx", "at most 80 characters, not 81"]),

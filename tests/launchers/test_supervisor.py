@@ -127,6 +127,18 @@ def test_a_warm_process_ends_with_its_kernel_even_if_a_child_holds_its_socket(id
         child.stdout.close()
 
 
+def test_a_run_that_a_dying_warm_process_did_not_take_is_queued_and_not_interrupted(tiny):
+    warm()
+    process = client._warm.process
+    os.kill(process.pid, signal.SIGSTOP)  # as a busy one, it does not come to take it
+    run = lab.launch(tiny)
+    with client._lock:  # until here nobody knows of its death, by which the lock on the folder is gone
+        process.kill()
+        until(lambda: process.poll() is not None and not run.store.alive)
+        assert run.state == "queued"
+    assert run.wait(60) == "done"
+
+
 def test_one_warm_process_serves_all_runs_and_its_death_harms_none(tiny, endless):
     """Nor does a supervisor's that of another; and what comes after has a warm process again."""
     warm()

@@ -80,6 +80,7 @@ class Warm:
         except OSError as error:
             return error
         self.untaken[self._number] = order, runs, again
+        _handed.update(run.folder.path for run in runs)
         if self._listener is None:
             self._listener = threading.Thread(target=self._listen, name="lepton-lab-launch", daemon=True)
             self._listener.start()
@@ -103,7 +104,8 @@ class Warm:
                 number = b""
             with _lock:
                 if number:
-                    self.untaken.pop(int(number), None)
+                    _, runs, _ = self.untaken.pop(int(number), (None, (), None))
+                    _handed.difference_update(run.folder.path for run in runs)
                 else:
                     self._lost()
                 if not self.untaken:
@@ -119,6 +121,7 @@ class Warm:
             _warm = None
         lost, self.untaken = self.untaken, {}
         for order, runs, again in lost.values():
+            _handed.difference_update(run.folder.path for run in runs)
             held = [replace(run, lock=lock) for run in runs if (lock := _retake(run.folder)) is not None]
             if again:
                 _give_up(held, self.said())
@@ -145,6 +148,8 @@ class Warm:
 _warm: Warm | None = None
 _lock = threading.RLock()  # cells may launch from threads
 _processes: list[subprocess.Popen[bytes]] = []  # kept to be reaped
+_handed: set[Path] = set()
+"""Folders of runs that a warm process has and no supervisor yet: one that dies drops their locks before we know."""
 
 
 def warm() -> None:
@@ -178,7 +183,8 @@ def start(*runs: Ready) -> None:
 
 def state(folder: RunFolder) -> str:
     """How a run stands: one of LIVE or ENDED; ours are dead once nobody holds the lock on their folder."""
-    return folder.state
+    with _lock:
+        return folder.facts["state"] if folder.path in _handed else folder.state
 
 
 def close() -> None:
@@ -271,6 +277,7 @@ def _forget() -> None:
     if _warm:
         _warm.channel.close()
     _warm, _lock = None, threading.RLock()
+    _handed.clear()
     for process in _processes:
         process.returncode = 0  # not ours to wait for
     _processes.clear()

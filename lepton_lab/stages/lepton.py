@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -152,15 +153,17 @@ class LeptonModel(nn.Module):
         of which a part is masked (BART, arXiv:1910.13461). `fields` are those of `Spec`, such as `epochs`.
         """
         _asked(fields)
-        tokens = self.tokens(texts)
-        counted = tokens.where(tokens != PAD, IGNORED)
-        if self.network.parts == "encoder":
-            return self._learn("pretrain", (tokens, counted), "masked_language_model", {"mask_token": MASK}, fields)
-        if self.network.parts == "decoder":
-            return self._learn("pretrain", (tokens[:, :-1], counted[:, 1:]), "language_model", {}, fields)
-        generator = torch.Generator().manual_seed(0)
-        masked = tokens.masked_fill((torch.rand(tokens.shape, generator=generator) < LEFT_OUT) & (tokens != PAD), MASK)
-        return self._write("pretrain", (masked, self._ended(tokens)), fields)
+        with self._pieces():
+            tokens = self.tokens(texts)
+            counted = tokens.where(tokens != PAD, IGNORED)
+            if self.network.parts == "encoder":
+                return self._learn("pretrain", (tokens, counted), "masked_language_model", {"mask_token": MASK}, fields)
+            if self.network.parts == "decoder":
+                return self._learn("pretrain", (tokens[:, :-1], counted[:, 1:]), "language_model", {}, fields)
+            generator = torch.Generator().manual_seed(0)
+            left_out = torch.rand(tokens.shape, generator=generator) < LEFT_OUT
+            masked = tokens.masked_fill(left_out & (tokens != PAD), MASK)
+            return self._write("pretrain", (masked, self._ended(tokens)), fields)
 
     def finetune(self, data: Any, adapter: str | None = None, **fields: Any) -> Run:
         """
@@ -181,9 +184,12 @@ class LeptonModel(nn.Module):
             raise SpecError(f"adapter={adapter!r}: {unknown('adapter', str(adapter), ADAPTERS)}")
         _asked(fields)
         splits = _splits(data)
+        with self._pieces():
+            return self._finetuned(splits, Lora() if adapter else None, fields)
+
+    def _finetuned(self, splits: list[tuple[Any, Any]], lora: Lora | None, fields: dict[str, Any]) -> Run:
         tokens = [self.tokens(texts) for texts, _ in splits]
         targets = [target for _, target in splits]
-        lora = Lora() if adapter else None
         if self.network.parts == "both" and _texts(targets[0]):
             pairs = [(x, self._ended(self.tokens(texts))) for x, texts in zip(tokens, targets, strict=True)]
             learn = lambda: self._write("finetune", _one(pairs), fields)  # noqa: E731
@@ -246,6 +252,16 @@ class LeptonModel(nn.Module):
         path = run.folder / "deployed.lepton"
         export(run, path, scheme=schemes[0] if schemes else "fp32", about=about)
         return serve(path, **options)
+
+    @contextlib.contextmanager
+    def _pieces(self) -> Iterator[None]:
+        """Keep the pieces that are learnt in here, unless the stage fails: then other texts may be first."""
+        before = self.tokenizer
+        try:
+            yield
+        except BaseException:
+            self.tokenizer = before
+            raise
 
     def _learn(
         self,

@@ -145,3 +145,4 @@ def test_a_stage_that_is_refused_leaves_the_model_as_it_was():
         with pytest.raises(lab.LabError):
             net.finetune((TEXTS, DISH), **refused)
     assert net.network.heads["label"] is head and net.labels is labels
+    assert net.tokenizer is None, "other texts may be the first"

@@ -39,7 +39,8 @@ class Texts(Metric):
         if predicted is None or reference is None or len(predicted) != len(reference):
             return None
         pairs = [self.count(*self._cut(*pair)) for pair in zip(predicted, reference, strict=True)]
-        return torch.tensor(pairs, dtype=torch.float64).sum(0)
+        counts = [self._counts(sequence) for sequence in reference]
+        return torch.tensor(pairs, dtype=torch.float64)[counts].sum(0)
 
     def add(self, output: Any, batch: Batch) -> Tensor | None:
         """As `update`, of the sequences that outputs and targets stand for."""
@@ -65,6 +66,10 @@ class Texts(Metric):
         if left_out in reference and len(predicted) == len(reference):
             predicted = [token for token, true in zip(predicted, reference, strict=True) if true != left_out]
         return self.units([t for t in predicted if t != left_out]), self.units([t for t in reference if t != left_out])
+
+    def _counts(self, reference: Any) -> bool:
+        """Whether any of a sequence does: an answer past the tokens is neither right nor wrong."""
+        return isinstance(reference, str) or not reference or {*reference} != {ignored(self.criterion.loss)}
 
     def units(self, sequence: Any) -> Sequence[Any]:
         """What is compared: words of a text, or tokens."""

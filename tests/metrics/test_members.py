@@ -171,6 +171,8 @@ def test_a_match_is_exact_from_beginning_to_end():
     scores, y = scored(0, 6, 5, (2,))  # scores of five places, for the two ends of an answer
     right = (scores.argmax(1) == y).all(1).double().mean().item()
     assert figure("exact_match", scores, y) == pytest.approx(right)
+    y[2:] = -100  # answers past the tokens: neither right nor wrong
+    assert figure("exact_match", scores, y) == (scores.argmax(1) == y)[:2].all(1).double().mean().item()
 
 
 def test_tokens_of_scores_and_their_characters():

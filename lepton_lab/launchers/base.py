@@ -22,6 +22,8 @@ class Ready:
     """File descriptor that holds the lock on its folder; the launcher's from its start on."""
     device: str
     """"cuda" or "cpu", as it was chosen for it."""
+    beside: int = 1
+    """Ranks of all runs of one call, with which it shares the cores from its start; its own are among them."""
 
 
 @dataclass(frozen=True)

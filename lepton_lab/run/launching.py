@@ -141,7 +141,8 @@ def launch(
     # What is held out of data depends on the seed: each has its own.
     made = together((checks(one, replace(own), on=place) for one in specs), place)
     groups = [[one] for one in made] if place.queues else [made]
-    runs = [run for group in groups for run in start(*group)]
+    beside = sum(folder.spec.world for folder, _ in made) if place.queues else 1
+    runs = [run for group in groups for run in start(*group, beside=beside)]
     return runs if isinstance(spec, (list, tuple)) else runs[0]
 
 
@@ -263,14 +264,14 @@ def repeat(run: Run, on: str | Launcher = "local", **changes: Any) -> Run:
     return start(make(checks(run.spec.replace(**changes), like=run.folder, on=place), place))[0]
 
 
-def start(*made: tuple[RunFolder, str]) -> list[Run]:
+def start(*made: tuple[RunFolder, str], beside: int = 1) -> list[Run]:
     """Start fresh runs on their devices, one after the other, and return at once; the kernel may go."""
     ready: list[Ready] = []
     try:
         for folder, device in made:
             lock = folder.lock()
             assert lock is not None, "a fresh folder has no other owner"
-            ready.append(Ready(folder, lock, device))
+            ready.append(Ready(folder, lock, device, beside))
         for folder, _ in made[1:]:
             folder.note(reason="waits for its turn")
     except BaseException as error:

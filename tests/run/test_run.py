@@ -16,6 +16,7 @@ from helpers import ranks_of, until
 from torch import nn
 
 import lepton_lab as lab
+from lepton_lab.host import cores
 from lepton_lab.store import checkpoints
 from lepton_lab.store.folder import RunFolder
 
@@ -84,6 +85,13 @@ def test_two_runs_at_once_and_a_third_waits_in_the_queue(endless, monkeypatch, h
         run.stop()
         assert run.wait(30) == "stopped"
         assert run.remark == ""
+
+
+def test_runs_of_one_call_share_the_cores_from_their_start(tiny, monkeypatch):
+    monkeypatch.setenv("LEPTON_LAB_MAX_WORKERS", "2")
+    for run in lab.launch([tiny.replace(epochs=1, strategy="single")] * 2):
+        assert run.wait(progress=False) == "done"
+        assert run.facts["threads"] == max(1, cores() // 2)
 
 
 def test_a_queued_run_can_be_stopped(endless, monkeypatch):

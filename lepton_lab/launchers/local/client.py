@@ -241,7 +241,7 @@ def _needs(run: Ready) -> dict[str, Any]:
     spec = run.folder.spec
     compresses = bool(spec.compress)
     needs = {"folder": path, "device": run.device, "slots": slots, "world": spec.world, "compresses": compresses}
-    return needs | {"launcher": run.folder.facts.get("launcher")}
+    return needs | {"launcher": run.folder.facts.get("launcher"), "beside": min(run.beside, len(slots))}
 
 
 def _hand(order: dict[str, Any], runs: Sequence[Ready], again: bool = False) -> None:

@@ -70,7 +70,7 @@ class Forks(Supervision):
         (self.folder.path / "rendezvous").unlink(missing_ok=True)
         for path in (self.folder.path / "errors").iterdir():
             path.unlink()
-        sharing = self.needs["world"] + (self.queue.others if self.queue else 0)
+        sharing = max(self.needs["world"] + (self.queue.others if self.queue else 0), self.needs["beside"])
         for i in range(self.needs["world"]):
             gpu = slots[i].removeprefix("gpu") if self.needs["device"] == "cuda" else None
             end, sender = context.Pipe(duplex=False)

@@ -10,7 +10,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
@@ -32,6 +34,15 @@ def pinned(count: int) -> Iterator[None]:
     finally:
         if hasattr(os, "sched_setaffinity"):
             os.sched_setaffinity(0, mine)
+
+
+def core_by_core() -> ThreadPoolExecutor:
+    """As many threads as cores: processes that one of them starts run on a core of their own."""
+    free: SimpleQueue[int] = SimpleQueue()
+    for core in (mine := cores()):
+        free.put(core)
+    keep = (lambda: os.sched_setaffinity(0, {free.get()})) if hasattr(os, "sched_setaffinity") else None
+    return ThreadPoolExecutor(len(mine), initializer=keep)
 
 
 def python(module: str, *arguments: Any) -> Any:

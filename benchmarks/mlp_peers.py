@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from lepton_lab.datasets import DATASETS
 from lepton_lab.files import data_root
@@ -114,6 +114,30 @@ def loader(task: Task) -> float:
         for x, y in task.loader():
             task.step(x, y)
     return task.rate()
+
+
+class Stream(IterableDataset[Any]):
+    """Samples in their order, one after the other."""
+
+    def __init__(self, x: Tensor, y: Tensor) -> None:
+        self.x, self.y = x, y
+
+    def __iter__(self) -> Iterator[Any]:
+        return zip(self.x, self.y, strict=True)
+
+
+def streamed(task: Task, workers: int = 0) -> float:
+    """Samples that come one after the other, put together by a DataLoader."""
+    batches = DataLoader(Stream(*task.train), batch_size=BATCH, num_workers=workers, persistent_workers=workers > 0)
+    for _ in range(task.epochs):
+        for x, y in batches:
+            task.step(x, y)
+    return task.rate()
+
+
+def streamed_ahead(task: Task) -> float:
+    """The same, read ahead by a process beside."""
+    return streamed(task, 1)
 
 
 def accelerate(task: Task) -> float:

@@ -2,34 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
-from torch.utils.data import IterableDataset
-
 from . import ours
-from .processes import image_data, take_turns
+from .mlp_peers import Stream
+from .processes import image_data, pinned, python, take_turns
 from .rows import Row
 
 TITLE = "Small samples one after the other, batch 100, one process on two cores"
+HANDS = {"streamed": "by hand with a DataLoader", "streamed_ahead": "by hand with a DataLoader that reads ahead"}
 
 
-class Stream(IterableDataset[Any]):
-    """Pictures in their order."""
+class Named(Stream):
+    """A stream that says how many samples it has, of what classes."""
 
     def __init__(self, x: Any, y: Any, classes: list[str]) -> None:
-        self.x, self.y, self.classes = x, y, classes
+        super().__init__(x, y)
+        self.classes = classes
 
     def __len__(self) -> int:
         return len(self.x)
 
-    def __iter__(self) -> Iterator[Any]:
-        return zip(self.x, self.y, strict=True)
-
 
 def measure(quick: bool) -> list[Row]:
-    """Rows of training rates of two models, on the same samples in memory and as a stream."""
+    """Rows of training rates of two models: on the same samples in memory, as a stream, and as one by hand."""
     import lepton_lab as lab
     from lepton_lab import datasets
 
@@ -40,13 +37,18 @@ def measure(quick: bool) -> list[Row]:
     for model, count in (("mlp", 20_000), ("cnn", 2_000)):
         spec = lab.Spec(model=model, batch_size=100, epochs=3, eval_every=0, checkpoint_every=0, strategy="single")
         held = tuple(part[:count] for part in pair)
-        contenders = {"stream": Stream(*held, data.classes), "memory": held}
-        rates = take_turns(
-            {name: partial(_rate, spec, own) for name, own in contenders.items()},
-            1 if quick else 5,
-        )
+        contenders = {"stream": Named(*held, data.classes), "memory": held}
+        mine = {name: partial(_rate, spec, own) for name, own in contenders.items()}
+        hands = {name: partial(_by_hand, name, model) for name in HANDS}
+        rates = take_turns(mine | hands, 1 if quick else 5)
         rows.append(Row(f"{model}, in memory", rates["stream"], "samples/s", rates["memory"], at_least=0.9))
+        rows += [Row(f"{model}, {what}", rates["stream"], "samples/s", rates[name]) for name, what in HANDS.items()]
     return rows
+
+
+def _by_hand(name: str, model: str) -> float:
+    with pinned(2):
+        return python("mlp_peers", name, image_data(), 1, model)
 
 
 def _rate(spec: Any, data: Any) -> float:

@@ -36,7 +36,7 @@ NEEDS = {
 }
 """Data and weights without which a notebook's figures mean nothing."""
 ONCE = {"language": {"repeats": 1}, "vision": {"seeds": 2}}
-"""What repeats within a notebook, which the seeds do here."""
+"""What repeats within a notebook, which the seeds do here; the first seed has it whole, since it tells the time."""
 CLAIMS = {
     "opinion": """
         reviews told apart | 100 * (said == true).mean() | %
@@ -128,7 +128,7 @@ def once(name: str, seed: int, quick: bool = False) -> dict[str, float]:
     """A notebook's figures with a seed, and the seconds it took; those of the last day are read again."""
     path = ROOT / "notebooks" / "applications" / f"{name}.ipynb"
     asked = {what: expression for what, (expression, *_) in claims(name).items()}
-    parameters = {"seed": seed, **({} if quick else ONCE.get(name, {}))}
+    parameters = {"seed": seed, **(ONCE.get(name, {}) if seed else {})}
     alike = zlib.crc32(repr((sources(path), asked, parameters, quick)).encode())
     kept = KEPT / f"{name}-{seed}-{alike:08x}.json"
     if not kept.exists() or time.time() - kept.stat().st_mtime > DAY:

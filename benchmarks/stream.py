@@ -10,7 +10,7 @@ from .mlp_peers import Stream
 from .processes import image_data, pinned, python, take_turns
 from .rows import Row
 
-TITLE = "Small samples one after the other, batch 100, one process on two cores"
+TITLE = "Small samples one after the other, batch 100, one process that trains on two cores"
 HANDS = {"streamed": "by hand with a DataLoader", "streamed_ahead": "by hand with a DataLoader that reads ahead"}
 
 

@@ -23,7 +23,7 @@ class Ready:
     device: str
     """"cuda" or "cpu", as it was chosen for it."""
     beside: int = 1
-    """Ranks of all runs of one call, with which it shares the cores from its start; its own are among them."""
+    """Ranks that one call launches, its own too: they share the cores from their start."""
 
 
 @dataclass(frozen=True)

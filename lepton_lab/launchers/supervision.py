@@ -35,8 +35,8 @@ class Supervision:
     Parameters
     ----------
     needs
-        What was found out when it was launched: `folder`, `device`, `slots`, `world` and `launcher`, the facts of
-        that, if it is not this machine.
+        What was found out when it was launched: `folder`, `device`, `slots`, `world`, `beside` (see `Ready`),
+        whether it `compresses`, and `launcher`, the facts of that, if it is not this machine.
     lock
         File descriptor that holds the lock on its folder.
     order

@@ -255,11 +255,11 @@ class LeptonModel(nn.Module):
 
     @contextlib.contextmanager
     def _pieces(self) -> Iterator[None]:
-        """Keep the pieces that are learnt in here, unless the stage fails: then other texts may be first."""
+        """Keep the pieces that are learnt in here, unless the stage is refused: then other texts may be first."""
         before = self.tokenizer
         try:
             yield
-        except BaseException:
+        except SpecError:  # before anything starts; a run that failed later has its texts in these pieces
             self.tokenizer = before
             raise
 

@@ -48,8 +48,8 @@ class Single:
     spec
         What to train and how.
     threads
-        Threads that compute on the CPU, 0 or more; 0 shares the cores with the runs that go already. One is fastest for
-        a small model, whose threads would mostly wait for each other.
+        Threads that compute on the CPU, 0 or more; 0 shares the cores with the runs that go already and
+        those of the same call. One is fastest for a small model, whose threads would mostly wait for each other.
     """
 
     exact = True

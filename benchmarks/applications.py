@@ -155,4 +155,5 @@ def run(path: Path, asked: dict[str, str], parameters: dict[str, int], quick: bo
             raise RuntimeError(f"{path.name}, {parameters}: {done.stderr[-2000:]}")
         seconds = time.perf_counter() - start
         last = json.loads((Path(folder) / "out.ipynb").read_text())["cells"][-1]
-    return {**json.loads("".join(last["outputs"][-1]["text"])), "seconds": seconds}
+    said = "".join(line for output in last["outputs"] for line in output["text"])  # which may come in parts
+    return {**json.loads(said), "seconds": seconds}

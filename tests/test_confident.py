@@ -1,10 +1,14 @@
 """Confident learning held to the paper's definition, to counts by hand, and to errors that were planted."""
 
 import numpy as np
+import pytest
+from helpers import Late
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lepton_lab import confident
+
+cleanlab_count, cleanlab_filter = Late("cleanlab.count"), Late("cleanlab.filter")
 
 
 def planted(n=3000, kinds=5, fraction=0.05, seed=0):
@@ -35,6 +39,17 @@ def test_planted_errors_are_found_and_their_number_estimated():
     assert abs((joint.sum() - np.trace(joint)) / wrong.sum() - 1) < 0.15
     own = chances[np.arange(len(labels)), labels]
     assert (np.diff(own[found]) >= 0).all() and (chances[found].argmax(1) != labels[found]).all()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_estimate_is_that_of_cleanlab(seed):
+    labels, _, chances = planted(seed=seed)
+    theirs = cleanlab_count.compute_confident_joint(labels, chances, calibrate=True)
+    assert np.abs(confident.joint(labels, chances) - theirs).max() < 1, "theirs are whole numbers"
+    surest = cleanlab_filter.find_label_issues(
+        labels, chances, return_indices_ranked_by="self_confidence", filter_by="confident_learning", n_jobs=1
+    )
+    assert np.isin(surest, confident.suspects(labels, chances)).mean() > 0.95
 
 
 def test_labels_that_are_right_are_not_suspicious():

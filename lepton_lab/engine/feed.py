@@ -306,7 +306,9 @@ class Feed:
             workers = min(workers, 1)  # who reads a stream reads all of it
         elif isinstance(self.dataset, Shards) and spec.workers < 0:
             workers = self.dataset.workers(spare, self.device.type == "cpu")
-        return Loader(self.dataset, workers, spec.timeout, pinned, self._collate, spec.prefetch)
+        held = self.device.type != "cpu" or isinstance(self.dataset, Shards)  # which know by themselves
+        chooses = spec.workers < 0 and not spec.prefetch and not held
+        return Loader(self.dataset, workers, spec.timeout, pinned, self._collate, spec.prefetch, chooses)
 
     def close(self) -> None:
         """End the processes that load; they begin again where more is read."""

@@ -31,6 +31,9 @@ LONGEST = 1e6  # seconds that a queue can wait
 # Of what is read together, at most: small batches cost less to make than to hand over, one by one, to another process.
 BATCHES, BYTES, SECONDS = 16, 2**20, 0.02
 AHEAD = 2  # such readings that a process is ahead
+# A batch that takes less to read than this many seconds, to hand over and to share the cores for, is read in the rank.
+HANDED = 0.001
+JUDGED = 32  # batches that are read before it is known
 SLOTS = 256  # of all processes, at most: half a GiB where batches fill them, and more is refused by a small machine
 
 
@@ -39,7 +42,7 @@ class Pass:
     """Once through some batches of a Dataset."""
 
     batches: Iterable[list[int]]
-    """Indices of each."""
+    """Indices of each; those that are still to be asked for, once it has begun."""
     seed: int
     """Random transforms draw from this and a sample's index alone."""
     epoch: int | None = None
@@ -70,6 +73,8 @@ class Loader:
         Makes a batch of a list of samples; None stacks the x and y of pairs.
     prefetch
         Batches that each process is ahead; 0 chooses, by their size and the time that they take.
+    chooses
+        Whether to end the processes, and go on here, where the first batches show that this takes less of the cores.
     """
 
     def __init__(
@@ -80,10 +85,14 @@ class Loader:
         pinned: bool = False,
         collate: Collate | None = None,
         prefetch: int = 0,
+        chooses: bool = False,
     ) -> None:
+        self.chooses = chooses
         self.workers, self.timeout, self.pinned, self.prefetch = workers, timeout, pinned, prefetch
         self._samples = Samples(dataset, collate)
         self._passes, self._together = 0, 1
+        self._read, self._seconds = 0, 0.0  # batches of the processes, and what they took
+        self._leaves = False  # to ask the processes for no more
         self._asked = _Asked()
         self._loader: DataLoader[Any] | None = None
         self._notes = -1
@@ -103,12 +112,19 @@ class Loader:
         LoadError
             What one of the processes said, that it ended, or that it gave nothing in time and where it stands.
         """
+        if self.workers:
+            yield from self._handed(asked)
         if not self.workers:
             for request in self._requests(asked):
                 yield from self._taken(self._samples.read(request))
-            return
+
+    def _handed(self, asked: Pass) -> Iterator[Loaded]:
+        """The batches of a pass from the processes: all, or the first of them where these are left."""
         (ahead, source), self._ahead = self._ahead, (None, None)
         taken = 0
+        if self._leaves and ahead is not asked:
+            self._leave()
+            return
         try:
             if ahead is not asked:
                 self._asked.requests = self._chained(asked)
@@ -116,10 +132,14 @@ class Loader:
             while taken != asked.count and (answer := self._next(source)) is not None:
                 if isinstance(answer, Fault):
                     raise LoadError(answer)
-                batches = self._taken(Answer(*unpacked(Packed(*answer), self._slots)))
-                yield from batches
-                taken += len(batches)
-            self._ahead = asked.next, source
+                answer = Answer(*unpacked(Packed(*answer), self._slots))
+                self._judge(answer)
+                yield from self._taken(answer)
+                taken += len(answer.batches)
+            if taken == asked.count:
+                self._ahead = asked.next, source
+            else:  # no more was asked for
+                self._leave()
         except (RuntimeError, OSError, EOFError) as error:  # the loader's own: a process that ended, or is late
             fault = lost(error, self._notes, self.timeout)
             del source
@@ -141,6 +161,17 @@ class Loader:
             self._loader = None
             self._closed()
 
+    def _judge(self, answer: Answer) -> None:
+        """Leave the processes, once what they read was worth none; what a source takes to open counts, too."""
+        self._read += len(answer.batches)
+        self._seconds += answer.seconds
+        if self.chooses and self._read >= JUDGED and self._seconds < HANDED * self._read:
+            self._leaves = True
+
+    def _leave(self) -> None:
+        self.workers = 0
+        self.close()
+
     def _chained(self, asked: Pass) -> Iterator[Request]:
         """The requests of a pass, and of those that follow."""
         at: Pass | None = asked
@@ -149,11 +180,15 @@ class Loader:
             at = at.next
 
     def _requests(self, asked: Pass) -> Iterator[Request]:
+        if self._leaves and self.workers:
+            return
         self._passes += 1
-        number, batches, count = self._passes, iter(asked.batches), 0
-        while together := list(islice(batches, self._together)):
+        asked.batches, number, count = iter(asked.batches), self._passes, 0
+        while together := list(islice(asked.batches, self._together)):
             count += len(together)
             yield Request(number, asked.seed, asked.epoch, together)
+            if self._leaves and self.workers:
+                return
         asked.count, asked.next = count, asked.following() if self.workers else None
 
     def _taken(self, answer: Answer) -> list[Loaded]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from ..batches import held, tensors
@@ -148,20 +148,18 @@ class Samples:
             generators.seed_for(seed, -1 - indices[0])  # of a collate that masks at random
             batch = collated(self.collate, samples)
         else:
-            pairs = [_pair(sample, self.dataset, index) for sample, index in zip(samples, indices, strict=True)]
-            parts = zip(*pairs, strict=True)
-            batch = tuple(self._stacked(list(part), name, indices) for part, name in zip(parts, "xy", strict=True))
+            parts = zip(_parts(samples, self.dataset, indices), "xy", strict=True)
+            batch = tuple(self._stacked(part, name, indices) for part, name in parts)
         return batch, self._unsound(batch, indices)
 
-    def _stacked(self, values: list[Any], name: str, indices: list[int]) -> Tensor:
+    def _stacked(self, values: tuple[Any, ...], name: str, indices: list[int]) -> Tensor:
         """The samples' x or y as one plain tensor (B, ...), that needs no class of a cell to be read."""
         import torch
         from torch.utils.data import default_collate
 
-        # Of each that needs no gradient it would cost as much as stacking them all.
-        values = [v.detach() if isinstance(v, torch.Tensor) and v.requires_grad else v for v in values]
         try:
-            batch = torch.stack(values) if isinstance(values[0], torch.Tensor) else default_collate(values)
+            with torch.no_grad():  # to detach each would cost as much as stacking them all
+                batch = torch.stack(values) if isinstance(values[0], torch.Tensor) else default_collate(values)
         except (RuntimeError, TypeError, ValueError):
             batch = None
         if isinstance(batch, torch.Tensor):
@@ -193,7 +191,7 @@ class Samples:
         return -1
 
 
-def _odd(values: list[Any]) -> int:
+def _odd(values: Sequence[Any]) -> int:
     """The place of the first that is no tensor, array or number; 0 where it is their mixture that makes no batch."""
     plain = (bool, int, float, complex)
     return next((i for i, v in enumerate(values) if not (isinstance(v, plain) or hasattr(v, "dtype"))), 0)
@@ -216,6 +214,16 @@ def _number(dataset: Any, index: int) -> int:
     from torch.utils.data import Subset
 
     return _number(dataset.dataset, dataset.indices[index]) if type(dataset) is Subset else index
+
+
+def _parts(samples: list[Any], dataset: Any, indices: list[int]) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+    """The x and the y of all samples."""
+    try:
+        x, y = zip(*samples, strict=True)
+    except (TypeError, ValueError):
+        pairs = [_pair(sample, dataset, index) for sample, index in zip(samples, indices, strict=True)]
+        x, y = zip(*pairs, strict=True)  # what can be gone through but is no pair has been refused
+    return x, y
 
 
 def _pair(sample: Any, dataset: Any, index: int) -> tuple[Any, Any]:

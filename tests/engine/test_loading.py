@@ -287,6 +287,52 @@ def test_a_pass_that_is_read_ahead_has_the_batches_of_one_by_itself(workers, cou
     loader.close()
 
 
+class Flowing(IterableDataset):
+    """Samples with noise, one after the other, and the process that made each."""
+
+    def __iter__(self):
+        for i in range(64):
+            yield {"x": torch.randn(2), "seen": torch.tensor([i, 0, os.getpid()])}
+
+
+class Slow(Drawing):
+    """Takes longer to read than to hand over."""
+
+    def __getitem__(self, i):
+        time.sleep(0.001)
+        return super().__getitem__(i)
+
+
+@pytest.mark.parametrize("made", [Drawing, lambda: Stream(Flowing(), 64)])
+@pytest.mark.parametrize("judged", [1, 2, 7, 13, 14, 20])
+def test_what_costs_little_to_read_is_read_in_the_rank_after_its_first_batches(made, judged, monkeypatch):
+    def passed(epoch):
+        return Pass(BATCHES, 7 + epoch, epoch, lambda: begun.setdefault(epoch + 1, passed(epoch + 1)))
+
+    monkeypatch.setattr("lepton_lab.engine.loading.HANDED", 1.0)
+    monkeypatch.setattr("lepton_lab.engine.loading.JUDGED", judged)
+    loader, begun, makers = Loader(made(), 1, 30.0, collate=lab.Pad(), chooses=True), {}, []
+    for epoch in (0, 1, 2, 4, 5):  # the second is broken off
+        found = loader.through(begun.get(epoch) or passed(epoch))
+        found = [next(found), next(found)] if epoch == 1 else list(found)
+        alone = list(Loader(made(), 0, 30.0, collate=lab.Pad()).read(BATCHES[: len(found)], 7 + epoch, epoch))
+        assert len(found) == len(alone)
+        for (batch, _), (other, _) in zip(found, alone, strict=True):
+            assert batch["x"].equal(other["x"]) and batch["seen"][:, :2].equal(other["seen"][:, :2])
+            makers += batch["seen"][:, 2].tolist()
+    assert makers[0] != os.getpid() == makers[-1] and makers == sorted(makers, key=os.getpid().__eq__)
+    assert not loader.workers and loader._loader is None
+    loader.close()
+
+
+def test_what_takes_long_to_read_is_read_by_processes_to_the_end(monkeypatch):
+    monkeypatch.setattr("lepton_lab.engine.loading.JUDGED", 2)
+    loader = Loader(Slow(), 1, 30.0, collate=lab.Pad(), chooses=True)
+    found = [batch for epoch in range(2) for batch, _ in loader.read(BATCHES, 7, epoch)]
+    assert os.getpid() not in torch.cat([batch["seen"] for batch in found])[:, 2]
+    loader.close()
+
+
 class Wordless(Exception):
     def __str__(self):
         raise ValueError

@@ -66,13 +66,13 @@ def launches(path: Path) -> bool:
 
 @contextmanager
 def as_on_binder(profile: str) -> Iterator[None]:
-    """The environment that binder/start makes, on two cores; in full sizes where the profile is "full"."""
+    """The environment of a hub and binder/start, on two cores; in full sizes where the profile is "full"."""
     before = dict(os.environ)
     printed = subprocess.run(
         [ROOT / "binder" / "start", sys.executable, "-c", "import json, os; print(json.dumps(dict(os.environ)))"],
         cwd=ROOT, capture_output=True, check=True, text=True,
     ).stdout  # fmt: skip
-    os.environ.update(environment(**json.loads(printed)))
+    os.environ.update(environment(**json.loads(printed)), MEM_LIMIT=f"{MOST:.0f}")
     if profile == "full":
         del os.environ["LEPTON_LAB_PROFILE"]
     try:
@@ -132,9 +132,13 @@ class Session:
         self.socket.close()
 
 
-def measure(path: Path, profile: str, most: float = MOST, patience: float | None = None) -> Taken:
+def measure(
+    path: Path, profile: str, most: float = MOST, patience: float | None = None, data: Path | None = None
+) -> Taken:
     """
     Run a notebook behind a server of its own, within the limits: of memory, and of seconds, which `patience` changes.
+
+    It finds the data sets and weights of the folder `data`; without one, what is embedded or made.
 
     Raises
     ------
@@ -142,6 +146,8 @@ def measure(path: Path, profile: str, most: float = MOST, patience: float | None
         If a cell fails, or all together take more memory or time than they may.
     """
     folder = Path(tempfile.mkdtemp(prefix="lepton-lab-lesson-"))
+    if data is not None:
+        (folder / "data-sets").symlink_to(data.resolve())
     with as_on_binder(profile):
         server = Jupyter(folder)
         try:
@@ -178,11 +184,11 @@ def shown(limit: Limit) -> str:
     return ", ".join(f"{name} {bytes / 1e6:.0f} MB" for name, bytes in limit.peaks.items())
 
 
-def row(path: Path, profile: str, taken: Taken) -> str:
+def row(path: Path, sizes: str, taken: Taken) -> str:
     """A line of the table."""
     name = path.relative_to(NOTEBOOKS).with_suffix("").as_posix()
     figures = [f"{taken.peaks[role] / 1e6:.0f}" for role in ROLES]
-    return f"| {name} | {profile} | {taken.seconds:.0f} s | {taken.peak / 1e6:.0f} | {' | '.join(figures)} |"
+    return f"| {name} | {sizes} | {taken.seconds:.0f} s | {taken.peak / 1e6:.0f} | {' | '.join(figures)} |"
 
 
 def update(page: str, rows: list[str]) -> str:
@@ -216,16 +222,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.lessons", description=__doc__)
     parser.add_argument("--only", default="", help="notebooks whose path holds this text")
     parser.add_argument("--profile", choices=SECONDS, action="append", help="sizes: both, if not given")
+    parser.add_argument("--data", type=Path, help="folder of real data, as `lepton-lab data get` fills it")
     asked = parser.parse_args()
     print(f"{len(cores())} cores, of which two are used; load {os.getloadavg()[0]:.1f}", flush=True)
     rows, failed = [], 0
     for path in (path for path in paths() if asked.only in str(path.relative_to(NOTEBOOKS))):
         for profile in asked.profile or SECONDS:
             try:
-                taken = measure(path, profile)
-                rows.append(row(path, profile, taken))
+                taken = measure(path, profile, data=asked.data)
+                rows.append(row(path, f"{profile}, real data" if asked.data else profile, taken))
                 print(rows[-1], flush=True)
-                if profile == "full":
+                if profile == "full" and not asked.data:
                     clock(path, taken.seconds)
             except Refused as refusal:
                 failed += 1

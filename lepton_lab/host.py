@@ -28,6 +28,10 @@ Variables for ranks, whose threads wait for each other by spinning.
 They take the cores from each other as soon as anything else wants one. A fifteenth of gomp's own patience was as fast
 where cores were free, and twice as fast with three busy processes beside it on two cores.
 """
+CGROUPS = (
+    ("memory.max", "memory.current"),
+    ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
+)  # of version 2 and 1
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
@@ -168,6 +172,32 @@ def keep_memory() -> None:
         mallopt = ctypes.CDLL(None).mallopt
         mallopt(M_MMAP_THRESHOLD, 2**30)
         mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+
+
+def release_memory() -> None:
+    """Give back what malloc kept of what was freed, where it is glibc's: as one phase of work ends."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def memory_left() -> tuple[int, int]:
+    """
+    Bytes of memory that are free, and those that there are, for this machine or the container that we are in.
+
+    A JupyterHub tells in MEM_LIMIT what its kernels may take together; how much of that is free nobody tells.
+    """
+    import psutil
+
+    machine = psutil.virtual_memory()
+    free, total = machine.available, machine.total
+    for limit, used in CGROUPS:
+        with contextlib.suppress(OSError, ValueError):
+            most = int(Path("/sys/fs/cgroup", limit).read_text())
+            if most < total:
+                free, total = min(free, max(0, most - int(Path("/sys/fs/cgroup", used).read_text()))), most
+    with contextlib.suppress(KeyError, ValueError):
+        total = min(total, int(float(os.environ["MEM_LIMIT"])) or total)
+    return min(free, total), total
 
 
 def cores() -> int:

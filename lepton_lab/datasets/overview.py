@@ -10,6 +10,7 @@ from typing import Any
 
 from ..errors import EXTRAS, SpecError, brings, shown, unknown
 from ..files import data_root, sized
+from ..host import memory_left
 from ..preparation import told_of
 from ..tables import table
 from .files import commands, find, missing, source_of
@@ -79,7 +80,7 @@ def urls(name: str) -> list[str]:
     return [*source.mirrors, *(url for archive in source.others for url in archive.urls)]
 
 
-def available(instead: Mapping[str, str]) -> set[str]:
+def available(instead: Mapping[str, str], memory: Mapping[str, float] | None = None) -> set[str]:
     """
     Which of some data sets, weights and libraries are here; prints how to get the others, and fetches nothing.
 
@@ -87,6 +88,9 @@ def available(instead: Mapping[str, str]) -> set[str]:
     ----------
     instead
         Name of a data set, of weights, or of a library of an extra -> what is done without it, in words.
+    memory
+        Name -> GB (10^9 bytes) that all processes take together with it; where this machine, or container, has less,
+        it does not count as here.
 
     Returns
     -------
@@ -96,8 +100,12 @@ def available(instead: Mapping[str, str]) -> set[str]:
     Raises
     ------
     SpecError
-        If a name is none of these.
+        If a name is none of these, or `memory` has one that is not asked for.
     """
+    needed, most = memory or {}, memory_left()[1]
+    for name in needed:
+        if name not in instead:
+            raise SpecError(f"memory: {name!r}: {unknown('name', str(name), instead, 'here')}")
     root = data_root()
     ways = dict.fromkeys([*table("dataset"), *SOURCES, *WEIGHTS, *EXTRAS])
     lacking = {}
@@ -111,9 +119,12 @@ def available(instead: Mapping[str, str]) -> set[str]:
                 lacking[name] = f"`{command}` brings it"
         elif (name in SOURCES or name in WEIGHTS) and missing(name, root):
             lacking[name] = f"`lepton-lab data get {name}` brings it, {sized(source_of(name).size)}"
+    large = {name for name in instead if needed.get(name, 0) * 1e9 > most} - set(lacking)
     for name, way in lacking.items():
         print(f"{name} is not here ({way}): {instead[name]}.")
-    return set(instead) - set(lacking)
+    for name in sorted(large):
+        print(f"{name} is left out (it takes {needed[name]:g} GB of memory, of {most / 1e9:.1f}): {instead[name]}.")
+    return set(instead) - set(lacking) - large
 
 
 def _told(dataset: Any) -> str:

@@ -20,6 +20,7 @@ from ..compressors.rehearsal import example
 from ..datasets import Data, length
 from ..errors import SpecError
 from ..files import read_json, write_json
+from ..host import release_memory
 from ..metrics import MEASURED, Metric, numbers
 from ..objectives import Criterion
 from ..store import checkpoints, shipping, trained
@@ -83,6 +84,7 @@ class Chain:
         self.task.setup(shipping.kept(trained.parent(self.folder.path)))
         if self.strategy.rank == 0 and not self.resumed:
             self.delivery.rehearse(self.folder, self.rounds, self.task)
+            release_memory()
         self.each = Feed(self.data.train, self.data, self.spec, self.strategy, self.task).steps
         self.control = Control(self.folder.path, self.strategy.rank, self.strategy.world, self.strategy.lead)
         try:
@@ -205,6 +207,7 @@ class Chain:
             self.folder.note(evaluating=True)  # so that a stop waits for its end
             shipping.keep(make(), path)
             self.folder.note(evaluating=False)
+        release_memory()
         wait(path)
         return shipping.kept(path)
 

@@ -83,6 +83,7 @@ def _remembered(
     if key not in known:
         known = (read_json(path) or {}) | {key: find()}  # of other runs, too, that ended meanwhile
         write_json(path, known)
+        host.release_memory()  # of two models with their optimizers
     return known[key]
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from ..engine.faults import Fault
 from ..errors import LabError
 from ..files import FULL, UNITS, met, remedy, sized, why
+from ..host import memory_left
 from ..spec import Spec
 from .remedies import remedied
 
@@ -26,10 +27,6 @@ GPU = re.compile(r"total capacity of ([\d.]+ [KMGT]iB) of which ([\d.]+) ([KMGT]
 RESERVE = "reserve"
 """File in a live run's folder whose place is given up when the disk is full, so that this can be written down."""
 ROOM = 96 * 1024  # bytes of it for each rank and for the supervisor: an error's report has at most half of that
-CGROUPS = (
-    ("memory.max", "memory.current"),
-    ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
-)  # of version 2 and 1
 
 
 def explained(fault: Fault, spec: Spec, folder: Path) -> tuple[str, str]:
@@ -60,20 +57,6 @@ def out_of_memory(message: str, spec: Spec) -> str:
     else:
         remedy = "no batch is small enough for it, so make the layer or the tensor smaller"
     return f"out of memory: {request}{room}; {remedy}"
-
-
-def memory_left() -> tuple[int, int]:
-    """Bytes of memory that are free, and those that there are, for this machine or the container that we are in."""
-    import psutil
-
-    machine = psutil.virtual_memory()
-    free, total = machine.available, machine.total
-    for limit, used in CGROUPS:
-        with contextlib.suppress(OSError, ValueError):
-            most = int(Path("/sys/fs/cgroup", limit).read_text())
-            if most < total:
-                free, total = min(free, max(0, most - int(Path("/sys/fs/cgroup", used).read_text()))), most
-    return free, total
 
 
 def saved(error: OSError, folder: Path) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import tasks
-from ..artifacts import About, Artifact, write
+from ..artifacts import About, Artifact, load, write
 from ..datasets import length, rows
 from ..errors import LabError
 from ..host import processor
@@ -46,11 +46,13 @@ class Candidate:
 
 def of_artifact(artifact: Artifact, threads: int, name: str = "", of: str = "") -> Candidate:
     """An artifact, computing with so many threads; it is called by its run (or its model), scheme and runtime."""
+    if artifact.threads != threads:
+        artifact = artifact.with_threads(threads)
     figures = artifact.manifest["figures"]
     runtime = "ONNX Runtime" if artifact.runtime == "onnxruntime" else "torch"
     return Candidate(
         name or f"{of or artifact.manifest['model']}, {artifact.scheme} under {runtime}",
-        artifact.with_threads(threads).forward,
+        artifact.forward,
         figures["parameters"],
         artifact.bytes,
         figures["multiply_adds"],
@@ -59,7 +61,7 @@ def of_artifact(artifact: Artifact, threads: int, name: str = "", of: str = "") 
 
 
 def of_module(module: nn.Module, about: About, name: str, how: str = "eager") -> Candidate:
-    """A module; `how` it computes is "eager", "compiled" or "bf16"."""
+    """A module, or one that is prepared; `how` it computes is "eager", "compiled" or "bf16"."""
     import torch
     from safetensors.torch import save
 
@@ -67,8 +69,8 @@ def of_module(module: nn.Module, about: About, name: str, how: str = "eager") ->
     from ..artifacts.outputs import asking
     from ..artifacts.preparing import Prepared, arrays_of, scores
 
-    plain = Prepared(module, about, torch.bfloat16 if how == "bf16" else None)
-    counted = plain if how != "bf16" else Prepared(module, about)
+    counted = module if isinstance(module, Prepared) else Prepared(module, about)
+    plain = Prepared(counted.module, about, torch.bfloat16) if how == "bf16" else counted
     tensors = {value.data_ptr(): (key, value) for key, value in plain.module.state_dict().items()}  # tied ones once
     scores(counted, about)  # names of its outputs
     run = torch.compile(plain, dynamic=False) if how == "compiled" else plain
@@ -95,13 +97,17 @@ def peers(dense: nn.Module, about: About, threads: int, control: nn.Module | Non
 
     `control` is the dense model trained on for as long as the compressed one was, `threads` are ONNX Runtime's.
     """
+    from ..artifacts.preparing import Prepared
+
     compiler = shutil.which(os.environ.get("CXX", "g++"))  # as torch.compile looks for it
     ways = ["eager", *["compiled"] * bool(compiler), *["bf16"] * has_bf16()]
-    candidates = [of_module(dense, about, f"dense, {how}", how) for how in ways]
+    plain = Prepared(dense, about)  # which the ways share, since all of them are in memory together
+    candidates = [of_module(plain, about, f"dense, {how}", how) for how in ways]
     try:
         with tempfile.TemporaryDirectory() as folder:
-            artifact = write(Path(folder) / "dense.lepton", dense, about, runtime="onnxruntime")
-            candidates.append(of_artifact(artifact, threads, "dense under ONNX Runtime"))
+            path = Path(folder) / "dense.lepton"
+            write(path, dense, about, runtime="onnxruntime")
+            candidates.append(of_artifact(load(path, threads=threads), threads, "dense under ONNX Runtime"))
     except LabError:  # an operator that does not export, or no such runtime: then that peer can't be had
         pass
     if control is not None:

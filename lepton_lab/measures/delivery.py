@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .. import artifacts
+from .. import artifacts, host
 from ..compressors import Round
 from ..errors import LabError
 from ..spec import CELL
@@ -38,9 +38,10 @@ def deliver(folder: RunFolder, rounds: list[Round], task: Task) -> dict[str, Any
     last = links[-1]
     samples = some(task, about, last.calibration, spec.seed) if last.calibration else None
     runtimes = artifacts.SCHEMES[last.scheme].runtimes
-    file = _written(path, module, about, last.scheme, runtimes, calibration=samples, keep=last.keep)
+    host.release_memory()  # of training
+    _written(path, module, about, last.scheme, runtimes, calibration=samples, keep=last.keep)
     dense, control = peers(folder)
-    measured = measure(file, task, peers=True, dense=dense, control=control)
+    measured = measure(path, task, peers=True, dense=dense, control=control)
     largest = max(measured.latency)
     others = [peer for peer in measured.peers if peer.name != TRAINED_ON]
     fastest = min(others, key=lambda peer: peer.latency[largest].median)
@@ -70,13 +71,14 @@ def rehearse(folder: RunFolder, rounds: list[Round], task: Task) -> None:
 
 def _written(
     path: Path, module: nn.Module, about: artifacts.About, scheme: str, runtimes: tuple[str, ...], **how: Any
-) -> artifacts.Artifact:
-    """An artifact under the first of the runtimes that can run the module."""
+) -> None:
+    """Write an artifact under the first of the runtimes that can run the module."""
     first, *others = runtimes
     try:
-        return artifacts.write(path, module, about, scheme, runtime=first, **how)
+        artifacts.write(path, module, about, scheme, runtime=first, **how)
     except LabError as error:
         for runtime in others:
             with contextlib.suppress(LabError):
-                return artifacts.write(path, module, about, scheme, runtime=runtime, **how)
+                artifacts.write(path, module, about, scheme, runtime=runtime, **how)
+                return
         raise error

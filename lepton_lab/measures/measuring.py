@@ -113,6 +113,7 @@ def measure(
                 raise SpecError("dense=None: an artifact's peers need the model that was compressed: dense=parent run")
             trained = None if control is None else source(control).module
             everyone += candidates.peers(source(base).module, about, threads, trained)
+        host.release_memory()  # of what was written and read to make them
         samples = x if x is not None and len(x) else about.signature.made_up(max(batches))
         missing = _unable(everyone[1:], _batch(samples, max(batches)), show)
         everyone = [candidate for candidate in everyone if candidate.name not in missing]
@@ -148,7 +149,7 @@ def _subject(
     import torch
 
     if isinstance(model, (str, os.PathLike)):
-        model = load(Path(model))
+        model = load(Path(model), threads=threads)
     if isinstance(model, Artifact):
         if isinstance(data, Task):  # of a run, with all that its user gave it
             data, test = data.data, judging.of_run(data, model.signature)

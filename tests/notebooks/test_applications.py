@@ -61,6 +61,20 @@ def test_what_is_not_here_is_named_with_the_command_that_brings_it(alone, capsys
         lab.available({"sst3": "nothing"})
 
 
+def test_what_takes_more_memory_than_there_is_counts_as_not_here(alone, capsys, monkeypatch):
+    monkeypatch.setenv("MEM_LIMIT", "2000000000")
+    asked = {"digits": "small numbers", "sst2": "made reviews"}
+    assert lab.available(asked, memory={"digits": 2.5, "sst2": 2.5}) == set()
+    told = capsys.readouterr().out
+    assert told.splitlines()[1] == "digits is left out (it takes 2.5 GB of memory, of 2.0): small numbers."
+    assert told.count("sst2") == 2 and "get sst2" in told  # one line of it is enough
+    assert lab.available(asked, memory={"digits": 2.0}) == {"digits"}
+    with pytest.raises(lab.SpecError, match="memory: 'digit': .*did you mean 'digits'"):
+        lab.available(asked, memory={"digit": 2.5})
+    monkeypatch.setenv("MEM_LIMIT", "0")  # of a hub that sets none
+    assert lab.available(asked, memory={"digits": 1e-3}) == {"digits"}
+
+
 def test_what_is_here_is_not_talked_about(alone, capsys):
     folder = alone / "data" / WEIGHTS["smollm2"].folder
     folder.mkdir(parents=True)

@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ...host import SPINS, child
+from ...host import SPINS, child, release_memory
 from ...store.failure import Failure
 from ...store.folder import RunFolder
 from ...store.objects import starting
@@ -179,6 +179,7 @@ def start(*runs: Ready) -> None:
             for run in runs:
                 os.close(run.lock)
     starting.begin()
+    release_memory()  # their ranks need what a cell before has freed
 
 
 def state(folder: RunFolder) -> str:

@@ -35,7 +35,7 @@ def measure(quick: bool) -> list[Row]:
     pair = (x / 255, y)
     rows = []
     for model, count in (("mlp", 20_000), ("cnn", 2_000)):
-        spec = lab.Spec(model=model, batch_size=100, epochs=3, eval_every=0, checkpoint_every=0, strategy="single")
+        spec = lab.Spec(model=model, batch_size=100, epochs=10, eval_every=0, checkpoint_every=0, strategy="single")
         held = tuple(part[:count] for part in pair)
         contenders = {"stream": Named(*held, data.classes), "memory": held}
         mine = {name: partial(_rate, spec, own) for name, own in contenders.items()}

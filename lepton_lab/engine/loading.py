@@ -33,7 +33,7 @@ BATCHES, BYTES, SECONDS = 16, 2**20, 0.02
 AHEAD = 2  # such readings that a process is ahead
 # A batch that takes less to read than this many seconds, to hand over and to share the cores for, is read in the rank.
 HANDED = 0.001
-JUDGED = 32  # batches that are read before it is known
+JUDGED = 8  # batches that are read before it is known
 SLOTS = 256  # of all processes, at most: half a GiB where batches fill them, and more is refused by a small machine
 
 

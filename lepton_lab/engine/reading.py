@@ -159,7 +159,7 @@ class Samples:
 
         try:
             with torch.no_grad():  # to detach each would cost as much as stacking them all
-                batch = torch.stack(values) if isinstance(values[0], torch.Tensor) else default_collate(values)
+                batch = torch.stack(values) if isinstance(values[0], torch.Tensor) else default_collate([*values])
         except (RuntimeError, TypeError, ValueError):
             batch = None
         if isinstance(batch, torch.Tensor):

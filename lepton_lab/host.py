@@ -195,8 +195,9 @@ def memory_left() -> tuple[int, int]:
             most = int(Path("/sys/fs/cgroup", limit).read_text())
             if most < total:
                 free, total = min(free, max(0, most - int(Path("/sys/fs/cgroup", used).read_text()))), most
-    with contextlib.suppress(KeyError, ValueError):
-        total = min(total, int(float(os.environ["MEM_LIMIT"])) or total)
+    with contextlib.suppress(KeyError, ValueError, OverflowError):
+        told = int(float(os.environ["MEM_LIMIT"]))
+        total = min(total, told) if told > 0 else total
     return min(free, total), total
 
 

@@ -21,7 +21,8 @@ PEERS = {"c10d::send": "send", "c10d::recv_": "recv"}  # they know the other ran
 # Bytes of a number; else 4.
 SIZES = {"double": 8, "long int": 8, "c10::Half": 2, "c10::BFloat16": 2}
 SIZES |= {"unsigned char": 1, "signed char": 1, "bool": 1}
-NOT_SENT, SENT = 144, 200  # offsets in struct tcp_info (linux/tcp.h): bytes written but not yet sent, and sent
+# Offsets in struct tcp_info (linux/tcp.h): bytes written but not yet sent, sent, and of these sent once more.
+NOT_SENT, SENT, AGAIN = 144, 200, 208
 
 Span = tuple[int, int]  # begin and end
 
@@ -203,6 +204,7 @@ def _copy(fd: int) -> socket.socket:
 def _sent(fd: int) -> int:
     with contextlib.suppress(OSError, struct.error):  # closed meanwhile; a kernel before 4.19, which tells less
         with _copy(fd) as link:
-            info = link.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, SENT + 8)
-        return struct.unpack_from("I", info, NOT_SENT)[0] + struct.unpack_from("Q", info, SENT)[0]
+            info = link.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, AGAIN + 8)
+        waits, (sent, again) = struct.unpack_from("I", info, NOT_SENT)[0], struct.unpack_from("QQ", info, SENT)
+        return waits + sent - again  # what a busy machine repeats is no more to send
     return 0

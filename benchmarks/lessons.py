@@ -224,6 +224,8 @@ def main() -> int:
     parser.add_argument("--profile", choices=SECONDS, action="append", help="sizes: both, if not given")
     parser.add_argument("--data", type=Path, help="folder of real data, as `lepton-lab data get` fills it")
     asked = parser.parse_args()
+    if asked.data is not None and not (asked.data.is_dir() and any(asked.data.iterdir())):
+        parser.error(f"--data {asked.data}: no folder with data in it")
     print(f"{len(cores())} cores, of which two are used; load {os.getloadavg()[0]:.1f}", flush=True)
     rows, failed = [], 0
     for path in (path for path in paths() if asked.only in str(path.relative_to(NOTEBOOKS))):

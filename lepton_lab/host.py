@@ -181,11 +181,7 @@ def release_memory() -> None:
 
 
 def memory_left() -> tuple[int, int]:
-    """
-    Bytes of memory that are free, and those that there are, for this machine or the container that we are in.
-
-    A JupyterHub tells in MEM_LIMIT what its kernels may take together; how much of that is free nobody tells.
-    """
+    """Bytes of memory that are free, and those that there are, for this machine or the container that we are in."""
     import psutil
 
     machine = psutil.virtual_memory()
@@ -195,10 +191,16 @@ def memory_left() -> tuple[int, int]:
             most = int(Path("/sys/fs/cgroup", limit).read_text())
             if most < total:
                 free, total = min(free, max(0, most - int(Path("/sys/fs/cgroup", used).read_text()))), most
+    return free, total
+
+
+def memory_let() -> int:
+    """Bytes that all processes may take here: what there are, or less where a JupyterHub says so in MEM_LIMIT."""
+    total = memory_left()[1]
     with contextlib.suppress(KeyError, ValueError, OverflowError):
         told = int(float(os.environ["MEM_LIMIT"]))
-        total = min(total, told) if told > 0 else total
-    return min(free, total), total
+        return min(total, told) if told > 0 else total
+    return total
 
 
 def cores() -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 from ..errors import EXTRAS, SpecError, brings, shown, unknown
 from ..files import data_root, sized
-from ..host import memory_left
+from ..host import memory_let
 from ..preparation import told_of
 from ..tables import table
 from .files import commands, find, missing, source_of
@@ -102,15 +103,20 @@ def available(instead: Mapping[str, str], memory: Mapping[str, float] | None = N
     SpecError
         If a name is none of these, or `memory` has one that is not asked for.
     """
-    needed, most = memory or {}, memory_left()[1]
-    for name in needed:
-        if name not in instead:
-            raise SpecError(f"memory: {name!r}: {unknown('name', str(name), instead, 'here')}")
-    root = data_root()
+    root, most = data_root(), memory_let()
     ways = dict.fromkeys([*table("dataset"), *SOURCES, *WEIGHTS, *EXTRAS])
     lacking = {}
     if not isinstance(instead, Mapping):
         raise SpecError(f"instead={shown(instead)}: must be a dict, of names and what is done without each, in words")
+    needed = {} if memory is None else memory
+    if not isinstance(needed, Mapping):
+        raise SpecError(f"memory={shown(memory)}: must be a dict, of names and the GB that each takes")
+    for name, size in needed.items():
+        if name not in instead:
+            raise SpecError(f"memory: {name!r}: {unknown('name', str(name), instead, 'here')}")
+        if isinstance(size, bool) or not isinstance(size, (int, float)) or not 0 <= size < math.inf:
+            raise SpecError(f"memory: {name!r} takes {shown(size)}: must be a number of GB, 0 or more")
+    large = {name for name, size in needed.items() if size * 1e9 > most}
     for name in instead:
         if name not in ways:
             raise SpecError(f"{name!r}: {unknown('data set, weights or library', str(name), ways)}")
@@ -119,11 +125,11 @@ def available(instead: Mapping[str, str], memory: Mapping[str, float] | None = N
                 lacking[name] = f"`{command}` brings it"
         elif (name in SOURCES or name in WEIGHTS) and missing(name, root):
             lacking[name] = f"`lepton-lab data get {name}` brings it, {sized(source_of(name).size)}"
-    large = {name for name in instead if needed.get(name, 0) * 1e9 > most} - set(lacking)
-    for name, way in lacking.items():
-        print(f"{name} is not here ({way}): {instead[name]}.")
-    for name in sorted(large):
-        print(f"{name} is left out (it takes {needed[name]:g} GB of memory, of {most / 1e9:.1f}): {instead[name]}.")
+    for name in instead:
+        if name in large:  # and no use to be brought
+            print(f"{name} is left out (it takes {needed[name]:g} GB of memory, of {most / 1e9:.1f}): {instead[name]}.")
+        elif name in lacking:
+            print(f"{name} is not here ({lacking[name]}): {instead[name]}.")
     return set(instead) - set(lacking) - large
 
 

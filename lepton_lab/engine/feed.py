@@ -306,8 +306,8 @@ class Feed:
             workers = min(workers, 1)  # who reads a stream reads all of it
         elif isinstance(self.dataset, Shards) and spec.workers < 0:
             workers = self.dataset.workers(spare, self.device.type == "cpu")
-        held = self.device.type != "cpu" or isinstance(self.dataset, Shards)  # which know by themselves
-        chooses = spec.workers < 0 and not spec.prefetch and not held
+        # No map-style Dataset: processes that others fork later would share what it opened in the rank.
+        chooses = spec.workers < 0 and not spec.prefetch and not pinned and isinstance(self.dataset, Stream)
         return Loader(self.dataset, workers, spec.timeout, pinned, self._collate, spec.prefetch, chooses)
 
     def close(self) -> None:

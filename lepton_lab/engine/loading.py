@@ -31,9 +31,10 @@ LONGEST = 1e6  # seconds that a queue can wait
 # Of what is read together, at most: small batches cost less to make than to hand over, one by one, to another process.
 BATCHES, BYTES, SECONDS = 16, 2**20, 0.02
 AHEAD = 2  # such readings that a process is ahead
-# A batch that takes less to read than this many seconds, to hand over and to share the cores for, is read in the rank.
+# A batch that takes less to read than so many seconds, to hand over and to share the cores for, is read in the rank.
 HANDED = 0.001
 JUDGED = 8  # batches that are read before it is known
+OPENED = 0.1  # seconds that a stream may take to begin, which is begun again there
 SLOTS = 256  # of all processes, at most: half a GiB where batches fill them, and more is refused by a small machine
 
 
@@ -74,7 +75,8 @@ class Loader:
     prefetch
         Batches that each process is ahead; 0 chooses, by their size and the time that they take.
     chooses
-        Whether to end the processes, and go on here, where the first batches show that this takes less of the cores.
+        Whether a stream's processes end, and it is read on here, where its first batches show that this takes less of
+        the cores. `timeout` is no limit then.
     """
 
     def __init__(
@@ -91,7 +93,7 @@ class Loader:
         self.workers, self.timeout, self.pinned, self.prefetch = workers, timeout, pinned, prefetch
         self._samples = Samples(dataset, collate)
         self._passes, self._together = 0, 1
-        self._read, self._seconds = 0, 0.0  # batches of the processes, and what they took
+        self._read, self._seconds = 0, 0.0  # of the processes: batches, and what all but the first took
         self._leaves = False  # to ask the processes for no more
         self._asked = _Asked()
         self._loader: DataLoader[Any] | None = None
@@ -162,14 +164,20 @@ class Loader:
             self._closed()
 
     def _judge(self, answer: Answer) -> None:
-        """Leave the processes, once what they read was worth none; what a source takes to open counts, too."""
+        """Leave the processes where their first batches were worth none, once and for all."""
+        if not self.chooses:
+            return
+        if not self._read:  # with what the stream takes to begin
+            self.chooses = answer.seconds < OPENED
+        else:
+            self._seconds += answer.seconds
         self._read += len(answer.batches)
-        self._seconds += answer.seconds
-        if self.chooses and self._read >= JUDGED and self._seconds < HANDED * self._read:
-            self._leaves = True
+        if self._read >= JUDGED:
+            self._leaves = self.chooses and self._seconds < HANDED * self._read
+            self.chooses = False
 
     def _leave(self) -> None:
-        self.workers = 0
+        self.workers, self._slots = 0, None
         self.close()
 
     def _chained(self, asked: Pass) -> Iterator[Request]:

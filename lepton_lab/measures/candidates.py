@@ -70,7 +70,7 @@ def of_module(module: nn.Module, about: About, name: str, how: str = "eager") ->
     from ..artifacts.preparing import Prepared, arrays_of, scores
 
     counted = module if isinstance(module, Prepared) else Prepared(module, about)
-    plain = Prepared(counted.module, about, torch.bfloat16) if how == "bf16" else counted
+    plain = Prepared(module, about, torch.bfloat16) if how == "bf16" else counted
     tensors = {value.data_ptr(): (key, value) for key, value in plain.module.state_dict().items()}  # tied ones once
     scores(counted, about)  # names of its outputs
     run = torch.compile(plain, dynamic=False) if how == "compiled" else plain
@@ -102,7 +102,8 @@ def peers(dense: nn.Module, about: About, threads: int, control: nn.Module | Non
     compiler = shutil.which(os.environ.get("CXX", "g++"))  # as torch.compile looks for it
     ways = ["eager", *["compiled"] * bool(compiler), *["bf16"] * has_bf16()]
     plain = Prepared(dense, about)  # which the ways share, since all of them are in memory together
-    candidates = [of_module(plain, about, f"dense, {how}", how) for how in ways]
+    # But bf16, since a model may keep what it computed in float32.
+    candidates = [of_module(dense if how == "bf16" else plain, about, f"dense, {how}", how) for how in ways]
     try:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "dense.lepton"

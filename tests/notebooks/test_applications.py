@@ -66,11 +66,14 @@ def test_what_takes_more_memory_than_there_is_counts_as_not_here(alone, capsys, 
     asked = {"digits": "small numbers", "sst2": "made reviews"}
     assert lab.available(asked, memory={"digits": 2.5, "sst2": 2.5}) == set()
     told = capsys.readouterr().out
-    assert told.splitlines()[1] == "digits is left out (it takes 2.5 GB of memory, of 2.0): small numbers."
-    assert told.count("sst2") == 2 and "get sst2" in told  # one line of it is enough
+    assert told.splitlines()[0] == "digits is left out (it takes 2.5 GB of memory, of 2.0): small numbers."
+    assert told.count("sst2") == 1 and "get sst2" not in told  # it would be brought for nothing
     assert lab.available(asked, memory={"digits": 2.0}) == {"digits"}
     with pytest.raises(lab.SpecError, match="memory: 'digit': .*did you mean 'digits'"):
         lab.available(asked, memory={"digit": 2.5})
+    for wrong in (["digits"], 4, {"digits": "4"}, {"digits": None}, {"digits": float("nan")}, {"digits": -1}):
+        with pytest.raises(lab.SpecError, match="^memory.*: must be a (dict|number)"):
+            lab.available(asked, memory=wrong)
     monkeypatch.setenv("MEM_LIMIT", "0")  # of a hub that sets none
     assert lab.available(asked, memory={"digits": 1e-3}) == {"digits"}
 

@@ -25,7 +25,7 @@ from ..engine.hooks import Hook
 from ..engine.loop import Fit
 from ..engine.position import Part, rewind
 from ..files import write_json
-from ..host import ASKED, cores, die_with_parent, entitle, keep_memory
+from ..host import ASKED, cores, die_with_parent, entitle, keep_memory, release_memory
 from ..metrics import Metric, members
 from ..objectives import Criterion
 from ..optimizers import RANGE_TEST
@@ -108,6 +108,7 @@ def work(path: str, seat: Seat, cwd: str, modules: list[str], outcomes: Outcomes
         os.chdir(cwd)
         sys.path[:] = modules
         job = prepare(folder, seat, log)
+        release_memory()  # of what was made on the way to the data
         outcome = job.chain() if folder.spec.compress else job.train()
         log.close()
         outcomes.send_bytes(outcome.encode())

@@ -127,7 +127,8 @@ def available(instead: Mapping[str, str], memory: Mapping[str, float] | None = N
             lacking[name] = f"`lepton-lab data get {name}` brings it, {sized(source_of(name).size)}"
     for name in instead:
         if name in large:  # and no use to be brought
-            print(f"{name} is left out (it takes {needed[name]:g} GB of memory, of {most / 1e9:.1f}): {instead[name]}.")
+            room = f"it takes {needed[name]:g} GB of memory, and there are {most / 1e9:.1f} here"
+            print(f"{name} is left out ({room}): {instead[name]}.")
         elif name in lacking:
             print(f"{name} is not here ({lacking[name]}): {instead[name]}.")
     return set(instead) - set(lacking) - large

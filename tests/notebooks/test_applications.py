@@ -66,7 +66,9 @@ def test_what_takes_more_memory_than_there_is_counts_as_not_here(alone, capsys, 
     asked = {"digits": "small numbers", "sst2": "made reviews"}
     assert lab.available(asked, memory={"digits": 2.5, "sst2": 2.5}) == set()
     told = capsys.readouterr().out
-    assert told.splitlines()[0] == "digits is left out (it takes 2.5 GB of memory, and there are 2.0 here): small numbers."
+    assert (
+        told.splitlines()[0] == "digits is left out (it takes 2.5 GB of memory, and there are 2.0 here): small numbers."
+    )
     assert told.count("sst2") == 1 and "get sst2" not in told  # it would be brought for nothing
     assert lab.available(asked, memory={"digits": 2.0}) == {"digits"}
     with pytest.raises(lab.SpecError, match="memory: 'digit': .*did you mean 'digits'"):

@@ -12,6 +12,8 @@ import psutil
 from lepton_lab.host import memory
 
 EVERY = 0.2  # seconds between two looks
+CHANGED = 4e6  # bytes of a process's resident size, cheap to read, from which on its share is asked for again
+STALE = 2.0  # seconds after which it is anyway, since others may share with it less
 ROLES = ("server", "kernels", "supervisor", "ranks", "others")
 
 
@@ -45,6 +47,7 @@ class Limit(threading.Thread):
         self.top, self.most = psutil.Process(pid), most
         self.peak, self.peaks, self.exceeded = 0, dict.fromkeys(ROLES, 0), False
         self._over = threading.Event()
+        self._known: dict[int, tuple[int, float, int]] = {}  # by pid: resident size, when, and the share
 
     def __enter__(self) -> Limit:
         self.start()
@@ -59,15 +62,26 @@ class Limit(threading.Thread):
         while not self._over.wait(EVERY):
             taken = dict.fromkeys(ROLES, 0)
             tree = self.tree()
+            if {process.pid for process in tree} != self._known.keys():  # pages are shared anew
+                self._known.clear()
             for process in tree:
                 with contextlib.suppress(psutil.Error, OSError):  # it has just ended
-                    taken[role(process, self.top)] += memory(process.pid)
+                    taken[role(process, self.top)] += self._memory(process)
             self.peak = max(self.peak, sum(taken.values()))
             self.peaks = {name: max(self.peaks[name], taken[name]) for name in ROLES}
             if self.peak > self.most:
                 self.exceeded = True
                 kill(tree)
                 return
+
+    def _memory(self, process: psutil.Process) -> int:
+        """A process's share: 20 ms of a core for each gigabyte, which at each look would slow what is measured."""
+        resident, now = process.memory_info().rss, time.monotonic()
+        before, then, share = self._known.get(process.pid, (0, 0.0, 0))
+        if abs(resident - before) >= CHANGED or now > then + STALE:
+            share = memory(process.pid)
+            self._known[process.pid] = resident, now, share
+        return share
 
     def tree(self) -> list[psutil.Process]:
         """The process at the top, and all below it."""

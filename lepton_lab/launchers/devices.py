@@ -80,6 +80,22 @@ def workers() -> int:
     return int(limit) if limit else max(2, cores())
 
 
+def standby() -> float:
+    """
+    Seconds that the warm process waits for more runs once its own have ended: LEPTON_LAB_STANDBY, else for ever.
+
+    Raises
+    ------
+    SpecError
+        If the variable is no number of seconds, 0 or more.
+    """
+    asked = os.environ.get("LEPTON_LAB_STANDBY") or "inf"
+    with contextlib.suppress(ValueError):
+        if (seconds := float(asked)) >= 0:
+            return seconds
+    raise SpecError(f"LEPTON_LAB_STANDBY={asked!r}: must be a number of seconds, 0 or more")
+
+
 def bf16_may_win() -> bool:
     """Whether this machine computes in bfloat16, so that it is worth to time it: a GPU, or a CPU with AVX512_BF16."""
     return "avx512_bf16" in processor("flags") or bool(gpus())

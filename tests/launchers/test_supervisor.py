@@ -19,6 +19,7 @@ from torch import nn
 
 import lepton_lab as lab
 from lepton_lab import cli
+from lepton_lab.errors import SpecError
 from lepton_lab.files import write_json
 from lepton_lab.launchers import failures
 from lepton_lab.launchers.failures import VICTIM
@@ -451,6 +452,29 @@ def test_none_is_kept_where_none_is_wanted(tiny, monkeypatch):
     process = client._warm.process
     assert [run.wait(60), *race.wait(60)] == ["done"] * 3
     until(lambda: process.poll() is not None)  # and is replaced as any that is dead, above
+
+
+@pytest.mark.slow
+def test_it_waits_for_more_runs_as_long_as_is_said(tiny, monkeypatch):
+    client.close()
+    monkeypatch.setenv("LEPTON_LAB_STANDBY", "5")
+    warm()
+    assert client._warm is None, "before the first"
+    first = lab.launch(tiny)
+    process = client._warm.process
+    assert first.wait(60) == "done"
+    assert lab.launch(tiny).wait(60) == "done"
+    assert client._warm.process is process
+    until(lambda: process.poll() is not None)
+
+
+@pytest.mark.parametrize("value", ["soon", "-1", "nan"])
+def test_what_is_no_time_to_wait_is_refused_before_anything_starts(tiny, value, monkeypatch):
+    before = [run.id for run in lab.runs()]
+    monkeypatch.setenv("LEPTON_LAB_STANDBY", value)
+    with pytest.raises(SpecError, match=f"LEPTON_LAB_STANDBY='{value}': must be a number of seconds, 0 or more"):
+        lab.launch(tiny)
+    assert [run.id for run in lab.runs()] == before
 
 
 def test_a_run_whose_ranks_stand_still_says_so_and_is_ended_by_stop(endless, monkeypatch):

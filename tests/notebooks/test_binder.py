@@ -95,7 +95,7 @@ def test_start_sets_the_environment_and_runs_what_it_is_given(tmp_path):
     done = subprocess.run(
         [BINDER / "start", sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True
     )
-    assert json.loads(done.stdout) == ["2", "0", "smoke", str(BINDER)]
+    assert json.loads(done.stdout) == ["2", "3", "smoke", str(BINDER)]
 
 
 def test_jupyter_opens_on_the_landing_page():

@@ -45,7 +45,7 @@ def test_the_environment_is_that_of_binder(monkeypatch):
     with lessons.as_on_binder("smoke"):
         found = {name: os.environ[f"LEPTON_LAB_{name}"] for name in ("MAX_WORKERS", "STANDBY", "PROFILE")}
         cores = len(os.sched_getaffinity(0))
-    assert found == {"MAX_WORKERS": "2", "STANDBY": "0", "PROFILE": "smoke"}
+    assert found == {"MAX_WORKERS": "2", "STANDBY": "3", "PROFILE": "smoke"}
     assert cores <= 2
     with lessons.as_on_binder("full"):
         assert "LEPTON_LAB_PROFILE" not in os.environ

@@ -5,6 +5,7 @@ from __future__ import annotations
 import array
 import contextlib
 import json
+import math
 import os
 import socket
 import subprocess
@@ -39,10 +40,10 @@ class Warm:
     Parameters
     ----------
     stay
-        Whether it waits for more runs once its own have ended; else it ends then.
+        Seconds that it waits for more runs once its own have ended.
     """
 
-    def __init__(self, stay: bool) -> None:
+    def __init__(self, stay: float) -> None:
         self.untaken: dict[int, tuple[dict[str, Any], Sequence[Ready], bool]] = {}  # order, runs, whether it was twice
         self._number = 0
         self._listener: threading.Thread | None = None
@@ -58,7 +59,7 @@ class Warm:
         us = os.pidfd_open(os.getpid())
         with theirs:
             self.process = child(
-                ["-c", CODE, str(theirs.fileno()), str(us), str(int(stay))],
+                ["-c", CODE, str(theirs.fileno()), str(us), str(stay)],
                 environment,
                 stdin=subprocess.DEVNULL,
                 stdout=self._output,
@@ -156,12 +157,17 @@ def warm() -> None:
     """
     Start the warm process, so that the next launch takes its first step at once; returns without waiting.
 
-    It is a process with torch imported (about 250 MB) that ends with this one. LEPTON_LAB_STANDBY=0 has none before
-    there is a run, and none after.
+    It is a process with torch imported (about 250 MB) that ends with this one. LEPTON_LAB_STANDBY says for how many
+    seconds it waits after a run; then there is none before the first.
+
+    Raises
+    ------
+    SpecError
+        If LEPTON_LAB_STANDBY is no such number.
     """
     with _lock:
         collect()
-        if _stays():
+        if devices.standby() == math.inf:
             _get()
 
 
@@ -215,13 +221,9 @@ def collect() -> None:
 def _get() -> Warm:
     global _warm
     if _warm is None:
-        _warm = Warm(_stays())
+        _warm = Warm(devices.standby())
         _processes.append(_warm.process)
     return _warm
-
-
-def _stays() -> bool:
-    return os.environ.get("LEPTON_LAB_STANDBY") != "0"
 
 
 def _order() -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import json
+import math
 import os
 import resource
 import socket
@@ -29,7 +30,7 @@ FILES = 65536  # descriptors that it may hold: each run that waits for the impor
 
 
 def main() -> None:
-    """Serve the kernel: the command line names the socket, the kernel's pidfd, and whether to stay when idle."""
+    """Serve the kernel: the command line names the socket, the kernel's pidfd, and how long to stay when idle."""
     entitle("lepton-warming")
     files = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(files[0], min(files[1], FILES)), files[1]))
@@ -37,7 +38,7 @@ def main() -> None:
     with inbox.watched():
         preload()
     entitle("lepton-warm")
-    serve(inbox, sys.argv[3] == "1", files)
+    serve(inbox, float(sys.argv[3]), files)
     os._exit(0)  # torch's own end takes a while
 
 
@@ -94,9 +95,9 @@ class Inbox:
         self.ended = False
         self._begun: Order | None = None  # the first part of what takes several messages
 
-    def wait(self, *others: int) -> set[int]:
-        """Take in what comes, until something did or one of the other descriptors can be read; returns those."""
-        ready: set[Any] = set(connection.wait([self.channel.fileno(), self.kernel, *others]))
+    def wait(self, *others: int, seconds: float | None = None) -> set[int]:
+        """Take in what comes, until something did, one of the others can be read or time is over; returns those."""
+        ready: set[Any] = set(connection.wait([self.channel.fileno(), self.kernel, *others], seconds))
         if ready - set(others):
             self._take()
             self.ended |= self.kernel in ready
@@ -165,8 +166,8 @@ class Inbox:
             self._begun = None
 
 
-def serve(inbox: Inbox, stay: bool, files: tuple[int, int]) -> None:
-    """Fork a supervisor for whatever comes, until the kernel is gone, or no run is left and we are not to stay."""
+def serve(inbox: Inbox, stay: float, files: tuple[int, int]) -> None:
+    """Fork a supervisor for whatever comes, until the kernel is gone, or none came for `stay` seconds after a run."""
     from . import supervisor  # here, once: each page that a fork touches is copied
 
     supervisors: dict[int, int] = {}  # pidfd -> pid
@@ -183,12 +184,12 @@ def serve(inbox: Inbox, stay: bool, files: tuple[int, int]) -> None:
             supervisors[os.pidfd_open(pid)] = pid
         if inbox.ended:
             return
-        if not (stay or supervisors):
-            inbox.shut()
-            continue
-        for ended in inbox.wait(*supervisors):
+        left = None if supervisors or stay == math.inf else stay
+        for ended in inbox.wait(*supervisors, seconds=left):
             os.waitpid(supervisors.pop(ended), 0)
             os.close(ended)
+        if left is not None and not (inbox.orders or inbox.ended):
+            inbox.shut()
 
 
 def _supervise(process: Any, order: Order, inbox: Inbox, safe: bool, files: tuple[int, int], others: Any) -> None:

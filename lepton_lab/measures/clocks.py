@@ -14,7 +14,7 @@ from ..switches import switched
 CLEAR, STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
 AGAIN = 4
 """Untimed calls of a turn: a small model's first calls after a large one's take up to three times as long."""
-SLOW = 0.05  # seconds of a call to which it makes no difference what was in the caches before
+SLOW = 0.01  # seconds of a call to which it makes no difference what was in the caches before
 MOST, LEAST = 20.0, 5
 """Seconds after which no further round begins, and rounds that are timed all the same."""
 PEAK = "5"  # what, written to clear_refs, sets the highest resident memory back to that of now

@@ -28,7 +28,7 @@ LEAST = 1.1920929e-07  # of a band's power, of which there is a logarithm: float
 LIFTER = 22.0  # Kaldi's, which makes cepstra about as large as one another
 LOUD = 0.1  # root mean square of what `spectrum` looks at
 QUIET = 3e-3  # part of the largest power (-25 dB) below which the ends of a sound are silence
-TOGETHER = 2**22  # samples that are transformed at once, so that little memory is taken
+TOGETHER = 2**18  # samples that are transformed at once: in the caches, three times as fast as all together
 
 Bands = Annotated[int, Field(ge=4, le=256)]
 Samples = Annotated[int, Field(ge=16, le=4096)]

@@ -94,7 +94,13 @@ def ray_train(folder: str, last: int) -> None:
 
     ray.init(num_cpus=WORLD, include_dashboard=False, log_to_driver=False)
     run = RunConfig(storage_path=f"{folder}/ray", failure_config=FailureConfig(max_failures=3))
-    TorchTrainer(lambda: job(folder, last), scaling_config=ScalingConfig(num_workers=WORLD), run_config=run).fit()
+
+    def work() -> None:
+        from benchmarks.cluster_peers import job as ours  # what is of __main__ would be pickled, and torch with it
+
+        ours(folder, last)
+
+    TorchTrainer(work, scaling_config=ScalingConfig(num_workers=WORLD), run_config=run).fit()
 
 
 def lightning(folder: str, last: int) -> None:

@@ -13,6 +13,7 @@ from ..spec import Spec
 from ..tables import table
 
 METHODS = ("fork", "spawn")  # ways of starting ranks
+WEEK = 7 * 86_400  # seconds; a system's wait takes no more than 24 days
 
 
 def gpus() -> list[str]:
@@ -92,7 +93,7 @@ def standby() -> float:
     asked = os.environ.get("LEPTON_LAB_STANDBY") or "inf"
     with contextlib.suppress(ValueError):
         if (seconds := float(asked)) >= 0:
-            return seconds
+            return seconds if seconds < WEEK else float("inf")
     raise SpecError(f"LEPTON_LAB_STANDBY={asked!r}: must be a number of seconds, 0 or more")
 
 

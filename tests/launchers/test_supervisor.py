@@ -1,6 +1,7 @@
 """The supervisor and its ranks under real faults: deaths, hangs, races."""
 
 import json
+import math
 import os
 import re
 import shutil
@@ -21,7 +22,7 @@ import lepton_lab as lab
 from lepton_lab import cli
 from lepton_lab.errors import SpecError
 from lepton_lab.files import write_json
-from lepton_lab.launchers import failures
+from lepton_lab.launchers import devices, failures
 from lepton_lab.launchers.failures import VICTIM
 from lepton_lab.launchers.local import client, warm
 from lepton_lab.launchers.local.zygote import Inbox
@@ -466,6 +467,14 @@ def test_it_waits_for_more_runs_as_long_as_is_said(tiny, monkeypatch):
     assert lab.launch(tiny).wait(60) == "done"
     assert client._warm.process is process
     until(lambda: process.poll() is not None)
+
+
+@pytest.mark.parametrize(
+    "value, seconds", [("", math.inf), ("0", 0), ("0.5", 0.5), ("1e300", math.inf), ("inf", math.inf)]
+)
+def test_how_long_it_waits_is_read_from_the_environment(value, seconds, monkeypatch):
+    monkeypatch.setenv("LEPTON_LAB_STANDBY", value)
+    assert devices.standby() == seconds
 
 
 @pytest.mark.parametrize("value", ["soon", "-1", "nan"])

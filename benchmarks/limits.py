@@ -13,7 +13,7 @@ from lepton_lab.host import memory
 
 EVERY = 0.2  # seconds between two looks
 CHANGED = 4e6  # bytes of a process's resident size, cheap to read, from which on its share is asked for again
-STALE = 2.0  # seconds after which it is anyway, since others may share with it less
+STALE = 1.0  # seconds after which it is anyway: a page that is no more shared leaves the size as it was
 ROLES = ("server", "kernels", "supervisor", "ranks", "others")
 
 

@@ -32,7 +32,7 @@ def in_turn(
     that are timed, both at most: after MOST seconds a slow model has no more, though LEAST are timed. `done` is called
     before each with their number so far.
     """
-    again, started = [AGAIN] * len(calls), time.perf_counter()
+    least, started = [0.0] * len(calls), time.perf_counter()
     for i in range(warmup):
         if time.perf_counter() - started > MOST / 2:
             break
@@ -40,7 +40,9 @@ def in_turn(
         for place, call in enumerate(calls):
             begin = time.perf_counter()
             call()
-            again[place] = AGAIN if time.perf_counter() - begin < SLOW else 0
+            took = time.perf_counter() - begin
+            least[place] = min(took, least[place] or took)  # or one that was disturbed would say how all are timed
+    again = [0 if seconds >= SLOW else AGAIN for seconds in least]
     seconds: list[list[float]] = [[] for _ in calls]
     busy = [0.0] * len(calls)
     gc.collect()

@@ -372,6 +372,24 @@ def test_the_warm_process_forks_with_one_thread(tiny):
     assert psutil.Process(client._warm.process.pid).num_threads() == 1
 
 
+def test_a_part_of_an_order_is_waited_for(tmp_path):
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    kernel = os.pidfd_open(os.getpid())
+    inbox = Inbox(theirs, kernel)
+    with ours, theirs, (tmp_path / "order").open("w+b") as order:
+        assert inbox.wait(seconds=0) == set() and inbox.empty
+        for more in (True, False):
+            order.truncate(0)
+            order.seek(0)
+            order.write(json.dumps({"runs": [], "more": more}).encode())
+            order.flush()
+            socket.send_fds(ours, [b"run"], [order.fileno()])
+            inbox.wait(seconds=0)
+            assert not inbox.empty
+            assert len(inbox.orders) == (not more)
+    os.close(kernel)
+
+
 def test_what_a_kernel_sent_before_its_death_is_still_taken(tiny):
     """A chain that it had sent a part of is not begun: it was handed to nobody whole."""
     gone = subprocess.Popen([sys.executable, "-c", ""])
@@ -444,9 +462,10 @@ def test_words_of_a_victim_are_known(text):
 
 
 @pytest.mark.slow
-def test_none_is_kept_where_none_is_wanted(tiny, monkeypatch):
+@pytest.mark.parametrize("seconds", ["0", "0.5"])
+def test_none_is_kept_where_none_is_wanted(tiny, seconds, monkeypatch):
     client.close()
-    monkeypatch.setenv("LEPTON_LAB_STANDBY", "0")
+    monkeypatch.setenv("LEPTON_LAB_STANDBY", seconds)
     warm()
     assert client._warm is None
     run, race = lab.launch(tiny), lab.race(tiny, ["single", "ddp"])
@@ -458,15 +477,17 @@ def test_none_is_kept_where_none_is_wanted(tiny, monkeypatch):
 @pytest.mark.slow
 def test_it_waits_for_more_runs_as_long_as_is_said(tiny, monkeypatch):
     client.close()
-    monkeypatch.setenv("LEPTON_LAB_STANDBY", "5")
+    monkeypatch.setenv("LEPTON_LAB_STANDBY", "30")
     warm()
     assert client._warm is None, "before the first"
     first = lab.launch(tiny)
     process = client._warm.process
     assert first.wait(60) == "done"
+    until(lambda: not first.store.alive)
+    time.sleep(1)
     assert lab.launch(tiny).wait(60) == "done"
     assert client._warm.process is process
-    until(lambda: process.poll() is not None)
+    client.close()
 
 
 @pytest.mark.parametrize(
@@ -477,12 +498,12 @@ def test_how_long_it_waits_is_read_from_the_environment(value, seconds, monkeypa
     assert devices.standby() == seconds
 
 
-@pytest.mark.parametrize("value", ["soon", "-1", "nan"])
-def test_what_is_no_time_to_wait_is_refused_before_anything_starts(tiny, value, monkeypatch):
+@pytest.mark.parametrize("value, on", [("soon", "local"), ("-1", "torchrun"), ("nan", "slurm:cluster=local")])
+def test_what_is_no_time_to_wait_is_refused_before_anything_starts(tiny, value, on, monkeypatch):
     before = [run.id for run in lab.runs()]
     monkeypatch.setenv("LEPTON_LAB_STANDBY", value)
     with pytest.raises(SpecError, match=f"LEPTON_LAB_STANDBY='{value}': must be a number of seconds, 0 or more"):
-        lab.launch(tiny)
+        lab.launch(tiny, on=on)
     assert [run.id for run in lab.runs()] == before
 
 

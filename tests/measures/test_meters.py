@@ -85,17 +85,18 @@ def test_latency_of_single_times():
     assert Latency.of([2.0]) == Latency(2.0, 2.0, 2.0, 2.0, 1)
 
 
-def test_calls_take_turns_and_the_warm_up_is_not_timed():
+def test_calls_take_turns_and_the_warm_up_is_not_timed(monkeypatch):
+    monkeypatch.setattr(clocks, "SLOW", 10.0)
     seen = []
 
     def call(name, seconds):
         seen.append(name)
         time.sleep(seconds)
 
-    (a, a_busy), (b, _) = clocks.in_turn([lambda: call("a", 0.002), lambda: call("b", 0.004)], repeats=3, warmup=2)
+    (a, a_busy), (b, _) = clocks.in_turn([lambda: call("a", 0.01), lambda: call("b", 0.02)], repeats=3, warmup=2)
     turn = clocks.AGAIN + 1  # of whose calls only the last is timed
     assert "".join(seen) == "abab" + 3 * ("a" * turn + "b" * turn)
-    assert len(a) == len(b) == 3 and min(a) >= 0.002 and min(b) >= 0.004
+    assert len(a) == len(b) == 3 and min(a) >= 0.01 and min(b) >= 0.02
     assert a_busy < 0.01  # asleep
 
 

@@ -38,6 +38,24 @@ def test_what_goes_over_its_limit_is_killed_with_all_below_it(most, ends):
         parent.communicate()
 
 
+def test_pages_that_are_no_more_shared_count_for_both():
+    rewritten = """
+import os, time
+held = bytearray(b"x") * 200_000_000
+print("held", flush=True)
+if os.fork() == 0:
+    time.sleep(1.5)  # the pages are known to be shared by now
+    held[::4096] = b"y" * len(held[::4096])
+    time.sleep(3)
+    os._exit(0)
+os.wait()
+"""
+    process = subprocess.Popen([sys.executable, "-c", rewritten])
+    with Limit(process.pid, 2e9) as limit:
+        assert process.wait(30) == 0
+    assert 390e6 < limit.peak < 500e6
+
+
 def test_the_environment_is_that_of_binder(monkeypatch):
     import os
 

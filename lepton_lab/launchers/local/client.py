@@ -17,6 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ...errors import SpecError
 from ...host import SPINS, child, release_memory
 from ...store.failure import Failure
 from ...store.folder import RunFolder
@@ -127,7 +128,10 @@ class Warm:
             if again:
                 _give_up(held, self.said())
             elif held:
-                _hand(order, held, again=True)
+                try:
+                    _hand(order, held, again=True)
+                except SpecError as error:  # the environment has changed meanwhile
+                    _give_up(held, str(error))
             for run in held:
                 os.close(run.lock)
 

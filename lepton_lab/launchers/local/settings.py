@@ -24,7 +24,6 @@ class Local(Launcher):
         """What this machine has for a spec. SpecError if that is too little."""
         device = devices.choose(spec)
         devices.start_method()
-        devices.standby()
         return device
 
     @property

@@ -95,6 +95,11 @@ class Inbox:
         self.ended = False
         self._begun: Order | None = None  # the first part of what takes several messages
 
+    @property
+    def empty(self) -> bool:
+        """Whether nothing came, nor a part of it, and more may come."""
+        return not (self.orders or self._begun or self.ended)
+
     def wait(self, *others: int, seconds: float | None = None) -> set[int]:
         """Take in what comes, until something did, one of the others can be read or time is over; returns those."""
         ready: set[Any] = set(connection.wait([self.channel.fileno(), self.kernel, *others], seconds))
@@ -188,7 +193,7 @@ def serve(inbox: Inbox, stay: float, files: tuple[int, int]) -> None:
         for ended in inbox.wait(*supervisors, seconds=left):
             os.waitpid(supervisors.pop(ended), 0)
             os.close(ended)
-        if left is not None and not (inbox.orders or inbox.ended):
+        if left is not None and inbox.empty:
             inbox.shut()
 
 

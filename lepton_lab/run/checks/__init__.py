@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ... import datasets, tasks
 from ...errors import SpecError
 from ...files import data_root
-from ...launchers import HERE, Launcher
+from ...launchers import HERE, Launcher, devices
 from ...preparation import outlined
 from ...spec import CELL, OWN, Spec
 from ...store import shipping
@@ -95,7 +95,7 @@ def splits(spec: Spec, own: Own, on: Launcher = HERE, here: bool = True, like: R
     """
     shares(spec, own)
     on.check(spec)
-    device = on.device(spec) if here else ""
+    device = _device(spec, on) if here else ""
     if not spec.parent:
         splitting.nests(spec, own, like)
         splitting.fits(spec, own)
@@ -140,7 +140,7 @@ def glance(spec: Spec, data: Data | None = None, own: Own | None = None, on: Lau
     matching.watches(spec, own, None)
     matching.mixes(spec, own)
     on.check(spec)
-    device = on.device(spec)
+    device = _device(spec, on)
     if data is None and "dataset" not in spec.own:
         datasets.check(spec.dataset, data_root(), spec.options)
         outlined(spec)
@@ -148,6 +148,12 @@ def glance(spec: Spec, data: Data | None = None, own: Own | None = None, on: Lau
     matching.suits(spec, data)
     spec = spec.replace(parent=find(spec.parent).id) if spec.parent else spec
     return Allowed(spec, device, {})
+
+
+def _device(spec: Spec, on: Launcher) -> str:
+    """Where a spec computes there; refuses what the process that hands it over can't be told, wherever that is."""
+    devices.standby()
+    return on.device(spec)
 
 
 def shipped_task(folder: RunFolder) -> type[Task] | None:

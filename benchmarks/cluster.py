@@ -16,7 +16,7 @@ from .processes import installed, python, until
 from .rows import Row
 
 TITLE = "Launchers: CNN on digits, ddp over two processes, beside this machine's own"
-PLACES = ("torchrun", "slurm", "ray")
+PLACES = ("torchrun", "apart", "slurm", "ray")
 PEERS = {"torchrun": "torch", "ray_train": "tensorboardX", "lightning": "lightning"}  # and what each needs
 FIGURES = {
     "start": "launch to first step",
@@ -48,12 +48,15 @@ def measure(quick: bool) -> list[Row]:
 
 
 def main(place: str, repeats: str) -> dict[str, list[float]]:
-    """Lists of seconds, by name of FIGURES; of torchrun's nodes `lost`, too."""
+    """Lists of seconds, by name of FIGURES; of torchrun's nodes `lost`, too. Those `apart` share a store alone."""
     import lepton_lab as lab
     from lepton_lab.launchers.local import client
 
+    if place == "apart":
+        home = os.environ["XDG_DATA_HOME"] = os.environ["LEPTON_LAB_HOME"]
+        os.environ["LEPTON_LAB_HOME"] = f"file://{home}/store"
     places: dict[str, Any] = {
-        "torchrun": lambda: lab.Torchrun(nodes="1:2", hosts=["localhost"] * 2),
+        **dict.fromkeys(("torchrun", "apart"), lambda: lab.Torchrun(nodes="1:2", hosts=["localhost"] * 2)),
         "slurm": lambda: lab.Slurm(cluster="local", nodes=2),
         "ray": lab.Ray,
     }
@@ -82,7 +85,7 @@ def _course(on: Any, place: str) -> dict[str, float]:
     ticks = [row["t"] for row in run.rows("train") if row["rank"] == 0][20:]
     times["step"] = median(late - early for early, late in itertools.pairwise(ticks))
     times["notice"], times["recover"] = _killed(run, _rank(run))
-    if place == "torchrun":
+    if place in ("torchrun", "apart"):
         until(lambda: run.facts.get("world") == 2 and run.state == "running")
         times["lost"] = _killed(run, run.facts["nodes"][1]["pid"])[1]
     begin = time.time()
@@ -111,7 +114,7 @@ def _rank(run: Any) -> int:
 
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
-            if any(file.path == str(run.folder / "logs" / "rank1.log") for file in process.open_files()):
+            if any(file.path.endswith(f"/{run.id}/logs/rank1.log") for file in process.open_files()):
                 return int(process.pid)
     raise RuntimeError("rank 1 is gone")
 

@@ -13,11 +13,13 @@ import struct
 import subprocess
 import sys
 import time
+import urllib.request
 from array import array
 from html.parser import HTMLParser
 from pathlib import Path
 
 import psutil
+import pytest
 import torch
 from click.testing import CliRunner
 from torch import nn
@@ -26,6 +28,7 @@ from lepton_lab.cli import main
 from lepton_lab.engine.tracing.costs import ASKED
 from lepton_lab.files import write_json
 from lepton_lab.models import MODELS
+from lepton_lab.store.objects.bucket import Bucket
 
 ROOT = Path(__file__).parents[1]  # of the checkout
 PLAIN = [name for name, maker in MODELS.items() if not maker.tasks]
@@ -87,11 +90,11 @@ def free_ports(count):
 
 
 def ranks_of(run):
-    """Processes of a run's ranks, found by its folder's open log."""
+    """Processes of a run's ranks, found by the open log in its folder, or in a copy of it."""
     found = []
     for process in psutil.process_iter():
         try:
-            if any(str(run.folder / "logs" / "rank") in f.path for f in process.open_files()):
+            if any(f"/{run.id}/logs/rank" in f.path for f in process.open_files()):
                 found.append(process)
         except (psutil.Error, OSError):
             pass
@@ -229,3 +232,33 @@ def execute(path, folder, **parameters):
     found = [output for cell in cells if cell["cell_type"] == "code" for output in cell["outputs"]]
     assert not [output for output in found if output["output_type"] == "error"]
     return found
+
+
+@contextlib.contextmanager
+def s3(host, buckets):
+    """A server of S3's at an address, and the way to it in the environment; its port is its process's last word."""
+    with socket.create_server((host, 0)) as listening:  # so that nobody else takes the port meanwhile
+        port, fd = listening.getsockname()[1], listening.fileno()
+        silent = {"stderr": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
+        words = [sys.executable, ROOT / "tests" / "store" / "s3.py", str(fd), str(port)]
+        server = subprocess.Popen(words, pass_fds=[fd], **silent)
+    try:
+        with pytest.MonkeyPatch.context() as own:
+            own.setenv("AWS_ACCESS_KEY_ID", "me")
+            own.setenv("AWS_SECRET_ACCESS_KEY", "mine")
+            own.setenv("AWS_DEFAULT_REGION", "us-east-1")
+            own.setenv("AWS_EC2_METADATA_DISABLED", "true")
+            own.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+            until(lambda: _answers(host, port))
+            files = Bucket(f"s3://{buckets[0]}").files
+            for name in buckets:
+                files.mkdir(name)
+            yield server
+    finally:
+        server.kill()
+        server.wait()
+
+
+def _answers(host, port):
+    with contextlib.suppress(OSError):
+        return urllib.request.urlopen(f"http://{host}:{port}/", timeout=5).status == 200

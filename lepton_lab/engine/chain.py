@@ -23,7 +23,7 @@ from ..files import read_json, write_json
 from ..host import release_memory
 from ..metrics import MEASURED, Metric, numbers
 from ..objectives import Criterion
-from ..store import checkpoints, shipping, trained
+from ..store import shipping, trained
 from ..store.control import Control
 from ..store.folder import MEASURES, RunFolder
 from ..store.log import Log
@@ -86,7 +86,8 @@ class Chain:
             self.delivery.rehearse(self.folder, self.rounds, self.task)
             release_memory()
         self.each = Feed(self.data.train, self.data, self.spec, self.strategy, self.task).steps
-        self.control = Control(self.folder.path, self.strategy.rank, self.strategy.world, self.strategy.lead)
+        folder, strategy = self.folder, self.strategy
+        self.control = Control(folder.path, strategy.rank, strategy.world, strategy.lead, folder.board)
         try:
             for item in self.rounds:
                 if not (place(self.folder, item.number) / DONE).exists() and self._link(item) == "stopped":
@@ -175,7 +176,7 @@ class Chain:
         """The training of a module that rank 0 makes, from its last checkpoint if it has one."""
 
         def begun() -> nn.Module:
-            checkpoints.clear(self.folder)  # of the round before: its module is kept
+            self.folder.discard(self.folder.checkpoints())  # of the round before: its module is kept
             return make()
 
         module = self.once(here / BEGUN, begun)

@@ -68,7 +68,7 @@ class Fit(Steerable):
         self.train, self.val, self.test = (
             Feed(split, data, spec, strategy, self.task) for split in (data.train, data.val, data.test)
         )
-        self.control = part.control or Control(folder.path, strategy.rank, strategy.world, strategy.lead)
+        self.control = part.control or Control(folder.path, strategy.rank, strategy.world, strategy.lead, folder.board)
         self.turns = Turns(strategy, self.task) if self.task and self.task.players else None
         usual = self.task.metrics if self.task else ()
         self.metrics = metrics.of(data, self.loss, spec, self.own, usual)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from ..spec import Spec
 from ..store.folder import RunFolder
+from ..store.objects.saved import bring_home
 from . import devices
 
 if TYPE_CHECKING:
@@ -48,6 +49,10 @@ class Launcher:
 
     def clear(self, folder: RunFolder) -> None:
         """End what is left there of a run whose supervisor was killed, before it goes on, wherever that is."""
+
+    def ready(self, folder: RunFolder) -> None:
+        """Have on this machine's disk what ranks go on from, also where it is on a store alone. LabError if not."""
+        bring_home(folder.path)
 
     @property
     def facts(self) -> dict[str, Any]:

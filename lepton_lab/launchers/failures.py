@@ -29,7 +29,7 @@ CALLS = 4  # last calls that a failure shows
 VICTIM = re.compile(
     r"Connection (reset|closed|refused)|closed by (the )?peer|Broken pipe|Timed out waiting|"
     r"remote process exited|NCCL communicator was aborted|Socket Timeout|wait timeout|"
-    r"Connection was likely closed|client socket has (timed out|failed)",
+    r"Connection was likely closed|Connection timed out|No route to host|client socket has (timed out|failed)",
     re.IGNORECASE,
 )
 

@@ -83,10 +83,10 @@ class Seat:
 
 def main(path: str, seat: Seat, cwd: str, modules: list[str], outcomes: Outcomes) -> None:
     """As `work`, and never return: destroying a process group under a live DDP model can hang for ever in gloo."""
-    os._exit(work(path, seat, cwd, modules, outcomes))
+    os._exit(work(RunFolder(Path(path), seat.world), seat, cwd, modules, outcomes))
 
 
-def work(path: str, seat: Seat, cwd: str, modules: list[str], outcomes: Outcomes) -> int:
+def work(folder: RunFolder, seat: Seat, cwd: str, modules: list[str], outcomes: Outcomes) -> int:
     """
     Train as one rank of the run in a folder; returns what the process is to exit with.
 
@@ -99,7 +99,6 @@ def work(path: str, seat: Seat, cwd: str, modules: list[str], outcomes: Outcomes
     os.umask(os.umask(OTHERS) | OTHERS)  # others must not change what is unpickled from the run's folder
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    folder = RunFolder(Path(path), seat.world)
     redirect(folder.path / "logs" / f"rank{rank}.log")
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # who follows the log is to see it at once
     log = Log(folder.path / "events" / f"rank{rank}.jsonl", rank)

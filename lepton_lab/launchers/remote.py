@@ -19,6 +19,8 @@ from ..files import data_root, read_json, write_json
 from ..host import version
 from ..spec import Spec
 from ..store import control
+from ..store.apart import ApartFolder
+from ..store.board import Board
 from ..store.folder import RunFolder
 from . import devices, failures, rank
 
@@ -113,7 +115,7 @@ def said(folder: Path, life: str) -> str:
     return str(word["outcome"]) if word and word["life"] == life else ""
 
 
-def work(folder: Path, life: Life, number: int, here: int, world: int, sharing: int, address: str) -> int:
+def work(folder: RunFolder, life: Life, number: int, here: int, sharing: int, address: str) -> int:
     """
     Be a rank whose group meets where MASTER_ADDR and MASTER_PORT say; returns what its process is to exit with.
 
@@ -121,20 +123,30 @@ def work(folder: Path, life: Life, number: int, here: int, world: int, sharing: 
 
     Parameters
     ----------
-    number, here, world
-        The rank among all, and among those of its machine, which says its GPU; and how many there are.
+    folder
+        The run's, with as many ranks as there are now.
+    number, here
+        The rank among all, and among those of its machine, which says its GPU.
     sharing
         Ranks of the machine.
     address
         Of this machine, by which the others reach it.
     """
     gpu = devices.gpus()[here] if life.device == "cuda" else None
-    os.environ.setdefault("LEPTON_LAB_DATA", life.data)
     # Or gloo takes what the host's name resolves to, which often is the loopback.
     for name in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
         os.environ.setdefault(name, _interface(address))
-    seat = rank.Seat(number, gpu, sharing, world, life.timeout)
-    return rank.work(str(folder), seat, life.cwd, life.modules, Outcome(folder, number, life.life))
+    cwd, modules = life.cwd, life.modules
+    apart = isinstance(folder, ApartFolder)
+    if not apart or Path(life.data).is_dir():
+        os.environ.setdefault("LEPTON_LAB_DATA", life.data)
+    if apart:  # on a machine that may have its files elsewhere
+        cwd = cwd if Path(cwd).is_dir() else str(folder.path)
+        modules = list(dict.fromkeys([*(path for path in modules if Path(path).exists()), *sys.path]))
+    else:
+        folder.board = Board(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), life.timeout)
+    seat = rank.Seat(number, gpu, sharing, folder.world, life.timeout)
+    return rank.work(folder, seat, cwd, modules, Outcome(folder.path, number, life.life))
 
 
 def begin(folder: RunFolder, world: int) -> None:

@@ -125,6 +125,7 @@ class Steered(Standing):
                 return
             resources.reserve(self.folder, spec.world)
             launchers.of(self.facts).clear(self.store)
+            on.ready(self.store)
             steered = {name: getattr(spec, name) for name in STEERED if name in changes}
             self._queue(spec, steered, on, extended)
         except BaseException as error:

@@ -1,4 +1,4 @@
-"""Checkpoints: a fresh folder for each step, tensors and one file a rank in it, a marker last; never over an older."""
+"""What a checkpoint holds: a fresh folder for each step, with tensors and one file a rank; saved, and taken up."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
     from ..strategies.base import Single
 
-MARKER = "complete"  # an empty file, written when all else is on the disk
 KEEP = 2  # complete checkpoints that stay on disk: if the last can't be read, the one before it is taken
 
 
@@ -51,10 +50,9 @@ def save(
     import torch
     import torch.distributed.checkpoint as dcp
 
-    path = folder.checkpoint(step)
     _finite(strategy, step)
-    draft = path.with_name(f".{path.name}")
-    if strategy.rank == 0:
+    draft = folder.draft(step)
+    if folder.clears(strategy.rank):
         shutil.rmtree(draft, ignore_errors=True)  # what a crash cut off
         draft.mkdir(parents=True)
     strategy.barrier()
@@ -75,22 +73,13 @@ def save(
         torch.save(record, file)
         os.fsync(file.fileno())
     strategy.barrier()
+    folder.commit(step, strategy.rank)
     if strategy.rank == 0:
-        for place in (draft / TENSORS, draft):
-            _sync(place)  # or a crash of the machine could leave the marker and not what it stands for
-        (draft / MARKER).touch()
-        old = path.with_name(f".{path.name}.old")
-        if path.exists():  # of the same step, before something was steered
-            path.rename(old)
-        draft.rename(path)
-        _sync(path.parent)
-        shutil.rmtree(old, ignore_errors=True)
         before, now = folder.facts.get("best"), best(folder, progress)
         spared = {one["step"] for one in (before, now) if one}
         # What was steered the checkpoint holds from now on.
         folder.note(checkpoint=step, skipped=None, steered={}, extended=None, best=now)
-        for step in [step for step in folder.checkpoints()[:-KEEP] if step not in spared]:
-            shutil.rmtree(folder.checkpoint(step), ignore_errors=True)
+        folder.discard([step for step in folder.checkpoints()[:-KEEP] if step not in spared])
 
 
 def best(folder: RunFolder, progress: dict[str, Any]) -> dict[str, Any] | None:
@@ -152,7 +141,7 @@ def _record(path: Path, strategy: Single) -> dict[str, Any]:
 
 def _skip(folder: RunFolder, step: int, why: str, tell: Callable[[str], object]) -> None:
     """Count a checkpoint no more; it stays on disk, for whoever wants to look."""
-    (folder.checkpoint(step) / MARKER).rename(folder.checkpoint(step) / "unreadable")
+    folder.distrust(step)
     text = f"{why}; the one before it is taken, of step {folder.checkpoints()[-1]}"
     folder.note(skipped=text)
     tell(text)
@@ -198,25 +187,9 @@ def restore(path: Path, module: nn.Module, averaged: bool = False) -> None:
         recall(module, read(file).get("memory", {}))
 
 
-def clear(folder: RunFolder) -> None:
-    """Remove all checkpoints: what they lead to is kept in another form."""
-    for path in (folder.path / "checkpoints").glob("step-*"):
-        (path / MARKER).unlink(missing_ok=True)  # first: a half-removed one must not be taken for whole
-        shutil.rmtree(path, ignore_errors=True)
-
-
 def _ranks(strategy: Single) -> list[Any]:
     """What must be the same for a rank to take up what belongs to it."""
     return [strategy.spec.strategy, strategy.world, strategy.parts]
-
-
-def _sync(path: Path) -> None:
-    """Wait until the names in a folder are on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _finite(strategy: Single, step: int) -> None:

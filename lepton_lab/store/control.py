@@ -16,6 +16,7 @@ from typing import Any
 
 from ..errors import LabError
 from ..files import remedy, why, write_json
+from .board import Board
 from .objects import link
 from .objects.bucket import Bucket, refusal
 
@@ -23,6 +24,7 @@ POLL = 0.05  # seconds between looks for new commands, in a thread of rank 0
 COMMANDS = ("stop", "pause", "resume", "checkpoint", "set")
 STEERED = ("lr", "clip", "weight_decay")  # what `set` can change in a running job, and a resume in an ended one
 ANNOUNCED = "announced.json"
+ASKED = "asked"  # on the board: what ranks other than the first ask for
 KEPT = 50  # announcements that stay in the file
 
 
@@ -84,21 +86,23 @@ class Control:
     """
     What a rank does about commands, at the start of each step.
 
-    Rank 0's thread looks for commands. Rank 0 announces them in one file for the step `lead` steps ahead, before it
-    enters the collective of the step at hand; another rank can only reach that later step through that collective, so
-    all ranks read the same announcement at the same step (`lead` is 1 where the host waits for each collective, and
-    each step has one).
+    Rank 0's thread looks for commands. Rank 0 announces them for the step `lead` steps ahead, before it enters the
+    collective of the step at hand; another rank can only reach that later step through that collective, so all ranks
+    read the same announcement at the same step (`lead` is 1 where the host waits for each collective, and each step
+    has one).
 
     Parameters
     ----------
     lead
         Steps between announcement and effect.
+    board
+        Where they are announced to ranks of other machines; to those of this one a file in the folder will do.
     """
 
-    def __init__(self, folder: Path, rank: int, world: int, lead: int = 1) -> None:
+    def __init__(self, folder: Path, rank: int, world: int, lead: int = 1, board: Board | None = None) -> None:
         self._folder = folder
         self._rank, self._world, self._lead = rank, world, lead
-        self._file = folder / "control" / ANNOUNCED
+        self._file, self._board = folder / "control" / ANNOUNCED, board
         self._stamp: tuple[int, int, int] | None = None
         self._announced: list[dict[str, Any]] = []
         self._total = self._taken = 0  # commands announced, and obeyed, so far
@@ -114,10 +118,13 @@ class Control:
 
     def ask(self, command: str, step: int, **values: float) -> None:
         """Give a command from a rank's own code at a step; the same one from several ranks counts once."""
+        values = {"asked": step, **values}
         if self._rank == 0:
-            self._add({"command": command, "asked": step, **values})
+            self._add({"command": command, **values})
+        elif self._board:
+            self._board.write(f"{ASKED}{self._board.count(ASKED)}", json.dumps({"command": command, **values}))
         else:
-            send(self._folder, command, asked=step, **values)
+            send(self._folder, command, **values)
 
     def next(self, step: int, waiting: bool = False) -> dict[str, Any] | None:
         """
@@ -155,24 +162,35 @@ class Control:
         # The others are fewer than `lead` steps behind: what took effect before need not be written again.
         needed = sum(command["at"] >= step - self._lead for command in self._announced)
         self._announced = self._announced[-max(KEPT, needed) :]
-        if self._world > 1:
-            write_json(self._file, {"total": self._total, "commands": self._announced})
+        announcement = {"total": self._total, "commands": self._announced}
+        if self._world > 1 and self._board:
+            self._board.tell(ANNOUNCED, json.dumps(announcement))
+        elif self._world > 1:
+            write_json(self._file, announcement)
 
     def _look(self) -> None:
+        if (text := self._board.news(ANNOUNCED) if self._board else self._read()) is not None:
+            announcement = json.loads(text)
+            self._total, self._announced = announcement["total"], announcement["commands"]
+
+    def _read(self) -> str | None:
+        """What the file says, if it was replaced since the last look."""
         try:
             stat = self._file.stat()
         except FileNotFoundError:
-            return
-        stamp = (stat.st_mtime_ns, stat.st_ino, stat.st_size)
-        if stamp != self._stamp:
-            self._stamp = stamp
-            announcement = json.loads(self._file.read_text())
-            self._total, self._announced = announcement["total"], announcement["commands"]
+            return None
+        stamp, before = (stat.st_mtime_ns, stat.st_ino, stat.st_size), self._stamp
+        self._stamp = stamp
+        return None if stamp == before else self._file.read_text()
 
     def _watch(self) -> None:
         seen: set[str] = set()  # taken, but there still: a stop, or what can't be removed
+        heard = 0
         while not self._closed.wait(POLL):
-            with contextlib.suppress(OSError):  # a network file system may fail for a moment
+            with contextlib.suppress(OSError, RuntimeError):  # a network may fail for a moment, or others be gone
+                while self._world > 1 and self._board and heard < self._board.count(ASKED, 0):
+                    self._add(json.loads(self._board.read(f"{ASKED}{heard + 1}")))
+                    heard += 1
                 names = sorted(name for name in os.listdir(self._folder / "control") if name[0].isdigit())
                 seen &= set(names)
                 for name in (name for name in names if name not in seen):

@@ -42,7 +42,7 @@ def find(id: str | None = None) -> RunFolder:
     """
     root, address = home() / "runs", remote()
     if isinstance(id, str) and "://" in id:
-        address, id = _addressed(id)
+        address, id = addressed(id)
         root = cache(address) / "runs"
     if isinstance(id, str) and id and Path(id).name == id:
         with contextlib.suppress(OSError):  # a name longer than any file has
@@ -72,10 +72,10 @@ def find(id: str | None = None) -> RunFolder:
     raise LabError(f"run {id!r} does not exist under {str(root)!r}; {hint}{others}")
 
 
-def _addressed(text: str) -> tuple[str, str | None]:
+def addressed(text: str) -> tuple[str, str | None]:
     """The store and the run of an address: of s3://bucket/prefix/runs/ID, or of s3://bucket/prefix for its latest."""
-    address, _, id = text.rstrip("/").partition("/runs/")
-    return address, id or None
+    address, _, id = text.rstrip("/").rpartition("/runs/")
+    return (address, id) if address else (id, None)
 
 
 def _matches(text: str, candidates: list[RunFolder]) -> list[RunFolder]:

@@ -16,9 +16,11 @@ from typing import Any
 from ..errors import LabError, SpecError
 from ..files import home, locked, read_json, remedy, remote, why, write_json
 from ..spec import Spec
+from .board import Board
 from .events import Events
 from .failure import Failure
-from .objects import link, saved, starting
+from .keeping import Kept
+from .objects import link, starting
 from .objects.bucket import Bucket, refusal, usable
 from .story import ENDED as ENDED
 from .trust import close_to_others
@@ -32,7 +34,7 @@ STATE = "state.json"  # in the folder of a run: how it stands, and what became k
 LABELS = "labels.json"  # in the folder of a run: what people call it
 
 
-class RunFolder(Events):
+class RunFolder(Events, Kept):
     """
     Read and write one run folder, which holds a `spec.json`; `world` ranks have it, if not as many as that says.
 
@@ -41,6 +43,9 @@ class RunFolder(Events):
     LabError
         If it is not a run folder, or was written by a newer version.
     """
+
+    board: Board | None = None
+    """By which ranks on several machines tell each other what can't wait."""
 
     def __init__(self, path: Path, world: int | None = None) -> None:
         self.path, self.id, self.world = path, path.name, world
@@ -290,19 +295,6 @@ class RunFolder(Events):
         """Why the run failed, or None."""
         facts = self.facts
         return Failure(**facts["failure"]) if facts["state"] == "failed" and facts.get("failure") else None
-
-    def checkpoints(self) -> list[int]:
-        """Steps of the complete checkpoints, in order; one without its marker was cut off by a crash."""
-        names = {marker.parent.name for marker in (self.path / "checkpoints").glob("step-*/complete")}
-        if record := link.pulled(self.path):
-            names |= record["saved"].keys()
-        return sorted(int(name.split("-")[1]) for name in names)
-
-    def checkpoint(self, step: int) -> Path:
-        """Folder of the checkpoint of a step; of a run of another machine it is fetched when it is asked for first."""
-        name = f"step-{step:08d}"
-        saved.fetch(self.path, name)
-        return self.path / "checkpoints" / name
 
 
 def _settle(draft: Path, root: Path) -> Path:

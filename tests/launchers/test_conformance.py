@@ -29,12 +29,17 @@ PLACES = {
 FAILS, HANGS = 0.011, 0.012  # learning rates at which the last rank does
 
 
-@pytest.fixture(
-    # What others start takes half a minute to begin; test_torchrun.py has its agents in the quick set.
-    params=[pytest.param(name, marks=[pytest.mark.slow] * (name != "local")) for name in PLACES]
-)
-def place(request):
-    return PLACES[request.param]()
+APART = "apart"  # nodes of torchrun's that share nothing with each other and the supervisor but a store
+SLOW = [*PLACES, APART][1:]  # what these start takes half a minute; test_torchrun.py has agents in the quick set
+
+
+@pytest.fixture(params=["local", *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)])
+def place(request, home, monkeypatch):
+    if request.param != APART:
+        return PLACES[request.param]()
+    monkeypatch.setenv("XDG_DATA_HOME", str(home))
+    monkeypatch.setenv("LEPTON_LAB_HOME", f"file://{home}/store")
+    return PLACES["torchrun"]()
 
 
 @pytest.fixture
@@ -67,11 +72,11 @@ def losses(run):
 
 
 def holders(run):
-    """Processes that have a file of a run's folder open: ranks, supervisor, and what starts ranks."""
+    """Processes that have a file of a run's folder open, or of a copy of it: ranks, supervisor, what starts ranks."""
     found = []
     for process in psutil.process_iter():
         try:
-            if any(str(run.folder) in file.path for file in process.open_files()):
+            if any(run.id in file.path for file in process.open_files()):
                 found.append(process)
         except (psutil.Error, OSError):
             pass
@@ -153,9 +158,9 @@ def test_a_run_moves_from_each_place_to_the_next_with_the_step_that_it_would_hav
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name in PLACES if name != "local"])  # which test_supervisor.py has
-def test_nothing_outlives_a_supervisor_that_is_killed(name, spec):
-    run = lab.launch(spec, on=PLACES[name]())
+@pytest.mark.parametrize("place", SLOW, indirect=True)  # test_supervisor.py has that of this machine
+def test_nothing_outlives_a_supervisor_that_is_killed(place, spec):
+    run = lab.launch(spec, on=place)
     until(lambda: run.store.checkpoints())
     processes = holders(run)
     assert {*ranks_of(run)} < {*processes}

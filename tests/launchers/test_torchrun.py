@@ -1,5 +1,6 @@
 """Nodes of torchrun's agents, here all on this machine: one curve, one control, a node that is lost and comes back."""
 
+import json
 import os
 import signal
 import subprocess
@@ -18,9 +19,10 @@ from lepton_lab.files import data_root, write_json
 from lepton_lab.host import machine
 from lepton_lab.launchers import written
 from lepton_lab.launchers.remote import Unfit, begin, versions
-from lepton_lab.launchers.torchrun.coordinator import Coordination, own_address
-from lepton_lab.launchers.torchrun.node import _at_work, _plan
-from lepton_lab.launchers.torchrun.plan import Plan
+from lepton_lab.launchers.torchrun import coordinator, node
+from lepton_lab.launchers.torchrun.coordinator import Coordination, Nodes, own_address
+from lepton_lab.launchers.torchrun.node import _plan
+from lepton_lab.launchers.torchrun.plan import Plan, served
 from lepton_lab.launchers.torchrun.worker import _sharing
 from lepton_lab.store.folder import RunFolder
 
@@ -50,8 +52,8 @@ def spec(endless):
 def test_a_node_that_is_lost_costs_the_steps_since_the_checkpoint_and_comes_back(spec):
     run = lab.launch(spec, on=lab.Torchrun(nodes="1:2", hosts=HOSTS))
     until(lambda: run.store.checkpoints())
-    node = run.facts["nodes"][1]
-    os.kill(node["pid"], signal.SIGKILL)
+    there = run.facts["nodes"][1]
+    os.kill(there["pid"], signal.SIGKILL)
     until(lambda: run.facts["attempt"] > 1 and run.state == "running")
     until(lambda: run.facts["world"] == 2 and sum(not each["lost"] for each in run.facts["nodes"]) == 2)
     until(lambda: run.state == "running")
@@ -78,12 +80,12 @@ def test_a_stop_does_not_wait_for_nodes_of_which_some_are_there(spec):
     until(lambda: "lepton-lab node" in run.remark)
     with (run.folder / "logs" / "nodes.log").open("w") as log:
         command = [sys.executable, "-P", "-m", "lepton_lab", "node", str(run.folder)]
-        node = subprocess.Popen(command, stdout=log, stderr=log)
+        there = subprocess.Popen(command, stdout=log, stderr=log)
     until(lambda: "1 of at least 2" in run.remark)
     run.stop()
     assert run.wait(60) == "stopped"
     assert run.remark == "stopped while it waited for nodes"
-    assert node.wait(30) == 0
+    assert there.wait(30) == 0
 
 
 @pytest.fixture
@@ -204,18 +206,37 @@ def test_the_address_of_this_machine_is_that_on_the_way_to_others():
     assert own_address(["me@127.0.0.1"]) == "127.0.0.1"
 
 
-def test_a_node_asks_for_a_checkpoint_only_where_enough_others_are_at_work(spec):
-    folder = RunFolder.create(spec)
-    us, other = ({"host": "a", "address": "10.0.0.1", "pid": 1, "since": since} for since in (2.0, 1.0))
-    member = SimpleNamespace(about=us)
-    for state, lost, least, at_work in [
+@pytest.mark.parametrize(
+    ("state", "lost", "least", "saves"),
+    [
         ("running", False, 1, True),
         ("running", False, 2, False),  # it is we whom they wait for
         ("running", True, 1, False),
         ("starting", False, 1, False),
-    ]:
-        folder.set_state(state, nodes=[{**other, "lost": lost}, {**us, "lost": False}])
-        assert _at_work(folder, member, least) == at_work
+    ],
+)
+def test_a_node_that_comes_has_others_save_only_where_enough_are_at_work(spec, monkeypatch, state, lost, least, saves):
+    folder, store = RunFolder.create(spec), served("127.0.0.1")
+    needs = {"folder": str(folder.path), "launcher": {"least": least, "most": 2}}
+    coordination = Coordination(needs, -1, {}, safe=True)
+    coordination.nodes = Nodes(store)
+    for number in range(2):
+        store.add("nodes", 1)
+        store.set(f"node{number}", json.dumps({"host": "a", "address": "10.0.0.1", "pid": 1, "since": number}))
+    coordination.nodes.look()
+    if lost:
+        monkeypatch.setattr(coordinator, "SILENT", 0.0)
+        store.add("beat1", 1)
+        coordination.nodes.look()
+    store.set("join1", "")
+    folder.set_state(state)
+    coordination._welcome()
+    asked = [path for path in (folder.path / "control").iterdir() if path.name.endswith("-checkpoint.json")]
+    assert bool(asked) == saves and store.check(["welcome1"]) != saves
+    folder.set_state("starting")  # they have ended meanwhile
+    coordination._welcome()
+    assert store.check(["welcome1"])
+    coordination.log.close()
 
 
 def test_ranks_share_the_cores_of_their_machine_with_those_of_its_other_nodes(spec):
@@ -263,6 +284,23 @@ def test_a_run_that_takes_no_nodes_says_so(tiny):
     run.store.note(launcher=lab.Torchrun(nodes=1).facts)
     with pytest.raises(LabError, match="is done and takes no nodes"):
         _plan(run.store)
+
+
+@pytest.mark.parametrize(
+    ("place", "words"),
+    [
+        ("foo://x/runs/1", "'foo://x' can't be opened"),
+        ("file:///{home}/store", "names no run: give its address in full, as s3://bucket/prefix/runs/ID"),
+        ("file://{home}/store/runs/another", "finds no run 'another' that takes nodes at 'file://{home}/store'"),
+        ("file://{home}/typo/runs/1", "finds no run '1' that takes nodes at .*: give the command that the run says"),
+    ],
+)
+def test_an_address_at_which_no_run_takes_nodes_is_refused_and_leaves_nothing(home, monkeypatch, place, words):
+    monkeypatch.setattr(node, "BROUGHT", 0.5)
+    monkeypatch.setenv("XDG_DATA_HOME", str(home))
+    with pytest.raises(LabError, match=words.format(home=home)):
+        node.main(place.format(home=home))
+    assert not [*home.glob("lepton-lab/stores/*/nodes/[!.]*")] and not (home / "typo").exists()
 
 
 def test_what_the_nodes_can_t_do_is_refused(spec):

@@ -23,6 +23,7 @@ from lepton_lab.store.control import Control
 from lepton_lab.store.events import parse
 from lepton_lab.store.folder import RunFolder
 from lepton_lab.store.log import Log
+from lepton_lab.store.objects.saved import MARKER
 from lepton_lab.switches import switched
 
 
@@ -250,7 +251,7 @@ def test_the_marker_comes_after_the_data(stopped, monkeypatch):
     strategy.start(0, 1, stopped.folder / "none", torch.device("cpu"))
     strategy.setup(torch.nn.Linear(3, 2), lambda parameters: torch.optim.SGD(parameters, 0.1))
     checkpoints.save(RunFolder(stopped.folder), strategy, 10**6, {"step": 10**6})
-    marker = next(i for i, name in enumerate(order) if name.endswith(checkpoints.MARKER))
+    marker = next(i for i, name in enumerate(order) if name.endswith(MARKER))
     names = [Path(name.removesuffix(" (deleted)")).name for name in order[:marker]]
     assert "rank0.pt" in names and any("distcp" in name for name in names) and names[-1].startswith(".step-")
 

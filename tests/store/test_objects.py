@@ -1,24 +1,19 @@
 """Runs on an object store, moto's over HTTP: followed, steered, gone on with elsewhere; nothing torn is ever read."""
 
-import contextlib
 import io
 import json
 import os
 import re
 import shutil
 import signal
-import socket
-import subprocess
-import sys
 import urllib.request
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import psutil
 import pytest
 import torch
-from helpers import call, free_ports, until
+from helpers import call, free_ports, s3, until
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from lepton_widgets import Shelf
@@ -33,34 +28,12 @@ from lepton_lab.store.objects.bucket import Bucket, usable
 from lepton_lab.store.objects.carrier import Carried
 from lepton_lab.store.trust import require_own
 
-SERVER = Path(__file__).with_name("s3.py")
-
-
-def answers(port):
-    with contextlib.suppress(OSError):
-        return urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5).status == 200
-
 
 @pytest.fixture(scope="module")
 def server():
-    """A server at the port that is its last word, with buckets; s3fs's own thread is begun before any test's."""
-    with socket.create_server(("127.0.0.1", 0)) as listening:  # so that nobody else takes the port meanwhile
-        port, fd = listening.getsockname()[1], listening.fileno()
-        silent = {"stderr": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
-        server = subprocess.Popen([sys.executable, SERVER, str(fd), str(port)], pass_fds=[fd], **silent)
-    with pytest.MonkeyPatch.context() as own:
-        own.setenv("AWS_ACCESS_KEY_ID", "me")
-        own.setenv("AWS_SECRET_ACCESS_KEY", "mine")
-        own.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        own.setenv("AWS_EC2_METADATA_DISABLED", "true")
-        own.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
-        until(lambda: answers(port))
-        files = Bucket("s3://lab").files
-        for name in ("lab", "loose", "slow"):
-            files.mkdir(name)
+    """A server with buckets; s3fs's own thread is begun before any test's."""
+    with s3("127.0.0.1", ["lab", "loose", "slow"]) as server:
         yield server
-    server.kill()
-    server.wait()
 
 
 @pytest.fixture

@@ -45,11 +45,12 @@ class Rank:
         """Train until the run's end; returns 0, or another number after an error, which it reported in the folder."""
         import ray
 
+        from ...store.folder import RunFolder
         from .. import remote
 
         sharing = max(1, cores() // cpus)
         address = ray.util.get_node_ip_address()
-        return remote.work(Path(folder), remote.Life(**life), self.number, 0, world, sharing, address)
+        return remote.work(RunFolder(Path(folder), world), remote.Life(**life), self.number, 0, sharing, address)
 
 
 def versions() -> dict[str, str]:

@@ -31,6 +31,10 @@ class Queued(Coordination):
         self.before = 0  # nodes that had come before the job was submitted
         self.whole: float | None = None  # when all nodes of this job were last there
 
+    @property
+    def _store(self) -> str:
+        return ""  # its nodes share a folder, as Slurm's do
+
     def start(self, slots: list[str]) -> None:
         """Keep the rendezvous, and submit a job whose tasks come to it."""
         if not self.asks["address"]:

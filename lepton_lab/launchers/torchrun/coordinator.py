@@ -11,13 +11,17 @@ import time
 from typing import Any
 
 from ...errors import LabError
+from ...files import remote
 from ...host import LOOPBACK
+from ...store import control
 from ...store.failure import Failure
+from ...store.objects.mirror import PATIENCE
 from .. import failures
 from ..remote import said
 from ..supervision import POLL, End, Supervision
+from .apart import Apart
 from .hosts import Host
-from .plan import JOIN, Plan, served
+from .plan import JOIN, SAVED, Plan, served
 
 SILENT = 4.0  # seconds without a sign of life after which a node counts as lost
 FUTILE = 5  # beginnings without a step further after which the run has failed
@@ -34,11 +38,24 @@ class Coordination(Supervision):
         self.started: list[Host] = []
         self.reason: str | None = None  # why it waits, as it was told last
         self.tries, self.best = 0, -1
+        self.apart: Apart | None = None  # where the nodes share no disk with this machine
+        self.joining: dict[int, tuple[list[int], float]] = {}
+        """Nodes for which ranks are to save: the checkpoints before that, and since when."""
 
     def lease(self) -> list[str]:
         """Nothing of this machine; but nodes that come from now on are to wait for the new plan."""
         Plan.forget(self.folder.path)
         return []
+
+    @property
+    def _store(self) -> str:
+        """Address of the store that nodes have the run from; "" where they share its folder."""
+        return remote() or ""
+
+    @property
+    def _where(self) -> str:
+        """What nodes know the run by."""
+        return f"{self._store}/runs/{self.folder.id}" if self._store else str(self.folder.path)
 
     def start(self, slots: list[str]) -> None:
         """Keep the rendezvous, say how to take part, and start the nodes that are named."""
@@ -46,14 +63,16 @@ class Coordination(Supervision):
         store = served(address)
         sizes = {name: self.asks[name] for name in ("least", "most")}
         ranks = self.needs["world"] // self.asks["most"]
-        self.plan = Plan.of(self, address=address, port=store.port, ranks=ranks, **sizes)
+        self.plan = Plan.of(self, address=address, port=store.port, ranks=ranks, store=self._store, **sizes)
+        if self.plan.store:
+            self.apart = Apart(self.folder, self.plan, store)
+            self.apart.start()
         self.plan.write(self.folder.path)
         self.nodes = Nodes(store)
         self.log.write("note", text=f"ranks start by torchrun's agents, which meet at {address}:{store.port}")
         python = self.asks["python"] or sys.executable
-        self.started = [
-            Host(host, python, self.folder.path, self.plan.life, i) for i, host in enumerate(self.asks["hosts"])
-        ]
+        words, logs = [self._where, self.plan.life], self.folder.path / "logs"
+        self.started = [Host(host, python, words, logs / f"node{i}.log") for i, host in enumerate(self.asks["hosts"])]
         self.progressed = time.monotonic()
 
     def state(self) -> End | None:
@@ -61,6 +80,9 @@ class Coordination(Supervision):
         if (end := self._end()) is not None:
             return end
         changed, reason = self._present.look(), self._waits()
+        self._welcome()
+        if self.apart is not None:
+            self.apart.look()
         if changed or reason != self.reason:
             self.reason = reason
             self.folder.note(nodes=self._present.facts, reason=reason)
@@ -82,18 +104,40 @@ class Coordination(Supervision):
         if said(self.folder.path, self.plan.life):
             self._wait_for_nodes()
         self.nodes.dismiss()
-        self._wait_for_nodes()
+        late = self._wait_for_nodes()
         for host in self.started:
             host.kill()
+        if self.apart is not None and (trouble := self.apart.end() or late):
+            self.log.write("note", text=f"the last of what ranks did may be missing: {trouble}")
         Plan.forget(self.folder.path)
         if self.folder.path.exists():
             self.folder.note(nodes=None, **({"reason": None} if self.reason else {}))
 
-    def _wait_for_nodes(self) -> None:
-        """Until all are gone that live, for some seconds at most."""
-        until = time.monotonic() + LAST
-        while time.monotonic() < until and (self._present.staying() or any(host.there for host in self.started)):
+    def _welcome(self) -> None:
+        """Let nodes in that come, once ranks at work have saved: they begin again for them."""
+        present, facts, now = self._present, self.folder.facts, time.monotonic()
+        for number in present.waiting():
+            others = present.count - (number in present.live)
+            if facts["state"] in ("running", "paused") and others >= self.asks["least"]:
+                if number not in self.joining:
+                    self.joining[number] = self.folder.checkpoints(), now
+                    control.send(self.folder.path, "checkpoint")
+                before, since = self.joining[number]
+                if self.folder.checkpoints() == before and now < since + SAVED:
+                    continue
+            present.welcome(number)
+
+    def _wait_for_nodes(self) -> str:
+        """Until all are gone that live, for some seconds at most; returns that some are not, or ""."""
+        patience = LAST + (PATIENCE if self.apart else 0.0)  # for the last that these send
+        until = time.monotonic() + patience
+        while self._present.staying() or any(host.there for host in self.started):
+            if time.monotonic() > until:
+                return f"not all nodes have ended within {patience:.0f} s"
+            for number in self._present.waiting():  # they find that all is over
+                self._present.welcome(number)
             time.sleep(POLL)
+        return ""
 
     @property
     def _present(self) -> Nodes:
@@ -146,7 +190,7 @@ class Coordination(Supervision):
         """What the run lacks, as a sentence, and how to give it."""
         if self._present.count >= self.asks["least"]:
             return None
-        more = f"; give on each: lepton-lab node {shlex.quote(str(self.folder.path))}"
+        more = f"; give on each: lepton-lab node {shlex.quote(self._where)}"
         more = self._last_words() if self.asks["hosts"] else more
         return f"waits for nodes: {self._present.count} of at least {self.asks['least']} are there{more}"
 
@@ -162,6 +206,8 @@ class Nodes:
         self.store = store
         self.facts: list[dict[str, Any]] | None = None
         self._beats: dict[int, tuple[int, float]] = {}
+        self.live: set[int] = set()  # numbers of those that are there
+        self._in: set[int] = set()  # and of those that were let in
 
     @property
     def count(self) -> int:
@@ -172,6 +218,15 @@ class Nodes:
     def come(self) -> int:
         """How many have come, whatever became of them."""
         return int(self.store.add("nodes", 0))
+
+    def waiting(self) -> list[int]:
+        """Numbers of those that wait to be let in."""
+        return [i for i in range(self.come) if i not in self._in and self.store.check([f"join{i}"])]
+
+    def welcome(self, number: int) -> None:
+        """Let one in."""
+        self._in.add(number)
+        self.store.set(f"welcome{number}", "")
 
     def dismiss(self) -> None:
         """Have all end, now or when they come."""
@@ -184,14 +239,17 @@ class Nodes:
 
     def look(self) -> bool:
         """Ask the store; whether anything changed."""
-        now, nodes = time.monotonic(), []
+        now, nodes, live = time.monotonic(), [], set[int]()
         for i in range(self.come):
             beats = self.store.add(f"beat{i}", 0)
             if i not in self._beats or self._beats[i][0] != beats:
                 self._beats[i] = beats, now
             if self.store.check([f"node{i}"]) and not self.store.check([f"left{i}"]):
                 about = json.loads(self.store.get(f"node{i}"))
-                nodes.append({**about, "lost": now > self._beats[i][1] + SILENT})
+                lost = now > self._beats[i][1] + SILENT
+                nodes.append({**about, "lost": lost})
+                live |= set() if lost else {i}
+        self.live = live
         changed, self.facts = nodes != self.facts, nodes
         return changed
 

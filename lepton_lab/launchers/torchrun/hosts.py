@@ -34,9 +34,8 @@ class Host:
         Why that would be in vain, and what would help; "" where it is not known to be.
     """
 
-    def __init__(self, name: str, python: str, folder: Path, life: str, number: int) -> None:
-        self.name, self.python, self.words = name, python, ["-c", CODE, str(folder), life]
-        self.log = folder / "logs" / f"node{number}.log"
+    def __init__(self, name: str, python: str, words: list[str], log: Path) -> None:
+        self.name, self.python, self.words, self.log = name, python, ["-c", CODE, *words], log
         self.pause, self.due = AGAIN[0], 0.0
         self.process: subprocess.Popen[Any] | None = None
         self.refusal = ""

@@ -12,6 +12,8 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
+from dataclasses import replace
 from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
@@ -19,8 +21,10 @@ from typing import Any
 from ...errors import LabError
 from ...files import why
 from ...host import SPINS, die_with_parent, entitle, machine
-from ...store import control
+from ...store.finding import addressed
 from ...store.folder import ENDED, RunFolder
+from ...store.objects.bucket import SILENT, usable
+from ...store.objects.mirror import Mirror
 from ..remote import Unfit
 from ..warm import WARM
 from . import worker
@@ -31,29 +35,29 @@ from .settings import Torchrun
 BOUND = f"{__package__}.bound"  # imported by the fork server alone
 LAST_CALL = 3  # seconds that the others have after that
 RESTARTS = 1000  # each loss of another node takes one
-SAVED = 30.0  # seconds that ranks at work have to save before a node that comes has them begin again
 SHARED = 20.0  # seconds until a file of another machine is seen, where the folder is shared at all
+BROUGHT = 5.0  # seconds for a run that was launched just now to be on its store
 WAIT = 60.0  # seconds for the coordinator to say how the ranks find each other
 
 
-def attached(path: str, life: str, turn: str = "") -> int:
+def attached(place: str, life: str, turn: str = "") -> int:
     """As `main` for one life of a run, ending with the parent; what is refused is printed, and its code returned."""
     die_with_parent()
     try:
-        return main(path, life, turn)
+        return main(place, life, turn)
     except LabError as error:
         print(error, file=sys.stderr)
         return REFUSED if isinstance(error, Unfit) else 1
 
 
-def main(path: str, life: str = "", turn: str = "") -> int:
+def main(place: str, life: str = "", turn: str = "") -> int:
     """
     Take part in a run until it has ended; returns what the process is to exit with.
 
     Parameters
     ----------
-    path
-        The run's folder, which the machines share.
+    place
+        The run's folder, which the machines share, or its address on a store, as s3://bucket/prefix/runs/ID.
     life
         That of the run, where the coordinator starts the node; else the one that the folder tells.
     turn
@@ -65,8 +69,25 @@ def main(path: str, life: str = "", turn: str = "") -> int:
         If the run takes no nodes; an `Unfit` if it can't take this machine.
     """
     entitle("lepton-node")
-    plan = _shared(Path(path), life) if life else _plan(RunFolder(Path(path)))
-    folder = RunFolder(Path(path))
+    if "://" not in place:
+        plan = _shared(Path(place), life) if life else _plan(RunFolder(Path(place)))
+        if not plan.store:
+            return _take_part(plan, place, turn)
+        place = f"{plan.store}/runs/{Path(place).name}"
+    address, id = addressed(place)
+    if id is None:
+        raise LabError(f"{place!r} names no run: give its address in full, as s3://bucket/prefix/runs/ID")
+    mirror = Mirror(address, id)
+    try:
+        plan = _brought(mirror, life)
+        mirror.start(plan.life)
+        return _take_part(plan, str(mirror.root), turn, mirror.finish)
+    finally:
+        mirror.close()
+
+
+def _take_part(plan: Plan, place: str, turn: str, finish: Callable[[], None] = lambda: None) -> int:
+    """As `main`, once the node knows the plan; `finish` is called before the coordinator takes it for gone."""
     plan.refuse()
     _ready_to_fork()  # beside our own imports
     member = Member(plan)
@@ -77,9 +98,11 @@ def main(path: str, life: str = "", turn: str = "") -> int:
         from torch.distributed.launcher import api  # takes seconds, which the ranks at work need not stand still
 
         config = _config(api, plan, member.address, turn)
-        _have_saved(folder, member, plan.least)
-        return _serve(api, config, folder, member)
+        member.join()
+        return _serve(api, config, place, member)
     finally:
+        member.done = True
+        finish()
         member.leave()
 
 
@@ -88,7 +111,7 @@ class Member:
 
     def __init__(self, plan: Plan) -> None:
         self.store = plan.connect()
-        self.over = False
+        self.over = self.done = False
         self._left = threading.Event()
         self.address = plan.reached()
         self.number = self.store.add("nodes", 1) - 1
@@ -96,17 +119,23 @@ class Member:
         self.about = {**where, "pid": os.getpid(), "since": time.time()}
         self.store.set(f"node{self.number}", json.dumps(self.about))
 
+    def join(self) -> None:
+        """Wait to be let in: ranks that are at work save before, since they begin again with those of this node."""
+        self.store.set(f"join{self.number}", "")
+        while not self.store.check([f"welcome{self.number}"]):
+            time.sleep(0.05)  # in place of a wait of the store's, which would keep signs of life from it
+
     def live(self) -> None:
         """Give signs of life, until the coordinator says that it is over or can't be reached."""
         try:
-            while not self.store.check(["over"]):
+            while self.done or not self.store.check(["over"]):
                 self.store.add(f"beat{self.number}", 1)
                 if self._left.wait(BEAT):
                     return
         except Exception as error:
             print(f"the coordinator can't be reached: {error}", file=sys.stderr, flush=True)
         self.over = True
-        if not self._left.is_set():
+        if not (self.done or self._left.is_set()):
             os.kill(os.getpid(), signal.SIGTERM)  # on which the agent ends its ranks
 
     def leave(self) -> None:
@@ -142,7 +171,28 @@ def _ready_to_fork() -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _plan(folder: RunFolder) -> Plan:
+def _brought(mirror: Mirror, life: str) -> Plan:
+    """The plan of a life, or of the present one, from a store. `Unfit` if this machine can't have it from there."""
+    host, until = socket.gethostname(), time.monotonic() + (SHARED if life else BROUGHT)
+    try:
+        while time.monotonic() < until:
+            mirror.bring()
+            if (mirror.base / "spec.json").exists():
+                usable(mirror.bucket.address)
+                if not life:
+                    return _plan(RunFolder(mirror.base), mirror.bring)
+            if (plan := Plan.read(mirror.base)) is not None and plan.life == life:
+                return plan
+            time.sleep(0.2)
+    except LabError as error:
+        if SILENT in str(error) or not life:  # which may be over when it is tried again
+            raise
+        raise Unfit(f"{host}: {error}") from None
+    run, address = mirror.base.name, mirror.bucket.address
+    raise Unfit(f"{host} finds no run {run!r} that takes nodes at {address!r}: give the command that the run says")
+
+
+def _plan(folder: RunFolder, bring: Callable[[], object] = lambda: None) -> Plan:
     """What the coordinator says; it may not be there yet."""
     if (folder.facts.get("launcher") or {}).get("name") != Torchrun.name:
         raise LabError(f"run {folder.id!r} takes no nodes: launch one with lab.launch(spec, on=lab.Torchrun(...))")
@@ -151,31 +201,14 @@ def _plan(folder: RunFolder) -> Plan:
         if time.monotonic() > until:
             break
         time.sleep(0.1)
+        bring()
     plan = None if folder.state in (*ENDED, "queued") else Plan.read(folder.path)
     if plan is None:
         raise LabError(f"run {folder.id!r} is {folder.state} and takes no nodes: resume it first")
     return plan
 
 
-def _have_saved(folder: RunFolder, member: Member, least: int) -> None:
-    """Ask ranks that are at work for a checkpoint: they begin again when this node comes."""
-    if not _at_work(folder, member, least):
-        return
-    before = folder.checkpoints()
-    control.send(folder.path, "checkpoint")
-    until = time.monotonic() + SAVED
-    while folder.checkpoints() == before and time.monotonic() < until and _at_work(folder, member, least):
-        time.sleep(0.05)
-
-
-def _at_work(folder: RunFolder, member: Member, least: int) -> bool:
-    """Whether ranks of other nodes take commands, for which there must be enough of those."""
-    facts, us = folder.facts, {**member.about, "lost": False}
-    others = [node for node in facts.get("nodes") or () if not node["lost"] and node != us]
-    return facts["state"] in ("running", "paused") and len(others) >= least
-
-
-def _serve(api: Any, config: Any, folder: RunFolder, member: Member) -> int:
+def _serve(api: Any, config: Any, place: str, member: Member) -> int:
     """Run the agent to its end."""
     # Or a node that comes back waits for an address that nobody tells (torch 2.13).
     os.environ["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
@@ -183,7 +216,7 @@ def _serve(api: Any, config: Any, folder: RunFolder, member: Member) -> int:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
     try:
-        api.launch_agent(config, worker.main, [str(folder.path)])
+        api.launch_agent(config, worker.main, [place])
     except SignalException:
         return 0 if member.over else 1
     except ChildFailedError:
@@ -192,7 +225,14 @@ def _serve(api: Any, config: Any, folder: RunFolder, member: Member) -> int:
 
 
 def _config(api: Any, plan: Plan, address: str, turn: str) -> Any:
-    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
+    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, LogsDest
+
+    class NoLogs(DefaultLogsSpecs):
+        """None, since ranks have logs of their own; by default folders stay in /tmp."""
+
+        def reify(self, envs: dict[int, dict[str, str]]) -> LogsDest:
+            """No files to be followed, either: the threads for them outlive a start that a signal broke off."""
+            return replace(super().reify(envs), tee_stdouts={}, tee_stderrs={})
 
     waits = {"join_timeout": JOIN, "last_call_timeout": LAST_CALL, "read_timeout": 20}
     return api.LaunchConfig(
@@ -207,5 +247,5 @@ def _config(api: Any, plan: Plan, address: str, turn: str) -> Any:
         monitor_interval=0.1,
         local_addr=address,
         start_method="forkserver",
-        logs_specs=DefaultLogsSpecs(os.devnull),  # ranks have logs of their own; by default folders stay in /tmp
+        logs_specs=NoLogs(os.devnull),
     )

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 FILE = "nodes.json"
 BEAT = 0.5  # seconds between two signs of life of a node
 JOIN = 600  # seconds that the least number of nodes has to be there
+SAVED = 30.0  # seconds that ranks at work have to save before a node that comes has them begin again
 PATIENCE = 20.0  # seconds for an answer of the store
 _served: list[TCPStore] = []
 
@@ -36,6 +37,8 @@ class Plan(Life):
         Nodes.
     ranks
         Of each node.
+    store
+        Address of the object store that nodes have the run from; "" where they share its folder.
     """
 
     address: str
@@ -43,6 +46,7 @@ class Plan(Life):
     least: int
     most: int
     ranks: int
+    store: str = ""
 
     def write(self, folder: Path) -> None:
         """Have nodes find it."""

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ...errors import SpecError, visible
+from ...files import remote
 from ...host import LOOPBACK
 from ...spec import Spec
+from ...store.folder import RunFolder
 from ...tables import trait
 from ..base import Launcher
 
@@ -26,8 +28,9 @@ class Torchrun(Launcher):
     """
     Have a run done by torchrun's elastic agents, one a machine: `lab.launch(spec, on=lab.Torchrun(...))`.
 
-    The run's folder must be one that all machines share, at the same path; so must the environment be. `spec.world` is
-    how many ranks there are with all nodes. Where one is lost, the others go on from the last checkpoint without it.
+    The run's folder must be one that all machines share, at the same path, as must the environment be. Where
+    LEPTON_LAB_HOME is an object store, that is all they need to share. `spec.world` is how many ranks there are with
+    all nodes. Where one is lost, the others go on from the last checkpoint without it.
 
     Parameters
     ----------
@@ -110,6 +113,11 @@ class Torchrun(Launcher):
                 raise SpecError(
                     f"nodes={self.nodes!r}: with {count} of them the run could not go on, since {error}"
                 ) from None
+
+    def ready(self, folder: RunFolder) -> None:
+        """As of others, unless nodes have it from the store."""
+        if not remote():
+            super().ready(folder)
 
     @classmethod
     def of(cls, facts: dict[str, Any]) -> Torchrun:

@@ -7,22 +7,33 @@ from pathlib import Path
 
 from ...host import machine
 from ...store.folder import RunFolder
+from ...store.objects.mirror import base
 from .. import remote
+from .apart import begin
 from .plan import Plan, served
 
 
-def main(folder: str) -> None:
-    """Be the rank that the agent's variables name, of the run in a folder; the agent takes a return as a good end."""
-    path, run = Path(folder), RunFolder(Path(folder))
-    plan = Plan.read(path)
-    assert plan is not None, "nodes read it before they start ranks"
+def main(place: str) -> None:
+    """
+    Be the rank that the agent's variables name; the agent takes a return as a good end.
+
+    Parameters
+    ----------
+    place
+        The run's folder, or what its node has in place of one that it shares (`store.objects.mirror`).
+    """
     number, here, world = (int(os.environ[name]) for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE"))
-    if number == 0:
-        remote.begin(run, world)
     os.environ["TORCHELASTIC_USE_AGENT_STORE"] = "True"  # or rank 0 makes one that listens at all addresses
-    if number == 0 and world > 1:
+    path = Path(place)
+    apart = not (path / "spec.json").exists()
+    plan = Plan.read(base(path) if apart else path)
+    assert plan is not None, "nodes read it before they start ranks"
+    if number == 0 and not apart:
+        remote.begin(RunFolder(path), world)
+    if number == 0 and (world > 1 or apart):
         served(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]))
-    if code := remote.work(path, plan, number, here, world, _sharing(run, plan), plan.reached()):
+    folder = begin(path, plan, number, here, world) if apart else RunFolder(path, world)
+    if code := remote.work(folder, plan, number, here, _sharing(folder, plan), plan.reached()):
         os._exit(code)
 
 

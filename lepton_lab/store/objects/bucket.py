@@ -6,14 +6,20 @@ import contextlib
 import functools
 import os
 import secrets
+import sys
 import tempfile
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ...errors import LabError, needs
 
+PATIENCE = 600.0  # seconds in which one that can't be reached is tried by who must wait for it
+AGAIN = 1.0  # seconds between two tries
+SILENT = "it does not answer"
 SECONDS = 20  # until a store that says nothing counts as silent
+T = TypeVar("T")
 UNSHARED = "memory"  # a store of fsspec that other processes don't see
 
 
@@ -129,6 +135,28 @@ def usable(address: str) -> Bucket:
     )
 
 
+def patiently(address: str, do: Callable[[], T]) -> T:
+    """
+    What a function returns that asks a store, which is tried again and again where it can't be reached.
+
+    Raises
+    ------
+    LabError
+        In a sentence that says why, after PATIENCE seconds.
+    """
+    until = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return do()
+        except LabError:
+            raise
+        except Exception as error:  # of any library that fsspec builds on
+            if time.monotonic() > until:
+                raise LabError(f"it was tried in vain for {PATIENCE:.0f} s: {refusal(address, error)}") from None
+            print(f"tried again: {refusal(address, error)}", file=sys.stderr, flush=True)
+            time.sleep(AGAIN)
+
+
 def refusal(address: str, error: BaseException) -> str:
     """Why a store could not be reached, as a sentence that begins with its address."""
     kind, text = type(error).__name__, " ".join(str(error).split())
@@ -139,7 +167,7 @@ def refusal(address: str, error: BaseException) -> str:
     elif isinstance(error, FileNotFoundError):
         why = "there is no such bucket; make it, or correct the address"
     elif "Connect" in kind or "Timeout" in kind or isinstance(error, (ConnectionError, TimeoutError)):
-        why = "it does not answer; see to the network, and to AWS_ENDPOINT_URL where that is set"
+        why = f"{SILENT}; see to the network, and to AWS_ENDPOINT_URL where that is set"
     else:
         why = f"{kind}: {text}"
     return f"{address!r}: {why}"

@@ -15,19 +15,18 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from ...files import home, locked, remote, write_bytes
+from ...files import home, locked, read_json, remote, write_bytes
 from ...host import entitle
 from .. import control
 from ..story import ENDED
 from . import saved, segments
 from .bucket import Bucket, refusal
-from .link import CARRIED, PULLED, carried, note
+from .link import CARRIED, PULLED, STORED, apart, carried, elsewhere, note
 
 INTERVAL = 0.4  # seconds between looks
 BEAT = 2.0  # seconds between segments of a live run in which nothing happens
 AGAIN = (0.5, 5.0)  # seconds until a store that could not be reached is tried again: at first, and at most
 PATIENCE = 600.0  # seconds after the last run's end in which it is tried
-MARKER = "complete"
 
 
 def main() -> None:
@@ -91,6 +90,7 @@ class Carried:
         fresh |= {"stretch": {"at": 0, "sent": {}}}
         self.record: dict[str, Any] = {**fresh, "alive": None, "t": 0.0, **(carried(path) or {})}
         self.uploads: dict[str, tuple[int, Future[str]]] = {}  # by step: the time of its marker
+        self.swept = True  # whether the store has no checkpoint but those that count
         self.settled: int | None = None  # the folder's time when all was up
 
     @property
@@ -136,9 +136,9 @@ class Carried:
             return False
         told = True
         gone = segments.gone(self.path, self.record["sent"])
-        prefixes = {step: prefix for step, (prefix, _) in self.record["saved"].items()}
+        prefixes = {step: prefix for step, (prefix, _) in self.record["saved"].items()} | elsewhere(self.path)
         about = {"writer": self.record["writer"], "host": socket.gethostname(), "t": time.time(), "alive": alive}
-        about |= {"gone": gone, "saved": prefixes}
+        about |= {"gone": gone, "saved": prefixes, "apart": apart(self.path)}
         name = f"{self.prefix}/{segments.name(self.record['next'])}"
         try:
             self.bucket.put(name, segments.pack(about, bundle))
@@ -187,22 +187,40 @@ class Carried:
             self.bucket.remove(name)
 
     def _checkpoints(self, alive: bool) -> None:
-        """Send the newest on its way, note one that is up, and withdraw those that are gone here."""
-        there = {m.parent.name: m.stat().st_mtime_ns for m in (self.path / "checkpoints").glob(f"step-*/{MARKER}")}
-        kept = self.record["saved"]
+        """Send the newest on its way, note one that is up, and remove there what is gone here."""
+        if apart(self.path):
+            self.record["saved"] = {}  # they are for the nodes to say
+            return
+        there = {mark.parent.name: mark.stat().st_mtime_ns for mark in saved.markers(self.path)}
+        if told := read_json(self.path / STORED):
+            self._take_over(told["saved"], there)
+        kept, before = self.record["saved"], dict(self.record["saved"])
         for step, (stamp, upload) in [each for each in self.uploads.items() if each[1][1].done()]:
             del self.uploads[step]
-            old, kept[step] = kept.get(step), [upload.result(), stamp]
-            self._put([], True)  # it is told before the one that it replaces goes
-            if old:
-                saved.withdraw(self.bucket, self.prefix, old[0])
+            kept[step] = [upload.result(), stamp]
+        for step in [step for step in kept if step not in there and (not alive or max(kept) > step)]:
+            del kept[step]
+        if kept != before:
+            self._put([], True)  # it is told before what it replaces goes
+            self.swept = False
+        if not self.swept and not self.uploads and self.wanted:
+            saved.sweep(self.bucket, self.prefix, [prefix for prefix, _ in kept.values()], self._attempt)
+            self.swept = True
         missing = [step for step, stamp in there.items() if kept.get(step, [None, None])[1] != stamp]
         if missing and not self.uploads:  # one at a time: what is older may be gone when its turn comes
             step = max(missing)
             with contextlib.suppress(FileNotFoundError):  # removed meanwhile
-                staged = saved.stage(self.path / "checkpoints" / step, self.path.parent)
+                staged = saved.stage(self.path / "checkpoints" / step, self.path.parent, self._attempt)
                 self.uploads[step] = there[step], self.pool.submit(saved.upload, self.bucket, self.prefix, staged)
-        for step in [step for step in kept if step not in there and (not alive or max(kept) > step)]:
-            prefix, _ = kept.pop(step)
-            self._put([], True)
-            saved.withdraw(self.bucket, self.prefix, prefix)
+
+    def _take_over(self, told: dict[str, str], there: dict[str, int]) -> None:
+        """Keep from now on what nodes put on the store, as it was brought home, or is to be replaced."""
+        same = {step for step, prefix in told.items() if saved.source(self.path, step) == prefix}
+        self.record["saved"] = {s: [prefix, there.get(s) if s in same else None] for s, prefix in told.items()}
+        note(self.path, CARRIED, self.record)
+        (self.path / STORED).unlink()
+
+    @property
+    def _attempt(self) -> int:
+        """Which beginning of the run's ranks is the last."""
+        return int((read_json(self.path / segments.LAST) or {}).get("attempt", 0))

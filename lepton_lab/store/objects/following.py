@@ -91,7 +91,7 @@ def _look(bucket: Bucket, folders: list[Path]) -> None:
     objects = bucket.get(wanted)
     for name, path in wanted.items():
         if name in objects:
-            _pull(bucket, path)
+            pull(bucket, path)
         elif path.is_dir():
             with _alone(path):
                 if record := pulled(path):
@@ -103,8 +103,8 @@ def _fresh(bucket: Bucket) -> dict[str, Any]:
     return {"address": bucket.address, **begins}
 
 
-def _pull(bucket: Bucket, path: Path) -> None:
-    """Apply all segments that there are by now."""
+def pull(bucket: Bucket, path: Path) -> None:
+    """Apply all segments of a run that there are by now."""
     for part in PARTS:
         (path / part).mkdir(parents=True, exist_ok=True)
     ahead, seen = 1, (pulled(path) or {"next": 0})["next"] > 0
@@ -126,6 +126,7 @@ def _pull(bucket: Bucket, path: Path) -> None:
                     raise LabError(f"{name!r} of {bucket.address!r} can't be read: {error}") from None
                 segments.apply(path, about, pieces)
                 record |= {key: about[key] for key in ("saved", "alive", "host")} | {"trouble": None}
+                record["apart"] = about.get("apart", False)
                 # Of what comes while we look our own clock tells the time: the other machine's may differ.
                 now = time.time()
                 record |= {"next": record["next"] + each, "looked": now, "arrived": now if seen else about["t"]}
@@ -227,6 +228,8 @@ def _claim(bucket: Bucket, folder: Path) -> None:
     _look(bucket, [folder])
     if alive(folder):
         raise LabError(f"run {folder.name!r} is at work on {(pulled(folder) or {})['host']}: stop it first")
+    if (record := pulled(folder)) and record.get("apart"):  # nodes may have saved since the last segment
+        note(folder, PULLED, {**record, "saved": saved.committed(bucket, f"runs/{folder.name}")})
     for step in sorted((pulled(folder) or {}).get("saved", ())):
         saved.fetch(folder, step, bucket)
     with _alone(folder):
@@ -244,4 +247,4 @@ def _claim(bucket: Bucket, folder: Path) -> None:
 
 
 def _marked(folder: Path, step: str) -> int:
-    return (folder / "checkpoints" / step / "complete").stat().st_mtime_ns
+    return (folder / "checkpoints" / step / saved.MARKER).stat().st_mtime_ns

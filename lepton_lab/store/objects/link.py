@@ -10,6 +10,7 @@ from ...errors import LabError
 from ...files import read_json, write_json
 
 CARRIED, PULLED = "carried.json", "pulled.json"  # in the folder of a run: what its carrier, and a reader of it, know
+STORED = "saved.json"  # in one of this machine: checkpoints that nodes apart from it put on the store themselves
 SILENT = 60.0  # seconds without a segment after which the machine of a live run counts as lost
 LATE = 5.0  # seconds from which on a view says that it is late
 
@@ -28,8 +29,20 @@ def pulled(folder: Path) -> dict[str, Any] | None:
 
 def address(folder: Path) -> str | None:
     """The store of a run, or None."""
-    record = pulled(folder) or carried(folder)
+    record = pulled(folder) or carried(folder) or read_json(folder / STORED)
     return record["address"] if record else None
+
+
+def elsewhere(folder: Path) -> dict[str, str]:
+    """Prefixes of the checkpoints that are on a run's store, and need not be here, by name."""
+    record = pulled(folder) or (read_json(folder / STORED) if apart(folder) else None) or {"saved": {}}
+    saved: dict[str, str] = record["saved"]
+    return saved
+
+
+def apart(folder: Path) -> bool:
+    """Whether what checkpoints a run of this machine has is for its nodes to say, which put them on the store."""
+    return bool((read_json(folder / STORED) or {}).get("live"))
 
 
 def require_here(folder: Path, what: str) -> None:

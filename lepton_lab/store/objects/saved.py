@@ -7,19 +7,41 @@ import json
 import os
 import secrets
 import shutil
+import time
+from collections.abc import Collection, Iterable
 from pathlib import Path, PurePosixPath
 
 from ...errors import LabError
+from ...files import read_json
 from ..trust import close_to_others
 from .bucket import Bucket, refusal
-from .link import pulled
+from .link import STORED, address, apart, elsewhere, note
 
 COMMIT = "COMMIT.json"
+MARKER = "complete"  # a file in a checkpoint's folder, written when all else is on the disk
 
 
-def stage(path: Path, place: Path) -> Path:
+def markers(folder: Path) -> Iterable[Path]:
+    """The marker of each checkpoint in a run's folder that is complete."""
+    return (folder / "checkpoints").glob(f"step-*/{MARKER}")
+
+
+def source(folder: Path, step: str) -> str | None:
+    """The prefix that a checkpoint in a run's folder was brought from; "" if it was made there, None if it is not."""
+    try:
+        return (folder / "checkpoints" / step / MARKER).read_text()
+    except FileNotFoundError:
+        return None
+
+
+def fresh(step: str, attempt: int) -> str:
+    """A prefix for a checkpoint that ranks saved which began as the run's `attempt`-th."""
+    return f"checkpoints/{step}-{attempt}.{secrets.token_hex(4)}"
+
+
+def stage(path: Path, place: Path, attempt: int) -> Path:
     """Hold a checkpoint's files, so that their going up outlasts their removal; costs no room."""
-    staged = place / f".{path.name}-{secrets.token_hex(4)}"
+    staged = place / f".{fresh(path.name, attempt).partition('/')[2]}"
     shutil.copytree(path, staged, copy_function=os.link)
     return staged
 
@@ -28,60 +50,120 @@ def upload(bucket: Bucket, run: str, staged: Path) -> str:
     """Put what was staged under a prefix of its own, commit it, and return the prefix; the staged is gone then."""
     prefix = f"checkpoints/{staged.name.removeprefix('.')}"
     try:
-        sizes = {}
-        for path in sorted(path for path in staged.rglob("*") if path.is_file()):
-            called = path.relative_to(staged).as_posix()
-            sizes[called] = path.stat().st_size
-            bucket.upload(f"{run}/{prefix}/{called}", path)
-        bucket.put(f"{run}/{prefix}/{COMMIT}", json.dumps({"files": sizes}).encode())
+        commit(bucket, run, prefix, put(bucket, f"{run}/{prefix}", staged))
     finally:
         shutil.rmtree(staged, ignore_errors=True)
-    _sweep(bucket, run)
     return prefix
 
 
-def _sweep(bucket: Bucket, run: str) -> None:
-    """Remove what was cut off: a run has one upload at a time, which is over."""
-    for name in bucket.names(f"{run}/checkpoints"):
-        if COMMIT not in bucket.names(f"{run}/checkpoints/{name}"):
-            bucket.remove(f"{run}/checkpoints/{name}")
+def put(bucket: Bucket, prefix: str, folder: Path) -> dict[str, int]:
+    """Put the files of a folder under a prefix; returns their sizes by name."""
+    sizes = {}
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        called = path.relative_to(folder).as_posix()
+        sizes[called] = path.stat().st_size
+        with contextlib.suppress(FileExistsError):  # by us, whose answer was lost: nobody else knows of the prefix
+            bucket.upload(f"{prefix}/{called}", path)
+    return sizes
 
 
-def withdraw(bucket: Bucket, run: str, prefix: str) -> None:
-    """Remove a checkpoint, its marker first."""
-    bucket.remove(f"{run}/{prefix}/{COMMIT}")
-    bucket.remove(f"{run}/{prefix}")
+def commit(bucket: Bucket, run: str, prefix: str, sizes: dict[str, int]) -> None:
+    """Have a checkpoint count of which all is there."""
+    with contextlib.suppress(FileExistsError):
+        bucket.put(f"{run}/{prefix}/{COMMIT}", json.dumps({"files": sizes, "t": time.time()}).encode())
+
+
+def sweep(bucket: Bucket, run: str, keep: Collection[str], attempt: int) -> None:
+    """
+    Remove all but `keep`, also what was cut off: a run has one upload at a time, which is over.
+
+    What ranks saved that began after this `attempt` stays: others have gone on without those who ask, which these may
+    not know yet.
+    """
+    for prefix in (f"checkpoints/{name}" for name in bucket.names(f"{run}/checkpoints")):
+        if prefix not in keep and _attempt(prefix) <= attempt:
+            bucket.remove(f"{run}/{prefix}/{COMMIT}")  # first: a half-removed one must not be taken for whole
+            bucket.remove(f"{run}/{prefix}")
+
+
+def _attempt(prefix: str) -> int:
+    """That of `fresh`, of a prefix; of those that know of none, 0."""
+    return int(prefix.rpartition("-")[2].rpartition(".")[0] or 0)
+
+
+def committed(bucket: Bucket, run: str) -> dict[str, str]:
+    """Prefixes of the checkpoints that count, by name; the later one of the same step."""
+    found = bucket.get(f"{run}/checkpoints/{name}/{COMMIT}" for name in bucket.names(f"{run}/checkpoints"))
+    times = {name.split("/")[-2]: json.loads(body).get("t", 0.0) for name, body in found.items()}
+    ordered = sorted(times, key=lambda name: (_attempt(name), times[name]))
+    return {name.rpartition("-")[0]: f"checkpoints/{name}" for name in ordered}
+
+
+def bring_home(folder: Path) -> None:
+    """
+    Have all checkpoints here that nodes put on the store, before ranks of this machine go on with them.
+
+    Which there are the store says: a supervisor that was killed may not have known of the last.
+    """
+    if apart(folder):
+        record = read_json(folder / STORED)
+        record = {**record, "saved": reached(record["address"], folder.name)}
+        note(folder, STORED, record)
+        for step in record["saved"]:
+            fetch(folder, step)
+        note(folder, STORED, {**record, "live": False})
+
+
+def reached(where: str, id: str) -> dict[str, str]:
+    """As `committed`, of a run at an address. LabError if the store can't be reached."""
+    try:
+        return committed(Bucket(where), f"runs/{id}")
+    except Exception as error:  # of any library that fsspec builds on
+        raise LabError(f"checkpoints can't be looked for at {refusal(where, error)}") from None
 
 
 def fetch(folder: Path, step: str, bucket: Bucket | None = None) -> None:
     """
-    Bring a checkpoint of a run of another machine down, into its place, where it is not there yet.
+    Bring a checkpoint that is on a store alone down, into its place, where it is not there yet.
 
     Raises
     ------
     LabError
         If it was not committed, is not whole, or the store can't be reached.
     """
-    record, path = pulled(folder), folder / "checkpoints" / step
-    if record is None or path.exists() or step not in record["saved"]:
+    if (prefix := elsewhere(folder).get(step)) is None or source(folder, step) == prefix:
         return
-    bucket, prefix = bucket or Bucket(record["address"]), f"runs/{folder.name}/{record['saved'][step]}"
-    draft = path.with_name(f".{step}-{secrets.token_hex(4)}")
+    where = address(folder)
+    assert where is not None, "it is on a store"
     try:
-        marker = bucket.get([f"{prefix}/{COMMIT}"])
-        if not marker:
-            raise LabError(f"run {folder.name!r}: its checkpoint {step} was not committed, or is gone: ask again")
-        for called, size in json.loads(next(iter(marker.values())))["files"].items():
-            _fetch(bucket, f"{prefix}/{called}", draft, called, size)
-        close_to_others(draft)
-        with contextlib.suppress(OSError):  # another process was as fast
-            draft.rename(path)
+        bring(bucket or Bucket(where), folder, step, prefix)
     except LabError:
         raise
     except Exception as error:
-        raise LabError(f"a checkpoint can't be fetched from {refusal(record['address'], error)}") from None
+        raise LabError(f"a checkpoint can't be fetched from {refusal(where, error)}") from None
+
+
+def bring(bucket: Bucket, folder: Path, step: str, prefix: str) -> None:
+    """As `fetch`, of a prefix; an error of the store is what its library raises."""
+    path, place = folder / "checkpoints" / step, f"runs/{folder.name}/{prefix}"
+    if source(folder, step) == prefix:
+        return
+    draft = path.with_name(f".{step}-{secrets.token_hex(4)}")
+    try:
+        marker = bucket.get([f"{place}/{COMMIT}"])
+        if not marker:
+            raise LabError(f"run {folder.name!r}: its checkpoint {step} was not committed, or is gone: ask again")
+        for called, size in json.loads(next(iter(marker.values())))["files"].items():
+            _fetch(bucket, f"{place}/{called}", draft, called, size)
+        (draft / MARKER).write_text(prefix)
+        close_to_others(draft)
+        if path.exists():  # of the same step, before it was saved anew
+            path.rename(draft.with_suffix(".old"))
+        with contextlib.suppress(OSError):  # another process was as fast
+            draft.rename(path)
     finally:
-        shutil.rmtree(draft, ignore_errors=True)
+        for left in (draft, draft.with_suffix(".old")):
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def _fetch(bucket: Bucket, name: str, draft: Path, called: str, size: int) -> None:

@@ -13,14 +13,14 @@ from typing import Any
 
 from ...errors import LabError
 from ...files import replacing
-from .link import CARRIED, PULLED
+from .link import CARRIED, PULLED, STORED
 
 PORTION = 8 * 2**20  # bytes of files in a segment, about
 STRETCH = 1024  # segments that are kept as one object, too, for who reads a run from its begin
 LARGE = 64 * 2**20  # bytes of files in a stretch that is left in segments
-GROWING = ("events", "logs")  # folders of files that are only appended to
+GROWING = ("events", "logs", "facts")  # folders of files that are only appended to
 APART = ("control", "checkpoints")  # folders that go other ways
-OURS = ("lock", "rendezvous", CARRIED, PULLED)  # of this machine alone
+OURS = ("lock", "rendezvous", CARRIED, PULLED, STORED)  # of this machine alone
 LAST = "state.json"  # read first and put last: who reads an end has all that came before it
 ABOUT = "about.json"
 
@@ -59,16 +59,21 @@ def stretch(number: int) -> str:
 def pieces(folder: Path, sent: Sent) -> Iterator[Piece]:
     """What changed in a run's folder since what was sent."""
     last = list(_replaced(folder / LAST, LAST, sent))
-    for path in _files(folder, folder):
-        called = path.relative_to(folder).as_posix()
+    for called in files(folder):
         if called == LAST:
             continue
+        path = folder / called
         try:
             grows = called.split("/")[0] in GROWING
             yield from _grown(path, called, sent) if grows else _replaced(path, called, sent)
         except FileNotFoundError:  # it went meanwhile
             continue
     yield from last
+
+
+def files(folder: Path) -> Iterator[str]:
+    """Names of the files of a run's folder that go by segments, in order."""
+    return (path.relative_to(folder).as_posix() for path in _files(folder, folder))
 
 
 def gone(folder: Path, sent: Sent) -> list[str]:
@@ -165,20 +170,20 @@ def _grown(path: Path, called: str, sent: Sent) -> Iterator[Piece]:
 
 
 def _replaced(path: Path, called: str, sent: Sent) -> Iterator[Piece]:
-    stamp = _stamp(path)
-    if stamp is None or sent.get(called) == list(stamp):
+    now = stamp(path)
+    if now is None or sent.get(called) == list(now):
         return
     with path.open("rb") as file:
         size, at = os.fstat(file.fileno()).st_size, 0
         while at == 0 or at < size:
             data = file.read(PORTION)
-            yield Piece(called, at, data, size, stamp)
+            yield Piece(called, at, data, size, now)
             at += len(data)
             if not data:
                 return
 
 
-def _stamp(path: Path) -> tuple[int, int] | None:
+def stamp(path: Path) -> tuple[int, int] | None:
     """What changes when a file is replaced."""
     try:
         stat = path.stat()

@@ -123,6 +123,7 @@ class Steerable:
             start = time.perf_counter()
             self.now.totals = self._totals()
             average = self.average.values if self.average else {}
+            self.log.flush()  # what led to a checkpoint is not to be lost where that is not
             checkpoints.save(self.folder, self.strategy, self.now.step, asdict(self.now), average)
             self._saved = self.now.step
             self.log.rest(time.perf_counter() - start)

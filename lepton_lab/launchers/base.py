@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from ..spec import Spec
 from ..store.folder import RunFolder
+from ..store.objects.gathering import take_rest
 from ..store.objects.saved import bring_home
 from . import devices
 
@@ -53,6 +54,7 @@ class Launcher:
     def ready(self, folder: RunFolder) -> None:
         """Have on this machine's disk what ranks go on from, also where it is on a store alone. LabError if not."""
         bring_home(folder.path)
+        take_rest(folder)  # after it: what led to a checkpoint was sent before
 
     @property
     def facts(self) -> dict[str, Any]:

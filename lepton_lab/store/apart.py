@@ -110,32 +110,36 @@ class ApartFolder(RunFolder):
             draft = self.draft(step)
             sizes = self._patiently(lambda bucket: saved.put(bucket, f"{self.prefix}/{prefix}", draft))
             shutil.rmtree(draft, ignore_errors=True)
+            with self.board.working():
+                mirror.flush(mirror.root(self.path))  # or steps would be missing that nobody does again
             self.board.write(f"{save}.{self.node}", json.dumps(sizes))
         if rank == 0:
             sizes = {}
             for node in range(self.nodes):
                 sizes |= json.loads(self.board.read(f"{save}.{node}"))
             self._patiently(lambda bucket: saved.commit(bucket, self.prefix, prefix, sizes))
-            self._settle(self._saved() | {named(step): prefix})
+            there = self._saved() | {named(step): prefix}
+            self.board.write(SAVED, json.dumps(there))
+            self._patiently(lambda bucket: saved.sweep(bucket, self.prefix, there.values(), self.attempt))
             self.board.write(f"{save}.done", "")
         self.board.read(f"{save}.done")
+        self.board.count(f"{save}.read")
+        if rank == 0:  # whose process may end now, and with it what the others read
+            self.board.wait(lambda: self.board.count(f"{save}.read", 0) == self.world, save)
+        if self.first:
+            for path in (self.path / "checkpoints").glob("step-*"):  # brought for a beginning that is over
+                shutil.rmtree(path, ignore_errors=True)
 
     def discard(self, steps: list[int]) -> None:
-        """Remove checkpoints."""
+        """Count checkpoints no more; they are removed when the next is saved, since the others don't wait for that."""
         names = [named(step) for step in steps]
-        self._settle({name: prefix for name, prefix in self._saved().items() if name not in names})
+        there = {name: prefix for name, prefix in self._saved().items() if name not in names}
+        self.board.write(SAVED, json.dumps(there))
 
     def distrust(self, step: int) -> None:
-        """Count a checkpoint no more; it stays until another is saved, since ranks may be reading it."""
-        self.board.write(SAVED, json.dumps({n: prefix for n, prefix in self._saved().items() if n != named(step)}))
+        """Count a checkpoint no more."""
+        self.discard([step])
 
     def _saved(self) -> dict[str, str]:
         there: dict[str, str] = json.loads(self.board.read(SAVED))
         return there
-
-    def _settle(self, there: dict[str, str]) -> None:
-        """Have these count, for all ranks, and remove what else there is on the store, and on this node's disk."""
-        self.board.write(SAVED, json.dumps(there))
-        self._patiently(lambda bucket: saved.sweep(bucket, self.prefix, there.values(), self.attempt))
-        for path in (self.path / "checkpoints").glob("step-*"):
-            shutil.rmtree(path, ignore_errors=True)

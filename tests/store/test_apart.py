@@ -16,7 +16,7 @@ from lepton_lab.store.objects import bucket as buckets
 from lepton_lab.store.objects import following, link, mirror, saved, segments
 from lepton_lab.store.objects.bucket import Bucket
 from lepton_lab.store.objects.carrier import Carried
-from lepton_lab.store.objects.gathering import Gathering, up
+from lepton_lab.store.objects.gathering import Gathering, take_rest, up
 from lepton_lab.store.objects.mirror import Mirror, copied, sent_to
 
 
@@ -98,7 +98,7 @@ def test_what_ranks_write_is_laid_after_what_earlier_ones_did_and_nothing_late_o
     assert [json.loads(line)["step"] for line in lines[:1] + lines[2:]] == [1, 2]
     assert not first.exists(), "what was sent of an earlier beginning is gone from the node"
     gathering.close()
-    assert "nodes" not in two[0].bucket.names(f"runs/{folder.id}")
+    assert not two[0].bucket.names(f"runs/{folder.id}/nodes")
 
 
 def test_facts_are_what_ranks_said_beside_what_the_supervisor_did(run, nodes):
@@ -121,6 +121,29 @@ def test_facts_are_what_ranks_said_beside_what_the_supervisor_did(run, nodes):
     facts = folder.facts
     assert (facts["state"], facts["steps"], facts["samples"], facts["nodes"]) == ("running", 5, 3, [{"host": "a"}])
     gathering.close()
+
+
+def test_the_rest_of_what_nodes_sent_is_taken_in_where_a_supervisor_was_killed(run, nodes):
+    folder, _ = run
+    two = [nodes(), nodes()]
+    gathering = Gathering(folder, two[0].bucket.address, "life")
+    write(folder.path, 0, 0)  # by an earlier beginning
+    gathering.begin(1, 2)
+    first, second = begun(run, 1, two)
+    write(first, 0, 1, 2)
+    (first / "facts" / "0.jsonl").write_text('[null, {"samples": 1}]\n[null, {"sa')
+    two[0]._round()
+    gathering.drain()  # the last that it does
+    write(first, 0, 3)
+    with (first / "facts" / "0.jsonl").open("a") as file:
+        file.write('mples": 2}]\n')
+    write(second, 1, 1)
+    for each in two:
+        each._round()
+    take_rest(folder)
+    assert (rows(folder, 0), rows(folder, 1), folder.facts["samples"]) == ([0, 1, 2, 3], [1], 2)
+    assert not two[0].bucket.names(f"runs/{folder.id}/nodes")
+    take_rest(folder)  # of which there is none
 
 
 def test_what_one_node_writes_once_the_others_have_but_not_what_they_have_of_their_own(run, nodes):

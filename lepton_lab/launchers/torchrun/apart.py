@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...errors import LabError
 from ...files import write_text
+from ...store import control
 from ...store.apart import SAVED, ApartFolder
 from ...store.board import Board
 from ...store.folder import RunFolder
@@ -104,9 +105,11 @@ class Apart:
 
     def start(self) -> None:
         """Have on the store what this machine has of the run, before nodes ask for it."""
-        until = time.monotonic() + CARRIED
-        while up(self.folder) is None:
+        until, told = time.monotonic() + CARRIED, None
+        while up(self.folder) is None and not control.stopping(self.folder.path):
             starting.begin()
+            if (now := (link.carried(self.folder.path) or {}).get("next")) != told:  # large ones may take long
+                until, told = time.monotonic() + CARRIED, now
             if time.monotonic() > until:
                 why = link.late(self.folder.path) or "nobody carries it there"
                 raise LabError(f"what this machine has of the run is not on {self.plan.store!r} yet: {why}")
@@ -156,15 +159,13 @@ class Apart:
 
     def end(self) -> str:
         """Take in the last of what nodes sent; returns why it could not be, or ""."""
-        until = time.monotonic() + LAST
-        try:
-            while True:
-                try:
-                    self.gathering.drain()
-                    return ""
-                except LabError as error:
-                    if time.monotonic() > until:
-                        return str(error)
-                    time.sleep(POLL)
-        finally:
-            self.gathering.close()
+        until, trouble = time.monotonic() + LAST, "it was not asked for"
+        while trouble and time.monotonic() < until:
+            try:
+                self.gathering.drain()
+                trouble = ""
+            except LabError as error:
+                trouble = str(error)
+                time.sleep(POLL)
+        self.gathering.close(whole=not trouble)
+        return trouble

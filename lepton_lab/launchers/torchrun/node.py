@@ -128,12 +128,16 @@ class Member:
     def live(self) -> None:
         """Give signs of life, until the coordinator says that it is over or can't be reached."""
         try:
-            while self.done or not self.store.check(["over"]):
+            while not self._left.wait(BEAT):
                 self.store.add(f"beat{self.number}", 1)
-                if self._left.wait(BEAT):
-                    return
+                if not self.over and self.store.check(["over"]):
+                    self._end()
         except Exception as error:
-            print(f"the coordinator can't be reached: {error}", file=sys.stderr, flush=True)
+            if not self.over:
+                print(f"the coordinator can't be reached: {error}", file=sys.stderr, flush=True)
+                self._end()
+
+    def _end(self) -> None:
         self.over = True
         if not (self.done or self._left.is_set()):
             os.kill(os.getpid(), signal.SIGTERM)  # on which the agent ends its ranks

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import io
 import os
 import secrets
+import shutil
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 from ...errors import LabError, needs
 
@@ -57,19 +59,27 @@ class Bucket:
 
     def put(self, name: str, body: bytes) -> None:
         """Make an object; FileExistsError where there is one of that name."""
-        if not self._disk:
+        if self._disk:
+            self._link(name, io.BytesIO(body))
+        else:
             self.files.pipe_file(self._path(name), body, mode="create")
-            return
-        path = Path(self._path(name))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".") as draft:  # whole from the moment it is there
-            draft.write(body)
-            draft.flush()
-            os.link(draft.name, path)
 
     def upload(self, name: str, path: Path) -> None:
         """Make an object of a file; FileExistsError where there is one of that name."""
-        self.files.put_file(str(path), self._path(name), mode="create")
+        if self._disk:
+            with path.open("rb") as file:
+                self._link(name, file)
+        else:
+            self.files.put_file(str(path), self._path(name), mode="create")
+
+    def _link(self, name: str, source: BinaryIO) -> None:
+        """Make an object on a disk, which is whole from the moment it is there."""
+        path = Path(self._path(name))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".") as draft:
+            shutil.copyfileobj(source, draft)
+            draft.flush()
+            os.link(draft.name, path)
 
     def download(self, name: str, path: Path) -> None:
         """Make a file of an object."""

@@ -188,6 +188,7 @@ class Carried:
 
     def _checkpoints(self, alive: bool) -> None:
         """Send the newest on its way, note one that is up, and remove there what is gone here."""
+        done = {step: self.uploads.pop(step) for step in [s for s, each in self.uploads.items() if each[1].done()]}
         if apart(self.path):
             self.record["saved"] = {}  # they are for the nodes to say
             return
@@ -195,15 +196,12 @@ class Carried:
         if told := read_json(self.path / STORED):
             self._take_over(told["saved"], there)
         kept, before = self.record["saved"], dict(self.record["saved"])
-        for step, (stamp, upload) in [each for each in self.uploads.items() if each[1][1].done()]:
-            del self.uploads[step]
+        for step, (stamp, upload) in done.items():
             kept[step] = [upload.result(), stamp]
         for step in [step for step in kept if step not in there and (not alive or max(kept) > step)]:
             del kept[step]
-        if kept != before:
-            self._put([], True)  # it is told before what it replaces goes
-            self.swept = False
-        if not self.swept and not self.uploads and self.wanted:
+        self.swept &= kept == before
+        if not (self.swept or self.uploads) and self._put([], True):  # it is told before what it replaces goes
             saved.sweep(self.bucket, self.prefix, [prefix for prefix, _ in kept.values()], self._attempt)
             self.swept = True
         missing = [step for step, stamp in there.items() if kept.get(step, [None, None])[1] != stamp]

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import json
-import shutil
 import sys
 import threading
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ...errors import LabError
-from ...files import read_json
+from ...files import read_json, remote, write_json
 from ..folder import RunFolder
 from . import saved, segments
 from .bucket import Bucket, patiently, refusal
@@ -19,6 +18,7 @@ from .link import STORED, apart, carried, note
 from .mirror import BROUGHT, sent_to
 
 INTERVAL = 0.2  # seconds between looks
+ARRIVED = "arrived.json"  # in the run's folder; by its name it goes up before the events whose place it tells
 AGAIN = 2.0  # seconds until a store that could not be reached is tried again
 
 
@@ -52,37 +52,49 @@ class Gathering:
 
     def _ready(self) -> None:
         run, record = f"runs/{self.folder.id}", carried(self.folder.path)
-        self.bucket.remove(f"{run}/nodes")  # of an earlier life
         if record and not apart(self.folder.path):
             ours = [prefix for prefix, _ in record["saved"].values()]
             saved.sweep(self.bucket, run, ours, self.folder.facts.get("attempt", 0))  # so that all there counts
         self.list()
+        take_rest(self.folder)  # after it: what led to a checkpoint was sent before
 
     def begin(self, attempt: int, nodes: int) -> None:
         """Take in what so many nodes send of another beginning, after the last of the one before."""
         with self._lock:
             self._sources = [_Source(self, sent_to(self.folder.id, self.life, attempt, node)) for node in range(nodes)]
+            self._keep()
 
-    def drain(self) -> None:
-        """Take in all that was sent by now. LabError if the store can't be reached."""
+    def drain(self, listing: bool = True) -> None:
+        """
+        Take in all that was sent by now, and note which checkpoints there are.
+
+        These are asked for first: what led to each was sent before it was committed.
+
+        Raises
+        ------
+        LabError
+            If the store can't be reached.
+        """
         try:
             with self._lock:
+                if listing and not self.folder.gone:
+                    self.list()
                 while self._look():
                     pass
-                if not self.folder.gone:
-                    self.list()
         except LabError:
             raise
         except Exception as error:  # of any library that fsspec builds on
             raise LabError(f"what nodes sent can't be read at {refusal(self.bucket.address, error)}") from None
 
-    def close(self) -> None:
-        """Take in no more, and remove it from the store."""
+    def close(self, whole: bool = True) -> None:
+        """Take in no more; if that was all, remove it from the store."""
         self._over.set()
         if self._thread.ident is not None:
             self._thread.join()
-        with contextlib.suppress(Exception):  # it costs a little room there
-            self.bucket.remove(f"runs/{self.folder.id}/nodes")
+        if whole:
+            (self.folder.path / ARRIVED).unlink(missing_ok=True)
+            with contextlib.suppress(Exception):  # it costs a little room there
+                self.bucket.remove(f"runs/{self.folder.id}/nodes/{self.life}")
 
     def list(self) -> None:
         """Note which checkpoints are on the store; of those here only such stay as are the same."""
@@ -91,9 +103,7 @@ class Gathering:
         record = {"address": self.bucket.address, "saved": told, "live": True}
         if record != read_json(self.folder.path / STORED):
             note(self.folder.path, STORED, record)
-        for marker in saved.markers(self.folder.path):
-            if marker.read_text() != told.get(marker.parent.name):
-                shutil.rmtree(marker.parent, ignore_errors=True)
+        saved.keep_same(self.folder.path, told)
 
     def _run(self) -> None:
         pause = INTERVAL
@@ -116,7 +126,34 @@ class Gathering:
         found = self.bucket.get(wanted)
         for name, body in found.items():
             wanted[name].take(*segments.unpack(body))
+        if found:
+            self._keep()
         return bool(found)
+
+    def _keep(self) -> None:
+        """Keep how much was taken in, for who goes on with the run where this process is killed."""
+        write_json(self.folder.path / ARRIVED, [source.record for source in self._sources], indent=None)
+
+
+def take_rest(folder: RunFolder) -> None:
+    """
+    Take in what nodes sent of the last beginning that an earlier life's supervisor, which was killed, did not.
+
+    Raises
+    ------
+    LabError
+        If the store can't be reached.
+    """
+    records, address = read_json(folder.path / ARRIVED), remote()
+    if not records or address is None:
+        return
+    gathering = Gathering(folder, address, "")
+    gathering._sources = [_Source.of(gathering, record) for record in records]
+    gathering.drain(listing=False)
+    (folder.path / ARRIVED).unlink()
+    for record in records:
+        with contextlib.suppress(Exception):  # it costs a little room there
+            gathering.bucket.remove(str(PurePosixPath(record["prefix"]).parent))
 
 
 class _Source:
@@ -126,6 +163,20 @@ class _Source:
         self.gathering, self.folder, self.prefix, self.next = gathering, gathering.folder, prefix, 0
         self._begins: dict[str, int] = {}  # by file that grows: where what this node writes begins in ours
         self._said: dict[str, tuple[int, bytes]] = {}  # of facts: where what was not heard yet begins, and that
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What `of` makes it from, as JSON takes it."""
+        said = {name: [begin, text.decode()] for name, (begin, text) in self._said.items()}
+        return {"prefix": self.prefix, "next": self.next, "begins": self._begins, "said": said}
+
+    @classmethod
+    def of(cls, gathering: Gathering, record: dict[str, Any]) -> _Source:
+        """What a record told."""
+        source = cls(gathering, record["prefix"])
+        source.next, source._begins = record["next"], record["begins"]
+        source._said = {name: (begin, text.encode()) for name, (begin, text) in record["said"].items()}
+        return source
 
     def take(self, about: dict[str, Any], pieces: list[segments.Piece]) -> None:
         """Do what a segment tells."""

@@ -23,6 +23,7 @@ from .following import pull
 from .link import PULLED, note, pulled
 
 INTERVAL = 0.25  # seconds between looks
+LOOK = 0.02  # seconds between looks for who waits for one
 AGAIN = (0.5, 5.0)  # seconds until a store that could not be reached is tried again: at first, and at most
 PATIENCE = 20.0  # seconds in which the last of it is tried
 BROUGHT = ("spec.json", "state.json", "nodes.json")  # what ranks are told by these they don't tell by them
@@ -101,9 +102,11 @@ class Mirror:
         self._lock.close()
 
     def _run(self) -> None:
-        pause = INTERVAL
-        while not self._over.wait(pause):
-            pause = INTERVAL if self._tried() else min(2 * pause, AGAIN[1])
+        pause = due = 0.0
+        while not self._over.wait(LOOK):
+            if time.monotonic() > due or (pause <= INTERVAL and any(self.root.glob(f"{ASK}*"))):
+                pause = INTERVAL if self._tried() else min(2 * pause + AGAIN[0], AGAIN[1])
+                due = time.monotonic() + pause
 
     def _tried(self) -> bool:
         try:
@@ -220,9 +223,14 @@ def copied(root: Path, begun: dict[str, Any], node: int) -> Path:
     return place / ours.name
 
 
+def root(path: Path) -> Path:
+    """The mirror of a copy for ranks."""
+    return path.parents[2]
+
+
 def earlier(path: Path) -> Path:
     """The run's folder as its supervisor has it, of a copy for ranks that began later."""
-    return base(path.parents[2])
+    return base(root(path))
 
 
 def base(root: Path) -> Path:

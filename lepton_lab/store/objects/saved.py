@@ -75,7 +75,7 @@ def commit(bucket: Bucket, run: str, prefix: str, sizes: dict[str, int]) -> None
 
 def sweep(bucket: Bucket, run: str, keep: Collection[str], attempt: int) -> None:
     """
-    Remove all but `keep`, also what was cut off: a run has one upload at a time, which is over.
+    Remove all but `keep`, also what was cut off; nothing of the run is on its way up now.
 
     What ranks saved that began after this `attempt` stays: others have gone on without those who ask, which these may
     not know yet.
@@ -88,7 +88,8 @@ def sweep(bucket: Bucket, run: str, keep: Collection[str], attempt: int) -> None
 
 def _attempt(prefix: str) -> int:
     """That of `fresh`, of a prefix; of those that know of none, 0."""
-    return int(prefix.rpartition("-")[2].rpartition(".")[0] or 0)
+    word = prefix.rpartition("-")[2].partition(".")[0]
+    return int(word) if "." in prefix and word.isdecimal() else 0
 
 
 def committed(bucket: Bucket, run: str) -> dict[str, str]:
@@ -109,9 +110,17 @@ def bring_home(folder: Path) -> None:
         record = read_json(folder / STORED)
         record = {**record, "saved": reached(record["address"], folder.name)}
         note(folder, STORED, record)
+        keep_same(folder, record["saved"])
         for step in record["saved"]:
             fetch(folder, step)
         note(folder, STORED, {**record, "live": False})
+
+
+def keep_same(folder: Path, told: dict[str, str]) -> None:
+    """Remove checkpoints in a run's folder but those that were brought from the prefixes told."""
+    for marker in markers(folder):
+        if source(folder, marker.parent.name) != told.get(marker.parent.name):
+            shutil.rmtree(marker.parent, ignore_errors=True)
 
 
 def reached(where: str, id: str) -> dict[str, str]:
@@ -157,7 +166,7 @@ def bring(bucket: Bucket, folder: Path, step: str, prefix: str) -> None:
             _fetch(bucket, f"{place}/{called}", draft, called, size)
         (draft / MARKER).write_text(prefix)
         close_to_others(draft)
-        if path.exists():  # of the same step, before it was saved anew
+        if path.exists() and source(folder, step) != prefix:  # of the same step, before it was saved anew
             path.rename(draft.with_suffix(".old"))
         with contextlib.suppress(OSError):  # another process was as fast
             draft.rename(path)

@@ -140,7 +140,7 @@ def _record(path: Path, strategy: Single) -> dict[str, Any]:
 
 
 def _skip(folder: RunFolder, step: int, why: str, tell: Callable[[str], object]) -> None:
-    """Count a checkpoint no more; it stays on disk, for whoever wants to look."""
+    """Count a checkpoint no more, and say why."""
     folder.distrust(step)
     text = f"{why}; the one before it is taken, of step {folder.checkpoints()[-1]}"
     folder.note(skipped=text)

@@ -16,7 +16,7 @@ class Kept:
     path: Path
 
     def checkpoints(self) -> list[int]:
-        """Steps of the complete checkpoints, in order; one without its marker was cut off by a crash."""
+        """Steps of the complete checkpoints, here or on a store, in order; one without its marker was cut off."""
         names = {marker.parent.name for marker in saved.markers(self.path)}
         return sorted(int(name.split("-")[1]) for name in names | link.elsewhere(self.path).keys())
 

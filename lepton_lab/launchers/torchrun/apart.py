@@ -1,4 +1,18 @@
-"""Ranks whose machines share no disk: how each beginning of them is agreed on, and how commands reach rank 0."""
+"""
+Ranks whose machines share no disk: how each beginning of them is agreed on, and how commands reach rank 0.
+
+On the board, at the store by which the ranks of one beginning meet:
+    flushed       counts nodes that have sent the last of the beginning before; rank 0 waits for all
+    begun         what the supervisor says of this one; all ranks wait for it
+    copiedN       where node N has its copy of the run's folder; its ranks wait for it
+    readyN        the last checkpoint is there; its ranks wait for it
+
+At the supervisor's store, by numbers that count up:
+    asks, askN    rank 0 asks to begin, with so many ranks; the supervisor looks for it
+    beginN        the answer; rank 0 waits for it
+    commands, commandN    what the supervisor found in the run's folder; rank 0 looks for it, and may be given one again
+    takenN        rank 0 has taken it; the supervisor removes it
+"""
 
 from __future__ import annotations
 

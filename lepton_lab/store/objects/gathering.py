@@ -41,7 +41,7 @@ class Gathering:
     def __init__(self, folder: RunFolder, address: str, life: str) -> None:
         self.folder, self.bucket, self.life = folder, Bucket(address), life
         self._sources: list[_Source] = []
-        self.saved = False  # whether a checkpoint was told of since the store was last asked for those there are
+        self.stale = False  # whether a checkpoint was told of since the store was last asked for those there are
         self._lock, self._over = threading.Lock(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="lepton-gather", daemon=True)
 
@@ -98,7 +98,7 @@ class Gathering:
 
     def list(self) -> None:
         """Note which checkpoints are on the store; of those here only such stay as are the same."""
-        self.saved = False
+        self.stale = False
         told = saved.committed(self.bucket, f"runs/{self.folder.id}")
         record = {"address": self.bucket.address, "saved": told, "live": True}
         if record != read_json(self.folder.path / STORED):
@@ -110,7 +110,7 @@ class Gathering:
         while not self._over.wait(pause):
             try:
                 with self._lock:
-                    if self.saved:  # for it, an older one may be gone by now
+                    if self.stale:  # for it, an older one may be gone by now
                         self.list()
                     self._look()
                 pause = INTERVAL
@@ -216,7 +216,7 @@ class _Source:
     def _hear(self, state: str | None, facts: dict[str, Any]) -> None:
         if facts.get("checkpoint") is not None:
             self.gathering.list()  # before it is told: who knows of it can have it
-            self.gathering.saved = True
+            self.gathering.stale = True
         if state is None:
             self.folder.note(**facts)
         else:

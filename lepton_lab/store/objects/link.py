@@ -10,7 +10,13 @@ from ...errors import LabError
 from ...files import read_json, write_json
 
 CARRIED, PULLED = "carried.json", "pulled.json"  # in the folder of a run: what its carrier, and a reader of it, know
-STORED = "saved.json"  # in one of this machine: checkpoints that nodes apart from it put on the store themselves
+STORED = "saved.json"
+"""
+In the folder of a run of this machine whose nodes share no disk with it: which checkpoints count, and who says that.
+
+While it is `live` the nodes do, by what they put on the store. Once they were brought home it is not, and the carrier
+takes them over and removes the file: from then on, as of any run, those in the folder count.
+"""
 SILENT = 60.0  # seconds without a segment after which the machine of a live run counts as lost
 LATE = 5.0  # seconds from which on a view says that it is late
 

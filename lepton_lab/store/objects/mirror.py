@@ -137,7 +137,12 @@ class Mirror:
 
 
 class _Copy:
-    """A run's folder as ranks of one beginning have it."""
+    """
+    A run's folder as ranks of one beginning have it.
+
+    `brought` has the stamps of files as the supervisor had them when they were taken over: one that differs is the
+    ranks' own, and wins. `sent` has those too, and what of the ranks' own is on the store.
+    """
 
     def __init__(self, bucket: Bucket, path: Path, prefix: str) -> None:
         self.bucket, self.path, self.prefix = bucket, path, prefix

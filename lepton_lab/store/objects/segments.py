@@ -19,7 +19,7 @@ PORTION = 8 * 2**20  # bytes of files in a segment, about
 STRETCH = 1024  # segments that are kept as one object, too, for who reads a run from its begin
 LARGE = 64 * 2**20  # bytes of files in a stretch that is left in segments
 GROWING = ("events", "logs", "facts")  # folders of files that are only appended to
-APART = ("control", "checkpoints")  # folders that go other ways
+ELSEWHERE = ("control", "checkpoints")  # folders that go other ways
 OURS = ("lock", "rendezvous", CARRIED, PULLED, STORED)  # of this machine alone
 LAST = "state.json"  # read first and put last: who reads an end has all that came before it
 ABOUT = "about.json"
@@ -196,4 +196,4 @@ def _allowed(called: str) -> bool:
     """Whether a segment may hold a file or folder of that name."""
     parts = PurePosixPath(called).parts
     inside = bool(parts) and not called.startswith("/") and not any(part.startswith(".") for part in parts)
-    return inside and parts[0] not in (*APART, *OURS)
+    return inside and parts[0] not in (*ELSEWHERE, *OURS)

@@ -8,6 +8,7 @@ import time
 import psutil
 import pytest
 from helpers import gone, ranks_of, until
+from two_hosts import losses, processes, stop, whole
 
 import lepton_lab as lab
 
@@ -25,29 +26,6 @@ def node(run, host):
     command = [sys.executable, "-P", "-m", "lepton_lab", "node", str(run.folder)]
     with (run.folder / "logs" / "nodes.log").open("a") as log:
         return subprocess.Popen(["ip", "netns", "exec", host, *command], stdout=log, stderr=log)
-
-
-def whole(run):
-    """Wait until ranks of both hosts are at work."""
-    until(lambda: run.state == "running" and run.facts["world"] == 2, 120)
-    until(lambda: sum(not each["lost"] for each in run.facts["nodes"]) == 2)
-
-
-def processes(host):
-    """Those of a host."""
-    told = subprocess.run(["ip", "netns", "pids", host], check=True, capture_output=True, text=True)
-    return [psutil.Process(int(word)) for word in told.stdout.split()]
-
-
-def losses(run, last):
-    """Mean over ranks of the loss of each of the first steps."""
-    return run.frame("train").query("step <= @last").groupby("step").loss.mean().tolist()
-
-
-def stop(run, nodes):
-    run.stop()
-    assert run.wait(60) == "stopped"
-    assert [each.wait(30) for each in nodes] == [0, 0]
 
 
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp", "pipeline"])

@@ -14,6 +14,7 @@ import psutil
 import pytest
 import torch
 from helpers import gone, ours, s3, until
+from two_hosts import losses, processes, stop, whole
 
 import lepton_lab as lab
 from lepton_lab.store.folder import MEASURES
@@ -59,28 +60,6 @@ def node(run, host, home):
     words = ["ip", "netns", "exec", host, "unshare", "-m", "sh", "-c", alone, *command]
     with (run.folder / "logs" / f"{host}.log").open("ab") as log:
         return subprocess.Popen(words, stdout=log, stderr=log, env={**os.environ, "XDG_DATA_HOME": f"{home}/there"})
-
-
-def whole(run):
-    """Wait until ranks of both hosts are at work."""
-    until(lambda: run.state == "running" and run.facts["world"] == 2, 120)
-    until(lambda: sum(not each["lost"] for each in run.facts["nodes"]) == 2)
-
-
-def processes(host):
-    told = subprocess.run(["ip", "netns", "pids", host], check=True, capture_output=True, text=True)
-    return [psutil.Process(int(word)) for word in told.stdout.split()]
-
-
-def losses(run, last):
-    """Mean over ranks of the loss of each of the first steps."""
-    return run.frame("train").query("step <= @last").groupby("step").loss.mean().tolist()
-
-
-def stop(run, nodes):
-    run.stop()
-    assert run.wait(60) == "stopped"
-    assert [each.wait(30) for each in nodes] == [0, 0]
 
 
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp", "pipeline"])

@@ -77,7 +77,7 @@ def hosts(server, tmp_path, monkeypatch):
 
 def nodes(run):
     """What is known of a run's two nodes, once both are at work."""
-    until(lambda: run.facts.get("world") == 2 and run.state == "running")
+    until(lambda: run.facts.get("world") == 2 and run.state == "running", 180)
     return until(lambda: two if len(two := [each for each in run.facts["nodes"] if not each["lost"]]) == 2 else None)
 
 

@@ -8,7 +8,7 @@ from helpers import until
 
 def whole(run):
     """Wait until ranks of both hosts are at work."""
-    until(lambda: run.state == "running" and run.facts["world"] == 2, 120)
+    until(lambda: run.state == "running" and run.facts["world"] == 2, 180)
     until(lambda: sum(not each["lost"] for each in run.facts["nodes"]) == 2)
 
 

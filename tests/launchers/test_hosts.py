@@ -3,12 +3,11 @@
 import signal
 import subprocess
 import sys
-import time
 
 import psutil
 import pytest
 from helpers import gone, ranks_of, until
-from two_hosts import losses, processes, stop, whole
+from two_hosts import cut, losses, processes, stop, whole
 
 import lepton_lab as lab
 
@@ -80,13 +79,5 @@ def test_a_link_that_is_cut_shortly_costs_nothing_and_else_the_others_go_on(spec
     nodes = [node(run, name) for name in names]
     whole(run)
     until(lambda: run.store.checkpoints())
-    link = ["ip", "link", "set", names[1]]
-    for seconds, life in ((5, 1), (60, 2)):
-        subprocess.run([*link, "down"], check=True)
-        time.sleep(seconds)
-        assert run.facts["attempt"] == life, "a life more only after the timeout"
-        subprocess.run([*link, "up"], check=True)
-        step = run.store.story().step
-        until(lambda step=step: run.facts["world"] == 2 and run.store.story().step > step, 120)
-    whole(run)
+    cut(run, names[1])
     stop(run, nodes)

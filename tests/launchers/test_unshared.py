@@ -14,7 +14,7 @@ import psutil
 import pytest
 import torch
 from helpers import gone, ours, s3, until
-from two_hosts import losses, processes, stop, whole
+from two_hosts import cut, losses, processes, stop, whole
 
 import lepton_lab as lab
 from lepton_lab.store.folder import MEASURES
@@ -126,15 +126,7 @@ def test_a_link_that_is_cut_shortly_costs_nothing_and_else_the_others_go_on(spec
     whole(run)
     until(lambda: run.store.checkpoints())
     leads = next(name for name in names if any(each.name() == "lepton-rank0" for each in processes(name)))
-    cut = ["ip", "link", "set", leads]  # whom all others ask at every step
-    for seconds, life in ((5, 1), (60, 2)):
-        subprocess.run([*cut, "down"], check=True)
-        time.sleep(seconds)
-        assert run.facts["attempt"] == life, "a life more only after the timeout"
-        subprocess.run([*cut, "up"], check=True)
-        step = run.store.story().step
-        until(lambda step=step: run.facts["world"] == 2 and run.store.story().step > step, 120)
-    whole(run)
+    cut(run, leads)  # whom all others ask at every step
     stop(run, nodes)
     rows = run.frame("train")
     assert not rows.duplicated(["rank", "step"]).any(), "what a node sent late of an earlier beginning is left out"

@@ -1,6 +1,7 @@
 """What tests of two hosts ask of them, and of runs that they share."""
 
 import subprocess
+import time
 
 import psutil
 from helpers import until
@@ -21,6 +22,19 @@ def processes(host):
 def losses(run, last):
     """Mean over ranks of the loss of each of the first steps."""
     return run.frame("train").query("step <= @last").groupby("step").loss.mean().tolist()
+
+
+def cut(run, host):
+    """Cut a host's link for 5 seconds, in which a run of timeout 15 waits, and for 60, in which the other goes on."""
+    link = ["ip", "link", "set", host]
+    for seconds, life in ((5, 1), (60, 2)):
+        subprocess.run([*link, "down"], check=True)
+        time.sleep(seconds)
+        assert run.facts["attempt"] == life, "a life more only after the timeout"
+        subprocess.run([*link, "up"], check=True)
+        step = run.store.story().step
+        until(lambda step=step: run.facts["world"] == 2 and run.store.story().step > step, 120)
+    whole(run)
 
 
 def stop(run, nodes):

@@ -59,7 +59,7 @@ def begin(root: Path, plan: Plan, number: int, here: int, world: int) -> ApartFo
             mirror.flush(root)
         board.count("flushed")
     if number == 0:
-        board.wait(lambda: board.count("flushed", 0) == nodes, "flushed")
+        board.wait(lambda: board.count("flushed", 0) >= nodes, "flushed")
         with board.working():
             begun = _asked(plan, world)
         board.write(SAVED, json.dumps(begun["saved"]))

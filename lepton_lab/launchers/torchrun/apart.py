@@ -154,6 +154,7 @@ class Apart:
     def _answer(self) -> None:
         """Say how ranks begin, as soon as they can have it all from the store."""
         if (number := up(self.folder)) is None:
+            starting.begin()  # where what carries it has ended
             return
         self._posted.clear()  # rank 0 is given anew what none has taken
         begun = {"attempt": self.folder.facts["attempt"], "next": number, "saved": link.elsewhere(self.folder.path)}

@@ -23,7 +23,7 @@ from . import saved, segments
 from .bucket import Bucket, refusal
 from .link import CARRIED, PULLED, STORED, apart, carried, elsewhere, note
 
-INTERVAL = 0.4  # seconds between looks
+INTERVAL, REST = 0.4, 0.1  # seconds between looks, and from one's end to the next at least
 BEAT = 2.0  # seconds between segments of a live run in which nothing happens
 AGAIN = (0.5, 5.0)  # seconds until a store that could not be reached is tried again: at first, and at most
 PATIENCE = 600.0  # seconds after the last run's end in which it is tried
@@ -52,6 +52,7 @@ def carry(address: str, root: Path) -> None:
     pause, reached = AGAIN[0], time.monotonic()
     with ThreadPoolExecutor(2, "lepton-lab-upload") as pool:
         while True:
+            begun = time.monotonic()
             for path in (root / "runs").glob("[!.]*"):
                 if path.name not in runs and not (path / PULLED).exists() and (path / "spec.json").exists():
                     runs[path.name] = Carried(bucket, path, pool)
@@ -64,7 +65,7 @@ def carry(address: str, root: Path) -> None:
                 pause, reached = AGAIN[0], time.monotonic()
                 if not busy:
                     return
-            time.sleep(pause if trouble else INTERVAL)
+            time.sleep(pause if trouble else max(REST, begun + INTERVAL - time.monotonic()))
 
 
 def _round(address: str, runs: list[Carried]) -> tuple[bool, bool]:

@@ -22,7 +22,7 @@ from . import saved, segments
 from .bucket import Bucket, refusal
 from .link import CARRIED, PULLED, alive, carried, note, pulled
 
-INTERVAL = 0.25  # seconds between looks at live runs
+INTERVAL = 0.2  # seconds between looks at live runs
 AHEAD = 64  # most segments that are asked for at once
 PARTS = ("events", "control", "checkpoints", "errors", "logs")
 

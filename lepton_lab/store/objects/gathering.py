@@ -17,7 +17,7 @@ from .bucket import Bucket, patiently, refusal
 from .link import STORED, apart, carried, note
 from .mirror import BROUGHT, sent_to
 
-INTERVAL = 0.2  # seconds between looks
+INTERVAL = 0.1  # seconds between looks
 ARRIVED = "arrived.json"  # in the run's folder; by its name it goes up before the events whose place it tells
 AGAIN = 2.0  # seconds until a store that could not be reached is tried again
 

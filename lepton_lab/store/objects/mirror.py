@@ -22,7 +22,7 @@ from .bucket import Bucket, patiently, refusal
 from .following import pull
 from .link import PULLED, note, pulled
 
-INTERVAL = 0.25  # seconds between looks
+INTERVAL = 0.15  # seconds between looks
 LOOK = 0.02  # seconds between looks for who waits for one
 AGAIN = (0.5, 5.0)  # seconds until a store that could not be reached is tried again: at first, and at most
 PATIENCE = 20.0  # seconds in which the last of it is tried

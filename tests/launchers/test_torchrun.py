@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import numpy as np
@@ -19,7 +20,7 @@ from lepton_lab.files import data_root, write_json
 from lepton_lab.host import machine
 from lepton_lab.launchers import written
 from lepton_lab.launchers.remote import Unfit, begin, versions
-from lepton_lab.launchers.torchrun import coordinator, node
+from lepton_lab.launchers.torchrun import agent, coordinator, node
 from lepton_lab.launchers.torchrun.coordinator import Coordination, Nodes, own_address
 from lepton_lab.launchers.torchrun.node import _plan
 from lepton_lab.launchers.torchrun.plan import Plan, served
@@ -41,6 +42,24 @@ def stopped_at(spec, step):
     run.stop()
     assert run.wait(60) == "stopped"
     return run
+
+
+@pytest.fixture
+def node_here():
+    """Function that starts a node of this machine, by the command that the run says."""
+    nodes = []
+
+    def start(run):
+        until(lambda: "lepton-lab node" in run.remark or run.facts.get("nodes"))
+        with (run.folder / "logs" / "nodes.log").open("a") as log:
+            command = [sys.executable, "-P", "-m", "lepton_lab", "node", str(run.folder)]
+            nodes.append(subprocess.Popen(command, stdout=log, stderr=log))
+        return nodes[-1]
+
+    yield start
+    for each in nodes:
+        each.kill()
+        each.wait()
 
 
 @pytest.fixture
@@ -75,17 +94,91 @@ def test_a_run_without_hosts_says_what_to_give_on_each_and_can_be_called_off(spe
 
 
 @pytest.mark.slow
-def test_a_stop_does_not_wait_for_nodes_of_which_some_are_there(spec):
+def test_a_stop_does_not_wait_for_nodes_of_which_some_are_there(spec, node_here):
     run = lab.launch(spec, on=lab.Torchrun(nodes=2, address="127.0.0.1"))
-    until(lambda: "lepton-lab node" in run.remark)
-    with (run.folder / "logs" / "nodes.log").open("w") as log:
-        command = [sys.executable, "-P", "-m", "lepton_lab", "node", str(run.folder)]
-        there = subprocess.Popen(command, stdout=log, stderr=log)
+    there = node_here(run)
     until(lambda: "1 of at least 2" in run.remark)
     run.stop()
     assert run.wait(60) == "stopped"
     assert run.remark == "stopped while it waited for nodes"
     assert there.wait(30) == 0
+
+
+@pytest.mark.slow
+def test_a_node_that_was_taken_for_lost_begins_with_those_that_went_on_without_it(spec, node_here):
+    run = lab.launch(spec, on=lab.Torchrun(nodes="1:2", address="127.0.0.1"))
+    nodes = [node_here(run)]
+    until(lambda: run.store.checkpoints())
+    run.pause()
+    until(lambda: run.state == "paused")
+    nodes[0].send_signal(signal.SIGSTOP)  # its rank is there still, waits for no other, and would take commands
+    nodes.append(node_here(run))
+    until(lambda: run.facts["attempt"] == 2 and run.state == "paused")
+    assert run.facts["world"] == 1
+    nodes[0].send_signal(signal.SIGCONT)
+    until(lambda: run.facts["world"] == 2 and run.state == "paused")
+    run.resume()
+    until(lambda: run.state == "running")
+    run.stop()
+    assert run.wait(60) == "stopped"
+    assert [each.wait(30) for each in nodes] == [0, 0]
+    assert not run.frame("train").duplicated(["rank", "step"]).any()
+
+
+@pytest.mark.slow
+def test_a_node_that_falls_silent_while_others_meet_with_it_takes_none_along(spec, node_here):
+    run = lab.launch(spec, on=lab.Torchrun(nodes=2, address="127.0.0.1"))
+    nodes = [node_here(run)]
+    until(lambda: "1 of at least 2" in run.remark)
+    nodes.append(node_here(run))
+    store = Plan.read(run.folder).connect()
+    until(lambda: store.check(["join0", "join1"]))
+    nodes[0].send_signal(signal.SIGSTOP)  # the other waits for what it says, in vain
+    time.sleep(agent.ANSWER + 2)
+    nodes[0].send_signal(signal.SIGCONT)
+    until(lambda: run.store.checkpoints())
+    run.stop()
+    assert run.wait(60) == "stopped"
+    assert [each.wait(30) for each in nodes] == [0, 0]
+
+
+@pytest.fixture
+def plan(monkeypatch):
+    """Of a run for two or three nodes, with a store that is there; what an agent says to torch is forgotten."""
+    place = {"device": "cpu", "timeout": 60.0, "cwd": "", "modules": [], "data": ""}
+    meeting = {"address": "127.0.0.1", "port": served("127.0.0.1").port, "least": 2, "most": 3, "ranks": 1}
+    with monkeypatch.context() as own:
+        own.setenv("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "1")
+        yield Plan(life="a", versions=versions(), **place, **meeting)
+
+
+def meeting_of(plan):
+    """What the agent of a node meets by."""
+    return agent.make(plan, plan.address, "", "").get_worker_group().spec.rdzv_handler
+
+
+def test_a_node_that_comes_when_all_have_ended_ends_too(plan, capfd):
+    meeting_of(plan).shutdown()
+    assert agent.run(agent.make(plan, plan.address, "", ""), lambda: False) == 1
+    assert "the other nodes have ended" in capfd.readouterr().err
+
+
+@pytest.mark.slow
+def test_nodes_that_were_silent_all_at_once_come_where_another_waits(plan):
+    """As where the machine that launched the run slept."""
+    two, late = [meeting_of(plan) for _ in range(2)], meeting_of(plan)
+    with ThreadPoolExecutor() as pool:
+        assert {each.rank for each in pool.map(type(two[0]).next_rendezvous, two)} == {0, 1}
+        for each in two:
+            each._stop_heartbeats()
+        time.sleep(agent.SIGNS + 1)
+        assert not any(each.num_nodes_waiting() for each in two), "they need not begin again for that"
+        third = pool.submit(late.next_rendezvous)
+        until(lambda: all(each.num_nodes_waiting() for each in two))
+        assert {each.world_size for each in pool.map(type(two[0]).next_rendezvous, two)} == {3}
+        assert third.result().world_size == 3
+    for each in (*two, late):
+        each._stop_heartbeats()
 
 
 @pytest.fixture

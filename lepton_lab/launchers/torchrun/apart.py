@@ -8,7 +8,8 @@ On the board, at the store by which the ranks of one beginning meet:
     readyN        the last checkpoint is there; its ranks wait for it
 
 At the supervisor's store, by numbers that count up:
-    asks, askN    rank 0 asks to begin, with so many ranks; the supervisor looks for it
+    beginnings    counts them; the ranks of all but the last end (`worker`)
+    askN          rank 0 of beginning N asks to begin, with so many ranks; the supervisor looks for it
     beginN        the answer; rank 0 waits for it
     commands, commandN    what the supervisor found in the run's folder; rank 0 looks for it, and may be given one again
     takenN        rank 0 has taken it; the supervisor removes it
@@ -45,7 +46,7 @@ BEGUN = 180.0  # seconds for a beginning to be agreed on
 LAST = 20.0  # seconds in which the last of what nodes sent is asked for, where the store can't be reached
 
 
-def begin(root: Path, plan: Plan, number: int, here: int, world: int) -> ApartFolder:
+def begin(root: Path, plan: Plan, beginning: int, number: int, here: int, world: int) -> ApartFolder:
     """
     Begin as one of the ranks, all of which call it; returns the folder that this one is to work in.
 
@@ -61,7 +62,7 @@ def begin(root: Path, plan: Plan, number: int, here: int, world: int) -> ApartFo
     if number == 0:
         board.wait(lambda: board.count("flushed", 0) >= nodes, "flushed")
         with board.working():
-            begun = _asked(plan, world)
+            begun = _asked(plan, beginning, world)
         board.write(SAVED, json.dumps(begun["saved"]))
         board.write("begun", json.dumps(begun))
     begun = json.loads(board.read("begun"))
@@ -81,13 +82,12 @@ def begin(root: Path, plan: Plan, number: int, here: int, world: int) -> ApartFo
     return folder
 
 
-def _asked(plan: Plan, world: int) -> dict[str, Any]:
+def _asked(plan: Plan, beginning: int, world: int) -> dict[str, Any]:
     """What the supervisor says of a beginning with so many ranks."""
     store = plan.connect()
     store.set_timeout(datetime.timedelta(seconds=BEGUN))
-    number = store.add("asks", 1)
-    store.set(f"ask{number}", str(world))
-    begun: dict[str, Any] = json.loads(store.get(f"begin{number}"))
+    store.set(f"ask{beginning}", str(world))
+    begun: dict[str, Any] = json.loads(store.get(f"begin{beginning}"))
     return begun
 
 
@@ -114,7 +114,7 @@ class Apart:
     def __init__(self, folder: RunFolder, plan: Plan, store: TCPStore) -> None:
         self.folder, self.plan, self.store = folder, plan, store
         self.gathering = Gathering(folder, plan.store, plan.life)
-        self._asks = self._answered = 0
+        self._begun = self._answered = 0
         self._posted: dict[str, int] = {}  # commands by name, in the order in which rank 0 is given them
 
     def start(self) -> None:
@@ -132,24 +132,24 @@ class Apart:
 
     def look(self) -> None:
         """Answer ranks that begin, but for those of a run of which one has failed, and pass commands on."""
-        asks = self.store.add("asks", 0)
-        if asks > self._asks and self.store.check([f"ask{asks}"]):
+        last = self.store.add("beginnings", 0)
+        if last > self._begun and self.store.check([f"ask{last}"]):
             with contextlib.suppress(LabError):  # the store can't be reached now
-                self._begin(asks)
-        if self._answered < self._asks:
+                self._begin(last)
+        if self._answered < self._begun:
             self._answer()
-        elif self._asks:
+        elif self._begun:
             self._post()
 
-    def _begin(self, asks: int) -> None:
+    def _begin(self, number: int) -> None:
         """Have in the folder what the run has come to, and say there that ranks begin."""
         self.gathering.drain()
         if failures.began(failures.reports(self.folder)) is None:
-            world = int(self.store.get(f"ask{asks}"))
+            world = int(self.store.get(f"ask{number}"))
             remote.begin(self.folder, world)
             self.gathering.begin(self.folder.facts["attempt"], world // self.plan.ranks)
             starting.begin()
-            self._asks = asks
+            self._begun = number
 
     def _answer(self) -> None:
         """Say how ranks begin, as soon as they can have it all from the store."""
@@ -159,8 +159,8 @@ class Apart:
         self._posted.clear()  # rank 0 is given anew what none has taken
         begun = {"attempt": self.folder.facts["attempt"], "next": number, "saved": link.elsewhere(self.folder.path)}
         begun["commands"] = self.store.add("commands", 0)
-        self.store.set(f"begin{self._asks}", json.dumps(begun))
-        self._answered = self._asks
+        self.store.set(f"begin{self._begun}", json.dumps(begun))
+        self._answered = self._begun
 
     def _post(self) -> None:
         place = self.folder.path / "control"

@@ -1,4 +1,4 @@
-"""What a machine does of a run: its elastic agent, which starts ranks again whenever nodes come or go."""
+"""What a machine does of a run: it has it brought, tells the coordinator that it lives, and runs an agent."""
 
 from __future__ import annotations
 
@@ -13,10 +13,8 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from multiprocessing import forkserver
 from pathlib import Path
-from typing import Any
 
 from ...errors import LabError
 from ...files import why
@@ -29,12 +27,10 @@ from ..remote import Unfit
 from ..warm import WARM
 from . import worker
 from .hosts import REFUSED
-from .plan import BEAT, JOIN, Plan
+from .plan import BEAT, Plan
 from .settings import Torchrun
 
 BOUND = f"{__package__}.bound"  # imported by the fork server alone
-LAST_CALL = 3  # seconds that the others have after that
-RESTARTS = 1000  # each loss of another node takes one
 SHARED = 20.0  # seconds until a file of another machine is seen, where the folder is shared at all
 BROUGHT = 5.0  # seconds for a run that was launched just now to be on its store
 WAIT = 60.0  # seconds for the coordinator to say how the ranks find each other
@@ -61,7 +57,7 @@ def main(place: str, life: str = "", turn: str = "") -> int:
     life
         That of the run, where the coordinator starts the node; else the one that the folder tells.
     turn
-        Told apart from earlier ones of that life, whose agents have closed what they met by when all of them ended.
+        Told apart from earlier ones of that life, whose agents may have closed what they met by.
 
     Raises
     ------
@@ -95,11 +91,11 @@ def _take_part(plan: Plan, place: str, turn: str, finish: Callable[[], None] = l
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0 if member.over else 1))
     threading.Thread(target=member.live, name="lepton-node", daemon=True).start()
     try:
-        from torch.distributed.launcher import api  # takes seconds, which the ranks at work need not stand still
+        from . import agent  # takes seconds, for which ranks at work need not stand still
 
-        config = _config(api, plan, member.address, turn)
+        ours = agent.make(plan, member.address, turn, place)
         member.join()
-        return _serve(api, config, place, member)
+        return agent.run(ours, lambda: member.over)
     finally:
         member.done = True
         finish()
@@ -210,46 +206,3 @@ def _plan(folder: RunFolder, bring: Callable[[], object] = lambda: None) -> Plan
     if plan is None:
         raise LabError(f"run {folder.id!r} is {folder.state} and takes no nodes: resume it first")
     return plan
-
-
-def _serve(api: Any, config: Any, place: str, member: Member) -> int:
-    """Run the agent to its end."""
-    # Or a node that comes back waits for an address that nobody tells (torch 2.13).
-    os.environ["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
-    from torch.distributed.elastic.multiprocessing import SignalException
-    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-
-    try:
-        api.launch_agent(config, worker.main, [place])
-    except SignalException:
-        return 0 if member.over else 1
-    except ChildFailedError:
-        return 1
-    return 0
-
-
-def _config(api: Any, plan: Plan, address: str, turn: str) -> Any:
-    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, LogsDest
-
-    class NoLogs(DefaultLogsSpecs):
-        """None, since ranks have logs of their own; by default folders stay in /tmp."""
-
-        def reify(self, envs: dict[int, dict[str, str]]) -> LogsDest:
-            """No files to be followed, either: the threads for them outlive a start that a signal broke off."""
-            return replace(super().reify(envs), tee_stdouts={}, tee_stderrs={})
-
-    waits = {"join_timeout": JOIN, "last_call_timeout": LAST_CALL, "read_timeout": 20}
-    return api.LaunchConfig(
-        min_nodes=plan.least,
-        max_nodes=plan.most,
-        nproc_per_node=plan.ranks,
-        run_id=plan.life + turn,
-        rdzv_backend="c10d",
-        rdzv_endpoint=f"{plan.address}:{plan.port}",
-        rdzv_configs={"is_host": "0", "keep_alive_interval": 1, "keep_alive_max_attempt": 3, **waits},
-        max_restarts=RESTARTS,
-        monitor_interval=0.1,
-        local_addr=address,
-        start_method="forkserver",
-        logs_specs=NoLogs(os.devnull),
-    )

@@ -51,6 +51,8 @@ class Queued(Coordination):
             self.whole = time.monotonic()
         else:
             self._job.look()
+            if self._job.waits:
+                self.whole = None  # it was queued again, and its nodes are to start anew
             self._tell()
         return None
 

@@ -1,4 +1,4 @@
-"""What a machine does of a run: it has it brought, tells the coordinator that it lives, and runs an agent."""
+"""What a machine does of a run: it brings it down, tells the coordinator that it lives, and runs an agent."""
 
 from __future__ import annotations
 

@@ -55,8 +55,8 @@ def _counted(plan: Plan) -> int:
     """
     Count a beginning of which this process is rank 0, which ends as soon as there is a later one; returns the number.
 
-    An agent whose signs of life came late is out of the rendezvous, and ranks of its own that wait for no others would
-    work on beside those that begin without them. Once they end, it comes back.
+    An agent whose signs of life came late is out of the rendezvous. Its ranks, where they wait for no others, would
+    work on beside those that begin without them; once they end, it comes back.
     """
     store = plan.connect()
     number = store.add("beginnings", 1)
@@ -69,9 +69,7 @@ def _watch(store: TCPStore, number: int) -> None:
         while store.add("beginnings", 0) == number:
             time.sleep(LOOK)
         try:
-            print(
-                "others have begun without this node: its ranks end, and begin with them", file=sys.stderr, flush=True
-            )
+            print("others have begun without this node: its ranks end, to begin anew", file=sys.stderr, flush=True)
         finally:
             os._exit(1)
 

@@ -152,6 +152,21 @@ def plan(monkeypatch):
         yield Plan(life="a", versions=versions(), **place, **meeting)
 
 
+def test_rank_0_ends_when_others_have_begun_later(plan, tmp_path):
+    plan.write(tmp_path)
+    code = (
+        "import pathlib, sys, time; from lepton_lab.launchers.torchrun import plan, worker; "
+        "print(worker._counted(plan.Plan.read(pathlib.Path(sys.argv[1]))), flush=True); time.sleep(60)"
+    )
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], **streams) as rank:
+        assert rank.stdout.readline() == "1\n"
+        assert rank.poll() is None
+        plan.connect().add("beginnings", 1)
+        assert "others have begun without this node" in rank.stderr.read()
+    assert rank.returncode == 1
+
+
 def meeting_of(plan):
     """What the agent of a node meets by."""
     return agent.make(plan, plan.address, "", "").get_worker_group().spec.rdzv_handler

@@ -120,4 +120,5 @@ def sheet(_book):
     """
     _book.empty()
     yield _book
+    _book.empty()
     _book.jupyter.stop_runs()

@@ -193,7 +193,7 @@ class Notebook:
         self.complaints: list[str] = []
         self._hears = {
             "console": lambda message: message.type == "error" and self._complain(message.text),
-            "pageerror": lambda error: self.complaints.append(str(error)),
+            "pageerror": lambda error: self.complaints.append(error.stack or str(error)),
             "request": lambda request: self._check(request.url),
         }
         for event, hear in self._hears.items():
@@ -240,7 +240,8 @@ class Notebook:
         )
 
     def empty(self) -> None:
-        """Take out all cells, and forget complaints; what the kernel has stays."""
+        """Take out all cells, on which nothing may complain; what the kernel has stays, and earlier complaints go."""
+        self.complaints.clear()
         self.page.evaluate(
             """() => {
               const { sharedModel } = window.jupyterapp.shell.currentWidget.content.model;
@@ -248,7 +249,8 @@ class Notebook:
             }"""
         )
         self.page.wait_for_function("() => !document.querySelector('.jp-Notebook .ll-root')")
-        self.complaints.clear()
+        self.page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+        assert not self.complaints, self.complaints
 
     def run_all(self) -> None:
         """Run all cells and wait for their end."""

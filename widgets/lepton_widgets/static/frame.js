@@ -18,13 +18,8 @@ class Frame {
     this.frame = null;
     if (!this.found) this.write();
     for (const still of document.getElementsByClassName(this.mark)) this.cover(still.closest(".jp-OutputArea-output"));
-    for (const [output, { stage, view }] of this.views)
-      if (!stage.isConnected) {
-        this.views.delete(output);
-        stage.remove();
-        output.hidden = false;
-        view?.remove();
-      }
+    for (const [output, { stage }] of this.views)
+      if (!stage.isConnected) this.uncover(output);
   }
 
   // Puts what is to be saved in the place of the widget, or of what was to be saved before.
@@ -60,18 +55,28 @@ class Frame {
       widget.constructor.attach(widget, stage);
       output.hidden = true;
     } catch (error) {
+      known.view?.remove();
       stage.remove(); // the picture and the words stay
       console.warn("a widget could not be shown in its frame", error);
     }
   }
 
+  uncover(output) {
+    const { stage, view } = this.views.get(output);
+    this.views.delete(output);
+    if (view) {
+      stage.hidden = true;
+      document.body.append(stage); // Lumino takes down only what is in the page
+      view.remove();
+    }
+    stage.remove();
+    output.hidden = false;
+  }
+
   destroy() {
     this.observer.disconnect();
     cancelAnimationFrame(this.frame);
-    for (const [output, { stage }] of this.views) {
-      stage.remove();
-      output.hidden = false;
-    }
+    for (const output of this.views.keys()) this.uncover(output);
   }
 }
 

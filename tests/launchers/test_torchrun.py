@@ -172,9 +172,11 @@ def meeting_of(plan):
     return agent.make(plan, plan.address, "", "").get_worker_group().spec.rdzv_handler
 
 
-def test_a_node_that_comes_when_all_have_ended_ends_too(plan, capfd):
+def test_a_node_that_comes_when_all_have_ended_ends_too(plan, capfd, monkeypatch):
     meeting_of(plan).shutdown()
-    assert agent.run(agent.make(plan, plan.address, "", ""), lambda: False) == 1
+    with monkeypatch.context() as own:
+        own.setattr(agent, "AGAIN", -1.0)  # to meet again, for ever, is an error
+        assert agent.run(agent.make(plan, plan.address, "", ""), lambda: False) == 1
     assert "the other nodes have ended" in capfd.readouterr().err
 
 

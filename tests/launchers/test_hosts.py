@@ -1,13 +1,12 @@
 """Two hosts made of network namespaces: one loss whatever the strategy, and what is killed or cut off there."""
 
-import signal
 import subprocess
 import sys
 
 import psutil
 import pytest
-from helpers import gone, ranks_of, until
-from two_hosts import cut, losses, processes, stop, whole
+from helpers import until
+from two_hosts import cut, killed, losses, stop, whole
 
 import lepton_lab as lab
 
@@ -47,14 +46,7 @@ def test_a_rank_an_agent_a_host_and_the_store_that_are_killed_cost_the_steps_sin
     nodes = [node(run, name) for name in names]
     for victim in ("rank", "agent", "host"):
         whole(run)
-        attempt, there = run.facts["attempt"], processes(names[1])
-        ranks = [each for each in ranks_of(run) if each in there]
-        for each in {"rank": ranks, "agent": [psutil.Process(nodes[1].pid)], "host": there}[victim]:
-            each.kill()
-        until(lambda attempt=attempt: run.facts["attempt"] > attempt and run.state == "running", 120)
-        if victim != "rank":
-            assert nodes[1].wait(30) == -signal.SIGKILL
-            until(lambda there=there: gone(there))
+        if killed(run, names[1], nodes[1], victim):
             nodes[1] = node(run, names[1])
     whole(run)
     at = run.store.story().step

@@ -13,8 +13,8 @@ import time
 import psutil
 import pytest
 import torch
-from helpers import gone, ours, s3, until
-from two_hosts import cut, losses, processes, stop, whole
+from helpers import ours, s3, until
+from two_hosts import cut, killed, losses, processes, stop, whole
 
 import lepton_lab as lab
 from lepton_lab.store.folder import MEASURES
@@ -85,17 +85,7 @@ def test_what_is_killed_costs_the_steps_since_the_checkpoint(spec, address, host
     nodes = [node(run, name, home) for name in names]
     for victim in ("rank", "agent", "host"):
         whole(run)
-        attempt, there = run.facts["attempt"], processes(names[1])
-        ranks = [each for each in there if each.name().startswith("lepton-rank")]
-        assert ranks
-        for each in {"rank": ranks, "agent": [each for each in there if each.name() == "lepton-node"], "host": there}[
-            victim
-        ]:
-            each.kill()
-        until(lambda attempt=attempt: run.facts["attempt"] > attempt and run.state == "running", 120)
-        if victim != "rank":
-            assert nodes[1].wait(30) == -signal.SIGKILL
-            until(lambda there=there: gone(there))
+        if killed(run, names[1], nodes[1], victim):
             nodes[1] = node(run, names[1], home)
     whole(run)
     at = run.store.story().step

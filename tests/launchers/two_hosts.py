@@ -1,10 +1,11 @@
 """What tests of two hosts ask of them, and of runs that they share."""
 
+import signal
 import subprocess
 import time
 
 import psutil
-from helpers import until
+from helpers import gone, until
 
 
 def whole(run):
@@ -17,6 +18,20 @@ def processes(host):
     """Those of a host."""
     told = subprocess.run(["ip", "netns", "pids", host], check=True, capture_output=True, text=True)
     return [psutil.Process(int(word)) for word in told.stdout.split()]
+
+
+def killed(run, host, node, victim):
+    """Kill a host's ranks, agent or all of it, and wait for ranks to begin again; returns whether its node went."""
+    ranks = until(lambda: [each for each in processes(host) if each.name().startswith("lepton-rank")])
+    attempt, there = run.facts["attempt"], processes(host)
+    for each in {"rank": ranks, "agent": [psutil.Process(node.pid)], "host": there}[victim]:
+        each.kill()
+    until(lambda: run.facts["attempt"] > attempt and run.state == "running", 120)
+    if victim == "rank":
+        return False
+    assert node.wait(30) == -signal.SIGKILL
+    until(lambda: gone(there))
+    return True
 
 
 def losses(run, last):
